@@ -1,12 +1,12 @@
 """
 DAGs and task groups that are made from a catalogue of imported jobs.
 
-No call to AWS is made. Jobs that cannot become DAGs are an import error, while the DAGs
+Nothing here calls AWS. Jobs that cannot become DAGs are an import error, while the DAGs
 of the other jobs work.
 
 Users of AWS write the default values and the names of parameters, and people write the
-descriptions into the catalogue. None of these texts is ever rendered: Airflow calls a
-``JobValues`` in place of rendering it, and renders only the templates that the DAG's
+descriptions into the catalogue. Airflow renders none of these texts: it calls a
+``JobValues`` in place of rendering it, which renders only the templates that the DAG's
 author has written in code.
 """
 
@@ -71,8 +71,8 @@ def show_broken_jobs(
     if not broken:
         return
     problems = texts.first_problems([f"{job.name}: {job.problem}" for job in broken])
-    # Airflow keeps one error for a file, so each of these DAGs has the messages of all
-    # its catalogues.
+    # Airflow keeps one error for a file, so each of these DAGs has the messages about
+    # all catalogues of the file.
     messages: list[str] = file.setdefault("__polysync_broken_jobs__", [])
     title = f"{catalogue}: these jobs cannot be DAGs, and the others are not affected:"
     messages.append("\n- ".join([title, *problems]))
@@ -166,25 +166,25 @@ def job_form(job: CatalogueJob, given: Mapping[str, Any]) -> JobForm:
     params: dict[str, Param] = {}
     required = []
     for parameter in job.parameters:
-        name, default = parameter.name, _default(parameter, given)
-        # AWS accepts an empty text as a default only, so an empty default is not sent.
-        # Nor is one that does not fit into the form.
-        is_own = default is None and (
-            parameter.default == ""
-            or (name not in given and parameter.default is not None)
-        )
-        may_be_empty = name in templates or is_own
-        own = texts.clean_line(str(parameter.default), 60) if is_own else None
-        params[name] = _param(
-            parameter, default, templates.get(name, own), may_be_empty=may_be_empty
-        )
-        if default is None and not may_be_empty:
+        name = parameter.name
+        default = _default(parameter, given)
+        if default is not None:
+            params[name] = Param(
+                default, description=parameter.description or None, **_schema(parameter)
+            )
+        elif name in templates:
+            params[name] = _optional_field(parameter, templates[name])
+        elif _has_unsent_default(parameter, given):
+            shown = texts.clean_line(str(parameter.default), 60)
+            params[name] = _optional_field(parameter, shown)
+        else:
+            params[name] = Param(
+                description=parameter.description or None,
+                **_schema_without_default(parameter),
+            )
             required.append(name)
-    return JobForm(
-        params,
-        JobValues({each.name: each.type for each in job.parameters}, templates),
-        required,
-    )
+    types = {parameter.name: parameter.type for parameter in job.parameters}
+    return JobForm(params, JobValues(types, templates), required)
 
 
 def check_names(job: CatalogueJob, given: Mapping[str, Any]) -> None:
@@ -207,8 +207,8 @@ def is_template(value: Any) -> bool:
 
 def _default(parameter: CatalogueParameter, given: Mapping[str, Any]) -> Value | None:
     """
-    Return the default of a form's field; None if it has none, or if a template takes
-    its place.
+    Return the default of a form's field; None if the field has none, or if a template
+    takes its place.
     """
     name = parameter.name
     value = given.get(name, parameter.default)
@@ -216,77 +216,103 @@ def _default(parameter: CatalogueParameter, given: Mapping[str, Any]) -> Value |
         return None
     try:
         typed = typed_value(parameter, value)
-        if _fits(parameter, typed):
-            return typed
-        if name in given:
+        if name in given and not _fits(parameter, typed):
             limits = _LIMITS[parameter.type]
             raise ValueError(
                 f"is not between {limits['minimum']} and {limits['maximum']}"
             )
-        return None
     except ValueError as problem:
         where = f"parameters[{name!r}]" if name in given else f"the default of {name!r}"
         raise ParametersError(f"{where} = {texts.shorten(value)} {problem}") from None
+    if not _fits(parameter, typed):
+        return None
+    return typed
+
+
+def _has_unsent_default(
+    parameter: CatalogueParameter, given: Mapping[str, Any]
+) -> bool:
+    """
+    Return whether the pipeline has a default that a form without one leaves to AWS.
+
+    AWS accepts an empty text as a default only, so an empty default is not sent. Nor is
+    one that does not fit into the form.
+    """
+    if parameter.default is None:
+        return False
+    return parameter.default == "" or parameter.name not in given
 
 
 def _fits(parameter: CatalogueParameter, value: Value) -> bool:
-    limits = _LIMITS.get(parameter.type, {})
-    return isinstance(value, str) or limits.get(
-        "minimum", value
-    ) <= value <= limits.get("maximum", value)
+    limits = _LIMITS.get(parameter.type)
+    if limits is None or isinstance(value, str):
+        return True
+    return limits["minimum"] <= value <= limits["maximum"]
 
 
-def _param(
-    parameter: CatalogueParameter,
-    default: Value | None,
-    template: str | None,
-    *,
-    may_be_empty: bool,
-) -> Param:
-    empty = f"Empty: {template}" if template else "May be empty."
-    description = (
-        " ".join(filter(None, [parameter.description, empty if may_be_empty else ""]))
-        or None
-    )
-    schema = _schema(parameter, default, may_be_empty=may_be_empty)
-    if default is None and not may_be_empty:
-        return Param(description=description, **schema)
-    return Param(default, description=description, **schema)
+def _optional_field(parameter: CatalogueParameter, used_if_empty: str) -> Param:
+    """
+    Return a field that may stay empty.
+
+    :param used_if_empty: what is used then; empty for an empty text.
+    """
+    empty = f"Empty: {used_if_empty}" if used_if_empty else "May be empty."
+    description = empty
+    if parameter.description:
+        description = f"{parameter.description} {empty}"
+    schema = _or_null(_schema_without_default(parameter))
+    return Param(None, description=description, **schema)
 
 
-def _schema(
-    parameter: CatalogueParameter, default: Value | None, *, may_be_empty: bool
-) -> dict[str, Any]:
-    kind = _JSON_TYPES[parameter.type]
-    allowed = [value for value in allowed_values(parameter) if _fits(parameter, value)]
-    empty = [None] if may_be_empty else []
-    if parameter.type == "Boolean" and default is None:
-        return _boolean_schema(empty, allowed or [True, False])
-    schema = {
-        "type": ["null", kind] if may_be_empty else kind,
+def _schema(parameter: CatalogueParameter) -> dict[str, Any]:
+    """Return the JSON schema of a field."""
+    schema: dict[str, Any] = {
+        "type": _JSON_TYPES[parameter.type],
         **_LIMITS.get(parameter.type, {}),
     }
-    return {**schema, "enum": [*empty, *allowed]} if allowed else schema
+    allowed = _values_in_form(parameter)
+    if allowed:
+        schema["enum"] = allowed
+    return schema
 
 
-def _boolean_schema(empty: list[None], values: list[Value]) -> dict[str, Any]:
+def _values_in_form(parameter: CatalogueParameter) -> list[Value]:
+    return [value for value in allowed_values(parameter) if _fits(parameter, value)]
+
+
+def _schema_without_default(parameter: CatalogueParameter) -> dict[str, Any]:
     """
-    Return the schema of a Boolean without a default: a drop-down in the form, also
-    booleans in the API.
+    Return the JSON schema of a field without a default.
+
+    For a Boolean, it has a drop-down in the form, and also accepts booleans of the API.
     """
+    if parameter.type != "Boolean":
+        return _schema(parameter)
     # A switch is off or on, so nobody could see in it that no value is chosen;
     # Airflow's form refuses it then until it was on once. Airflow has drop-downs for
     # texts only.
-    texts = [str(value).lower() for value in values]
+    values = _values_in_form(parameter) or [True, False]
+    options = [str(value).lower() for value in values]
     return {
         # In this version of JSON Schema, the keywords beside "$ref" are only for the
         # form.
         "$schema": "http://json-schema.org/draft-07/schema#",
-        "type": ["null", "string"] if empty else "string",
-        "enum": [*empty, *texts],
+        "type": "string",
+        "enum": options,
         "$ref": "#/definitions/accepted",
-        "definitions": {"accepted": {"enum": [*empty, *texts, *values]}},
+        "definitions": {"accepted": {"enum": [*options, *values]}},
     }
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a JSON schema that also accepts null, which an empty field sends."""
+    nullable = {**schema, "type": ["null", schema["type"]]}
+    if "enum" in schema:
+        nullable["enum"] = [None, *schema["enum"]]
+    if "definitions" in schema:
+        accepted = schema["definitions"]["accepted"]["enum"]
+        nullable["definitions"] = {"accepted": {"enum": [None, *accepted]}}
+    return nullable
 
 
 Selection = Collection[str] | Callable[[CatalogueJob], bool]
@@ -348,24 +374,26 @@ def polysync_dags(
     :raises CatalogueError: the file is not a catalogue.
     """
     caller = sys._getframe(1).f_globals
-    by_job = isinstance(schedule, Mapping)
-    named = {
-        "schedule": schedule if by_job else None,
-        "parameters": parameters,
-        "job_args": job_args,
-    }
-    path, selected, broken = _read(catalogue, caller, jobs, named)
+    by_job = {"parameters": parameters, "job_args": job_args}
+    if isinstance(schedule, Mapping):
+        by_job = {"schedule": schedule, **by_job}
+    path, selected, broken = _read(catalogue, caller, jobs, by_job)
     dags: dict[str, DAG] = {}
     for job in selected:
-        arguments = {**(operator_args or {}), **(job_args or {}).get(job.name, {})}
+        schedule_of_job = schedule
+        if isinstance(schedule, Mapping):
+            schedule_of_job = schedule.get(job.name)
         given = (parameters or {}).get(job.name, {})
-        scheduled = schedule.get(job.name) if by_job else schedule
+        arguments = {**(operator_args or {}), **(job_args or {}).get(job.name, {})}
         try:
             dag, values = _dag(
-                job, dag_id_prefix + job.name, scheduled, given, dag_args
+                job, dag_id_prefix + job.name, schedule_of_job, given, dag_args
             )
             arguments = {"dag": dag, "pipeline_parameters": values, **arguments}
-            _add_start(job, "run", arguments, steps_as_tasks=steps_as_tasks)
+            if steps_as_tasks:
+                _add_steps(job, "run", arguments)
+            else:
+                _add_start(job, "run", arguments)
         except _MISTAKES as error:
             broken.append(BrokenJob(job.name, texts.clean_text(str(error))))
             continue
@@ -408,25 +436,25 @@ def polysync_task_group(
     :raises CatalogueError: the file is not a catalogue, or a job of it cannot be
         started. The DAG is one unit, so it is shown as an import error.
     """
-    named = {"parameters": parameters, "job_args": job_args}
-    path, selected, broken = _read(catalogue, sys._getframe(1).f_globals, jobs, named)
+    caller = sys._getframe(1).f_globals
+    by_job = {"parameters": parameters, "job_args": job_args}
+    path, selected, broken = _read(catalogue, caller, jobs, by_job)
     group = TaskGroup(group_id, **group_args)
     for job in selected:
         try:
             values = _values(job, (parameters or {}).get(job.name, {}))
-            arguments = {**(operator_args or {}), **(job_args or {}).get(job.name, {})}
-            _add_start(
-                job,
-                job.name,
-                {"task_group": group, "pipeline_parameters": values, **arguments},
-            )
+            arguments = {
+                "task_group": group,
+                "pipeline_parameters": values,
+                **(operator_args or {}),
+                **(job_args or {}).get(job.name, {}),
+            }
+            _add_start(job, job.name, arguments)
         except _MISTAKES as error:
             broken.append(BrokenJob(job.name, texts.clean_text(str(error))))
     if broken:
-        raise CatalogueError(
-            f"{path.name}: "
-            + "; ".join(f"{job.name}: {job.problem}" for job in broken[:5])
-        )
+        problems = "; ".join(f"{job.name}: {job.problem}" for job in broken[:5])
+        raise CatalogueError(f"{path.name}: {problems}")
     return group
 
 
@@ -454,26 +482,24 @@ def _dag(
     return dag, form.values
 
 
-def _add_start(
-    job: CatalogueJob,
-    task_id: str,
-    arguments: dict[str, Any],
-    *,
-    steps_as_tasks: bool = False,
-) -> None:
+def _add_start(job: CatalogueJob, task_id: str, arguments: dict[str, Any]) -> None:
     of_job = {
+        "task_id": task_id,
+        "pipeline_name": name_or_arn(job.name, job.arn),
         "region_name": job.region,
         "execution_display_name": job.execution_display_name,
     }
-    if steps_as_tasks:
-        PolysyncPipelineTaskGroup(
-            **{"group_id": task_id, "job": job, **of_job, **arguments}
-        )
-        return
-    name = name_or_arn(job.name, job.arn)
-    PolysyncStartPipelineOperator(
-        **{"task_id": task_id, "pipeline_name": name, **of_job, **arguments}
-    )
+    PolysyncStartPipelineOperator(**{**of_job, **arguments})
+
+
+def _add_steps(job: CatalogueJob, group_id: str, arguments: dict[str, Any]) -> None:
+    of_job = {
+        "group_id": group_id,
+        "job": job,
+        "region_name": job.region,
+        "execution_display_name": job.execution_display_name,
+    }
+    PolysyncPipelineTaskGroup(**{**of_job, **arguments})
 
 
 def _values(job: CatalogueJob, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -482,15 +508,14 @@ def _values(job: CatalogueJob, given: Mapping[str, Any]) -> dict[str, Any]:
     rendered.
     """
     check_names(job, given)
-    # Outputs of other tasks: nothing is known of them while the DAG is parsed.
-    later = {
+    values = {
         name: value
         for name, value in given.items()
-        if not isinstance(value, (str, int, float, NoneType))
+        if isinstance(value, (str, int, float, NoneType))
     }
-    form = job_form(
-        job, {name: value for name, value in given.items() if name not in later}
-    )
+    # The others are outputs of tasks, which are not known while the DAG is parsed.
+    later = {name: value for name, value in given.items() if name not in values}
+    form = job_form(job, values)
     missing = [name for name in form.required if name not in later]
     if missing:
         raise CatalogueError(
@@ -501,7 +526,7 @@ def _values(job: CatalogueJob, given: Mapping[str, Any]) -> dict[str, Any]:
         for name, param in form.params.items()
         if param.has_value
     }
-    templates = {name: value for name, value in given.items() if is_template(value)}
+    templates = {name: value for name, value in values.items() if is_template(value)}
     return {**defaults, **templates, **later}
 
 
@@ -509,32 +534,31 @@ def _read(
     catalogue: str | os.PathLike[str],
     caller: Mapping[str, Any],
     jobs: Selection | None,
-    named: Mapping[str, Mapping[str, Any] | None],
+    by_job: Mapping[str, Mapping[str, Any] | None],
 ) -> tuple[Path, list[CatalogueJob], list[BrokenJob]]:
     """
     Return the path of a catalogue, the jobs that are wanted, and the problems of
     others.
 
     :param caller: the global names of the DAG file.
-    :param named: the arguments by job. They may name jobs that an import has removed.
+    :param by_job: the arguments that have values by the name of the job. They may name
+        jobs that an import has removed.
     """
     # The working folder of a DAG processor or a worker can be any.
     path = Path(caller.get("__file__", "")).parent / catalogue
-    found = read_catalogue(path)
-    known = {job.name for job in found.jobs} | {job.name for job in found.broken}
-    if jobs is None or callable(jobs):
-        selected = [job for job in found.jobs if jobs is None or jobs(job)]
-        broken = list(found.broken)
-    else:
-        selected = [job for job in found.jobs if job.name in jobs]
-        broken = [job for job in found.broken if job.name in jobs]
-        named = {"jobs": dict.fromkeys(jobs), **named}
-    for argument, by_job in named.items():
-        for name in by_job or ():
-            if name not in known:
-                broken.append(
-                    BrokenJob(
-                        name, f"{argument} names it, but the catalogue has no such job"
-                    )
-                )
+    content = read_catalogue(path)
+    selected = content.jobs
+    broken = list(content.broken)
+    if callable(jobs):
+        selected = [job for job in content.jobs if jobs(job)]
+    elif jobs is not None:
+        selected = [job for job in content.jobs if job.name in jobs]
+        broken = [job for job in content.broken if job.name in jobs]
+        by_job = {"jobs": dict.fromkeys(jobs), **by_job}
+    names = {job.name for job in content.jobs} | {job.name for job in content.broken}
+    for argument, values in by_job.items():
+        for name in values or ():
+            if name not in names:
+                problem = f"{argument} names it, but the catalogue has no such job"
+                broken.append(BrokenJob(name, problem))
     return path, selected, broken

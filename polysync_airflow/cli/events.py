@@ -42,7 +42,7 @@ def _setup(options: argparse.Namespace) -> dict[str, Any]:
     lists = {
         name: tuple(value) for name, value in given.items() if isinstance(value, list)
     }
-    setup = resources.Setup(**given | lists)
+    setup = resources.QueueSetup(**given | lists)
     setup.check()
     return resources.cloudformation(setup, queue_reader_policy)
 
@@ -50,10 +50,10 @@ def _setup(options: argparse.Namespace) -> dict[str, Any]:
 def _tail(options: argparse.Namespace) -> int:
     with output.airflow_in_use(options.conn_id):
         from polysync_airflow.events.queue import EventQueue
-        from polysync_airflow.execution.events import check_watch
+        from polysync_airflow.execution.events import check_watcher
 
         arguments = {"polysync_conn_id": options.conn_id, "region_name": options.region}
-        watch = check_watch(arguments | {"queue_url": options.queue_url})
+        watch = check_watcher(arguments | {"queue_url": options.queue_url})
         queue = EventQueue(watch.polysync_conn_id, watch.region, watch.queue_url)
     count = _show(queue, options.max_messages, options.seconds)
     output.write_message(

@@ -150,8 +150,8 @@ class EventProducer(SharedStreamProducer):
         self._deletion: asyncio.Task[None] | None = None
         # Changes whose events are stored. Their messages may come again: AWS may send
         # several, and a message that could not be deleted does.
-        self._stored = events.Memory(MAX_REMEMBERED)
-        self._unreadable = events.Memory(MAX_REMEMBERED)
+        self._stored = events.RecentEntries(MAX_REMEMBERED)
+        self._unreadable = events.RecentEntries(MAX_REMEMBERED)
         self._consumers = events.ConsumerCheck()
         self._tally = Tally(
             connection=watch.polysync_conn_id, region=watch.region or "default"
@@ -433,7 +433,7 @@ class PolysyncSageMakerEventTrigger(BaseEventTrigger):
             "states": states,
         }
         try:
-            self._watch: events.WatcherArguments = events.check_watch(arguments)
+            self._watch: events.WatcherArguments = events.check_watcher(arguments)
         except ParametersError as error:
             raise _InvalidWatchError(str(error)) from None
 
@@ -461,13 +461,13 @@ class PolysyncSageMakerEventTrigger(BaseEventTrigger):
         cls, kwargs: dict[str, Any]
     ) -> SharedStreamProducer:
         """Return the reader of a queue, for all its watchers."""
-        return EventProducer(events.check_watch(kwargs))
+        return EventProducer(events.check_watcher(kwargs))
 
     async def filter_shared_stream(
         self, shared_stream: AsyncIterator[events.AnyChange]
     ) -> AsyncIterator[TriggerEvent]:
         """Yield one event for each change that this watcher wants."""
-        seen = events.Memory(MAX_SEEN)
+        seen = events.RecentEntries(MAX_SEEN)
         async for change in shared_stream:
             # A message that another watcher could not store comes again, for all.
             if self._watch.wants(change) and seen.add(change.key):

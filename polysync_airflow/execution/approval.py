@@ -1,8 +1,8 @@
 """
-The approval of model packages: their shapes, the meaning of each status, and how a wait
-for one ends.
+The approval of model packages: what AWS says of one, what each status means, and how a
+wait for the approval ends.
 
-Rules, of which the first that applies counts:
+The first rule that applies counts:
 
 1. A package whose *status* is Failed or Deleting will not be approved: the wait ends.
 2. Rejected ends the wait.
@@ -11,12 +11,13 @@ Rules, of which the first that applies counts:
 4. In every other case, and with every status that this version does not know, the wait
    goes on.
 
-``waiter.py`` has the rules of all waits. Only versions of a model package group have an
-approval status, so only their ARNs are accepted:
+``resource_waiter.py`` has the rules of all such waits. Only versions of a model package
+group have an approval status, so only their ARNs are accepted:
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateModelPackage.html
 and
-https://docs.aws.amazon.com/sagemaker/latest/dg/model-registry-approve.html. Everything
-here is pure.
+https://docs.aws.amazon.com/sagemaker/latest/dg/model-registry-approve.html
+
+Everything here is pure.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 from pydantic import BeforeValidator, Field, StringConstraints, TypeAdapter
 
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution import texts
+from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.models import FrozenModel, ResponseTime, Status, User
 from polysync_airflow.execution.parameters import DEFER_BUILD, is_valid
 from polysync_airflow.execution.resource_waiter import (
@@ -37,7 +38,6 @@ from polysync_airflow.execution.resource_waiter import (
     ResourceWaiter,
 )
 
-ApprovalStatus = Literal["Approved", "Rejected", "PendingManualApproval"]
 ApprovalOutcome = Literal["approved", "rejected", "failed", "timed_out", "refused"]
 
 COMPLETED: Final = "Completed"
@@ -46,19 +46,13 @@ _WILL_NOT_COMPLETE: Final = ("Failed", "Deleting")
 _STATUSES: Final = ("Pending", "InProgress", COMPLETED, *_WILL_NOT_COMPLETE)
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_UpdateModelPackage.html
 MAX_DESCRIPTION_LENGTH: Final = 1024
-_GROUP: Final = "[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}"
-_PREFIX: Final = r"arn:aws[a-z\-]{0,20}:sagemaker:[a-z0-9\-]{1,32}:[0-9]{12}:"
+_APPROVAL_STATUSES: Final = get_args(models.ApprovalStatus)
 VersionArn = Annotated[
     str,
-    StringConstraints(
-        max_length=2048, pattern=rf"^{_PREFIX}model-package/{_GROUP}/[0-9]{{1,9}}$"
-    ),
+    StringConstraints(max_length=2048, pattern=f"^{models.MODEL_VERSION_ARN_PATTERN}$"),
 ]
 GroupNameOrArn = Annotated[
-    str,
-    StringConstraints(
-        max_length=2048, pattern=rf"^({_PREFIX}model-package-group/)?{_GROUP}$"
-    ),
+    str, StringConstraints(max_length=2048, pattern=models.MODEL_GROUP_PATTERN)
 ]
 Description = Annotated[
     str,
@@ -76,13 +70,14 @@ _DESCRIPTION: TypeAdapter[str | None] = TypeAdapter(
 
 def group_of(arn_or_name: str) -> str:
     """
-    Return the name of a model package group in lower case, in which ARNs of versions
-    may have it.
+    Return the name of a model package group in lower case, as ARNs of versions may have
+    it.
 
     :param arn_or_name: the ARN of a version, or the name or ARN of a group.
     """
-    parts = arn_or_name.split("/")
-    return parts[1 if len(parts) > 1 else 0].lower()
+    if "/" not in arn_or_name:
+        return arn_or_name.lower()
+    return arn_or_name.split("/")[1].lower()
 
 
 def check_model_package_arn(arn: object) -> str:
@@ -124,10 +119,10 @@ def check_approval(status: object, description: object) -> None:
 
     :raises ParametersError: one of them is not valid.
     """
-    if status not in get_args(ApprovalStatus):
-        known = ", ".join(get_args(ApprovalStatus))
+    if status not in _APPROVAL_STATUSES:
         raise ParametersError(
-            f"status = {texts.shorten(status)} is not valid: give one of {known}."
+            f"status = {texts.shorten(status)} is not valid: give one of"
+            f" {', '.join(_APPROVAL_STATUSES)}."
         )
     if not is_valid(_DESCRIPTION, description):
         raise ParametersError(
@@ -139,25 +134,23 @@ def check_approval(status: object, description: object) -> None:
 
 def _first_reason(value: Any) -> Any:
     """Return the first reason of a failure in ModelPackageStatusDetails."""
-    details = value if isinstance(value, Mapping) else {}
-    lists = [
-        details.get(member) for member in ("ValidationStatuses", "ImageScanStatuses")
-    ]
-    items = [
-        item
-        for each in lists
-        if isinstance(each, list)
-        for item in each
-        if isinstance(item, Mapping)
-    ]
-    reasons = (item.get("FailureReason") for item in items)
-    return next(
-        (reason for reason in reasons if isinstance(reason, str) and reason), None
-    )
+    if not isinstance(value, Mapping):
+        return None
+    for member in ("ValidationStatuses", "ImageScanStatuses"):
+        entries = value.get(member)
+        if not isinstance(entries, list):
+            continue
+        for entry in entries:
+            reason = entry.get("FailureReason") if isinstance(entry, Mapping) else None
+            if isinstance(reason, str) and reason:
+                return reason
+    return None
 
 
 class ModelPackageSummary(FrozenModel):
     """
+    An entry of ListModelPackages.
+
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ModelPackageSummary.html
     """
 
@@ -168,19 +161,19 @@ class ModelPackageSummary(FrozenModel):
 
     @property
     def resource(self) -> str:
-        """Its ARN."""
+        """The ARN, by which a ``ResourceWaiter`` knows the model package."""
         return self.arn
 
 
 class ModelPackageDescription(ModelPackageSummary):
     """
-    The part of the response of DescribeModelPackage that is about the approval.
+    What DescribeModelPackage says of the approval.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeModelPackage.html
 
-    :param modified_by: who changed it last: a user profile of Studio, or an IAM
-        identity.
-    :param failure_reason: why AWS could not create it.
+    :param modified_by: who changed the model package last: a user profile of Studio, or
+        an IAM identity.
+    :param failure_reason: why AWS could not create the model package.
     """
 
     approval_description: texts.ValueText | None = Field(
@@ -227,7 +220,7 @@ class ApprovalWaiter(ResourceWaiter[ApprovalEvent]):
         response: ModelPackageDescription,
     ) -> tuple[ApprovalOutcome, str | None] | None:
         """
-        Return how the wait ends with a description, and AWS's reason; None if it goes
+        Return how a description ends the wait, and AWS's reason; None if the wait goes
         on.
         """
         if response.status in _WILL_NOT_COMPLETE:
@@ -241,16 +234,17 @@ class ApprovalWaiter(ResourceWaiter[ApprovalEvent]):
     @staticmethod
     def state_of(response: ModelPackageDescription) -> tuple[str, bool]:
         """
-        Return what the log says of a description, and whether this version knows such a
-        state.
+        Return what the log says of a description, and whether this version knows both
+        statuses.
         """
         is_known = (
             response.status in _STATUSES
-            and response.approval_status in get_args(ApprovalStatus)
+            and response.approval_status in _APPROVAL_STATUSES
         )
-        approval = response.approval_status or "no approval status"
-        package = "" if response.status == COMPLETED else f", package {response.status}"
-        return f"{approval}{package}", is_known
+        text = response.approval_status or "no approval status"
+        if response.status != COMPLETED:
+            text += f", package {response.status}"
+        return text, is_known
 
 
 class ApprovalTriggerArguments(ResourceArguments):
@@ -262,28 +256,29 @@ class ApprovalTriggerArguments(ResourceArguments):
 
 
 def approval_message(event: ApprovalEvent) -> str:
-    """Return how a wait has ended, in one line, for the log or an error."""
+    """Return one line about how a wait has ended, for the log or an error."""
     package = f"Model package {event.resource}"
-    by = (
-        f" (last changed by {texts.clean_line(event.modified_by)})"
-        if event.modified_by
-        else ""
-    )
-    given = texts.clean_line(event.approval_description or "", MAX_DESCRIPTION_LENGTH)
-    reason = f": {given}" if given else ""
-    if event.outcome in ("approved", "rejected"):
-        return f"{package} is {event.outcome}{by}{reason}"
     message = texts.clean_text(event.message or "", 2048)
+    if event.outcome in ("approved", "rejected"):
+        line = f"{package} is {event.outcome}"
+        if event.modified_by:
+            line += f" (last changed by {texts.clean_line(event.modified_by)})"
+        if event.approval_description:
+            description = texts.clean_line(
+                event.approval_description, MAX_DESCRIPTION_LENGTH
+            )
+            line += f": {description}"
+        return line
     if event.outcome == "failed":
-        why = f": {message}" if message else ""
+        reason = f": {message}" if message else ""
         return (
-            f"{package} cannot be used: its status is {event.status}{why}. -- What to"
-            " do: register a new version of the model."
+            f"{package} cannot be used: its status is {event.status}{reason}. -- What"
+            " to do: register a new version of the model."
         )
     if event.outcome == "timed_out":
-        state = event.approval_status or "unknown"
+        status = event.approval_status or "unknown"
         return (
             f"{package} was not approved in time: {message}. Its last known approval"
-            f" status is {state}."
+            f" status is {status}."
         )
     return f"The wait for the approval of {event.resource} has ended: {message}"

@@ -20,7 +20,8 @@ _CONSOLE_DOMAINS: Final = {
     "aws-us-gov": "console.amazonaws-us-gov.com",
     "aws-eusc": "console.amazonaws-eusc.eu",
 }
-# The whole URL: in a domain of Studio, people can run applications of their own.
+# All of the URL, because people can run applications of their own in a domain of
+# Studio.
 _STUDIO_URL: Final = re.compile(
     r"https://studio-d-[a-z0-9-]+\.studio\.[a-z0-9-]+\.sagemaker\.aws"
     r"/pipelines/view/[A-Za-z0-9-]+/executions/[a-z0-9]+/graph"
@@ -64,10 +65,8 @@ def studio_url(
     _, partition, _, region, *_ = execution_arn.split(":")
     if domain_id is None or partition != "aws":
         return None
-    name, execution_id = (
-        pipeline_name_of(pipeline_name),
-        execution_arn.rsplit("/", 1)[-1],
-    )
+    name = pipeline_name_of(pipeline_name)
+    execution_id = execution_arn.rsplit("/", 1)[-1]
     host = f"studio-{domain_id}.studio.{region}.sagemaker.aws"
     return f"https://{host}/pipelines/view/{name}/executions/{execution_id}/graph"
 
@@ -100,8 +99,10 @@ def is_console_url(url: object) -> bool:
     """
     if not isinstance(url, str) or not url.isprintable():
         return False
+    if not url.startswith("https://"):
+        return False
     host = url.removeprefix("https://").partition("/")[0]
-    return url.startswith("https://") and any(
+    return any(
         re.fullmatch(rf"[a-z0-9-]+\.{re.escape(domain)}", host)
         for domain in _CONSOLE_DOMAINS.values()
     )
@@ -146,15 +147,17 @@ def folder_url(execution_arn: str, uri: str) -> str | None:
     :param uri: ``s3://<bucket>/<key>``; EMR also writes ``s3n`` and ``s3a``. A key that
         ends with a slash is that of the folder itself.
     """
-    match, home = _S3_URI.fullmatch(uri), service_url(execution_arn, "s3", "")
-    if home is None or match is None:
+    match = _S3_URI.fullmatch(uri)
+    home = service_url(execution_arn, "s3", "")
+    if match is None or home is None:
         return None
-    bucket, folder = (quote(part, safe="") for part in match.groups())
+    bucket = quote(match[1], safe="")
+    folder = quote(match[2], safe="")
     base, _, query = home.removesuffix("#").partition("/s3/home?")
     return f"{base}/s3/buckets/{bucket}?{query}&prefix={folder}"
 
 
 def _encode(text: str) -> str:
-    # The fragment of a CloudWatch URL is encoded twice, with "$" in place of the second
-    # "%".
+    # The fragment of a CloudWatch URL is encoded twice. "$" takes the place of the
+    # second "%".
     return quote(quote(text, safe=""), safe="").replace("%", "$")

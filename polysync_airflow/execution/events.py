@@ -6,17 +6,18 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventb
 They come in messages of a queue. Whoever may send to the queue wrote them, so nothing
 in them is believed.
 
-After the changes comes what a watcher wants (the arguments of the event trigger, and
-which changes they mean), and what fills the queue of watchers, as a template of
-CloudFormation: rules of EventBridge, the queue, its dead-letter queue and policy.
+The module has, in this order: the changes that a message can report; what a watcher
+wants (the arguments of the event trigger, and which changes they select); and the
+template of CloudFormation that sets up the queue: the rules of EventBridge, the queue,
+its dead-letter queue and its policy.
 
 https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-event-patterns.html,
 https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html and
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html
 
 SQS does not tell whether others receive the messages of a queue, too. So a reader gives
-messages back before it uses them. SQS hands a message to one consumer at a time, so one
-that others take, and delete, does not return.
+new messages back before it uses them. SQS hands a message to one consumer at a time: a
+message that another consumer takes and deletes does not return.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, NamedTuple
+from typing import Annotated, Any, ClassVar, Final, NamedTuple, get_args
 
 import pydantic
 from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
@@ -46,16 +47,10 @@ SOURCE: Final = "aws.sagemaker"
 EXECUTION_CHANGE: Final = "SageMaker Model Building Pipeline Execution Status Change"
 STEP_CHANGE: Final = "SageMaker Model Building Pipeline Execution Step Status Change"
 MODEL_PACKAGE_CHANGE: Final = "SageMaker Model Package State Change"
-# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateModelPackage.html
-PENDING_APPROVAL: Final = "PendingManualApproval"
-APPROVAL_STATUSES: Final = ("Approved", "Rejected", PENDING_APPROVAL)
-GROUP_PATTERN: Final = r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}"
-_PACKAGE_ARN: Final = (
-    r"^arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]+:[0-9]{12}"
-    r":model-package/[a-zA-Z0-9\-]+(/[0-9]{1,10})?$"
-)
+APPROVAL_STATUSES: Final = get_args(models.ApprovalStatus)
 
-# What makes two events the same change: what, its step, its status, and when.
+# Two events with the same key report the same change: the ARN of what has changed, its
+# step, its status, and when.
 Key = tuple[str, str, str, str]
 
 
@@ -67,20 +62,23 @@ class Kind(StrEnum):
     MODEL_PACKAGE = "model_package"
 
 
-def _text(time: datetime | None) -> str | None:
-    return time.isoformat() if time else None
+def _iso_text(time: datetime | None) -> str | None:
+    if time is None:
+        return None
+    return time.isoformat()
 
 
 # One damaged time must not make the change unreadable. In payloads, it is a text.
-EventTime = Annotated[models.ResponseTime, pydantic.PlainSerializer(_text)]
+EventTime = Annotated[models.ResponseTime, pydantic.PlainSerializer(_iso_text)]
 
 
 class Change(models.FrozenModel, ABC):
     """
-    A change that an event reports. Its fields are members of the payload, unless they
-    are excluded.
+    A change that an event reports.
 
-    :param event_time: when AWS has sent the event.
+    The payload of the asset event has its fields, except for those that are excluded.
+
+    :param event_time: when AWS sent the event.
     """
 
     kind: ClassVar[Kind]
@@ -91,30 +89,31 @@ class Change(models.FrozenModel, ABC):
     @abstractmethod
     def key(self) -> Key:
         """
-        What makes this change the same as that of another event.
+        Identifies the change: all events that report it have the same key.
 
-        An execution that is resumed keeps its ARN, so the ARN alone is not enough: the
-        time counts, too. A change that is an end has the time of the end, which is the
-        same in all its events. Others have no time of their own, only that of the
-        event.
+        A resumed execution keeps its ARN, so the time counts, too. All events about an
+        end have the time of this end. Other changes have no time of their own, only
+        that of the event.
         """
 
     @property
     def changed_at(self) -> datetime:
-        """When it was changed."""
+        """When the change was made, as far as AWS says so."""
         return self.event_time
 
     @property
     def payload(self) -> dict[str, Any]:
         """What the asset event says of the change, as JSON."""
-        arn = self.execution_arn
-        name = models.pipeline_name_of(arn) if arn else None
+        pipeline_name = console_url = None
+        if self.execution_arn:
+            pipeline_name = models.pipeline_name_of(self.execution_arn)
+            console_url = execution_url(self.execution_arn, pipeline_name)
         return {
             "kind": self.kind.value,
             **self.model_dump(),
-            "pipeline_name": name,
+            "pipeline_name": pipeline_name,
             "changed_at": self.changed_at.isoformat(),
-            "console_url": execution_url(arn, name) if arn and name else None,
+            "console_url": console_url,
         }
 
 
@@ -127,10 +126,7 @@ class _ChangeInExecution(Change):
 
     @property
     def pipeline_name(self) -> str:
-        """
-        The name of the pipeline; in lower case for older pipelines, whose ARNs have it
-        so.
-        """
+        """The name of the pipeline. ARNs of older pipelines have it in lower case."""
         return models.pipeline_name_of(self.execution_arn)
 
     state_of: ClassVar[Callable[[str], str]]
@@ -144,17 +140,15 @@ class _ChangeInExecution(Change):
 
     @property
     def key(self) -> Key:
-        """What makes this change the same as that of another event."""
-        time = (
-            self.ended_at
-            if self.ended_at and states.has_ended(self.status)
-            else self.event_time
-        )
+        """Identifies the change."""
+        time = self.event_time
+        if self.ended_at and states.has_ended(self.status):
+            time = self.ended_at
         return self.execution_arn, "", self.status, time.isoformat()
 
     @property
     def payload(self) -> dict[str, Any]:
-        """What the asset event says of the change, as JSON."""
+        """What the asset event says of the change, with the state."""
         return {**super().payload, "state": str(self.state)}
 
 
@@ -193,7 +187,7 @@ class StepChange(_ChangeInExecution):
 
     @property
     def key(self) -> Key:
-        """What makes this change the same as that of another event."""
+        """Identifies the change, by the step as well."""
         arn, _, status, time = super().key
         return arn, self.step_name, status, time
 
@@ -203,17 +197,23 @@ class ModelPackageChange(Change):
 
     kind: ClassVar[Kind] = Kind.MODEL_PACKAGE
     model_package_arn: Annotated[
-        str, StringConstraints(max_length=2048, pattern=_PACKAGE_ARN)
+        str,
+        StringConstraints(
+            max_length=2048, pattern=f"^{models.MODEL_PACKAGE_ARN_PATTERN}$"
+        ),
     ] = Field(validation_alias="ModelPackageArn")
     model_package_group: (
-        Annotated[str, StringConstraints(pattern=f"^{GROUP_PATTERN}$")] | None
+        Annotated[
+            str, StringConstraints(pattern=f"^{models.MODEL_GROUP_NAME_PATTERN}$")
+        ]
+        | None
     ) = Field(None, validation_alias="ModelPackageGroupName")
     model_package_version: Annotated[int, Field(ge=1, le=models.MAX_INTEGER)] | None = (
         Field(None, validation_alias="ModelPackageVersion")
     )
     status: models.Status | None = Field(None, validation_alias="ModelPackageStatus")
     approval_status: models.Status = Field(
-        PENDING_APPROVAL, validation_alias="ModelApprovalStatus"
+        "PendingManualApproval", validation_alias="ModelApprovalStatus"
     )
     # AWS's event in full stays valid without it.
     execution_arn: Annotated[models.ExecutionArn | None, texts.LENIENT] = Field(
@@ -226,12 +226,12 @@ class ModelPackageChange(Change):
 
     @property
     def changed_at(self) -> datetime:
-        """When it was changed."""
+        """When the model package was changed."""
         return self.modified_at or self.event_time
 
     @property
     def key(self) -> Key:
-        """What makes this change the same as that of another event."""
+        """Identifies the change, by both statuses."""
         return (
             self.model_package_arn,
             self.status or "",
@@ -241,9 +241,7 @@ class ModelPackageChange(Change):
 
 
 AnyChange = ExecutionChange | StepChange | ModelPackageChange
-CHANGES: Final[
-    dict[str, type[ExecutionChange] | type[StepChange] | type[ModelPackageChange]]
-] = {
+CHANGES: Final[dict[str, type[AnyChange]]] = {
     EXECUTION_CHANGE: ExecutionChange,
     STEP_CHANGE: StepChange,
     MODEL_PACKAGE_CHANGE: ModelPackageChange,
@@ -264,9 +262,10 @@ class UnreadableMessageError(ValueError):
     """
 
 
-def _first_of_one(value: Any) -> Any:
-    # An example of AWS has a list.
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
+def _only_entry(value: Any) -> Any:
+    if isinstance(value, list) and len(value) == 1:
+        return value[0]
+    return value
 
 
 class _Envelope(models.FrozenModel):
@@ -275,7 +274,8 @@ class _Envelope(models.FrozenModel):
     """
 
     detail_type: str = Field(validation_alias="detail-type")
-    source: Annotated[str, BeforeValidator(_first_of_one)]
+    # One of AWS's examples has a list.
+    source: Annotated[str, BeforeValidator(_only_entry)]
     time: EventTime
     detail: dict[str, Any]
 
@@ -288,12 +288,23 @@ def read_message(body: object) -> AnyChange:
     :raises UnreadableMessageError: it is too large, no JSON, or no event that a watcher
         can use.
     """
-    envelope = _envelope(body)
-    if envelope.source != SOURCE or envelope.detail_type not in CHANGES:
-        names = (envelope.source, envelope.detail_type)
-        source, kind = (texts.clean_line(name, _MAX_QUOTED) for name in names)
+    try:
+        content = read_json(body, "it", max_bytes=MAX_MESSAGE_BYTES)
+    except UnreadableJsonError as error:
+        raise UnreadableMessageError(str(error)) from None
+    try:
+        envelope = _Envelope.model_validate(content)
+    except ValidationError as error:
+        problems = texts.describe_validation_error(error)
         raise UnreadableMessageError(
-            f"it is an event {kind!r} of {source!r}, for which there are no watchers"
+            f"it is no event of EventBridge: {problems}"
+        ) from None
+    if envelope.source != SOURCE or envelope.detail_type not in CHANGES:
+        detail_type = texts.clean_line(envelope.detail_type, _MAX_QUOTED)
+        source = texts.clean_line(envelope.source, _MAX_QUOTED)
+        raise UnreadableMessageError(
+            f"it is an event {detail_type!r} of {source!r}, for which there are no"
+            " watchers"
         )
     if envelope.time is None:
         raise UnreadableMessageError("it has no time")
@@ -302,27 +313,12 @@ def read_message(body: object) -> AnyChange:
             {**envelope.detail, "event_time": envelope.time}
         )
     except ValidationError as error:
-        raise UnreadableMessageError(
-            f"it is not as AWS sends it: {texts.describe_validation_error(error)}"
-        ) from None
-
-
-def _envelope(body: object) -> _Envelope:
-    try:
-        content = read_json(body, "it", max_bytes=MAX_MESSAGE_BYTES)
-        return _Envelope.model_validate(content)
-    except UnreadableJsonError as error:
-        raise UnreadableMessageError(str(error)) from None
-    except ValidationError as error:
         problems = texts.describe_validation_error(error)
-        raise UnreadableMessageError(
-            f"it is no event of EventBridge: {problems}"
-        ) from None
+        raise UnreadableMessageError(f"it is not as AWS sends it: {problems}") from None
 
 
 MAX_NAMES: Final = 200
-# The states that a watcher of executions or steps wants unless it names some: those
-# that are an end.
+# The states that a watcher of executions or steps wants if it names none: the ends.
 _STATES: Final = states.PolysyncState
 END_STATES: Final = (str(_STATES.SUCCESS), str(_STATES.FAILED), str(_STATES.CANCELLED))
 STATES: Final = (*END_STATES, str(_STATES.RUNNING))
@@ -334,7 +330,7 @@ _QUEUE_URL: Final = re.compile(
 _QUEUE_HOST: Final = re.compile(r"sqs(?:-fips)?\.(?P<region>[a-z0-9-]+)\..+")
 
 Pattern = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_*?-]{1,256}$")]
-# An empty list would watch nothing.
+# An empty list would select nothing.
 Patterns = (
     Annotated[tuple[Pattern, ...], Field(min_length=1, max_length=MAX_NAMES)] | None
 )
@@ -346,8 +342,9 @@ _NAMES: Final = (
 
 class WatcherArguments(models.StrictModel):
     """
-    The arguments of a watcher. Airflow stores them in its database, where others can
-    edit them.
+    The arguments of a watcher.
+
+    Airflow stores them in its database, where others can edit them.
     """
 
     queue_url: str = Field(
@@ -384,22 +381,18 @@ class WatcherArguments(models.StrictModel):
 
     @pydantic.model_validator(mode="after")
     def _check(self) -> WatcherArguments:
-        if self.model_package_groups is not None and (self.pipelines, self.steps) != (
-            None,
-            None,
-        ):
+        selects_pipelines = self.pipelines is not None or self.steps is not None
+        if self.model_package_groups is not None and selects_pipelines:
             raise ValueError(
                 "model_package_groups is given together with pipelines or steps: use a"
                 " watcher for each"
             )
-        wrong = [
-            state for state in self.states or () if state not in self._possible_states
-        ]
-        if wrong:
-            possible = ", ".join(self._possible_states)
-            raise ValueError(
-                f"states has {texts.shorten(wrong[0])}, which is none of {possible}"
-            )
+        for state in self.states or ():
+            if state not in self._possible_states:
+                possible = ", ".join(self._possible_states)
+                raise ValueError(
+                    f"states has {texts.shorten(state)}, which is none of {possible}"
+                )
         url_region = region_of_queue(self.queue_url)
         if self.region_name and url_region and self.region_name != url_region:
             raise ValueError(
@@ -410,10 +403,12 @@ class WatcherArguments(models.StrictModel):
 
     @property
     def kind(self) -> Kind:
-        """What is watched."""
+        """What kind of changes the arguments select."""
         if self.model_package_groups is not None:
             return Kind.MODEL_PACKAGE
-        return Kind.EXECUTION if self.steps is None else Kind.STEP
+        if self.steps is not None:
+            return Kind.STEP
+        return Kind.EXECUTION
 
     @property
     def region(self) -> str | None:
@@ -422,34 +417,34 @@ class WatcherArguments(models.StrictModel):
 
     @property
     def _possible_states(self) -> tuple[str, ...]:
-        return APPROVAL_STATUSES if self.kind is Kind.MODEL_PACKAGE else STATES
+        if self.kind is Kind.MODEL_PACKAGE:
+            return APPROVAL_STATUSES
+        return STATES
 
     def wants(self, change: AnyChange) -> bool:
-        """Return whether a change is one of those that are watched."""
+        """Return whether the arguments select a change."""
         if change.kind is not self.kind:
             return False
         if isinstance(change, ModelPackageChange):
-            is_wanted = change.approval_status in (self.states or APPROVAL_STATUSES)
-            return is_wanted and _matches(
-                change.model_package_group or "", self.model_package_groups
-            )
+            group = change.model_package_group or ""
+            if change.approval_status not in (self.states or APPROVAL_STATUSES):
+                return False
+            return _matches(group, self.model_package_groups)
         if change.state not in (self.states or END_STATES):
             return False
         if isinstance(change, StepChange) and not _matches(
             change.step_name, self.steps
         ):
             return False
-        # As SageMaker does, and since ARNs of older pipelines have the name in lower
-        # case.
-        pipelines = (
-            None
-            if self.pipelines is None
-            else [name.lower() for name in self.pipelines]
-        )
-        return _matches(change.pipeline_name.lower(), pipelines)
+        if self.pipelines is None:
+            return True
+        # SageMaker ignores the case of names, and ARNs of older pipelines have them in
+        # lower case.
+        patterns = [pattern.lower() for pattern in self.pipelines]
+        return _matches(change.pipeline_name.lower(), patterns)
 
 
-def check_watch(arguments: Mapping[str, Any]) -> WatcherArguments:
+def check_watcher(arguments: Mapping[str, Any]) -> WatcherArguments:
     """
     Validate the arguments of a watcher.
 
@@ -470,20 +465,24 @@ def region_of_queue(queue_url: str) -> str | None:
     Return the region in the URL of a queue; None for an address that is none of AWS's.
     """
     url = _QUEUE_URL.fullmatch(queue_url)
-    host = _QUEUE_HOST.fullmatch(url["host"]) if url else None
-    return host["region"] if host else None
+    if url is None:
+        return None
+    host = _QUEUE_HOST.fullmatch(url["host"])
+    if host is None:
+        return None
+    return host["region"]
 
 
 def _matches(name: str, patterns: Iterable[str] | None) -> bool:
     return patterns is None or any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-class Memory:
+class RecentEntries:
     """
-    Knows what was added last.
+    The entries that were added or looked up last.
 
-    :param limit: how many entries it keeps. Those that were added or found longest ago
-        are forgotten.
+    :param limit: how many it keeps. It forgets those that were added or looked up
+        longest ago.
     """
 
     def __init__(self, limit: int) -> None:
@@ -510,13 +509,13 @@ MAX_PATTERN: Final = 2048
 MAX_RECEIVES: Final = 1000
 # A reader gives a new message back once, and a triggerer may be killed.
 FEWEST_RECEIVES: Final = 3
-# Longer than Airflow needs to store an event, and how long a message waits after its
-# triggerer was killed.
+# Airflow needs less time to store an event. A message that a killed triggerer has
+# received waits for so long.
 VISIBILITY_SECONDS: Final = 30
 WAIT_SECONDS: Final = 20
 # The most messages of a call that SQS allows.
 BATCH: Final = 10
-# A policy that allows a reader what it needs, given the ARN of the queue.
+# Returns a policy that allows a reader what it needs, for the ARN of the queue.
 ReaderPolicy = Callable[[str], Mapping[str, Any]]
 _STACK: Final = Path(__file__).with_name("events_stack.json")
 _END_STATUSES: Final = [
@@ -524,9 +523,9 @@ _END_STATUSES: Final = [
 ]
 
 
-class Setup(NamedTuple):
+class QueueSetup(NamedTuple):
     """
-    What to set up.
+    The queue to set up, and the events that it gets.
 
     :param queue: the name of the queue.
     :param pipelines: the names or ARNs of the pipelines; empty for all.
@@ -550,7 +549,7 @@ class Setup(NamedTuple):
         """
         Check the limits of SQS and EventBridge.
 
-        :raises ParametersError: one of them is not kept.
+        :raises ParametersError: the setup exceeds one of them.
         """
         if not FEWEST_RECEIVES <= self.max_receives <= MAX_RECEIVES:
             raise ParametersError(
@@ -567,88 +566,94 @@ class Setup(NamedTuple):
 
     def rules(self) -> dict[str, dict[str, Any]]:
         """Return the event pattern of each rule, by the suffix of its name."""
-        ends: dict[str, Any] = (
-            {} if self.running else {"currentPipelineExecutionStatus": _END_STATUSES}
-        )
-        found = {
-            "executions": _pattern(EXECUTION_CHANGE, {**ends, **self._of_pipelines()})
-        }
+        of_executions: dict[str, Any] = {}
+        of_steps: dict[str, Any] = {}
+        if not self.running:
+            of_executions["currentPipelineExecutionStatus"] = _END_STATUSES
+            of_steps["currentStepStatus"] = _END_STATUSES
+        if self.pipelines:
+            of_executions["pipelineArn"] = self._pipeline_arns()
+            of_steps["pipelineArn"] = self._pipeline_arns()
+        rules = {"executions": _pattern(EXECUTION_CHANGE, of_executions)}
         if self.steps:
-            ends = {} if self.running else {"currentStepStatus": _END_STATUSES}
-            found["steps"] = _pattern(STEP_CHANGE, {**ends, **self._of_pipelines()})
+            rules["steps"] = _pattern(STEP_CHANGE, of_steps)
         if self.model_packages or self.model_package_groups:
-            names = list(self.model_package_groups)
-            groups = {"ModelPackageGroupName": names} if names else {}
-            found["model-packages"] = _pattern(MODEL_PACKAGE_CHANGE, groups)
-        return found
+            of_packages = {}
+            if self.model_package_groups:
+                of_packages["ModelPackageGroupName"] = list(self.model_package_groups)
+            rules["model-packages"] = _pattern(MODEL_PACKAGE_CHANGE, of_packages)
+        return rules
 
-    def _of_pipelines(self) -> dict[str, Any]:
+    def _pipeline_arns(self) -> list[dict[str, str]]:
         # By the end of the ARN: older ones have the name in lower case, and AWS does
         # not document whether an event has the account or ``aws`` in that of a pipeline
         # that AWS manages.
         given = {pipeline.rpartition("/")[2] for pipeline in self.pipelines}
-        names = sorted(given | {name.lower() for name in given})
-        return (
-            {"pipelineArn": [{"suffix": f":pipeline/{name}"} for name in names]}
-            if names
-            else {}
-        )
+        names = given | {name.lower() for name in given}
+        return [{"suffix": f":pipeline/{name}"} for name in sorted(names)]
 
 
-def cloudformation(setup: Setup, reader_policy: ReaderPolicy) -> dict[str, Any]:
+def cloudformation(setup: QueueSetup, reader_policy: ReaderPolicy) -> dict[str, Any]:
     """
     Return a template of CloudFormation, which needs the capability ``CAPABILITY_IAM``.
     """
     template: dict[str, Any] = json.loads(_STACK.read_text())
     resources = template["Resources"]
-    dead_letters, queue, queue_policy, reader = (
-        each["Properties"] for each in resources.values()
-    )
+    queue_arn = {"Fn::GetAtt": ["Queue", "Arn"]}
+
+    dead_letters = resources["DeadLetterQueue"]["Properties"]
     dead_letters["QueueName"] = f"{setup.queue}-dead-letters"
+
+    queue = resources["Queue"]["Properties"]
     queue["QueueName"] = setup.queue
     queue["VisibilityTimeout"] = VISIBILITY_SECONDS
     queue["ReceiveMessageWaitTimeSeconds"] = WAIT_SECONDS
     queue["RedrivePolicy"]["maxReceiveCount"] = setup.max_receives
-    arn = {"Fn::GetAtt": ["Queue", "Arn"]}
-    reader["PolicyDocument"] = json.loads(
-        json.dumps(reader_policy("QUEUE")).replace('"QUEUE"', json.dumps(arn))
+
+    policy = json.dumps(reader_policy("QUEUE"))
+    resources["ReaderPolicy"]["Properties"]["PolicyDocument"] = json.loads(
+        policy.replace('"QUEUE"', json.dumps(queue_arn))
     )
-    # Without this condition, rules of other accounts could fill the queue.
-    (statement,) = queue_policy["PolicyDocument"]["Statement"]
+
+    sources = []
     for suffix, pattern in setup.rules().items():
         name = f"{suffix.title().replace('-', '')}Rule"
-        statement["Condition"]["ArnEquals"]["aws:SourceArn"].append(
-            {"Fn::GetAtt": [name, "Arn"]}
-        )
-        targets = [{"Id": "queue", "Arn": arn}]
+        sources.append({"Fn::GetAtt": [name, "Arn"]})
         rule = {
             "Name": f"{setup.queue}-{suffix}",
             "EventPattern": pattern,
-            "Targets": targets,
+            "Targets": [{"Id": "queue", "Arn": queue_arn}],
         }
         resources[name] = {"Type": "AWS::Events::Rule", "Properties": rule}
+    # Without this condition, rules of other accounts could fill the queue.
+    queue_policy = resources["QueuePolicy"]["Properties"]["PolicyDocument"]
+    (statement,) = queue_policy["Statement"]
+    statement["Condition"]["ArnEquals"]["aws:SourceArn"] = sources
     return template
 
 
 def _pattern(detail_type: str, detail: Mapping[str, Any]) -> dict[str, Any]:
     pattern: dict[str, Any] = {"source": [SOURCE], "detail-type": [detail_type]}
-    return {**pattern, "detail": dict(detail)} if detail else pattern
+    if detail:
+        pattern["detail"] = dict(detail)
+    return pattern
 
 
-# Who joins later finds out by itself, if it is a reader.
+# A reader that joins later makes a check of its own.
 CHECK_EVERY_SECONDS: Final = 24 * 3600.0
 # A message that a killed process has received returns when its visibility timeout has
 # passed.
 RETURN_SECONDS: Final = 2.0 * VISIBILITY_SECONDS
-# A receive that had room for more has asked all servers of SQS. How many must not bring
-# the message then.
+# A receive that had room for more messages has asked all servers of SQS. A message that
+# so many of them did not bring is missing.
 MIN_RECEIVES: Final = 3
 
 
 class ConsumerCheck:
     """
-    A check of a queue, which is repeated once a day. Times are seconds of
-    ``clock.monotonic``.
+    Finds out, once a day, whether other consumers take messages of a queue.
+
+    Times are seconds of ``clock.monotonic``.
     """
 
     def __init__(self) -> None:
@@ -660,20 +665,24 @@ class ConsumerCheck:
 
     def begin(self, message_ids: Iterable[str], now: float) -> None:
         """Note which messages were given back."""
-        self._begun_at, self._given_back, self._receives = now, set(message_ids), 0
+        self._begun_at = now
+        self._given_back = set(message_ids)
+        self._receives = 0
 
     def missing(
         self, message_ids: Iterable[str], *, has_room: bool, now: float
     ) -> set[str]:
         """
-        Return the messages that others have taken, once.
+        Return the messages that other consumers have taken; each of them only once.
 
-        :param message_ids: the messages of a receive.
-        :param has_room: it could have had more of them.
+        :param message_ids: the messages that a receive has brought.
+        :param has_room: whether the receive could have brought more.
         """
         self._given_back.difference_update(message_ids)
-        self._receives += has_room and now - self._begun_at >= RETURN_SECONDS
+        if has_room and now - self._begun_at >= RETURN_SECONDS:
+            self._receives += 1
         if self._receives < MIN_RECEIVES:
             return set()
-        missing, self._given_back = self._given_back, set()
+        missing = self._given_back
+        self._given_back = set()
         return missing

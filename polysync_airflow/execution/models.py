@@ -58,6 +58,16 @@ MLFLOW_ARN_PATTERN = (
     r"^arn:aws[a-z\-]*:sagemaker:[a-z0-9\-]*:[0-9]{12}"
     r":mlflow-[a-zA-Z-]*/[A-Za-z0-9\-]+$"
 )
+MODEL_GROUP_NAME_PATTERN = r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}"
+MODEL_GROUP_PATTERN = (
+    rf"^({_ARN_PATTERN}:[0-9]{{12}}:model-package-group/)?{MODEL_GROUP_NAME_PATTERN}$"
+)
+_MODEL_PATTERN = rf"{_ARN_PATTERN}:[0-9]{{12}}:model-package/{MODEL_GROUP_NAME_PATTERN}"
+MODEL_VERSION_ARN_PATTERN = rf"{_MODEL_PATTERN}/[0-9]{{1,10}}"
+# Also a model package that is in no group, and has no version.
+MODEL_PACKAGE_ARN_PATTERN = rf"{_MODEL_PATTERN}(/[0-9]{{1,10}})?"
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateModelPackage.html
+ApprovalStatus = Literal["Approved", "Rejected", "PendingManualApproval"]
 REGION_PATTERN = r"^[a-z]{2,}(-[a-z]+)+-[0-9]+$"
 # A shorter poll interval takes calls from others in the account; a longer one is a
 # mistake.

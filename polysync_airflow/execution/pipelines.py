@@ -5,15 +5,15 @@ definitions declare.
 Any user of the account may have written a definition.
 
 AWS gets every value as a text, and compares it with the declared type. It does not
-document which texts it accepts as numbers. Those that only Python reads as numbers
-(``1_000``, digits of other scripts, spaces around the number) are not accepted here.
-Booleans are accepted in any case, because AWS's SDK sends ``True``.
+document which texts it accepts as numbers. This module refuses those that only Python
+reads as numbers (``1_000``, digits of other scripts, spaces around the number). It
+accepts booleans in upper and lower case, because AWS's SDK sends ``True``.
 https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-parameters.html
 
-The rules of a selective execution are AWS's: the steps exist; all steps on a path
-between two selected ones are selected; and if a selected step depends on others, their
-results come from a source execution. Whether a step in the branch of a condition needs
-the condition is left to AWS.
+AWS has three rules for a selective execution. The selected steps exist. All steps on a
+path between two selected steps are selected. If a selected step depends on others,
+their results come from a source execution. Whether a step in the branch of a condition
+needs the condition is left to AWS.
 https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-selective-ex.html
 """
 
@@ -118,8 +118,9 @@ MAX_STEPS: Final = models.MAX_STEPS
 
 class JobStep(models.StrictModel):
     """
-    A step of a job: what a task for this step depends on. Its members are those of
-    ``DeclaredStep``.
+    A step of an imported job, with what a task for this step depends on.
+
+    ``DeclaredStep`` describes its members.
 
     :param needs: sorted; only steps that the job has.
     """
@@ -132,33 +133,33 @@ class JobStep(models.StrictModel):
 
 
 def _checked_steps(steps: Sequence[JobStep]) -> list[JobStep]:
-    names = {step.name for step in steps}
+    names = Counter(step.name for step in steps)
     if len(names) < len(steps):
-        raise ValueError(
-            f"{Counter(step.name for step in steps).most_common(1)[0][0]} is there"
-            " twice"
-        )
+        name, _ = names.most_common(1)[0]
+        raise ValueError(f"{name} is there twice")
+
     for step in steps:
-        if (step.condition or step.branch) and (
-            step.condition not in names or not step.branch
-        ):
+        if not step.condition and not step.branch:
+            continue
+        if step.condition not in names or not step.branch:
             raise ValueError(
                 f"{step.name} must have a branch and a condition that is a step, or"
                 " neither"
             )
-    known = [
-        step.model_copy(update={"needs": tuple(sorted(names.intersection(step.needs)))})
-        for step in steps
-    ]
+
+    checked = []
+    depends_on = {}
+    for step in steps:
+        needs = tuple(sorted(names.keys() & step.needs))
+        checked.append(step.model_copy(update={"needs": needs}))
+        depends_on[step.name] = (*needs, step.condition)
     try:
-        TopologicalSorter(
-            {step.name: (*step.needs, step.condition) for step in known}
-        ).prepare()
+        TopologicalSorter(depends_on).prepare()
     except CycleError as error:
         raise ValueError(
             f"they depend on each other in a circle: {', '.join(error.args[1])}"
         ) from None
-    return known
+    return checked
 
 
 JobSteps = Annotated[
@@ -172,14 +173,14 @@ class _WithSteps(models.FrozenModel):
 
 class Job(models.FrozenModel):
     """
-    An imported pipeline, as PolysyncListImportOperator returns it. In JSON, times are
-    ISO 8601 in UTC.
+    An imported pipeline, as ``PolysyncListImportOperator`` returns it. In JSON, times
+    are ISO 8601 in UTC.
 
     :param definition_digest: ``sha256:<hex>`` of the definition; None if it is not
         JSON.
-    :param steps: for the catalogue; none if they cannot be read. Not in JSON, since the
-        XCom with the jobs of a whole account would be a third larger, and no start
-        needs them.
+    :param steps: for the catalogue; none if they cannot be read. JSON leaves them out:
+        no start needs them, and the XCom with the jobs of a whole account would be a
+        third larger.
     """
 
     name: str
@@ -209,8 +210,8 @@ def typed_value(parameter: DeclaredParameter, value: Any) -> Value:
     Return a value as the type that the parameter declares.
 
     :param value: a value of that type, or its text as AWS accepts it.
-    :raises ValueError: the parameter does not accept the value. The message says what
-        it accepts.
+    :raises ValueError: the parameter does not accept the value. The error says what it
+        accepts.
     """
     typed = _READERS[parameter.type](value)
     if typed is None:
@@ -231,31 +232,42 @@ def allowed_values(parameter: DeclaredParameter) -> list[Value]:
 
 
 def _text(value: Any) -> str | None:
-    return str(value) if isinstance(value, (str, int, float)) else None
+    if not isinstance(value, (str, int, float)):
+        return None
+    return str(value)
 
 
 def _integer(value: Any) -> int | None:
     if isinstance(value, bool):
         return None
-    if isinstance(value, str):
-        # Python refuses to read more than 4,300 digits. AWS accepts 1,024 characters.
-        short = len(value) <= texts.MAX_VALUE_LENGTH
-        value = int(value) if short and _INTEGER.fullmatch(value) else None
-    return value if isinstance(value, int) else None
+    if isinstance(value, int):
+        return value
+    # Python refuses to read more than 4,300 digits. AWS accepts 1,024 characters.
+    if not isinstance(value, str) or len(value) > texts.MAX_VALUE_LENGTH:
+        return None
+    if _INTEGER.fullmatch(value) is None:
+        return None
+    return int(value)
 
 
 def _number(value: Any) -> float | None:
     if isinstance(value, str):
-        value = float(value) if _FLOAT.fullmatch(value) else None
+        if _FLOAT.fullmatch(value) is None:
+            return None
+        value = float(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return value if isinstance(value, int) or isfinite(value) else None
+    if isinstance(value, float) and not isfinite(value):
+        return None
+    return value
 
 
 def _boolean(value: Any) -> bool | None:
     if isinstance(value, bool):
         return value
-    return _BOOLEANS.get(value.lower()) if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return None
+    return _BOOLEANS.get(value.lower())
 
 
 _READERS = {"String": _text, "Integer": _integer, "Float": _number, "Boolean": _boolean}
@@ -267,8 +279,8 @@ _WANTED = {
 }
 
 
-# For how many unknown names a similar one is searched, and among how many: each search
-# compares with all.
+# For how many unknown names a message suggests a similar one, and with how many names
+# it compares each.
 MAX_SUGGESTIONS: Final = 5
 MAX_COMPARED: Final = 1000
 # How many names a message lists when none is similar.
@@ -279,8 +291,8 @@ def parameter_problems(
     sent: Mapping[str, str], declared: Sequence[DeclaredParameter]
 ) -> list[str]:
     """
-    Return what keeps a pipeline from being started with these parameters: one line for
-    each problem.
+    Return why a pipeline cannot be started with some parameters: one line for each
+    problem.
 
     Each line names the parameter, its value and the cure. The unknown parameters come
     first, since a misspelled name is also the reason why the right one is missing.
@@ -290,50 +302,33 @@ def parameter_problems(
         listed; an empty list if the parameters fit.
     """
     by_name = {parameter.name: parameter for parameter in declared}
+    lines = []
     unknown = [name for name in sent if name not in by_name]
-    missing = [
-        each
-        for each in by_name.values()
-        if each.default is None and each.name not in sent
-    ]
-    invalid = {
-        name: problem
-        for name, value in sent.items()
-        if name in by_name and (problem := _type_problem(by_name[name], value))
-    }
-
-    def line(name: str, problem: str) -> str:
-        return f"{texts.clean_line(name)} = {texts.shorten(sent[name])}: {problem}"
-
-    not_declared = [
-        line(name, f"not declared; {cure}") for name, cure in _cures(unknown, by_name)
-    ]
-    of_wrong_type = [line(name, problem) for name, problem in invalid.items()]
-    return texts.first_problems(
-        [*not_declared, *map(_missing, missing), *of_wrong_type]
-    )
-
-
-def _cures(
-    unknown: Sequence[str], declared: Mapping[str, DeclaredParameter]
-) -> Iterator[tuple[str, str]]:
     for position, name in enumerate(unknown):
-        names = islice(declared, MAX_COMPARED if position < MAX_SUGGESTIONS else 0)
-        nearest = texts.nearest_name(name, names)
-        yield (
-            name,
-            (
-                f"did you mean {texts.clean_line(nearest)}?"
-                if nearest
-                else _leave_out(declared)
-            ),
-        )
+        nearest = None
+        if position < MAX_SUGGESTIONS:
+            nearest = texts.nearest_name(name, islice(by_name, MAX_COMPARED))
+        if nearest:
+            cure = f"did you mean {texts.clean_line(nearest)}?"
+        elif by_name:
+            cure = f"leave it out, or use one of {_listed(by_name, MAX_NAMES)}"
+        else:
+            cure = "leave it out, the pipeline declares none"
+        lines.append(_problem_line(name, sent[name], f"not declared; {cure}"))
+
+    for parameter in by_name.values():
+        if parameter.default is None and parameter.name not in sent:
+            lines.append(_missing(parameter))
+
+    for name, value in sent.items():
+        problem = _type_problem(by_name[name], value) if name in by_name else None
+        if problem:
+            lines.append(_problem_line(name, value, problem))
+    return texts.first_problems(lines)
 
 
-def _leave_out(declared: Mapping[str, DeclaredParameter]) -> str:
-    if not declared:
-        return "leave it out, the pipeline declares none"
-    return f"leave it out, or use one of {_listed(declared, MAX_NAMES)}"
+def _problem_line(name: str, value: str, problem: str) -> str:
+    return f"{texts.clean_line(name)} = {texts.shorten(value)}: {problem}"
 
 
 def _missing(parameter: DeclaredParameter) -> str:
@@ -356,15 +351,14 @@ def _type_problem(parameter: DeclaredParameter, value: str) -> str | None:
     return None
 
 
-# Of a step.
+# In a step.
 MAX_PROPERTY_FILES: Final = 50
-# AWS names the steps that a ForEach step runs after those of its body: Score-0 for the
-# first item.
+# A ForEach step runs the step Score of its body as Score-0 for the first item.
 _FIRST: Final = "-0"
 _INDEX: Final = re.compile(r"-\d+$")
-# Of a Condition step, by the outcome with which they run.
+# The members of a Condition step with its branches, and the outcome for each.
 _BRANCHES: Final = {"IfSteps": "True", "ElseSteps": "False"}
-_STEP_REFERENCE: Final = re.compile(r"Steps\.([A-Za-z0-9\-_]+)")
+_STEP_REFERENCE: Final = re.compile(r"^Steps\.([A-Za-z0-9\-_]+)")
 _DECLARED_PARAMETERS = TypeAdapter(list[DeclaredParameter])
 
 
@@ -395,8 +389,9 @@ def declared_parameters(definition: str | None) -> list[DeclaredParameter]:
 
 def definition_digest(definition: str | None) -> str | None:
     """
-    Return a digest of what a pipeline definition says. White space and the order of
-    keys do not change it.
+    Return a digest of what a pipeline definition says.
+
+    White space and the order of keys do not change the digest.
 
     :param definition: the definition, as JSON text.
     :return: ``sha256:<hex>``; None if the text is not JSON.
@@ -411,7 +406,7 @@ def definition_digest(definition: str | None) -> str | None:
 
 class PropertyFile(NamedTuple):
     """
-    A JSON file that a processing step of a definition writes.
+    A JSON file that a processing step writes.
 
     :param output: the name of the job's output that has the file.
     :param path: where the file is in the output.
@@ -427,12 +422,13 @@ class DeclaredStep(NamedTuple):
     A step that a pipeline's definition declares.
 
     :param type: its type, such as ``Training``; None if the definition has none.
-    :param condition: the Condition step in whose branch it is; None if it is in none.
+    :param condition: the Condition step in whose branch the step is; None if it is in
+        none.
     :param branch: the outcome with which this branch is taken: ``True`` or ``False``.
     :param needs: the steps that it names in ``DependsOn``, or whose properties it uses.
     :param not_selected: whether a selective execution has not selected it.
-    :param body: of a ForEach step, the steps that it runs for each item, as AWS names
-        those of the first.
+    :param body: the steps that a ForEach step runs for each item, named as AWS names
+        them for the first item.
     """
 
     name: str
@@ -447,8 +443,8 @@ class DeclaredStep(NamedTuple):
 
 def declared_steps(definition: str | None) -> list[DeclaredStep]:
     """
-    Return the steps that a pipeline definition declares, in its order. A condition's
-    branches follow it.
+    Return the steps that a pipeline definition declares, in its order. The branches of
+    a condition follow the condition.
 
     https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps-types.html
 
@@ -456,61 +452,72 @@ def declared_steps(definition: str | None) -> list[DeclaredStep]:
     :return: at most ``MAX_STEPS``; none if the text is not a definition.
     """
     try:
-        parsed = read_json(definition or "", "the definition")
+        content = read_json(definition or "", "the definition")
     except UnreadableJsonError:
         return []
-    found: list[DeclaredStep] = []
-    pending: deque[tuple[Any, str | None, str | None]] = deque(
-        (each, None, None) for each in _steps_in(parsed)
+    steps: list[DeclaredStep] = []
+    # Each with the Condition step in whose branch it is, and the outcome.
+    pending: deque[tuple[dict[str, Any], str | None, str | None]] = deque(
+        (entry, None, None) for entry in _steps_in(content, "Steps")
     )
-    while pending and len(found) < MAX_STEPS:
-        step, condition, branch = pending.popleft()
-        declared, arguments = _declared_step(step), step.get("Arguments")
+    while pending and len(steps) < MAX_STEPS:
+        entry, condition, branch = pending.popleft()
+        arguments = entry.get("Arguments")
+        step = _declared_step(entry)
         body = [_declared_step(each) for each in _steps_in(arguments, "ForEachBody")]
-        needs = declared.needs.union(*(each.needs for each in body)) - {
-            each.name for each in body
-        }
-        first = [each._replace(name=each.name + _FIRST) for each in body]
-        found.append(
-            declared._replace(
-                condition=condition, branch=branch, needs=needs, body=first
+        needs = step.needs.union(*(each.needs for each in body))
+        steps.append(
+            step._replace(
+                condition=condition,
+                branch=branch,
+                needs=needs - {each.name for each in body},
+                body=[each._replace(name=each.name + _FIRST) for each in body],
             )
         )
         branches = [
-            (each, declared.name, _BRANCHES[key])
-            for key in _BRANCHES
-            for each in _steps_in(arguments, key)
+            (each, step.name, outcome)
+            for member, outcome in _BRANCHES.items()
+            for each in _steps_in(arguments, member)
         ]
         pending.extendleft(reversed(branches))
-    return found
+    return steps
 
 
-def _steps_in(parent: Any, member: str = "Steps") -> list[dict[str, Any]]:
+def _steps_in(parent: Any, member: str) -> list[dict[str, Any]]:
     steps = parent.get(member) if isinstance(parent, dict) else None
-    entries = (
-        [each for each in steps if isinstance(each, dict)]
-        if isinstance(steps, list)
-        else []
-    )
-    return [each for each in entries if isinstance(each.get("Name"), str)]
+    if not isinstance(steps, list):
+        return []
+    return [
+        step
+        for step in steps
+        if isinstance(step, dict) and isinstance(step.get("Name"), str)
+    ]
 
 
-def _declared_step(step: dict[str, Any]) -> DeclaredStep:
-    name, kind = texts.clean_line(step["Name"], 256), step.get("Type")
-    kind = texts.clean_line(kind, 64) if kind and isinstance(kind, str) else None
-    files = _property_files_in(step.get("PropertyFiles"))
+def _declared_step(entry: dict[str, Any]) -> DeclaredStep:
+    name = texts.clean_line(entry["Name"], 256)
+    kind = entry.get("Type")
+    if isinstance(kind, str) and kind:
+        kind = texts.clean_line(kind, 64)
+    else:
+        kind = None
     return DeclaredStep(
-        name, kind, property_files=files, needs=_needs_of(step) - {name}
+        name,
+        kind,
+        property_files=_property_files_in(entry.get("PropertyFiles")),
+        needs=_needs_of(entry) - {name},
     )
 
 
 def job_steps(declared: Iterable[DeclaredStep]) -> tuple[list[JobStep], str | None]:
     """
-    Return the steps of a job, without what loops run, or none and why a job cannot have
-    them.
+    Return the steps of an imported job, without those that loops run, and None; or no
+    steps, and why a job cannot have them.
     """
-    members = [step._asdict() for step in declared]
-    steps = [{name: each[name] for name in JobStep.model_fields} for each in members]
+    steps = [
+        {member: getattr(step, member) for member in JobStep.model_fields}
+        for step in declared
+    ]
     try:
         return _WithSteps.model_validate({"steps": steps}).steps, None
     except ValidationError as error:
@@ -519,7 +526,7 @@ def job_steps(declared: Iterable[DeclaredStep]) -> tuple[list[JobStep], str | No
 
 def all_steps(declared: Iterable[DeclaredStep]) -> list[DeclaredStep]:
     """
-    Return the steps of a definition, also those that its loops run for the first item.
+    Return the steps of a definition, and those that its loops run for the first item.
     """
     return [each for step in declared for each in (step, *step.body)]
 
@@ -528,32 +535,30 @@ def step_named(name: str, declared: Sequence[DeclaredStep]) -> DeclaredStep | No
     """
     Return the step of a definition that AWS lists under a name.
 
-    A ForEach step runs those of its body as ``<name>-<index>``, says class
-    ``ForEachStep`` of AWS's package ``sagemaker-mlops``.
+    A ForEach step runs the steps of its body as ``<name>-<index>``. Class
+    ``ForEachStep`` of AWS's package ``sagemaker-mlops`` says so.
     """
     steps = {step.name: step for step in declared}
+    if name in steps:
+        return steps[name]
     of_loops = {each.name: each for step in declared for each in step.body}
-    return steps.get(name) or of_loops.get(_INDEX.sub(_FIRST, name))
+    return of_loops.get(_INDEX.sub(_FIRST, name))
 
 
 def _property_files_in(value: Any) -> list[PropertyFile]:
-    entries = (
-        [entry for entry in value if isinstance(entry, dict)]
-        if isinstance(value, list)
-        else []
-    )
-    files = [
-        PropertyFile(
-            *(
-                entry.get(member) or ""
-                for member in ("PropertyFileName", "OutputName", "FilePath")
-            )
+    if not isinstance(value, list):
+        return []
+    entries = [entry for entry in value if isinstance(entry, dict)]
+    files = []
+    for entry in entries[:MAX_PROPERTY_FILES]:
+        file = PropertyFile(
+            name=entry.get("PropertyFileName", ""),
+            output=entry.get("OutputName", ""),
+            path=entry.get("FilePath", ""),
         )
-        for entry in entries[:MAX_PROPERTY_FILES]
-    ]
-    return [
-        file for file in files if all(isinstance(text, str) and text for text in file)
-    ]
+        if all(isinstance(text, str) and text for text in file):
+            files.append(file)
+    return files
 
 
 def _needs_of(step: dict[str, Any]) -> frozenset[str]:
@@ -561,33 +566,36 @@ def _needs_of(step: dict[str, Any]) -> frozenset[str]:
     Return the names of the steps that a step depends on. The steps in its branches have
     their own.
     """
+    names: set[str] = set()
     depends_on = step.get("DependsOn")
-    needs = set()
-    for entry in depends_on if isinstance(depends_on, list) else ():
+    if not isinstance(depends_on, list):
+        depends_on = []
+    for entry in depends_on:
         # An entry is a name, or an object with a trigger.
         name = entry.get("Step") if isinstance(entry, dict) else entry
-        needs |= {name} if isinstance(name, str) else set()
+        if isinstance(name, str):
+            names.add(name)
+
     pending: list[Any] = [step]
     while pending:
         value = pending.pop()
-        if isinstance(value, dict):
-            reference = value.get("Get")
-            match = (
-                _STEP_REFERENCE.match(reference) if isinstance(reference, str) else None
-            )
-            needs |= {match[1]} if match else set()
-            pending.extend(
-                each for member, each in value.items() if member not in _BRANCHES
-            )
-        elif isinstance(value, list):
+        if isinstance(value, list):
             pending.extend(value)
-    return frozenset(needs)
+        if not isinstance(value, dict):
+            continue
+        reference = value.get("Get")
+        if isinstance(reference, str):
+            names.update(_STEP_REFERENCE.findall(reference))
+        pending.extend(
+            each for member, each in value.items() if member not in _BRANCHES
+        )
+    return frozenset(names)
 
 
 # How many names a message lists.
 MAX_STEP_NAMES: Final = 10
-# The statuses of an execution that can be a source; those of a step that another
-# execution can reuse.
+# The statuses of an execution that can be a source, and that of a step whose result
+# another execution can reuse.
 SOURCE_STATUSES: Final = ("Succeeded", "Failed")
 REUSABLE_STATUS: Final = "Succeeded"
 
@@ -596,8 +604,8 @@ def selection_problems(
     selected: Sequence[str], declared: Sequence[DeclaredStep], *, has_source: bool
 ) -> list[str]:
     """
-    Return what is wrong with the selected steps: one line for each problem; none if
-    they fit the definition.
+    Return why a definition does not allow a selection of steps: one line for each
+    problem.
 
     :param selected: the names of the selected steps.
     :param declared: the steps of the definition.
@@ -608,28 +616,32 @@ def selection_problems(
     if unknown:
         return [_unknown_step(name, by_name) for name in unknown]
     above = {name: _above(name, by_name) for name in by_name}
-    problems = list(_gaps(selected, above))
-    others = reused_steps(selected, declared)
-    if others and not has_source and not problems:
-        problems.append(
-            "source_execution: is missing, and the selected steps depend on"
-            f" {_listed(others)}; add the ARN of an execution in which they have"
-            " succeeded, or 'latest', or select them, too"
-        )
-    return problems
+    gaps = list(_gaps(selected, above))
+    if gaps or has_source:
+        return gaps
+    reused = reused_steps(selected, declared)
+    if not reused:
+        return []
+    return [
+        "source_execution: is missing, and the selected steps depend on"
+        f" {_listed(reused)}; add the ARN of an execution in which they have"
+        " succeeded, or 'latest', or select them, too"
+    ]
 
 
 def reused_steps(
     selected: Sequence[str], declared: Sequence[DeclaredStep]
 ) -> list[str]:
     """
-    Return the names of the steps whose results the selected ones take from the source.
+    Return the names of the steps whose results the selected steps take from the source
+    execution.
     """
     by_name = {step.name: step for step in declared}
-    needed = {name for each in selected for name in _above(each, by_name)} - set(
-        selected
-    )
-    return [name for name in by_name if name in needed]
+    reused: set[str] = set()
+    for name in selected:
+        reused |= _above(name, by_name)
+    reused -= set(selected)
+    return [name for name in by_name if name in reused]
 
 
 def mark_selection(
@@ -637,6 +649,8 @@ def mark_selection(
 ) -> list[DeclaredStep]:
     """
     Return the steps of a definition, marked if the execution has not selected them.
+
+    :param selected: the names of the selected steps; none if the execution runs all.
     """
     return [
         step._replace(not_selected=bool(selected and step.name not in selected))
@@ -645,26 +659,26 @@ def mark_selection(
 
 
 def _above(name: str, by_name: Mapping[str, DeclaredStep]) -> set[str]:
-    """Return all steps on which a step depends, directly or not."""
+    """Return the names of all steps on which a step depends, directly or not."""
     above: set[str] = set()
     pending = [name]
     while pending:
         step = by_name.get(pending.pop())
-        new = (step.needs if step else set()) - above
-        above |= new
-        pending += new
+        if step:
+            pending += step.needs - above
+            above |= step.needs
     return above - {name}
 
 
 def _gaps(selected: Sequence[str], above: Mapping[str, set[str]]) -> Iterator[str]:
     chosen = set(selected)
-    between = {
-        other: name
-        for name in selected
-        for other in sorted(above[name] - chosen)
-        if above.get(other, set()) & chosen
-    }
-    for other, name in between.items():
+    # The steps between two selected ones, and the selected one after each.
+    gaps: dict[str, str] = {}
+    for name in selected:
+        for other in sorted(above[name] - chosen):
+            if above.get(other, set()) & chosen:
+                gaps[other] = name
+    for other, name in gaps.items():
         first = min(above[other] & chosen)
         yield (
             f"{texts.clean_line(other)}: is between the selected steps {first} and"
@@ -674,12 +688,15 @@ def _gaps(selected: Sequence[str], above: Mapping[str, set[str]]) -> Iterator[st
 
 def _unknown_step(name: str, by_name: Mapping[str, DeclaredStep]) -> str:
     nearest = texts.nearest_name(name, by_name)
-    cure = (
-        f"did you mean {nearest}?" if nearest else f"its steps are {_listed(by_name)}"
-    )
+    if nearest:
+        cure = f"did you mean {nearest}?"
+    else:
+        cure = f"its steps are {_listed(by_name)}"
     return f"{texts.clean_line(name)}: is not a step of the pipeline; {cure}"
 
 
 def _listed(names: Collection[str], limit: int = MAX_STEP_NAMES) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(texts.clean_line(name) for name in islice(names, limit)) + more
+    text = ", ".join(texts.clean_line(name) for name in islice(names, limit))
+    if len(names) > limit:
+        text += f" and {len(names) - limit} more"
+    return text

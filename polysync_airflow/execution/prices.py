@@ -19,8 +19,7 @@ Price = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 
 class Cost(models.FrozenModel):
     """
-    The member ``cost`` of the XCom ``run``: the billable time, multiplied by the
-    prices.
+    The member ``cost`` of the XCom ``run``: the billable time multiplied by the prices.
 
     :param amount: in ``currency``.
     :param prices_date: the date of the prices, in UTC.
@@ -47,9 +46,10 @@ class HourlyPrices(models.StrictModel):
     @classmethod
     def parse(cls, content: str | bytes) -> HourlyPrices:
         """
-        Return the table that a JSON text has.
+        Return the table that a JSON text contains.
 
-        :raises ValueError: it has none; the text says why.
+        :param content: at most ``MAX_BYTES``.
+        :raises ValueError: the text is no such table; the error says why.
         """
         values = read_json(content, "it", max_bytes=MAX_BYTES)
         try:
@@ -64,24 +64,25 @@ class HourlyPrices(models.StrictModel):
         Return the cost of an execution, and a sentence about what it lacks.
 
         :param billed: the seconds for which AWS bills, by the type of instance.
-        :return: no cost if no price is known.
+        :param region: the AWS region of the execution.
+        :return: the cost, None if the table has none of the prices; and the sentence,
+            None if the table has them all.
         """
         prices = self.prices.get(region, {})
-        unknown = sorted(billed.keys() - prices.keys())
-        note = (
-            f"The cost lacks {', '.join(unknown)}: hourly_prices has no price in"
-            f" {region}."
-            if unknown
-            else None
-        )
-        if billed and len(unknown) == len(billed):
+        unpriced = sorted(billed.keys() - prices.keys())
+        note = None
+        if unpriced:
+            note = (
+                f"The cost lacks {', '.join(unpriced)}: hourly_prices has no price in"
+                f" {region}."
+            )
+        if billed and len(unpriced) == len(billed):
             return None, note
         amount = sum(
-            seconds / 3600 * prices.get(each, 0) for each, seconds in billed.items()
+            seconds / 3600 * prices.get(instance_type, 0)
+            for instance_type, seconds in billed.items()
         )
-        return (
-            Cost(
-                amount=round(amount, 4), currency=self.currency, prices_date=self.date
-            ),
-            note,
+        cost = Cost(
+            amount=round(amount, 4), currency=self.currency, prices_date=self.date
         )
+        return cost, note

@@ -1,19 +1,20 @@
 """
-What the steps of an execution have made and used: from their jobs, and from the files
-that these wrote.
+What the steps of an execution have made and used: from the descriptions of their jobs,
+and from the files that these jobs wrote.
 
 A member of a response that is missing, or is not as AWS documents it, is None, so that
-it does not hide the others.
+it does not hide the other members.
 
-Datasets have the names that OpenLineage gives them. By
-https://openlineage.io/docs/spec/naming: an object or a folder in S3 has the namespace
-``s3://<bucket>`` and its key as the name. The specification has no names for SageMaker;
-a model package is named as it names tables of AWS Glue, by the parts of its ARN.
+Datasets have the names that OpenLineage gives them
+(https://openlineage.io/docs/spec/naming): an object or a folder in S3 has the namespace
+``s3://<bucket>`` and its key as the name. The specification has no names for SageMaker.
+So a model package is named as the specification names tables of AWS Glue, by the parts
+of its ARN.
 
 A pipeline's definition names the JSON files that processing steps write to S3, and says
-in which output of the job each is:
-https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-propertyfile.html. Any
-user whose code runs in the job writes them.
+in which output of the job each file is. Any user whose code runs in the job writes
+them.
+https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-propertyfile.html
 
 Everything here is pure.
 """
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Annotated, Any, ClassVar, Final, NamedTuple
 
@@ -35,6 +36,7 @@ from pydantic import (
     StringConstraints,
 )
 
+from polysync_airflow.execution import models
 from polysync_airflow.execution.json_input import read_json
 from polysync_airflow.execution.models import MAX_INTEGER, FrozenModel, ResponseTime
 from polysync_airflow.execution.pipelines import DeclaredStep, PropertyFile, all_steps
@@ -54,29 +56,34 @@ S3_URI_PATTERN: Final = r"^s3://[^/\s]+"
 
 def _entries(value: Any) -> list[Any]:
     # A single object stands in place of a list in some responses.
-    entries = [value] if isinstance(value, dict) else value
-    return entries[:_MAX_ENTRIES] if isinstance(entries, list) else []
+    if isinstance(value, dict):
+        return [value]
+    if isinstance(value, list):
+        return value[:_MAX_ENTRIES]
+    return []
 
 
 def _value_at(entry: Any, path: str) -> Any:
     for member in path.split("."):
-        entry = entry.get(member) if isinstance(entry, Mapping) else None
+        if not isinstance(entry, Mapping):
+            return None
+        entry = entry.get(member)
     return entry
 
 
 def _values_by_name(value: Any, name_member: str, path: str) -> dict[str, Any]:
-    pairs = [
-        (_value_at(entry, name_member), _value_at(entry, path))
-        for entry in _entries(value)
-    ]
-    return {
-        name: each for name, each in pairs if isinstance(name, str) and each is not None
-    }
+    values = {}
+    for entry in _entries(value):
+        name = _value_at(entry, name_member)
+        named = _value_at(entry, path)
+        if isinstance(name, str) and named is not None:
+            values[name] = named
+    return values
 
 
 def by_name(name_member: str, path: str) -> BeforeValidator:
     """
-    Return what makes a dict of a list of objects.
+    Return a validator that makes a dict of a list of objects.
 
     :param name_member: the member whose value becomes the key.
     :param path: the members that lead to the value, with dots between them.
@@ -94,17 +101,18 @@ def _values(value: Any, paths: Iterable[str]) -> list[Any]:
 
 def each_of(*paths: str) -> BeforeValidator:
     """
-    Return what makes a list of the values in a list of objects.
+    Return a validator that makes a list of the values in a list of objects.
 
     :param paths: the members that lead to a value, with dots between them. An object
-        has one of the values.
+        has the value at one of these paths.
     """
     return BeforeValidator(lambda value: _values(value, paths))  # pragma: no mutate
 
 
 def _sum(counts: Any) -> Any:
-    numbers = counts.values() if isinstance(counts, dict) else ()
-    return sum(each for each in numbers if isinstance(each, int)) or None
+    if not isinstance(counts, dict):
+        return None
+    return sum(each for each in counts.values() if isinstance(each, int)) or None
 
 
 Name = Annotated[NameText | None, LENIENT]
@@ -126,12 +134,17 @@ def _channels_of_all(definitions: Any) -> list[Any]:
     return [uri for each in channels for uri in _values(each, [_CHANNEL])]
 
 
-# Of one definition of a job, or of a list of them.
+# The channels of one definition of a training job, or of a list of them.
 CHANNELS_OF_ALL: Final = BeforeValidator(_channels_of_all)
 
 
 def first_of(member: str, *names: str) -> Any:
-    """Return the field of the first of several members of an object in the response."""
+    """
+    Return a field with the first value that the response has.
+
+    :param member: the members that lead to an object, with dots between them.
+    :param names: the members of this object to try.
+    """
     aliases = (
         AliasPath(*member.split("."), name) for name in names
     )  # pragma: no mutate
@@ -140,11 +153,10 @@ def first_of(member: str, *names: str) -> Any:
 
 def member(*path: str, exclude: bool | None = None) -> Any:
     """
-    Return the field of a member of a response, which is None if the response does not
-    have it.
+    Return a field with a member of a response; None if the response has not got it.
 
     :param path: the members that lead to it.
-    :param exclude: whether the XCom ``outputs`` has not got it.
+    :param exclude: whether the XCom ``outputs`` leaves it out.
     """
     return Field(
         None, validation_alias=AliasPath(*path), exclude=exclude
@@ -166,12 +178,16 @@ class JobDescription(FrozenModel):
     @property
     def written_uris(self) -> Sequence[str | None]:
         """Where in S3 the job writes what it makes."""
-        value = getattr(self, self.written) if self.written else None
-        return [*value.values()] if isinstance(value, dict) else [value]
+        if self.written is None:
+            return ()
+        value = getattr(self, self.written)
+        if isinstance(value, dict):
+            return list(value.values())
+        return [value]
 
     @property
     def outputs(self) -> dict[str, Any]:
-        """What the XCom ``outputs`` has of it."""
+        """What the XCom ``outputs`` has of the job."""
         return _without_missing(self.model_dump(mode="json"))
 
     @property
@@ -184,11 +200,12 @@ class JobDescription(FrozenModel):
 
 
 def _without_missing(members: dict[str, Any]) -> dict[str, Any]:
-    cleaned = {
-        name: _without_missing(value) if isinstance(value, dict) else value
-        for name, value in members.items()
-    }
-    return {name: value for name, value in cleaned.items() if value not in (None, {})}
+    present = {}
+    for name, value in members.items():
+        kept = _without_missing(value) if isinstance(value, dict) else value
+        if kept not in (None, {}):
+            present[name] = kept
+    return present
 
 
 class InstanceGroup(FrozenModel):
@@ -228,32 +245,32 @@ class TrainingJob(JobDescription):
     @property
     def outputs(self) -> dict[str, Any]:
         """
-        What the XCom ``outputs`` has of it.
+        What the XCom ``outputs`` has of the job.
 
-        Of managed spot training, it also has the share that was saved; of groups of
-        instances, their number, and their type if they have only one.
+        For managed spot training, the share that was saved is added. For groups of
+        instances, their number is added, and their type if all have the same.
         """
-        made = super().outputs
-        if groups := self.instance_groups:
-            made["instance_count"] = sum(group.instance_count or 0 for group in groups)
+        outputs = super().outputs
+        groups = self.instance_groups
+        if groups:
+            outputs["instance_count"] = sum(
+                group.instance_count or 0 for group in groups
+            )
             types = {group.instance_type for group in groups}
-            made["instance_type"] = types.pop() if len(types) == 1 else None
+            outputs["instance_type"] = types.pop() if len(types) == 1 else None
         if self.is_spot and self.training_seconds and self.billable_seconds is not None:
             saved = 1 - self.billable_seconds / self.training_seconds
-            made["spot_savings_percent"] = round(100 * saved, 1)
-        return _without_missing(made)
+            outputs["spot_savings_percent"] = round(100 * saved, 1)
+        return _without_missing(outputs)
 
     @property
     def instance_seconds(self) -> dict[str, float]:
-        """AWS bills the billable time of each instance."""
-        own = InstanceGroup(
-            InstanceType=self.instance_type, InstanceCount=self.instance_count
-        )
-        return _instance_seconds(self.billable_seconds, self.instance_groups or [own])
+        """The billable time of each instance."""
+        return _instance_seconds(self.billable_seconds, self.instance_groups or [self])
 
 
 class _TimedJob(JobDescription):
-    """A job of which AWS names the begin and the end, but no billable time."""
+    """A job whose begin and end AWS names, but no billable time."""
 
     instance_type: Name
     instance_count: Count
@@ -262,13 +279,15 @@ class _TimedJob(JobDescription):
 
     @property
     def outputs(self) -> dict[str, Any]:
-        """What the XCom ``outputs`` has of it, with its seconds."""
-        made = super().outputs
-        return made if self.seconds is None else {**made, "seconds": self.seconds}
+        """What the XCom ``outputs`` has of the job, with its seconds."""
+        outputs = super().outputs
+        if self.seconds is not None:
+            outputs["seconds"] = self.seconds
+        return outputs
 
     @property
     def seconds(self) -> float | None:
-        """How long its instances ran; None if it has not begun or not ended."""
+        """How long its instances ran; None if the job has not begun or not ended."""
         if self.started_at is None or self.ended_at is None:
             return None
         return round(max(0.0, (self.ended_at - self.started_at).total_seconds()), 1)
@@ -276,10 +295,7 @@ class _TimedJob(JobDescription):
     @property
     def instance_seconds(self) -> dict[str, float]:
         """The time of each instance."""
-        group = InstanceGroup(
-            InstanceType=self.instance_type, InstanceCount=self.instance_count
-        )
-        return _instance_seconds(self.seconds, [group])
+        return _instance_seconds(self.seconds, [self])
 
 
 class ProcessingJob(_TimedJob):
@@ -320,7 +336,7 @@ class TransformJob(_TimedJob):
 
 class TuningJob(JobDescription):
     """
-    The training job with the best objective is described by a call of its own.
+    The response without the best training job, which a call of its own describes.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeHyperParameterTuningJob.html
     """
@@ -354,6 +370,8 @@ class AutoMLJob(JobDescription):
 
 class ModelPackage(JobDescription):
     """
+    What the XCom ``outputs`` has of a model package; ``approval.py`` has what a wait
+    needs.
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeModelPackage.html
     """
 
@@ -394,8 +412,8 @@ class JobKind(NamedTuple):
 
 TRAINING: Final = JobKind("DescribeTrainingJob", "training-job", TrainingJob)
 _PROCESSING: Final = JobKind("DescribeProcessingJob", "processing-job", ProcessingJob)
-# By the member of the step's metadata. What the other kinds of steps make has no
-# metrics, times or files.
+# By the member of the step's metadata. Jobs of other kinds of steps have no metrics,
+# times or files.
 JOB_KINDS: Final[dict[str, JobKind]] = {
     "TrainingJob": TRAINING,
     "ProcessingJob": _PROCESSING,
@@ -417,29 +435,34 @@ def job_of(step: StepDescription) -> tuple[JobKind, str] | None:
     described.
     """
     kind = JOB_KINDS.get(step.kind or "")
-    # A version of a model package has no name, only an ARN.
-    name = (
-        step.job_arn if kind and kind.description is ModelPackage else job_name_of(step)
-    )
-    return (kind, name) if kind and name else None
+    if kind is None:
+        return None
+    name = job_name_of(step)
+    if kind.description is ModelPackage:
+        # A version of a model package has no name, only an ARN.
+        name = step.job_arn
+    if not name:
+        return None
+    return kind, name
 
 
 def sum_by_instance_type(jobs: Iterable[JobDescription]) -> dict[str, float]:
     """
-    Return the seconds for which AWS bills, of all instances of some jobs, by the type
-    of instance.
+    Return the seconds for which AWS bills, of all instances of the jobs, by the type of
+    instance.
     """
     total: defaultdict[str, float] = defaultdict(float)
     for job in jobs:
         for instance_type, seconds in job.instance_seconds.items():
             total[instance_type] += seconds
     return {
-        instance_type: round(total[instance_type], 1) for instance_type in sorted(total)
+        instance_type: round(seconds, 1)
+        for instance_type, seconds in sorted(total.items())
     }
 
 
 def _instance_seconds(
-    seconds: float | None, groups: Iterable[InstanceGroup]
+    seconds: float | None, groups: Iterable[InstanceGroup | TrainingJob | _TimedJob]
 ) -> dict[str, float]:
     total: defaultdict[str, float] = defaultdict(float)
     for group in groups:
@@ -448,7 +471,7 @@ def _instance_seconds(
     return dict(total)
 
 
-# Of the inputs, and of the outputs. A receiver of events may refuse one that is too
+# Inputs, and as many outputs. A receiver of events may refuse an event that is too
 # long.
 MAX_DATASETS: Final = 250
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
@@ -456,9 +479,7 @@ MAX_DATASETS: Final = 250
 _S3_URI: Final = re.compile(
     r"(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/([^\x00-\x1f\x7f\ufffd]{0,1024}))?"
 )
-_MODEL_PACKAGE: Final = re.compile(
-    r"(arn:aws[a-z-]{0,20}:sagemaker:[a-z0-9-]{1,30}:[0-9]{12}):(model-package/[A-Za-z0-9-]{1,63}(?:/[0-9]{1,9})?)"
-)
+_MODEL_PACKAGE: Final = re.compile(models.MODEL_PACKAGE_ARN_PATTERN)
 
 
 class Dataset(NamedTuple):
@@ -487,44 +508,48 @@ def datasets_of(
     reused_packages: Iterable[str] = (),
 ) -> Datasets:
     """
-    Return the datasets of an execution, without those of which the name is not valid.
+    Return the datasets of an execution. Those without a valid name are left out.
 
     What one step has written and another has read is an output, not an input too: a
     graph with both would have a cycle.
 
     :param read: the S3 URIs that the steps have read.
     :param written: the S3 URIs that the steps have written.
-    :param model_packages: the ARNs of the model packages that they have registered.
-    :param reused_packages: the ARNs of those that an earlier execution has registered
-        for them.
+    :param model_packages: the ARNs of the model packages that the steps have
+        registered.
+    :param reused_packages: the ARNs of the model packages that an earlier execution has
+        registered for reused steps.
     """
     # Without duplicates, in the order of the steps.
     outputs = dict.fromkeys([*_packages(model_packages), *_in_s3(written)])
-    used = (*_packages(reused_packages), *_in_s3(read))
-    inputs = dict.fromkeys(each for each in used if each not in outputs)
-    left_out = sum(max(0, len(each) - MAX_DATASETS) for each in (inputs, outputs))
+    used = dict.fromkeys([*_packages(reused_packages), *_in_s3(read)])
+    inputs = [dataset for dataset in used if dataset not in outputs]
     return Datasets(
-        tuple(islice(inputs, MAX_DATASETS)),
-        tuple(islice(outputs, MAX_DATASETS)),
-        left_out,
+        inputs=tuple(inputs[:MAX_DATASETS]),
+        outputs=tuple(islice(outputs, MAX_DATASETS)),
+        left_out=_excess(inputs) + _excess(outputs),
     )
+
+
+def _excess(datasets: Collection[Dataset]) -> int:
+    return max(0, len(datasets) - MAX_DATASETS)
 
 
 def _packages(arns: Iterable[str]) -> Iterator[Dataset]:
-    return (
-        Dataset(*match.groups())
-        for arn in arns
-        if (match := _MODEL_PACKAGE.fullmatch(arn))
-    )
+    for arn in arns:
+        if _MODEL_PACKAGE.fullmatch(arn):
+            owner, _, name = arn.rpartition(":")
+            yield Dataset(owner, name)
 
 
 def _in_s3(uris: Iterable[str | None]) -> Iterator[Dataset]:
     for uri in uris:
-        match = _S3_URI.fullmatch(uri) if uri else None
+        match = _S3_URI.fullmatch(uri or "")
         if match:
             # A folder is the same with and without a slash at its end. A bucket as a
             # whole is "/".
-            yield Dataset(match[1], (match[2] or "").strip("/") or "/")
+            key = (match[2] or "").strip("/")
+            yield Dataset(match[1], key or "/")
 
 
 MAX_BYTES: Final = 256 * 1024
@@ -540,6 +565,7 @@ def files_to_read(
     """
     Return the property files to read of a step.
 
+    :param step: the step as the definition declares it; None if it does not.
     :param wanted: True for all that the definition declares, or the names of some.
     """
     declared = step.property_files if step else ()
@@ -563,7 +589,9 @@ def uri_of(file: PropertyFile, output_uris: Mapping[str, str | None]) -> str | N
     :param output_uris: the outputs of the job by name.
     """
     folder = output_uris.get(file.output)
-    return folder and f"{folder.rstrip('/')}/{file.path.lstrip('/')}"
+    if not folder:
+        return None
+    return f"{folder.rstrip('/')}/{file.path.lstrip('/')}"
 
 
 def parse(content: bytes) -> Any:
@@ -585,4 +613,6 @@ def _clean(value: Any) -> Any:
         }
     if isinstance(value, list):
         return [_clean(each) for each in value]
-    return clean_value(value, MAX_BYTES) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return clean_value(value, MAX_BYTES)
+    return value

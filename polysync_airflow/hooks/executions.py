@@ -32,11 +32,14 @@ from polysync_airflow.aws.responses import (
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 from polysync_airflow.execution import approval, clock, models, pipelines
 from polysync_airflow.execution.approval import (
-    ApprovalStatus,
     ModelPackageDescription,
     ModelPackageSummary,
 )
-from polysync_airflow.execution.models import ExecutionDescription, StartRequest
+from polysync_airflow.execution.models import (
+    ApprovalStatus,
+    ExecutionDescription,
+    StartRequest,
+)
 from polysync_airflow.execution.parameters import EXECUTION_ARN, is_valid
 from polysync_airflow.execution.pipelines import (
     DeclaredStep,

@@ -1,9 +1,9 @@
 """
-A catalogue: a file of imported jobs that people review, and that DAGs are made from.
+A catalogue: a file of imported jobs that people review, and from which DAGs are made.
 
 Its jobs have the same keys as those of ``PolysyncListImportOperator``.
 
-Nothing here needs AWS or boto3, since Airflow parses DAG files often.
+Nothing here needs AWS or boto3, because Airflow parses DAG files often.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class CatalogueParameter(DeclaredParameter):
     """
     A parameter of a job.
 
-    :param description: that of the definition, or what people have written in its
-        place.
+    :param description: the description in the definition, or what people have written
+        in its place.
     """
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
@@ -51,7 +51,7 @@ class CatalogueJob(models.StrictModel):
     A job of a catalogue file.
 
     :param role_arn: the pipeline's role; None if AWS does not tell it.
-    :param execution_display_name: what people have written: the display name of
+    :param execution_display_name: the display name that people have written for the
         executions that a DAG of the job starts; None for unique names.
     :param description: the pipeline's description, or what people have written in its
         place.
@@ -100,8 +100,7 @@ class Catalogue(NamedTuple):
     What a catalogue file holds.
 
     :param jobs: the jobs, in the order of the file.
-    :param broken: the entries that are no jobs. They do not keep the others from being
-        used.
+    :param broken: the entries that are no jobs. The jobs can be used nevertheless.
     """
 
     jobs: list[CatalogueJob]
@@ -125,9 +124,10 @@ class Scope(NamedTuple):
     names: frozenset[str] | None = None
 
     def __contains__(self, name: object) -> bool:
-        """Return whether a pipeline of this name is asked for."""
-        named = self.names is None or name in self.names
-        return named and isinstance(name, str) and name.startswith(self.prefix)
+        """Return whether the import has asked for a pipeline of this name."""
+        if self.names is not None and name not in self.names:
+            return False
+        return isinstance(name, str) and name.startswith(self.prefix)
 
 
 def as_entry(job: CatalogueJob) -> dict[str, Any]:
@@ -149,8 +149,8 @@ def steps_of(job: CatalogueJob) -> list[JobStep]:
     """
     Return the steps of a job, in the definition's order.
 
-    Their names and types are texts of others, as the defaults of parameters: Airflow
-    must not render them.
+    Users of AWS have written their names and types, as the defaults of parameters:
+    Airflow must not render them.
 
     :raises CatalogueError: the catalogue has no steps of the job.
     """
@@ -175,8 +175,8 @@ class _Constructed(yaml.Node):
 
 class CatalogueLoader(_SAFE_LOADER, Composer):  # type: ignore[misc] # the class depends on the host
     """
-    A safe loader that refuses duplicate keys, such as those of a merge of two versions
-    of the file.
+    A safe loader that refuses duplicate keys, which a merge of two versions of the file
+    can leave.
 
     It makes the value of each mapping at once. The nodes of a whole file would keep
     Python's garbage collector busy for more than half of the time.
@@ -184,8 +184,9 @@ class CatalogueLoader(_SAFE_LOADER, Composer):  # type: ignore[misc] # the class
 
     def get_single_node(self) -> Any:
         """
-        Return the node of the only document. That of libyaml would have the nodes of
-        the whole file.
+        Return the node of the only document.
+
+        libyaml's method would make the nodes of the whole file.
         """
         self.anchors: dict[str, Any] = {}
         return Composer.get_single_node(self)
@@ -199,11 +200,9 @@ class CatalogueLoader(_SAFE_LOADER, Composer):  # type: ignore[misc] # the class
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         """Return the value of a node."""
-        return (
-            node.value
-            if isinstance(node, _Constructed)
-            else super().construct_object(node, deep)
-        )
+        if isinstance(node, _Constructed):
+            return node.value
+        return super().construct_object(node, deep)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         """
@@ -231,7 +230,7 @@ _DUMPER: Final[Any] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 def read_catalogue(path: str | os.PathLike[str]) -> Catalogue:
     """
-    Read a catalogue file. A broken entry does not keep the others from being read.
+    Read a catalogue file. A broken entry does not hide the others.
 
     :raises CatalogueError: the file cannot be read, or is not a catalogue.
     """
@@ -261,10 +260,9 @@ def _jobs_of(entries: list[Any]) -> Catalogue:
     broken: list[BrokenJob] = []
     names: set[str] = set()
     for index, entry in enumerate(entries):
-        name = entry.get("name") if isinstance(entry, dict) else None
-        title = (
-            texts.clean_line(name, 256) if isinstance(name, str) else f"jobs[{index}]"
-        )
+        title = f"jobs[{index}]"
+        if isinstance(entry, dict) and isinstance(entry.get("name"), str):
+            title = texts.clean_line(entry["name"], 256)
         try:
             job = CatalogueJob.model_validate(entry)
         except ValidationError as error:
@@ -299,12 +297,11 @@ def write_catalogue(path: str | os.PathLike[str], jobs: Iterable[CatalogueJob]) 
     :param path: the file; an existing one is replaced.
     :raises CatalogueError: the file cannot be written.
     """
-    # A symbolic link stays one.
+    # A symbolic link stays a link.
     target = Path(path).resolve()
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
-        # A new file gets the mode that the umask leaves, as every file that this
-        # process makes.
+        # A new file gets the mode that the umask leaves, as all files of this process.
         temporary.write_text(catalogue_text(jobs), encoding="utf-8")
         if target.exists():
             shutil.copymode(target, temporary)
@@ -319,7 +316,7 @@ class Update(NamedTuple):
     """
     A catalogue after an import, and what the import has changed. The names are sorted.
 
-    :param removed: the jobs of the file whose pipelines do not exist any more.
+    :param removed: the names of the jobs whose pipelines do not exist any more.
     :param replaced: the broken entries that the import has replaced.
     """
 
@@ -343,25 +340,22 @@ def catalogue_jobs(jobs: Sequence[Job], before: Catalogue | None) -> list[Catalo
     :param before: what the file had before; None for a new file.
     :raises CatalogueError: a job has a property that a catalogue cannot have.
     """
-    known = {job.name: job for job in before.jobs} if before else {}
-    return [_catalogue_job(job, known.get(job.name)) for job in jobs]
+    jobs_before = {job.name: job for job in before.jobs} if before else {}
+    return [_catalogue_job(job, jobs_before.get(job.name)) for job in jobs]
 
 
 def _catalogue_job(job: Job, before: CatalogueJob | None) -> CatalogueJob:
-    entry: dict[str, Any] = job.model_dump(include=set(CatalogueJob.model_fields)) | {
-        "steps": job.steps
-    }
+    entry: dict[str, Any] = job.model_dump(include=set(CatalogueJob.model_fields))
+    entry["steps"] = job.steps
     if before:
+        entry["execution_display_name"] = before.execution_display_name
+        if before.description is not None:
+            entry["description"] = before.description
         descriptions = {each.name: each.description for each in before.parameters}
         for parameter in entry["parameters"]:
-            kept = descriptions.get(parameter["name"])
-            parameter["description"] = (
-                parameter["description"] if kept is None else kept
-            )
-        entry["execution_display_name"] = before.execution_display_name
-        entry["description"] = (
-            job.description if before.description is None else before.description
-        )
+            description = descriptions.get(parameter["name"])
+            if description is not None:
+                parameter["description"] = description
     if len(job.parameters) > MAX_DECLARED_PARAMETERS:
         entry["parameters"] = []
         entry["parameters_error"] = (
@@ -388,11 +382,9 @@ def update_catalogue(
     :raises CatalogueError: the file has a broken entry that the import does not
         replace.
     """
-    kept = (
-        [broken for broken in before.broken if broken.name not in scope]
-        if before
-        else []
-    )
+    if before is None:
+        before = Catalogue([], [])
+    kept = [broken for broken in before.broken if broken.name not in scope]
     if kept:
         lines = "; ".join(f"{broken.name}: {broken.problem}" for broken in kept)
         raise CatalogueError(
@@ -400,27 +392,17 @@ def update_catalogue(
             f" them: {lines}. Correct or remove them, or import all pipelines."
         )
     imported = catalogue_jobs(jobs, before)
-    old = (
-        {job.name: as_entry(job) for job in before.jobs if job.name in scope}
-        if before
-        else {}
-    )
+    others = [job for job in before.jobs if job.name not in scope]
+    old = {job.name: as_entry(job) for job in before.jobs if job.name in scope}
     new = {job.name: as_entry(job) for job in imported}
+    both = new.keys() & old.keys()
     return Update(
-        jobs=(
-            [*imported, *(job for job in before.jobs if job.name not in scope)]
-            if before
-            else imported
-        ),
+        jobs=[*imported, *others],
         added=sorted(new.keys() - old.keys()),
-        changed=sorted(
-            name for name in new.keys() & old.keys() if new[name] != old[name]
-        ),
+        changed=sorted(name for name in both if new[name] != old[name]),
         removed=sorted(old.keys() - new.keys()),
-        unchanged=sorted(
-            name for name in new.keys() & old.keys() if new[name] == old[name]
-        ),
-        replaced=before.broken if before else [],
+        unchanged=sorted(name for name in both if new[name] == old[name]),
+        replaced=before.broken,
     )
 
 
@@ -437,24 +419,22 @@ def loss_by_import(
     if before is None:
         return None
     in_scope = [job for job in before.jobs if job.name in scope]
-    is_other = in_scope and {job.name for job in in_scope}.isdisjoint(
-        job.name for job in jobs
-    )
-    # The descriptions of a broken entry are lost as well.
-    if is_other or (before.broken and not jobs):
+    names = {job.name for job in in_scope}
+    removes_all = bool(names) and names.isdisjoint(job.name for job in jobs)
+    # The import also removes the descriptions of broken entries.
+    if removes_all or (before.broken and not jobs):
         return (
             f"the import of region {region} would remove all jobs of the file (--prefix"
             f" {scope.prefix!r}), and their descriptions"
         )
     # A file can have jobs of several regions and accounts, each of an import with its
     # own prefix.
-    old, new = (
-        {_place(job) for job in each} for each in (in_scope or before.jobs, jobs)
-    )
+    old = {_place(job) for job in in_scope or before.jobs}
+    new = {_place(job) for job in jobs}
     if old and new and old != new:
         return (
             f"the import is of {' and '.join(sorted(new))}, and the jobs of the file"
-            " are of " + " and ".join(sorted(old))
+            f" are of {' and '.join(sorted(old))}"
         )
     return None
 

@@ -2,9 +2,9 @@
 Compares the jobs of a catalogue with the pipelines that exist. Pure.
 
 It compares what a start depends on: which pipelines exist, which parameters they
-declare, and the names of their roles. It notes changes of the steps, and of the
-definition. It compares neither descriptions nor ARNs and regions, so that one catalogue
-can be compared with several accounts.
+declare, and the names of their roles. Changes of the steps and of the definition are
+notes. Descriptions, ARNs and regions are not compared, so that one catalogue can be
+compared with several accounts.
 """
 
 from __future__ import annotations
@@ -73,15 +73,12 @@ class Drift(NamedTuple):
 
     @property
     def is_note(self) -> bool:
-        """
-        Whether it is a note only: the definition differs, but not in what a start
-        depends on.
-        """
+        """Whether the definition differs, but not in what a start depends on."""
         return self.kind == "definition_changed" or self.step is not None
 
     @property
     def part(self) -> str:
-        """The parameter or the step that it is about; empty if it is about the job."""
+        """The name of the parameter or step that differs; empty if the job does."""
         return self.parameter or self.step or ""
 
 
@@ -97,33 +94,41 @@ def compare(catalogue: Catalogue, jobs: Sequence[Job], scope: Scope) -> list[Dri
     before = {job.name: job for job in catalogue.jobs if job.name in scope}
     after = {job.name: job for job in jobs}
     broken = [entry for entry in catalogue.broken if entry.name in scope]
-    found = [
+    drifts = [
         Drift(entry.name, "broken_entry", before=entry.problem, breaking=True)
         for entry in broken
     ]
-    known = before.keys() | {entry.name for entry in broken}
-    found += [
+    drifts += [
         Drift(name, "pipeline_removed", breaking=True)
         for name in before.keys() - after.keys()
     ]
-    found += [Drift(name, "pipeline_added") for name in after.keys() - known]
+    in_file = before.keys() | {entry.name for entry in broken}
+    drifts += [Drift(name, "pipeline_added") for name in after.keys() - in_file]
     for name in before.keys() & after.keys():
-        found += _compare_job(before[name], after[name])
-    return sorted(found, key=_order)
+        drifts += _compare_job(before[name], after[name])
+    return sorted(drifts, key=_order)
 
 
-def count_drift(found: Sequence[Drift], *, strict: bool = False) -> int:
-    """Return how many differences count as drift: with ``strict``, notes as well."""
-    return sum(strict or not drift.is_note for drift in found)
+def count_drift(drifts: Sequence[Drift], *, strict: bool = False) -> int:
+    """
+    Return how many differences count as drift.
+
+    :param strict: whether notes count as well.
+    """
+    if strict:
+        return len(drifts)
+    return sum(not drift.is_note for drift in drifts)
 
 
 def describe_drift(drift: Drift) -> str:
     """Return a difference as one line of text."""
-    part = (
-        f", {'step' if drift.step else 'parameter'} {drift.part}" if drift.part else ""
-    )
+    what = drift.job
+    if drift.parameter:
+        what += f", parameter {drift.parameter}"
+    elif drift.step:
+        what += f", step {drift.step}"
     breaking = " (breaking)" if drift.breaking else ""
-    return clean_line(f"{drift.job}{part}: {change_text(drift)}{breaking}", 1000)
+    return clean_line(f"{what}: {change_text(drift)}{breaking}", 1000)
 
 
 def change_text(drift: Drift) -> str:
@@ -136,24 +141,27 @@ def change_text(drift: Drift) -> str:
 
 
 def drift_as_json(
-    found: Sequence[Drift], *, compared: int, strict: bool
+    drifts: Sequence[Drift], *, compared: int, strict: bool
 ) -> dict[str, Any]:
     """
     Return differences as plain data. Later releases may add keys.
 
     :param compared: how many pipelines were compared.
+    :param strict: whether notes count as drift.
     """
     return {
-        "drift": count_drift(found, strict=strict) > 0,
+        "drift": count_drift(drifts, strict=strict) > 0,
         "compared": compared,
-        "changes": [drift._asdict() for drift in found],
+        "changes": [drift._asdict() for drift in drifts],
     }
 
 
 def shown(value: Value) -> str:
-    """Return a value as a text for people; a long one is cut."""
+    """Return a value as a text for people, of at most 120 characters."""
+    if value is None:
+        return "nothing"
     text = value if isinstance(value, str) else _to_json(value)
-    return clean_line("nothing" if value is None else text, 120)
+    return clean_line(text, 120)
 
 
 def _order(drift: Drift) -> tuple[Any, ...]:
@@ -167,28 +175,31 @@ def _order(drift: Drift) -> tuple[Any, ...]:
 
 
 def _compare_job(before: CatalogueJob, after: Job) -> list[Drift]:
-    found = [*_compare_parameters(before, after), *_compare_steps(before, after)]
-    digests = (before.definition_digest, after.definition_digest)
-    if not found and None not in digests and digests[0] != digests[1]:
-        found = [Drift(before.name, "definition_changed", None, *digests)]
-    if before.role_arn is not None and _role_name(before.role_arn) != _role_name(
-        after.role_arn
-    ):
-        found.append(
+    drifts = [*_compare_parameters(before, after), *_compare_steps(before, after)]
+    old_digest = before.definition_digest
+    new_digest = after.definition_digest
+    if not drifts and old_digest and new_digest and old_digest != new_digest:
+        drifts.append(
+            Drift(before.name, "definition_changed", None, old_digest, new_digest)
+        )
+    if before.role_arn and _role_name(before.role_arn) != _role_name(after.role_arn):
+        drifts.append(
             Drift(before.name, "role_changed", None, before.role_arn, after.role_arn)
         )
-    return found
+    return drifts
 
 
 def _role_name(arn: str | None) -> str | None:
-    # Without the account, which differs where one catalogue is compared with several.
-    return arn and arn.rpartition(":")[2]
+    if arn is None:
+        return None
+    # The account differs where one catalogue is compared with several.
+    return arn.rpartition(":")[2]
 
 
 def _compare_parameters(before: CatalogueJob, after: Job) -> Iterator[Drift]:
     job = before.name
     if after.parameters_error is not None:
-        # A catalogue that says so too has been reviewed with it.
+        # A catalogue with an error as well has been reviewed with it.
         if before.parameters_error is None:
             yield Drift(job, "unreadable", after=after.parameters_error, breaking=True)
         return
@@ -207,57 +218,58 @@ def _compare_parameters(before: CatalogueJob, after: Job) -> Iterator[Drift]:
 
 
 def _compare_steps(before: CatalogueJob, after: Job) -> Iterator[Drift]:
-    # One of them cannot be read, or AWS has steps that a catalogue cannot have.
+    # A definition that cannot be read has no steps, nor has one with steps that a
+    # catalogue cannot have.
     if not before.steps or not after.steps:
         return
     job = before.name
-    old, new = (
-        {step.name: step for step in steps} for steps in (before.steps, after.steps)
-    )
+    old = {step.name: step for step in before.steps}
+    new = {step.name: step for step in after.steps}
     for name in old.keys() - new.keys():
         yield Drift(job, "step_removed", before=old[name].type, step=name)
     for name in new.keys() - old.keys():
         yield Drift(job, "step_added", after=new[name].type, step=name)
     for name in old.keys() & new.keys():
-        was, now = _step_facts(old[name]), _step_facts(new[name])
-        changed = [kind for kind in was if was[kind] != now[kind]]
-        yield from (
-            Drift(job, kind, None, was[kind], now[kind], step=name) for kind in changed
-        )
+        old_facts = _step_facts(old[name])
+        new_facts = _step_facts(new[name])
+        for kind, fact in old_facts.items():
+            if fact != new_facts[kind]:
+                yield Drift(job, kind, None, fact, new_facts[kind], step=name)
 
 
 def _step_facts(step: JobStep) -> dict[str, Value]:
+    """Return what is compared of a step, by the kind of the difference."""
+    branch = None
+    if step.condition:
+        branch = f"{step.condition}: {step.branch}"
     return {
         "step_type_changed": step.type,
         "step_needs_changed": list(step.needs) or None,
-        "step_branch_changed": step.condition and f"{step.condition}: {step.branch}",
+        "step_branch_changed": branch,
     }
 
 
 def _declaration(parameter: DeclaredParameter) -> str:
-    default = "" if parameter.default is None else f" = {shown(parameter.default)}"
-    return f"{parameter.type}{default}"
+    if parameter.default is None:
+        return parameter.type
+    return f"{parameter.type} = {shown(parameter.default)}"
 
 
 def _compare_parameter(
     job: str, old: DeclaredParameter, new: DeclaredParameter
 ) -> Iterator[Drift]:
-    name, has_same_type = new.name, old.type == new.type
-    if not has_same_type:
+    name = new.name
+    if old.type != new.type:
         yield Drift(job, "type_changed", name, old.type, new.type, breaking=True)
     if new.default is None and old.default is not None:
         yield Drift(job, "default_removed", name, old.default, breaking=True)
-    # The values 5 and "5" are the same one, of the two types.
-    elif (
-        _comparable(old) != _comparable(new)
-        if has_same_type
-        else str(old.default) != str(new.default)
-    ):
+    elif _is_other_default(old, new):
         yield Drift(job, "default_changed", name, old.default, new.default)
-    before, after = set(old.enum_values or ()), set(new.enum_values or ())
+    before = set(old.enum_values or ())
+    after = set(new.enum_values or ())
     if before != after:
         # More values, or no limit any more, break nothing.
-        breaking = bool(after) and (not before or bool(before - after))
+        breaking = bool(after) and not (before and before <= after)
         yield Drift(
             job,
             "enum_changed",
@@ -266,6 +278,13 @@ def _compare_parameter(
             new.enum_values,
             breaking=breaking,
         )
+
+
+def _is_other_default(old: DeclaredParameter, new: DeclaredParameter) -> bool:
+    if old.type != new.type:
+        # The values 5 and "5" are the same one, of the two types.
+        return str(old.default) != str(new.default)
+    return _comparable(old) != _comparable(new)
 
 
 def _comparable(parameter: DeclaredParameter) -> tuple[bool, Any]:

@@ -49,8 +49,8 @@ def import_jobs(
     :param on_described: called in this thread with the name or ARN of each pipeline
         that has been described.
     :return: the jobs, sorted by name.
-    :raises ParametersError: if ``names`` and another choice are given, or one of them
-        does not exist.
+    :raises ParametersError: if ``names`` are given together with another choice, or if
+        one of them does not exist.
     :raises SageMakerApiError: if AWS refuses a call.
     """
     if name_prefix is not None and not isinstance(name_prefix, str):
@@ -63,13 +63,12 @@ def import_jobs(
         raise ParametersError(
             f"{other} and pipeline_names are both given: give one of them."
         )
-    checked = None if names is None else check_pipeline_names(names)
+    wanted: Iterable[str] = ()
+    if names is not None:
+        wanted = check_pipeline_names(names)
     with concurrent_calls(hook) as calls:
-        wanted = (
-            pipelines_with(hook, name_prefix or "", managed_by, calls)
-            if checked is None
-            else checked
-        )
+        if names is None:
+            wanted = pipelines_with(hook, name_prefix or "", managed_by, calls)
         jobs = dict(_describe_all(hook, calls, wanted, on_described))
     missing = [name for name, job in jobs.items() if job is None]
     if missing and names is not None:
@@ -89,15 +88,16 @@ def pipelines_with(
     calls: ConcurrentCalls,
 ) -> Iterator[str]:
     """
-    Return the names of the pipelines that begin with a prefix; of those that AWS
-    manages, the ARNs.
+    Return the pipelines whose names begin with a prefix: their names, or the ARNs of
+    those that AWS manages.
 
     :raises ParametersError: no name begins with the prefix, whatever exists.
     """
-    # AWS accepts only a prefix that could be a whole name, which "churn-" could not: it
-    # gets "churn", and the names that it returns are filtered here.
+    # AWS accepts only a prefix that could be a whole name, which "churn-" could not. So
+    # it gets "churn", and the names that it returns are filtered here.
     aws_prefix = prefix.rstrip("-")
-    check_pipeline_names([aws_prefix] * bool(aws_prefix))
+    if aws_prefix:
+        check_pipeline_names([aws_prefix])
     listed = hook.list_pipelines(
         aws_prefix or None, managed_by=managed_by, through=calls.call
     )
@@ -113,14 +113,17 @@ def near_pipelines(
 ) -> tuple[list[str], list[str]]:
     """
     Return the pipelines that a misspelled name or ARN, or the beginning of one, may
-    mean, and all of them.
+    mean, and all pipelines.
 
     :raises SageMakerApiError: AWS refuses to list pipelines.
     """
     listed = islice(hook.list_pipelines(managed_by=managed_by), MAX_COMPARED)
-    names = [each.arn if text.startswith("arn:") else each.name for each in listed]
+    is_arn = text.startswith("arn:")
+    names = [pipeline.arn if is_arn else pipeline.name for pipeline in listed]
     similar = texts.nearest_name(text, (name[: len(text)] for name in names))
-    return [name for name in names if similar and name.startswith(similar)], names
+    if not similar:
+        return [], names
+    return [name for name in names if name.startswith(similar)], names
 
 
 def no_pipeline_error(
@@ -130,14 +133,16 @@ def no_pipeline_error(
     managed_by: ManagedBy = "CUSTOMER",
 ) -> ParametersError:
     """
-    Return the error for a name, or the beginning of one, that no pipeline has. It names
-    those that are near.
+    Return the error for a name, or the beginning of one, that no pipeline has. The
+    error names similar pipelines.
 
     :param option: the option of the command that has the text.
     """
     near, names = near_pipelines(hook, text, managed_by)
-    shown = ", ".join((near or names)[:MAX_NEAR])
-    cure = f"Did you mean {shown}?" if near else f"Pipelines there: {shown or 'none'}."
+    if near:
+        cure = f"Did you mean {', '.join(near[:MAX_NEAR])}?"
+    else:
+        cure = f"Pipelines there: {', '.join(names[:MAX_NEAR]) or 'none'}."
     return ParametersError(
         f"{option} {texts.shorten(text)}: there is no such pipeline in region"
         f" {hook.client_region}. {cure}"
@@ -164,7 +169,7 @@ def describe_import(jobs: Sequence[Job]) -> list[str]:
 
 
 def concurrent_calls(hook: PolysyncSageMakerHook) -> ConcurrentCalls:
-    """Return the context in which a hook makes many calls."""
+    """Return the context in which a hook makes many calls at the same time."""
     # pydantic builds a model on first use. Threads that use it for the first time at
     # the same time can see it half built.
     for model in (PipelineDescription, Job):
@@ -174,8 +179,8 @@ def concurrent_calls(hook: PolysyncSageMakerHook) -> ConcurrentCalls:
     limiter = rate_limiter_for(
         (hook.polysync_conn_id, hook.region_name), clock.monotonic()
     )
-    # More threads than connections would connect anew for each call, and one connection
-    # is for this thread, which lists the pipelines. Reading the number makes the hook's
+    # More threads than connections would connect anew for each call. One connection is
+    # for this thread, which lists the pipelines. Reading the number makes the hook's
     # client here, before the threads share it.
     workers = max(1, min(WORKERS, hook.max_pool_connections - 1))
     return ConcurrentCalls(
@@ -208,8 +213,8 @@ def _describe(
         raise
     declared = pipelines.declared_steps(pipeline.definition)
     steps, steps_error = pipelines.job_steps(declared)
+    # The job is without the definition, which can have 1 MiB.
     job = _job(pipeline, hook.client_region).model_copy(update={"steps": steps})
-    # Without the definition, which can have 1 MiB.
     return name, job, list(_warnings(job, declared, steps_error))
 
 
@@ -221,9 +226,13 @@ def _warnings(
     if steps_error:
         yield f"a catalogue cannot have its {steps_error}"
     steps = pipelines.all_steps(declared)
-    if unknown := [each for each in steps if each.type not in STEP_TYPES.values()]:
-        named = [f"{each.name} ({each.type or 'no type'})" for each in unknown]
-        listed = ", ".join(texts.first_problems(named))
+    unknown = [
+        f"{step.name} ({step.type or 'no type'})"
+        for step in steps
+        if step.type not in STEP_TYPES.values()
+    ]
+    if unknown:
+        listed = ", ".join(texts.first_problems(unknown))
         yield (
             "it has steps of a type that AWS does not have, or that is newer than this"
             f" version: {listed}"

@@ -56,10 +56,7 @@ DEFAULT_PROGRESS_INTERVAL: Final = 60.0
 MAX_FILES: Final = 50
 FileName = Annotated[str, Field(min_length=1, max_length=256)]
 MAX_MODEL_PACKAGES: Final = 100
-# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ModelPackageSummary.html
-_MODEL_PACKAGE_ARN: Final = re.compile(
-    r"arn:aws[a-z-]{0,20}:sagemaker:[a-z0-9-]{1,32}:[0-9]{12}:model-package/[!-~]{1,2048}"
-)
+_MODEL_PACKAGE_ARN: Final = re.compile(models.MODEL_PACKAGE_ARN_PATTERN)
 
 
 def push_links(

@@ -31,7 +31,7 @@ from polysync_airflow.execution.approval import (
 from polysync_airflow.execution.events import (
     MAX_MESSAGE_BYTES,
     UnreadableMessageError,
-    check_watch,
+    check_watcher,
     read_message,
 )
 from polysync_airflow.execution.parameters import check_trigger_arguments
@@ -123,7 +123,7 @@ def test_messages_of_a_queue(body: str) -> None:
     check_text(json.dumps(delivered(change.payload), ensure_ascii=False))
     assert hash(change.key) == hash(change.key)
     for wants in ({}, {"steps": ["*"]}, {"model_package_groups": ["*"]}):
-        watch = check_watch(
+        watch = check_watcher(
             {"queue_url": f"https://x/{'1' * 12}/q", "polysync_conn_id": "c", **wants}
         )
         assert watch.wants(change) in (True, False)
@@ -147,7 +147,7 @@ def test_watchers(arguments: dict[str, Any]) -> None:
     ParametersError.
     """
     try:
-        delivered(check_watch(arguments).model_dump(mode="json"))
+        delivered(check_watcher(arguments).model_dump(mode="json"))
     except ParametersError as error:
         check_message(error)
 

@@ -9,8 +9,8 @@ secret: no text, error or ``repr`` has it.
 https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps-types.html
 
 All executions of a pipeline share the queue that its definition names, so a task
-receives the messages of others, too. SQS counts each receive, and moves a message that
-was received too often to a dead-letter queue.
+receives the messages of other tasks, too. SQS counts each receive, and moves a message
+that was received too often to a dead-letter queue.
 
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html
 
@@ -68,16 +68,14 @@ _QUEUE_HOST: Final = re.compile(
 )
 
 
-def _secret(value: Any) -> Any:
-    # Not a constraint on the secret itself, whose error would quote it.
-    return (
-        value
-        if isinstance(value, str) and re.fullmatch("[a-zA-Z0-9]{1,64}", value)
-        else None
-    )
+def _token_or_none(value: Any) -> Any:
+    if isinstance(value, str) and re.fullmatch("[a-zA-Z0-9]{1,64}", value):
+        return value
+    return None
 
 
-CallbackToken = Annotated[SecretStr | None, BeforeValidator(_secret)]
+# A constraint on the secret itself would quote it in its error.
+CallbackToken = Annotated[SecretStr | None, BeforeValidator(_token_or_none)]
 
 
 class CallbackMessage(models.FrozenModel):
@@ -102,7 +100,11 @@ class CallbackMessage(models.FrozenModel):
 
 
 def parse_message(body: str) -> CallbackMessage | None:
-    """Return the message of a callback step; None for any other message."""
+    """
+    Return the message of a callback step; None for any other message.
+
+    :param body: the body of the message, as SQS returns it.
+    """
     try:
         content = read_json(body, "the message", max_bytes=MAX_BODY_BYTES)
         return CallbackMessage.model_validate(content)
@@ -114,7 +116,7 @@ class Queue(NamedTuple):
     """
     A queue of SQS.
 
-    :param region: its region; None if the URL does not say so.
+    :param region: its AWS region; None if the URL does not name it.
     """
 
     url: str
@@ -127,7 +129,9 @@ def parse_queue_url(url: str) -> Queue | None:
     if match is None:
         return None
     host = _QUEUE_HOST.match(match["host"])
-    return Queue(url, host["region"] if host else None)
+    if host is None:
+        return Queue(url, region=None)
+    return Queue(url, host["region"])
 
 
 class RunningCallback(NamedTuple):
@@ -139,7 +143,8 @@ class RunningCallback(NamedTuple):
 
 def running_callback(step: StepDescription) -> RunningCallback | None:
     """
-    Return what is needed to answer a step; None if AWS has not yet given it a token.
+    Return the token and the queue of a callback step; None if AWS has not yet given it
+    a token.
 
     :raises CallbackStepError: the step is no callback step, or names no queue.
     """
@@ -147,7 +152,7 @@ def running_callback(step: StepDescription) -> RunningCallback | None:
         raise CallbackStepError(
             f"Step {step.name} is a step of type {step.kind}, not a callback step."
         )
-    token = _secret(step.text("CallbackToken"))
+    token = _token_or_none(step.text("CallbackToken"))
     if step.status == states.STATUS_STARTING or token is None:
         return None
     url = step.text("SqsQueueUrl")
@@ -161,34 +166,38 @@ def running_callback(step: StepDescription) -> RunningCallback | None:
 
 
 class CallbackStatus(Enum):
-    """What a task that serves a callback step finds."""
+    """How a callback step is, for the task that serves it."""
 
-    NOT_BEGUN = auto()  # The step has not begun, and still may.
-    RUNNING = auto()  # The step waits for its answer.
-    STOPPING = (
-        auto()
-    )  # The step waits for its answer, and so does the stop of its execution.
+    # The step has not begun, and still may.
+    NOT_BEGUN = auto()
+    # The step waits for its answer.
+    RUNNING = auto()
+    # The step waits for its answer, and so does the stop of its execution.
+    STOPPING = auto()
     SUCCEEDED = auto()
     FAILED = auto()
-    CANCELLED = (
-        auto()
-    )  # The execution was stopped before the step began, or with the step.
-    NEVER_RAN = auto()  # The execution has ended without the step.
+    # The execution was stopped before the step began, or with the step.
+    CANCELLED = auto()
+    # The execution has ended without the step.
+    NEVER_RAN = auto()
 
 
 def find_step(steps: Sequence[StepDescription], name: str) -> StepDescription | None:
-    """Return the step with a name; None if AWS has not begun it."""
-    found = [step for step in steps if step.name == name]
-    return max(
-        found,
-        key=lambda step: step.started_at or datetime.min.replace(tzinfo=UTC),
-        default=None,
-    )
+    """
+    Return the step with a name; None if AWS has not begun it.
+
+    :param steps: AWS's list. Of several steps with the name, the newest one counts.
+    """
+
+    def begin(step: StepDescription) -> datetime:
+        return step.started_at or datetime.min.replace(tzinfo=UTC)
+
+    return max((step for step in steps if step.name == name), key=begin, default=None)
 
 
 def callback_status(step: StepDescription | None, status: str) -> CallbackStatus:
     """
-    Return the situation.
+    Return the status of a callback step.
 
     :param step: the step; None if AWS has not begun it.
     :param status: AWS's status of the execution.
@@ -198,17 +207,17 @@ def callback_status(step: StepDescription | None, status: str) -> CallbackStatus
         return CallbackStatus.SUCCEEDED
     if state is states.PolysyncState.FAILED:
         return CallbackStatus.FAILED
-    if (
-        state is states.PolysyncState.CANCELLED
-        or states.state_of(status) is states.PolysyncState.CANCELLED
-    ):
+    if states.PolysyncState.CANCELLED in (state, states.state_of(status)):
         return CallbackStatus.CANCELLED
     if states.has_ended(status):
         return CallbackStatus.NEVER_RAN
-    is_stopping = states.STATUS_STOPPING in (status, step and step.status)
-    if step is None:
-        return CallbackStatus.CANCELLED if is_stopping else CallbackStatus.NOT_BEGUN
-    return CallbackStatus.STOPPING if is_stopping else CallbackStatus.RUNNING
+    if step and states.STATUS_STOPPING in (status, step.status):
+        return CallbackStatus.STOPPING
+    if step:
+        return CallbackStatus.RUNNING
+    if status == states.STATUS_STOPPING:
+        return CallbackStatus.CANCELLED
+    return CallbackStatus.NOT_BEGUN
 
 
 def is_news(
@@ -217,21 +226,22 @@ def is_news(
     steps: Sequence[StepDescription] | BaseException | None,
 ) -> bool:
     """
-    Return whether a task that waits for a callback step must look at it: it has begun,
-    or cannot any more.
+    Return whether the task of a callback step must run: the step has begun, or cannot
+    begin any more.
 
     :param status: AWS's status of the execution; None if it is not known.
     :param steps: AWS's list of its steps, or the error; None if they were not listed.
     """
-    if (
-        status is not None
-        and callback_status(None, status) is not CallbackStatus.NOT_BEGUN
-    ):
+    if status and callback_status(None, status) is not CallbackStatus.NOT_BEGUN:
         return True
+    if steps is None:
+        return False
+    if isinstance(steps, PolysyncError) and steps.transient:
+        return False
     if isinstance(steps, BaseException):
-        # The look says why they cannot be listed.
-        return not (isinstance(steps, PolysyncError) and steps.transient)
-    return steps is not None and find_step(steps, name) is not None
+        # The task lists the steps again, and fails with the reason.
+        return True
+    return find_step(steps, name) is not None
 
 
 def still_waits(steps: Sequence[StepDescription], token: SecretStr | None) -> bool:
@@ -239,33 +249,36 @@ def still_waits(steps: Sequence[StepDescription], token: SecretStr | None) -> bo
     Return whether a callback step may still wait for its answer; True if no step has
     the token.
     """
-    secret = token and token.get_secret_value()
-    found = [step for step in steps if secret and step.text("CallbackToken") == secret]
-    return not found or not all(states.has_ended(step.status) for step in found)
+    if not token:
+        return True
+    secret = token.get_secret_value()
+    own = [step for step in steps if step.text("CallbackToken") == secret]
+    return not own or any(not states.has_ended(step.status) for step in own)
 
 
 def recorded_outputs(step: StepDescription) -> Outputs:
     """Return the output parameters with which a step has succeeded."""
-    made = outputs_by_step([step]).get(step.name, {}).get("output_parameters")
-    parameters = made if isinstance(made, dict) else {}
-    outputs: Outputs = texts.storable(
-        {name: str(value) for name, value in parameters.items() if value is not None},
-        [],
-    )
-    return outputs
+    outputs = outputs_by_step([step]).get(step.name, {})
+    parameters = outputs.get("output_parameters")
+    if not isinstance(parameters, dict):
+        return {}
+    named = {
+        name: str(value) for name, value in parameters.items() if value is not None
+    }
+    storable: Outputs = texts.storable(named, [])
+    return storable
 
 
 def output_parameters(value: Any) -> Outputs:
     """
-    Return what a function has returned as output parameters.
+    Return the result of a function as output parameters.
 
     Numbers and booleans become ``str(value)``, as AWS's own Python SDK sends
     parameters.
 
     :param value: a mapping of names to texts, numbers or booleans; None for no
         parameters.
-    :raises ParametersError: AWS would not accept it, or would read it as something
-        else.
+    :raises ParametersError: AWS would refuse it, or would read it as something else.
     """
     if value is None:
         return {}
@@ -279,11 +292,8 @@ def output_parameters(value: Any) -> Outputs:
         raise ParametersError(f"The function returned {texts.shorten(value)}: {cure}.")
     outputs = {}
     for name, entry in value.items():
-        if (
-            not isinstance(name, str)
-            or not 1 <= len(name) <= MAX_NAME_LENGTH
-            or not name.isprintable()
-        ):
+        is_name = isinstance(name, str) and name.isprintable()
+        if not is_name or not 1 <= len(name) <= MAX_NAME_LENGTH:
             raise ParametersError(
                 f"The function returned the name {texts.shorten(name)}: {cure}."
             )
@@ -310,23 +320,26 @@ def _text_of(value: Any) -> str | None:
     except ValueError:
         # Python refuses to write integers of more than 4,300 digits.
         return None
-    return text if texts.is_storable_text(text) else None
+    if not texts.is_storable_text(text):
+        return None
+    return text
 
 
 def failure_reason(text: str) -> str:
     """
-    Return a text as the reason of a failed step, which AWS shows to everybody who may
-    list the steps.
+    Return a text as the reason of a failed step. AWS shows it to everybody who may list
+    the steps.
     """
     return texts.clean_line(text, MAX_FAILURE_LENGTH)
 
 
 def answer_token(token: SecretStr, kind: Literal["success", "failure"]) -> SecretStr:
     """
-    Return the client request token of an answer: the same for the same answer to the
-    same step.
+    Return the client request token of an answer. It is the same for the same answer to
+    the same step.
 
-    It is as secret as the callback token, which could be found from it by trying.
+    It is as secret as the callback token: trying many tokens finds the one that gives
+    it.
     """
     digest = hashlib.sha256(f"{token.get_secret_value()}#{kind}".encode()).hexdigest()
     return SecretStr(f"polysync-callback-{digest}")
@@ -334,22 +347,16 @@ def answer_token(token: SecretStr, kind: Literal["success", "failure"]) -> Secre
 
 class StepChangedEvent(models.StrictModel):
     """
-    The event of a trigger that has seen a change of the step. The task itself looks at
+    The event of a trigger that has seen a change of the step. The task itself finds out
     what has changed.
 
-    :param since: when the wait began, in seconds since the epoch.
-    :param deadline: when it ends at the latest.
+    :param since: when the wait began, as Unix time in seconds.
+    :param deadline: when it ends at the latest, as Unix time in seconds.
     """
 
     outcome: Literal["step_changed"] = "step_changed"
-    since: Annotated[
-        float,
-        Field(ge=models.MIN_TIMESTAMP, le=models.MAX_TIMESTAMP, allow_inf_nan=False),
-    ]
-    deadline: Annotated[
-        float,
-        Field(ge=models.MIN_TIMESTAMP, le=models.MAX_TIMESTAMP, allow_inf_nan=False),
-    ]
+    since: models.Timestamp
+    deadline: models.Timestamp
 
 
 def parse_step_changed(event: Mapping[str, Any] | None) -> StepChangedEvent | None:
@@ -365,11 +372,11 @@ def parse_step_changed(event: Mapping[str, Any] | None) -> StepChangedEvent | No
 
 # AWS lets a callback step fail that was not answered for so long.
 MAX_WAIT_SECONDS: Final = 7 * 24 * 3600.0
-# A task receives its message within minutes. Whether the step of an older one still
-# waits is looked up.
+# A task receives its message within minutes. For an older message, AWS is asked whether
+# its step still waits.
 LOOK_UP_SECONDS: Final = 300.0
-# The attribute of a message that was sent again: when it was first sent, in
-# milliseconds since the epoch.
+# The attribute of a copy with the Unix time, in milliseconds, at which the message was
+# first sent.
 FIRST_SENT: Final = "polysync.first-sent"
 
 
@@ -380,9 +387,9 @@ class ReceivedMessage(models.FrozenModel):
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_Message.html
 
     :param receipt: the handle with which it can be deleted, or be hidden for longer.
-    :param attributes: those of its sender.
-    :param receives: how often it was received, with this time.
-    :param sent: when it was sent, in milliseconds since the epoch.
+    :param attributes: the attributes that its sender has set.
+    :param receives: how often it was received, this time included.
+    :param sent: when it was sent, as Unix time in milliseconds.
     """
 
     body: str = Field(validation_alias="Body", repr=False)
@@ -399,17 +406,19 @@ class ReceivedMessage(models.FrozenModel):
 
     @property
     def first_sent(self) -> int:
-        """When it was sent for the first time, in milliseconds since the epoch."""
+        """When it was sent for the first time, as Unix time in milliseconds."""
         attribute = self.attributes.get(FIRST_SENT)
-        text = attribute.get("StringValue") if isinstance(attribute, dict) else None
-        # Whoever may send messages may send this, too.
+        if not isinstance(attribute, dict):
+            return self.sent
+        text = attribute.get("StringValue")
+        # Whoever may send messages can send any attribute.
         if not isinstance(text, str) or not re.fullmatch("[0-9]{1,15}", text):
             return self.sent
         return min(self.sent, int(text))
 
     @property
     def attributes_of_copy(self) -> dict[str, Any]:
-        """The attributes with which it is sent again."""
+        """The attributes of the copy that replaces the message."""
         first_sent = {"DataType": "Number", "StringValue": str(self.first_sent)}
         return {**self.attributes, FIRST_SENT: first_sent}
 
@@ -432,13 +441,16 @@ class Redrive(models.FrozenModel):
 class Handling(Enum):
     """What a task does with a message that it has received."""
 
-    KEEP = auto()  # It is that of its own step.
-    GIVE_BACK = auto()  # Others can receive it at once.
-    LOOK_UP = auto()  # Whether its step still waits is looked up first.
-    SEND_AGAIN = (
-        auto()
-    )  # It is replaced by a copy, of which no receive has been counted.
-    DELETE = auto()  # Its step has ended.
+    # It keeps the message of its own step.
+    KEEP = auto()
+    # It lets other consumers receive the message at once.
+    GIVE_BACK = auto()
+    # It asks AWS whether the step of the message still waits, and decides again.
+    LOOK_UP = auto()
+    # It replaces the message by a copy, for which SQS counts the receives anew.
+    SEND_AGAIN = auto()
+    # It deletes the message, whose step has ended.
+    DELETE = auto()
 
 
 def handling_of(
@@ -453,27 +465,28 @@ def handling_of(
     """
     Return what a task does with a message that it has received.
 
-    :param content: None if it is not the message of a callback step.
-    :param is_own: whether it is that of the task's own step.
-    :param max_receives: those of the queue; None if it has no dead-letter queue.
-    :param now: the time, in seconds since the epoch.
-    :param waits: whether its step may still wait for its answer; None if that was not
-        looked up.
+    :param content: what the message says; None if no callback step has sent it.
+    :param is_own: whether the task's own step has sent it.
+    :param max_receives: how often the queue lets a message be received; None if it has
+        no dead-letter queue.
+    :param now: the time, as Unix time in seconds.
+    :param waits: whether its step may still wait for its answer; None if AWS was not
+        asked.
     """
     if is_own:
         return Handling.KEEP
-    # A consumer of other messages may not expect a copy. Half of the receives are left
-    # for the own task, whose worker may die, and for those of which SQS loses the
-    # response.
-    if content is None or max_receives is None or received.receives * 2 < max_receives:
+    # A consumer of other messages may not expect a copy.
+    if content is None or max_receives is None:
         return Handling.GIVE_BACK
-    age = now - received.first_sent / 1000
+    # The other half of the receives is for the step's own task, whose worker may die,
+    # and for those whose responses get lost.
+    if received.receives * 2 < max_receives:
+        return Handling.GIVE_BACK
     if waits is False:
         return Handling.DELETE
+    age = now - received.first_sent / 1000
     if age > MAX_WAIT_SECONDS:
         return Handling.GIVE_BACK
-    return (
-        Handling.LOOK_UP
-        if waits is None and age > LOOK_UP_SECONDS
-        else Handling.SEND_AGAIN
-    )
+    if waits is None and age > LOOK_UP_SECONDS:
+        return Handling.LOOK_UP
+    return Handling.SEND_AGAIN

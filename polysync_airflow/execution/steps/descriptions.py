@@ -1,6 +1,6 @@
 """
-AWS's description of a step, validated and bounded, what each kind of step makes, and
-the XComs ``steps`` and ``outputs``, which are made of the descriptions.
+AWS's description of a step, what each kind of step makes, and the XComs ``steps`` and
+``outputs``, which are made of the descriptions.
 
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionStepMetadata.html
 
@@ -13,9 +13,8 @@ import json
 import re
 import tomllib
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from functools import partial
 from itertools import accumulate, islice
 from math import isfinite
 from pathlib import Path
@@ -37,7 +36,7 @@ from polysync_airflow.states import PolysyncState, state_of_step
 
 
 class StepKind(NamedTuple):
-    """A kind of step; kinds.toml says what its members mean."""
+    """A kind of step; ``kinds.toml`` says what its members mean."""
 
     noun: str | None = None
     job_member: str = "Arn"
@@ -61,7 +60,7 @@ STEP_KINDS: Final = {
 STEP_TYPES: Final = {kind: kind.removesuffix("Job") or kind for kind in STEP_KINDS}
 # The type of a step that ends its execution as failed.
 FAIL: Final = "Fail"
-# A person who reads it can end the step in place of the system that should.
+# Whoever reads it can end the step in place of the system that should.
 _SECRET_MEMBERS: Final = frozenset({"CallbackToken"})
 _WORD: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
@@ -70,11 +69,12 @@ def outputs_of(kind: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """
     Return what a step made, with the names that the XCom ``outputs`` has.
 
-    ``Arn`` becomes ``<what it is>_arn``, such as ``model_package_arn``; the output
-    parameters become a dict. All else keeps AWS's name, in snake case. A kind that this
-    version does not know is treated in the same way.
+    ``Arn`` becomes ``<noun>_arn``, such as ``model_package_arn``; the output parameters
+    become a dict. All else keeps AWS's name, in snake case. A kind that this version
+    does not know is treated in the same way.
 
     :param kind: the member of the step's metadata.
+    :param metadata: the value of this member.
     """
     noun = STEP_KINDS.get(kind, StepKind()).noun or snake_case(kind)
     outputs: dict[str, Any] = {}
@@ -84,13 +84,11 @@ def outputs_of(kind: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
         if member == "Arn":
             outputs[f"{noun}_arn"] = value
         elif member == "OutputParameters" and isinstance(value, list):
-            entries = [entry for entry in value if isinstance(entry, Mapping)]
-            named = {
-                str(each["Name"]): each.get("Value")
-                for each in entries
-                if "Name" in each
+            outputs["output_parameters"] = {
+                str(parameter["Name"]): parameter.get("Value")
+                for parameter in value
+                if isinstance(parameter, Mapping) and "Name" in parameter
             }
-            outputs["output_parameters"] = named
         else:
             outputs[snake_case(member)] = value
     return outputs
@@ -101,33 +99,38 @@ def snake_case(name: str) -> str:
     return _WORD.sub("_", name).lower()
 
 
-# Of the metadata of a step: AWS allows 50 output parameters, and the other kinds have
+# In the metadata of a step. AWS allows 50 output parameters, and the other kinds have
 # fewer members.
 _MAX_ENTRIES: Final = 100
 _MAX_VALUES: Final = 250
 _MAX_DEPTH: Final = 6
 
 
-def _bounded(value: Any, depth: int = 0, left: Iterator[int] | None = None) -> Any:
-    """Return a part of AWS's metadata as JSON of limited size, with clean texts."""
-    left = left or iter(range(_MAX_VALUES))
+def _bounded(metadata: Any) -> Any:
+    """Return AWS's metadata as JSON of limited size, with clean texts."""
+    return _bounded_value(metadata, 0, iter(range(_MAX_VALUES)))
+
+
+def _bounded_value(value: Any, depth: int, left: Iterator[int]) -> Any:
+    # Each value of a list or an object takes one entry of ``left``.
     if isinstance(value, Mapping) and depth < _MAX_DEPTH:
-        entries = list(islice(value.items(), _MAX_ENTRIES))
+        members = list(islice(value.items(), _MAX_ENTRIES))
         return {
-            texts.clean_value(str(name), 256): _bounded(each, depth + 1, left)
-            for (name, each), _ in zip(entries, left, strict=False)
+            texts.clean_value(str(name), 256): _bounded_value(each, depth + 1, left)
+            for (name, each), _ in zip(members, left, strict=False)
         }
     if isinstance(value, (list, tuple)) and depth < _MAX_DEPTH:
-        pairs = zip(value[:_MAX_ENTRIES], left, strict=False)
-        return [_bounded(each, depth + 1, left) for each, _ in pairs]
-    if (
-        value is None
-        or isinstance(value, (bool, int))
-        or (isinstance(value, float) and isfinite(value))
-    ):
+        return [
+            _bounded_value(each, depth + 1, left)
+            for each, _ in zip(value[:_MAX_ENTRIES], left, strict=False)
+        ]
+    if value is None or isinstance(value, (bool, int)):
         return value
-    text = value.isoformat() if isinstance(value, datetime) else str(value)
-    return texts.clean_value(text, texts.MAX_VALUE_LENGTH)
+    if isinstance(value, float) and isfinite(value):
+        return value
+    if isinstance(value, datetime):
+        value = value.isoformat()
+    return texts.clean_value(str(value), texts.MAX_VALUE_LENGTH)
 
 
 class StepDescription(models.FrozenModel):
@@ -163,39 +166,34 @@ class StepDescription(models.FrozenModel):
         if not isinstance(data, Mapping):
             return data
         cache_hit = data.get("CacheHitResult")
-        # A selective execution takes the steps that are not selected from another
-        # execution.
+        # A selective execution takes the results of the other steps from a source.
         reused = cache_hit or data.get("SelectiveExecutionResult")
-        source = (
-            reused.get("SourcePipelineExecutionArn")
-            if isinstance(reused, Mapping)
-            else None
-        )
         flat: dict[str, Any] = {
             **data,
             "Metadata": data.get("Metadata") or {},
             "cache_hit": bool(cache_hit),
             "is_reused": bool(reused),
-            "reused_from": source,
+            "reused_from": None,
         }
+        if isinstance(reused, Mapping):
+            flat["reused_from"] = reused.get("SourcePipelineExecutionArn")
         iteration = data.get("IterationContext")
         if isinstance(iteration, Mapping) and isinstance(iteration.get("Index"), int):
             # The name that AWS's SDK documents, whether AWS's list has the index in it
             # or not.
             suffix = f"-{iteration['Index']}"
-            flat["StepName"] = (
-                f"{str(data.get('StepName')).removesuffix(suffix)}{suffix}"
-            )
+            name = str(data.get("StepName")).removesuffix(suffix)
+            flat["StepName"] = f"{name}{suffix}"
             flat["loop"] = iteration.get("ParentStepName")
         return flat
 
     @property
     def kind(self) -> str | None:
-        """The member of the metadata that is set, which tells the kind of the step."""
-        return next(
-            (kind for kind, value in self.metadata.items() if isinstance(value, dict)),
-            None,
-        )
+        """The kind of the step: the member of the metadata that AWS has set."""
+        for kind, value in self.metadata.items():
+            if isinstance(value, dict):
+                return kind
+        return None
 
     @property
     def facts(self) -> StepKind:
@@ -204,18 +202,24 @@ class StepDescription(models.FrozenModel):
 
     def text(self, member: str | None) -> str | None:
         """
-        Return the text of a member of what AWS says of the step's kind; None if it is
-        none.
+        Return the text of a member that the metadata has for the step's kind; None if
+        it is no text.
         """
-        value = self.metadata[self.kind].get(member) if self.kind else None
-        return value if isinstance(value, str) else None
+        if not self.kind:
+            return None
+        value = self.metadata[self.kind].get(member)
+        if not isinstance(value, str):
+            return None
+        return value
 
     @property
     def outcome(self) -> str | None:
         """
         The outcome of a condition: ``True`` or ``False``; None if there is none yet.
         """
-        return self.text("Outcome") if self.kind == "Condition" else None
+        if self.kind != "Condition":
+            return None
+        return self.text("Outcome")
 
     @property
     def job_arn(self) -> str | None:
@@ -237,7 +241,8 @@ def log_source(step: StepDescription) -> tuple[str, str] | None:
 
     :return: None if the kind of the step writes no log, or if it has no job yet.
     """
-    kind, name = step.facts, job_name_of(step)
+    kind = step.facts
+    name = job_name_of(step)
     if name is None or kind.log_group is None:
         return None
     return kind.log_group.format(name=name), kind.stream_prefix.format(name=name)
@@ -245,20 +250,18 @@ def log_source(step: StepDescription) -> tuple[str, str] | None:
 
 def job_name_of(step: StepDescription) -> str | None:
     """
-    Return the name of a step's job, which is the end of its ARN, or its id; None if it
-    has no job yet.
+    Return the name of a step's job: the end of its ARN, or its id; None if the step has
+    no job yet.
     """
     arn = step.job_arn
     if arn is None or not arn.startswith("arn:"):
         return step.text(step.facts.id_member)
-    name = arn.split(":", 5)[-1]
+    resource = arn.split(":", 5)[-1]
+    if resource.startswith("function:"):
+        # arn:aws:lambda:<region>:<account>:function:<name>
+        return resource.removeprefix("function:")
     # arn:aws:sagemaker:<region>:<account>:training-job/<name>
-    # arn:aws:lambda:<region>:<account>:function:<name>
-    return (
-        name.partition(":")[2]
-        if name.startswith("function:")
-        else name.partition("/")[2] or None
-    )
+    return resource.partition("/")[2] or None
 
 
 # Keys of XComs.
@@ -267,13 +270,13 @@ OUTPUTS_KEY: Final = "outputs"
 NOT_STARTED: Final = "NotStarted"
 # Airflow's documentation asks for small XComs; MySQL's default column ends at 64 KiB.
 MAX_XCOM_BYTES: Final = 48 * 1024
-# Of the steps in a stored trigger. A triggerer holds thousands of them.
+# The declared steps in a stored trigger. A triggerer holds thousands of triggers.
 MAX_ORDER_LENGTH: Final = 16 * 1024
-# How much of it the lines of logs may take.
+# How much of an XCom the lines of logs may take.
 MAX_LOG_BYTES: Final = 24 * 1024
 MAX_ROWS: Final = models.MAX_STEP_ROWS
 _SHORT_REASON: Final = 200
-# Of the outputs of a step, in bytes.
+# An output of a step with so many bytes may be left out.
 _LONG_VALUE: Final = 512
 MAX_NAMED: Final = 5
 
@@ -282,13 +285,14 @@ class StepRow(models.FrozenModel):
     """
     An entry of the XCom ``steps``. In JSON, times are ISO 8601 in UTC.
 
-    :param condition: the Condition step in whose branch it is; None if it is in none.
+    :param condition: the Condition step in whose branch the step is; None if it is in
+        none.
     :param branch: the outcome with which this branch is taken: ``True`` or ``False``.
     :param not_taken: whether the condition had the other outcome.
-    :param not_selected: whether a selective execution leaves it out: it neither runs it
-        nor takes its result.
-    :param reused_from: the ARN of the execution from which its result was taken; None
-        if it has run.
+    :param not_selected: whether a selective execution leaves the step out: it neither
+        runs the step nor takes its result.
+    :param reused_from: the ARN of the execution from which the result was taken; None
+        if the step has run.
     """
 
     name: texts.NameText
@@ -313,7 +317,7 @@ class StepRow(models.FrozenModel):
     log_lines: Sequence[texts.LineText] = ()
 
 
-# What an entry has, under the same names, of the definition and of AWS's list.
+# What a row has, under the same names, of the definition, and of AWS's list.
 _OF_DEFINITION: Final = ("name", "type", "condition", "branch", "not_selected")
 _OF_LIST: Final = StepRow.model_fields.keys() & {
     *StepDescription.model_fields,
@@ -345,8 +349,8 @@ def parse_rows(value: Any) -> list[StepRow]:
 
 def order_text(steps: Sequence[DeclaredStep | StepRow]) -> str:
     """
-    Return what a definition says of each step in the XCom ``steps``, in its order, for
-    ``order_of``.
+    Return what the XCom ``steps`` has of a definition, as a text that ``order_of``
+    reads.
     """
     return json.dumps(
         [[getattr(step, member) for member in _OF_DEFINITION] for step in steps]
@@ -355,8 +359,8 @@ def order_text(steps: Sequence[DeclaredStep | StepRow]) -> str:
 
 def order_of(text: str) -> list[DeclaredStep]:
     """
-    Return the steps of which ``order_text`` has made a text; none if somebody has
-    changed it.
+    Return the declared steps in a text of ``order_text``; none if somebody has changed
+    the text.
     """
     try:
         rows = _ORDER.validate_python(read_json(text, "the order of the steps"))
@@ -383,22 +387,21 @@ def rows_of(
     Return the rows of the XCom ``steps``: the steps that AWS has begun, and those that
     it has not.
 
-    :param order: the steps in the order of the definition, or the rows before. Steps
-        that are not in it follow in the order in which AWS began them, those of a loop
-        right after it.
+    :param order: the steps in the order of the definition, or the rows before. Other
+        steps follow in the order in which AWS began them; those of a loop follow the
+        loop.
     """
-    by_name = {step.name: step for step in steps}
     outcomes = {step.name: step.outcome for step in steps}
-    not_taken: set[str] = set()
+    not_listed = {step.name: step for step in steps}
     rows = []
+    not_taken: set[str] = set()
     for declared in order:
-        step = by_name.pop(declared.name, None)
+        step = not_listed.pop(declared.name, None)
         if step:
             rows.append(_row_of(step, declared, execution_arn))
             continue
         # A condition comes before its branches.
-        outcome = outcomes.get(declared.condition or "")
-        if declared.condition in not_taken or (outcome and outcome != declared.branch):
+        if _is_not_taken(declared, outcomes, not_taken):
             not_taken.add(declared.name)
         rows.append(
             StepRow(
@@ -407,32 +410,62 @@ def rows_of(
                 state=NOT_STARTED,
             )
         )
-    # Those that have not begun have no time; they come last.
-    others = sorted(
-        by_name.values(),
-        key=lambda step: (not step.started_at, step.started_at, step.name),
-    )
-    rows += [_row_of(step, None, execution_arn) for step in others]
-    # What a loop runs follows it.
+
+    def begin(step: StepDescription) -> tuple[Any, ...]:
+        # Steps without a time have not begun; they come last.
+        return not step.started_at, step.started_at, step.name
+
+    for step in sorted(not_listed.values(), key=begin):
+        rows.append(_row_of(step, None, execution_arn))
+    return _with_steps_after_their_loop(rows, steps)
+
+
+def _is_not_taken(
+    declared: DeclaredStep | StepRow,
+    outcomes: Mapping[str, str | None],
+    not_taken: Collection[str],
+) -> bool:
+    if declared.condition is None:
+        return False
+    if declared.condition in not_taken:
+        return True
+    outcome = outcomes.get(declared.condition)
+    if not outcome:
+        return False
+    return outcome != declared.branch
+
+
+def _with_steps_after_their_loop(
+    rows: Sequence[StepRow], steps: Sequence[StepDescription]
+) -> list[StepRow]:
     places = {row.name: place for place, row in enumerate(rows)}
-    loops = {step.name: places[step.loop] for step in steps if step.loop in places}
-    return sorted(
-        rows, key=lambda row: (loops.get(row.name, places[row.name]), row.name in loops)
-    )
+    place_of_loop = {
+        step.name: places[step.loop] for step in steps if step.loop in places
+    }
+
+    def place(row: StepRow) -> tuple[int, bool]:
+        if row.name in place_of_loop:
+            return place_of_loop[row.name], True
+        return places[row.name], False
+
+    return sorted(rows, key=place)
 
 
 def outputs_by_step(steps: Sequence[StepDescription]) -> dict[str, dict[str, Any]]:
     """Return the XCom ``outputs``: what each step made, by the name of the step."""
-    outputs = {}
+    by_step = {}
     for step in sorted(steps, key=lambda step: step.name):
-        if step.kind and (made := outputs_of(step.kind, step.metadata[step.kind])):
-            outputs[step.name] = made
-    return outputs
+        if not step.kind:
+            continue
+        outputs = outputs_of(step.kind, step.metadata[step.kind])
+        if outputs:
+            by_step[step.name] = outputs
+    return by_step
 
 
 def model_package_arns(outputs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the ARNs of the model packages that an execution has registered."""
-    arns = (made.get("model_package_arn") for made in outputs.values())
+    arns = [of_step.get("model_package_arn") for of_step in outputs.values()]
     return [arn for arn in arns if isinstance(arn, str)]
 
 
@@ -449,32 +482,28 @@ def last_lines(lines: Sequence[str], logs: int) -> list[str]:
 
 def fit_rows(rows: Sequence[StepRow]) -> tuple[list[dict[str, Any]], str | None]:
     """
-    Return rows as JSON of at most ``MAX_XCOM_BYTES``, and a note if something had to be
-    left out.
+    Return rows as JSON of at most ``MAX_XCOM_BYTES``, and a note if rows had to be left
+    out.
     """
     fitted = _ROWS.dump_python(list(rows[:MAX_ROWS]), mode="json")
-    without_links = partial(_without, ("console_url", "log_url"))
-    without_jobs = partial(_without, ("job_arn", "job_name", "reused_from"))
     for shorten in (
-        without_links,
-        without_jobs,
+        _without_links,
+        _without_jobs,
         _without_empty_members,
         _without_long_texts,
     ):
         if _size(fitted) <= MAX_XCOM_BYTES:
             break
         fitted = [shorten(row) for row in fitted]
-    else:
+    if _size(fitted) > MAX_XCOM_BYTES:
         fitted = fitted[: _count_that_fits([_size(row) for row in fitted])]
     if len(fitted) == len(rows):
         return fitted, None
-    return (
-        fitted,
-        (
-            f"The XCom steps has the first {len(fitted)} of {len(rows)} steps: the rest"
-            " is too long."
-        ),
+    note = (
+        f"The XCom steps has the first {len(fitted)} of {len(rows)} steps: the rest is"
+        " too long."
     )
+    return fitted, note
 
 
 def fit_outputs(
@@ -484,15 +513,15 @@ def fit_outputs(
     Return outputs of at most ``MAX_XCOM_BYTES`` as JSON, and a note if something had to
     be left out.
     """
-    fitted = {step: dict(made) for step, made in outputs.items()}
-    # The longest values first, such as reports, so that each step keeps what identifies
-    # it.
+    fitted = {step: dict(of_step) for step, of_step in outputs.items()}
+    left_out = []
+    # The longest values go first, such as reports, so that each step keeps what
+    # identifies it.
     values = [
         (_size(value), step, name)
-        for step, made in outputs.items()
-        for name, value in made.items()
+        for step, of_step in outputs.items()
+        for name, value in of_step.items()
     ]
-    left_out = []
     excess = _size(fitted) - MAX_XCOM_BYTES
     for size, step, name in sorted(values, reverse=True):
         if excess <= 0 or size < _LONG_VALUE:
@@ -500,37 +529,40 @@ def fit_outputs(
         del fitted[step][name]
         left_out.append(f"{step}.{name}")
         excess -= size
-    # Model packages first: they are what the next task needs most.
-    names = sorted(
-        fitted, key=lambda name: ("model_package_arn" not in fitted[name], name)
+
+    # Model packages stay before other steps: they are what the next task needs most.
+    by_need = sorted(
+        fitted, key=lambda step: ("model_package_arn" not in fitted[step], step)
     )
-    kept = set(
-        names[: _count_that_fits([_size({name: fitted[name]}) for name in names])]
-    )
-    fitted = {name: made for name, made in fitted.items() if name in kept}
-    left_out += [step for step in outputs if step not in fitted]
+    count = _count_that_fits([_size({step: fitted[step]}) for step in by_need])
+    kept = set(by_need[:count])
+    for step in outputs:
+        if step not in kept:
+            del fitted[step]
+            left_out.append(step)
+
     if not left_out:
         return fitted, None
-    more = f" and {len(left_out) - MAX_NAMED} more" if len(left_out) > MAX_NAMED else ""
-    return (
-        fitted,
-        (
-            "The XCom outputs lacks what is too long:"
-            f" {', '.join(left_out[:MAX_NAMED])}{more}."
-        ),
-    )
+    listed = ", ".join(left_out[:MAX_NAMED])
+    if len(left_out) > MAX_NAMED:
+        listed += f" and {len(left_out) - MAX_NAMED} more"
+    return fitted, f"The XCom outputs lacks what is too long: {listed}."
 
 
 def _row_of(
     step: StepDescription, declared: DeclaredStep | StepRow | None, execution_arn: str
 ) -> StepRow:
+    kind = STEP_TYPES.get(step.kind or "")
+    condition = branch = None
+    if declared:
+        kind = kind or declared.type
+        condition = declared.condition
+        branch = declared.branch
     return StepRow(
         **{member: getattr(step, member) for member in _OF_LIST},
-        type=STEP_TYPES.get(step.kind or "")
-        or (declared and declared.type)
-        or step.kind,
-        condition=declared and declared.condition,
-        branch=declared and declared.branch,
+        type=kind or step.kind,
+        condition=condition,
+        branch=branch,
         state=state_of_step(step.status).value,
         attempt=step.attempt_count,
         reason=step.failure_reason,
@@ -550,18 +582,23 @@ def log_url_of(step: StepDescription, execution_arn: str) -> str | None:
 
 
 def _job_url(step: StepDescription, execution_arn: str) -> str | None:
-    kind, name = step.facts, job_name_of(step)
+    kind = step.facts
+    name = job_name_of(step)
     if kind.page is None or name is None:
         return None
     return console.service_url(execution_arn, kind.service, kind.page.format(name=name))
 
 
-def _without(members: Sequence[str], row: dict[str, Any]) -> dict[str, Any]:
-    return (
-        row
-        if row["state"] == PolysyncState.FAILED.value
-        else {**row, **dict.fromkeys(members)}
-    )
+def _without_links(row: dict[str, Any]) -> dict[str, Any]:
+    if row["state"] == PolysyncState.FAILED.value:
+        return row
+    return {**row, "console_url": None, "log_url": None}
+
+
+def _without_jobs(row: dict[str, Any]) -> dict[str, Any]:
+    if row["state"] == PolysyncState.FAILED.value:
+        return row
+    return {**row, "job_arn": None, "job_name": None, "reused_from": None}
 
 
 def _without_empty_members(row: dict[str, Any]) -> dict[str, Any]:
@@ -569,9 +606,10 @@ def _without_empty_members(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_long_texts(row: dict[str, Any]) -> dict[str, Any]:
-    reason = row.get("reason")
-    shortened = {"reason": texts.clean_value(reason, _SHORT_REASON)} if reason else {}
-    return {**row, "log_lines": [], **shortened}
+    shortened = {**row, "log_lines": []}
+    if row.get("reason"):
+        shortened["reason"] = texts.clean_value(row["reason"], _SHORT_REASON)
+    return shortened
 
 
 def _size(value: Any) -> int:

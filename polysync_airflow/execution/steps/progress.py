@@ -4,17 +4,17 @@ log says of them.
 
 Rules, for a wait on a worker and for a trigger:
 
-1. A list of steps costs a call for each execution. So it is read only after a poll that
-   has succeeded: after the first one, and then at most once in the interval.
+1. A list of steps costs a call for each execution. So the steps are listed only after a
+   poll that has succeeded: after the first one, and then at most once in the interval.
 2. The wait needs the calls more: after a throttled call, no steps are listed for a
    minute.
-3. After another transient error, they are listed again after the interval.
-4. After any other error, for example because the permission is missing, they are never
-   listed again. The log says so in one line. The wait goes on.
-5. While a task waits for a step that AWS has not listed yet, they are listed after each
-   poll. So they are if another process makes the next poll, which does not know what
-   was logged. The log has no lines then.
-6. A step whose list AWS refuses, before it was listed once, is not awaited: its wait
+3. After another transient error, the steps are listed again after the interval.
+4. After any other error, for example because the permission is missing, the steps are
+   never listed again. The log says so in one line. The wait goes on.
+5. While a task waits for a step and the steps were never listed, they are listed after
+   each poll. So they are if another process makes the next poll, which does not know
+   what was logged. The log has no lines then.
+6. If AWS refuses to list the steps before they were listed once, the wait for a step
    fails.
 7. The log has at most ``MAX_LINES`` lines about one list, so that thousands of steps do
    not stop the event loop of a triggerer.
@@ -53,21 +53,21 @@ THROTTLING_PAUSE_SECONDS: Final = 60.0
 MAX_LINES: Final = 50
 
 
-# A triggerer holds thousands of them: a text in place of a dict is one object for the
+# A triggerer holds thousands of them. A text in place of a dict is one object for the
 # garbage collector.
 @dataclass(slots=True)
 class Progress:
     """
-    What is known of the steps of an execution.
+    When the steps of an execution are listed next, and what the log says of them.
 
     :param interval: seconds between two lists.
-    :param due: when they are listed next, in seconds since the epoch.
+    :param due: when they are listed next, as Unix time in seconds.
     :param known: the statuses by step that were logged, in JSON.
-    :param resumed_at: when the execution was resumed last, in seconds since the epoch;
+    :param resumed_at: when the execution was resumed last, as Unix time in seconds;
         None if it was not.
     :param is_repeated: another process makes the next poll.
-    :param must_list: a step is awaited, and they were not listed yet.
-    :param is_awaited: a trigger waits for a step, so that their lists come before those
+    :param must_list: a task waits for a step, and the steps were not listed yet.
+    :param is_awaited: a trigger waits for a step, so that its lists come before those
         that are only shown.
     """
 
@@ -89,10 +89,11 @@ class Progress:
         Return whether to list the steps now, after a poll that has not ended the wait.
 
         :param error: the error of the poll; None if it has succeeded.
+        :param now: the time, as Unix time in seconds.
         """
+        if is_throttling(error):
+            self.pause(now)
         if error:
-            if is_throttling(error):
-                self.pause(now)
             return False
         if self.is_quiet:
             return True
@@ -113,29 +114,27 @@ class Progress:
             listed.
         """
         if not isinstance(result, BaseException):
-            is_quiet, self.must_list = self.is_quiet, False
-            return () if is_quiet else self.update(result)
-        if (
-            self.must_list
-            and isinstance(result, PolysyncError)
-            and not result.transient
-        ):
+            is_quiet = self.is_quiet
+            self.must_list = False
+            if is_quiet:
+                return ()
+            return self.update(result)
+        is_transient = isinstance(result, PolysyncError) and result.transient
+        if self.must_list and isinstance(result, PolysyncError) and not is_transient:
             raise result
         if is_throttling(result):
             self.pause(now)
-        elif not (isinstance(result, PolysyncError) and result.transient):
-            self.due = math.inf
-            if self.is_quiet:
-                return ()
-            reason = (
-                str(result)
-                if isinstance(result, PolysyncError)
-                else texts.clean_text(repr(result))
-            )
-            return (
-                LogLine(logging.WARNING, f"The log has no lines about steps: {reason}"),
-            )
-        return ()
+            return ()
+        if is_transient:
+            return ()
+        self.due = math.inf
+        if self.is_quiet:
+            return ()
+        reason = texts.clean_text(repr(result))
+        if isinstance(result, PolysyncError):
+            reason = str(result)
+        text = f"The log has no lines about steps: {reason}"
+        return (LogLine(logging.WARNING, text),)
 
     def postpone(self, now: float) -> None:
         """List no steps for the interval, because another wait has just listed them."""
@@ -161,27 +160,30 @@ def changes_of(
     Return the statuses of steps, as ``Progress.known`` has them, and lines about those
     that have changed.
 
-    Of very many, the failed ones come first, and one line counts those that are left
-    out.
+    If too many have changed, the failed ones have lines first, and one line counts
+    those that are left out.
 
     :param known: the statuses before.
-    :param resumed_at: when the execution was resumed last, in seconds since the epoch;
+    :param resumed_at: when the execution was resumed last, as Unix time in seconds;
         None if it was not.
     """
     before: dict[str, str] = json.loads(known)
-    after = {step.name: _key(step.status, step.attempt_count) for step in steps}
+    after = {step.name: _logged(step.status, step.attempt_count) for step in steps}
     changed = [step for step in steps if before.get(step.name) != after[step.name]]
     left_out = len(changed) - MAX_LINES
     if left_out > 0:
-        changed = sorted(changed, key=lambda step: _level(step) != logging.ERROR)[
-            :MAX_LINES
-        ]
-    changed.sort(
-        key=lambda step: (
-            (step.ended_at or step.started_at, step.name) if step.started_at else ()
-        )
-    )
-    # One entry for several steps: each takes a millisecond of a triggerer's CPU.
+        changed.sort(key=lambda step: _level(step) != logging.ERROR)
+        del changed[MAX_LINES:]
+
+    def change(step: StepDescription) -> tuple[Any, ...]:
+        # Steps without a time come first.
+        if step.started_at is None:
+            return ()
+        return step.ended_at or step.started_at, step.name
+
+    changed.sort(key=change)
+    # An entry of the log takes a millisecond of a triggerer's CPU, so it has the lines
+    # of several steps.
     lines = [
         LogLine(level, "\n".join(_line(step, resumed_at) for step in steps))
         for level, steps in groupby(changed, key=_level)
@@ -193,55 +195,62 @@ def changes_of(
 
 def known_from(rows: Sequence[StepRow]) -> str:
     """
-    Return the statuses that were logged, for ``Progress``, from the rows of the XCom
-    ``steps``.
+    Return the statuses that were logged, as ``Progress.known`` has them, from the rows
+    of the XCom ``steps``.
     """
     return json.dumps(
-        {row.name: _key(row.status, row.attempt) for row in rows if row.status}
+        {row.name: _logged(row.status, row.attempt) for row in rows if row.status}
     )
 
 
-def _key(status: str | None, attempt: int | None) -> str:
-    # A step that is Starting is soon Executing, which is no news.
-    return (
-        f"{states.STATUS_EXECUTING if status == states.STATUS_STARTING else status}"
-        f" {attempt or 1}"
-    )
+def _logged(status: str | None, attempt: int | None) -> str:
+    if status == states.STATUS_STARTING:
+        # Such a step is soon Executing, which is no news.
+        status = states.STATUS_EXECUTING
+    return f"{status} {attempt or 1}"
 
 
 def _level(step: StepDescription) -> int:
-    return (
-        logging.ERROR
-        if states.state_of_step(step.status) is states.PolysyncState.FAILED
-        else logging.INFO
-    )
+    if states.state_of_step(step.status) is states.PolysyncState.FAILED:
+        return logging.ERROR
+    return logging.INFO
 
 
 def _line(step: StepDescription, resumed_at: float | None) -> str:
     state = states.state_of_step(step.status)
-    after = (
-        "" if step.seconds is None else f" after {texts.format_seconds(step.seconds)}"
-    )
-    attempt = f" (attempt {count})" if (count := step.attempt_count or 1) > 1 else ""
     if state is states.PolysyncState.SUCCESS and step.cache_hit:
         return f"Step {step.name} succeeded: its result was in the cache"
     if state is states.PolysyncState.SUCCESS and step.reused_from:
-        return (
-            f"Step {step.name} was not selected: its result is that of"
-            f" {step.reused_from.rsplit('/')[-1]}"
-        )
-    text = {
-        states.PolysyncState.SUCCESS: f"succeeded{after}",
-        states.PolysyncState.FAILED: f"failed{after}",
-        states.PolysyncState.CANCELLED: f"was stopped{after}",
-        states.PolysyncState.RUNNING: (
-            "is stopping" if step.status == states.STATUS_STOPPING else "started"
-        ),
-    }.get(state, f"has the unknown status {step.status}")
-    reason = texts.clean_text(step.failure_reason or "", texts.MAX_REASON_LENGTH)
-    is_kept = resumed_at and step.ended_at and step.ended_at.timestamp() < resumed_at
-    before = ", before the last resume" if is_kept else ""
-    return f"Step {step.name} {text}{attempt}{before}{f': {reason}' if reason else ''}"
+        source = step.reused_from.rsplit("/")[-1]
+        return f"Step {step.name} was not selected: its result is that of {source}"
+
+    line = f"Step {step.name} {_verb(step.status)}"
+    if states.has_ended(step.status) and step.seconds is not None:
+        line += f" after {texts.format_seconds(step.seconds)}"
+    attempt = step.attempt_count or 1
+    if attempt > 1:
+        line += f" (attempt {attempt})"
+    if resumed_at and step.ended_at and step.ended_at.timestamp() < resumed_at:
+        line += ", before the last resume"
+    if step.failure_reason:
+        reason = texts.clean_text(step.failure_reason, texts.MAX_REASON_LENGTH)
+        line += f": {reason}"
+    return line
+
+
+_VERBS: Final = {
+    states.PolysyncState.SUCCESS: "succeeded",
+    states.PolysyncState.FAILED: "failed",
+    states.PolysyncState.CANCELLED: "was stopped",
+    states.PolysyncState.RUNNING: "started",
+}
+
+
+def _verb(status: str | None) -> str:
+    if status == states.STATUS_STOPPING:
+        return "is stopping"
+    state = states.state_of_step(status)
+    return _VERBS.get(state, f"has the unknown status {status}")
 
 
 _STEP_NAME: Final[TypeAdapter[str]] = TypeAdapter(models.StepName, config=DEFER_BUILD)
@@ -255,7 +264,7 @@ class StepTriggerArguments(TriggerArguments):
 
 class StepEndedEvent(models.StrictModel):
     """
-    The awaited step has ended. The execution may still be running.
+    The end of the awaited step. The execution may still be running.
 
     :param status: AWS's status of the step.
     """
@@ -282,7 +291,7 @@ def ended_step(
     steps: Iterable[StepDescription] | None, step_name: str, execution_arn: str
 ) -> StepEndedEvent | None:
     """
-    Return the event if the awaited step is one of those that have ended.
+    Return the event of the awaited step; None if the step has not ended.
 
     :param steps: AWS's list; None if the steps were not listed.
     """
@@ -300,16 +309,19 @@ def ended_row(rows: Iterable[StepRow], step_name: str) -> StepRow | None:
 
     :param rows: AWS's list of the steps at the end of the wait.
     """
-    return next(
-        (row for row in rows if row.name == step_name and has_step_ended(row.status)),
-        None,
-    )
+    for row in rows:
+        if row.name == step_name and has_step_ended(row.status):
+            return row
+    return None
 
 
 def row_of(end: StepEndedEvent, rows: Iterable[StepRow]) -> StepRow:
     """Return the row of the awaited step, which has ended."""
-    # The list may be refused now, or show that the execution was resumed meanwhile.
-    return ended_row(rows, end.step_name) or StepRow(
+    row = ended_row(rows, end.step_name)
+    if row:
+        return row
+    # The list was refused, or shows that the execution was resumed meanwhile.
+    return StepRow(
         name=end.step_name,
         status=end.status,
         state=states.state_of_step(end.status).value,
@@ -318,8 +330,8 @@ def row_of(end: StepEndedEvent, rows: Iterable[StepRow]) -> StepRow:
 
 def end_of_step(execution_arn: str, pipeline_name: str, row: StepRow) -> ExecutionEvent:
     """
-    Return the end of a step in the form of that of an execution: the same rules apply
-    to it.
+    Return the end of a step in the form of the end of an execution, to which the same
+    rules apply.
     """
     return ExecutionEvent(
         outcome="ended",
@@ -337,8 +349,9 @@ def parse_step_ended(event: Mapping[str, Any] | None) -> StepEndedEvent | None:
     Validate the payload of the event with which Airflow resumes a task that waits for a
     step.
 
-    :return: None if it says of itself that it is another event.
-    :raises TriggerEventError: it says that the step has ended, but is no such event.
+    :return: None for an event with another outcome.
+    :raises TriggerEventError: the outcome is that the step has ended, but the event is
+        not valid.
     """
     if not isinstance(event, Mapping) or event.get("outcome") != "step_ended":
         return None
@@ -369,20 +382,21 @@ def check_step_declared(
     :param kind: the type that the step must have, such as ``Callback``; None for any.
     :raises ParametersError: it has no such step, or the step is of another type.
     """
-    found = step_named(step_name, declared)
-    if found and kind not in (None, found.type):
+    step = step_named(step_name, declared)
+    if step and kind not in (None, step.type):
         raise ParametersError(
-            f"step_name = {texts.shorten(step_name)} is a step of type {found.type}:"
+            f"step_name = {texts.shorten(step_name)} is a step of type {step.type}:"
             f" give the name of a step of type {kind}."
         )
-    if found or not declared:
+    if step or not declared:
         return
-    names = [step.name for step in all_steps(declared) if kind in (None, step.type)]
+    names = [each.name for each in all_steps(declared) if kind in (None, each.type)]
+    cure = f"it has {texts.clean_line(', '.join(names)) or 'none'}."
     similar = texts.nearest_name(step_name, names)
-    listed = texts.clean_line(", ".join(names)) or "none"
-    cure = f"do you mean {similar!r}?" if similar else f"it has {listed}."
-    what = f"step of type {kind}" if kind else "step"
+    if similar:
+        cure = f"do you mean {similar!r}?"
+    wanted = f"step of type {kind}" if kind else "step"
     raise ParametersError(
-        f"step_name = {texts.shorten(step_name)} is not a {what} of the pipeline:"
+        f"step_name = {texts.shorten(step_name)} is not a {wanted} of the pipeline:"
         f" {cure}"
     )

@@ -19,7 +19,7 @@ from typing import Any, Final
 import boto3
 
 from polysync_airflow.auth.iam_policies import queue_reader_policy
-from polysync_airflow.execution.events import Setup, cloudformation
+from polysync_airflow.execution.events import QueueSetup, cloudformation
 from sagemaker_emulator import EXAMPLE_DEFINITIONS
 from sagemaker_emulator.builders import ROLE, definition, step
 from tests.chaos.deployment.postgres import private_postgres
@@ -171,7 +171,7 @@ def deployed(home: Path) -> Iterator[Deployment]:
                 (PIPELINE, PIPELINE),
                 (EXAMPLE_QUEUE, "churn-tuning"),
             ):
-                setup = Setup(name, pipelines=(pipeline,))
+                setup = QueueSetup(name, pipelines=(pipeline,))
                 server: Any = emulator
                 create_stack(
                     server, json.dumps(cloudformation(setup, queue_reader_policy))

@@ -13,7 +13,7 @@ import pytest
 
 from polysync_airflow.execution.events import (
     MAX_MESSAGE_BYTES,
-    Memory,
+    RecentEntries,
     UnreadableMessageError,
     read_message,
 )
@@ -247,7 +247,7 @@ def test_what_makes_two_events_the_same_change() -> None:
 
 def test_memory_is_limited() -> None:
     """What was added or found last is known, the rest is forgotten."""
-    memory = Memory(2)
+    memory = RecentEntries(2)
 
     assert [memory.add(entry) for entry in "aabac"] == [True, False, True, False, True]
     assert ["a" in memory, "b" in memory, "c" in memory] == [True, False, True]

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution.events import Setup, cloudformation
+from polysync_airflow.execution.events import QueueSetup, cloudformation
 
-SETUP = Setup(
+SETUP = QueueSetup(
     queue="changes",
     pipelines=("Churn", "abalone"),
     steps=True,
@@ -41,11 +41,14 @@ def test_cloudformation() -> None:
 @pytest.mark.parametrize(
     ("setup", "details"),
     [
-        (Setup("q"), {"executions": {"currentPipelineExecutionStatus": ENDS}}),
-        (Setup("q", running=True), {"executions": None}),
-        (Setup("q", running=True, steps=True), {"executions": None, "steps": None}),
+        (QueueSetup("q"), {"executions": {"currentPipelineExecutionStatus": ENDS}}),
+        (QueueSetup("q", running=True), {"executions": None}),
         (
-            Setup("q", running=True, pipelines=("A",), model_packages=True),
+            QueueSetup("q", running=True, steps=True),
+            {"executions": None, "steps": None},
+        ),
+        (
+            QueueSetup("q", running=True, pipelines=("A",), model_packages=True),
             {
                 "executions": {
                     "pipelineArn": [
@@ -58,7 +61,7 @@ def test_cloudformation() -> None:
         ),
         (
             # AWS manages the second.
-            Setup(
+            QueueSetup(
                 "q",
                 running=True,
                 pipelines=(
@@ -75,12 +78,12 @@ def test_cloudformation() -> None:
             },
         ),
         (
-            Setup("q", running=True, model_package_groups=("g",)),
+            QueueSetup("q", running=True, model_package_groups=("g",)),
             {"executions": None, "model-packages": {"ModelPackageGroupName": ["g"]}},
         ),
     ],
 )
-def test_rules(setup: Setup, details: dict[str, Any]) -> None:
+def test_rules(setup: QueueSetup, details: dict[str, Any]) -> None:
     """A rule without names or statuses has no detail, and so matches all."""
     setup.check()
 
@@ -93,10 +96,10 @@ def test_rules(setup: Setup, details: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("setup", "problem"),
     [
-        (Setup("q", max_receives=2), "--max-receives 2: give 3 to 1000."),
-        (Setup("q", max_receives=1001), "--max-receives 1001: give 3 to 1000."),
+        (QueueSetup("q", max_receives=2), "--max-receives 2: give 3 to 1000."),
+        (QueueSetup("q", max_receives=1001), "--max-receives 1001: give 3 to 1000."),
         (
-            Setup(
+            QueueSetup(
                 "q",
                 model_package_groups=tuple(
                     f"{'g' * 60}{number}" for number in range(40)
@@ -107,7 +110,7 @@ def test_rules(setup: Setup, details: dict[str, Any]) -> None:
         ),
     ],
 )
-def test_wrong_values(setup: Setup, problem: str) -> None:
+def test_wrong_values(setup: QueueSetup, problem: str) -> None:
     """The error names the option, its value and the cure."""
     with pytest.raises(ParametersError) as caught:
         setup.check()
@@ -119,12 +122,12 @@ def test_limits_are_allowed() -> None:
     """
     The largest values, and a pattern of exactly the length that EventBridge allows.
     """
-    Setup("q" * 48, max_receives=3).check()
-    Setup("q", max_receives=1000).check()
+    QueueSetup("q" * 48, max_receives=3).check()
+    QueueSetup("q", max_receives=1000).check()
     names = [f"{'g' * 60}{number}" for number in range(10, 30)]
     length = len(
         json.dumps(
-            Setup("q", model_package_groups=tuple(names)).rules()["model-packages"]
+            QueueSetup("q", model_package_groups=tuple(names)).rules()["model-packages"]
         )
     )
     # Each further name has a comma, a space and quotes, and at most 63 characters.
@@ -134,7 +137,7 @@ def test_limits_are_allowed() -> None:
             name = name[:-5]
         names.append(name)
         length += len(name) + 4
-    setup = Setup("q", model_package_groups=tuple(names))
+    setup = QueueSetup("q", model_package_groups=tuple(names))
 
     setup.check()
     assert len(json.dumps(setup.rules()["model-packages"])) == 2048

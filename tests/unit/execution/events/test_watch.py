@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution.events import check_watch, read_message, region_of_queue
+from polysync_airflow.execution.events import (
+    check_watcher,
+    read_message,
+    region_of_queue,
+)
 from tests.unit.execution.events.samples import execution, model_package, of_step
 
 URL = "https://sqs.us-east-1.amazonaws.com/123456789012/changes"
@@ -63,7 +67,7 @@ def test_what_is_wanted(arguments: dict[str, Any], body: str, wanted: bool) -> N
     A watcher wants changes of one kind, by names and states; pipelines also in another
     case.
     """
-    assert check_watch({**REQUIRED, **arguments}).wants(read_message(body)) is wanted
+    assert check_watcher({**REQUIRED, **arguments}).wants(read_message(body)) is wanted
 
 
 @pytest.mark.parametrize(
@@ -106,7 +110,7 @@ def test_what_is_wanted(arguments: dict[str, Any], body: str, wanted: bool) -> N
 def test_wrong_arguments(arguments: dict[str, Any], problem: str) -> None:
     """The error names the argument, its value and the cure."""
     with pytest.raises(ParametersError) as caught:
-        check_watch({**REQUIRED, **arguments})
+        check_watcher({**REQUIRED, **arguments})
 
     first, *lines = str(caught.value).split("\n")
     assert first == "Nothing is watched, because these arguments are not valid:"
@@ -127,7 +131,7 @@ def test_problems_are_lines() -> None:
         {**arguments, "steps": None, "other": None},
     ):
         with pytest.raises(ParametersError) as caught:
-            check_watch(
+            check_watcher(
                 {**REQUIRED, **{name: value for name, value in given.items() if value}}
             )
         texts.append(str(caught.value).split("\n")[1:])
@@ -162,5 +166,5 @@ def test_problems_are_lines() -> None:
 )
 def test_region_of_the_queue(url: str, region: str | None) -> None:
     """The URL of a queue of AWS has its region."""
-    assert check_watch({**REQUIRED, "queue_url": url}).region == region
+    assert check_watcher({**REQUIRED, "queue_url": url}).region == region
     assert region_of_queue("changes") is None

@@ -157,6 +157,13 @@ def make_parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
             " (default: %(default)s)"
         ),
     )
+    _add_what_is_emulated(parser)
+    return parser
+
+
+def _add_what_is_emulated(parser: argparse.ArgumentParser) -> None:
+    """Add the options of what the clients of the emulator see."""
+    add = parser.add_argument
     add(
         "--speed",
         type=_speed,
@@ -191,7 +198,6 @@ def make_parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
         action="store_true",
         help="enforce the policies in IAM on pipeline operations",
     )
-    return parser
 
 
 if __name__ == "__main__":

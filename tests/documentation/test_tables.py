@@ -247,3 +247,23 @@ def test_every_sign_in_method_is_documented() -> None:
         for method in methods
         if f"`{method}`" not in page("how-to/connect.md").text
     } == set()
+
+
+def test_words_are_few_and_name_what_exists() -> None:
+    """A reader keeps twenty words in mind; the classes that they name are the code's."""
+    words = page("explanation/architecture.md").rows("Words")
+    code = "\n".join(
+        path.read_text()
+        for path in sorted((PROJECT / "polysync_airflow/execution").rglob("*.py"))
+    )
+    classes = {
+        name
+        for meaning in words.values()
+        for name in re.findall(r"`([A-Z]\w+)`", meaning)
+    }
+
+    assert 0 < len(set(words) - {"Word"}) <= 20
+    assert classes
+    assert [
+        name for name in classes if not re.search(rf"^class {name}\b", code, re.M)
+    ] == []

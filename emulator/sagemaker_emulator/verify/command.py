@@ -138,6 +138,13 @@ def make_parser(
         metavar="FILE",
         help="write a report as JSON, for an issue",
     )
+    _add_what_is_checked(parser)
+    return parser
+
+
+def _add_what_is_checked(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which checks are made."""
+    add = parser.add_argument
     add(
         "--only",
         action="append",
@@ -180,7 +187,6 @@ def make_parser(
         action="store_true",
         help="only delete what a run has left that was killed",
     )
-    return parser
 
 
 class _Masked(io.TextIOBase):

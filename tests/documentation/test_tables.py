@@ -254,7 +254,7 @@ def test_words_are_few_and_name_what_exists() -> None:
     words = page("explanation/architecture.md").rows("Words")
     code = "\n".join(
         path.read_text()
-        for path in sorted((PROJECT / "polysync_airflow/execution").rglob("*.py"))
+        for path in sorted((PROJECT / "polysync_airflow").rglob("*.py"))
     )
     classes = {
         name

@@ -59,22 +59,11 @@ class Capabilities(NamedTuple):
 
 # A test compares it with the versions of ``make matrix``.
 NEWEST_TESTED: Final = (3, 4)
-_UNSUPPORTED: Final = {
-    (
-        3,
-        0,
-    ): (
-        "its triggerer loses the triggers of all tasks when a trigger's thread reads a"
-        " connection, and its scheduler does not retry a task whose process was killed"
-    ),
-    (
-        3,
-        1,
-    ): (
-        "its triggerer loses the triggers of all tasks when a trigger's thread reads a"
-        " connection"
-    ),
-}
+_LOSES_TRIGGERS: Final = (
+    "its triggerer loses the triggers of all tasks when a trigger's thread reads a"
+    " connection"
+)
+_LOSES_RETRIES: Final = "its scheduler does not retry a task whose process was killed"
 # docs/reference/versions.md has the bug.
 _SCHEDULER_EXITS: Final = ("3.4.0b1", "3.4.0b2")
 
@@ -87,13 +76,14 @@ def capabilities_of(version: str) -> Capabilities:
     :raises ImportError: this provider does not support the version.
     """
     release = _minor(version)
-    reason = _UNSUPPORTED.get(release, None if release >= (2, 11) else "it is too old")
+    reason = _reason_against(release)
     if reason:
         raise ImportError(
             f"polysync-airflow does not support Airflow {version}: {reason}. Install"
             " Airflow 2.11, or 3.2 or newer."
         )
-    is_3, is_3_3 = release >= (3, 0), release >= (3, 3)
+    is_3 = release >= (3, 0)
+    is_3_3 = release >= (3, 3)
     return Capabilities(
         task_sdk=is_3,
         retry_policy=is_3_3,
@@ -109,6 +99,17 @@ def capabilities_of(version: str) -> Capabilities:
         callbacks_need_session=is_3_3,
         run_marks_skip_tasks=is_3_3,
     )
+
+
+def _reason_against(release: tuple[int, int]) -> str | None:
+    """Return why this provider does not support a release; None if it does."""
+    if release < (2, 11):
+        return "it is too old"
+    if release == (3, 0):
+        return f"{_LOSES_TRIGGERS}, and {_LOSES_RETRIES}"
+    if release == (3, 1):
+        return _LOSES_TRIGGERS
+    return None
 
 
 def warnings_of(version: str) -> list[str]:
@@ -139,7 +140,9 @@ def warnings_of(version: str) -> list[str]:
 
 def _minor(version: str) -> tuple[int, int]:
     match = re.match(r"(\d+)\.(\d+)", version)
-    return (int(match[1]), int(match[2])) if match else (0, 0)
+    if match is None:
+        return 0, 0
+    return int(match[1]), int(match[2])
 
 
 CAPABILITIES: Final = capabilities_of(airflow.__version__)

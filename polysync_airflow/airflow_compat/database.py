@@ -22,6 +22,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.airflow_compat.listeners import variable_keys_in
 from polysync_airflow.airflow_compat.teams import is_multi_team
 
 log = logging.getLogger(__name__)
@@ -59,10 +60,7 @@ def use_connection_of_the_database(connection_id: str) -> None:
 def variable_keys(prefix: str) -> list[str]:
     """Return the keys of the Variables that begin with a prefix, sorted."""
     with create_session() as session:
-        keys = session.scalars(
-            select(Variable.key).where(Variable.key.startswith(prefix, autoescape=True))
-        )
-        return sorted(keys)
+        return sorted(variable_keys_in(session, prefix))
 
 
 class StoredVariable:
@@ -88,7 +86,9 @@ class StoredVariable:
         Its value; None if there is no such Variable, or if the Fernet key cannot
         decrypt it.
         """
-        value: str | None = self._row.get_val() if self.exists else None
+        if not self.exists:
+            return None
+        value: str | None = self._row.get_val()
         return value
 
     def value_of(self, key: str) -> str | None:
@@ -98,7 +98,7 @@ class StoredVariable:
         In the same session: the end of a second one would end this one, too.
         """
         row: Any = self._session.scalar(select(Variable).where(Variable.key == key))
-        return None if row is None else StoredVariable(self._session, row).value
+        return StoredVariable(self._session, row).value
 
     @property
     def team(self) -> str | None:
@@ -125,43 +125,48 @@ class StoredVariable:
         query = select(DagRun.state, DagRun.end_date).where(
             DagRun.dag_id == dag_id, DagRun.run_id == run_id
         )
-        state, ended_at = self._session.execute(query).one_or_none() or (None, None)
-        return None if state is None else str(getattr(state, "value", state)), ended_at
+        row = self._session.execute(query).one_or_none()
+        if row is None:
+            return None, None
+        state, ended_at = row
+        return _text_of(state), ended_at
 
-    def states_of(
-        self, *, dag_id: str, run_id: str, task_id: str, map_index: int
-    ) -> list[str | None]:
+    def states_of(self, **key: Any) -> list[str | None]:
         """
         Return the state of a task instance, or of each of its passes in a loop; empty
         if there is none.
+
+        :param key: the ``dag_id``, ``run_id``, ``task_id`` and ``map_index``.
         """
-        tries = self.tries_of(
-            dag_id=dag_id, run_id=run_id, task_id=task_id, map_index=map_index
-        )
-        return [state for state, _ in tries]
+        return [state for state, _ in self.tries_of(**key)]
 
     def tries_of(self, **key: Any) -> list[tuple[str | None, int]]:
         """
         Return the state and the number of the newest try of a task instance, or of each
         of its passes in a loop, the highest number last; empty if there is none.
+
+        :param key: as above.
         """
         query = select(TaskInstance.state, TaskInstance.try_number).filter_by(**key)
         rows = self._session.execute(query.order_by(TaskInstance.try_number))
-        tries = []
-        for state, number in rows:
-            text = None if state is None else str(getattr(state, "value", state))
-            tries.append((text, number))
-        return tries
+        return [(_text_of(state), number) for state, number in rows]
+
+
+def _text_of(state: Any) -> str | None:
+    """Return the text of a state, which is an enum or already a text."""
+    if state is None:
+        return None
+    return str(getattr(state, "value", state))
 
 
 @contextmanager
 def stored_variable(key: str, *, lock: bool) -> Iterator[StoredVariable]:
     """Read a Variable, and lock it on demand."""
     query = select(Variable).where(Variable.key == key)
+    if lock:
+        query = query.with_for_update()
     with create_session() as session:
-        yield StoredVariable(
-            session, session.scalar(query.with_for_update() if lock else query)
-        )
+        yield StoredVariable(session, session.scalar(query))
 
 
 def read_xcom(key: str, **task: Any) -> Any:
@@ -184,10 +189,12 @@ def write_xcom(key: str, value: Any, **task: Any) -> None:
 
     :param value: its value, as JSON.
     """
-    # As the API server stores it, on Airflow 3.
-    more = {"serialize": False} if CAPABILITIES.task_sdk else {}
+    arguments: dict[str, Any] = {"key": key, "value": value, **task}
+    if CAPABILITIES.task_sdk:
+        # As the API server stores it.
+        arguments["serialize"] = False
     with create_session() as session:
-        _xcom_model().set(key=key, value=value, session=session, **task, **more)
+        _xcom_model().set(session=session, **arguments)
 
 
 def _xcom_model() -> Any:

@@ -134,12 +134,16 @@ def let_triggerer_call(
     :param arguments: its keyword arguments, as JSON.
     :param dag_id: the DAG whose team has the triggerer.
     """
+    from airflow.configuration import conf
     from airflow.models.callback import TriggererCallback
+    from airflow.models.dag import DagModel
+    from sqlalchemy import select
 
     definition: Any = _CallbackDefinition(path, dict(arguments))
     callback: Any = TriggererCallback(definition)
-    if _has_teams():
-        callback.bundle_name = _bundle_of(session, dag_id)
+    if conf.getboolean("core", "multi_team", fallback=False):
+        query = select(DagModel.bundle_name).where(DagModel.dag_id == dag_id)
+        callback.bundle_name = session.scalar(query)
     if CAPABILITIES.callbacks_need_session:
         callback.queue(session=session)
     else:
@@ -159,20 +163,3 @@ class _CallbackDefinition(NamedTuple):
     def serialize(self) -> dict[str, Any]:
         """Return what the row stores."""
         return self._asdict()
-
-
-def _has_teams() -> bool:
-    from airflow.configuration import conf
-
-    has_teams: bool = conf.getboolean("core", "multi_team", fallback=False)
-    return has_teams
-
-
-def _bundle_of(session: Any, dag_id: str) -> str | None:
-    from airflow.models.dag import DagModel
-    from sqlalchemy import select
-
-    name: str | None = session.scalar(
-        select(DagModel.bundle_name).where(DagModel.dag_id == dag_id)
-    )
-    return name

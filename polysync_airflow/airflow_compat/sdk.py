@@ -93,7 +93,8 @@ def form_widget(field: Mapping[str, Any]) -> Any:
     from wtforms import IntegerField, PasswordField, StringField
     from wtforms.validators import AnyOf, NumberRange, Optional
 
-    schema, label = field["schema"], field["label"]
+    schema = field["schema"]
+    label = field["label"]
     texts = {"description": field["description"], "default": schema.get("default")}
     if "enum" in schema:
         choices = [value for value in schema["enum"] if value]

@@ -32,10 +32,11 @@ TIMEOUT_SECONDS: Final = 60.0
 # How often a call that may be repeated is made, if Airflow does not respond in time.
 MAX_CALLS: Final = 3
 
-_MASKER: Final = (
-    "airflow.sdk.log" if CAPABILITIES.task_sdk else "airflow.utils.log.secrets_masker"
-)
+_MASKER = "airflow.utils.log.secrets_masker"
+if CAPABILITIES.task_sdk:
+    _MASKER = "airflow.sdk.log"
 
+# That of the triggerer, if this process is one.
 _event_loop: asyncio.AbstractEventLoop | None = None
 _inside = threading.local()
 
@@ -45,6 +46,7 @@ class NoResponseError(TimeoutError):
 
 
 def _channel_needs_event_loop() -> bool:
+    """Return whether the channel of this triggerer belongs to its event loop."""
     # A triggerer has imported this module. Where nobody has, there is no such channel,
     # and its import would cost a worker or a test a second.
     triggerer = sys.modules.get("airflow.jobs.triggerer_job_runner")
@@ -211,6 +213,11 @@ def _secrets_backends() -> list[Any]:
 
 
 def _may_have(backend: Any, connection_id: str) -> bool:
+    """
+    Return whether one place has a connection, or has not said that it has none.
+
+    :raises Exception: it does not respond.
+    """
     if not CAPABILITIES.task_sdk:
         return backend.get_connection(conn_id=connection_id) is not None
     from airflow.sdk.exceptions import ErrorType

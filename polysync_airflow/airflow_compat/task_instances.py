@@ -42,7 +42,10 @@ def read_state(ti: Any) -> str | None:
     """
     if not CAPABILITIES.task_sdk:
         row = _row_in_database(ti, "state")
-        return DELETED if row is None else row[0]
+        if row is None:
+            return DELETED
+        state: str | None = row[0]
+        return state
     return read_states(ti, [ti.task_id]).get(ti.task_id, DELETED)
 
 
@@ -61,15 +64,17 @@ def read_states(ti: Any, task_ids: Sequence[str]) -> dict[str, str | None]:
     # Imported here, because Airflow parses a DAG file every 30 seconds.
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-    found: dict[str, dict[str, str | None]] = RuntimeTaskInstance.get_task_states(
+    by_run: dict[str, dict[str, str | None]] = RuntimeTaskInstance.get_task_states(
         dag_id=ti.dag_id,
         task_ids=list(task_ids),
         run_ids=[ti.run_id],
         map_index=ti.map_index,
     )
-    # The key of a mapped task instance ends with its map index.
-    suffix = "" if ti.map_index in (None, -1) else f"_{ti.map_index}"
-    states = found.get(ti.run_id, {})
+    states = by_run.get(ti.run_id, {})
+    suffix = ""
+    if ti.map_index not in (None, -1):
+        # The key of a mapped task instance ends with its map index.
+        suffix = f"_{ti.map_index}"
     return {
         task_id: states[task_id + suffix]
         for task_id in task_ids
@@ -115,7 +120,9 @@ def newest_try_number(ti: Any) -> int | None:
     :raises Exception: Airflow's database does not respond.
     """
     row = _row_in_database(ti, "try_number")
-    return None if row is None else int(row[0])
+    if row is None:
+        return None
+    return int(row[0])
 
 
 def _row_in_database(ti: Any, column: str) -> Any:
@@ -142,13 +149,17 @@ def _rows_in_database(ti: Any, task_ids: Sequence[str]) -> list[Any]:
 
 def read_incarnation(context: Context) -> dict[str, Any]:
     """Return the values of ``Incarnation`` of a task instance. For a worker."""
-    dag_run, ti = context["dag_run"], cast("Any", context["ti"])
+    dag_run = context["dag_run"]
+    ti: Any = context["ti"]
+    region = None
     # From Airflow 3.4 on. Outside of loops and expansions, its id is 0.
-    region = getattr(ti, "region_id", None)
+    region_id = getattr(ti, "region_id", None)
+    if region_id and region_id.int:
+        region = f"{region_id}/{ti.region_index}"
     return {
         "dag_run_started_at": dag_run.start_date,
         "clear_number": dag_run.clear_number or 0,
-        "region": f"{region}/{ti.region_index}" if region and region.int else None,
+        "region": region,
     }
 
 
@@ -219,9 +230,14 @@ def without_dag(ti: Any) -> Any:
     airflow/jobs/triggerer_job_runner.py). For a group of 50 steps, each copy takes 0.2
     MiB.
     """
-    own = {"id": ti.id, "try_number": ti.try_number, "task": None}
-    # Its templates are rendered: its context is empty.
-    bare = SimpleNamespace(**_key(ti), **own, get_template_context=dict)
+    bare = SimpleNamespace(
+        **_key(ti),
+        id=ti.id,
+        try_number=ti.try_number,
+        task=None,
+        # Its templates are rendered, so its context may be empty.
+        get_template_context=dict,
+    )
     context = getattr(ti, "_cached_template_context", None)
     if context:
         context.clear()
@@ -249,10 +265,13 @@ def outlet_event_extras(context: Context, outlet: Any) -> Iterator[dict[str, Any
     accessors: Any = context["outlet_events"]
     accessor = accessors[outlet]
     yield accessor.extra
-    # Airflow 2 calls assets datasets, and an event of an alias is a dict there.
-    name = "asset_alias_events" if CAPABILITIES.task_sdk else "dataset_alias_events"
-    for event in getattr(accessor, name):
-        yield event["extra"] if isinstance(event, dict) else event.extra
+    if CAPABILITIES.task_sdk:
+        for event in accessor.asset_alias_events:
+            yield event.extra
+    else:
+        # Airflow 2 calls assets datasets, and an event of an alias is a dict there.
+        for event in accessor.dataset_alias_events:
+            yield event["extra"]
 
 
 def get_variable(key: str) -> str | None:

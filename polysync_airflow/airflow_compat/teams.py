@@ -69,8 +69,9 @@ def is_hidden_variable(key: str) -> bool:
     from airflow.sdk.execution_time import task_runner
     from airflow.sdk.execution_time.comms import GetVariableKeys
 
-    found: Any = task_runner.SUPERVISOR_COMMS.send(GetVariableKeys(prefix=key, limit=1))
-    return key in getattr(found, "keys", ())
+    request = GetVariableKeys(prefix=key, limit=1)
+    response: Any = task_runner.SUPERVISOR_COMMS.send(request)
+    return key in getattr(response, "keys", ())
 
 
 def hint_at_hidden_connection() -> str:
@@ -78,7 +79,9 @@ def hint_at_hidden_connection() -> str:
     Return why a connection that is not found may exist, as a sentence that follows
     another one; empty without teams.
     """
-    return _HIDDEN_CONNECTION if is_multi_team() else ""
+    if not is_multi_team():
+        return ""
+    return _HIDDEN_CONNECTION
 
 
 def warn_of_hidden_connection(connection_id: Any) -> None:

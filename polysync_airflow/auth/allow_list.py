@@ -70,17 +70,15 @@ class AllowList:
             raise CredentialsError(
                 f"{field} = {path!r} is not a path: {error}. Correct it."
             ) from None
-        if not any(
-            resolved.is_relative_to(folder.resolve()) for folder in self.folders
-        ):
-            folders = ", ".join(str(folder) for folder in self.folders) or "none"
-            raise CredentialsError(
-                f"{field} = {path!r} is outside the folders that this deployment allows"
-                f" ({folders}). Put the file into one of these folders, or ask the"
-                " administrator of the deployment to add its folder to"
-                f" {_option(get_provider_info.ALLOWED_IDENTITY_FOLDERS)}."
-            )
-        return resolved
+        if any(resolved.is_relative_to(folder.resolve()) for folder in self.folders):
+            return resolved
+        folders = ", ".join(str(folder) for folder in self.folders) or "none"
+        raise CredentialsError(
+            f"{field} = {path!r} is outside the folders that this deployment allows"
+            f" ({folders}). Put the file into one of these folders, or ask the"
+            " administrator of the deployment to add its folder to"
+            f" {_option(get_provider_info.ALLOWED_IDENTITY_FOLDERS)}."
+        )
 
     def read_file(self, path: str, *, field: str) -> bytes:
         """
@@ -90,10 +88,11 @@ class AllowList:
             file of at most 1 MiB.
         :raises OSError: if the file cannot be read.
         """
+        resolved = self.check_file(path, field=field)
         # Not through a symbolic link that has replaced the file since the check. A
         # named pipe must not block.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-        descriptor = os.open(self.check_file(path, field=field), flags)
+        descriptor = os.open(resolved, flags)
         with open(descriptor, "rb") as file:  # noqa: PTH123 # Path has no flags
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:
@@ -127,9 +126,9 @@ class AllowList:
         :param url: the value of the field, which names the host.
         :raises CredentialsError: if the host is not allowed.
         """
-        if is_loopback(host) or any(
-            fnmatch.fnmatchcase(host, pattern.lower()) for pattern in self.hosts
-        ):
+        if is_loopback(host):
+            return
+        if any(fnmatch.fnmatchcase(host, pattern.lower()) for pattern in self.hosts):
             return
         raise CredentialsError(
             f"{field} = {clean_line(repr(url))} names a host that is neither an"
@@ -144,15 +143,15 @@ class AllowList:
 
         :raises CredentialsError: if the application is not allowed.
         """
-        if (
-            not _APPLICATION.fullmatch(uri)
-            and uri.removesuffix("/.default") not in self.applications
-        ):
-            raise CredentialsError(
-                f"{field} = {uri!r} is not an application for AWS: give api://<name or"
-                " id>, or ask the administrator of the deployment to add it to"
-                f" {_option(get_provider_info.ALLOWED_APPLICATIONS)}."
-            )
+        if _APPLICATION.fullmatch(uri):
+            return
+        if uri.removesuffix("/.default") in self.applications:
+            return
+        raise CredentialsError(
+            f"{field} = {uri!r} is not an application for AWS: give api://<name or"
+            " id>, or ask the administrator of the deployment to add it to"
+            f" {_option(get_provider_info.ALLOWED_APPLICATIONS)}."
+        )
 
 
 def endpoint_host(url: str) -> str:
@@ -164,20 +163,18 @@ def endpoint_host(url: str) -> str:
     """
     host, scheme = url_host(url)
     parts = parse_url(url)
-    if (
-        parts.auth is not None
-        or parts.path not in (None, "/")
-        or "?" in url
-        or "#" in url
-    ):
+    has_path = parts.path not in (None, "/")
+    if parts.auth is not None or has_path or "?" in url or "#" in url:
         raise ValueError(
             "must have no user, path, query or fragment: give https://<host>[:<port>]"
         )
-    if scheme != "https" and not (scheme == "http" and is_loopback(host)):
-        raise ValueError(
-            "must begin with https:// (http:// only for 127.0.0.1 and localhost)"
-        )
-    return host
+    if scheme == "https":
+        return host
+    if scheme == "http" and is_loopback(host):
+        return host
+    raise ValueError(
+        "must begin with https:// (http:// only for 127.0.0.1 and localhost)"
+    )
 
 
 def url_host(url: str) -> tuple[str, str]:
@@ -191,12 +188,8 @@ def url_host(url: str) -> tuple[str, str]:
     # connects to a.
     parts = parse_url(url)
     host = (parts.host or "").strip("[]")
-    if (
-        not url.isascii()
-        or not url.isprintable()
-        or set(" \\") & set(url)
-        or not _HOST.fullmatch(host)
-    ):
+    is_plain = url.isascii() and url.isprintable() and not set(" \\") & set(url)
+    if not is_plain or not _HOST.fullmatch(host):
         raise ValueError("is not a URL: give https://<host>[:<port>]")
     return host, parts.scheme or ""
 
@@ -210,17 +203,18 @@ def is_loopback(host: str) -> bool:
 
 
 def _option(option: tuple[str, str]) -> str:
+    """Return a config option as users read it, such as ``[section] name``."""
     section, name = option
     return f"[{section}] {name}"
 
 
-# What the extra of an aws connection may name, as paths in it. The amazon provider
-# reads it without checks (``AwsConnectionWrapper`` and ``BaseSessionFactory`` in
+# Where the extra of an ``aws`` connection names hosts and files. The amazon provider
+# reads them without checks (``AwsConnectionWrapper`` and ``BaseSessionFactory`` in
 # airflow/providers/amazon/aws). Only what this provider's clients use is checked, not
 # the endpoint of another service.
 _ENDPOINTS: Final = (
     "endpoint_url",
-    *(f"service_config.{each}.endpoint_url" for each in SERVICES),
+    *(f"service_config.{service}.endpoint_url" for service in SERVICES),
 )
 # Servers that are none of AWS's: proxies, and the identity provider for SAML.
 _URLS: Final = (
@@ -247,31 +241,37 @@ def check_aws_connection(extra: Mapping[str, Any], allowed: AllowList) -> None:
     :param extra: the extra of the connection.
     :raises CredentialsError: if one of them is not allowed.
     """
-    for field, value in _named(extra, _ENDPOINTS):
+    for field, value in _texts_at(extra, _ENDPOINTS):
         allowed.check_endpoint(value, field=field)
-    for field, value in _named(extra, _URLS):
-        try:
+    for field, value in _texts_at(extra, _URLS):
+        url = value
+        if "://" not in value:
             # botocore and requests take a proxy without a scheme for one with http.
-            host, _ = url_host(
-                value if "://" in value else f"http://{value.removeprefix('//')}"
-            )
+            url = f"http://{value.removeprefix('//')}"
+        try:
+            host, _ = url_host(url)
         except ValueError:
             raise CredentialsError(
                 f"{field} = {clean_line(repr(value))} is not a URL with a host."
                 " Correct it."
             ) from None
         allowed.check_host(host, value, field=field)
-    for field, value in _named(extra, _FILES):
+    for field, value in _texts_at(extra, _FILES):
         allowed.check_file(value, field=field)
 
 
-def _named(extra: Mapping[str, Any], paths: Iterable[str]) -> Iterator[tuple[str, str]]:
+def _texts_at(
+    extra: Mapping[str, Any], paths: Iterable[str]
+) -> Iterator[tuple[str, str]]:
     """
-    Yield the fields of the paths with the texts that they have. A certificate may have
-    two files.
+    Yield each field that one of the paths leads to, with its text.
+
+    :raises CredentialsError: a path leads through something else than objects, or to
+        something else than a text.
     """
     for path in paths:
-        parent, prefix = extra, ""
+        parent = extra
+        prefix = ""
         *parents, name = path.split(".")
         for member in parents:
             parent = parent.get(member) or {}
@@ -281,23 +281,25 @@ def _named(extra: Mapping[str, Any], paths: Iterable[str]) -> Iterator[tuple[str
                     " object."
                 )
             prefix += f"{member}."
-        if name == "*":
-            found = [
-                (f"{prefix}{clean_line(str(key), 64)}", value)
-                for key, value in parent.items()
-            ]
-        else:
-            value = parent.get(name)
-            values = value if isinstance(value, (list, tuple)) else (value,)
-            given = (
-                each
-                for each in values
-                if each not in (None, "") and not isinstance(each, bool)
-            )
-            found = [(prefix + name, each) for each in given]
-        for field, value in found:
+        for field, value in _fields_of(parent, name):
             if not isinstance(value, str):
                 raise CredentialsError(
-                    f"{field} is a {type(value).__name__}: give a text."
+                    f"{prefix}{field} is a {type(value).__name__}: give a text."
                 )
-            yield field, value
+            yield prefix + field, value
+
+
+def _fields_of(parent: Mapping[str, Any], name: str) -> Iterator[tuple[str, Any]]:
+    """Yield the values of a member that are set; those of all members for ``*``."""
+    if name == "*":
+        for key, value in parent.items():
+            yield clean_line(str(key), 64), value
+        return
+    values = parent.get(name)
+    # A certificate may have two files.
+    if not isinstance(values, (list, tuple)):
+        values = (values,)
+    for value in values:
+        # A Boolean says whether to verify, and names nothing.
+        if value not in (None, "") and not isinstance(value, bool):
+            yield name, value

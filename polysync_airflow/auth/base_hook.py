@@ -94,11 +94,12 @@ def allow_list() -> AllowList:
     ]["options"]
 
     def entries(section: str, name: str) -> tuple[str, ...]:
-        setting = conf.get(section, name, fallback=options[name]["default"])
-        return tuple(entry.strip() for entry in setting.split(",") if entry.strip())
+        text = conf.get(section, name, fallback=options[name]["default"])
+        return tuple(entry.strip() for entry in text.split(",") if entry.strip())
 
+    folders = entries(*get_provider_info.ALLOWED_IDENTITY_FOLDERS)
     return AllowList(
-        folders=tuple(map(Path, entries(*get_provider_info.ALLOWED_IDENTITY_FOLDERS))),
+        folders=tuple(Path(folder) for folder in folders),
         hosts=entries(*get_provider_info.ALLOWED_ENDPOINT_HOSTS),
         applications=entries(*get_provider_info.ALLOWED_APPLICATIONS),
     )
@@ -183,8 +184,12 @@ class PolysyncBaseHook(AwsBaseHook):
         return connection
 
     def _check_extra(self, connection: Connection) -> None:
-        # Airflow takes what is not JSON for no extra at all, and fails with a
-        # RecursionError at what is nested too deeply.
+        """
+        Check that the extra of a connection is a JSON object.
+
+        Airflow takes what is not JSON for no extra at all, and fails with a
+        RecursionError at what is nested too deeply.
+        """
         if not connection.extra:
             return
         what = f"The extra of the connection {self.polysync_conn_id!r}"
@@ -226,23 +231,7 @@ class PolysyncBaseHook(AwsBaseHook):
         error, unlike there.
         """
         if self.credentials is None:
-            try:
-                wrapper = call_airflow(
-                    lambda: AwsConnectionWrapper(
-                        conn=self._connection, region_name=self._region_name
-                    )
-                )
-            except _SETTING_ERRORS as error:
-                raise _invalid_setting(self.polysync_conn_id, error) from None
-            self._check_regions(wrapper)
-            # Whoever edits connections could otherwise avoid the lists by another type.
-            try:
-                check_aws_connection(wrapper.extra_config, allow_list())
-            except CredentialsError as error:
-                message = (
-                    f"The connection {self.polysync_conn_id!r} is not usable: {error}"
-                )
-                raise CredentialsError(message) from None
+            wrapper = self._checked_aws_connection()
         else:
             settings = self.credentials.model_dump(
                 include={"region_name", "endpoint_url", "verify"}
@@ -258,11 +247,24 @@ class PolysyncBaseHook(AwsBaseHook):
             read_timeout=READ_TIMEOUT_SECONDS,
         )
         for overrides in (wrapper.botocore_config, self._config_overrides):
-            config = config.merge(overrides) if overrides else config
+            if overrides:
+                config = config.merge(overrides)
         wrapper.botocore_config = config
         return wrapper
 
-    def _check_regions(self, wrapper: AwsConnectionWrapper) -> None:
+    def _checked_aws_connection(self) -> AwsConnectionWrapper:
+        """
+        Return the settings of an ``aws`` connection, once its regions, hosts and files
+        are checked.
+        """
+        try:
+            wrapper = call_airflow(
+                lambda: AwsConnectionWrapper(
+                    conn=self._connection, region_name=self._region_name
+                )
+            )
+        except _SETTING_ERRORS as error:
+            raise _invalid_setting(self.polysync_conn_id, error) from None
         regions = {
             "region_name": wrapper.region_name,
             "config_kwargs.region_name": getattr(
@@ -274,6 +276,13 @@ class PolysyncBaseHook(AwsBaseHook):
                 check_aws_region(
                     region, field=field, connection_id=self.polysync_conn_id
                 )
+        # Whoever edits connections could otherwise avoid the lists by another type.
+        try:
+            check_aws_connection(wrapper.extra_config, allow_list())
+        except CredentialsError as error:
+            message = f"The connection {self.polysync_conn_id!r} is not usable: {error}"
+            raise CredentialsError(message) from None
+        return wrapper
 
     def has_same_connection(self, other: PolysyncBaseHook | None) -> bool:
         """
@@ -283,11 +292,13 @@ class PolysyncBaseHook(AwsBaseHook):
         :param other: a hook with the same connection id; None if no hook has read it.
         :raises CredentialsError: if the connection cannot be read.
         """
-        mine = self._connection
+        own_connection = self._connection
+        if other is None:
+            return False
         content = attrgetter(
             "conn_type", "login", "password", "extra", "host", "port", "schema"
         )
-        return other is not None and bool(content(mine) == content(other._connection))
+        return bool(content(own_connection) == content(other._connection))
 
     def get_session(
         self, region_name: str | None = None, deferrable: bool = False
@@ -316,15 +327,11 @@ class PolysyncBaseHook(AwsBaseHook):
         :raises CredentialsError: if the sign-in fails, or STS does not respond.
         """
         with self._signing_in():
-            response: dict[str, Any] = self._client_of(
-                "sts", self._get_config()
-            ).get_caller_identity()
-        if not all(
-            isinstance(response.get(member), str) for member in ("Arn", "Account")
-        ):
-            raise self._sign_in_failed(
-                ResponseParserError("the response of STS has no identity")
-            )
+            client = self._client_of("sts", self._get_config())
+            response: dict[str, Any] = client.get_caller_identity()
+            for member in ("Arn", "Account"):
+                if not isinstance(response.get(member), str):
+                    raise ResponseParserError("the response of STS has no identity")
         return response
 
     def client_for(self, service: str) -> Any:
@@ -340,37 +347,36 @@ class PolysyncBaseHook(AwsBaseHook):
 
     def _report_client(self, service: str) -> Any:
         with self._signing_in():
-            return self._client_of(
-                service, self._get_config().merge(self.report_config)
-            )
+            config = self._get_config().merge(self.report_config)
+            return self._client_of(service, config)
 
     def _client_of(self, service: str, config: Config) -> Any:
-        if self.credentials:
-            sts, other = (
-                self.credentials.sts_endpoint_url,
-                self.credentials.other_endpoint_url,
-            )
-            endpoint = sts if service == "sts" else other
-        else:
-            endpoint = self.conn_config.get_service_endpoint_url(service)
-            if endpoint and service not in SERVICES:
-                # The endpoints of those are checked with the connection.
-                allow_list().check_endpoint(
-                    endpoint, field=f"service_config.{service}.endpoint_url"
-                )
+        endpoint = self._endpoint_of(service)
         session: Any = self.get_session(self.region_name)
         return session.client(
             service, endpoint_url=endpoint, config=config, verify=self.verify
         )
 
+    def _endpoint_of(self, service: str) -> str | None:
+        """Return the URL of a service other than SageMaker; None for that of AWS."""
+        if self.credentials and service == "sts":
+            return self.credentials.sts_endpoint_url
+        if self.credentials:
+            return self.credentials.other_endpoint_url
+        endpoint: str | None = self.conn_config.get_service_endpoint_url(service)
+        if endpoint and service not in SERVICES:
+            # The endpoints of those are checked with the connection.
+            allow_list().check_endpoint(
+                endpoint, field=f"service_config.{service}.endpoint_url"
+            )
+        return endpoint
+
     @property
     def auth_description(self) -> str:
         """The sign-in method of the connection, for messages."""
-        return (
-            self.credentials.auth_description
-            if self.credentials
-            else "an aws connection"
-        )
+        if self.credentials is None:
+            return "an aws connection"
+        return self.credentials.auth_description
 
     @property
     def credentials_expire_at(self) -> datetime | None:
@@ -380,7 +386,9 @@ class PolysyncBaseHook(AwsBaseHook):
         """
         credentials = self.get_session(self.region_name).get_credentials()
         expiry: datetime | None = getattr(credentials, "_expiry_time", None)
-        return expiry.astimezone(UTC) if expiry else None
+        if expiry is None:
+            return None
+        return expiry.astimezone(UTC)
 
     @property
     def max_pool_connections(self) -> int:
@@ -409,26 +417,22 @@ class PolysyncBaseHook(AwsBaseHook):
 
     @contextmanager
     def _signing_in(self) -> Iterator[None]:
+        """Raise the errors of a sign-in as ``CredentialsError``."""
         try:
             yield
         except responses.BOTO_ERRORS as error:
-            raise self._sign_in_failed(error) from None
-
-    def _sign_in_failed(self, error: responses.BotoError) -> CredentialsError:
-        failed = f"Could not sign in with the connection {self.polysync_conn_id!r}"
-        if responses.is_invalid_value(error):
-            return CredentialsError(
-                f"{failed}: {responses.invalid_value_error('The sign-in')}"
-            )
-        hint = UNKNOWN_HINT
-        if isinstance(error, ClientError):
-            hint = hint_for(error.response["Error"]["Code"], error.operation_name)
-        message = f"{failed}: {responses.text_with_cure(error)}"
-        return CredentialsError(
-            message,
-            permanent=hint.permanent,
-            transient=responses.is_transient(error, hint),
-        )
+            problem = f"Could not sign in with the connection {self.polysync_conn_id!r}"
+            if responses.is_invalid_value(error):
+                reason = responses.invalid_value_error("The sign-in")
+                raise CredentialsError(f"{problem}: {reason}") from None
+            hint = UNKNOWN_HINT
+            if isinstance(error, ClientError):
+                hint = hint_for(error.response["Error"]["Code"], error.operation_name)
+            raise CredentialsError(
+                f"{problem}: {responses.text_with_cure(error)}",
+                permanent=hint.permanent,
+                transient=responses.is_transient(error, hint),
+            ) from None
 
     # ---- the calls of all operations
 
@@ -443,10 +447,10 @@ class PolysyncBaseHook(AwsBaseHook):
         :raises SageMakerApiError: the call failed. The message says what to do.
         :raises CredentialsError: the connection cannot sign in.
         """
-        given = {
+        members = {
             member: value for member, value in request.items() if value is not None
         }
-        return self._call_client(self._signed_in_client, operation, **given)
+        return self._call_client(self._signed_in_client, operation, **members)
 
     def call_logs(self, operation: str, **request: Any) -> Response:
         """Call an operation of CloudWatch Logs. The errors are those of ``call``."""
@@ -468,11 +472,11 @@ class PolysyncBaseHook(AwsBaseHook):
         """
         bucket, _, key = uri.removeprefix("s3://").partition("/")
         request = {"Bucket": bucket, "Key": key}
-        with (
-            self._mapped_errors(self.client_for("s3"), "GetObject", request),
-            closing(self.client_for("s3").get_object(**request)["Body"]) as body,
-        ):
-            content: bytes = body.read(limit)
+        client = self.client_for("s3")
+        with self._mapped_errors(client, "GetObject", request):
+            response = client.get_object(**request)
+            with closing(response["Body"]) as body:
+                content: bytes = body.read(limit)
         return content
 
     def _call_client(self, client: Any, operation: str, **request: Any) -> Response:
@@ -572,7 +576,9 @@ class LiveConnection(Generic[Hook]):
     ) -> None:
         self._id = connection_id
         self._make_hook = make_hook
-        self._read_seconds = read_seconds
+        self._read_seconds = READ_SECONDS
+        if read_seconds is not None:
+            self._read_seconds = read_seconds
         # Held while the connection is read. Calls do not take it: a slow read does not
         # delay them.
         self._lock = threading.Lock()
@@ -594,10 +600,9 @@ class LiveConnection(Generic[Hook]):
     @property
     def seconds_until_read(self) -> float:
         """The seconds until ``read`` is due; negative if it is overdue."""
-        interval = READ_SECONDS if self._read_seconds is None else self._read_seconds
-        return (
-            READ_RETRY_SECONDS if self._error else interval
-        ) - self._seconds_since_read
+        if self._error:
+            return READ_RETRY_SECONDS - self._seconds_since_read
+        return self._read_seconds - self._seconds_since_read
 
     def read(self) -> CredentialsError | None:
         """
@@ -634,8 +639,10 @@ class LiveConnection(Generic[Hook]):
     def _first_hook(self) -> Hook:
         with self._lock:
             # All users share a read that fails, too.
-            recent = self._error and self._seconds_since_read <= MIN_READ_SECONDS
-            if self._hook is None and not recent:
+            has_just_failed = (
+                self._error is not None and self._seconds_since_read <= MIN_READ_SECONDS
+            )
+            if self._hook is None and not has_just_failed:
                 self._read()
             if self._hook is None:
                 raise cast("PolysyncError", self._error).with_traceback(None)
@@ -652,14 +659,15 @@ class LiveConnection(Generic[Hook]):
         return clock.monotonic() - self._read_at
 
     def _read(self) -> None:
-        missing, error = False, None
+        error = None
+        is_deleted = False
         try:
             error = self._try_to_read()
             if error and isinstance(error.__cause__, AirflowNotFoundException):
-                missing = call_airflow(lambda: is_missing(self._id))
+                is_deleted = call_airflow(lambda: is_missing(self._id))
         finally:
             self._read_at = clock.monotonic()
-        if missing:
+        if is_deleted:
             self._deletion.note_missing(self._read_at)
         else:
             self._deletion.begin_anew()
@@ -673,15 +681,14 @@ class LiveConnection(Generic[Hook]):
         self._error = error
 
     def _try_to_read(self) -> PolysyncError | None:
+        """
+        Use a new hook if the connection has changed.
+
+        :return: the error if it cannot be read.
+        """
         hook = self._make_hook()
         try:
-            if not call_airflow(lambda: hook.has_same_connection(self._hook)):
-                if self._hook is not None:
-                    log.info(
-                        "Connection %r has changed: the new one is used from now on.",
-                        self._id,
-                    )
-                self._hook = hook
+            is_same = call_airflow(lambda: hook.has_same_connection(self._hook))
         except PolysyncError as error:
             return error
         except Exception as error:
@@ -692,4 +699,11 @@ class LiveConnection(Generic[Hook]):
                 f" connection: {type(error).__name__}: {clean_text(str(error))}",
                 permanent=False,
             )
+        if is_same:
+            return None
+        if self._hook is not None:
+            log.info(
+                "Connection %r has changed: the new one is used from now on.", self._id
+            )
+        self._hook = hook
         return None

@@ -69,8 +69,8 @@ def _check_secret(secret: SecretStr) -> SecretStr:
 
 def _check_region(region: Any) -> Any:
     # It becomes a part of the host to which requests are sent.
-    is_region = isinstance(region, str) and len(region) <= _MAX_REGION_LENGTH
-    if not is_region or not re.fullmatch(REGION_PATTERN, region):
+    is_short_text = isinstance(region, str) and len(region) <= _MAX_REGION_LENGTH
+    if not is_short_text or not re.fullmatch(REGION_PATTERN, region):
         # Not the value: somebody may have pasted a secret into the wrong field.
         raise ValueError("not the name of an AWS region, such as eu-central-1")
     return region
@@ -105,11 +105,9 @@ Duration = Annotated[int, Field(ge=900, le=43200)]
 
 def _parse_verify(value: Any) -> Any:
     # The connection form and URIs contain strings only.
-    return (
-        {"true": True, "false": False}.get(value.lower(), value)
-        if isinstance(value, str)
-        else value
-    )
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value.lower(), value)
+    return value
 
 
 class BaseCredentials(BaseModel):
@@ -148,18 +146,19 @@ class BaseCredentials(BaseModel):
         The sign-in method in the values of the connection, such as ``web_identity /
         file``.
         """
-        tags = (getattr(self, name, None) for name in DISCRIMINATORS)
-        return " / ".join(tag for tag in tags if tag)
+        choices = (getattr(self, name, None) for name in DISCRIMINATORS)
+        return " / ".join(choice for choice in choices if choice)
 
     @property
     def other_endpoint_url(self) -> str | None:
         """
         URL of the endpoint of CloudWatch Logs, S3, SQS and IAM; None for those of AWS.
         """
-        # An endpoint of a VPC serves one service. On this machine, one server stands
-        # for all of them.
-        is_local = self.endpoint_url and is_loopback(endpoint_host(self.endpoint_url))
-        return self.endpoint_url if is_local else None
+        if self.endpoint_url and is_loopback(endpoint_host(self.endpoint_url)):
+            # On this machine, one server stands for all services.
+            return self.endpoint_url
+        # An endpoint of a VPC serves one service.
+        return None
 
     @property
     def secrets(self) -> list[str]:
@@ -177,20 +176,18 @@ class BaseCredentials(BaseModel):
             that is not allowed.
         """
         checks = {
-            allowed.check_file: (
-                "verify",
-                "identity_file",
-                "client_certificate",
-                "federated_identity_file",
-            ),
-            allowed.check_endpoint: ("endpoint_url", "sts_endpoint_url"),
-            allowed.check_application: ("application_id_uri",),
+            "verify": allowed.check_file,
+            "identity_file": allowed.check_file,
+            "client_certificate": allowed.check_file,
+            "federated_identity_file": allowed.check_file,
+            "endpoint_url": allowed.check_endpoint,
+            "sts_endpoint_url": allowed.check_endpoint,
+            "application_id_uri": allowed.check_application,
         }
-        for check, names in checks.items():
-            for name in names:
-                value = getattr(self, name, None)
-                if isinstance(value, str):
-                    check(value, field=name)
+        for field, check in checks.items():
+            value = getattr(self, field, None)
+            if isinstance(value, str):
+                check(value, field=field)
         with _SHARED_CREDENTIALS_LOCK:
             credentials = _shared_credentials(self, allowed)
         return create_session(credentials, self.region_name)
@@ -220,12 +217,16 @@ class RoleSession(BaseModel):
     session_name: SessionName = "polysync-airflow"
     duration_seconds: Duration | None = None
 
-    def request_parameters(self, **more: Any) -> dict[str, Any]:
-        """Return the parameters of the STS request, without those that are None."""
+    def request_parameters(self, **parameters: Any) -> dict[str, Any]:
+        """
+        Return the parameters of the STS request, without those that are None.
+
+        :param parameters: those that not every sign-in method has.
+        """
         parameters = {
             "RoleSessionName": self.session_name,
             "DurationSeconds": self.duration_seconds,
-            **more,
+            **parameters,
         }
         return {name: value for name, value in parameters.items() if value is not None}
 
@@ -246,7 +247,9 @@ class AccessKeyCredentials(BaseCredentials):
     session_token: Secret | None = None
 
     def _aws_credentials(self, allowed: AllowList) -> AwsCredentials:
-        token = self.session_token.get_secret_value() if self.session_token else None
+        token = None
+        if self.session_token:
+            token = self.session_token.get_secret_value()
         return AwsCredentials(
             self.access_key_id,
             self.secret_access_key.get_secret_value(),
@@ -316,9 +319,11 @@ class WebIdentityCredentials(BaseCredentials, RoleSession):
         """Return a function that returns a valid token."""
 
     def _aws_credentials(self, allowed: AllowList) -> AwsCredentials:
-        loader, parameters = self.token_loader(allowed), self.request_parameters()
         return sts.assume_role_with_web_identity(
-            loader, self.role_arn, self._sts_settings, **parameters
+            self.token_loader(allowed),
+            self.role_arn,
+            self._sts_settings,
+            **self.request_parameters(),
         )
 
 
@@ -353,9 +358,11 @@ class EntraCredentials(WebIdentityCredentials):
     def token_loader(self, allowed: AllowList) -> Callable[[], str]:
         """Return a function that requests a token from Entra ID."""
         names = ("entra_credential", "tenant_id", "client_id")
-        shown: dict[str, Any] = {name: getattr(self, name, None) for name in names}
-        make = partial(self._azure_credential, allowed=allowed)
-        return sts.entra_token_loader(make, self.application_id_uri, **shown)
+        identity: dict[str, Any] = {name: getattr(self, name, None) for name in names}
+        make_credential = partial(self._azure_credential, allowed=allowed)
+        return sts.entra_token_loader(
+            make_credential, self.application_id_uri, **identity
+        )
 
     @abstractmethod
     def _azure_credential(self, identity: Any, allowed: AllowList) -> Any:
@@ -441,12 +448,11 @@ class ClientSecret(EntraCredentials):
     client_secret: Secret
 
     def _azure_credential(self, identity: Any, allowed: AllowList) -> Any:
-        secret, options = (
-            self.client_secret.get_secret_value(),
-            _app_registration_options(),
-        )
         return identity.ClientSecretCredential(
-            self.tenant_id, self.client_id, secret, **options
+            self.tenant_id,
+            self.client_id,
+            self.client_secret.get_secret_value(),
+            **_app_registration_options(),
         )
 
 
@@ -501,8 +507,11 @@ _SHARED_CREDENTIALS_LOCK: Final = threading.Lock()
 def _shared_credentials(
     connection: BaseCredentials, allowed: AllowList
 ) -> AwsCredentials:
-    # By the content of the connection, not by its id: an edited connection gets new
-    # credentials.
+    """
+    Return the credentials that all hooks with the same fields of a connection share.
+
+    An edited connection, whose fields are others, gets new ones.
+    """
     return connection._aws_credentials(allowed)
 
 
@@ -584,10 +593,9 @@ def choices_of(discriminator: str) -> list[str]:
 
     :param discriminator: ``auth_method``, ``identity_source`` or ``entra_credential``.
     """
-    fields = (each.model_fields.get(discriminator) for each in credentials_classes())
-    return list(
-        dict.fromkeys(field.annotation.__args__[0] for field in fields if field)
-    )
+    fields = (model.model_fields.get(discriminator) for model in credentials_classes())
+    choices = [field.annotation.__args__[0] for field in fields if field]
+    return list(dict.fromkeys(choices))
 
 
 def credentials_classes(base: Any = BaseCredentials) -> list[Any]:
@@ -598,8 +606,6 @@ def credentials_classes(base: Any = BaseCredentials) -> list[Any]:
     :param base: the class whose leaf subclasses are returned.
     """
     subclasses = base.__subclasses__()
-    return (
-        [leaf for subclass in subclasses for leaf in credentials_classes(subclass)]
-        if subclasses
-        else [base]
-    )
+    if not subclasses:
+        return [base]
+    return [leaf for subclass in subclasses for leaf in credentials_classes(subclass)]

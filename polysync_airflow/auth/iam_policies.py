@@ -110,78 +110,90 @@ def identity_policy(
         IAM about policies.
     """
     sagemaker = f"arn:{partition}:sagemaker:{region}:{account}:"
-    arns = sorted(
-        {
-            arn
-            for each in pipelines
-            for arn in pipeline_arns(f"{sagemaker}pipeline/", each)
-        }
-    )
-    # The executions of a pipeline that AWS manages, whose ARN has no account, run in
-    # that of the caller.
-    executions = [
-        f"{arn.replace(':aws:pipeline/', f':{account}:pipeline/')}/execution/*"
-        for arn in arns
+    allowed = _pipeline_resources(pipelines, f"{sagemaker}pipeline/", account)
+    statements = [
+        _allow("ListPipelines", "sagemaker", LIST_OPERATIONS, ["*"]),
+        _allow("RunPipelines", "sagemaker", REQUIRED_OPERATIONS, allowed),
     ]
-    resources = [arn for pair in zip(arns, executions, strict=True) for arn in pair]
-    resources = resources or [f"{sagemaker}pipeline/*"]
+
+    if optional:
+        jobs = [f"{sagemaker}{kind}/*" for kind in JOB_OPERATIONS.values()]
+        logs = f"arn:{partition}:logs:{region}:{account}:log-group:"
+        statements += [
+            _allow("Optional", "sagemaker", OPTIONAL_OPERATIONS, allowed),
+            _allow("DescribeJobs", "sagemaker", JOB_OPERATIONS, jobs),
+            _allow("ReadLogs", "logs", LOG_OPERATIONS, [logs + SAGEMAKER_LOG_GROUPS]),
+        ]
+
     objects = [
         f"arn:{partition}:s3:::{uri.removeprefix('s3://')}*"
         for uri in sorted(set(property_files))
     ]
+    if objects:
+        statements.append(_allow("ReadPropertyFiles", "s3", ["GetObject"], objects))
+
     # As with pipelines, ARNs may have the name in lower case.
-    groups = sorted(
-        {spelling for name in model_package_groups for spelling in (name, name.lower())}
-    )
-    versions, queues = (
-        [f"{sagemaker}model-package/{name}/*" for name in groups],
-        sorted(set(callback_queues)),
-    )
-    logs = f"arn:{partition}:logs:{region}:{account}:log-group:{SAGEMAKER_LOG_GROUPS}"
-    of_queues = (*QUEUE_OPERATIONS, *(SHARED_QUEUE_OPERATIONS if optional else ()))
-    of_verify = (*VERIFY_OPERATIONS, *REQUIRED_OPERATIONS, *OPTIONAL_OPERATIONS)
-    jobs = [f"{sagemaker}{kind}/*" for kind in JOB_OPERATIONS.values()]
-    verified = f"{sagemaker}pipeline/{VERIFY_PREFIX}-*"
-    identities = [
-        f"arn:{partition}:iam::{account}:{kind}/*" for kind in ("role", "user")
-    ]
-    rows: list[tuple[str, str, Iterable[str], list[str]]] = [
-        ("ListPipelines", "sagemaker", LIST_OPERATIONS, ["*"]),
-        ("RunPipelines", "sagemaker", REQUIRED_OPERATIONS, resources),
-        ("Optional", "sagemaker", OPTIONAL_OPERATIONS, resources if optional else []),
-        ("DescribeJobs", "sagemaker", JOB_OPERATIONS, jobs if optional else []),
-        ("ReadLogs", "logs", LOG_OPERATIONS, [logs] if optional else []),
-        ("ReadPropertyFiles", "s3", ["GetObject"], objects),
-        ("ListModels", "sagemaker", ["ListModelPackages"], ["*"] if versions else []),
-        ("ReadModels", "sagemaker", ["DescribeModelPackage"], versions),
+    groups = {
+        spelling for name in model_package_groups for spelling in (name, name.lower())
+    }
+    versions = [f"{sagemaker}model-package/{name}/*" for name in sorted(groups)]
+    if versions:
+        statements += [
+            _allow("ListModels", "sagemaker", ["ListModelPackages"], ["*"]),
+            _allow("ReadModels", "sagemaker", ["DescribeModelPackage"], versions),
+        ]
+    if versions and approve_models:
         # It sets the status, which decides about deployments.
-        (
-            "ApproveModels",
-            "sagemaker",
-            ["UpdateModelPackage"],
-            versions if approve_models else [],
-        ),
-        (
-            "AnswerCallbackSteps",
-            "sagemaker",
-            ANSWER_OPERATIONS,
-            ["*"] if queues else [],
-        ),
-        ("ReceiveCallbackMessages", "sqs", of_queues, queues),
-        ("VerifyPipelines", "sagemaker", of_verify, [verified] if verify else []),
-        (
-            "SimulatePolicy",
-            "iam",
-            ["SimulatePrincipalPolicy"],
-            identities if verify else [],
-        ),
-    ]
-    statements = [_allow(*row) for row in rows if row[-1]]
-    if roles := sorted(set(pass_roles)):
-        condition = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
-        passing = _allow("PassExecutionRole", "iam", ["PassRole"], roles)
-        statements.append({**passing, "Condition": condition})
+        approval = ["UpdateModelPackage"]
+        statements.append(_allow("ApproveModels", "sagemaker", approval, versions))
+
+    queues = sorted(set(callback_queues))
+    if queues:
+        of_queues = [*QUEUE_OPERATIONS]
+        if optional:
+            of_queues += SHARED_QUEUE_OPERATIONS
+        statements += [
+            _allow("AnswerCallbackSteps", "sagemaker", ANSWER_OPERATIONS, ["*"]),
+            _allow("ReceiveCallbackMessages", "sqs", of_queues, queues),
+        ]
+
+    if verify:
+        of_verify = (*VERIFY_OPERATIONS, *REQUIRED_OPERATIONS, *OPTIONAL_OPERATIONS)
+        own_pipelines = [f"{sagemaker}pipeline/{VERIFY_PREFIX}-*"]
+        iam = f"arn:{partition}:iam::{account}:"
+        identities = [f"{iam}role/*", f"{iam}user/*"]
+        statements += [
+            _allow("VerifyPipelines", "sagemaker", of_verify, own_pipelines),
+            _allow("SimulatePolicy", "iam", ["SimulatePrincipalPolicy"], identities),
+        ]
+
+    roles = sorted(set(pass_roles))
+    if roles:
+        statement = _allow("PassExecutionRole", "iam", ["PassRole"], roles)
+        service = {"iam:PassedToService": "sagemaker.amazonaws.com"}
+        statement["Condition"] = {"StringEquals": service}
+        statements.append(statement)
     return {"Version": "2012-10-17", "Statement": statements}
+
+
+def _pipeline_resources(
+    pipelines: Iterable[str], prefix: str, account: str
+) -> list[str]:
+    """
+    Return the ARN of each pipeline, followed by that of its executions; those of all
+    pipelines if none is named.
+
+    :param prefix: the beginning of the ARNs of the account's own pipelines.
+    """
+    resources = []
+    for arn in sorted(
+        {arn for each in pipelines for arn in pipeline_arns(prefix, each)}
+    ):
+        # The executions of a pipeline that AWS manages, whose ARN has no account, run
+        # in the account of the caller.
+        own_arn = arn.replace(":aws:pipeline/", f":{account}:pipeline/")
+        resources += [arn, f"{own_arn}/execution/*"]
+    return resources or [f"{prefix}*"]
 
 
 def queue_reader_policy(queue_arn: str) -> dict[str, Any]:
@@ -232,16 +244,23 @@ def caller_trust(*, principal: str, external_id: str | None = None) -> dict[str,
     :param principal: ARN of the user or role that assumes the role.
     :param external_id: external id that the caller must send; None if none is required.
     """
-    required = {"sts:ExternalId": external_id} if external_id else {}
+    required = {}
+    if external_id:
+        required["sts:ExternalId"] = external_id
     return _trust({"AWS": principal}, "sts:AssumeRole", required)
 
 
 def _trust(
     principal: dict[str, str], action: str, required: dict[str, str]
 ) -> dict[str, Any]:
-    statement = {"Effect": "Allow", "Principal": principal, "Action": action}
-    condition = {"Condition": {"StringEquals": required}} if required else {}
-    return {"Version": "2012-10-17", "Statement": [statement | condition]}
+    statement: dict[str, Any] = {
+        "Effect": "Allow",
+        "Principal": principal,
+        "Action": action,
+    }
+    if required:
+        statement["Condition"] = {"StringEquals": required}
+    return {"Version": "2012-10-17", "Statement": [statement]}
 
 
 def _allow(
@@ -251,7 +270,9 @@ def _allow(
     return {"Sid": sid, "Effect": "Allow", "Action": actions, "Resource": resources}
 
 
-GRANTED, DENIED, UNKNOWN = "granted", "denied", "unknown"
+GRANTED: Final = "granted"
+DENIED: Final = "denied"
+UNKNOWN: Final = "unknown"
 # A group that the policy allows. It exists where a training job has run.
 _LOG_GROUP: Final = "/aws/sagemaker/TrainingJobs"
 
@@ -267,12 +288,12 @@ def describe_identity(hook: Any) -> str:
     """
     identity = hook.get_caller_identity()
     expires_at = hook.credentials_expire_at
-    expiry = (
-        f"credentials expire at {expires_at:%Y-%m-%d %H:%M:%SZ} and are refreshed"
-        " before"
-        if expires_at
-        else "credentials have no known expiry"
-    )
+    expiry = "credentials have no known expiry"
+    if expires_at:
+        expiry = (
+            f"credentials expire at {expires_at:%Y-%m-%d %H:%M:%SZ} and are refreshed"
+            " before"
+        )
     return (
         f"Signed in as {clean_line(identity['Arn'])} (account"
         f" {clean_line(identity['Account'])}) in {hook.region_name} with"
@@ -288,82 +309,80 @@ def connection_report(hook: Any) -> tuple[bool, str]:
     :raises PolysyncError: if the connection cannot sign in.
     """
     lines = [describe_identity(hook)]
-    results = {operation: _check(call) for operation, call in _calls(hook).items()}
-    lines += [f"{operation}: {result}" for operation, result in results.items()]
-    if denied := [
-        operation for operation, result in results.items() if result == DENIED
-    ]:
+    denied = []
+    for operation, call in _probes(hook).items():
+        permission = _check(call)
+        lines.append(f"{operation}: {permission}")
+        if permission == DENIED:
+            denied.append(operation)
+    if denied:
         lines.append(
             "The test used a pipeline that does not exist. A policy that allows only"
             " certain pipelines denies such calls too. To allow the denied operations"
             " for all pipelines, add to the policy: "
             + ", ".join(_missing_statements(denied, hook.pipelines_arn))
         )
-    usable = not any(
-        operation in denied for operation in (*LIST_OPERATIONS, *REQUIRED_OPERATIONS)
-    )
-    return usable, " -- ".join(lines)
+    is_usable = not {*LIST_OPERATIONS, *REQUIRED_OPERATIONS}.intersection(denied)
+    return is_usable, " -- ".join(lines)
 
 
 def _missing_statements(denied: Sequence[str], pipelines_arn: str) -> Iterator[str]:
     """Yield the statements of the policy, each with the denied actions only."""
     _, partition, _, region, account, _ = pipelines_arn.split(":")
-    for statement in identity_policy(
-        account=account, region=region, partition=partition
-    )["Statement"]:
-        if actions := [
-            each for each in statement["Action"] if each.partition(":")[2] in denied
-        ]:
+    policy = identity_policy(account=account, region=region, partition=partition)
+    for statement in policy["Statement"]:
+        actions = [
+            action
+            for action in statement["Action"]
+            if action.partition(":")[2] in denied
+        ]
+        if actions:
             yield json.dumps({**statement, "Action": actions})
 
 
-def _calls(hook: Any) -> Mapping[str, Callable[[], Any]]:
-    # The names and ARNs cannot exist, so the calls start, stop, change and return
-    # nothing.
+def _probes(hook: Any) -> Mapping[str, Callable[[], Any]]:
+    """
+    Return a call of each operation, by its name.
+
+    The names and ARNs in the calls cannot exist, so the calls start, stop, change and
+    return nothing.
+    """
     pipeline_name = f"polysync-permission-probe-{uuid.uuid4().hex[:12]}"
-    execution_arn = (
-        f"{hook.pipelines_arn.removesuffix('*')}{pipeline_name}/execution/000000000000"
-    )
-    token = f"{pipeline_name}-{'0' * 32}"[:128]
+    pipelines_arn = hook.pipelines_arn.removesuffix("*")
+    by_name = {"PipelineName": pipeline_name}
+    by_arn = {
+        "PipelineExecutionArn": f"{pipelines_arn}{pipeline_name}/execution/000000000000"
+    }
+    token = {"ClientRequestToken": f"{pipeline_name}-{'0' * 32}"[:128]}
     requests: dict[str, Mapping[str, Any]] = {
         "ListPipelines": {"MaxResults": 1},
-        "DescribePipeline": {"PipelineName": pipeline_name},
-        "StartPipelineExecution": {
-            "PipelineName": pipeline_name,
-            "ClientRequestToken": token,
-        },
-        "DescribePipelineExecution": {"PipelineExecutionArn": execution_arn},
-        "StopPipelineExecution": {
-            "PipelineExecutionArn": execution_arn,
-            "ClientRequestToken": token,
-        },
-        "ListPipelineExecutionSteps": {"PipelineExecutionArn": execution_arn},
-        "DescribePipelineDefinitionForExecution": {
-            "PipelineExecutionArn": execution_arn
-        },
-        "RetryPipelineExecution": {
-            "PipelineExecutionArn": execution_arn,
-            "ClientRequestToken": token,
-        },
-        "ListPipelineExecutions": {"PipelineName": pipeline_name},
-        "ListPipelineParametersForExecution": {"PipelineExecutionArn": execution_arn},
+        "DescribePipeline": by_name,
+        "StartPipelineExecution": by_name | token,
+        "DescribePipelineExecution": by_arn,
+        "StopPipelineExecution": by_arn | token,
+        "ListPipelineExecutionSteps": by_arn,
+        "DescribePipelineDefinitionForExecution": by_arn,
+        "RetryPipelineExecution": by_arn | token,
+        "ListPipelineExecutions": by_name,
+        "ListPipelineParametersForExecution": by_arn,
         **{kind.operation: {kind.member: pipeline_name} for kind in JOB_KINDS.values()},
     }
-    logs = {"logGroupName": _LOG_GROUP}
-    log_requests: dict[str, Mapping[str, Any]] = {
-        "DescribeLogStreams": {**logs, "logStreamNamePrefix": pipeline_name},
-        "GetLogEvents": {**logs, "logStreamName": pipeline_name},
+    probes = {
+        operation: partial(hook.call, operation, **request)
+        for operation, request in requests.items()
     }
-    calls = {
-        each: partial(hook.call, each, **request) for each, request in requests.items()
-    }
-    return calls | {
-        each: partial(hook.call_logs, each, **request)
-        for each, request in log_requests.items()
-    }
+    in_log_group = partial(hook.call_logs, logGroupName=_LOG_GROUP)
+    probes["DescribeLogStreams"] = partial(
+        in_log_group, "DescribeLogStreams", logStreamNamePrefix=pipeline_name
+    )
+    probes["GetLogEvents"] = partial(
+        in_log_group, "GetLogEvents", logStreamName=pipeline_name
+    )
+    return probes
 
 
 def _check(call: Callable[[], Any]) -> str:
+    """Return whether the permission for a call is granted, denied or unknown."""
     try:
         call()
     except exceptions.SageMakerApiError as error:
@@ -374,10 +393,8 @@ def _check(call: Callable[[], Any]) -> str:
             error, exceptions.RESOURCE_NOT_FOUND, exceptions.VALIDATION
         ):
             return GRANTED
-        if (
-            exceptions.has_code(error, exceptions.NO_CONNECTION)
-            and error.operation not in LOG_OPERATIONS
-        ):
+        is_unreachable = exceptions.has_code(error, exceptions.NO_CONNECTION)
+        if is_unreachable and error.operation not in LOG_OPERATIONS:
             # Each of the others would take as long.
             raise
         return f"{UNKNOWN}: {error.error_code}"

@@ -98,16 +98,16 @@ def entra_token_loader(
         except AzureError as error:
             raise _map_entra_error(error, identity) from None
         except (ValueError, OSError, RecursionError) as error:
-            # ValueError: a malformed id, or a file that is not a certificate. Not
-            # permanent: a file that does not exist yet, or a response that is not JSON,
-            # or is nested too deeply.
-            temporary = isinstance(
+            # A file that does not exist yet, or a response that is not JSON, or is
+            # nested too deeply. Any other ValueError is permanent: a malformed id, or a
+            # file that is not a certificate.
+            is_temporary = isinstance(
                 error, (OSError, json.JSONDecodeError, RecursionError)
             )
             raise CredentialsError(
                 f"entra_credential = {entra_credential!r} cannot be used:"
                 f" {clean_text(str(error))}",
-                permanent=not temporary,
+                permanent=not is_temporary,
             ) from None
 
     return load_token
@@ -120,7 +120,8 @@ def _map_entra_error(error: Exception, identity: str) -> CredentialsError:
     message = clean_line(str(error).split("\n")[0])
     # For an unknown tenant, only the cause of MSAL's error contains the error code.
     all_messages = " ".join(str(each) for each in _with_causes(error))
-    error_code = next(iter(_ERROR_CODE.findall(all_messages)), None)
+    code = _ERROR_CODE.search(all_messages)
+    error_code = code and code[0]
     cure = ENTRA_CURES.get(error_code or "", "")
     if isinstance(error, CredentialUnavailableError):
         cure = cure or _UNAVAILABLE_CURE
@@ -133,11 +134,8 @@ def _map_entra_error(error: Exception, identity: str) -> CredentialsError:
         and error_code is not None
         and error_code not in _TRANSIENT_ERROR_CODES
     )
-    return CredentialsError(
-        f"Microsoft Entra ID issued no token ({identity}): {message}"
-        + (f" -- What to do: {cure}" if cure else ""),
-        permanent=permanent,
-    )
+    text = f"Microsoft Entra ID issued no token ({identity}): {message}"
+    return CredentialsError(responses.with_cure(text, cure), permanent=permanent)
 
 
 def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -172,21 +170,15 @@ class Claims:
     expires_at: datetime | None
 
     def __str__(self) -> str:
-        expiry = (
-            f"{self.expires_at:%Y-%m-%dT%H:%M:%SZ}"
-            if self.expires_at
-            else "at an unknown time"
-        )
-        party = (
-            f", authorized party {self.authorized_party}"
-            if self.authorized_party
-            else ""
-        )
-        return (
-            f"issuer {self.issuer or 'none'}, audience"
-            f" {self.audience or 'none'}{party}, subject {self.subject or 'none'},"
-            f" expires {expiry}"
-        )
+        claims = {"issuer": self.issuer, "audience": self.audience}
+        if self.authorized_party:
+            claims["authorized party"] = self.authorized_party
+        claims["subject"] = self.subject
+        parts = [f"{name} {value or 'none'}" for name, value in claims.items()]
+        expiry = "at an unknown time"
+        if self.expires_at:
+            expiry = f"{self.expires_at:%Y-%m-%dT%H:%M:%SZ}"
+        return ", ".join([*parts, f"expires {expiry}"])
 
 
 def decode_claims(token: str) -> Claims | None:
@@ -243,12 +235,16 @@ def read_token_file(
 
 
 def _text(value: Any) -> str | None:
+    """Return a claim as a text. An audience may be a list."""
+    if value is None:
+        return None
     if isinstance(value, list):
         value = ", ".join(str(item) for item in value)
-    return None if value is None else clean_line(str(value))
+    return clean_line(str(value))
 
 
 def _datetime(value: Any) -> datetime | None:
+    """Return a claim that is a time; None if it is not valid."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
@@ -305,19 +301,20 @@ class RefreshingCredentials(botocore.credentials.DeferredRefreshableCredentials)
         :raises CredentialsError: if there are no valid credentials and the refresh
             failed.
         """
-        credentials = self._last_credentials
         error = self._error_during_backoff()
         if error is None:
-            credentials = self._last_credentials = super().get_frozen_credentials()
+            self._last_credentials = super().get_frozen_credentials()
+            return self._last_credentials
         # Another thread's refresh has just failed. botocore would let every waiting
         # thread try again, and would log a traceback for each of them.
-        elif credentials is None or self.refresh_needed(
-            int(self._mandatory_refresh_timeout)
-        ):
+        credentials = self._last_credentials
+        mandatory_limit = int(self._mandatory_refresh_timeout)
+        if credentials is None or self.refresh_needed(mandatory_limit):
             raise error
         return credentials
 
     def _error_during_backoff(self) -> CredentialsError | None:
+        """Return the error of the last refresh, while its backoff is not over."""
         error = self._last_error
         if error is None or clock.monotonic() >= self._backoff_ends_at:
             return None
@@ -349,9 +346,11 @@ class RefreshingCredentials(botocore.credentials.DeferredRefreshableCredentials)
             # That log has the session token of each signed request. Otherwise they are
             # not registered: the masker keeps every secret for ever, and each refresh
             # brings new ones.
-            for secret in filter(None, (metadata["secret_key"], metadata["token"])):
-                mask_secret(secret)
-        self._backoff_seconds, self._last_error = 0.0, None
+            for secret in (metadata["secret_key"], metadata["token"]):
+                if secret:
+                    mask_secret(secret)
+        self._backoff_seconds = 0.0
+        self._last_error = None
         self._advisory_refresh_timeout = min(ADVISORY_REFRESH_SECONDS, lifetime / 4)
         self._mandatory_refresh_timeout = min(MANDATORY_REFRESH_SECONDS, lifetime / 20)
         return metadata
@@ -428,9 +427,9 @@ def assume_role(
         try:
             return dict(fetcher.fetch_credentials())
         except _FETCH_ERRORS as error:
-            principal = "<ARN of the identity that assumes the role>"
             trust_policy = caller_trust(
-                principal=principal, external_id=parameters.get("ExternalId")
+                principal="<ARN of the identity that assumes the role>",
+                external_id=parameters.get("ExternalId"),
             )
             raise _map_error(error, "AssumeRole", role_arn, trust_policy) from None
 
@@ -533,8 +532,10 @@ def _trust_policy(claims: Claims | None, role_arn: str) -> Mapping[str, Any] | N
     Return a trust policy that allows a token to assume a role; None if the token lacks
     a claim for it.
     """
-    audience = claims and (claims.authorized_party or claims.audience)
-    if claims is None or not (claims.issuer and audience and claims.subject):
+    if claims is None:
+        return None
+    audience = claims.authorized_party or claims.audience
+    if not (claims.issuer and audience and claims.subject):
         return None
     _, partition, _, _, account, *_ = role_arn.split(":")
     return web_identity_trust(
@@ -553,6 +554,7 @@ def _map_error(
     trust_policy: Mapping[str, Any] | None,
     claims: Claims | None = None,
 ) -> CredentialsError:
+    """Return the error of a request to STS for a role, with what may cure it."""
     if responses.is_invalid_value(error):
         return CredentialsError(str(responses.invalid_value_error(operation)))
     if isinstance(error, (KeyError, TypeError)):
@@ -580,10 +582,8 @@ def _map_error(
     if cure:
         lines.append(f"What to do: {cure}")
     if trust_policy and error_code in ("AccessDenied", "InvalidIdentityToken"):
-        lines.append(
-            "A trust policy that allows this"
-            f" sign-in:\n{json.dumps(trust_policy, indent=2)}"
-        )
+        lines.append("A trust policy that allows this sign-in:")
+        lines.append(json.dumps(trust_policy, indent=2))
     return CredentialsError(
         "\n".join(lines),
         permanent=hint.permanent,

@@ -106,15 +106,12 @@ class ConcurrentCalls:
         try:
             while True:
                 try:
-                    room = (
-                        0
-                        if self._closed.is_set()
-                        else self._workers * PREFETCH_PER_WORKER - len(futures)
-                    )
-                    futures.extend(
-                        self._pool.submit(self._run, function, i)
-                        for i in islice(source, room)
-                    )
+                    if not self._closed.is_set():
+                        room = self._workers * PREFETCH_PER_WORKER - len(futures)
+                        futures.extend(
+                            self._pool.submit(self._run, function, item)
+                            for item in islice(source, room)
+                        )
                     if not futures and self._closed.is_set():
                         raise CancelledError
                     if not futures:
@@ -139,8 +136,7 @@ class ConcurrentCalls:
         :raises PolysyncError: an error that is not transient, or the last error when
             the time is up.
         """
-
-        began = clock.monotonic()
+        began_at = clock.monotonic()
 
         def limited_call() -> Result:
             with self._turn:
@@ -151,7 +147,7 @@ class ConcurrentCalls:
             except PolysyncError as error:
                 if is_throttling(error):
                     self._limiter.throttled(clock.monotonic())
-                elif clock.monotonic() - began >= self._outage_seconds:
+                elif clock.monotonic() - began_at >= self._outage_seconds:
                     error.transient = False
                 raise
 
@@ -168,7 +164,8 @@ class ConcurrentCalls:
         except CancelledError:
             raise
         except Exception as error:
-            self._error = self._error or error
+            if self._error is None:
+                self._error = error
             self._closed.set()
             raise
 
@@ -178,7 +175,8 @@ class ConcurrentCalls:
             raise CancelledError
 
     def _warn_once(self, message: str) -> None:
-        # Many calls fail with the same error at the same time.
-        if message not in self._warned:
-            self._warned.add(message)
-            self._warn(message)
+        if message in self._warned:
+            # Many calls fail with the same error at the same time.
+            return
+        self._warned.add(message)
+        self._warn(message)

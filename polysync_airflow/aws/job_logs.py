@@ -45,31 +45,37 @@ def read_tail(
         order = {"logStreamNamePrefix": stream_prefix}
     response = call("DescribeLogStreams", logGroupName=group, limit=50, **order)
     streams = [
-        each for each in response.get("logStreams") or [] if isinstance(each, Mapping)
+        stream
+        for stream in response.get("logStreams") or []
+        if isinstance(stream, Mapping)
     ]
     if not streams:
         return []
-    last = max(streams, key=lambda stream: _number(stream, "lastEventTimestamp"))
-    times = {
-        "startTime": since and since - _MARGIN,
-        "endTime": until and until + _MARGIN,
-    }
-    events = call(
+    newest = max(streams, key=_last_event_time)
+
+    times: dict[str, int] = {}
+    if since:
+        times["startTime"] = int((since - _MARGIN).timestamp() * 1000)
+    if until:
+        times["endTime"] = int((until + _MARGIN).timestamp() * 1000)
+    response = call(
         "GetLogEvents",
         logGroupName=group,
-        logStreamName=last.get("logStreamName", ""),
+        logStreamName=newest.get("logStreamName", ""),
         limit=limit,
         startFromHead=False,
-        **{name: int(time.timestamp() * 1000) for name, time in times.items() if time},
-    ).get("events")
+        **times,
+    )
     lines = [
         str(event.get("message", ""))
-        for event in events or []
+        for event in response.get("events") or []
         if isinstance(event, Mapping)
     ]
     return [clean_line(line.rstrip("\n"), MAX_LINE_LENGTH) for line in lines[-limit:]]
 
 
-def _number(stream: Mapping[str, Any], member: str) -> int:
-    value = stream.get(member, 0)
-    return value if isinstance(value, int) else 0
+def _last_event_time(stream: Mapping[str, Any]) -> int:
+    time = stream.get("lastEventTimestamp")
+    if isinstance(time, int):
+        return time
+    return 0

@@ -90,10 +90,10 @@ class RateLimiter:
         """
         with self._lock:
             self._advance(now)
-            wait = self._wait
-            if not wait:
+            seconds = self._wait
+            if not seconds:
                 self._tokens -= 1
-            return wait
+            return seconds
 
     def acquire(self, sleep: Callable[[float], object] = clock.sleep) -> None:
         """
@@ -135,11 +135,15 @@ class RateLimiter:
 
     @property
     def _wait(self) -> float:
+        """The seconds until there is a token, at the rate of now."""
         missing = 1 - self._tokens
+        if missing <= ROUNDING:
+            return 0.0
         # While the rate grows, the true wait is shorter than this, never longer.
-        return missing / self._rate if missing > ROUNDING else 0.0
+        return missing / self._rate
 
     def _advance(self, now: float) -> None:
+        """Let the bucket fill, and the rate grow, for the time that has passed."""
         passed = max(0.0, now - self._last_now)
         self._last_now = now
         self._window -= passed

@@ -67,14 +67,16 @@ def map_error(
     """
     # A call can fail in an operation of the sign-in (AssumeRole). The error names that
     # operation.
-    operation = error.operation_name if isinstance(error, ClientError) else operation
-    code, message = code_and_message(error)
+    if isinstance(error, ClientError):
+        operation = error.operation_name
     if is_invalid_value(error):
         return invalid_value_error(operation)
-    if isinstance(_cause(error), ResponseTooLargeError):
+    cause = _cause(error)
+    if isinstance(cause, ResponseTooLargeError):
         return unusable_response_error(
-            operation, exceptions.RESPONSE_TOO_LARGE, str(_cause(error))
+            operation, exceptions.RESPONSE_TOO_LARGE, str(cause)
         )
+    code, message = code_and_message(error)
     hint = exceptions.hint_for(code, operation)
     fields = _hint_fields(
         operation, request, message, region or "of the session", partition
@@ -86,8 +88,7 @@ def map_error(
             f" {request['RoleArn']} too."
         )
     return exceptions.SageMakerApiError(
-        f"{operation} failed: {code}: {message}"
-        + (f" -- What to do: {cure}" if cure else ""),
+        with_cure(f"{operation} failed: {code}: {message}", cure),
         error_code=code,
         operation=operation,
         permanent=hint.permanent,
@@ -103,9 +104,9 @@ def code_and_message(error: BotoError) -> tuple[str, str]:
     if not isinstance(error, ClientError):
         return type(error).__name__, clean_text(str(error))
     details = error.response.get("Error", {})
-    return clean_line(str(details.get("Code", "Unknown")), 128), clean_text(
-        str(details.get("Message", ""))
-    )
+    code = clean_line(str(details.get("Code", "Unknown")), 128)
+    message = clean_text(str(details.get("Message", "")))
+    return code, message
 
 
 def text_with_cure(error: BotoError) -> str:
@@ -114,7 +115,14 @@ def text_with_cure(error: BotoError) -> str:
     reached.
     """
     cure = exceptions.hint_for(type(error).__name__).cure
-    return clean_text(str(error)) + (f" -- What to do: {cure}" if cure else "")
+    return with_cure(clean_text(str(error)), cure)
+
+
+def with_cure(text: str, cure: str) -> str:
+    """Return the text of an error, and what to do about it if that is known."""
+    if not cure:
+        return text
+    return f"{text} -- What to do: {cure}"
 
 
 def is_invalid_value(error: BaseException) -> bool:
@@ -126,7 +134,10 @@ def is_invalid_value(error: BaseException) -> bool:
 
 
 def _cause(error: BaseException) -> Any:
-    return error.kwargs.get("error") if isinstance(error, HTTPClientError) else None
+    """Return the error of the HTTP library that botocore has wrapped; None if none."""
+    if not isinstance(error, HTTPClientError):
+        return None
+    return error.kwargs.get("error")
 
 
 def invalid_value_error(operation: str) -> exceptions.SageMakerApiError:
@@ -217,11 +228,16 @@ def _hint_fields(
     partition: str,
 ) -> dict[str, str]:
     """Return the values of the placeholders that a hint's text may use."""
-    service = "sts" if operation.startswith("AssumeRole") else "sagemaker"
-    subject, resource = "such resource", "*"
-    if member := next(filter(request.get, _SUBJECTS), None):
+    service = "sagemaker"
+    subject = "such resource"
+    resource = "*"
+    value: Any = None
+    member = next((name for name in _SUBJECTS if request.get(name)), None)
+    if member is not None:
         service, subject, resource = _SUBJECTS[member]
-    value: Any = request.get(member or "")
+        value = request[member]
+    elif operation.startswith("AssumeRole"):
+        service = "sts"
     places = {"partition": partition, "region": region, "key": request.get("Key")}
     if member == "PipelineName":
         prefix = f"arn:{partition}:sagemaker:{region}:<account>:pipeline/"
@@ -230,18 +246,18 @@ def _hint_fields(
         places["queue"] = ":".join(value.split("/")[-2:])
         # The actions of IAM are those for one message.
         operation = operation.removesuffix("Batch")
-    named = [
-        p["Name"]
-        for p in request.get("PipelineParameters", ())
-        if f"'{p['Name']}'" in message
-    ]
-    return {
+    fields = {
         "permission": f"{service}:{operation}",
         "resource": resource.format(value, **places),
         "region": region,
         "subject": subject.format(value, **places),
-        "parameter": f" (parameter {', '.join(named)})" if named else "",
+        "parameter": "",
     }
+    names = [parameter["Name"] for parameter in request.get("PipelineParameters", ())]
+    quoted = [name for name in names if f"'{name}'" in message]
+    if quoted:
+        fields["parameter"] = f" (parameter {', '.join(quoted)})"
+    return fields
 
 
 log = logging.getLogger(__name__)
@@ -298,10 +314,8 @@ def limit_responses(session: Session, max_bytes: int = MAX_RESPONSE_BYTES) -> No
             # attributes.
             try:
                 sender = self._endpoint.http_session  # type: ignore[attr-defined]
-                pools = _pool_classes(max_bytes)
-                sender._manager.pool_classes_by_scheme = (
-                    sender._pool_classes_by_scheme
-                ) = pools
+                sender._manager.pool_classes_by_scheme = _pool_classes(max_bytes)
+                sender._pool_classes_by_scheme = _pool_classes(max_bytes)
             except AttributeError as error:
                 _warn_of_no_limits(str(error))
 
@@ -327,7 +341,9 @@ class _LimitedReader(io.RawIOBase):
 
     def __init__(self, raw: Any, sock: socket.socket, max_bytes: int) -> None:
         super().__init__()
-        self._raw, self._socket, self._max_bytes = raw, sock, max_bytes
+        self._raw = raw
+        self._socket = sock
+        self._max_bytes = max_bytes
         self._read_timeout = sock.gettimeout()
         self._begin = time.monotonic()
         self._received = 0
@@ -346,6 +362,11 @@ class _LimitedReader(io.RawIOBase):
         return count
 
     def _seconds_left(self) -> float | None:
+        """
+        Return how long the next read may take; None if there is no limit.
+
+        :raises TimeoutError: the time of the response is over.
+        """
         now = time.monotonic()
         left = _give_up_at.get() - now
         if self._read_timeout is not None:
@@ -355,7 +376,9 @@ class _LimitedReader(io.RawIOBase):
             left = min(left, end - now, self._read_timeout)
         if left <= 0:
             raise TimeoutError("the response takes too long")
-        return None if left == math.inf else left
+        if left == math.inf:
+            return None
+        return left
 
     def close(self) -> None:
         self._raw.close()

@@ -42,9 +42,9 @@ def call_with_retry(
 
     :param call: the call. It must be safe to repeat, for example because it sends a
         client request token.
-    :param until: when to give up, in seconds since the epoch.
+    :param until: when to give up, in Unix time.
     :param warn: called with a message once for each new error.
-    :param sleep: waits for a number of seconds between two attempts. Default:
+    :param sleep: waits for a number of seconds between two calls. Default:
         ``clock.sleep``.
     :raises PolysyncError: an error that is not transient, or the last error when the
         time is up.
@@ -53,8 +53,10 @@ def call_with_retry(
     last_message = ""
 
     def give_up(state: RetryCallState) -> bool:
-        limit = conflict_until if has_code(_error_of(state), CONFLICT) else until
-        return clock.time() + state.upcoming_sleep > limit
+        next_call_at = clock.time() + state.upcoming_sleep
+        if has_code(_error_of(state), CONFLICT):
+            return next_call_at > conflict_until
+        return next_call_at > until
 
     def warn_once(state: RetryCallState) -> None:
         nonlocal last_message
@@ -63,10 +65,11 @@ def call_with_retry(
             last_message = message
             warn(f"Transient error, retrying: {message}")
 
+    def is_transient(error: BaseException) -> bool:
+        return isinstance(error, PolysyncError) and error.transient
+
     retrying = Retrying(
-        retry=retry_if_exception(
-            lambda error: isinstance(error, PolysyncError) and error.transient
-        ),
+        retry=retry_if_exception(is_transient),
         wait=wait_exponential(multiplier=MIN_BACKOFF_SECONDS, max=MAX_BACKOFF_SECONDS),
         stop=give_up,
         before_sleep=warn_once,
@@ -77,4 +80,6 @@ def call_with_retry(
 
 
 def _error_of(state: RetryCallState) -> BaseException | None:
-    return state.outcome.exception() if state.outcome else None
+    if state.outcome is None:
+        return None
+    return state.outcome.exception()

@@ -71,37 +71,36 @@ def is_aws_endpoint(host: str) -> bool:
     inside_vpc = _VPC_ENDPOINT.fullmatch(host)
     if inside_vpc:
         host = inside_vpc["service"] + inside_vpc["domain"]
-    return any(
-        host in _hosts_in(region) for region in (_GLOBAL_REGION, *host.split("."))
-    )
+    # One of the labels is the region.
+    regions = (_GLOBAL_REGION, *host.split("."))
+    return any(host in _hosts_in(region) for region in regions)
 
 
 @lru_cache(maxsize=64)
 def _hosts_in(region: str) -> frozenset[str]:
+    """Return the hosts of the services' endpoints in a region; none if it is none."""
     loader = Loader()
     partitions = loader.load_data("partitions")
-    known = partitions["partitions"]
     # The expression is for regions that are newer than botocore.
     if not any(
-        region in each["regions"] or re.fullmatch(each["regionRegex"], region)
-        for each in known
+        region in partition["regions"] or re.fullmatch(partition["regionRegex"], region)
+        for partition in partitions["partitions"]
     ):
         # botocore makes a host of any label, such as that of a bucket:
         # sts.s3.amazonaws.com.
         return frozenset()
-    found = set()
+    hosts = set()
     for service in (*SERVICES, *VERIFY_SERVICES):
         provider = EndpointProvider(
             loader.load_service_model(service, "endpoint-rule-set-1"), partitions
         )
         for fips, dual_stack in product((False, True), repeat=2):
-            options = {"Region": region, "UseFIPS": fips, "UseDualStack": dual_stack}
+            parameters = {"Region": region, "UseFIPS": fips, "UseDualStack": dual_stack}
             # Not every partition has all of them.
             with suppress(EndpointProviderError):
-                found.add(
-                    urlsplit(provider.resolve_endpoint(**options).url).hostname or ""
-                )
-    return frozenset(found)
+                endpoint = provider.resolve_endpoint(**parameters)
+                hosts.add(urlsplit(endpoint.url).hostname or "")
+    return frozenset(hosts)
 
 
 REDACTED = "***"
@@ -205,7 +204,8 @@ def without_secrets(
 
 
 def _redact_body(params: dict[str, Any], **_: Any) -> None:
-    if isinstance(body := params.get("body"), bytes):
+    body = params.get("body")
+    if isinstance(body, bytes):
         params["body"] = RedactedBytes(body)
 
 
@@ -279,7 +279,9 @@ class PlainDictLoader(JSONFileLoader):
         there is none.
         """
         content = _read(file_path)
-        return None if content is None else json.loads(content)
+        if content is None:
+            return None
+        return json.loads(content)
 
 
 class ReducedModelLoader(PlainDictLoader):
@@ -365,7 +367,9 @@ def _decode(text: str, is_packed: Callable[[dict[str, Any]], bool]) -> dict[str,
     def pack(part: dict[str, Any]) -> Any:
         if isinstance(part.get("documentation"), str):
             del part["documentation"]
-        return json.dumps(part) if is_packed(part) else part
+        if is_packed(part):
+            return json.dumps(part)
+        return part
 
     content: dict[str, Any] = json.loads(text, object_hook=pack)
     return content
@@ -467,8 +471,10 @@ def client_creator(config: Config, **settings: Any) -> Callable[..., Any]:
     """
 
     def create(service: str, **arguments: Any) -> Any:
-        own = arguments.pop("config", None)
-        merged = config.merge(own) if own else config
+        merged = config
+        config_of_fetcher = arguments.pop("config", None)
+        if config_of_fetcher:
+            merged = config.merge(config_of_fetcher)
         return create_sts_session().create_client(
             service, config=merged, **settings, **arguments
         )
@@ -572,8 +578,8 @@ def _reduced_loader(
 
 
 def _parse_timestamp(value: Any) -> datetime:
-    # AWS's JSON has seconds since the epoch. botocore converts them by way of the
-    # host's time zone, which takes a third of the CPU of reading a list of executions.
+    # AWS's JSON has Unix times. botocore converts them by way of the host's time zone,
+    # which takes a third of the CPU of reading a list of executions.
     if isinstance(value, (int, float)):
         try:
             return datetime.fromtimestamp(value, UTC)

@@ -16,17 +16,19 @@ from polysync_airflow.execution.texts import clean_line
 from polysync_airflow.records import deployment_of_database
 
 
-def main(options: argparse.Namespace) -> int:
+def main(args: argparse.Namespace) -> int:
     """
     Test a connection, and return the exit code: 1 if the connection cannot be used.
     """
-    with output.airflow_in_use(options.conn_id):
-        usable, report = output.hook(options).test_connection()
+    with output.airflow_in_use(args.conn_id):
+        is_usable, report = output.hook(args).test_connection()
         deployment, line = _deployment()
     lines = report.split(" -- ")
-    document = {"usable": usable, "report": lines, "deployment": deployment}
-    output.write(options, document, [*lines, f"Deployment: {line}"])
-    return output.OK if usable else output.FAILED
+    document = {"usable": is_usable, "report": lines, "deployment": deployment}
+    output.write(args, document, [*lines, f"Deployment: {line}"])
+    if not is_usable:
+        return output.FAILED
+    return output.OK
 
 
 def _deployment() -> tuple[str | None, str]:
@@ -36,8 +38,8 @@ def _deployment() -> tuple[str | None, str]:
     except SQLAlchemyError as error:
         reason = clean_line(str(getattr(error, "orig", None) or error))
         return None, f"not known, since Airflow's database cannot be used: {reason}"
-    if identity is None and is_multi_team():
+    if identity is not None:
+        return identity, identity
+    if is_multi_team():
         return None, f"each team has its own, in a Variable {DEPLOYMENT_KEY}.<team>"
-    if identity is None:
-        return None, "none yet; the first task that starts an execution identifies it"
-    return identity, identity
+    return None, "none yet; the first task that starts an execution identifies it"

@@ -17,8 +17,8 @@ from polysync_airflow.cli import output
 # The commands that sagemaker-pipelines-emulator registers as entry points.
 ELSEWHERE: Final = {
     name
-    for name, each in output.COMMANDS["polysync"]["commands"].items()
-    if each.get("in") == "emulator"
+    for name, command in output.COMMANDS["polysync"]["commands"].items()
+    if command.get("in") == "emulator"
 }
 ENTRY_POINTS: Final = "polysync.commands"
 
@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     :return: the exit code: 0, 1 for a drift, a failed check or a failed execution, 2
         for an error.
     """
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments is None:
+        arguments = sys.argv[1:]
     try:
         return _run(arguments)
     except KeyboardInterrupt:
@@ -57,14 +58,14 @@ def _run(arguments: Sequence[str]) -> int:
     if arguments and arguments[0] in ELSEWHERE:
         return _run_elsewhere(arguments[0], arguments[1:])
     parser = output.make_parser()
-    options = parser.parse_args(arguments)
-    if options.command is None:
+    args = parser.parse_args(arguments)
+    if args.command is None:
         parser.print_help()
         return output.OK
     # Airflow's loggers keep the stream that they find; stdout is for the result.
     with redirect_stdout(sys.stderr):
-        command = _command_of(options.module)
-    return command(options)
+        command = _command_of(args.module)
+    return command(args)
 
 
 def _command_of(module: str) -> Callable[[argparse.Namespace], int]:
@@ -76,42 +77,34 @@ def _command_of(module: str) -> Callable[[argparse.Namespace], int]:
     """
     match module:
         case "check":
-            from polysync_airflow.cli import check
-
-            return check.main
+            from polysync_airflow.cli.check import main as command
         case "events":
-            from polysync_airflow.cli import events
-
-            return events.main
+            from polysync_airflow.cli.events import main as command
         case "executions":
-            from polysync_airflow.cli import executions
-
-            return executions.main
+            from polysync_airflow.cli.executions import main as command
         case "iam":
-            from polysync_airflow.cli import iam
-
-            return iam.main
+            from polysync_airflow.cli.iam import main as command
         case "jobs":
-            from polysync_airflow.cli import jobs
-
-            return jobs.main
+            from polysync_airflow.cli.jobs import main as command
         case "prices":
-            from polysync_airflow.cli import prices
-
-            return prices.main
+            from polysync_airflow.cli.prices import main as command
         case "records":
-            from polysync_airflow.cli import records
-
-            return records.main
-    raise ValueError(f"commands.toml names the module {module}, which runs no command")
+            from polysync_airflow.cli.records import main as command
+        case _:
+            raise ValueError(
+                f"commands.toml names the module {module}, which runs no command"
+            )
+    return command
 
 
 def _run_elsewhere(name: str, arguments: Sequence[str]) -> int:
-    if found := importlib.metadata.entry_points(group=ENTRY_POINTS, name=name):
-        code: int = found[name].load()(arguments, prog=f"polysync {name}")
-        return code
-    output.write_error(
-        f"polysync {name} is a command of sagemaker-pipelines-emulator, which is not"
-        " installed. Install it with: pip install 'polysync-airflow[emulator]'"
-    )
-    return output.ERROR
+    entry_points = importlib.metadata.entry_points(group=ENTRY_POINTS, name=name)
+    if not entry_points:
+        output.write_error(
+            f"polysync {name} is a command of sagemaker-pipelines-emulator, which is"
+            " not installed. Install it with: pip install 'polysync-airflow[emulator]'"
+        )
+        return output.ERROR
+    command = entry_points[name].load()
+    code: int = command(arguments, prog=f"polysync {name}")
+    return code

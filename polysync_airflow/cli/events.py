@@ -21,72 +21,76 @@ if TYPE_CHECKING:
 _HIDDEN_SECONDS: Final = 360
 
 
-def main(options: argparse.Namespace) -> int:
+def main(args: argparse.Namespace) -> int:
     """Run the command, and return its exit code."""
-    if options.command == "tail":
-        is_agreed = options.yes or output.confirms(
-            options, output.COMMANDS["warnings"]["tail"], "Receive messages?"
-        )
-        return _tail(options) if is_agreed else output.FAILED
-    output.check_values(options)
-    output.write_json(_setup(options))
+    if args.command == "tail":
+        warning = output.COMMANDS["warnings"]["tail"]
+        if not args.yes and not output.confirms(args, warning, "Receive messages?"):
+            return output.FAILED
+        return _tail(args)
+    output.check_values(args)
+    output.write_json(_setup(args))
     return output.OK
 
 
-def _setup(options: argparse.Namespace) -> dict[str, Any]:
+def _setup(args: argparse.Namespace) -> dict[str, Any]:
     from polysync_airflow.auth.iam_policies import queue_reader_policy
     from polysync_airflow.execution import events as resources
 
     # The names of its fields.
-    given = output.values_of(options)
-    lists = {
-        name: tuple(value) for name, value in given.items() if isinstance(value, list)
-    }
-    setup = resources.QueueSetup(**given | lists)
+    fields = output.values_of(args)
+    for name, value in fields.items():
+        if isinstance(value, list):
+            fields[name] = tuple(value)
+    setup = resources.QueueSetup(**fields)
     setup.check()
     return resources.cloudformation(setup, queue_reader_policy)
 
 
-def _tail(options: argparse.Namespace) -> int:
-    with output.airflow_in_use(options.conn_id):
+def _tail(args: argparse.Namespace) -> int:
+    with output.airflow_in_use(args.conn_id):
         from polysync_airflow.events.queue import EventQueue
         from polysync_airflow.execution.events import check_watcher
 
-        arguments = {"polysync_conn_id": options.conn_id, "region_name": options.region}
-        watch = check_watcher(arguments | {"queue_url": options.queue_url})
+        arguments = {"polysync_conn_id": args.conn_id, "region_name": args.region}
+        watch = check_watcher(arguments | {"queue_url": args.queue_url})
         queue = EventQueue(watch.polysync_conn_id, watch.region, watch.queue_url)
-    count = _show(queue, options.max_messages, options.seconds)
-    output.write_message(
-        f"{count} message{'' if count == 1 else 's'}; none was deleted"
-    )
+    count = _show(queue, args.max_messages, args.seconds)
+    output.write_message(f"{output.counted(count, 'message')}; none was deleted")
     return output.OK
 
 
-def _show(queue: EventQueue, most: int, seconds: int) -> int:
+def _show(queue: EventQueue, max_messages: int, seconds: int) -> int:
+    """
+    Write messages until none has come for a while, give them back to the queue, and
+    return their number.
+    """
     from polysync_airflow.execution import clock
 
     handles: list[str] = []
     end = clock.monotonic() + seconds
     try:
-        while len(handles) < most and (left := end - clock.monotonic()) > 0:
+        while len(handles) < max_messages:
+            seconds_left = end - clock.monotonic()
+            if seconds_left <= 0:
+                break
             received = queue.receive(
-                limit=most - len(handles),
-                wait_seconds=min(20, max(1, round(left))),
+                limit=max_messages - len(handles),
+                wait_seconds=min(20, max(1, round(seconds_left))),
                 visibility_seconds=_HIDDEN_SECONDS,
             )
             handles += [message.handle for message in received]
             for message in received:
                 output.write_result(json.dumps(_as_json(message)) + "\n")
-            end = clock.monotonic() + seconds if received else end
+            if received:
+                end = clock.monotonic() + seconds
     finally:
         queue.release(handles)
     return len(handles)
 
 
 def _as_json(message: Received) -> dict[str, Any]:
-    content = (
-        {"unreadable": message.problem}
-        if message.change is None
-        else message.change.payload
-    )
+    content = {"unreadable": message.problem}
+    if message.change is not None:
+        content = message.change.payload
     return {"message_id": message.message_id, "receives": message.receives, **content}

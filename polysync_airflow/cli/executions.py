@@ -5,9 +5,9 @@ has no browser.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
+from argparse import Namespace
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -40,201 +40,210 @@ MAX_LOOKED_AT: Final = 1000
 POLL_SECONDS: Final = 10.0
 
 
-def main(options: argparse.Namespace) -> int:
+def main(args: Namespace) -> int:
     """Run the command, and return its exit code."""
-    if options.command == "list":
-        return _list(options)
-    arn = parameters.check_execution_arn(options.execution_arn)
+    if args.command == "list":
+        return _list(args)
+    arn = parameters.check_execution_arn(args.execution_arn)
     region = models.region_from_arn(arn)
-    if options.region not in (None, region):
-        options.parser.error(
-            f"--region {options.region}: the execution is in {region}, so leave it out"
+    if args.region not in (None, region):
+        args.parser.error(
+            f"--region {args.region}: the execution is in {region}, so leave it out"
         )
-    hook = PolysyncSageMakerHook(options.conn_id, region, config=REPORT_CONFIG)
-    with output.airflow_in_use(options.conn_id):
-        seen = hook.describe_pipeline_execution(arn)
-    return {"show": _show, "stop": _stop, "watch": _watch}[options.command](
-        options, hook, seen
-    )
+    hook = PolysyncSageMakerHook(args.conn_id, region, config=REPORT_CONFIG)
+    with output.airflow_in_use(args.conn_id):
+        execution = hook.describe_pipeline_execution(arn)
+    if args.command == "show":
+        return _show(args, hook, execution)
+    if args.command == "stop":
+        return _stop(args, hook, execution)
+    return _watch(args, hook, execution)
 
 
-def _facts(seen: ExecutionDescription) -> dict[str, Any]:
+def _facts(execution: ExecutionDescription) -> dict[str, Any]:
+    """Return what the list, ``show`` and ``stop`` write of an execution."""
     return {
-        "started_at": seen.created_at and seen.created_at.isoformat(timespec="seconds"),
-        "state": states.state_of(seen.status).value,
-        "status": seen.status,
-        "execution_arn": seen.execution_arn,
-        "display_name": seen.display_name,
-        "airflow_task": owner_text(seen.display_name, seen.description),
+        "started_at": output.in_seconds(execution.created_at),
+        "state": states.state_of(execution.status).value,
+        "status": execution.status,
+        "execution_arn": execution.execution_arn,
+        "display_name": execution.display_name,
+        "airflow_task": owner_text(execution.display_name, execution.description),
     }
 
 
-def _line(row: dict[str, Any]) -> str:
+def _line(facts: dict[str, Any]) -> str:
     columns = "{started_at:25}  {state:9}  {status:21}  {execution_arn}  {display_name}"
-    return columns.format(**{name: value or "" for name, value in row.items()}).rstrip()
+    texts = {name: value or "" for name, value in facts.items()}
+    return columns.format(**texts).rstrip()
 
 
-def _list(options: argparse.Namespace) -> int:
-    found: list[dict[str, Any]] = []
-    given = parameters.check_pipeline_names(
-        [options.pipeline] if options.pipeline else []
-    )
-    since = options.since and clock.now() - options.since
-    with output.airflow_in_use(options.conn_id, "Pipelines read:") as on_item:
-        hook = output.hook(options)
+def _list(args: Namespace) -> int:
+    names = []
+    if args.pipeline:
+        names = parameters.check_pipeline_names([args.pipeline])
+    since = None
+    if args.since:
+        since = clock.now() - args.since
+    rows: list[dict[str, Any]] = []
+    with output.airflow_in_use(args.conn_id, "Pipelines read:") as on_item:
+        hook = output.hook(args)
         with importer.concurrent_calls(hook) as calls:
-            names = given or [
-                *importer.pipelines_with(
-                    hook, options.prefix, options.managed_by, calls
+            if not names:
+                names += importer.pipelines_with(
+                    hook, args.prefix, args.managed_by, calls
                 )
-            ]
-            if not names and options.prefix:
+            if not names and args.prefix:
                 raise importer.no_pipeline_error(
-                    hook, "--prefix", options.prefix, options.managed_by
+                    hook, "--prefix", args.prefix, args.managed_by
                 )
-            for executions in calls.map(partial(_newest, hook, options, since), names):
+            for executions in calls.map(partial(_newest, hook, args, since), names):
                 on_item("")
-                found += map(_facts, executions)
-    rows = sorted(found, key=lambda row: row["started_at"] or "", reverse=True)[
-        : options.max_executions
-    ]
-    more = "; there are more: give --max-executions" if len(found) > len(rows) else ""
-    output.write_message(f"{len(rows):,} executions of {len(names):,} pipelines{more}")
-    return output.write(options, {"executions": rows}, map(_line, rows))
+                rows += map(_facts, executions)
+    rows.sort(key=lambda row: row["started_at"] or "", reverse=True)
+    shown = rows[: args.max_executions]
+    summary = f"{len(shown):,} executions of {len(names):,} pipelines"
+    if len(rows) > len(shown):
+        summary += "; there are more: give --max-executions"
+    output.write_message(summary)
+    return output.write(args, {"executions": shown}, map(_line, shown))
 
 
 def _newest(
     hook: PolysyncSageMakerHook,
-    options: argparse.Namespace,
+    args: Namespace,
     since: datetime | None,
     pipeline: str,
 ) -> list[ExecutionDescription]:
     """Return the newest executions of a pipeline, one more than are shown."""
-    order: dict[str, Any] = {"newest_first": True, "through": lambda call: call()}
-    newest = islice(
-        hook.find_pipeline_executions(pipeline, created_after=since, **order),
-        MAX_LOOKED_AT,
+    newest = hook.find_pipeline_executions(
+        pipeline, created_after=since, newest_first=True, through=lambda call: call()
     )
     wanted = (
-        seen for seen in newest if options.state in (None, states.state_of(seen.status))
+        execution
+        for execution in islice(newest, MAX_LOOKED_AT)
+        if args.state in (None, states.state_of(execution.status))
     )
     try:
-        return [*islice(wanted, options.max_executions + 1)]
+        return [*islice(wanted, args.max_executions + 1)]
     except exceptions.SageMakerApiError as error:
-        if options.pipeline and exceptions.has_code(
-            error, exceptions.RESOURCE_NOT_FOUND
-        ):
+        is_missing = exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND)
+        if args.pipeline and is_missing:
             raise importer.no_pipeline_error(hook, "--pipeline", pipeline) from None
         raise
 
 
 def _show(
-    options: argparse.Namespace, hook: PolysyncSageMakerHook, seen: ExecutionDescription
+    args: Namespace, hook: PolysyncSageMakerHook, execution: ExecutionDescription
 ) -> int:
     """
     Write an execution and its steps. What AWS refuses is left out, with a warning.
     """
-    arn, end = seen.execution_arn, _waiter(seen).updated(seen).end_of(seen, 0)
-    with output.airflow_in_use(options.conn_id):
-        values = _optional({}, hook.list_pipeline_parameters_for_execution, arn)
-        steps = _optional([], hook.list_pipeline_execution_steps, arn)
-        declared = _optional([], hook.describe_pipeline_definition_for_execution, arn)
-    report, run = (
-        StepReport(rows_of(steps, declared, arn)),
-        outcome.described(seen, parameters=values),
-    )
-    run = run.ended(end) if end else run
-    facts = {"created_by": seen.created_by, **_facts(seen)}
+    arn = execution.execution_arn
+    with output.airflow_in_use(args.conn_id):
+        values = _value_or({}, hook.list_pipeline_parameters_for_execution, arn)
+        steps = _value_or([], hook.list_pipeline_execution_steps, arn)
+        declared = _value_or([], hook.describe_pipeline_definition_for_execution, arn)
+    report = StepReport(rows_of(steps, declared, arn))
+    run = outcome.described(execution, parameters=values)
+    headline = f"Pipeline {run.pipeline_name}: {run.state}."
+    end = _waiter(execution).updated(execution).end_of(execution, 0)
+    if end:
+        run = run.ended(end)
+        headline = outcome.outcome_message(end)
+    facts = {"created_by": execution.created_by, **_facts(execution)}
     facts["console_url"] = console.execution_url(arn, run.pipeline_name)
+
     document = {**facts, **run.model_dump(mode="json", exclude_unset=True)}
     document["steps"] = [row.model_dump(mode="json") for row in report.rows]
     document["failed_steps"] = [row.name for row in report.failed]
-    ended_at = run.ended_at and run.ended_at.isoformat(timespec="seconds")
-    facts |= {"ended_at": ended_at, "parameters": json.dumps(values)}
-    lines = [
-        outcome.outcome_message(end)
-        if end
-        else f"Pipeline {run.pipeline_name}: {run.state}."
-    ]
-    lines += [
-        f"{name.replace('_', ' ').capitalize()}: {value}"
-        for name, value in facts.items()
-        if value
-    ]
-    lines += [line for row in report.rows for line in outcome.step_lines(row)]
-    return output.write(options, document, lines)
+
+    facts["ended_at"] = output.in_seconds(run.ended_at)
+    facts["parameters"] = json.dumps(values)
+    lines = [headline]
+    for name, value in facts.items():
+        if value:
+            lines.append(f"{name.replace('_', ' ').capitalize()}: {value}")
+    for row in report.rows:
+        lines += outcome.step_lines(row)
+    return output.write(args, document, lines)
 
 
-def _optional(default: Any, call: Callable[[str], Any], arn: str) -> Any:
-    result = result_or_error(call, arn)
-    if not isinstance(result, exceptions.PolysyncError):
-        return result
-    output.write_message(f"warning: {' '.join(str(result).split())}")
-    return default
+def _value_or(default: Any, call: Callable[[str], Any], arn: str) -> Any:
+    """Return what a call returns; a default, with a warning, if it fails."""
+    value = result_or_error(call, arn)
+    if isinstance(value, exceptions.PolysyncError):
+        output.write_message(f"warning: {' '.join(str(value).split())}")
+        return default
+    return value
 
 
-def _waiter(seen: ExecutionDescription) -> waiter.ExecutionWaiter:
-    times: dict[str, Any] = {"since": clock.time(), "deadline": models.MAX_TIMESTAMP}
-    arn, name = seen.execution_arn, models.pipeline_name_of(seen.execution_arn)
+def _waiter(execution: ExecutionDescription) -> waiter.ExecutionWaiter:
     return waiter.ExecutionWaiter(
-        execution_arn=arn, pipeline_name=name, poll_interval=POLL_SECONDS, **times
+        execution_arn=execution.execution_arn,
+        pipeline_name=models.pipeline_name_of(execution.execution_arn),
+        poll_interval=POLL_SECONDS,
+        since=clock.time(),
+        deadline=models.MAX_TIMESTAMP,
     )
 
 
 def _stop(
-    options: argparse.Namespace, hook: PolysyncSageMakerHook, seen: ExecutionDescription
+    args: Namespace, hook: PolysyncSageMakerHook, execution: ExecutionDescription
 ) -> int:
-    status: str | None = seen.status
-    facts = _facts(seen)
-    if states.is_stoppable(seen.status):
-        owner = facts["airflow_task"]
-        text = output.COMMANDS["warnings"][
-            "stop" if owner else "stop_of_nobody"
-        ].format(owner)
-        if options.yes:
-            output.write_message(text)
-        elif not output.confirms(options, text, f"Stop {seen.execution_arn}?"):
+    arn = execution.execution_arn
+    status: str | None = execution.status
+    facts = _facts(execution)
+    if states.is_stoppable(execution.status):
+        warnings = output.COMMANDS["warnings"]
+        warning = warnings["stop_of_nobody"]
+        if facts["airflow_task"]:
+            warning = warnings["stop"].format(facts["airflow_task"])
+        if args.yes:
+            output.write_message(warning)
+        elif not output.confirms(args, warning, f"Stop {arn}?"):
             return output.FAILED
-        with output.airflow_in_use(options.conn_id):
-            status = request_stop(hook, seen.execution_arn)
+        with output.airflow_in_use(args.conn_id):
+            status = request_stop(hook, arn)
     result = stop_result(status)
-    facts |= {
-        "state": states.state_of(result.status).value,
-        "status": result.status,
-        "stop": result.text,
-    }
-    return output.write(options, facts, [f"{result.text} {seen.execution_arn}"])
+    facts["state"] = states.state_of(result.status).value
+    facts["status"] = result.status
+    facts["stop"] = result.text
+    return output.write(args, facts, [f"{result.text} {arn}"])
 
 
 def _watch(
-    options: argparse.Namespace, hook: PolysyncSageMakerHook, seen: ExecutionDescription
+    args: Namespace, hook: PolysyncSageMakerHook, execution: ExecutionDescription
 ) -> int:
-    # With JSON, stdout has one document, at the end.
-    stream = sys.stderr if options.output == "json" else sys.stdout
-    arn, wait, progress = seen.execution_arn, _waiter(seen), Progress(0.0)
-    response: ExecutionDescription | exceptions.PolysyncError = seen
+    stream = sys.stdout
+    if args.output == "json":
+        # There, stdout has one document, at the end.
+        stream = sys.stderr
+    arn = execution.execution_arn
+    wait = _waiter(execution)
+    progress = Progress(0.0)
+    response: ExecutionDescription | exceptions.PolysyncError = execution
     try:
         while True:
-            step = wait.decide(response, clock.time())
-            lines = [*step.log_lines]
+            result = wait.decide(response, clock.time())
+            lines = [*result.log_lines]
             listed = list_steps_if_due(hook, arn, progress, response)
             if listed:
                 lines += listed.log_lines
-            for text in [text for line in lines for text in line.text.splitlines()]:
-                print(f"{clock.now():%H:%M:%S} {text}", file=stream, flush=True)
-            if isinstance(step, waiter.Finish):
+            for line in lines:
+                for text in line.text.splitlines():
+                    print(f"{clock.now():%H:%M:%S} {text}", file=stream, flush=True)
+            if isinstance(result, waiter.Finish):
                 break
-            wait = step.waiter
-            clock.sleep(step.seconds)
+            wait = result.waiter
+            clock.sleep(result.seconds)
             response = hook.poll_pipeline_execution(arn)
     except KeyboardInterrupt:
         output.write_message(f"The execution goes on: {arn}")
         raise
     if isinstance(response, exceptions.PolysyncError):
         raise response
-    _show(options, hook, response)
-    return (
-        output.OK
-        if states.state_of(response.status) is states.PolysyncState.SUCCESS
-        else output.FAILED
-    )
+    _show(args, hook, response)
+    if states.state_of(response.status) is states.PolysyncState.SUCCESS:
+        return output.OK
+    return output.FAILED

@@ -27,45 +27,50 @@ from polysync_airflow.execution.models import is_managed
 PARTITIONS: Final[dict[str, str]] = COMMANDS["partitions"]
 
 
-def _check_policy(options: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> int:
+    """Print the document that the arguments name, and return the exit code."""
+    check_values(args)
+    if args.command == "policy":
+        if args.partition is None:
+            args.partition = _partition_of(args.region)
+        _check_policy(args)
+        write_json(identity_policy(**values_of(args)))
+        return OK
+    values = values_of(args)
+    issuer = ISSUER_V2
+    if values.pop("entra_version") == "v1":
+        issuer = ISSUER_V1
+    tenant = values.pop("tenant")
+    write_json(web_identity_trust(issuer=issuer.format(tenant=tenant), **values))
+    return OK
+
+
+def _partition_of(region: str) -> str:
+    for prefix, partition in PARTITIONS.items():
+        if region.startswith(prefix):
+            return partition
+    return "aws"
+
+
+def _check_policy(args: argparse.Namespace) -> None:
     """
     End with an error if an option lacks another, or an ARN is of another partition.
     """
-    if options.approve_models and not options.model_package_groups:
-        options.parser.error(
+    if args.approve_models and not args.model_package_groups:
+        args.parser.error(
             "--approve-models needs --model-package-group: name the groups"
         )
-    managed = [f"--pipeline {each}" for each in options.pipelines if is_managed(each)]
-    if not options.pass_roles and (
-        needing := ["--verify"] if options.verify else managed
-    ):
-        options.parser.error(
-            f"{needing[0]} needs --pass-role: name the role of the pipelines"
-        )
-    for text in (*options.pipelines, *options.pass_roles, *options.callback_queues):
-        if text.startswith("arn:") and not text.startswith(f"arn:{options.partition}:"):
-            options.parser.error(
-                f"{text!r} is not in the partition {options.partition} of --region or"
+    if not args.pass_roles:
+        needing = [f"--pipeline {name}" for name in args.pipelines if is_managed(name)]
+        if args.verify:
+            needing = ["--verify"]
+        if needing:
+            args.parser.error(
+                f"{needing[0]} needs --pass-role: name the role of the pipelines"
+            )
+    for text in (*args.pipelines, *args.pass_roles, *args.callback_queues):
+        if text.startswith("arn:") and not text.startswith(f"arn:{args.partition}:"):
+            args.parser.error(
+                f"{text!r} is not in the partition {args.partition} of --region or"
                 " --partition"
             )
-
-
-def main(options: argparse.Namespace) -> int:
-    """Print the document that the arguments name, and return the exit code."""
-    check_values(options)
-    if options.command == "policy":
-        of_region = [
-            name
-            for prefix, name in PARTITIONS.items()
-            if options.region.startswith(prefix)
-        ]
-        options.partition = options.partition or (*of_region, "aws")[0]
-        _check_policy(options)
-        write_json(identity_policy(**values_of(options)))
-        return OK
-    values = values_of(options)
-    issuer = ISSUER_V1 if values.pop("entra_version") == "v1" else ISSUER_V2
-    write_json(
-        web_identity_trust(issuer=issuer.format(tenant=values.pop("tenant")), **values)
-    )
-    return OK

@@ -22,45 +22,51 @@ MAX_NAMES: Final = 20
 PARTS: Final = ("added", "changed", "removed", "unchanged")
 
 
-def main(options: argparse.Namespace) -> int:
+def main(args: argparse.Namespace) -> int:
     """Run the command, and return its exit code: 1 for a drift."""
-    return _import(options) if options.command == "import" else _diff(options)
+    if args.command == "import":
+        return _import(args)
+    return _diff(args)
 
 
-def _import(options: argparse.Namespace) -> int:
-    path = options.catalogue
-    with output.airflow_in_use(options.conn_id, TITLE) as on_described:
-        scope, before = catalogue.Scope(options.prefix), None
+def _import(args: argparse.Namespace) -> int:
+    path = args.catalogue
+    scope = catalogue.Scope(args.prefix)
+    with output.airflow_in_use(args.conn_id, TITLE) as on_described:
         # Not after minutes of calls to AWS.
         if path and not path.resolve().parent.is_dir():
             raise CatalogueError(
                 f"{path} cannot be written: its folder does not exist. Create it."
             )
+        before = None
         if path and path.exists():
             before = catalogue.read_catalogue(path)
-        jobs, region = _imported(options, before, on_described)
+        jobs, region = _import_jobs(args, before, on_described)
         update = catalogue.update_catalogue(before, jobs, scope)
-        loss = (
-            None
-            if options.force
-            else catalogue.loss_by_import(before, jobs, scope, region)
-        )
-        if loss:
-            raise CatalogueError(
-                f"{path} was not written: {loss}. Check --region, --conn-id, --prefix"
-                " and --managed-by. With --force, it is written all the same."
-            )
+        if not args.force:
+            loss = catalogue.loss_by_import(before, jobs, scope, region)
+            if loss:
+                raise CatalogueError(
+                    f"{path} was not written: {loss}. Check --region, --conn-id,"
+                    " --prefix and --managed-by. With --force, it is written all the"
+                    " same."
+                )
         for line in importer.describe_import(jobs)[1:]:
             output.write_message(line)
     if path:
         catalogue.write_catalogue(path, update.jobs)
-    entries = {"jobs": [catalogue.as_entry(job) for job in update.jobs]}
-    lines = [] if path else [catalogue.catalogue_text(update.jobs).removesuffix("\n")]
-    output.write(
-        options, entries | {name: getattr(update, name) for name in PARTS}, lines
-    )
+        lines = []
+    else:
+        lines = [catalogue.catalogue_text(update.jobs).removesuffix("\n")]
+    document = {"jobs": [catalogue.as_entry(job) for job in update.jobs]}
+    output.write(args, document | _parts_of(update), lines)
     _write_summary(update, str(path or "stdout"))
     return output.OK
+
+
+def _parts_of(update: catalogue.Update) -> dict[str, list[str]]:
+    """Return the names of the jobs by what the update does to them."""
+    return {part: getattr(update, part) for part in PARTS}
 
 
 def _write_summary(update: catalogue.Update, target: str) -> None:
@@ -69,65 +75,67 @@ def _write_summary(update: catalogue.Update, target: str) -> None:
             f"Replaced the entry {broken.name}, whose descriptions are lost:"
             f" {broken.problem}"
         )
-    parts: dict[str, list[str]] = {part: getattr(update, part) for part in PARTS}
+    parts = _parts_of(update)
     for part, names in parts.items():
         if names and part != "unchanged":
-            more = (
-                f" and {len(names) - MAX_NAMES:,} more"
-                if len(names) > MAX_NAMES
-                else ""
-            )
-            output.write_message(
-                f"{part.capitalize()}: {', '.join(names[:MAX_NAMES])}{more}"
-            )
+            line = f"{part.capitalize()}: {', '.join(names[:MAX_NAMES])}"
+            if len(names) > MAX_NAMES:
+                line += f" and {len(names) - MAX_NAMES:,} more"
+            output.write_message(line)
     counts = ", ".join(f"{len(names):,} {part}" for part, names in parts.items())
     output.write_message(f"{target}: {len(update.jobs):,} jobs ({counts})")
 
 
-def _diff(options: argparse.Namespace) -> int:
-    with output.airflow_in_use(options.conn_id, TITLE) as on_described:
-        before = catalogue.read_catalogue(options.catalogue)
-        jobs, _ = _imported(options, before, on_described)
-        found = drift.compare(before, jobs, catalogue.Scope(options.prefix))
-    if found and options.output == "text":
-        _write_table(found)
-    output.write(
-        options,
-        drift.drift_as_json(found, compared=len(jobs), strict=options.strict),
-        (),
-    )
-    counted = drift.count_drift(found, strict=options.strict)
-    verdict = (
-        f"{counted:,} difference{'' if counted == 1 else 's'}"
-        if counted
-        else "no drift"
-    )
-    if not jobs and not counted:
+def _diff(args: argparse.Namespace) -> int:
+    with output.airflow_in_use(args.conn_id, TITLE) as on_described:
+        before = catalogue.read_catalogue(args.catalogue)
+        jobs, _ = _import_jobs(args, before, on_described)
+        changes = drift.compare(before, jobs, catalogue.Scope(args.prefix))
+    if changes and args.output == "text":
+        _write_table(changes)
+    document = drift.drift_as_json(changes, compared=len(jobs), strict=args.strict)
+    output.write(args, document, ())
+    count = drift.count_drift(changes, strict=args.strict)
+    if count:
+        verdict = output.counted(count, "difference")
+        exit_code = output.FAILED
+    elif jobs:
+        verdict = "no drift"
+        exit_code = output.OK
+    else:
         verdict = "nothing to compare"
+        exit_code = output.ERROR
     output.write_message(
-        f"{options.catalogue}: {verdict}; {len(jobs):,} pipelines compared"
+        f"{args.catalogue}: {verdict}; {len(jobs):,} pipelines compared"
     )
-    return output.FAILED if counted else output.OK if jobs else output.ERROR
+    return exit_code
 
 
-def _write_table(found: Sequence[drift.Drift]) -> None:
+def _write_table(changes: Sequence[drift.Drift]) -> None:
     from rich.console import Console
     from rich.table import Column, Table
     from rich.text import Text
 
     titles = ("Job", "Parameter or step", "Kind", "Change", "Breaking")
     table = Table(*(Column(title, overflow="fold") for title in titles))
-    for each in found:
-        breaking = "yes" if each.breaking else "no"
-        row = (each.job, each.part, each.kind, drift.change_text(each), breaking)
+    for change in changes:
+        breaking = "no"
+        style = None
+        if change.breaking:
+            breaking = "yes"
+            style = "red"
+        text = drift.change_text(change)
+        row = (change.job, change.part, change.kind, text, breaking)
         # As plain texts: any user who may create a pipeline chooses the names.
-        table.add_row(*map(Text, row), style="red" if each.breaking else None)
-    width = None if sys.stdout.isatty() else output.WIDTH_OF_A_FILE
+        table.add_row(*map(Text, row), style=style)
+    width = None
+    if not sys.stdout.isatty():
+        width = output.WIDTH_OF_A_FILE
     Console(width=width, highlight=False).print(table)
 
 
-def _imported(
-    options: argparse.Namespace,
+def _import_jobs(
+    args: argparse.Namespace,
     before: catalogue.Catalogue | None,
     on_described: Callable[[str], object],
 ) -> tuple[list[Job], str]:
@@ -136,23 +144,23 @@ def _imported(
 
     :raises ParametersError: neither AWS nor the catalogue has one with the prefix.
     """
-    hook = output.hook(options)
-    which = {"name_prefix": options.prefix, "managed_by": options.managed_by}
-    jobs = importer.import_jobs(hook, **which, on_described=on_described)
-    if not jobs:
-        names = (
-            [*(job.name for job in before.jobs), *(each.name for each in before.broken)]
-            if before
-            else []
-        )
-        if options.prefix and not any(
-            name.startswith(options.prefix) for name in names
-        ):
-            raise importer.no_pipeline_error(
-                hook, "--prefix", options.prefix, options.managed_by
-            )
-        output.write_message(
-            f"warning: there are no pipelines in region {hook.client_region} (--prefix"
-            f" {options.prefix!r})"
-        )
+    hook = output.hook(args)
+    jobs = importer.import_jobs(
+        hook,
+        name_prefix=args.prefix,
+        managed_by=args.managed_by,
+        on_described=on_described,
+    )
+    if jobs:
+        return jobs, hook.client_region
+    names: list[str] = []
+    if before:
+        names += [job.name for job in before.jobs]
+        names += [entry.name for entry in before.broken]
+    if args.prefix and not any(name.startswith(args.prefix) for name in names):
+        raise importer.no_pipeline_error(hook, "--prefix", args.prefix, args.managed_by)
+    output.write_message(
+        f"warning: there are no pipelines in region {hook.client_region} (--prefix"
+        f" {args.prefix!r})"
+    )
     return jobs, hook.client_region

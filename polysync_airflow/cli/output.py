@@ -16,7 +16,7 @@ import threading
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -57,13 +57,13 @@ def write_json(content: Any) -> None:
 
 
 def write(
-    options: argparse.Namespace, document: dict[str, Any], lines: Iterable[str]
+    args: argparse.Namespace, document: dict[str, Any], lines: Iterable[str]
 ) -> int:
     """
     Write the result of a command in the form of ``--output``, and return the exit code
     ``OK``.
     """
-    if options.output == "json":
+    if args.output == "json":
         write_json({"version": 1, **document})
     else:
         write_result("".join(f"{line}\n" for line in lines))
@@ -75,28 +75,39 @@ def write_message(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number and a noun, such as ``1 message`` or ``2 messages``."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count:,} {noun}s"
+
+
+def in_seconds(time: datetime | None) -> str | None:
+    """Return a time as results have it, such as ``2026-01-31T09:30:00+00:00``."""
+    if time is None:
+        return None
+    return time.isoformat(timespec="seconds")
+
+
 def write_error(error: object) -> None:
     """Write an error, or its text, to stderr as one line."""
     write_message("error: " + " ".join(str(error).split()))
 
 
-def confirms(options: argparse.Namespace, text: str, question: str) -> bool:
+def confirms(args: argparse.Namespace, text: str, question: str) -> bool:
     """
     Return whether a person agrees to what a command does. Without a terminal, end with
     an error.
     """
     if not sys.stdin.isatty():
-        options.parser.error(
-            f"{' '.join(text.split())} If that does no harm, add --yes"
-        )
+        args.parser.error(f"{' '.join(text.split())} If that does no harm, add --yes")
     write_message(f"{text}\n{question} [y/N]")
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 @contextmanager
 def airflow_in_use(
-    connection_id: str | None,
-    title: str = "Waiting for AWS",
+    connection_id: str | None, title: str = "Waiting for AWS"
 ) -> Iterator[Callable[[object], None]]:
     """
     Let a command use Airflow. What its loggers write to stdout, which is for the
@@ -106,8 +117,8 @@ def airflow_in_use(
     :param title: what is counted while the command takes longer than two seconds.
     :return: a function to call with the name of each item that is done.
     """
-    # It logs each failed sign-in with a traceback. The command itself reports the
-    # error.
+    # This logger writes a traceback of each failed sign-in. The command itself reports
+    # the error.
     botocore_log = logging.getLogger("botocore.credentials")
     level = botocore_log.level
     botocore_log.setLevel(logging.CRITICAL)
@@ -134,29 +145,30 @@ def _progress(title: str) -> Iterator[Callable[[object], None]]:
     from rich.console import Console
     from rich.markup import escape
 
-    status, numbers = Console(stderr=True).status(title), itertools.count(1)
+    status = Console(stderr=True).status(title)
+    numbers = itertools.count(1)
+
+    def on_item(name: object) -> None:
+        status.update(f"{title} {next(numbers):,} {escape(str(name))}")
+
     timer = threading.Timer(PROGRESS_AFTER_SECONDS, status.start)
     timer.start()
     try:
-        yield lambda name: status.update(
-            f"{title} {next(numbers):,} {escape(str(name))}"
-        )
+        yield on_item
     finally:
         timer.cancel()
         timer.join()
         status.stop()
 
 
-def hook(options: argparse.Namespace) -> PolysyncSageMakerHook:
+def hook(args: argparse.Namespace) -> PolysyncSageMakerHook:
     """Return the hook with the connection of a command, for many calls."""
     from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
-    made = PolysyncSageMakerHook(
-        options.conn_id, options.region, config=RATE_LIMITED_CONFIG
-    )
-    made.outage_seconds = OUTAGE_SECONDS
-    return made
+    hook = PolysyncSageMakerHook(args.conn_id, args.region, config=RATE_LIMITED_CONFIG)
+    hook.outage_seconds = OUTAGE_SECONDS
+    return hook
 
 
 class Parser(argparse.ArgumentParser):
@@ -177,26 +189,31 @@ class Parser(argparse.ArgumentParser):
         Parse arguments; those that are not known are an error of this command, not of
         the whole line.
         """
-        options, unknown = super().parse_known_args(args, namespace)
+        namespace, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
-        return options, unknown
+        return namespace, unknown
 
     def error(self, message: str) -> NoReturn:
         """End with exit code 2 and one line on stderr."""
+        hint = f"Try: {self.prog} --help"
+        similar = self._similar_name(message)
+        if similar:
+            hint = f"Did you mean {similar}? {hint}"
+        self.exit(ERROR, f"error: {self.prog}: {message}. {hint}\n")
+
+    def _similar_name(self, message: str) -> str | None:
+        """Return the option or choice that was probably meant, by argparse's error."""
         from polysync_airflow.execution.texts import nearest_name
 
-        names = [name for action in self._actions for name in action.option_strings]
-        found = re.match(r"unrecognized arguments: (-[^\s=]+)", message)
-        if choice := re.search(
-            r"invalid choice: '?(.*?)'? \(choose from (.*)\)", message
-        ):
-            found, names = choice, re.findall(r"[\w-]+", choice[2])
-        similar = nearest_name(found[1], names) if found else None
-        hint = f"Did you mean {similar}? " if similar else ""
-        self.exit(
-            ERROR, f"error: {self.prog}: {message}. {hint}Try: {self.prog} --help\n"
-        )
+        choice = re.search(r"invalid choice: '?(.*?)'? \(choose from (.*)\)", message)
+        if choice:
+            return nearest_name(choice[1], re.findall(r"[\w-]+", choice[2]))
+        option = re.match(r"unrecognized arguments: (-[^\s=]+)", message)
+        if option:
+            names = [name for action in self._actions for name in action.option_strings]
+            return nearest_name(option[1], names)
+        return None
 
 
 COMMANDS: Final = tomllib.loads(Path(__file__).with_name("commands.toml").read_text())
@@ -204,18 +221,22 @@ _AGE: Final = re.compile(r"([1-9][0-9]{0,3})([dh])")
 
 
 def _age(text: str) -> timedelta:
-    found = _AGE.fullmatch(text)
-    if not found:
+    age = _AGE.fullmatch(text)
+    if not age:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no age: give days or hours, such as 30d or 12h"
         )
-    return timedelta(**{{"d": "days", "h": "hours"}[found[2]]: int(found[1])})
+    if age[2] == "d":
+        return timedelta(days=int(age[1]))
+    return timedelta(hours=int(age[1]))
 
 
-def _number_to(most: int) -> Callable[[str], int]:
+def _number_to(greatest: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        if not text.isdecimal() or not 1 <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"give a whole number from 1 to {most:,}")
+        if not text.isdecimal() or not 1 <= int(text) <= greatest:
+            raise argparse.ArgumentTypeError(
+                f"give a whole number from 1 to {greatest:,}"
+            )
         return int(text)
 
     return parse
@@ -242,54 +263,74 @@ def _complete(
     *,
     is_required: bool = True,
 ) -> None:
+    """
+    Add the options of a command to its parser, and a parser for each of its commands.
+
+    :param command: a table of ``commands.toml``.
+    """
     parser.set_defaults(parser=parser, module=command.get("in"))
-    for group in (*(COMMANDS[name] for name in command.get("include", ())), command):
-        for names, settings in group.get("options", {}).items():
-            name, _, metavar = names.partition(" ")
-            more: dict[str, Any] = {"metavar": metavar} if metavar else {}
-            if kind := settings.get("type"):
-                more["type"] = _TYPES.get(kind) or _number_to(kind)
-            parser.add_argument(name, **settings | more)
+    groups = [COMMANDS[name] for name in command.get("include", ())]
+    for group in [*groups, command]:
+        for name_and_metavar, settings in group.get("options", {}).items():
+            name, _, metavar = name_and_metavar.partition(" ")
+            parameters = {**settings}
+            if metavar:
+                parameters["metavar"] = metavar
+            value_type = settings.get("type")
+            if value_type:
+                parameters["type"] = _TYPES.get(value_type) or _number_to(value_type)
+            parser.add_argument(name, **parameters)
     if "commands" not in command:
         return
-    titles = {"dest": "command", "metavar": "COMMAND", "title": "Commands"}
-    commands = parser.add_subparsers(**titles, required=is_required)
-    for name, each in command["commands"].items():
-        settings = {key: each[key] for key in ("help", "description") if key in each}
-        _complete(commands.add_parser(name, **settings), each)
+    subparsers = parser.add_subparsers(
+        dest="command", metavar="COMMAND", title="Commands", required=is_required
+    )
+    for name, subcommand in command["commands"].items():
+        subparser = subparsers.add_parser(
+            name, help=subcommand["help"], description=subcommand.get("description")
+        )
+        _complete(subparser, subcommand)
 
 
-def values_of(options: argparse.Namespace) -> dict[str, Any]:
+def values_of(args: argparse.Namespace) -> dict[str, Any]:
     """Return the values of the options that not all commands have."""
     common = ("command", "module", "parser", "output", "allow_wildcards")
-    return {name: value for name, value in vars(options).items() if name not in common}
+    return {name: value for name, value in vars(args).items() if name not in common}
 
 
-def check_values(options: argparse.Namespace) -> None:
+def check_values(args: argparse.Namespace) -> None:
     """
     End with an error if a value has not the form of its option, or allows more than it
     seems to.
     """
-    for name, value in vars(options).items():
-        form = COMMANDS["forms"].get(
-            name, {"option": f"--{name.replace('_', '-')}", "pattern": "(?s).*"}
+    for name, value in vars(args).items():
+        any_text = {"option": f"--{name.replace('_', '-')}", "pattern": "(?s).*"}
+        form = COMMANDS["forms"].get(name, any_text)
+        values = value
+        if not isinstance(value, list):
+            values = [value]
+        for text in values:
+            if isinstance(text, str):
+                _check_text(args, form, text)
+
+
+def _check_text(args: argparse.Namespace, form: dict[str, str], text: str) -> None:
+    """
+    End with an error if a text has not the form of its option.
+
+    :param form: a table of ``forms`` in ``commands.toml``.
+    """
+    option = form["option"]
+    if not text.strip():
+        args.parser.error(f"{option} is empty: give a value")
+    may_allow_wildcards = "allow_wildcards" in args
+    is_wildcard_allowed = may_allow_wildcards and args.allow_wildcards
+    if not is_wildcard_allowed and ("*" in text or "?" in text):
+        hint = "give one for each"
+        if may_allow_wildcards:
+            hint = "add --allow-wildcards"
+        args.parser.error(
+            f"{option} {text!r} has a wildcard, which allows more than one: {hint}"
         )
-        for text in value if isinstance(value, list) else [value]:
-            if not isinstance(text, str):
-                continue
-            if not text.strip():
-                options.parser.error(f"{form['option']} is empty: give a value")
-            if not vars(options).get("allow_wildcards") and (
-                "*" in text or "?" in text
-            ):
-                hint = (
-                    "add --allow-wildcards"
-                    if "allow_wildcards" in options
-                    else "give one for each"
-                )
-                options.parser.error(
-                    f"{form['option']} {text!r} has a wildcard, which allows more than"
-                    f" one: {hint}"
-                )
-            if not re.fullmatch(form["pattern"], text):
-                options.parser.error(f"{form['option']} {text!r} {form['problem']}")
+    if not re.fullmatch(form["pattern"], text):
+        args.parser.error(f"{option} {text!r} {form['problem']}")

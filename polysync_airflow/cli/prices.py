@@ -29,19 +29,19 @@ _USES: Final = ("training", "processing", "batch")
 _HOURS: Final = ("hrs", "hour", "hours")
 
 
-def main(options: argparse.Namespace) -> int:
+def main(args: argparse.Namespace) -> int:
     """
     Write the table for ``[polysync_sagemaker] hourly_prices``, and return the exit
     code.
     """
     prices: dict[str, dict[str, float]] = {}
     currencies: set[str] = set()
-    with output.airflow_in_use(options.conn_id, "Products read:") as on_item:
-        for region in options.regions:
-            prices[region], found = _prices_in(options.conn_id, region, on_item)
-            currencies |= found
+    with output.airflow_in_use(args.conn_id, "Products read:") as on_item:
+        for region in args.regions:
+            prices[region], currencies_there = _prices_in(args.conn_id, region, on_item)
+            currencies |= currencies_there
     if len(currencies) > 1:
-        options.parser.error(
+        args.parser.error(
             f"the regions have prices in {' and '.join(sorted(currencies))}: make a"
             " table for each"
         )
@@ -92,8 +92,9 @@ def _prices_in(
         on_item("")
         name = attributes.get("instanceName", "")
         if name.startswith("ml.") and dimension.unit.lower() in _HOURS:
-            is_used = attributes.get("component", "").lower().startswith(_USES)
-            prices = of_pipelines if is_used else others
+            prices = others
+            if attributes.get("component", "").lower().startswith(_USES):
+                prices = of_pipelines
             currencies |= dimension.pricePerUnit.keys()
             prices[name] = max(prices.get(name, 0.0), *dimension.pricePerUnit.values())
     if not currencies:
@@ -116,12 +117,10 @@ def _dimensions(
         for entry in page.get("PriceList", ()):
             # What has another form is no instance.
             with suppress(UnreadableJsonError, ValidationError):
-                found = _Product.model_validate(read_json(entry, "the product"))
-                for term in found.terms.get("OnDemand", {}).values():
-                    yield from (
-                        (found.attributes, each)
-                        for each in term.priceDimensions.values()
-                    )
+                product = _Product.model_validate(read_json(entry, "the product"))
+                for term in product.terms.get("OnDemand", {}).values():
+                    for dimension in term.priceDimensions.values():
+                        yield product.attributes, dimension
         if not page.get("NextToken"):
             return
         request["NextToken"] = page["NextToken"]

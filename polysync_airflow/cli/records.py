@@ -22,6 +22,7 @@ from polysync_airflow.cli.output import (
     FAILED,
     OK,
     airflow_in_use,
+    in_seconds,
     write,
     write_error,
     write_json,
@@ -33,7 +34,7 @@ from polysync_airflow.execution.texts import clean_line
 from polysync_airflow.records import KEY_PREFIX, StoredTask, stored_task
 
 if TYPE_CHECKING:
-    from polysync_airflow.watch.sweep import Result, Swept
+    from polysync_airflow.watch.sweep import Swept
 
 # What a sweep has nothing to say of, unless all of it is asked for as JSON.
 _QUIET: Final = frozenset({"kept", "over"})
@@ -45,19 +46,19 @@ _SWEPT: Final = {
 }
 
 
-def main(options: argparse.Namespace) -> int:
+def main(args: argparse.Namespace) -> int:
     """Run the command, and return its exit code."""
-    if options.dry_run and not options.stop_orphans:
-        options.parser.error("--dry-run needs --stop-orphans")
-    if options.stop_orphans and options.older_than:
-        options.parser.error(
+    if args.dry_run and not args.stop_orphans:
+        args.parser.error("--dry-run needs --stop-orphans")
+    if args.stop_orphans and args.older_than:
+        args.parser.error(
             "--older-than and --stop-orphans are two commands: stop the executions"
             " first, then delete the records"
         )
     try:
-        if options.stop_orphans:
-            return _sweep(options)
-        return _list_or_delete(options)
+        if args.stop_orphans:
+            return _sweep(args)
+        return _list_or_delete(args)
     except SQLAlchemyError as error:
         # The text of SQLAlchemy has the statement and its parameters, too.
         write_error(
@@ -72,25 +73,36 @@ def main(options: argparse.Namespace) -> int:
 # ---- the records
 
 
-def _list_or_delete(options: argparse.Namespace) -> int:
-    found: list[dict[str, Any]] = []
+def _list_or_delete(args: argparse.Namespace) -> int:
+    records: list[dict[str, Any]] = []
     unreadable: list[dict[str, str]] = []
     for key in variable_keys(KEY_PREFIX):
         try:
-            task = _handle(key, options.dag_id, options.older_than)
+            task = _task_to_write(key, args.dag_id, args.older_than)
         except StoredRecordError as error:
             unreadable.append({"key": key, "problem": str(error)})
-            _write_unreadable(key, error)
+            write_error(
+                f"the Variable {clean_line(key)} holds no record: {error}. It was left"
+                " as it is: look at it under Admin > Variables"
+            )
             continue
         if task:
-            found.append(_members_of(key, task))
-            if options.output == "text":
-                _write_line(key, task)
-    deletes = options.older_than is not None
-    document = {"deleted": deletes, "records": found, "unreadable": unreadable}
-    end = " deleted" if deletes else ""
-    write(options, document, [f"{len(found)} Variables{end}."])
-    return FAILED if unreadable else OK
+            record = _members_of(key, task)
+            records.append(record)
+            if args.output == "text":
+                state = record["dag_run_state"] or "deleted"
+                if record["ended_at"]:
+                    state += f", ended {record['ended_at']}"
+                write_result(f"{clean_line(key)}  (DAG run: {state})\n")
+    is_deletion = args.older_than is not None
+    document = {"deleted": is_deletion, "records": records, "unreadable": unreadable}
+    summary = f"{len(records)} Variables."
+    if is_deletion:
+        summary = f"{len(records)} Variables deleted."
+    write(args, document, [summary])
+    if unreadable:
+        return FAILED
+    return OK
 
 
 def _members_of(key: str, task: StoredTask) -> dict[str, Any]:
@@ -99,32 +111,21 @@ def _members_of(key: str, task: StoredTask) -> dict[str, Any]:
         "key": key,
         **asdict(task.key),
         "dag_run_state": task.dag_run_state,
-        "ended_at": task.ended_at and task.ended_at.isoformat(timespec="seconds"),
+        "ended_at": in_seconds(task.ended_at),
     }
 
 
-def _write_line(key: str, task: StoredTask) -> None:
-    run = task.dag_run_state or "deleted"
-    if task.ended_at:
-        run += f", ended {task.ended_at.isoformat(timespec='seconds')}"
-    write_result(f"{clean_line(key)}  (DAG run: {run})\n")
-
-
-def _write_unreadable(key: str, error: StoredRecordError) -> None:
-    write_error(
-        f"the Variable {clean_line(key)} holds no record: {error}. It was left as it"
-        " is: look at it under Admin > Variables"
-    )
-
-
-def _handle(
+def _task_to_write(
     key: str, dag_id: str | None, older_than: timedelta | None
 ) -> StoredTask | None:
     """
-    Return the task of a Variable that is listed or was deleted.
+    Return the task of a Variable, after its deletion if ``older_than`` asks for that;
+    None if the command says nothing of it.
 
-    In the transaction with the look and the deletion, no task can change it.
+    The Variable is read and deleted in one transaction, in which no task can change it.
 
+    :param dag_id: the DAG of the task; None for all.
+    :param older_than: delete the Variable if the DAG run has ended this long ago.
     :raises StoredRecordError: the Variable holds no record. Whoever wrote it may need
         it.
     """
@@ -142,30 +143,40 @@ def _handle(
 # ---- the executions that they have left
 
 
-def _sweep(options: argparse.Namespace) -> int:
-    found = _find(options)
-    counts = Counter(swept.result for swept in found)
-    if options.output == "json":
-        rows = [_row(swept) for swept in found]
-        write_json({"version": 1, "dry_run": options.dry_run, "executions": rows})
+def _sweep(args: argparse.Namespace) -> int:
+    results = _sweep_records(args)
+    counts = Counter(swept.result for swept in results)
+    if args.output == "json":
+        rows = [_row(swept) for swept in results]
+        write_json({"version": 1, "dry_run": args.dry_run, "executions": rows})
     else:
-        for swept in found:
+        for swept in results:
             if swept.result not in _QUIET:
                 write_result(_line(swept))
-        write_result(_summary(counts, is_dry=options.dry_run))
-    return FAILED if counts["failed"] else OK
+        stopped = f"{counts['stopped']} executions stopped"
+        if args.dry_run:
+            stopped = f"{counts['orphaned']} executions would be stopped"
+        write_result(
+            f"{counts.total()} records: {stopped}, {counts['failed']} failed,"
+            f" {counts['unreadable']} ignored.\n"
+        )
+    if counts["failed"]:
+        return FAILED
+    return OK
 
 
-def _find(options: argparse.Namespace) -> list[Swept]:
+def _sweep_records(args: argparse.Namespace) -> list[Swept]:
     from polysync_airflow.watch import sweep
 
-    make = sweep.find_orphans if options.dry_run else sweep.stop_orphans
-    found = []
+    sweep_records = sweep.stop_orphans
+    if args.dry_run:
+        sweep_records = sweep.find_orphans
+    results = []
     with airflow_in_use(None, "Records examined:") as on_item:
-        for swept in make(options.dag_id):
+        for swept in sweep_records(args.dag_id):
             on_item(swept.key)
-            found.append(swept)
-    return found
+            results.append(swept)
+    return results
 
 
 def _row(swept: Swept) -> dict[str, Any]:
@@ -186,13 +197,3 @@ def _line(swept: Swept) -> str:
     subject = swept.execution_arn or "execution without a known ARN"
     text = clean_line(f"{_SWEPT[swept.result]}: {subject}  {swept.text}")
     return f"{text} Record: {clean_line(swept.key)}\n"
-
-
-def _summary(counts: Counter[Result], *, is_dry: bool) -> str:
-    stopped = f"{counts['stopped']} executions stopped"
-    if is_dry:
-        stopped = f"{counts['orphaned']} executions would be stopped"
-    return (
-        f"{counts.total()} records: {stopped}, {counts['failed']} failed,"
-        f" {counts['unreadable']} ignored.\n"
-    )

@@ -36,10 +36,9 @@ def sign_in(connection_id: str, region: str | None, config: Any) -> dict[str, An
             report_config = config
 
             def client(self, service: str) -> Any:
-                is_own = service == "sagemaker"
-                return (
-                    self._signed_in_client if is_own else self._report_client(service)
-                )
+                if service == "sagemaker":
+                    return self._signed_in_client
+                return self._report_client(service)
 
         hook = Hook(connection_id, region, config=config)
         try:
@@ -48,8 +47,11 @@ def sign_in(connection_id: str, region: str | None, config: Any) -> dict[str, An
             raise ValueError(str(error)) from None
 
     def permissions(of_region: str) -> list[tuple[str, str]]:
-        account, partition = identity["Account"], identity["Arn"].split(":")[1]
-        policy = identity_policy(account=account, region=of_region, partition=partition)
+        policy = identity_policy(
+            account=identity["Account"],
+            region=of_region,
+            partition=identity["Arn"].split(":")[1],
+        )
         return [pair for statement in policy["Statement"] for pair in _pairs(statement)]
 
     return {
@@ -67,12 +69,9 @@ def _secrets(hook: PolysyncSageMakerHook) -> list[str]:
     """Return the texts of the connection that nobody must see."""
     if hook.credentials:
         return list(hook.credentials.secrets)
-    of_aws = hook.conn_config
-    return [
-        text
-        for text in (of_aws.aws_secret_access_key, of_aws.aws_session_token)
-        if text
-    ]
+    settings = hook.conn_config
+    secrets = [settings.aws_secret_access_key, settings.aws_session_token]
+    return [secret for secret in secrets if secret]
 
 
 def _pairs(statement: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -81,12 +80,11 @@ def _pairs(statement: dict[str, Any]) -> Iterator[tuple[str, str]]:
     one kind only.
     """
     for resource in statement["Resource"]:
-        own = {
-            f"sagemaker:{name}"
-            for name, kind in JOB_OPERATIONS.items()
+        describing = {
+            f"sagemaker:{operation}"
+            for operation, kind in JOB_OPERATIONS.items()
             if f":{kind}/" in resource
         }
-        for action in [
-            each for each in statement["Action"] if each in own
-        ] or statement["Action"]:
+        actions = [action for action in statement["Action"] if action in describing]
+        for action in actions or statement["Action"]:
             yield action, resource

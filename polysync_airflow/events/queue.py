@@ -121,20 +121,21 @@ class EventQueue:
         :param visibility_seconds: how long others do not see them.
         :raises PolysyncError: the call failed.
         """
+        request = {
+            "QueueUrl": self.url,
+            "MaxNumberOfMessages": min(self._batch, limit),
+            "WaitTimeSeconds": wait_seconds,
+            "VisibilityTimeout": visibility_seconds,
+            "MessageSystemAttributeNames": ["ApproximateReceiveCount"],
+        }
         try:
-            request = {
-                "QueueUrl": self.url,
-                "MaxNumberOfMessages": min(self._batch, limit),
-                "WaitTimeSeconds": wait_seconds,
-                "VisibilityTimeout": visibility_seconds,
-                "MessageSystemAttributeNames": ["ApproximateReceiveCount"],
-            }
             response = self._call(
                 lambda hook: hook.call_sqs("ReceiveMessage", **request)
             )
         except PolysyncError as error:
-            # Ten messages may be larger than a response may be; one may not.
-            self._batch = 1 if has_code(error, RESPONSE_TOO_LARGE) else self._batch
+            if has_code(error, RESPONSE_TOO_LARGE):
+                # Ten messages may be larger than a response may be; one may not.
+                self._batch = 1
             raise
         self._batch = min(2 * self._batch, events.BATCH)
         messages = parse(_Messages, "ReceiveMessage", response).messages
@@ -191,7 +192,8 @@ class EventQueue:
 
 def _read(message: _Message) -> Received:
     # Here, in the thread: JSON of 256 KiB takes milliseconds.
-    change, problem = None, ""
+    change = None
+    problem = ""
     try:
         change = events.read_message(message.body)
     except events.UnreadableMessageError as error:

@@ -46,7 +46,8 @@ if TYPE_CHECKING or CAPABILITIES.shared_event_streams:
     if TYPE_CHECKING:
         from polysync_airflow.events.queue import EventQueue, Received
 else:
-    BaseEventTrigger, SharedStreamProducer = BaseTrigger, object
+    BaseEventTrigger = BaseTrigger
+    SharedStreamProducer = object
 
 log = logging.getLogger(__name__)
 
@@ -107,11 +108,9 @@ class FailureLog:
         """Count a failure."""
         self.failures += 1
         if self.failures == 1:
-            text = (
-                str(error)
-                if isinstance(error, PolysyncError)
-                else f"{type(error).__name__}: {error}"
-            )
+            text = str(error)
+            if not isinstance(error, PolysyncError):
+                text = f"{type(error).__name__}: {error}"
             log.warning("%s, retrying: %s", self._what, clean_text(text))
 
     def worked(self) -> None:
@@ -128,9 +127,8 @@ class FailureLog:
         How long to wait before the next call, in seconds: longer after each failure, in
         part at random.
         """
-        longest: float = min(
-            MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * 2 ** min(self.failures - 1, 10)
-        )
+        doublings = min(self.failures - 1, 10)
+        longest: float = min(MAX_BACKOFF_SECONDS, MIN_BACKOFF_SECONDS * 2**doublings)
         return longest * (0.5 + random.random() / 2)  # noqa: S311 # it spreads load
 
 
@@ -157,15 +155,10 @@ class EventProducer(SharedStreamProducer):
             connection=watch.polysync_conn_id, region=watch.region or "default"
         )
         self._reported_at = clock.monotonic()
-        self._receiving = FailureLog(
-            f"Messages of the queue {watch.queue_url} cannot be received"
-        )
-        self._deleting = FailureLog(
-            f"Messages of the queue {watch.queue_url} cannot be deleted"
-        )
-        self._holding = FailureLog(
-            f"Messages of the queue {watch.queue_url} cannot be held"
-        )
+        messages = f"Messages of the queue {watch.queue_url}"
+        self._receiving = FailureLog(f"{messages} cannot be received")
+        self._deleting = FailureLog(f"{messages} cannot be deleted")
+        self._holding = FailureLog(f"{messages} cannot be held")
 
     async def open_stream(self) -> AsyncIterator[tuple[events.AnyChange, Delivery]]:
         """
@@ -186,7 +179,7 @@ class EventProducer(SharedStreamProducer):
                     await asyncio.wait_for(self._has_room.wait(), HOLD_AFTER_SECONDS)
                 continue
             for message in await self._receive(queue):
-                delivery = self._delivery(message)
+                delivery = self._new_delivery(message)
                 if delivery is not None:
                     yield delivery.change, delivery
 
@@ -217,7 +210,7 @@ class EventProducer(SharedStreamProducer):
         if self._deletion is not None:
             await self._deletion
 
-    def _delivery(self, message: Received) -> Delivery | None:
+    def _new_delivery(self, message: Received) -> Delivery | None:
         """
         Return what watchers get of a message; None if there is nothing new for them.
         """
@@ -235,13 +228,15 @@ class EventProducer(SharedStreamProducer):
         if key in self._stored:
             self._delete([message.handle])
             return None
-        known = self._in_flight.get(key)
-        delivery = known or Delivery(message.change, clock.monotonic())
-        # Another message for a change in flight must stay, too, until the events are
-        # stored.
-        delivery.handles[message.message_id] = message.handle
-        if known:
+        if key in self._in_flight:
+            # This message, too, must stay until the events of the change are stored.
+            self._in_flight[key].handles[message.message_id] = message.handle
             return None
+        delivery = Delivery(
+            message.change,
+            held_at=clock.monotonic(),
+            handles={message.message_id: message.handle},
+        )
         self._in_flight[key] = delivery
         return delivery
 
@@ -260,10 +255,9 @@ class EventProducer(SharedStreamProducer):
             await asyncio.sleep(self._receiving.pause)
             return []
         self._receiving.worked()
+        unreadable = [message for message in received if message.change is None]
         self._tally.add(EVENTS_RECEIVED, len(received))
-        self._tally.add(
-            EVENTS_UNREADABLE, sum(message.change is None for message in received)
-        )
+        self._tally.add(EVENTS_UNREADABLE, len(unreadable))
         return await self._check_consumers(queue, received)
 
     async def _check_consumers(
@@ -273,24 +267,26 @@ class EventProducer(SharedStreamProducer):
         Return the messages without those that are given back, to find out whether
         others take them.
         """
-        now, ids = clock.monotonic(), [message.message_id for message in received]
+        now = clock.monotonic()
         missing = self._consumers.missing(
-            ids, has_room=len(received) < events.BATCH, now=now
+            [message.message_id for message in received],
+            has_room=len(received) < events.BATCH,
+            now=now,
         )
         if missing:
             log.error(OTHER_CONSUMER, self._watch.queue_url, len(missing))
-        new = {
-            each.message_id: each.handle
-            for each in received
-            if each.receives == 1 and each.change
+        given_back = {
+            message.message_id: message.handle
+            for message in received
+            if message.receives == 1 and message.change
         }
-        if not new or not self._consumers.is_due(now):
+        if not given_back or not self._consumers.is_due(now):
             return received
-        if not await self._call(queue.release, [*new.values()], self._holding):
-            new = {}
-        self._consumers.begin(new, now)
+        if not await self._call(queue.release, [*given_back.values()], self._holding):
+            given_back = {}
+        self._consumers.begin(given_back, now)
         await asyncio.sleep(OTHERS_SECONDS)
-        return [message for message in received if message.message_id not in new]
+        return [each for each in received if each.message_id not in given_back]
 
     def _report(self) -> None:
         now = clock.monotonic()
@@ -300,14 +296,11 @@ class EventProducer(SharedStreamProducer):
 
     async def _hold(self, queue: EventQueue) -> None:
         now = clock.monotonic()
-        due = [
-            each
-            for each in self._in_flight.values()
-            if now - each.held_at >= HOLD_AFTER_SECONDS
-        ]
-        handles = [handle for delivery in due for handle in delivery.handles.values()]
-        for delivery in due:
-            delivery.held_at = now
+        handles: list[str] = []
+        for delivery in self._in_flight.values():
+            if now - delivery.held_at >= HOLD_AFTER_SECONDS:
+                delivery.held_at = now
+                handles += delivery.handles.values()
         if handles:
             await self._call(queue.hold, handles, self._holding)
 
@@ -330,14 +323,15 @@ class EventProducer(SharedStreamProducer):
         self,
         call: Callable[[Sequence[str]], None],
         handles: list[str],
-        outage: FailureLog,
+        failures: FailureLog,
     ) -> bool:
+        """Make a call for messages, and return whether it has worked."""
         try:
             await _in_thread(partial(call, handles))
         except Exception as error:
-            outage.failed(error)
+            failures.failed(error)
             return False
-        outage.worked()
+        failures.worked()
         return True
 
 
@@ -439,22 +433,16 @@ class PolysyncSageMakerEventTrigger(BaseEventTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow stores: the class path and the arguments."""
+        class_path = f"{type(self).__module__}.{type(self).__qualname__}"
         # As JSON: Airflow compares the arguments in the DAG file with those in its
         # database.
-        return (
-            f"{type(self).__module__}.{type(self).__qualname__}",
-            self._watch.model_dump(mode="json"),
-        )
+        return class_path, self._watch.model_dump(mode="json")
 
     def shared_stream_key(self) -> Hashable:
         """Return what all watchers of one queue have in common."""
         watch = self._watch
-        return (
-            type(self).__qualname__,
-            watch.polysync_conn_id,
-            watch.region,
-            watch.queue_url,
-        )
+        name = type(self).__qualname__
+        return name, watch.polysync_conn_id, watch.region, watch.queue_url
 
     @classmethod
     def create_shared_stream_producer(

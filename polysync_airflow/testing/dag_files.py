@@ -66,31 +66,28 @@ class MetadataDatabase:
         :raises DatabaseNotReadyError: the author's own database has no tables, or those
             of another version of Airflow.
         """
-        # Those of the packages that Airflow imports are nothing that an author could
-        # change.
+        # The packages that Airflow imports warn of nothing that an author could change.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._prepare()
+            from airflow.utils import db
 
-    def _prepare(self) -> None:
-        from airflow.utils import db
+            if self.home is None:
+                try:
+                    db.check_migrations(timeout=0)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+                except TimeoutError as error:
+                    names = [name for name in CONFIGURING if name in os.environ]
+                    raise DatabaseNotReadyError(
+                        f"The database that {', '.join(names)} configures has no"
+                        " tables, or those of another version of Airflow. Run `airflow"
+                        " db migrate`, or unset the variables to use a temporary"
+                        " database."
+                    ) from error
+            else:
+                db.initdb()
+            # The first task of a process imports these.
+            from polysync_airflow import hooks, operators, triggers  # noqa: F401
 
-        if self.home is None:
-            try:
-                db.check_migrations(timeout=0)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
-            except TimeoutError as error:
-                given = ", ".join(name for name in CONFIGURING if name in os.environ)
-                raise DatabaseNotReadyError(
-                    f"The database that {given} configures has no tables, or those of"
-                    " another version of Airflow. Run `airflow db migrate`, or unset"
-                    " the variables to use a temporary database."
-                ) from error
-        else:
-            db.initdb()
-        # The first task of a process imports these.
-        from polysync_airflow import hooks, operators, triggers  # noqa: F401
-
-        self.task_api = _start_task_api()
+            self.task_api = _start_task_api()
 
 
 def _start_task_api() -> Any:
@@ -99,10 +96,9 @@ def _start_task_api() -> Any:
     api = import_module("airflow.sdk.execution_time.supervisor").in_process_api_server()
     # It generates its routes at the first request. Airflow's own client sends it, since
     # the transport is of httpx, or of httpx2 from Airflow 3.4 on.
+    url = "http://in-process.invalid"
     client_class = import_module("airflow.sdk.api.client").Client
-    with client_class(
-        base_url="http://in-process.invalid", token="", transport=api.transport
-    ) as client:
+    with client_class(base_url=url, token="", transport=api.transport) as client:
         client.get("/health")
     return api
 
@@ -167,7 +163,8 @@ class DagFiles:
     """
 
     def __init__(self, root: Path, database: MetadataDatabase) -> None:
-        self._root, self._database = root, database
+        self._root = root
+        self._database = database
         self._patches = pytest.MonkeyPatch()
         self._task_variables: dict[str, str] = {}
 
@@ -196,7 +193,7 @@ class DagFiles:
 
     def __exit__(self, *_: object) -> None:
         self._patches.undo()
-        # Airflow sets these for each task, and does not remove them.
+        # Airflow does not remove those of this test's tasks.
         for name in _task_variables():
             del os.environ[name]
         os.environ.update(self._task_variables)
@@ -220,14 +217,15 @@ class DagFiles:
         if dag_id is None and len(bag.dags) == 1:
             (dag_id,) = bag.dags
         if dag_id not in bag.dags:
-            found = ", ".join(sorted(bag.dags)) or "none"
-            raise DagFileError(f"dag_id is {dag_id!r}; the DAGs of {path} are: {found}")
+            names = ", ".join(sorted(bag.dags)) or "none"
+            raise DagFileError(f"dag_id is {dag_id!r}; the DAGs of {path} are: {names}")
         if self._database.home:
             _store(bag)
         return bag.dags[dag_id]
 
 
 def _task_variables() -> list[str]:
+    """Return the environment variables that Airflow sets for a task."""
     return [name for name in os.environ if name.startswith("AIRFLOW_CTX_")]
 
 
@@ -251,7 +249,6 @@ def _store(bag: Any) -> None:
         for dag in bag.dags.values():
             dag.sync_to_db()
         return
-    import_module(
-        "airflow.dag_processing.bundles.manager"
-    ).DagBundlesManager().sync_bundles_to_db()
+    manager = import_module("airflow.dag_processing.bundles.manager")
+    manager.DagBundlesManager().sync_bundles_to_db()
     import_module("airflow.dag_processing.dagbag").sync_bag_to_db(bag, _BUNDLE, None)

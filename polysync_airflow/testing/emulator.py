@@ -42,7 +42,7 @@ class PassingTime(clock.Clock):
         self._waited = 0.0
 
     def time(self) -> float:
-        """Return the seconds since the epoch."""
+        """Return the Unix time."""
         return super().time() + self._waited
 
     def monotonic(self) -> float:
@@ -74,15 +74,15 @@ class EmulatedTime:
 
     def __init__(self, provider: clock.Clock, speed: float) -> None:
         self.speed: float | None = speed
-        self._provider, self._factor = provider, speed
-        self._start, self._monotonic_start = provider.time(), provider.monotonic()
+        self._provider = provider
+        self._factor = speed
+        self._start = provider.time()
+        self._monotonic_start = provider.monotonic()
 
     def now(self) -> float:
-        """Return the emulated time in seconds since the epoch."""
-        return (
-            self._start
-            + (self._provider.monotonic() - self._monotonic_start) * self._factor
-        )
+        """Return the emulated time as Unix time."""
+        passed = self._provider.monotonic() - self._monotonic_start
+        return self._start + passed * self._factor
 
 
 # A job of an hour takes two polls at the default poll_interval. And a task that follows
@@ -159,8 +159,10 @@ class SageMakerEmulator(EmulatorServer):
         :param times: how often it fails before it succeeds; None for always.
         :raises ValueError: no pipeline has such a step.
         """
-        failure = {"reason": reason, **({} if times is None else {"times": times})}
-        self._change(self._find(step, pipeline), step, fail=failure)
+        failure: dict[str, Any] = {"reason": reason}
+        if times is not None:
+            failure["times"] = times
+        self._change(self._pipelines_with(step, pipeline), step, fail=failure)
 
     def keep_step_running(self, step: str, *, pipeline: str | None = None) -> None:
         """
@@ -170,7 +172,7 @@ class SageMakerEmulator(EmulatorServer):
         :param pipeline: the pipeline; None for each pipeline with such a step.
         :raises ValueError: no pipeline has such a step.
         """
-        self._change(self._find(step, pipeline), step, duration=None)
+        self._change(self._pipelines_with(step, pipeline), step, duration=None)
 
     def answer_callback(
         self,
@@ -193,10 +195,15 @@ class SageMakerEmulator(EmulatorServer):
         :param pipeline: the pipeline; None for each pipeline with such a step.
         :raises ValueError: no pipeline has such a callback step.
         """
-        fail = None if failure is None else {"reason": failure}
-        found = self._find(step, pipeline, ("Callback",))
+        fail = None
+        if failure is not None:
+            fail = {"reason": failure}
         self._change(
-            found, step, duration=ANSWER_SECONDS, outputs=dict(outputs or {}), fail=fail
+            self._pipelines_with(step, pipeline, ("Callback",)),
+            step,
+            duration=ANSWER_SECONDS,
+            outputs=dict(outputs or {}),
+            fail=fail,
         )
 
     def set_property_file(
@@ -215,7 +222,9 @@ class SageMakerEmulator(EmulatorServer):
             file.
         :raises ValueError: no pipeline has such a step.
         """
-        self._change(self._find(step, pipeline), step, property_files={file: content})
+        self._change(
+            self._pipelines_with(step, pipeline), step, property_files={file: content}
+        )
 
     def set_metric(
         self, step: str, metric: str, value: float, *, pipeline: str | None = None
@@ -231,9 +240,8 @@ class SageMakerEmulator(EmulatorServer):
         :param pipeline: the pipeline; None for each pipeline with such a step.
         :raises ValueError: no pipeline has such a step with a job that has metrics.
         """
-        self._change(
-            self._find(step, pipeline, _WITH_METRICS), step, metrics={metric: value}
-        )
+        pipelines = self._pipelines_with(step, pipeline, _WITH_METRICS)
+        self._change(pipelines, step, metrics={metric: value})
 
     def set_violations(
         self,
@@ -255,42 +263,44 @@ class SageMakerEmulator(EmulatorServer):
         :param pipeline: the pipeline; None for each pipeline with such a step.
         :raises ValueError: no pipeline has such a check step.
         """
-        found = self._find(step, pipeline, _CHECKS)
         self._change(
-            found, step, violations=[dict(violation) for violation in violations]
+            self._pipelines_with(step, pipeline, _CHECKS),
+            step,
+            violations=[dict(violation) for violation in violations],
         )
 
-    def _find(
+    def _pipelines_with(
         self, step: str, pipeline: str | None, types: Sequence[str] = ()
-    ) -> dict[str, dict[str, Any]]:
+    ) -> list[str]:
         """
-        Return the definition of a step, by the name of each pipeline that has it with
-        one of the types.
+        Return the names of the pipelines that have a step.
+
+        :param step: the name of the step, or of one of its runs in a loop
+            (``<name>-<number>``).
+        :param pipeline: the only pipeline that is wanted; None for all.
+        :param types: the types that the step may have; empty for any.
+        :raises ValueError: no pipeline has such a step.
         """
-        name = re.sub(r"-\d+$", "", step)
-        by_pipeline = self._steps()
-        bodies = {
-            each: steps.get(step, steps.get(name))
-            for each, steps in by_pipeline.items()
-        }
-        found = {
-            each: body
-            for each, body in bodies.items()
-            if body
-            and pipeline in (None, each)
-            and (not types or body["Type"] in types)
-        }
-        if not found:
-            known = "; ".join(
-                f"{each}: {', '.join(steps)}" for each, steps in by_pipeline.items()
-            )
-            of_types = f" of the type {' or '.join(types)}" if types else ""
-            of_pipeline = f" in pipeline {pipeline!r}" if pipeline else ""
-            raise ValueError(
-                f"There is no step {step!r}{of_types}{of_pipeline}; the steps are:"
-                f" {known}"
-            )
-        return found
+        name_in_definition = re.sub(r"-\d+$", "", step)
+        types_by_pipeline = self._types_of_steps()
+        names = []
+        for name, types_by_step in types_by_pipeline.items():
+            step_type = types_by_step.get(step, types_by_step.get(name_in_definition))
+            is_wanted = pipeline in (None, name) and step_type is not None
+            if is_wanted and (not types or step_type in types):
+                names.append(name)
+        if names:
+            return names
+        wanted = f"step {step!r}"
+        if types:
+            wanted += f" of the type {' or '.join(types)}"
+        if pipeline:
+            wanted += f" in pipeline {pipeline!r}"
+        steps = "; ".join(
+            f"{name}: {', '.join(types_by_step)}"
+            for name, types_by_step in types_by_pipeline.items()
+        )
+        raise ValueError(f"There is no {wanted}; the steps are: {steps}")
 
     def _change(self, pipelines: Iterable[str], step: str, **members: Any) -> None:
         """
@@ -304,24 +314,25 @@ class SageMakerEmulator(EmulatorServer):
             )
             changed = scenario.setdefault("steps", {}).setdefault(step, {})
             for member, value in members.items():
-                added = member in ("property_files", "metrics")
-                changed[member] = (
-                    {**changed.get(member, {}), **value} if added else value
-                )
+                if member in ("property_files", "metrics"):
+                    changed.setdefault(member, {}).update(value)
+                else:
+                    changed[member] = value
             self.control.put_scenario(scenario, pipeline=pipeline)
 
-    def _steps(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Return the steps of each pipeline, by name."""
-        found = {}
-        for region, name in [
-            (region, name) for region, names in self.pipelines.items() for name in names
-        ]:
-            response, _ = self.sagemaker.call(
-                "DescribePipeline", region, {"PipelineName": name}
-            )
-            steps = read_json(response["PipelineDefinition"], "the definition")["Steps"]
-            found[name] = {body["Name"]: body for body in _steps_in(steps)}
-        return found
+    def _types_of_steps(self) -> dict[str, dict[str, str]]:
+        """Return the types of the steps by their names, for each pipeline."""
+        types_by_pipeline = {}
+        for region, names in self.pipelines.items():
+            for name in names:
+                request = {"PipelineName": name}
+                response, _ = self.sagemaker.call("DescribePipeline", region, request)
+                definition = read_json(response["PipelineDefinition"], "the definition")
+                types_by_pipeline[name] = {
+                    step["Name"]: step["Type"]
+                    for step in _steps_in(definition["Steps"])
+                }
+        return types_by_pipeline
 
 
 @contextmanager
@@ -357,9 +368,9 @@ def emulator_for_test(
 
 def _was_processed(call: dict[str, Any]) -> bool:
     """Return whether a request in the call log had its effect."""
-    return call["error_code"] is None and (
-        call["status"] == 200 or call["fault"] == "lost_response"
-    )
+    if call["error_code"] is not None:
+        return False
+    return bool(call["status"] == 200 or call["fault"] == "lost_response")
 
 
 def _steps_in(value: Any) -> Iterator[dict[str, Any]]:
@@ -369,5 +380,5 @@ def _steps_in(value: Any) -> Iterator[dict[str, Any]]:
             yield value
         value = list(value.values())
     if isinstance(value, list):
-        for each in value:
-            yield from _steps_in(each)
+        for member in value:
+            yield from _steps_in(member)

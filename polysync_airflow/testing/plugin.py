@@ -141,8 +141,8 @@ def _settings(request: pytest.FixtureRequest) -> dict[str, Any]:
             _fail(f"@pytest.mark.{MARKER} has arguments by name only")
         settings |= marker.kwargs
     definitions = settings.get("definitions") or request.config.getini(DEFINITIONS)
-    settings["definitions"] = (
-        request.config.rootpath / definitions if definitions else None
-    )
+    settings["definitions"] = None
+    if definitions:
+        settings["definitions"] = request.config.rootpath / definitions
     settings.setdefault("connections", request.config.getini(CONNECTIONS))
     return settings

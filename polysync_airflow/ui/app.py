@@ -100,10 +100,10 @@ def refuse_unstorable(request: Request) -> None:
     Refuse a URL with a character that no id can have. PostgreSQL fails at a question
     about one, and Airflow asks about the DAG before an endpoint checks its arguments.
     """
-    values = [*request.path_params.values()]
-    for name, value in request.query_params.multi_items():
-        values += [name, value]
-    if not all(map(is_storable_text, values)):
+    texts = [*request.path_params.values()]
+    for name_and_value in request.query_params.multi_items():
+        texts += name_and_value
+    if not all(map(is_storable_text, texts)):
         raise HTTPException(422, "The URL has a character that no id can have.")
 
 
@@ -129,21 +129,25 @@ def refuse_other_sites(request: Request) -> None:
     CORS.
     https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/Sec-Fetch-Site
     """
-    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    is_own = site == "same-origin"
-    # Browsers send the first header to https and localhost only.
-    if site is None:
-        # A reverse proxy may pass on another host than the browser's.
-        base_url = conf.get("api", "base_url", fallback="") or ""
-        own_hosts = {request.headers.get("Host", ""), urlsplit(base_url).netloc} - {""}
-        is_own = origin is None or urlsplit(origin).netloc in own_hosts
-    if not is_own:
+    if not _comes_from_own_page(request):
         raise HTTPException(403, "The request comes from a page of another site.")
-    if (
-        request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        != "application/json"
-    ):
+    content_type, _, _ = request.headers.get("Content-Type", "").partition(";")
+    if content_type.strip().lower() != "application/json":
         raise HTTPException(415, "The body must be application/json.")
+
+
+def _comes_from_own_page(request: Request) -> bool:
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site == "same-origin"
+    # Browsers send that header to https and localhost only.
+    origin = request.headers.get("Origin")
+    if origin is None:
+        return True
+    # A reverse proxy may pass on another host than the browser's.
+    base_url = conf.get("api", "base_url", fallback="") or ""
+    own_hosts = {request.headers.get("Host", ""), urlsplit(base_url).netloc} - {""}
+    return urlsplit(origin).netloc in own_hosts
 
 
 def remember_user(request: Request, _: User) -> None:
@@ -171,12 +175,12 @@ async def _respond_to_problem(_: Request, problem: Exception) -> Response:
 
 
 async def _respond_to_refusal(request: Request, refusal: Any) -> Response:
-    # Whoever may not clear the task just looks at it: nothing has failed, so there is
-    # no error in the console of the browser. A token that Airflow refuses is an error,
-    # and so is a file that is refused.
+    # A token that Airflow refuses is an error, and so is a file that is refused.
     is_of_user = getattr(request.state, "is_of_user", False)
-    is_look = request.method == "GET" and "dag_id" in request.path_params
-    if is_of_user and is_look and refusal.status_code == HTTPStatus.FORBIDDEN:
+    reads_choice = request.method == "GET" and "dag_id" in request.path_params
+    if is_of_user and reads_choice and refusal.status_code == HTTPStatus.FORBIDDEN:
+        # Whoever may not clear the task just looks at it: nothing has failed, so there
+        # is no error in the console of the browser.
         return JSONResponse({"may_clear": False})
     return await http_exception_handler(request, refusal)
 
@@ -187,6 +191,7 @@ def get_clear_choice(
 ) -> dict[str, Any]:
     """
     Return what was chosen for the next clear, and whether the task has a record.
+
     Whoever gets that may choose, clear and stop.
     """
     task = TaskKey(dag_id, run_id, task_id, map_index)

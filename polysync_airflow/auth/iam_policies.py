@@ -158,14 +158,7 @@ def identity_policy(
         ]
 
     if verify:
-        of_verify = (*VERIFY_OPERATIONS, *REQUIRED_OPERATIONS, *OPTIONAL_OPERATIONS)
-        own_pipelines = [f"{sagemaker}pipeline/{VERIFY_PREFIX}-*"]
-        iam = f"arn:{partition}:iam::{account}:"
-        identities = [f"{iam}role/*", f"{iam}user/*"]
-        statements += [
-            _allow("VerifyPipelines", "sagemaker", of_verify, own_pipelines),
-            _allow("SimulatePolicy", "iam", ["SimulatePrincipalPolicy"], identities),
-        ]
+        statements += _verify_statements(f"{sagemaker}pipeline/", partition, account)
 
     roles = sorted(set(pass_roles))
     if roles:
@@ -194,6 +187,24 @@ def _pipeline_resources(
         own_arn = arn.replace(":aws:pipeline/", f":{account}:pipeline/")
         resources += [arn, f"{own_arn}/execution/*"]
     return resources or [f"{prefix}*"]
+
+
+def _verify_statements(
+    pipeline_prefix: str, partition: str, account: str
+) -> list[dict[str, Any]]:
+    """
+    Return what ``polysync verify`` needs.
+
+    :param pipeline_prefix: the beginning of the ARNs of the account's own pipelines.
+    """
+    operations = (*VERIFY_OPERATIONS, *REQUIRED_OPERATIONS, *OPTIONAL_OPERATIONS)
+    pipelines = [f"{pipeline_prefix}{VERIFY_PREFIX}-*"]
+    iam = f"arn:{partition}:iam::{account}:"
+    identities = [f"{iam}role/*", f"{iam}user/*"]
+    return [
+        _allow("VerifyPipelines", "sagemaker", operations, pipelines),
+        _allow("SimulatePolicy", "iam", ["SimulatePrincipalPolicy"], identities),
+    ]
 
 
 def queue_reader_policy(queue_arn: str) -> dict[str, Any]:

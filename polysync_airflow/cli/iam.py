@@ -14,35 +14,29 @@ from polysync_airflow.auth.iam_policies import (
     identity_policy,
     web_identity_trust,
 )
-from polysync_airflow.cli.output import (
-    COMMANDS,
-    OK,
-    check_values,
-    values_of,
-    write_json,
-)
+from polysync_airflow.cli import output
 from polysync_airflow.execution.models import is_managed
 
 # By the beginning of the name of a region.
-PARTITIONS: Final[dict[str, str]] = COMMANDS["partitions"]
+PARTITIONS: Final[dict[str, str]] = output.COMMANDS["partitions"]
 
 
 def main(args: argparse.Namespace) -> int:
     """Print the document that the arguments name, and return the exit code."""
-    check_values(args)
+    output.check_values(args)
     if args.command == "policy":
         if args.partition is None:
             args.partition = _partition_of(args.region)
         _check_policy(args)
-        write_json(identity_policy(**values_of(args)))
-        return OK
-    values = values_of(args)
+        output.write_json(identity_policy(**output.values_of(args)))
+        return output.OK
+    values = output.values_of(args)
     issuer = ISSUER_V2
     if values.pop("entra_version") == "v1":
         issuer = ISSUER_V1
     tenant = values.pop("tenant")
-    write_json(web_identity_trust(issuer=issuer.format(tenant=tenant), **values))
-    return OK
+    output.write_json(web_identity_trust(issuer=issuer.format(tenant=tenant), **values))
+    return output.OK
 
 
 def _partition_of(region: str) -> str:

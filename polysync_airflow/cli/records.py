@@ -17,17 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from polysync_airflow.airflow_compat.database import stored_variable, variable_keys
-from polysync_airflow.cli.output import (
-    ERROR,
-    FAILED,
-    OK,
-    airflow_in_use,
-    in_seconds,
-    write,
-    write_error,
-    write_json,
-    write_result,
-)
+from polysync_airflow.cli import output
 from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.texts import clean_line
@@ -61,13 +51,13 @@ def main(args: argparse.Namespace) -> int:
         return _list_or_delete(args)
     except SQLAlchemyError as error:
         # The text of SQLAlchemy has the statement and its parameters, too.
-        write_error(
+        output.write_error(
             "Airflow's database cannot be used:"
             f" {getattr(error, 'orig', None) or error}. Check [database]"
             " sql_alchemy_conn, and make or upgrade the tables with: airflow db"
             " migrate"
         )
-        return ERROR
+        return output.ERROR
 
 
 # ---- the records
@@ -81,7 +71,7 @@ def _list_or_delete(args: argparse.Namespace) -> int:
             task = _task_to_write(key, args.dag_id, args.older_than)
         except StoredRecordError as error:
             unreadable.append({"key": key, "problem": str(error)})
-            write_error(
+            output.write_error(
                 f"the Variable {clean_line(key)} holds no record: {error}. It was left"
                 " as it is: look at it under Admin > Variables"
             )
@@ -93,16 +83,16 @@ def _list_or_delete(args: argparse.Namespace) -> int:
                 state = record["dag_run_state"] or "deleted"
                 if record["ended_at"]:
                     state += f", ended {record['ended_at']}"
-                write_result(f"{clean_line(key)}  (DAG run: {state})\n")
+                output.write_result(f"{clean_line(key)}  (DAG run: {state})\n")
     is_deletion = args.older_than is not None
     document = {"deleted": is_deletion, "records": records, "unreadable": unreadable}
     summary = f"{len(records)} Variables."
     if is_deletion:
         summary = f"{len(records)} Variables deleted."
-    write(args, document, [summary])
+    output.write(args, document, [summary])
     if unreadable:
-        return FAILED
-    return OK
+        return output.FAILED
+    return output.OK
 
 
 def _members_of(key: str, task: StoredTask) -> dict[str, Any]:
@@ -111,7 +101,7 @@ def _members_of(key: str, task: StoredTask) -> dict[str, Any]:
         "key": key,
         **asdict(task.key),
         "dag_run_state": task.dag_run_state,
-        "ended_at": in_seconds(task.ended_at),
+        "ended_at": output.in_seconds(task.ended_at),
     }
 
 
@@ -148,21 +138,21 @@ def _sweep(args: argparse.Namespace) -> int:
     counts = Counter(swept.result for swept in results)
     if args.output == "json":
         rows = [_row(swept) for swept in results]
-        write_json({"version": 1, "dry_run": args.dry_run, "executions": rows})
+        output.write_json({"version": 1, "dry_run": args.dry_run, "executions": rows})
     else:
         for swept in results:
             if swept.result not in _QUIET:
-                write_result(_line(swept))
+                output.write_result(_line(swept))
         stopped = f"{counts['stopped']} executions stopped"
         if args.dry_run:
             stopped = f"{counts['orphaned']} executions would be stopped"
-        write_result(
+        output.write_result(
             f"{counts.total()} records: {stopped}, {counts['failed']} failed,"
             f" {counts['unreadable']} ignored.\n"
         )
     if counts["failed"]:
-        return FAILED
-    return OK
+        return output.FAILED
+    return output.OK
 
 
 def _sweep_records(args: argparse.Namespace) -> list[Swept]:
@@ -172,7 +162,7 @@ def _sweep_records(args: argparse.Namespace) -> list[Swept]:
     if args.dry_run:
         sweep_records = sweep.find_orphans
     results = []
-    with airflow_in_use(None, "Records examined:") as on_item:
+    with output.airflow_in_use(None, "Records examined:") as on_item:
         for swept in sweep_records(args.dag_id):
             on_item(swept.key)
             results.append(swept)

@@ -15,18 +15,11 @@ from typing import Any, ClassVar, Self, TypeVar, cast
 from pydantic import BaseModel, ConfigDict
 
 from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.execution import models
+from polysync_airflow.execution import models, waiter
 from polysync_airflow.execution.texts import NameText
-from polysync_airflow.execution.waiter import (
-    EndOfWait,
-    LogLine,
-    WaitArguments,
-    Waiter,
-    error_fields,
-)
 
 
-class ResourceEvent(EndOfWait):
+class ResourceEvent(waiter.EndOfWait):
     """
     How a wait for a resource ended. All modes of a sensor end with it.
 
@@ -49,7 +42,7 @@ AnyResourceEvent = TypeVar("AnyResourceEvent", bound=ResourceEvent)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResourceWaiter(Waiter[Any, AnyResourceEvent]):
+class ResourceWaiter(waiter.Waiter[Any, AnyResourceEvent]):
     """
     The state of a wait for a resource.
 
@@ -104,7 +97,7 @@ class ResourceWaiter(Waiter[Any, AnyResourceEvent]):
         """Return the state after a description."""
         return replace(self, last=response)
 
-    def lines_about(self, response: Any, now: float) -> tuple[LogLine, ...]:
+    def lines_about(self, response: Any, now: float) -> tuple[waiter.LogLine, ...]:
         """Return a line if the state has changed."""
         state, is_known = self.state_of(response)
         change = state
@@ -114,9 +107,9 @@ class ResourceWaiter(Waiter[Any, AnyResourceEvent]):
                 return ()
             change = f"{state_before} -> {state}"
         if is_known:
-            return (LogLine(logging.INFO, f"{change}: {self.label}"),)
+            return (waiter.LogLine(logging.INFO, f"{change}: {self.label}"),)
         note = "unknown to this version; the wait goes on, until its timeout"
-        return (LogLine(logging.WARNING, f"{change} ({note}): {self.label}"),)
+        return (waiter.LogLine(logging.WARNING, f"{change} ({note}): {self.label}"),)
 
     def end_of(self, response: Any, now: float) -> AnyResourceEvent | None:
         """
@@ -141,12 +134,12 @@ class ResourceWaiter(Waiter[Any, AnyResourceEvent]):
             "outcome": outcome,
             "resource": self.resource,
             "message": message,
-            **error_fields(error),
+            **waiter.error_fields(error),
         }
         return cast("AnyResourceEvent", self.event_model(**values))  # pragma: no mutate
 
 
-class ResourceArguments(WaitArguments):
+class ResourceArguments(waiter.WaitArguments):
     """
     The arguments of a trigger that waits for a resource. A subclass says which names
     are valid.

@@ -20,23 +20,10 @@ from polysync_airflow.execution.outcome import RunSummary, StopProcess
 from polysync_airflow.execution.waiter import LAG_SECONDS, ExecutionWaiter
 from polysync_airflow.records import RecordStore, read_record
 from polysync_airflow.states import DELETED
+from polysync_airflow.triggers import stopping
 from polysync_airflow.triggers.poller import PollingHook
-from polysync_airflow.triggers.stopping import (
-    FOLLOW_POLL_SECONDS,
-    FOLLOW_SECONDS,
-    end_of_stop,
-    keep_running,
-    store_run,
-)
 from polysync_airflow.triggers.threads import ThreadPools, result_of
-from polysync_airflow.watch.orphan import (
-    AirflowAccess,
-    Choose,
-    Examined,
-    OrphanStop,
-    Watch,
-    ti_of,
-)
+from polysync_airflow.watch import orphan
 
 log = logging.getLogger(__name__)
 
@@ -57,14 +44,14 @@ async def stop_if_left(**task: Any) -> str:
     finding, stop = await result_of(_submit(_look_after, TaskKey(**task)))
     if stop is not None:
         # Airflow calls this function again where it still runs.
-        keep_running(_follow(stop))
+        stopping.keep_running(_follow(stop))
     name: str = finding.name.lower()
     return name
 
 
-def _look_after(task: TaskKey) -> tuple[Finding, OrphanStop | None]:
+def _look_after(task: TaskKey) -> tuple[Finding, orphan.OrphanStop | None]:
     """Return what was found, and the stop if AWS has accepted one."""
-    watch = Watch(TriggererAccess(), PollingHook, log, lag_seconds=LAG_SECONDS)
+    watch = orphan.Watch(TriggererAccess(), PollingHook, log, lag_seconds=LAG_SECONDS)
     examined = _examine(watch, task)
     finding = examined.verdict.finding
     text = examined.verdict.text
@@ -78,7 +65,7 @@ def _look_after(task: TaskKey) -> tuple[Finding, OrphanStop | None]:
     return finding, accepted_stop
 
 
-async def _follow(stop: OrphanStop) -> None:
+async def _follow(stop: orphan.OrphanStop) -> None:
     """Wait for the end of an execution that was asked to stop, and store it."""
     try:
         record = stop.record
@@ -86,12 +73,12 @@ async def _follow(stop: OrphanStop) -> None:
         wait = ExecutionWaiter(
             execution_arn=record.arn,
             pipeline_name=record.request.pipeline_name,
-            poll_interval=FOLLOW_POLL_SECONDS,
+            poll_interval=stopping.FOLLOW_POLL_SECONDS,
             since=clock.time(),
-            deadline=clock.time() + FOLLOW_SECONDS,
+            deadline=clock.time() + stopping.FOLLOW_SECONDS,
             attempt=record.resumes,
         )
-        end = await end_of_stop(wait, (stop.connection_id, region))
+        end = await stopping.end_of_stop(wait, (stop.connection_id, region))
         await result_of(_submit(stop.store_end, end))
     except Exception as error:
         log.warning(
@@ -102,7 +89,7 @@ async def _follow(stop: OrphanStop) -> None:
         )
 
 
-def _examine(watch: Watch, task: TaskKey) -> Examined:
+def _examine(watch: orphan.Watch, task: TaskKey) -> orphan.Examined:
     for seconds in RETRY_SECONDS:
         try:
             return watch.examine(task)
@@ -118,14 +105,14 @@ def _examine(watch: Watch, task: TaskKey) -> Examined:
     return watch.examine(task)
 
 
-class TriggererAccess(AirflowAccess):
+class TriggererAccess(orphan.AirflowAccess):
     """Reaches Airflow as a trigger does, in any thread."""
 
     process: ClassVar[StopProcess] = "triggerer"
 
     def read_record(self, task: TaskKey) -> ExecutionRecord | None:
         """Return the record of a task instance; None if there is none."""
-        return call_airflow(lambda: read_record(ti_of(task, 0)))
+        return call_airflow(lambda: read_record(orphan.ti_of(task, 0)))
 
     def see(self, task: TaskKey) -> SeenTask:
         """Return what Airflow says of a task instance now."""
@@ -134,17 +121,17 @@ class TriggererAccess(AirflowAccess):
             return DELETED_TASK
         return SeenTask(exists=True, state=state)
 
-    def replace_record(self, task: TaskKey, choose: Choose) -> None:
+    def replace_record(self, task: TaskKey, choose: orphan.Choose) -> None:
         """Replace the record of a task instance, if a function says so."""
         call_airflow(lambda: self._replace_record(task, choose))
 
-    def _replace_record(self, task: TaskKey, choose: Choose) -> None:
+    def _replace_record(self, task: TaskKey, choose: orphan.Choose) -> None:
         seen = self.see(task)
-        context: Any = {"ti": ti_of(task, 0)}
+        context: Any = {"ti": orphan.ti_of(task, 0)}
         stored = RecordStore(context).read()
         chosen = choose(stored, seen)
         if chosen is not None:
-            context = {"ti": ti_of(task, chosen.try_number)}
+            context = {"ti": orphan.ti_of(task, chosen.try_number)}
             RecordStore(context).store_announcement(chosen, stored)
 
     def read_run(self, task: TaskKey) -> Any:
@@ -153,4 +140,4 @@ class TriggererAccess(AirflowAccess):
 
     def write_run(self, task: TaskKey, run: RunSummary) -> None:
         """Push ``run``, and ``state``."""
-        call_airflow(partial(store_run, task, run))
+        call_airflow(partial(stopping.store_run, task, run))

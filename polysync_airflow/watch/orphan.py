@@ -30,14 +30,8 @@ from polysync_airflow.execution.lifecycle.instructions import (
 from polysync_airflow.execution.lifecycle.machine import ASK_AGAIN_SECONDS
 from polysync_airflow.execution.lifecycle.orphans import Finding, SeenTask, Verdict
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
+from polysync_airflow.hooks import stops
 from polysync_airflow.hooks.executions import ExecutionMethods, StopResult
-from polysync_airflow.hooks.stops import (
-    Announcement,
-    ReportedStop,
-    StopOutcome,
-    run_of,
-    stop_known_execution,
-)
 
 # How long transient errors of AWS's are retried before the execution is stopped
 # without its status.
@@ -140,7 +134,7 @@ class Watch:
             return examined
         return self._ask_aws(examined, record, stop)
 
-    def stop(self, examined: Examined) -> tuple[OrphanStop, StopOutcome]:
+    def stop(self, examined: Examined) -> tuple[OrphanStop, stops.StopOutcome]:
         """
         Stop the execution that was examined, unless a user or a later try has it now.
         """
@@ -237,7 +231,7 @@ class Watch:
 
 
 @dataclass(kw_only=True)
-class OrphanStop(ReportedStop):
+class OrphanStop(stops.ReportedStop):
     """
     The stop of an execution that no process of its task is left to stop.
 
@@ -251,15 +245,15 @@ class OrphanStop(ReportedStop):
     access: AirflowAccess
     hook_for_region: Callable[[str], ExecutionMethods]
 
-    def _announce(self, try_end: TryEnd) -> Announcement:
-        announcement = Announcement(Owner.UNKNOWN)
+    def _announce(self, try_end: TryEnd) -> stops.Announcement:
+        announcement = stops.Announcement(Owner.UNKNOWN)
 
         def announce(
             stored: ExecutionRecord | None, seen: SeenTask
         ) -> ExecutionRecord | None:
             nonlocal announcement
             owner = orphans.owner_of_orphan(stored, self.record, seen)
-            announcement = Announcement(owner, seen.exists, self._withdraw)
+            announcement = stops.Announcement(owner, seen.exists, self._withdraw)
             if stored is None or owner is not Owner.NOBODY or not seen.exists:
                 return None
             return try_end.announced(stored)
@@ -291,7 +285,7 @@ class OrphanStop(ReportedStop):
             self.log.warning("The record cannot be updated: %s", error)
 
     def _ask_aws(self) -> StopResult:
-        return stop_known_execution(
+        return stops.stop_known_execution(
             self.record.arn, self.record.resumes, self.hook_for_region, self.log.warning
         )
 
@@ -303,7 +297,7 @@ class OrphanStop(ReportedStop):
     def _read_run(self) -> RunSummary | None:
         value = self.access.read_run(self.task)
         record = self.record
-        return run_of(value, record.arn, record.resumes, self.log.warning)
+        return stops.run_of(value, record.arn, record.resumes, self.log.warning)
 
     def _write_run(self, run: RunSummary) -> None:
         self.access.write_run(self.task, run)

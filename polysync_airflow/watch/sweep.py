@@ -13,13 +13,8 @@ from dataclasses import asdict
 from functools import cache
 from typing import Any, ClassVar, Final, Literal, NamedTuple
 
-from polysync_airflow.airflow_compat.database import (
-    read_xcom,
-    stored_variable,
-    use_connection_of_the_database,
-    variable_keys,
-    write_xcom,
-)
+from polysync_airflow import records
+from polysync_airflow.airflow_compat import database
 from polysync_airflow.auth.base_hook import REPORT_CONFIG
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, TaskKey
@@ -31,16 +26,6 @@ from polysync_airflow.execution.lifecycle.orphans import (
 )
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.records import (
-    KEY_PREFIX,
-    from_variable,
-    place_of,
-    stored_record,
-    stored_task,
-    to_stored,
-    to_variable,
-    variable_key,
-)
 from polysync_airflow.watch.orphan import AirflowAccess, Choose, Examined, Watch
 
 log = logging.getLogger(__name__)
@@ -99,7 +84,7 @@ def stop_orphans(dag_id: str | None) -> Iterator[Swept]:
 def _watch() -> Watch:
     @cache
     def connect(connection_id: str, region_name: str) -> PolysyncSageMakerHook:
-        use_connection_of_the_database(connection_id)
+        database.use_connection_of_the_database(connection_id)
         return PolysyncSageMakerHook(connection_id, region_name, config=REPORT_CONFIG)
 
     # The next sweep asks again.
@@ -113,7 +98,7 @@ def _examined(
     Yield what is found out about each record of a DAG, None for all DAGs; None in place
     of the second if that failed.
     """
-    for key in variable_keys(KEY_PREFIX):
+    for key in database.variable_keys(records.KEY_PREFIX):
         try:
             task = _task_of(key)
             if task is None or dag_id not in (None, task.dag_id):
@@ -141,11 +126,11 @@ def _task_of(key: str) -> TaskKey | None:
 
     :raises StoredRecordError: it holds no record, or not that of its key.
     """
-    with stored_variable(key, lock=False) as variable:
-        stored = stored_task(variable)
+    with database.stored_variable(key, lock=False) as variable:
+        stored = records.stored_task(variable)
     if stored is None:
         return None
-    if variable_key(stored.key) != key:
+    if records.variable_key(stored.key) != key:
         raise StoredRecordError("it is not the record of the task of its key")
     return stored.key
 
@@ -168,11 +153,11 @@ class DatabaseAccess(AirflowAccess):
 
     def read_record(self, task: TaskKey) -> ExecutionRecord | None:
         """Return the record of a task instance; None if there is none."""
-        return stored_record(task)
+        return records.stored_record(task)
 
     def see(self, task: TaskKey) -> SeenTask:
         """Return what Airflow says of a task instance now."""
-        with stored_variable("", lock=False) as variable:
+        with database.stored_variable("", lock=False) as variable:
             return _seen(variable, task)
 
     def replace_record(self, task: TaskKey, choose: Choose) -> None:
@@ -180,24 +165,26 @@ class DatabaseAccess(AirflowAccess):
         Replace the record of a task instance, if a function says so. Meanwhile, nobody
         else can change it.
         """
-        key = variable_key(task)
-        with stored_variable(key, lock=True) as variable:
+        key = records.variable_key(task)
+        with database.stored_variable(key, lock=True) as variable:
             text = variable.value
             stored = None
             if text is not None:
-                stored = from_variable(text, task, place=place_of(key))
+                stored = records.from_variable(text, task, place=records.place_of(key))
             chosen = choose(stored, _seen(variable, task))
             if chosen is not None:
-                variable.replace(to_variable(to_stored(chosen, task), task))
+                variable.replace(
+                    records.to_variable(records.to_stored(chosen, task), task)
+                )
 
     def read_run(self, task: TaskKey) -> Any:
         """Return the XCom ``run``."""
-        return read_xcom("run", **asdict(task))
+        return database.read_xcom("run", **asdict(task))
 
     def write_run(self, task: TaskKey, run: RunSummary) -> None:
         """Push ``run``, and ``state``."""
-        write_xcom("state", run.state, **asdict(task))
-        write_xcom("run", run.model_dump(mode="json"), **asdict(task))
+        database.write_xcom("state", run.state, **asdict(task))
+        database.write_xcom("run", run.model_dump(mode="json"), **asdict(task))
 
 
 def _seen(variable: Any, task: TaskKey) -> SeenTask:

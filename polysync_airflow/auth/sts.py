@@ -414,9 +414,8 @@ def assume_role(
     :param settings: arguments of botocore's ``create_client`` for STS: region,
         endpoint, ``verify``.
     """
-    creator = client_creator(_STS_CONFIG, **settings)
     fetcher = botocore.credentials.AssumeRoleCredentialFetcher(
-        creator,
+        client_creator(_STS_CONFIG, **settings),
         source,
         role_arn,
         extra_args=parameters,

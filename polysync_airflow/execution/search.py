@@ -37,14 +37,7 @@ import pydantic
 from pydantic import BeforeValidator, Field, ValidationError
 
 from polysync_airflow.exceptions import ParametersError, PolysyncError
-from polysync_airflow.execution import models, texts
-from polysync_airflow.execution.waiter import (
-    EndOfWait,
-    LogLine,
-    WaitArguments,
-    Waiter,
-    error_fields,
-)
+from polysync_airflow.execution import models, texts, waiter
 
 Which = Literal["first", "latest"]
 MAX_PATTERN_LENGTH = 256
@@ -162,7 +155,7 @@ class Search(models.StrictModel):
         return models.pipeline_name_of(self.pipeline_name)
 
 
-class SearchEvent(EndOfWait):
+class SearchEvent(waiter.EndOfWait):
     """
     How a search ended.
 
@@ -266,14 +259,14 @@ def pick(
     return None
 
 
-def look(
-    waiter: SearchWaiter,
+def page_of(
+    search: Search,
     listed: Iterable[ListedExecution] | PolysyncError,
     parameters_of: ParametersOf,
     at: float,
 ) -> SearchPage | PolysyncError:
     """
-    Return what AWS's list means for a search, as ``waiter.decide`` takes it.
+    Return what AWS's list means for a search, as the waiter takes it.
 
     :param listed: the executions of the pipeline, the oldest first; or the error.
     :param at: when the list was requested, as Unix time.
@@ -281,7 +274,7 @@ def look(
     if isinstance(listed, PolysyncError):
         return listed
     try:
-        return SearchPage(pick(waiter.search, listed, parameters_of), at)
+        return SearchPage(pick(search, listed, parameters_of), at)
     except PolysyncError as error:
         return error
 
@@ -360,7 +353,7 @@ class SearchPage(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SearchWaiter(Waiter[SearchPage, SearchEvent]):
+class SearchWaiter(waiter.Waiter[SearchPage, SearchEvent]):
     """
     The state of a search. It began when its ``search`` says.
 
@@ -412,13 +405,15 @@ class SearchWaiter(Waiter[SearchPage, SearchEvent]):
         """Return the state after a poll."""
         return replace(self, listed_until=response.at)
 
-    def lines_about(self, response: SearchPage, now: float) -> tuple[LogLine, ...]:
+    def lines_about(
+        self, response: SearchPage, now: float
+    ) -> tuple[waiter.LogLine, ...]:
         """Return a line if the next poll may find another execution."""
         if response.found is None or self._is_final(response.found, now):
             return ()
         arn = response.found.execution_arn
         text = f"Found, but AWS may still list another one: {arn}"
-        return (LogLine(logging.INFO, text),)
+        return (waiter.LogLine(logging.INFO, text),)
 
     def end_of(self, response: SearchPage, now: float) -> SearchEvent | None:
         """Return the event if the execution is found, or cannot be any more."""
@@ -461,11 +456,11 @@ class SearchWaiter(Waiter[SearchPage, SearchEvent]):
             outcome=outcome,
             began_at=self.search.began_at,
             message=f"{message} Looked for: {describe_search(self.search)}.",
-            **error_fields(error),
+            **waiter.error_fields(error),
         )
 
 
-class SearchArguments(WaitArguments):
+class SearchArguments(waiter.WaitArguments):
     """The arguments of a trigger that searches."""
 
     waiter_class = SearchWaiter

@@ -331,8 +331,11 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             created_after=waiter.list_after,
             created_before=waiter.search.created_before,
         )
-        page = search.look(
-            waiter, listed, self.hook.list_pipeline_parameters_for_execution, listed_at
+        page = search.page_of(
+            waiter.search,
+            listed,
+            self.hook.list_pipeline_parameters_for_execution,
+            listed_at,
         )
         result = self._decide(waiter, page)
         if isinstance(result, Finish):

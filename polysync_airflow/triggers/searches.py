@@ -53,7 +53,8 @@ class SearchPoller(Poller):
 
         listed = self.client.result(find)
         return [
-            search.look(waiter, listed, self._parameters_of, now) for waiter in waiters
+            search.page_of(waiter.search, listed, self._parameters_of, now)
+            for waiter in waiters
         ]
 
     def _parameters_of(self, execution_arn: str) -> Mapping[str, str]:

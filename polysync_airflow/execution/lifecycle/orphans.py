@@ -68,7 +68,9 @@ def judge_task(record: ExecutionRecord, task: SeenTask) -> Verdict:
         )
     if not task.exists:
         return Verdict(Finding.STOP, "The task was deleted.")
-    if _is_replaced(record, task):
+    # A clear and a retry never take back the number of a try: only a task instance that
+    # was created anew counts from the beginning.
+    if task.try_number is not None and task.try_number < record.try_number:
         return Verdict(
             Finding.STOP, "The DAG run was deleted, and created again with the same id."
         )
@@ -131,13 +133,3 @@ def _is_of_same_try(stored: ExecutionRecord, examined: ExecutionRecord) -> bool:
         and stored.resumes == examined.resumes
         and stored.try_number == examined.try_number
     )
-
-
-def _is_replaced(record: ExecutionRecord, task: SeenTask) -> bool:
-    """
-    Return whether another task instance with the same key wrote the record.
-
-    A clear and a retry never take back the number of a try: only a task instance that
-    was created anew counts from the beginning.
-    """
-    return task.try_number is not None and task.try_number < record.try_number

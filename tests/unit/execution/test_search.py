@@ -34,8 +34,8 @@ from polysync_airflow.execution.search import (
     TooManyMatchesError,
     describe_search,
     is_settled,
-    look,
     make_search,
+    page_of,
     pick,
 )
 from polysync_airflow.execution.texts import MAX_PROBLEMS
@@ -563,7 +563,7 @@ def test_polls_of_searches_in_a_pipeline_go_together() -> None:
     assert OPEN.name == OPEN.label == "the search in pipeline fanout"
 
 
-def test_look() -> None:
+def test_page_of_a_search() -> None:
     """The list, or the parameters that are compared, may be refused."""
     error = api_error(permanent=False)
 
@@ -571,10 +571,10 @@ def test_look() -> None:
         raise error
 
     compared = replace(OPEN, search=search(created_after=DAY[0], parameters={"A": "1"}))
-    assert look(OPEN, error, refuse, BEGAN) is error
-    assert look(compared, [FOUND], refuse, BEGAN) is error
-    assert look(OPEN, [FOUND], refuse, BEGAN) == SearchPage(FOUND, BEGAN)
-    assert look(OPEN, [], refuse, BEGAN) == SearchPage(None, BEGAN)
+    assert page_of(OPEN.search, error, refuse, BEGAN) is error
+    assert page_of(compared.search, [FOUND], refuse, BEGAN) is error
+    assert page_of(OPEN.search, [FOUND], refuse, BEGAN) == SearchPage(FOUND, BEGAN)
+    assert page_of(OPEN.search, [], refuse, BEGAN) == SearchPage(None, BEGAN)
 
 
 def test_stored_arguments_are_those_of_a_shared_search() -> None:

@@ -281,15 +281,16 @@ def _texts_at(
                     " object."
                 )
             prefix += f"{member}."
-        for field, value in _fields_of(parent, name):
+        for member, value in _members_of(parent, name):
+            field = prefix + member
             if not isinstance(value, str):
                 raise CredentialsError(
-                    f"{prefix}{field} is a {type(value).__name__}: give a text."
+                    f"{field} is a {type(value).__name__}: give a text."
                 )
-            yield prefix + field, value
+            yield field, value
 
 
-def _fields_of(parent: Mapping[str, Any], name: str) -> Iterator[tuple[str, Any]]:
+def _members_of(parent: Mapping[str, Any], name: str) -> Iterator[tuple[str, Any]]:
     """Yield the values of a member that are set; those of all members for ``*``."""
     if name == "*":
         for key, value in parent.items():

@@ -134,8 +134,11 @@ def _map_entra_error(error: Exception, identity: str) -> CredentialsError:
         and error_code is not None
         and error_code not in _TRANSIENT_ERROR_CODES
     )
-    text = f"Microsoft Entra ID issued no token ({identity}): {message}"
-    return CredentialsError(responses.with_cure(text, cure), permanent=permanent)
+    advice = responses.what_to_do(cure)
+    return CredentialsError(
+        f"Microsoft Entra ID issued no token ({identity}): {message}{advice}",
+        permanent=permanent,
+    )
 
 
 def _with_causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -88,7 +88,7 @@ def map_error(
             f" {request['RoleArn']} too."
         )
     return exceptions.SageMakerApiError(
-        with_cure(f"{operation} failed: {code}: {message}", cure),
+        f"{operation} failed: {code}: {message}{what_to_do(cure)}",
         error_code=code,
         operation=operation,
         permanent=hint.permanent,
@@ -115,14 +115,14 @@ def text_with_cure(error: BotoError) -> str:
     reached.
     """
     cure = exceptions.hint_for(type(error).__name__).cure
-    return with_cure(clean_text(str(error)), cure)
+    return f"{clean_text(str(error))}{what_to_do(cure)}"
 
 
-def with_cure(text: str, cure: str) -> str:
-    """Return the text of an error, and what to do about it if that is known."""
+def what_to_do(cure: str) -> str:
+    """Return the end of an error's text; empty if no cure is known."""
     if not cure:
-        return text
-    return f"{text} -- What to do: {cure}"
+        return ""
+    return f" -- What to do: {cure}"
 
 
 def is_invalid_value(error: BaseException) -> bool:

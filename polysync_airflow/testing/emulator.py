@@ -291,16 +291,19 @@ class SageMakerEmulator(EmulatorServer):
                 names.append(name)
         if names:
             return names
-        wanted = f"step {step!r}"
+        of_types = ""
         if types:
-            wanted += f" of the type {' or '.join(types)}"
+            of_types = f" of the type {' or '.join(types)}"
+        in_pipeline = ""
         if pipeline:
-            wanted += f" in pipeline {pipeline!r}"
+            in_pipeline = f" in pipeline {pipeline!r}"
         steps = "; ".join(
             f"{name}: {', '.join(types_by_step)}"
             for name, types_by_step in types_by_pipeline.items()
         )
-        raise ValueError(f"There is no {wanted}; the steps are: {steps}")
+        raise ValueError(
+            f"There is no step {step!r}{of_types}{in_pipeline}; the steps are: {steps}"
+        )
 
     def _change(self, pipelines: Iterable[str], step: str, **members: Any) -> None:
         """

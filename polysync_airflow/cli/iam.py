@@ -8,12 +8,7 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
-from polysync_airflow.auth.iam_policies import (
-    ISSUER_V1,
-    ISSUER_V2,
-    identity_policy,
-    web_identity_trust,
-)
+from polysync_airflow.auth import iam_policies
 from polysync_airflow.cli import output
 from polysync_airflow.execution.models import is_managed
 
@@ -28,14 +23,16 @@ def main(args: argparse.Namespace) -> int:
         if args.partition is None:
             args.partition = _partition_of(args.region)
         _check_policy(args)
-        output.write_json(identity_policy(**output.values_of(args)))
+        output.write_json(iam_policies.identity_policy(**output.values_of(args)))
         return output.OK
     values = output.values_of(args)
-    issuer = ISSUER_V2
+    issuer = iam_policies.ISSUER_V2
     if values.pop("entra_version") == "v1":
-        issuer = ISSUER_V1
+        issuer = iam_policies.ISSUER_V1
     tenant = values.pop("tenant")
-    output.write_json(web_identity_trust(issuer=issuer.format(tenant=tenant), **values))
+    output.write_json(
+        iam_policies.web_identity_trust(issuer=issuer.format(tenant=tenant), **values)
+    )
     return output.OK
 
 

@@ -14,13 +14,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
+from polysync_airflow.airflow_compat import task_instances
 from polysync_airflow.airflow_compat.supervisor import call_airflow
-from polysync_airflow.airflow_compat.task_instances import (
-    read_state,
-    read_states,
-    read_xcom,
-    write_xcom,
-)
 from polysync_airflow.execution import clock, step_tasks
 from polysync_airflow.execution.lifecycle import ending
 from polysync_airflow.execution.lifecycle.ending import Owner, TryEnd
@@ -134,7 +129,7 @@ class TriggerStop(ReportedStop):
 
         :raises Exception: Airflow does not respond.
         """
-        state = read_state(self.ti)
+        state = task_instances.read_state(self.ti)
         stored = self._read_record()
         return TaskSituation(state, stored, self._owner(state, stored))
 
@@ -194,7 +189,7 @@ class TriggerStop(ReportedStop):
         return call_airflow(function)
 
     def _read_run(self) -> RunSummary | None:
-        value = read_xcom(self.ti, "run")
+        value = task_instances.read_xcom(self.ti, "run")
         return run_of(value, self._arn, self.waiter.attempt, self.log.warning)
 
     def _read_run_again(self) -> RunSummary | None:
@@ -208,8 +203,8 @@ class TriggerStop(ReportedStop):
 
 def store_run(ti: Any, run: RunSummary) -> None:
     """Store the XComs ``run`` and ``state`` of a task instance, from a triggerer."""
-    write_xcom(ti, "state", run.state)
-    write_xcom(ti, "run", run.model_dump(mode="json"))
+    task_instances.write_xcom(ti, "state", run.state)
+    task_instances.write_xcom(ti, "run", run.model_dump(mode="json"))
 
 
 @dataclass(kw_only=True)
@@ -375,7 +370,9 @@ class EndedTask:
             some of its steps, so that its next try goes on with the execution.
         """
         try:
-            state = _retry_airflow(partial(read_state, self.ti), self.log)
+            state = _retry_airflow(
+                partial(task_instances.read_state, self.ti), self.log
+            )
         except Exception as error:
             self.log.error(
                 "The execution may still be running: Airflow does not return the task's"
@@ -411,7 +408,9 @@ class EndedTask:
     def _is_left_to_next_try(self, state: str | None) -> bool:
         if not self.step_task_ids or not step_tasks.may_be_left(state):
             return False
-        states = call_airflow(partial(read_states, self.ti, self.step_task_ids))
+        states = call_airflow(
+            partial(task_instances.read_states, self.ti, self.step_task_ids)
+        )
         return step_tasks.is_left_to_next_try(state, states)
 
     def _tell_end(self, stop: StopOfEndedTask, end: ExecutionEvent) -> None:

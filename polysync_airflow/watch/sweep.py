@@ -17,13 +17,8 @@ from polysync_airflow import records
 from polysync_airflow.airflow_compat import database
 from polysync_airflow.auth.base_hook import REPORT_CONFIG
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
+from polysync_airflow.execution.lifecycle import orphans
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, TaskKey
-from polysync_airflow.execution.lifecycle.orphans import (
-    DELETED_TASK,
-    ENDED_STATES,
-    Finding,
-    SeenTask,
-)
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.watch.orphan import AirflowAccess, Choose, Examined, Watch
@@ -33,10 +28,10 @@ log = logging.getLogger(__name__)
 # ``kept``: its task decides. ``over``: it does not run any more. ``orphaned``: it would
 # have been stopped. ``failed``: it may still be running, although it should not.
 Result = Literal["kept", "over", "orphaned", "stopped", "failed", "unreadable"]
-_RESULTS: Final[dict[Finding, Result]] = {
-    Finding.KEEP: "kept",
-    Finding.OVER: "over",
-    Finding.STOP: "orphaned",
+_RESULTS: Final[dict[orphans.Finding, Result]] = {
+    orphans.Finding.KEEP: "kept",
+    orphans.Finding.OVER: "over",
+    orphans.Finding.STOP: "orphaned",
 }
 
 
@@ -155,7 +150,7 @@ class DatabaseAccess(AirflowAccess):
         """Return the record of a task instance; None if there is none."""
         return records.stored_record(task)
 
-    def see(self, task: TaskKey) -> SeenTask:
+    def see(self, task: TaskKey) -> orphans.SeenTask:
         """Return what Airflow says of a task instance now."""
         with database.stored_variable("", lock=False) as variable:
             return _seen(variable, task)
@@ -187,13 +182,13 @@ class DatabaseAccess(AirflowAccess):
         database.write_xcom("run", run.model_dump(mode="json"), **asdict(task))
 
 
-def _seen(variable: Any, task: TaskKey) -> SeenTask:
+def _seen(variable: Any, task: TaskKey) -> orphans.SeenTask:
     tries: list[tuple[str | None, int]] = variable.tries_of(**asdict(task))
     if not tries:
-        return DELETED_TASK
+        return orphans.DELETED_TASK
     # A loop has several passes. If one has not ended, the task has not.
     state, number = tries[-1]
     for other, _ in tries:
-        if other not in ENDED_STATES:
+        if other not in orphans.ENDED_STATES:
             state = other
-    return SeenTask(exists=True, state=state, try_number=number)
+    return orphans.SeenTask(exists=True, state=state, try_number=number)

@@ -89,28 +89,6 @@ def test_usage_errors_are_one_line(
     assert result.err.count("\n") == 1
 
 
-def test_help_needs_neither_airflow_nor_boto3() -> None:
-    """
-    The command line is imported, and answers --help and --version, without what takes a
-    second to import.
-    """
-    code = (
-        "import sys; from polysync_airflow.cli import main\n"
-        "for arguments in (['jobs', 'import', '--help'], ['--version']):\n"
-        "    try: main(arguments)\n"
-        "    except SystemExit: pass\n"
-        "heavy = ('airflow', 'boto3', 'botocore', 'moto', 'pydantic', 'yaml')\n"
-        "print([name for name in heavy if name in sys.modules], file=sys.stderr)\n"
-    )
-    process = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-
-    assert process.stderr.splitlines()[-1] == "[]"
-    assert "--output" in process.stdout
-    assert __version__ in process.stdout
-
-
 def test_iam(polysync: Polysync) -> None:
     """``polysync iam`` prints policies, and its errors and help name the command."""
     arguments = [

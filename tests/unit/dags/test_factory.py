@@ -4,8 +4,6 @@ DAGs of imported jobs: what Airflow finds in the file, and what a broken job bre
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -417,18 +415,3 @@ def test_task_group_checks_the_names_of_outputs(tmp_path: Path) -> None:
     parsed = parse(tmp_path, code, PLAIN, REQUIRED)
 
     assert "it has no parameter 'Modle'" in parsed.errors["dag_file.py"]
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize("arguments", ["", ", steps_as_tasks=True"])
-def test_parsing_imports_no_boto3(arguments: str, tmp_path: Path) -> None:
-    """Airflow parses a DAG file every 30 seconds."""
-    parse(tmp_path, f"polysync_dags('jobs.yaml'{arguments})", job("churn", steps=STEPS))
-    code = "import runpy, sys; runpy.run_path(sys.argv[1]); print('boto3' in sys.modules, 'botocore' in sys.modules)"
-    file = str(tmp_path / "dag_file.py")
-
-    output = subprocess.run(
-        [sys.executable, "-c", code, file], check=True, capture_output=True, text=True
-    ).stdout
-
-    assert output.splitlines()[-1] == "False False"

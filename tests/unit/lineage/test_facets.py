@@ -9,10 +9,8 @@ import json
 import sys
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 from airflow.providers.openlineage.extractors import ExtractorManager, OperatorLineage
 from airflow.utils.state import TaskInstanceState
@@ -31,8 +29,6 @@ from polysync_airflow.lineage import (
     MAX_FAILED_STEPS,
     MAX_PARAMETERS,
     PRODUCER,
-    SageMakerExecutionRunFacet,
-    SageMakerPipelineJobFacet,
     of_execution,
 )
 from polysync_airflow.operators import PolysyncStartPipelineOperator
@@ -388,16 +384,3 @@ def test_without_openlineage(
     assert run.xcoms["state"] == "Success"
     with pytest.raises(ImportError):
         run.operator.get_openlineage_facets_on_complete(None)
-
-
-def test_members_are_documented() -> None:
-    """The page about lineage has each member of the facets."""
-    page = (Path(__file__).parents[3] / "docs" / "how-to" / "lineage.md").read_text()
-    members = {
-        field.name
-        for facet in (SageMakerPipelineJobFacet, SageMakerExecutionRunFacet)
-        for field in attrs.fields(facet)
-        if not field.name.startswith("_")
-    }
-
-    assert {name for name in members if f"`{name}`" not in page} == set()

@@ -14,7 +14,7 @@ import yaml
 
 from polysync_airflow.aws import rate_limiter
 from polysync_airflow.exceptions import CatalogueError
-from polysync_airflow.execution.pipelines import JobStep, declared_steps, job_steps
+from polysync_airflow.execution.pipelines import declared_steps, job_steps
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs.catalogue import (
     catalogue_jobs,
@@ -26,10 +26,8 @@ from polysync_airflow.jobs.catalogue import (
 from polysync_airflow.jobs.importer import import_jobs
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
-from tests.unit.definitions.builders import read_structures
 from tests.unit.jobs.catalogue.builders import ARN_TEXT, entry, job, put_pipelines
 
-STRUCTURES = read_structures()
 GET = {"Get": "Steps.Train.ModelArtifacts.S3ModelArtifacts"}
 REPORT = {"PropertyFileName": "Report", "OutputName": "out", "FilePath": "report.json"}
 SCORE = {
@@ -146,30 +144,6 @@ def test_import_writes_the_steps(emulator: EmulatorServer, tmp_path: Path) -> No
     assert [
         each.model_dump(mode="json", exclude_defaults=True) for each in steps_of(read)
     ] == IN_FILE
-
-
-def test_steps_of_real_pipelines_are_read_as_they_were_declared(tmp_path: Path) -> None:
-    """Each structure has a file whose steps are those of its definition."""
-    path = tmp_path / "jobs.yaml"
-    declared = {
-        name: declared_steps(structure.definition())
-        for name, structure in STRUCTURES.items()
-    }
-    jobs = [job(name, steps=job_steps(steps)[0]) for name, steps in declared.items()]
-
-    write_catalogue(path, catalogue_jobs(jobs, None))
-
-    members = ("name", "type", "condition", "branch")
-    assert {each.name: steps_of(each) for each in read_catalogue(path).jobs} == {
-        name: [
-            JobStep(
-                **{member: getattr(step, member) for member in members},
-                needs=sorted(step.needs),
-            )
-            for step in steps
-        ]
-        for name, steps in declared.items()
-    }
 
 
 def test_the_same_steps_are_the_same_text() -> None:

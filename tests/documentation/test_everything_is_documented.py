@@ -24,9 +24,9 @@ from polysync_airflow.operators.step_tasks import PolysyncPipelineStepOperator
 from polysync_airflow.triggers.step_tasks import WITHOUT_TRIGGERER
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
+from tests.packaging.test_structure import PACKAGE, entries_of
 from tests.pages import page
 from tests.tasks import EmulatedTime, TaskInstance, run_task
-from tests.unit.test_structure import PACKAGE, entries_of
 from tests.unit.triggers.test_step_tasks import ExecutionTask
 
 INFO = get_provider_info()

@@ -24,6 +24,7 @@ from tests.unit.execution.lifecycle.builders import (
     INCARNATION,
     RESUME_TOKEN,
     describe,
+    does,
     listed,
     make_try,
     stored,
@@ -38,17 +39,8 @@ def test_try_without_a_record_prepares_a_start() -> None:
     """Nothing is stored before the request is made."""
     instruction = begin(make_try(1, 2), None)
 
-    assert (
-        instruction.command,
-        instruction.record,
-        instruction.store,
-        instruction.lines,
-    ) == (
-        Command.PREPARE,
-        None,
-        Store.KEEP,
-        (),
-    )
+    assert does(instruction) == (Command.PREPARE, Store.KEEP, None)
+    assert instruction.lines == ()
 
 
 def test_try_takes_a_record_over_before_anything_else() -> None:
@@ -69,11 +61,7 @@ def test_record_of_the_same_try_is_not_written_again() -> None:
     """
     instruction = begin(make_try(2, 2), stored())
 
-    assert (instruction.command, instruction.record, instruction.store) == (
-        Command.DESCRIBE,
-        stored(),
-        Store.KEEP,
-    )
+    assert does(instruction) == (Command.DESCRIBE, Store.KEEP, stored())
 
 
 @pytest.mark.parametrize("number", [2, 3])
@@ -84,11 +72,7 @@ def test_request_without_an_arn_is_looked_up_and_sent_again(number: int) -> None
 
     assert instruction.command is Command.LOOK_UP
     assert instruction.store is (Store.KEEP if number == 2 else Store.WRITE)
-    assert (again.command, again.store, again.record) == (
-        Command.RESEND_START,
-        Store.KEEP,
-        instruction.record,
-    )
+    assert does(again) == (Command.RESEND_START, Store.KEEP, instruction.record)
     assert [(line.level, line.text) for line in (*instruction.lines, *again.lines)] == [
         (
             WARNING,

@@ -39,6 +39,7 @@ from tests.unit.execution.lifecycle.builders import (
     at,
     describe,
     described,
+    does,
     listed,
     make_try,
     named,
@@ -98,11 +99,7 @@ def test_later_try_without_a_record_looks_for_its_execution() -> None:
     """Nothing is stored before."""
     instruction = begin(make_try(2, 2), None)
 
-    assert (instruction.command, instruction.record, instruction.store) == (
-        Command.LOOK_UP,
-        None,
-        Store.KEEP,
-    )
+    assert does(instruction) == (Command.LOOK_UP, Store.KEEP, None)
 
 
 def test_first_try_looks_only_if_there_is_a_record() -> None:
@@ -128,19 +125,9 @@ def test_nothing_found_prepares_the_first_start_of_the_epoch() -> None:
 
     instruction = look([replace_status(each, "Executing") for each in others])
 
-    assert (
-        instruction.command,
-        instruction.record,
-        instruction.store,
-        instruction.start_number,
-        instruction.lines,
-    ) == (
-        Command.PREPARE,
-        None,
-        Store.KEEP,
-        0,
-        (),
-    )
+    assert does(instruction) == (Command.PREPARE, Store.KEEP, None)
+    assert instruction.start_number == 0
+    assert instruction.lines == ()
 
 
 def replace_status(
@@ -378,11 +365,7 @@ def test_conflict_that_lasts_uses_the_retries() -> None:
     """The record stays, so that the next try sends the same request again."""
     instruction = look([], command=Command.LOOK_UP_STARTED, record=UNKNOWN_ARN)
 
-    assert (instruction.command, instruction.record, instruction.store) == (
-        Command.FAIL,
-        UNKNOWN_ARN,
-        Store.KEEP,
-    )
+    assert does(instruction) == (Command.FAIL, Store.KEEP, UNKNOWN_ARN)
     assert instruction.error is not None
     assert not instruction.error.permanent
     assert str(instruction.error) == (
@@ -456,7 +439,7 @@ def test_later_try_looks_at_what_its_start_has_returned() -> None:
     """AWS may know the token from an earlier try of which no record tells."""
     instruction = after(at(Command.START, UNKNOWN_ARN, number=2), Accepted(NOW, ARN))
 
-    assert (instruction.command, instruction.store, instruction.record) == (
+    assert does(instruction) == (
         Command.DESCRIBE_STARTED,
         Store.WRITE,
         stored(try_number=2),
@@ -529,17 +512,8 @@ def test_token_that_was_used_with_other_parameters_leads_to_a_look(
         at(command, UNKNOWN_ARN), refused("ConflictException", transient=True)
     )
 
-    assert (
-        instruction.command,
-        instruction.store,
-        instruction.record,
-        instruction.error,
-    ) == (
-        Command.LOOK_UP_STARTED,
-        Store.KEEP,
-        UNKNOWN_ARN,
-        None,
-    )
+    assert does(instruction) == (Command.LOOK_UP_STARTED, Store.KEEP, UNKNOWN_ARN)
+    assert instruction.error is None
     assert [(line.level, line.text) for line in instruction.lines] == [
         (WARNING, "AWS said no")
     ]

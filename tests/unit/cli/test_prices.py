@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.execution.prices import HourlyPrices
-from tests.conftest import connection
-from tests.fakes.fake_sagemaker import Body, answering
+from tests.fakes.fake_sagemaker import Body, answering, connected
 from tests.unit.cli.conftest import Polysync
 
 
@@ -79,19 +78,15 @@ class PriceList:
 
 def run(
     polysync: Polysync,
-    monkeypatch: pytest.MonkeyPatch,
     prices: PriceList,
     *regions: str,
 ) -> Any:
     """Run the command against a price list."""
-    with answering(prices.respond) as (url, _):
-        monkeypatch.setenv(
-            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
-        )
+    with connected(answering(prices.respond)):
         return polysync("prices", *regions)
 
 
-def test_table(polysync: Polysync, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table(polysync: Polysync) -> None:
     """
     The highest price of what pipelines do with an instance. What is no instance, or has
     no hours, is left out.
@@ -100,7 +95,6 @@ def test_table(polysync: Polysync, monkeypatch: pytest.MonkeyPatch) -> None:
 
     result = run(
         polysync,
-        monkeypatch,
         PriceList({"eu-west-1": PAGES, "us-east-1": other}),
         "eu-west-1",
         "us-east-1",
@@ -155,27 +149,23 @@ def test_table_that_cannot_be_made(
     regions: list[str],
     problem: str,
     polysync: Polysync,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The error says why; nothing is written."""
-    result = run(polysync, monkeypatch, PriceList(pages), *regions)
+    result = run(polysync, PriceList(pages), *regions)
 
     assert (result.code, result.out) == (2, "")
     assert problem in result.error
 
 
 def test_permission_that_is_missing(
-    polysync: Polysync, monkeypatch: pytest.MonkeyPatch
+    polysync: Polysync,
 ) -> None:
     """The error names it."""
 
     def refuse(*_: Any) -> Body:
         return Body(b'{"__type": "AccessDeniedException", "message": "no"}', status=400)
 
-    with answering(refuse) as (url, _):
-        monkeypatch.setenv(
-            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
-        )
+    with connected(answering(refuse)):
         result = polysync("prices", "eu-west-1")
 
     assert result.code == 2

@@ -354,10 +354,8 @@ def test_aws_connection_keeps_its_settings(
     list(PolysyncSageMakerHook("my_aws").list_pipelines())
 
     (call,) = emulator.control.calls("ListPipelines")
-    assert (call["access_key_id"], call["region"]) == (
-        "AKIAOTHEROTHEROTHER0",
-        "eu-west-1",
-    )
+    assert call["access_key_id"] == "AKIAOTHEROTHEROTHER0"
+    assert call["region"] == "eu-west-1"
     assert "cfg/retry-mode#legacy" in call["user_agent"]
     assert f"polysync-airflow/{__version__}" in call["user_agent"]
 

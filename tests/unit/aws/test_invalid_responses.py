@@ -103,11 +103,9 @@ def test_invalid_responses_are_transient(operation: str, body: str) -> None:
     """
     error = error_of(operation, BODIES[body])
 
-    assert (error.transient, error.permanent, error.operation) == (
-        True,
-        False,
-        operation,
-    )
+    assert error.transient is True
+    assert error.permanent is False
+    assert error.operation == operation
     assert len(str(error)) < 1000
 
 

@@ -62,10 +62,8 @@ def test_response_byte_by_byte_is_a_timeout(
         with pytest.raises(SageMakerApiError) as caught:
             PolysyncSageMakerHook(config=QUICK).describe_pipeline_execution(ARN)
 
-    assert (caught.value.error_code, caught.value.transient) == (
-        "ReadTimeoutError",
-        True,
-    )
+    assert caught.value.error_code == "ReadTimeoutError"
+    assert caught.value.transient is True
 
 
 def test_response_that_comes_in_time_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,16 +146,12 @@ def test_what_is_printed_fills_a_queue(
         "deadLetterTargetArn": f"{QUEUE_ARN}-dead-letters",
         "maxReceiveCount": 5,
     }
-    assert (
-        attributes["VisibilityTimeout"],
-        attributes["ReceiveMessageWaitTimeSeconds"],
-    ) == ("30", "20")
+    assert attributes["VisibilityTimeout"] == "30"
+    assert attributes["ReceiveMessageWaitTimeSeconds"] == "20"
     (statement,) = json.loads(attributes["Policy"])["Statement"]
     assert statement["Principal"] == {"Service": "events.amazonaws.com"}
-    assert (statement["Action"], statement["Resource"]) == (
-        "sqs:SendMessage",
-        QUEUE_ARN,
-    )
+    assert statement["Action"] == "sqs:SendMessage"
+    assert statement["Resource"] == QUEUE_ARN
     assert statement["Condition"] == {
         "ArnEquals": {
             "aws:SourceArn": [

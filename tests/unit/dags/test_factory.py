@@ -31,11 +31,9 @@ def test_each_job_is_a_dag(tmp_path: Path) -> None:
     assert sorted(parsed.dags) == ["ml-churn", "ml-scoring"]
     dag = parsed.dags["ml-churn"]
     (task,) = dag.tasks
-    assert (task.task_id, task.pipeline_name, task.region_name) == (
-        "run",
-        "churn",
-        "us-east-1",
-    )
+    assert task.task_id == "run"
+    assert task.pipeline_name == "churn"
+    assert task.region_name == "us-east-1"
     assert (dag.catchup, set(dag.tags)) == (False, {"x"})
     assert Path(dag.fileloc).name == "dag_file.py"
 
@@ -218,17 +216,13 @@ def test_arguments_of_operator_and_jobs(tmp_path: Path) -> None:
     dags = parse(tmp_path, code, PLAIN, REQUIRED).dags
 
     churn, scoring = dags["churn"].tasks[0], dags["scoring"].tasks[0]
-    assert (churn.deferrable, churn.retries, churn.max_parallel_steps, churn.owner) == (
-        True,
-        3,
-        None,
-        "ml",
-    )
-    assert (scoring.deferrable, scoring.retries, scoring.max_parallel_steps) == (
-        True,
-        0,
-        2,
-    )
+    assert churn.deferrable is True
+    assert churn.retries == 3
+    assert churn.max_parallel_steps is None
+    assert churn.owner == "ml"
+    assert scoring.deferrable is True
+    assert scoring.retries == 0
+    assert scoring.max_parallel_steps == 2
 
 
 def test_display_name_of_the_catalogue(tmp_path: Path) -> None:

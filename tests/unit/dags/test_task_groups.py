@@ -291,11 +291,9 @@ def test_arguments_reach_their_tasks(file: Path) -> None:
     }.items():
         assert (getattr(execution, name), getattr(train, name)) == (value, value)
     assert (execution.max_parallel_steps, execution.selected_steps) == (3, ["Train"])
-    assert (execution.deferrable, execution.retry_mode, execution.on_clear) == (
-        True,
-        "resume",
-        "new",
-    )
+    assert execution.deferrable is True
+    assert execution.retry_mode == "resume"
+    assert execution.on_clear == "new"
 
 
 def test_steps_start_in_the_triggerer_if_airflow_can(file: Path) -> None:

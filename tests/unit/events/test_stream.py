@@ -51,26 +51,16 @@ async def test_every_watcher_gets_what_it_wants(
         ((execution_end,), (step_end,), (package,)) = (
             triggerer.payloads(i) for i in (1, 2, 3)
         )
-        assert (execution_end["execution_arn"], execution_end["state"]) == (
-            arn,
-            "Success",
-        )
+        assert execution_end["execution_arn"] == arn
+        assert execution_end["state"] == "Success"
         assert execution_end["console_url"].endswith(
             f"/pipelines/abalone/executions/{arn}"
         )
-        assert (
-            step_end["execution_arn"],
-            step_end["step_name"],
-            step_end["state"],
-        ) == (
-            arn,
-            "AbaloneTrain",
-            "Success",
-        )
-        assert (package["execution_arn"], package["approval_status"]) == (
-            arn,
-            "PendingManualApproval",
-        )
+        assert step_end["execution_arn"] == arn
+        assert step_end["step_name"] == "AbaloneTrain"
+        assert step_end["state"] == "Success"
+        assert package["execution_arn"] == arn
+        assert package["approval_status"] == "PendingManualApproval"
         assert triggerer.payloads(4) == []
         assert len(triggerer.manager._groups) == 1
         triggerer.store()

@@ -403,10 +403,8 @@ def test_event_is_parsed() -> None:
 
     parsed = check_event(SearchEvent, event)
 
-    assert (parsed.began_at, parsed.execution_arn) == (
-        BEGAN_AT,
-        LISTED[0].execution_arn,
-    )
+    assert parsed.began_at == BEGAN_AT
+    assert parsed.execution_arn == LISTED[0].execution_arn
 
 
 # ---- what comes after each look

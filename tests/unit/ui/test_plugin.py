@@ -59,11 +59,9 @@ def test_tab_and_page(
         ReactAppResponse.model_validate(app) for app in PolysyncPlugin().react_apps
     )
 
-    assert (tab.name, tab.destination, tab.url_route) == (
-        TITLE,
-        "task_instance",
-        "sagemaker",
-    )
+    assert tab.name == TITLE
+    assert tab.destination == "task_instance"
+    assert tab.url_route == "sagemaker"
     assert (page.name, page.destination, page.category) == (TITLE, "nav", "browse")
     # Of two apps with one route, Airflow shows the first.
     assert page.url_route == "sagemaker-executions"

@@ -47,11 +47,9 @@ def test_try_takes_a_record_over_before_anything_else() -> None:
     """From then on, an earlier try that is still alive must not stop the execution."""
     instruction = begin(make_try(3, 2), stored())
 
-    assert (instruction.command, instruction.store, instruction.lines) == (
-        Command.DESCRIBE,
-        Store.WRITE,
-        (),
-    )
+    assert instruction.command == Command.DESCRIBE
+    assert instruction.store == Store.WRITE
+    assert instruction.lines == ()
     assert instruction.record == stored(try_number=3)
 
 
@@ -156,15 +154,9 @@ def test_choice_goes_with_the_resume(resume: dict[str, Any]) -> None:
     )
 
     assert instruction.command is (Command.RESEND_RESUME if resume else Command.RESUME)
-    assert (
-        instruction.existing_record.epoch,
-        instruction.existing_record.clear_choice,
-        instruction.store,
-    ) == (
-        3,
-        None,
-        Store.WRITE,
-    )
+    assert instruction.existing_record.epoch == 3
+    assert instruction.existing_record.clear_choice is None
+    assert instruction.store == Store.WRITE
 
 
 @pytest.mark.parametrize("status", ["Executing", "Succeeded"])
@@ -244,10 +236,8 @@ def test_record_of_another_incarnation_loses_its_epoch(
     }
     assert instruction.record == record.model_copy(update=changes)
     foreign, *others = instruction.lines
-    assert (foreign.level, len(others)) == (
-        WARNING,
-        1 if command is Command.LOOK_UP else 0,
-    )
+    assert foreign.level == WARNING
+    assert len(others) == (1 if command is Command.LOOK_UP else 0)
     assert (
         "a DAG run that was deleted and created again. Its execution is not continued."
         in foreign.text

@@ -209,11 +209,9 @@ def test_accepted_resume_is_watched_from_then_on() -> None:
 
     instruction = after(before, Accepted(NOW))
 
-    assert (instruction.command, instruction.store, instruction.description) == (
-        Command.WATCH,
-        Store.WRITE,
-        None,
-    )
+    assert instruction.command == Command.WATCH
+    assert instruction.store == Store.WRITE
+    assert instruction.description is None
     assert instruction.record == before.existing_record.model_copy(
         update={"resumed_at": NOW}
     )
@@ -239,20 +237,16 @@ def test_resume_from_before_a_clear_is_settled_first(
     run now.
     """
     again = resume_of(resumed(epoch=1), on_clear="resume")
-    assert (again.command, again.record) == (
-        Command.RESEND_RESUME,
-        resumed(epoch=2, try_number=3),
-    )
+    assert again.command == Command.RESEND_RESUME
+    assert again.record == resumed(epoch=2, try_number=3)
     accepted = after(again, Accepted(NOW))
     assert (accepted.command, accepted.store) == (Command.DESCRIBE_RESUMED, Store.WRITE)
     assert accepted.existing_record.resumed_at == NOW
 
     instruction = after(accepted, described(status))
 
-    assert (instruction.command, instruction.existing_record.resumes) == (
-        command,
-        resumes,
-    )
+    assert instruction.command == command
+    assert instruction.existing_record.resumes == resumes
     lines = (
         []
         if command is Command.RESUME

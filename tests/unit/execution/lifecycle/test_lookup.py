@@ -249,15 +249,9 @@ def test_execution_of_a_dag_run_that_was_created_again_is_not_continued() -> Non
 
     instruction = look([listed(2, 0, task=TASK_BEFORE, status="Failed")], of=of)
 
-    assert (
-        instruction.existing_record.epoch,
-        instruction.existing_record.replaced_by_epoch,
-        instruction.existing_record.incarnation,
-    ) == (
-        NO_EPOCH,
-        2,
-        INCARNATION,
-    )
+    assert instruction.existing_record.epoch == NO_EPOCH
+    assert instruction.existing_record.replaced_by_epoch == 2
+    assert instruction.existing_record.incarnation == INCARNATION
     assert "Its execution is not continued." in instruction.lines[0].text
 
 
@@ -333,10 +327,8 @@ def test_nothing_is_started_beside_what_a_record_names(
 
     instruction = look([], claimed, of=replace(make_try(3, 2), unproven=error))
 
-    assert (instruction.command, instruction.error) == (
-        command,
-        error if command is Command.FAIL else None,
-    )
+    assert instruction.command == command
+    assert instruction.error == (error if command is Command.FAIL else None)
 
 
 def test_claimed_execution_is_believed_by_its_name() -> None:
@@ -347,10 +339,8 @@ def test_claimed_execution_is_believed_by_its_name() -> None:
         of=replace(make_try(3, 2), unproven=lost(stored())),
     )
 
-    assert (instruction.command, instruction.record) == (
-        Command.DESCRIBE,
-        found_record(),
-    )
+    assert instruction.command == Command.DESCRIBE
+    assert instruction.record == found_record()
 
 
 PROBLEM = (
@@ -472,11 +462,9 @@ def test_start_that_returns_an_old_execution(
         Described(NOW, describe(status).model_copy(update={"created_at": created_at})),
     )
 
-    assert (instruction.command, instruction.store, instruction.start_number) == (
-        command,
-        Store.KEEP,
-        number,
-    )
+    assert instruction.command == command
+    assert instruction.store == Store.KEEP
+    assert instruction.start_number == number
     is_old = created_at is not None and created_at < NOW - MINUTE
     assert (instruction.description is not None) is (
         is_old and command is Command.WATCH
@@ -496,11 +484,9 @@ def test_start_that_cannot_be_described_is_watched() -> None:
         at(Command.DESCRIBE_STARTED, stored()), refused("AccessDeniedException")
     )
 
-    assert (instruction.command, instruction.error, instruction.record) == (
-        Command.WATCH,
-        None,
-        stored(),
-    )
+    assert instruction.command == Command.WATCH
+    assert instruction.error is None
+    assert instruction.record == stored()
 
 
 @pytest.mark.parametrize("command", [Command.START, Command.RESEND_START])

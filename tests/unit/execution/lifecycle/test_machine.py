@@ -56,11 +56,9 @@ def test_request_is_stored_before_it_is_sent() -> None:
 
     instruction = after(before, Prepared(REQUEST, "eu-west-1"))
 
-    assert (instruction.command, instruction.store, instruction.description) == (
-        Command.START,
-        Store.WRITE,
-        None,
-    )
+    assert instruction.command == Command.START
+    assert instruction.store == Store.WRITE
+    assert instruction.description is None
     assert instruction.record == ExecutionRecord(
         deployment="prod",
         epoch=2,
@@ -293,11 +291,9 @@ def test_clear_replaces_an_execution_that_aws_does_not_know(command: Command) ->
 
     instruction = after(instruction, UNKNOWN)
 
-    assert (instruction.command, instruction.record, instruction.replaced) == (
-        Command.PREPARE,
-        None,
-        record,
-    )
+    assert instruction.command == Command.PREPARE
+    assert instruction.record is None
+    assert instruction.replaced == record
     assert [(line.level, line.text) for line in instruction.lines] == [
         (
             WARNING,
@@ -353,10 +349,8 @@ def test_kill_fails_the_try_and_keeps_the_record(command: Command) -> None:
 
     assert does(instruction) == (Command.FAIL, Store.KEEP, stored())
     assert isinstance(instruction.error, PolysyncError)
-    assert (str(instruction.error), instruction.error.permanent) == (
-        "The task was killed.",
-        False,
-    )
+    assert str(instruction.error) == "The task was killed."
+    assert instruction.error.permanent is False
 
 
 @pytest.mark.parametrize("command", [Command.START, Command.WATCH])
@@ -365,10 +359,8 @@ def test_shutdown_of_the_worker_fails_the_try(command: Command) -> None:
     instruction = after(at(command, stored()), Killed(is_shutdown=True))
 
     assert isinstance(instruction.error, PolysyncError)
-    assert (str(instruction.error), instruction.error.permanent) == (
-        "The worker is shutting down, so this try ends.",
-        False,
-    )
+    assert str(instruction.error) == "The worker is shutting down, so this try ends."
+    assert instruction.error.permanent is False
 
 
 def test_kill_before_the_start_deletes_the_record() -> None:

@@ -295,10 +295,8 @@ def test_lists_end_with_one_line_after_an_error_that_stays(
 
     (reported,) = progress.after_list(error, 0)
 
-    assert (reported.text, reported.level) == (
-        f"The log has no lines about steps: {line}",
-        logging.WARNING,
-    )
+    assert reported.text == f"The log has no lines about steps: {line}"
+    assert reported.level == logging.WARNING
     assert not progress.after_poll(None, 1e9)
     assert progress.after_list([step("Train", "Executing")], 0) == []
 

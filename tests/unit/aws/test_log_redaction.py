@@ -29,11 +29,9 @@ from polysync_airflow.aws.sessions import RedactedBytes, RedactedStr, client_cre
 from polysync_airflow.hooks import PolysyncSageMakerHook
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.the-web-identity-token.signature"
-ACCESS_KEY, SECRET_KEY, SESSION_TOKEN = (
-    "ASIAIOSFODNN7EXAMPLE",
-    "the-secret+access/key",
-    "the-session/token==",
-)
+ACCESS_KEY = "ASIAIOSFODNN7EXAMPLE"
+SECRET_KEY = "the-secret+access/key"
+SESSION_TOKEN = "the-session/token=="
 SECRETS = (TOKEN, SECRET_KEY, SESSION_TOKEN)
 OWN_KEY, OWN_TOKEN = "own-secret+access/key", "own-session/token=="
 ALL_SECRETS = (*SECRETS, OWN_KEY, OWN_TOKEN)

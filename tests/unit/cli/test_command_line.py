@@ -131,10 +131,8 @@ def test_records_with_control_characters(
     from airflow.models.variable import Variable
     from airflow.utils.session import create_session
 
-    key, task = (
-        f"{KEY_PREFIX}x\x1b[2J\n\u202e",
-        {"dag_id": "controls", "run_id": "gone", "task_id": "gone", "map_index": -1},
-    )
+    key = f"{KEY_PREFIX}x\x1b[2J\n\u202e"
+    task = {"dag_id": "controls", "run_id": "gone", "task_id": "gone", "map_index": -1}
     with create_session() as session:
         session.add(Variable(key=key, val=json.dumps({TASK: task})))  # type: ignore[no-untyped-call]
 

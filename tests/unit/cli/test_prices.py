@@ -63,10 +63,8 @@ class PriceList:
         """Return a page."""
         assert (operation, request["ServiceCode"]) == ("GetProducts", "AmazonSageMaker")
         self.asked.append(request)
-        ((region,), number) = (
-            [each["Value"] for each in request["Filters"]],
-            int(request.get("NextToken", 0)),
-        )
+        (region,) = [each["Value"] for each in request["Filters"]]
+        number = int(request.get("NextToken", 0))
         pages = self.pages.get(region, [[]])
         more = {"NextToken": str(number + 1)} if number + 1 < len(pages) else {}
         return Body(

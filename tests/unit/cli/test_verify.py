@@ -76,10 +76,8 @@ def sign_in_as(
         UserName="verifier", PolicyName="granted", PolicyDocument=policy
     )
     emulator.control.set_sign_in(enforce_iam=True)
-    url, keys = (
-        emulator.endpoint_url,
-        {"login": key["AccessKeyId"], "password": key["SecretAccessKey"]},
-    )
+    url = emulator.endpoint_url
+    keys = {"login": key["AccessKeyId"], "password": key["SecretAccessKey"]}
     value = connection(**keys, endpoint_url=url, sts_endpoint_url=url)
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
 

@@ -169,10 +169,8 @@ def test_json_and_uri_forms_are_equal(
 ) -> None:
     """A connection stored as JSON gives the same credentials as one stored as a URI."""
     fields = dict(COMPLETE[method])
-    login, password = (
-        fields.pop("access_key_id", ""),
-        fields.pop("secret_access_key", ""),
-    )
+    login = fields.pop("access_key_id", "")
+    password = fields.pop("secret_access_key", "")
     if form == "json":
         content: dict[str, Any] = {"conn_type": "polysync_sagemaker", "extra": fields}
         text = json.dumps({**content, "login": login, "password": password})

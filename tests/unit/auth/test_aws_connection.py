@@ -128,41 +128,22 @@ def test_files_and_hosts_outside_of_the_lists_are_refused(
     assert looked_up == []
 
 
+VPC_ENDPOINT = "https://vpce-1a-2b.api.sagemaker.us-east-1.vpce.amazonaws.com"
+PROXY = "http://user:x@proxy.corp.example:3128"
+EKS_TOKEN = "/var/run/secrets/eks.amazonaws.com/serviceaccount/token"
+ADFS = "https://adfs.corp.example/adfs/ls?x=1"
 ORDINARY: list[dict[str, Any]] = [
     {},
     ROLE,
-    {
-        "endpoint_url": "",
-        "verify": False,
-        "config_kwargs": {"retries": {"mode": "adaptive"}},
-    },
-    {"endpoint_url": "https://vpce-1a-2b.api.sagemaker.us-east-1.vpce.amazonaws.com"},
-    {
-        "service_config": {
-            "sts": {"endpoint_url": "https://sts.us-east-1.amazonaws.com"}
-        }
-    },
+    {"endpoint_url": "", "verify": False},
+    nested("config_kwargs.retries.mode", "adaptive"),
+    {"endpoint_url": VPC_ENDPOINT},
+    nested("service_config.sts.endpoint_url", "https://sts.us-east-1.amazonaws.com"),
     # For other services than ours.
-    {"service_config": {"s3": {"endpoint_url": "http://minio:9000"}}},
-    {
-        **WEB_IDENTITY,
-        TOKEN_FILE: "/var/run/secrets/eks.amazonaws.com/serviceaccount/token",
-    },
-    {
-        "config_kwargs": {
-            "proxies": {
-                "https": "http://user:x@proxy.corp.example:3128",
-                "http": "proxy.corp.example",
-            }
-        }
-    },
-    {
-        **SAML,
-        "assume_role_with_saml": {
-            **SAML_IDP,
-            "idp_url": "https://adfs.corp.example/adfs/ls?x=1",
-        },
-    },
+    nested("service_config.s3.endpoint_url", "http://minio:9000"),
+    {**WEB_IDENTITY, TOKEN_FILE: EKS_TOKEN},
+    nested("config_kwargs.proxies", {"https": PROXY, "http": "proxy.corp.example"}),
+    {**SAML, "assume_role_with_saml": {**SAML_IDP, "idp_url": ADFS}},
 ]
 
 

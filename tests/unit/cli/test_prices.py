@@ -107,49 +107,37 @@ def test_table(polysync: Polysync) -> None:
     }
 
 
+IN_DOLLARS = [[entry("ml.a", "Training", "1")]]
+IN_YUAN = [[entry("ml.a", "Training", "7", currency="CNY")]]
+TWO_CURRENCIES = {"us-east-1": IN_DOLLARS, "cn-north-1": IN_YUAN}
+WRONG_NAME = {"us-east-1": [[entry("ml.<b>", "Training", "1")]]}
+ENDLESS: dict[str, Any] = {"us-east-1": [[]] * 201}
+
+
 @pytest.mark.parametrize(
     ("pages", "regions", "problem"),
     [
+        ({}, "eu-west-9", "no instances of SageMaker in eu-west-9: check the name"),
+        ({}, "mars-north-1", "'mars-north-1' is no AWS region"),
+        ({}, "us-gov-west-1", "partition aws-us-gov of us-gov-west-1 has no price"),
+        ({}, "Frankfurt", "is no AWS region: give names such as eu-central-1"),
         (
-            {},
-            ["eu-west-9"],
-            "has no instances of SageMaker in eu-west-9: check the name",
-        ),
-        ({}, ["mars-north-1"], "'mars-north-1' is no AWS region"),
-        (
-            {},
-            ["us-gov-west-1"],
-            "The partition aws-us-gov of us-gov-west-1 has no price list",
-        ),
-        (
-            {},
-            ["Frankfurt"],
-            "'Frankfurt' is no AWS region: give names such as eu-central-1",
-        ),
-        (
-            {
-                "us-east-1": [[entry("ml.a", "Training", "1")]],
-                "cn-north-1": [[entry("ml.a", "Training", "7", currency="CNY")]],
-            },
-            ["us-east-1", "cn-north-1"],
+            TWO_CURRENCIES,
+            "us-east-1 cn-north-1",
             "the regions have prices in CNY and USD: make a table for each",
         ),
-        (
-            {"us-east-1": [[entry("ml.<b>", "Training", "1")]]},
-            ["us-east-1"],
-            "AWS's price list has other values than expected: prices.us-east-1.ml.<b>",
-        ),
-        ({"us-east-1": [[]] * 201}, ["us-east-1"], "has more than 200 pages"),
+        (WRONG_NAME, "us-east-1", "values than expected: prices.us-east-1.ml.<b>"),
+        (ENDLESS, "us-east-1", "has more than 200 pages"),
     ],
 )
 def test_table_that_cannot_be_made(
     pages: dict[str, list[list[str]]],
-    regions: list[str],
+    regions: str,
     problem: str,
     polysync: Polysync,
 ) -> None:
     """The error says why; nothing is written."""
-    result = run(polysync, PriceList(pages), *regions)
+    result = run(polysync, PriceList(pages), *regions.split())
 
     assert (result.code, result.out) == (2, "")
     assert problem in result.error

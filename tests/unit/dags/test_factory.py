@@ -129,30 +129,18 @@ def test_errors_of_two_catalogues_are_shown_together(tmp_path: Path) -> None:
     assert "- lost: " in error
 
 
+NO_JOB = "names it, but the catalogue has no such job"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ("schedule='@daily'", "- scoring: it has a schedule, and no value for Model"),
-        (
-            "parameters={'churn': {'Shards': 'abc'}}",
-            "- churn: parameters['Shards'] = 'abc' must be a whole",
-        ),
-        (
-            "schedule={'chrun': '@daily'}",
-            "- chrun: schedule names it, but the catalogue has no such job",
-        ),
-        (
-            "parameters={'old': {}}",
-            "- old: parameters names it, but the catalogue has no such job",
-        ),
-        (
-            "jobs=['churn', 'gone']",
-            "- gone: jobs names it, but the catalogue has no such job",
-        ),
-        (
-            "job_args={'churn': {'on_clear': 'x'}}",
-            "- churn: on_clear = 'x' is not valid",
-        ),
+        ("parameters={'churn': {'Shards': 'abc'}}", "'abc' must be a whole"),
+        ("schedule={'chrun': '@daily'}", f"- chrun: schedule {NO_JOB}"),
+        ("parameters={'old': {}}", f"- old: parameters {NO_JOB}"),
+        ("jobs=['churn', 'gone']", f"- gone: jobs {NO_JOB}"),
+        ("job_args={'churn': {'on_clear': 'x'}}", "on_clear = 'x' is not valid"),
         ("job_args={'churn': {'tiemout': 5}}", "tiemout"),
         (
             "schedule={'churn': '@daily'}, parameters={'churn': {'Shards': None}}",

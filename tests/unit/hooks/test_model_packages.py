@@ -139,7 +139,7 @@ def test_answers_about_something_else_approve_nothing(
         del answer["ModelPackageStatusDetails"]
         answer = {"ModelPackageSummaryList": [answer]}
 
-    calls = {
+    calls: dict[str, Any] = {
         DESCRIBE: lambda: hook.describe_model_package(ARN),
         LIST: lambda: hook.newest_model_package("Churn"),
     }

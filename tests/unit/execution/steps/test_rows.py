@@ -285,46 +285,19 @@ AWS_CONSOLE = "https://eu-central-1.console.aws.amazon.com"
 
 @pytest.mark.parametrize("kind", ["EMR", "EMRServerless"])
 @pytest.mark.parametrize(
-    ("execution", "path", "url"),
+    ("path", "prefix"),
     [
-        (
-            EXECUTION,
-            "s3://logs/emr run/steps/s-1/stderr.gz",
-            f"{AWS_CONSOLE}/s3/buckets/logs?region=eu-central-1&prefix=emr%20run%2Fsteps%2Fs-1%2F",
-        ),
-        (
-            EXECUTION,
-            "s3n://logs/a/b/",
-            f"{AWS_CONSOLE}/s3/buckets/logs?region=eu-central-1&prefix=a%2Fb%2F",
-        ),
-        (
-            EXECUTION,
-            "s3://logs",
-            f"{AWS_CONSOLE}/s3/buckets/logs?region=eu-central-1&prefix=",
-        ),
-        (
-            EXECUTION.replace(
-                "aws:sagemaker:eu-central-1", "aws-cn:sagemaker:cn-north-1"
-            ),
-            "s3://logs/a/stderr.gz",
-            "https://cn-north-1.console.amazonaws.cn/s3/buckets/logs?region=cn-north-1&prefix=a%2F",
-        ),
-        (
-            EXECUTION.replace(
-                "aws:sagemaker:eu-central-1", "aws-us-gov:sagemaker:us-gov-west-1"
-            ),
-            "s3://logs/a/stderr.gz",
-            "https://us-gov-west-1.console.amazonaws-us-gov.com/s3/buckets/logs?region=us-gov-west-1&prefix=a%2F",
-        ),
-        (EXECUTION.replace("arn:aws:", "arn:aws-iso:"), "s3://logs/a/stderr.gz", None),
-        (EXECUTION, "https://evil.example.com/a", None),
-        (EXECUTION, "s3://", None),
-        (EXECUTION, None, None),
-        (EXECUTION, 7, None),
+        ("s3://logs/emr run/steps/s-1/stderr.gz", "emr%20run%2Fsteps%2Fs-1%2F"),
+        ("s3n://logs/a/b/", "a%2Fb%2F"),
+        ("s3://logs", ""),
+        ("https://evil.example.com/a", None),
+        ("s3://", None),
+        (None, None),
+        (7, None),
     ],
 )
 def test_emr_links_to_the_folder_of_its_log(
-    kind: str, execution: str, path: Any, url: str | None
+    kind: str, path: Any, prefix: str | None
 ) -> None:
     """
     EMR writes to S3. The folder has all logs of the step; the path is that of the one
@@ -332,10 +305,39 @@ def test_emr_links_to_the_folder_of_its_log(
     """
     metadata = {kind: {"LogFilePath": path}}
 
+    (row,) = rows_of([step("Spark", "Failed", Metadata=metadata)], (), EXECUTION)
+
+    if prefix is None:
+        assert row.log_url is None
+        return
+    query = f"region=eu-central-1&prefix={prefix}"
+    assert row.log_url == f"{AWS_CONSOLE}/s3/buckets/logs?{query}"
+    assert is_console_url(row.log_url)
+
+
+@pytest.mark.parametrize(
+    ("partition", "region", "domain"),
+    [
+        ("aws-cn", "cn-north-1", "console.amazonaws.cn"),
+        ("aws-us-gov", "us-gov-west-1", "console.amazonaws-us-gov.com"),
+        ("aws-iso", "us-iso-east-1", None),
+    ],
+)
+def test_log_of_emr_in_other_partitions(
+    partition: str, region: str, domain: str | None
+) -> None:
+    """An isolated one has no public console."""
+    execution = EXECUTION.replace(
+        "aws:sagemaker:eu-central-1", f"{partition}:sagemaker:{region}"
+    )
+    metadata = {"EMR": {"LogFilePath": "s3://logs/a/stderr.gz"}}
+
     (row,) = rows_of([step("Spark", "Failed", Metadata=metadata)], (), execution)
 
-    assert row.log_url == url
-    assert url is None or is_console_url(url)
+    query = f"region={region}&prefix=a%2F"
+    assert row.log_url == (
+        domain and f"https://{region}.{domain}/s3/buckets/logs?{query}"
+    )
 
 
 def iteration(name: str, index: int, parent: Any = "Loop") -> StepDescription:

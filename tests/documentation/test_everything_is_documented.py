@@ -10,18 +10,23 @@ import re
 from importlib import import_module
 from typing import Any
 
+import attrs
 import pytest
 
 from polysync_airflow import exceptions, operators, sensors, task_groups
 from polysync_airflow.get_provider_info import get_provider_info
+from polysync_airflow.lineage import (
+    SageMakerExecutionRunFacet,
+    SageMakerPipelineJobFacet,
+)
 from polysync_airflow.operators.base import PolysyncOperator
 from polysync_airflow.operators.step_tasks import PolysyncPipelineStepOperator
 from polysync_airflow.triggers.step_tasks import WITHOUT_TRIGGERER
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
+from tests.packaging.test_structure import PACKAGE, entries_of
 from tests.pages import page
 from tests.tasks import EmulatedTime, TaskInstance, run_task
-from tests.unit.test_structure import PACKAGE, entries_of
 from tests.unit.triggers.test_step_tasks import ExecutionTask
 
 INFO = get_provider_info()
@@ -215,3 +220,16 @@ def test_every_entry_of_the_package_is_in_the_map() -> None:
     mapped = set(re.findall(r"^\| \d+ \| `(\w+)(?:/|\.py)` \|", text, re.MULTILINE))
 
     assert mapped == entries_of(PACKAGE) - {"__init__"}
+
+
+def test_members_of_the_lineage_facets_are_documented() -> None:
+    """The page about lineage has each member of the facets."""
+    text = page("how-to/lineage.md").text
+    members = {
+        field.name
+        for facet in (SageMakerPipelineJobFacet, SageMakerExecutionRunFacet)
+        for field in attrs.fields(facet)
+        if not field.name.startswith("_")
+    }
+
+    assert {name for name in members if f"`{name}`" not in text} == set()

@@ -8,11 +8,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 from typing import Any
+
+import pytest
+
+from tests.conftest import connection
 
 
 @dataclass
@@ -47,6 +51,21 @@ def responding(
     response = body if isinstance(body, Body) else Body(body, status)
     with answering(lambda *_: response) as served:
         yield served
+
+
+@contextmanager
+def connected(
+    server: AbstractContextManager[tuple[str, list[str]]],
+) -> Iterator[list[str]]:
+    """
+    Let the connection ``polysync_default`` lead to a server.
+
+    :return: the operations that were called.
+    """
+    with server as (url, operations), pytest.MonkeyPatch.context() as patch:
+        value = connection(endpoint_url=url)
+        patch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
+        yield operations
 
 
 @contextmanager

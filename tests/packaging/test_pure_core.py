@@ -10,7 +10,7 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowException
 
 from polysync_airflow.exceptions import PolysyncError
-from tests.unit.test_structure import MODULES, PACKAGE, ROOT, name_of
+from tests.packaging.test_structure import MODULES, PACKAGE, ROOT, name_of
 
 CORE = ("execution", "exceptions", "get_provider_info", "states")
 # They check the core, not what it needs, and take half of the time.

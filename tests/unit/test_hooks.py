@@ -68,115 +68,51 @@ def describe(hook: PolysyncSageMakerHook) -> Any:
     return hook.describe_pipeline_execution(EXECUTION)
 
 
+def describe_pipeline(hook: PolysyncSageMakerHook) -> Any:
+    """Describe a pipeline."""
+    return hook.describe_pipeline("Fanout")
+
+
+OPERATIONS: dict[Any, str] = {
+    start: "StartPipelineExecution",
+    describe: "DescribePipelineExecution",
+    describe_pipeline: "DescribePipeline",
+}
+IN_REGION = "arn:aws:sagemaker:us-east-1:<account>:pipeline"
+START_ALLOWED = (
+    f"sagemaker:StartPipelineExecution on {IN_REGION}/Fanout and {IN_REGION}/fanout in"
+)
+DESCRIBE_ALLOWED = f"sagemaker:DescribePipelineExecution on {EXECUTION}"
+POLICY_ALLOWS = "the IAM policy allows sagemaker:DescribePipeline on arn:aws:sagemaker:"
+
+
 @pytest.mark.parametrize(
-    ("operation", "code", "call", "texts", "permanent"),
+    ("call", "code", "texts", "permanent"),
     [
-        (
-            "StartPipelineExecution",
-            "AccessDeniedException",
-            start,
-            [
-                "sagemaker:StartPipelineExecution on arn:aws:sagemaker:us-east-1:<account>:pipeline/Fanout and "
-                "arn:aws:sagemaker:us-east-1:<account>:pipeline/fanout in",
-            ],
-            True,
-        ),
-        (
-            "DescribePipelineExecution",
-            "AccessDeniedException",
-            describe,
-            [f"sagemaker:DescribePipelineExecution on {EXECUTION}"],
-            True,
-        ),
-        (
-            "StartPipelineExecution",
-            "ResourceNotFound",
-            start,
-            ["pipeline 'Fanout'", "region us-east-1"],
-            True,
-        ),
-        (
-            "DescribePipelineExecution",
-            "ResourceNotFound",
-            describe,
-            [EXECUTION, "region us-east-1"],
-            True,
-        ),
-        (
-            "StartPipelineExecution",
-            "ValidationException",
-            start,
-            ["request's content"],
-            True,
-        ),
-        (
-            "StartPipelineExecution",
-            "ResourceLimitExceeded",
-            start,
-            ["Service Quotas", "us-east-1"],
-            False,
-        ),
-        (
-            "DescribePipelineExecution",
-            "ThrottlingException",
-            describe,
-            ["poll_interval"],
-            False,
-        ),
-        (
-            "DescribePipelineExecution",
-            "ExpiredTokenException",
-            describe,
-            ["session token has expired"],
-            False,
-        ),
-        (
-            "DescribePipelineExecution",
-            "ExpiredToken",
-            describe,
-            ["session token has expired"],
-            False,
-        ),
-        (
-            "DescribePipeline",
-            "ResourceNotFound",
-            lambda hook: hook.describe_pipeline("Fanout"),
-            [
-                "no pipeline 'Fanout'",
-                "the IAM policy allows sagemaker:DescribePipeline on arn:aws:sagemaker:",
-            ],
-            True,
-        ),
-        (
-            "DescribePipelineExecution",
-            "InvalidIdentityToken",
-            describe,
-            ["OIDC provider", "thumbprint"],
-            True,
-        ),
-        (
-            "DescribePipelineExecution",
-            "UnrecognizedClientException",
-            describe,
-            ["access key ID"],
-            True,
-        ),
-        ("DescribePipelineExecution", "SomethingNew", describe, [], False),
+        (start, "AccessDeniedException", [START_ALLOWED], True),
+        (describe, "AccessDeniedException", [DESCRIBE_ALLOWED], True),
+        (start, "ResourceNotFound", ["pipeline 'Fanout'", "region us-east-1"], True),
+        (describe, "ResourceNotFound", [EXECUTION, "region us-east-1"], True),
+        (start, "ValidationException", ["request's content"], True),
+        (start, "ResourceLimitExceeded", ["Service Quotas", "us-east-1"], False),
+        (describe, "ThrottlingException", ["poll_interval"], False),
+        (describe, "ExpiredTokenException", ["session token has expired"], False),
+        (describe, "ExpiredToken", ["session token has expired"], False),
+        (describe_pipeline, "ResourceNotFound", ["no pipeline 'Fanout'"], True),
+        (describe_pipeline, "ResourceNotFound", [POLICY_ALLOWS], True),
+        (describe, "InvalidIdentityToken", ["OIDC provider", "thumbprint"], True),
+        (describe, "UnrecognizedClientException", ["access key ID"], True),
+        (describe, "SomethingNew", [], False),
     ],
 )
 def test_error_says_what_to_do(
-    operation: str,
-    code: str,
-    call: Any,
-    texts: list[str],
-    permanent: bool,
-    emulator: EmulatorServer,
+    call: Any, code: str, texts: list[str], permanent: bool, emulator: EmulatorServer
 ) -> None:
     """
     The error has AWS's code, operation and message, and names the permission, resource
     or region.
     """
-    error = error_from_aws(emulator, operation, code, call)
+    error = error_from_aws(emulator, OPERATIONS[call], code, call)
 
     for text in texts:
         assert text in str(error)
@@ -418,10 +354,8 @@ def test_aws_connection_keeps_its_settings(
     list(PolysyncSageMakerHook("my_aws").list_pipelines())
 
     (call,) = emulator.control.calls("ListPipelines")
-    assert (call["access_key_id"], call["region"]) == (
-        "AKIAOTHEROTHEROTHER0",
-        "eu-west-1",
-    )
+    assert call["access_key_id"] == "AKIAOTHEROTHEROTHER0"
+    assert call["region"] == "eu-west-1"
     assert "cfg/retry-mode#legacy" in call["user_agent"]
     assert f"polysync-airflow/{__version__}" in call["user_agent"]
 

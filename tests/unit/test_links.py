@@ -32,42 +32,37 @@ from polysync_airflow.operators import PolysyncStartPipelineOperator
 
 
 @pytest.mark.parametrize(
-    ("arn", "url"),
+    ("partition", "region", "domain"),
     [
-        (
-            "arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn/execution/abc",
-            "https://eu-central-1.console.aws.amazon.com/sagemaker/home?region=eu-central-1"
-            "#/pipelines/Churn/executions/arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn/execution/abc",
-        ),
-        (
-            "arn:aws-cn:sagemaker:cn-north-1:123456789012:pipeline/churn/execution/abc",
-            "https://cn-north-1.console.amazonaws.cn/sagemaker/home?region=cn-north-1"
-            "#/pipelines/Churn/executions/arn:aws-cn:sagemaker:cn-north-1:123456789012:pipeline/churn/execution/abc",
-        ),
-        (
-            "arn:aws-us-gov:sagemaker:us-gov-west-1:123456789012:pipeline/churn/execution/abc",
-            "https://us-gov-west-1.console.amazonaws-us-gov.com/sagemaker/home?region=us-gov-west-1"
-            "#/pipelines/Churn/executions/"
-            "arn:aws-us-gov:sagemaker:us-gov-west-1:123456789012:pipeline/churn/execution/abc",
-        ),
-        (
-            "arn:aws-eusc:sagemaker:eusc-de-east-1:123456789012:pipeline/churn/execution/abc",
-            "https://eusc-de-east-1.console.amazonaws-eusc.eu/sagemaker/home?region=eusc-de-east-1"
-            "#/pipelines/Churn/executions/"
-            "arn:aws-eusc:sagemaker:eusc-de-east-1:123456789012:pipeline/churn/execution/abc",
-        ),
-        (
-            "arn:aws-iso:sagemaker:us-iso-east-1:123456789012:pipeline/churn/execution/abc",
-            None,
-        ),
+        ("aws", "eu-central-1", "console.aws.amazon.com"),
+        ("aws-cn", "cn-north-1", "console.amazonaws.cn"),
+        ("aws-us-gov", "us-gov-west-1", "console.amazonaws-us-gov.com"),
+        ("aws-eusc", "eusc-de-east-1", "console.amazonaws-eusc.eu"),
     ],
 )
-def test_url_has_the_domain_of_the_partition(arn: str, url: str | None) -> None:
+def test_url_has_the_domain_of_the_partition(
+    partition: str, region: str, domain: str
+) -> None:
     """
     Region and domain come from the ARN, and the name of the pipeline keeps its
     spelling.
     """
-    assert execution_url(arn, "Churn") == url
+    pipeline = f"arn:{partition}:sagemaker:{region}:123456789012:pipeline/churn"
+    arn = f"{pipeline}/execution/abc"
+
+    assert execution_url(arn, "Churn") == (
+        f"https://{region}.{domain}/sagemaker/home?region={region}"
+        f"#/pipelines/Churn/executions/{arn}"
+    )
+
+
+def test_isolated_partition_has_no_url() -> None:
+    """There is no public console."""
+    region = "aws-iso:sagemaker:us-iso-east-1"
+
+    arn = f"arn:{region}:123456789012:pipeline/churn/execution/abc"
+
+    assert execution_url(arn, "Churn") is None
 
 
 def test_tab_opens_the_console_of_each_partition() -> None:

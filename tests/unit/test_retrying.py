@@ -65,6 +65,17 @@ def decision(
     )
 
 
+def backoff(
+    delay: timedelta, factor: float, longest: timedelta | None = None
+) -> dict[str, Any]:
+    """Return the arguments of a task whose delays grow."""
+    return {
+        "retry_delay": delay,
+        "retry_exponential_backoff": factor,
+        "max_retry_delay": longest,
+    }
+
+
 def execution_error(
     kind: type[PipelineExecutionError], **members: Any
 ) -> PipelineExecutionError:
@@ -75,45 +86,35 @@ def execution_error(
 FAIL, RETRY, DEFAULT = RetryAction.FAIL, RetryAction.RETRY, RetryAction.DEFAULT
 
 
+def name_of(value: Any) -> str | None:
+    """Return the name of an error in the id of a test."""
+    if not isinstance(value, BaseException):
+        return None
+    return getattr(value, "error_code", None) or type(value).__name__
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        api_error("AccessDeniedException"),
+        ParametersError("no"),
+        CredentialsError("no"),
+        execution_error(PipelineExecutionError, permanent=True),
+    ],
+    ids=name_of,
+)
+def test_permanent_error_fails_the_task(error: Exception) -> None:
+    """The reason names the error."""
+    reason = f"{name_of(error)}: permanent error, a retry cannot succeed"
+
+    assert decision(error) == RetryDecision(FAIL, None, reason)
+
+
 @pytest.mark.parametrize(
     ("error", "action", "delay", "reason"),
     [
-        (
-            api_error("AccessDeniedException"),
-            FAIL,
-            None,
-            "AccessDeniedException: permanent error, a retry cannot succeed",
-        ),
-        (
-            ParametersError("no"),
-            FAIL,
-            None,
-            "ParametersError: permanent error, a retry cannot succeed",
-        ),
-        (
-            CredentialsError("no"),
-            FAIL,
-            None,
-            "CredentialsError: permanent error, a retry cannot succeed",
-        ),
-        (
-            execution_error(PipelineExecutionError, permanent=True),
-            FAIL,
-            None,
-            "PipelineExecutionError: permanent error, a retry cannot succeed",
-        ),
-        (
-            api_error("ResourceLimitExceeded"),
-            RETRY,
-            10 * MINUTE,
-            "ResourceLimitExceeded: next try after 10 min",
-        ),
-        (
-            api_error("ThrottlingException"),
-            RETRY,
-            MINUTE,
-            "ThrottlingException: next try after 1 min",
-        ),
+        (api_error("ResourceLimitExceeded"), RETRY, 10 * MINUTE, "after 10 min"),
+        (api_error("ThrottlingException"), RETRY, MINUTE, "after 1 min"),
         (api_error("ConflictException"), DEFAULT, None, None),
         (api_error("SomethingNew"), DEFAULT, None, None),
         (CredentialsError("no answer", permanent=False), DEFAULT, None, None),
@@ -124,11 +125,7 @@ FAIL, RETRY, DEFAULT = RetryAction.FAIL, RetryAction.RETRY, RetryAction.DEFAULT
         (ValueError("foreign"), DEFAULT, None, None),
         (KeyboardInterrupt(), DEFAULT, None, None),
     ],
-    ids=lambda value: (
-        getattr(value, "error_code", type(value).__name__)
-        if isinstance(value, BaseException)
-        else None
-    ),
+    ids=name_of,
 )
 def test_decision_depends_on_the_error(
     error: BaseException,
@@ -136,11 +133,10 @@ def test_decision_depends_on_the_error(
     delay: timedelta | None,
     reason: str | None,
 ) -> None:
-    """
-    Permanent errors fail the task, errors with a delay use it, and others use the
-    task's own retries.
-    """
-    assert decision(error) == RetryDecision(action, delay, reason)
+    """Errors with a delay use it, and others use the task's own retries."""
+    text = reason and f"{name_of(error)}: next try {reason}"
+
+    assert decision(error) == RetryDecision(action, delay, text)
 
 
 def test_delay_of_the_hint_is_used_without_a_task() -> None:
@@ -164,25 +160,13 @@ def test_delay_of_the_hint_is_used_without_a_task() -> None:
         ({"retry_delay": SECOND, "max_retry_delay": 30 * SECOND}, 1, 30 * SECOND),
         ({"retry_delay": 30.0, "max_retry_delay": 30.0}, 1, None),
         # Airflow waits 10 to 20 s, 20 to 40 s, 40 to 80 s, 80 to 160 s.
-        ({"retry_delay": 10 * SECOND, "retry_exponential_backoff": 2}, 1, MINUTE),
-        ({"retry_delay": 10 * SECOND, "retry_exponential_backoff": 2}, 2, MINUTE),
-        ({"retry_delay": 10 * SECOND, "retry_exponential_backoff": 2}, 3, 80 * SECOND),
-        (
-            {"retry_delay": 10 * SECOND, "retry_exponential_backoff": True},
-            3,
-            80 * SECOND,
-        ),
-        (
-            {
-                "retry_delay": 10 * SECOND,
-                "retry_exponential_backoff": 2,
-                "max_retry_delay": 70 * SECOND,
-            },
-            3,
-            70 * SECOND,
-        ),
-        ({"retry_delay": 20 * SECOND, "retry_exponential_backoff": 4}, 2, None),
-        ({"retry_delay": SECOND, "retry_exponential_backoff": 1e200}, 3, None),
+        (backoff(10 * SECOND, 2), 1, MINUTE),
+        (backoff(10 * SECOND, 2), 2, MINUTE),
+        (backoff(10 * SECOND, 2), 3, 80 * SECOND),
+        (backoff(10 * SECOND, True), 3, 80 * SECOND),
+        (backoff(10 * SECOND, 2, 70 * SECOND), 3, 70 * SECOND),
+        (backoff(20 * SECOND, 4), 2, None),
+        (backoff(SECOND, 1e200), 3, None),
     ],
 )
 def test_delay_is_not_shorter_than_the_tasks_own(
@@ -251,36 +235,18 @@ def test_no_delay_after_the_last_try() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "expected"),
+    ("code", "delay", "text"),
     [
-        (
-            "ResourceLimitExceeded",
-            RetryDecision.retry(
-                2 * SECOND, "ResourceLimitExceeded: next try after 2 s"
-            ),
-        ),
-        (
-            "Throttling",
-            RetryDecision.retry(3 * SECOND, "Throttling: next try after 3 s"),
-        ),
-        (
-            "AccessDeniedException",
-            RetryDecision.retry(MINUTE, "AccessDeniedException: next try after 1 min"),
-        ),
-        ("ResourceNotFound", RetryDecision.default()),
-        (
-            "SomethingNew",
-            RetryDecision.retry(MINUTE, "SomethingNew: next try after 1 min"),
-        ),
-        (
-            "ValidationException",
-            RetryDecision.fail(
-                "ValidationException: permanent error, a retry cannot succeed"
-            ),
-        ),
+        ("ResourceLimitExceeded", 2 * SECOND, "2 s"),
+        ("Throttling", 3 * SECOND, "3 s"),
+        ("AccessDeniedException", MINUTE, "1 min"),
+        ("SomethingNew", MINUTE, "1 min"),
+        ("ResourceNotFound", None, None),
     ],
 )
-def test_retry_after_overrides_the_hint(code: str, expected: RetryDecision) -> None:
+def test_retry_after_overrides_the_hint(
+    code: str, delay: timedelta | None, text: str | None
+) -> None:
     """
     ``retry_after`` overrides the hint of a code and its aliases, even for permanent
     errors.
@@ -295,7 +261,11 @@ def test_retry_after_overrides_the_hint(code: str, expected: RetryDecision) -> N
         }
     )
 
+    expected = RetryDecision.default()
+    if delay is not None:
+        expected = RetryDecision.retry(delay, f"{code}: next try after {text}")
     assert decision(api_error(code), policy) == expected
+    assert decision(api_error("ValidationException"), policy).action is FAIL
 
 
 @pytest.mark.parametrize("delay", [60, None, "60", timedelta(seconds=-1)])
@@ -339,35 +309,11 @@ FAILED = execution_error(PipelineExecutionFailedError)
         (AirflowFailException("no"), {}, 1, None),
         (api_error("AccessDeniedException"), {}, 1, None),
         # Airflow waits 60 to 120 s, 120 to 240 s ...
-        (
-            FAILED,
-            {"retry_delay": MINUTE, "retry_exponential_backoff": 2},
-            1,
-            "in at least 1 min",
-        ),
-        (
-            FAILED,
-            {"retry_delay": MINUTE, "retry_exponential_backoff": True},
-            3,
-            "in at least 4 min",
-        ),
-        (
-            FAILED,
-            {
-                "retry_delay": MINUTE,
-                "retry_exponential_backoff": 2,
-                "max_retry_delay": 90 * SECOND,
-            },
-            3,
-            "in at least 1 min 30 s",
-        ),
+        (FAILED, backoff(MINUTE, 2), 1, "in at least 1 min"),
+        (FAILED, backoff(MINUTE, True), 3, "in at least 4 min"),
+        (FAILED, backoff(MINUTE, 2, 90 * SECOND), 3, "in at least 1 min 30 s"),
         # [core] max_task_retry_delay
-        (
-            FAILED,
-            {"retry_delay": MINUTE, "retry_exponential_backoff": 1e200},
-            3,
-            "in at least 1 d",
-        ),
+        (FAILED, backoff(MINUTE, 1e200), 3, "in at least 1 d"),
     ],
     ids=str,
 )

@@ -53,9 +53,7 @@ def test_every_status_has_one_state(
     Each status has a state, and it is known whether the execution has ended and can be
     stopped.
     """
-    assert (state_of(status), has_ended(status), is_stoppable(status)) == (
-        state,
-        ended,
-        stoppable,
-    )
+    assert state_of(status) == state
+    assert has_ended(status) == ended
+    assert is_stoppable(status) == stoppable
     assert state_of(None) is PolysyncState.UNKNOWN

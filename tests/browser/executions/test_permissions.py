@@ -14,13 +14,7 @@ from tests.browser import arranged
 from tests.browser.airflow_site import ApiServer, Site
 from tests.browser.executions.test_rows import arrange
 from tests.browser.tab_page import EXECUTIONS, TabPage
-from tests.unit.ui.fab.users import (
-    AUTH_MANAGER,
-    HIDDEN,
-    add_users,
-    has_fab,
-    password_of,
-)
+from tests.fab.users import AUTH_MANAGER, HIDDEN, add_users, has_fab, password_of
 
 if TYPE_CHECKING:
     from playwright.sync_api import Response

@@ -36,95 +36,38 @@ SAML_IDP = {
     "saml_response_xpath": "x",
 }
 EVIL = "https://evil.example"
-REFUSED: list[tuple[dict[str, Any], str, str]] = [
-    ({"endpoint_url": EVIL}, "endpoint_url", HOSTS),
-    (
-        {"endpoint_url": "https://evil.com\\.vpce.example.com"},
-        "endpoint_url",
-        "is not a URL",
-    ),
-    (
-        {"endpoint_url": "http://sts.amazonaws.com"},
-        "endpoint_url",
-        "must begin with https",
-    ),
-    ({"endpoint_url": ["x"]}, "endpoint_url", "must begin with https"),
-    ({"endpoint_url": {"x": 1}}, "endpoint_url", "give a text"),
-    (
-        {"service_config": {"sagemaker": {"endpoint_url": EVIL}}},
-        "service_config.sagemaker.endpoint_url",
-        HOSTS,
-    ),
-    (
-        {**ROLE, "service_config": {"sts": {"endpoint_url": EVIL}}},
-        "service_config.sts.endpoint_url",
-        HOSTS,
-    ),
-    (
-        {"service_config": {"logs": {"endpoint_url": EVIL}}},
-        "service_config.logs.endpoint_url",
-        HOSTS,
-    ),
-    ({"service_config": ["x"]}, "service_config", "give a JSON object"),
-    ({"verify": "/etc/passwd"}, "verify", FOLDERS),
-    ({**WEB_IDENTITY, TOKEN_FILE: "/etc/passwd"}, TOKEN_FILE, FOLDERS),
-    (
-        {"config_kwargs": {"proxies": {"https": "http://evil.example:3128"}}},
-        "config_kwargs.proxies.https",
-        HOSTS,
-    ),
-    (
-        {"config_kwargs": {"proxies": {"https": "user:x@evil.example"}}},
-        "config_kwargs.proxies.https",
-        HOSTS,
-    ),
-    (
-        {"config_kwargs": {"client_cert": "/etc/passwd"}},
-        "config_kwargs.client_cert",
-        FOLDERS,
-    ),
-    (
-        {"config_kwargs": {"client_cert": ["/etc/passwd", "/etc/shadow"]}},
-        "config_kwargs.client_cert",
-        FOLDERS,
-    ),
-    (
-        {"config_kwargs": {"proxies_config": {"proxy_ca_bundle": "/etc/passwd"}}},
-        "config_kwargs.proxies_config.proxy_ca_bundle",
-        FOLDERS,
-    ),
-    (
-        {"config_kwargs": {"proxies_config": {"proxy_client_cert": "/etc/passwd"}}},
-        "config_kwargs.proxies_config.proxy_client_cert",
-        FOLDERS,
-    ),
-    (
-        {**SAML, "assume_role_with_saml": {**SAML_IDP, "idp_url": f"{EVIL}/adfs?x=1"}},
-        "assume_role_with_saml.idp_url",
-        HOSTS,
-    ),
-    (
-        {
-            **SAML,
-            "assume_role_with_saml": {
-                **SAML_IDP,
-                "idp_request_kwargs": {"verify": "/etc/passwd"},
-            },
-        },
-        "assume_role_with_saml.idp_request_kwargs.verify",
-        FOLDERS,
-    ),
-    (
-        {
-            **SAML,
-            "assume_role_with_saml": {
-                "idp_request_kwargs": {"proxies": {"https": EVIL}}
-            },
-        },
-        "assume_role_with_saml.idp_request_kwargs.proxies.https",
-        HOSTS,
-    ),
+IDP_REQUEST = "assume_role_with_saml.idp_request_kwargs"
+# A field, its value, what the error names, and the other fields.
+REFUSED: list[tuple[str, Any, str, dict[str, Any]]] = [
+    ("endpoint_url", EVIL, HOSTS, {}),
+    ("endpoint_url", "https://evil.com\\.vpce.example.com", "is not a URL", {}),
+    ("endpoint_url", "http://sts.amazonaws.com", "must begin with https", {}),
+    ("endpoint_url", ["x"], "must begin with https", {}),
+    ("endpoint_url", {"x": 1}, "give a text", {}),
+    ("service_config.sagemaker.endpoint_url", EVIL, HOSTS, {}),
+    ("service_config.sts.endpoint_url", EVIL, HOSTS, ROLE),
+    ("service_config.logs.endpoint_url", EVIL, HOSTS, {}),
+    ("service_config", ["x"], "give a JSON object", {}),
+    ("verify", "/etc/passwd", FOLDERS, {}),
+    (TOKEN_FILE, "/etc/passwd", FOLDERS, WEB_IDENTITY),
+    ("config_kwargs.proxies.https", "http://evil.example:3128", HOSTS, {}),
+    ("config_kwargs.proxies.https", "user:x@evil.example", HOSTS, {}),
+    ("config_kwargs.client_cert", "/etc/passwd", FOLDERS, {}),
+    ("config_kwargs.client_cert", ["/etc/passwd", "/etc/shadow"], FOLDERS, {}),
+    ("config_kwargs.proxies_config.proxy_ca_bundle", "/etc/passwd", FOLDERS, {}),
+    ("config_kwargs.proxies_config.proxy_client_cert", "/etc/passwd", FOLDERS, {}),
+    ("assume_role_with_saml.idp_url", f"{EVIL}/adfs?x=1", HOSTS, SAML),
+    (f"{IDP_REQUEST}.verify", "/etc/passwd", FOLDERS, SAML),
+    (f"{IDP_REQUEST}.proxies.https", EVIL, HOSTS, SAML),
 ]
+
+
+def nested(field: str, value: Any) -> dict[str, Any]:
+    """Return an extra with a field, whose name has the names of those around it."""
+    for name in reversed(field.split(".")):
+        value = {name: value}
+    extra: dict[str, Any] = value
+    return extra
 
 
 @pytest.fixture
@@ -158,11 +101,12 @@ def hook(
     return PolysyncSageMakerHook("aws")
 
 
-@pytest.mark.parametrize(("extra", "field", "reason"), REFUSED)
+@pytest.mark.parametrize(("field", "value", "reason", "others"), REFUSED)
 def test_files_and_hosts_outside_of_the_lists_are_refused(
-    extra: dict[str, Any],
     field: str,
+    value: Any,
     reason: str,
+    others: dict[str, Any],
     looked_up: list[Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -170,6 +114,7 @@ def test_files_and_hosts_outside_of_the_lists_are_refused(
     The error names the field and the option, and is permanent; nothing is sent, not
     even for the sign-in.
     """
+    extra = {**others, **nested(field, value)}
     calls = ("list_pipelines", "get_caller_identity")
     for call in calls:
         with pytest.raises(CredentialsError, match=reason) as caught:
@@ -183,41 +128,22 @@ def test_files_and_hosts_outside_of_the_lists_are_refused(
     assert looked_up == []
 
 
+VPC_ENDPOINT = "https://vpce-1a-2b.api.sagemaker.us-east-1.vpce.amazonaws.com"
+PROXY = "http://user:x@proxy.corp.example:3128"
+EKS_TOKEN = "/var/run/secrets/eks.amazonaws.com/serviceaccount/token"
+ADFS = "https://adfs.corp.example/adfs/ls?x=1"
 ORDINARY: list[dict[str, Any]] = [
     {},
     ROLE,
-    {
-        "endpoint_url": "",
-        "verify": False,
-        "config_kwargs": {"retries": {"mode": "adaptive"}},
-    },
-    {"endpoint_url": "https://vpce-1a-2b.api.sagemaker.us-east-1.vpce.amazonaws.com"},
-    {
-        "service_config": {
-            "sts": {"endpoint_url": "https://sts.us-east-1.amazonaws.com"}
-        }
-    },
+    {"endpoint_url": "", "verify": False},
+    nested("config_kwargs.retries.mode", "adaptive"),
+    {"endpoint_url": VPC_ENDPOINT},
+    nested("service_config.sts.endpoint_url", "https://sts.us-east-1.amazonaws.com"),
     # For other services than ours.
-    {"service_config": {"s3": {"endpoint_url": "http://minio:9000"}}},
-    {
-        **WEB_IDENTITY,
-        TOKEN_FILE: "/var/run/secrets/eks.amazonaws.com/serviceaccount/token",
-    },
-    {
-        "config_kwargs": {
-            "proxies": {
-                "https": "http://user:x@proxy.corp.example:3128",
-                "http": "proxy.corp.example",
-            }
-        }
-    },
-    {
-        **SAML,
-        "assume_role_with_saml": {
-            **SAML_IDP,
-            "idp_url": "https://adfs.corp.example/adfs/ls?x=1",
-        },
-    },
+    nested("service_config.s3.endpoint_url", "http://minio:9000"),
+    {**WEB_IDENTITY, TOKEN_FILE: EKS_TOKEN},
+    nested("config_kwargs.proxies", {"https": PROXY, "http": "proxy.corp.example"}),
+    {**SAML, "assume_role_with_saml": {**SAML_IDP, "idp_url": ADFS}},
 ]
 
 

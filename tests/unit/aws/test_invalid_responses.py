@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.parameters import build_start_request
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from tests.conftest import connection
-from tests.fakes.fake_sagemaker import responding
+from tests.fakes.fake_sagemaker import connected, responding
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
 OTHER_REGION = ARN.replace("us-east-1", "eu-west-1")
@@ -70,19 +69,16 @@ BODIES: dict[str, bytes] = {
 }
 
 
-def error_of(
-    monkeypatch: pytest.MonkeyPatch, operation: str, body: bytes
-) -> SageMakerApiError:
+def error_of(operation: str, body: bytes) -> SageMakerApiError:
     """
     Call an operation of a server that responds with a body; return the error that the
     hook raises.
     """
-    with responding(body) as (url, operations):
-        monkeypatch.setenv(
-            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
-        )
-        with pytest.raises(SageMakerApiError) as caught:
-            CALLS[operation](PolysyncSageMakerHook())
+    with (
+        connected(responding(body)) as operations,
+        pytest.raises(SageMakerApiError) as caught,
+    ):
+        CALLS[operation](PolysyncSageMakerHook())
     assert set(operations) == {operation}
     return caught.value
 
@@ -100,20 +96,16 @@ def error_of(
         for body in ("html", "empty", "list", "deep")
     ],
 )
-def test_invalid_responses_are_transient(
-    monkeypatch: pytest.MonkeyPatch, operation: str, body: str
-) -> None:
+def test_invalid_responses_are_transient(operation: str, body: str) -> None:
     """
     No raw error of pydantic or botocore: each is an error of this provider, and the
     call can be repeated.
     """
-    error = error_of(monkeypatch, operation, BODIES[body])
+    error = error_of(operation, BODIES[body])
 
-    assert (error.transient, error.permanent, error.operation) == (
-        True,
-        False,
-        operation,
-    )
+    assert error.transient is True
+    assert error.permanent is False
+    assert error.operation == operation
     assert len(str(error)) < 1000
 
 
@@ -128,7 +120,7 @@ def test_invalid_responses_are_transient(
     ],
 )
 def test_responses_about_another_execution_are_not_believed(
-    monkeypatch: pytest.MonkeyPatch, operation: str, arn: str
+    operation: str, arn: str
 ) -> None:
     """
     The ARN in a response must be that of the request; the ARN of a start must be in the
@@ -136,7 +128,7 @@ def test_responses_about_another_execution_are_not_believed(
     """
     body = {"PipelineExecutionArn": arn, "PipelineExecutionStatus": "Succeeded"}
 
-    assert error_of(monkeypatch, operation, json.dumps(body).encode()).transient
+    assert error_of(operation, json.dumps(body).encode()).transient
 
 
 @pytest.mark.parametrize(
@@ -147,43 +139,35 @@ def test_responses_about_another_execution_are_not_believed(
         ("210987654321", "account is 123456789012, not 210987654321"),
     ],
 )
-def test_account_of_a_started_execution(
-    monkeypatch: pytest.MonkeyPatch, owner: str, refusal: str | None
-) -> None:
+def test_account_of_a_started_execution(owner: str, refusal: str | None) -> None:
     """
     It must be that of the pipeline; executions of a pipeline that AWS manages are the
     caller's.
     """
     pipeline = f"arn:aws:sagemaker:us-east-1:{owner}:pipeline/fanout"
     request = REQUEST.model_copy(update={"pipeline_name": pipeline})
-    with responding(json.dumps({"PipelineExecutionArn": ARN}).encode()) as (url, _):
-        monkeypatch.setenv(
-            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
-        )
-        with (
-            pytest.raises(SageMakerApiError, match=refusal)
-            if refusal
-            else nullcontext()
-        ):
-            assert PolysyncSageMakerHook().start_pipeline_execution(request) == ARN
+    with connected(responding(json.dumps({"PipelineExecutionArn": ARN}).encode())):
+        hook = PolysyncSageMakerHook()
+        if refusal is None:
+            assert hook.start_pipeline_execution(request) == ARN
+            return
+        with pytest.raises(SageMakerApiError, match=refusal):
+            hook.start_pipeline_execution(request)
 
 
 @pytest.mark.parametrize("code", [[], {}, 5, True])
-def test_error_code_that_is_no_text(monkeypatch: pytest.MonkeyPatch, code: Any) -> None:
+def test_error_code_that_is_no_text(code: Any) -> None:
     """botocore would look for it in a dict, and raise a TypeError."""
-    with responding(json.dumps({"__type": code}).encode(), 400) as (url, _):
-        monkeypatch.setenv(
-            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
-        )
-        with pytest.raises(SageMakerApiError) as caught:
-            PolysyncSageMakerHook().stop_pipeline_execution(ARN)
+    with (
+        connected(responding(json.dumps({"__type": code}).encode(), 400)),
+        pytest.raises(SageMakerApiError) as caught,
+    ):
+        PolysyncSageMakerHook().stop_pipeline_execution(ARN)
 
     assert caught.value.transient
 
 
-def test_damaged_entries_of_a_listing_are_left_out(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_damaged_entries_of_a_listing_are_left_out() -> None:
     """
     One damaged entry does not fail the waits for the executions in the other entries.
     """
@@ -192,13 +176,9 @@ def test_damaged_entries_of_a_listing_are_left_out(
         {"PipelineExecutionArn": ARN, "PipelineExecutionStatus": "Executing"},
         {"PipelineExecutionStatus": "Executing"},
     ]
-    with responding(json.dumps({"PipelineExecutionSummaries": entries}).encode()) as (
-        url,
-        _,
+    with connected(
+        responding(json.dumps({"PipelineExecutionSummaries": entries}).encode())
     ):
-        monkeypatch.setenv(
-            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
-        )
         rows, token = PolysyncSageMakerHook().list_pipeline_executions("fanout")
 
     assert [row.execution_arn for row in rows] == [ARN]
@@ -206,19 +186,16 @@ def test_damaged_entries_of_a_listing_are_left_out(
     assert token is None
 
 
-def test_long_and_dirty_error_messages_are_cleaned(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_long_and_dirty_error_messages_are_cleaned() -> None:
     """The text of an error of AWS is cut, and has no control characters."""
     body = json.dumps(
         {"__type": "ValidationException", "message": "\x00\x1b[31m" + "x" * 10_000}
     ).encode()
-    with responding(body, 400) as (url, _):
-        monkeypatch.setenv(
-            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
-        )
-        with pytest.raises(SageMakerApiError) as caught:
-            PolysyncSageMakerHook().describe_pipeline("fanout")
+    with (
+        connected(responding(body, 400)),
+        pytest.raises(SageMakerApiError) as caught,
+    ):
+        PolysyncSageMakerHook().describe_pipeline("fanout")
 
     message = str(caught.value)
     assert "\x00" not in message

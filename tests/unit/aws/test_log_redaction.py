@@ -29,11 +29,9 @@ from polysync_airflow.aws.sessions import RedactedBytes, RedactedStr, client_cre
 from polysync_airflow.hooks import PolysyncSageMakerHook
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.the-web-identity-token.signature"
-ACCESS_KEY, SECRET_KEY, SESSION_TOKEN = (
-    "ASIAIOSFODNN7EXAMPLE",
-    "the-secret+access/key",
-    "the-session/token==",
-)
+ACCESS_KEY = "ASIAIOSFODNN7EXAMPLE"
+SECRET_KEY = "the-secret+access/key"
+SESSION_TOKEN = "the-session/token=="
 SECRETS = (TOKEN, SECRET_KEY, SESSION_TOKEN)
 OWN_KEY, OWN_TOKEN = "own-secret+access/key", "own-session/token=="
 ALL_SECRETS = (*SECRETS, OWN_KEY, OWN_TOKEN)
@@ -169,17 +167,13 @@ def test_sign_in_with_a_web_identity_leaves_no_secret_in_the_log(
 
     credentials = response["Credentials"]
     (request,) = sts.requests
-    assert (credentials["AccessKeyId"], credentials["SecretAccessKey"]) == (
-        ACCESS_KEY,
-        SECRET_KEY,
-    )
+    assert credentials["AccessKeyId"] == ACCESS_KEY
+    assert credentials["SecretAccessKey"] == SECRET_KEY
     assert credentials["SessionToken"] == SESSION_TOKEN
     assert credentials["Expiration"].isoformat() == "2126-01-01T12:00:00+00:00"
     assert response["ResponseMetadata"]["HTTPStatusCode"] == 200
-    assert (request["Action"], request["WebIdentityToken"]) == (
-        "AssumeRoleWithWebIdentity",
-        TOKEN,
-    )
+    assert request["Action"] == "AssumeRoleWithWebIdentity"
+    assert request["WebIdentityToken"] == TOKEN
     log = debug_log()
     assert [secret for secret in SECRETS if secret in log] == []
     assert "'WebIdentityToken': '***'" in log
@@ -204,10 +198,8 @@ def test_assume_role_leaves_no_secret_in_the_log(
         "Credentials"
     ]
 
-    assert (credentials["SecretAccessKey"], credentials["SessionToken"]) == (
-        SECRET_KEY,
-        SESSION_TOKEN,
-    )
+    assert credentials["SecretAccessKey"] == SECRET_KEY
+    assert credentials["SessionToken"] == SESSION_TOKEN
     log = debug_log()
     assert [
         secret
@@ -446,12 +438,10 @@ def test_redacted_values_are_shown_only_by_repr() -> None:
     """
     text, data = RedactedStr("secret"), RedactedBytes(b"secret")
 
-    assert (text, str(text), f"{text}", text.encode()) == (
-        "secret",
-        "secret",
-        "secret",
-        b"secret",
-    )
+    assert text == "secret"
+    assert str(text) == "secret"
+    assert f"{text}" == "secret"
+    assert text.encode() == b"secret"
     assert (data, data.decode()) == (b"secret", "secret")
     assert (hash(text), hash(data)) == (hash("secret"), hash(b"secret"))
     assert (

@@ -22,8 +22,7 @@ from polysync_airflow.aws.responses import (
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers.poller import SharedClient
-from tests.conftest import connection
-from tests.fakes.fake_sagemaker import Body, answering
+from tests.fakes.fake_sagemaker import Body, answering, connected
 from tests.tasks import EmulatedTime
 from tests.unit.aws.test_invalid_responses import ARN
 
@@ -61,21 +60,19 @@ def pages_of(tokens: Iterator[Any], count: int = 0) -> Any:
     ],
 )
 def test_list_of_a_broken_server_ends(
-    monkeypatch: pytest.MonkeyPatch,
     operation: str,
     tokens: Any,
     calls: int,
     problem: str,
 ) -> None:
     """A token may come back after other tokens, too."""
-    with answering(pages_of(itertools.cycle(tokens))) as (url, operations):
-        monkeypatch.setenv(
-            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
-        )
-        with pytest.raises(
+    with (
+        connected(answering(pages_of(itertools.cycle(tokens)))) as operations,
+        pytest.raises(
             SageMakerApiError, match=f"^{operation} failed: .*{problem}"
-        ) as caught:
-            LISTS[operation](PolysyncSageMakerHook())
+        ) as caught,
+    ):
+        LISTS[operation](PolysyncSageMakerHook())
 
     assert len(operations) == calls
     error = caught.value
@@ -94,16 +91,15 @@ def test_pages_are_bounded() -> None:
     assert next(tokens) == MAX_PAGES
 
 
-def test_steps_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_are_bounded() -> None:
     """
     A hundred pages of a hundred steps are read; with one more step, the list ends.
     """
-    with answering(pages_of(map(str, itertools.count()), 101)) as (url, operations):
-        monkeypatch.setenv(
-            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
-        )
-        with pytest.raises(SageMakerApiError, match="more than 10,000 entries"):
-            PolysyncSageMakerHook().list_pipeline_execution_steps(ARN)
+    with (
+        connected(answering(pages_of(map(str, itertools.count()), 101))) as operations,
+        pytest.raises(SageMakerApiError, match="more than 10,000 entries"),
+    ):
+        PolysyncSageMakerHook().list_pipeline_execution_steps(ARN)
 
     assert len(operations) == MAX_STEPS // 101 + 1
 
@@ -111,12 +107,11 @@ def test_steps_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_pipelines_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The import of an account ends, too."""
     monkeypatch.setattr("polysync_airflow.hooks.executions.MAX_ENTRIES", 20)
-    with answering(pages_of(map(str, itertools.count()), 10)) as (url, operations):
-        monkeypatch.setenv(
-            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
-        )
-        with pytest.raises(SageMakerApiError, match="more than 20 entries"):
-            list(PolysyncSageMakerHook().list_pipelines())
+    with (
+        connected(answering(pages_of(map(str, itertools.count()), 10))) as operations,
+        pytest.raises(SageMakerApiError, match="more than 20 entries"),
+    ):
+        list(PolysyncSageMakerHook().list_pipelines())
 
     assert len(operations) == 3
 
@@ -142,14 +137,11 @@ def test_time_limit_is_checked_between_pages() -> None:
 
 @pytest.mark.parametrize("operation", LISTS)
 def test_pages_go_through_the_rate_limiter(
-    monkeypatch: pytest.MonkeyPatch, emulated_time: EmulatedTime, operation: str
+    emulated_time: EmulatedTime, operation: str
 ) -> None:
     """After the burst of 20 calls, each page waits for its token."""
     tokens: list[Any] = [*map(str, range(60)), None]
-    with answering(pages_of(iter(tokens))) as (url, operations):
-        monkeypatch.setenv(
-            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
-        )
+    with connected(answering(pages_of(iter(tokens)))) as operations:
         LISTS[operation](PolysyncSageMakerHook())
 
     assert len(operations) == 61
@@ -157,16 +149,13 @@ def test_pages_go_through_the_rate_limiter(
 
 
 def test_page_of_the_poller_is_listed_only_while_its_wait_goes_on(
-    monkeypatch: pytest.MonkeyPatch, emulated_time: EmulatedTime
+    emulated_time: EmulatedTime,
 ) -> None:
     """
     The first page has its token already; each later one waits for the limiter, and asks
     before and after.
     """
-    with answering(pages_of(map(str, itertools.count()), 1)) as (url, operations):
-        monkeypatch.setenv(
-            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
-        )
+    with connected(answering(pages_of(map(str, itertools.count()), 1))) as operations:
         client = SharedClient("polysync_default", None)
         error: Any = client.list_steps(ARN, is_wanted=lambda: len(operations) < 30)
 

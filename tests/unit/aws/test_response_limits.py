@@ -28,7 +28,7 @@ from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers.poller import PollingHook, SharedClient
 from tests.conftest import connection
-from tests.fakes.fake_sagemaker import dripping, responding
+from tests.fakes.fake_sagemaker import connected, dripping, responding
 from tests.unit.aws.test_invalid_responses import ARN, CALLS
 
 QUICK = Config(read_timeout=0.4, retries={"total_max_attempts": 1})
@@ -62,10 +62,8 @@ def test_response_byte_by_byte_is_a_timeout(
         with pytest.raises(SageMakerApiError) as caught:
             PolysyncSageMakerHook(config=QUICK).describe_pipeline_execution(ARN)
 
-    assert (caught.value.error_code, caught.value.transient) == (
-        "ReadTimeoutError",
-        True,
-    )
+    assert caught.value.error_code == "ReadTimeoutError"
+    assert caught.value.transient is True
 
 
 def test_response_that_comes_in_time_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,15 +118,10 @@ def test_time_limit_ends_a_call_before_its_timeout(
 
 
 @pytest.mark.parametrize("operation", ["DescribePipelineExecution", "ListPipelines"])
-def test_response_that_is_too_large_is_not_read(
-    monkeypatch: pytest.MonkeyPatch, operation: str
-) -> None:
+def test_response_that_is_too_large_is_not_read(operation: str) -> None:
     """Neither kept nor parsed: the error says how large a response may be."""
     body = b'{"a":[' + b"[]," * (2 * MAX_RESPONSE_BYTES // 3) + b"0]}"
-    with responding(body) as (url, _):
-        monkeypatch.setenv(
-            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
-        )
+    with connected(responding(body)):
         hook = PolysyncSageMakerHook()
         _ = hook.conn
         tracemalloc.start()
@@ -146,17 +139,14 @@ def test_response_that_is_too_large_is_not_read(
     assert (error.permanent, error.transient) == (False, False)
 
 
-def test_triggerer_accepts_smaller_responses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_triggerer_accepts_smaller_responses() -> None:
     """
     The event loop stands still while a response is parsed; a worker may take that time.
     """
     padding = json.dumps(
         {**json.loads(BODY), "FailureReason": "x" * MAX_POLL_RESPONSE_BYTES}
     ).encode()
-    with responding(padding) as (url, _):
-        monkeypatch.setenv(
-            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
-        )
+    with connected(responding(padding)):
         worker = PolysyncSageMakerHook().describe_pipeline_execution(ARN)
         triggerer: Any = SharedClient("polysync_default", None).describe(ARN)
 

@@ -244,10 +244,8 @@ def test_settings_of_the_fetcher_take_precedence() -> None:
     plain, merged = create("sts"), create("sts", config=Config(read_timeout=9))
 
     assert (plain.meta.config.connect_timeout, plain.meta.config.read_timeout) == (7, 8)
-    assert (merged.meta.config.connect_timeout, merged.meta.config.read_timeout) == (
-        7,
-        9,
-    )
+    assert merged.meta.config.connect_timeout == 7
+    assert merged.meta.config.read_timeout == 9
     assert merged.meta.endpoint_url == "http://127.0.0.1:1"
     assert merged.meta.region_name == "eu-west-1"
 

@@ -89,28 +89,6 @@ def test_usage_errors_are_one_line(
     assert result.err.count("\n") == 1
 
 
-def test_help_needs_neither_airflow_nor_boto3() -> None:
-    """
-    The command line is imported, and answers --help and --version, without what takes a
-    second to import.
-    """
-    code = (
-        "import sys; from polysync_airflow.cli import main\n"
-        "for arguments in (['jobs', 'import', '--help'], ['--version']):\n"
-        "    try: main(arguments)\n"
-        "    except SystemExit: pass\n"
-        "heavy = ('airflow', 'boto3', 'botocore', 'moto', 'pydantic', 'yaml')\n"
-        "print([name for name in heavy if name in sys.modules], file=sys.stderr)\n"
-    )
-    process = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-
-    assert process.stderr.splitlines()[-1] == "[]"
-    assert "--output" in process.stdout
-    assert __version__ in process.stdout
-
-
 def test_iam(polysync: Polysync) -> None:
     """``polysync iam`` prints policies, and its errors and help name the command."""
     arguments = [
@@ -153,10 +131,8 @@ def test_records_with_control_characters(
     from airflow.models.variable import Variable
     from airflow.utils.session import create_session
 
-    key, task = (
-        f"{KEY_PREFIX}x\x1b[2J\n\u202e",
-        {"dag_id": "controls", "run_id": "gone", "task_id": "gone", "map_index": -1},
-    )
+    key = f"{KEY_PREFIX}x\x1b[2J\n\u202e"
+    task = {"dag_id": "controls", "run_id": "gone", "task_id": "gone", "map_index": -1}
     with create_session() as session:
         session.add(Variable(key=key, val=json.dumps({TASK: task})))  # type: ignore[no-untyped-call]
 
@@ -368,10 +344,8 @@ def test_check_with_an_instance_profile_off_aws(
         "auth_method = 'instance_profile', but neither EC2 (IMDSv2), ECS nor EKS"
     )
     assert result.out.count("\n") == 2
-    assert (result.err, [record for record in caplog.records if record.exc_info]) == (
-        "",
-        [],
-    )
+    assert result.err == ""
+    assert [record for record in caplog.records if record.exc_info] == []
 
 
 def test_interruption_is_one_line(

@@ -146,16 +146,12 @@ def test_what_is_printed_fills_a_queue(
         "deadLetterTargetArn": f"{QUEUE_ARN}-dead-letters",
         "maxReceiveCount": 5,
     }
-    assert (
-        attributes["VisibilityTimeout"],
-        attributes["ReceiveMessageWaitTimeSeconds"],
-    ) == ("30", "20")
+    assert attributes["VisibilityTimeout"] == "30"
+    assert attributes["ReceiveMessageWaitTimeSeconds"] == "20"
     (statement,) = json.loads(attributes["Policy"])["Statement"]
     assert statement["Principal"] == {"Service": "events.amazonaws.com"}
-    assert (statement["Action"], statement["Resource"]) == (
-        "sqs:SendMessage",
-        QUEUE_ARN,
-    )
+    assert statement["Action"] == "sqs:SendMessage"
+    assert statement["Resource"] == QUEUE_ARN
     assert statement["Condition"] == {
         "ArnEquals": {
             "aws:SourceArn": [
@@ -208,32 +204,26 @@ def test_all_pipelines(polysync: Polysync) -> None:
     ]
 
 
+OF_QUEUE = ["--queue", "q"]
+MANY = [word for n in range(20) for word in ("--pipeline", f"{'x' * 100}{n}")]
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (
-            ["--queue", "a b"],
-            "--queue 'a b' is not a name of 1 to 48 letters, digits, '-' and '_'",
-        ),
+        (["--queue", "a b"], "'a b' is not a name of 1 to 48 letters, digits, '-' and"),
         (["--queue", "x" * 49], "--queue"),
         (["--queue", ""], "--queue is empty"),
         (
-            ["--queue", "q", "--pipeline", "a*"],
+            [*OF_QUEUE, "--pipeline", "a*"],
             "--pipeline 'a*' has a wildcard, which allows more than one: give one",
         ),
         (
-            ["--queue", "q", "--model-package-group", "-"],
+            [*OF_QUEUE, "--model-package-group", "-"],
             "--model-package-group '-' is not the name of a model",
         ),
-        (["--queue", "q", "--max-receives", "2"], "--max-receives 2: give 3 to 1000"),
-        (
-            [
-                "--queue",
-                "q",
-                *(w for i in range(20) for w in ("--pipeline", f"{'x' * 100}{i}")),
-            ],
-            "2,048 characters",
-        ),
+        ([*OF_QUEUE, "--max-receives", "2"], "--max-receives 2: give 3 to 1000"),
+        ([*OF_QUEUE, *MANY], "2,048 characters"),
     ],
 )
 def test_wrong_options(arguments: list[str], problem: str, polysync: Polysync) -> None:

@@ -23,70 +23,33 @@ REGION = "eusc-de-east-1"
 ACCOUNT = "123456789012"
 ROLE = f"arn:aws-eusc:iam::{ACCOUNT}:role/SageMakerRole"
 OWNER = ("--account", ACCOUNT)
+POLICY = f"--account {ACCOUNT} --region {REGION} --pipeline churn --verify"
+TRUST = f"--account {ACCOUNT} --partition aws-eusc --tenant T --audience A --subject S"
+CHECKS = "--only link --only permission --simulate-policy --open"
+CONSOLE = f"https://{REGION}.console.amazonaws-eusc.eu/sagemaker/"
+PIPELINE = f"arn:aws-eusc:sagemaker:{REGION}:{ACCOUNT}:pipeline/churn"
+ISSUER = "oidc-provider/login.microsoftonline.com/T/v2.0"
 # The arguments of each command, and what its result has.
 RUNS = {
-    "polysync jobs import": ((), f"region: {REGION}"),
-    "polysync jobs diff": (("{catalogue}",), ""),
-    "polysync check": ((), f"Signed in as arn:aws-eusc:sts::{ACCOUNT}:assumed-role/"),
+    "polysync jobs import": ("", f"region: {REGION}"),
+    "polysync jobs diff": ("{catalogue}", ""),
+    "polysync check": ("", f"Signed in as arn:aws-eusc:sts::{ACCOUNT}:assumed-role/"),
     "polysync executions list": (
-        ("--pipeline", "churn"),
+        "--pipeline churn",
         f"arn:aws-eusc:sagemaker:{REGION}:",
     ),
-    "polysync executions show": (
-        ("{execution}",),
-        f"https://{REGION}.console.amazonaws-eusc.eu/sagemaker/",
-    ),
-    "polysync executions stop": (("{execution}", "--yes"), "arn:aws-eusc:"),
-    "polysync executions watch": (("{execution}",), "Pipeline churn succeeded"),
-    "polysync iam policy": (
-        (
-            *OWNER,
-            "--region",
-            REGION,
-            "--pipeline",
-            "churn",
-            "--verify",
-            "--pass-role",
-            ROLE,
-        ),
-        f"arn:aws-eusc:sagemaker:{REGION}:{ACCOUNT}:pipeline/churn",
-    ),
-    "polysync iam trust": (
-        (
-            *OWNER,
-            "--partition",
-            "aws-eusc",
-            "--tenant",
-            "T",
-            "--audience",
-            "A",
-            "--subject",
-            "S",
-        ),
-        f"arn:aws-eusc:iam::{ACCOUNT}:oidc-provider/login.microsoftonline.com/T/v2.0",
-    ),
-    "polysync events setup": (
-        ("--queue", "q", "--pipeline", "churn"),
-        ":pipeline/churn",
-    ),
+    "polysync executions show": ("{execution}", CONSOLE),
+    "polysync executions stop": ("{execution} --yes", "arn:aws-eusc:"),
+    "polysync executions watch": ("{execution}", "Pipeline churn succeeded"),
+    "polysync iam policy": (f"{POLICY} --pass-role {ROLE}", PIPELINE),
+    "polysync iam trust": (TRUST, f"arn:aws-eusc:iam::{ACCOUNT}:{ISSUER}"),
+    "polysync events setup": ("--queue q --pipeline churn", ":pipeline/churn"),
     "polysync events tail": (
-        ("--queue-url", "{queue}", "--max-messages", 1, "--yes"),
+        "--queue-url {queue} --max-messages 1 --yes",
         '"state": "Success"',
     ),
-    "polysync records": (("--dag-id", "none"), "0 Variables"),
-    "polysync verify": (
-        (
-            "--role-arn",
-            ROLE,
-            "--only",
-            "link",
-            "--only",
-            "permission",
-            "--simulate-policy",
-            "--open",
-        ),
-        "as believed",
-    ),
+    "polysync records": ("--dag-id none", "0 Variables"),
+    "polysync verify": (f"--role-arn {ROLE} {CHECKS}", "as believed"),
 }
 
 
@@ -138,9 +101,7 @@ def test_command(command: str, polysync: Polysync, sovereign: dict[str, str]) ->
     """It succeeds, and names nothing of another partition."""
     arguments, expected = RUNS[command]
 
-    done = polysync(
-        *command.split()[1:], *(str(word).format(**sovereign) for word in arguments)
-    )
+    done = polysync(*command.split()[1:], *arguments.format(**sovereign).split())
 
     assert done.code == 0, done.err
     assert expected in done.out

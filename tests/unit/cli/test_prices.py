@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.execution.prices import HourlyPrices
-from tests.conftest import connection
-from tests.fakes.fake_sagemaker import Body, answering
+from tests.fakes.fake_sagemaker import Body, answering, connected
 from tests.unit.cli.conftest import Polysync
 
 
@@ -64,10 +63,8 @@ class PriceList:
         """Return a page."""
         assert (operation, request["ServiceCode"]) == ("GetProducts", "AmazonSageMaker")
         self.asked.append(request)
-        ((region,), number) = (
-            [each["Value"] for each in request["Filters"]],
-            int(request.get("NextToken", 0)),
-        )
+        (region,) = [each["Value"] for each in request["Filters"]]
+        number = int(request.get("NextToken", 0))
         pages = self.pages.get(region, [[]])
         more = {"NextToken": str(number + 1)} if number + 1 < len(pages) else {}
         return Body(
@@ -79,19 +76,15 @@ class PriceList:
 
 def run(
     polysync: Polysync,
-    monkeypatch: pytest.MonkeyPatch,
     prices: PriceList,
     *regions: str,
 ) -> Any:
     """Run the command against a price list."""
-    with answering(prices.respond) as (url, _):
-        monkeypatch.setenv(
-            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
-        )
+    with connected(answering(prices.respond)):
         return polysync("prices", *regions)
 
 
-def test_table(polysync: Polysync, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_table(polysync: Polysync) -> None:
     """
     The highest price of what pipelines do with an instance. What is no instance, or has
     no hours, is left out.
@@ -100,7 +93,6 @@ def test_table(polysync: Polysync, monkeypatch: pytest.MonkeyPatch) -> None:
 
     result = run(
         polysync,
-        monkeypatch,
         PriceList({"eu-west-1": PAGES, "us-east-1": other}),
         "eu-west-1",
         "us-east-1",
@@ -115,67 +107,51 @@ def test_table(polysync: Polysync, monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
+IN_DOLLARS = [[entry("ml.a", "Training", "1")]]
+IN_YUAN = [[entry("ml.a", "Training", "7", currency="CNY")]]
+TWO_CURRENCIES = {"us-east-1": IN_DOLLARS, "cn-north-1": IN_YUAN}
+WRONG_NAME = {"us-east-1": [[entry("ml.<b>", "Training", "1")]]}
+ENDLESS: dict[str, Any] = {"us-east-1": [[]] * 201}
+
+
 @pytest.mark.parametrize(
     ("pages", "regions", "problem"),
     [
+        ({}, "eu-west-9", "no instances of SageMaker in eu-west-9: check the name"),
+        ({}, "mars-north-1", "'mars-north-1' is no AWS region"),
+        ({}, "us-gov-west-1", "partition aws-us-gov of us-gov-west-1 has no price"),
+        ({}, "Frankfurt", "is no AWS region: give names such as eu-central-1"),
         (
-            {},
-            ["eu-west-9"],
-            "has no instances of SageMaker in eu-west-9: check the name",
-        ),
-        ({}, ["mars-north-1"], "'mars-north-1' is no AWS region"),
-        (
-            {},
-            ["us-gov-west-1"],
-            "The partition aws-us-gov of us-gov-west-1 has no price list",
-        ),
-        (
-            {},
-            ["Frankfurt"],
-            "'Frankfurt' is no AWS region: give names such as eu-central-1",
-        ),
-        (
-            {
-                "us-east-1": [[entry("ml.a", "Training", "1")]],
-                "cn-north-1": [[entry("ml.a", "Training", "7", currency="CNY")]],
-            },
-            ["us-east-1", "cn-north-1"],
+            TWO_CURRENCIES,
+            "us-east-1 cn-north-1",
             "the regions have prices in CNY and USD: make a table for each",
         ),
-        (
-            {"us-east-1": [[entry("ml.<b>", "Training", "1")]]},
-            ["us-east-1"],
-            "AWS's price list has other values than expected: prices.us-east-1.ml.<b>",
-        ),
-        ({"us-east-1": [[]] * 201}, ["us-east-1"], "has more than 200 pages"),
+        (WRONG_NAME, "us-east-1", "values than expected: prices.us-east-1.ml.<b>"),
+        (ENDLESS, "us-east-1", "has more than 200 pages"),
     ],
 )
 def test_table_that_cannot_be_made(
     pages: dict[str, list[list[str]]],
-    regions: list[str],
+    regions: str,
     problem: str,
     polysync: Polysync,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The error says why; nothing is written."""
-    result = run(polysync, monkeypatch, PriceList(pages), *regions)
+    result = run(polysync, PriceList(pages), *regions.split())
 
     assert (result.code, result.out) == (2, "")
     assert problem in result.error
 
 
 def test_permission_that_is_missing(
-    polysync: Polysync, monkeypatch: pytest.MonkeyPatch
+    polysync: Polysync,
 ) -> None:
     """The error names it."""
 
     def refuse(*_: Any) -> Body:
         return Body(b'{"__type": "AccessDeniedException", "message": "no"}', status=400)
 
-    with answering(refuse) as (url, _):
-        monkeypatch.setenv(
-            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
-        )
+    with connected(answering(refuse)):
         result = polysync("prices", "eu-west-1")
 
     assert result.code == 2

@@ -76,10 +76,8 @@ def sign_in_as(
         UserName="verifier", PolicyName="granted", PolicyDocument=policy
     )
     emulator.control.set_sign_in(enforce_iam=True)
-    url, keys = (
-        emulator.endpoint_url,
-        {"login": key["AccessKeyId"], "password": key["SecretAccessKey"]},
-    )
+    url = emulator.endpoint_url
+    keys = {"login": key["AccessKeyId"], "password": key["SecretAccessKey"]}
     value = connection(**keys, endpoint_url=url, sts_endpoint_url=url)
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
 
@@ -107,10 +105,8 @@ def test_run(polysync: Polysync, emulator: EmulatorServer, tmp_path: Any) -> Non
     link = "https://us-east-1.console.aws.amazon.com/sagemaker/home?region=us-east-1#/pipelines/"
     assert link in result.err
     document = json.loads(report.read_text())
-    assert (document["sign_in"], document["endpoint"]) == (
-        "access_key",
-        "not one of AWS",
-    )
+    assert document["sign_in"] == "access_key"
+    assert document["endpoint"] == "not one of AWS"
     assert {"polysync_airflow", "apache_airflow", "boto3"} < {*document}
     assert "emulated-secret-key" not in result.err + report.read_text()
     assert [

@@ -291,11 +291,9 @@ def test_arguments_reach_their_tasks(file: Path) -> None:
     }.items():
         assert (getattr(execution, name), getattr(train, name)) == (value, value)
     assert (execution.max_parallel_steps, execution.selected_steps) == (3, ["Train"])
-    assert (execution.deferrable, execution.retry_mode, execution.on_clear) == (
-        True,
-        "resume",
-        "new",
-    )
+    assert execution.deferrable is True
+    assert execution.retry_mode == "resume"
+    assert execution.on_clear == "new"
 
 
 def test_steps_start_in_the_triggerer_if_airflow_can(file: Path) -> None:
@@ -388,63 +386,39 @@ def test_arguments_that_the_group_sets(
     assert str(caught.value).endswith(f": leave it out, since {text}.")
 
 
+CANNOT_BE_READ = "the file cannot be read: "
+NO_STEPS = "it has no steps. Give the JSON of"
+
+
+def of_job(name: str, catalogue: str = "jobs.yaml") -> dict[str, Any]:
+    """Return the arguments for a job of a catalogue."""
+    return {"definition": None, "job": name, "catalogue": catalogue}
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (
-            {"definition": None},
-            "definition and job are both missing: give one of them.",
-        ),
+        ({"definition": None}, "definition and job are both missing: give one of"),
         ({"job": "churn"}, "definition and job are both given: give one of them."),
         (
             {"definition": None, "job": "churn"},
             "job = 'churn': give the file of the job, too, in the argument catalogue.",
         ),
-        (
-            {"definition": "missing.json"},
-            "definition = 'missing.json': the file cannot be read: ",
-        ),
-        ({"definition": "folder"}, "definition = 'folder': the file cannot be read: "),
-        (
-            {"definition": "bytes.json"},
-            "definition = 'bytes.json': the file cannot be read: ",
-        ),
-        (
-            {"definition": "text.json"},
-            "definition = 'text.json': it has no steps. Give the JSON of",
-        ),
-        (
-            {"definition": "empty.json"},
-            "definition = 'empty.json': it has no steps. Give the JSON of",
-        ),
-        (
-            {"definition": "twice.json"},
-            "definition = 'twice.json': steps: Train is there twice.",
-        ),
+        ({"definition": "missing.json"}, f"= 'missing.json': {CANNOT_BE_READ}"),
+        ({"definition": "folder"}, f"definition = 'folder': {CANNOT_BE_READ}"),
+        ({"definition": "bytes.json"}, f"= 'bytes.json': {CANNOT_BE_READ}"),
+        ({"definition": "text.json"}, f"definition = 'text.json': {NO_STEPS}"),
+        ({"definition": "empty.json"}, f"definition = 'empty.json': {NO_STEPS}"),
+        ({"definition": "twice.json"}, "'twice.json': steps: Train is there twice."),
         (
             {"definition": "circle.json"},
             "steps: they depend on each other in a circle: A, B, A.",
         ),
-        (
-            {"definition": None, "job": "chur", "catalogue": "jobs.yaml"},
-            "did you mean 'churn'?",
-        ),
-        (
-            {"definition": None, "job": "x" * 9, "catalogue": "jobs.yaml"},
-            "jobs.yaml has no job 'xxxxxxxxx'.",
-        ),
-        (
-            {"definition": None, "job": "broken", "catalogue": "jobs.yaml"},
-            "jobs.yaml: broken: ",
-        ),
-        (
-            {"definition": None, "job": "old", "catalogue": "jobs.yaml"},
-            "The catalogue has no steps of the job old: ",
-        ),
-        (
-            {"definition": None, "job": "churn", "catalogue": "missing.yaml"},
-            "missing.yaml cannot be read: ",
-        ),
+        (of_job("chur"), "did you mean 'churn'?"),
+        (of_job("x" * 9), "jobs.yaml has no job 'xxxxxxxxx'."),
+        (of_job("broken"), "jobs.yaml: broken: "),
+        (of_job("old"), "The catalogue has no steps of the job old: "),
+        (of_job("churn", "missing.yaml"), "missing.yaml cannot be read: "),
         ({"poll_interval": 0}, "poll_interval = 0"),
         (
             {"pipeline_name": None},

@@ -182,6 +182,12 @@ class Triggerer:
         self.fired: list[tuple[int, dict[str, Any], int | None]] = []
         self.tasks: dict[int, asyncio.Task[None]] = {}
 
+    async def __aenter__(self) -> Triggerer:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
     def start(self, trigger_id: int, queue: Queue, **arguments: Any) -> None:
         """Start a trigger with these arguments."""
         self.run(

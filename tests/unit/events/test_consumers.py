@@ -71,13 +71,12 @@ async def test_a_reader_that_is_alone(
     It gives back what was new at its start, gets it again, and is content; later
     messages it gets once.
     """
-    triggerer = Triggerer()
-    triggerer.start(1, queue)
-    arns = [EXECUTION_ARN.replace("p4jn", f"p{number:03}") for number in range(3)]
-    await asyncio.to_thread(
-        queue.send, *(execution(pipelineExecutionArn=arn) for arn in arns[:2])
-    )
-    try:
+    async with Triggerer() as triggerer:
+        triggerer.start(1, queue)
+        arns = [EXECUTION_ARN.replace("p4jn", f"p{number:03}") for number in range(3)]
+        await asyncio.to_thread(
+            queue.send, *(execution(pipelineExecutionArn=arn) for arn in arns[:2])
+        )
         await until(lambda: len(triggerer.fired) == 2)
         await asyncio.to_thread(queue.send, execution(pipelineExecutionArn=arns[2]))
         await until(lambda: len(triggerer.fired) == 3)
@@ -87,8 +86,6 @@ async def test_a_reader_that_is_alone(
         assert queue.size == (0, 0)
         assert len(queue.calls("ChangeMessageVisibilityBatch")) <= 2
         assert errors(caplog) == []
-    finally:
-        await triggerer.stop()
 
 
 async def test_a_reader_that_may_not_give_back(

@@ -46,15 +46,12 @@ async def test_poison_messages_go_to_the_dead_letter_queue(
         "x" * 300_000,
     ]
     queue.send(*poison, execution())
-    triggerer = Triggerer()
-    triggerer.start(1, queue)
-    try:
+    async with Triggerer() as triggerer:
+        triggerer.start(1, queue)
         await until(lambda: triggerer.fired)
         triggerer.store()
         await until(lambda: queue.dead_letters == len(poison), seconds=30)
         assert queue.size == (0, 0)
-    finally:
-        await triggerer.stop()
 
     logged = lines(caplog)
     assert len(logged) == len(poison)
@@ -104,9 +101,8 @@ async def test_failed_calls_are_repeated(
     caplog.set_level("INFO", LOG)
     emulator.control.add_fault(operation="ReceiveMessage", **fault)
     queue.send(execution())
-    triggerer = Triggerer()
-    triggerer.start(1, queue)
-    try:
+    async with Triggerer() as triggerer:
+        triggerer.start(1, queue)
         await until(lambda: len(queue.calls("ReceiveMessage")) >= 4)
         assert triggerer.fired == []
         emulator.control.remove_faults()
@@ -117,8 +113,6 @@ async def test_failed_calls_are_repeated(
         )
         assert text in failed
         assert worked.startswith("It works again after ")
-    finally:
-        await triggerer.stop()
 
 
 async def test_a_deleted_queue_that_is_made_again(
@@ -127,16 +121,13 @@ async def test_a_deleted_queue_that_is_made_again(
     """The reader waits for it, with one line, and goes on."""
     caplog.set_level("INFO", LOG)
     queue.sqs.delete_queue(QueueUrl=queue.url)
-    triggerer = Triggerer()
-    triggerer.start(1, queue)
-    try:
+    async with Triggerer() as triggerer:
+        triggerer.start(1, queue)
         await until(lambda: len(queue.calls("ReceiveMessage")) >= 3)
         queue.sqs.create_queue(QueueName=queue.name)
         queue.send(execution())
         await until(lambda: triggerer.fired)
         assert ["There is no queue" in line for line in lines(caplog)] == [True, False]
-    finally:
-        await triggerer.stop()
 
 
 async def test_a_rotated_key_is_used(
@@ -147,9 +138,8 @@ async def test_a_rotated_key_is_used(
     emulator.control.add_fault(
         "error", "ReceiveMessage", code="ExpiredTokenException", message=""
     )
-    triggerer = Triggerer()
-    triggerer.start(1, queue)
-    try:
+    async with Triggerer() as triggerer:
+        triggerer.start(1, queue)
         await until(lambda: queue.calls("ReceiveMessage"))
         rotated = connection(
             endpoint_url=emulator.endpoint_url, login="AKIAROTATED7EXAMPLE"
@@ -164,8 +154,6 @@ async def test_a_rotated_key_is_used(
         emulator.control.remove_faults()
         queue.send(execution())
         await until(lambda: triggerer.fired)
-    finally:
-        await triggerer.stop()
 
 
 async def test_a_missing_connection_is_waited_for(
@@ -178,16 +166,13 @@ async def test_a_missing_connection_is_waited_for(
     monkeypatch.setattr(base_hook, "MIN_READ_SECONDS", 0.1)
     stored = connection(endpoint_url=emulator.endpoint_url)
     monkeypatch.delenv("AIRFLOW_CONN_POLYSYNC_DEFAULT")
-    triggerer = Triggerer()
-    triggerer.start(1, queue)
-    queue.send(execution())
-    try:
+    async with Triggerer() as triggerer:
+        triggerer.start(1, queue)
+        queue.send(execution())
         await until(lambda: lines(caplog))
         monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", stored)
         await until(lambda: triggerer.fired)
         assert "there is no such connection" in lines(caplog)[0]
-    finally:
-        await triggerer.stop()
 
 
 async def test_a_deleted_connection_is_not_used_until_it_is_added_again(
@@ -205,9 +190,8 @@ async def test_a_deleted_connection_is_not_used_until_it_is_added_again(
     monkeypatch.setattr(waiter, "DELETED_AFTER_SECONDS", 0.3)
     monkeypatch.setattr(trigger, "WAIT_SECONDS", 0)
     stored = connection(endpoint_url=emulator.endpoint_url)
-    triggerer = Triggerer()
-    triggerer.start(1, queue)
-    try:
+    async with Triggerer() as triggerer:
+        triggerer.start(1, queue)
         await until(lambda: queue.calls("ReceiveMessage"))
         monkeypatch.delenv("AIRFLOW_CONN_POLYSYNC_DEFAULT")
         await until(lambda: lines(caplog))
@@ -221,8 +205,6 @@ async def test_a_deleted_connection_is_not_used_until_it_is_added_again(
             line for line in lines(caplog) if "cannot be received, retrying" in line
         ]
         assert "the connection was deleted or renamed" in failed
-    finally:
-        await triggerer.stop()
 
 
 async def test_messages_that_cannot_be_deleted_are_deleted_later(
@@ -234,10 +216,9 @@ async def test_messages_that_cannot_be_deleted_are_deleted_later(
     """They come again, and are then deleted without another event."""
     monkeypatch.setattr(trigger, "VISIBILITY_SECONDS", 1)
     emulator.control.add_fault("throttle", "DeleteMessageBatch", count=1)
-    triggerer = Triggerer()
-    triggerer.start(1, queue)
-    queue.send(execution())
-    try:
+    async with Triggerer() as triggerer:
+        triggerer.start(1, queue)
+        queue.send(execution())
         await until(lambda: triggerer.fired)
         triggerer.store()
         await until(lambda: queue.size == (0, 0))
@@ -252,8 +233,6 @@ async def test_messages_that_cannot_be_deleted_are_deleted_later(
             )
             == 1
         )
-    finally:
-        await triggerer.stop()
 
 
 async def test_the_event_loop_is_never_blocked(

@@ -39,12 +39,11 @@ async def test_every_watcher_gets_what_it_wants(
     Three watchers, one reader: the end of an execution, of a step, and a registered
     model; then all is deleted.
     """
-    triggerer = Triggerer()
-    triggerer.start(1, queue, pipelines=["abalone"])
-    triggerer.start(2, queue, steps=["AbaloneTrain"], pipelines=["abalone"])
-    triggerer.start(3, queue, model_package_groups=["*"])
-    triggerer.start(4, queue, pipelines=["other"])
-    try:
+    async with Triggerer() as triggerer:
+        triggerer.start(1, queue, pipelines=["abalone"])
+        triggerer.start(2, queue, steps=["AbaloneTrain"], pipelines=["abalone"])
+        triggerer.start(3, queue, model_package_groups=["*"])
+        triggerer.start(4, queue, pipelines=["other"])
         arn = await asyncio.to_thread(start_execution, emulator)
         await asyncio.to_thread(emulator.control.advance, 4 * 3600)
         await until(lambda: len(triggerer.fired) == 3)
@@ -52,33 +51,21 @@ async def test_every_watcher_gets_what_it_wants(
         ((execution_end,), (step_end,), (package,)) = (
             triggerer.payloads(i) for i in (1, 2, 3)
         )
-        assert (execution_end["execution_arn"], execution_end["state"]) == (
-            arn,
-            "Success",
-        )
+        assert execution_end["execution_arn"] == arn
+        assert execution_end["state"] == "Success"
         assert execution_end["console_url"].endswith(
             f"/pipelines/abalone/executions/{arn}"
         )
-        assert (
-            step_end["execution_arn"],
-            step_end["step_name"],
-            step_end["state"],
-        ) == (
-            arn,
-            "AbaloneTrain",
-            "Success",
-        )
-        assert (package["execution_arn"], package["approval_status"]) == (
-            arn,
-            "PendingManualApproval",
-        )
+        assert step_end["execution_arn"] == arn
+        assert step_end["step_name"] == "AbaloneTrain"
+        assert step_end["state"] == "Success"
+        assert package["execution_arn"] == arn
+        assert package["approval_status"] == "PendingManualApproval"
         assert triggerer.payloads(4) == []
         assert len(triggerer.manager._groups) == 1
         triggerer.store()
         await until(lambda: queue.size == (0, 0))
         assert len(triggerer.fired) == 3
-    finally:
-        await triggerer.stop()
 
 
 async def test_watchers_that_start_together_miss_nothing(
@@ -108,10 +95,9 @@ async def test_nothing_is_deleted_before_it_is_stored(queue: Queue) -> None:
     What no watcher wants is deleted at once; what one wants when Airflow says that it
     is stored.
     """
-    triggerer = Triggerer()
-    triggerer.start(1, queue)
-    queue.send(execution())
-    try:
+    async with Triggerer() as triggerer:
+        triggerer.start(1, queue)
+        queue.send(execution())
         await until(lambda: triggerer.fired)
         await asyncio.sleep(0.2)
         assert (queue.size, deletes(queue)) == ((0, 1), 0)
@@ -121,8 +107,6 @@ async def test_nothing_is_deleted_before_it_is_stored(queue: Queue) -> None:
         queue.send(of_step())
         await until(lambda: deletes(queue) == 2 and queue.size == (0, 0))
         assert len(triggerer.fired) == 1
-    finally:
-        await triggerer.stop()
 
 
 async def test_duplicates_make_one_event(
@@ -133,9 +117,8 @@ async def test_duplicates_make_one_event(
     long, and no longer.
     """
     emulator.control.put_scenario({"event_copies": 3})
-    triggerer = Triggerer()
-    triggerer.start(1, queue, states=["Running"])
-    try:
+    async with Triggerer() as triggerer:
+        triggerer.start(1, queue, states=["Running"])
         await asyncio.to_thread(start_execution, emulator)
         await until(lambda: triggerer.fired and queue.size == (0, 3))
         assert deletes(queue) == 0
@@ -152,8 +135,6 @@ async def test_duplicates_make_one_event(
         queue.send(execution("Executing"))
         await until(lambda: queue.size == (0, 0) and deletes(queue) >= 3)
         assert len(triggerer.fired) == 2
-    finally:
-        await triggerer.stop()
 
 
 async def test_a_killed_triggerer_loses_nothing(
@@ -191,11 +172,10 @@ async def test_a_watcher_that_is_away_misses_what_others_read(queue: Queue) -> N
     """
     states = ("Succeeded", "Failed", "Stopped")
     first, second, third = (execution(status) for status in states)
-    triggerer = Triggerer()
-    triggerer.start(1, queue)
-    triggerer.start(2, queue)
-    queue.send(first)
-    try:
+    async with Triggerer() as triggerer:
+        triggerer.start(1, queue)
+        triggerer.start(2, queue)
+        queue.send(first)
         await until(lambda: len(triggerer.fired) == 2)
         triggerer.store()
         triggerer.tasks[2].cancel()
@@ -216,8 +196,6 @@ async def test_a_watcher_that_is_away_misses_what_others_read(queue: Queue) -> N
             "Succeeded",
             "Stopped",
         ]
-    finally:
-        await triggerer.stop()
 
 
 async def test_an_event_that_is_not_stored_comes_again(
@@ -228,11 +206,10 @@ async def test_an_event_that_is_not_stored_comes_again(
     other one does not again.
     """
     monkeypatch.setattr(trigger, "VISIBILITY_SECONDS", 10)
-    triggerer = Triggerer(ack_timeout=0.4)
-    triggerer.start(1, queue)
-    triggerer.start(2, queue)
-    queue.send(execution())
-    try:
+    async with Triggerer(ack_timeout=0.4) as triggerer:
+        triggerer.start(1, queue)
+        triggerer.start(2, queue)
+        queue.send(execution())
         await until(lambda: len(triggerer.fired) == 2)
         triggerer.store(1)
         await until(triggerer.tasks[2].done)
@@ -241,8 +218,6 @@ async def test_an_event_that_is_not_stored_comes_again(
         triggerer.store()
         await until(lambda: queue.size == (0, 0))
         assert len(triggerer.payloads(1)) == 1
-    finally:
-        await triggerer.stop()
 
 
 async def test_an_event_that_is_not_stored_holds_no_other(
@@ -322,9 +297,8 @@ async def test_the_reader_waits_for_airflow(
             for i in range(25)
         )
     )
-    triggerer = Triggerer()
-    triggerer.start(1, queue)
-    try:
+    async with Triggerer() as triggerer:
+        triggerer.start(1, queue)
         await until(lambda: len(triggerer.fired) == 10)
         await asyncio.sleep(0.3)
         assert queue.size == (15, 10)
@@ -332,5 +306,3 @@ async def test_the_reader_waits_for_airflow(
         for count in (20, 25):
             triggerer.store()
             await until(lambda count=count: len(triggerer.fired) == count)  # type: ignore[misc]
-    finally:
-        await triggerer.stop()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -87,18 +85,3 @@ async def test_it_is_for_watchers_only() -> None:
     """An operator cannot defer with it."""
     with pytest.raises(ParametersError, match="use it in an AssetWatcher"):
         await anext(aiter(PolysyncSageMakerEventTrigger(queue_url=URL).run()))
-
-
-@pytest.mark.nightly
-def test_dag_files_import_no_boto3() -> None:
-    """Airflow parses a DAG file every 30 seconds."""
-    code = (
-        "import sys; from polysync_airflow.events import PolysyncSageMakerEventTrigger as Trigger\n"
-        f"Trigger(queue_url={URL!r})\n"
-        "print([name for name in ('boto3', 'botocore') if name in sys.modules])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-
-    assert done.stdout.splitlines()[-1] == "[]"

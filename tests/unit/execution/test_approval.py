@@ -127,10 +127,8 @@ def test_refusals_have_no_approval_status() -> None:
 
     assert (outcome(refused), outcome(late)) == ("refused", "timed_out")
     assert isinstance(late, Finish)
-    assert (late.event.error_code, late.event.approval_status) == (
-        "ThrottlingException",
-        None,
-    )
+    assert late.event.error_code == "ThrottlingException"
+    assert late.event.approval_status is None
     assert late.event.message == f"{LIMIT}; the last poll failed: Rate exceeded"
 
 
@@ -157,44 +155,26 @@ def test_event_has_what_aws_said() -> None:
     ]
 
 
-PACKAGE = f"Model package {ARN}"
+REGISTER = "-- What to do: register a new version of the model."
+LONG = {"modified_by": "ada", "approval_description": "x" * 1025}
+PENDING = {"message": "1 h", "approval_status": "PendingManualApproval"}
+IN_TIME = "was not approved in time: 1 h. Its last known approval status is"
+UNUSABLE = "cannot be used: its status is"
 
 
 @pytest.mark.parametrize(
     ("outcome", "members", "message"),
     [
-        ("approved", {}, f"{PACKAGE} is approved"),
-        (
-            "rejected",
-            {"modified_by": "ada", "approval_description": "x" * 1025},
-            f"{PACKAGE} is rejected (last changed by ada): {'x' * 1021}...",
-        ),
-        (
-            "failed",
-            {"status": "Failed"},
-            f"{PACKAGE} cannot be used: its status is Failed. -- What to do: register a new version of the model.",
-        ),
+        ("approved", {}, "is approved"),
+        ("rejected", LONG, f"is rejected (last changed by ada): {'x' * 1021}..."),
+        ("failed", {"status": "Failed"}, f"{UNUSABLE} Failed. {REGISTER}"),
         (
             "failed",
             {"status": "Deleting", "message": "x" * 2049},
-            f"{PACKAGE} cannot be used: its status is Deleting: {'x' * 2045}.... -- What to do: register a new "
-            "version of the model.",
+            f"{UNUSABLE} Deleting: {'x' * 2045}.... {REGISTER}",
         ),
-        (
-            "timed_out",
-            {"message": "1 h", "approval_status": "PendingManualApproval"},
-            f"{PACKAGE} was not approved in time: 1 h. Its last known approval status is PendingManualApproval.",
-        ),
-        (
-            "timed_out",
-            {"message": "1 h"},
-            f"{PACKAGE} was not approved in time: 1 h. Its last known approval status is unknown.",
-        ),
-        (
-            "refused",
-            {"message": "no"},
-            f"The wait for the approval of {ARN} has ended: no",
-        ),
+        ("timed_out", PENDING, f"{IN_TIME} PendingManualApproval."),
+        ("timed_out", {"message": "1 h"}, f"{IN_TIME} unknown."),
     ],
 )
 def test_messages(
@@ -203,7 +183,16 @@ def test_messages(
     """Each end of a wait is one line."""
     event = ApprovalEvent(outcome=outcome, resource=ARN, **members)
 
-    assert approval_message(event) == message
+    assert approval_message(event) == f"Model package {ARN} {message}"
+
+
+def test_message_of_a_refusal() -> None:
+    """Nothing is known of the model package."""
+    event = ApprovalEvent(outcome="refused", resource=ARN, message="no")
+
+    assert (
+        approval_message(event) == f"The wait for the approval of {ARN} has ended: no"
+    )
 
 
 def test_reason_of_a_failed_package() -> None:

@@ -88,10 +88,8 @@ def test_failed_look_is_no_look() -> None:
         "timed_out", "Stopping", message="throttled", error_code="ThrottlingException"
     )
 
-    seen, unseen = (
-        accepted.stop_followed(event("timed_out", "Stopping"), LATER),
-        accepted.stop_followed(failed, LATER),
-    )
+    seen = accepted.stop_followed(event("timed_out", "Stopping"), LATER)
+    unseen = accepted.stop_followed(failed, LATER)
 
     assert seen.stop
     assert unseen.stop

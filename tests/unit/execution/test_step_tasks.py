@@ -357,11 +357,9 @@ def test_log_of_the_wait() -> None:
         ["Step Train failed after 2 min"],
     ]
     assert isinstance(end, Finish)
-    assert (end.event.outcome, end.event.execution_arn, end.event.pipeline_name) == (
-        "failed",
-        ARN,
-        "churn",
-    )
+    assert end.event.outcome == "failed"
+    assert end.event.execution_arn == ARN
+    assert end.event.pipeline_name == "churn"
     assert end.event.row
     assert end.event.row.status == "Failed"
     # Only for the process that has read it.
@@ -442,11 +440,9 @@ def test_refused_list_ends_the_wait() -> None:
     end = make_waiter().decide(error, 1.0)
 
     assert isinstance(end, Finish)
-    assert (end.event.outcome, end.event.text, end.event.error_code) == (
-        "refused",
-        "denied",
-        "AccessDenied",
-    )
+    assert end.event.outcome == "refused"
+    assert end.event.text == "denied"
+    assert end.event.error_code == "AccessDenied"
 
 
 @pytest.mark.parametrize(
@@ -480,11 +476,9 @@ def test_wait_of_a_stored_trigger(
     waiter = arguments.waiter_of(ti, 100.0)
 
     assert waiter.execution_task == TaskKey("dag", "run", "group.execution", 3)
-    assert (waiter.step_name, waiter.poll_interval, waiter.is_retry) == (
-        "Train",
-        7.0,
-        is_retry,
-    )
+    assert waiter.step_name == "Train"
+    assert waiter.poll_interval == 7.0
+    assert waiter.is_retry == is_retry
     assert (waiter.since, waiter.deadline) == (100.0, 100.0 + step_tasks.MAX_SECONDS)
     assert waiter.rate_limited
     assert waiter.first_delay == FIRST_POLL_DELAY_SECONDS

@@ -396,11 +396,9 @@ def test_event_at_the_deadline_says_the_limit() -> None:
     assert late == event.model_copy(
         update={"message": f"{event.message}; the last poll has not ended"}
     )
-    assert (event.outcome, event.message, event.status) == (
-        "timed_out",
-        limit,
-        "Executing",
-    )
+    assert event.outcome == "timed_out"
+    assert event.message == limit
+    assert event.status == "Executing"
     assert (event.started_at, event.ended_at, event.error_code) == (CREATED, None, None)
     failed = end_of(waiter, api_error(), 3600)
     assert failed.message == f"{limit}; the last poll failed: no"
@@ -424,16 +422,12 @@ def test_permanent_error_ends_the_wait() -> None:
         api_error(permanent=True, message="not you"),
     )
 
-    assert (event.outcome, event.message, event.status) == (
-        "refused",
-        "not you",
-        "Executing",
-    )
-    assert (event.error_code, event.operation, event.ended_at) == (
-        "InternalFailure",
-        "Describe",
-        None,
-    )
+    assert event.outcome == "refused"
+    assert event.message == "not you"
+    assert event.status == "Executing"
+    assert event.error_code == "InternalFailure"
+    assert event.operation == "Describe"
+    assert event.ended_at is None
 
 
 @pytest.mark.parametrize("code", [None, CONNECTION_NOT_FOUND])
@@ -455,11 +449,9 @@ def test_deleted_connection_ends_the_wait_with_a_code_of_its_own() -> None:
 
     event = end_of(make_waiter(last_status="Executing"), error)
 
-    assert (event.outcome, event.message, event.status) == (
-        "refused",
-        "gone",
-        "Executing",
-    )
+    assert event.outcome == "refused"
+    assert event.message == "gone"
+    assert event.status == "Executing"
     assert (event.error_code, event.operation) == ("ConnectionNotFound", None)
     assert not refusal_error(event, "gone").permanent
     assert refusal_error(

@@ -40,10 +40,8 @@ def test_approval(hook: PolysyncSageMakerHook, emulator: EmulatorServer) -> None
     hook.update_model_approval(ARN, "Rejected")
 
     described = hook.describe_model_package(ARN)
-    assert (described.approval_status, described.approval_description) == (
-        "Rejected",
-        "Bias in group B",
-    )
+    assert described.approval_status == "Rejected"
+    assert described.approval_description == "Bias in group B"
     assert described.modified_by == CALLER
     assert described.modified_at
     assert described.modified_at.timestamp() == pytest.approx(
@@ -109,53 +107,46 @@ def test_missing_package_and_group(hook: PolysyncSageMakerHook) -> None:
         assert caught.value.permanent
 
 
+DESCRIBE = "describe_model_package"
+LIST = "list_model_packages"
+IN_OTHER_REGION = f"{PREFIX}/churn/1".replace("us-east-1", "eu-west-1")
+
+
 @pytest.mark.parametrize(
-    ("method", "operation", "response"),
+    ("operation", "arn", "status"),
     [
-        (
-            "describe_model_package",
-            "describe_model_package",
-            {"ModelPackageArn": f"{PREFIX}/churn/2"},
-        ),
-        (
-            "describe_model_package",
-            "describe_model_package",
-            {"ModelPackageArn": f"{PREFIX}/churn/1", "x": ""},
-        ),
-        (
-            "newest_model_package",
-            "list_model_packages",
-            {"ModelPackageArn": f"{PREFIX}/another/1"},
-        ),
-        (
-            "newest_model_package",
-            "list_model_packages",
-            {"ModelPackageArn": f"{PREFIX}/churn/1".replace("us-east-1", "eu-west-1")},
-        ),
+        (DESCRIBE, f"{PREFIX}/churn/2", "Completed"),
+        (DESCRIBE, f"{PREFIX}/churn/1", ""),
+        (LIST, f"{PREFIX}/another/1", "Completed"),
+        (LIST, IN_OTHER_REGION, "Completed"),
     ],
 )
 def test_answers_about_something_else_approve_nothing(
-    method: str, operation: str, response: dict[str, Any], hook: PolysyncSageMakerHook
+    operation: str, arn: str, status: str, hook: PolysyncSageMakerHook
 ) -> None:
     """
     An answer about another model package, or without a status, is no answer of AWS's.
     """
-    status = response.pop("x", "Completed")
     answer = {
         "ModelPackageName": "x",
         "CreationTime": 1e9,
         "ModelPackageStatus": status,
         "ModelPackageStatusDetails": {"ValidationStatuses": []},
         "ModelApprovalStatus": "Approved",
-        **response,
+        "ModelPackageArn": arn,
     }
     if operation == "list_model_packages":
         del answer["ModelPackageStatusDetails"]
         answer = {"ModelPackageSummaryList": [answer]}
 
+    calls: dict[str, Any] = {
+        DESCRIBE: lambda: hook.describe_model_package(ARN),
+        LIST: lambda: hook.newest_model_package("Churn"),
+    }
+
     with Stubber(hook.conn) as stubber:
         stubber.add_response(operation, answer)
         with pytest.raises(SageMakerApiError, match="not one of AWS's") as caught:
-            getattr(hook, method)(ARN if method.startswith("describe") else "Churn")
+            calls[operation]()
 
     assert caught.value.transient

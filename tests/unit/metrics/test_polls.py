@@ -181,10 +181,8 @@ def test_searches_and_approvals_have_pollers_of_their_own(
 
 def test_the_last_report_comes_last(statsd: StatsdServer) -> None:
     """Another thread has counted the waits already when the poller ends."""
-    activity, is_counting = (
-        Activity("executions", "polysync_default", None),
-        threading.Event(),
-    )
+    activity = Activity("executions", "polysync_default", None)
+    is_counting = threading.Event()
 
     def count_slowly() -> int:
         is_counting.set()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +14,6 @@ import pytest
 from polysync_airflow.testing import dag_files as metadata_db
 from tests.fakes.dag_bundle import use_bundle
 from tests.unit.testing.conftest import DAG_FILE
-from tests.unit.testing.sessions import PLUGIN
 
 # Read before the fixture ``project`` removes it.
 AIRFLOW_HOME = os.environ["AIRFLOW_HOME"]
@@ -321,21 +318,3 @@ def test_missing_extra(project: Project, module: str) -> None:
     result.stdout.fnmatch_lines(
         "*not installed (*pip install 'polysync-airflow?testing?'"
     )
-
-
-def test_plugin_imports_nothing_heavy() -> None:
-    """
-    pytest imports the plugin in every session: it needs pytest and the standard library
-    only.
-    """
-    program = f"""
-import sys, pytest
-before = set(sys.modules)
-import {PLUGIN}
-print(sorted({{name.split(".")[0] for name in set(sys.modules) - before}} - set(sys.stdlib_module_names)))
-"""
-    result = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-
-    assert result.stdout == "['polysync_airflow']\n"

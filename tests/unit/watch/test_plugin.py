@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import subprocess
 import sys
@@ -34,14 +33,6 @@ if not child:
     os._exit(len(ours()))
 assert os.waitpid(child, 0)[1] == 0
 assert len(ours()) == 1
-"""
-# What the API server and the scheduler import for the listener.
-IMPORT = """
-import json, sys
-import airflow.models.taskinstance
-before = set(sys.modules)
-import polysync_airflow.watch.plugin, polysync_airflow.watch.listeners
-print(json.dumps(sorted(set(sys.modules) - before)))
 """
 
 
@@ -98,19 +89,3 @@ def test_interface_that_has_changed(
 def test_tasks_of_local_executor_have_no_listener() -> None:
     """Their processes are forks of the scheduler, and parse DAG files."""
     subprocess.run([sys.executable, "-c", FORK], check=True)
-
-
-@NEEDS_CALLBACKS
-@pytest.mark.nightly
-def test_import_is_cheap() -> None:
-    """Scheduler and API server import neither boto3 nor what waits or calls AWS."""
-    output = subprocess.run(
-        [sys.executable, "-c", IMPORT], check=True, capture_output=True, text=True
-    ).stdout
-    imported = json.loads(output.splitlines()[-1])
-
-    packages = {name.split(".")[0] for name in imported}
-    assert not packages & {"boto3", "botocore", "fastapi"}
-    ours = [name for name in imported if name.startswith("polysync_airflow.")]
-    folders = {name.split(".")[1] for name in ours}
-    assert not folders & {"aws", "auth", "hooks", "triggers", "operators"}

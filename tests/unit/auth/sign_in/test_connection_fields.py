@@ -109,49 +109,33 @@ def test_fields_of_other_methods_are_named(method: str) -> None:
     assert other_fields
 
 
+NO_REGION = "not the name of an AWS region, such as eu-central-1; correct it."
+MATCH = "String should match"
+USER = "arn:aws:iam::123456789012:user/polysync"
+EXAMPLE = "https://example.com"
+UNIFIED = "https://dzd-a.sagemaker.eu-west-1.on.aws"
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
         ({"region_name": None}, ["- region_name: Field required; fill it in"]),
-        (
-            {"region_name": "Frankfurt"},
-            [
-                "- region_name: not the name of an AWS region, such as eu-central-1;"
-                " correct it."
-            ],
-        ),
-        (
-            {"auth_method": "saml"},
-            ["- auth_method: give one of access_key, assume_role"],
-        ),
+        ({"region_name": "Frankfurt"}, [f"- region_name: {NO_REGION}"]),
+        ({"auth_method": "saml"}, ["- auth_method: give one of access_key, assume_r"]),
         ({"role_arn": "polysync"}, ["- role_arn: String should"]),
-        (
-            {"role_arn": "arn:aws:iam::123456789012:user/polysync"},
-            ["- role_arn: String should match"],
-        ),
-        (
-            {"access_key_id": "", "secret_access_key": ""},
-            ["access_key_id (login)", "secret_access_key (password)"],
-        ),
+        ({"role_arn": USER}, ["- role_arn: String should match"]),
+        ({"access_key_id": ""}, ["access_key_id (login)"]),
+        ({"secret_access_key": ""}, ["secret_access_key (password)"]),
         ({"profile_name": "prod"}, ["- profile_name", "remove it"]),
         ({"aws_session_token": "x"}, ["- aws_session_token"]),
         ({"externalid": "x"}, ["- externalid: this sign-in method has no such field"]),
         ({"duration_seconds": 60}, ["- duration_seconds", "900"]),
         ({"duration_seconds": "an hour"}, ["- duration_seconds"]),
         ({"session_name": "with space"}, ["- session_name"]),
-        (
-            {"studio_domain_id": "d-x.example.com/"},
-            ["- studio_domain_id: String should match"],
-        ),
-        ({"studio_domain_id": "d-x\n"}, ["- studio_domain_id: String should match"]),
-        (
-            {"unified_studio_url": "https://example.com"},
-            ["- unified_studio_url: String should match"],
-        ),
-        (
-            {"unified_studio_url": "https://dzd-a.sagemaker.eu-west-1.on.aws\n"},
-            ["- unified_studio_url: String should match"],
-        ),
+        ({"studio_domain_id": "d-x.example.com/"}, [f"- studio_domain_id: {MATCH}"]),
+        ({"studio_domain_id": "d-x\n"}, [f"- studio_domain_id: {MATCH}"]),
+        ({"unified_studio_url": EXAMPLE}, [f"- unified_studio_url: {MATCH}"]),
+        ({"unified_studio_url": f"{UNIFIED}\n"}, [f"- unified_studio_url: {MATCH}"]),
         ({"endpoint_url": "sagemaker.local"}, ["- endpoint_url"]),
         ({"sts_endpoint_url": "file:///etc/passwd"}, ["- sts_endpoint_url"]),
         (
@@ -185,10 +169,8 @@ def test_json_and_uri_forms_are_equal(
 ) -> None:
     """A connection stored as JSON gives the same credentials as one stored as a URI."""
     fields = dict(COMPLETE[method])
-    login, password = (
-        fields.pop("access_key_id", ""),
-        fields.pop("secret_access_key", ""),
-    )
+    login = fields.pop("access_key_id", "")
+    password = fields.pop("secret_access_key", "")
     if form == "json":
         content: dict[str, Any] = {"conn_type": "polysync_sagemaker", "extra": fields}
         text = json.dumps({**content, "login": login, "password": password})

@@ -33,6 +33,8 @@ from tests.unit.auth.sign_in.conftest import (
     use_connection,
 )
 
+POLICY = ("policy", "--account", ACCOUNT, "--region", "us-east-1")
+TRUST = ("trust", "--account", ACCOUNT, "--tenant", "T", "--audience", "a")
 EXECUTION_ROLE = f"arn:aws:iam::{ACCOUNT}:role/Execution"
 
 
@@ -87,9 +89,7 @@ def test_printed_policy_is_sufficient(
     )
     start: dict[str, Any] = {"pipeline_name": "fanout", "poll_interval": 60}
     denied = run_task(PolysyncStartPipelineOperator(task_id="t", **start))
-    grant(
-        user, printed_document("policy", "--account", ACCOUNT, "--region", "us-east-1")
-    )
+    grant(user, printed_document(*POLICY))
 
     jobs = run_task(PolysyncListImportOperator(task_id="t"))
     failed = run_task(PolysyncStartPipelineOperator(task_id="t", **start))
@@ -117,18 +117,7 @@ def test_policy_for_one_pipeline_allows_no_other(
     A policy for one pipeline, named in any case, allows it with its executions and no
     other pipeline.
     """
-    grant(
-        user,
-        printed_document(
-            "policy",
-            "--account",
-            ACCOUNT,
-            "--region",
-            "us-east-1",
-            "--pipeline",
-            "FanOut",
-        ),
-    )
+    grant(user, printed_document(*POLICY, "--pipeline", "FanOut"))
 
     allowed = run_task(
         PolysyncStartPipelineOperator(
@@ -156,16 +145,10 @@ def test_policy_for_a_pipeline_that_aws_manages_is_sufficient(
     It allows the ARN of the pipeline, its executions in the account, and to pass the
     role; no other pipeline.
     """
-    policy = (
-        "policy",
-        "--account",
-        ACCOUNT,
-        "--region",
-        "us-east-1",
-        "--pipeline",
-        MANAGED,
+    policy = printed_document(
+        *POLICY, "--pipeline", MANAGED, "--pass-role", EXECUTION_ROLE
     )
-    grant(user, printed_document(*policy, "--pass-role", EXECUTION_ROLE))
+    grant(user, policy)
     start = {**START_MANAGED, "poll_interval": 60, "deferrable": deferrable}
     cases: list[dict[str, Any]] = [
         {"execution_role_arn": EXECUTION_ROLE, "validate_parameters": True},
@@ -204,12 +187,7 @@ def test_required_permissions_are_sufficient_without_step_reasons(
     emulator.control.put_scenario(
         {"steps": {"Shard3": {"fail": {"reason": "no data"}}}}
     )
-    grant(
-        user,
-        printed_document(
-            "policy", "--account", ACCOUNT, "--region", "us-east-1", "--required-only"
-        ),
-    )
+    grant(user, printed_document(*POLICY, "--required-only"))
 
     run = run_task(
         PolysyncStartPipelineOperator(
@@ -221,7 +199,6 @@ def test_required_permissions_are_sufficient_without_step_reasons(
     assert "sagemaker:ListPipelineExecutionSteps" in str(run.error)
 
 
-POLICY = ("policy", "--account", ACCOUNT, "--region", "us-east-1")
 PIPELINE_ARN = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/Churn"
 
 
@@ -246,17 +223,7 @@ def refusal(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
         (*POLICY, "--pass-role", "arn:aws:iam::*:role/x"),
         (*POLICY, "--property-files", "s3://ml-*/"),
         (*POLICY, "--model-package-group", "churn-*"),
-        (
-            "trust",
-            "--account",
-            ACCOUNT,
-            "--tenant",
-            "T",
-            "--audience",
-            "a",
-            "--subject",
-            "*",
-        ),
+        (*TRUST, "--subject", "*"),
     ],
     ids=" ".join,
 )
@@ -274,67 +241,36 @@ def test_wildcards_must_be_allowed(
     assert "Statement" in capfd.readouterr().out
 
 
+NO_REGION = "is not an AWS region"
+NO_GROUP = "is not the name of a model package group"
+
+
 @pytest.mark.parametrize("allowing", [(), ("--allow-wildcards",)], ids=["", "allowing"])
 @pytest.mark.parametrize(
-    ("arguments", "problem"),
+    ("command", "option", "value", "problem"),
     [
-        (
-            ("policy", "--account", "12345", "--region", "us-east-1"),
-            "--account '12345' is not an AWS account",
-        ),
-        (
-            ("policy", "--account", f"{ACCOUNT}3", "--region", "us-east-1"),
-            "is not an AWS account id",
-        ),
-        (
-            ("policy", "--account", ACCOUNT, "--region", "us-east"),
-            "--region 'us-east' is not an AWS region",
-        ),
-        (
-            ("policy", "--account", ACCOUNT, "--region", "US-EAST-1"),
-            "is not an AWS region",
-        ),
-        (
-            ("policy", "--account", ACCOUNT, "--region", "us-east-1a"),
-            "is not an AWS region",
-        ),
-        (
-            (*POLICY, "--pass-role", "role/x"),
-            "--pass-role 'role/x' is no role: give arn:aws:iam::",
-        ),
-        (
-            (*POLICY, "--model-package-group", "a_b"),
-            "--model-package-group 'a_b' is not the name",
-        ),
-        (
-            (*POLICY, "--model-package-group", "g" * 64),
-            "is not the name of a model package group",
-        ),
-        ((*POLICY, "--pipeline", ""), "--pipeline is empty: give a value"),
-        (
-            (
-                "trust",
-                "--account",
-                ACCOUNT,
-                "--tenant",
-                "T",
-                "--audience",
-                "a",
-                "--subject",
-                "",
-            ),
-            "is empty",
-        ),
+        (POLICY, "--account", "12345", "--account '12345' is not an AWS account"),
+        (POLICY, "--account", f"{ACCOUNT}3", "is not an AWS account id"),
+        (POLICY, "--region", "us-east", f"--region 'us-east' {NO_REGION}"),
+        (POLICY, "--region", "US-EAST-1", NO_REGION),
+        (POLICY, "--region", "us-east-1a", NO_REGION),
+        (POLICY, "--pass-role", "role/x", "--pass-role 'role/x' is no role: give arn:"),
+        (POLICY, "--model-package-group", "a_b", f"-group 'a_b' {NO_GROUP}"),
+        (POLICY, "--model-package-group", "g" * 64, NO_GROUP),
+        (POLICY, "--pipeline", "", "--pipeline is empty: give a value"),
+        (TRUST, "--subject", "", "is empty"),
     ],
 )
 def test_values_that_cannot_be_right_are_refused(
-    arguments: tuple[str, ...],
+    command: tuple[str, ...],
+    option: str,
+    value: str,
     problem: str,
     allowing: tuple[str, ...],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """The error names the option and its value, also where wildcards are allowed."""
-    assert problem in refusal(capfd, "iam", *arguments, *allowing)
+    assert problem in refusal(capfd, "iam", *command, option, value, *allowing)
 
 
 @pytest.mark.parametrize(
@@ -446,14 +382,7 @@ def test_property_files_are_granted_for_named_folders_only() -> None:
     """
     Without a slash at the end, the pattern would allow other folders and buckets, too.
     """
-    policy = (
-        "policy",
-        "--account",
-        ACCOUNT,
-        "--region",
-        "us-east-1",
-        "--property-files",
-    )
+    policy = (*POLICY, "--property-files")
 
     assert "s3:" not in json.dumps(iam_policies.identity_policy())
     assert printed_document(*policy, "s3://ml-bucket/eval/")["Statement"][-1] == {
@@ -477,14 +406,7 @@ def test_callback_steps_are_granted_for_named_queues_only() -> None:
     The answers name no resource, and the messages those queues that the author of the
     policy has named.
     """
-    policy = (
-        "policy",
-        "--account",
-        ACCOUNT,
-        "--region",
-        "us-east-1",
-        "--callback-queue",
-    )
+    policy = (*POLICY, "--callback-queue")
     queue = f"arn:aws:sqs:us-east-1:{ACCOUNT}:approvals"
 
     assert "sqs:" not in json.dumps(iam_policies.identity_policy())
@@ -526,9 +448,9 @@ def test_callback_steps_are_granted_for_named_queues_only() -> None:
 @pytest.mark.parametrize(
     ("version", "provider"),
     [
-        (("--entra-version", "v1"), "sts.windows.net/TENANT/"),
-        (("--entra-version", "v2"), "login.microsoftonline.com/TENANT/v2.0"),
-        ((), "login.microsoftonline.com/TENANT/v2.0"),
+        (("--entra-version", "v1"), "sts.windows.net/T/"),
+        (("--entra-version", "v2"), "login.microsoftonline.com/T/v2.0"),
+        ((), "login.microsoftonline.com/T/v2.0"),
     ],
 )
 def test_trust_policy_has_the_issuer_of_the_tenant(
@@ -538,18 +460,7 @@ def test_trust_policy_has_the_issuer_of_the_tenant(
     The two token versions of Entra ID have different issuers, one with a slash at the
     end; v2 is the default.
     """
-    document = printed_document(
-        *(
-            "trust",
-            "--account",
-            ACCOUNT,
-            "--tenant",
-            "TENANT",
-            "--audience",
-            "api://polysync",
-        ),
-        *("--subject", "SUBJECT", *version),
-    )
+    document = printed_document(*TRUST, "--subject", "SUBJECT", *version)
 
     (statement,) = document["Statement"]
     assert statement["Principal"] == {
@@ -557,7 +468,7 @@ def test_trust_policy_has_the_issuer_of_the_tenant(
     }
     assert statement["Condition"] == {
         "StringEquals": {
-            f"{provider}:aud": "api://polysync",
+            f"{provider}:aud": "a",
             f"{provider}:sub": "SUBJECT",
         }
     }

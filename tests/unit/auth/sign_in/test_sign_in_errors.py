@@ -184,114 +184,43 @@ def no_metadata_service(context: SignInContext) -> None:
     context.connect(auth_method="instance_profile")
 
 
-# By test id: (setup function, whether the error is permanent, texts in the message).
-ERRORS: dict[str, tuple[Callable[[SignInContext], None], bool, list[str]]] = {
-    "wrong subject": (
-        wrong_subject,
-        True,
-        [
-            "AWS STS: AssumeRoleWithWebIdentity",
-            "AccessDenied",
-            "subject system:serviceaccount:other:pod",
-            '"Federated"',
-            ":sub",
-        ],
-    ),
-    "wrong audience": (
-        wrong_audience,
-        True,
-        ["InvalidIdentityToken", "audience api://other", ":aud"],
-    ),
-    "unknown issuer": (
-        unknown_issuer,
-        True,
-        [
-            "InvalidIdentityToken",
-            "login.example/unknown",
-            "OIDC provider",
-            "update the thumbprint",
-        ],
-    ),
-    "forged": (forged, True, ["InvalidIdentityToken", "issuer https://127.0.0.1"]),
-    "expired token": (expired, False, ["ExpiredTokenException", "expires 20", "clock"]),
-    "clock skew": (
-        clock_skew,
-        True,
-        ["InvalidIdentityToken", "a clock is wrong", "expires 20"],
-    ),
-    "no token file yet": (
-        no_token_yet,
-        False,
-        ["identity_file", "FileNotFoundError", "projected"],
-    ),
-    "malformed token": (
-        malformed_token,
-        False,
-        ["identity_file", "not contain a JSON Web Token"],
-    ),
-    "wrong external id": (
-        wrong_external_id,
-        True,
-        ["AssumeRole", "AccessDenied", "external id", '"AWS"'],
-    ),
-    "missing role": (missing_role, True, ["AssumeRole", ROLE, "does not exist"]),
-    "wrong client secret": (
-        entra_secret("a-wrong-client-secret"),
-        True,
-        ["Microsoft Entra ID issued no token", "AADSTS7000215", "not its id"],
-    ),
-    "unknown tenant": (
-        entra_secret(tenant_id="1" * 36),
-        True,
-        ["AADSTS90002", "check tenant_id"],
-    ),
-    "unknown audience": (
-        unknown_application_uri,
-        True,
-        ["AADSTS500011", "application_id_uri"],
-    ),
-    "malformed tenant": (
-        entra_secret(tenant_id="a b"),
-        True,
-        ["client_secret", "Invalid tenant"],
-    ),
-    "missing certificate": (
-        missing_certificate,
-        False,
-        ["client_certificate", "No such file"],
-    ),
-    "malformed certificate": (
-        malformed_certificate,
-        True,
-        ["client_certificate", "certificate"],
-    ),
-    "no managed identity": (
-        no_managed_identity,
-        False,
-        ["managed_identity", "assign the managed identity"],
-    ),
-    "Entra down": (entra_down, False, ["Microsoft Entra ID issued no token"]),
-    "transient Entra error": (
-        entra_transient_error,
-        False,
-        ["Microsoft Entra ID issued no token", "503"],
-    ),
-    "no instance profile": (
-        no_instance_profile,
-        False,
-        ["instance_profile", "attach an instance profile"],
-    ),
-    "no metadata service": (
-        no_metadata_service,
-        False,
-        ["instance_profile", "metadata service"],
-    ),
-}
+wrong_client_secret = entra_secret("a-wrong-client-secret")
+unknown_tenant = entra_secret(tenant_id="1" * 36)
+malformed_tenant = entra_secret(tenant_id="a b")
+
+ACCESS_DENIED = "AccessDenied"
+INVALID_TOKEN = "InvalidIdentityToken"
+ENTRA = "Microsoft Entra ID issued no token"
+# What is wrong, whether the error is permanent, texts in the message.
+ERRORS: list[tuple[Callable[[SignInContext], None], bool, list[str]]] = [
+    (wrong_subject, True, ["AWS STS: AssumeRoleWithWebIdentity", ACCESS_DENIED]),
+    (wrong_subject, True, ["subject system:serviceaccount:other:pod", ":sub"]),
+    (wrong_subject, True, ['"Federated"']),
+    (wrong_audience, True, [INVALID_TOKEN, "audience api://other", ":aud"]),
+    (unknown_issuer, True, [INVALID_TOKEN, "login.example/unknown", "OIDC provider"]),
+    (unknown_issuer, True, ["update the thumbprint"]),
+    (forged, True, [INVALID_TOKEN, "issuer https://127.0.0.1"]),
+    (expired, False, ["ExpiredTokenException", "expires 20", "clock"]),
+    (clock_skew, True, [INVALID_TOKEN, "a clock is wrong", "expires 20"]),
+    (no_token_yet, False, ["identity_file", "FileNotFoundError", "projected"]),
+    (malformed_token, False, ["identity_file", "not contain a JSON Web Token"]),
+    (wrong_external_id, True, ["AssumeRole", ACCESS_DENIED, "external id", '"AWS"']),
+    (missing_role, True, ["AssumeRole", ROLE, "does not exist"]),
+    (wrong_client_secret, True, [ENTRA, "AADSTS7000215", "not its id"]),
+    (unknown_tenant, True, ["AADSTS90002", "check tenant_id"]),
+    (unknown_application_uri, True, ["AADSTS500011", "application_id_uri"]),
+    (malformed_tenant, True, ["client_secret", "Invalid tenant"]),
+    (missing_certificate, False, ["client_certificate", "No such file"]),
+    (malformed_certificate, True, ["client_certificate", "certificate"]),
+    (no_managed_identity, False, ["managed_identity", "assign the managed identity"]),
+    (entra_down, False, [ENTRA]),
+    (entra_transient_error, False, [ENTRA, "503"]),
+    (no_instance_profile, False, ["instance_profile", "attach an instance profile"]),
+    (no_metadata_service, False, ["instance_profile", "metadata service"]),
+]
 
 
-@pytest.mark.parametrize(
-    ("setup", "permanent", "expected"), ERRORS.values(), ids=ERRORS.keys()
-)
+@pytest.mark.parametrize(("setup", "permanent", "expected"), ERRORS)
 def test_error_names_the_reason_and_the_cure(
     setup: Callable[[SignInContext], None],
     permanent: bool,

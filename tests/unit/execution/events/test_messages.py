@@ -125,10 +125,8 @@ def test_events_may_have_less() -> None:
     payload = read_message(body).payload
 
     assert (payload["state"], payload["previous_status"]) == ("Running", None)
-    assert (payload["started_at"], payload["changed_at"]) == (
-        None,
-        "2021-03-15T16:10:11+00:00",
-    )
+    assert payload["started_at"] is None
+    assert payload["changed_at"] == "2021-03-15T16:10:11+00:00"
     assert read_message(execution("Pausing")).payload["state"] == "Unknown"
     # AWS's times are in UTC, wherever the host is.
     for text, expected in (

@@ -19,6 +19,12 @@ URL = "https://sqs.us-east-1.amazonaws.com/123456789012/changes"
 REQUIRED = {"queue_url": URL, "polysync_conn_id": "polysync_default"}
 
 
+ALL_MODELS = {"model_package_groups": ["*"]}
+WITHOUT_GROUP = model_package(ModelPackageGroupName=None)
+NO_STATE = "which is none of Success, Failed, Cancelled, Running"
+TOGETHER = "model_package_groups is given together with pipelines or steps"
+
+
 @pytest.mark.parametrize(
     ("arguments", "body", "wanted"),
     [
@@ -43,23 +49,11 @@ REQUIRED = {"queue_url": URL, "polysync_conn_id": "polysync_default"}
         ({"steps": ["*"], "pipelines": ["other"]}, of_step(), False),
         ({"model_package_groups": ["versionedmp-*"]}, model_package(), True),
         ({"model_package_groups": ["*"]}, model_package("PendingManualApproval"), True),
-        (
-            {"model_package_groups": ["*"], "states": ["Approved"]},
-            model_package("Rejected"),
-            False,
-        ),
+        ({**ALL_MODELS, "states": ["Approved"]}, model_package("Rejected"), False),
         ({"model_package_groups": ["other"]}, model_package(), False),
-        (
-            {"model_package_groups": ["*"]},
-            model_package(ModelPackageGroupName=None),
-            True,
-        ),
-        (
-            {"model_package_groups": ["?*"]},
-            model_package(ModelPackageGroupName=None),
-            False,
-        ),
-        ({"model_package_groups": ["*"]}, execution(), False),
+        (ALL_MODELS, model_package(ModelPackageGroupName=None), True),
+        ({"model_package_groups": ["?*"]}, WITHOUT_GROUP, False),
+        (ALL_MODELS, execution(), False),
     ],
 )
 def test_what_is_wanted(arguments: dict[str, Any], body: str, wanted: bool) -> None:
@@ -73,17 +67,11 @@ def test_what_is_wanted(arguments: dict[str, Any], body: str, wanted: bool) -> N
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (
-            {"queue_url": "changes"},
-            "queue_url = 'changes'.*Give the URL of a standard queue",
-        ),
+        ({"queue_url": "changes"}, "= 'changes'.*Give the URL of a standard queue"),
         ({"queue_url": f"{URL}.fifo"}, "queue_url = .*not .fifo"),
         ({"queue_url": None}, "queue_url = None"),
         ({"polysync_conn_id": ""}, "polysync_conn_id = ''.*Give the id of"),
-        (
-            {"region_name": "Frankfurt"},
-            "region_name = 'Frankfurt'.*Give the AWS region",
-        ),
+        ({"region_name": "Frankfurt"}, "= 'Frankfurt'.*Give the AWS region"),
         (
             {"region_name": "eu-west-1"},
             "region_name = 'eu-west-1' is not the region of the queue, 'us-east-1'",
@@ -93,17 +81,11 @@ def test_what_is_wanted(arguments: dict[str, Any], body: str, wanted: bool) -> N
         ({"pipelines": ["a", "a b"]}, r"pipelines\[1\] = 'a b'"),
         ({"pipelines": ["x"] * 201}, "pipelines = a list of 201"),
         ({"steps": [1]}, r"steps\[0\] = 1"),
-        (
-            {"states": ["Done"]},
-            "states has 'Done', which is none of Success, Failed, Cancelled, Running",
-        ),
+        ({"states": ["Done"]}, f"states has 'Done', {NO_STATE}"),
         ({"states": ["Approved"]}, "states has 'Approved'"),
-        (
-            {"model_package_groups": ["g"], "states": ["Success"]},
-            "none of Approved, Rejected, PendingManualApproval",
-        ),
-        ({"model_package_groups": ["g"], "steps": ["s"]}, "use a watcher for each"),
-        ({"other": 1}, "other = 1"),
+        ({**ALL_MODELS, "states": ["Success"]}, "Approved, Rejected, PendingManual"),
+        ({**ALL_MODELS, "steps": ["s"]}, f"{TOGETHER}: use a watcher for each"),
+        ({"other": 1}, "other = 1: Extra inputs are not permitted."),
         ({"a\nb": 1}, "a b = 1"),
     ],
 )
@@ -117,34 +99,15 @@ def test_wrong_arguments(arguments: dict[str, Any], problem: str) -> None:
     assert re.search(f"^- .*{problem}", lines[0])
 
 
-def test_problems_are_lines() -> None:
-    """Each has the name, the value and the cure, or is a sentence of its own."""
-    arguments = {
-        "steps": ["a", ["b"]],
-        "other": 1,
-        "model_package_groups": ["g"],
-        "pipelines": ["p"],
-    }
-    texts = []
-    for given in (
-        {name: arguments[name] for name in ("steps", "other")},
-        {**arguments, "steps": None, "other": None},
-    ):
-        with pytest.raises(ParametersError) as caught:
-            check_watcher(
-                {**REQUIRED, **{name: value for name, value in given.items() if value}}
-            )
-        texts.append(str(caught.value).split("\n")[1:])
+def test_problem_of_a_name_has_the_cure() -> None:
+    """It is one line, also beside others."""
+    with pytest.raises(ParametersError) as caught:
+        check_watcher({**REQUIRED, "steps": ["a", ["b"]], "other": 1})
 
-    assert texts == [
-        [
-            "- steps[1] = a list of 1: Input should be a valid string. Give a list of 1 to 200 names, in which * and ? "
-            "stand for any characters, or leave it out to watch executions.",
-            "- other = 1: Extra inputs are not permitted.",
-        ],
-        [
-            "- model_package_groups is given together with pipelines or steps: use a watcher for each."
-        ],
+    assert str(caught.value).split("\n")[1:] == [
+        "- steps[1] = a list of 1: Input should be a valid string. Give a list of 1 to 200 names, in which * and ? "
+        "stand for any characters, or leave it out to watch executions.",
+        "- other = 1: Extra inputs are not permitted.",
     ]
 
 

@@ -13,6 +13,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Incarnation,
     Instruction,
     Refused,
+    Store,
     TaskIdentity,
     TaskKey,
     TaskTry,
@@ -124,9 +125,6 @@ def named(
     )
 
 
-UNKNOWN_ARN = stored(execution_arn=None)
-
-
 def refused(
     code: str = "InternalFailure", *, transient: bool = False, repeated: bool = False
 ) -> Refused:
@@ -154,6 +152,13 @@ def at(
     stored the record.
     """
     return Instruction(command, make_try(number, epoch, **options), record)
+
+
+def does(
+    instruction: Instruction,
+) -> tuple[Command, Store, ExecutionRecord | None]:
+    """Return what an instruction does, what becomes of the record, and the record."""
+    return instruction.command, instruction.store, instruction.record
 
 
 def described(status: str) -> Described:

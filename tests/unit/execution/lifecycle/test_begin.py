@@ -24,6 +24,7 @@ from tests.unit.execution.lifecycle.builders import (
     INCARNATION,
     RESUME_TOKEN,
     describe,
+    does,
     listed,
     make_try,
     stored,
@@ -38,28 +39,17 @@ def test_try_without_a_record_prepares_a_start() -> None:
     """Nothing is stored before the request is made."""
     instruction = begin(make_try(1, 2), None)
 
-    assert (
-        instruction.command,
-        instruction.record,
-        instruction.store,
-        instruction.lines,
-    ) == (
-        Command.PREPARE,
-        None,
-        Store.KEEP,
-        (),
-    )
+    assert does(instruction) == (Command.PREPARE, Store.KEEP, None)
+    assert instruction.lines == ()
 
 
 def test_try_takes_a_record_over_before_anything_else() -> None:
     """From then on, an earlier try that is still alive must not stop the execution."""
     instruction = begin(make_try(3, 2), stored())
 
-    assert (instruction.command, instruction.store, instruction.lines) == (
-        Command.DESCRIBE,
-        Store.WRITE,
-        (),
-    )
+    assert instruction.command == Command.DESCRIBE
+    assert instruction.store == Store.WRITE
+    assert instruction.lines == ()
     assert instruction.record == stored(try_number=3)
 
 
@@ -69,11 +59,7 @@ def test_record_of_the_same_try_is_not_written_again() -> None:
     """
     instruction = begin(make_try(2, 2), stored())
 
-    assert (instruction.command, instruction.record, instruction.store) == (
-        Command.DESCRIBE,
-        stored(),
-        Store.KEEP,
-    )
+    assert does(instruction) == (Command.DESCRIBE, Store.KEEP, stored())
 
 
 @pytest.mark.parametrize("number", [2, 3])
@@ -84,11 +70,7 @@ def test_request_without_an_arn_is_looked_up_and_sent_again(number: int) -> None
 
     assert instruction.command is Command.LOOK_UP
     assert instruction.store is (Store.KEEP if number == 2 else Store.WRITE)
-    assert (again.command, again.store, again.record) == (
-        Command.RESEND_START,
-        Store.KEEP,
-        instruction.record,
-    )
+    assert does(again) == (Command.RESEND_START, Store.KEEP, instruction.record)
     assert [(line.level, line.text) for line in (*instruction.lines, *again.lines)] == [
         (
             WARNING,
@@ -172,15 +154,9 @@ def test_choice_goes_with_the_resume(resume: dict[str, Any]) -> None:
     )
 
     assert instruction.command is (Command.RESEND_RESUME if resume else Command.RESUME)
-    assert (
-        instruction.existing_record.epoch,
-        instruction.existing_record.clear_choice,
-        instruction.store,
-    ) == (
-        3,
-        None,
-        Store.WRITE,
-    )
+    assert instruction.existing_record.epoch == 3
+    assert instruction.existing_record.clear_choice is None
+    assert instruction.store == Store.WRITE
 
 
 @pytest.mark.parametrize("status", ["Executing", "Succeeded"])
@@ -260,10 +236,8 @@ def test_record_of_another_incarnation_loses_its_epoch(
     }
     assert instruction.record == record.model_copy(update=changes)
     foreign, *others = instruction.lines
-    assert (foreign.level, len(others)) == (
-        WARNING,
-        1 if command is Command.LOOK_UP else 0,
-    )
+    assert foreign.level == WARNING
+    assert len(others) == (1 if command is Command.LOOK_UP else 0)
     assert (
         "a DAG run that was deleted and created again. Its execution is not continued."
         in foreign.text

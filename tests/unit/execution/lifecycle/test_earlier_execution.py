@@ -27,6 +27,7 @@ from tests.unit.execution.lifecycle.builders import (
     at,
     describe,
     described,
+    does,
     refused,
     resumed,
     stored,
@@ -42,11 +43,7 @@ def test_running_execution_is_waited_for() -> None:
     """The wait goes on where the earlier try left it."""
     instruction = after(at(Command.DESCRIBE, stored()), described("Executing"))
 
-    assert (instruction.command, instruction.store, instruction.record) == (
-        Command.WATCH,
-        Store.KEEP,
-        stored(),
-    )
+    assert does(instruction) == (Command.WATCH, Store.KEEP, stored())
     assert instruction.description == describe("Executing")
     assert instruction.started_at == describe("Executing").created_at
     assert instruction.attempt_started_at == EARLIER
@@ -80,11 +77,7 @@ def test_execution_that_is_replaced_keeps_its_record_until_then(
     """If the new request cannot be made, the next try decides as this one has."""
     instruction = after(at(Command.DESCRIBE, record), described("Failed"))
 
-    assert (instruction.command, instruction.store, instruction.record) == (
-        Command.PREPARE,
-        Store.KEEP,
-        None,
-    )
+    assert does(instruction) == (Command.PREPARE, Store.KEEP, None)
 
 
 @pytest.mark.parametrize(
@@ -127,11 +120,7 @@ def test_group_of_steps_goes_on_with_a_running_execution() -> None:
         described("Executing"),
     )
 
-    assert (instruction.command, instruction.store, instruction.record) == (
-        Command.WAIT_FOR_END,
-        Store.KEEP,
-        stored(),
-    )
+    assert does(instruction) == (Command.WAIT_FOR_END, Store.KEEP, stored())
     (line,) = instruction.lines
     assert line.text == (
         "The execution of an earlier try has not ended (AWS status Executing). The task goes on with it after "
@@ -143,28 +132,15 @@ def test_retry_waits_for_an_execution_that_stops() -> None:
     """It belongs to the same epoch, so nothing is marked."""
     instruction = after(at(Command.DESCRIBE, stored()), described("Stopping"))
 
-    assert (instruction.command, instruction.store, instruction.record) == (
-        Command.WAIT_FOR_END,
-        Store.KEEP,
-        stored(),
-    )
+    assert does(instruction) == (Command.WAIT_FOR_END, Store.KEEP, stored())
 
 
 def test_end_is_waited_for_after_the_stop() -> None:
     """AWS has accepted the stop."""
     instruction = after(at(Command.STOP, stored()), Accepted(NOW))
 
-    assert (
-        instruction.command,
-        instruction.store,
-        instruction.record,
-        instruction.lines,
-    ) == (
-        Command.WAIT_FOR_END,
-        Store.KEEP,
-        stored(),
-        (),
-    )
+    assert does(instruction) == (Command.WAIT_FOR_END, Store.KEEP, stored())
+    assert instruction.lines == ()
 
 
 # ---- a resume
@@ -224,11 +200,7 @@ def test_pending_resume_is_sent_again_with_its_token() -> None:
     """AWS resumes once, however often the request is sent."""
     instruction = resume_of(resumed())
 
-    assert (instruction.command, instruction.store, instruction.record) == (
-        Command.RESUME,
-        Store.WRITE,
-        resumed(try_number=3),
-    )
+    assert does(instruction) == (Command.RESUME, Store.WRITE, resumed(try_number=3))
 
 
 def test_accepted_resume_is_watched_from_then_on() -> None:
@@ -237,11 +209,9 @@ def test_accepted_resume_is_watched_from_then_on() -> None:
 
     instruction = after(before, Accepted(NOW))
 
-    assert (instruction.command, instruction.store, instruction.description) == (
-        Command.WATCH,
-        Store.WRITE,
-        None,
-    )
+    assert instruction.command == Command.WATCH
+    assert instruction.store == Store.WRITE
+    assert instruction.description is None
     assert instruction.record == before.existing_record.model_copy(
         update={"resumed_at": NOW}
     )
@@ -267,20 +237,16 @@ def test_resume_from_before_a_clear_is_settled_first(
     run now.
     """
     again = resume_of(resumed(epoch=1), on_clear="resume")
-    assert (again.command, again.record) == (
-        Command.RESEND_RESUME,
-        resumed(epoch=2, try_number=3),
-    )
+    assert again.command == Command.RESEND_RESUME
+    assert again.record == resumed(epoch=2, try_number=3)
     accepted = after(again, Accepted(NOW))
     assert (accepted.command, accepted.store) == (Command.DESCRIBE_RESUMED, Store.WRITE)
     assert accepted.existing_record.resumed_at == NOW
 
     instruction = after(accepted, described(status))
 
-    assert (instruction.command, instruction.existing_record.resumes) == (
-        command,
-        resumes,
-    )
+    assert instruction.command == command
+    assert instruction.existing_record.resumes == resumes
     lines = (
         []
         if command is Command.RESUME

@@ -184,11 +184,9 @@ def test_stop_that_failed_is_withdrawn(
 
     done = try_end.stop_requested("The execution was asked to stop.", failed=failed)
 
-    assert (done.action, done.text, done.handled) == (
-        action,
-        "The execution was asked to stop.",
-        True,
-    )
+    assert done.action == action
+    assert done.text == "The execution was asked to stop."
+    assert done.handled is True
 
 
 def event(
@@ -238,11 +236,9 @@ def test_stop_by_a_try_of_the_task(
     unproven = after_wait(
         end, None, 2, stop_on_kill=stop_on_kill, problem="it is damaged"
     )
-    assert (unproven.action, unproven.text, unproven.handled) == (
-        EndAction.DONE,
-        "",
-        True,
-    )
+    assert unproven.action == EndAction.DONE
+    assert unproven.text == ""
+    assert unproven.handled is True
     assert not unproven.is_own_stop
 
 
@@ -336,11 +332,9 @@ def test_execution_that_the_trigger_has_stopped(
         try_end = after_wait(
             end, record, 2, stop_on_kill=stop_on_kill, retry_follows=True
         )
-        assert (try_end.action, try_end.text, try_end.handled) == (
-            EndAction.DONE,
-            text,
-            True,
-        )
+        assert try_end.action == EndAction.DONE
+        assert try_end.text == text
+        assert try_end.handled is True
     assert not needs_record(end, stop_on_kill=True)
 
 

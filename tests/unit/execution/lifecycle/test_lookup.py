@@ -39,6 +39,7 @@ from tests.unit.execution.lifecycle.builders import (
     at,
     describe,
     described,
+    does,
     listed,
     make_try,
     named,
@@ -98,11 +99,7 @@ def test_later_try_without_a_record_looks_for_its_execution() -> None:
     """Nothing is stored before."""
     instruction = begin(make_try(2, 2), None)
 
-    assert (instruction.command, instruction.record, instruction.store) == (
-        Command.LOOK_UP,
-        None,
-        Store.KEEP,
-    )
+    assert does(instruction) == (Command.LOOK_UP, Store.KEEP, None)
 
 
 def test_first_try_looks_only_if_there_is_a_record() -> None:
@@ -128,19 +125,9 @@ def test_nothing_found_prepares_the_first_start_of_the_epoch() -> None:
 
     instruction = look([replace_status(each, "Executing") for each in others])
 
-    assert (
-        instruction.command,
-        instruction.record,
-        instruction.store,
-        instruction.start_number,
-        instruction.lines,
-    ) == (
-        Command.PREPARE,
-        None,
-        Store.KEEP,
-        0,
-        (),
-    )
+    assert does(instruction) == (Command.PREPARE, Store.KEEP, None)
+    assert instruction.start_number == 0
+    assert instruction.lines == ()
 
 
 def replace_status(
@@ -262,15 +249,9 @@ def test_execution_of_a_dag_run_that_was_created_again_is_not_continued() -> Non
 
     instruction = look([listed(2, 0, task=TASK_BEFORE, status="Failed")], of=of)
 
-    assert (
-        instruction.existing_record.epoch,
-        instruction.existing_record.replaced_by_epoch,
-        instruction.existing_record.incarnation,
-    ) == (
-        NO_EPOCH,
-        2,
-        INCARNATION,
-    )
+    assert instruction.existing_record.epoch == NO_EPOCH
+    assert instruction.existing_record.replaced_by_epoch == 2
+    assert instruction.existing_record.incarnation == INCARNATION
     assert "Its execution is not continued." in instruction.lines[0].text
 
 
@@ -346,10 +327,8 @@ def test_nothing_is_started_beside_what_a_record_names(
 
     instruction = look([], claimed, of=replace(make_try(3, 2), unproven=error))
 
-    assert (instruction.command, instruction.error) == (
-        command,
-        error if command is Command.FAIL else None,
-    )
+    assert instruction.command == command
+    assert instruction.error == (error if command is Command.FAIL else None)
 
 
 def test_claimed_execution_is_believed_by_its_name() -> None:
@@ -360,10 +339,8 @@ def test_claimed_execution_is_believed_by_its_name() -> None:
         of=replace(make_try(3, 2), unproven=lost(stored())),
     )
 
-    assert (instruction.command, instruction.record) == (
-        Command.DESCRIBE,
-        found_record(),
-    )
+    assert instruction.command == Command.DESCRIBE
+    assert instruction.record == found_record()
 
 
 PROBLEM = (
@@ -378,11 +355,7 @@ def test_conflict_that_lasts_uses_the_retries() -> None:
     """The record stays, so that the next try sends the same request again."""
     instruction = look([], command=Command.LOOK_UP_STARTED, record=UNKNOWN_ARN)
 
-    assert (instruction.command, instruction.record, instruction.store) == (
-        Command.FAIL,
-        UNKNOWN_ARN,
-        Store.KEEP,
-    )
+    assert does(instruction) == (Command.FAIL, Store.KEEP, UNKNOWN_ARN)
     assert instruction.error is not None
     assert not instruction.error.permanent
     assert str(instruction.error) == (
@@ -456,7 +429,7 @@ def test_later_try_looks_at_what_its_start_has_returned() -> None:
     """AWS may know the token from an earlier try of which no record tells."""
     instruction = after(at(Command.START, UNKNOWN_ARN, number=2), Accepted(NOW, ARN))
 
-    assert (instruction.command, instruction.store, instruction.record) == (
+    assert does(instruction) == (
         Command.DESCRIBE_STARTED,
         Store.WRITE,
         stored(try_number=2),
@@ -489,11 +462,9 @@ def test_start_that_returns_an_old_execution(
         Described(NOW, describe(status).model_copy(update={"created_at": created_at})),
     )
 
-    assert (instruction.command, instruction.store, instruction.start_number) == (
-        command,
-        Store.KEEP,
-        number,
-    )
+    assert instruction.command == command
+    assert instruction.store == Store.KEEP
+    assert instruction.start_number == number
     is_old = created_at is not None and created_at < NOW - MINUTE
     assert (instruction.description is not None) is (
         is_old and command is Command.WATCH
@@ -513,11 +484,9 @@ def test_start_that_cannot_be_described_is_watched() -> None:
         at(Command.DESCRIBE_STARTED, stored()), refused("AccessDeniedException")
     )
 
-    assert (instruction.command, instruction.error, instruction.record) == (
-        Command.WATCH,
-        None,
-        stored(),
-    )
+    assert instruction.command == Command.WATCH
+    assert instruction.error is None
+    assert instruction.record == stored()
 
 
 @pytest.mark.parametrize("command", [Command.START, Command.RESEND_START])
@@ -529,17 +498,8 @@ def test_token_that_was_used_with_other_parameters_leads_to_a_look(
         at(command, UNKNOWN_ARN), refused("ConflictException", transient=True)
     )
 
-    assert (
-        instruction.command,
-        instruction.store,
-        instruction.record,
-        instruction.error,
-    ) == (
-        Command.LOOK_UP_STARTED,
-        Store.KEEP,
-        UNKNOWN_ARN,
-        None,
-    )
+    assert does(instruction) == (Command.LOOK_UP_STARTED, Store.KEEP, UNKNOWN_ARN)
+    assert instruction.error is None
     assert [(line.level, line.text) for line in instruction.lines] == [
         (WARNING, "AWS said no")
     ]

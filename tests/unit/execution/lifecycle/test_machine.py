@@ -21,7 +21,6 @@ from polysync_airflow.execution.lifecycle.instructions import (
     ExecutionRecord,
     Killed,
     Prepared,
-    Refused,
     Store,
 )
 from polysync_airflow.execution.lifecycle.machine import after
@@ -36,6 +35,7 @@ from tests.unit.execution.lifecycle.builders import (
     at,
     describe,
     described,
+    does,
     refused,
     resumed,
     stored,
@@ -56,11 +56,9 @@ def test_request_is_stored_before_it_is_sent() -> None:
 
     instruction = after(before, Prepared(REQUEST, "eu-west-1"))
 
-    assert (instruction.command, instruction.store, instruction.description) == (
-        Command.START,
-        Store.WRITE,
-        None,
-    )
+    assert instruction.command == Command.START
+    assert instruction.store == Store.WRITE
+    assert instruction.description is None
     assert instruction.record == ExecutionRecord(
         deployment="prod",
         epoch=2,
@@ -82,143 +80,55 @@ def test_arn_is_stored_before_the_wait() -> None:
     assert instruction.lines[0].text == f"Started: execution {ARN} (pipeline fanout)"
 
 
-# What is refused, and how: what the try does, and what becomes of the record.
-REFUSALS: list[tuple[Command, ExecutionRecord, int, Refused, Command, Store]] = [
-    # The only request was refused, so there is no execution.
-    (
-        Command.START,
-        UNKNOWN_ARN,
-        2,
-        refused("ValidationException"),
-        Command.FAIL,
-        Store.DELETE,
-    ),
-    (Command.START, UNKNOWN_ARN, 2, refused(transient=True), Command.FAIL, Store.KEEP),
-    (
-        Command.START,
-        UNKNOWN_ARN,
-        2,
-        refused("ValidationException", repeated=True),
-        Command.FAIL,
-        Store.KEEP,
-    ),
-    # An error about the request itself proves that AWS has never accepted it.
-    (
-        Command.RESEND_START,
-        UNKNOWN_ARN,
-        2,
-        refused("ValidationException"),
-        Command.FAIL,
-        Store.DELETE,
-    ),
-    (
-        Command.RESEND_START,
-        UNKNOWN_ARN,
-        2,
-        refused("ResourceNotFound"),
-        Command.FAIL,
-        Store.DELETE,
-    ),
-    (
-        Command.RESEND_START,
-        UNKNOWN_ARN,
-        2,
-        refused("AccessDeniedException"),
-        Command.FAIL,
-        Store.KEEP,
-    ),
-    (
-        Command.RESEND_START,
-        UNKNOWN_ARN,
-        3,
-        refused("ValidationException"),
-        Command.PREPARE,
-        Store.DELETE,
-    ),
-    (
-        Command.RESEND_START,
-        UNKNOWN_ARN,
-        3,
-        refused("ResourceLimitExceeded"),
-        Command.FAIL,
-        Store.KEEP,
-    ),
-    (
-        Command.DESCRIBE,
-        stored(),
-        2,
-        refused("AccessDeniedException"),
-        Command.FAIL,
-        Store.KEEP,
-    ),
-    (
-        Command.DESCRIBE_RESUMED,
-        resumed(),
-        2,
-        refused(transient=True),
-        Command.FAIL,
-        Store.KEEP,
-    ),
-    (Command.RESUME, resumed(), 2, refused(transient=True), Command.FAIL, Store.KEEP),
-    (
-        Command.RESUME,
-        resumed(),
-        2,
-        refused("ValidationException"),
-        Command.DESCRIBE_REFUSED,
-        Store.KEEP,
-    ),
-    (
-        Command.RESEND_RESUME,
-        resumed(),
-        2,
-        refused("AccessDeniedException"),
-        Command.DESCRIBE_REFUSED,
-        Store.KEEP,
-    ),
-    (
-        Command.PREPARE,
-        stored(),
-        2,
-        refused("ValidationException"),
-        Command.FAIL,
-        Store.KEEP,
-    ),
-    (
-        Command.STOP,
-        stored(),
-        2,
-        refused("AccessDeniedException"),
-        Command.FAIL,
-        Store.KEEP,
-    ),
-]
+# "transient" and "repeated" stand for errors of the network, before and after a request
+# that AWS may have accepted.
+REFUSALS = """
+command           record       epoch  error                  next              store
+
+START             UNKNOWN_ARN  2      ValidationException    FAIL              DELETE
+START             UNKNOWN_ARN  2      transient              FAIL              KEEP
+START             UNKNOWN_ARN  2      repeated               FAIL              KEEP
+RESEND_START      UNKNOWN_ARN  2      ValidationException    FAIL              DELETE
+RESEND_START      UNKNOWN_ARN  2      ResourceNotFound       FAIL              DELETE
+RESEND_START      UNKNOWN_ARN  2      AccessDeniedException  FAIL              KEEP
+RESEND_START      UNKNOWN_ARN  3      ValidationException    PREPARE           DELETE
+RESEND_START      UNKNOWN_ARN  3      ResourceLimitExceeded  FAIL              KEEP
+DESCRIBE          STORED       2      AccessDeniedException  FAIL              KEEP
+DESCRIBE_RESUMED  RESUMED      2      transient              FAIL              KEEP
+RESUME            RESUMED      2      transient              FAIL              KEEP
+RESUME            RESUMED      2      ValidationException    DESCRIBE_REFUSED  KEEP
+RESEND_RESUME     RESUMED      2      AccessDeniedException  DESCRIBE_REFUSED  KEEP
+PREPARE           STORED       2      ValidationException    FAIL              KEEP
+STOP              STORED       2      AccessDeniedException  FAIL              KEEP
+"""
+_, *REFUSAL_ROWS = [tuple(line.split()) for line in REFUSALS.splitlines() if line]
+RECORDS = {"UNKNOWN_ARN": UNKNOWN_ARN, "STORED": stored(), "RESUMED": resumed()}
+ERRORS = {
+    "transient": refused(transient=True),
+    "repeated": refused("ValidationException", repeated=True),
+}
 
 
 @pytest.mark.parametrize(
-    ("command", "record", "epoch", "refusal", "next_command", "store"), REFUSALS
+    ("command", "record", "epoch", "error", "following", "store"), REFUSAL_ROWS
 )
 def test_refusal(
-    command: Command,
-    record: ExecutionRecord,
-    epoch: int,
-    refusal: Refused,
-    next_command: Command,
-    store: Store,
+    command: str, record: str, epoch: str, error: str, following: str, store: str
 ) -> None:
     """
     A refused request fails the try with its error, unless another way is left; the
     record is kept if it is needed.
     """
-    instruction = after(at(command, record, epoch=epoch), refusal)
+    before = at(Command[command], RECORDS[record], epoch=int(epoch))
+    refusal = ERRORS.get(error) or refused(error)
 
-    assert (instruction.command, instruction.store) == (next_command, store)
-    assert instruction.error is (
-        refusal.error if next_command is Command.FAIL else None
-    )
-    assert instruction.record == (
-        None if store is Store.DELETE or next_command is Command.PREPARE else record
-    )
+    instruction = after(before, refusal)
+
+    is_forgotten = store == "DELETE" or following == "PREPARE"
+    kept = None if is_forgotten else RECORDS[record]
+    assert does(instruction) == (Command[following], Store[store], kept)
+    fails = following == "FAIL"
+    assert instruction.error is (refusal.error if fails else None)
 
 
 def test_lines_about_refusals() -> None:
@@ -277,11 +187,7 @@ def test_refused_start_leaves_what_was_there(
     """
     instruction = after(at(command, START_IN_PLACE), event)
 
-    assert (instruction.command, instruction.record, instruction.store) == (
-        next_command,
-        None,
-        Store.RESTORE,
-    )
+    assert does(instruction) == (next_command, Store.RESTORE, None)
     assert instruction.restored == REPLACED.model_copy(update={"try_number": 2})
 
 
@@ -370,11 +276,7 @@ def test_nothing_is_started_beside_an_execution_that_aws_does_not_know(
 
     instruction = after(instruction, UNKNOWN)
 
-    assert (instruction.command, instruction.record, instruction.store) == (
-        Command.FAIL,
-        record,
-        Store.KEEP,
-    )
+    assert does(instruction) == (Command.FAIL, Store.KEEP, record)
     assert str(instruction.error) == (
         "AWS said no The execution may run: nothing was started beside it. To start a"
         f" new execution, clear the task. Execution: {ARN}"
@@ -389,11 +291,9 @@ def test_clear_replaces_an_execution_that_aws_does_not_know(command: Command) ->
 
     instruction = after(instruction, UNKNOWN)
 
-    assert (instruction.command, instruction.record, instruction.replaced) == (
-        Command.PREPARE,
-        None,
-        record,
-    )
+    assert instruction.command == Command.PREPARE
+    assert instruction.record is None
+    assert instruction.replaced == record
     assert [(line.level, line.text) for line in instruction.lines] == [
         (
             WARNING,
@@ -424,11 +324,7 @@ def test_resent_start_describes_its_execution() -> None:
     """The execution may have been stopped meanwhile, or have ended."""
     instruction = after(at(Command.RESEND_START, UNKNOWN_ARN), Accepted(NOW, ARN))
 
-    assert (instruction.command, instruction.store, instruction.record) == (
-        Command.DESCRIBE,
-        Store.WRITE,
-        stored(try_number=3),
-    )
+    assert does(instruction) == (Command.DESCRIBE, Store.WRITE, stored(try_number=3))
     assert [(line.level, line.text) for line in instruction.lines] == [
         (INFO, f"Found by the earlier start request: execution {ARN}")
     ]
@@ -451,16 +347,10 @@ def test_kill_fails_the_try_and_keeps_the_record(command: Command) -> None:
     """The retry decides by the record."""
     instruction = after(at(command, stored()), Killed())
 
-    assert (instruction.command, instruction.store, instruction.record) == (
-        Command.FAIL,
-        Store.KEEP,
-        stored(),
-    )
+    assert does(instruction) == (Command.FAIL, Store.KEEP, stored())
     assert isinstance(instruction.error, PolysyncError)
-    assert (str(instruction.error), instruction.error.permanent) == (
-        "The task was killed.",
-        False,
-    )
+    assert str(instruction.error) == "The task was killed."
+    assert instruction.error.permanent is False
 
 
 @pytest.mark.parametrize("command", [Command.START, Command.WATCH])
@@ -469,19 +359,13 @@ def test_shutdown_of_the_worker_fails_the_try(command: Command) -> None:
     instruction = after(at(command, stored()), Killed(is_shutdown=True))
 
     assert isinstance(instruction.error, PolysyncError)
-    assert (str(instruction.error), instruction.error.permanent) == (
-        "The worker is shutting down, so this try ends.",
-        False,
-    )
+    assert str(instruction.error) == "The worker is shutting down, so this try ends."
+    assert instruction.error.permanent is False
 
 
 def test_kill_before_the_start_deletes_the_record() -> None:
     """The request was not sent, so the next try must not send it."""
     instruction = after(at(Command.START, UNKNOWN_ARN), Killed())
 
-    assert (instruction.command, instruction.store, instruction.record) == (
-        Command.FAIL,
-        Store.DELETE,
-        None,
-    )
+    assert does(instruction) == (Command.FAIL, Store.DELETE, None)
     assert str(instruction.error) == "The task was killed."

@@ -230,10 +230,8 @@ class GroupWalk(Walk):
         if not self.clears or self.random.random() < 0.5:
             return super()._defer(process)
         self.clears -= 1
-        airflow, record = (
-            self.airflow,
-            process.instruction.existing_record if process.instruction else None,
-        )
+        airflow = self.airflow
+        record = process.instruction.existing_record if process.instruction else None
         assert record is not None
         airflow.history.append("deferred")
         airflow.state = "deferred"

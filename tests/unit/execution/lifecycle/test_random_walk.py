@@ -556,10 +556,8 @@ class Walk:
         Defer. The trigger may move, or may time out while the DAG is paused, and a user
         may end or clear the task.
         """
-        airflow, record = (
-            self.airflow,
-            process.instruction.existing_record if process.instruction else None,
-        )
+        airflow = self.airflow
+        record = process.instruction.existing_record if process.instruction else None
         assert record is not None
         airflow.state = "deferred"
         airflow.history.append("deferred")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from polysync_airflow.execution.results import (
@@ -98,101 +100,65 @@ def test_large_execution_is_bounded() -> None:
     assert datasets.outputs[0].name == "model-package/churn/7"
 
 
-IN_S3 = {"DataSource": {"S3DataSource": {"S3Uri": "s3://in/a"}}}
+def in_s3(uri: str = "s3://in/a") -> dict[str, Any]:
+    """Return an input in S3."""
+    return {"DataSource": {"S3DataSource": {"S3Uri": uri}}}
+
+
+# Only the first is one.
 CHANNELS = [
-    IN_S3,
+    in_s3(),
     {"DataSource": {"FileSystemDataSource": {}}},
     {"DataSource": None},
     {},
     1,
 ]
+TRAINING = {"InputDataConfig": CHANNELS}
+TRAINED = {"ModelArtifacts": {"S3ModelArtifacts": "s3://out/m.tar.gz"}}
+# What comes after a hundred definitions is not read.
+TUNED = [
+    TRAINING,
+    None,
+    {"InputDataConfig": [in_s3("s3://in/b")]},
+    *[{"InputDataConfig": "x"}] * 98,
+    TRAINING,
+]
+INPUTS = [{"S3Input": {"S3Uri": "s3://in/a"}}, {"DatasetDefinition": {}}]
+OUTPUTS = [
+    {"OutputName": "train", "S3Output": {"S3Uri": "s3://out/train"}},
+    {"OutputName": "store", "FeatureStoreOutput": {}},
+]
+PROCESSING = {
+    "ProcessingInputs": INPUTS,
+    "ProcessingOutputConfig": {"Outputs": OUTPUTS},
+}
+TRANSFORM = {
+    "TransformInput": in_s3(),
+    "TransformOutput": {"S3OutputPath": "s3://out/scores"},
+}
+AUTO_ML = {
+    "AutoMLJobInputDataConfig": CHANNELS,
+    "OutputDataConfig": {"S3OutputPath": "s3://out/auto"},
+}
 CONTAINERS = [
     {"ModelDataUrl": "s3://in/a"},
     {"ModelDataSource": {"S3DataSource": {"S3Uri": "s3://in/b"}}},
     {"Image": "x"},
 ]
+MODEL = {"InferenceSpecification": {"Containers": CONTAINERS}}
+A, A_AND_B = ["s3://in/a"], ["s3://in/a", "s3://in/b"]
 
 
 @pytest.mark.parametrize(
     ("kind", "response", "read", "written"),
     [
-        (
-            "TrainingJob",
-            {
-                "InputDataConfig": CHANNELS,
-                "ModelArtifacts": {"S3ModelArtifacts": "s3://out/m.tar.gz"},
-            },
-            ["s3://in/a"],
-            ["s3://out/m.tar.gz"],
-        ),
-        (
-            "TuningJob",
-            {"TrainingJobDefinition": {"InputDataConfig": CHANNELS}},
-            ["s3://in/a"],
-            [],
-        ),
-        (
-            "TuningJob",
-            {
-                "TrainingJobDefinitions": [
-                    {"InputDataConfig": CHANNELS},
-                    None,
-                    {
-                        "InputDataConfig": [
-                            {"DataSource": {"S3DataSource": {"S3Uri": "s3://in/b"}}}
-                        ]
-                    },
-                    *[{"InputDataConfig": "x"}] * 98,
-                    {"InputDataConfig": CHANNELS},
-                ]
-            },
-            ["s3://in/a", "s3://in/b"],
-            [],
-        ),
-        (
-            "ProcessingJob",
-            {
-                "ProcessingInputs": [
-                    {"S3Input": {"S3Uri": "s3://in/a"}},
-                    {"DatasetDefinition": {}},
-                ],
-                "ProcessingOutputConfig": {
-                    "Outputs": [
-                        {
-                            "OutputName": "train",
-                            "S3Output": {"S3Uri": "s3://out/train"},
-                        },
-                        {"OutputName": "store", "FeatureStoreOutput": {}},
-                    ]
-                },
-            },
-            ["s3://in/a"],
-            ["s3://out/train"],
-        ),
-        (
-            "TransformJob",
-            {
-                "TransformInput": IN_S3,
-                "TransformOutput": {"S3OutputPath": "s3://out/scores"},
-            },
-            ["s3://in/a"],
-            ["s3://out/scores"],
-        ),
-        (
-            "AutoMLJob",
-            {
-                "AutoMLJobInputDataConfig": CHANNELS,
-                "OutputDataConfig": {"S3OutputPath": "s3://out/auto"},
-            },
-            ["s3://in/a"],
-            ["s3://out/auto"],
-        ),
-        (
-            "RegisterModel",
-            {"InferenceSpecification": {"Containers": CONTAINERS}},
-            ["s3://in/a", "s3://in/b"],
-            [],
-        ),
+        ("TrainingJob", {**TRAINING, **TRAINED}, A, ["s3://out/m.tar.gz"]),
+        ("TuningJob", {"TrainingJobDefinition": TRAINING}, A, []),
+        ("TuningJob", {"TrainingJobDefinitions": TUNED}, A_AND_B, []),
+        ("ProcessingJob", PROCESSING, A, ["s3://out/train"]),
+        ("TransformJob", TRANSFORM, A, ["s3://out/scores"]),
+        ("AutoMLJob", AUTO_ML, A, ["s3://out/auto"]),
+        ("RegisterModel", MODEL, A_AND_B, []),
         ("Endpoint", {"EndpointStatus": "InService"}, [], []),
     ],
 )

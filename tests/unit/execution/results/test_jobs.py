@@ -118,39 +118,34 @@ def test_values_by_name() -> None:
 ARN = "arn:aws:sagemaker:us-east-1:123456789012"
 
 
+PACKAGE = f"{ARN}:model-package/c/7"
+CHECK = {"CheckType": "x", "CheckJobArn": f"{ARN}:processing-job/b"}
+
+
 @pytest.mark.parametrize(
-    ("metadata", "job"),
+    ("metadata", "operation", "name"),
     [
         (
             {"TrainingJob": {"Arn": f"{ARN}:training-job/a"}},
-            ("DescribeTrainingJob", "a"),
+            "DescribeTrainingJob",
+            "a",
         ),
-        (
-            {
-                "QualityCheck": {
-                    "CheckType": "x",
-                    "CheckJobArn": f"{ARN}:processing-job/b",
-                }
-            },
-            ("DescribeProcessingJob", "b"),
-        ),
-        (
-            {"RegisterModel": {"Arn": f"{ARN}:model-package/c/7"}},
-            ("DescribeModelPackage", f"{ARN}:model-package/c/7"),
-        ),
-        ({"Condition": {"Outcome": "True"}}, None),
-        ({"TrainingJob": {}}, None),
-        ({"RegisterModel": {}}, None),
-        ({}, None),
-        (None, None),
+        ({"QualityCheck": CHECK}, "DescribeProcessingJob", "b"),
+        ({"RegisterModel": {"Arn": PACKAGE}}, "DescribeModelPackage", PACKAGE),
+        ({"Condition": {"Outcome": "True"}}, None, None),
+        ({"TrainingJob": {}}, None, None),
+        ({"RegisterModel": {}}, None, None),
+        ({}, None, None),
+        (None, None, None),
     ],
 )
-def test_job_of_a_step(metadata: Any, job: tuple[str, str] | None) -> None:
+def test_job_of_a_step(metadata: Any, operation: str | None, name: str | None) -> None:
     """A version of a model package has no name; steps that start no job have none."""
     found = job_of(
         StepDescription.model_validate({"StepName": "Step", "Metadata": metadata})
     )
 
+    job = (operation, name) if operation else None
     assert (found and (found[0].operation, found[1])) == job
 
 

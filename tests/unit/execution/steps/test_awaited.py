@@ -62,27 +62,20 @@ def test_declared(name: str, declared: list[DeclaredStep], kind: str | None) -> 
     check_step_declared(name, declared, kind)
 
 
+NO_STEP = "is not a step of the pipeline:"
+NO_CALLBACK = "is not a step of type Callback of the pipeline:"
+OTHER_TYPE = "is a step of type Training: give the name of a step of type Callback."
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "text"),
     [
-        (
-            "Wai",
-            "Callback",
-            "is not a step of type Callback of the pipeline: do you mean 'Wait'?",
-        ),
-        (
-            "Trai",
-            "Callback",
-            "is not a step of type Callback of the pipeline: it has Wait.",
-        ),
-        ("Trai", None, "is not a step of the pipeline: do you mean 'Train'?"),
-        ("Z", None, "is not a step of the pipeline: it has Wait, Train."),
-        (
-            "Train",
-            "Callback",
-            "is a step of type Training: give the name of a step of type Callback.",
-        ),
-        ("Train-1", None, "is not a step of the pipeline: do you mean 'Train'?"),
+        ("Wai", "Callback", f"{NO_CALLBACK} do you mean 'Wait'?"),
+        ("Trai", "Callback", f"{NO_CALLBACK} it has Wait."),
+        ("Trai", None, f"{NO_STEP} do you mean 'Train'?"),
+        ("Z", None, f"{NO_STEP} it has Wait, Train."),
+        ("Train", "Callback", OTHER_TYPE),
+        ("Train-1", None, f"{NO_STEP} do you mean 'Train'?"),
     ],
 )
 def test_not_declared(name: str, kind: str | None, text: str) -> None:

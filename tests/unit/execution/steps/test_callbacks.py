@@ -102,11 +102,9 @@ def test_messages_are_those_of_aws() -> None:
     message = parse_message(json.dumps(BODY))
 
     assert message is not None
-    assert (message.execution_arn, message.arguments, message.is_stop) == (
-        ARN,
-        BODY["arguments"],
-        True,
-    )
+    assert message.execution_arn == ARN
+    assert message.arguments == BODY["arguments"]
+    assert message.is_stop is True
     begun = parse_message(
         json.dumps({name: value for name, value in BODY.items() if name != "status"})
     )

@@ -30,51 +30,38 @@ def step(
     )
 
 
+FAILURE = {"FailureReason": "no data", "AttemptCount": 2}
+FROM_CACHE = {"CacheHitResult": {"SourcePipelineExecutionArn": EXECUTION}}
+
+
 @pytest.mark.parametrize(
-    ("changed", "line", "level"),
+    ("changed", "line"),
     [
-        (step("Train", "Starting"), "Step Train started", logging.INFO),
+        (step("Train", "Starting"), "started"),
+        (step("Train", "Succeeded", 61.2), "succeeded after 1 min 1 s"),
+        (step("Train", "Succeeded"), "succeeded"),
+        (step("Train", "Stopped", 9, AttemptCount=1), "was stopped after 9 s"),
+        (step("Train", "Stopping"), "is stopping"),
+        (step("Train", "Melting"), "has the unknown status Melting"),
         (
-            step("Train", "Succeeded", 61.2),
-            "Step Train succeeded after 1 min 1 s",
-            logging.INFO,
-        ),
-        (step("Train", "Succeeded"), "Step Train succeeded", logging.INFO),
-        (
-            step("Train", "Stopped", 9, AttemptCount=1),
-            "Step Train was stopped after 9 s",
-            logging.INFO,
-        ),
-        (step("Train", "Stopping"), "Step Train is stopping", logging.INFO),
-        (
-            step("Train", "Melting"),
-            "Step Train has the unknown status Melting",
-            logging.INFO,
+            step("Train", "Failed", 5, **FAILURE),
+            "failed after 5 s (attempt 2): no data",
         ),
         (
-            step("Train", "Failed", 5, FailureReason="no data", AttemptCount=2),
-            "Step Train failed after 5 s (attempt 2): no data",
-            logging.ERROR,
-        ),
-        (
-            step(
-                "Train",
-                "Succeeded",
-                0,
-                CacheHitResult={"SourcePipelineExecutionArn": EXECUTION},
-            ),
-            "Step Train succeeded: its result was in the cache",
-            logging.INFO,
+            step("Train", "Succeeded", 0, **FROM_CACHE),
+            "succeeded: its result was in the cache",
         ),
     ],
 )
-def test_line_of_a_change(changed: StepDescription, line: str, level: int) -> None:
+def test_line_of_a_change(changed: StepDescription, line: str) -> None:
     """The verdict comes first in the line, and each change is reported once."""
     progress = Progress(60, 0)
 
     (reported,) = progress.update([changed])
 
-    assert (reported.text, reported.level) == (line, level)
+    assert reported.text == f"Step Train {line}"
+    is_failure = changed.status == "Failed"
+    assert reported.level == (logging.ERROR if is_failure else logging.INFO)
     assert progress.update([changed]) == []
 
 
@@ -308,10 +295,8 @@ def test_lists_end_with_one_line_after_an_error_that_stays(
 
     (reported,) = progress.after_list(error, 0)
 
-    assert (reported.text, reported.level) == (
-        f"The log has no lines about steps: {line}",
-        logging.WARNING,
-    )
+    assert reported.text == f"The log has no lines about steps: {line}"
+    assert reported.level == logging.WARNING
     assert not progress.after_poll(None, 1e9)
     assert progress.after_list([step("Train", "Executing")], 0) == []
 

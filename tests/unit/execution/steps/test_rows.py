@@ -43,6 +43,13 @@ def step(name: str, status: str = "Succeeded", **members: Any) -> StepDescriptio
     )
 
 
+def url_of(page: str) -> str:
+    """Return the URL of a page in the console of the region."""
+    service, _, fragment = page.partition("#")
+    host = "https://eu-central-1.console.aws.amazon.com"
+    return f"{host}/{service}?region=eu-central-1#{fragment}"
+
+
 def test_rows_are_in_the_order_of_the_definition() -> None:
     """
     Steps that AWS has not begun are there, too; steps that are not in the definition
@@ -121,29 +128,17 @@ def test_row_of_a_failed_training_step() -> None:
 @pytest.mark.parametrize(
     ("kind", "resource", "page"),
     [
-        (
-            "ProcessingJob",
-            "processing-job/a",
-            "sagemaker/home?region=eu-central-1#/processing-jobs/a",
-        ),
-        (
-            "TransformJob",
-            "transform-job/a",
-            "sagemaker/home?region=eu-central-1#/transform-jobs/a",
-        ),
+        ("ProcessingJob", "processing-job/a", "sagemaker/home#/processing-jobs/a"),
+        ("TransformJob", "transform-job/a", "sagemaker/home#/transform-jobs/a"),
         (
             "TuningJob",
             "hyper-parameter-tuning-job/a",
-            "sagemaker/home?region=eu-central-1#/hyper-tuning-jobs/a",
+            "sagemaker/home#/hyper-tuning-jobs/a",
         ),
-        ("Model", "model/a", "sagemaker/home?region=eu-central-1#/models/a"),
-        ("Endpoint", "endpoint/a", "sagemaker/home?region=eu-central-1#/endpoints/a"),
-        (
-            "EndpointConfig",
-            "endpoint-config/a",
-            "sagemaker/home?region=eu-central-1#/endpointConfig/a",
-        ),
-        ("Lambda", "function:a", "lambda/home?region=eu-central-1#/functions/a"),
+        ("Model", "model/a", "sagemaker/home#/models/a"),
+        ("Endpoint", "endpoint/a", "sagemaker/home#/endpoints/a"),
+        ("EndpointConfig", "endpoint-config/a", "sagemaker/home#/endpointConfig/a"),
+        ("Lambda", "function:a", "lambda/home#/functions/a"),
         ("RegisterModel", "model-package/a/1", None),
         ("InferenceComponent", "inference-component/a", None),
     ],
@@ -156,9 +151,7 @@ def test_page_of_each_kind_in_the_console(
 
     (row,) = rows_of([step("Step", Metadata={kind: {"Arn": arn}})], (), EXECUTION)
 
-    assert row.console_url == (
-        page and f"https://eu-central-1.console.aws.amazon.com/{page}"
-    )
+    assert row.console_url == (page and url_of(page))
 
 
 def test_isolated_partition_has_no_links() -> None:
@@ -169,81 +162,49 @@ def test_isolated_partition_has_no_links() -> None:
         [step("Train", Metadata={"TrainingJob": {"Arn": JOB}})], (), execution
     )
 
-    assert (row.console_url, row.log_url, row.job_name) == (
-        None,
-        None,
-        "pipelines-abc-Train-x1",
-    )
+    assert row.console_url is None
+    assert row.log_url is None
+    assert row.job_name == "pipelines-abc-Train-x1"
+
+
+CALL = {"Arn": "arn:l", "OutputParameters": [{"Name": "a", "Value": "1"}]}
+CALLBACK = {"CallbackToken": "secret", "SqsQueueUrl": "q", "OutputParameters": []}
+QUALITY = {"CheckType": "DATA", "CheckJobArn": "arn:c", "SkipCheck": False}
+CHECKED = {"check_type": "DATA", "check_job_arn": "arn:c", "skip_check": False}
+CLUSTER = {"ClusterId": "j-1", "StepId": "s-1"}
 
 
 @pytest.mark.parametrize(
-    ("metadata", "outputs"),
+    ("kind", "metadata", "outputs"),
     [
-        ({"RegisterModel": {"Arn": "arn:mp"}}, {"model_package_arn": "arn:mp"}),
-        ({"Condition": {"Outcome": "True"}}, {"outcome": "True"}),
-        ({"TuningJob": {"Arn": "arn:t"}}, {"tuning_job_arn": "arn:t"}),
-        ({"AutoMLJob": {"Arn": "arn:a"}}, {"auto_ml_job_arn": "arn:a"}),
-        (
-            {
-                "Lambda": {
-                    "Arn": "arn:l",
-                    "OutputParameters": [{"Name": "a", "Value": "1"}],
-                }
-            },
-            {"lambda_arn": "arn:l", "output_parameters": {"a": "1"}},
-        ),
-        (
-            {
-                "Callback": {
-                    "CallbackToken": "secret",
-                    "SqsQueueUrl": "https://q",
-                    "OutputParameters": [],
-                }
-            },
-            {"sqs_queue_url": "https://q", "output_parameters": {}},
-        ),
-        (
-            {"EMR": {"ClusterId": "j-1", "StepId": "s-1"}},
-            {"cluster_id": "j-1", "step_id": "s-1"},
-        ),
-        (
-            {
-                "QualityCheck": {
-                    "CheckType": "DATA",
-                    "CheckJobArn": "arn:c",
-                    "SkipCheck": False,
-                }
-            },
-            {"check_type": "DATA", "check_job_arn": "arn:c", "skip_check": False},
-        ),
-        ({"Fail": {"ErrorMessage": "auc"}}, {"error_message": "auc"}),
-        ({"BedrockModelImport": {"Arn": "arn:b"}}, {"model_import_arn": "arn:b"}),
-        (
-            {"InferenceComponent": {"Arn": "arn:i"}},
-            {"inference_component_arn": "arn:i"},
-        ),
-        (
-            {"Lineage": {"ActionArns": {"act": "arn:l"}}},
-            {"action_arns": {"act": "arn:l"}},
-        ),
-        ({"HubContent": {"HubContentArn": "arn:h"}}, {"hub_content_arn": "arn:h"}),
-        ({"Cleanup": {"CleanedSteps": ["Train"]}}, {"cleaned_steps": ["Train"]}),
-        ({"ForEach": {"InputItemCount": 2}}, {"input_item_count": 2}),
-        (
-            {"QuantumJob": {"Arn": "arn:q", "Qubits": 3}},
-            {"quantum_job_arn": "arn:q", "qubits": 3},
-        ),
-        ({"RegisterModel": {}}, None),
-        ({}, None),
+        ("RegisterModel", {"Arn": "arn:mp"}, {"model_package_arn": "arn:mp"}),
+        ("Condition", {"Outcome": "True"}, {"outcome": "True"}),
+        ("TuningJob", {"Arn": "arn:t"}, {"tuning_job_arn": "arn:t"}),
+        ("AutoMLJob", {"Arn": "arn:a"}, {"auto_ml_job_arn": "arn:a"}),
+        ("Lambda", CALL, {"lambda_arn": "arn:l", "output_parameters": {"a": "1"}}),
+        ("Callback", CALLBACK, {"sqs_queue_url": "q", "output_parameters": {}}),
+        ("EMR", CLUSTER, {"cluster_id": "j-1", "step_id": "s-1"}),
+        ("QualityCheck", QUALITY, CHECKED),
+        ("Fail", {"ErrorMessage": "auc"}, {"error_message": "auc"}),
+        ("BedrockModelImport", {"Arn": "arn:b"}, {"model_import_arn": "arn:b"}),
+        ("InferenceComponent", {"Arn": "arn:i"}, {"inference_component_arn": "arn:i"}),
+        ("Lineage", {"ActionArns": {"act": "l"}}, {"action_arns": {"act": "l"}}),
+        ("HubContent", {"HubContentArn": "arn:h"}, {"hub_content_arn": "arn:h"}),
+        ("Cleanup", {"CleanedSteps": ["Train"]}, {"cleaned_steps": ["Train"]}),
+        ("ForEach", {"InputItemCount": 2}, {"input_item_count": 2}),
+        ("QuantumJob", {"Qubits": 3}, {"qubits": 3}),
+        ("QuantumJob", {"Arn": "arn:q"}, {"quantum_job_arn": "arn:q"}),
+        ("RegisterModel", {}, None),
+        (None, None, None),
     ],
 )
 def test_outputs_of_each_kind(
-    metadata: dict[str, Any], outputs: dict[str, Any] | None
+    kind: str | None, metadata: Any, outputs: dict[str, Any] | None
 ) -> None:
     """An unknown kind is given as AWS gives it. The token of a callback is left out."""
-    assert outputs_by_step([step("It", Metadata=metadata)]) == (
-        {"It": outputs} if outputs else {}
-    )
+    described = step("It", Metadata={kind: metadata} if kind else {})
+
+    assert outputs_by_step([described]) == ({"It": outputs} if outputs else {})
 
 
 @pytest.mark.parametrize("kind", STEP_KINDS)
@@ -254,19 +215,14 @@ def test_type_of_each_kind_is_that_of_the_definition(kind: str) -> None:
     assert row.type == kind.removesuffix("Job") or row.type == kind == "Job"
 
 
+QUERY = {"Athena": {"QueryExecutionId": "12-ab"}}
+
+
 @pytest.mark.parametrize(
     ("metadata", "name", "page"),
     [
-        (
-            {"EMR": {"ClusterId": "j-1", "StepId": "s-1"}},
-            "j-1",
-            "emr/home?region=eu-central-1#/clusterDetails/j-1",
-        ),
-        (
-            {"Athena": {"QueryExecutionId": "12-ab"}},
-            "12-ab",
-            "athena/home?region=eu-central-1#/query-editor/history/12-ab",
-        ),
+        ({"EMR": CLUSTER}, "j-1", "emr/home#/clusterDetails/j-1"),
+        (QUERY, "12-ab", "athena/home#/query-editor/history/12-ab"),
         ({"EMRServerless": {"JobRunId": "00f1"}}, "00f1", None),
         ({"EMR": {"StepId": "s-1"}}, None, None),
         ({"EMR": {"ClusterId": 7}}, None, None),
@@ -279,9 +235,7 @@ def test_job_without_an_arn_has_its_id(
     (row,) = rows_of([step("It", Metadata=metadata)], (), EXECUTION)
 
     assert (row.job_arn, row.job_name) == (None, name)
-    assert row.console_url == (
-        page and f"https://eu-central-1.console.aws.amazon.com/{page}"
-    )
+    assert row.console_url == (page and url_of(page))
 
 
 def test_model_packages_are_found() -> None:
@@ -293,38 +247,37 @@ def test_model_packages_are_found() -> None:
     assert model_package_arns(outputs_by_step(steps)) == ["arn:2"]
 
 
+def with_arn(kind: str, resource: str, member: str = "Arn") -> dict[str, Any]:
+    """Return the metadata of a step with a resource."""
+    return {kind: {member: f"arn:aws:sagemaker:r:1:{resource}"}}
+
+
+TUNING = with_arn("TuningJob", "hyper-parameter-tuning-job/t")
+CLARIFY = with_arn("ClarifyCheck", "processing-job/c", "CheckJobArn")
+
+
 @pytest.mark.parametrize(
-    ("metadata", "source"),
+    ("metadata", "group", "prefix"),
     [
         (
-            {"ProcessingJob": {"Arn": "arn:aws:sagemaker:r:1:processing-job/p"}},
-            ("/aws/sagemaker/ProcessingJobs", "p/"),
+            with_arn("ProcessingJob", "processing-job/p"),
+            "sagemaker/ProcessingJobs",
+            "p/",
         ),
-        (
-            {
-                "TuningJob": {
-                    "Arn": "arn:aws:sagemaker:r:1:hyper-parameter-tuning-job/t"
-                }
-            },
-            ("/aws/sagemaker/TrainingJobs", "t-"),
-        ),
-        (
-            {"ClarifyCheck": {"CheckJobArn": "arn:aws:sagemaker:r:1:processing-job/c"}},
-            ("/aws/sagemaker/ProcessingJobs", "c/"),
-        ),
-        (
-            {"Lambda": {"Arn": "arn:aws:lambda:r:1:function:notify"}},
-            ("/aws/lambda/notify", ""),
-        ),
-        ({"RegisterModel": {"Arn": "arn:aws:sagemaker:r:1:model-package/g/1"}}, None),
-        ({"TrainingJob": {"Arn": "not an ARN"}}, None),
-        ({"TrainingJob": "not a dict"}, None),
-        (None, None),
+        (TUNING, "sagemaker/TrainingJobs", "t-"),
+        (CLARIFY, "sagemaker/ProcessingJobs", "c/"),
+        (with_arn("Lambda", "function:notify"), "lambda/notify", ""),
+        (with_arn("RegisterModel", "model-package/g/1"), None, None),
+        ({"TrainingJob": {"Arn": "not an ARN"}}, None, None),
+        ({"TrainingJob": "not a dict"}, None, None),
+        (None, None, None),
     ],
 )
-def test_log_source(metadata: Any, source: tuple[str, str] | None) -> None:
+def test_log_source(metadata: Any, group: str | None, prefix: str | None) -> None:
     """Each kind of job has its log group and prefix."""
-    assert log_source(step("It", Metadata=metadata)) == source
+    source = log_source(step("It", Metadata=metadata))
+
+    assert source == (group and (f"/aws/{group}", prefix))
 
 
 AWS_CONSOLE = "https://eu-central-1.console.aws.amazon.com"
@@ -332,46 +285,19 @@ AWS_CONSOLE = "https://eu-central-1.console.aws.amazon.com"
 
 @pytest.mark.parametrize("kind", ["EMR", "EMRServerless"])
 @pytest.mark.parametrize(
-    ("execution", "path", "url"),
+    ("path", "prefix"),
     [
-        (
-            EXECUTION,
-            "s3://logs/emr run/steps/s-1/stderr.gz",
-            f"{AWS_CONSOLE}/s3/buckets/logs?region=eu-central-1&prefix=emr%20run%2Fsteps%2Fs-1%2F",
-        ),
-        (
-            EXECUTION,
-            "s3n://logs/a/b/",
-            f"{AWS_CONSOLE}/s3/buckets/logs?region=eu-central-1&prefix=a%2Fb%2F",
-        ),
-        (
-            EXECUTION,
-            "s3://logs",
-            f"{AWS_CONSOLE}/s3/buckets/logs?region=eu-central-1&prefix=",
-        ),
-        (
-            EXECUTION.replace(
-                "aws:sagemaker:eu-central-1", "aws-cn:sagemaker:cn-north-1"
-            ),
-            "s3://logs/a/stderr.gz",
-            "https://cn-north-1.console.amazonaws.cn/s3/buckets/logs?region=cn-north-1&prefix=a%2F",
-        ),
-        (
-            EXECUTION.replace(
-                "aws:sagemaker:eu-central-1", "aws-us-gov:sagemaker:us-gov-west-1"
-            ),
-            "s3://logs/a/stderr.gz",
-            "https://us-gov-west-1.console.amazonaws-us-gov.com/s3/buckets/logs?region=us-gov-west-1&prefix=a%2F",
-        ),
-        (EXECUTION.replace("arn:aws:", "arn:aws-iso:"), "s3://logs/a/stderr.gz", None),
-        (EXECUTION, "https://evil.example.com/a", None),
-        (EXECUTION, "s3://", None),
-        (EXECUTION, None, None),
-        (EXECUTION, 7, None),
+        ("s3://logs/emr run/steps/s-1/stderr.gz", "emr%20run%2Fsteps%2Fs-1%2F"),
+        ("s3n://logs/a/b/", "a%2Fb%2F"),
+        ("s3://logs", ""),
+        ("https://evil.example.com/a", None),
+        ("s3://", None),
+        (None, None),
+        (7, None),
     ],
 )
 def test_emr_links_to_the_folder_of_its_log(
-    kind: str, execution: str, path: Any, url: str | None
+    kind: str, path: Any, prefix: str | None
 ) -> None:
     """
     EMR writes to S3. The folder has all logs of the step; the path is that of the one
@@ -379,10 +305,39 @@ def test_emr_links_to_the_folder_of_its_log(
     """
     metadata = {kind: {"LogFilePath": path}}
 
+    (row,) = rows_of([step("Spark", "Failed", Metadata=metadata)], (), EXECUTION)
+
+    if prefix is None:
+        assert row.log_url is None
+        return
+    query = f"region=eu-central-1&prefix={prefix}"
+    assert row.log_url == f"{AWS_CONSOLE}/s3/buckets/logs?{query}"
+    assert is_console_url(row.log_url)
+
+
+@pytest.mark.parametrize(
+    ("partition", "region", "domain"),
+    [
+        ("aws-cn", "cn-north-1", "console.amazonaws.cn"),
+        ("aws-us-gov", "us-gov-west-1", "console.amazonaws-us-gov.com"),
+        ("aws-iso", "us-iso-east-1", None),
+    ],
+)
+def test_log_of_emr_in_other_partitions(
+    partition: str, region: str, domain: str | None
+) -> None:
+    """An isolated one has no public console."""
+    execution = EXECUTION.replace(
+        "aws:sagemaker:eu-central-1", f"{partition}:sagemaker:{region}"
+    )
+    metadata = {"EMR": {"LogFilePath": "s3://logs/a/stderr.gz"}}
+
     (row,) = rows_of([step("Spark", "Failed", Metadata=metadata)], (), execution)
 
-    assert row.log_url == url
-    assert url is None or is_console_url(url)
+    query = f"region={region}&prefix=a%2F"
+    assert row.log_url == (
+        domain and f"https://{region}.{domain}/s3/buckets/logs?{query}"
+    )
 
 
 def iteration(name: str, index: int, parent: Any = "Loop") -> StepDescription:

@@ -40,73 +40,29 @@ def differences(before: Any, after: Any, **digest: str) -> list[Drift]:
     )
 
 
+INTEGER, FLOAT, BOOLEAN = {"type": "Integer"}, {"type": "Float"}, {"type": "Boolean"}
+TRUE, FALSE = {**BOOLEAN, "default": True}, {**BOOLEAN, "default": False}
+A, A_B = {"enum_values": ["a"]}, {"enum_values": ["a", "b"]}
+X, Y = {"default": "x"}, {"default": "y"}
+FIVE = {"default": "5"}
 CASES: list[tuple[str, Any, Any, Any, Any, bool]] = [
-    ("required_parameter_added", None, {"type": "Integer"}, None, "Integer", True),
-    (
-        "parameter_added",
-        None,
-        {"type": "Float", "default": 0.5},
-        None,
-        "Float = 0.5",
-        False,
-    ),
-    ("parameter_added", None, {"default": "x"}, None, "String = x", False),
-    ("parameter_removed", {"default": "x"}, None, "String = x", None, True),
-    ("type_changed", {"type": "Integer"}, {"type": "Float"}, "Integer", "Float", True),
-    (
-        "type_changed",
-        {"type": "Integer", "default": 5},
-        {"default": "5"},
-        "Integer",
-        "String",
-        True,
-    ),
-    ("default_changed", {"default": "x"}, {"default": "y"}, "x", "y", False),
-    ("default_changed", {"default": None}, {"default": "y"}, None, "y", False),
-    ("default_changed", {"default": "x"}, {"default": ""}, "x", "", False),
-    (
-        "default_changed",
-        {"type": "Boolean", "default": True},
-        {"type": "Boolean", "default": False},
-        True,
-        False,
-        False,
-    ),
-    ("default_removed", {"default": "x"}, {}, "x", None, True),
-    (
-        "default_removed",
-        {"type": "Boolean", "default": False},
-        {"type": "Boolean"},
-        False,
-        None,
-        True,
-    ),
-    (
-        "default_removed",
-        {"type": "Integer", "default": 0},
-        {"type": "Integer"},
-        0,
-        None,
-        True,
-    ),
-    ("enum_changed", {}, {"enum_values": ["a"]}, None, ["a"], True),
-    (
-        "enum_changed",
-        {"enum_values": ["a", "b"]},
-        {"enum_values": ["a"]},
-        ["a", "b"],
-        ["a"],
-        True,
-    ),
-    (
-        "enum_changed",
-        {"enum_values": ["a"]},
-        {"enum_values": ["a", "b"]},
-        ["a"],
-        ["a", "b"],
-        False,
-    ),
-    ("enum_changed", {"enum_values": ["a"]}, {}, ["a"], None, False),
+    ("required_parameter_added", None, INTEGER, None, "Integer", True),
+    ("parameter_added", None, {**FLOAT, "default": 0.5}, None, "Float = 0.5", False),
+    ("parameter_added", None, X, None, "String = x", False),
+    ("parameter_removed", X, None, "String = x", None, True),
+    ("type_changed", INTEGER, FLOAT, "Integer", "Float", True),
+    ("type_changed", {**INTEGER, "default": 5}, FIVE, "Integer", "String", True),
+    ("default_changed", X, Y, "x", "y", False),
+    ("default_changed", {"default": None}, Y, None, "y", False),
+    ("default_changed", X, {"default": ""}, "x", "", False),
+    ("default_changed", TRUE, FALSE, True, False, False),
+    ("default_removed", X, {}, "x", None, True),
+    ("default_removed", FALSE, BOOLEAN, False, None, True),
+    ("default_removed", {**INTEGER, "default": 0}, INTEGER, 0, None, True),
+    ("enum_changed", {}, A, None, ["a"], True),
+    ("enum_changed", A_B, A, ["a", "b"], ["a"], True),
+    ("enum_changed", A, A_B, ["a"], ["a", "b"], False),
+    ("enum_changed", A, {}, ["a"], None, False),
 ]
 
 
@@ -172,72 +128,61 @@ def step_differences(before: list[Any], after: list[Any]) -> list[Drift]:
     )
 
 
+NEEDY = {**SEND, "needs": ["Train", "Check"]}
+IF_TRUE = {**SEND, "condition": "Check", "branch": "True"}
+IF_FALSE = {**SEND, "condition": "Check", "branch": "False"}
+TYPE_CHANGED = "the type was Lambda, and is Callback"
+NEEDS_CHANGED = 'it needed nothing, and needs ["Check", "Train"]'
+BRANCH_CHANGED = "the branch was Check: True, and is Check: False"
+REMOVED = "the step does not exist any more; its type was Lambda"
+
+
 @pytest.mark.parametrize(
-    ("old", "new", "drift", "text"),
+    ("kind", "old", "new", "before", "after", "text"),
     [
+        ("added", None, SEND, None, "Lambda", "a new step; its type is Lambda"),
+        ("removed", SEND, None, "Lambda", None, REMOVED),
         (
-            [TRAIN],
-            [TRAIN, SEND],
-            Drift("churn", "step_added", after="Lambda", step="Send"),
-            "a new step; its type is Lambda",
+            "type_changed",
+            SEND,
+            {**SEND, "type": "Callback"},
+            "Lambda",
+            "Callback",
+            TYPE_CHANGED,
+        ),
+        ("needs_changed", SEND, NEEDY, None, ["Check", "Train"], NEEDS_CHANGED),
+        (
+            "branch_changed",
+            IF_TRUE,
+            IF_FALSE,
+            "Check: True",
+            "Check: False",
+            BRANCH_CHANGED,
         ),
         (
-            [TRAIN, SEND],
-            [TRAIN],
-            Drift("churn", "step_removed", before="Lambda", step="Send"),
-            "the step does not exist any more; its type was Lambda",
-        ),
-        (
-            [TRAIN, SEND],
-            [TRAIN, {**SEND, "type": "Callback"}],
-            Drift(
-                "churn", "step_type_changed", None, "Lambda", "Callback", step="Send"
-            ),
-            "the type was Lambda, and is Callback",
-        ),
-        (
-            [TRAIN, CHECK, SEND],
-            [TRAIN, CHECK, {**SEND, "needs": ["Train", "Check"]}],
-            Drift(
-                "churn",
-                "step_needs_changed",
-                None,
-                None,
-                ["Check", "Train"],
-                step="Send",
-            ),
-            'it needed nothing, and needs ["Check", "Train"]',
-        ),
-        (
-            [TRAIN, CHECK, {**SEND, "condition": "Check", "branch": "True"}],
-            [TRAIN, CHECK, {**SEND, "condition": "Check", "branch": "False"}],
-            Drift(
-                "churn",
-                "step_branch_changed",
-                None,
-                "Check: True",
-                "Check: False",
-                step="Send",
-            ),
-            "the branch was Check: True, and is Check: False",
-        ),
-        (
-            [TRAIN, CHECK, {**SEND, "condition": "Check", "branch": "True"}],
-            [TRAIN, CHECK, SEND],
-            Drift(
-                "churn", "step_branch_changed", None, "Check: True", None, step="Send"
-            ),
+            "branch_changed",
+            IF_TRUE,
+            SEND,
+            "Check: True",
+            None,
             "the branch was Check: True, and is nothing",
         ),
     ],
 )
-def test_change_of_a_step(old: Any, new: Any, drift: Drift, text: str) -> None:
+def test_change_of_a_step(
+    kind: str, old: Any, new: Any, before: Any, after: Any, text: str
+) -> None:
     """
     It is one difference, which names the step. It is no drift, unless it is asked for:
     starts stay right.
     """
-    found = step_differences(old, new)
+    others = [TRAIN, CHECK]
+    old_steps = [*others, old] if old else others
+    new_steps = [*others, new] if new else others
 
+    found = step_differences(old_steps, new_steps)
+
+    drift = Drift("churn", f"step_{kind}", None, before, after, step="Send")
     assert found == [drift]
     assert describe_drift(drift) == f"churn, step Send: {text}"
     assert (count_drift(found), count_drift(found, strict=True)) == (0, 1)
@@ -464,30 +409,16 @@ def test_json_is_stable() -> None:
     """The JSON form has these keys, which scripts read."""
     found = [*differences({"default": "x"}, {}), Drift("new", "pipeline_added")]
 
-    assert json.loads(json.dumps(drift_as_json(found, compared=2, strict=False))) == {
-        "drift": True,
-        "compared": 2,
-        "changes": [
-            {
-                "job": "churn",
-                "kind": "default_removed",
-                "parameter": "P",
-                "before": "x",
-                "after": None,
-                "breaking": True,
-                "step": None,
-            },
-            {
-                "job": "new",
-                "kind": "pipeline_added",
-                "parameter": None,
-                "before": None,
-                "after": None,
-                "breaking": False,
-                "step": None,
-            },
-        ],
-    }
+    document = json.loads(json.dumps(drift_as_json(found, compared=2, strict=False)))
+
+    assert (document["drift"], document["compared"]) == (True, 2)
+    nothing = dict.fromkeys(("parameter", "before", "after", "step"))
+    added = {**nothing, "job": "new", "kind": "pipeline_added", "breaking": False}
+    removed = {"kind": "default_removed", "before": "x", "breaking": True}
+    assert document["changes"] == [
+        {**nothing, "job": "churn", "parameter": "P", **removed},
+        added,
+    ]
 
 
 def test_every_kind_has_a_text() -> None:

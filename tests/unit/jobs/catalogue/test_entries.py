@@ -217,55 +217,45 @@ EU: dict[str, Any] = {"region": "eu-central-1"}
 OTHER_ACCOUNT: dict[str, Any] = {
     "arn": arn("same").replace("123456789012", "999999999999")
 }
-BROKEN = [BrokenJob("jobs[0]", "x")]
+BROKEN = Catalogue([], [BrokenJob("jobs[0]", "x")])
+
+
+def having(*jobs: CatalogueJob) -> Catalogue:
+    """Return a catalogue of these jobs."""
+    return Catalogue(list(jobs), [])
+
+
+REMOVES_ALL = "would remove all jobs of the file (--prefix '{}')"
+OF_EU = "region eu-central-1, and the jobs of the"
+MIXED = having(entry("a-x", **EU), entry("b"))
 
 
 @pytest.mark.parametrize(
     ("before", "jobs", "prefix", "loss"),
     [
         (None, [], "", ""),
-        (Catalogue([], []), [], "", ""),
-        (Catalogue([entry("gone"), entry("same")], []), [job("same")], "", ""),
+        (having(), [], "", ""),
+        (having(entry("gone"), entry("same")), [job("same")], "", ""),
         (
-            Catalogue([entry("same"), entry("gone")], []),
+            having(entry("same"), entry("gone")),
             [job("new")],
             "",
-            "remove all jobs of the file (--prefix ''),",
+            f"{REMOVES_ALL.format('')},",
         ),
+        (having(entry("a-gone"), entry("b")), [], "a-", REMOVES_ALL.format("a-")),
+        (having(entry("b")), [], "a-", ""),
+        (BROKEN, [job("same")], "", ""),
+        (BROKEN, [], "", "remove all jobs of the file"),
+        (having(entry("same")), [job("same", **EU)], "", OF_EU),
         (
-            Catalogue([entry("a-gone"), entry("b")], []),
-            [],
-            "a-",
-            "would remove all jobs of the file (--prefix 'a-')",
-        ),
-        (Catalogue([entry("b")], []), [], "a-", ""),
-        (Catalogue([], BROKEN), [job("same")], "", ""),
-        (Catalogue([], BROKEN), [], "", "remove all jobs of the file"),
-        (
-            Catalogue([entry("same")], []),
-            [job("same", **EU)],
-            "",
-            "region eu-central-1, and the jobs of the",
-        ),
-        (
-            Catalogue([entry("same")], []),
+            having(entry("same")),
             [job("same", **OTHER_ACCOUNT)],
             "",
             "is of account 999999999999, ",
         ),
-        (
-            Catalogue([entry("b")], []),
-            [job("a-new", **EU)],
-            "a-",
-            "region eu-central-1, and the jobs of the",
-        ),
-        (Catalogue([entry("a-x", **EU), entry("b")], []), [job("a-x", **EU)], "a-", ""),
-        (
-            Catalogue([entry("a-x", **EU), entry("b")], []),
-            [job("b")],
-            "",
-            "region eu-central-1 and account",
-        ),
+        (having(entry("b")), [job("a-new", **EU)], "a-", OF_EU),
+        (MIXED, [job("a-x", **EU)], "a-", ""),
+        (MIXED, [job("b")], "", "region eu-central-1 and account"),
     ],
 )
 def test_import_of_the_wrong_place(

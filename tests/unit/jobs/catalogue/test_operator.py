@@ -96,30 +96,6 @@ def test_drift_can_be_a_warning(catalogue: Path, emulator: EmulatorServer) -> No
     assert "abalone: the pipeline does not exist any more (breaking)" in lines
 
 
-def test_change_of_the_steps_is_no_drift(
-    catalogue: Path, emulator: EmulatorServer
-) -> None:
-    """
-    A change of the definition that leaves the parameters is logged, and does not fail
-    the task.
-    """
-    put_pipelines(emulator, {"steps-only": CHANGED})
-    write_catalogue(
-        catalogue, catalogue_jobs(import_jobs(PolysyncSageMakerHook()), None)
-    )
-    changed = {**CHANGED, "Steps": [{**STEPS[0], "Name": "Another"}]}
-    put_pipelines(emulator, {"steps-only": changed}, update=True)
-
-    result, lines = run(catalogue)
-
-    assert result.error is None
-    assert "steps-only, step Another: a new step; its type is Processing" in lines
-    assert (
-        "steps-only, step A: the step does not exist any more; its type was Processing"
-        in lines
-    )
-
-
 @pytest.mark.parametrize(
     "arguments",
     [{"pipeline_name_prefix": "churn-"}, {"pipeline_names": ["churn-tuning"]}],

@@ -14,7 +14,7 @@ import yaml
 
 from polysync_airflow.aws import rate_limiter
 from polysync_airflow.exceptions import CatalogueError
-from polysync_airflow.execution.pipelines import JobStep, declared_steps, job_steps
+from polysync_airflow.execution.pipelines import declared_steps, job_steps
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs.catalogue import (
     catalogue_jobs,
@@ -26,10 +26,8 @@ from polysync_airflow.jobs.catalogue import (
 from polysync_airflow.jobs.importer import import_jobs
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
-from tests.unit.definitions.builders import read_structures
 from tests.unit.jobs.catalogue.builders import ARN_TEXT, entry, job, put_pipelines
 
-STRUCTURES = read_structures()
 GET = {"Get": "Steps.Train.ModelArtifacts.S3ModelArtifacts"}
 REPORT = {"PropertyFileName": "Report", "OutputName": "out", "FilePath": "report.json"}
 SCORE = {
@@ -148,30 +146,6 @@ def test_import_writes_the_steps(emulator: EmulatorServer, tmp_path: Path) -> No
     ] == IN_FILE
 
 
-def test_steps_of_real_pipelines_are_read_as_they_were_declared(tmp_path: Path) -> None:
-    """Each structure has a file whose steps are those of its definition."""
-    path = tmp_path / "jobs.yaml"
-    declared = {
-        name: declared_steps(structure.definition())
-        for name, structure in STRUCTURES.items()
-    }
-    jobs = [job(name, steps=job_steps(steps)[0]) for name, steps in declared.items()]
-
-    write_catalogue(path, catalogue_jobs(jobs, None))
-
-    members = ("name", "type", "condition", "branch")
-    assert {each.name: steps_of(each) for each in read_catalogue(path).jobs} == {
-        name: [
-            JobStep(
-                **{member: getattr(step, member) for member in members},
-                needs=sorted(step.needs),
-            )
-            for step in steps
-        ]
-        for name, steps in declared.items()
-    }
-
-
 def test_the_same_steps_are_the_same_text() -> None:
     """The order in which a definition names dependencies changes nothing."""
     texts = set()
@@ -203,56 +177,40 @@ def test_a_job_may_have_no_steps(tmp_path: Path) -> None:
         steps_of(read)
 
 
+def named(name: str, **members: Any) -> dict[str, Any]:
+    """Return a step as the file has it."""
+    return {"name": name, **members}
+
+
+CIRCLE = "steps: they depend on each other in a circle: "
+BRANCH = "steps: B must have a branch and a condition"
+UNDER_A = named("B", condition="A", branch="True")
+IN_CIRCLE = [named("A", needs=["C"]), named("B", needs=["A"]), named("C", needs=["B"])]
+MANY = [named(f"A{number}") for number in range(501)]
+
+
 @pytest.mark.parametrize(
     ("steps", "problem"),
     [
-        ([{"name": "A"}, {"name": "B"}, {"name": "B"}], "steps: B is there twice"),
+        ([named("A"), named("B"), named("B")], "steps: B is there twice"),
+        ([named("A", needs=["A"])], f"{CIRCLE}A, A"),
+        (IN_CIRCLE, CIRCLE),
+        ([named("A", needs=["B"]), UNDER_A], CIRCLE),
         (
-            [{"name": "A", "needs": ["A"]}],
-            "steps: they depend on each other in a circle: A, A",
-        ),
-        (
-            [
-                {"name": "A", "needs": ["C"]},
-                {"name": "B", "needs": ["A"]},
-                {"name": "C", "needs": ["B"]},
-            ],
-            "steps: they depend on each other in a circle: ",
-        ),
-        (
-            [
-                {"name": "A", "needs": ["B"]},
-                {"name": "B", "condition": "A", "branch": "True"},
-            ],
-            "steps: they depend on each other in a circle: ",
-        ),
-        (
-            [{"name": "A", "branch": "True"}],
+            [named("A", branch="True")],
             "steps: A must have a branch and a condition that is a step, or",
         ),
-        (
-            [{"name": "A"}, {"name": "B", "condition": "A"}],
-            "steps: B must have a branch and a condition",
-        ),
-        (
-            [{"name": "B", "condition": "A", "branch": "True"}],
-            "steps: B must have a branch and a condition",
-        ),
-        (
-            [{"name": "A"}, {"name": "B", "condition": "A", "branch": "Yes"}],
-            "steps.1.branch: ",
-        ),
-        ([{"name": ""}], "steps.0.name: "),
-        ([{"name": "A" * 257}], "steps.0.name: "),
-        ([{"name": "A\nB"}], "steps.0.name: "),
-        ([{"name": "A", "type": "T\x1b"}], "steps.0.type: "),
-        ([{"name": "A", "need": []}], "steps.0.need: Extra inputs"),
-        ([{"name": "A", "needs": ["A"] * 501}], "steps.0.needs: "),
+        ([named("A"), named("B", condition="A")], BRANCH),
+        ([UNDER_A], BRANCH),
+        ([named("A"), {**UNDER_A, "branch": "Yes"}], "steps.1.branch: "),
+        ([named("")], "steps.0.name: "),
+        ([named("A" * 257)], "steps.0.name: "),
+        ([named("A\nB")], "steps.0.name: "),
+        ([named("A", type="T\x1b")], "steps.0.type: "),
+        ([named("A", need=[])], "steps.0.need: Extra inputs"),
+        ([named("A", needs=["A"] * 501)], "steps.0.needs: "),
         (["A"], "steps.0: "),
-        (
-            [{"name": f"A{number}"} for number in range(501)],
-            "steps: List should have at most 500 items",
-        ),
+        (MANY, "steps: List should have at most 500 items"),
     ],
 )
 def test_broken_steps_break_their_job_only(

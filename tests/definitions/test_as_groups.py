@@ -18,9 +18,9 @@ from polysync_airflow.jobs.catalogue import catalogue_jobs
 from polysync_airflow.jobs.importer import import_jobs
 from polysync_airflow.task_groups import PolysyncPipelineTaskGroup
 from sagemaker_emulator import EmulatorServer
+from tests.definitions.test_real_structures import Choice, choices
 from tests.fakes.simulated_dag_run import SimulatedDagRun
 from tests.tasks import EmulatedTime
-from tests.unit.definitions.test_real_structures import Choice, choices
 from tests.unit.jobs.catalogue.builders import put_pipelines
 
 OUTCOMES = {"Succeeded": "success", "Failed": "failed"}

@@ -15,8 +15,14 @@ from airflow.providers.common.compat.sdk import Param
 
 from polysync_airflow import exceptions
 from polysync_airflow.dags import job_form
+from polysync_airflow.execution.pipelines import JobStep, declared_steps, job_steps
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.jobs.catalogue import catalogue_jobs
+from polysync_airflow.jobs.catalogue import (
+    catalogue_jobs,
+    read_catalogue,
+    steps_of,
+    write_catalogue,
+)
 from polysync_airflow.jobs.importer import import_jobs
 from polysync_airflow.operators import (
     PolysyncListImportOperator,
@@ -24,11 +30,12 @@ from polysync_airflow.operators import (
 )
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.engine.definition import parse, references
+from tests.definitions.builders import Structure, read_rows, read_structures
 from tests.fakes.airflow_encoding import check_dag
 from tests.tasks import EmulatedTime, run_task
 from tests.unit.dags.catalogues import job, parameter
 from tests.unit.dags.catalogues import parse as parse_file
-from tests.unit.definitions.builders import Structure, read_rows, read_structures
+from tests.unit.jobs.catalogue.builders import job as catalogue_job
 from tests.unit.jobs.catalogue.builders import put_pipelines
 
 STRUCTURES = read_structures()
@@ -336,3 +343,30 @@ def test_execution_ends_as_its_structure_says(
         each: (steps[each]["type"], state) for each, state in states.items()
     }
     assert run.xcoms["outputs"].keys() == ran
+
+
+def test_steps_are_read_as_they_were_declared(tmp_path: Path) -> None:
+    """Each structure has a file whose steps are those of its definition."""
+    path = tmp_path / "jobs.yaml"
+    declared = {
+        name: declared_steps(structure.definition())
+        for name, structure in STRUCTURES.items()
+    }
+    jobs = [
+        catalogue_job(name, steps=job_steps(steps)[0])
+        for name, steps in declared.items()
+    ]
+
+    write_catalogue(path, catalogue_jobs(jobs, None))
+
+    members = ("name", "type", "condition", "branch")
+    assert {each.name: steps_of(each) for each in read_catalogue(path).jobs} == {
+        name: [
+            JobStep(
+                **{member: getattr(step, member) for member in members},
+                needs=sorted(step.needs),
+            )
+            for step in steps
+        ]
+        for name, steps in declared.items()
+    }

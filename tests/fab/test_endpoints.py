@@ -20,8 +20,7 @@ from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.records import to_stored, to_variable
 from polysync_airflow.testing.dag_files import _connect
 from polysync_airflow.ui.plugin import URL_PREFIX
-from tests.unit.execution.lifecycle.builders import stored
-from tests.unit.ui.fab.users import (
+from tests.fab.users import (
     AUTH_MANAGER,
     EDITED,
     HIDDEN,
@@ -31,6 +30,7 @@ from tests.unit.ui.fab.users import (
     has_fab,
     password_of,
 )
+from tests.unit.execution.lifecycle.builders import stored
 from tests.unit.ui.stored_tasks import remove_task, store_task, stored_variable
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.layers import (
+from tests.packaging.layers import (
     EMULATOR_FOLDER_LAYERS,
     EMULATOR_LAYERS,
     FOLDER_LAYERS,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 
-from tests.unit.testing.sessions import ROOT
+from tests.pages import page
 
-PAGE = (ROOT / "docs" / "how-to" / "test-dags.md").read_text()
+PAGE = page("how-to/test-dags.md").text
 FILES = dict(
     re.findall(
         r'^```python title="([^"]+)"\n(.*?)^```$', PAGE, re.MULTILINE | re.DOTALL

@@ -54,8 +54,8 @@ class ExecutionCalls:
     :param hook_for_region: returns the hook for a region; None is the task's own
         region.
     :param arguments: the rendered arguments of the task for a new execution.
-    :param deadline: when to stop retrying calls that fail with transient errors, in
-        seconds since the epoch.
+    :param deadline: when to stop retrying calls that fail with transient errors, as
+        Unix time.
     """
 
     hook_for_region: HookForRegion

@@ -57,7 +57,7 @@ class UnexpectedStateError(Exception):
 @dataclass(frozen=True)
 class Execution:
     """
-    An execution as the emulator describes it. Times are in seconds since the epoch.
+    An execution as the emulator describes it. Times are Unix times.
     """
 
     arn: str
@@ -490,7 +490,7 @@ class Run:
 
     def step_starts(self, arn: str) -> dict[str, float]:
         """
-        Return when each step of an execution started last (seconds since the epoch).
+        Return when each step of an execution started last (Unix time).
         """
         response = self.deployment.sagemaker.list_pipeline_execution_steps(
             PipelineExecutionArn=arn

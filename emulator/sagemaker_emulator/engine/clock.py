@@ -22,7 +22,7 @@ class Clock(Protocol):
 
     def now(self) -> float:
         """
-        Return the emulated time in seconds since the epoch. The time never decreases.
+        Return the emulated time as Unix time. The time never decreases.
         """
         ...
 
@@ -54,7 +54,7 @@ class RealClock:
         return self._speed
 
     def now(self) -> float:
-        """Return the emulated time in seconds since the epoch."""
+        """Return the emulated time as Unix time."""
         return self._start + (time.monotonic() - self._monotonic_start) * self._speed
 
 
@@ -62,7 +62,7 @@ class VirtualClock:
     """
     A clock that changes only when `advance` is called.
 
-    :param start: the initial time, in seconds since the epoch.
+    :param start: the initial time, as Unix time.
     """
 
     speed: float | None = None
@@ -72,7 +72,7 @@ class VirtualClock:
         self._lock = Lock()
 
     def now(self) -> float:
-        """Return the emulated time in seconds since the epoch."""
+        """Return the emulated time as Unix time."""
         return self._now
 
     def advance(self, seconds: float) -> float:
@@ -80,7 +80,7 @@ class VirtualClock:
         Advance the clock.
 
         :param seconds: the number of emulated seconds.
-        :return: the new time, in seconds since the epoch.
+        :return: the new time, as Unix time.
         :raises ValueError: if ``seconds`` is negative or not finite.
         """
         if not 0 <= seconds < float("inf"):

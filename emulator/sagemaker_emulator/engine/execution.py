@@ -84,7 +84,7 @@ class Execution:
     :param scope: the values that the expressions in the definition can refer to. The
         execution adds the results of its steps.
     :param scenario: the behaviour of the steps.
-    :param created_at: the start time, in seconds since the epoch.
+    :param created_at: the start time, as Unix time.
     :param max_parallel: the maximum number of steps that run at the same time.
     :param selection: the steps of a selective execution; None to run all steps.
     :param find_cached: finds the results of earlier executions; None if there is no
@@ -140,7 +140,7 @@ class Execution:
         """
         Process all events that are due.
 
-        :param now: the current time, in seconds since the epoch.
+        :param now: the current time, as Unix time.
         """
         while self._events and self._events[0][0] <= now:
             at, _, change = heapq.heappop(self._events)
@@ -152,7 +152,7 @@ class Execution:
         Return the status for API responses, which the scenario can replace for some
         time.
 
-        :param now: the current time, in seconds since the epoch.
+        :param now: the current time, as Unix time.
         """
         return self.scenario.shown_status(now - self.attempt_started_at) or self.status
 
@@ -160,7 +160,7 @@ class Execution:
         """
         Request a stop.
 
-        :param now: the current time, in seconds since the epoch.
+        :param now: the current time, as Unix time.
         :raises StateError: if the status is not Executing.
         """
         self.advance(now)
@@ -189,7 +189,7 @@ class Execution:
         """
         Run all steps again that have not succeeded.
 
-        :param now: the current time, in seconds since the epoch.
+        :param now: the current time, as Unix time.
         :param scenario: the behaviour of the steps in this retry.
         :param max_parallel: the maximum number of steps that run at the same time.
         :raises StateError: if the execution has not ended, has succeeded, or has ended
@@ -222,7 +222,7 @@ class Execution:
         """
         Change the maximum number of steps that run at the same time.
 
-        :param now: the current time, in seconds since the epoch.
+        :param now: the current time, as Unix time.
         :param max_parallel: the new number.
         """
         self.advance(now)
@@ -236,7 +236,7 @@ class Execution:
         """
         End a running callback step with success.
 
-        :param now: the current time, in seconds since the epoch.
+        :param now: the current time, as Unix time.
         :param token: the callback token of the step.
         :param outputs: the output parameters of the step.
         :raises StateError: if no running callback step has this token.
@@ -250,7 +250,7 @@ class Execution:
         """
         End a running callback step with a failure.
 
-        :param now: the current time, in seconds since the epoch.
+        :param now: the current time, as Unix time.
         :param token: the callback token of the step.
         :param reason: the failure reason of the step, if it has one.
         :raises StateError: if no running callback step has this token.

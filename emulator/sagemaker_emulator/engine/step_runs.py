@@ -47,7 +47,7 @@ _CATCHING = ("Failed", "Any")
 @dataclass
 class Attempt:
     """
-    One try of a step, with a job of its own. Times are in seconds since the epoch.
+    One try of a step, with a job of its own. Times are Unix times.
 
     :param number: 1 for the first try of the step in its execution.
     :param executing_at: the time when the container of the job starts.
@@ -90,7 +90,7 @@ class CacheHit:
 @dataclass
 class StepRun:
     """
-    A run of a step. Times are in seconds since the epoch.
+    A run of a step. Times are Unix times.
 
     A retry policy adds attempts to it; a retry of the execution replaces it.
 

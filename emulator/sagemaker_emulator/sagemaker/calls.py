@@ -24,7 +24,7 @@ class LogStream:
 
     :param group: the name of the log group.
     :param name: the name of the stream.
-    :param events: the times, in seconds since the epoch, and the messages, oldest
+    :param events: the times, as Unix time, and the messages, oldest
         first.
     """
 
@@ -42,7 +42,7 @@ class ServiceEvent:
         Change``.
     :param resources: the ARNs of what it concerns.
     :param detail: the detail, as JSON.
-    :param time: the time, in seconds since the epoch.
+    :param time: the time, as Unix time.
     """
 
     detail_type: str
@@ -77,8 +77,7 @@ class AwsServices(Protocol):
 
     def model_packages(self, region: str) -> list[dict[str, Any]]:
         """
-        Return the descriptions of all model packages, with times in seconds since the
-        epoch.
+        Return the descriptions of all model packages, with times as Unix time.
         """
         ...
 
@@ -90,8 +89,7 @@ class AwsServices(Protocol):
         self, region: str, arn: str, members: Mapping[str, Any], at: float
     ) -> None:
         """
-        Set members of the description of a model package at a time, in seconds since
-        the epoch.
+        Set members of the description of a model package at a time, as Unix time.
         """
         ...
 
@@ -125,7 +123,7 @@ class Call:
 
     :param request: the request members.
     :param region: the region of the request.
-    :param now: the time of the request, in seconds since the epoch.
+    :param now: the time of the request, as Unix time.
     :param scenario_of: returns the scenario of a pipeline, by its name.
     :param services: the other services of AWS.
     :param identity: ``Arn`` and ``PrincipalId`` of the caller.

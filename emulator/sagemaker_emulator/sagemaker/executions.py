@@ -122,8 +122,7 @@ def _find_cached(
         it are searched.
     :param step_name: the name of the step.
     :param key: the cache key.
-    :param earliest: the earliest time at which the run may have ended, in seconds since
-        the epoch.
+    :param earliest: the earliest time at which the run may have ended, as Unix time.
     :param latest: the latest time at which it may have ended.
     """
     most_recent: CacheHit | None = None
@@ -211,7 +210,7 @@ def execution_details(record: ExecutionRecord, now: float) -> dict[str, Any]:
     Return the members of DescribePipelineExecution.
 
     :param record: the execution, which must have been advanced to the present.
-    :param now: the time, in seconds since the epoch.
+    :param now: the time, as Unix time.
     """
     engine = record.engine
     created_by: dict[str, Any] = {}

@@ -39,7 +39,7 @@ def unsent_events(region: Region, record: ExecutionRecord) -> list[ServiceEvent]
 
 
 def time_text(time: float) -> str:
-    """Return a time in seconds since the epoch as events have it."""
+    """Return a Unix time as events have it."""
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

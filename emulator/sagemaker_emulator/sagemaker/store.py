@@ -80,7 +80,7 @@ class Version:
 @dataclass
 class Pipeline:
     """
-    A pipeline. Times are in seconds since the epoch.
+    A pipeline. Times are Unix times.
 
     :param role_arn: its role; None if AWS manages it, and each start names one.
     """
@@ -130,7 +130,7 @@ class StatusChange:
     """
     A change of the status of an execution or of a step.
 
-    :param at: the time, in seconds since the epoch.
+    :param at: the time, as Unix time.
     :param run: the run of the step; None for the execution.
     :param previous: the status before; None for the first one.
     """

@@ -3,7 +3,7 @@ The call log: records every AWS request with its caller and its result. It never
 contains a secret.
 
 Each request is one entry. As JSON, an entry has the members ``id`` (1, 2, ...),
-``time`` (emulated seconds since the epoch), ``wall_time`` (real time, ISO 8601),
+``time`` (emulated Unix time), ``wall_time`` (real time, ISO 8601),
 ``service``, ``operation``, ``region``, ``access_key_id``, ``caller`` (the ARN of the
 user or the role session that the key belongs to; null for an unsigned request),
 ``user_agent``, ``request`` (for pipeline operations the parameters, with long texts

@@ -10,7 +10,7 @@ them. The response to an invalid request has HTTP status 400 (or 404, 405) and t
 ``GET /health``
     ``{"status": "ok", "pipelines": {region: [name]}, "versions": {...}}``
 ``GET /clock``
-    ``{"now": seconds since the epoch, "iso": "...", "speed": 30 or null}``
+    ``{"now": Unix time, "iso": "...", "speed": 30 or null}``
 ``POST /clock/advance``
     ``{"seconds": 3600}``: advances a virtual clock; responds like ``GET /clock``
 ``GET /scenarios``

@@ -60,7 +60,7 @@ class ModelPackageEvents:
         Return the events of the model packages that are new or changed.
 
         :param region: the AWS region.
-        :param now: the time of changes, in seconds since the epoch. The event of a new
+        :param now: the time of changes, as Unix time. The event of a new
             model package has its creation time.
         """
         packages = get_backend("sagemaker")[ACCOUNT][region].model_packages.values()
@@ -141,7 +141,7 @@ def _as_json(value: Any) -> Any:
 
 def timestamp_of(time: datetime) -> float:
     """
-    Return a time of moto's in seconds since the epoch. A time without zone is in UTC.
+    Return a time of moto's as Unix time. A time without zone is in UTC.
     """
     if time.tzinfo is None:
         time = time.replace(tzinfo=UTC)

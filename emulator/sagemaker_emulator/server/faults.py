@@ -60,7 +60,7 @@ class Fault:
     :param delay: the delay of a ``latency`` fault, in real seconds.
     :param skip: the remaining number of requests that are not affected.
     :param count: the remaining number of requests that are affected.
-    :param until: the time at which the fault ends, in emulated seconds since the epoch.
+    :param until: the time at which the fault ends, as emulated Unix time.
     """
 
     id: int
@@ -115,7 +115,7 @@ class Faults:
         Add a fault from its JSON form.
 
         :param document: the parsed JSON.
-        :param now: the current time, in emulated seconds since the epoch.
+        :param now: the current time, as emulated Unix time.
         :raises FaultError: if the document is invalid.
         """
         body = _validated(document)
@@ -153,7 +153,7 @@ class Faults:
         Return the fault to apply to a request, if any, and update its counters.
 
         :param operation: the requested operation.
-        :param now: the current time, in emulated seconds since the epoch.
+        :param now: the current time, as emulated Unix time.
         :param pipeline: the pipeline that the request names, in lower case.
         :param service: the service, by its name in signatures.
         """

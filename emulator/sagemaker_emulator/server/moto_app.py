@@ -143,7 +143,7 @@ class Moto:
         :param region: the AWS region.
         :param request: the arguments of a RegisterModel step, which are those of
             CreateModelPackage.
-        :param created_at: the creation time, in seconds since the epoch.
+        :param created_at: the creation time, as Unix time.
         :return: the ARN of the model package.
         """
         backend = get_backend("sagemaker")[ACCOUNT][region]
@@ -176,8 +176,7 @@ class Moto:
 
     def model_packages(self, region: str) -> list[dict[str, Any]]:
         """
-        Return the descriptions of all model packages, with times in seconds since the
-        epoch.
+        Return the descriptions of all model packages, with times as Unix time.
         """
         packages = get_backend("sagemaker")[ACCOUNT][region].model_packages
         return [
@@ -198,7 +197,7 @@ class Moto:
 
         :param region: the AWS region.
         :param members: the members that DescribeModelPackage returns.
-        :param at: the time of the change, in seconds since the epoch.
+        :param at: the time of the change, as Unix time.
         """
         package = get_backend("sagemaker")[ACCOUNT][region].model_packages[arn]
         for name, value in members.items():
@@ -270,7 +269,7 @@ def _described(package: Any, by_moto: Callable[[], dict[str, Any]]) -> dict[str,
 
 
 def _with_timestamps(description: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a description of moto's with its times in seconds since the epoch."""
+    """Return a description of moto's with its times as Unix time."""
     times = {
         name: timestamp_of(value)
         for name, value in description.items()

@@ -22,7 +22,7 @@ class Session:
     """
     The credentials that STS has issued to a caller.
 
-    :param expires_at: the expiration, in seconds since the epoch.
+    :param expires_at: the expiration, as Unix time.
     :param clock: the clock of ``expires_at``: ``real`` or ``emulated``.
     """
 

@@ -80,7 +80,7 @@ def parse_token(token: str, role_arn: str, now: float) -> WebIdentity:
     :param token: the token.
     :param role_arn: the role to assume. The provider must be in the account of the
         role.
-    :param now: the current real time, in seconds since the epoch. The issuer does not
+    :param now: the current real time, as Unix time. The issuer does not
         use the emulated time.
     :raises ApiError: InvalidIdentityToken or ExpiredTokenException.
     """

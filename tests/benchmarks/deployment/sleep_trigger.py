@@ -21,7 +21,7 @@ class SleepTrigger(BaseTrigger):
     """
     Sends an event at a given time.
 
-    :param until: the time (seconds since the epoch).
+    :param until: the time (Unix time).
     :param modules: modules to import, so that their cost is not attributed to a later
         trigger.
     :param connection_id: a connection to read, because Airflow builds its API in the

@@ -25,8 +25,8 @@ class Execution:
     listing.
 
     :param arn: the ARN.
-    :param start: when it starts (seconds since the epoch).
-    :param end: when it ends (seconds since the epoch).
+    :param start: when it starts (Unix time).
+    :param end: when it ends (Unix time).
     """
 
     arn: str
@@ -122,7 +122,7 @@ class Account:
         The executions of a pipeline must be added in the order of their start.
 
         :param pipeline: the pipeline.
-        :param start: when the execution starts (seconds since the epoch).
+        :param start: when the execution starts (Unix time).
         :param seconds: how long it takes.
         :param token: the ClientRequestToken.
         """
@@ -149,7 +149,7 @@ class Account:
 
         :param count: number of executions.
         :param pipelines: number of pipelines.
-        :param start: when the first execution starts (seconds since the epoch).
+        :param start: when the first execution starts (Unix time).
         :param per_second: executions that start per second; 0 for all at once.
         :param seconds: how long each execution takes.
         """

@@ -27,7 +27,7 @@ class StartedExecution:
 
     :param arn: the ARN.
     :param pipeline: the name of its pipeline.
-    :param start: when it starts (seconds since the epoch).
+    :param start: when it starts (Unix time).
     """
 
     arn: str
@@ -38,7 +38,7 @@ class StartedExecution:
 @dataclass(frozen=True)
 class ExecutionStatistics:
     """
-    What the server recorded about an execution. Times are in seconds since the epoch.
+    What the server recorded about an execution. Times are Unix times.
 
     :param start: when it started.
     :param end: when it ended, or will end.
@@ -162,7 +162,7 @@ class EndpointProcess:
 
         :param count: number of executions.
         :param pipelines: number of pipelines.
-        :param start: when the first execution starts (seconds since the epoch).
+        :param start: when the first execution starts (Unix time).
         :param per_second: executions that start per second; 0 for all at once.
         :param seconds: how long each execution takes.
         """

@@ -86,7 +86,7 @@ def assume_role(now: float) -> str:
     """
     Return the response of AssumeRole (XML).
 
-    :param now: the time in seconds since the epoch.
+    :param now: the time as Unix time.
     """
     expiry = datetime.fromtimestamp(now + SESSION_SECONDS, UTC)
     return _ASSUME_ROLE_RESPONSE.format(

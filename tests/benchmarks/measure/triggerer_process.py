@@ -37,7 +37,7 @@ class Task:
     """
     The triggers to run, and the limits.
 
-    :param triggers: for each trigger its start (seconds since the epoch) and its
+    :param triggers: for each trigger its start (Unix time) and its
         arguments.
     :param time_limit: seconds after the first start at which the remaining triggers are
         cancelled.

@@ -55,7 +55,7 @@ def _first_session(*_: Any, **__: Any) -> datetime | None:
 
 
 def at(seconds: float) -> datetime:
-    """Return a time in seconds since the epoch as a datetime."""
+    """Return a time as Unix time as a datetime."""
     return datetime.fromtimestamp(seconds, UTC)
 
 

@@ -31,7 +31,7 @@ class _Message(NamedTuple):
     """
     A message that is due.
 
-    :param at: when it is due, in seconds since the epoch.
+    :param at: when it is due, as Unix time.
     :param status: None in the message when the step begins.
     """
 

@@ -94,7 +94,7 @@ class Descriptions:
 
     :param region: the region of the execution.
     :param record: the execution.
-    :param now: the time, in seconds since the epoch.
+    :param now: the time, as Unix time.
     """
 
     def __init__(self, region: Region, record: ExecutionRecord, now: float) -> None:
@@ -177,7 +177,7 @@ def describe(
     :param region: the region of the request.
     :param operation: an operation in ``OPERATIONS``.
     :param name: the name of the job.
-    :param now: the time of the request, in seconds since the epoch.
+    :param now: the time of the request, as Unix time.
     """
     record = _record_of_job(region, name)
     if record is None:

@@ -30,7 +30,7 @@ VOLUME_SIZE = 30
 @dataclass(frozen=True)
 class Job:
     """
-    A job. Times are in seconds since the epoch.
+    A job. Times are Unix times.
 
     :param kind: the type of its step.
     :param arguments: the arguments of the step, evaluated, and not validated.

@@ -63,7 +63,7 @@ def log_streams(
 
     :param region: the region of the execution.
     :param record: the execution, which must have been advanced to the present.
-    :param now: the time, in seconds since the epoch.
+    :param now: the time, as Unix time.
     """
     for run in record.engine.history:
         for attempt in run.attempts:

@@ -79,7 +79,7 @@ def write_files(region: Region, services: AwsServices, now: float) -> None:
 
     :param region: the region.
     :param services: S3.
-    :param now: the time, in seconds since the epoch.
+    :param now: the time, as Unix time.
     """
     for job in sorted(_unwritten(region), key=lambda job: job.order):
         region.written.add(job.key)

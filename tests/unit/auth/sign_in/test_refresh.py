@@ -29,7 +29,7 @@ class StoppedClock(clock.Clock):
         self.seconds = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 
     def time(self) -> float:
-        """Return the seconds since the epoch."""
+        """Return the Unix time."""
         return self.seconds
 
     def monotonic(self) -> float:

@@ -151,7 +151,7 @@ def test_attribute_of_somebody_else(attribute: Any) -> None:
 
 @pytest.mark.parametrize(("digits", "read"), [(15, 15), (16, 17)])
 def test_digits_of_the_first_time(digits: int, read: int) -> None:
-    """Times are milliseconds since the epoch. A number of any length is not read."""
+    """Times are milliseconds of Unix time. A number of any length is not read."""
     message = ReceivedMessage.model_validate(
         {
             "Body": "",

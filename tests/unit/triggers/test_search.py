@@ -17,18 +17,10 @@ from polysync_airflow.triggers import (
 )
 from tests.unit.sensors.sessions import HOUR, at, start_execution
 from tests.unit.triggers.test_poller import all_events, make_trigger
+from tests.unit.triggers.test_trigger_arguments import SEARCH
 from tests.world import World
 
 LIST = "ListPipelineExecutions"
-SEARCH = {
-    "pipeline_name": "fanout",
-    "created_after": "2026-01-01T00:00:00Z",
-    "created_before": None,
-    "which": "first",
-    "display_name_pattern": None,
-    "parameters": None,
-    "began_at": "2026-01-02T00:00:00Z",
-}
 KWARGS: dict[str, Any] = {
     "search": SEARCH,
     "polysync_conn_id": "polysync_default",

@@ -18,7 +18,6 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution import clock
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.triggers import stopping, wait_triggers
-from sagemaker_emulator import EmulatorServer
 from tests.fakes.airflow_service import MISSING
 from tests.fakes.log_capture import capture_logs
 from tests.unit.operators.recovery.conftest import MakeSupervisor
@@ -53,14 +52,16 @@ async def run_and_cancel(trigger: Any) -> None:
 @pytest.fixture(params=["on_kill", "cancellation"])
 def end(
     request: pytest.FixtureRequest,
-    emulator: EmulatorServer,
+    world: World,
+    gate: threading.Event,
     monkeypatch: pytest.MonkeyPatch,
 ) -> End:
     """
     End the trigger of an execution that never ends, as Airflow does: before 3.3, by a
-    cancellation, which may be a kill or only a restart.
+    cancellation, which may be a kill or only a restart. The gate stays closed, so that
+    the time of the wait does not pass before.
     """
-    emulator.control.put_scenario(NEVER_ENDS)
+    world.control.put_scenario(NEVER_ENDS)
     has_on_kill = request.param == "on_kill"
     capabilities = CAPABILITIES._replace(trigger_on_kill=has_on_kill)
     monkeypatch.setattr(wait_triggers, "CAPABILITIES", capabilities)

@@ -53,7 +53,7 @@ test-clients: install-clients ## the emulator with SageMaker's Python SDK, the A
 	$(EMULATOR_PYTEST) -m clients $(IN_PARALLEL) tests/clients $(ARGS)
 test-aiobotocore: $(VENV)-aiobotocore/.ready ## what botocore can change, with the older one that aiobotocore requires
 	$(VENV)-aiobotocore/bin/python -m pytest $(IN_PARALLEL) tests/unit/aws tests/unit/auth tests/unit/test_hooks.py \
-	    tests/unit/operators/test_start_outcomes.py tests/unit/testing/test_amazon_provider.py $(ARGS)
+	    tests/unit/operators/contract tests/unit/testing/test_amazon_provider.py $(ARGS)
 test-docs: $(VENV)/.ready ## compare the pages with the code, run the example DAGs and all examples, follow links
 	$(PY) -m pytest -m 'not nightly and not system' $(IN_PARALLEL) tests/documentation $(ARGS)
 lint: $(VENV)/.ready ## check formatting, lint rules, types and workflows

@@ -21,7 +21,7 @@ from tests.documentation.traces import (
     traced,
 )
 from tests.tasks import EmulatedTime, run_task
-from tests.unit.operators.recovery.harness import START, RequestInterceptor
+from tests.world import START, RequestInterceptor
 
 pytestmark = pytest.mark.documentation
 

@@ -40,6 +40,15 @@ def capture_logs() -> Iterator[list[dict[str, Any]]]:
             logger.setLevel(level)
 
 
+def texts_of(lines: list[dict[str, Any]], level: str = "") -> list[str]:
+    """Return the texts of captured lines, of one level if it is given."""
+    return [
+        line["event"] % line.get("positional_args", ())
+        for line in lines
+        if level in ("", line["log_level"]) and isinstance(line["event"], str)
+    ]
+
+
 def _existing_names() -> list[str]:
     # Airflow 2 lets no logger of a task pass its lines on to its parents.
     return [

@@ -12,12 +12,8 @@ from polysync_airflow.triggers.wait_triggers import PolysyncPipelineExecutionTri
 from sagemaker_emulator import EmulatorServer
 from tests.strategies import fuzz, values, variations
 from tests.tasks import EmulatedTime
-from tests.unit.triggers.test_poller import (  # noqa: F401 # fixture
-    all_events,
-    gate,
-    make_trigger,
-    start_executions,
-)
+from tests.unit.conftest import gate  # noqa: F401 # fixture
+from tests.unit.triggers.test_poller import all_events, make_trigger, start_executions
 
 NAMES = (
     "execution_arn",

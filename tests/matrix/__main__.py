@@ -36,8 +36,7 @@ TABLES: Final = (
 # The shortest part of them that shows whether a version still works.
 OUTCOMES: Final = (
     "tests/unit/lineage/test_facets.py",
-    "tests/unit/operators/test_start_outcomes.py",
-    "tests/unit/operators/test_stop_outcomes.py",
+    "tests/unit/operators/contract",
     "tests/unit/operators/recovery/test_crashes.py",
     "tests/documentation/examples/test_example_dags.py",
 )

@@ -16,17 +16,10 @@ from polysync_airflow.operators import (
     PolysyncStartPipelineOperator,
     PolysyncStopPipelineOperator,
 )
-from sagemaker_emulator import EmulatorServer
 from tests.fakes.metrics import HOST, StatsdServer, metrics_to
 from tests.tasks import EmulatedTime, run_task
-from tests.unit.operators.recovery.harness import (
-    MERGE_FAILS_ONCE,
-    NEVER_ENDS,
-    START,
-    RequestInterceptor,
-    Task,
-    crash,
-)
+from tests.unit.operators.recovery.harness import MERGE_FAILS_ONCE, Task, crash
+from tests.world import NEVER_ENDS, START, RequestInterceptor, World
 
 PLACE = {"connection": "polysync_default", "region": "us-east-1"}
 
@@ -90,13 +83,12 @@ def test_each_execution_is_counted_once(
     arguments: dict[str, Any],
     before: Callable[..., Any],
     expected: dict[str, float],
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
+    world: World,
     monkeypatch: pytest.MonkeyPatch,
     statsd: StatsdServer,
 ) -> None:
     """Also where a try goes on with what an earlier one has started."""
-    emulator.control.put_scenario(scenario, "fanout")
+    world.control.put_scenario(scenario, "fanout")
     task = Task(deferrable, arguments)
     before(task, RequestInterceptor(monkeypatch))
 
@@ -118,10 +110,7 @@ def test_each_execution_is_counted_once(
 
 
 def test_without_tags_their_values_are_in_the_name(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
-    server: StatsdServer,
+    world: World, monkeypatch: pytest.MonkeyPatch, server: StatsdServer
 ) -> None:
     """
     Plain StatsD has no tags; a connection id with characters that Airflow refuses is

@@ -14,17 +14,11 @@ from typing import Any
 import pytest
 
 from polysync_airflow.triggers import PolysyncModelApprovalTrigger
-from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
-from tests.tasks import EmulatedTime
 from tests.unit.sensors import test_approval_trigger as approvals
-from tests.unit.triggers.test_poller import (  # noqa: F401 # fixture
-    all_events,
-    gate,
-    make_trigger,
-    start_executions,
-)
+from tests.unit.triggers.test_poller import all_events, make_trigger, start_executions
 from tests.unit.triggers.test_search import make_search_trigger
+from tests.world import World
 
 TRIGGERER = "polysync_airflow.triggers.activity"
 
@@ -32,12 +26,7 @@ Run = Callable[[list[Any]], tuple[list[str], list[str]]]
 
 
 @pytest.fixture
-def run(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    gate: threading.Event,  # noqa: F811
-    caplog: pytest.LogCaptureFixture,
-) -> Run:
+def run(world: World, gate: threading.Event, caplog: pytest.LogCaptureFixture) -> Run:
     """
     Return a function that runs triggers, and returns the lines about polls: the
     triggerer's, the tasks'.
@@ -58,20 +47,18 @@ def run(
     return run_all
 
 
-def test_short_outage_is_one_line(
-    run: Run, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_short_outage_is_one_line(run: Run, world: World) -> None:
     """
     It says how many waits are affected, and names some; the tasks' logs do not have a
     line each.
     """
-    arns = start_executions(emulator, 60) + start_executions(
-        emulator, 60, "churn-tuning"
+    arns = start_executions(world.emulator, 60) + start_executions(
+        world.emulator, 60, "churn-tuning"
     )
-    emulator.control.add_fault("throttle", service="sagemaker", seconds=150)
+    world.control.add_fault("throttle", service="sagemaker", seconds=150)
 
     failing, again, *others = run(
-        [make_trigger(arn, emulated_time.time()) for arn in arns]
+        [make_trigger(arn, world.time.time()) for arn in arns]
     )[0]
 
     start = "Poller of executions, connection 'polysync_default', region default: "
@@ -88,33 +75,29 @@ def test_short_outage_is_one_line(
     assert others == []
 
 
-def test_short_outage_is_not_in_the_logs_of_tasks(
-    run: Run, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_short_outage_is_not_in_the_logs_of_tasks(run: Run, world: World) -> None:
     """Each of these has its own log, and a change of error concerns all of them."""
-    arns = start_executions(emulator, 60)
-    emulator.control.add_fault(
+    arns = start_executions(world.emulator, 60)
+    world.control.add_fault(
         "error", service="sagemaker", code="InternalFailure", message="A", count=1
     )
-    emulator.control.add_fault("dropped", service="sagemaker", seconds=100)
+    world.control.add_fault("dropped", service="sagemaker", seconds=100)
 
-    triggerer, tasks = run([make_trigger(arn, emulated_time.time()) for arn in arns])
+    triggerer, tasks = run([make_trigger(arn, world.time.time()) for arn in arns])
 
     assert tasks == []
     assert [line for line in triggerer if "ConnectionClosedError" in line]
 
 
-def test_long_outage_is_in_the_log_of_each_task(
-    run: Run, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_long_outage_is_in_the_log_of_each_task(run: Run, world: World) -> None:
     """
     After five minutes each says how long nothing is known, and later that polls succeed
     again.
     """
-    arns = start_executions(emulator, 20)
-    emulator.control.add_fault("dropped", service="sagemaker", seconds=1200)
+    arns = start_executions(world.emulator, 20)
+    world.control.add_fault("dropped", service="sagemaker", seconds=1200)
 
-    triggerer, tasks = run([make_trigger(arn, emulated_time.time()) for arn in arns])
+    triggerer, tasks = run([make_trigger(arn, world.time.time()) for arn in arns])
 
     assert len(triggerer) == 2
     assert (
@@ -132,13 +115,11 @@ def test_long_outage_is_in_the_log_of_each_task(
     assert all(" min: " in line and "ConnectionClosedError" in line for line in failed)
 
 
-def test_one_wait_that_fails_is_named(
-    run: Run, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_one_wait_that_fails_is_named(run: Run, world: World) -> None:
     """An error that concerns one pipeline only does not look as if it concerned all."""
-    arns = start_executions(emulator, 5)
-    (failing,) = start_executions(emulator, 1, "churn-tuning")
-    emulator.control.add_fault(
+    arns = start_executions(world.emulator, 5)
+    (failing,) = start_executions(world.emulator, 1, "churn-tuning")
+    world.control.add_fault(
         "error",
         code="InternalFailure",
         message="broken",
@@ -147,7 +128,7 @@ def test_one_wait_that_fails_is_named(
     )
 
     triggerer, _ = run(
-        [make_trigger(arn, emulated_time.time()) for arn in [*arns, failing]]
+        [make_trigger(arn, world.time.time()) for arn in [*arns, failing]]
     )
 
     assert triggerer[0].endswith(
@@ -157,15 +138,13 @@ def test_one_wait_that_fails_is_named(
 
 
 @pytest.mark.parametrize("kind", ["searches", "model packages"])
-def test_searches_and_approvals(
-    kind: str, run: Run, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_searches_and_approvals(kind: str, run: Run, world: World) -> None:
     """Their outages are one line, too."""
-    until = emulated_time.time() + 900
-    emulator.control.add_fault("dropped", service="sagemaker", seconds=200)
-    stored = approvals.arguments(emulated_time, deadline=until)
+    until = world.time.time() + 900
+    world.control.add_fault("dropped", service="sagemaker", seconds=200)
+    stored = approvals.arguments(world.time, deadline=until)
     trigger: Callable[[], Any] = {
-        "searches": lambda: make_search_trigger(emulated_time.time(), deadline=until),
+        "searches": lambda: make_search_trigger(world.time.time(), deadline=until),
         "model packages": lambda: PolysyncModelApprovalTrigger(**stored),
     }[kind]
 

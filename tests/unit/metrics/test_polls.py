@@ -15,16 +15,15 @@ from polysync_airflow.triggers import PolysyncModelApprovalTrigger
 from polysync_airflow.triggers.activity import Activity
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.metrics import HOST, OtlpReceiver, Received, StatsdServer, metrics_to
-from tests.tasks import EmulatedTime
 from tests.unit.sensors import test_approval_trigger as approvals
 from tests.unit.triggers.test_poller import (
     all_events,
     count_calls,
-    gate,  # noqa: F401 # fixture
     make_trigger,
     start_executions,
 )
 from tests.unit.triggers.test_search import make_search_trigger
+from tests.world import World
 
 EXECUTIONS = {
     "poller": "executions",
@@ -69,17 +68,14 @@ def check_poller(received: Received, emulator: EmulatorServer, waits: int) -> No
 
 
 def test_statsd_gets_what_a_poller_has_done(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    gate: threading.Event,  # noqa: F811
-    statsd: StatsdServer,
+    world: World, gate: threading.Event, statsd: StatsdServer
 ) -> None:
     """Counters agree with the calls; nothing is sent for each wait and each poll."""
-    arns = start_executions(emulator, 40)
+    arns = start_executions(world.emulator, 40)
 
-    all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
+    all_events([make_trigger(arn, world.time.time()) for arn in arns], gate)
 
-    check_poller(statsd, emulator, 40)
+    check_poller(statsd, world.emulator, 40)
     assert set(values(statsd, "polysync.call_rate")) == {800.0}
     # Reports come with the reads of the connection, each with a few values.
     reports = len(values(statsd, "polysync.waits"))
@@ -88,13 +84,10 @@ def test_statsd_gets_what_a_poller_has_done(
 
 
 def test_opentelemetry_gets_the_same(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    gate: threading.Event,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
+    world: World, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Airflow's own dependencies send it by OTLP."""
-    arns = start_executions(emulator, 3)
+    arns = start_executions(world.emulator, 3)
     with OtlpReceiver() as receiver:
         options = {
             "otel_on": True,
@@ -103,28 +96,25 @@ def test_opentelemetry_gets_the_same(
             "otel_interval_milliseconds": 50,
         }
         with metrics_to(monkeypatch, **options):
-            all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
+            all_events([make_trigger(arn, world.time.time()) for arn in arns], gate)
             receiver.wait_for(
                 lambda: (
                     receiver.total("polysync.calls")
-                    == sum(count_calls(emulator).values())
+                    == sum(count_calls(world.emulator).values())
                 )
             )
             receiver.wait_for(lambda: values(receiver, "polysync.waits")[-1] == 0)
 
 
 def test_throttled_and_failed_calls_are_counted(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    gate: threading.Event,  # noqa: F811
-    statsd: StatsdServer,
+    world: World, gate: threading.Event, statsd: StatsdServer
 ) -> None:
     """The rate follows, and the counters say which calls have failed."""
-    (arn,) = start_executions(emulator, 1)
-    emulator.control.add_fault("throttle", "DescribePipelineExecution", count=2)
-    emulator.control.add_fault("http", "DescribePipelineExecution", count=1)
+    (arn,) = start_executions(world.emulator, 1)
+    world.control.add_fault("throttle", "DescribePipelineExecution", count=2)
+    world.control.add_fault("http", "DescribePipelineExecution", count=1)
 
-    all_events([make_trigger(arn, emulated_time.time())], gate)
+    all_events([make_trigger(arn, world.time.time())], gate)
 
     describe = {"operation": "DescribePipelineExecution", **EXECUTIONS}
     statsd.wait_for(lambda: statsd.total("polysync.calls.failed", **describe) == 3)
@@ -133,23 +123,20 @@ def test_throttled_and_failed_calls_are_counted(
 
 
 def test_searches_and_approvals_have_pollers_of_their_own(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    gate: threading.Event,  # noqa: F811
-    statsd: StatsdServer,
+    world: World, gate: threading.Event, statsd: StatsdServer
 ) -> None:
     """Each says how many tasks it has, and 0 when the last one has ended."""
-    until = emulated_time.time() + 600
+    until = world.time.time() + 600
     client: Any = PolysyncSageMakerHook().conn
     client.create_model_package_group(ModelPackageGroupName="churn")
     client.create_model_package(
         ModelPackageGroupName="churn", ModelApprovalStatus="PendingManualApproval"
     )
-    emulator.control.clear_calls()
+    world.control.clear_calls()
     searches = [
-        make_search_trigger(emulated_time.time(), deadline=until) for _ in range(3)
+        make_search_trigger(world.time.time(), deadline=until) for _ in range(3)
     ]
-    stored = approvals.arguments(emulated_time, deadline=until)
+    stored = approvals.arguments(world.time, deadline=until)
 
     all_events(
         [*searches, *(PolysyncModelApprovalTrigger(**stored) for _ in range(2))], gate
@@ -171,11 +158,11 @@ def test_searches_and_approvals_have_pollers_of_their_own(
     }
     assert (
         statsd.total("polysync.calls", poller="searches")
-        == count_calls(emulator)["ListPipelineExecutions"]
+        == count_calls(world.emulator)["ListPipelineExecutions"]
     )
     assert (
         statsd.total("polysync.calls", operation="DescribeModelPackage")
-        == count_calls(emulator)["DescribeModelPackage"]
+        == count_calls(world.emulator)["DescribeModelPackage"]
     )
 
 

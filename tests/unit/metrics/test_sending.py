@@ -24,11 +24,11 @@ from polysync_airflow.metrics import (
     metrics_sender,
     send,
 )
-from sagemaker_emulator import EmulatorServer
 from tests.fakes.metrics import HOST, METRICS, StatsdServer, metrics_to
-from tests.tasks import EmulatedTime, fire
+from tests.tasks import fire
 from tests.unit.operators.recovery.harness import Task
 from tests.unit.triggers.test_poller import make_trigger, start_executions
+from tests.world import World
 
 DEFERRED = pytest.mark.parametrize(
     "deferrable", [False, True], ids=["sync", "deferred"]
@@ -64,10 +64,7 @@ def use(monkeypatch: pytest.MonkeyPatch, sender: Sender, *, on: bool = True) -> 
 
 @DEFERRED
 def test_nothing_is_sent_while_metrics_are_off(
-    deferrable: bool,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
+    deferrable: bool, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No call of Airflow's Stats, and no thread."""
     sender = Sender()
@@ -85,8 +82,7 @@ def test_nothing_is_sent_while_metrics_are_off(
 def test_errors_of_the_sender_have_no_effect(
     deferrable: bool,
     error: Exception,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
+    world: World,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -109,9 +105,7 @@ def test_errors_of_the_sender_have_no_effect(
 
 
 def test_slow_senders_delay_no_wait(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     While one report waits, for example for a host name, no other one is begun, and the
@@ -119,8 +113,8 @@ def test_slow_senders_delay_no_wait(
     """
     opened = threading.Event()
     sender = Sender(until=opened)
-    (arn,) = start_executions(emulator, 1)
-    trigger = make_trigger(arn, emulated_time.time())
+    (arn,) = start_executions(world.emulator, 1)
+    trigger = make_trigger(arn, world.time.time())
     use(monkeypatch, sender)
     try:
         event = asyncio.run(fire(*trigger.serialize()))

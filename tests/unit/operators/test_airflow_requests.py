@@ -19,7 +19,7 @@ from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.task_sessions import TaskSessions
-from tests.tasks import EmulatedTime
+from tests.world import World
 
 PIPELINE = "two-steps"
 STEP = {"Type": "Processing", "Arguments": {}}
@@ -31,7 +31,7 @@ LINK = "_link_PolysyncPipelineExecutionLink"
 
 
 @pytest.fixture(autouse=True)
-def _pipeline(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+def _pipeline(world: World) -> None:
     client: Any = PolysyncSageMakerHook().conn
     client.create_pipeline(
         PipelineName=PIPELINE,

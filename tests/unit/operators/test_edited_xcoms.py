@@ -12,9 +12,9 @@ import pytest
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.operators.failure_callback import stop_orphaned_execution
 from polysync_airflow.records import RECORD_KEY
-from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 from tests.unit.operators.recovery.harness import CrashError, crash
+from tests.world import World
 
 EDITED: list[Any] = [
     "a text",
@@ -26,10 +26,7 @@ EDITED: list[Any] = [
 
 @pytest.mark.parametrize("value", EDITED, ids=str)
 def test_task_succeeds_with_an_edited_run(
-    value: Any,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
+    value: Any, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     The XCom ``run`` is replaced by a text or another object during the wait; at the end
@@ -84,15 +81,15 @@ ANOTHER = (
     ],
 )
 def test_failure_callback_believes_only_the_task_itself(
-    edit: Any, emulator: EmulatorServer, emulated_time: EmulatedTime
+    edit: Any, world: World
 ) -> None:
     """
     The failure callback calls AWS only for a record that the failed try has signed.
     """
-    ti = unfinished_task(emulated_time)
+    ti = unfinished_task(world.time)
     ti.store.set(RECORD_KEY, edit(ti.store.get(RECORD_KEY)))
-    emulator.control.clear_calls()
+    world.control.clear_calls()
 
     call_failure_callback(ti)
 
-    assert emulator.control.calls() == []
+    assert world.control.calls() == []

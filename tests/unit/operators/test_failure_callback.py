@@ -13,19 +13,14 @@ from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator, failure_callback
 from polysync_airflow.records import variable_key
-from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 from tests.tasks import EmulatedTime, TaskInstance, run_task
-from tests.unit.operators.recovery.harness import RequestInterceptor
-
-
-class CrashError(BaseException):
-    """Simulates that the process ends at once; no further code of the operator runs."""
-
-
-def crash(*_: Any) -> None:
-    """End the process at once."""
-    raise CrashError
+from tests.unit.operators.recovery.harness import (
+    CrashError,
+    crash,
+    run_failure_callbacks,
+)
+from tests.world import RequestInterceptor, World
 
 
 def make_task(**arguments: Any) -> Any:
@@ -56,22 +51,9 @@ def crash_while_waiting(clock: EmulatedTime) -> TaskInstance:
     return ti
 
 
-def run_failure_callbacks(task: Any, ti: TaskInstance) -> None:
-    """
-    Run the failure callbacks, as Airflow's DAG processor does for a task whose process
-    has died.
-    """
-    for callback in task.on_failure_callback:
-        callback({"ti": ti, "task": task, "dag": task.dag, "params": {}})
-
-
 @pytest.mark.parametrize(("try_number", "stops"), [(1, 0), (2, 0), (3, 1)])
 def test_callback_before_a_retry_stops_nothing(
-    try_number: int,
-    stops: int,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
+    try_number: int, stops: int, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     Airflow 3.2 runs the callback whenever a process is lost. If a retry follows, it
@@ -79,62 +61,45 @@ def test_callback_before_a_retry_stops_nothing(
     """
     capabilities = CAPABILITIES._replace(failure_callback_is_final=False)
     monkeypatch.setattr(failure_callback, "CAPABILITIES", capabilities)
-    emulated_time.after(60, crash)
+    world.time.after(60, crash)
     ti = TaskInstance("train", try_number=try_number, max_tries=2)
     with pytest.raises(CrashError):
         run_task(make_task(), ti)
 
     run_failure_callbacks(make_task(), ti)
 
-    assert len(emulator.control.calls("StopPipelineExecution")) == stops
+    assert len(world.control.calls("StopPipelineExecution")) == stops
 
 
 def test_execution_of_a_dead_process_is_stopped(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """
     The callback finds the execution by the record in the XComs, renders the connection
     id, and stops it once.
     """
-    ti = crash_while_waiting(emulated_time)
+    ti = crash_while_waiting(world.time)
     task = make_task(polysync_conn_id="{{ 'polysync' }}_default")
-    assert emulator.control.calls("StopPipelineExecution") == []
+    assert world.control.calls("StopPipelineExecution") == []
     # Neither another region of the connection nor a throttled call keeps it from that.
     other_region = connection(
-        endpoint_url=emulator.endpoint_url, region_name="eu-west-1"
+        endpoint_url=world.emulator.endpoint_url, region_name="eu-west-1"
     )
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", other_region)
-    emulator.control.add_fault("throttle", "StopPipelineExecution", count=1)
+    world.control.add_fault("throttle", "StopPipelineExecution", count=1)
 
     run_failure_callbacks(task, ti)
     run_failure_callbacks(task, ti)
 
     arn, (_, *calls) = (
         ti.xcoms["execution_arn"],
-        emulator.control.calls("StopPipelineExecution"),
+        world.control.calls("StopPipelineExecution"),
     )
     assert {call["region"] for call in calls} == {"us-east-1"}
     assert {call["request"]["PipelineExecutionArn"] for call in calls} == {arn}
     assert len({call["request"]["ClientRequestToken"] for call in calls}) == 1
     line = f"The process of the task has died. The execution was asked to stop. Execution: {arn}"
     assert line in caplog.messages
-
-
-def test_record_of_before_a_key_rotation_stops_nothing(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Whether the record is that of this task cannot be proven with another key."""
-    ti = crash_while_waiting(emulated_time)
-    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "A" * 43 + "=")
-
-    run_failure_callbacks(make_task(), ti)
-
-    assert emulator.control.calls("StopPipelineExecution") == []
 
 
 @pytest.mark.parametrize(("try_number", "lines"), [(1, 0), (2, 1)])
@@ -160,12 +125,10 @@ def test_callback_without_a_record_says_so(
 
 
 def test_callback_on_a_worker_without_a_record_says_nothing(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    caplog: pytest.LogCaptureFixture,
+    world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """AWS has refused the start, as the error of the task says."""
-    emulator.control.add_fault(
+    world.control.add_fault(
         "error", "StartPipelineExecution", code="ValidationException", message="no"
     )
     task = make_task()
@@ -177,43 +140,36 @@ def test_callback_on_a_worker_without_a_record_says_nothing(
     assert caplog.messages == []
 
 
-def test_stop_on_kill_false_keeps_the_execution(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_stop_on_kill_false_keeps_the_execution(world: World) -> None:
     """With ``stop_on_kill=False`` the callback stops nothing."""
     run_failure_callbacks(
-        make_task(stop_on_kill=False), crash_while_waiting(emulated_time)
+        make_task(stop_on_kill=False), crash_while_waiting(world.time)
     )
 
-    assert emulator.control.calls("StopPipelineExecution") == []
+    assert world.control.calls("StopPipelineExecution") == []
 
 
-def test_callback_does_nothing_after_an_ordinary_failure(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_callback_does_nothing_after_an_ordinary_failure(world: World) -> None:
     """
     The callback runs after every failure; an execution that has ended or never started
     needs no stop.
     """
-    emulator.control.put_scenario(
-        {"steps": {"Shard3": {"fail": {"reason": "no data"}}}}
-    )
+    world.control.put_scenario({"steps": {"Shard3": {"fail": {"reason": "no data"}}}})
     task = make_task()
     run = run_task(task)
-    calls = len(emulator.control.calls())
+    calls = len(world.control.calls())
 
     run_failure_callbacks(task, run.ti)
     run_failure_callbacks(task, TaskInstance("train"))
 
     assert run.xcoms["state"] == "Failed"
-    assert len(emulator.control.calls()) == calls
+    assert len(world.control.calls()) == calls
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_process_that_died_around_the_start(
     moment: str,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
+    world: World,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -229,39 +185,16 @@ def test_process_that_died_around_the_start(
         run_task(make_task(), ti)
 
     run_failure_callbacks(make_task(), ti)
-    emulator.control.advance(60)
+    world.control.advance(60)
 
     ((execution,), _) = PolysyncSageMakerHook().list_pipeline_executions("fanout")
     assert execution.status == "Stopped"
     assert caplog.messages[-1].endswith("Execution: its ARN is not known")
 
 
-def test_refused_start_is_not_sent_again(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """
-    AWS has started nothing. To get an ARN by the request would start an execution now.
-    """
-    emulator.control.add_fault(
-        "error",
-        "StartPipelineExecution",
-        code="ValidationException",
-        message="no",
-        count=1,
-    )
-    run = run_task(make_task())
-
-    run_failure_callbacks(make_task(), run.ti)
-
-    assert len(emulator.control.calls("StartPipelineExecution")) == 1
-
-
 @pytest.mark.parametrize("key_is_configured", [True, False])
 def test_mapped_task_of_a_dead_process(
-    key_is_configured: bool,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
+    key_is_configured: bool, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     The DAG processor has only the mapped task; the callback stops the execution of the
@@ -280,7 +213,7 @@ def test_mapped_task_of_a_dead_process(
         # to run.
         assert mapped.has_on_failure_callback
     ti = TaskInstance("train", map_index=1)
-    emulated_time.after(60, crash)
+    world.time.after(60, crash)
     with pytest.raises(CrashError):
         run_task(
             PolysyncStartPipelineOperator(task_id="train", pipeline_name="fanout"), ti
@@ -298,14 +231,12 @@ def test_mapped_task_of_a_dead_process(
     for callback in mapped.on_failure_callback:
         callback(context)
 
-    (stop,) = emulator.control.calls("StopPipelineExecution")
+    (stop,) = world.control.calls("StopPipelineExecution")
     assert stop["request"]["PipelineExecutionArn"] == arn
 
 
 def test_values_in_a_worker_are_not_rendered_again(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     In a worker the templates are rendered. A second time, a text from outside would be
@@ -313,7 +244,7 @@ def test_values_in_a_worker_are_not_rendered_again(
     """
     monkeypatch.delenv("AIRFLOW__CORE__FERNET_KEY")
     task, ti = make_task(), TaskInstance("train")
-    emulated_time.after(60, crash)
+    world.time.after(60, crash)
     with pytest.raises(CrashError):
         run_task(task, ti)
     task.try_runner.is_handled = False
@@ -325,50 +256,31 @@ def test_values_in_a_worker_are_not_rendered_again(
 
     run_failure_callbacks(task, ti)
 
-    assert len(emulator.control.calls("StopPipelineExecution")) == 1
+    assert len(world.control.calls("StopPipelineExecution")) == 1
 
 
-def test_callbacks_of_a_mapped_task_are_kept() -> None:
-    """The callback of the DAG's author comes first, and ours is added once."""
-
-    def author_callback(context: Any) -> None:
-        """A callback of the DAG's author."""
-
-    with DAG("retraining"):
-        mapped: Any = PolysyncStartPipelineOperator.partial(
-            task_id="train", on_failure_callback=author_callback
-        ).expand(pipeline_name=["abalone", "fanout"])
-    task = mapped.unmap({"pipeline_name": "fanout"})
-
-    assert mapped.on_failure_callback == task.on_failure_callback
-    assert [callback.__name__ for callback in task.on_failure_callback] == [
-        "author_callback",
-        "stop_orphaned_execution",
-    ]
-
-
-def test_callbacks_of_the_dag_author_are_kept() -> None:
-    """
-    The callback is added to those of the DAG's author, from an argument or from
-    ``default_args``.
-    """
+def test_callbacks_of_the_dag_author_come_first() -> None:
+    """From an argument, from ``default_args``, and of a mapped task; ours comes once."""
 
     def author_callback(context: Any) -> None:
         """A callback of the DAG's author."""
 
-    with DAG("retraining", default_args={"on_failure_callback": author_callback}):
-        by_default: Any = PolysyncStartPipelineOperator(
-            task_id="a", pipeline_name="fanout"
-        )
-        given: Any = PolysyncStartPipelineOperator(
+    operator, own = (
+        PolysyncStartPipelineOperator,
+        failure_callback.stop_orphaned_execution,
+    )
+    with DAG("by_default", default_args={"on_failure_callback": author_callback}):
+        by_default: Any = operator(task_id="a", pipeline_name="fanout")
+        given: Any = operator(
             task_id="b", pipeline_name="fanout", on_failure_callback=[author_callback]
         )
+        mapped: Any = operator.partial(
+            task_id="c", on_failure_callback=author_callback
+        ).expand(pipeline_name=["abalone", "fanout"])
+    unmapped = mapped.unmap({"pipeline_name": "fanout"})
 
-    assert [by_default.on_failure_callback[0], given.on_failure_callback[0]] == [
-        author_callback,
-        author_callback,
-    ]
-    assert len(by_default.on_failure_callback) == len(given.on_failure_callback) == 2
+    for task in (by_default, given, mapped, unmapped):
+        assert task.on_failure_callback == [author_callback, own]
 
 
 def test_callbacks_are_kept_as_airflow_2_passes_them_on() -> None:
@@ -380,20 +292,3 @@ def test_callbacks_are_kept_as_airflow_2_passes_them_on() -> None:
     for given in (crash, [crash], (crash,), [crash, own]):
         assert failure_callback.with_own_callback(given) == [crash, own]
     assert failure_callback.with_own_callback(None) == [own]
-
-
-def test_execution_stopped_by_the_task_is_not_stopped_again(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """
-    After a timeout the task itself has requested the stop, so the callback requests
-    none.
-    """
-    emulator.control.put_scenario({"steps": {"Merge": {"duration": None}}})
-    task = make_task(timeout=3600, poll_interval=600)
-    run = run_task(task)
-
-    run_failure_callbacks(task, run.ti)
-
-    assert run.xcoms["run"]["state"] == "Running"
-    assert len(emulator.control.calls("StopPipelineExecution")) == 1

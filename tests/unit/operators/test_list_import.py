@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 import pytest
@@ -23,10 +21,11 @@ from polysync_airflow.operators import (
     PolysyncStartPipelineOperator,
 )
 from sagemaker_emulator import EmulatorServer
-from tests.fakes.log_capture import capture_logs
+from tests.fakes.log_capture import capture_logs, texts_of
 from tests.managed_pipelines import MANAGED, NEEDS_ROLE
 from tests.tasks import run_task
 from tests.unit.jobs.test_arguments import rendered
+from tests.world import deny
 
 ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"
 PLAIN = {
@@ -79,19 +78,6 @@ def create_pipelines(emulator: EmulatorServer, count: int) -> list[str]:
     return sorted(emulator.pipelines["us-east-1"])
 
 
-def max_concurrent_calls(calls: Sequence[dict[str, Any]], seconds: float) -> int:
-    """
-    Return the highest number of calls at the same time, if each call took so many
-    seconds.
-    """
-    starts = sorted(
-        datetime.fromisoformat(call["wall_time"]).timestamp() for call in calls
-    )
-    return max(
-        sum(first <= start < first + seconds for start in starts) for first in starts
-    )
-
-
 def test_all_pipelines_are_imported_in_order(emulator: EmulatorServer) -> None:
     """Without arguments, all pipelines of the region are imported, sorted by name."""
     assert [job["name"] for job in run_import()] == [
@@ -136,7 +122,7 @@ def test_job_has_all_properties(emulator: EmulatorServer) -> None:
 
     (job,) = run_import(pipeline_names=["Tuned"])
 
-    none, text = {"description": None}, "How many\N{REPLACEMENT CHARACTER}[31m\nrows"
+    text = "How many\N{REPLACEMENT CHARACTER}[31m\nrows"
     assert job.pop("created_at").endswith("Z")
     assert job.pop("modified_at").endswith("Z")
     assert re.fullmatch("sha256:[0-9a-f]{64}", job.pop("definition_digest"))
@@ -150,37 +136,19 @@ def test_job_has_all_properties(emulator: EmulatorServer) -> None:
         "last_run_at": None,
         "max_parallel_steps": 3,
         "parameters": [
-            {
-                "name": "Tier",
-                "type": "String",
-                "default": "gold",
-                "enum_values": ["gold", "silver"],
-                **none,
-            },
-            {
-                "name": "Count",
-                "type": "Integer",
-                "default": None,
-                "enum_values": None,
-                "description": text,
-            },
-            {
-                "name": "Rate",
-                "type": "Float",
-                "default": 0.5,
-                "enum_values": None,
-                **none,
-            },
-            {
-                "name": "Dry",
-                "type": "Boolean",
-                "default": False,
-                "enum_values": None,
-                **none,
-            },
+            parameter("Tier", "String", default="gold", enum_values=["gold", "silver"]),
+            parameter("Count", "Integer", description=text),
+            parameter("Rate", "Float", default=0.5),
+            parameter("Dry", "Boolean", default=False),
         ],
         "parameters_error": None,
     }
+
+
+def parameter(name: str, kind: str, **members: Any) -> dict[str, Any]:
+    """Return a parameter of a job, with all its members."""
+    none = dict.fromkeys(("default", "enum_values", "description"))
+    return {"name": name, "type": kind, **none, **members}
 
 
 def test_large_default_is_the_text_that_a_start_sends(emulator: EmulatorServer) -> None:
@@ -288,31 +256,36 @@ def test_older_botocore_cannot_list_pipelines_that_aws_manages(
 
 
 @pytest.mark.parametrize(
-    "other", [{"pipeline_name_prefix": "model-"}, {"managed_by": "AWS"}], ids=str
+    ("arguments", "text"),
+    [
+        (
+            {"pipeline_names": ["model-eval"], "pipeline_name_prefix": "model-"},
+            "pipeline_name_prefix and pipeline_names are both given: give one of them.",
+        ),
+        (
+            {"pipeline_names": ["model-eval"], "managed_by": "AWS"},
+            "managed_by and pipeline_names are both given: give one of them.",
+        ),
+        ({"managed_by": "me"}, "managed_by = 'me' is not valid: give one of AWS, CUST"),
+        ({"pipeline_names": "abalone"}, "letters, digits and hyphens"),
+        ({"pipeline_names": ["a b"]}, "letters, digits and hyphens"),
+        ({"pipeline_name_prefix": "a b"}, "letters, digits and hyphens"),
+        ({"pipeline_name_prefix": 5}, "pipeline_name_prefix"),
+    ],
+    ids=str,
 )
-def test_names_and_another_choice(
-    other: dict[str, Any], emulator: EmulatorServer
+def test_arguments_that_are_refused_before_any_call(
+    arguments: dict[str, Any], text: str, emulator: EmulatorServer
 ) -> None:
     """The names say which pipelines are imported, so nothing else can."""
-    run = run_task(
-        PolysyncListImportOperator(task_id="t", pipeline_names=["model-eval"], **other)
-    )
+    try:
+        error = run_task(PolysyncListImportOperator(task_id="t", **arguments)).error
+    except ParametersError as refused:  # with the DAG
+        error = refused
 
-    assert isinstance(run.error, ParametersError)
-    assert (
-        str(run.error)
-        == f"{next(iter(other))} and pipeline_names are both given: give one of them."
-    )
+    assert isinstance(error, ParametersError)
+    assert text in str(error)
     assert emulator.control.calls() == []
-
-
-def test_unknown_manager_is_refused_in_the_dag() -> None:
-    """The error names the argument, its value and what is valid."""
-    with pytest.raises(
-        ParametersError,
-        match="managed_by = 'me' is not valid: give one of AWS, CUSTOMER",
-    ):
-        PolysyncListImportOperator(task_id="t", managed_by="me")  # type: ignore[arg-type]
 
 
 def test_error_about_many_missing_names_is_short(emulator: EmulatorServer) -> None:
@@ -406,11 +379,7 @@ def test_types_of_steps_that_nobody_knows_are_named(emulator: EmulatorServer) ->
         jobs = import_jobs(hook, names=["abalone", "fanout"])
 
     assert [job.name for job in jobs] == ["abalone", "fanout"]
-    assert [
-        line["event"] % line.get("positional_args", ())
-        for line in logs
-        if line["log_level"] == "warning"
-    ] == [
+    assert texts_of(logs, "warning") == [
         "Pipeline fanout: it has steps of a type that AWS does not have, or that is newer than this version: "
         "Spark (Glue), Tune\N{REPLACEMENT CHARACTER}[31m (Tunning), Typeless (no type), Each-0 (Map)"
     ]
@@ -437,33 +406,12 @@ def test_pipeline_deleted_during_the_import_is_skipped(
 
 def test_refused_describe_fails_the_import(emulator: EmulatorServer) -> None:
     """A missing permission fails the import; the pipeline does not count as deleted."""
-    emulator.control.add_fault(
-        "error", "DescribePipeline", code="AccessDeniedException", message="no", skip=2
-    )
+    deny(emulator, "DescribePipeline", skip=2)
 
     run = run_task(PolysyncListImportOperator(task_id="t"))
 
     assert isinstance(run.error, SageMakerApiError)
     assert "sagemaker:DescribePipeline on" in str(run.error)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"pipeline_names": "abalone"},
-        {"pipeline_names": ["a b"]},
-        {"pipeline_name_prefix": "a b"},
-    ],
-)
-def test_invalid_names_are_refused_before_any_call(
-    arguments: Any, emulator: EmulatorServer
-) -> None:
-    """A string instead of a list, or a name with a space, is refused."""
-    run = run_task(PolysyncListImportOperator(task_id="t", **arguments))
-
-    assert isinstance(run.error, ParametersError)
-    assert "letters, digits and hyphens" in str(run.error)
-    assert emulator.control.calls() == []
 
 
 def test_pages_of_pipelines_are_imported_in_order(
@@ -493,18 +441,3 @@ def test_pages_of_pipelines_are_imported_in_order(
     assert [
         record for record in caplog.records if record.name.startswith("urllib3")
     ] == []
-
-
-def test_pipelines_are_described_concurrently(emulator: EmulatorServer) -> None:
-    """
-    There are at most as many concurrent calls as threads, however many pipelines there
-    are.
-    """
-    create_pipelines(emulator, 60)
-    emulator.control.clear_calls()
-    emulator.control.add_fault("latency", "DescribePipeline", delay=0.1)
-
-    run_import()
-
-    concurrent = max_concurrent_calls(emulator.control.calls("DescribePipeline"), 0.1)
-    assert concurrent_calls.WORKERS / 2 < concurrent <= concurrent_calls.WORKERS

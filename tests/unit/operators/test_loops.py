@@ -19,17 +19,15 @@ from polysync_airflow.operators import (
     PolysyncStartPipelineOperator,
     callback_run,
 )
-from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.builders import definition, step
 from tests.conftest import IN_BOTH_MODES
-from tests.fakes.log_capture import capture_logs
+from tests.fakes.log_capture import capture_logs, texts_of
 from tests.tasks import EmulatedTime, Run, run_task
 from tests.unit.sensors.sessions import (
     airflow_time,  # noqa: F401 # fixture
-    make_sensor,
-    run_sensor,
     start_execution,
 )
+from tests.world import World
 
 FOLDER = {
     "LocalPath": "/opt/ml/out",
@@ -83,17 +81,13 @@ FAILED = {
 
 
 @pytest.fixture(autouse=True)
-def _pipeline(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def _pipeline(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        moto.sqs.models, "unix_time_millis", lambda *_: emulated_time.time() * 1000
+        moto.sqs.models, "unix_time_millis", lambda *_: world.time.time() * 1000
     )
-    monkeypatch.setattr(moto.sqs.models, "unix_time", lambda *_: emulated_time.time())
+    monkeypatch.setattr(moto.sqs.models, "unix_time", lambda *_: world.time.time())
     monkeypatch.setattr(callback_run, "POLL_SECONDS", 0)
-    emulator.control.put_scenario({"steps": SCENARIO})
+    world.control.put_scenario({"steps": SCENARIO})
     client: Any = PolysyncSageMakerHook().conn
     client.create_pipeline(
         PipelineName="loops",
@@ -101,16 +95,6 @@ def _pipeline(
         RoleArn="arn:aws:iam::123456789012:role/pipelines",
         ClientRequestToken="l" * 32,
     )
-
-
-def text_of(log: list[dict[str, Any]]) -> str:
-    """Return the text of a task's log."""
-    texts = [
-        line["event"] % line.get("positional_args", ())
-        for line in log
-        if isinstance(line["event"], str)
-    ]
-    return "\n".join(texts)
 
 
 def answer(arn: str, name: str, deferrable: bool = False) -> Run:
@@ -188,7 +172,7 @@ def test_start_shows_what_a_loop_runs(
         "stopped_step_count": 0,
         "status": "Succeeded",
     }
-    lines = text_of(log).splitlines()
+    lines = "\n".join(texts_of(log)).splitlines()
     for name in STEPS:
         assert (
             len(
@@ -211,12 +195,12 @@ def test_start_shows_what_a_loop_runs(
 @IF_LOOPS_ARE_KNOWN
 @IN_BOTH_MODES
 def test_failed_step_of_a_loop_is_named_with_its_log(
-    deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
+    deferrable: bool, world: World
 ) -> None:
     """
     The error, the log and the row of the step have its last lines; the loop has none.
     """
-    emulator.control.put_scenario({"steps": {"Score": FAILED}})
+    world.control.put_scenario({"steps": {"Score": FAILED}})
 
     task = PolysyncStartPipelineOperator(
         task_id="run", pipeline_name="loops", deferrable=deferrable
@@ -236,7 +220,7 @@ def test_failed_step_of_a_loop_is_named_with_its_log(
         assert f"\nStep {name} failed: AlgorithmError: no data\n" in str(run.error)
         assert re.search(
             rf"\nStep {name}: the last \d+ lines of its log\n(\| .*\n)*\| no data(\n|$)",
-            text_of(log),
+            "\n".join(texts_of(log)),
         )
     rows = {row["name"]: row for row in run.xcoms["steps"]}
     assert rows["Score-1"]["log_lines"][-2:] == ["reading", "no data"]
@@ -247,28 +231,6 @@ def test_failed_step_of_a_loop_is_named_with_its_log(
         rows["Loop"]["log_url"],
     ) == ("Failed", [], None)
     assert rows["Report"]["state"] == "NotStarted"
-
-
-@pytest.mark.parametrize("mode", ["poke", "deferrable"])
-def test_sensor_waits_for_a_step_of_a_loop(
-    mode: str,
-    airflow_time: EmulatedTime,  # noqa: F811
-) -> None:
-    """It ends with this step, and not with the others."""
-    arn = start_execution("loops")
-    run = run_sensor(
-        make_sensor(mode, execution_arn=arn, step_name="Score-1", poke_interval=10)
-    )
-
-    assert run.error is None, run.error
-    assert run.xcoms["state"] == "Running"
-    states = {row["name"]: row["state"] for row in run.xcoms["steps"]}
-    assert (states["Loop"], states["Score-0"], states["Score-1"]) == (
-        "Running",
-        "Success",
-        "Success",
-    )
-    assert "Score-1" in run.xcoms["outputs"]
 
 
 @IN_BOTH_MODES

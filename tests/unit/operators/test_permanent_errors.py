@@ -25,9 +25,9 @@ from polysync_airflow.operators import (
     PolysyncStartPipelineOperator,
     PolysyncStopPipelineOperator,
 )
-from sagemaker_emulator import EmulatorServer
-from tests.tasks import EmulatedTime, TaskInstance
+from tests.tasks import TaskInstance
 from tests.unit.operators.recovery.harness import MERGE_FAILS, RetryEverything
+from tests.world import World
 
 pytestmark = pytest.mark.skipif(
     CAPABILITIES.retry_policy, reason="this Airflow applies retry policies"
@@ -61,10 +61,7 @@ def error_of(operator: Any) -> Exception:
 
 @pytest.mark.parametrize(("operator", "cause"), PERMANENT)
 def test_permanent_error_uses_no_retries(
-    operator: Any,
-    cause: type[PolysyncError],
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
+    operator: Any, cause: type[PolysyncError], world: World
 ) -> None:
     """
     The error that Airflow gets forbids retries, and has the message and the error
@@ -77,20 +74,16 @@ def test_permanent_error_uses_no_retries(
     assert str(error) == f"{cause.__name__}: {error.__cause__}"
 
 
-def test_failed_execution_uses_retries(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_failed_execution_uses_retries(world: World) -> None:
     """A retry may cure it."""
-    emulator.control.put_scenario(MERGE_FAILS)
+    world.control.put_scenario(MERGE_FAILS)
 
     error = error_of(PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout"))
 
     assert type(error) is PipelineExecutionFailedError
 
 
-def test_policy_of_the_author_decides(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_policy_of_the_author_decides(world: World) -> None:
     """A policy that asks for retries replaces that of the provider."""
     error = error_of(
         PolysyncStartPipelineOperator(
@@ -119,11 +112,7 @@ class ExitedError(BaseException):
     ],
 )
 def test_process_of_an_earlier_try_reports_nothing(
-    operator: Any,
-    replaced_after: int,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
+    operator: Any, replaced_after: int, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither its error nor its success, which would be those of the later try."""
     ti: Any = TaskInstance("t", max_tries=3)

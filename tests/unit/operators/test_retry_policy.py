@@ -28,7 +28,8 @@ from polysync_airflow.operators import (
 from polysync_airflow.retrying import PolysyncRetryPolicy
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
-from tests.tasks import EmulatedTime, Run, run_task
+from tests.tasks import Run, run_task
+from tests.world import World
 
 RETRIES = 3
 DISABLED = ExceptionRetryPolicy(rules=[])
@@ -38,7 +39,6 @@ OPERATORS: list[tuple[type[BaseOperator], dict[str, Any]]] = [
     (PolysyncStopPipelineOperator, {"execution_arn": "arn"}),
     (PolysyncListImportOperator, {"pipeline_names": ["fanout"]}),
 ]
-for_each_operator = pytest.mark.parametrize(("operator", "arguments"), OPERATORS)
 
 
 def decide(task: BaseOperator, run: Run) -> RetryDecision:
@@ -62,61 +62,35 @@ def make_mapped(
     return task
 
 
-@for_each_operator
-def test_default_policy_is_polysync_retry_policy(
+@pytest.mark.parametrize(("operator", "arguments"), OPERATORS)
+def test_the_nearest_policy_is_used(
     operator: type[BaseOperator], arguments: dict[str, Any]
 ) -> None:
     """
-    Plain and mapped tasks, in a DAG or in none, have the provider's policy by default.
+    The argument, then ``default_args`` of the task group and of the DAG, then the
+    provider's own: for plain and for mapped tasks.
     """
-    with DAG("d"):
-        plain, mapped = (
-            operator(task_id="plain", **arguments),
-            make_mapped(operator, arguments),
-        )
+    other = PolysyncRetryPolicy(retry_after={"SomethingNew": timedelta(minutes=1)})
 
-    assert plain.retry_policy == mapped.retry_policy == DEFAULT
-    assert operator(task_id="alone", **arguments).retry_policy == DEFAULT
+    def policies(**given: Any) -> list[Any]:
+        plain = operator(task_id="plain", **arguments, **given)
+        mapped = make_mapped(operator, arguments, **given)
+        return [plain.retry_policy, mapped.retry_policy]
 
-
-@for_each_operator
-def test_argument_replaces_the_default_policy(
-    operator: type[BaseOperator], arguments: dict[str, Any]
-) -> None:
-    """
-    A policy that is given to the operator, or to ``partial``, replaces the default
-    policy.
-    """
-    with DAG("d", default_args={"retry_policy": DEFAULT}):
-        plain = operator(task_id="plain", retry_policy=DISABLED, **arguments)
-        mapped = make_mapped(operator, arguments, retry_policy=DISABLED)
-
-    assert plain.retry_policy is mapped.retry_policy is DISABLED
-
-
-@for_each_operator
-def test_default_args_replace_the_default_policy(
-    operator: type[BaseOperator], arguments: dict[str, Any]
-) -> None:
-    """
-    A policy in ``default_args`` of the DAG, or first of a task group, replaces the
-    default policy.
-    """
-    with DAG("d", default_args={"retry_policy": DISABLED}):
-        of_dag = (
-            operator(task_id="plain", **arguments),
-            make_mapped(operator, arguments),
-        )
-        other = PolysyncRetryPolicy(retry_after={"SomethingNew": timedelta(minutes=1)})
+    alone = operator(task_id="alone", **arguments)
+    with DAG("own"):
+        of_provider = policies()
+    with DAG("given", default_args={"retry_policy": DEFAULT}):
+        given = policies(retry_policy=DISABLED)
+    with DAG("default_args", default_args={"retry_policy": DISABLED}):
+        of_dag = policies()
         group_args: Any = {"retry_policy": other}
         with TaskGroup("g", default_args=group_args):
-            of_group = (
-                operator(task_id="plain", **arguments),
-                make_mapped(operator, arguments),
-            )
+            of_group = policies()
 
-    assert all(task.retry_policy is DISABLED for task in of_dag)
-    assert all(task.retry_policy == other for task in of_group)
+    assert [alone.retry_policy, *of_provider] == 3 * [DEFAULT]
+    assert given == of_dag == 2 * [DISABLED]
+    assert of_group == 2 * [other]
 
 
 def test_dag_with_the_policy_can_be_serialized() -> None:
@@ -168,34 +142,24 @@ def test_dag_with_the_policy_can_be_serialized() -> None:
             ),
             False,
         ),
-        ("StartPipelineExecution", "SomethingNew", RetryDecision.default(), False),
-        *(
-            (
-                "DescribePipelineExecution",
-                code,
-                RetryDecision.fail(f"{code}: permanent error, a retry cannot succeed"),
-                deferrable,
-            )
-            for code, deferrable in (
-                ("AccessDeniedException", False),
-                ("ResourceNotFound", True),
-            )
+        (
+            "DescribePipelineExecution",
+            "ResourceNotFound",
+            RetryDecision.fail(
+                "ResourceNotFound: permanent error, a retry cannot succeed"
+            ),
+            True,
         ),
     ],
 )
 def test_refusal_decides_about_the_retry(
-    operation: str,
-    code: str,
-    expected: RetryDecision,
-    deferrable: bool,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
+    operation: str, code: str, expected: RetryDecision, deferrable: bool, world: World
 ) -> None:
     """
     A refusal of the start or of a poll, which the triggerer returns as JSON, gets the
     same decision.
     """
-    emulator.control.add_fault("error", operation, code=code, message="no")
+    world.control.add_fault("error", operation, code=code, message="no")
     task = PolysyncStartPipelineOperator(
         task_id="t", pipeline_name="fanout", deferrable=deferrable, retries=RETRIES
     )
@@ -236,9 +200,7 @@ def test_invalid_connection_fails_and_missing_one_is_retried(
     assert decide(task, run_task(task)).action is action
 
 
-def test_stop_of_an_ended_execution_fails_without_retry(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_stop_of_an_ended_execution_fails_without_retry(world: World) -> None:
     """
     With ``fail_if_not_running`` the task depends on one execution, which does not run
     again.

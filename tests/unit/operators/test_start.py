@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from datetime import timedelta
 from typing import Any
 
@@ -16,7 +15,6 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.exceptions import (
-    CredentialsError,
     ParametersError,
     PipelineExecutionTimeoutError,
     SageMakerApiError,
@@ -31,12 +29,12 @@ from polysync_airflow.operators import (
     PolysyncStopPipelineOperator,
 )
 from polysync_airflow.records import RECORD_KEY
-from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES, connection
-from tests.fakes.log_capture import capture_logs
+from tests.fakes.log_capture import capture_logs, texts_of
 from tests.managed_pipelines import MANAGED, NEEDS_ROLE, START_MANAGED
-from tests.tasks import EmulatedTime, TaskInstance, run_task
+from tests.tasks import TaskInstance, run_task
+from tests.world import World
 
 ROLE = "arn:aws:iam::123456789012:role/Other"
 
@@ -103,7 +101,7 @@ def test_every_argument_is_sent(emulator: EmulatorServer) -> None:
 
 @IN_BOTH_MODES
 def test_xcoms_and_link_are_pushed_before_the_wait(
-    deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
+    deferrable: bool, world: World
 ) -> None:
     """
     XComs and the extra link exist before the first poll, so that users find the running
@@ -111,7 +109,7 @@ def test_xcoms_and_link_are_pushed_before_the_wait(
     """
     ti = TaskInstance("train")
     snapshots: list[dict[str, Any]] = []
-    emulated_time.after(0, lambda: snapshots.append(dict(ti.xcoms)))
+    world.time.after(0, lambda: snapshots.append(dict(ti.xcoms)))
 
     run = run_task(
         make_task(deferrable=deferrable, pipeline_parameters={"Shards": 4}), ti
@@ -136,88 +134,67 @@ def test_xcoms_and_link_are_pushed_before_the_wait(
 UNIFIED_STUDIO = (
     "https://dzd-4h7jbz76qckoh5.sagemaker.eu-west-1.on.aws/projects/adwbpi493gd9k9"
 )
+STUDIO = (
+    "https://studio-d-abcdefghijkl.studio.us-east-1.sagemaker.aws"
+    "/pipelines/view/fanout/executions/{}/graph"
+)
 
 
-@pytest.mark.parametrize("url", [UNIFIED_STUDIO, None])
+@pytest.mark.parametrize(
+    ("setting", "key", "link", "url"),
+    [
+        (
+            {"unified_studio_url": UNIFIED_STUDIO},
+            "unified_studio_url",
+            PolysyncUnifiedStudioLink(),
+            UNIFIED_STUDIO,
+        ),
+        (
+            {"studio_domain_id": "d-abcdefghijkl"},
+            "studio_url",
+            PolysyncStudioLink(),
+            STUDIO,
+        ),
+        ({}, "unified_studio_url", PolysyncUnifiedStudioLink(), None),
+        ({}, "studio_url", PolysyncStudioLink(), None),
+    ],
+)
 @IN_BOTH_MODES
-def test_link_to_unified_studio(
+def test_links_of_the_connection(
     deferrable: bool,
+    setting: dict[str, str],
+    key: str,
+    link: Any,
     url: str | None,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
+    world: World,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """
-    Start and Stop push the URL of the connection, if it has one, and the log has it.
-    """
-    more = {"unified_studio_url": url} if url else {}
-    text = connection(endpoint_url=emulator.endpoint_url, **more)
+    """Start and Stop push what the connection names; the console in any case."""
+    text = connection(endpoint_url=world.emulator.endpoint_url, **setting)
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", text)
 
     with capture_logs() as logs:
         started = run_task(make_task(deferrable=deferrable))
-    stopped = run_task(
-        PolysyncStopPipelineOperator(
-            task_id="stop",
-            execution_arn=started.xcoms["execution_arn"],
-            deferrable=deferrable,
-        )
-    )
-
-    link = PolysyncUnifiedStudioLink()
-    keys = {
-        "unified_studio_url",
-        *([link.xcom_key] if CAPABILITIES.links_are_xcoms else []),
-    }
-    for run in (started, stopped):
-        assert {run.xcoms.get(key) for key in keys} == {url}
-        assert run.xcoms["console_url"].startswith(
-            "https://us-east-1.console.aws.amazon.com/"
-        )
-        assert "studio_url" not in run.xcoms
-    lines = [entry["event"] % entry.get("positional_args", ()) for entry in logs]
-    assert [line for line in lines if "Unified Studio" in line] == (
-        [f"Unified Studio: {url}"] if url else []
-    )
-
-
-@pytest.mark.parametrize("domain_id", ["d-abcdefghijkl", None])
-def test_link_to_studio_needs_its_domain(
-    domain_id: str | None, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """
-    Start and Stop push it, if the connection names the domain; the link to the console
-    is there in any case.
-    """
-    more = {"studio_domain_id": domain_id} if domain_id else {}
-    text = connection(endpoint_url=emulator.endpoint_url, **more)
-    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", text)
-
-    started = run_task(make_task(wait_for_completion=False))
+    arn = started.xcoms["execution_arn"]
     stop = PolysyncStopPipelineOperator(
-        task_id="stop", execution_arn=started.result, wait_for_completion=False
+        task_id="stop", execution_arn=arn, deferrable=deferrable
     )
     stopped = run_task(stop)
 
-    host = f"https://studio-{domain_id}.studio.us-east-1.sagemaker.aws"
-    url = f"{host}/pipelines/view/fanout/executions/{started.result.rsplit('/')[-1]}/graph"
-    keys = [
-        "studio_url",
-        *([PolysyncStudioLink().xcom_key] if CAPABILITIES.links_are_xcoms else []),
-    ]
+    expected = url and url.format(arn.rsplit("/")[-1])
+    keys = [key, *([link.xcom_key] if CAPABILITIES.links_are_xcoms else [])]
     for run in (started, stopped):
-        assert [run.xcoms.get(key) for key in keys] == [
-            url if domain_id else None
-        ] * len(keys)
+        assert [run.xcoms.get(each) for each in keys] == len(keys) * [expected]
         assert run.xcoms["console_url"].startswith(
             "https://us-east-1.console.aws.amazon.com/"
         )
+    assert [line for line in texts_of(logs) if "Unified Studio" in line] == (
+        [f"Unified Studio: {url}"] if url == UNIFIED_STUDIO else []
+    )
 
 
 @IN_BOTH_MODES
-def test_timedeltas_are_seconds(
-    deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_timedeltas_are_seconds(deferrable: bool, world: World) -> None:
     """The times of Start and Stop may be timedeltas; the trigger stores seconds."""
     times: dict[str, Any] = {
         "timeout": timedelta(minutes=2),
@@ -247,35 +224,12 @@ def test_timedeltas_are_seconds(
         assert (stored["poll_interval"], stored["progress_interval"]) == (60.0, 90.0)
 
 
-def test_trigger_takes_timedeltas() -> None:
-    """A trigger that is made in code stores seconds, too."""
-    minute = timedelta(minutes=1)
-    trigger = PolysyncPipelineExecutionTrigger(
-        execution_arn="arn:aws:sagemaker:us-east-1:123456789012:pipeline/x/execution/abcdefghijkl",
-        pipeline_name=None,
-        polysync_conn_id="polysync_default",
-        region_name=None,
-        poll_interval=minute,
-        since=0,
-        deadline=1,
-        progress_interval=minute,
-    )
-
-    stored = trigger.serialize()[1]
-
-    assert (stored["poll_interval"], stored["progress_interval"]) == (60.0, 60.0)
-
-
-def test_run_xcom_describes_the_execution(
-    deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_run_xcom_describes_the_execution(deferrable: bool, world: World) -> None:
     """
     The XCom ``run`` describes the execution in JSON, with times in ISO 8601 UTC and the
     duration.
     """
-    emulator.control.put_scenario(
-        {"steps": {"Shard3": {"fail": {"reason": "no data"}}}}
-    )
+    world.control.put_scenario({"steps": {"Shard3": {"fail": {"reason": "no data"}}}})
 
     run = run_task(make_task(deferrable=deferrable, pipeline_parameters={"Shards": 4}))
 
@@ -317,24 +271,7 @@ def test_run_xcom_describes_the_execution(
     assert 200 < seconds < 400
 
 
-def test_on_kill_without_an_execution_stops_nothing(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """
-    Before the start and after the end of the execution, ``on_kill`` requests no stop.
-    """
-    killed, ended = make_task(), make_task()
-    killed.on_kill()
-    assert str(run_task(killed).error) == "The task was killed."
-    assert run_task(ended).xcoms["state"] == "Success"
-    ended.on_kill()
-
-    assert emulator.control.calls("StopPipelineExecution") == []
-
-
-def test_execution_timeout_on_the_worker_is_a_timeout(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_execution_timeout_on_the_worker_is_a_timeout(world: World) -> None:
     """
     Airflow's timer fires before the operator's deadline, and the outcome is the same.
     """
@@ -342,51 +279,28 @@ def test_execution_timeout_on_the_worker_is_a_timeout(
     def raise_task_timeout() -> None:
         raise AirflowTaskTimeout("Timeout")
 
-    emulated_time.after(300, raise_task_timeout)
+    world.time.after(300, raise_task_timeout)
 
     run = run_task(make_task())
 
     assert isinstance(run.error, PipelineExecutionTimeoutError)
     assert "last AWS status: Executing" in str(run.error)
     assert run.xcoms["run"]["status"] == "Stopping"
-    assert len(emulator.control.calls("StopPipelineExecution")) == 1
-
-
-def test_deleted_connection_of_a_deferred_task(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """
-    The task ends with the error of the wait, says that the execution may still run, and
-    pushes its XComs.
-    """
-    emulator.control.put_scenario({"steps": {"Merge": {"duration": None}}})
-    emulated_time.after(
-        100, lambda: monkeypatch.delenv("AIRFLOW_CONN_POLYSYNC_DEFAULT")
-    )
-
-    run = run_task(make_task(deferrable=True))
-
-    assert isinstance(run.error, CredentialsError)
-    assert not run.error.permanent
-    assert "the connection was deleted or renamed" in str(run.error)
-    assert "The execution may still be running" in str(run.error)
-    assert (run.xcoms["state"], run.xcoms["run"]["status"]) == ("Running", "Executing")
+    assert len(world.control.calls("StopPipelineExecution")) == 1
 
 
 @NEEDS_ROLE
 def test_role_of_the_connection_is_for_pipelines_that_aws_manages(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     They run under the role of the operator, else that of the connection. AWS accepts it
     for no other pipeline.
     """
     default = ROLE.replace("Other", "Default")
-    conn = connection(endpoint_url=emulator.endpoint_url, execution_role_arn=default)
+    conn = connection(
+        endpoint_url=world.emulator.endpoint_url, execution_role_arn=default
+    )
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", conn)
     managed = {**START_MANAGED, "execution_role_arn": None}
 
@@ -404,7 +318,7 @@ def test_role_of_the_connection_is_for_pipelines_that_aws_manages(
     assert "RoleArn can't be specified" in str(runs[-1].error)
     sent = [
         call["request"].get("RoleArn")
-        for call in emulator.control.calls("StartPipelineExecution")
+        for call in world.control.calls("StartPipelineExecution")
     ]
     assert sent == [default, ROLE, None, ROLE]
 
@@ -463,20 +377,3 @@ def test_argument_that_an_older_botocore_cannot_send_is_refused(
     ((name, value),) = argument.items()
     assert f"{name} = {value!r} needs boto3 1.43.127 or newer" in str(run.error)
     assert emulator.control.calls() == []
-
-
-def test_times_are_utc_in_every_time_zone(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """botocore returns times in the host's time zone; the XCom has UTC."""
-    monkeypatch.setenv("TZ", "Asia/Tokyo")
-    time.tzset()
-    try:
-        run = run_task(make_task())
-    finally:
-        monkeypatch.undo()
-        time.tzset()
-
-    assert run.xcoms["run"]["started_at"].endswith("Z")

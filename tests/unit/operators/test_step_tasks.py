@@ -16,17 +16,16 @@ from airflow.providers.common.compat.sdk import (
     Asset,
     TaskDeferred,
 )
-from airflow.triggers.base import TaskFailedEvent
 
 from polysync_airflow import exceptions
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import EmptyOperator
-from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.operators.step_tasks import PolysyncPipelineStepOperator
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
-from tests.tasks import DagRun, EmulatedTime, Run, TaskInstance, run_task
+from tests.tasks import DagRun, Run, TaskInstance, run_task
+from tests.world import World
 
 if CAPABILITIES.start_from_trigger:
     from tests.unit.sensors.triggerer import run_from_trigger
@@ -123,14 +122,12 @@ def row_of(execution: Run, step_name: str) -> dict[str, Any]:
 # ---- the ends
 
 
-def test_task_pushes_what_the_start_task_pushes(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_task_pushes_what_the_start_task_pushes(world: World) -> None:
     """
     Of a step of each type: the outputs, the row, the links; with the content of
     property files.
     """
-    execution = run_execution(emulator, GOOD)
+    execution = run_execution(world.emulator, GOOD)
     outputs = execution.xcoms["outputs"]
     assert outputs["AbaloneTrain"]["metrics"] == {"validation:rmse": 2.1}
     assert outputs["AbaloneEval"]["EvaluationReport"]["regression_metrics"]
@@ -155,12 +152,12 @@ def test_task_pushes_what_the_start_task_pushes(
         )
 
 
-def test_failed_step(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+def test_failed_step(world: World) -> None:
     """
     The error has the reason, the job and the last lines of its log, as that of a Start
     task has.
     """
-    execution = run_execution(emulator, TRAIN_FAILS)
+    execution = run_execution(world.emulator, TRAIN_FAILS)
 
     run, _ = run_in_each_mode("AbaloneTrain", retries=2)
 
@@ -182,51 +179,9 @@ def test_failed_step(emulator: EmulatorServer, emulated_time: EmulatedTime) -> N
     assert "return_value" not in run.ti.xcoms
 
 
-def test_step_after_a_failure_was_not_run(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """Airflow asks no task for it, unless a person has cleared it alone."""
-    run_execution(emulator, TRAIN_FAILS)
-
-    run, _ = run_in_each_mode("AbaloneEval")
-
-    text = "AWS has not run step AbaloneEval: the execution has ended before (status Failed)."
-    assert (type(run.error), str(run.error)) == (
-        exceptions.PipelineExecutionFailedError,
-        text,
-    )
-
-
-def test_stopped_step(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """Somebody has stopped the execution."""
-    client: Any = PolysyncSageMakerHook().conn
-
-    def stop() -> None:
-        (listed,) = client.list_pipeline_executions(PipelineName="abalone")[
-            "PipelineExecutionSummaries"
-        ]
-        arn = listed["PipelineExecutionArn"]
-        client.stop_pipeline_execution(
-            PipelineExecutionArn=arn, ClientRequestToken="s" * 32
-        )
-
-    emulated_time.after(100, stop)
-    run_execution(emulator, GOOD)
-
-    run, _ = run_in_each_mode("AbaloneProcess")
-
-    assert type(run.error) is exceptions.PipelineExecutionCancelledError
-    assert str(run.error).startswith(
-        "Step AbaloneProcess of pipeline abalone was stopped (AWS status Stopped)."
-    )
-    assert run.ti.xcoms["step"]["status"] == "Stopped"
-
-
-def test_branch_that_was_not_taken(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_branch_that_was_not_taken(world: World) -> None:
     """The task is skipped, and says which condition had the other outcome."""
-    execution = run_execution(emulator, GOOD)
+    execution = run_execution(world.emulator, GOOD)
 
     run, _ = run_in_each_mode("AbaloneMSEFail")
 
@@ -238,14 +193,12 @@ def test_branch_that_was_not_taken(
     }
 
 
-def test_step_of_another_definition(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_step_of_another_definition(world: World) -> None:
     """
     The task is skipped with a warning that names the command which writes the file
     again.
     """
-    execution = run_execution(emulator, GOOD)
+    execution = run_execution(world.emulator, GOOD)
 
     with capture_logs() as logs:
         run, _ = run_in_each_mode("Renamed")
@@ -263,11 +216,9 @@ def test_step_of_another_definition(
 # ---- what fails around it
 
 
-def test_execution_task_without_an_execution(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_execution_task_without_an_execution(world: World) -> None:
     """For example, its arguments were not valid."""
-    execution = run_execution(emulator, GOOD, pipeline_parameters={})
+    execution = run_execution(world.emulator, GOOD, pipeline_parameters={})
     assert "run" not in execution.xcoms
 
     run, _ = run_in_each_mode("AbaloneTrain")
@@ -280,12 +231,10 @@ def test_execution_task_without_an_execution(
     assert run.ti.xcoms == {}
 
 
-def test_refused_list(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+def test_refused_list(world: World) -> None:
     """AWS's error; the task is not retried."""
-    run_execution(emulator, GOOD)
-    emulator.control.add_fault(
-        "error", LIST_STEPS, code="AccessDeniedException", message="no"
-    )
+    run_execution(world.emulator, GOOD)
+    world.deny(LIST_STEPS)
 
     run, _ = run_in_each_mode("AbaloneTrain", retries=2)
 
@@ -294,14 +243,10 @@ def test_refused_list(emulator: EmulatorServer, emulated_time: EmulatedTime) -> 
     assert str(run.error).startswith("Step AbaloneTrain can no longer be watched: ")
 
 
-def test_results_that_cannot_be_read(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_results_that_cannot_be_read(world: World) -> None:
     """The step has succeeded, and so does its task; the log says what is missing."""
-    run_execution(emulator, GOOD)
-    emulator.control.add_fault(
-        "error", "DescribeTrainingJob", code="AccessDeniedException", message="no"
-    )
+    run_execution(world.emulator, GOOD)
+    world.deny("DescribeTrainingJob")
 
     run, texts = run_in_each_mode("AbaloneTrain")
 
@@ -310,52 +255,19 @@ def test_results_that_cannot_be_read(
     assert any("DescribeTrainingJob" in text for text in texts)
 
 
-def test_list_that_fails_after_the_event(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_list_that_fails_after_the_event(world: World) -> None:
     """
     A worker lists the steps again. Without them, the task has the outcome of the step
     all the same.
     """
-    run_execution(emulator, GOOD)
-    emulator.control.add_fault(
-        "error", LIST_STEPS, code="AccessDeniedException", message="no", skip=2
-    )
+    run_execution(world.emulator, GOOD)
+    world.deny(LIST_STEPS, skip=2)
 
     with capture_logs() as logs:
         run = run_step("worker", "AbaloneTrain")
 
     assert (run.error, run.result) == (None, {})
     assert any("What the step made is not known" in line["event"] for line in logs)
-
-
-def test_failed_step_whose_log_cannot_be_read(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """The error says so in place of the lines."""
-    run_execution(emulator, TRAIN_FAILS)
-    emulator.control.add_fault(
-        "error", "*", service="logs", code="AccessDeniedException", message="no"
-    )
-
-    run, _ = run_in_each_mode("AbaloneTrain")
-
-    assert "Reason: AlgorithmError: bad data" in str(run.error)
-    assert "The log of the step could not be read: " in str(run.error)
-
-
-@pytest.mark.skipif(
-    not CAPABILITIES.start_from_trigger, reason="tasks of this version start on workers"
-)
-def test_failure_in_the_triggerer_is_retried(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """Airflow retries after this event; no worker is needed for it."""
-    run_execution(emulator, TRAIN_FAILS)
-
-    assert (
-        type(run_step("triggerer", "AbaloneTrain", retries=2).event) is TaskFailedEvent
-    )
 
 
 # ---- where it starts

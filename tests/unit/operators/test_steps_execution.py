@@ -15,25 +15,17 @@ from airflow.providers.common.compat.sdk import DAG
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.auth import base_hook
-from polysync_airflow.exceptions import ParametersError, PipelineExecutionFailedError
 from polysync_airflow.records import RECORD_KEY
 from polysync_airflow.task_groups import PolysyncPipelineTaskGroup
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, stopping
 from polysync_airflow.triggers.task_end import TaskEnd
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.builders import definition, step
-from tests.fakes.log_capture import capture_logs
 from tests.fakes.simulated_dag_run import SimulatedDagRun
 from tests.tasks import EmulatedTime
 from tests.unit.jobs.catalogue.builders import put_pipelines
-from tests.unit.operators.recovery.harness import (
-    RETRY,
-    START,
-    STOP,
-    ExecutionLog,
-    calls,
-    step_attempts,
-)
+from tests.unit.operators.recovery.harness import step_attempts
+from tests.world import RETRY, START, STOP, World
 
 # A and B are independent.
 TEXT = definition(
@@ -43,39 +35,25 @@ TEXT = definition(
     step("End", "Processing", "Join"),
 )
 B_FAILS_ONCE = {"B": {"fail": {"reason": "AlgorithmError: no data", "times": 1}}}
-B_FAILS = {"B": {"fail": {"reason": "AlgorithmError: no data"}}}
 CHANGES = (START, RETRY, STOP)
 Make = Callable[..., SimulatedDagRun]
 
 
 @pytest.fixture
-def execution_log(
-    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
-) -> ExecutionLog:
-    """The log of the executions that ran in the emulator."""
-    return ExecutionLog(emulator, monkeypatch)
-
-
-@pytest.fixture
-def make_run(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Make:
+def make_run(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     """
     A factory of DAG runs of a group, whose tasks start in the triggerer if they can.
     """
-    hold_time_while_tasks_end(emulated_time, monkeypatch)
+    hold_time_while_tasks_end(world.time, monkeypatch)
     # Hours would be many reads of the connection, which nobody changes here.
     monkeypatch.setattr(base_hook, "READ_SECONDS", 1e9)
-    put_pipelines(emulator, {"steps": json.loads(TEXT)})
+    put_pipelines(world.emulator, {"steps": json.loads(TEXT)})
     (tmp_path / "steps.json").write_text(TEXT)
 
     def make(
         scenario: Any = None, *, run_id: str = "manual", **arguments: Any
     ) -> SimulatedDagRun:
-        set_scenario(emulator, scenario or {})
+        set_scenario(world.emulator, scenario or {})
         own = {
             "pipeline_name": "steps",
             "poll_interval": 300,
@@ -196,36 +174,29 @@ def error_of(run: SimulatedDagRun) -> Any:
 
 
 def test_clear_of_all_stops_the_execution_that_runs(
-    make_run: Make,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    execution_log: ExecutionLog,
+    make_run: Make, world: World
 ) -> None:
     """Rule 1, while it runs: no two executions run at the same time."""
     run = make_run({"B": {"duration": None}})
 
     def clear() -> None:
         # For executions that start from now on.
-        set_scenario(emulator, {})
+        set_scenario(world.emulator, {})
         run.clear("g.begin")
 
-    when_ended(run, emulated_time, "A", clear)
+    when_ended(run, world.time, "A", clear)
 
     run.run()
 
     assert states_of(run) == 5 * ["success"]
-    assert selections(emulator) == [None, None]
-    assert execution_log.statuses == ["Stopped", "Succeeded"]
-    assert execution_log.max_concurrent == 1
+    assert selections(world.emulator) == [None, None]
+    assert world.log.statuses == ["Stopped", "Succeeded"]
+    assert world.log.max_concurrent == 1
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["success", "failure"])
 def test_clear_of_some_leaves_the_execution_that_runs(
-    fails: bool,
-    make_run: Make,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    execution_log: ExecutionLog,
+    fails: bool, make_run: Make, world: World
 ) -> None:
     """
     Rule 2: it is not stopped. B, which runs, has not to be repeated if it succeeds
@@ -234,42 +205,18 @@ def test_clear_of_some_leaves_the_execution_that_runs(
     run = make_run(
         {"B": {"duration": 7200, **({"fail": {"times": 1}} if fails else {})}}
     )
-    when_ended(run, emulated_time, "A", lambda: run.clear("g.B"))
+    when_ended(run, world.time, "A", lambda: run.clear("g.B"))
 
     run.run()
 
     assert states_of(run) == 5 * ["success"]
     assert run.try_numbers["g.A"] == 1
-    assert calls(emulator, *CHANGES) == ([START, RETRY] if fails else [START])
+    assert world.calls(*CHANGES) == ([START, RETRY] if fails else [START])
     attempts = {"A": 1, "B": 2 if fails else 1, "Join": 1, "End": 1}
-    assert step_attempts(execution_log.executions[0]) == attempts
+    assert step_attempts(world.log.executions[0]) == attempts
 
 
-def test_clear_of_a_step_that_has_succeeded_while_others_run(
-    make_run: Make,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    execution_log: ExecutionLog,
-) -> None:
-    """
-    Rules 2 and 4: after the end, it is repeated, with what follows and what ran
-    meanwhile.
-    """
-    run = make_run({"End": {"duration": 7200}})
-    when_ended(run, emulated_time, "Join", lambda: run.clear("g.Join"))
-
-    run.run()
-
-    (source, _) = execution_log.arns
-    assert states_of(run) == 5 * ["success"]
-    assert calls(emulator, *CHANGES) == [START, START]
-    assert selections(emulator) == [None, (["Join", "End"], source)]
-    assert execution_log.statuses == ["Succeeded", "Succeeded"]
-
-
-def test_clear_of_a_failed_step_resumes_once(
-    make_run: Make, emulator: EmulatorServer, execution_log: ExecutionLog
-) -> None:
+def test_clear_of_a_failed_step_resumes_once(make_run: Make, world: World) -> None:
     """Rule 3: AWS repeats what has not succeeded."""
     run = make_run(B_FAILS_ONCE)
     fail(run)
@@ -282,8 +229,8 @@ def test_clear_of_a_failed_step_resumes_once(
     run.run()
 
     assert states_of(run) == 5 * ["success"]
-    assert calls(emulator, *CHANGES) == [START, RETRY]
-    assert step_attempts(execution_log.executions[0]) == {
+    assert world.calls(*CHANGES) == [START, RETRY]
+    assert step_attempts(world.log.executions[0]) == {
         "A": 1,
         "B": 2,
         "Join": 1,
@@ -292,9 +239,7 @@ def test_clear_of_a_failed_step_resumes_once(
     assert run.runs["g.B"].ti.xcoms["step"]["attempt"] == 2
 
 
-def test_clear_of_a_succeeded_step_selects(
-    make_run: Make, emulator: EmulatorServer, execution_log: ExecutionLog
-) -> None:
+def test_clear_of_a_succeeded_step_selects(make_run: Make, world: World) -> None:
     """Rule 4, after a success: the other results are those of the source."""
     run = make_run()
     succeed(run)
@@ -302,9 +247,9 @@ def test_clear_of_a_succeeded_step_selects(
     run.clear("g.Join")
     run.run()
 
-    (source, _) = execution_log.arns
+    (source, _) = world.log.arns
     assert states_of(run) == 5 * ["success"]
-    assert selections(emulator) == [None, (["Join", "End"], source)]
+    assert selections(world.emulator) == [None, (["Join", "End"], source)]
     assert run.try_numbers == {
         "g.A": 1,
         "g.B": 1,
@@ -313,119 +258,6 @@ def test_clear_of_a_succeeded_step_selects(
         "g.execution": 2,
     }
     assert run.runs["g.execution"].ti.xcoms["run"]["selected_steps"] == ["Join", "End"]
-
-
-@pytest.mark.parametrize("ends_as", ["Succeeded", "Failed"])
-def test_second_clear_of_a_step_selects_again(
-    ends_as: str,
-    make_run: Make,
-    emulator: EmulatorServer,
-    execution_log: ExecutionLog,
-) -> None:
-    """A refused start leaves the execution from which it selects."""
-    scenario: dict[str, Any] = {}
-    if ends_as == "Failed":
-        scenario = {"End": {"fail": {"reason": "No space", "times": 1}}}
-    run = make_run(scenario, retries=0)
-    run.run()
-    set_scenario(emulator, {})
-    emulator.control.add_fault(
-        "error",
-        START,
-        code="ResourceLimitExceeded",
-        message="20 executions run",
-        count=1,
-    )
-    run.clear("g.Join")
-    run.run()
-    assert run.states["g.execution"] == "failed"
-
-    run.clear("g.Join")
-    run.run()
-
-    source = execution_log.arns[0]
-    selection = (["Join", "End"], source)
-    # The log of calls does not have what was refused.
-    assert selections(emulator) == [None, None, selection]
-    assert run.states["g.execution"] == "success"
-
-
-@pytest.mark.parametrize(
-    ("ends_as", "cleared", "text"),
-    [
-        (
-            "Succeeded",
-            ["g.execution"],
-            r"the task of no step was cleared, so there is nothing to repeat",
-        ),
-        ("Stopped", ["g.B"], r"this one has the status Stopped"),
-    ],
-)
-def test_clear_that_aws_cannot_do(
-    ends_as: str,
-    cleared: list[str],
-    text: str,
-    make_run: Make,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    execution_log: ExecutionLog,
-) -> None:
-    """Rule 7: nothing is started, and the sentence says what to clear."""
-    run = make_run({"B": {"duration": 900}})
-    if ends_as == "Stopped":
-        emulated_time.after(
-            400, lambda: execution_log.executions[0].engine.stop(emulated_time.time())
-        )
-    run.run()
-    assert execution_log.statuses == [ends_as]
-    emulator.control.clear_calls()
-
-    run.clear(*cleared)
-    run.run()
-
-    assert calls(emulator, *CHANGES) == []
-    assert run.states["g.execution"] == "failed"
-    with pytest.raises(ParametersError, match=text) as caught:
-        raise error_of(run)
-    assert (
-        "clear the first task of the group with all tasks that follow (Downstream)"
-        in str(caught.value)
-    )
-
-
-def test_retry_resumes(
-    make_run: Make, emulator: EmulatorServer, execution_log: ExecutionLog
-) -> None:
-    """Whether the task of B has failed before, too, or has seen the resume already."""
-    run = make_run(B_FAILS_ONCE, retries=1)
-
-    run.run()
-
-    assert states_of(run) == 5 * ["success"]
-    assert calls(emulator, *CHANGES) == [START, RETRY]
-    assert step_attempts(execution_log.executions[0]) == {
-        "A": 1,
-        "B": 2,
-        "Join": 1,
-        "End": 1,
-    }
-    assert run.try_numbers["g.execution"] == 2
-
-
-@pytest.mark.nightly
-def test_retry_after_a_partial_clear_does_not_decide_again(
-    make_run: Make, emulator: EmulatorServer
-) -> None:
-    """It resumes the selective execution of the clear."""
-    run = make_run(retries=1)
-    succeed(run)
-    set_scenario(emulator, {"Join": {"fail": {"times": 1}}})
-
-    run.clear("g.Join")
-    run.run()
-
-    assert states_of(run) == 5 * ["success"]
-    assert calls(emulator, *CHANGES) == [START, START, RETRY]
 
 
 # ---- the record after a success
@@ -478,73 +310,28 @@ def test_edited_record_is_ignored(make_run: Make, emulator: EmulatorServer) -> N
         assert OTHER not in str(emulator.control.calls()), name
 
 
-def test_copied_record_is_ignored(make_run: Make, emulator: EmulatorServer) -> None:
-    """That of another DAG run, which the deployment itself has signed."""
-    run, other = make_run(), make_run(run_id="other")
-    succeed(other)
-    succeed(run)
-    first_xcoms(run)[RECORD_KEY] = first_xcoms(other)[RECORD_KEY]
-    emulator.control.clear_calls()
-
-    run.clear("g.Join")
-    run.run()
-
-    assert selections(emulator) == [None]
-    assert first_xcoms(other)[RECORD_KEY]["execution_arn"] not in str(
-        emulator.control.calls()
-    )
-
-
 # ---- what is stopped
 
 
-def test_end_of_the_dag_run_stops_the_execution(
-    make_run: Make,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    execution_log: ExecutionLog,
-) -> None:
+def test_end_of_the_dag_run_stops_the_execution(make_run: Make, world: World) -> None:
     """
     Once, although the tasks of the steps are ended, too. The XCom ``run`` says how that
     ends.
     """
     run = make_run({"B": {"duration": None}})
-    when_ended(run, emulated_time, "A", run.end)
+    when_ended(run, world.time, "A", run.end)
 
     run.run()
 
     assert states_of(run) == ["success", "failed", "failed", "failed", "failed"]
-    assert calls(emulator, *CHANGES) == [START, STOP]
-    assert execution_log.statuses == ["Stopped"]
+    assert world.calls(*CHANGES) == [START, STOP]
+    assert world.log.statuses == ["Stopped"]
     stop = run.runs["g.execution"].ti.xcoms["run"]["stop"]
     assert (stop["reason"], stop["process"], stop["result"]) == (
         "ended_task",
         "triggerer",
         "accepted",
     )
-
-
-def test_mark_of_a_step_stops_nothing(
-    make_run: Make,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    execution_log: ExecutionLog,
-) -> None:
-    """The task of a step only watches."""
-    run = make_run({"B": {"duration": 900}})
-    emulated_time.after(100, lambda: run.mark("g.B", "failed"))
-
-    run.run()
-
-    assert states_of(run) == [
-        "success",
-        "failed",
-        "upstream_failed",
-        "upstream_failed",
-        "success",
-    ]
-    assert calls(emulator, *CHANGES) == [START]
-    assert execution_log.statuses == ["Succeeded"]
 
 
 def clear_and_hold(
@@ -582,11 +369,7 @@ def clear_and_hold(
 
 
 def test_ended_task_whose_next_try_has_not_begun_loses_its_execution(
-    make_run: Make,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    execution_log: ExecutionLog,
-    monkeypatch: pytest.MonkeyPatch,
+    make_run: Make, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     It was cleared with some of its steps, so its execution goes on until somebody ends
@@ -596,36 +379,32 @@ def test_ended_task_whose_next_try_has_not_begun_loses_its_execution(
     stops = list[int]()
 
     def end() -> bool:
-        stops.append(len(calls(emulator, STOP)))
+        stops.append(len(world.calls(STOP)))
         run.end()
         return False
 
-    looks = clear_and_hold(run, emulated_time, monkeypatch, end)
+    looks = clear_and_hold(run, world.time, monkeypatch, end)
 
     assert looks == [True, True, True, False]
     assert stops == [0]
-    assert calls(emulator, *CHANGES) == [START, STOP]
-    emulated_time.sleep(60)
-    assert execution_log.statuses == ["Stopped"]
+    assert world.calls(*CHANGES) == [START, STOP]
+    world.time.sleep(60)
+    assert world.log.statuses == ["Stopped"]
 
 
 def test_next_try_that_begins_keeps_its_execution(
-    make_run: Make,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    execution_log: ExecutionLog,
-    monkeypatch: pytest.MonkeyPatch,
+    make_run: Make, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The trigger of the try before then leaves it alone."""
     run = make_run({"B": {"duration": 7200}})
 
-    looks = clear_and_hold(run, emulated_time, monkeypatch, lambda: True)
+    looks = clear_and_hold(run, world.time, monkeypatch, lambda: True)
 
     assert looks[:3] == [True, True, True]
     assert looks[-1] is False
-    assert calls(emulator, *CHANGES) == [START]
+    assert world.calls(*CHANGES) == [START]
     assert states_of(run) == 5 * ["success"]
-    assert execution_log.statuses == ["Succeeded"]
+    assert world.log.statuses == ["Succeeded"]
 
 
 def test_trigger_knows_the_tasks_of_the_steps(
@@ -643,15 +422,3 @@ def test_trigger_knows_the_tasks_of_the_steps(
 
 
 # ---- the failure
-
-
-def test_failure_says_what_to_clear(make_run: Make) -> None:
-    """In the error, and in the log, of the execution task."""
-    run = make_run(B_FAILS)
-
-    with capture_logs() as logs:
-        fail(run)
-
-    assert isinstance(error_of(run), PipelineExecutionFailedError)
-    assert str(error_of(run)).count("clear the task of the failed step") == 1
-    assert logs

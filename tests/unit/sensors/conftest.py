@@ -7,6 +7,7 @@ import pytest
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from tests.tasks import EmulatedTime
 from tests.unit.sensors.registry import Registry
+from tests.unit.sensors.sessions import airflow_time  # noqa: F401 # fixture
 
 
 @pytest.fixture

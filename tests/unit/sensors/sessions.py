@@ -18,7 +18,6 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import AirflowRescheduleException
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.sensors import PolysyncPipelineSensor
-from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
 from tests.unit.sensors.triggerer import run_from_trigger
 
@@ -115,16 +114,3 @@ def start_execution(
 def stop_execution(arn: str) -> None:
     """Stop an execution as somebody else does."""
     PolysyncSageMakerHook().stop_pipeline_execution(arn)
-
-
-def calls_that_change(emulator: EmulatorServer) -> list[str]:
-    """
-    Return the operations that were called and that start, stop or resume something.
-    """
-    readers = ("Describe", "List", "Get")
-    return [
-        call["operation"]
-        for call in emulator.control.calls()
-        if not call["operation"].startswith(readers)
-        and not call["operation"].startswith("Assume")
-    ]

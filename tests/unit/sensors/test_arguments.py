@@ -9,16 +9,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.exceptions import ParametersError, TriggerEventError
+from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.sensors import PolysyncPipelineSensor
 from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, TaskInstance
 from tests.unit.sensors.sessions import (
     HOUR,
-    airflow_time,  # noqa: F401 # fixture
     at,
     make_sensor,
     run_sensor,
@@ -100,36 +98,9 @@ def test_invalid_rendered_arguments_are_refused_before_any_call(
     assert run.xcoms == {}
 
 
-@pytest.mark.parametrize(
-    "event",
-    [
-        None,
-        {"outcome": "step_ended", "execution_arn": ARN, "step_name": "x"},
-        {
-            "outcome": "step_ended",
-            "execution_arn": "{{ conn.x }}",
-            "step_name": "x",
-            "status": "Succeeded",
-        },
-        {"outcome": "ended", "execution_arn": ARN},
-        {"outcome": "found", "execution_arn": ARN, "began_at": "2026-01-01T00:00:00Z"},
-    ],
-)
-def test_event_of_another_form_is_refused(event: Any, emulator: EmulatorServer) -> None:
-    """An event comes from Airflow's database, where others can edit it."""
-    sensor = make_sensor("deferrable", execution_arn=ARN)
-
-    with pytest.raises((TriggerEventError, AirflowFailException)):
-        sensor.execute_complete(TaskInstance("wait").context(sensor), event)
-
-    assert emulator.control.calls() == []
-
-
 @pytest.mark.parametrize("by", ["execution_arn", "pipeline_name"])
 def test_error_says_what_comes_next(
-    by: str,
-    emulator: EmulatorServer,
-    airflow_time: EmulatedTime,  # noqa: F811
+    by: str, emulator: EmulatorServer, airflow_time: EmulatedTime
 ) -> None:
     """A sensor starts and resumes nothing, so a person, or the next look, does."""
     emulator.control.put_scenario(

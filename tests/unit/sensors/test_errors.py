@@ -29,13 +29,7 @@ from tests.fakes.json_store import JsonStore
 from tests.pages import page
 from tests.tasks import EmulatedTime, Run, TaskInstance
 from tests.unit.sensors.registry import GROUP, Registry, version
-from tests.unit.sensors.sessions import (
-    HOUR,
-    MODES,
-    airflow_time,  # noqa: F401 # fixture
-    at,
-    run_sensor,
-)
+from tests.unit.sensors.sessions import HOUR, MODES, at, run_sensor
 
 TABLE = page("reference/sensors.md").rows("What fails, and what soft_fail skips")
 MODES_OF_CELLS = ("poke", "reschedule", "deferrable")
@@ -334,7 +328,7 @@ def test_outcome_is_that_of_the_table(
     soft_fail: bool,
     registry: Registry,
     emulator: EmulatorServer,
-    airflow_time: EmulatedTime,  # noqa: F811
+    airflow_time: EmulatedTime,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Both sensors, whatever they wait for, end as the page says for the mode."""
@@ -363,7 +357,7 @@ def test_never_fail_skips_after_every_error(
     mode: str,
     registry: Registry,
     emulator: EmulatorServer,
-    airflow_time: EmulatedTime,  # noqa: F811
+    airflow_time: EmulatedTime,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """That is what it is for."""
@@ -402,7 +396,7 @@ def test_time_of_airflow_may_end_first(
     target: Callable[[World], Any],
     registry: Registry,
     emulator: EmulatorServer,
-    airflow_time: EmulatedTime,  # noqa: F811
+    airflow_time: EmulatedTime,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """

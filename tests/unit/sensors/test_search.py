@@ -7,22 +7,18 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import timedelta
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from polysync_airflow import exceptions
 from polysync_airflow.sensors.pipeline import default_window
 from sagemaker_emulator import EmulatorServer
-from tests.fakes.log_capture import capture_logs
 from tests.managed_pipelines import MANAGED, MODEL, NEEDS_ROLE, ROLE
 from tests.tasks import EmulatedTime, TaskInstance
 from tests.unit.sensors.sessions import (
     HOUR,
     MODES,
-    airflow_time,  # noqa: F401 # fixture
     at,
     make_sensor,
     run_sensor,
@@ -32,52 +28,9 @@ from tests.unit.sensors.sessions import (
 LIST = "ListPipelineExecutions"
 
 
-# All other combinations are in the tests of the core.
-@pytest.mark.parametrize(
-    ("mode", "arguments", "expected"),
-    [
-        ("poke", {"which": "latest"}, "b-2"),
-        ("reschedule", {"which": "latest", "display_name_pattern": "late-*"}, "late-1"),
-        ("deferrable", {"parameters": {"Shards": 9}}, "late-2"),
-    ],
-)
-def test_execution_is_found(
-    mode: str,
-    arguments: dict[str, Any],
-    expected: str,
-    emulator: EmulatorServer,
-    airflow_time: EmulatedTime,  # noqa: F811
-) -> None:
-    """
-    It is the one that the arguments mean, whether it is there before the sensor or is
-    started later.
-    """
-    arns = dict[str, str]()
-
-    def start(name: str, **parameters: str) -> None:
-        arns[name] = start_execution(name=name, **parameters)
-
-    start("old")
-    airflow_time.sleep(10)
-    begin = airflow_time.time()
-    for name, shards in (("a-1", "5"), ("b-1", "7"), ("a-2", "5"), ("b-2", "5")):
-        start(name, Shards=shards)
-        airflow_time.sleep(30)
-    for seconds, name, shards in ((400, "late-1", "5"), (430, "late-2", "9")):
-        airflow_time.after(seconds, partial(start, name, Shards=shards))
-
-    arguments = {"created_after": at(begin), "poke_interval": 300, **arguments}
-    run = run_sensor(make_sensor(mode, pipeline_name="fanout", **arguments))
-
-    assert run.error is None
-    assert run.result == arns[expected]
-
-
 @pytest.mark.parametrize("mode", MODES)
 def test_found_execution_stays_the_one(
-    mode: str,
-    emulator: EmulatorServer,
-    airflow_time: EmulatedTime,  # noqa: F811
+    mode: str, emulator: EmulatorServer, airflow_time: EmulatedTime
 ) -> None:
     """
     ``latest`` is that of the begin of the try, also when newer ones are started; the
@@ -100,43 +53,8 @@ def test_found_execution_stays_the_one(
     assert again.result == newer[0]
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_closed_window_without_an_execution_is_an_error(
-    mode: str,
-    emulator: EmulatorServer,
-    airflow_time: EmulatedTime,  # noqa: F811
-) -> None:
-    """
-    The sensor does not wait for its timeout, but for AWS's list, which may lag behind
-    by five minutes.
-    """
-    now = airflow_time.time()
-    start_execution()
-    window = (at(now - 48 * HOUR), at(now - 24 * HOUR))
-    late = TaskInstance("wait", interval=window)
-    just_closed = TaskInstance("wait", interval=(at(now - HOUR), at(now - 1)))
-
-    run = run_sensor(make_sensor(mode, pipeline_name="fanout"), late)
-    at_once = airflow_time.time() - now
-    waited = run_sensor(
-        make_sensor(mode, pipeline_name="fanout", soft_fail=True), just_closed
-    )
-
-    assert type(run.error) is exceptions.PipelineExecutionNotFoundError
-    assert run.error.permanent
-    assert run.error.execution_arn is None
-    assert "The window has closed, and no execution in it matches" in str(run.error)
-    assert window[1].isoformat() in str(run.error)
-    assert run.xcoms == {}
-    assert at_once < 60
-    assert type(waited.error).__name__ == "AirflowSkipException"
-    # Datetimes have microseconds.
-    assert 298.999 <= airflow_time.time() - now < 299 + 70 + at_once
-
-
 def test_data_interval_is_the_default_window(
-    emulator: EmulatorServer,
-    airflow_time: EmulatedTime,  # noqa: F811
+    emulator: EmulatorServer, airflow_time: EmulatedTime
 ) -> None:
     """The executions before and after it do not count."""
     start_execution()
@@ -198,9 +116,7 @@ def test_window_of_a_dag_run(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_searches_cost_few_calls(
-    mode: str,
-    emulator: EmulatorServer,
-    airflow_time: EmulatedTime,  # noqa: F811
+    mode: str, emulator: EmulatorServer, airflow_time: EmulatedTime
 ) -> None:
     """
     One list for each look, of what is new; the parameters of each execution are read
@@ -243,37 +159,10 @@ def test_searches_cost_few_calls(
         assert requests[-1]["CreatedAfter"] > begin + 600
 
 
-def test_what_is_looked_for_is_in_the_log(
-    emulator: EmulatorServer,
-    airflow_time: EmulatedTime,  # noqa: F811
-) -> None:
-    """A person sees why a sensor waits."""
-    sensor = make_sensor(
-        "poke",
-        pipeline_name="fanout",
-        created_after="2025-01-01",
-        display_name_pattern="x-*",
-    )
-
-    with capture_logs() as logs:
-        start_execution(name="x-1")
-        run_sensor(sensor)
-
-    assert any(
-        line["event"].startswith(
-            "Looking for the first execution of pipeline fanout created from 2025-01-01"
-        )
-        and "with a display name like x-*" in line["event"]
-        for line in logs
-    )
-
-
 @NEEDS_ROLE
 @pytest.mark.parametrize("mode", MODES)
 def test_execution_of_a_pipeline_that_aws_manages(
-    mode: str,
-    emulator: EmulatorServer,
-    airflow_time: EmulatedTime,  # noqa: F811
+    mode: str, emulator: EmulatorServer, airflow_time: EmulatedTime
 ) -> None:
     """
     It is looked for by the ARN of the pipeline, although its own ARN has the account.
@@ -289,26 +178,3 @@ def test_execution_of_a_pipeline_that_aws_manages(
         "Success",
     )
     assert run.xcoms["console_url"].endswith(f"#/pipelines/model-eval/executions/{arn}")
-
-
-def test_trigger_knows_what_was_listed(
-    emulator: EmulatorServer,
-    airflow_time: EmulatedTime,  # noqa: F811
-) -> None:
-    """
-    Its search begins after the list of the worker, and not at the beginning of the
-    window.
-    """
-    began = airflow_time.time()
-
-    run = run_sensor(
-        make_sensor(
-            "deferrable",
-            pipeline_name="fanout",
-            created_after=at(began - HOUR),
-            timeout=300,
-        )
-    )
-
-    assert run.trigger
-    assert run.trigger[1]["listed_until"] == began

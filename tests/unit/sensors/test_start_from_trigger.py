@@ -26,11 +26,10 @@ from polysync_airflow.retrying import PolysyncRetryPolicy
 from polysync_airflow.sensors import PolysyncModelApprovalSensor, PolysyncPipelineSensor
 from polysync_airflow.sensors import base as sensors_base
 from polysync_airflow.start_in_triggerer.triggerer_task import WAIT_KEY, XCOM_KEYS
-from sagemaker_emulator import EmulatorServer
 from tests.fakes.airflow_encoding import check_dag
 from tests.fakes.evil_json import NESTED, nested_value
 from tests.fakes.simulated_airflow import SimulatedAirflow
-from tests.tasks import EmulatedTime, TaskInstance
+from tests.tasks import TaskInstance
 from tests.unit.sensors.registry import GROUP, Registry, version
 from tests.unit.sensors.sessions import (
     HOUR,
@@ -39,6 +38,7 @@ from tests.unit.sensors.sessions import (
     run_sensor,
     start_execution,
 )
+from tests.world import World
 
 if CAPABILITIES.start_from_trigger:
     from tests.unit.sensors.triggerer import Started
@@ -90,17 +90,6 @@ def test_what_needs_a_worker_is_refused(argument: str, value: Any) -> None:
         PolysyncPipelineSensor(**arguments, start_from_trigger=True)
 
     assert "timeout limits the wait" in str(caught.value)
-
-
-@needs_triggerer
-@pytest.mark.parametrize("argument", ["on_failure_callback", "on_retry_callback"])
-def test_callbacks_of_the_dag_processor_are_accepted(argument: str) -> None:
-    """Airflow sends a request for these."""
-    more: Any = {argument: callback}
-
-    assert PolysyncModelApprovalSensor(
-        task_id="wait", model_package_group=GROUP, start_from_trigger=True, **more
-    ).start_trigger_args
 
 
 @pytest.mark.parametrize("version_of_airflow", ["2.11.0", "3.2.1"])
@@ -174,15 +163,13 @@ def test_mapped_sensor_starts_on_a_worker() -> None:
 
 @needs_triggerer
 @pytest.mark.parametrize("native", [False, True])
-def test_arguments_are_rendered_in_the_triggerer(
-    native: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_arguments_are_rendered_in_the_triggerer(native: bool, world: World) -> None:
     """
     With what a template has on a worker, and the output of another task. Airflow itself
     renders nothing.
     """
     arn = start_execution(Shards="3")
-    start = datetime.fromtimestamp(emulated_time.time() - 60, UTC)
+    start = datetime.fromtimestamp(world.time.time() - 60, UTC)
     TaskInstance("other").xcom_push("return_value", "fanout")
     # Only a native template renders to something else than a text.
     parameters: Any = (
@@ -209,9 +196,7 @@ def test_arguments_are_rendered_in_the_triggerer(
 
 
 @needs_triggerer
-def test_retry_begins_without_the_xcoms_of_the_try_before(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_retry_begins_without_the_xcoms_of_the_try_before(world: World) -> None:
     """
     As on a worker; else the button would lead to the log of the failed step of the try
     before.
@@ -228,13 +213,9 @@ def test_retry_begins_without_the_xcoms_of_the_try_before(
 
 
 @needs_triggerer
-def test_all_xcoms_are_known(
-    registry: Registry, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_all_xcoms_are_known(registry: Registry, world: World) -> None:
     """Each XCom that a sensor pushes is deleted before a retry."""
-    emulator.control.put_scenario(
-        {"steps": {"Shard3": {"fail": {"reason": "no data"}}}}
-    )
+    world.control.put_scenario({"steps": {"Shard3": {"fail": {"reason": "no data"}}}})
     failed = run_sensor(make_sensor("triggerer", execution_arn=start_execution()))
     registry.register("Rejected")
     rejected = run_sensor(
@@ -252,10 +233,7 @@ def test_all_xcoms_are_known(
 @needs_triggerer
 @pytest.mark.parametrize("by_search", [False, True])
 def test_first_poll_is_one_of_the_rate_limiter(
-    by_search: bool,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
+    by_search: bool, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     Many tasks may start at the same time in one process, beside the pollers with the
@@ -276,7 +254,7 @@ def test_first_poll_is_one_of_the_rate_limiter(
 
     monkeypatch.setattr(sensors_base, "rate_limiter_for", limiter_for)
     arn = start_execution()
-    search = {"pipeline_name": "fanout", "created_after": at(emulated_time.time() - 60)}
+    search = {"pipeline_name": "fanout", "created_after": at(world.time.time() - 60)}
 
     run_sensor(
         make_sensor("triggerer", **(search if by_search else {"execution_arn": arn}))
@@ -289,11 +267,9 @@ def test_first_poll_is_one_of_the_rate_limiter(
 
 
 @needs_triggerer
-def test_next_triggerer_goes_on_with_the_same_deadline(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_next_triggerer_goes_on_with_the_same_deadline(world: World) -> None:
     """It does not begin the time that the search may take again."""
-    began_at = emulated_time.time()
+    began_at = world.time.time()
     sensor = make_sensor(
         "triggerer",
         pipeline_name="fanout",
@@ -306,19 +282,19 @@ def test_next_triggerer_goes_on_with_the_same_deadline(
         async with aclosing(Started(sensor, ti).trigger.run()) as events:
             waiting = asyncio.create_task(anext(events))
             cancel = asyncio.get_running_loop().call_soon_threadsafe
-            emulated_time.after(HOUR / 2, lambda: cancel(waiting.cancel))
+            world.time.after(HOUR / 2, lambda: cancel(waiting.cancel))
             await asyncio.wait([waiting])
             assert waiting.cancelled()
 
     asyncio.run(end_the_triggerer_after_half_an_hour())
-    emulated_time.sleep(600)
+    world.time.sleep(600)
 
     run = Started(sensor, ti).run(sensor)
 
     assert type(run.error) is exceptions.PipelineExecutionTimeoutError
     assert "No execution was found within 1 h" in str(run.error)
     # Datetimes have microseconds.
-    assert HOUR - 0.001 <= emulated_time.time() - began_at < HOUR + 120
+    assert HOUR - 0.001 <= world.time.time() - began_at < HOUR + 120
 
 
 @needs_triggerer
@@ -335,9 +311,7 @@ def test_next_triggerer_goes_on_with_the_same_deadline(
     ],
     ids=["text", "number", "no token", "none", "nested", "nested text", "short list"],
 )
-def test_damaged_wait_begins_again(
-    kept: Any, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_damaged_wait_begins_again(kept: Any, world: World) -> None:
     """Others can edit XComs."""
     sensor = make_sensor("triggerer", execution_arn=start_execution())
     ti = TaskInstance("wait", xcoms={WAIT_KEY: kept})
@@ -349,9 +323,7 @@ def test_damaged_wait_begins_again(
 
 
 @needs_triggerer
-def test_wait_of_another_try_is_not_continued(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_wait_of_another_try_is_not_continued(world: World) -> None:
     """The execution that it had found may be another one than that of the task now."""
     other = run_sensor(make_sensor("triggerer", execution_arn=start_execution()))
     arn = start_execution()
@@ -367,10 +339,7 @@ def test_wait_of_another_try_is_not_continued(
 @needs_triggerer
 @pytest.mark.parametrize("is_answered", [True, False])
 def test_slow_airflow_is_asked_again(
-    is_answered: bool,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
+    is_answered: bool, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     A fresh triggerer on a busy machine gets no answer to its first question. If none
@@ -402,22 +371,8 @@ def test_slow_airflow_is_asked_again(
 
 
 @needs_triggerer
-def test_wait_is_encrypted(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """As Airflow's database has the arguments of triggers."""
-    arn = start_execution()
-
-    run = run_sensor(make_sensor("triggerer", execution_arn=arn))
-
-    assert arn not in run.xcoms[WAIT_KEY]
-
-
-@needs_triggerer
 def test_error_of_the_trigger_fails_the_task_without_a_worker(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is the error with which a worker would fail it."""
     from polysync_airflow.triggers import wait_triggers
@@ -435,14 +390,3 @@ def test_error_of_the_trigger_fails_the_task_without_a_worker(
         "TaskDeferralError",
         "Trigger failure",
     )
-
-
-@needs_triggerer
-def test_method_after_the_event_exists() -> None:
-    """
-    A worker calls it if the trigger ends without a state of the task: after an error
-    that uses no retries.
-    """
-    sensor = make_sensor("triggerer", execution_arn=ARN)
-
-    assert hasattr(sensor, sensor.start_trigger_args.next_method)

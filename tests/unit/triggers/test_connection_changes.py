@@ -23,21 +23,18 @@ from airflow.sdk.execution_time.comms import (
 
 from polysync_airflow import airflow_compat
 from polysync_airflow.aws import rate_limiter
-from polysync_airflow.aws.rate_limiter import RateLimiter, rate_limiter_for
-from polysync_airflow.exceptions import CredentialsError
-from polysync_airflow.operators import PolysyncStartPipelineOperator
+from polysync_airflow.aws.rate_limiter import RateLimiter
 from polysync_airflow.triggers import poller
-from polysync_airflow.triggers.poller import SharedClient
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
-from tests.tasks import EmulatedTime, run_task
+from tests.tasks import EmulatedTime
 from tests.unit.triggers.test_poller import (
     LIST,
     all_events,
-    gate,  # noqa: F401 # fixture
     make_trigger,
     start_executions,
 )
+from tests.world import World
 
 ENVIRONMENT_VARIABLE = "AIRFLOW_CONN_POLYSYNC_DEFAULT"
 NOT_FOUND = ErrorResponse(
@@ -123,25 +120,24 @@ def secrets_backend(
 @pytest.mark.parametrize("poll_interval", [5.0, 86400.0])
 def test_deleted_connection_ends_all_waits_within_a_minute(
     poll_interval: float,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
+    world: World,
     supervisor: Supervisor,
-    gate: threading.Event,  # noqa: F811
+    gate: threading.Event,
 ) -> None:
     """
     However rare its polls are, each wait with a deleted connection ends with an error
     that names it.
     """
     waits = [
-        make_trigger(arn, emulated_time.time(), poll_interval=poll_interval)
-        for arn in start_supervised_executions(emulator, supervisor, 10)
+        make_trigger(arn, world.time.time(), poll_interval=poll_interval)
+        for arn in start_supervised_executions(world.emulator, supervisor, 10)
     ]
-    deleted_at = emulated_time.time() + 100
-    emulated_time.after(100, lambda: setattr(supervisor, "answer", NOT_FOUND))
+    deleted_at = world.time.time() + 100
+    world.time.after(100, lambda: setattr(supervisor, "answer", NOT_FOUND))
 
     events = all_events(waits, gate)
 
-    assert 20 <= emulated_time.time() - deleted_at <= 60
+    assert 20 <= world.time.time() - deleted_at <= 60
     assert {event[0]["outcome"] for event in events} == {"refused"}
     assert all("'polysync_default'" in event[0]["message"] for event in events)
 
@@ -158,7 +154,7 @@ def start_supervised_executions(
 def test_triggerer_that_takes_over_after_the_deletion_ends_the_waits(
     emulated_time: EmulatedTime,
     supervisor: Supervisor,
-    gate: threading.Event,  # noqa: F811
+    gate: threading.Event,
 ) -> None:
     """
     If no wait of the process has ever read the connection, all waits share the reads
@@ -190,91 +186,70 @@ def test_triggerer_that_takes_over_after_the_deletion_ends_the_waits(
 def test_connection_that_cannot_be_read_for_a_while_ends_no_wait(
     answer: Any,
     seconds: float,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
+    world: World,
     supervisor: Supervisor,
-    gate: threading.Event,  # noqa: F811
+    gate: threading.Event,
 ) -> None:
     """
     Polls go on with what was read before, and reads come sooner. Only "not found" for
     20 s is a deletion.
     """
-    arns = start_supervised_executions(emulator, supervisor, 3)
+    arns = start_supervised_executions(world.emulator, supervisor, 3)
     found = supervisor.answer
-    emulated_time.after(100, lambda: setattr(supervisor, "answer", answer))
-    emulated_time.after(100 + seconds, lambda: setattr(supervisor, "answer", found))
+    world.time.after(100, lambda: setattr(supervisor, "answer", answer))
+    world.time.after(100 + seconds, lambda: setattr(supervisor, "answer", found))
 
-    events = all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
+    events = all_events([make_trigger(arn, world.time.time()) for arn in arns], gate)
 
     assert [event[0]["status"] for event in events] == 3 * ["Succeeded"]
     assert len(supervisor.threads) > seconds / 10
-
-
-@pytest.mark.parametrize("answer", [UNREACHABLE, DENIED], ids=["unreachable", "denied"])
-def test_first_read_that_fails_is_repeated(
-    answer: Any,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    supervisor: Supervisor,
-    gate: threading.Event,  # noqa: F811
-) -> None:
-    """A triggerer that starts while the API server does not respond waits for it."""
-    arns = start_supervised_executions(emulator, supervisor, 3)
-    found, supervisor.answer = supervisor.answer, answer
-    emulated_time.after(200, lambda: setattr(supervisor, "answer", found))
-
-    events = all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
-
-    assert [event[0]["status"] for event in events] == 3 * ["Succeeded"]
 
 
 @pytest.mark.parametrize(("responds", "outcome"), [(False, "ended"), (True, "refused")])
 def test_not_found_counts_only_if_the_secrets_backend_responds(
     responds: bool,
     outcome: str,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
+    world: World,
     supervisor: Supervisor,
     secrets_backend: type[SecretsBackend],
-    gate: threading.Event,  # noqa: F811
+    gate: threading.Event,
 ) -> None:
     """
     While the secrets backend does not respond, Airflow does not find its connections:
     that ends no wait.
     """
-    arns = start_supervised_executions(emulator, supervisor, 3)
+    arns = start_supervised_executions(world.emulator, supervisor, 3)
 
     def lose_connection() -> None:
         supervisor.answer, secrets_backend.responds = NOT_FOUND, responds
 
-    emulated_time.after(100, lose_connection)
+    world.time.after(100, lose_connection)
 
-    events = all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
+    events = all_events([make_trigger(arn, world.time.time()) for arn in arns], gate)
 
     assert [event[0]["outcome"] for event in events] == 3 * [outcome]
 
 
 def test_all_waits_share_one_read_and_one_client(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
+    world: World,
     supervisor: Supervisor,
-    gate: threading.Event,  # noqa: F811
+    gate: threading.Event,
 ) -> None:
     """
     50 waits of 500 s take a read every 20 s, in a thread beside the event loop, and no
     new client.
     """
-    arns = start_supervised_executions(emulator, supervisor, 50)
+    arns = start_supervised_executions(world.emulator, supervisor, 50)
     clients: list[Any] = []
     for seconds in (100, 400):
-        emulated_time.after(
+        world.time.after(
             seconds,
             lambda: clients.append(
                 next(iter(poller._POLLERS.values())).client.hook.conn
             ),
         )
 
-    events = all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
+    events = all_events([make_trigger(arn, world.time.time()) for arn in arns], gate)
 
     assert [event[0]["status"] for event in events] == 50 * ["Succeeded"]
     assert 20 <= len(supervisor.threads) <= 32
@@ -282,87 +257,34 @@ def test_all_waits_share_one_read_and_one_client(
     assert clients[0] is clients[1]
 
 
-def test_rotated_key_is_used_before_the_old_one_is_refused(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    supervisor: Supervisor,
-    gate: threading.Event,  # noqa: F811
-) -> None:
-    """A key that is replaced in the connection is not used any more 20 s later."""
-    arns = start_supervised_executions(emulator, supervisor, 3)
-    rotated = stored_connection(emulator, login="AKIAROTATEDEXAMPLE00")
-    emulated_time.after(100, lambda: setattr(supervisor, "answer", rotated))
-    emulated_time.after(121, emulator.control.clear_calls)
-
-    events = all_events(
-        [make_trigger(arn, emulated_time.time(), poll_interval=5.0) for arn in arns],
-        gate,
-    )
-
-    assert [event[0]["status"] for event in events] == 3 * ["Succeeded"]
-    assert {call["access_key_id"] for call in emulator.control.calls()} == {
-        "AKIAROTATEDEXAMPLE00"
-    }
-
-
 def test_another_connection_may_be_allowed_to_list(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
+    world: World,
     supervisor: Supervisor,
-    gate: threading.Event,  # noqa: F811
+    gate: threading.Event,
 ) -> None:
     """
     After a denied listing, executions are described one by one, until the connection
     has other keys.
     """
-    emulator.control.add_fault(
-        "error", LIST, code="AccessDeniedException", message="not allowed", count=1
+    world.deny(LIST, count=1)
+    arns = start_executions(world.emulator, 3, PIPELINE) + start_executions(
+        world.emulator, 3, "churn-tuning"
     )
-    arns = start_executions(emulator, 3, PIPELINE) + start_executions(
-        emulator, 3, "churn-tuning"
-    )
-    allowed = stored_connection(emulator, login="AKIAALLOWEDEXAMPLE00")
-    emulated_time.after(300, lambda: setattr(supervisor, "answer", allowed))
+    allowed = stored_connection(world.emulator, login="AKIAALLOWEDEXAMPLE00")
+    world.time.after(300, lambda: setattr(supervisor, "answer", allowed))
 
-    events = all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
+    events = all_events([make_trigger(arn, world.time.time()) for arn in arns], gate)
 
     assert [event[0]["status"] for event in events] == 6 * ["Succeeded"]
-    keys = [call["access_key_id"] for call in emulator.control.calls(LIST)]
+    keys = [call["access_key_id"] for call in world.control.calls(LIST)]
     assert len(keys) > 1
     assert set(keys[1:]) == {"AKIAALLOWEDEXAMPLE00"}
 
 
-def test_slow_read_delays_no_poll(
-    emulator: EmulatorServer, emulated_time: EmulatedTime, supervisor: Supervisor
-) -> None:
-    """While Airflow does not respond to a read, calls use what was read before."""
-    (arn,) = start_supervised_executions(emulator, supervisor, 1)
-    client = SharedClient("polysync_default", None)
-    assert not isinstance(client.describe(arn), Exception)
-    begun, responded = threading.Event(), threading.Event()
-
-    def respond_late() -> None:
-        begun.set()
-        responded.wait(10)
-
-    supervisor.before = respond_late
-    thread = threading.Thread(target=client.read)
-    thread.start()
-    assert begun.wait(10)
-
-    response = client.describe(arn)
-
-    assert not responded.is_set()
-    assert not isinstance(response, Exception)
-    responded.set()
-    thread.join()
-
-
 def test_hung_read_has_a_time_limit_and_leaves_no_thread_of_the_pool(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
+    world: World,
     supervisor: Supervisor,
-    gate: threading.Event,  # noqa: F811
+    gate: threading.Event,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """
@@ -370,7 +292,7 @@ def test_hung_read_has_a_time_limit_and_leaves_no_thread_of_the_pool(
     pool alive.
     """
     monkeypatch.setattr(airflow_compat.supervisor, "TIMEOUT_SECONDS", 0.2)
-    (arn,) = start_supervised_executions(emulator, supervisor, 1)
+    (arn,) = start_supervised_executions(world.emulator, supervisor, 1)
     hung, released = list[threading.Thread](), threading.Event()
 
     def hang_once() -> None:
@@ -378,9 +300,9 @@ def test_hung_read_has_a_time_limit_and_leaves_no_thread_of_the_pool(
             hung.append(threading.current_thread())
             released.wait(20)
 
-    emulated_time.after(100, lambda: setattr(supervisor, "before", hang_once))
+    world.time.after(100, lambda: setattr(supervisor, "before", hang_once))
 
-    ((event,),) = all_events([make_trigger(arn, emulated_time.time())], gate)
+    ((event,),) = all_events([make_trigger(arn, world.time.time())], gate)
 
     assert event["status"] == "Succeeded"
     for each in threading.enumerate():
@@ -395,35 +317,8 @@ def test_hung_read_has_a_time_limit_and_leaves_no_thread_of_the_pool(
     thread.join(10)
 
 
-def test_task_fails_with_an_error_that_names_the_deleted_connection(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """
-    The deferred task of a deleted connection fails with CredentialsError, long before
-    its execution ends.
-    """
-    emulated_time.after(100, lambda: monkeypatch.delenv(ENVIRONMENT_VARIABLE))
-    begin = emulated_time.time()
-
-    run = run_task(
-        PolysyncStartPipelineOperator(
-            task_id="t", pipeline_name=PIPELINE, deferrable=True
-        )
-    )
-
-    assert isinstance(run.error, CredentialsError)
-    assert "polysync_conn_id = 'polysync_default'" in str(run.error)
-    assert run.event["outcome"] == "refused"
-    assert emulated_time.time() - begin < 200
-
-
 def test_no_rate_limiter_is_left_of_connections_that_are_not_used_any_more(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    gate: threading.Event,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
+    world: World, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     A triggerer that has waited with five connections, one after the other, keeps
@@ -433,10 +328,11 @@ def test_no_rate_limiter_is_left_of_connections_that_are_not_used_any_more(
     before = count_rate_limiters()
     for number in range(5):
         monkeypatch.setenv(
-            f"AIRFLOW_CONN_TEAM{number}", connection(endpoint_url=emulator.endpoint_url)
+            f"AIRFLOW_CONN_TEAM{number}",
+            connection(endpoint_url=world.emulator.endpoint_url),
         )
-        (arn,) = start_executions(emulator, 1)
-        wait = make_trigger(arn, emulated_time.time(), polysync_conn_id=f"team{number}")
+        (arn,) = start_executions(world.emulator, 1)
+        wait = make_trigger(arn, world.time.time(), polysync_conn_id=f"team{number}")
         ((event,),) = all_events([wait], gate)
         assert event["status"] == "Succeeded"
         del wait
@@ -452,37 +348,3 @@ def test_no_rate_limiter_is_left_of_connections_that_are_not_used_any_more(
 def count_rate_limiters() -> int:
     """Return the number of rate limiters in the process."""
     return sum(type(each) is RateLimiter for each in gc.get_objects())
-
-
-def test_rate_limiter_is_shared_while_a_wait_uses_it(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    gate: threading.Event,  # noqa: F811
-) -> None:
-    """
-    A second user of the connection and region is slowed down by what the waits have
-    learnt of AWS.
-    """
-    (arn,) = start_executions(emulator, 1)
-    rates: list[float] = []
-
-    def measure() -> None:
-        gc.collect()
-        limiter = rate_limiter_for(
-            ("polysync_default", "us-east-1"), emulated_time.monotonic()
-        )
-        rates.append(limiter.rate)
-
-    emulator.control.add_fault("throttle", count=3)
-    emulated_time.after(100, measure)
-
-    all_events(
-        [
-            make_trigger(
-                arn, emulated_time.time(), region_name="us-east-1", poll_interval=5.0
-            )
-        ],
-        gate,
-    )
-
-    assert rates[0] < rate_limiter.MAX_RATE / 2

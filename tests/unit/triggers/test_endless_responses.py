@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import re
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,11 +16,9 @@ from typing import Any
 import pytest
 from botocore.config import Config
 
-from polysync_airflow.execution.steps.progress import MAX_LINES
 from polysync_airflow.triggers import poller
 from tests.conftest import connection
 from tests.fakes.fake_sagemaker import Body, Respond, answering
-from tests.fakes.log_capture import capture_logs
 from tests.unit.triggers.test_poller import (
     accept_short_intervals,
     events_of,
@@ -124,81 +120,6 @@ def test_deadline_ends_waits_whose_polls_do_not_end(serve: Serve) -> None:
     assert time.monotonic() - begin < 6
 
 
-def test_slow_responses_of_one_execution_do_not_delay_the_others(serve: Serve) -> None:
-    """
-    Each poll of the slow one is a transient error, and the log of its task says so.
-    """
-
-    def respond(_: str, request: Any) -> Body:
-        arn = request["PipelineExecutionArn"]
-        if "/slow/" in arn:
-            return Body(json.dumps(execution(arn, "Succeeded")).encode(), seconds=0.5)
-        return body(**execution(arn, "Succeeded"))
-
-    serve(respond)
-
-    slow, quick = wait_for(arn_of(0), arn_of(0, "quick"), timeout=1.3)
-
-    assert quick["status"] == "Succeeded"
-    assert (slow["outcome"], slow["status"]) == ("timed_out", None)
-
-
-def test_listing_that_is_too_large_is_replaced_by_descriptions(serve: Serve) -> None:
-    """
-    One large listing does not fail the waits of its pipeline, and is not asked for
-    again.
-    """
-    described: Counter[str] = Counter()
-
-    def respond(operation: str, request: Any) -> Body:
-        if operation == LIST:
-            return body(
-                PipelineExecutionSummaries=[
-                    {"PipelineExecutionDescription": "x" * 2**20}
-                ]
-            )
-        arn = request["PipelineExecutionArn"]
-        described[arn] += 1
-        return body(
-            **execution(arn, "Executing" if described[arn] < 3 else "Succeeded")
-        )
-
-    operations = serve(respond)
-
-    events = wait_for(*map(arn_of, range(3)), timeout=60)
-
-    assert [event["status"] for event in events] == 3 * ["Succeeded"]
-    assert Counter(operations) == {LIST: 1, DESCRIBE: 9}
-
-
-def test_list_of_steps_whose_token_repeats_ends(serve: Serve) -> None:
-    """
-    The log says so in one line, the steps are not listed again, and the wait goes on.
-    """
-    polls = itertools.count()
-
-    def respond(operation: str, request: Any) -> Body:
-        if operation == LIST_STEPS:
-            return body(PipelineExecutionSteps=[], NextToken="a")
-        status = "Executing" if next(polls) < 5 else "Succeeded"
-        return body(**execution(request["PipelineExecutionArn"], status))
-
-    operations = serve(respond)
-
-    with capture_logs() as logs:
-        (event,) = wait_for(arn_of(0), timeout=60, progress_interval=0.1)
-
-    assert event["status"] == "Succeeded"
-    assert Counter(operations)[LIST_STEPS] == 2
-    lines = [
-        entry["event"]
-        for entry in logs
-        if "The log has no lines about steps" in entry["event"]
-    ]
-    assert len(lines) == 1
-    assert "ListPipelineExecutionSteps failed" in lines[0]
-
-
 def test_list_of_steps_ends_with_its_wait(serve: Serve) -> None:
     """
     A list without end makes no call after the end of its wait, and its thread ends.
@@ -221,75 +142,3 @@ def test_list_of_steps_ends_with_its_wait(serve: Serve) -> None:
     assert calls > 1
     time.sleep(0.3)
     assert Counter(operations)[LIST_STEPS] <= calls + 1
-
-
-def test_thousands_of_steps_are_some_lines(serve: Serve) -> None:
-    """
-    They are two entries of the log, since Airflow takes a millisecond of CPU for each.
-    """
-    listed, polls = threading.Event(), itertools.count()
-
-    def respond(operation: str, request: Any) -> Body:
-        if operation == LIST_STEPS:
-            page = int(request.get("NextToken", 0))
-            steps = [
-                {
-                    "StepName": f"step-{100 * page + n}",
-                    "StepStatus": "Executing",
-                    "StartTime": 1.75e9,
-                }
-                for n in range(100)
-            ]
-            more = {"NextToken": str(page + 1)} if page < 19 else {}
-            if not more:
-                listed.set()
-            return body(PipelineExecutionSteps=steps, **more)
-        status = "Succeeded" if listed.is_set() and next(polls) > 2 else "Executing"
-        return body(**execution(request["PipelineExecutionArn"], status))
-
-    serve(respond)
-
-    with capture_logs() as logs:
-        wait_for(arn_of(0), timeout=60, progress_interval=0.1)
-
-    changed, left_out = [
-        entry["event"]
-        for entry in logs
-        if re.match(r"Step |[\d,]+ more steps", entry["event"])
-    ]
-    assert len(changed.splitlines()) == MAX_LINES
-    assert left_out == f"{2000 - MAX_LINES:,} more steps changed"
-
-
-@pytest.mark.parametrize("start_time", [-62135596800, float("nan"), "soon"])
-def test_time_out_of_range_fails_no_wait(serve: Serve, start_time: Any) -> None:
-    """
-    Neither that of its execution nor those of the other executions of its pipeline.
-    """
-    polls: Counter[str] = Counter()
-
-    def respond(operation: str, request: Any) -> Body:
-        if operation == LIST:
-            polls[LIST] += 1
-            rows = [execution(arn_of(0), "Executing", StartTime=start_time)]
-            rows += [
-                execution(arn_of(n), "Executing", StartTime=1.75e9) for n in (1, 2)
-            ]
-            return body(PipelineExecutionSummaries=rows)
-        status = "Succeeded" if polls[LIST] > 2 else "Executing"
-        times = {"CreationTime": start_time, "LastModifiedTime": start_time}
-        return body(**execution(request["PipelineExecutionArn"], status, **times))
-
-    def respond_and_end(operation: str, request: Any) -> Body:
-        answer = respond(operation, request)
-        if operation == LIST and polls[LIST] > 2:
-            return Body(answer.content.replace(b"Executing", b"Succeeded"))
-        return answer
-
-    operations = serve(respond_and_end)
-
-    events = wait_for(*map(arn_of, range(3)), timeout=20)
-
-    assert [event["status"] for event in events] == 3 * ["Succeeded"]
-    assert events[0]["started_at"] is None
-    assert Counter(operations)[LIST] == 3

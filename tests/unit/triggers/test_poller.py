@@ -15,17 +15,15 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.auth import base_hook
 from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.execution.waiter import ExecutionWaiter, TriggerArguments
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller, schedule
+from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller
 from polysync_airflow.triggers.poller import SharedClient
 from sagemaker_emulator import EmulatorServer
-from tests.conftest import connection
 from tests.fakes.log_capture import capture_logs
 from tests.managed_pipelines import MANAGED, NEEDS_ROLE, START_MANAGED
-from tests.tasks import EmulatedTime
+from tests.world import World
 
 DESCRIBE, LIST = "DescribePipelineExecution", "ListPipelineExecutions"
 
@@ -74,24 +72,6 @@ def accept_short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-@pytest.fixture
-def gate(
-    emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
-) -> threading.Event:
-    """
-    An event; time stands still until it is set, so that all waits can begin before
-    that.
-    """
-    opened = threading.Event()
-    timeout = emulated_time.timeout
-
-    def timeout_once_opened(seconds: float | None, *, idle: bool) -> float | None:
-        return timeout(seconds, idle=idle) if opened.is_set() else 0.01
-
-    monkeypatch.setattr(emulated_time, "timeout", timeout_once_opened)
-    return opened
-
-
 async def events_of(trigger: PolysyncPipelineExecutionTrigger) -> list[Any]:
     """Run a trigger and return its events."""
     return [event.payload async for event in trigger.run()]
@@ -118,26 +98,26 @@ def count_calls(emulator: EmulatorServer) -> Counter[str]:
 
 
 def test_executions_of_one_pipeline_are_listed_together(
-    emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
+    world: World, gate: threading.Event
 ) -> None:
     """
     40 waits for one pipeline take one listing per poll interval, and one description
     each at their end.
     """
-    arns = start_executions(emulator, 40)
+    arns = start_executions(world.emulator, 40)
 
-    events = all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
+    events = all_events([make_trigger(arn, world.time.time()) for arn in arns], gate)
 
     assert [event[0]["status"] for event in events] == 40 * ["Succeeded"]
     assert [event[0]["execution_arn"] for event in events] == arns
     assert all(event[0]["ended_at"] and event[0]["started_at"] for event in events)
-    assert count_calls(emulator)[DESCRIBE] == 40
-    assert count_calls(emulator)[LIST] < 20
+    assert count_calls(world.emulator)[DESCRIBE] == 40
+    assert count_calls(world.emulator)[LIST] < 20
 
 
 @NEEDS_ROLE
 def test_executions_of_a_managed_pipeline_are_listed_by_its_arn(
-    emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
+    world: World, gate: threading.Event
 ) -> None:
     """Their ARNs have the account, in which there is no such pipeline."""
     client: Any = PolysyncSageMakerHook().conn
@@ -148,78 +128,29 @@ def test_executions_of_a_managed_pipeline_are_listed_by_its_arn(
     for number in range(3):
         request["ClientRequestToken"] = f"{number:0>32}"
         arns.append(client.start_pipeline_execution(**request)["PipelineExecutionArn"])
-    emulator.control.clear_calls()
+    world.control.clear_calls()
 
     triggers = [
-        make_trigger(arn, emulated_time.time(), pipeline_name=MANAGED) for arn in arns
+        make_trigger(arn, world.time.time(), pipeline_name=MANAGED) for arn in arns
     ]
     events = all_events(triggers, gate)
 
     assert [event[0]["status"] for event in events] == 3 * ["Succeeded"]
-    assert {
-        call["request"]["PipelineName"] for call in emulator.control.calls(LIST)
-    } == {MANAGED}
-    assert count_calls(emulator)[DESCRIBE] == 3
-
-
-def test_listing_begins_with_the_oldest_awaited_execution(
-    emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
-) -> None:
-    """
-    The request says from which creation time AWS lists, so that old executions are not
-    listed.
-    """
-    start_executions(emulator, 5)
-    emulated_time.sleep(7200)
-    arns = start_executions(emulator, 3)
-    now = emulated_time.time()
-
-    all_events([make_trigger(arn, now) for arn in arns], gate)
-
-    requests = [call["request"] for call in emulator.control.calls(LIST)]
-    assert {request["SortOrder"] for request in requests} == {"Descending"}
-    assert requests[0]["CreatedAfter"] == pytest.approx(
-        now - schedule.CLOCK_SKEW_SECONDS - 1, abs=2
-    )
-    assert requests[-1]["CreatedAfter"] == pytest.approx(now - 1, abs=2)
-
-
-def test_without_the_permission_to_list_each_execution_is_described(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    gate: threading.Event,
-    caplog: Any,
-) -> None:
-    """
-    After one denied listing there is one warning that names the permission, and the
-    waits go on.
-    """
-    emulator.control.add_fault(
-        "error", LIST, code="AccessDeniedException", message="not allowed"
-    )
-    arns = start_executions(emulator, 4) + start_executions(emulator, 4, "churn-tuning")
-
-    events = all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
-
-    assert [event[0]["status"] for event in events] == 8 * ["Succeeded"]
-    assert count_calls(emulator)[LIST] == 1
-    warnings = [
-        record.getMessage()
-        for record in caplog.records
-        if "sagemaker:ListPipelineExecutions" in record.getMessage()
-    ]
-    assert len(warnings) == 1
+    assert {call["request"]["PipelineName"] for call in world.control.calls(LIST)} == {
+        MANAGED
+    }
+    assert count_calls(world.emulator)[DESCRIBE] == 3
 
 
 def test_status_changes_are_logged_by_their_own_trigger(
-    emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
+    world: World, gate: threading.Event
 ) -> None:
     """
     Each trigger logs the status changes of its own execution, so that they are in the
     log of its task.
     """
-    arns = start_executions(emulator, 3)
-    triggers = [make_trigger(arn, emulated_time.time()) for arn in arns]
+    arns = start_executions(world.emulator, 3)
+    triggers = [make_trigger(arn, world.time.time()) for arn in arns]
 
     with capture_logs() as logs:
         all_events(triggers, gate)
@@ -233,17 +164,15 @@ def test_status_changes_are_logged_by_their_own_trigger(
 
 @pytest.mark.parametrize("broken", [DESCRIBE, LIST])
 def test_unexpected_error_of_a_call_fails_only_its_waits(
-    broken: str,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    gate: threading.Event,
-    monkeypatch: pytest.MonkeyPatch,
+    broken: str, world: World, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     A bug in the handling of one call fails the waits that it polls for, and the poller
     goes on.
     """
-    arns = start_executions(emulator, 3) + start_executions(emulator, 1, "churn-tuning")
+    arns = start_executions(world.emulator, 3) + start_executions(
+        world.emulator, 1, "churn-tuning"
+    )
     original_call = PolysyncSageMakerHook.call
 
     def call(self: PolysyncSageMakerHook, operation: str, **request: Any) -> Any:
@@ -253,72 +182,20 @@ def test_unexpected_error_of_a_call_fails_only_its_waits(
 
     monkeypatch.setattr(PolysyncSageMakerHook, "call", call)
 
-    events = all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
+    events = all_events([make_trigger(arn, world.time.time()) for arn in arns], gate)
 
     assert [type(event) for event in events[:3]] == 3 * [ZeroDivisionError]
     assert events[3][0]["status"] == "Succeeded"
 
 
-def test_rotated_key_is_used_by_running_waits(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    gate: threading.Event,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """
-    If a key is replaced in the connection and then deactivated, the polls go on with
-    the new key at once.
-    """
-    monkeypatch.setattr(base_hook, "READ_SECONDS", 7200)
-    arns = start_executions(emulator, 3)
-
-    def rotate() -> None:
-        emulator.control.add_fault(
-            "error",
-            code="UnrecognizedClientException",
-            message="The security token is invalid.",
-            count=2,
-        )
-        rotated = connection(
-            login="AKIAROTATEDEXAMPLE00", endpoint_url=emulator.endpoint_url
-        )
-        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", rotated)
-
-    emulated_time.after(100, rotate)
-
-    events = all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
-
-    assert [event[0]["status"] for event in events] == 3 * ["Succeeded"]
-    keys = [call["access_key_id"] for call in emulator.control.calls()]
-    assert keys[-1] == "AKIAROTATEDEXAMPLE00"
-
-
-def test_permanent_error_ends_the_waits(
-    emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
-) -> None:
-    """
-    If the connection is read again and has not changed, each wait ends with the error.
-    """
-    arns = start_executions(emulator, 2)
-    emulator.control.add_fault(
-        "error", code="UnrecognizedClientException", message="invalid"
-    )
-
-    events = all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
-
-    assert [event[0]["outcome"] for event in events] == ["refused", "refused"]
-
-
-def test_poller_ends_with_its_last_wait(
-    emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
-) -> None:
+def test_poller_ends_with_its_last_wait(world: World, gate: threading.Event) -> None:
     """
     No thread is left after the last wait; the next wait, in another event loop, begins
     a new poller.
     """
     for _ in range(2):
-        (arn,) = start_executions(emulator, 1)
-        (event,) = all_events([make_trigger(arn, emulated_time.time())], gate)
+        (arn,) = start_executions(world.emulator, 1)
+        (event,) = all_events([make_trigger(arn, world.time.time())], gate)
         assert event[0]["status"] == "Succeeded"
 
         assert poller._POLLERS == {}
@@ -331,14 +208,14 @@ def test_poller_ends_with_its_last_wait(
 
 
 def test_cancelled_wait_does_not_affect_the_others(
-    emulator: EmulatorServer, emulated_time: EmulatedTime, gate: threading.Event
+    world: World, gate: threading.Event
 ) -> None:
     """
     If a trigger moves to another triggerer, or its task is killed, only its own
     execution is no longer polled.
     """
-    arns = start_executions(emulator, 3)
-    triggers = [make_trigger(arn, emulated_time.time()) for arn in arns]
+    arns = start_executions(world.emulator, 3)
+    triggers = [make_trigger(arn, world.time.time()) for arn in arns]
 
     async def run_all() -> list[Any]:
         tasks = [asyncio.create_task(events_of(trigger)) for trigger in triggers]
@@ -354,7 +231,7 @@ def test_cancelled_wait_does_not_affect_the_others(
     assert [event[0]["status"] for event in others] == ["Succeeded", "Succeeded"]
     described = {
         call["request"]["PipelineExecutionArn"]
-        for call in emulator.control.calls(DESCRIBE)
+        for call in world.control.calls(DESCRIBE)
     }
     assert arns[0] not in described
 

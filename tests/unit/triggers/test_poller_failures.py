@@ -19,15 +19,13 @@ import pytest
 
 from polysync_airflow.triggers import poller
 from polysync_airflow.triggers.poller import WORKERS
-from sagemaker_emulator import EmulatorServer
-from tests.tasks import EmulatedTime
 from tests.unit.triggers.test_poller import (
     all_events,
     events_of,
-    gate,  # noqa: F401 # fixture
     make_trigger,
     start_executions,
 )
+from tests.world import World
 
 LIST = "ListPipelineExecutions"
 
@@ -50,29 +48,27 @@ def wait_until_no_thread_is_left() -> None:
 
 
 def test_error_of_the_schedule_backs_off_and_fails_no_wait(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    gate: threading.Event,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: Any,
+    world: World, gate: threading.Event, monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
     """
     If the host starts no thread for a while, the polls go on afterwards, with all of
     their threads.
     """
-    arns = start_executions(emulator, 2) + start_executions(emulator, 1, "churn-tuning")
+    arns = start_executions(world.emulator, 2) + start_executions(
+        world.emulator, 1, "churn-tuning"
+    )
     submit, failures = ThreadPoolExecutor.submit, WORKERS + 2
     failed_at: list[float] = []
 
     def fail_at_first(self: Any, *arguments: Any) -> Future[Any]:
         if len(failed_at) < failures:
-            failed_at.append(emulated_time.time())
+            failed_at.append(world.time.time())
             raise RuntimeError("can't start new thread")
         return submit(self, *arguments)
 
     monkeypatch.setattr(ThreadPoolExecutor, "submit", fail_at_first)
 
-    events = all_events([make_trigger(arn, emulated_time.time()) for arn in arns], gate)
+    events = all_events([make_trigger(arn, world.time.time()) for arn in arns], gate)
 
     assert [event[0]["status"] for event in events] == 3 * ["Succeeded"]
     pauses = [round(later - before) for before, later in itertools.pairwise(failed_at)]
@@ -86,46 +82,16 @@ def test_error_of_the_schedule_backs_off_and_fails_no_wait(
     assert all(record.exc_info for record in lines)
 
 
-def test_backoff_begins_anew_after_polls_that_went_well(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    gate: threading.Event,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Two outages of the host have nothing to do with each other."""
-    (arn,) = start_executions(emulator, 1)
-    submit, numbers = ThreadPoolExecutor.submit, itertools.count()
-    failed_at: list[float] = []
-
-    def fail_twice(self: Any, *arguments: Any) -> Future[Any]:
-        if next(numbers) in (0, 1, 12, 13):
-            failed_at.append(emulated_time.time())
-            raise RuntimeError("can't start new thread")
-        return submit(self, *arguments)
-
-    monkeypatch.setattr(ThreadPoolExecutor, "submit", fail_twice)
-
-    assert (
-        all_events([make_trigger(arn, emulated_time.time())], gate)[0][0]["status"]
-        == "Succeeded"
-    )
-
-    assert [round(failed_at[at + 1] - failed_at[at]) for at in (0, 2)] == [1, 1]
-
-
 def test_lines_of_the_poller_are_not_those_of_its_first_task(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    gate: threading.Event,  # noqa: F811
+    world: World,
+    gate: threading.Event,
 ) -> None:
     """
     Airflow finds the log of a task by the context, which an asyncio task inherits from
     the one that makes it.
     """
-    emulator.control.add_fault(
-        "error", LIST, code="AccessDeniedException", message="not allowed"
-    )
-    arns = start_executions(emulator, 2)
+    world.deny(LIST)
+    arns = start_executions(world.emulator, 2)
     task: ContextVar[str | None] = ContextVar("task", default=None)
     tasks_of_lines: list[str | None] = []
 
@@ -135,7 +101,7 @@ def test_lines_of_the_poller_are_not_those_of_its_first_task(
 
     async def run(number: int) -> Any:
         task.set(f"task {number}")
-        return await events_of(make_trigger(arns[number], emulated_time.time()))
+        return await events_of(make_trigger(arns[number], world.time.time()))
 
     async def run_both() -> None:
         waits = [asyncio.create_task(run(number)) for number in range(2)]
@@ -154,16 +120,15 @@ def test_lines_of_the_poller_are_not_those_of_its_first_task(
 
 
 def test_event_loops_of_a_process_have_their_own_pollers(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    gate: threading.Event,  # noqa: F811
+    world: World,
+    gate: threading.Event,
 ) -> None:
     """Two loops in two threads wait with the same connection at the same time."""
-    first, second = start_executions(emulator, 2)
+    first, second = start_executions(world.emulator, 2)
     events: list[Any] = []
 
     def other_loop() -> None:
-        events.extend(asyncio.run(events_of(make_trigger(first, emulated_time.time()))))
+        events.extend(asyncio.run(events_of(make_trigger(first, world.time.time()))))
 
     thread = threading.Thread(target=other_loop)
     thread.start()
@@ -171,9 +136,7 @@ def test_event_loops_of_a_process_have_their_own_pollers(
         time.sleep(0.01)
 
     async def run() -> list[Any]:
-        wait = asyncio.create_task(
-            events_of(make_trigger(second, emulated_time.time()))
-        )
+        wait = asyncio.create_task(events_of(make_trigger(second, world.time.time())))
         await asyncio.sleep(0.05)
         assert len({id(each) for each in poller._POLLERS.values()}) == 2
         gate.set()
@@ -186,9 +149,7 @@ def test_event_loops_of_a_process_have_their_own_pollers(
     assert poller._POLLERS == {}
 
 
-def test_process_ends_while_a_wait_goes_on(
-    emulator: EmulatorServer, emulated_time: EmulatedTime, caplog: Any
-) -> None:
+def test_process_ends_while_a_wait_goes_on(world: World, caplog: Any) -> None:
     """
     The event loop is left in the middle of a call: its threads end, and nothing is
     reported.
@@ -196,11 +157,11 @@ def test_process_ends_while_a_wait_goes_on(
     # What event loops of other tests have left reports itself when it is deleted.
     gc.collect()
     caplog.clear()
-    (arn,) = start_executions(emulator, 1)
-    emulator.control.add_fault("latency", delay=0.3)
+    (arn,) = start_executions(world.emulator, 1)
+    world.control.add_fault("latency", delay=0.3)
 
     async def run_for_a_moment() -> None:
-        wait = asyncio.create_task(events_of(make_trigger(arn, emulated_time.time())))
+        wait = asyncio.create_task(events_of(make_trigger(arn, world.time.time())))
         while not polling_threads():
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
@@ -218,22 +179,21 @@ def test_process_ends_while_a_wait_goes_on(
 
 
 def test_closed_event_loop_does_not_affect_other_loops(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    gate: threading.Event,  # noqa: F811
+    world: World,
+    gate: threading.Event,
 ) -> None:
     """
     A subscription whose event loop was closed is dropped; the waits of other loops go
     on.
     """
-    abandoned, awaited = start_executions(emulator, 2)
+    abandoned, awaited = start_executions(world.emulator, 2)
     subscribed = threading.Event()
 
     def other_loop() -> None:
         loop = asyncio.new_event_loop()
 
         async def begin() -> None:
-            events = make_trigger(abandoned, emulated_time.time()).run()
+            events = make_trigger(abandoned, world.time.time()).run()
             references.append(events)
             asyncio.ensure_future(anext(events))  # noqa: RUF006 # never awaited, as the loop is closed
             await asyncio.sleep(0.05)
@@ -249,7 +209,7 @@ def test_closed_event_loop_does_not_affect_other_loops(
     assert subscribed.wait(10)
     thread.join()
 
-    (event,) = all_events([make_trigger(awaited, emulated_time.time())], gate)
+    (event,) = all_events([make_trigger(awaited, world.time.time())], gate)
 
     assert event[0]["status"] == "Succeeded"
     # The abandoned subscription does not keep the poller.

@@ -168,22 +168,6 @@ def test_first_poll_is_at_the_deadline_at_the_latest() -> None:
     assert first_poll(make_waiter(deadline=NOW - 100), NOW, None) == EARLIEST
 
 
-def test_a_new_subscription_is_due_at_its_first_poll() -> None:
-    """The second execution of a pipeline joins the poll of the first one."""
-    schedule: Schedule[ScheduledWait] = Schedule()
-    first, second = (
-        ScheduledWait(make_waiter()),
-        ScheduledWait(make_waiter()),
-    )
-    schedule.add(first, NOW)
-    schedule.add(second, NOW + 1)
-
-    assert first.due == first_poll(first.waiter, NOW, None)
-    assert second.due == max(first.due, EARLIEST + 1) == schedule.next_due
-    assert first.group is second.group
-    assert first.group.next_poll == first.due
-
-
 def test_next_poll_of_a_pipeline_is_the_earliest_in_the_future() -> None:
     """Later polls do not move it; a poll in the past, or now, is replaced."""
     schedule, (subscription,) = scheduled([10])
@@ -357,15 +341,6 @@ def test_listing_leaves_out_what_runs_and_what_is_new() -> None:
     assert set(begun(schedule).waits) == {a, b}
     schedule.poll_at(a, NOW + 1, NOW)
     assert set(begun(schedule, now=NOW + 0.1).waits) == {a, new}
-
-
-def test_the_first_seconds_are_counted_from_the_subscription() -> None:
-    """No poll comes earlier, not even in a listing for others."""
-    subscription = ScheduledWait(make_waiter())
-    schedule: Schedule[ScheduledWait] = Schedule()
-    schedule.add(subscription, NOW)
-
-    assert subscription.earliest_poll == EARLIEST
 
 
 @pytest.mark.parametrize(("of_client", "of_pipeline"), [(False, True), (True, False)])

@@ -17,30 +17,26 @@ from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
-from tests.tasks import EmulatedTime
 from tests.unit.triggers.test_poller import (
     accept_short_intervals,
     all_events,
     events_of,
-    gate,  # noqa: F401 # fixture
     make_trigger,
     start_executions,
 )
+from tests.world import World
 
 LIST_STEPS = "ListPipelineExecutionSteps"
 
 
 def test_unexpected_error_of_a_list_repeats_no_line(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    gate: threading.Event,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
+    world: World, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     The log says what happened, and has each line about a step once; the wait goes on
     without lists.
     """
-    (arn,) = start_executions(emulator, 1, "churn-tuning")
+    (arn,) = start_executions(world.emulator, 1, "churn-tuning")
     call, lists = PolysyncSageMakerHook.call, []
 
     def fail_once(self: PolysyncSageMakerHook, operation: str, **request: Any) -> Any:
@@ -51,7 +47,7 @@ def test_unexpected_error_of_a_list_repeats_no_line(
 
     monkeypatch.setattr(PolysyncSageMakerHook, "call", fail_once)
     trigger = make_trigger(
-        arn, emulated_time.time(), poll_interval=10.0, progress_interval=30.0
+        arn, world.time.time(), poll_interval=10.0, progress_interval=30.0
     )
 
     with capture_logs() as logs:
@@ -63,40 +59,6 @@ def test_unexpected_error_of_a_list_repeats_no_line(
     assert lines[-1] == "The log has no lines about steps: ZeroDivisionError('a bug')"
     assert len(lines) > 1
     assert len(set(lines)) == len(lines)
-
-
-def test_throttling_pauses_the_lists_of_all_waits(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    gate: threading.Event,  # noqa: F811
-) -> None:
-    """For a minute after a throttled call, the polls have all calls to themselves."""
-    now = emulated_time.time()
-    triggers = [
-        make_trigger(arn, now, poll_interval=10.0, progress_interval=10.0)
-        for arn in start_executions(emulator, 3)
-    ]
-    lists: list[int] = []
-
-    def count() -> None:
-        lists.append(len(emulator.control.calls(LIST_STEPS)))
-
-    def throttle_once() -> None:
-        count()
-        emulator.control.add_fault("throttle", count=1)
-
-    emulated_time.after(100, throttle_once)
-    emulated_time.after(115, count)
-    emulated_time.after(165, count)
-    emulated_time.after(200, count)
-
-    events = all_events(triggers, gate)
-
-    assert [event[0]["status"] for event in events] == 3 * ["Succeeded"]
-    assert lists[0] > 3 * 5
-    assert lists[1] <= lists[0] + 1
-    assert lists[2] == lists[1]
-    assert lists[3] > lists[2]
 
 
 @pytest.mark.parametrize(

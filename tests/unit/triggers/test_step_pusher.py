@@ -10,10 +10,10 @@ import pytest
 
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.triggers.step_pusher import StepPusher
-from sagemaker_emulator import EmulatorServer
 from tests.fakes.simulated_airflow import SimulatedAirflow
-from tests.tasks import EmulatedTime, TaskInstance
+from tests.tasks import TaskInstance
 from tests.unit.triggers.test_poller import events_of, make_trigger, start_executions
+from tests.world import World
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn/execution/abc"
 
@@ -51,20 +51,18 @@ def steps(status: str) -> list[StepDescription]:
     return [StepDescription.model_validate({"StepName": "Train", "StepStatus": status})]
 
 
-def test_end_waits_for_the_push_that_runs(
-    airflow: SlowAirflow, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_end_waits_for_the_push_that_runs(airflow: SlowAirflow, world: World) -> None:
     """Otherwise it could overwrite what the worker pushes after the event."""
-    (arn,) = start_executions(emulator, 1)
+    (arn,) = start_executions(world.emulator, 1)
     trigger: Any = make_trigger(
-        arn, emulated_time.time(), poll_interval=10.0, progress_interval=10.0
+        arn, world.time.time(), poll_interval=10.0, progress_interval=10.0
     )
     trigger.task_instance = TaskInstance("train")
 
     async def run() -> list[Any]:
         wait = asyncio.create_task(events_of(trigger))
         await asyncio.to_thread(airflow.called.wait, 10)
-        emulated_time.sleep(3600)
+        world.time.sleep(3600)
         # The next poll finds the end.
         await asyncio.wait((wait,), timeout=0.5)
         assert not wait.done()

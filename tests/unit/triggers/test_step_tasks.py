@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import math
 import threading
 import tracemalloc
 from collections import Counter
@@ -21,7 +20,6 @@ from typing import Any
 import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution.outcome import RunSummary
 from polysync_airflow.execution.pipelines import declared_steps
 from polysync_airflow.execution.steps.descriptions import fit_rows, rows_of
@@ -34,6 +32,7 @@ from tests.fakes.log_capture import capture_logs
 from tests.fakes.simulated_airflow import SimulatedAirflow
 from tests.tasks import EmulatedTime, TaskInstance
 from tests.unit.jobs.catalogue.builders import put_pipelines
+from tests.world import World
 
 DESCRIBE, LIST_STEPS, RETRY = (
     "DescribePipelineExecution",
@@ -155,15 +154,13 @@ def outcomes(events: Sequence[Any]) -> list[str]:
 # ---- how many calls
 
 
-def test_twenty_tasks_share_their_calls(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_twenty_tasks_share_their_calls(world: World) -> None:
     """
     They list the steps once in each poll interval, and describe the execution when no
     step runs.
     """
-    task = ExecutionTask(emulator, TWENTY, {"Shard19": {"duration": 900}})
-    emulated_time.sleep(30)
+    task = ExecutionTask(world.emulator, TWENTY, {"Shard19": {"duration": 900}})
+    world.time.sleep(30)
 
     events = events_of([make_trigger(f"Shard{number}") for number in range(20)])
 
@@ -183,12 +180,10 @@ def test_twenty_tasks_share_their_calls(
     }
 
 
-def test_execution_is_described_when_no_step_runs(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_execution_is_described_when_no_step_runs(world: World) -> None:
     """Between two steps, too: AWS's list does not say whether more of them follow."""
-    task = ExecutionTask(emulator, step_delay=600)
-    emulated_time.sleep(200)
+    task = ExecutionTask(world.emulator, step_delay=600)
+    world.time.sleep(200)
 
     events_of([make_trigger("Train")])
 
@@ -201,19 +196,17 @@ def test_execution_is_described_when_no_step_runs(
 
 
 def test_step_that_runs_after_the_list(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     It has begun and ended when AWS describes the execution, which has succeeded: it is
     not skipped.
     """
-    ExecutionTask(emulator, step_delay=600)
+    ExecutionTask(world.emulator, step_delay=600)
     describe = poller.SharedClient.describe
 
     def describe_later(client: poller.SharedClient, arn: str) -> Any:
-        emulated_time.sleep(3600)
+        world.time.sleep(3600)
         return describe(client, arn)
 
     monkeypatch.setattr(poller.SharedClient, "describe", describe_later)
@@ -223,11 +216,9 @@ def test_step_that_runs_after_the_list(
     assert event["outcome"] == "success"
 
 
-def test_nothing_is_read_from_aws_before_there_is_an_execution(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_nothing_is_read_from_aws_before_there_is_an_execution(world: World) -> None:
     """And nothing after its end, while the execution task may still resume it."""
-    task = ExecutionTask(emulator, steps={"Prepare": {"fail": {}}})
+    task = ExecutionTask(world.emulator, steps={"Prepare": {"fail": {}}})
     run = task.ti.xcoms.pop("run")
     counts = list[int]()
 
@@ -238,11 +229,11 @@ def test_nothing_is_read_from_aws_before_there_is_an_execution(
         count()
         task.ti.xcoms["run"] = run
 
-    emulated_time.after(1000, begin)
+    world.time.after(1000, begin)
     # Long after the end of the execution.
-    emulated_time.after(3000, count)
-    emulated_time.after(6000, count)
-    emulated_time.after(6000, lambda: setattr(task, "state", "failed"))
+    world.time.after(3000, count)
+    world.time.after(6000, count)
+    world.time.after(6000, lambda: setattr(task, "state", "failed"))
 
     (event,) = events_of([make_trigger("Train")])
 
@@ -274,15 +265,15 @@ def frozen(
     not CAPABILITIES.start_from_trigger, reason="tasks of this version start on workers"
 )
 def test_new_task_is_decided_by_the_list_of_the_others(
-    emulator: EmulatorServer, emulated_time: EmulatedTime, frozen: threading.Event
+    world: World, frozen: threading.Event
 ) -> None:
     """At once, without a call, if no worker has begun it; else at their next list."""
-    task = ExecutionTask(emulator, steps={"Train": {"duration": None}})
-    emulated_time.sleep(300)
+    task = ExecutionTask(world.emulator, steps={"Train": {"duration": None}})
+    world.time.sleep(300)
 
     async def run() -> tuple[Any, Any]:
         others = asyncio.create_task(event_of(make_trigger("Train")))
-        emulated_time.after(100, frozen.set)
+        world.time.after(100, frozen.set)
         while not frozen.is_set():
             await asyncio.sleep(0.001)
         before = len(task.calls())
@@ -306,24 +297,22 @@ def test_new_task_is_decided_by_the_list_of_the_others(
 # ---- the confirmation before an end
 
 
-def test_xcoms_of_an_earlier_try_count_for_nothing(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_xcoms_of_an_earlier_try_count_for_nothing(world: World) -> None:
     """After a clear, Airflow keeps them until the next try begins."""
-    task = ExecutionTask(emulator, steps={"Train": {"fail": {}}})
-    emulated_time.sleep(3600)
+    task = ExecutionTask(world.emulator, steps={"Train": {"fail": {}}})
+    world.time.sleep(3600)
     old, task.state = task.arn, None
     calls = list[Any]()
 
     def begin_next_try() -> None:
         calls.extend(task.calls())
-        emulator.control.put_scenario({})
+        world.control.put_scenario({})
         task.start()
         task.state = "deferred"
 
     for seconds, state in ((300, "scheduled"), (600, "queued")):
-        emulated_time.after(seconds, partial(setattr, task, "state", state))
-    emulated_time.after(900, begin_next_try)
+        world.time.after(seconds, partial(setattr, task, "state", state))
+    world.time.after(900, begin_next_try)
 
     (event,) = events_of([make_trigger("Train")])
 
@@ -334,25 +323,27 @@ def test_xcoms_of_an_earlier_try_count_for_nothing(
 
 @pytest.mark.parametrize("has_begun", [False, True], ids=["not begun", "begun"])
 def test_failure_is_dropped_if_the_execution_task_was_cleared(
-    has_begun: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
+    has_begun: bool, world: World
 ) -> None:
     """
     The poller knows the earlier execution: it asks Airflow again before the task of a
     step ends.
     """
-    task = ExecutionTask(emulator, steps={"Prepare": {"duration": 600, "fail": {}}})
+    task = ExecutionTask(
+        world.emulator, steps={"Prepare": {"duration": 600, "fail": {}}}
+    )
     old = task.arn
 
     def begin_next_try() -> None:
-        emulator.control.put_scenario({})
+        world.control.put_scenario({})
         task.start()
         task.state = "deferred"
 
     # Before the failure, but after the first list.
-    emulated_time.after(
+    world.time.after(
         500, begin_next_try if has_begun else lambda: setattr(task, "state", None)
     )
-    emulated_time.after(2000, lambda: None if has_begun else begin_next_try())
+    world.time.after(2000, lambda: None if has_begun else begin_next_try())
 
     (event,) = events_of([make_trigger("Prepare")])
 
@@ -360,62 +351,15 @@ def test_failure_is_dropped_if_the_execution_task_was_cleared(
     assert task.arn != old
 
 
-def test_failure_from_before_a_resume_ends_no_wait(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """
-    AWS lists it until the step begins again. It counts when the execution has ended
-    with it.
-    """
-    text = definition(step("Train"), step("Report"))
-    task = ExecutionTask(
-        emulator, text, {"Train": {"fail": {}}, "Report": {"duration": 3600}}
-    )
-    began = emulated_time.time()
-    emulated_time.sleep(600)
-    task.push(
-        resumes=1, attempt_started_at=datetime.fromtimestamp(emulated_time.time(), UTC)
-    )
-
-    (event,) = events_of([make_trigger("Train")])
-
-    assert (event["outcome"], event["row"]["attempt"]) == ("failed", 1)
-    assert emulated_time.time() - began > 3600
-
-
-@pytest.mark.parametrize("is_resumed", [True, False], ids=["resumed", "not resumed"])
-def test_retry_waits_for_the_resume(
-    is_resumed: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """
-    The first try ends at once; the second one when the execution task is over, or has
-    resumed.
-    """
-    task = ExecutionTask(emulator, steps={"Prepare": {"fail": {"times": 1}}})
-    emulated_time.sleep(600)
-    began = emulated_time.time()
-    (first,) = events_of([make_trigger("Prepare", retries=1)])
-    took = emulated_time.time() - began
-
-    emulated_time.after(
-        1200, task.resume if is_resumed else lambda: setattr(task, "state", "failed")
-    )
-    (second,) = events_of([make_trigger("Prepare", retries=1, try_number=2)])
-
-    assert (first["outcome"], took < 120) == ("failed", True)
-    assert second["outcome"] == ("success" if is_resumed else "failed")
-    assert emulated_time.time() - began > 1200
-
-
-def test_next_attempt_is_seen_before_an_end(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_next_attempt_is_seen_before_an_end(world: World) -> None:
     """
     The poller knows the first attempt; between two lists, the execution has failed and
     was resumed.
     """
     fail = {"duration": 30, "fail": {"times": 1}}
-    task = ExecutionTask(emulator, steps={"Prepare": {"duration": 100}, "Train": fail})
+    task = ExecutionTask(
+        world.emulator, steps={"Prepare": {"duration": 100}, "Train": fail}
+    )
     statuses = list[str]()
 
     def resume() -> None:
@@ -423,7 +367,7 @@ def test_next_attempt_is_seen_before_an_end(
         statuses.append(task.steps()["Train"]["StepStatus"])
         task.resume()
 
-    emulated_time.after(150, resume)
+    world.time.after(150, resume)
 
     (event,) = events_of([make_trigger("Train", poll_interval=120.0)])
 
@@ -435,23 +379,20 @@ def test_next_attempt_is_seen_before_an_end(
 
 
 def test_airflow_that_does_not_respond(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    simulated_airflow: SimulatedAirflow,
-    monkeypatch: pytest.MonkeyPatch,
+    world: World, simulated_airflow: SimulatedAirflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The waits go on, and end when it responds again; the log says why they wait."""
-    task = ExecutionTask(emulator)
+    task = ExecutionTask(world.emulator)
     refused = list[float]()
     task_state = simulated_airflow.task_state
 
     def refuse(*key: Any) -> Any:
-        if emulated_time.time() < until:
-            refused.append(emulated_time.time())
+        if world.time.time() < until:
+            refused.append(world.time.time())
             raise ConnectionError("no API server")
         return task_state(*key)
 
-    until = emulated_time.time() + 1800
+    until = world.time.time() + 1800
     monkeypatch.setattr(simulated_airflow, "task_state", refuse)
 
     with capture_logs() as logs:
@@ -461,93 +402,6 @@ def test_airflow_that_does_not_respond(
     assert min(at for _, at in task.calls()) >= until
     assert 2 < len(refused) < 60
     assert any("Airflow does not return the state" in line["event"] for line in logs)
-
-
-def test_refused_list_ends_all_waits(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """With AWS's error, after one call."""
-    task = ExecutionTask(emulator)
-    emulator.control.add_fault(
-        "error", LIST_STEPS, code="AccessDeniedException", message="no"
-    )
-
-    events = events_of([make_trigger("Prepare"), make_trigger("Train")])
-
-    assert outcomes(events) == ["refused", "refused"]
-    assert {event["error_code"] for event in events} == {"AccessDeniedException"}
-    assert {event["operation"] for event in events} == {LIST_STEPS}
-    assert [operation for operation, _ in task.calls()] == [LIST_STEPS]
-
-
-def test_throttled_list_ends_no_wait(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """It is repeated."""
-    task = ExecutionTask(emulator)
-    emulator.control.add_fault("throttle", LIST_STEPS, count=2)
-
-    assert outcomes(events_of([make_trigger("Prepare")])) == ["success"]
-    assert len(task.calls(LIST_STEPS)) > 2
-
-
-def test_two_triggerers(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    """
-    Each has a poller of its own. Airflow may run a trigger in both at the same time.
-    """
-    ExecutionTask(emulator)
-    found = dict[int, list[Any]]()
-    # Before the threads, which would make the client at the same time.
-    names = ("Prepare", "Train")
-
-    def run(number: int) -> None:
-        found[number] = events_of([make_trigger(name) for name in names])
-
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-
-    assert found[0] == found[1]
-    assert outcomes(found[0]) == ["success", "success"]
-    assert poller._POLLERS == {}
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"execution_task_id": ""},
-        {"execution_task_id": None},
-        {"step_name": ""},
-        {"step_name": "a\nb"},
-        {"polysync_conn_id": ""},
-        {"region_name": "us east"},
-        {"poll_interval": 0},
-        {"poll_interval": "30"},
-        {"poll_interval": math.inf},
-        {"trigger_class": PolysyncStepTaskEndTrigger, "property_files": "all"},
-        {"trigger_class": PolysyncStepTaskEndTrigger, "property_files": [1]},
-        {"retries": -1},
-        {"retries": "2"},
-    ],
-    ids=str,
-)
-def test_invalid_arguments_fail_their_own_wait_only(
-    arguments: dict[str, Any], emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """
-    Others can edit what Airflow stores. The error names the argument; a wait beside it
-    goes on.
-    """
-    ExecutionTask(emulator)
-    edited = make_trigger(**{"step_name": "Prepare", **arguments})
-
-    error, event = events_of([edited, make_trigger("Prepare")])
-
-    assert isinstance(error, ParametersError)
-    assert list(arguments)[-1] in str(error)
-    assert event["outcome"] == "success"
 
 
 @pytest.mark.parametrize(
@@ -583,18 +437,18 @@ def test_stored_trigger_is_the_same(
 # ---- what it costs
 
 
-def test_waits_take_little_memory(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_waits_take_little_memory(world: World) -> None:
     """
     50 tasks of an execution with 50 steps take at most 1 MiB, with all that is listed
     of it.
     """
     text = definition(*(step(f"Shard{number}") for number in range(50)))
     task = ExecutionTask(
-        emulator, text, {f"Shard{number}": {"duration": None} for number in range(50)}
+        world.emulator,
+        text,
+        {f"Shard{number}": {"duration": None} for number in range(50)},
     )
-    emulated_time.sleep(60)
+    world.time.sleep(60)
 
     async def measure() -> int:
         # What the first wait alone needs: the client, and the models of its responses.

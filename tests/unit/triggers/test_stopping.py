@@ -54,15 +54,6 @@ def test_result_reaches_the_future_and_no_thread_is_left(threads: ThreadPools) -
     wait_until_no_thread_is_left()
 
 
-def test_functions_run_in_threads_with_the_name_of_this_provider(
-    threads: ThreadPools,
-) -> None:
-    """A function runs in a thread of its own, whose name shows its purpose."""
-    name = threads.submit("c", lambda: threading.current_thread().name).result(LONG)
-
-    assert name.startswith("polysync-stop")
-
-
 def test_at_most_eight_functions_run_at_the_same_time(threads: ThreadPools) -> None:
     """
     Of 30 functions, eight run at the same time, the others wait, and all of them are
@@ -111,13 +102,6 @@ def test_error_reaches_the_future(threads: ThreadPools) -> None:
         failed.result(LONG)
     assert caught.value is error
     assert succeeded.result(LONG) == 7
-
-
-def test_submit_works_again_after_an_idle_time(threads: ThreadPools) -> None:
-    """After all threads have ended, the next function gets a new thread."""
-    for number in range(3):
-        assert threads.submit("c", abs, -number).result(LONG) == number
-        wait_until_no_thread_is_left()
 
 
 def test_submit_while_the_last_function_ends(threads: ThreadPools) -> None:

@@ -12,88 +12,164 @@ from typing import Any
 import pytest
 
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.triggers import poller, schedule
-from sagemaker_emulator import EmulatorServer
-from tests.fakes.evil_json import nested_value
-from tests.tasks import EmulatedTime
-from tests.unit.triggers.test_poller import (  # noqa: F401 # fixture
-    all_events,
-    gate,
-    make_trigger,
-    start_executions,
+from polysync_airflow.start_in_triggerer import PolysyncStepTaskEndTrigger
+from polysync_airflow.triggers import (
+    PolysyncCallbackStepTrigger,
+    PolysyncModelApprovalTrigger,
+    PolysyncPipelineExecutionTrigger,
+    PolysyncPipelineSearchTrigger,
+    PolysyncStepTaskTrigger,
+    poller,
+    schedule,
 )
+from tests.fakes.evil_json import nested_value
+from tests.tasks import TaskInstance
+from tests.unit.triggers.test_poller import all_events, make_trigger, start_executions
+from tests.world import World
 
-INVALID: list[dict[str, Any]] = [
-    {"execution_arn": "foo"},
-    {"execution_arn": None},
-    {
-        "execution_arn": "arn:aws:sagemaker:us-east-1:123456789012:pipeline/x/execution/{{ conn.x.password }}"
-    },
+ACCOUNT = "arn:aws:sagemaker:us-east-1:123456789012"
+ARN = f"{ACCOUNT}:pipeline/fanout/execution/abcdefghijkl"
+CONNECTION = {"polysync_conn_id": "polysync_default", "region_name": "us-east-1"}
+TIMES = {"poll_interval": 30.0, "since": 1.7e9, "deadline": 1.8e9}
+SEARCH = {
+    "pipeline_name": "fanout",
+    "created_after": "2026-01-01T00:00:00Z",
+    "created_before": None,
+    "which": "first",
+    "display_name_pattern": None,
+    "parameters": None,
+    "began_at": "2026-01-02T00:00:00Z",
+}
+STEP_TASK = {
+    **CONNECTION,
+    "execution_task_id": "execution",
+    "step_name": "Train",
+    "poll_interval": 60.0,
+}
+# What all triggers check of their connection and of their interval.
+SHARED: list[dict[str, Any]] = [
+    {"polysync_conn_id": ""},
+    {"region_name": "us east"},
+    {"region_name": "us-east-1.evil.example/"},
     {"poll_interval": "30"},
     {"poll_interval": 0},
-    {"poll_interval": 0.1},
-    {"poll_interval": 1e300},
     {"poll_interval": math.inf},
-    {"progress_interval": 9},
-    {"progress_interval": 1e300},
-    {"since": math.nan},
-    {"deadline": math.inf},
-    {"deadline": 1e300},
-    {"deadline": None},
-    {"attempt": -1},
-    {"stop_on_kill": "yes"},
-    {"region_name": "us east"},
-    {"pipeline_name": ["x"]},
-    {"polysync_conn_id": ""},
-    {"execution_arn": nested_value()},
-    {"declared_steps": nested_value()},
-    {"step_task_ids": nested_value()},
-    {"deadline": 10**400},
+    {"poll_interval": math.nan},
 ]
+# By the trigger: its arguments, and what somebody has made of one of them.
+EDITED: dict[Any, tuple[dict[str, Any], list[dict[str, Any]]]] = {
+    PolysyncPipelineExecutionTrigger: (
+        {**CONNECTION, **TIMES, "execution_arn": ARN, "pipeline_name": None},
+        [
+            {"execution_arn": "foo"},
+            {"execution_arn": None},
+            {
+                "execution_arn": f"{ACCOUNT}:pipeline/x/execution/{{{{ conn.x.password }}}}"
+            },
+            {"execution_arn": nested_value()},
+            {"poll_interval": 0.1},
+            {"poll_interval": 1e300},
+            {"progress_interval": 9},
+            {"progress_interval": 1e300},
+            {"since": math.nan},
+            {"deadline": math.inf},
+            {"deadline": 1e300},
+            {"deadline": None},
+            {"deadline": 10**400},
+            {"attempt": -1},
+            {"stop_on_kill": "yes"},
+            {"pipeline_name": ["x"]},
+            {"declared_steps": nested_value()},
+            {"step_task_ids": nested_value()},
+        ],
+    ),
+    PolysyncPipelineSearchTrigger: (
+        {
+            **CONNECTION,
+            "search": SEARCH,
+            "poll_interval": 30.0,
+            "listed_until": 1.7e9,
+            "deadline": 1.8e9,
+        },
+        [
+            {"search": None},
+            {"search": {**SEARCH, "pipeline_name": "{{ conn.x }}"}},
+            {"search": {**SEARCH, "created_after": "soon"}},
+            {"search": {**SEARCH, "extra": 1}},
+            {"search": {**SEARCH, "parameters": {"A": "x" * 2000}}},
+            {"deadline": None},
+            {"listed_until": "now"},
+        ],
+    ),
+    PolysyncModelApprovalTrigger: (
+        {
+            **CONNECTION,
+            **TIMES,
+            "model_package_arn": f"{ACCOUNT}:model-package/churn/1",
+        },
+        [{"model_package_arn": "arn:aws:iam::1:role/x"}, {"deadline": "soon"}],
+    ),
+    PolysyncStepTaskTrigger: (
+        STEP_TASK,
+        [
+            {"execution_task_id": ""},
+            {"execution_task_id": None},
+            {"step_name": ""},
+            {"step_name": "a\nb"},
+            {"retries": -1},
+            {"retries": "2"},
+        ],
+    ),
+    PolysyncStepTaskEndTrigger: (
+        STEP_TASK,
+        [{"property_files": "all"}, {"property_files": [1]}],
+    ),
+    PolysyncCallbackStepTrigger: (
+        {
+            **CONNECTION,
+            **TIMES,
+            "execution_arn": ARN,
+            "pipeline_name": None,
+            "step_name": "Ask",
+        },
+        [
+            {"step_name": ""},
+            {"step_name": None},
+            {"execution_arn": "x"},
+            {"deadline": "never"},
+        ],
+    ),
+}
 
 
+@pytest.mark.parametrize("trigger_class", EDITED, ids=lambda each: each.__name__)
 def test_invalid_arguments_fail_their_own_waits_only(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    gate: threading.Event,  # noqa: F811
+    trigger_class: Any, world: World, gate: threading.Event
 ) -> None:
-    """
-    A trigger with an invalid argument raises ParametersError; a wait beside them ends
-    as it should.
-    """
-    (arn,) = start_executions(emulator, 1)
-    now = emulated_time.time()
-    triggers = [
-        make_trigger(**{"arn": arn, "now": now, **_renamed(arguments)})
-        for arguments in INVALID
-    ]
+    """The error names the argument; a wait beside them ends as it should."""
+    arguments, edits = EDITED[trigger_class]
+    (arn,) = start_executions(world.emulator, 1)
+    triggers = [trigger_class(**{**arguments, **edit}) for edit in (*edits, *SHARED)]
+    for trigger in triggers:
+        trigger.task_instance = TaskInstance("edited")
 
-    *errors, events = all_events([*triggers, make_trigger(arn, now)], gate)
+    *errors, events = all_events(
+        [*triggers, make_trigger(arn, world.time.time())], gate
+    )
 
-    for arguments, error in zip(INVALID, errors, strict=True):
-        assert isinstance(error, ParametersError), arguments
-        assert next(iter(arguments)) in str(error)
+    for edit, error in zip((*edits, *SHARED), errors, strict=True):
+        assert isinstance(error, ParametersError), edit
+        assert next(iter(edit)) in str(error)
     assert [event["outcome"] for event in events] == ["ended"]
     assert poller._POLLERS == {}
 
 
-def _renamed(arguments: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "arn" if name == "execution_arn" else name: value
-        for name, value in arguments.items()
-    }
-
-
 def test_error_in_the_schedule_of_one_wait_fails_this_wait_only(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    gate: threading.Event,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
+    world: World, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even an unforeseen error is that of its own subscription."""
-    first, second = start_executions(emulator, 2)
-    now = emulated_time.time()
-
+    first, second = start_executions(world.emulator, 2)
+    now = world.time.time()
     first_poll = schedule.first_poll
 
     def fail_for_first(waiter: Any, *arguments: Any) -> float:

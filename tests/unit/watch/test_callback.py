@@ -18,30 +18,17 @@ from polysync_airflow.records import RECORD_KEY
 from polysync_airflow.triggers.stopping import FOLLOWING
 from polysync_airflow.watch import callback
 from polysync_airflow.watch.callback import stop_if_left
-from sagemaker_emulator import EmulatorServer
 from tests.fakes.simulated_airflow import AIRFLOW
 from tests.tasks import EmulatedTime
-from tests.unit.operators.recovery.conftest import execution_log, interceptor
-from tests.unit.operators.recovery.harness import (
-    DESCRIBE,
-    NEVER_ENDS,
-    START,
-    STOP,
-    ExecutionLog,
-    RequestInterceptor,
-    Task,
-    calls,
-    crash,
-)
-
-__all__ = ["execution_log", "interceptor"]
+from tests.unit.operators.recovery.harness import Task, crash
+from tests.world import DESCRIBE, NEVER_ENDS, START, STOP, World
 
 pytestmark = pytest.mark.usefixtures("_endless")
 
 
 @pytest.fixture
-def _endless(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
-    emulator.control.put_scenario(NEVER_ENDS)
+def _endless(world: World) -> None:
+    world.control.put_scenario(NEVER_ENDS)
 
 
 @pytest.fixture
@@ -65,7 +52,7 @@ def look_after(task: Task) -> str:
 
 @pytest.mark.parametrize("state", ["failed", "success", "skipped", "removed"])
 def test_task_that_was_ended_is_stopped(
-    lost: Callable[..., Task], execution_log: ExecutionLog, state: str
+    lost: Callable[..., Task], world: World, state: str
 ) -> None:
     """A mark of the task or of its DAG run, or dagrun_timeout, stops the execution."""
     task = lost()
@@ -73,16 +60,14 @@ def test_task_that_was_ended_is_stopped(
 
     assert look_after(task) == "stop"
 
-    assert execution_log.statuses == ["Stopping"]
+    assert world.log.statuses == ["Stopping"]
     stop = task.ti.xcoms["run"]["stop"]
     assert (stop["process"], stop["result"]) == ("triggerer", "accepted")
     assert task.record["stop_requested_by"] == 1
 
 
 def test_deleted_task_is_stopped(
-    lost: Callable[..., Task],
-    execution_log: ExecutionLog,
-    caplog: pytest.LogCaptureFixture,
+    lost: Callable[..., Task], world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A DAG run that was marked and deleted leaves nothing; nobody reads its record."""
     task = lost()
@@ -90,7 +75,7 @@ def test_deleted_task_is_stopped(
 
     assert look_after(task) == "stop"
 
-    assert execution_log.statuses == ["Stopping"]
+    assert world.log.statuses == ["Stopping"]
     assert "stop_requested_by" not in task.record
     assert [each.levelname for each in caplog.records] == ["INFO"]
 
@@ -99,7 +84,7 @@ def test_deleted_task_is_stopped(
     "state", ["up_for_retry", "scheduled", "queued", "running", "deferred", None]
 )
 def test_live_retry_is_left_alone(
-    lost: Callable[..., Task], execution_log: ExecutionLog, state: Any
+    lost: Callable[..., Task], world: World, state: Any
 ) -> None:
     """A try that runs, or is on its way, decides itself."""
     task = lost()
@@ -107,58 +92,46 @@ def test_live_retry_is_left_alone(
 
     assert look_after(task) == "keep"
 
-    assert execution_log.statuses == ["Executing"]
+    assert world.log.statuses == ["Executing"]
 
 
-def test_two_triggerers_stop_once(
-    emulator: EmulatorServer, lost: Callable[..., Task]
-) -> None:
+def test_two_triggerers_stop_once(world: World, lost: Callable[..., Task]) -> None:
     """Airflow 3.2 and 3.3 call the function in each triggerer."""
     task = lost()
     task.state = "failed"
 
     assert [look_after(task), look_after(task)] == ["stop", "over"]
 
-    assert calls(emulator, STOP) == [STOP]
+    assert world.calls(STOP) == [STOP]
 
 
 def test_two_triggerers_at_the_same_time(
-    emulator: EmulatorServer,
-    lost: Callable[..., Task],
-    interceptor: RequestInterceptor,
+    world: World, lost: Callable[..., Task]
 ) -> None:
     """Both see that it runs: their requests are one for AWS, by its token."""
     task = lost()
     task.state = "failed"
-    interceptor.before(STOP, lambda _: look_after(task))
+    world.requests.before(STOP, lambda _: look_after(task))
 
     look_after(task)
 
-    requests = [call for call in emulator.control.calls() if call["operation"] == STOP]
+    requests = [call for call in world.control.calls() if call["operation"] == STOP]
     assert len({call["request"]["ClientRequestToken"] for call in requests}) == 1
     assert len(requests) == 2
 
 
-def test_clear_between_the_looks(
-    lost: Callable[..., Task],
-    interceptor: RequestInterceptor,
-    execution_log: ExecutionLog,
-) -> None:
+def test_clear_between_the_looks(lost: Callable[..., Task], world: World) -> None:
     """Airflow is asked again after AWS: the execution of a cleared task is its own."""
     task = lost()
     task.state = "failed"
-    interceptor.after(DESCRIBE, lambda _: task.clear())
+    world.requests.after(DESCRIBE, lambda _: task.clear())
 
     look_after(task)
 
-    assert execution_log.statuses == ["Executing"]
+    assert world.log.statuses == ["Executing"]
 
 
-def test_later_try_between_the_looks(
-    lost: Callable[..., Task],
-    interceptor: RequestInterceptor,
-    execution_log: ExecutionLog,
-) -> None:
+def test_later_try_between_the_looks(lost: Callable[..., Task], world: World) -> None:
     """A record that another try has written since is not that which was examined."""
     task = lost()
     task.state = "failed"
@@ -166,11 +139,11 @@ def test_later_try_between_the_looks(
     def write(_: Any) -> None:
         task.store.set(RECORD_KEY, None)
 
-    interceptor.after(DESCRIBE, write)
+    world.requests.after(DESCRIBE, write)
 
     look_after(task)
 
-    assert execution_log.statuses == ["Executing"]
+    assert world.log.statuses == ["Executing"]
 
 
 @pytest.mark.parametrize(
@@ -182,105 +155,85 @@ def test_later_try_between_the_looks(
     ],
 )
 def test_choices_of_the_author(
-    interceptor: RequestInterceptor,
-    execution_log: ExecutionLog,
-    arguments: dict[str, Any],
-    state: str,
-    is_stopped: bool,
+    world: World, arguments: dict[str, Any], state: str, is_stopped: bool
 ) -> None:
     """The record says what the author has chosen."""
     task = Task(arguments=arguments)
-    interceptor.after(START, crash)
+    world.requests.after(START, crash)
     task.next_try()
     task.state = state
 
     look_after(task)
 
     status = "Stopping" if is_stopped else "Executing"
-    assert execution_log.statuses == [status]
+    assert world.log.statuses == [status]
 
 
-def test_start_without_a_response(
-    emulator: EmulatorServer,
-    interceptor: RequestInterceptor,
-    execution_log: ExecutionLog,
-) -> None:
+def test_start_without_a_response(world: World) -> None:
     """An execution whose ARN no try knows is found by its name; nothing is started."""
     task = Task()
-    interceptor.after(START, crash)
+    world.requests.after(START, crash)
     task.next_try()
     assert "execution_arn" not in task.record
     task.state = "failed"
 
     assert look_after(task) == "stop"
 
-    assert execution_log.statuses == ["Stopping"]
-    assert calls(emulator, START) == [START]
+    assert world.log.statuses == ["Stopping"]
+    assert world.calls(START) == [START]
 
 
 def test_start_without_a_response_behind_those_of_others(
-    interceptor: RequestInterceptor,
-    execution_log: ExecutionLog,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its execution is on the last of several pages."""
     monkeypatch.setattr(executions, "PAGE_SIZE", 1)
     task = Task()
-    interceptor.after(START, crash)
+    world.requests.after(START, crash)
     task.next_try()
     task.state = "failed"
-    emulated_time.sleep(60)
+    world.time.sleep(60)
     client: Any = PolysyncSageMakerHook().conn
     for _ in range(2):
         client.start_pipeline_execution(PipelineName="fanout")
 
     assert look_after(task) == "stop"
 
-    assert execution_log.statuses == ["Stopping", "Executing", "Executing"]
+    assert world.log.statuses == ["Stopping", "Executing", "Executing"]
 
 
 @pytest.mark.parametrize(
     ("times", "finding", "status"), [(5, "stop", "Stopping"), (99, "over", "Executing")]
 )
 def test_execution_that_aws_does_not_know_yet(
-    times: int,
-    finding: str,
-    status: str,
-    lost: Callable[..., Task],
-    emulator: EmulatorServer,
-    execution_log: ExecutionLog,
+    times: int, finding: str, status: str, lost: Callable[..., Task], world: World
 ) -> None:
     """It may have been started a moment ago, so AWS is asked again for a minute."""
     task = lost()
     task.state = "failed"
-    emulator.control.add_fault(
+    world.control.add_fault(
         "error", DESCRIBE, code="ResourceNotFound", message="No such", count=times
     )
 
     assert look_after(task) == finding
 
-    assert execution_log.statuses == [status]
+    assert world.log.statuses == [status]
 
 
-def test_start_that_was_never_sent(
-    emulator: EmulatorServer, interceptor: RequestInterceptor
-) -> None:
+def test_start_that_was_never_sent(world: World) -> None:
     """AWS lists nothing: the request is not sent in order to stop what it starts."""
     task = Task()
-    interceptor.before(START, crash)
+    world.requests.before(START, crash)
     task.next_try()
     task.state = "failed"
 
     assert look_after(task) == "over"
 
-    assert calls(emulator, START, STOP) == []
+    assert world.calls(START, STOP) == []
 
 
 def test_record_that_is_not_proven(
-    lost: Callable[..., Task],
-    execution_log: ExecutionLog,
-    caplog: pytest.LogCaptureFixture,
+    lost: Callable[..., Task], world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whoever may edit Variables decides nothing."""
     task = lost()
@@ -289,26 +242,24 @@ def test_record_that_is_not_proven(
 
     assert look_after(task) == "keep"
 
-    assert execution_log.statuses == ["Executing"]
+    assert world.log.statuses == ["Executing"]
     assert "its signature is not that of this task" in caplog.text
     assert "retrying" not in caplog.text
 
 
-def test_no_record(lost: Callable[..., Task], emulator: EmulatorServer) -> None:
+def test_no_record(lost: Callable[..., Task], world: World) -> None:
     """The task has succeeded meanwhile, and has deleted it."""
     task = lost()
     task.store.delete(RECORD_KEY)
-    before = len(calls(emulator))
+    before = len(world.calls())
 
     assert look_after(task) == "keep"
 
-    assert len(calls(emulator)) == before
+    assert len(world.calls()) == before
 
 
 def test_airflow_that_does_not_respond_at_first(
-    lost: Callable[..., Task],
-    execution_log: ExecutionLog,
-    monkeypatch: pytest.MonkeyPatch,
+    lost: Callable[..., Task], world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is asked again."""
     task = lost()
@@ -326,7 +277,7 @@ def test_airflow_that_does_not_respond_at_first(
 
     assert look_after(task) == "stop"
 
-    assert execution_log.statuses == ["Stopping"]
+    assert world.log.statuses == ["Stopping"]
 
 
 def test_path_that_airflow_stores() -> None:
@@ -340,9 +291,7 @@ def test_path_that_airflow_stores() -> None:
     assert asyncio.iscoroutinefunction(stop_if_left)
 
 
-def test_end_of_the_stop(
-    lost: Callable[..., Task], execution_log: ExecutionLog, emulated_time: EmulatedTime
-) -> None:
+def test_end_of_the_stop(lost: Callable[..., Task], world: World) -> None:
     """It is followed, although the function has returned, and stored."""
     task = lost()
     task.state = "failed"
@@ -353,32 +302,28 @@ def test_end_of_the_stop(
 
     asyncio.run(look_after_and_wait())
 
-    assert execution_log.statuses == ["Stopped"]
+    assert world.log.statuses == ["Stopped"]
     run = task.ti.xcoms["run"]
     assert (run["state"], run["status"]) == ("Cancelled", "Stopped")
     assert run["stop"]["seen_at"] is not None
 
 
-def test_record_that_was_found_in_aws(
-    lost: Callable[..., Task], execution_log: ExecutionLog, emulated_time: EmulatedTime
-) -> None:
+def test_record_that_was_found_in_aws(lost: Callable[..., Task], world: World) -> None:
     """A retry that has found its execution by the name writes all that is needed."""
     task = lost()
     task.store.delete(RECORD_KEY)
-    emulated_time.after(60, crash)
+    world.time.after(60, crash)
     task.next_try()
     task.state = "failed"
 
     assert look_after(task) == "stop"
 
-    assert execution_log.statuses == ["Stopping"]
+    assert world.log.statuses == ["Stopping"]
     assert task.record["try_number"] == 2
 
 
 def test_other_deployment(
-    lost: Callable[..., Task],
-    execution_log: ExecutionLog,
-    monkeypatch: pytest.MonkeyPatch,
+    lost: Callable[..., Task], world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A copy of the database has records of executions that are not its own."""
     task = lost()
@@ -387,4 +332,4 @@ def test_other_deployment(
 
     assert look_after(task) == "keep"
 
-    assert execution_log.statuses == ["Executing"]
+    assert world.log.statuses == ["Executing"]

@@ -20,20 +20,8 @@ from polysync_airflow.watch.sweep import DatabaseAccess
 from sagemaker_emulator import EmulatorServer
 from tests.fakes import airflow_service
 from tests.fakes.simulated_airflow import AIRFLOW
-from tests.tasks import EmulatedTime
-from tests.unit.operators.recovery.conftest import execution_log, interceptor
-from tests.unit.operators.recovery.harness import (
-    DESCRIBE,
-    NEVER_ENDS,
-    STOP,
-    ExecutionLog,
-    RequestInterceptor,
-    Task,
-    calls,
-    crash,
-)
-
-__all__ = ["execution_log", "interceptor"]
+from tests.unit.operators.recovery.harness import Task, crash
+from tests.world import DESCRIBE, NEVER_ENDS, STOP, World
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 # What Airflow's database says of the task instances; a task that is left out is gone.
@@ -69,10 +57,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 @pytest.fixture
 def lost(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    states: States,
-    monkeypatch: pytest.MonkeyPatch,
+    world: World, states: States, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Task]]:
     """
     Return a function that lets a task lose its process, and stores its record in the
@@ -81,13 +66,13 @@ def lost(
     from airflow.models.variable import Variable
     from airflow.utils.session import create_session
 
-    emulator.control.put_scenario(NEVER_ENDS)
+    world.control.put_scenario(NEVER_ENDS)
     # The tries reach Airflow through this, and the command by the database.
     airflow_service.install(monkeypatch, AIRFLOW)
 
     def make(task_id: str, state: str | None, **arguments: Any) -> Task:
         task = Task(task_id=task_id, arguments=arguments)
-        emulated_time.after(60, crash)
+        world.time.after(60, crash)
         task.next_try()
         states[task.key] = (state, 1)
         key = variable_key(task.key)
@@ -115,7 +100,7 @@ def sweep(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
 def test_sweep(
     lost: Callable[..., Task],
     states: States,
-    execution_log: ExecutionLog,
+    world: World,
     capsys: pytest.CaptureFixture[str],
     runs: dict[str, Any],
 ) -> None:
@@ -131,7 +116,7 @@ def test_sweep(
     states[again.key] = (None, 0)
 
     found = sweep(capsys, "--dry-run")
-    assert execution_log.statuses == ["Executing"] * 7
+    assert world.log.statuses == ["Executing"] * 7
     orphans = {name for name, result in found.items() if result == "orphaned"}
     assert orphans == {"failed", "marked", "gone", "again"}
 
@@ -142,7 +127,7 @@ def test_sweep(
         "cleared",
         "keeping",
     }
-    assert execution_log.statuses == [
+    assert world.log.statuses == [
         *["Stopping"] * 3,
         *["Executing"] * 3,
         "Stopping",
@@ -155,7 +140,7 @@ def test_sweep(
 
 def test_what_it_writes(
     lost: Callable[..., Task],
-    execution_log: ExecutionLog,
+    world: World,
     capsys: pytest.CaptureFixture[str],
     runs: dict[str, Any],
 ) -> None:
@@ -170,7 +155,7 @@ def test_what_it_writes(
 
     line, total = capsys.readouterr().out.splitlines()
     assert line == (
-        f"stopped: {execution_log.arns[0]}  The task has ended (state failed). The"
+        f"stopped: {world.log.arns[0]}  The task has ended (state failed). The"
         f" execution was asked to stop. Record: {key}"
     )
     assert total == "2 records: 1 executions stopped, 0 failed, 0 ignored."
@@ -184,8 +169,7 @@ def test_what_it_writes(
 def test_clear_between_the_looks(
     lost: Callable[..., Task],
     states: States,
-    interceptor: RequestInterceptor,
-    execution_log: ExecutionLog,
+    world: World,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Airflow is asked again before the stop."""
@@ -194,16 +178,16 @@ def test_clear_between_the_looks(
     def clear(_: Any) -> None:
         states[task.key] = ("scheduled", 1)
 
-    interceptor.after(DESCRIBE, clear)
+    world.requests.after(DESCRIBE, clear)
 
     assert sweep(capsys) == {"train": "kept"}
-    assert execution_log.statuses == ["Executing"]
+    assert world.log.statuses == ["Executing"]
 
 
 def test_loop(
     lost: Callable[..., Task],
     states: States,
-    execution_log: ExecutionLog,
+    world: World,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Its passes have one key: while one of them has not ended, nothing is stopped."""
@@ -211,13 +195,13 @@ def test_loop(
     states[task.key] = [("running", 1), ("success", 1)]
 
     assert sweep(capsys) == {"train": "kept"}
-    assert execution_log.statuses == ["Executing"]
+    assert world.log.statuses == ["Executing"]
 
 
 @pytest.mark.parametrize("field", ["execution_arn", "unattended_stop"])
 def test_bad_record(
     lost: Callable[..., Task],
-    execution_log: ExecutionLog,
+    world: World,
     capsys: pytest.CaptureFixture[str],
     runs: dict[str, Any],
     field: str,
@@ -238,7 +222,7 @@ def test_bad_record(
     output = capsys.readouterr().out
     assert "ignored: execution without a known ARN  The record that earlier" in output
     assert f"Record: {variable_key(bad.key)}" in output
-    assert execution_log.statuses == ["Executing", "Stopping"]
+    assert world.log.statuses == ["Executing", "Stopping"]
 
 
 def test_stop_that_fails(
@@ -257,15 +241,13 @@ def test_stop_that_fails(
 
 
 def test_one_dag(
-    emulator: EmulatorServer,
-    lost: Callable[..., Task],
-    capsys: pytest.CaptureFixture[str],
+    world: World, lost: Callable[..., Task], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Records of other DAGs are left out."""
     lost("train", "failed")
 
     assert sweep(capsys, "--dag-id", "other") == {}
-    assert calls(emulator, STOP) == []
+    assert world.calls(STOP) == []
 
 
 @pytest.mark.parametrize(
@@ -288,7 +270,7 @@ def test_options_that_do_not_go_together(
 
 def test_other_deployment(
     lost: Callable[..., Task],
-    execution_log: ExecutionLog,
+    world: World,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -300,13 +282,11 @@ def test_other_deployment(
     assert main(["records", "--stop-orphans"]) == 0
 
     assert "is that of another deployment of Airflow" in capsys.readouterr().out
-    assert execution_log.statuses == ["Executing"]
+    assert world.log.statuses == ["Executing"]
 
 
 def test_record_under_another_key(
-    lost: Callable[..., Task],
-    execution_log: ExecutionLog,
-    capsys: pytest.CaptureFixture[str],
+    lost: Callable[..., Task], world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A copy that somebody has kept may name an execution that a later try has."""
     from airflow.models.variable import Variable
@@ -321,4 +301,4 @@ def test_record_under_another_key(
     assert main(["records", "--stop-orphans"]) == 0
 
     assert "not the record of the task of its key" in capsys.readouterr().out
-    assert execution_log.statuses == ["Executing"]
+    assert world.log.statuses == ["Executing"]

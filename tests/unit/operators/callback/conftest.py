@@ -16,6 +16,7 @@ from polysync_airflow.operators import PolysyncCallbackStepOperator
 from polysync_airflow.operators import callback_run as messages
 from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
+from tests.world import World
 
 STEP = "WaitForApproval"
 # When the step of the example begins, in seconds after the start of the execution.
@@ -148,21 +149,17 @@ class Pipeline:
 
 
 @pytest.fixture
-def pipeline(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Pipeline:
+def pipeline(world: World, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     """
     Start an execution. Messages are hidden by the emulated time, and a queue responds
     at once.
     """
     monkeypatch.setattr(
-        moto.sqs.models, "unix_time_millis", lambda *_: emulated_time.time() * 1000
+        moto.sqs.models, "unix_time_millis", lambda *_: world.time.time() * 1000
     )
-    monkeypatch.setattr(moto.sqs.models, "unix_time", lambda *_: emulated_time.time())
+    monkeypatch.setattr(moto.sqs.models, "unix_time", lambda *_: world.time.time())
     monkeypatch.setattr(messages, "POLL_SECONDS", 0)
-    return Pipeline(emulator, emulated_time)
+    return Pipeline(world.emulator, world.time)
 
 
 @pytest.fixture

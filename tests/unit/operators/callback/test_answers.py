@@ -15,10 +15,9 @@ import pytest
 from polysync_airflow import exceptions
 from polysync_airflow.airflow_compat.sdk import AirflowSkipException, AirflowTaskTimeout
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.operators import PolysyncStopPipelineOperator
 from polysync_airflow.operators import callback_run as answers
 from tests.conftest import IN_BOTH_MODES
-from tests.tasks import Run, run_task
+from tests.tasks import Run
 from tests.unit.operators.callback.conftest import FAILURE, STEP, SUCCESS, Pipeline
 
 Answer = Callable[..., Run]
@@ -188,28 +187,6 @@ def test_stop_of_a_step_that_waits(
     assert pipeline.status() == "Stopped"
 
 
-def test_message_of_a_stop_is_enough(pipeline: Pipeline, answer: Answer) -> None:
-    """
-    A message with the status Stopping is answered, even if AWS does not show the stop
-    yet.
-    """
-    token = pipeline.begin_step()
-    pipeline.receive()
-    pipeline.send(
-        {
-            "token": token,
-            "pipelineExecutionArn": pipeline.arn,
-            "arguments": {},
-            "status": "Stopping",
-        }
-    )
-
-    run = answer(approve)
-
-    assert pipeline.answers() == [STOPPED]
-    assert isinstance(run.error, exceptions.PipelineExecutionCancelledError)
-
-
 @IN_BOTH_MODES
 def test_stop_before_the_step(
     deferrable: bool, pipeline: Pipeline, answer: Answer
@@ -288,28 +265,6 @@ def test_step_that_ends_while_the_task_looks(
 
     assert run.error is None, run.error
     assert run.result == {"ok": "theirs"}
-
-
-def test_stop_task_and_callback_task(
-    deferrable: bool, pipeline: Pipeline, answer: Answer
-) -> None:
-    """
-    A Stop task, which would wait for ever for an answer, ends because the callback task
-    gives it.
-    """
-    pipeline.begin_step()
-    pipeline.time.after(30, lambda: answer(approve))
-
-    run = run_task(
-        PolysyncStopPipelineOperator(
-            task_id="stop",
-            execution_arn=pipeline.arn,
-            deferrable=deferrable,
-            poll_interval=10,
-        )
-    )
-
-    assert (run.error, run.result) == (None, "Cancelled")
 
 
 @pytest.mark.parametrize(

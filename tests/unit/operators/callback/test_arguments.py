@@ -5,7 +5,6 @@ database.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -18,9 +17,10 @@ from polysync_airflow.operators import (
     PolysyncStopPipelineOperator,
     callback_step,
 )
-from tests.tasks import Run, TaskInstance, fire
+from tests.tasks import Run
 from tests.unit.operators.callback.conftest import STEP, Pipeline
 from tests.unit.operators.callback.test_answers import approve
+from tests.world import deny
 
 Answer = Callable[..., Run]
 
@@ -85,12 +85,7 @@ def test_without_the_definition(pipeline: Pipeline, answer: Answer) -> None:
     The permission to read it is optional: the step is answered without the check of its
     name.
     """
-    pipeline.emulator.control.add_fault(
-        "error",
-        "DescribePipelineDefinitionForExecution",
-        code="AccessDeniedException",
-        message="no",
-    )
+    deny(pipeline.emulator, "DescribePipelineDefinitionForExecution")
 
     assert answer(approve).result == {"ok": "yes to T-1"}
 
@@ -102,13 +97,7 @@ def test_without_the_steps(
     The permission to list them is needed. If it is withdrawn while the task waits, the
     task says so.
     """
-    pipeline.emulator.control.add_fault(
-        "error",
-        "ListPipelineExecutionSteps",
-        code="AccessDeniedException",
-        message="no",
-        skip=1,
-    )
+    deny(pipeline.emulator, "ListPipelineExecutionSteps", skip=1)
 
     run = answer(approve, deferrable=deferrable)
 
@@ -143,48 +132,3 @@ def test_decorator(pipeline: Pipeline, answer: Answer) -> None:
     assert task.downstream_task_ids == {"after"}
     run = answer(task.python_callable, op_kwargs=task.op_kwargs)
     assert run.result == {"ok": "T-1 5"}
-
-
-@pytest.mark.parametrize(
-    "event",
-    [
-        None,
-        {},
-        {"outcome": "step_changed"},
-        {"outcome": "step_changed", "since": 1, "deadline": 2e9},
-        {"outcome": "step_changed", "since": 1.7e9, "deadline": float("nan")},
-        {"outcome": "step_changed", "since": 1.7e9, "deadline": 1.8e9, "token": "x"},
-    ],
-)
-def test_foreign_event(event: Any, pipeline: Pipeline) -> None:
-    """An event of another form does not resume the task as if the step had begun."""
-    task = PolysyncCallbackStepOperator(
-        task_id="answer",
-        execution_arn=pipeline.arn,
-        step_name=STEP,
-        python_callable=approve,
-    )
-    ti = TaskInstance("answer")
-
-    with pytest.raises(Exception, match="an event that is not this provider's event"):
-        task.execute_complete(ti.context(task), event)
-
-
-@pytest.mark.parametrize(
-    "edited",
-    [
-        {"step_name": ""},
-        {"step_name": None},
-        {"execution_arn": "x"},
-        {"deadline": "never"},
-    ],
-)
-def test_edited_trigger(edited: Any, pipeline: Pipeline, answer: Answer) -> None:
-    """
-    A trigger that somebody has edited in Airflow's database ends with an error of the
-    provider.
-    """
-    path, arguments = answer(approve, deferrable=True).trigger or ("", {})
-
-    with pytest.raises(exceptions.ParametersError):
-        asyncio.run(fire(path, {**arguments, **edited}))

@@ -59,31 +59,6 @@ def test_messages_of_others_are_given_back(pipeline: Pipeline, answer: Answer) -
     ]
 
 
-def test_message_that_arrives_twice(pipeline: Pipeline, answer: Answer) -> None:
-    """
-    SQS may deliver a message more than once: the function is called once, and no
-    message stays.
-    """
-    token = pipeline.begin_step()
-    pipeline.receive()
-    calls = []
-    for _ in range(2):
-        pipeline.send(
-            {
-                "token": token,
-                "pipelineExecutionArn": pipeline.arn,
-                "arguments": {"ticket": "T-1"},
-            }
-        )
-
-    answer(lambda ticket: calls.append(ticket))  # noqa: PLW0108 # by name
-
-    assert calls == ["T-1"]
-    assert pipeline.answers() == [(SUCCESS, {})]
-    # The first one is hidden by another consumer.
-    assert len(pipeline.messages()) == 1
-
-
 def test_message_that_another_consumer_has_taken(
     pipeline: Pipeline, answer: Answer
 ) -> None:
@@ -106,26 +81,6 @@ def test_message_that_another_consumer_has_taken(
     assert pipeline.answers() == []
     assert pipeline.step()["StepStatus"] == "Executing"
     assert sum(pipeline.time.slept) < 300
-
-
-def test_step_that_another_consumer_answers(pipeline: Pipeline, answer: Answer) -> None:
-    """
-    While the message is looked for, the step is answered by somebody else: that is the
-    result.
-    """
-    token = pipeline.begin_step()
-    pipeline.receive()
-    outputs = [{"Name": "ok", "Value": "theirs"}]
-    pipeline.time.after(
-        10,
-        lambda: pipeline.sagemaker.send_pipeline_execution_step_success(
-            CallbackToken=token, OutputParameters=outputs
-        ),
-    )
-
-    run = answer(approve)
-
-    assert (run.error, run.result) == (None, {"ok": "theirs"})
 
 
 @pytest.mark.parametrize("succeeds", [True, False])
@@ -305,18 +260,6 @@ def test_message_of_a_step_that_has_ended(
     assert answer(approve).result == {"ok": "yes to T-2"}
 
     assert pipeline.messages() == ([] if has_ended else [old])
-
-
-def test_message_of_an_unknown_execution(pipeline: Pipeline, answer: Answer) -> None:
-    """Whether its step still waits is not known, so it is kept, also if it is old."""
-    pipeline.create_queue(1)
-    body = send_of_another_execution(pipeline)
-    pipeline.time.sleep(400)
-    pipeline.start(Notify={"outputs": {"ticket": "T-2"}})
-
-    answer(approve)
-
-    assert body in pipeline.messages()
 
 
 @pytest.mark.parametrize(

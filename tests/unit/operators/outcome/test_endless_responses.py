@@ -17,13 +17,9 @@ import pytest
 from polysync_airflow.exceptions import (
     PipelineExecutionFailedError,
     PipelineExecutionTimeoutError,
-    SageMakerApiError,
 )
 from polysync_airflow.execution import clock, waiter
-from polysync_airflow.operators import (
-    PolysyncListImportOperator,
-    PolysyncStartPipelineOperator,
-)
+from polysync_airflow.operators import PolysyncStartPipelineOperator
 from tests.conftest import connection
 from tests.fakes.fake_sagemaker import Body, answering
 from tests.tasks import run_task
@@ -123,18 +119,6 @@ def test_list_of_steps_without_end_fails_no_wait(
     assert Counter(operations)[LIST_STEPS] == (2 if tokens else 20)
 
 
-def test_import_of_a_list_without_end_fails(account: tuple[Account, list[str]]) -> None:
-    """Two calls show that the token repeats."""
-    aws, operations = account
-    aws.tokens = itertools.cycle("a")
-
-    run = run_task(PolysyncListImportOperator(task_id="import"))
-
-    assert isinstance(run.error, SageMakerApiError)
-    assert run.error.error_code == "PaginationError"
-    assert Counter(operations) == {"ListPipelines": 2}
-
-
 def test_logs_of_some_failed_steps_only_are_read(
     account: tuple[Account, list[str]],
 ) -> None:
@@ -161,33 +145,3 @@ def test_logs_of_some_failed_steps_only_are_read(
 
     assert Counter(operations)["DescribeLogStreams"] == 5
     assert [row["reason"] for row in run.xcoms["steps"]] == ["no data"] * 8
-
-
-@pytest.mark.parametrize("moment", [253402300799, "0001-01-01"])
-def test_log_of_a_step_with_times_out_of_range_does_not_replace_the_failure(
-    account: tuple[Account, list[str]], moment: Any
-) -> None:
-    """
-    The error of the task has the reason of the step and the last lines of its log.
-    """
-    aws, _ = account
-    aws.status = "Failed"
-    arn = "arn:aws:sagemaker:us-east-1:123456789012:training-job/job"
-    step = {
-        "StepName": "Train",
-        "StepStatus": "Failed",
-        "FailureReason": "no data",
-        "StartTime": moment,
-    }
-    step |= {"EndTime": moment, "Metadata": {"TrainingJob": {"Arn": arn}}}
-    aws.members[LIST_STEPS] = {"PipelineExecutionSteps": [step]}
-    aws.members["DescribeLogStreams"] = {"logStreams": [{"logStreamName": "job/a"}]}
-    aws.members["GetLogEvents"] = {
-        "events": [{"message": "out of memory", "timestamp": moment}]
-    }
-
-    run = run_task(start())
-
-    assert isinstance(run.error, PipelineExecutionFailedError)
-    assert "Step Train failed: no data" in str(run.error)
-    assert "out of memory" in str(run.error)

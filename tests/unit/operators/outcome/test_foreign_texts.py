@@ -13,10 +13,10 @@ from botocore.exceptions import ClientError
 
 from polysync_airflow.execution.texts import clean_value
 from polysync_airflow.operators import PolysyncStartPipelineOperator
-from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES
-from tests.fakes.log_capture import capture_logs
-from tests.tasks import EmulatedTime, Run, run_task
+from tests.fakes.log_capture import capture_logs, texts_of
+from tests.tasks import Run, run_task
+from tests.world import World
 
 FORGED = "INFO - Marking task as SUCCESS."
 ATTACK = (
@@ -38,8 +38,7 @@ def run_churn(deferrable: bool) -> tuple[Run, list[str]]:
     )
     with capture_logs() as log:
         run = run_task(task)
-    events = [line["event"] % line.get("positional_args", ()) for line in log]
-    return run, [*events, "".join(traceback.format_exception(run.error))]
+    return run, [*texts_of(log), "".join(traceback.format_exception(run.error))]
 
 
 def check_texts(texts: list[str]) -> None:
@@ -66,15 +65,13 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def test_reasons_and_job_logs(
-    deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_reasons_and_job_logs(deferrable: bool, world: World) -> None:
     """
     Neither the reason of a step nor the log of its job; the XCom has the lines of the
     reason as they are.
     """
     failure = {"reason": ATTACK, "log_lines": ATTACK.split("\n")}
-    emulator.control.put_scenario({"steps": {"ChurnPreprocess": {"fail": failure}}})
+    world.control.put_scenario({"steps": {"ChurnPreprocess": {"fail": failure}}})
 
     run, texts = run_churn(deferrable)
 
@@ -89,18 +86,13 @@ def test_reasons_and_job_logs(
 @pytest.mark.parametrize(
     "operation", ["StartPipelineExecution", "DescribePipelineExecution"]
 )
-def test_errors_of_aws(
-    operation: str,
-    deferrable: bool,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
+def test_errors_of_aws(operation: str, deferrable: bool, world: World) -> None:
     """
     A long message of an error is shown once, clean and short; botocore's error is there
     for a debugger.
     """
     message = f"{ATTACK}{'x' * 400_000}"
-    emulator.control.add_fault(
+    world.control.add_fault(
         "error", operation, code="AccessDeniedException", message=message
     )
 

@@ -5,7 +5,6 @@ that can be wrong.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -14,7 +13,6 @@ from tests.fakes.fake_sagemaker import Body
 from tests.unit.operators.outcome.ended_account import (
     KINDS,
     PROCESSED,
-    TRAINED,
     Account,
     error,
     start,
@@ -110,54 +108,6 @@ def test_property_file_that_cannot_be_used_is_noted(
     assert run.error is None
     assert "Eval" not in run.xcoms["outputs"]["Evaluate"]
     assert run.xcoms["outputs"]["Evaluate"]["Bias"] == [0.5]
-    assert note in run.xcoms["run"]["steps_note"]
-
-
-def test_property_file_that_does_not_fit_beside_the_others_is_noted(
-    evaluation: Account,
-) -> None:
-    """The XComs keep their limit, and the metrics of the others stay."""
-    evaluation.objects["s3://ml-bucket/eval/evaluation.json"] = json.dumps(
-        ["0.5"] * 10_000
-    ).encode()
-    evaluation.add("TrainingJob")
-
-    run = start(False, property_files=True)
-
-    assert run.xcoms["outputs"]["Evaluate"]["Bias"] == [0.5]
-    assert run.xcoms["outputs"]["TrainingJob"]["metrics"] == TRAINED["metrics"]
-    assert (
-        run.xcoms["run"]["steps_note"]
-        == "The XCom outputs lacks what is too long: Evaluate.Eval."
-    )
-
-
-@pytest.mark.parametrize(
-    ("file", "wanted", "note"),
-    [
-        (
-            {"PropertyFileName": "seconds"},
-            True,
-            "seconds of step Evaluate is left out: the step has another",
-        ),
-        (
-            {"OutputName": "features"},
-            True,
-            "Eval of step Evaluate is left out: the job has no output features",
-        ),
-        ({}, ["Evil"], "The definition declares no property file Evil."),
-    ],
-    ids=["name of another output", "not in S3", "not declared"],
-)
-def test_property_file_that_has_no_place_is_noted(
-    file: dict[str, str], wanted: Any, note: str, evaluation: Account
-) -> None:
-    """Other outputs are kept."""
-    evaluation.definition["Steps"][0]["PropertyFiles"][0] |= file
-
-    run = start(False, property_files=wanted)
-
-    assert run.xcoms["outputs"]["Evaluate"]["seconds"] == 90.5
     assert note in run.xcoms["run"]["steps_note"]
 
 

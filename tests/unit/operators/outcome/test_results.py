@@ -9,12 +9,10 @@ import json
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from polysync_airflow.aws.rate_limiter import MAX_RATE, rate_limiter_for
-from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution.results import JOB_KINDS
 from polysync_airflow.operators import results
 from tests.conftest import IN_BOTH_MODES
@@ -22,11 +20,9 @@ from tests.fakes.fake_sagemaker import Body
 from tests.tasks import EmulatedTime
 from tests.unit.operators.outcome.ended_account import (
     ACCOUNT,
-    ARN,
     KINDS,
     OTHERS,
     PACKAGE,
-    TRAINED,
     Account,
     error,
     start,
@@ -145,91 +141,6 @@ def test_prices_that_cannot_be_read(
     assert run.xcoms["run"]["steps_note"] == note
 
 
-def test_numbers_and_names_that_airflow_cannot_store(
-    deferrable: bool, aws: Account, caplog: pytest.LogCaptureFixture
-) -> None:
-    """
-    What only informs fails no task: a number is a text, a name is left out, and one
-    warning says where.
-    """
-    aws.definition = {
-        "Steps": [
-            {
-                "Name": "Evaluate",
-                "PropertyFiles": [
-                    {
-                        "PropertyFileName": "Eval",
-                        "OutputName": "report",
-                        "FilePath": "e.json",
-                    }
-                ],
-            }
-        ]
-    }
-    aws.objects["s3://ml-bucket/eval/e.json"] = (
-        b'{"rows": 18446744073709551616, "all": [-1e30, 7]}'
-    )
-    aws.add("ProcessingJob", "Evaluate", AttemptCount=10**30)
-    aws.add("TrainingJob")
-    aws.jobs[KINDS["TrainingJob"][0]] = {
-        "FinalMetricDataList": [
-            {"MetricName": "loss", "Value": 1e30},
-            {"MetricName": "__id__", "Value": 1},
-        ]
-    }
-    parameters = [
-        {"Name": "Rows", "Value": 10**30},
-        {"Name": "__classname__", "Value": "os.system"},
-    ]
-    aws.steps.append(
-        {"StepName": "Count", "Metadata": {"Lambda": {"OutputParameters": parameters}}}
-    )
-
-    run = start(deferrable, property_files=True)
-
-    assert run.error is None
-    outputs = run.xcoms["outputs"]
-    assert outputs["Evaluate"]["Eval"] == {
-        "rows": "18446744073709551616",
-        "all": ["-1e+30", 7],
-    }
-    assert outputs["TrainingJob"]["metrics"] == {"loss": "1e+30"}
-    assert outputs["Count"] == {"output_parameters": {"Rows": "1" + "0" * 30}}
-    assert [row["attempt"] for row in run.xcoms["steps"]] == [None, None, None]
-    (warning,) = [text for text in caplog.messages if "cannot store" in text]
-    assert warning.split("\n")[0] == "Airflow cannot store the XCom outputs as it is:"
-    for place in (
-        "Evaluate.Eval.rows = 184467",
-        "Evaluate.Eval.all[0] = -1e+30",
-        "Count.output_parameters lacks",
-    ):
-        assert f"\n- {place}" in warning
-
-
-@pytest.mark.parametrize(
-    "reused",
-    [
-        {"CacheHitResult": {"SourcePipelineExecutionArn": ARN}},
-        {"SelectiveExecutionResult": {"SourcePipelineExecutionArn": ARN}},
-    ],
-    ids=lambda reused: next(iter(reused)),
-)
-def test_reused_steps_have_outputs_but_are_not_billed(
-    reused: dict[str, Any], aws: Account
-) -> None:
-    """
-    The next task needs the metrics of a model from the cache, too; an earlier execution
-    has paid for it.
-    """
-    aws.add("TrainingJob", **reused)
-    aws.add("TransformJob")
-
-    run = start(False)
-
-    assert run.xcoms["outputs"]["TrainingJob"]["metrics"] == TRAINED["metrics"]
-    assert run.xcoms["run"]["billable_seconds_by_instance_type"] == {"ml.m5.large": 60}
-
-
 def test_denied_action_is_asked_once(deferrable: bool, aws: Account) -> None:
     """One note names all missing actions; the jobs of other kinds are described."""
     for number in range(3):
@@ -334,22 +245,3 @@ def test_endless_description_ends_in_time(
         in run.xcoms["run"]["steps_note"]
     )
     assert time.monotonic() - begin < 10
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"property_files": "Eval"},
-        {"property_files": [""]},
-        {"property_files": 1},
-        {"property_files": ["x"] * 51},
-    ],
-    ids=lambda arguments: str(arguments)[:40],
-)
-def test_arguments_are_checked_when_the_dag_is_parsed(
-    arguments: dict[str, Any],
-) -> None:
-    """The error names the argument and what is valid."""
-    ((name, _),) = arguments.items()
-    with pytest.raises(ParametersError, match=f"{name} = .* is not valid: give True"):
-        start(False, **arguments)

@@ -7,16 +7,13 @@ from datetime import datetime
 import pytest
 
 from polysync_airflow.operators import PolysyncStartPipelineOperator
-from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, run_task
+from tests.world import World
 
 
 @pytest.mark.parametrize("skew", [-24 * 3600, 0, 24 * 3600])
 def test_start_is_known_before_the_first_poll(
-    skew: int,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
+    skew: int, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     The tab counts from it. It is a time of AWS's clock, as those of the steps are.
@@ -30,4 +27,4 @@ def test_start_is_known_before_the_first_poll(
     run = run_task(task)
 
     started_at = datetime.fromisoformat(run.xcoms["run"]["started_at"])
-    assert started_at.timestamp() == int(real(emulated_time))
+    assert started_at.timestamp() == int(real(world.time))

@@ -5,13 +5,11 @@ permissions for it.
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 
-from polysync_airflow.exceptions import ParametersError, PipelineExecutionFailedError
+from polysync_airflow.exceptions import PipelineExecutionFailedError
 from polysync_airflow.operators import (
     PolysyncStartPipelineOperator,
     PolysyncStopPipelineOperator,
@@ -19,10 +17,10 @@ from polysync_airflow.operators import (
 from polysync_airflow.operators.start import MAP_INDEX_TEMPLATE, RESUME_BUTTON
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES
-from tests.fakes.log_capture import capture_logs
+from tests.fakes.log_capture import capture_logs, texts_of
 from tests.fakes.simulated_airflow import AIRFLOW
-from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
-from tests.unit.jobs.catalogue.builders import put_pipelines
+from tests.tasks import Run, TaskInstance, run_task
+from tests.world import World
 
 LIST_STEPS = "ListPipelineExecutionSteps"
 CONSOLE = "https://us-east-1.console.aws.amazon.com"
@@ -57,25 +55,18 @@ def deny(emulator: EmulatorServer, operation: str, service: str = "sagemaker") -
     )
 
 
-def texts_of(lines: list[dict[str, Any]], beginning: str) -> list[str]:
+def beginning(lines: list[dict[str, Any]], begin: str) -> list[str]:
     """Return the lines of the task's log that begin like this."""
-    texts = [
-        line["event"] % line.get("positional_args", ())
-        for line in lines
-        if isinstance(line["event"], str)
-    ]
-    return [text for text in texts if text.startswith(beginning)]
+    return [text for text in texts_of(lines) if text.startswith(begin)]
 
 
 @IN_BOTH_MODES
-def test_steps_and_outputs_of_a_success(
-    deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_steps_and_outputs_of_a_success(deferrable: bool, world: World) -> None:
     """
     Each change has one line, in both modes; the steps are in the order of the
     definition.
     """
-    emulator.control.put_scenario(SHORT)
+    world.control.put_scenario(SHORT)
     with capture_logs() as log:
         run = run_churn(deferrable)
 
@@ -97,7 +88,7 @@ def test_steps_and_outputs_of_a_success(
     assert run.xcoms["outputs"]["AucCheck"] == {"outcome": "True"}
     arn = run.xcoms["outputs"]["ChurnRegister"]["model_package_arn"]
     assert arn.startswith("arn:aws:sagemaker:us-east-1:123456789012:model-package/")
-    lines = "\n".join(texts_of(log, "Step ")).splitlines()
+    lines = "\n".join(beginning(log, "Step ")).splitlines()
     for step in list(steps)[:5]:
         assert (
             len(
@@ -115,14 +106,12 @@ def test_steps_and_outputs_of_a_success(
 
 
 @IN_BOTH_MODES
-def test_steps_are_updated_while_the_task_waits(
-    deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_steps_are_updated_while_the_task_waits(deferrable: bool, world: World) -> None:
     """
     Before the first poll, the XCom has the steps of the definition; from then on, what
     has changed.
     """
-    emulator.control.put_scenario(
+    world.control.put_scenario(
         {"steps": {"ChurnPreprocess": {"duration": 600}, **SHORT["steps"]}}
     )
     seen: list[tuple[str, str]] = []
@@ -137,10 +126,10 @@ def test_steps_are_updated_while_the_task_waits(
         rows = AIRFLOW.instances[-1].xcoms["steps"]
         seen.append((rows[0]["state"], rows[1]["state"]))
 
-    emulated_time.after(4, look)
-    emulated_time.after(80, look)
-    emulated_time.after(200, look)
-    emulated_time.after(900, look)
+    world.time.after(4, look)
+    world.time.after(80, look)
+    world.time.after(200, look)
+    world.time.after(900, look)
 
     run = run_task(task)
 
@@ -153,70 +142,14 @@ def test_steps_are_updated_while_the_task_waits(
     ]
 
 
-@IN_BOTH_MODES
-def test_steps_are_listed_once_in_the_interval(
-    deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """
-    However often the execution is polled: one call more for each minute, and one at the
-    end.
-    """
-    emulator.control.put_scenario(SHORT)
-
-    run = run_churn(deferrable, poll_interval=20)
-
-    minutes = run.xcoms["run"]["seconds"] / 60
-    calls = len(emulator.control.calls(LIST_STEPS))
-    assert minutes * 0.8 < calls <= minutes + 2
-    assert len(emulator.control.calls("DescribePipelineDefinitionForExecution")) == 1
-
-
-@pytest.mark.parametrize("kind", ["EMR", "EMRServerless"])
-def test_failed_emr_step_leads_to_its_log_in_s3(
-    kind: str, deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """
-    The entry of the step, the button and the error have the link; the entry has the id
-    of the job.
-    """
-    steps = [{"Name": "Spark", "Type": kind, "Arguments": {}}]
-    put_pipelines(
-        emulator,
-        {"churn-tuning": {"Version": "2020-12-01", "Steps": steps}},
-        update=True,
-    )
-    emulator.control.put_scenario(
-        {"steps": {"Spark": {"fail": {"reason": "ExitCode 1"}}}}
-    )
-
-    run = run_churn(deferrable)
-
-    (row,) = run.xcoms["steps"]
-    made = run.xcoms["outputs"]["Spark"]
-    folder = (
-        made["log_file_path"]
-        .removeprefix("s3://aws-logs-123456789012-us-east-1/")
-        .rpartition("/")[0]
-    )
-    url = (
-        f"{CONSOLE}/s3/buckets/aws-logs-123456789012-us-east-1?region=us-east-1&prefix="
-    )
-    assert row["log_url"] == f"{url}{quote(folder, safe='')}%2F"
-    assert run.xcoms["failed_step_log_url"] == row["log_url"]
-    assert row["job_name"] == made["cluster_id" if kind == "EMR" else "job_run_id"]
-    assert f"  Log: {row['log_url']}" in str(run.error).splitlines()
-    page = f"{CONSOLE}/emr/home?region=us-east-1#/clusterDetails/{row['job_name']}"
-    assert row["console_url"] == (page if kind == "EMR" else None)
-
-
 def test_error_leads_to_the_log_of_the_failed_step(
-    deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
+    deferrable: bool, world: World
 ) -> None:
     """
     The error has the verdict first, and for the failed step its job, links and the last
     lines of its log.
     """
-    emulator.control.put_scenario(
+    world.control.put_scenario(
         {
             "steps": {
                 "ChurnPreprocess": {
@@ -262,16 +195,12 @@ def test_error_leads_to_the_log_of_the_failed_step(
     ],
 )
 def test_log_has_all_lines_and_the_error_the_last_and_the_cure(
-    on_clear: str,
-    cure: str,
-    deferrable: bool,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
+    on_clear: str, cure: str, deferrable: bool, world: World
 ) -> None:
     """The lines before the error have what does not fit beside the verdict."""
     lines = [f"epoch {number}" for number in range(20)]
     failure = {"reason": "AlgorithmError: exit code 1", "log_lines": lines}
-    emulator.control.put_scenario({"steps": {"ChurnPreprocess": {"fail": failure}}})
+    world.control.put_scenario({"steps": {"ChurnPreprocess": {"fail": failure}}})
 
     with capture_logs() as logs:
         run = run_churn(deferrable, on_clear=on_clear)
@@ -281,46 +210,8 @@ def test_log_has_all_lines_and_the_error_the_last_and_the_cure(
     assert "Next: mend the cause, then clear the task." in str(run.error)
     assert cure in str(run.error)
     text = "\n".join(f"| {line}" for line in lines)
-    logged = texts_of(logs, "Step ChurnPreprocess: ")
+    logged = beginning(logs, "Step ChurnPreprocess: ")
     assert logged == [f"Step ChurnPreprocess: the last 20 lines of its log\n{text}"]
-
-
-@pytest.mark.parametrize(
-    ("try_number", "arguments", "text"),
-    [
-        (
-            1,
-            {},
-            "Next: Airflow retries the task in 7 min. The retry starts a new execution and",
-        ),
-        (
-            1,
-            {"retry_mode": "resume"},
-            "Next: Airflow retries the task in 7 min. The retry resumes the",
-        ),
-        (2, {"retry_mode": "resume"}, "Next: mend the cause, then clear the task."),
-    ],
-)
-def test_error_says_what_comes_next(
-    try_number: int,
-    arguments: dict[str, Any],
-    text: str,
-    deferrable: bool,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
-    """While retries are left, nobody has to clear the task."""
-    emulator.control.put_scenario(
-        {"steps": {"ChurnPreprocess": {"fail": {"reason": "x"}}}}
-    )
-    ti = TaskInstance("train", try_number=try_number, max_tries=1)
-
-    run = run_churn(
-        deferrable, ti=ti, retries=1, retry_delay=timedelta(minutes=7), **arguments
-    )
-
-    assert f"\n{text}" in str(run.error)
-    assert ("clear the task" in str(run.error)) == (try_number == 2)
 
 
 @pytest.mark.parametrize(
@@ -345,20 +236,15 @@ def test_error_says_what_comes_next(
     ],
 )
 def test_each_permission_is_optional(
-    deferrable: bool,
-    operation: str,
-    service: str,
-    note: str | None,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
+    deferrable: bool, operation: str, service: str, note: str | None, world: World
 ) -> None:
     """
     Without a permission, one line says what is missing, and everything else works.
     """
-    emulator.control.put_scenario(
+    world.control.put_scenario(
         {"steps": {"ChurnPreprocess": {"fail": {"reason": "no data"}}}}
     )
-    deny(emulator, operation, service)
+    deny(world.emulator, operation, service)
 
     with capture_logs() as log:
         run = run_churn(deferrable)
@@ -369,7 +255,9 @@ def test_each_permission_is_optional(
         assert run.xcoms["run"]["steps_note"] is None
         assert (
             len(
-                texts_of(log, "The steps are shown as soon as they begin, not before: ")
+                beginning(
+                    log, "The steps are shown as soon as they begin, not before: "
+                )
             )
             == 1
         )
@@ -381,50 +269,13 @@ def test_each_permission_is_optional(
     )
     if operation == LIST_STEPS:
         assert {row["state"] for row in run.xcoms["steps"]} == {"NotStarted"}
-        assert len(texts_of(log, "The log has no lines about steps: ")) == 1
+        assert len(beginning(log, "The log has no lines about steps: ")) == 1
     else:
         assert "Step ChurnPreprocess failed: no data" in str(run.error)
 
 
 @IN_BOTH_MODES
-def test_throttled_lists_do_not_disturb_the_wait(
-    deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """
-    While AWS throttles the lists, the task waits and ends in time, without an error.
-    """
-    emulator.control.put_scenario(SHORT)
-    emulator.control.add_fault("throttle", LIST_STEPS, count=5)
-
-    run = run_churn(deferrable)
-
-    assert run.error is None
-    assert len(run.xcoms["outputs"]) == 5
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"progress_interval": 5},
-        {"progress_interval": "60"},
-        {"progress_interval": True},
-    ],
-)
-def test_arguments_are_checked_when_the_dag_is_parsed(
-    arguments: dict[str, Any],
-) -> None:
-    """The error names the argument, its value and what is valid."""
-    ((name, value),) = arguments.items()
-    with pytest.raises(
-        ParametersError, match=f"{name} = {value!r} is not valid: give a "
-    ):
-        PolysyncStartPipelineOperator(task_id="t", pipeline_name="p", **arguments)
-
-
-@IN_BOTH_MODES
-def test_stop_shows_the_execution_that_it_stops(
-    deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_stop_shows_the_execution_that_it_stops(deferrable: bool, world: World) -> None:
     """
     The tab of the task reads the XCom ``run``: while the execution stops, and at its
     end.
@@ -439,7 +290,7 @@ def test_stop_shows_the_execution_that_it_stops(
         record = AIRFLOW.instances[-1].xcoms["run"]
         seen.append((record["state"], record["status"]))
 
-    emulated_time.after(1, look)
+    world.time.after(1, look)
     run = run_task(task)
 
     assert seen == [("Running", "Stopping")]
@@ -454,9 +305,7 @@ def test_stop_shows_the_execution_that_it_stops(
     assert record["seconds"] > 0
 
 
-def test_stop_shows_an_execution_that_has_ended(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_stop_shows_an_execution_that_has_ended(world: World) -> None:
     """With its times and its end, although the task has waited for nothing."""
     started = run_churn(False)
 

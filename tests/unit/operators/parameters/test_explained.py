@@ -15,39 +15,19 @@ from polysync_airflow.operators import PolysyncStartPipelineOperator
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import DEFINITIONS
 from tests.managed_pipelines import MANAGED, NEEDS_ROLE, START_MANAGED
-from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
+from tests.tasks import Run, TaskInstance, run_task
 from tests.unit.operators.recovery.harness import MERGE_FAILS
+from tests.world import World, deny
 
 START, DESCRIBE, LIST = "StartPipelineExecution", "DescribePipeline", "ListPipelines"
 ARN_PREFIX = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/"
 PAGE = Path(__file__).parents[4] / "docs" / "how-to" / "start-and-wait.md"
-SCORING = {
-    "ModelName": "m",
-    "ScoreDate": "2026-01-01",
-    "InstanceCount": 2,
-    "SampleRate": 0.5,
-}
 # Name of the case: pipeline, parameters, lines that the error must have.
 CASES: dict[str, tuple[str, dict[str, Any], list[str]]] = {
     "unknown": (
         "fanout",
         {"Shard": 3},
         ["- Shard = '3': not declared; did you mean Shards?"],
-    ),
-    "missing": (
-        "scoring-required-params",
-        SCORING,
-        ["- Overwrite: has no default; add a value (Boolean)"],
-    ),
-    "type": (
-        "fanout",
-        {"Shards": "many"},
-        ["- Shards = 'many': must be a whole number (declared as Integer)"],
-    ),
-    "enum": (
-        "scoring-required-params",
-        {**SCORING, "Overwrite": True, "Tier": "tin"},
-        ["- Tier = 'tin': must be one of gold, silver (declared as String)"],
     ),
     "all": (
         "churn-tuning",
@@ -80,74 +60,45 @@ def operations(emulator: EmulatorServer) -> list[str]:
 
 
 @pytest.mark.parametrize(("pipeline", "sent", "lines"), CASES.values(), ids=CASES)
-def test_a_refusal_is_explained(
-    pipeline: str,
-    sent: dict[str, Any],
-    lines: list[str],
-    deferrable: bool,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
+def test_refusal_and_validation_name_all_problems(
+    pipeline: str, sent: dict[str, Any], lines: list[str], world: World
 ) -> None:
     """
     After the refusal, one DescribePipeline tells all problems; AWS's message and the
-    class stay.
+    class stay. With validate_parameters, AWS is not asked to start.
     """
-    run = start(pipeline, pipeline_parameters=sent, deferrable=deferrable)
+    refused = start(pipeline, pipeline_parameters=sent)
+    calls = world.calls()
+    world.control.clear_calls()
+    validated = start(pipeline, pipeline_parameters=sent, validate_parameters=True)
 
-    assert isinstance(run.error, SageMakerApiError)
-    assert (run.error.error_code, run.error.operation) == ("ValidationException", START)
-    assert (run.error.permanent, run.error.transient) == (True, False)
-    first, *listed, original = str(run.error).splitlines()
+    assert isinstance(refused.error, SageMakerApiError)
+    assert refused.error.error_code == "ValidationException"
+    assert refused.error.operation == START
+    assert (refused.error.permanent, refused.error.transient) == (True, False)
+    first, *listed, original = str(refused.error).splitlines()
     assert first == f"The parameters do not fit pipeline {pipeline}."
     assert listed == lines
     assert original.startswith(f"{START} failed: ValidationException: ")
-    assert operations(emulator) == [START, DESCRIBE]
+    assert calls == [START, DESCRIBE]
     # Airflow shows 100 characters of a line.
     assert all(len(line) <= 100 for line in (first, *listed))
 
-
-@pytest.mark.parametrize(("pipeline", "sent", "lines"), CASES.values(), ids=CASES)
-def test_validation_before_the_start(
-    pipeline: str,
-    sent: dict[str, Any],
-    lines: list[str],
-    deferrable: bool,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
-    """
-    With validate_parameters, the same problems are a ParametersError, and AWS is not
-    asked to start.
-    """
-    ti = TaskInstance("train")
-    run = start(
-        pipeline,
-        ti,
-        pipeline_parameters=sent,
-        deferrable=deferrable,
-        validate_parameters=True,
-    )
-
-    assert isinstance(run.error, ParametersError)
-    assert run.error.permanent
-    first, *listed = str(run.error).splitlines()
-    assert (
-        first == f"The parameters do not fit pipeline {pipeline}. Nothing was started."
-    )
-    assert listed == lines
-    assert operations(emulator) == [DESCRIBE]
-    assert run.xcoms == {}
+    assert isinstance(validated.error, ParametersError)
+    assert validated.error.permanent
+    assert str(validated.error).splitlines() == [
+        f"The parameters do not fit pipeline {pipeline}. Nothing was started.",
+        *lines,
+    ]
+    assert world.calls() == [DESCRIBE]
+    assert validated.xcoms == {}
     # No record, so that the next try resends nothing.
-    assert ti.store.values == {}
+    assert validated.ti.store.values == {}
 
 
 @pytest.mark.parametrize(("validate", "describes"), [(False, 0), (True, 1)])
 def test_calls_of_a_start_that_succeeds(
-    validate: bool,
-    describes: int,
-    deferrable: bool,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
+    validate: bool, describes: int, deferrable: bool, world: World
 ) -> None:
     """
     A start that AWS accepts costs no DescribePipeline; with validate_parameters, it
@@ -160,20 +111,16 @@ def test_calls_of_a_start_that_succeeds(
     )
 
     assert run.error is None
-    assert operations(emulator).count(DESCRIBE) == describes
-    assert operations(emulator).count(START) == 1
+    assert operations(world.emulator).count(DESCRIBE) == describes
+    assert operations(world.emulator).count(START) == 1
 
 
-def test_without_the_permission_to_describe(
-    deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_without_the_permission_to_describe(deferrable: bool, world: World) -> None:
     """
     AWS's error stays, and one line says which permission is missing to compare the
     parameters.
     """
-    emulator.control.add_fault(
-        "error", DESCRIBE, code="AccessDeniedException", message="not\nyou"
-    )
+    world.deny(DESCRIBE)
 
     run = start(pipeline_parameters={"Shard": 3}, deferrable=deferrable)
 
@@ -187,42 +134,10 @@ def test_without_the_permission_to_describe(
         "The parameters could not be compared with the definition of the pipeline: "
     )
     assert "Allow sagemaker:DescribePipeline on " in note
-    assert operations(emulator) == [START, DESCRIBE]
+    assert operations(world.emulator) == [START, DESCRIBE]
 
 
-def test_validation_without_the_permission_to_describe(
-    emulator: EmulatorServer,
-) -> None:
-    """
-    Whoever asks for the validation must have the permission; the error names it, and
-    nothing starts.
-    """
-    emulator.control.add_fault(
-        "error", DESCRIBE, code="AccessDeniedException", message="no"
-    )
-
-    run = start(validate_parameters=True)
-
-    assert isinstance(run.error, SageMakerApiError)
-    assert run.error.operation == DESCRIBE
-    assert "Allow sagemaker:DescribePipeline on " in str(run.error)
-    assert operations(emulator) == [DESCRIBE]
-
-
-@pytest.mark.parametrize(
-    ("definition", "reason"),
-    [
-        (None, "the definition is not JSON"),
-        ("[]", "the definition is a JSON list, not an object"),
-        (
-            '{"Parameters": [{"Name": "A", "Type": "Date"}]}',
-            "the definition's Parameters.0.Type: ",
-        ),
-    ],
-)
 def test_a_definition_that_cannot_be_read(
-    definition: str | None,
-    reason: str,
     emulator: EmulatorServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -237,7 +152,7 @@ def test_a_definition_that_cannot_be_read(
         if str(request.headers.get("X-Amz-Target")).endswith(f"{DESCRIBE}'"):
             described = {
                 **json.loads(response.content),
-                "PipelineDefinition": definition,
+                "PipelineDefinition": "[]",
             }
             response._content = json.dumps(described).encode()
         return response
@@ -247,6 +162,7 @@ def test_a_definition_that_cannot_be_read(
     refused = start(pipeline_parameters={"Shard": 3})
     validated = start(pipeline_parameters={"Shard": 3}, validate_parameters=True)
 
+    reason = "the definition is a JSON list, not an object"
     note = str(refused.error).splitlines()[1]
     assert note.startswith(
         f"The parameters could not be compared with the definition of the pipeline: {reason}"
@@ -289,9 +205,7 @@ def test_misspelt_pipeline_names_are_corrected(
         count=1,
     )
     right = start("fanout", validate_parameters=validate)
-    emulator.control.add_fault(
-        "error", LIST, code="AccessDeniedException", message="no"
-    )
+    deny(emulator, LIST)
     not_listed = start("churn-tunning", validate_parameters=validate)
 
     assert isinstance(misspelt.error, SageMakerApiError)
@@ -354,18 +268,16 @@ def test_the_version_of_the_start_is_compared(emulator: EmulatorServer) -> None:
     assert sent == [1, 1, None]
 
 
-def test_a_resume_is_not_validated(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_a_resume_is_not_validated(world: World) -> None:
     """
     A retry that resumes the failed execution costs no DescribePipeline, and its refusal
     is not explained.
     """
-    emulator.control.put_scenario(MERGE_FAILS)
+    world.control.put_scenario(MERGE_FAILS)
     ti = TaskInstance("train", max_tries=1)
     start(ti=ti, retry_mode="resume", validate_parameters=True)
-    emulator.control.put_scenario({})
-    emulator.control.clear_calls()
+    world.control.put_scenario({})
+    world.control.clear_calls()
     again = TaskInstance(
         "train", max_tries=1, try_number=2, store=ti.store, xcoms=ti.xcoms
     )
@@ -373,20 +285,8 @@ def test_a_resume_is_not_validated(
     run = start(ti=again, retry_mode="resume", validate_parameters=True)
 
     assert run.error is None
-    assert "RetryPipelineExecution" in operations(emulator)
-    assert not {DESCRIBE, START} & set(operations(emulator))
-
-
-@pytest.mark.parametrize("value", ["yes", 1, None])
-def test_validate_parameters_must_be_a_flag(value: Any) -> None:
-    """The DAG file fails with the name, the value and the cure."""
-    with pytest.raises(
-        ParametersError,
-        match=r"validate_parameters = .* is not valid: give True or False",
-    ):
-        PolysyncStartPipelineOperator(
-            task_id="t", pipeline_name="p", validate_parameters=value
-        )
+    assert "RetryPipelineExecution" in operations(world.emulator)
+    assert not {DESCRIBE, START} & set(operations(world.emulator))
 
 
 def test_the_documentation_shows_this_error(emulator: EmulatorServer) -> None:

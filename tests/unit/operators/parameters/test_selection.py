@@ -15,7 +15,8 @@ from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.operators import parameter_check as selection
 from sagemaker_emulator import EmulatorServer
-from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
+from tests.tasks import Run, TaskInstance, run_task
+from tests.world import World, deny
 
 START, LIST, DESCRIBE = (
     "StartPipelineExecution",
@@ -58,22 +59,22 @@ def started(emulator: EmulatorServer) -> list[dict[str, Any]]:
 
 
 def test_selected_steps_run_and_the_others_are_reused(
-    deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
+    deferrable: bool, world: World
 ) -> None:
     """
     One DescribePipeline and one page of executions precede the start; XComs and log say
     what was reused.
     """
-    source = other(emulator)
-    emulator.control.advance(24 * 3600)
-    newer = other(emulator)
-    emulator.control.advance(24 * 3600)
-    stopped = other(emulator)
+    source = other(world.emulator)
+    world.control.advance(24 * 3600)
+    newer = other(world.emulator)
+    world.control.advance(24 * 3600)
+    stopped = other(world.emulator)
     client: Any = PolysyncSageMakerHook().conn
     client.stop_pipeline_execution(PipelineExecutionArn=stopped)
-    emulator.control.advance(24 * 3600)
-    other(emulator)
-    before = len(emulator.control.calls())
+    world.control.advance(24 * 3600)
+    other(world.emulator)
+    before = len(world.control.calls())
 
     run = start(
         selected_steps=SELECTED, source_execution="latest", deferrable=deferrable
@@ -81,9 +82,9 @@ def test_selected_steps_run_and_the_others_are_reused(
 
     assert run.error is None
     assert source != newer
-    operations = [call["operation"] for call in emulator.control.calls()[before:]]
+    operations = [call["operation"] for call in world.control.calls()[before:]]
     assert operations[:3] == [DESCRIBE, LIST, START]
-    assert started(emulator) == [
+    assert started(world.emulator) == [
         {
             "SelectedSteps": [{"StepName": name} for name in SELECTED],
             "SourcePipelineExecutionArn": newer,
@@ -113,10 +114,7 @@ def test_selected_steps_run_and_the_others_are_reused(
 
 @pytest.mark.parametrize("pages", [1, 3])
 def test_latest_is_searched_in_a_limited_number_of_pages(
-    pages: int,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
+    pages: int, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     A source on a later page is found; beyond the limit, and without any, the error says
@@ -124,10 +122,10 @@ def test_latest_is_searched_in_a_limited_number_of_pages(
     """
     monkeypatch.setattr("polysync_airflow.hooks.executions.PAGE_SIZE", 2)
     monkeypatch.setattr(selection, "MAX_PAGES", pages)
-    source = other(emulator)
-    emulator.control.advance(24 * 3600)
+    source = other(world.emulator)
+    world.control.advance(24 * 3600)
     for _ in range(4):
-        other(emulator)
+        other(world.emulator)
 
     ti = TaskInstance("train")
     run = start(
@@ -137,7 +135,7 @@ def test_latest_is_searched_in_a_limited_number_of_pages(
         wait_for_completion=False,
     )
 
-    assert len(emulator.control.calls(LIST)) == pages
+    assert len(world.control.calls(LIST)) == pages
     if pages == 3:
         assert run.xcoms["run"]["source_execution"] == source
         return
@@ -146,25 +144,12 @@ def test_latest_is_searched_in_a_limited_number_of_pages(
         "None of the newest 2 executions has the status Succeeded or Failed. Nothing was started."
         in str(run.error)
     )
-    assert (started(emulator), run.xcoms, ti.store.values) == ([], {}, {})
-
-
-def test_pipeline_without_a_source(emulator: EmulatorServer) -> None:
-    """A pipeline that has never run has no execution to reuse."""
-    run = start(selected_steps=SELECTED, source_execution="latest")
-
-    assert isinstance(run.error, ParametersError)
-    assert "source_execution = 'latest': pipeline abalone has no execution" in str(
-        run.error
-    )
-    assert emulator.control.calls(START) == []
+    assert (started(world.emulator), run.xcoms, ti.store.values) == ([], {}, {})
 
 
 def test_denied_list_names_the_permission(emulator: EmulatorServer) -> None:
     """ListPipelineExecutions is needed for ``latest`` only."""
-    emulator.control.add_fault(
-        "error", LIST, code="AccessDeniedException", message="no"
-    )
+    deny(emulator, LIST)
 
     run = start(selected_steps=SELECTED, source_execution="latest")
 
@@ -204,41 +189,15 @@ def test_selection_is_compared_with_the_definition(
     assert [call["operation"] for call in emulator.control.calls()] == [DESCRIBE]
 
 
-def test_steps_without_dependencies_need_no_source(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """
-    AWS accepts a selection that depends on no other step; the steps after it do not
-    run.
-    """
-    run = start(selected_steps=["AbaloneProcess", "AbaloneTrain"])
-
-    assert run.error is None
-    assert started(emulator) == [
-        {
-            "SelectedSteps": [
-                {"StepName": "AbaloneProcess"},
-                {"StepName": "AbaloneTrain"},
-            ]
-        }
-    ]
-    assert [row["name"] for row in run.xcoms["steps"] if row["state"] == "Success"] == [
-        "AbaloneProcess",
-        "AbaloneTrain",
-    ]
-
-
 @pytest.mark.parametrize("case", ["running", "step", "missing"])
-def test_refused_source_is_explained(
-    case: str, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_refused_source_is_explained(case: str, world: World) -> None:
     """After AWS's refusal, the error says why the execution cannot be the source."""
-    emulator.control.put_scenario(
+    world.control.put_scenario(
         {"steps": {"AbaloneProcess": {"fail": {"reason": "No data"}}}}
     )
-    source = other(emulator)
+    source = other(world.emulator)
     if case == "step":
-        emulator.control.advance(24 * 3600)
+        world.control.advance(24 * 3600)
     if case == "missing":
         source = source[:-3] + "zzz"
 
@@ -251,17 +210,15 @@ def test_refused_source_is_explained(
         "missing": f"\nsource_execution: {source} does not exist; give another execution, or 'latest'",
     }
     assert expected[case] in str(run.error)
-    assert not emulator.control.calls("ListPipelines")
+    assert not world.control.calls("ListPipelines")
     assert "run" not in run.xcoms
 
 
-def test_mlflow_experiment(
-    deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_mlflow_experiment(deferrable: bool, world: World) -> None:
     """The experiment is sent; at the end, one call asks AWS for the ARN of its app."""
     run = start(mlflow_experiment_name="nightly churn", deferrable=deferrable)
 
-    (call,) = emulator.control.calls(START)
+    (call,) = world.control.calls(START)
     assert call["request"]["MlflowExperimentName"] == "nightly churn"
     record = run.xcoms["run"]
     assert record["mlflow_experiment_name"] == "nightly churn"
@@ -276,9 +233,7 @@ def test_mlflow_experiment(
 
 
 @pytest.mark.parametrize("alias", ["prod", "missing"])
-def test_version_alias(
-    alias: str, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_version_alias(alias: str, world: World) -> None:
     """
     The definition that is checked is that of the alias; an alias that no version has is
     named.
@@ -308,10 +263,10 @@ def test_version_alias(
     )
 
     if alias == "prod":
-        (call,) = emulator.control.calls(START)
+        (call,) = world.control.calls(START)
         assert (run.error, call["request"]["PipelineVersionAlias"]) == (None, "prod")
     else:
         assert isinstance(run.error, SageMakerApiError)
         assert "ResourceNotFound" in str(run.error)
         assert alias in str(run.error)
-        assert emulator.control.calls(START) == []
+        assert world.control.calls(START) == []

@@ -1,7 +1,4 @@
-"""
-Fixtures of the recovery tests: the request interceptor, the execution log, the task
-factory.
-"""
+"""The tasks and the triggerer of the recovery tests."""
 
 from __future__ import annotations
 
@@ -11,34 +8,18 @@ from typing import Any
 import pytest
 
 from polysync_airflow.operators import PolysyncStartPipelineOperator
-from sagemaker_emulator import EmulatorServer
 from tests.fakes import airflow_service
-from tests.tasks import EmulatedTime, run_task
+from tests.tasks import run_task
 from tests.unit.operators.recovery.fake_triggerer import FakeSupervisor
-from tests.unit.operators.recovery.harness import ExecutionLog, RequestInterceptor, Task
+from tests.unit.operators.recovery.harness import Task
+from tests.world import World
 
 MakeTask = Callable[..., Task]
 MakeSupervisor = Callable[..., FakeSupervisor]
 
 
 @pytest.fixture
-def interceptor(monkeypatch: pytest.MonkeyPatch) -> RequestInterceptor:
-    """
-    A request interceptor, with which a test can inspect requests or crash the process.
-    """
-    return RequestInterceptor(monkeypatch)
-
-
-@pytest.fixture
-def execution_log(
-    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
-) -> ExecutionLog:
-    """The log of the executions that ran in the emulator."""
-    return ExecutionLog(emulator, monkeypatch)
-
-
-@pytest.fixture
-def make_task(deferrable: bool, emulated_time: EmulatedTime) -> MakeTask:
+def make_task(deferrable: bool, world: World) -> MakeTask:
     """A factory of simulated tasks that run in the test's mode and in emulated time."""
 
     def make(*, retries: int = 2, **arguments: Any) -> Task:
@@ -60,7 +41,7 @@ def make_supervisor(monkeypatch: pytest.MonkeyPatch) -> MakeSupervisor:
 
 
 @pytest.fixture
-def arn(execution_log: ExecutionLog) -> str:
+def arn(world: World) -> str:
     """The ARN of a running execution, which the execution log has recorded."""
     operator = PolysyncStartPipelineOperator(
         task_id="train", pipeline_name="fanout", wait_for_completion=False

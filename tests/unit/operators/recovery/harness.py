@@ -1,13 +1,8 @@
-"""
-Test harness for recovery: a simulated task instance, a request interceptor and an
-execution log.
-"""
+"""A simulated task instance, in the way that Airflow runs it over several tries."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,16 +15,13 @@ from airflow.providers.common.compat.sdk import (
     AirflowTaskTimeout,
     TaskDeferred,
 )
-from botocore.httpsession import URLLib3Session
 
 from polysync_airflow.airflow_compat.sdk import RetryAction, RetryDecision, RetryPolicy
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.records import CONFIRMED_SECONDS, RECORD_KEY
-from polysync_airflow.states import DELETED, has_ended
-from sagemaker_emulator import EmulatorServer
-from sagemaker_emulator.engine.execution import Execution
+from polysync_airflow.states import DELETED
 from sagemaker_emulator.sagemaker.store import ExecutionRecord
 from tests.fakes.airflow_service import DEPLOYMENT
 from tests.fakes.json_store import JsonStore
@@ -44,22 +36,17 @@ from tests.tasks import (
     run_task,
 )
 
-NEVER_ENDS = {"steps": {"Merge": {"duration": None}}}
 MERGE_FAILS = {"steps": {"Merge": {"fail": {"reason": "AlgorithmError: no data"}}}}
-MERGE_FAILS_ONCE = {
-    "steps": {"Merge": {"fail": {"reason": "AlgorithmError: no data", "times": 1}}}
-}
-MERGE_FAILS_TWICE = {
-    "steps": {"Merge": {"fail": {"reason": "AlgorithmError: no data", "times": 2}}}
-}
 
-START, RETRY, STOP = (
-    "StartPipelineExecution",
-    "RetryPipelineExecution",
-    "StopPipelineExecution",
-)
-DESCRIBE, LIST_STEPS = "DescribePipelineExecution", "ListPipelineExecutionSteps"
-CHANGES = (START, RETRY, STOP)
+
+def merge_fails(times: int) -> dict[str, Any]:
+    """Return the scenario in which the last step fails at its first attempts."""
+    failure = {"reason": "AlgorithmError: no data", "times": times}
+    return {"steps": {"Merge": {"fail": failure}}}
+
+
+MERGE_FAILS_ONCE = merge_fails(1)
+MERGE_FAILS_TWICE = merge_fails(2)
 
 
 class CrashError(BaseException):
@@ -317,167 +304,12 @@ class Task:
         return "up_for_retry" if retried else "failed"
 
 
-Action = Callable[[dict[str, Any]], Any]
-
-
-class RequestInterceptor:
+def run_failure_callbacks(operator: Any, ti: TaskInstance) -> None:
     """
-    Runs actions just before a request leaves botocore, or when its response has
-    arrived.
+    Run the failure callbacks, as Airflow does on the worker or in the DAG processor.
     """
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._actions: dict[tuple[str, str], list[Action]] = {}
-        send = URLLib3Session.send
-
-        def intercepted_send(session: URLLib3Session, request: Any) -> Any:
-            target = request.headers.get("X-Amz-Target", b"")
-            operation = (
-                target.decode() if isinstance(target, bytes) else target
-            ).rpartition(".")[2]
-            # STS has another protocol.
-            body = json.loads(request.body or b"{}") if operation else {}
-            self._run_actions("before", operation, body)
-            response = send(session, request)
-            self._run_actions("after", operation, body)
-            return response
-
-        monkeypatch.setattr(URLLib3Session, "send", intercepted_send)
-
-    def before(self, operation: str, action: Action) -> None:
-        """
-        Run an action once, just before the next request of this operation is sent.
-        """
-        self._actions.setdefault(("before", operation), []).append(action)
-
-    def after(self, operation: str, action: Action) -> None:
-        """
-        Run an action once, when the next such request has a response that botocore has
-        not read.
-        """
-        self._actions.setdefault(("after", operation), []).append(action)
-
-    def clear(self) -> None:
-        """Remove all actions that have not run."""
-        self._actions.clear()
-
-    def _run_actions(self, moment: str, operation: str, body: dict[str, Any]) -> None:
-        actions = self._actions.get((moment, operation))
-        if actions:
-            actions.pop(0)(body)
-
-
-class ExecutionLog:
-    """
-    Records from the emulator's engine which executions ran at which times.
-
-    It does not depend on any API response, so it also sees executions of which the task
-    does not know.
-    """
-
-    def __init__(
-        self, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        self._emulator = emulator
-        self.finished_attempts: list[tuple[float, float, str]] = []
-        running_since: dict[str, float] = {}
-        create, retry, finish = (
-            Execution.__post_init__,
-            Execution.retry,
-            Execution._finish,
-        )
-
-        def created(engine: Execution) -> None:
-            create(engine)
-            running_since[engine.seed] = engine.created_at
-
-        def retried(engine: Execution, now: float, *arguments: Any) -> None:
-            retry(engine, now, *arguments)
-            running_since[engine.seed] = now
-
-        def finished(engine: Execution, at: float) -> None:
-            finish(engine, at)
-            self.finished_attempts.append(
-                (running_since.pop(engine.seed), at, engine.status)
-            )
-
-        self._running_since = running_since
-        monkeypatch.setattr(Execution, "__post_init__", created)
-        monkeypatch.setattr(Execution, "retry", retried)
-        monkeypatch.setattr(Execution, "_finish", finished)
-
-    def clear(self) -> None:
-        """Forget everything; called after the emulator was reset."""
-        self.finished_attempts.clear()
-        self._running_since.clear()
-
-    @property
-    def executions(self) -> list[ExecutionRecord]:
-        """All executions in their current state, in the order of their starts."""
-        regions = self._emulator.sagemaker.regions.values()
-        records = [record for region in regions for record in region.executions()]
-        for record in records:
-            record.engine.advance(self._emulator.clock.now())
-        return sorted(records, key=lambda record: record.engine.created_at)
-
-    @property
-    def arns(self) -> list[str]:
-        """The ARNs of all executions, in the order of their starts."""
-        return [record.arn for record in self.executions]
-
-    @property
-    def statuses(self) -> list[str]:
-        """The AWS statuses of all executions, in the order of their starts."""
-        return [record.engine.status for record in self.executions]
-
-    @property
-    def running(self) -> list[str]:
-        """
-        The ARNs of the executions that have not finished, including those that are
-        stopping.
-        """
-        return [
-            record.arn
-            for record in self.executions
-            if not has_ended(record.engine.status)
-        ]
-
-    @property
-    def max_concurrent(self) -> int:
-        """The highest number of executions that ran at the same time."""
-        assert (
-            self.executions is not None
-        )  # advances the engine, which adds to finished_attempts
-        changes = [(end, -1) for _, end, _ in self.finished_attempts]
-        changes += [(start, 1) for start, _, _ in self.finished_attempts]
-        changes += [(start, 1) for start in self._running_since.values()]
-        running = maximum = 0
-        for _, change in sorted(changes):
-            running += change
-            maximum = max(maximum, running)
-        return maximum
-
-
-def calls(emulator: EmulatorServer, *operations: str) -> list[str]:
-    """
-    Return the operations that were called, in order; only the given operations if there
-    are any.
-    """
-    called = [call["operation"] for call in emulator.control.calls()]
-    return [
-        operation for operation in called if not operations or operation in operations
-    ]
-
-
-def tokens(emulator: EmulatorServer, operation: str) -> list[str]:
-    """
-    Return the client tokens of all calls of an operation, including calls that were not
-    processed.
-    """
-    return [
-        call["request"].get("ClientRequestToken", "")
-        for call in emulator.control.calls(operation)
-    ]
+    for callback in operator.on_failure_callback:
+        callback({"ti": ti, "task": operator, "dag": None, "params": {}})
 
 
 def step_attempts(record: ExecutionRecord) -> dict[str, int]:

@@ -20,17 +20,20 @@ from polysync_airflow.exceptions import (
 from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, Run
 from tests.unit.operators.recovery.harness import (
-    DESCRIBE,
     MERGE_FAILS,
     MERGE_FAILS_ONCE,
+    CrashError,
+    Task,
+    crash,
+)
+from tests.world import (
+    DESCRIBE,
     RETRY,
     START,
     STOP,
-    CrashError,
     ExecutionLog,
     RequestInterceptor,
-    Task,
-    crash,
+    World,
 )
 
 # For a longer search with other histories in each run, set for example
@@ -362,20 +365,14 @@ def check_result(history_run: HistoryRun) -> None:
 )
 @given(history=histories())
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
-def test_guarantees_hold_in_random_histories(
-    emulator: EmulatorServer,
-    execution_log: ExecutionLog,
-    interceptor: RequestInterceptor,
-    emulated_time: EmulatedTime,
-    history: History,
-) -> None:
+def test_guarantees_hold_in_random_histories(world: World, history: History) -> None:
     """
     At most one execution runs at any time, and none runs after the task has ended.
 
     Transient faults fail no try, and all stops of one attempt have the same token.
     """
     history_run = HistoryRun(
-        history, emulator, execution_log, interceptor, emulated_time
+        history, world.emulator, world.log, world.requests, world.time
     )
 
     history_run.run()

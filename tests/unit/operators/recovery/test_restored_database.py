@@ -21,14 +21,10 @@ from tests.unit.operators.recovery.conftest import MakeTask
 from tests.unit.operators.recovery.harness import (
     MERGE_FAILS,
     MERGE_FAILS_ONCE,
-    RETRY,
-    START,
-    ExecutionLog,
-    RequestInterceptor,
     Task,
     crash,
-    tokens,
 )
+from tests.world import RETRY, START, RequestInterceptor, World
 
 RUNS_ON = {"steps": {"Merge": {"duration": 1200}}}
 
@@ -284,16 +280,14 @@ MakeAirflow = Callable[..., Airflow]
 
 @pytest.fixture
 def make_airflow(
-    make_task: MakeTask,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    interceptor: RequestInterceptor,
-    monkeypatch: pytest.MonkeyPatch,
+    make_task: MakeTask, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> MakeAirflow:
     """A factory of tasks that can be backed up; it gets the arguments of the task."""
 
     def make(**arguments: Any) -> Airflow:
-        airflow = Airflow(make_task(**arguments), emulator, emulated_time, interceptor)
+        airflow = Airflow(
+            make_task(**arguments), world.emulator, world.time, world.requests
+        )
         serialize = PolysyncPipelineExecutionTrigger.serialize
 
         def remember(trigger: PolysyncPipelineExecutionTrigger) -> Any:
@@ -326,11 +320,7 @@ IN_MODES = [
     indirect=["deferrable"],
 )
 def test_what_a_restored_task_starts(
-    case: Case,
-    deferrable: bool,
-    make_airflow: MakeAirflow,
-    emulator: EmulatorServer,
-    execution_log: ExecutionLog,
+    case: Case, deferrable: bool, make_airflow: MakeAirflow, world: World
 ) -> None:
     """
     The tokens and names follow from the task, so that it finds what the backup does not
@@ -339,7 +329,7 @@ def test_what_a_restored_task_starts(
     airflow = make_airflow(retry_mode="resume" if case.resumes else "new")
     case.before(airflow)
     case.after(airflow)
-    before = len(execution_log.arns)
+    before = len(world.log.arns)
     airflow.restore()
     if case.cleared:
         airflow.task.clear()
@@ -348,11 +338,11 @@ def test_what_a_restored_task_starts(
 
     airflow.go_on()
 
-    assert len(execution_log.arns) - before == case.starts[deferrable]
-    assert execution_log.max_concurrent == case.at_once[deferrable]
+    assert len(world.log.arns) - before == case.starts[deferrable]
+    assert world.log.max_concurrent == case.at_once[deferrable]
     assert airflow.task.state == case.state[deferrable]
     # A resume is one, however often it was requested.
-    assert len(set(tokens(emulator, RETRY))) == case.resumes
+    assert len(set(world.tokens(RETRY))) == case.resumes
 
 
 @pytest.mark.parametrize(
@@ -365,8 +355,7 @@ def test_a_timeout_that_has_passed(
     state: str,
     status: str,
     make_airflow: MakeAirflow,
-    emulated_time: EmulatedTime,
-    execution_log: ExecutionLog,
+    world: World,
 ) -> None:
     """
     The result counts, however old the deadline is; an execution that still runs is
@@ -376,9 +365,9 @@ def test_a_timeout_that_has_passed(
     waiting(airflow)
     after(airflow)
     airflow.restore()
-    emulated_time.sleep(700)
+    world.time.sleep(700)
 
     airflow.go_on()
-    emulated_time.sleep(60)
+    world.time.sleep(60)
 
-    assert (airflow.task.state, execution_log.statuses) == (state, [status])
+    assert (airflow.task.state, world.log.statuses) == (state, [status])

@@ -1,44 +1,37 @@
 """
-``retry_mode="resume"``: AWS continues an execution from its failed steps, or a new
-execution starts.
+AWS continues an execution from its failed steps: in a retry (``retry_mode``), after a
+clear (``on_clear``), or because a user chose so.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from polysync_airflow.exceptions import PipelineExecutionTimeoutError
+from polysync_airflow.airflow_compat import task_instances
+from polysync_airflow.execution.lifecycle.instructions import ClearChoice
+from polysync_airflow.execution.lifecycle.options import OnClear
 from polysync_airflow.execution.texts import format_seconds
+from polysync_airflow.records import RECORD_KEY, from_stored, to_stored
 from sagemaker_emulator import EmulatorServer
-from tests.conftest import IN_BOTH_MODES, connection
-from tests.fakes.log_capture import capture_logs
+from tests.fakes.log_capture import capture_logs, texts_of
 from tests.tasks import EmulatedTime, Run
 from tests.unit.operators.recovery.conftest import MakeTask
 from tests.unit.operators.recovery.harness import (
-    DESCRIBE,
-    LIST_STEPS,
     MERGE_FAILS,
     MERGE_FAILS_ONCE,
-    RETRY,
-    START,
-    STOP,
+    MERGE_FAILS_TWICE,
     CrashError,
-    ExecutionLog,
     Task,
     crash,
     step_attempts,
 )
+from tests.world import LIST_STEPS, RETRY, START, STOP, RequestInterceptor, World
 
 SHARDS = ["Shard0", "Shard3"]
-
-
-def log_lines(logs: list[Any], level: str = "") -> list[str]:
-    """Return the log lines, with their arguments filled in."""
-    lines = [entry for entry in logs if level in ("", entry["log_level"])]
-    return [line["event"] % line.get("positional_args", ()) for line in lines]
 
 
 def fail_then_retry(
@@ -56,48 +49,6 @@ def fail_then_retry(
 def fails_once(emulator: EmulatorServer) -> None:
     """The last step fails at its first attempt."""
     emulator.control.put_scenario(MERGE_FAILS_ONCE)
-
-
-@pytest.mark.usefixtures("fails_once")
-def test_succeeded_steps_are_not_repeated(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """
-    In the same execution, the five succeeded steps run once and the failed step runs
-    twice.
-    """
-    task = make_task(retry_mode="resume")
-
-    run, _ = fail_then_retry(task, emulator)
-
-    assert run.error is None
-    assert run.result == run.xcoms["execution_arn"] == execution_log.arns[0]
-    assert execution_log.statuses == ["Succeeded"]
-    assert step_attempts(execution_log.executions[0]) == {
-        **dict.fromkeys(SHARDS, 1),
-        "Merge": 2,
-    }
-    assert run.xcoms["state"] == "Success"
-    assert run.xcoms["run"]["resumes"] == 1
-
-
-@pytest.mark.usefixtures("fails_once")
-def test_kept_and_repeated_steps_are_logged(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """
-    The log names the steps that are kept and the steps that run, and cost money, again.
-    """
-    task = make_task(retry_mode="resume")
-
-    _, logs = fail_then_retry(task, emulator)
-
-    arn = execution_log.arns[0]
-    assert (
-        "Resuming from the failed steps. Kept: Shard0, Shard3. "
-        f"Repeated: Merge (Failed), and all steps after: execution {arn}"
-    ) in log_lines(logs)
-    assert f"Resumed (resume 1): execution {arn}" in log_lines(logs)
 
 
 @pytest.mark.parametrize(
@@ -133,9 +84,9 @@ def test_durations_after_a_resume_are_by_the_clock_of_aws(
     duration = format_seconds(record["seconds"])
     assert (
         f"Pipeline fanout succeeded {duration} after resume 1 (AWS status Succeeded)."
-        in log_lines(logs)[-1]
+        in texts_of(logs)[-1]
     )
-    lines = [line for text in log_lines(logs) for line in text.splitlines()]
+    lines = [line for text in texts_of(logs) for line in text.splitlines()]
     kept = [line for line in lines if line.startswith("Step Shard0 ")]
     assert len(kept) == 1
     assert kept[0].endswith(", before the last resume")
@@ -169,15 +120,13 @@ def test_known_steps_are_shown_before_the_next_list(
 
 @pytest.mark.usefixtures("fails_once")
 def test_resume_without_the_permission_to_list_steps(
-    make_task: MakeTask, emulated_time: EmulatedTime, emulator: EmulatorServer
+    make_task: MakeTask, world: World
 ) -> None:
     """The steps of the definition are shown, as at a start."""
     task = make_task(retry_mode="resume", progress_interval=None)
     task.next_try()
-    emulator.control.add_fault(
-        "error", LIST_STEPS, code="AccessDeniedException", message="not authorized"
-    )
-    emulated_time.after(100, crash)
+    world.deny(LIST_STEPS)
+    world.time.after(100, crash)
 
     waiting = task.next_try()
 
@@ -189,10 +138,7 @@ def test_resume_without_the_permission_to_list_steps(
 @pytest.mark.parametrize("limit", [2, None])
 @pytest.mark.usefixtures("fails_once")
 def test_resume_sends_max_parallel_steps(
-    limit: int | None,
-    make_task: MakeTask,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
+    limit: int | None, make_task: MakeTask, world: World
 ) -> None:
     """
     The resume sends the first try's ``max_parallel_steps``, because AWS does not keep
@@ -200,35 +146,12 @@ def test_resume_sends_max_parallel_steps(
     """
     task = make_task(retry_mode="resume", max_parallel_steps=limit)
 
-    fail_then_retry(task, emulator, max_parallel_steps=7)
+    fail_then_retry(task, world.emulator, max_parallel_steps=7)
 
-    (call,) = emulator.control.calls(RETRY)
+    (call,) = world.control.calls(RETRY)
     expected = {"MaxParallelExecutionSteps": limit} if limit else None
     assert call["request"].get("ParallelismConfiguration") == expected
-    assert call["request"]["PipelineExecutionArn"] == execution_log.arns[0]
-
-
-@IN_BOTH_MODES
-def test_timeout_after_a_crash_counts_from_the_resume(
-    make_task: MakeTask,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
-    """After a crash, ``timeout`` still counts from the resume, not from the new try."""
-    emulator.control.put_scenario(MERGE_FAILS_ONCE)
-    task = make_task(retry_mode="resume", timeout=600)
-    task.next_try()
-    emulator.control.advance(5000)
-    emulator.control.put_scenario({"steps": {"Merge": {"duration": None}}})
-    resumed_at = emulated_time.time()
-    emulated_time.after(300, crash)
-    assert isinstance(task.next_try().error, CrashError)
-
-    run = task.next_try()
-
-    assert isinstance(run.error, PipelineExecutionTimeoutError)
-    assert emulated_time.time() - resumed_at == pytest.approx(600, abs=1)
+    assert call["request"]["PipelineExecutionArn"] == world.log.arns[0]
 
 
 REFUSALS = [
@@ -241,29 +164,25 @@ REFUSALS = [
     ("code", "message"), REFUSALS, ids=[code for code, _ in REFUSALS]
 )
 def test_refused_resume_starts_a_new_execution(
-    code: str,
-    message: str,
-    make_task: MakeTask,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
+    code: str, message: str, make_task: MakeTask, world: World
 ) -> None:
     """
     If AWS refuses the resume, the retry starts a new execution and logs the reason.
     """
-    emulator.control.put_scenario(MERGE_FAILS)
-    emulator.control.add_fault("error", RETRY, code=code, message=message)
+    world.control.put_scenario(MERGE_FAILS)
+    world.control.add_fault("error", RETRY, code=code, message=message)
     task = make_task(retry_mode="resume")
     assert task.next_try().error
-    emulator.control.put_scenario({})
+    world.control.put_scenario({})
 
     with capture_logs() as logs:
         run = task.next_try(pipeline_parameters={"Shards": 3})
 
     assert run.error is None
-    assert execution_log.statuses == ["Failed", "Succeeded"]
+    assert world.log.statuses == ["Failed", "Succeeded"]
     assert run.xcoms["run"]["parameters"] == {"Shards": "3"}
     assert run.xcoms["run"]["resumes"] == 0
-    warnings = "\n".join(log_lines(logs, "warning"))
+    warnings = "\n".join(texts_of(logs, "warning"))
     assert (
         f"cannot be resumed: RetryPipelineExecution failed: {code}: {message}"
         in warnings
@@ -276,78 +195,239 @@ def test_refused_resume_starts_a_new_execution(
         assert "Allow sagemaker:RetryPipelineExecution" in warnings
 
 
-def test_resume_without_permission_starts_a_new_execution(
-    make_task: MakeTask,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    monkeypatch: pytest.MonkeyPatch,
+COMPLETED_ONCE = {"end_as": "CompletedWithFailures", **MERGE_FAILS_ONCE}
+
+
+def fail_and_clear(
+    task: Task, emulator: EmulatorServer, scenario: dict[str, Any] = MERGE_FAILS_ONCE
 ) -> None:
     """
-    Without the permission RetryPipelineExecution in the IAM policy, a new execution
-    starts.
+    Let the execution of the only try fail, and clear the task after its cause was
+    mended.
     """
-    import boto3
+    emulator.control.put_scenario(scenario)
+    assert "AlgorithmError" in str(task.next_try().error)
+    task.clear()
+    emulator.control.clear_calls()
 
-    client: Any = boto3.client(
-        "iam",
-        endpoint_url=emulator.endpoint_url,
-        region_name="us-east-1",
-        aws_access_key_id="AKIAIOSFODNN7EXAMPLE",
-        aws_secret_access_key="x",
-    )
-    client.create_user(UserName="airflow")
-    key = client.create_access_key(UserName="airflow")["AccessKey"]
-    allowed = {
-        "Effect": "Allow",
-        "Action": [f"sagemaker:{o}" for o in (START, STOP, DESCRIBE, LIST_STEPS)],
-        "Resource": "*",
-    }
-    document = json.dumps({"Version": "2012-10-17", "Statement": [allowed]})
-    client.put_user_policy(UserName="airflow", PolicyName="p", PolicyDocument=document)
-    emulator.control.set_sign_in(enforce_iam=True)
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_POLYSYNC_DEFAULT",
-        connection(
-            endpoint_url=emulator.endpoint_url,
-            login=key["AccessKeyId"],
-            password=key["SecretAccessKey"],
-        ),
-    )
-    emulator.control.put_scenario(MERGE_FAILS_ONCE)
-    task = make_task(retry_mode="resume")
-    assert task.next_try().error
-    emulator.control.put_scenario({})
+
+@pytest.mark.parametrize("retry_mode", ["new", "resume"])
+@pytest.mark.parametrize(
+    "scenario", [MERGE_FAILS_ONCE, COMPLETED_ONCE], ids=["Failed", "Completed"]
+)
+def test_cleared_task_repeats_only_the_failed_step(
+    scenario: dict[str, Any], retry_mode: str, make_task: MakeTask, world: World
+) -> None:
+    """
+    The execution goes on from its failed step, in the epoch of the clear, whatever
+    ``retry_mode`` says.
+    """
+    task = make_task(on_clear="resume", retry_mode=retry_mode, retries=0)
+    fail_and_clear(task, world.emulator, scenario)
+    world.control.put_scenario(MERGE_FAILS_ONCE)
 
     run = task.next_try()
 
     assert run.error is None
-    assert execution_log.statuses == ["Failed", "Succeeded"]
-    assert [call["error_code"] for call in emulator.control.calls(RETRY)] == [
-        "AccessDeniedException"
-    ]
-
-
-@pytest.mark.usefixtures("fails_once")
-def test_resume_without_permission_to_list_steps(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """
-    Without the permission ListPipelineExecutionSteps, which only the log needs, the
-    resume still works.
-    """
-    task = make_task(retry_mode="resume")
-    task.next_try()
-    emulator.control.add_fault(
-        "error", LIST_STEPS, code="AccessDeniedException", message="not you"
+    assert world.calls(START, STOP, RETRY) == [RETRY]
+    assert world.log.statuses == ["Succeeded"]
+    assert step_attempts(world.log.executions[0]) == {
+        "Shard0": 1,
+        "Shard3": 1,
+        "Merge": 2,
+    }
+    assert run.result == run.xcoms["execution_arn"] == world.log.arns[0]
+    assert run.xcoms["run"]["resumes"] == 1
+    assert (task.last_record["epoch"], task.last_record["resumes"]) == (
+        task.max_tries,
+        1,
     )
 
+
+def test_arguments_of_the_start_are_kept_and_the_others_are_logged(
+    make_task: MakeTask, world: World
+) -> None:
+    """
+    AWS resumes with the values of the start; the log names the arguments that have
+    other values now.
+    """
+    task = make_task(
+        on_clear="resume",
+        retries=0,
+        pipeline_parameters={"Shards": 5},
+        max_parallel_steps=2,
+    )
+    fail_and_clear(task, world.emulator)
+
     with capture_logs() as logs:
-        run = task.next_try()
+        run = task.next_try(pipeline_parameters={"Shards": 4}, max_parallel_steps=7)
 
     assert run.error is None
-    assert execution_log.statuses == ["Succeeded"]
-    (warning,) = [
-        line for line in log_lines(logs, "warning") if "could not be listed" in line
-    ]
-    assert "The steps that will be repeated could not be listed: " in warning
-    assert "sagemaker:ListPipelineExecutionSteps" in warning
+    assert run.xcoms["run"]["parameters"] == {"Shards": "5"}
+    (call,) = world.control.calls(RETRY)
+    assert call["request"]["ParallelismConfiguration"] == {
+        "MaxParallelExecutionSteps": 2
+    }
+    assert (
+        "AWS resumes with the values of the start. The arguments that have other values now are not used: "
+        f"max_parallel_steps, pipeline_parameters['Shards']: execution {world.log.arns[0]}"
+    ) in texts_of(logs, "warning")
+
+
+def test_arguments_that_are_not_valid_do_not_prevent_the_resume(
+    make_task: MakeTask, world: World
+) -> None:
+    """
+    Arguments that are not used need not be valid; without changes, nothing is logged
+    about them.
+    """
+    task = make_task(on_clear="resume", retries=0)
+    fail_and_clear(task, world.emulator, MERGE_FAILS_TWICE)
+    with capture_logs() as unchanged:
+        assert task.next_try().error
+    task.clear()
+
+    with capture_logs() as logs:
+        run = task.next_try(pipeline_parameters={"Shards": None})
+
+    assert run.error is None
+    assert world.log.statuses == ["Succeeded"]
+    (warning,) = [line for line in texts_of(logs, "warning") if "arguments" in line]
+    assert "The arguments of this try are not valid, and are not used: " in warning
+    assert [line for line in texts_of(unchanged) if "arguments" in line] == []
+
+
+def after_writes(
+    number: int,
+) -> Callable[[Task, RequestInterceptor, EmulatedTime], None]:
+    """Crash right after the n-th write to the record store."""
+
+    def stage(task: Task, _: RequestInterceptor, __: EmulatedTime) -> None:
+        store_set, left = task.store.set, [number]
+
+        def crashing_set(key: str, value: Any) -> None:
+            store_set(key, value)
+            left[0] -= 1
+            if left[0] == 0:
+                crash()
+
+        task.store.set = crashing_set  # type: ignore[method-assign]
+
+    return stage
+
+
+CRASHES: dict[str, Callable[[Task, RequestInterceptor, EmulatedTime], Any]] = {
+    "after the record is taken over": after_writes(1),
+    "after the resume is stored": after_writes(2),
+    "after the response is stored": after_writes(3),
+    "while the steps are listed": lambda _, interceptor, __: interceptor.before(
+        LIST_STEPS, crash
+    ),
+    "before Retry is sent": lambda _, interceptor, __: interceptor.before(RETRY, crash),
+    "before the response to Retry is read": lambda _, interceptor, __: (
+        interceptor.after(RETRY, crash)
+    ),
+    "while waiting for the resumed execution": lambda _, __, time: time.after(
+        100, crash
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("moment", "retry_mode"),
+    [*((each, "new") for each in CRASHES), ("before Retry is sent", "resume")],
+)
+def test_crash_at_any_point_leaves_one_resume(
+    moment: str, retry_mode: str, make_task: MakeTask, world: World
+) -> None:
+    """
+    The retry after the crash completes the same resume: no second one, and no second
+    execution.
+    """
+    task = make_task(on_clear="resume", retry_mode=retry_mode, retries=0)
+    fail_and_clear(task, world.emulator)
+    task.max_tries += 1
+    CRASHES[moment](task, world.requests, world.time)
+    assert isinstance(task.next_try().error, CrashError)
+    assert task.state == "up_for_retry"
+
+    run = task.next_try()
+
+    assert run.error is None
+    assert run.result == world.log.arns[0]
+    assert world.log.statuses == ["Succeeded"]
+    assert world.calls(START, STOP) == []
+    assert step_attempts(world.log.executions[0])["Merge"] == 2
+    assert set(world.tokens(RETRY)) == {task.last_record["resume_token"]}
+    assert (task.last_record["epoch"], task.last_record["resumes"]) == (
+        task.max_tries,
+        1,
+    )
+    assert run.xcoms["run"]["resumes"] == 1
+
+
+def choose(task: Task, on_clear: OnClear) -> None:
+    """Store a choice, as the API server does for the tab."""
+    record = from_stored(task.last_record, task.key, place="")
+    chosen = record.model_copy(update={"clear_choice": ClearChoice(on_clear=on_clear)})
+    task.store.set(RECORD_KEY, to_stored(chosen, task.key))
+
+
+def fail(task: Task, emulator: EmulatorServer, scenario: dict[str, Any]) -> None:
+    """Let a try fail, and forget the calls."""
+    emulator.control.put_scenario(scenario)
+    assert "AlgorithmError" in str(task.next_try().error)
+    emulator.control.clear_calls()
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_choice_survives_the_end_of_the_killed_process(
+    is_refused: bool, make_task: MakeTask, world: World
+) -> None:
+    """
+    A user marks the task as failed and chooses, while its process is still on its way
+    to the stop.
+    """
+    task = make_task(retries=0, on_clear="resume", progress_interval=90)
+    if is_refused:
+        world.deny(STOP)
+
+    def kill(_: Any) -> None:
+        task.state = "failed"
+        choose(task, "new")
+        task.kill()
+
+    world.requests.after(LIST_STEPS, kill)
+    task.next_try()
+
+    assert task.last_record["clear_choice"] == {"on_clear": "new"}
+    assert task.last_record.get("stop_requested_by") == (None if is_refused else 1)
+    assert len(world.calls(STOP)) == 1
+    if not is_refused:
+        assert world.log.statuses[-1] in ("Stopping", "Stopped")
+
+
+def test_choice_of_a_deleted_dag_run_is_gone(
+    make_task: MakeTask, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Also if the process of the new one is killed before it could write, and stores its
+    stop.
+    """
+    task = make_task(retries=0)
+    fail(task, emulator, MERGE_FAILS)
+    choose(task, "resume")
+    task.delete()
+    task.create_again(datetime(2026, 2, 2, tzinfo=UTC))
+    is_current, kills = task_instances.is_current, [task.kill]
+
+    def kill_before_the_answer(ti: Any) -> bool:
+        if kills:
+            kills.pop()()
+        return is_current(ti)
+
+    monkeypatch.setattr(task_instances, "is_current", kill_before_the_answer)
+    task.next_try()
+
+    assert task.last_record["stop_requested_by"] == 1
+    assert "clear_choice" not in task.last_record

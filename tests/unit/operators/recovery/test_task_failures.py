@@ -1,34 +1,147 @@
 """
-Task failures: the execution keeps running if a next try can reattach to it; otherwise
-it is stopped.
+Failures: of the start, which may have been accepted all the same, and of the task, whose
+execution is stopped if no try follows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout
+from airflow.providers.common.compat.sdk import AirflowFailException
 
 from polysync_airflow.airflow_compat.sdk import RetryDecision, RetryPolicy
-from polysync_airflow.exceptions import PipelineExecutionTimeoutError
+from polysync_airflow.exceptions import SageMakerApiError
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES
-from tests.tasks import EmulatedTime, TaskInstance
+from tests.tasks import TaskInstance
 from tests.unit.operators.recovery.conftest import MakeTask
-from tests.unit.operators.recovery.harness import (
-    NEVER_ENDS,
-    START,
-    STOP,
-    ExecutionLog,
-    RequestInterceptor,
-    Task,
-    calls,
-    crash,
-    tokens,
-)
+from tests.unit.operators.recovery.harness import Task, crash
+from tests.world import START, STOP, World
+
+
+@dataclass
+class Fault:
+    """A way in which StartPipelineExecution fails."""
+
+    kind: str
+    code: str = ""
+    status: int = 400
+
+    def inject(self, emulator: EmulatorServer, **members: Any) -> None:
+        """Let the next calls fail in this way."""
+        if self.kind == "error":
+            members |= {"code": self.code, "message": "no", "status": self.status}
+        emulator.control.add_fault(self.kind, START, **members)
+
+    def __str__(self) -> str:
+        return self.code or self.kind
+
+
+DENIED = Fault("error", "AccessDeniedException")
+REFUSALS = [
+    DENIED,
+    Fault("error", "ValidationException"),
+    Fault("error", "ResourceNotFound"),
+    Fault("error", "ResourceLimitExceeded"),
+    Fault("error", "ExpiredTokenException"),
+    Fault("error", "SomethingNewException"),
+]
+AMBIGUOUS_FAULTS = [
+    Fault("dropped"),
+    Fault("lost_response"),
+    Fault("http", status=503),
+    Fault("error", "InternalFailure", 500),
+    Fault("throttle"),
+]
+# With a timeout of 10 s, the try gives up after the fourth call.
+SHORT_TIMEOUT: dict[str, Any] = {"timeout": 10}
+CALLS = 4
+
+
+@pytest.mark.parametrize("fault", REFUSALS[::2], ids=str)
+def test_record_is_deleted_after_a_refusal(
+    fault: Fault, make_task: MakeTask, world: World
+) -> None:
+    """
+    If AWS refuses the start, the record is deleted, and the next try sends its own
+    arguments.
+    """
+    fault.inject(world.emulator, count=1)
+    task = make_task()
+
+    first = task.next_try(pipeline_parameters={"Shards": 4})
+    assert isinstance(first.error, SageMakerApiError)
+    assert task.store.values == {}
+    second = task.next_try(pipeline_parameters={"Shards": 3})
+
+    assert second.error is None
+    assert second.xcoms["run"]["parameters"] == {"Shards": "3"}
+    assert world.log.statuses == ["Succeeded"]
+
+
+def test_refusal_of_a_resent_request_is_not_explained(
+    make_task: MakeTask, world: World
+) -> None:
+    """
+    The parameters are those of an earlier try. They are not compared with the
+    definition of today.
+    """
+    task = make_task(validate_parameters=False)
+    world.requests.before(START, crash)
+    task.next_try(pipeline_parameters={"Shard": 4})
+
+    run = task.next_try(validate_parameters=True)
+
+    assert isinstance(run.error, SageMakerApiError)
+    assert run.error.error_code == "ValidationException"
+    assert world.calls() == ["ListPipelineExecutions", START]
+
+
+@pytest.mark.parametrize("fault", AMBIGUOUS_FAULTS, ids=str)
+def test_request_is_resent_after_an_ambiguous_error(
+    fault: Fault, make_task: MakeTask, world: World
+) -> None:
+    """
+    If a try ends without a response, the next try resends the same request, and one
+    execution runs.
+    """
+    fault.inject(world.emulator, count=CALLS)
+    task = make_task()
+
+    first = task.next_try(pipeline_parameters={"Shards": 4}, **SHORT_TIMEOUT)
+    assert isinstance(first.error, SageMakerApiError)
+    assert not first.error.permanent
+    assert task.record.get("execution_arn") is None
+    second = task.next_try(pipeline_parameters={"Shards": 3})
+
+    assert second.error is None
+    assert second.xcoms["run"]["parameters"] == {"Shards": "4"}
+    assert world.log.statuses == ["Succeeded"]
+    # If AWS has started it, its list has it.
+    assert len(world.tokens(START)) == CALLS + (fault.kind != "lost_response")
+    assert len(set(world.tokens(START)) - {""}) == 1
+
+
+def test_task_that_fails_without_the_arn_stops_the_execution(
+    make_task: MakeTask, world: World
+) -> None:
+    """
+    If the task fails after a lost response, the request is resent for the ARN, to stop
+    the execution.
+    """
+    Fault("lost_response").inject(world.emulator, count=1)
+    DENIED.inject(world.emulator, count=1)
+    task = make_task()
+
+    task.next_try()
+    world.control.advance(60)
+
+    assert task.state == "failed"
+    assert world.log.statuses == ["Stopped"]
+
 
 FailPush = Callable[[BaseException], None]
 
@@ -60,11 +173,6 @@ class FixedPolicy(RetryPolicy):
         return self.decide()
 
 
-def raise_in_policy() -> RetryDecision:
-    """Raise an error, as a policy with a bug does."""
-    raise LookupError("a bug in the policy")
-
-
 @IN_BOTH_MODES
 @pytest.mark.parametrize(
     ("error", "retries", "policy"),
@@ -81,8 +189,7 @@ def test_final_error_stops_the_execution(
     policy: RetryPolicy | None,
     make_task: MakeTask,
     fail_first_push: FailPush,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
+    world: World,
 ) -> None:
     """
     If no try follows, an error stops the execution, and the task fails with that error.
@@ -91,92 +198,12 @@ def test_final_error_stops_the_execution(
     task = make_task(retries=retries, retry_policy=policy)
 
     run = task.next_try()
-    emulator.control.advance(60)
+    world.control.advance(60)
 
     assert task.state == "failed"
     assert run.error is error
-    assert execution_log.statuses == ["Stopped"]
-    assert len(tokens(emulator, STOP)) == 1
-
-
-def test_retry_policy_that_raises_keeps_the_execution(
-    make_task: MakeTask, fail_first_push: FailPush, execution_log: ExecutionLog
-) -> None:
-    """
-    Airflow retries if the policy raises, so the execution keeps running; the task's
-    error is kept.
-    """
-    error = ConnectionError("no API server")
-    fail_first_push(error)
-    task = make_task(retries=1, retry_policy=FixedPolicy(raise_in_policy))
-
-    run = task.next_try()
-
-    assert run.error is error
-    assert task.state == "up_for_retry"
-    assert execution_log.statuses == ["Executing"]
-
-
-@IN_BOTH_MODES
-@pytest.mark.parametrize(
-    "limit", [{"timeout": 3600}, {"execution_timeout": timedelta(hours=1)}], ids=str
-)
-def test_timeout_stops_the_execution_even_with_retries_left(
-    limit: dict[str, Any],
-    make_task: MakeTask,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-) -> None:
-    """After a timeout the execution is stopped, and the next try starts a new one."""
-    emulator.control.put_scenario(NEVER_ENDS)
-    task = make_task(**limit)
-
-    run = task.next_try()
-    emulator.control.advance(60)
-
-    assert isinstance(run.error, PipelineExecutionTimeoutError)
-    assert task.state == "up_for_retry"
-    assert execution_log.statuses == ["Stopped"]
-
-
-def test_refused_stop_is_in_the_error(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """
-    If the stop is refused, the error says that the execution may still be running.
-    """
-    emulator.control.put_scenario(NEVER_ENDS)
-    emulator.control.add_fault(
-        "error", STOP, code="AccessDeniedException", message="not you"
-    )
-    task = make_task(timeout=3600)
-
-    run = task.next_try()
-
-    assert "The execution may still be running: its stop failed" in str(run.error)
-    assert "sagemaker:StopPipelineExecution" in str(run.error)
-
-
-@pytest.mark.parametrize("kind", ["throttle", "lost_response"])
-def test_stop_is_retried_after_transient_errors(
-    kind: str,
-    make_task: MakeTask,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-) -> None:
-    """
-    Throttling, a 503, a dropped connection or a lost response is retried with the same
-    token.
-    """
-    emulator.control.put_scenario(NEVER_ENDS)
-    emulator.control.add_fault(kind, STOP, count=6)
-    task = make_task(timeout=3600)
-
-    task.next_try()
-    emulator.control.advance(60)
-
-    assert execution_log.statuses == ["Stopped"]
-    assert len(set(tokens(emulator, STOP)) - {""}) <= 1
+    assert world.log.statuses == ["Stopped"]
+    assert len(world.tokens(STOP)) == 1
 
 
 # ---- executions with an unknown ARN
@@ -192,98 +219,24 @@ def try_without_response(task: Task, emulator: EmulatorServer, **arguments: Any)
 
 
 def test_unknown_execution_is_stopped_in_its_own_region(
-    make_task: MakeTask,
-    interceptor: RequestInterceptor,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
+    make_task: MakeTask, world: World
 ) -> None:
     """
     If ``region_name`` renders differently, the resend and the stop still go to the
     execution's region.
     """
     task = make_task(retries=1)
-    interceptor.after(START, crash)
+    world.requests.after(START, crash)
     task.next_try()
 
-    try_without_response(task, emulator, region_name="eu-west-1")
-    emulator.control.advance(60)
+    try_without_response(task, world.emulator, region_name="eu-west-1")
+    world.control.advance(60)
 
-    assert execution_log.statuses == ["Stopped"]
-    assert {call["region"] for call in emulator.control.calls(START)} == {"us-east-1"}
-
-
-def test_reattaching_uses_the_region_of_the_execution(
-    make_task: MakeTask,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
-    """
-    If ``region_name`` renders differently, all calls still go to the region of the
-    known execution.
-    """
-    task = make_task()
-    emulated_time.after(100, crash)
-    task.next_try()
-
-    run = task.next_try(region_name="eu-west-1")
-
-    assert run.error is None
-    assert {call["region"] for call in emulator.control.calls()} == {"us-east-1"}
+    assert world.log.statuses == ["Stopped"]
+    assert {call["region"] for call in world.control.calls(START)} == {"us-east-1"}
 
 
 # ---- execution_timeout
 
 
-def raise_task_timeout() -> None:
-    """Raise the error that Airflow's timer raises in a task on a worker."""
-    raise AirflowTaskTimeout("Timeout")
-
-
-def test_execution_timeout_during_the_start(
-    execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """
-    Airflow calls ``on_kill``: the request is resent to get the ARN, and the execution
-    is stopped.
-    """
-    task = Task(arguments={"execution_timeout": timedelta(minutes=1)}, retries=0)
-    emulator.control.add_fault("lost_response", START, count=8)
-    emulated_time.after(30, raise_task_timeout)
-
-    task.next_try()
-    emulator.control.advance(60)
-
-    assert task.state == "failed"
-    assert execution_log.statuses == ["Stopped"]
-
-
 # ---- stop_on_kill=False
-
-
-@IN_BOTH_MODES
-def test_stop_on_kill_false_never_stops(
-    make_task: MakeTask,
-    fail_first_push: FailPush,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-) -> None:
-    """
-    An error, a timeout or a start without response leaves the execution running, and
-    the error says so.
-    """
-    emulator.control.put_scenario(NEVER_ENDS)
-    fail_first_push(ConnectionError("no API server"))
-    tasks = [make_task(retries=0, stop_on_kill=False) for _ in range(3)]
-    for number, task in enumerate(tasks):
-        task.run_id = f"manual__{number}"
-
-    tasks[0].next_try()
-    tasks[1].try_number = 1
-    tasks[1].max_tries = 1
-    run = tasks[1].next_try(timeout=3600)
-    try_without_response(tasks[2], emulator)
-
-    assert "The execution keeps running because stop_on_kill=False." in str(run.error)
-    assert calls(emulator, STOP) == []
-    assert execution_log.statuses == 3 * ["Executing"]

@@ -1,9 +1,11 @@
 """
-``on_kill`` on a worker: Airflow calls it in a signal handler, at any moment of the try.
+``on_kill`` on a worker: Airflow calls it in a signal handler, at any moment of the try;
+and what becomes of an execution after it.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -11,23 +13,18 @@ from typing import Any
 import pytest
 
 from polysync_airflow.exceptions import (
+    CredentialsError,
     PipelineExecutionCancelledError,
     PipelineExecutionCancelledFailError,
     PolysyncError,
 )
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from sagemaker_emulator import EmulatorServer
+from tests.conftest import IN_BOTH_MODES
 from tests.tasks import EmulatedTime
-from tests.unit.operators.recovery.harness import (
-    NEVER_ENDS,
-    START,
-    STOP,
-    ExecutionLog,
-    RequestInterceptor,
-    Task,
-    calls,
-    tokens,
-)
+from tests.unit.operators.recovery.conftest import MakeTask
+from tests.unit.operators.recovery.harness import Task, crash, run_failure_callbacks
+from tests.world import NEVER_ENDS, START, STOP, World
 
 
 def ended(try_number: int) -> str:
@@ -48,36 +45,26 @@ def let_stop_take_effect(emulator: EmulatorServer) -> None:
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_kill_during_the_start(
-    moment: str,
-    deferrable: bool,
-    interceptor: RequestInterceptor,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
+def test_kill_during_the_start(moment: str, deferrable: bool, world: World) -> None:
     """
     The ARN is not known yet: the request is resent with the same token, and the
     execution is stopped.
     """
     task = Task(deferrable)
-    (interceptor.before if moment == "before" else interceptor.after)(START, kill(task))
+    (world.requests.before if moment == "before" else world.requests.after)(
+        START, kill(task)
+    )
 
     run = task.next_try()
-    let_stop_take_effect(emulator)
+    let_stop_take_effect(world.emulator)
 
     assert str(run.error) == ended(1)
     assert run.trigger is None
-    assert execution_log.statuses == ["Stopped"]
-    assert len(set(tokens(emulator, START))) == len(set(tokens(emulator, STOP))) == 1
+    assert world.log.statuses == ["Stopped"]
+    assert len(set(world.tokens(START))) == len(set(world.tokens(STOP))) == 1
 
 
-def test_kill_before_the_start(
-    deferrable: bool,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
+def test_kill_before_the_start(deferrable: bool, world: World) -> None:
     """
     A try that is killed before its start sends nothing, and the next try starts
     normally.
@@ -89,17 +76,12 @@ def test_kill_before_the_start(
 
     assert isinstance(run.error, PolysyncError)
     assert not run.error.permanent
-    assert calls(emulator) == []
+    assert world.calls() == []
     assert task.next_try().error is None
-    assert execution_log.statuses == ["Succeeded"]
+    assert world.log.statuses == ["Succeeded"]
 
 
-def test_kill_while_the_request_is_stored(
-    deferrable: bool,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
+def test_kill_while_the_request_is_stored(deferrable: bool, world: World) -> None:
     """A try that is killed while its request is stored does not send the request."""
     task = Task(deferrable)
     task.prepare_try()
@@ -113,138 +95,175 @@ def test_kill_while_the_request_is_stored(
 
     task.run_prepared_try()
 
-    assert execution_log.arns == []
+    assert world.log.arns == []
     task.store.set = store_set  # type: ignore[method-assign]
     assert task.next_try().error is None
-    assert execution_log.statuses == ["Succeeded"]
+    assert world.log.statuses == ["Succeeded"]
 
 
-def test_kill_during_the_wait(
-    execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_kill_during_the_wait(world: World) -> None:
     """
     An execution that a kill has stopped is no cancellation, after which no retry would
     follow.
     """
-    emulator.control.put_scenario(NEVER_ENDS)
+    world.control.put_scenario(NEVER_ENDS)
     task = Task()
     task.prepare_try()
-    emulated_time.after(300, task.kill)
+    world.time.after(300, task.kill)
 
     run = task.run_prepared_try()
 
     assert type(run.error) is PipelineExecutionCancelledError
     assert run.xcoms["state"] == "Cancelled"
-    assert execution_log.statuses == ["Stopped"]
+    assert world.log.statuses == ["Stopped"]
 
 
-def test_kill_between_the_start_and_the_wait(
-    interceptor: RequestInterceptor,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
+def test_kill_between_the_start_and_the_wait(world: World) -> None:
     """
     The killed try does not begin to wait: it does not defer, and its execution is
     stopped.
     """
     task = Task(deferrable=True)
-    interceptor.before("DescribePipelineDefinitionForExecution", kill(task))
+    world.requests.before("DescribePipelineDefinitionForExecution", kill(task))
 
     run = task.next_try()
-    let_stop_take_effect(emulator)
+    let_stop_take_effect(world.emulator)
 
     assert (str(run.error), run.trigger) == ("The task was killed.", None)
-    assert execution_log.statuses == ["Stopped"]
+    assert world.log.statuses == ["Stopped"]
 
 
-def test_kill_while_the_start_hangs(
-    interceptor: RequestInterceptor,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
+def test_kill_while_the_start_hangs(world: World) -> None:
     """
     The kill uses a connection of its own and does not wait for the start request that
     hangs.
     """
-    emulator.control.add_fault("latency", START, delay=1.2, count=1)
+    world.control.add_fault("latency", START, delay=1.2, count=1)
     task = Task()
     task.prepare_try()
     stopped: list[list[str]] = []
 
     def kill_now() -> None:
         task.kill()
-        stopped.append(calls(emulator, START, STOP))
+        stopped.append(world.calls(START, STOP))
 
     killer = threading.Timer(0.1, kill_now)
-    interceptor.before(START, lambda _: killer.start())
+    world.requests.before(START, lambda _: killer.start())
 
     run = task.run_prepared_try()
     killer.join()
-    let_stop_take_effect(emulator)
+    let_stop_take_effect(world.emulator)
 
     assert str(run.error) == ended(1)
     assert stopped == [[START, STOP]], (
         "the kill has a response to its own start while the task's start still hangs"
     )
-    assert execution_log.statuses == ["Stopped"]
-    assert len(set(tokens(emulator, START))) == 1
-
-
-def test_kill_without_permission_to_stop(
-    execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """
-    If the stop is refused, the worker does not hang, and the task ends with the
-    execution.
-    """
-    emulator.control.add_fault(
-        "error", STOP, code="AccessDeniedException", message="not you"
-    )
-    task = Task()
-    task.prepare_try()
-    emulated_time.after(200, task.kill)
-
-    assert task.run_prepared_try().error is None
-    assert execution_log.statuses == ["Succeeded"]
+    assert world.log.statuses == ["Stopped"]
+    assert len(set(world.tokens(START))) == 1
 
 
 def test_cancellation_after_a_refused_stop_is_that_of_somebody_else(
-    execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
+    world: World,
 ) -> None:
     """
     The killed process waits until Airflow ends it. It must not take the stop for its
     own.
     """
-    emulator.control.put_scenario(NEVER_ENDS)
-    emulator.control.add_fault(
-        "error", STOP, code="AccessDeniedException", message="not you", count=1
-    )
+    world.control.put_scenario(NEVER_ENDS)
+    world.deny(STOP, count=1)
     task = Task()
     task.prepare_try()
-    emulated_time.after(200, task.kill)
-    emulated_time.after(
+    world.time.after(200, task.kill)
+    world.time.after(
         300,
         lambda: PolysyncSageMakerHook().stop_pipeline_execution(
-            execution_log.arns[0], attempt=0
+            world.log.arns[0], attempt=0
         ),
     )
 
     run = task.run_prepared_try()
 
     assert type(run.error) is PipelineExecutionCancelledFailError
-    assert execution_log.statuses == ["Stopped"]
+    assert world.log.statuses == ["Stopped"]
 
 
-def test_stop_on_kill_false_during_the_wait(
-    execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_stop_on_kill_false_during_the_wait(world: World) -> None:
     """The task waits until Airflow ends the process, and nothing is stopped."""
     task = Task(arguments={"stop_on_kill": False})
     task.prepare_try()
-    emulated_time.after(100, task.kill)
+    world.time.after(100, task.kill)
 
     assert task.run_prepared_try().error is None
-    assert calls(emulator, STOP) == []
-    assert execution_log.statuses == ["Succeeded"]
+    assert world.calls(STOP) == []
+    assert world.log.statuses == ["Succeeded"]
+
+
+def test_failure_callback_stops_a_resumed_execution(world: World) -> None:
+    """
+    The failure callback stops the resumed attempt, even if the attempt before was
+    stopped too.
+    """
+    world.control.put_scenario(
+        {"steps": {"Merge": {"fail": {"times": 1}, "duration": 230}}}
+    )
+    task = Task(arguments={"retry_mode": "resume", "poll_interval": 20}, retries=1)
+    task.prepare_try()
+    # The stop comes too late: the last step fails while the execution is stopping.
+    world.time.after(460, task.kill_by_clear)
+    task.run_prepared_try()
+    world.control.put_scenario(NEVER_ENDS)
+    world.time.after(100, crash)
+    run = task.next_try()
+    assert task.state == "failed"
+    assert world.log.statuses == ["Executing"]
+
+    run_failure_callbacks(task.prepare_try(), run.ti)
+    world.control.advance(60)
+
+    assert world.log.statuses == ["Stopped"]
+
+
+VARIABLE = "AIRFLOW_CONN_POLYSYNC_DEFAULT"
+
+
+@pytest.fixture
+def lose_connection(
+    monkeypatch: pytest.MonkeyPatch, emulated_time: EmulatedTime
+) -> str:
+    """Delete the connection after 100 s; return its value."""
+    value = os.environ[VARIABLE]
+    emulated_time.after(100, lambda: monkeypatch.delenv(VARIABLE))
+    return value
+
+
+@IN_BOTH_MODES
+def test_retry_continues_after_a_minute_without_the_connection(
+    make_task: MakeTask,
+    deferrable: bool,
+    lose_connection: str,
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    A deferred task fails with retries left, and its retry waits for the same execution.
+    A worker reads no more.
+    """
+    task = make_task(retries=2)
+
+    first = task.next_try()
+
+    if not deferrable:
+        assert (first.error, task.state) == (None, "success")
+        return
+    assert isinstance(first.error, CredentialsError)
+    assert not first.error.permanent
+    assert task.state == "up_for_retry"
+    assert "The next try continues with the execution." in str(first.error)
+    assert "Next: Airflow retries the task in 5 min." in str(first.error)
+    second = task.next_try()
+    assert "there is no such connection" in str(second.error)
+    assert task.state == "up_for_retry"
+    monkeypatch.setenv(VARIABLE, lose_connection)
+    assert task.next_try().error is None
+    assert world.calls(STOP) == []
+    assert world.log.statuses == ["Succeeded"]

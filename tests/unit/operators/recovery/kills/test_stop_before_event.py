@@ -15,26 +15,14 @@ import pytest
 
 from polysync_airflow import exceptions
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.operators import PolysyncStopPipelineOperator
 from polysync_airflow.operators.failure_callback import stop_orphaned_execution
 from polysync_airflow.records import variable_key
-from polysync_airflow.sensors import PolysyncPipelineSensor
 from polysync_airflow.triggers import stopping
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.simulated_airflow import AIRFLOW, SimulatedAirflow
-from tests.tasks import EmulatedTime, fire, run_task
-from tests.unit.operators.recovery.harness import (
-    DESCRIBE,
-    NEVER_ENDS,
-    START,
-    STOP,
-    ExecutionLog,
-    RequestInterceptor,
-    RetryEverything,
-    Task,
-    calls,
-    tokens,
-)
+from tests.tasks import fire
+from tests.unit.operators.recovery.harness import RetryEverything, Task
+from tests.world import DESCRIBE, NEVER_ENDS, START, STOP, World
 
 HOUR = 3600.0
 # Seconds. No step of these tests may take this long, even on a busy machine.
@@ -45,11 +33,9 @@ MakeDeferred = Callable[..., Task]
 
 
 @pytest.fixture
-def make_deferred(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> MakeDeferred:
+def make_deferred(world: World) -> MakeDeferred:
     """A factory of tasks whose executions never end by themselves."""
-    emulator.control.put_scenario(NEVER_ENDS)
+    world.control.put_scenario(NEVER_ENDS)
 
     def make(retries: int = 0, **arguments: Any) -> Task:
         arguments = {"timeout": HOUR, **arguments}
@@ -65,7 +51,7 @@ def run_of(task: Task) -> dict[str, Any]:
 
 
 def test_execution_is_stopped_though_nobody_resumes_the_task(
-    make_deferred: MakeDeferred, execution_log: ExecutionLog, emulator: EmulatorServer
+    make_deferred: MakeDeferred, world: World
 ) -> None:
     """
     The DAG is paused: the trigger alone stops the execution once, and its event says
@@ -73,13 +59,13 @@ def test_execution_is_stopped_though_nobody_resumes_the_task(
     """
     task = make_deferred()
     deferral = task.defer()
-    assert calls(emulator, STOP) == []
+    assert world.calls(STOP) == []
 
     event = task.fire(deferral)
-    emulator.control.advance(60)
+    world.control.advance(60)
 
-    assert execution_log.statuses == ["Stopped"]
-    assert calls(emulator, STOP) == [STOP]
+    assert world.log.statuses == ["Stopped"]
+    assert world.calls(STOP) == [STOP]
     assert event["outcome"] == "timed_out"
     assert event["stop"]["status"] == "Stopping"
     assert task.record["stop_requested_by"] == 1
@@ -90,10 +76,7 @@ def test_execution_is_stopped_though_nobody_resumes_the_task(
 
 
 def test_event_that_comes_days_later_stops_nothing_again(
-    make_deferred: MakeDeferred,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
+    make_deferred: MakeDeferred, world: World
 ) -> None:
     """
     The error says who has requested the stop, and when. The retry starts after the end.
@@ -101,43 +84,25 @@ def test_event_that_comes_days_later_stops_nothing_again(
     task = make_deferred(retries=1)
     deferral = task.defer()
     event = task.fire(deferral)
-    emulated_time.sleep(3 * 24 * HOUR)
+    world.time.sleep(3 * 24 * HOUR)
 
     run = task.resume(deferral, event)
 
     assert isinstance(run.error, exceptions.PipelineExecutionTimeoutError)
     at = event["stop"]["requested_at"].replace("T", " ")[:19]
     assert f"{BY_TRIGGERER}{at} UTC." in str(run.error)
-    assert calls(emulator, STOP) == [STOP]
+    assert world.calls(STOP) == [STOP]
     told = run_of(task)["status"], run_of(task)["stop"]["process"]
     assert told == ("Stopping", "triggerer")
-    emulator.control.put_scenario({})
+    world.control.put_scenario({})
     task.next_try()
-    assert calls(emulator, START, STOP) == [START, STOP, START]
-    assert execution_log.statuses == ["Stopped", "Succeeded"]
-    assert execution_log.max_concurrent == 1
-
-
-def test_announcement_is_stored_before_the_request(
-    make_deferred: MakeDeferred, interceptor: RequestInterceptor
-) -> None:
-    """A later try tells the stop from a cancellation by a user."""
-    task = make_deferred()
-    deferral = task.defer()
-    seen: list[Any] = []
-
-    def look(_: Any) -> None:
-        seen.append((task.record["stop_requested_by"], run_of(task)["stop"]["result"]))
-
-    interceptor.before(STOP, look)
-
-    task.fire(deferral)
-
-    assert seen == [(1, "requested")]
+    assert world.calls(START, STOP) == [START, STOP, START]
+    assert world.log.statuses == ["Stopped", "Succeeded"]
+    assert world.log.max_concurrent == 1
 
 
 def test_worker_repeats_a_stop_that_was_refused(
-    make_deferred: MakeDeferred, execution_log: ExecutionLog, emulator: EmulatorServer
+    make_deferred: MakeDeferred, world: World
 ) -> None:
     """
     The announcement is withdrawn, and the event is that of a trigger that stops
@@ -145,44 +110,27 @@ def test_worker_repeats_a_stop_that_was_refused(
     """
     task = make_deferred()
     deferral = task.defer()
-    emulator.control.add_fault("error", STOP, count=1, **DENIED)
+    world.deny(STOP, count=1)
 
     event = task.fire(deferral)
 
     assert event["stop"] is None
     assert "stop_requested_by" not in task.record
     assert run_of(task)["stop"]["result"] == "failed"
-    assert execution_log.statuses == ["Executing"]
+    assert world.log.statuses == ["Executing"]
 
     run = task.resume(deferral, event)
-    emulator.control.advance(60)
+    world.control.advance(60)
 
     assert isinstance(run.error, exceptions.PipelineExecutionTimeoutError)
     assert "The execution was asked to stop." in str(run.error)
-    assert execution_log.statuses == ["Stopped"]
-    assert calls(emulator, STOP) == [STOP, STOP]
+    assert world.log.statuses == ["Stopped"]
+    assert world.calls(STOP) == [STOP, STOP]
     assert run_of(task)["stop"]["process"] == "worker"
 
 
-def test_stop_on_kill_false_keeps_the_execution(
-    make_deferred: MakeDeferred, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """Neither the trigger nor the worker stops it."""
-    task = make_deferred(stop_on_kill=False)
-    deferral = task.defer()
-
-    run = task.resume(deferral, task.fire(deferral))
-
-    assert "keeps running" in str(run.error)
-    assert calls(emulator, STOP) == []
-    assert execution_log.statuses == ["Executing"]
-
-
 def test_later_try_keeps_its_execution(
-    make_deferred: MakeDeferred,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
+    make_deferred: MakeDeferred, world: World
 ) -> None:
     """
     A triggerer that was frozen runs the trigger of the first try to its deadline, when
@@ -199,14 +147,14 @@ def test_later_try_keeps_its_execution(
     event = asyncio.run(fire(class_path, arguments, first))
 
     assert event["stop"] is None
-    assert calls(emulator, STOP) == []
-    assert execution_log.statuses == ["Executing"]
+    assert world.calls(STOP) == []
+    assert world.log.statuses == ["Executing"]
     task.fire(of_second_try)
-    assert calls(emulator, STOP) == [STOP]
+    assert world.calls(STOP) == [STOP]
 
 
 def test_two_triggerers_make_one_stop(
-    make_deferred: MakeDeferred, execution_log: ExecutionLog, emulator: EmulatorServer
+    make_deferred: MakeDeferred, world: World
 ) -> None:
     """
     During a failover the trigger runs twice. Both requests have the same token, and
@@ -214,7 +162,7 @@ def test_two_triggerers_make_one_stop(
     """
     task = make_deferred()
     deferral = task.defer()
-    emulator.control.add_fault("latency", STOP, delay=0.2)
+    world.control.add_fault("latency", STOP, delay=0.2)
 
     async def run_twice() -> list[Any]:
         class_path, arguments = deferral.trigger.serialize()
@@ -223,49 +171,34 @@ def test_two_triggerers_make_one_stop(
 
     events = asyncio.run(run_twice())
 
-    assert len(set(tokens(emulator, STOP))) == 1
+    assert len(set(world.tokens(STOP))) == 1
     assert [event["stop"]["status"] for event in events] == ["Stopping", "Stopping"]
     for event in events:
         assert BY_TRIGGERER in str(task.resume(deferral, event).error)
-    emulator.control.advance(60)
-    assert execution_log.statuses == ["Stopped"]
+    world.control.advance(60)
+    assert world.log.statuses == ["Stopped"]
     assert run_of(task)["stop"]["result"] == "accepted"
 
 
-@pytest.mark.parametrize("state", ["scheduled", "queued", "up_for_retry"])
-def test_trigger_is_silent_after_the_event_of_another(
-    state: str,
-    make_deferred: MakeDeferred,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
+@pytest.mark.parametrize(
+    ("state", "stops"),
+    [("scheduled", 0), ("failed", 1), (None, 1), ("deleted", 1)],
+)
+def test_state_of_the_task_decides_at_the_deadline(
+    state: Any, stops: int, make_deferred: MakeDeferred, world: World
 ) -> None:
-    """Airflow has gone on with the task: the worker decides."""
+    """
+    Airflow has gone on with the task, so the worker decides; or a user has ended it,
+    and Airflow calls no ``on_kill`` of a trigger that has fired its event.
+    """
     task = make_deferred()
     deferral = task.defer()
     task.state = state
 
     event = task.fire(deferral)
 
-    assert event["stop"] is None
-    assert calls(emulator, STOP) == []
-
-
-@pytest.mark.parametrize("state", ["failed", "success", None, "deleted"])
-def test_task_that_was_ended_at_the_deadline_loses_its_execution(
-    state: Any,
-    make_deferred: MakeDeferred,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-) -> None:
-    """Airflow calls no ``on_kill`` of a trigger that has fired its event."""
-    task = make_deferred()
-    deferral = task.defer()
-    task.state = state
-
-    task.fire(deferral)
-    emulator.control.advance(60)
-
-    assert execution_log.statuses == ["Stopped"]
+    assert len(world.calls(STOP)) == stops
+    assert bool(event["stop"]) is bool(stops)
 
 
 @pytest.mark.parametrize(
@@ -274,8 +207,7 @@ def test_task_that_was_ended_at_the_deadline_loses_its_execution(
 def test_worker_stops_if_airflow_does_not_answer_the_trigger(
     refuses: Callable[..., Any],
     make_deferred: MakeDeferred,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
+    world: World,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """
@@ -293,40 +225,14 @@ def test_worker_stops_if_airflow_does_not_answer_the_trigger(
         event = task.fire(deferral)
 
     assert event["stop"] is None
-    assert calls(emulator, STOP) == []
+    assert world.calls(STOP) == []
     assert "was asked to stop" in str(task.resume(deferral, event).error)
-    assert calls(emulator, STOP) == [STOP]
+    assert world.calls(STOP) == [STOP]
 
 
-def test_trigger_asks_airflow_again(
-    make_deferred: MakeDeferred,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A short outage of the API server does not keep the execution running."""
-    task = make_deferred()
-    deferral = task.defer()
-    read = SimulatedAirflow.task_state
-    asked: list[str] = []
-
-    def fail_twice(airflow: SimulatedAirflow, *key: Any) -> Any:
-        asked.append(task.task_id)
-        if len(asked) <= 2:
-            raise ConnectionError("no API server")
-        return read(airflow, *key)
-
-    monkeypatch.setattr(SimulatedAirflow, "task_state", fail_twice)
-
-    assert task.fire(deferral)["stop"]["status"] == "Stopping"
-
-
-@pytest.mark.parametrize("record", [None, "a text", {"execution_arn": "x"}])
+@pytest.mark.parametrize("record", [None, "a text"])
 def test_lost_record_does_not_keep_the_execution_running(
-    record: Any,
-    make_deferred: MakeDeferred,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
+    record: Any, make_deferred: MakeDeferred, world: World
 ) -> None:
     """The stored trigger names the execution, and the task is still deferred."""
     task = make_deferred()
@@ -337,19 +243,15 @@ def test_lost_record_does_not_keep_the_execution_running(
         task.store.set("polysync_execution", record)
 
     event = task.fire(deferral)
-    emulator.control.advance(60)
+    world.control.advance(60)
 
     assert event["stop"]["status"] == "Stopping"
-    assert execution_log.statuses == ["Stopped"]
+    assert world.log.statuses == ["Stopped"]
     assert BY_TRIGGERER in str(task.resume(deferral, event).error)
 
 
 def test_event_does_not_wait_for_a_stop_that_hangs(
-    make_deferred: MakeDeferred,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    interceptor: RequestInterceptor,
-    monkeypatch: pytest.MonkeyPatch,
+    make_deferred: MakeDeferred, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     The worker requests it again. The late answer, a refusal, does not withdraw the
@@ -364,7 +266,7 @@ def test_event_does_not_wait_for_a_stop_that_hangs(
         is_sent.set()
         assert is_answered.wait(LONG)
 
-    interceptor.before(STOP, hang)
+    world.requests.before(STOP, hang)
 
     event = task.fire(deferral)
 
@@ -372,23 +274,20 @@ def test_event_does_not_wait_for_a_stop_that_hangs(
     assert is_sent.wait(LONG)
     assert "was asked to stop" in str(task.resume(deferral, event).error)
     for operation in (STOP, DESCRIBE):
-        emulator.control.add_fault("error", operation, **DENIED)
+        world.deny(operation)
     is_answered.set()
     until = time.monotonic() + LONG
     while any(each.name.startswith("polysync-stop") for each in threading.enumerate()):
         assert time.monotonic() < until
         time.sleep(0.02)
-    emulator.control.advance(60)
-    assert calls(emulator, STOP) == [STOP, STOP]
-    assert execution_log.statuses == ["Stopped"]
+    world.control.advance(60)
+    assert world.calls(STOP) == [STOP, STOP]
+    assert world.log.statuses == ["Stopped"]
     assert task.record["stop_requested_by"] == 1
 
 
 def test_error_in_the_stop_does_not_cost_the_event(
-    make_deferred: MakeDeferred,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    monkeypatch: pytest.MonkeyPatch,
+    make_deferred: MakeDeferred, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without its event, the task would fail without a reason."""
     task = make_deferred()
@@ -403,12 +302,10 @@ def test_error_in_the_stop_does_not_cost_the_event(
 
     assert event["stop"] is None
     assert "was asked to stop" in str(task.resume(deferral, event).error)
-    assert calls(emulator, STOP) == [STOP]
+    assert world.calls(STOP) == [STOP]
 
 
-def test_wait_for_an_earlier_execution_ends_with_a_stop(
-    execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_wait_for_an_earlier_execution_ends_with_a_stop(world: World) -> None:
     """
     A cleared task whose old execution does not end in time: the error names the stop,
     and the failure callback makes none.
@@ -420,56 +317,22 @@ def test_wait_for_an_earlier_execution_ends_with_a_stop(
     }
     task = Task(deferrable=True, arguments=arguments, retries=0)
     task.defer()
-    emulated_time.sleep(120)
+    world.time.sleep(120)
     task.clear()
     deferral = task.defer()
     assert deferral.method_name == "execute_after_end"
 
     event = task.fire(deferral)
     run = task.resume(deferral, event)
-    stops = len(tokens(emulator, STOP))
+    stops = len(world.tokens(STOP))
     stop_orphaned_execution({"ti": task.ti, "task": run.operator})  # type: ignore[typeddict-item]
 
     assert isinstance(run.error, exceptions.PipelineExecutionTimeoutError)
     assert "No new execution was started beside it." in str(run.error)
     assert BY_TRIGGERER in str(run.error)
-    assert len(tokens(emulator, STOP)) == stops
-    assert len(set(tokens(emulator, STOP))) == 1
-    assert execution_log.statuses == ["Stopping"]
-
-
-def test_retry_waits_for_an_earlier_execution_again(
-    execution_log: ExecutionLog, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """So it is asked to stop only as long as the clear asks for it."""
-    arguments = {"pipeline_name": "callback-lambda", "timeout": HOUR}
-    arguments["pipeline_parameters"] = {"Approver": "me"}
-    task = Task(deferrable=True, arguments=arguments, retries=1)
-    task.defer()
-    emulated_time.sleep(120)
-    task.clear()
-    deferral = task.defer()
-    stops = calls(emulator, STOP)
-
-    event = task.fire(deferral)
-
-    assert event["outcome"] == "timed_out"
-    assert event["stop"] is None
-    assert calls(emulator, STOP) == stops
-
-
-def test_task_of_a_group_of_steps_loses_its_execution(
-    make_deferred: MakeDeferred, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """Its time is up, whichever of the steps were cleared."""
-    task = make_deferred()
-    path, arguments = task.defer().trigger.serialize()
-    arguments["step_task_ids"] = ["steps.Merge"]
-
-    event = asyncio.run(fire(path, arguments, task.ti))
-
-    assert event["stop"]["status"] == "Stopping"
-    assert calls(emulator, STOP) == [STOP]
+    assert len(world.tokens(STOP)) == stops
+    assert len(set(world.tokens(STOP))) == 1
+    assert world.log.statuses == ["Stopping"]
 
 
 def refused(task: Task, emulator: EmulatorServer, **error: Any) -> Any:
@@ -481,32 +344,28 @@ def refused(task: Task, emulator: EmulatorServer, **error: Any) -> Any:
 
 
 def test_lasting_refusal_without_retry_stops_the_execution(
-    make_deferred: MakeDeferred, execution_log: ExecutionLog, emulator: EmulatorServer
+    make_deferred: MakeDeferred, world: World
 ) -> None:
     """The provider's own policy does not retry it, so nobody goes on."""
     task = make_deferred(retries=2)
 
-    deferral, event = refused(task, emulator)
-    emulator.control.advance(60)
+    deferral, event = refused(task, world.emulator)
+    world.control.advance(60)
 
     assert event["outcome"] == "refused"
     assert event["stop"]["status"] == "Stopping"
-    assert execution_log.statuses == ["Stopped"]
+    assert world.log.statuses == ["Stopped"]
     assert run_of(task)["stop"]["reason"] == "failure"
     run = task.resume(deferral, event)
     assert isinstance(run.error, exceptions.SageMakerApiError)
     assert BY_TRIGGERER in str(run.error)
-    assert calls(emulator, STOP) == [STOP]
+    assert world.calls(STOP) == [STOP]
     assert task.state == "failed"
 
 
 @pytest.mark.parametrize(("retries", "stops"), [(1, []), (0, [STOP])])
 def test_refusal_that_may_be_retried_is_left_to_the_worker(
-    retries: int,
-    stops: list[str],
-    make_deferred: MakeDeferred,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
+    retries: int, stops: list[str], make_deferred: MakeDeferred, world: World
 ) -> None:
     """
     What the policy of a DAG author says is known to the worker only; after the last
@@ -514,37 +373,17 @@ def test_refusal_that_may_be_retried_is_left_to_the_worker(
     """
     task = make_deferred(retries=retries, retry_policy=RetryEverything())
 
-    deferral, event = refused(task, emulator)
+    deferral, event = refused(task, world.emulator)
 
     assert event["outcome"] == "refused"
-    assert calls(emulator, STOP) == stops
+    assert world.calls(STOP) == stops
     task.resume(deferral, event)
-    assert calls(emulator, STOP) == stops
+    assert world.calls(STOP) == stops
     assert task.state == ("up_for_retry" if retries else "failed")
 
 
-def test_deleted_connection_is_used_for_nothing(
-    make_deferred: MakeDeferred,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Nor for the stop, although the triggerer may still have its credentials."""
-    task = make_deferred()
-    deferral = task.defer()
-    emulated_time.after(
-        100, lambda: monkeypatch.delenv("AIRFLOW_CONN_POLYSYNC_DEFAULT")
-    )
-
-    event = task.fire(deferral)
-
-    assert event["outcome"] == "refused"
-    assert calls(emulator, STOP) == []
-
-
 def test_trigger_outside_of_airflow_stops_nothing(
-    make_deferred: MakeDeferred, execution_log: ExecutionLog, emulator: EmulatorServer
+    make_deferred: MakeDeferred, world: World
 ) -> None:
     """``dag.test()`` gives triggers no task instance, and goes on with the task."""
     task = make_deferred()
@@ -553,25 +392,4 @@ def test_trigger_outside_of_airflow_stops_nothing(
     event = asyncio.run(fire(*deferral.trigger.serialize()))
 
     assert event["outcome"] == "timed_out"
-    assert calls(emulator, STOP) == []
-
-
-def test_sensor_and_stop_task_stop_nothing_at_their_timeout(
-    make_deferred: MakeDeferred, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """They wait for an execution that is not theirs."""
-    task = make_deferred()
-    task.defer()
-    arn = task.record["execution_arn"]
-    arguments: Any = {"execution_arn": arn, "timeout": HOUR, "deferrable": True}
-    stopping_task = PolysyncStopPipelineOperator(task_id="stop", **arguments)
-    sensor = PolysyncPipelineSensor(task_id="wait", **arguments)
-
-    sensed = run_task(sensor)
-
-    assert sensed.trigger is not None
-    assert isinstance(sensed.error, exceptions.PipelineExecutionTimeoutError)
-    assert calls(emulator, STOP) == []
-    emulator.control.add_fault("lost_response", STOP, count=1)
-    stopped = run_task(stopping_task)
-    assert stopped.error is None
+    assert world.calls(STOP) == []

@@ -31,14 +31,8 @@ from tests.unit.operators.recovery.fake_triggerer import (
     call_on_kill,
     make_trigger,
 )
-from tests.unit.operators.recovery.harness import (
-    NEVER_ENDS,
-    STOP,
-    RequestInterceptor,
-    Task,
-    calls,
-    crash,
-)
+from tests.unit.operators.recovery.harness import Task, crash
+from tests.world import NEVER_ENDS, STOP, World
 
 DENIED = {"code": "AccessDeniedException", "message": "not you"}
 
@@ -171,11 +165,7 @@ def test_refusal_is_stored(
     "state", ["running", "deferred", "queued", "up_for_retry", DELETED]
 )
 def test_later_try_keeps_its_xcoms(
-    state: str,
-    arn: str,
-    supervisor: FakeSupervisor,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
+    state: str, arn: str, supervisor: FakeSupervisor, world: World
 ) -> None:
     """
     The task was cleared while its execution was being stopped: what the new try stores
@@ -185,7 +175,7 @@ def test_later_try_keeps_its_xcoms(
     def begin_later_try() -> None:
         supervisor.state = MISSING if state == DELETED else state
 
-    emulated_time.after(6, begin_later_try)
+    world.time.after(6, begin_later_try)
 
     follow_on_kill(arn)
 
@@ -199,7 +189,7 @@ def test_later_try_keeps_its_xcoms(
 def test_on_kill_ends_before_a_slow_airflow_has_answered(
     arn: str,
     make_supervisor: MakeSupervisor,
-    emulator: EmulatorServer,
+    world: World,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """
@@ -218,16 +208,16 @@ def test_on_kill_ends_before_a_slow_airflow_has_answered(
         call_on_kill(make_trigger(arn))
 
     assert "still on its way" in logs[-1]["event"]
-    assert calls(emulator, STOP) == []
+    assert world.calls(STOP) == []
     answered.set()
     until = time.monotonic() + 20
-    while not calls(emulator, STOP) and time.monotonic() < until:
+    while not world.calls(STOP) and time.monotonic() < until:
         time.sleep(0.02)
-    assert calls(emulator, STOP) == [STOP]
+    assert world.calls(STOP) == [STOP]
 
 
 def test_stops_do_not_wait_for_the_ends_of_others(
-    arn: str, make_supervisor: MakeSupervisor, emulator: EmulatorServer
+    arn: str, make_supervisor: MakeSupervisor, world: World
 ) -> None:
     """
     To see how stops end takes no thread: with more of them than threads, all are
@@ -248,23 +238,19 @@ def test_stops_do_not_wait_for_the_ends_of_others(
 
     asyncio.run(kill_all())
 
-    assert len(calls(emulator, STOP)) == len(arns)
+    assert len(world.calls(STOP)) == len(arns)
 
 
-def test_task_on_a_worker_stores_the_request_first(
-    interceptor: RequestInterceptor,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
+def test_task_on_a_worker_stores_the_request_first(world: World) -> None:
     """
     Its process may be killed after each request. If it lives until the end of the stop,
     ``run`` has that, too.
     """
-    emulator.control.put_scenario(NEVER_ENDS)
+    world.control.put_scenario(NEVER_ENDS)
     task, seen = Task(), list[Any]()
     task.prepare_try()
-    interceptor.before(STOP, lambda _: seen.append(deepcopy(task.ti.xcoms["run"])))
-    emulated_time.after(300, task.kill)
+    world.requests.before(STOP, lambda _: seen.append(deepcopy(task.ti.xcoms["run"])))
+    world.time.after(300, task.kill)
 
     run = task.run_prepared_try().xcoms["run"]
 
@@ -283,18 +269,16 @@ def test_task_on_a_worker_stores_the_request_first(
     assert run["stop"]["requested_at"] == seen[0]["stop"]["requested_at"]
 
 
-def test_killed_worker_says_since_when_nobody_knows(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_killed_worker_says_since_when_nobody_knows(world: World) -> None:
     """
     Airflow kills the process after five seconds. AWS takes longer to stop an execution.
     """
-    emulator.control.put_scenario(NEVER_ENDS)
+    world.control.put_scenario(NEVER_ENDS)
     task = Task()
     task.prepare_try()
-    begin = emulated_time.time()
-    emulated_time.after(300, task.kill)
-    emulated_time.after(305, crash)
+    begin = world.time.time()
+    world.time.after(300, task.kill)
+    world.time.after(305, crash)
 
     run = RunSummary.model_validate(task.run_prepared_try().xcoms["run"])
 
@@ -313,40 +297,36 @@ def test_killed_worker_says_since_when_nobody_knows(
 
 
 def test_slow_airflow_does_not_hold_the_stop_back(
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that shall end has seconds, and the execution costs money."""
-    emulator.control.put_scenario(NEVER_ENDS)
+    world.control.put_scenario(NEVER_ENDS)
     monkeypatch.setattr(worker_stop, "STORE_TIMEOUT_SECONDS", 0.05)
     released, push, task = threading.Event(), TaskInstance.xcom_push, Task()
     hung: list[str] = []
 
     def push_slowly(ti: TaskInstance, key: str, value: Any) -> None:
-        if key == "state" and task.state == "failed" and not calls(emulator, STOP):
+        if key == "state" and task.state == "failed" and not world.calls(STOP):
             hung.append(key)
             released.wait(20)
         push(ti, key, value)
 
     monkeypatch.setattr(TaskInstance, "xcom_push", push_slowly)
     task.prepare_try()
-    emulated_time.after(300, task.kill)
-    emulated_time.after(400, released.set)
+    world.time.after(300, task.kill)
+    world.time.after(400, released.set)
 
     run = task.run_prepared_try()
 
     assert hung == ["state"]
-    assert calls(emulator, STOP) == [STOP]
+    assert world.calls(STOP) == [STOP]
     assert run.xcoms["state"] == "Cancelled"
 
 
 @IN_BOTH_MODES
-def test_stop_after_a_timeout_is_stored(
-    deferrable: bool, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_stop_after_a_timeout_is_stored(deferrable: bool, world: World) -> None:
     """It is the last that the task does, so nobody sees how the stop ends."""
-    emulator.control.put_scenario(NEVER_ENDS)
+    world.control.put_scenario(NEVER_ENDS)
 
     run = Task(deferrable, {"timeout": 3600}, retries=0).next_try().xcoms["run"]
 

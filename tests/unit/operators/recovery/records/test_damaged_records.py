@@ -6,7 +6,6 @@ beside it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from copy import deepcopy
 from datetime import UTC, datetime
 from typing import Any
@@ -23,17 +22,11 @@ from polysync_airflow.records import (
     signing_keys,
     variable_key,
 )
-from sagemaker_emulator import EmulatorServer
 from tests.tasks import DagRun, EmulatedTime
 from tests.unit.operators.recovery.conftest import MakeTask
-from tests.unit.operators.recovery.harness import (
-    MERGE_FAILS_ONCE,
-    ExecutionLog,
-    Task,
-    crash,
-)
+from tests.unit.operators.recovery.harness import Task, crash
+from tests.world import World
 
-Damage = Callable[[dict[str, Any]], Any]
 ABSENT: Any = object()
 
 EXECUTION = (
@@ -186,9 +179,7 @@ def test_execution_is_found_without_its_record(
     value: str | None,
     clear: bool,
     make_task: MakeTask,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
+    world: World,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """
@@ -196,7 +187,7 @@ def test_execution_is_found_without_its_record(
     that has ended meanwhile.
     """
     task = make_task()
-    emulated_time.after(100, crash)
+    world.time.after(100, crash)
     task.next_try(pipeline_parameters={"Shards": 4})
     task.store.set(RECORD_KEY, value) if value else task.store.delete(RECORD_KEY)
     if clear:
@@ -206,20 +197,15 @@ def test_execution_is_found_without_its_record(
     run = task.next_try(pipeline_parameters={"Shards": 3})
 
     assert run.error is None
-    assert execution_log.statuses == (
-        ["Stopped", "Succeeded"] if clear else ["Succeeded"]
-    )
-    assert execution_log.max_concurrent == 1
+    assert world.log.statuses == (["Stopped", "Succeeded"] if clear else ["Succeeded"])
+    assert world.log.max_concurrent == 1
     assert ("is damaged" in caplog.text) is (value is not None)
     # The values that were sent, not those of this try.
     assert run.xcoms["run"]["parameters"]["Shards"] == ("3" if clear else "4")
 
 
 def test_execution_is_found_behind_those_of_others(
-    make_task: MakeTask,
-    execution_log: ExecutionLog,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
+    make_task: MakeTask, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     It is on the last of several pages. Its token alone would not find it: this try has
@@ -227,7 +213,7 @@ def test_execution_is_found_behind_those_of_others(
     """
     monkeypatch.setattr(executions, "PAGE_SIZE", 1)
     task = make_task()
-    emulated_time.after(100, crash)
+    world.time.after(100, crash)
     task.next_try(pipeline_parameters={"Shards": 4})
     task.store.delete(RECORD_KEY)
     client: Any = PolysyncSageMakerHook().conn
@@ -237,44 +223,20 @@ def test_execution_is_found_behind_those_of_others(
     run = task.next_try(pipeline_parameters={"Shards": 3})
 
     assert run.error is None
-    assert run.result == execution_log.arns[0]
-    assert len(execution_log.arns) == 3
+    assert run.result == world.log.arns[0]
+    assert len(world.log.arns) == 3
 
 
 def test_damaged_record_of_a_task_without_an_execution_is_a_warning(
-    make_task: MakeTask,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    caplog: pytest.LogCaptureFixture,
+    make_task: MakeTask, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """AWS has nothing that the task has started, so it starts."""
     task = make_task()
     task.store.set(RECORD_KEY, damaged("epoch", None))
 
     assert task.next_try().error is None
-    assert execution_log.statuses == ["Succeeded"]
+    assert world.log.statuses == ["Succeeded"]
     assert f"It is not used: the Variable {variable_key(task.key)!r}" in caplog.text
-
-
-def test_order_of_json_keys_is_ignored(
-    make_task: MakeTask,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
-    """A record with its JSON keys in another order is the same record."""
-    emulator.control.put_scenario(MERGE_FAILS_ONCE)
-    task = make_task(retry_mode="resume")
-    task.next_try()
-    emulated_time.after(100, crash)
-    task.next_try()
-    task.store.values[RECORD_KEY] = json.dumps(task.last_record, sort_keys=True)
-    reordered = {key: task.last_record[key] for key in reversed(list(task.last_record))}
-    assert reordered == task.last_record
-    task.store.values[RECORD_KEY] = json.dumps(reordered)
-
-    assert task.next_try().error is None
-    assert execution_log.statuses == ["Succeeded"]
 
 
 def test_record_contains_no_credentials_and_no_parameters(

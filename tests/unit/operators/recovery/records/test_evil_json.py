@@ -10,24 +10,16 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.exceptions import PipelineExecutionTimeoutError, StoredRecordError
-from polysync_airflow.operators.failure_callback import stop_orphaned_execution
+from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.records import KEY_PREFIX, from_stored, from_variable
-from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES
 from tests.fakes.evil_json import EVIL, NESTED, nested_value
 from tests.fakes.simulated_airflow import SimulatedAirflow
-from tests.tasks import EmulatedTime, TaskInstance
+from tests.tasks import TaskInstance
 from tests.unit.operators.recovery.conftest import MakeSupervisor, MakeTask
 from tests.unit.operators.recovery.fake_triggerer import call_on_kill, make_trigger
-from tests.unit.operators.recovery.harness import (
-    NEVER_ENDS,
-    START,
-    ExecutionLog,
-    Task,
-    calls,
-    crash,
-)
+from tests.unit.operators.recovery.harness import Task
+from tests.world import NEVER_ENDS, World
 
 OVERWRITTEN_AFTER, ENDED_AFTER = 100, 300
 Overwrite = Callable[[], None]
@@ -62,82 +54,6 @@ def test_xcom_is_a_damaged_record(value: Any) -> None:
         from_stored(value, Task().key, place="the XCom")
 
 
-@IN_BOTH_MODES
-@pytest.mark.parametrize("how", ["kill", "timeout"])
-def test_execution_is_stopped(
-    how: str,
-    overwrite: Overwrite,
-    make_task: MakeTask,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
-    """A user has ended the task, or its time is up."""
-    emulator.control.put_scenario(NEVER_ENDS)
-    task = make_task(timeout=1000, retries=0)
-    emulated_time.after(OVERWRITTEN_AFTER, overwrite)
-    if how == "kill":
-        emulated_time.after(ENDED_AFTER, task.kill)
-
-    run = task.next_try()
-    emulator.control.advance(60)
-
-    assert execution_log.statuses == ["Stopped"]
-    is_timeout = isinstance(run.error, PipelineExecutionTimeoutError)
-    assert is_timeout is (how == "timeout")
-
-
-def test_failure_callback_reads_it_as_damaged(
-    overwrite: Overwrite,
-    make_task: MakeTask,
-    emulated_time: EmulatedTime,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Without its record, an execution cannot be told to be that of the task."""
-    task = make_task(retries=0)
-    emulated_time.after(ENDED_AFTER, crash)
-    run = task.next_try()
-    overwrite()
-
-    stop_orphaned_execution({"ti": run.ti, "task": task.prepare_try()})  # type: ignore[typeddict-item]
-
-    assert "is damaged (it is nested too deeply)" in caplog.text
-
-
-@IN_BOTH_MODES
-def test_next_try_finds_the_execution(
-    overwrite: Overwrite,
-    make_task: MakeTask,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
-    """It looks in AWS, as without a record."""
-    task = make_task()
-    emulated_time.after(ENDED_AFTER, crash)
-    task.next_try()
-    overwrite()
-
-    run = task.next_try()
-
-    assert run.error is None
-    assert execution_log.statuses == ["Succeeded"]
-    assert calls(emulator, START) == [START]
-
-
-@IN_BOTH_MODES
-def test_first_try_starts(
-    overwrite: Overwrite, make_task: MakeTask, execution_log: ExecutionLog
-) -> None:
-    """Somebody has written the Variable before the task began."""
-    overwrite()
-
-    run = make_task().next_try()
-
-    assert run.error is None
-    assert execution_log.statuses == ["Succeeded"]
-
-
 # ---- the XCom ``run``
 
 
@@ -161,23 +77,21 @@ def test_run_that_is_nested_keeps_nothing_from_its_end(
     read: Callable[..., Any],
     how: str,
     make_task: MakeTask,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
+    world: World,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The stop comes first; a task whose execution succeeds, succeeds."""
     if how != "end":
-        emulator.control.put_scenario(NEVER_ENDS)
+        world.control.put_scenario(NEVER_ENDS)
     task = make_task(timeout=1000, retries=0)
     monkeypatch.setattr(TaskInstance, "xcom_pull", read)
     if how == "kill":
-        emulated_time.after(ENDED_AFTER, task.kill)
+        world.time.after(ENDED_AFTER, task.kill)
 
     run = task.next_try()
-    emulator.control.advance(60)
+    world.control.advance(60)
 
-    assert execution_log.statuses == ["Succeeded" if how == "end" else "Stopped"]
+    assert world.log.statuses == ["Succeeded" if how == "end" else "Stopped"]
     assert (run.error is None) is (how == "end")
 
 
@@ -187,8 +101,7 @@ def test_trigger_stops_beside_an_unreadable_run(
     arn: str,
     overwrite: Overwrite,
     make_supervisor: MakeSupervisor,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
+    world: World,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Neither the record nor ``run`` can be read, and the user has ended the task."""
@@ -197,6 +110,6 @@ def test_trigger_stops_beside_an_unreadable_run(
     monkeypatch.setattr(supervisor, "xcom", read)
 
     call_on_kill(make_trigger(arn))
-    emulator.control.advance(60)
+    world.control.advance(60)
 
-    assert execution_log.statuses == ["Stopped"]
+    assert world.log.statuses == ["Stopped"]

@@ -5,59 +5,68 @@ the key was rotated.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from polysync_airflow.exceptions import (
-    PipelineExecutionTimeoutError,
-    PolysyncError,
-    StoredRecordError,
-)
-from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord
-from polysync_airflow.execution.models import StartRequest
-from polysync_airflow.records import RECORD_KEY
-from sagemaker_emulator import EmulatorServer
+from polysync_airflow.exceptions import PipelineExecutionTimeoutError, StoredRecordError
+from polysync_airflow.records import RECORD_KEY, from_stored, signed, signing_keys
 from tests.tasks import DagRun, EmulatedTime
 from tests.unit.operators.recovery.conftest import MakeTask
-from tests.unit.operators.recovery.harness import (
-    CHANGES,
-    MERGE_FAILS_ONCE,
-    NEVER_ENDS,
-    START,
-    STOP,
-    ExecutionLog,
-    RequestInterceptor,
-    Task,
-    calls,
-    crash,
-)
+from tests.unit.operators.recovery.harness import MERGE_FAILS_ONCE, Task, crash
+from tests.unit.operators.recovery.records.test_damaged_records import EXECUTION, RECORD
+from tests.world import CHANGES, NEVER_ENDS, START, STOP, World
 
 FERNET_KEY = "AIRFLOW__CORE__FERNET_KEY"
-ANOTHER_ARN = (
-    "arn:aws:sagemaker:us-east-1:123456789012:pipeline/{}/execution/abcdefghijkl"
-)
 KEY_A, KEY_B = "A" * 43 + "=", "B" * 42 + "A="
 ROLE = "arn:aws:iam::123456789012:role/admin"
-# What an editor wants, by what the edit changes: values of the record, or of its
-# request.
-EDITS: dict[str, dict[str, Any]] = {
-    "adopts or stops another execution of the pipeline": {
-        "execution_arn": ANOTHER_ARN.format("fanout")
-    },
-    "starts another pipeline": {"execution_arn": None, "pipeline_name": "abalone"},
-    "sends a role": {"execution_arn": None, "execution_role_arn": ROLE},
-    "chooses what the clear does": {"clear_choice": {"on_clear": "resume"}},
+OTHER = EXECUTION.replace("abcdefghijkl", "zzzzzzzzzzzz")
+
+
+def of_request(record: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Return a record without an execution, whose request is another one."""
+    request = {**record["request"], **changes}
+    return {**record, "execution_arn": None, "request": request}
+
+
+# What somebody has made of a record, by what he wants.
+FORGED: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "adopt another execution": lambda record: {**record, "execution_arn": OTHER},
+    "start another pipeline": lambda record: of_request(
+        record, pipeline_name="abalone", selected_steps=None, source_execution=None
+    ),
+    "send a role": lambda record: of_request(record, execution_role_arn=ROLE),
+    "choose": lambda record: {**record, "clear_choice": {"on_clear": "resume"}},
+    "number": lambda record: {**record, "signature": 7},
+    "surrogate": lambda record: {**record, "signature": "\ud800"},
+    "zeros": lambda record: {**record, "signature": "0" * 64},
+    "no signature": lambda record: {**record, "signature": None},
 }
 
 
-def edited(record: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Return the record with changed values, of the record itself or of its request."""
-    of_request = {k: v for k, v in changes.items() if k in StartRequest.model_fields}
-    of_record = {k: v for k, v in changes.items() if k in ExecutionRecord.model_fields}
-    assert len(of_request) + len(of_record) == len(changes)
-    return {**record, **of_record, "request": {**record["request"], **of_request}}
+@pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
+def test_forged_record_is_not_proven(
+    forge: Callable[[dict[str, Any]], dict[str, Any]],
+) -> None:
+    """Whatever is changed in the record, its signature no longer fits."""
+    key = Task().key
+    record = signed(RECORD, key, signing_keys()[0])
+
+    with pytest.raises(StoredRecordError, match="is not proven"):
+        from_stored(forge(record), key, place="here")
+
+
+def test_order_of_json_keys_is_ignored() -> None:
+    """A record with its JSON keys in another order is the same record."""
+    key = Task().key
+    record = signed(RECORD, key, signing_keys()[0])
+    reordered = {name: record[name] for name in reversed(record)}
+
+    assert from_stored(reordered, key, place="here") == from_stored(
+        record, key, place="here"
+    )
 
 
 def crash_while_waiting(task: Task, clock: EmulatedTime) -> dict[str, Any]:
@@ -67,59 +76,23 @@ def crash_while_waiting(task: Task, clock: EmulatedTime) -> dict[str, Any]:
     return dict(task.last_record)
 
 
-def assert_not_used(
-    task: Task, record: Any, log: pytest.LogCaptureFixture, reason: str
+@pytest.mark.parametrize("clear", [False, True], ids=["retry", "clear"])
+def test_task_with_a_forged_record_goes_on_with_its_own_execution(
+    clear: bool, make_task: MakeTask, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """
-    Assert that a retry with this record says why it is not used, and reattaches to the
-    task's own execution.
-    """
-    task.store.set(RECORD_KEY, record)
-
-    assert task.next_try().error is None
-    assert reason in log.text
-
-
-@pytest.mark.parametrize(
-    ("edit", "clear"),
-    [
-        *((each, False) for each in EDITS),
-        ("adopts or stops another execution of the pipeline", True),
-    ],
-)
-def test_edited_record(
-    edit: str,
-    clear: bool,
-    make_task: MakeTask,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """
-    Whatever is changed in the record, its signature no longer fits, and the task goes
-    on with its own execution.
-    """
+    """The log says why the record is not used."""
     task = make_task()
-    record = crash_while_waiting(task, emulated_time)
-    emulator.control.clear_calls()
+    record = crash_while_waiting(task, world.time)
+    world.control.clear_calls()
+    task.store.set(RECORD_KEY, FORGED["adopt another execution"](record))
     if clear:
         task.clear()
 
-    assert_not_used(
-        task,
-        edited(record, EDITS[edit]),
-        caplog,
-        "its signature is not that of this task",
-    )
+    assert task.next_try().error is None
 
-    assert calls(emulator, *CHANGES) == ([STOP, START] if clear else [])
-    assert execution_log.statuses == (
-        ["Stopped", "Succeeded"] if clear else ["Succeeded"]
-    )
-    assert {record.request["PipelineName"] for record in execution_log.executions} == {
-        "fanout"
-    }
+    assert "its signature is not that of this task" in caplog.text
+    assert world.calls(*CHANGES) == ([STOP, START] if clear else [])
+    assert world.log.statuses == (["Stopped", "Succeeded"] if clear else ["Succeeded"])
 
 
 @pytest.mark.parametrize(
@@ -133,18 +106,14 @@ def test_edited_record(
     ids=lambda other: next(iter(other)),
 )
 def test_record_of_another_task(
-    other: dict[str, Any],
-    make_task: MakeTask,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
+    other: dict[str, Any], make_task: MakeTask, world: World
 ) -> None:
     """
     A genuine record of another task's running execution: nothing is started beside it,
     and it is not stopped.
     """
-    record = crash_while_waiting(Task(make_task().deferrable, **other), emulated_time)
-    emulator.control.clear_calls()
+    record = crash_while_waiting(Task(make_task().deferrable, **other), world.time)
+    world.control.clear_calls()
     task = make_task()
     task.store.set(RECORD_KEY, record)
 
@@ -153,23 +122,9 @@ def test_record_of_another_task(
     assert isinstance(run.error, StoredRecordError)
     assert run.error.permanent
     assert "copied it from another task" in str(run.error)
-    assert calls(emulator, *CHANGES) == []
-    assert execution_log.statuses == ["Executing"]
+    assert world.calls(*CHANGES) == []
+    assert world.log.statuses == ["Executing"]
     assert task.record == record, "a user needs it to find the execution"
-
-
-@pytest.mark.parametrize("signature", [None, 7, "\ud800", "0" * 64], ids=ascii)
-def test_invalid_signature(
-    signature: Any,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Something else in place of the signature is no proof, and no error."""
-    task = Task()
-    record = crash_while_waiting(task, emulated_time)
-
-    assert_not_used(task, {**record, "signature": signature}, caplog, "is not proven")
 
 
 @pytest.mark.parametrize(
@@ -181,9 +136,7 @@ def test_key_rotation(
     clear: bool,
     fails: bool,
     make_task: MakeTask,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
+    world: World,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -194,10 +147,10 @@ def test_key_rotation(
     monkeypatch.setenv(FERNET_KEY, KEY_A)
     task = make_task(retry_mode="resume", on_clear="resume")
     if fails:
-        emulator.control.put_scenario(MERGE_FAILS_ONCE)
+        world.control.put_scenario(MERGE_FAILS_ONCE)
         task.next_try()
     else:
-        crash_while_waiting(task, emulated_time)
+        crash_while_waiting(task, world.time)
     monkeypatch.setenv(FERNET_KEY, KEY_B)
     if clear:
         task.clear()
@@ -207,50 +160,29 @@ def test_key_rotation(
 
     assert run.error is None
     assert "[core] fernet_key was rotated" in caplog.text
-    assert execution_log.statuses == (
+    assert world.log.statuses == (
         ["Stopped", "Succeeded"] if clear and not fails else ["Succeeded"]
     )
-    assert execution_log.max_concurrent == 1
-
-
-def test_key_behind_the_new_one_proves_records(
-    make_task: MakeTask,
-    execution_log: ExecutionLog,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """During a rotation, records of both keys are genuine."""
-    task = make_task()
-    monkeypatch.setenv(FERNET_KEY, KEY_A)
-    crash_while_waiting(task, emulated_time)
-    monkeypatch.setenv(FERNET_KEY, f"{KEY_B}, {KEY_A}")
-
-    assert task.next_try().error is None
-    assert execution_log.statuses == ["Succeeded"]
-    assert "is not proven" not in caplog.text
+    assert world.log.max_concurrent == 1
 
 
 def test_deferred_execution_is_stopped_after_a_key_rotation(
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     Neither the record nor its copy is proven when the timeout has passed, but AWS says
     whose execution it is.
     """
     monkeypatch.setenv(FERNET_KEY, KEY_A)
-    emulator.control.put_scenario(NEVER_ENDS)
+    world.control.put_scenario(NEVER_ENDS)
     task = Task(True, {"timeout": 1000})
-    emulated_time.after(500, lambda: monkeypatch.setenv(FERNET_KEY, KEY_B))
+    world.time.after(500, lambda: monkeypatch.setenv(FERNET_KEY, KEY_B))
 
     run = task.next_try()
-    emulator.control.advance(60)
+    world.control.advance(60)
 
     assert isinstance(run.error, PipelineExecutionTimeoutError)
-    assert execution_log.statuses == ["Stopped"]
+    assert world.log.statuses == ["Stopped"]
 
 
 def without_signature(record: dict[str, Any]) -> dict[str, Any]:
@@ -258,71 +190,35 @@ def without_signature(record: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in record.items() if name != "signature"}
 
 
-def test_record_without_a_signature(
-    make_task: MakeTask,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """Removing it is an edit like others; a host without a key writes none."""
-    task = make_task()
-    record = crash_while_waiting(task, emulated_time)
-
-    reason = "it has no signature. Somebody edited it, or [core] fernet_key was not set"
-    assert_not_used(task, without_signature(record), caplog, reason)
-
-
 def test_record_without_a_signature_is_continued_without_a_key(
     make_task: MakeTask,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
+    world: World,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The retry reattaches: such a deployment can prove nothing."""
     monkeypatch.delenv(FERNET_KEY)
     task = make_task()
-    record = without_signature(crash_while_waiting(task, emulated_time))
-    emulator.control.clear_calls()
+    record = without_signature(crash_while_waiting(task, world.time))
+    world.control.clear_calls()
     task.store.set(RECORD_KEY, record)
 
     assert task.next_try().error is None
-    assert calls(emulator, *CHANGES) == []
-    assert execution_log.statuses == ["Succeeded"]
+    assert world.calls(*CHANGES) == []
+    assert world.log.statuses == ["Succeeded"]
     assert "is not proven" not in caplog.text
 
 
-def test_nothing_starts_with_a_key_that_cannot_be_used(
-    make_task: MakeTask, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """
-    A wrong key is a mistake of the deployment; without the error, its records would
-    have no signature.
-    """
-    monkeypatch.setenv(FERNET_KEY, "a passphrase")
-    task = make_task()
-
-    run = task.next_try()
-
-    assert isinstance(run.error, PolysyncError)
-    assert "[core] fernet_key is set, but cannot be used" in str(run.error)
-    assert calls(emulator, *CHANGES) == []
-
-
 def test_signed_record_of_a_running_task_needs_no_further_call(
-    make_task: MakeTask,
-    interceptor: RequestInterceptor,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
+    make_task: MakeTask, world: World
 ) -> None:
     """
     With a key, the proof costs no call to AWS. Only AWS knows the parameters of the
     execution.
     """
     task = make_task()
-    crash_while_waiting(task, emulated_time)
-    emulator.control.clear_calls()
+    crash_while_waiting(task, world.time)
+    world.control.clear_calls()
 
     assert task.next_try().error is None
     steps = {
@@ -335,4 +231,4 @@ def test_signed_record_of_a_running_task_needs_no_further_call(
         "ListPipelineExecutions",
         "ListPipelineParametersForExecution",
     }
-    assert set(calls(emulator)) <= {*others, *steps}
+    assert set(world.calls()) <= {*others, *steps}

@@ -10,22 +10,10 @@ from typing import Any
 import pytest
 
 from polysync_airflow.records import CONFIRMED_SECONDS, RecordStore
-from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, Run
 from tests.unit.operators.recovery.conftest import MakeTask
-from tests.unit.operators.recovery.harness import (
-    DESCRIBE,
-    MERGE_FAILS,
-    MERGE_FAILS_ONCE,
-    RETRY,
-    START,
-    STOP,
-    ExecutionLog,
-    RequestInterceptor,
-    Task,
-    calls,
-    crash,
-)
+from tests.unit.operators.recovery.harness import MERGE_FAILS_ONCE, Task, crash
+from tests.world import DESCRIBE, RETRY, START, STOP, World
 
 
 @pytest.fixture
@@ -34,13 +22,7 @@ def task(emulated_time: EmulatedTime) -> Task:
     return Task(deferrable=False)
 
 
-def test_clear_while_the_start_is_in_flight(
-    make_task: MakeTask,
-    interceptor: RequestInterceptor,
-    execution_log: ExecutionLog,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
+def test_clear_while_the_start_is_in_flight(make_task: MakeTask, world: World) -> None:
     """
     The try does not store the ARN and fails; it has retries, but the user wanted its
     execution gone.
@@ -49,23 +31,19 @@ def test_clear_while_the_start_is_in_flight(
 
     def clear(_: Any) -> None:
         task.clear_while_running()
-        emulated_time.sleep(CONFIRMED_SECONDS + 1)
+        world.time.sleep(CONFIRMED_SECONDS + 1)
 
-    interceptor.after(START, clear)
+    world.requests.after(START, clear)
 
     task.next_try()
-    emulator.control.advance(60)
+    world.control.advance(60)
 
-    assert execution_log.statuses == ["Stopped"]
+    assert world.log.statuses == ["Stopped"]
 
 
 @pytest.mark.parametrize("later_try_fails", [False, True])
 def test_process_that_comes_back_before_its_first_write_starts_nothing(
-    later_try_fails: bool,
-    task: Task,
-    interceptor: RequestInterceptor,
-    emulator: EmulatorServer,
-    execution_log: ExecutionLog,
+    later_try_fails: bool, task: Task, world: World
 ) -> None:
     """
     A later try has an execution, or the task has ended: no record is overwritten, and
@@ -79,7 +57,7 @@ def test_process_that_comes_back_before_its_first_write_starts_nothing(
         later.append(task.next_try(max_parallel_steps=0 if later_try_fails else 1))
         task.state = "failed" if later_try_fails else task.state
 
-    interceptor.before("DescribePipeline", freeze)
+    world.requests.before("DescribePipeline", freeze)
 
     late = task.next_try()
 
@@ -87,19 +65,15 @@ def test_process_that_comes_back_before_its_first_write_starts_nothing(
     assert "Airflow does not run try 1 of this task any longer, so it ends." in str(
         late.error
     )
-    assert execution_log.statuses == ([] if later_try_fails else ["Succeeded"])
-    assert calls(emulator, STOP) == []
+    assert world.log.statuses == ([] if later_try_fails else ["Succeeded"])
+    assert world.calls(STOP) == []
 
 
 @pytest.mark.parametrize(
     "moment", ["before it reads its record", "before its first write"]
 )
 def test_process_that_comes_back_while_a_later_one_has_no_record_either_starts_nothing(
-    moment: str,
-    make_task: MakeTask,
-    interceptor: RequestInterceptor,
-    emulator: EmulatorServer,
-    monkeypatch: pytest.MonkeyPatch,
+    moment: str, make_task: MakeTask, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     Airflow has the task as running, and nothing is stored: only its id is that of the
@@ -112,12 +86,12 @@ def test_process_that_comes_back_while_a_later_one_has_no_record_either_starts_n
         monkeypatch.setattr(task.store, "get", store_get)
         task.lose_heartbeat()
         # The later try is frozen, too.
-        interceptor.before("DescribePipeline", crash)
+        world.requests.before("DescribePipeline", crash)
         task.next_try()
         task.state = "running"
 
     if moment == "before its first write":
-        interceptor.before("DescribePipeline", freeze)
+        world.requests.before("DescribePipeline", freeze)
     else:
         monkeypatch.setattr(task.store, "get", freeze)
 
@@ -127,37 +101,15 @@ def test_process_that_comes_back_while_a_later_one_has_no_record_either_starts_n
         str(late.error)
         == "Airflow does not run try 1 of this task any longer, so it ends."
     )
-    assert calls(emulator, START) == []
+    assert world.calls(START) == []
     assert task.last_record is None
     task.lose_heartbeat()
     assert task.next_try().error is None
-    assert calls(emulator, START) == [START]
-
-
-def test_process_that_comes_back_after_a_later_one_has_forgotten_the_record_starts_nothing(
-    make_task: MakeTask, interceptor: RequestInterceptor, emulator: EmulatorServer
-) -> None:
-    """The later try has succeeded, but its process died before Airflow knew of it."""
-    task = make_task()
-    emulator.control.put_scenario(MERGE_FAILS)
-    assert task.next_try().error
-
-    def freeze(_: Any) -> None:
-        task.lose_heartbeat()
-        emulator.control.put_scenario({})
-        assert task.next_try().error is None
-        task.state = "running"
-
-    interceptor.after(DESCRIBE, freeze)
-
-    late = task.next_try()
-
-    assert "Airflow does not run try 2 of this task any longer" in str(late.error)
-    assert calls(emulator, START) == [START, START]
+    assert world.calls(START) == [START]
 
 
 def test_process_that_comes_back_right_before_its_write_sends_nothing(
-    make_task: MakeTask, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+    make_task: MakeTask, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Airflow had confirmed its try; before the request, it is asked again."""
     task = make_task()
@@ -174,17 +126,17 @@ def test_process_that_comes_back_right_before_its_write_sends_nothing(
     late = task.next_try()
 
     assert "Airflow does not run try 1 of this task any longer" in str(late.error)
-    assert calls(emulator, START) == [START]
+    assert world.calls(START) == [START]
 
 
 @pytest.mark.parametrize("is_later", [True, False])
 def test_success_of_a_resumed_try_keeps_the_record_of_a_later_one(
-    is_later: bool, task: Task, emulator: EmulatorServer, emulated_time: EmulatedTime
+    is_later: bool, task: Task, world: World
 ) -> None:
     """A process that Airflow resumes after a deferral has read no record before."""
     tries = []
     for _ in range(2):
-        emulated_time.after(100, crash)
+        world.time.after(100, crash)
         task.next_try()
         tries.append(task.ti)
     task.state = "running"
@@ -196,69 +148,37 @@ def test_success_of_a_resumed_try_keeps_the_record_of_a_later_one(
 
 @pytest.mark.parametrize("operation", [START, RETRY])
 def test_process_that_comes_back_after_the_end_of_the_task_stops_what_it_has_begun(
-    operation: str,
-    make_task: MakeTask,
-    interceptor: RequestInterceptor,
-    emulator: EmulatorServer,
-    execution_log: ExecutionLog,
+    operation: str, make_task: MakeTask, world: World
 ) -> None:
     """The last try has died when it knew of the request, but not of a response."""
     task = make_task(retries=1 if operation == START else 2, retry_mode="resume")
     if operation == RETRY:
-        emulator.control.put_scenario(MERGE_FAILS_ONCE)
+        world.control.put_scenario(MERGE_FAILS_ONCE)
         assert task.next_try().error
 
     def freeze(_: Any) -> None:
         task.lose_heartbeat()
-        interceptor.before(
+        world.requests.before(
             "ListPipelineExecutions" if operation == START else DESCRIBE, crash
         )
         task.next_try()
 
-    interceptor.before(operation, freeze)
+    world.requests.before(operation, freeze)
 
     task.next_try()
-    emulator.control.advance(60)
+    world.control.advance(60)
 
     assert task.state == "failed"
-    assert execution_log.statuses == ["Stopped"]
-
-
-def test_process_that_comes_back_after_a_try_that_could_not_begin_stops_what_it_has_begun(
-    make_task: MakeTask,
-    interceptor: RequestInterceptor,
-    emulator: EmulatorServer,
-    execution_log: ExecutionLog,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The last try has died before it could read the record."""
-    task = make_task(retries=1)
-
-    def freeze(_: Any) -> None:
-        task.lose_heartbeat()
-        with monkeypatch.context() as patch:
-            patch.setattr(task.store, "get", crash)
-            task.next_try()
-
-    interceptor.before(START, freeze)
-
-    task.next_try()
-    emulator.control.advance(60)
-
-    assert task.state == "failed"
-    assert execution_log.statuses == ["Stopped"]
+    assert world.log.statuses == ["Stopped"]
 
 
 def test_process_that_comes_back_deletes_no_record_of_a_later_try(
-    task: Task,
-    interceptor: RequestInterceptor,
-    emulator: EmulatorServer,
-    execution_log: ExecutionLog,
+    task: Task, world: World
 ) -> None:
     """
     AWS refuses the start of a frozen process, whose record another try has replaced.
     """
-    emulator.control.add_fault(
+    world.control.add_fault(
         "error", START, code="ValidationException", message="no such thing", count=1
     )
     later: list[Run] = []
@@ -267,7 +187,7 @@ def test_process_that_comes_back_deletes_no_record_of_a_later_try(
         task.lose_heartbeat()
         later.append(task.next_try())
 
-    interceptor.after(START, freeze)
+    world.requests.after(START, freeze)
 
     task.next_try()
 

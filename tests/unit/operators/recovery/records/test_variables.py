@@ -1,6 +1,6 @@
 """
-The Variables that hold the records: their keys, their contents, and which of them
-remain.
+The Variables that hold the records: their keys and contents, that each is written ahead
+of its request, whose they are, and which of them remain.
 """
 
 from __future__ import annotations
@@ -13,21 +13,19 @@ from typing import Any
 import pytest
 
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
+from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.records import RECORD, SIGNATURE, TASK, variable_key
-from sagemaker_emulator import EmulatorServer
+from tests.conftest import IN_BOTH_MODES
 from tests.fakes.simulated_airflow import SimulatedAirflow
-from tests.tasks import DagRun, EmulatedTime
+from tests.tasks import EmulatedTime
 from tests.unit.operators.recovery.conftest import MakeTask
 from tests.unit.operators.recovery.harness import (
     MERGE_FAILS_ONCE,
-    STOP,
     CrashError,
-    ExecutionLog,
     Task,
-    calls,
     crash,
-    step_attempts,
 )
+from tests.world import NEVER_ENDS, RETRY, START, STOP, World
 
 KEY = TaskKey("retraining", "scheduled__2026-01-01T00:00:00+00:00", "train", -1)
 SIMILAR = [
@@ -58,17 +56,14 @@ def test_keys_are_readable_short_and_unique() -> None:
 
 
 def test_variable_names_its_task_and_try(
-    make_task: MakeTask,
-    simulated_airflow: SimulatedAirflow,
-    execution_log: ExecutionLog,
-    emulated_time: EmulatedTime,
+    make_task: MakeTask, simulated_airflow: SimulatedAirflow, world: World
 ) -> None:
     """
     A person who finds the Variable sees to which task it belongs; the record in it is
     signed.
     """
     task = make_task()
-    emulated_time.after(100, crash)
+    world.time.after(100, crash)
 
     task.next_try()
 
@@ -81,45 +76,13 @@ def test_variable_names_its_task_and_try(
     }
     assert (value[RECORD]["try_number"], value[RECORD]["execution_arn"]) == (
         1,
-        execution_log.arns[0],
+        world.log.arns[0],
     )
     assert value[RECORD][SIGNATURE]
 
 
-@pytest.mark.parametrize("text", ["typed by a person", "{}", "[]", '{"record": null}'])
-def test_damaged_variable_is_a_warning(
-    text: str,
-    make_task: MakeTask,
-    simulated_airflow: SimulatedAirflow,
-    monkeypatch: pytest.MonkeyPatch,
-    execution_log: ExecutionLog,
-    emulated_time: EmulatedTime,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """
-    Somebody has typed into the Variable: the task goes on with its execution, and the
-    log names the Variable.
-    """
-    task = make_task()
-    emulated_time.after(100, crash)
-    task.next_try()
-    with monkeypatch.context() as patched:
-        patched.setattr(simulated_airflow, "record_text", lambda _: text)
-
-        run = task.next_try()
-
-    assert run.error is None
-    assert execution_log.statuses == ["Succeeded"]
-    assert f"It is not used: the Variable '{variable_key(task.key)}'" in caplog.text
-
-
 @pytest.mark.parametrize("edited", [None, "typed by a person", {"version": 1}])
-def test_edit_during_the_wait_suppresses_no_stop(
-    edited: Any,
-    emulator: EmulatorServer,
-    execution_log: ExecutionLog,
-    emulated_time: EmulatedTime,
-) -> None:
+def test_edit_during_the_wait_suppresses_no_stop(edited: Any, world: World) -> None:
     """
     The process that is killed has a record of its own: what others have written in its
     place does not matter.
@@ -130,79 +93,39 @@ def test_edit_during_the_wait_suppresses_no_stop(
         task.store.set("polysync_execution", edited)
         task.kill()
 
-    emulated_time.after(100, edit_and_kill)
+    world.time.after(100, edit_and_kill)
     task.next_try()
-    emulator.control.advance(60)
+    world.control.advance(60)
 
-    assert len(calls(emulator, STOP)) == 1
-    assert execution_log.statuses == ["Stopped"]
+    assert len(world.calls(STOP)) == 1
+    assert world.log.statuses == ["Stopped"]
 
 
 # ---- which of them remain
 
 
-RUNS = [f"asset_triggered__{number}" for number in range(4)]
-
-
-def test_success_leaves_no_record(
-    make_task: MakeTask, simulated_airflow: SimulatedAirflow
-) -> None:
-    """
-    Whatever starts the DAG runs, and in whichever order they end: no other run is asked
-    for.
-    """
-    mapped = [
-        Task(make_task().deferrable, run_id=run, map_index=index)
-        for run in RUNS
-        for index in (0, 1)
-    ]
+def test_success_leaves_no_record(make_task: MakeTask, world: World) -> None:
+    """Also of a mapped task, without a wait, and after failures that count as one."""
     tasks = [
-        *mapped,
         make_task(),
-        Task(make_task().deferrable, {"wait_for_completion": False}, task_id="starts"),
+        Task(run_id="asset_triggered__1", map_index=1),
+        Task(arguments={"wait_for_completion": False}, task_id="starts"),
+        Task(arguments={"on_completed_with_failures": "succeed"}, task_id="completes"),
     ]
-    completed = make_task(on_completed_with_failures="succeed")
-    completed.run_id = "manual__completed"
 
-    for task in (*reversed(tasks), completed):
+    for task in tasks:
         assert task.next_try().error is None
 
-    assert [task.record for task in (*tasks, completed)] == [None] * (len(tasks) + 1)
+    assert [task.record for task in tasks] == 4 * [None]
 
 
-def test_task_that_has_not_succeeded_keeps_its_record_however_many_runs_come(
-    make_task: MakeTask, execution_log: ExecutionLog, emulator: EmulatorServer
-) -> None:
-    """Yesterday's failure is resumed by its clear, after today's run."""
-    emulator.control.put_scenario(MERGE_FAILS_ONCE)
-    yesterday = make_task(on_clear="resume", retries=0)
-    yesterday.next_try()
-    record = yesterday.record
-    emulator.control.put_scenario({})
-    for later in RUNS:
-        assert Task(run_id=later).next_try().error is None
-    assert yesterday.record == record
-    yesterday.clear()
-    yesterday.dag_run = DagRun(datetime(2026, 1, 5, tzinfo=UTC), clear_number=1)
-
-    run = yesterday.next_try()
-
-    assert run.error is None
-    assert run.result == execution_log.arns[0]
-    assert step_attempts(execution_log.executions[0])["Merge"] == 2
-
-
-@pytest.mark.parametrize(
-    "changed", [False, True], ids=["same parameters", "other parameters"]
-)
 @pytest.mark.parametrize("name", [None, "nightly"], ids=["default name", "own name"])
 def test_death_after_the_deletion_starts_nothing(
     name: str | None,
-    changed: bool,
     make_task: MakeTask,
     simulated_airflow: SimulatedAirflow,
     monkeypatch: pytest.MonkeyPatch,
-    execution_log: ExecutionLog,
+    world: World,
 ) -> None:
     """
     Airflow takes the try for failed: the retry gets the execution that has succeeded.
@@ -221,10 +144,210 @@ def test_death_after_the_deletion_starts_nothing(
         )
     assert task.record is None
 
-    run = task.next_try(pipeline_parameters={"Shards": 4 if changed else 3})
+    run = task.next_try(pipeline_parameters={"Shards": 4})
 
     assert run.error is None
-    assert execution_log.statuses == ["Succeeded"]
-    assert run.result == execution_log.arns[0]
+    assert world.log.statuses == ["Succeeded"]
+    assert run.result == world.log.arns[0]
     assert run.xcoms["run"]["parameters"]["Shards"] == "3"
     assert task.record is None
+
+
+def save_request_and_record(task: Task, saved: list[Any]) -> Any:
+    """
+    Return an action that saves a request together with the record that is stored at
+    that moment.
+    """
+    return lambda body: saved.append((body, task.last_record))
+
+
+def test_start_request_is_stored_before_it_is_sent(
+    make_task: MakeTask, world: World
+) -> None:
+    """
+    Before StartPipelineExecution is sent, the record has the same token and content,
+    and no ARN.
+    """
+    task, saved = make_task(pipeline_parameters={"Shards": 4}, max_parallel_steps=2), []  # type: ignore[var-annotated]
+    world.requests.before(START, save_request_and_record(task, saved))
+
+    task.next_try()
+
+    ((request, record),) = saved
+    assert StartRequest.model_validate(record["request"]).to_aws() == request
+    assert record["request"]["client_request_token"] == request["ClientRequestToken"]
+    assert record["epoch"] == task.max_tries
+    assert record["region_name"] == "us-east-1"
+    assert record.get("execution_arn") is None
+
+
+def test_arn_is_stored_before_xcoms_are_pushed(
+    make_task: MakeTask, world: World
+) -> None:
+    """
+    The ARN is stored before any XCom is pushed: a new try has the record but no XComs.
+    """
+    task = make_task()
+    task.prepare_try()
+    pushed: list[Any] = []
+    writes: list[Any] = []
+    store_set = task.store.set
+
+    def recording_set(key: str, value: Any) -> None:
+        writes.append((value.get("execution_arn"), list(pushed)))
+        store_set(key, value)
+
+    task.store.set = recording_set  # type: ignore[method-assign]
+
+    task.run_prepared_try()
+
+    assert writes == [(None, []), (world.log.arns[0], [])]
+
+
+def test_resume_is_stored_before_it_is_sent(make_task: MakeTask, world: World) -> None:
+    """
+    Before RetryPipelineExecution is sent, the record has the same token and no time of
+    the resume.
+    """
+    world.control.put_scenario(MERGE_FAILS_ONCE)
+    task, saved = make_task(retry_mode="resume"), []  # type: ignore[var-annotated]
+    world.requests.before(RETRY, save_request_and_record(task, saved))
+
+    task.next_try()
+    task.next_try()
+
+    ((request, record),) = saved
+    assert record["resume_token"] == request["ClientRequestToken"]
+    assert (record["resumes"], record.get("resumed_at")) == (1, None)
+    assert task.last_record.get("resumed_at") is not None
+
+
+def test_start_is_not_sent_if_the_record_cannot_be_stored(
+    make_task: MakeTask, world: World
+) -> None:
+    """If Airflow cannot be reached, no execution is started."""
+    task = make_task()
+    task.prepare_try()
+    task.store.set = crash  # type: ignore[method-assign,assignment]
+
+    task.run_prepared_try()
+
+    assert world.tokens(START) == []
+
+
+# Each differs in one property from the first.
+SIMILAR_TASKS: list[dict[str, Any]] = [
+    {},
+    {"map_index": 0},
+    {"task_id": "north.train"},
+    {"run_id": "backfill__2026-01-01T00:00:00+00:00"},
+    {"dag_id": "retraining_copy"},
+]
+
+
+@pytest.fixture
+def similar_tasks(emulated_time: EmulatedTime) -> list[Task]:
+    """
+    Tasks that start the same pipeline with the same parameters; each has a record of
+    its own.
+    """
+    return [
+        Task(True, {"pipeline_parameters": {"Shards": 4}}, **key)
+        for key in SIMILAR_TASKS
+    ]
+
+
+def test_each_task_instance_has_its_own_execution(
+    similar_tasks: list[Task], world: World
+) -> None:
+    """
+    Each task instance has its own execution, client token, display name and result.
+    """
+    runs = [task.next_try() for task in similar_tasks]
+
+    assert [run.error for run in runs] == [None] * len(similar_tasks)
+    assert sorted(run.result for run in runs) == sorted(world.log.arns)
+    assert (
+        len(set(world.log.arns)) == len(set(world.tokens(START))) == len(similar_tasks)
+    )
+    names = {
+        call["request"]["PipelineExecutionDisplayName"]
+        for call in world.control.calls(START)
+    }
+    assert len(names) == len(similar_tasks)
+
+
+LATER = datetime(2026, 2, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("on_clear", ["new", "resume"])
+def test_execution_of_the_deleted_dag_run_is_stopped_first(
+    on_clear: str, make_task: MakeTask, world: World
+) -> None:
+    """Its process died with the deletion, so that its execution still runs."""
+    world.control.put_scenario(NEVER_ENDS)
+    task = make_task(on_clear=on_clear)
+    world.time.after(100, crash)
+    task.next_try()
+    task.delete()
+    task.create_again(LATER)
+    world.control.put_scenario({})
+
+    run = task.next_try()
+
+    assert run.error is None
+    assert world.log.statuses == ["Stopped", "Succeeded"]
+    assert world.log.max_concurrent == 1
+
+
+def crash_while_waiting(task: Task, time: EmulatedTime, **arguments: Any) -> None:
+    """Let a try crash while it waits."""
+    time.after(100, crash)
+    assert isinstance(task.next_try(**arguments).error, CrashError)
+
+
+@IN_BOTH_MODES
+def test_running_execution_is_stopped_before_a_new_one_starts(
+    make_task: MakeTask, world: World
+) -> None:
+    """The running execution is stopped, and the new one starts only after its end."""
+    task = make_task()
+    crash_while_waiting(task, world.time, pipeline_parameters={"Shards": 4})
+    task.clear()
+
+    run = task.next_try(pipeline_parameters={"Shards": 3})
+
+    assert run.error is None
+    assert world.log.statuses == ["Stopped", "Succeeded"]
+    assert world.log.max_concurrent == 1
+    assert (
+        run.result
+        == run.xcoms["execution_arn"]
+        == run.xcoms["run"]["execution_arn"]
+        == world.log.arns[1]
+    )
+    assert run.xcoms["run"]["parameters"] == {"Shards": "3"}
+    assert (task.last_record["epoch"], task.last_record.get("execution_arn")) == (
+        task.max_tries,
+        world.log.arns[1],
+    )
+
+
+def test_wait_behind_the_old_execution_does_not_use_the_timeout(
+    make_task: MakeTask, world: World
+) -> None:
+    """
+    After the wait behind the old execution, the start and the wait have the whole
+    ``timeout``.
+    """
+    task = make_task(stop_on_kill=False, timeout=550)
+    crash_while_waiting(task, world.time)
+    task.clear()
+    # The throttling lasts longer than the time that a wait of 400 s behind the old
+    # execution would leave.
+    world.control.add_fault("throttle", START, count=9)
+
+    run = task.next_try()
+
+    assert run.error is None
+    assert world.log.statuses == ["Succeeded", "Succeeded"]

@@ -33,7 +33,7 @@ from tests.unit.operators.callback.conftest import BEGINS_AFTER, STEP, SUCCESS, 
 
 COUNT, PROCESSES, MAX_RECEIVES = 20, 3, 5
 # What forks the workers. The executions are its arguments.
-WORKERS = "from tests.unit.operators.callback.test_parallel import work; work()"
+WORKERS = "from tests.fuzz.test_parallel_callbacks import work; work()"
 
 
 class Executions(Pipeline):

@@ -1,0 +1,105 @@
+"""
+The event that resumes a deferred task comes from Airflow's database, where others can
+edit it: no task ends by one of another form.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from polysync_airflow.exceptions import TriggerEventError
+from polysync_airflow.operators import (
+    PolysyncCallbackStepOperator,
+    PolysyncStartPipelineOperator,
+    PolysyncStopPipelineOperator,
+)
+from polysync_airflow.sensors import PolysyncModelApprovalSensor, PolysyncPipelineSensor
+from sagemaker_emulator import EmulatorServer
+from tests.tasks import TaskInstance
+
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
+VERSION = "arn:aws:sagemaker:us-east-1:123456789012:model-package/churn/1"
+ENDED = {
+    "outcome": "ended",
+    "execution_arn": ARN,
+    "pipeline_name": "fanout",
+    "status": "Succeeded",
+    "message": None,
+    "started_at": None,
+    "ended_at": None,
+}
+STEP_CHANGED = {"outcome": "step_changed", "since": 1.7e9, "deadline": 1.8e9}
+OF_EXECUTIONS: list[Any] = [
+    None,
+    {},
+    {"status": "success", "value": ARN},
+    {**ENDED, "outcome": "finished"},
+    {**ENDED, "status": None},
+    {**ENDED, "execution_arn": "fanout"},
+    {**ENDED, "surprise": 1},
+    {**ENDED, "attempt": -1},
+    {**ENDED, "attempt": 2**31},
+    {**ENDED, "started_at": "0001-01-01T00:00:00+14:00"},
+    {**ENDED, "ended_at": "9999-12-31T23:59:59-14:00"},
+]
+EVENTS: dict[str, tuple[Any, list[Any]]] = {
+    "start": (
+        PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout"),
+        OF_EXECUTIONS,
+    ),
+    "stop": (
+        PolysyncStopPipelineOperator(task_id="t", execution_arn=ARN),
+        OF_EXECUTIONS,
+    ),
+    "sensor": (
+        PolysyncPipelineSensor(task_id="t", execution_arn=ARN),
+        [
+            None,
+            {"outcome": "step_ended", "execution_arn": ARN, "step_name": "x"},
+            {"outcome": "ended", "execution_arn": ARN},
+            {"outcome": "found", "execution_arn": ARN, "began_at": "2026-01-01"},
+        ],
+    ),
+    "approval": (
+        PolysyncModelApprovalSensor(task_id="t", model_package_arn=VERSION),
+        [
+            None,
+            {"outcome": "approved"},
+            {"outcome": "approved", "model_package_arn": "x"},
+            {"outcome": "maybe"},
+        ],
+    ),
+    "callback": (
+        PolysyncCallbackStepOperator(
+            task_id="t", execution_arn=ARN, step_name="Ask", python_callable=print
+        ),
+        [
+            None,
+            {},
+            {"outcome": "step_changed"},
+            {**STEP_CHANGED, "since": 1},
+            {**STEP_CHANGED, "deadline": float("nan")},
+            {**STEP_CHANGED, "token": "x"},
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "event"),
+    [(name, event) for name, (_, events) in EVENTS.items() for event in events],
+)
+def test_foreign_event_fails_the_task(
+    name: str, event: Any, emulator: EmulatorServer
+) -> None:
+    """A missing, foreign, incomplete or contradictory event ends no other way."""
+    task = EVENTS[name][0]
+    ti = TaskInstance("t")
+
+    with pytest.raises(TriggerEventError, match="not this provider's event"):
+        task.execute_complete(ti.context(task), event)
+
+    assert ti.xcoms == {}
+    assert emulator.control.calls() == []

@@ -1,0 +1,461 @@
+"""
+How a task ends: each row has the same outcome on a worker, deferred and in the
+triggerer.
+
+``tests/unit/sensors/test_errors.py`` has the errors of sensors, with ``soft_fail``.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import (
+    AirflowFailException,
+    AirflowSkipException,
+)
+
+from polysync_airflow import exceptions
+from tests.fakes.log_capture import capture_logs
+from tests.tasks import EmulatedTime
+from tests.unit.operators.contract.cases import (
+    HOUR,
+    MINUTE,
+    OPERATOR_MODES,
+    SUBJECTS,
+    Case,
+    run_in_modes,
+    run_start,
+)
+from tests.unit.sensors.sessions import airflow_time  # noqa: F401 # fixture
+from tests.world import DESCRIBE, LIST_STEPS, NEVER_ENDS, STOP, World
+
+FAILED_STEP = {
+    "steps": {"Shard3": {"fail": {"reason": "AlgorithmError: no data in shard 3"}}}
+}
+DENIED: dict[str, Any] = {"code": "AccessDeniedException", "message": "not you"}
+NOT_FOUND = {"code": "ResourceNotFound", "message": "no such execution", "skip": 2}
+
+Failed = exceptions.PipelineExecutionFailedError
+Cancelled = exceptions.PipelineExecutionCancelledFailError
+TimedOut = exceptions.PipelineExecutionTimeoutError
+Refused = exceptions.SageMakerApiError
+
+# For what is decided after the wait, or without it.
+DEFERRED = ("deferrable",)
+
+CASES: dict[str, list[Case]] = {
+    "start": [
+        Case("Succeeded", "Success"),
+        Case(
+            "Failed",
+            "Failed",
+            FAILED_STEP,
+            error=Failed,
+            texts=(
+                "One or multiple steps failed",
+                "Step Shard3 failed: AlgorithmError: no data in shard 3",
+            ),
+        ),
+        Case(
+            "Failed, steps cannot be listed",
+            "Failed",
+            FAILED_STEP,
+            faults=(("error", LIST_STEPS, DENIED),),
+            error=Failed,
+            texts=("One or multiple steps failed", f"sagemaker:{LIST_STEPS}"),
+            modes=DEFERRED,
+        ),
+        Case(
+            "Stopped",
+            "Cancelled",
+            stopped_after=MINUTE,
+            error=Cancelled,
+            texts=("was stopped",),
+        ),
+        Case(
+            "Stopped, skip",
+            "Cancelled",
+            stopped_after=MINUTE,
+            arguments={"on_cancelled": "skip"},
+            error=AirflowSkipException,
+            modes=DEFERRED,
+        ),
+        Case(
+            "timeout",
+            "Running",
+            NEVER_ENDS,
+            arguments={"timeout": HOUR},
+            error=TimedOut,
+            texts=("Executing", "the limit of 1 h", "asked to stop"),
+            stops=1,
+        ),
+        Case(
+            "timeout, stop_on_kill=False",
+            "Running",
+            NEVER_ENDS,
+            arguments={"timeout": HOUR, "stop_on_kill": False},
+            error=TimedOut,
+            texts=("The execution keeps running because stop_on_kill=False.",),
+        ),
+        Case(
+            "timeout, stop refused",
+            "Running",
+            NEVER_ENDS,
+            faults=(("error", STOP, DENIED),),
+            arguments={"timeout": HOUR},
+            error=TimedOut,
+            texts=(
+                "The execution may still be running: its stop failed",
+                f"sagemaker:{STOP}",
+            ),
+            stops=1,
+            modes=("worker",),
+        ),
+        Case(
+            "execution_timeout before timeout",
+            "Running",
+            NEVER_ENDS,
+            arguments={
+                "timeout": 8 * HOUR,
+                "execution_timeout": timedelta(minutes=20),
+            },
+            error=TimedOut,
+            texts=("the limit of 20 min", "asked to stop"),
+            stops=1,
+        ),
+        Case(
+            "timeout, but the execution had ended",
+            "Success",
+            faults=(("throttle", DESCRIBE, {"seconds": 30 * MINUTE + 0.5}),),
+            arguments={"timeout": 30 * MINUTE},
+            error=TimedOut,
+            texts=("has ended or is stopping", "Succeeded"),
+            stops=2,
+        ),
+        Case(
+            "throttled for some time",
+            "Success",
+            faults=(("throttle", DESCRIBE, {"count": 5}),),
+        ),
+        Case(
+            "poll refused permanently",
+            "Running",
+            faults=(("error", DESCRIBE, DENIED),),
+            error=Refused,
+            texts=(f"sagemaker:{DESCRIBE}", "asked to stop"),
+            stops=1,
+        ),
+    ],
+    "stop": [
+        Case("Stopped", "Cancelled", stops=1),
+        Case("Succeeded before", "Success", begins=40 * MINUTE, modes=DEFERRED),
+        Case(
+            "Succeeded before, fail_if_not_running",
+            None,
+            begins=40 * MINUTE,
+            arguments={"fail_if_not_running": True},
+            error=exceptions.PipelineExecutionError,
+            texts=("had already ended", "Succeeded"),
+            modes=DEFERRED,
+        ),
+        Case("Failed before", "Failed", FAILED_STEP, begins=HOUR, modes=DEFERRED),
+        Case(
+            "delayed by a callback step",
+            None,
+            begins=2 * MINUTE,
+            arguments={"pipeline": "callback-lambda", "timeout": 30 * MINUTE},
+            error=TimedOut,
+            texts=("may still be running", "Stopping"),
+            stops=1,
+        ),
+        Case(
+            "poll refused permanently",
+            None,
+            faults=(("error", DESCRIBE, {**DENIED, "skip": 1}),),
+            error=Refused,
+            texts=(f"sagemaker:{DESCRIBE}", "may still be running"),
+            stops=1,
+        ),
+        Case(
+            "stop refused permanently",
+            None,
+            faults=(("error", STOP, DENIED),),
+            error=Refused,
+            texts=(f"sagemaker:{STOP}",),
+            stops=1,
+            modes=DEFERRED,
+        ),
+    ],
+    "sensor": [
+        Case("Succeeded", "Success", begins=600),
+        Case("Succeeded before", "Success", modes=DEFERRED),
+        Case(
+            "Failed",
+            "Failed",
+            FAILED_STEP,
+            begins=600,
+            error=Failed,
+            texts=(
+                "One or multiple steps failed",
+                "Step Shard3 failed: AlgorithmError: no data in shard 3",
+            ),
+        ),
+        Case(
+            "CompletedWithFailures, succeed",
+            "Failed",
+            {"end_as": "CompletedWithFailures", **FAILED_STEP},
+            begins=600,
+            arguments={"on_completed_with_failures": "succeed"},
+            modes=DEFERRED,
+        ),
+        Case(
+            "Stopped",
+            "Cancelled",
+            begins=600,
+            stopped_after=900,
+            error=Cancelled,
+            texts=("was stopped",),
+        ),
+        Case(
+            "Stopped, skip",
+            "Cancelled",
+            begins=600,
+            stopped_after=900,
+            arguments={"on_cancelled": "skip"},
+            error=AirflowSkipException,
+            modes=DEFERRED,
+        ),
+        Case(
+            "timeout of the execution",
+            "Running",
+            NEVER_ENDS,
+            begins=600,
+            arguments={"timeout": HOUR},
+            error=TimedOut,
+            texts=(
+                "did not end before the timeout",
+                "the limit of 1 h",
+                "has not stopped it",
+            ),
+        ),
+        Case(
+            "timeout of the search",
+            None,
+            begins=None,
+            arguments={"timeout": timedelta(hours=1)},
+            error=TimedOut,
+            texts=(
+                "No execution was found within 1 h",
+                "the first execution of pipeline fanout",
+            ),
+        ),
+        Case(
+            "execution deleted",
+            "Running",
+            begins=600,
+            faults=(("error", DESCRIBE, NOT_FOUND),),
+            error=Refused,
+            texts=("no such execution", "has not stopped it"),
+            # The last poke of a rescheduled sensor does not know the status that the
+            # ones before have seen.
+            modes=("poke", "deferrable"),
+        ),
+        Case(
+            "parameters cannot be read",
+            "Success",
+            begins=600,
+            faults=(("error", "ListPipelineParametersForExecution", DENIED),),
+            modes=DEFERRED,
+        ),
+    ],
+    "sensor of a step": [
+        Case("succeeds", "Running", NEVER_ENDS, arguments={"step_name": "Shard0"}),
+        Case(
+            "fails",
+            "Failed",
+            FAILED_STEP,
+            arguments={"step_name": "Shard3"},
+            error=Failed,
+            texts=(
+                "Step Shard3 of pipeline fanout failed",
+                "AlgorithmError: no data in shard 3",
+                "Console: https://",
+            ),
+        ),
+        Case(
+            "succeeds in an execution that fails",
+            "Failed",
+            FAILED_STEP,
+            arguments={"step_name": "Shard0"},
+            modes=DEFERRED,
+        ),
+        Case(
+            "is not run",
+            "Failed",
+            FAILED_STEP,
+            arguments={"step_name": "Merge"},
+            error=Failed,
+            texts=(
+                "Pipeline fanout failed",
+                "Step Shard3 failed",
+                "Step Merge, for which this task waits, has not ended",
+            ),
+            modes=DEFERRED,
+        ),
+        Case(
+            "does not exist",
+            None,
+            arguments={"step_name": "shard0"},
+            error=exceptions.ParametersError,
+            texts=("step_name = 'shard0' is not a step of the pipeline: do you mean",),
+            modes=DEFERRED,
+        ),
+        Case(
+            "takes too long",
+            "Running",
+            NEVER_ENDS,
+            arguments={"step_name": "Merge", "timeout": HOUR},
+            error=TimedOut,
+            texts=(
+                "did not end before the timeout",
+                "Step Merge, for which this task waits, has not ended",
+            ),
+            modes=DEFERRED,
+        ),
+        Case(
+            "is stopped",
+            "Cancelled",
+            NEVER_ENDS,
+            stopped_after=HOUR,
+            arguments={"step_name": "Merge"},
+            error=Cancelled,
+            texts=("Step Merge of pipeline fanout was stopped",),
+            modes=DEFERRED,
+        ),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("subject", "case"),
+    [
+        pytest.param(subject, case, id=f"{subject}: {case.name}")
+        for subject, cases in CASES.items()
+        for case in cases
+    ],
+)
+def test_outcome_is_the_same_in_all_modes(
+    subject: str,
+    case: Case,
+    world: World,
+    airflow_time: EmulatedTime,  # noqa: F811
+) -> None:
+    """Result, XComs, error, log and calls are those of the row, except for polls."""
+    runs = run_in_modes(subject, case, world)
+
+    for mode, run in runs.items():
+        assert type(run.error) is (case.error or type(None)), (mode, run.error)
+        for text in case.texts:
+            assert text in str(run.error), mode
+        if subject == "stop":
+            assert run.result == case.state
+            # The task must not wait for an execution that has ended.
+            if case.begins and case.error is not TimedOut:
+                assert run.trigger is None
+            continue
+        assert run.xcoms.get("state") == case.state, mode
+        if case.error is None:
+            assert run.result == run.xcoms["execution_arn"] == world.log.arns[-1]
+            assert run.xcoms["run"]["pipeline_name"] == "fanout"
+            assert "Shard0" in {row["name"] for row in run.xcoms["steps"]}
+        if case.state:
+            assert run.xcoms["run"]["state"] == case.state
+            assert "console.aws.amazon.com" in run.xcoms["console_url"]
+    if len(runs) > 1 and case.begins is not None:
+        assert runs["deferrable"].trigger is not None
+
+
+def test_sensor_of_a_step_ends_before_its_execution(
+    world: World,
+    airflow_time: EmulatedTime,  # noqa: F811
+) -> None:
+    """Its outputs are known, and the stored trigger names the step and stops nothing."""
+    case = CASES["sensor of a step"][0]
+    begin = world.time.time()
+
+    run = run_in_modes("sensor of a step", case, world)["deferrable"]
+
+    # Merge comes last, and begins about forty minutes after the start.
+    assert world.time.time() - begin < len(SUBJECTS["sensor"][1]) * HOUR
+    assert "Shard0" in run.xcoms["outputs"]
+    assert run.trigger is not None
+    path, arguments = run.trigger
+    assert path == "polysync_airflow.triggers.PolysyncPipelineStepTrigger"
+    assert arguments["step_name"] == "Shard0"
+    assert arguments["stop_on_kill"] is False
+    assert arguments["progress_interval"] == 300
+    assert run.event["outcome"] == "step_ended"
+
+
+@pytest.mark.parametrize("mode", OPERATOR_MODES)
+def test_task_without_wait_returns_at_once(mode: str, world: World) -> None:
+    """With ``wait_for_completion=False``, it neither defers nor sleeps."""
+    case = Case("", "Running", arguments={"wait_for_completion": False})
+    started = run_start(case, mode, world)
+    slept = list(world.time.slept)
+    world.time.slept.clear()
+
+    stopped = SUBJECTS["stop"][0](case, mode, world)
+
+    assert started.result == world.log.arns[0]
+    assert stopped.result == "Running"
+    assert (started.trigger, stopped.trigger) == (None, None)
+    # The test itself lets five minutes pass before the stop.
+    assert (slept, world.time.slept) == ([], [5 * MINUTE])
+
+
+def test_execution_stopped_by_a_user_does_not_use_retries() -> None:
+    """
+    The error of ``on_cancelled="fail"`` is an AirflowFailException and a
+    PipelineExecutionCancelledError.
+    """
+    assert issubclass(Cancelled, AirflowFailException)
+    assert not issubclass(
+        exceptions.PipelineExecutionCancelledError, AirflowFailException
+    )
+
+
+def test_changes_of_the_status_are_logged_once(world: World) -> None:
+    """
+    A wait of many polls logs one line per change, with the status before the pipeline
+    and the ARN.
+    """
+    statuses = [{"status": "Pausing", "after": 100, "until": 400}]
+    world.control.put_scenario({"statuses": statuses})
+
+    with capture_logs() as logs:
+        case = Case("", "Success", arguments={"poll_interval": 30})
+        arn = run_start(case, "worker", world).result
+
+    lines = [f"{e['log_level']}: {e['event']}".replace(arn, "ARN") for e in logs]
+    label = "Pipeline fanout, execution ARN"
+    assert [line for line in lines if label in line][:5] == [
+        f"info: Executing: {label}",
+        f"info: Executing -> Pausing: {label}",
+        "warning: Status 'Pausing' is unknown to this version; the wait goes on, until the timeout at the "
+        f"latest: {label}",
+        f"info: Pausing -> Executing: {label}",
+        f"info: Executing -> Succeeded: {label}",
+    ]
+
+
+def test_refused_poll_is_followed_by_no_list(world: World) -> None:
+    """AWS would refuse the calls for the steps as well."""
+    world.deny(DESCRIBE)
+
+    run = run_start(Case("", "Running"), "worker", world)
+
+    assert isinstance(run.error, Refused)
+    assert world.calls(LIST_STEPS) == []

@@ -251,7 +251,8 @@ class WaitingOperator(PolysyncOperator):
     @property
     def _timeout_seconds(self) -> float:
         timeout = self.options.timeout
-        if self.execution_timeout is None:
+        # As for Airflow, no time at all is no limit.
+        if not self.execution_timeout:
             return timeout
         # Airflow's own timer for it does not run while a task is deferred.
         return min(timeout, self.execution_timeout.total_seconds())

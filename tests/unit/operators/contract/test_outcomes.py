@@ -126,6 +126,15 @@ CASES: dict[str, list[Case]] = {
             stops=1,
         ),
         Case(
+            "execution_timeout of zero is none",
+            "Running",
+            NEVER_ENDS,
+            arguments={"timeout": HOUR, "execution_timeout": timedelta(0)},
+            error=TimedOut,
+            texts=("the limit of 1 h",),
+            stops=1,
+        ),
+        Case(
             "timeout, but the execution had ended",
             "Success",
             faults=(("throttle", DESCRIBE, {"seconds": 30 * MINUTE + 0.5}),),

@@ -20,14 +20,9 @@ from airflow.providers.common.compat.sdk import (
     conf,
 )
 
+from polysync_airflow import exceptions
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import RetryAction, RetryDecision, RetryPolicy
-from polysync_airflow.exceptions import (
-    ParametersError,
-    PolysyncError,
-    SageMakerApiError,
-    hint_for,
-)
 from polysync_airflow.execution.texts import format_seconds
 
 log = logging.getLogger(__name__)
@@ -61,7 +56,7 @@ class PolysyncRetryPolicy(RetryPolicy):
     def __post_init__(self) -> None:
         for code, delay in self.retry_after.items():
             if not isinstance(delay, timedelta) or delay < timedelta(0):
-                raise ParametersError(
+                raise exceptions.ParametersError(
                     f"retry_after[{code!r}] = {delay!r} is not valid: give a timedelta"
                     " of zero or more."
                 )
@@ -81,10 +76,10 @@ class PolysyncRetryPolicy(RetryPolicy):
         :param context: the task's context; its task has the DAG author's
             ``retry_delay`` and backoff.
         """
-        if not isinstance(exception, PolysyncError):
+        if not isinstance(exception, exceptions.PolysyncError):
             return RetryDecision.default()
         name = type(exception).__name__
-        if isinstance(exception, SageMakerApiError):
+        if isinstance(exception, exceptions.SageMakerApiError):
             name = exception.error_code
         min_delay = self._delay_after(exception)
         if min_delay is None and exception.permanent:
@@ -106,14 +101,14 @@ class PolysyncRetryPolicy(RetryPolicy):
             delay, f"{name}: next try after {format_seconds(delay.total_seconds())}"
         )
 
-    def _delay_after(self, error: PolysyncError) -> timedelta | None:
+    def _delay_after(self, error: exceptions.PolysyncError) -> timedelta | None:
         """Return the minimum delay after an error; None for the task's own."""
-        if not isinstance(error, SageMakerApiError):
+        if not isinstance(error, exceptions.SageMakerApiError):
             return None
         for code in (error.error_code, error.canonical_code):
             if code in self.retry_after:
                 return self.retry_after[code]
-        return hint_for(error.error_code, error.operation).retry_delay
+        return exceptions.hint_for(error.error_code, error.operation).retry_delay
 
     def serialize(self) -> dict[str, Any]:
         """Return this policy as a dict that can be stored as JSON."""

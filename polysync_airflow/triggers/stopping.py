@@ -47,6 +47,8 @@ STATE_RETRY_SECONDS: Final = (1.0, 4.0, 15.0)
 # minutes.
 FOLLOW_SECONDS: Final = 900.0
 FOLLOW_POLL_SECONDS: Final = 15.0
+# Why an ended task has not stopped its execution.
+NotStopped = Literal["left", "unknown"]
 submit_stop: Final = ThreadPools("polysync-stop").submit
 
 # The event loop itself holds its tasks weakly.
@@ -335,10 +337,12 @@ class EndedTask:
         try:
             stop = await result_of(asked)
             # Until the next try begins, somebody may end the task.
-            while stop == "left" and clock.time() < until:
+            is_left = stop == "left"
+            while is_left and clock.time() < until:
                 seconds = clock.timeout(FOLLOW_POLL_SECONDS, idle=True) or 0
                 await asyncio.sleep(seconds)
                 stop = await result_of(submit(self._stop_if_nobodys))
+                is_left = stop in ("left", "unknown")
             if isinstance(stop, StopOfEndedTask):
                 end = await end_of_stop(self.waiter, self.client.key)
                 await result_of(submit(self._tell_end, stop, end))
@@ -352,7 +356,7 @@ class EndedTask:
 
     # ---- in a thread
 
-    def _stop_at_once(self) -> StopOfEndedTask | Literal["left"] | None:
+    def _stop_at_once(self) -> StopOfEndedTask | NotStopped | None:
         stop = self._stop_if_nobodys()
         if stop == "left":
             self.log.info(
@@ -362,12 +366,13 @@ class EndedTask:
             )
         return stop
 
-    def _stop_if_nobodys(self) -> StopOfEndedTask | Literal["left"] | None:
+    def _stop_if_nobodys(self) -> StopOfEndedTask | NotStopped | None:
         """
         Stop the execution, if nobody goes on with it.
 
         :return: the stop, if AWS has accepted it; ``left`` if the task was cleared with
-            some of its steps, so that its next try goes on with the execution.
+            some of its steps, so that its next try goes on with the execution;
+            ``unknown`` if Airflow does not return its state.
         """
         try:
             state = _retry_airflow(
@@ -381,7 +386,7 @@ class EndedTask:
                 error,
                 self._arn,
             )
-            return None
+            return "unknown"
         if self._is_left_to_next_try(state):
             return "left"
         stop = StopOfEndedTask(

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG
 
+from polysync_airflow.airflow_compat import task_instances
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.auth import base_hook
 from polysync_airflow.records import RECORD_KEY
@@ -390,6 +392,31 @@ def test_ended_task_whose_next_try_has_not_begun_loses_its_execution(
     assert world.calls(*CHANGES) == [START, STOP]
     world.time.sleep(60)
     assert world.log.statuses == ["Stopped"]
+
+
+def test_task_that_is_ended_after_airflow_was_away_loses_its_execution(
+    make_run: Make, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Meanwhile, its trigger goes on to ask for its state."""
+    run = make_run({"B": {"duration": None}})
+    read_state: Callable[[Any], str | None] = task_instances.read_state
+    asked = count(1)
+
+    def read_late(ti: Any) -> str | None:
+        # The trigger has looked twice; one look asks four times.
+        if 2 < next(asked) <= 6:
+            raise OSError("the API server is away")
+        return read_state(ti)
+
+    def end() -> bool:
+        run.end()
+        return False
+
+    monkeypatch.setattr(task_instances, "read_state", read_late)
+    looks = clear_and_hold(run, world.time, monkeypatch, end)
+
+    assert looks == [True, True, True, False]
+    assert world.calls(*CHANGES) == [START, STOP]
 
 
 def test_next_try_that_begins_keeps_its_execution(

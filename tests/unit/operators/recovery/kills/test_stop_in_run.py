@@ -232,7 +232,7 @@ def test_stops_do_not_wait_for_the_ends_of_others(
     make_supervisor("failed")
 
     async def kill_all() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await asyncio.gather(*(make_trigger(each).on_kill() for each in arns))
         assert len(stopping.FOLLOWING) == len(arns)
 

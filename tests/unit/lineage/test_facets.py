@@ -360,9 +360,7 @@ def test_large_execution_is_bounded() -> None:
 
 
 def test_without_openlineage(
-    deferrable: bool,
-    aws: Account,
-    monkeypatch: pytest.MonkeyPatch,
+    deferrable: bool, aws: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A task runs as before where the provider is not installed: nothing imports it."""
     for name in [*sys.modules, "openlineage", "airflow.providers.openlineage"]:

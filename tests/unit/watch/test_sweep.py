@@ -127,11 +127,7 @@ def test_sweep(
         "cleared",
         "keeping",
     }
-    assert world.log.statuses == [
-        *["Stopping"] * 3,
-        *["Executing"] * 3,
-        "Stopping",
-    ]
+    assert world.log.statuses == [*["Stopping"] * 3, *["Executing"] * 3, "Stopping"]
 
     # A second sweep, or one at the same time, has nothing to do.
     results = sweep(capsys)

@@ -467,10 +467,7 @@ def test_trust_policy_has_the_issuer_of_the_tenant(
         "Federated": f"arn:aws:iam::{ACCOUNT}:oidc-provider/{provider}"
     }
     assert statement["Condition"] == {
-        "StringEquals": {
-            f"{provider}:aud": "a",
-            f"{provider}:sub": "SUBJECT",
-        }
+        "StringEquals": {f"{provider}:aud": "a", f"{provider}:sub": "SUBJECT"}
     }
 
 

@@ -138,8 +138,7 @@ def test_without_the_permission_to_describe(deferrable: bool, world: World) -> N
 
 
 def test_a_definition_that_cannot_be_read(
-    emulator: EmulatorServer,
-    monkeypatch: pytest.MonkeyPatch,
+    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     The error of a refusal says why nothing could be compared; a validation says how to
@@ -150,10 +149,7 @@ def test_a_definition_that_cannot_be_read(
     def changed(session: URLLib3Session, request: Any) -> Any:
         response: Any = send(session, request)
         if str(request.headers.get("X-Amz-Target")).endswith(f"{DESCRIBE}'"):
-            described = {
-                **json.loads(response.content),
-                "PipelineDefinition": "[]",
-            }
+            described = {**json.loads(response.content), "PipelineDefinition": "[]"}
             response._content = json.dumps(described).encode()
         return response
 

@@ -129,8 +129,9 @@ def test_access_denied_of_a_start_with_a_role_names_pass_role(
     start.
     """
     hook = PolysyncSageMakerHook()
-    model = hook.conn.meta.service_model.operation_model(OPERATIONS[start])
-    members: Any = model.input_shape.members
+    client: Any = hook.conn
+    model = client.meta.service_model.operation_model(OPERATIONS[start])
+    members = model.input_shape.members
     with_role = request(execution_role_arn=ROLE)
     if "RoleArn" not in members:
         # An older botocore refuses the member before it sends the request. This test is

@@ -195,7 +195,7 @@ def test_retries() -> None:
 BAD: tuple[tuple[dict[str, Any], str], ...] = (
     ({}, "neither is given"),
     ({**FIRST, **BY_GROUP}, "both is given"),
-    ({"model_package_arn": "churn"}, "arn = 'churn' is not the ARN of a version"),
+    ({"model_package_arn": "churn"}, "model_package_arn = 'churn' is not the ARN"),
     ({"model_package_arn": f"{PREFIX}/single"}, "nothing else has an approval status"),
     ({"model_package_group": "a b", **NO_ARN}, "model_package_group = 'a b' is not"),
     ({"model_package_group": f"{PREFIX}/churn/1"}, "is not a model package group"),

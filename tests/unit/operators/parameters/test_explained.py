@@ -99,7 +99,7 @@ def test_calls_of_a_start_that_succeeds(
     A start that AWS accepts costs no DescribePipeline; with validate_parameters, it
     costs one.
     """
-    arguments = {"deferrable": deferrable, "validate_parameters": validate}
+    arguments: Any = {"deferrable": deferrable, "validate_parameters": validate}
     run = start(pipeline_parameters={"Shards": 4}, **arguments)
 
     assert run.error is None
@@ -224,7 +224,10 @@ def test_the_version_of_the_start_is_compared(emulator: EmulatorServer) -> None:
     client: Any = PolysyncSageMakerHook().conn
     client.update_pipeline(PipelineName="fanout", PipelineDefinition=text)
     emulator.control.clear_calls()
-    validating = {"pipeline_parameters": {"Added": "y"}, "validate_parameters": True}
+    validating: Any = {
+        "pipeline_parameters": {"Added": "y"},
+        "validate_parameters": True,
+    }
 
     first = start(pipeline_parameters={"Added": "y"}, pipeline_version_id=1)
     validated = start(pipeline_version_id=1, **validating)

@@ -272,7 +272,7 @@ def test_before_the_start(aws: Account) -> None:
     A task that fails before it has an execution says which pipeline it was to start, as
     at its start.
     """
-    parameters = {"a": None, "b": True, "c": "x" * 1025, "d": []}
+    parameters: Any = {"a": None, "b": True, "c": "x" * 1025, "d": []}
     run = start(False, region_name="eu-west-1", pipeline_parameters=parameters)
 
     assert isinstance(run.error, ParametersError)

@@ -284,7 +284,7 @@ def test_what_needs_a_worker_lets_the_task_start_there(
 
 def test_task_starts_in_the_triggerer_if_airflow_can() -> None:
     """Also with what the DAG processor does."""
-    arguments = {"on_failure_callback": callback, "property_files": ["Eval"]}
+    arguments: Any = {"on_failure_callback": callback, "property_files": ["Eval"]}
     operator = make_operator(retries=3, **arguments)
 
     assert bool(operator.start_from_trigger) is CAPABILITIES.start_from_trigger

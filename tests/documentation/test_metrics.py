@@ -1,7 +1,4 @@
-"""
-The metrics in the documentation: their table, the dashboard, the alert rules; and the
-table of restored databases.
-"""
+"""The metrics in the documentation: their table, the dashboard, the alert rules."""
 
 from __future__ import annotations
 
@@ -14,7 +11,6 @@ import yaml
 
 from tests.fakes.metrics import METRICS
 from tests.pages import DOCS, page
-from tests.unit.operators.recovery.test_restored_database import CASES
 
 PRODUCTION = page("how-to/run-in-production.md")
 DASHBOARD: dict[str, Any] = json.loads(
@@ -100,20 +96,3 @@ def test_alerts_say_what_to_do() -> None:
     """Each rule has a name of its own and a summary."""
     assert len({rule["alert"] for rule in RULES}) == len(RULES) > 0
     assert all(rule["annotations"]["summary"] for rule in RULES)
-
-
-def test_the_table_of_restored_databases_is_proven() -> None:
-    """
-    Each row has a test, and says yes where a test sees that an execution is started
-    again.
-    """
-    rows = PRODUCTION.rows("What if Airflow's database is restored from yesterday?")
-    documented = {row: cells.split("|")[-1].strip() for row, cells in rows.items()}
-    documented.pop("What the task was doing at the backup")
-
-    assert list(documented) == list(dict.fromkeys(case.row for case in CASES))
-    for case in CASES:
-        sync, deferred = case.starts
-        answer = documented[case.row]
-        assert answer.startswith("**Yes**") == bool(sync or deferred), case.row
-        assert ("on a worker. Deferred: no" in answer) == (sync != deferred), case.row

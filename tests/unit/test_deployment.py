@@ -20,6 +20,8 @@ from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
 from tests.tasks import EmulatedTime
 
+pytestmark = pytest.mark.usefixtures("variables")
+
 SECTION = "API" if CAPABILITIES.task_sdk else "WEBSERVER"
 BASE_URL = f"AIRFLOW__{SECTION}__BASE_URL"
 NAME = "AIRFLOW__POLYSYNC_SAGEMAKER__DEPLOYMENT"
@@ -93,9 +95,7 @@ def test_clock_of_another_host_delays_no_start_for_long(
     assert ensure_deployment(None, None) == "first"
 
 
-def test_deleted_variable_gets_the_identity_of_the_record(
-    variables: dict[str, str],
-) -> None:
+def test_deleted_variable_gets_the_identity_of_the_record() -> None:
     """Otherwise the tasks that run would not find their executions."""
     assert ensure_deployment("0123456789abcdef", None) == "0123456789abcdef"
 
@@ -142,7 +142,7 @@ def test_identity_from_before_there_were_teams_is_kept(
 
 
 def test_variable_that_is_not_stored_starts_nothing(
-    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The error names it."""
     monkeypatch.setattr(Variable, "set", lambda *_, **__: None)
@@ -199,9 +199,7 @@ def test_option_names_the_deployment(
     assert deployment.read_deployment(None) == "prod"
 
 
-def test_invalid_name_is_refused(
-    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_invalid_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the option, its value and what is valid."""
     monkeypatch.setenv(NAME, "our prod")
 

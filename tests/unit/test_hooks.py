@@ -28,6 +28,8 @@ from polysync_airflow.hooks import PolysyncSageMakerHook
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 
+pytestmark = pytest.mark.usefixtures("emulator")
+
 EXECUTION = (
     "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
 )
@@ -128,21 +130,19 @@ def test_access_denied_of_a_start_with_a_role_names_pass_role(
     """
     hook = PolysyncSageMakerHook()
     client: Any = hook.conn
-    members = client.meta.service_model.operation_model(
-        "StartPipelineExecution"
-    ).input_shape.members
+    model = client.meta.service_model.operation_model(OPERATIONS[start])
+    members = model.input_shape.members
     with_role = request(execution_role_arn=ROLE)
     if "RoleArn" not in members:
         # An older botocore refuses the member before it sends the request. This test is
         # about AWS's error.
         members["RoleArn"] = members["PipelineName"]
 
-    error = error_from_aws(
-        emulator,
-        "StartPipelineExecution",
-        "AccessDeniedException",
-        lambda _: hook.start_pipeline_execution(with_role),
-    )
+    def start_with_role(_: Any) -> Any:
+        return hook.start_pipeline_execution(with_role)
+
+    code = "AccessDeniedException"
+    error = error_from_aws(emulator, OPERATIONS[start], code, start_with_role)
 
     assert f"iam:PassRole on {ROLE}" in str(error)
 
@@ -188,11 +188,8 @@ def fault_of(kind: str, code: str = "", status: int = 400) -> dict[str, Any]:
     Return a fault for the emulator. The default values have no effect on faults of
     other kinds.
     """
-    return {
-        "kind": kind,
-        "status": status,
-        **({"code": code, "message": "no"} if code else {}),
-    }
+    fault = {"kind": kind, "status": status}
+    return {**fault, "code": code, "message": "no"} if code else fault
 
 
 @pytest.mark.parametrize(
@@ -241,12 +238,7 @@ def test_error_is_permanent_or_transient(
         (ReadTimeoutError(endpoint_url="https://aws", error="slow"), True),
         (ConnectionClosedError(endpoint_url="https://aws", error="gone"), True),
         (ProxyConnectionError(proxy_url="https://proxy", error="gone"), True),
-        (
-            SSLError(
-                endpoint_url="https://aws", error=OSError("reset in the handshake")
-            ),
-            True,
-        ),
+        (SSLError(endpoint_url="https://aws", error=OSError("reset")), True),
         (NoCredentialsError(), False),
         (ParamValidationError(report="no"), False),
     ],
@@ -255,7 +247,6 @@ def test_error_is_permanent_or_transient(
 def test_connection_errors_are_transient(
     error: BotoCoreError,
     transient: bool,
-    emulator: EmulatorServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """
@@ -278,9 +269,8 @@ def test_list_reads_all_pages(emulator: EmulatorServer) -> None:
     """The hook lists all pages, with a hundred entries on each."""
     hook = PolysyncSageMakerHook()
     client: Any = hook.conn
-    definition = json.dumps(
-        {"Version": "2020-12-01", "Steps": [{"Name": "A", "Type": "Processing"}]}
-    )
+    steps = [{"Name": "A", "Type": "Processing"}]
+    definition = json.dumps({"Version": "2020-12-01", "Steps": steps})
     for n in range(205):
         client.create_pipeline(
             PipelineName=f"p-{n:03}",
@@ -339,17 +329,9 @@ def test_aws_connection_keeps_its_settings(
         "endpoint_url": emulator.endpoint_url,
         "config_kwargs": {"retries": {"mode": "legacy"}},
     }
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_MY_AWS",
-        json.dumps(
-            {
-                "conn_type": "aws",
-                "login": "AKIAOTHEROTHEROTHER0",
-                "password": "s",
-                "extra": extra,
-            }
-        ),
-    )
+    key = {"login": "AKIAOTHEROTHEROTHER0", "password": "s"}
+    conn = {"conn_type": "aws", **key, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_MY_AWS", json.dumps(conn))
 
     list(PolysyncSageMakerHook("my_aws").list_pipelines())
 
@@ -370,14 +352,9 @@ def test_session_token_is_used_and_masked(
     """
     from airflow.providers.common.compat.sdk import redact
 
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_POLYSYNC_DEFAULT",
-        connection(
-            password="the-secret-key-0",
-            session_token="the-session-token-0",
-            endpoint_url=emulator.endpoint_url,
-        ),
-    )
+    secrets = {"password": "the-secret-key-0", "session_token": "the-session-token-0"}
+    conn = connection(endpoint_url=emulator.endpoint_url, **secrets)
+    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", conn)
     hook = PolysyncSageMakerHook()
 
     frozen = hook.get_session().get_credentials().get_frozen_credentials()  # type: ignore[union-attr]
@@ -388,29 +365,21 @@ def test_session_token_is_used_and_masked(
     assert "the-se" not in repr(hook.credentials)
 
 
-def test_failed_sign_in_names_the_connection(
-    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_sign_in_names_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     An ``aws`` connection with a missing profile raises an error that names the
     connection.
     """
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_MY_AWS",
-        json.dumps(
-            {
-                "conn_type": "aws",
-                "extra": {"region_name": "eu-west-1", "profile_name": "no-such"},
-            }
-        ),
-    )
+    extra = {"region_name": "eu-west-1", "profile_name": "no-such"}
+    conn = json.dumps({"conn_type": "aws", "extra": extra})
+    monkeypatch.setenv("AIRFLOW_CONN_MY_AWS", conn)
 
     with pytest.raises(CredentialsError, match=r"connection 'my_aws'.*no-such"):
         list(PolysyncSageMakerHook("my_aws").list_pipelines())
 
 
 def test_threads_that_share_a_hook_share_its_client(
-    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """
     Eight threads that use a hook for the first time at the same time make one client.
@@ -429,9 +398,7 @@ def test_threads_that_share_a_hook_share_its_client(
     hook = PolysyncSageMakerHook()
 
     with ThreadPoolExecutor(8) as pool:
-        names = list(
-            pool.map(lambda _: hook.describe_pipeline("fanout").name, range(8))
-        )
+        pipelines = list(pool.map(hook.describe_pipeline, ["fanout"] * 8))
 
-    assert names == ["fanout"] * 8
+    assert [pipeline.name for pipeline in pipelines] == ["fanout"] * 8
     assert created == ["sagemaker"]

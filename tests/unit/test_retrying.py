@@ -56,13 +56,15 @@ def decision(
     Return the decision of a policy for a task; its ``retry_delay`` is a second unless
     another is given.
     """
-    operator = BaseOperator(
-        task_id="t", retries=RETRIES, **{"retry_delay": SECOND, **task}
-    )
-    context: Any = {"task": operator}
-    return (policy or PolysyncRetryPolicy()).evaluate(
-        error, try_number, RETRIES, context
-    )
+    policy = policy or PolysyncRetryPolicy()
+    return policy.evaluate(error, try_number, RETRIES, context_of(try_number, **task))
+
+
+def context_of(try_number: int, **task: Any) -> Any:
+    """Return the context of a try of a task."""
+    arguments = {"retries": RETRIES, "retry_delay": SECOND, **task}
+    ti = SimpleNamespace(try_number=try_number, max_tries=RETRIES)
+    return {"task": BaseOperator(task_id="t", **arguments), "ti": ti}
 
 
 def backoff(
@@ -143,11 +145,10 @@ def test_delay_of_the_hint_is_used_without_a_task() -> None:
     """
     Without a context, or with a context without a task, the delay is that of the hint.
     """
+    throttled = api_error("ThrottlingException")
     empty_context: Any = {}
     for context in (None, empty_context):
-        result = PolysyncRetryPolicy().evaluate(
-            api_error("ThrottlingException"), 1, RETRIES, context
-        )
+        result = PolysyncRetryPolicy().evaluate(throttled, 1, RETRIES, context)
         assert result.retry_delay == MINUTE
 
 
@@ -192,17 +193,12 @@ def test_delay_is_at_least_the_one_that_airflow_calculates(
     The delay is at least that of ``next_retry_datetime`` and that of the hint (or
     ``max_retry_delay``).
     """
-    task: dict[str, Any] = {
-        "retry_delay": own,
-        "retry_exponential_backoff": factor,
-        "max_retry_delay": longest,
-    }
+    task = backoff(own, factor, longest)
     now = datetime.now(UTC)
     next_retry_datetime: Any = TaskInstance.next_retry_datetime
     for try_number in range(1, RETRIES + 1):
-        delay = decision(
-            api_error("ThrottlingException"), try_number=try_number, **task
-        ).retry_delay
+        throttled = api_error("ThrottlingException")
+        delay = decision(throttled, try_number=try_number, **task).retry_delay
         ti: Any = SimpleNamespace(
             retry_delay_override=None,
             task=BaseOperator(task_id="t", **task),
@@ -224,14 +220,11 @@ def test_no_delay_after_the_last_try() -> None:
     After the last try the decision has no delay; a permanent error still fails the
     task.
     """
-    assert (
-        decision(api_error("ThrottlingException"), try_number=RETRIES + 1)
-        == RetryDecision.default()
-    )
-    assert (
-        decision(api_error("ValidationException"), try_number=RETRIES + 1).action
-        is FAIL
-    )
+    throttled = decision(api_error("ThrottlingException"), try_number=RETRIES + 1)
+    invalid = decision(api_error("ValidationException"), try_number=RETRIES + 1)
+
+    assert throttled == RetryDecision.default()
+    assert invalid.action is FAIL
 
 
 @pytest.mark.parametrize(
@@ -274,9 +267,8 @@ def test_retry_after_accepts_only_timedeltas(delay: Any) -> None:
     A value of another type, or a negative one, raises an error that names the error
     code.
     """
-    with pytest.raises(
-        ParametersError, match=r"retry_after\['ThrottlingException'\] = "
-    ):
+    problem = r"retry_after\['ThrottlingException'\] = "
+    with pytest.raises(ParametersError, match=problem):
         PolysyncRetryPolicy(retry_after={"ThrottlingException": delay})
 
 
@@ -321,28 +313,16 @@ def test_retry_is_announced(
     error: Exception, task: dict[str, Any], try_number: int, expected: str | None
 ) -> None:
     """The message of a failure says when the next try begins."""
-    operator = BaseOperator(
-        task_id="t", retries=RETRIES, **{"retry_delay": SECOND, **task}
-    )
-    context: Any = {
-        "task": operator,
-        "ti": SimpleNamespace(try_number=try_number, max_tries=RETRIES),
-    }
+    context = context_of(try_number, **task)
 
     assert next_retry(PolysyncRetryPolicy(), error, context) == expected
 
 
 def test_announced_retry_has_the_delay_of_the_policy() -> None:
     """Before Airflow 3.3, a policy cannot change it."""
-    operator = BaseOperator(task_id="t", retries=RETRIES, retry_delay=SECOND)
-    context: Any = {
-        "task": operator,
-        "ti": SimpleNamespace(try_number=1, max_tries=RETRIES),
-    }
+    error = api_error("ResourceLimitExceeded")
 
-    announced = next_retry(
-        PolysyncRetryPolicy(), api_error("ResourceLimitExceeded"), context
-    )
+    announced = next_retry(PolysyncRetryPolicy(), error, context_of(1))
 
     assert announced == ("in 10 min" if CAPABILITIES.retry_policy else "in 1 s")
 

@@ -92,11 +92,7 @@ def test_only_deferred_tasks_of_others_need_it(
     operator: type, caplog: pytest.LogCaptureFixture
 ) -> None:
     """On a worker, they find the connection of their team."""
-    arguments = {
-        "task_id": "other",
-        "polysync_conn_id": CONNECTION,
-        **OTHERS[operator],
-    }
+    arguments = {"task_id": "other", "polysync_conn_id": CONNECTION, **OTHERS[operator]}
 
     operator(**arguments, deferrable=False)
     assert caplog.messages == []

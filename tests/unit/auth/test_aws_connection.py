@@ -92,11 +92,8 @@ def hook(
     monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any], **fields: Any
 ) -> PolysyncSageMakerHook:
     """Return a hook with an aws connection."""
-    connection = {
-        "conn_type": "aws",
-        "extra": {"region_name": "us-east-1", **extra},
-        **fields,
-    }
+    extra = {"region_name": "us-east-1", **extra}
+    connection = {"conn_type": "aws", "extra": extra, **fields}
     monkeypatch.setenv("AIRFLOW_CONN_AWS", json.dumps(connection))
     return PolysyncSageMakerHook("aws")
 
@@ -178,9 +175,7 @@ def sts() -> Iterator[Any]:
 
     server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.requests = requests
-    thread = Thread(
-        target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
-    )
+    thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     yield server
     server.shutdown()
@@ -200,9 +195,8 @@ def test_no_file_outside_of_the_folders_is_sent(
         monkeypatch.setenv(OPTION.format(FOLDERS.upper()), str(tmp_path))
     # A setting of the host, since not every version of the amazon provider has one for
     # this request.
-    monkeypatch.setenv(
-        "AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{sts.server_address[1]}"
-    )
+    url = f"http://127.0.0.1:{sts.server_address[1]}"
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
     extra = {**WEB_IDENTITY, TOKEN_FILE: str(tmp_path / "file")}
 
     with pytest.raises(PolysyncError) as caught:
@@ -215,13 +209,8 @@ def test_no_file_outside_of_the_folders_is_sent(
 
 
 GOOGLE = {**WEB_IDENTITY, "assume_role_with_web_identity_federation": "google"}
-SAML_FULL = {
-    **SAML,
-    "assume_role_with_saml": {
-        **SAML_IDP,
-        "idp_url": "https://adfs.corp.example/adfs/ls",
-    },
-}
+SAML_FULL = {**SAML, "assume_role_with_saml": {**SAML_IDP, "idp_url": ADFS}}
+UNUSABLE = "The connection 'aws' has a setting that cannot be used here: "
 CALLS: list[Callable[[PolysyncSageMakerHook], object]] = [
     lambda hook: list(hook.list_pipelines()),
     lambda hook: hook.get_caller_identity(),
@@ -250,26 +239,22 @@ def test_library_that_is_not_installed(
         with pytest.raises(CredentialsError) as caught:
             call(hook(monkeypatch, extra))
         message = str(caught.value)
-        assert message.startswith(
-            "The connection 'aws' has a setting that cannot be used here: "
-        )
+        assert message.startswith(UNUSABLE)
         assert module in message
         assert caught.value.permanent
     assert looked_up == []
 
 
+AZURE = {**WEB_IDENTITY, "assume_role_with_web_identity_federation": "azure"}
+SAML_X = {**SAML, "assume_role_with_saml": {**SAML_IDP, "idp_auth_method": "x"}}
+
+
 @pytest.mark.parametrize(
     ("extra", "reason"),
     [
-        (
-            {**WEB_IDENTITY, "assume_role_with_web_identity_federation": "azure"},
-            "federation: azure",
-        ),
+        (AZURE, "federation: azure"),
         (SAML, "KeyError: 'assume_role_with_saml'"),
-        (
-            {**SAML, "assume_role_with_saml": {**SAML_IDP, "idp_auth_method": "x"}},
-            "idp_auth_method=x",
-        ),
+        (SAML_X, "idp_auth_method=x"),
         ({**ROLE, "assume_role_method": "x"}, "assume_role_method='x'"),
     ],
 )
@@ -283,9 +268,7 @@ def test_setting_that_the_amazon_provider_refuses(
     with pytest.raises(CredentialsError) as caught:
         hook(monkeypatch, extra).get_caller_identity()
 
-    assert str(caught.value).startswith(
-        "The connection 'aws' has a setting that cannot be used here: "
-    )
+    assert str(caught.value).startswith(UNUSABLE)
     assert reason in str(caught.value)
     assert caught.value.permanent
     assert looked_up == []
@@ -297,19 +280,9 @@ def test_endpoint_of_s3_is_checked_when_it_is_used(
     """
     Only property files are read from S3, so other tasks need no permission for it.
     """
-    extra = {
-        "region_name": "us-east-1",
-        "service_config": {"s3": {"endpoint_url": EVIL}},
-    }
-    value = {
-        "conn_type": "aws",
-        "login": "AKIAEXAMPLE",
-        "password": "secret",
-        "extra": extra,
-    }
-    monkeypatch.setenv("AIRFLOW_CONN_S3", json.dumps(value))
-    hook = PolysyncSageMakerHook("s3")
-    _ = hook.conn
+    extra = nested("service_config.s3.endpoint_url", EVIL)
+    s3_hook = hook(monkeypatch, extra, login="AKIAEXAMPLE", password="secret")
+    _ = s3_hook.conn
 
     with pytest.raises(CredentialsError, match=r"service_config\.s3\.endpoint_url"):
-        _ = hook.client_for("s3")
+        _ = s3_hook.client_for("s3")

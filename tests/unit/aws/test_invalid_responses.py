@@ -191,10 +191,7 @@ def test_long_and_dirty_error_messages_are_cleaned() -> None:
     body = json.dumps(
         {"__type": "ValidationException", "message": "\x00\x1b[31m" + "x" * 10_000}
     ).encode()
-    with (
-        connected(responding(body, 400)),
-        pytest.raises(SageMakerApiError) as caught,
-    ):
+    with connected(responding(body, 400)), pytest.raises(SageMakerApiError) as caught:
         PolysyncSageMakerHook().describe_pipeline("fanout")
 
     message = str(caught.value)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -112,9 +112,7 @@ def sts() -> Iterator[FakeSts]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     fake = FakeSts(f"http://127.0.0.1:{server.server_address[1]}")
-    thread = Thread(
-        target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
-    )
+    thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     yield fake
     server.shutdown()
@@ -175,7 +173,7 @@ def test_sign_in_with_a_web_identity_leaves_no_secret_in_the_log(
     assert request["Action"] == "AssumeRoleWithWebIdentity"
     assert request["WebIdentityToken"] == TOKEN
     log = debug_log()
-    assert [secret for secret in SECRETS if secret in log] == []
+    assert leaked(log, SECRETS) == []
     assert "'WebIdentityToken': '***'" in log
     assert "Response body:\nb'***'" in log
 
@@ -200,12 +198,8 @@ def test_assume_role_leaves_no_secret_in_the_log(
 
     assert credentials["SecretAccessKey"] == SECRET_KEY
     assert credentials["SessionToken"] == SESSION_TOKEN
-    log = debug_log()
-    assert [
-        secret
-        for secret in (SECRET_KEY, SESSION_TOKEN, "the-callers-secret")
-        if secret in log
-    ] == []
+    secrets = (SECRET_KEY, SESSION_TOKEN, "the-callers-secret")
+    assert leaked(debug_log(), secrets) == []
 
 
 def test_refused_sign_in_leaves_no_token_in_the_log(
@@ -226,6 +220,11 @@ def test_refused_sign_in_leaves_no_token_in_the_log(
     assert (error["Code"], error["Message"]) == ("AccessDenied", "Not authorized")
     assert sts.requests[0]["WebIdentityToken"] == TOKEN
     assert TOKEN not in debug_log() + repr(caught.value)
+
+
+def leaked(log: str, secrets: Sequence[str] = ALL_SECRETS) -> list[str]:
+    """Return the secrets that a log has."""
+    return [secret for secret in secrets if secret in log]
 
 
 def make_hook(
@@ -249,6 +248,12 @@ def make_hook(
     return PolysyncSageMakerHook()
 
 
+def sts_client(monkeypatch: pytest.MonkeyPatch, conn_type: str, sts: FakeSts) -> Any:
+    """Return a client of the session of such a hook."""
+    session = make_hook(monkeypatch, conn_type).get_session()
+    return session.client("sts", endpoint_url=sts.url)
+
+
 @pytest.mark.parametrize("conn_type", ["polysync_sagemaker", "aws"])
 def test_signed_requests_in_the_log_have_no_session_token(
     conn_type: str,
@@ -260,11 +265,7 @@ def test_signed_requests_in_the_log_have_no_session_token(
     Airflow 2 masks secrets in texts, and botocore logs the request as an object, and
     the text that it signs.
     """
-    client: Any = (
-        make_hook(monkeypatch, conn_type)
-        .get_session()
-        .client("sts", endpoint_url=sts.url)
-    )
+    client = sts_client(monkeypatch, conn_type, sts)
 
     client.assume_role(RoleArn=ROLE, RoleSessionName="airflow")
 
@@ -272,7 +273,7 @@ def test_signed_requests_in_the_log_have_no_session_token(
     log = debug_log()
     assert "'X-Amz-Security-Token': b'***'" in log
     assert "\nx-amz-security-token:***\n" in log
-    assert [secret for secret in ALL_SECRETS if secret in log] == []
+    assert leaked(log) == []
 
 
 @pytest.mark.parametrize("conn_type", ["polysync_sagemaker", "aws"])
@@ -285,21 +286,16 @@ def test_signed_links_in_the_log_have_no_session_token(
     """
     caplog.set_level(logging.DEBUG, "botocore")
     session = make_hook(monkeypatch, conn_type).get_session()
-    links = [
-        session.client(
-            "s3", config=Config(signature_version=version)
-        ).generate_presigned_url(
-            "get_object", Params={"Bucket": "reports", "Key": "report.json"}
-        )
-        for version in ("s3v4", "s3")
-    ]
+    report = {"Bucket": "reports", "Key": "report.json"}
+    links = []
+    for version in ("s3v4", "s3"):
+        client = session.client("s3", config=Config(signature_version=version))
+        links.append(client.generate_presigned_url("get_object", Params=report))
 
     assert [OWN_TOKEN in unquote(link) for link in links] == [True, True]
     assert "X-Amz-Security-Token=***&" in caplog.text
     assert "\nx-amz-security-token:***\n" in caplog.text
-    assert [
-        secret for secret in (OWN_KEY, OWN_TOKEN) if secret in unquote(caplog.text)
-    ] == []
+    assert leaked(unquote(caplog.text), (OWN_KEY, OWN_TOKEN)) == []
 
 
 @pytest.mark.parametrize("conn_type", ["polysync_sagemaker", "aws"])
@@ -307,11 +303,7 @@ def test_signatures_are_those_of_botocore(
     conn_type: str, sts: FakeSts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is signed is the real text, with the token."""
-    client: Any = (
-        make_hook(monkeypatch, conn_type)
-        .get_session()
-        .client("sts", endpoint_url=sts.url)
-    )
+    client = sts_client(monkeypatch, conn_type, sts)
 
     for _ in range(2):
         client.assume_role(RoleArn=ROLE, RoleSessionName="airflow")
@@ -366,8 +358,7 @@ def test_roles_of_aws_connections_leave_no_secret_in_the_log(
     assert (credentials.secret_key, credentials.token) == (SECRET_KEY, SESSION_TOKEN)
     (request,) = sts.requests
     assert request.get("WebIdentityToken", TOKEN) == TOKEN
-    log = debug_log()
-    assert [secret for secret in ALL_SECRETS if secret in log] == []
+    assert leaked(debug_log()) == []
 
 
 def test_saml_assertions_are_not_in_the_log(
@@ -377,9 +368,7 @@ def test_saml_assertions_are_not_in_the_log(
     AssumeRoleWithSAML sends the real assertion, returns the real credentials, and logs
     neither.
     """
-    client: Any = (
-        make_hook(monkeypatch, "aws").get_session().client("sts", endpoint_url=sts.url)
-    )
+    client = sts_client(monkeypatch, "aws", sts)
 
     response = client.assume_role_with_saml(
         RoleArn=ROLE, PrincipalArn=f"{ROLE}s", SAMLAssertion=TOKEN
@@ -387,8 +376,7 @@ def test_saml_assertions_are_not_in_the_log(
 
     assert response["Credentials"]["SessionToken"] == SESSION_TOKEN
     assert sts.requests[0]["SAMLAssertion"] == TOKEN
-    log = debug_log()
-    assert [secret for secret in ALL_SECRETS if secret in log] == []
+    assert leaked(debug_log()) == []
 
 
 def test_tokens_of_hosts_are_not_in_the_log_of_their_sts_requests(
@@ -427,8 +415,7 @@ def test_other_sessions_log_as_before(
         RoleArn=ROLE, RoleSessionName="airflow", WebIdentityToken=TOKEN
     )
 
-    log = debug_log()
-    assert [secret for secret in SECRETS if secret in log] == list(SECRETS)
+    assert leaked(debug_log(), SECRETS) == list(SECRETS)
 
 
 def test_redacted_values_are_shown_only_by_repr() -> None:

@@ -60,10 +60,7 @@ def pages_of(tokens: Iterator[Any], count: int = 0) -> Any:
     ],
 )
 def test_list_of_a_broken_server_ends(
-    operation: str,
-    tokens: Any,
-    calls: int,
-    problem: str,
+    operation: str, tokens: Any, calls: int, problem: str
 ) -> None:
     """A token may come back after other tokens, too."""
     with (

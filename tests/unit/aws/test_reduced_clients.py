@@ -20,6 +20,9 @@ from sagemaker_emulator import EmulatorServer
 DATA = Path(botocore.__file__).parent / "data"
 OPERATIONS: tuple[str, ...] = PollingHook.client_operations
 POLLING = {"sagemaker": OPERATIONS}
+SIGNATURE = re.compile(rb"Credential=\w+/\d+/(\S+), SignedHeaders=(\S+),")
+DESCRIBE, LIST = "describe_pipeline_execution", "list_pipeline_executions"
+STOP = "stop_pipeline_execution"
 REGIONS = ["us-east-1", "cn-north-1", "us-gov-west-1", "eusc-de-east-1"]
 
 
@@ -58,18 +61,12 @@ class Recorder:
         client.meta.events.register("before-send", self._record)
 
     def _record(self, request: Any, **_: Any) -> None:
-        headers = {
-            name: request.headers.get(name)
-            for name in ("X-Amz-Target", "Content-Type", "User-Agent")
-        }
-        signature = re.search(
-            rb"Credential=\w+/\d+/(\S+), SignedHeaders=(\S+),",
-            request.headers["Authorization"],
-        )
+        names = ("X-Amz-Target", "Content-Type", "User-Agent")
+        headers = {name: request.headers.get(name) for name in names}
+        signature = SIGNATURE.search(request.headers["Authorization"])
         assert signature
-        self.requests.append(
-            (request.method, request.url, request.body, headers, signature.groups())
-        )
+        sent = (request.method, request.url, request.body, headers, signature.groups())
+        self.requests.append(sent)
 
     def call(self, operation: str, **request: Any) -> Any:
         """
@@ -90,68 +87,40 @@ def test_reduced_client_sends_and_parses_like_a_full_client(
     The poller's operations have the same requests, responses, errors and pages with
     both models.
     """
-    full, reduced = (
-        Recorder(
-            make_client(operations, "us-east-1", endpoint_url=emulator.endpoint_url)
-        )
-        for operations in (None, POLLING)
-    )
+    endpoint: Any = {"region": "us-east-1", "endpoint_url": emulator.endpoint_url}
+    full = Recorder(make_client(None, **endpoint))
+    reduced = Recorder(make_client(POLLING, **endpoint))
     start = full.client.start_pipeline_execution
     arns = [start(PipelineName="fanout")["PipelineExecutionArn"] for _ in range(3)]
     full.requests.clear()
     emulator.control.advance(60)
     earlier = datetime.fromtimestamp(0, UTC)
     missing = arns[0][:-12] + "aaaaaaaaaaaa"
-    stop_token = "polysync-stop-0123456789abcdef0123"
+    stop = {"ClientRequestToken": "polysync-stop-0123456789abcdef0123"}
+    page = {"CreatedAfter": earlier, "SortBy": "CreationTime", "MaxResults": 2}
+    first = {"PipelineExecutionArn": arns[0]}
     calls: list[tuple[str, dict[str, Any]]] = [
-        ("describe_pipeline_execution", {"PipelineExecutionArn": arns[0]}),
-        ("describe_pipeline_execution", {"PipelineExecutionArn": missing}),
-        (
-            "list_pipeline_executions",
-            {
-                "PipelineName": "fanout",
-                "CreatedAfter": earlier,
-                "SortBy": "CreationTime",
-                "MaxResults": 2,
-            },
-        ),
-        ("list_pipeline_executions", {"PipelineName": "no-such-pipeline"}),
-        (
-            "list_pipeline_execution_steps",
-            {"PipelineExecutionArn": arns[0], "SortOrder": "Ascending"},
-        ),
-        (
-            "stop_pipeline_execution",
-            {"PipelineExecutionArn": arns[1], "ClientRequestToken": stop_token},
-        ),
-        (
-            "stop_pipeline_execution",
-            {"PipelineExecutionArn": missing, "ClientRequestToken": stop_token},
-        ),
+        (DESCRIBE, first),
+        (DESCRIBE, {"PipelineExecutionArn": missing}),
+        (LIST, {"PipelineName": "fanout", **page}),
+        (LIST, {"PipelineName": "no-such-pipeline"}),
+        ("list_pipeline_execution_steps", {**first, "SortOrder": "Ascending"}),
+        (STOP, {"PipelineExecutionArn": arns[1], **stop}),
+        (STOP, {"PipelineExecutionArn": missing, **stop}),
     ]
 
     for operation, request in calls:
         assert reduced.call(operation, **request) == full.call(operation, **request)
-    pages = [
-        list(
-            each.client.get_paginator("list_pipeline_executions").paginate(
-                PipelineName="fanout", MaxResults=1
-            )
-        )
-        for each in (full, reduced)
-    ]
+    for each in (full, reduced):
+        paginator = each.client.get_paginator(LIST)
+        pages = paginator.paginate(PipelineName="fanout", MaxResults=1)
+        assert len(list(pages)) == 3
 
-    assert [len(each) for each in pages] == [3, 3]
     assert reduced.requests == full.requests
     assert len(reduced.requests) == len(calls) + 3
-    assert (
-        reduced.call("describe_pipeline_execution", PipelineExecutionArn=missing)[0]
-        == "ResourceNotFound"
-    )
-    started = reduced.call("describe_pipeline_execution", PipelineExecutionArn=arns[0])[
-        "CreationTime"
-    ]
-    assert isinstance(started, datetime)
+    error, _ = reduced.call(DESCRIBE, PipelineExecutionArn=missing)
+    assert error == "ResourceNotFound"
+    assert isinstance(reduced.call(DESCRIBE, **first)["CreationTime"], datetime)
 
 
 def test_reduced_client_has_only_these_operations() -> None:

@@ -80,9 +80,7 @@ def test_response_that_comes_in_time_is_read(monkeypatch: pytest.MonkeyPatch) ->
     assert description.status == "Executing"
 
 
-def test_silence_after_many_bytes_is_a_timeout(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_silence_after_many_bytes_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """What came in a burst allows a longer response, but no longer silence."""
     body = BODY[:-1] + b" " * 2 * 1024 * 1024 + BODY[-1:]
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)

@@ -92,11 +92,17 @@ def always_failing(error: Exception) -> Callable[[], Any]:
     return call
 
 
+def call_for(seconds: float, call: Callable[[], Any], **arguments: Any) -> Any:
+    """Make a call, and repeat it for some seconds at the most."""
+    arguments = {"warn": lambda _: None, **arguments}
+    return call_with_retry(call, until=START + seconds, **arguments)
+
+
 def test_successful_call_is_made_once(clock: Clock) -> None:
     """A call that succeeds is neither repeated nor delayed, even if the time is up."""
     warnings: list[str] = []
 
-    assert call_with_retry(failing(), until=START - 1, warn=warnings.append) == "done"
+    assert call_for(-1, failing(), warn=warnings.append) == "done"
 
     assert (clock.sleeps, warnings) == ([], [])
 
@@ -108,7 +114,7 @@ def test_backoff_doubles_up_to_a_minute(clock: Clock) -> None:
     """
     errors = [make_error() for _ in range(9)]
 
-    result = call_with_retry(failing(*errors), until=START + 3600, warn=lambda _: None)
+    result = call_for(3600, failing(*errors))
 
     assert result == "done"
     assert clock.sleeps == [1, 2, 4, 8, 16, 32, 60, 60, 60]
@@ -135,7 +141,7 @@ def test_other_errors_are_raised_at_once(error: Exception, clock: Clock) -> None
     warnings: list[str] = []
 
     with pytest.raises(type(error)) as caught:
-        call_with_retry(always_failing(error), until=START + 3600, warn=warnings.append)
+        call_for(3600, always_failing(error), warn=warnings.append)
 
     assert caught.value is error
     assert (clock.sleeps, warnings) == ([], [])
@@ -148,11 +154,7 @@ def test_permanent_error_after_transient_ones_ends_the_retries(clock: Clock) -> 
     denied = make_error("not allowed", code="AccessDeniedException", transient=False)
 
     with pytest.raises(SageMakerApiError) as caught:
-        call_with_retry(
-            failing(make_error(), make_error(), denied),
-            until=START + 3600,
-            warn=lambda _: None,
-        )
+        call_for(3600, failing(make_error(), make_error(), denied))
 
     assert caught.value is denied
     assert clock.sleeps == [1, 2]
@@ -162,9 +164,7 @@ def test_transient_errors_of_the_sign_in_are_retried(clock: Clock) -> None:
     """A failed sign-in is retried as well, if its error is transient."""
     error = CredentialsError("STS did not respond", permanent=False, transient=True)
 
-    assert (
-        call_with_retry(failing(error), until=START + 60, warn=lambda _: None) == "done"
-    )
+    assert call_for(60, failing(error)) == "done"
     assert clock.sleeps == [1]
 
 
@@ -189,7 +189,7 @@ def test_no_attempt_begins_after_the_time_limit(
     errors = [make_error(f"error {number}") for number in range(20)]
 
     with pytest.raises(SageMakerApiError) as caught:
-        call_with_retry(failing(*errors), until=START + limit, warn=lambda _: None)
+        call_for(limit, failing(*errors))
 
     assert clock.sleeps == sleeps
     assert caught.value is errors[len(sleeps)]
@@ -203,7 +203,7 @@ def test_time_of_the_call_itself_counts(clock: Clock) -> None:
         raise make_error()
 
     with pytest.raises(SageMakerApiError):
-        call_with_retry(slow_call, until=START + 100, warn=lambda _: None)
+        call_for(100, slow_call)
 
     assert clock.sleeps == [1]
 
@@ -219,11 +219,7 @@ def test_conflicts_have_a_shorter_limit(code: str, limit: float, clock: Clock) -
     assert CONFLICT_TIMEOUT_SECONDS == 60
 
     with pytest.raises(SageMakerApiError):
-        call_with_retry(
-            always_failing(make_error(code=code)),
-            until=START + 600,
-            warn=lambda _: None,
-        )
+        call_for(600, always_failing(make_error(code=code)))
 
     assert limit - MAX_BACKOFF_SECONDS < clock.now - START <= limit
     assert sum(clock.sleeps) == clock.now - START
@@ -232,11 +228,7 @@ def test_conflicts_have_a_shorter_limit(code: str, limit: float, clock: Clock) -
 def test_limit_of_conflicts_is_not_longer_than_the_time_limit(clock: Clock) -> None:
     """A conflict is not retried after ``until``."""
     with pytest.raises(SageMakerApiError):
-        call_with_retry(
-            always_failing(make_error(code="ConflictException")),
-            until=START + 5,
-            warn=lambda _: None,
-        )
+        call_for(5, always_failing(make_error(code="ConflictException")))
 
     assert clock.sleeps == [1, 2]
 
@@ -249,11 +241,7 @@ def test_conflict_after_a_minute_of_other_errors_is_raised(clock: Clock) -> None
     conflict = make_error(code="ConflictException")
 
     with pytest.raises(SageMakerApiError) as caught:
-        call_with_retry(
-            failing(*[make_error() for _ in range(6)], conflict),
-            until=START + 600,
-            warn=lambda _: None,
-        )
+        call_for(600, failing(*[make_error() for _ in range(6)], conflict))
 
     assert caught.value is conflict
     assert sum(clock.sleeps) == 63
@@ -270,7 +258,7 @@ def test_each_new_error_is_logged_once(clock: Clock) -> None:
     ]
     warnings: list[str] = []
 
-    call_with_retry(failing(*errors), until=START + 3600, warn=warnings.append)
+    call_for(3600, failing(*errors), warn=warnings.append)
 
     assert warnings == [
         f"Transient error, retrying: {message}"
@@ -285,9 +273,9 @@ def test_last_error_is_not_logged_as_retried(clock: Clock) -> None:
     warnings: list[str] = []
 
     with pytest.raises(SageMakerApiError, match="the last"):
-        call_with_retry(
+        call_for(
+            2,
             failing(make_error("the first"), make_error("the last")),
-            until=START + 2,
             warn=warnings.append,
         )
 
@@ -306,12 +294,7 @@ def test_custom_sleep_replaces_time_sleep(clock: Clock) -> None:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        call_with_retry(
-            always_failing(make_error()),
-            until=START + 3600,
-            warn=lambda _: None,
-            sleep=sleep,
-        )
+        call_for(3600, always_failing(make_error()), sleep=sleep)
 
     assert custom_sleeps == [1, 2, 4]
     assert clock.sleeps == []
@@ -322,10 +305,6 @@ def test_backoff_may_be_changed(clock: Clock, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(retry, "MIN_BACKOFF_SECONDS", 0.5)
     monkeypatch.setattr(retry, "MAX_BACKOFF_SECONDS", 3)
 
-    call_with_retry(
-        failing(*[make_error() for _ in range(5)]),
-        until=START + 60,
-        warn=lambda _: None,
-    )
+    call_for(60, failing(*[make_error() for _ in range(5)]))
 
     assert clock.sleeps == [0.5, 1, 2, 3, 3]

@@ -56,14 +56,12 @@ PREPARE = {
         {"InputName": "broken", "S3Input": {"S3Uri": "s3://user:password@host/x"}},
     ],
 }
+CHANNELS = {"train": "s3://ml-bucket/eval", "validation": "s3://other/validation"}
 TRAIN = {
     **TRAINING,
     "InputDataConfig": [
         {"ChannelName": name, "DataSource": {"S3DataSource": {"S3Uri": uri}}}
-        for name, uri in {
-            "train": "s3://ml-bucket/eval",
-            "validation": "s3://other/validation",
-        }.items()
+        for name, uri in CHANNELS.items()
     ],
 }
 
@@ -117,9 +115,8 @@ def test_end_of_a_successful_execution(deferrable: bool, aws: Account) -> None:
     only. No call is made.
     """
     outlets = [Dataset("s3://ml-bucket", name) for name in ("published", "eval")]
-    run = train(
-        aws, deferrable, outlets=outlets, inlets=[Dataset("s3://other", "table")]
-    )
+    inlets = [Dataset("s3://other", "table")]
+    run = train(aws, deferrable, outlets=outlets, inlets=inlets)
     asked = list(aws.asked)
 
     lineage = extracted(run.operator)
@@ -138,11 +135,8 @@ def test_end_of_a_successful_execution(deferrable: bool, aws: Account) -> None:
         "billableSeconds": record["billable_seconds"],
         "resumes": 0,
     }
-    assert names(lineage.inputs) == [
-        "s3://ml-bucket/raw",
-        "s3://other/validation",
-        "s3://other/table",
-    ]
+    read = ["s3://ml-bucket/raw", "s3://other/validation", "s3://other/table"]
+    assert names(lineage.inputs) == read
     assert names(lineage.outputs) == [
         f"{ACCOUNT}/model-package/churn/7",
         "s3://ml-bucket/eval",
@@ -160,14 +154,13 @@ def test_what_is_reused_is_an_input(
     has not.
     """
     extras: list[Any] = []
-    monkeypatch.setattr(
-        operators.reporting,
-        "attach_to_outlets",
-        lambda *arguments: extras.append(arguments[2]),
-    )
-    source: dict[str, Any] = {
-        "SelectiveExecutionResult": {"SourcePipelineExecutionArn": ARN}
-    }
+
+    def attach(_: Any, __: Any, extra: Any, *___: Any) -> None:
+        extras.append(extra)
+
+    monkeypatch.setattr(operators.reporting, "attach_to_outlets", attach)
+    result = {"SourcePipelineExecutionArn": ARN}
+    source: dict[str, Any] = {"SelectiveExecutionResult": result}
     aws.add("TrainingJob", **source)
     aws.add("RegisterModel", **source)
     aws.add("ProcessingJob")
@@ -212,11 +205,8 @@ def test_failure_after_a_deferral(
     _, execution = facets(extracted(run.operator, TaskInstanceState.FAILED))
     # Without a failure, the end is known.
     state = "Success" if fails == "pull" else "Running"
-    known = {
-        "executionArn": ARN,
-        "state": state,
-        "parameters": {**PARAMETERS, "MaxJobs": "4"},
-    }
+    parameters = {**PARAMETERS, "MaxJobs": "4"}
+    known = {"executionArn": ARN, "state": state, "parameters": parameters}
     assert {name: execution.get(name) for name in known} == known
     assert run.operator.try_runner.is_handled is (fails != "event")
 
@@ -240,14 +230,10 @@ def test_end_of_a_failed_execution(deferrable: bool, aws: Account) -> None:
     assert execution["executionArn"] == ARN
     assert execution["state"] == "Failed"
     assert execution["status"] == "Failed"
-    assert execution["failedSteps"] == [
-        {"name": "TrainingJob", "reason": "no \ufffddata"}
-    ]
-    assert names(lineage.inputs) == [
-        "s3://ml-bucket/eval",
-        "s3://other/validation",
-        "s3://ml-bucket/raw",
-    ]
+    failed = {"name": "TrainingJob", "reason": "no \ufffddata"}
+    assert execution["failedSteps"] == [failed]
+    read = ["s3://ml-bucket/eval", "s3://other/validation", "s3://ml-bucket/raw"]
+    assert names(lineage.inputs) == read
     assert names(lineage.outputs) == ["s3://ml-bucket/published"]
 
 
@@ -268,9 +254,8 @@ def test_without_a_wait_or_descriptions(deferrable: bool, aws: Account) -> None:
     its model packages.
     """
     not_awaited = train(aws, deferrable, wait_for_completion=False)
-    aws.errors = {
-        kind.operation: error("AccessDeniedException") for kind in JOB_KINDS.values()
-    }
+    denied = error("AccessDeniedException")
+    aws.errors = {kind.operation: denied for kind in JOB_KINDS.values()}
     not_described = train(aws, deferrable)
 
     lineage = extracted(not_awaited.operator)
@@ -287,11 +272,8 @@ def test_before_the_start(aws: Account) -> None:
     A task that fails before it has an execution says which pipeline it was to start, as
     at its start.
     """
-    run = start(
-        False,
-        region_name="eu-west-1",
-        pipeline_parameters={"a": None, "b": True, "c": "x" * 1025, "d": []},
-    )
+    parameters: Any = {"a": None, "b": True, "c": "x" * 1025, "d": []}
+    run = start(False, region_name="eu-west-1", pipeline_parameters=parameters)
 
     assert isinstance(run.error, ParametersError)
     for state in (TaskInstanceState.RUNNING, TaskInstanceState.FAILED):
@@ -360,9 +342,7 @@ def test_large_execution_is_bounded() -> None:
 
 
 def test_without_openlineage(
-    deferrable: bool,
-    aws: Account,
-    monkeypatch: pytest.MonkeyPatch,
+    deferrable: bool, aws: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A task runs as before where the provider is not installed: nothing imports it."""
     for name in [*sys.modules, "openlineage", "airflow.providers.openlineage"]:

@@ -6,6 +6,7 @@ and cure.
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -18,7 +19,7 @@ from polysync_airflow.operators import (
 )
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
-from tests.tasks import run_task
+from tests.tasks import Run, run_task
 
 OTHER = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/other/execution/abcdefghijkl"
 INVALID_STARTS = {
@@ -162,6 +163,19 @@ INVALID_STARTS = {
 }
 
 
+def start(**arguments: Any) -> Run:
+    """Run a task that starts an execution."""
+    arguments = {"pipeline_name": "fanout", **arguments}
+    return run_task(PolysyncStartPipelineOperator(task_id="t", **arguments))
+
+
+def refused(emulator: EmulatorServer, run: Run, error: type[Exception]) -> str:
+    """Return the error of a task that has failed without a call to AWS."""
+    assert isinstance(run.error, error)
+    assert emulator.control.calls() == []
+    return str(run.error)
+
+
 @pytest.mark.parametrize(
     ("arguments", "texts"), INVALID_STARTS.values(), ids=INVALID_STARTS.keys()
 )
@@ -169,18 +183,13 @@ def test_invalid_start_is_refused_before_any_call(
     arguments: dict[str, Any], texts: list[str], emulator: EmulatorServer
 ) -> None:
     """The error names the field, the value and the cure, and AWS is not called."""
-    run = run_task(
-        PolysyncStartPipelineOperator(
-            task_id="t", **{"pipeline_name": "fanout", **arguments}
-        )
-    )
+    run = start(**arguments)
 
-    assert isinstance(run.error, ParametersError)
+    message = refused(emulator, run, ParametersError)
     for text in texts:
-        assert text in str(run.error)
+        assert text in message
     # One line for each argument; no other argument here is wrong in two ways.
-    assert str(run.error).count("\n- ") == 1
-    assert emulator.control.calls() == []
+    assert message.count("\n- ") == 1
     assert run.xcoms == {}
 
 
@@ -188,18 +197,12 @@ def test_stop_refuses_an_execution_of_another_region(emulator: EmulatorServer) -
     """A given region_name must be that of the execution."""
     arn = "arn:aws:sagemaker:eu-west-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
 
-    run = run_task(
-        PolysyncStopPipelineOperator(
-            task_id="t", execution_arn=arn, region_name="us-east-1"
-        )
-    )
+    task: Any = partial(PolysyncStopPipelineOperator, task_id="t", execution_arn=arn)
+    problem = "region_name = 'us-east-1' is not the region of the execution, eu-west-1"
 
-    assert isinstance(run.error, ParametersError)
-    assert (
-        "region_name = 'us-east-1' is not the region of the execution, eu-west-1"
-        in str(run.error)
-    )
-    assert emulator.control.calls() == []
+    run = run_task(task(region_name="us-east-1"))
+
+    assert problem in refused(emulator, run, ParametersError)
 
 
 def test_all_invalid_arguments_are_in_one_message(emulator: EmulatorServer) -> None:
@@ -207,27 +210,20 @@ def test_all_invalid_arguments_are_in_one_message(emulator: EmulatorServer) -> N
     The error lists all invalid arguments, so that a DAG author can correct them at
     once.
     """
-    run = run_task(
-        PolysyncStartPipelineOperator(
-            task_id="t",
-            pipeline_name="no good",
-            pipeline_parameters={"A": None, "B": "", "C": "fine"},
-            execution_display_name="-x",
-            max_parallel_steps=-1,
-        )
+    run = start(
+        pipeline_name="no good",
+        pipeline_parameters={"A": None, "B": "", "C": "fine"},
+        execution_display_name="-x",
+        max_parallel_steps=-1,
     )
 
-    message = str(run.error)
-    for field in (
-        "pipeline_name",
-        "['A']",
-        "['B']",
-        "execution_display_name",
-        "max_parallel_steps",
-    ):
-        assert field in message
+    message = refused(emulator, run, ParametersError)
+    assert "pipeline_name" in message
+    assert "['A']" in message
+    assert "['B']" in message
+    assert "execution_display_name" in message
+    assert "max_parallel_steps" in message
     assert "'C'" not in message
-    assert emulator.control.calls() == []
 
 
 @pytest.mark.parametrize(
@@ -266,34 +262,24 @@ def test_invalid_setting_is_refused_when_the_dag_is_parsed(
         PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout", **arguments)
 
 
+ALIEN = "https://evil.example"
+AWS = '{"conn_type": "aws", "login": "AKIAIOSFODNN7EXAMPLE", "password": "s"}'
+NO_CONNECTION = "polysync_conn_id = 'polysync_default'"
+NOT_ALLOWED = "allowed_endpoint_hosts"
+
+
 @pytest.mark.parametrize(
     ("conn", "texts"),
     [
-        (
-            None,
-            [
-                "polysync_conn_id = 'polysync_default'",
-                "no such connection",
-                "Admin > Connections",
-            ],
-        ),
+        (None, [NO_CONNECTION, "no such connection", "Admin > Connections"]),
         (connection(region_name=""), ["region_name", "Field required", "fill it in"]),
-        (
-            connection(endpoint_url="https://evil.example"),
-            ["endpoint_url", "allowed_endpoint_hosts"],
-        ),
-        (
-            connection(sts_endpoint_url="https://evil.example"),
-            ["sts_endpoint_url", "allowed_endpoint_hosts"],
-        ),
+        (connection(endpoint_url=ALIEN), ["endpoint_url", NOT_ALLOWED]),
+        (connection(sts_endpoint_url=ALIEN), ["sts_endpoint_url", NOT_ALLOWED]),
         (connection(password="a\nb"), ["secret_access_key", "line break"]),
         (connection(session_token="a b"), ["session_token", "line break"]),
         (connection(execution_role_arn="role"), ["execution_role_arn"]),
         ('{"conn_type": "http"}', ["type 'http'", "polysync_sagemaker", "aws"]),
-        (
-            '{"conn_type": "aws", "login": "AKIAIOSFODNN7EXAMPLE", "password": "s"}',
-            ["No region", "region_name"],
-        ),
+        (AWS, ["No region", "region_name"]),
     ],
 )
 def test_unusable_connection_is_refused_before_any_call(
@@ -313,13 +299,12 @@ def test_unusable_connection_is_refused_before_any_call(
     else:
         monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", conn)
 
-    run = run_task(PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout"))
+    run = start()
 
-    assert isinstance(run.error, CredentialsError)
+    message = refused(emulator, run, CredentialsError)
     for text in texts:
-        assert text in str(run.error)
-    assert "emulated-secret-key" not in str(run.error)
-    assert emulator.control.calls() == []
+        assert text in message
+    assert "emulated-secret-key" not in message
 
 
 @pytest.mark.parametrize("conn_id", [None, "", 7])
@@ -330,11 +315,7 @@ def test_missing_connection_id_is_refused(
     With None, the amazon hook uses the host's credentials; this provider raises an
     error.
     """
-    run = run_task(
-        PolysyncStartPipelineOperator(
-            task_id="t", pipeline_name="fanout", polysync_conn_id=conn_id
-        )
-    )
+    run = start(polysync_conn_id=conn_id)
 
     assert isinstance(run.error, CredentialsError)
     assert f"polysync_conn_id = {conn_id!r}" in str(run.error)
@@ -350,6 +331,4 @@ def test_stop_refuses_values_that_are_not_execution_arns(
     """An empty XCom, a name or a pipeline's ARN is refused without a call to AWS."""
     run = run_task(PolysyncStopPipelineOperator(task_id="t", execution_arn=arn))
 
-    assert isinstance(run.error, ParametersError)
-    assert "/execution/<id>" in str(run.error)
-    assert emulator.control.calls() == []
+    assert "/execution/<id>" in refused(emulator, run, ParametersError)

@@ -27,11 +27,10 @@ from tests.tasks import run_task
 from tests.unit.jobs.test_arguments import rendered
 from tests.world import deny
 
+DESCRIBED = "after-call.sagemaker.DescribePipeline"
 ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"
-PLAIN = {
-    "Version": "2020-12-01",
-    "Steps": [{"Name": "A", "Type": "Processing", "Arguments": {}}],
-}
+STEP = {"Name": "A", "Type": "Processing", "Arguments": {}}
+PLAIN = {"Version": "2020-12-01", "Steps": [STEP]}
 
 
 @pytest.fixture(autouse=True)
@@ -166,17 +165,12 @@ def test_large_default_is_the_text_that_a_start_sends(emulator: EmulatorServer) 
 
     jobs = {job["name"]: job for job in run_import()}
 
-    assert [each["default"] for each in jobs["large"]["parameters"]] == [
-        "1" + "0" * 30,
-        "1e+30",
-    ]
+    defaults = [each["default"] for each in jobs["large"]["parameters"]]
+    assert defaults == ["1" + "0" * 30, "1e+30"]
     assert "is a name that Airflow reserves" in jobs["reserved"]["parameters_error"]
     arguments = rendered(start_arguments(jobs["large"]))
-    run_task(
-        PolysyncStartPipelineOperator(
-            task_id="start", **arguments, wait_for_completion=False
-        )
-    )
+    arguments["wait_for_completion"] = False
+    run_task(PolysyncStartPipelineOperator(task_id="start", **arguments))
     (call,) = emulator.control.calls("StartPipelineExecution")
     assert call["request"]["PipelineParameters"] == [
         {"Name": "Seed", "Value": "1" + "0" * 30},
@@ -222,14 +216,11 @@ def test_pipelines_that_aws_manages(arguments: Any, emulator: EmulatorServer) ->
     (job,) = run_import(**arguments)
 
     assert (job["name"], job["arn"], job["role_arn"]) == ("model-eval", MANAGED, None)
-    assert [parameter["name"] for parameter in job["parameters"]] == [
-        "ModelPackageArn",
-        "InstanceType",
-    ]
+    names = [parameter["name"] for parameter in job["parameters"]]
+    assert names == ["ModelPackageArn", "InstanceType"]
     assert start_arguments(job)["pipeline_name"] == literal(MANAGED)
-    assert {
-        c["request"]["PipelineName"] for c in emulator.control.calls("DescribePipeline")
-    } == {MANAGED}
+    calls = emulator.control.calls("DescribePipeline")
+    assert {call["request"]["PipelineName"] for call in calls} == {MANAGED}
     own = next(each for each in run_import() if each["name"] == "model-eval")
     assert own["arn"] == MANAGED.replace(":aws:pipeline", ":123456789012:pipeline")
     assert start_arguments(own)["pipeline_name"] == literal("model-eval")
@@ -308,19 +299,16 @@ def test_unreadable_definition_is_a_job_with_an_error(emulator: EmulatorServer) 
     # SageMaker validates definitions when pipelines are created, so the test changes
     # the response instead.
     client: Any = hook.conn
-    client.meta.events.register(
-        "after-call.sagemaker.DescribePipeline",
-        lambda parsed, **_: parsed.update(
-            PipelineDefinition=parsed["PipelineDefinition"][:100]
-        ),
-    )
+
+    def shorten(parsed: Any, **_: Any) -> None:
+        parsed["PipelineDefinition"] = parsed["PipelineDefinition"][:100]
+
+    client.meta.events.register(DESCRIBED, shorten)
 
     jobs = import_jobs(hook, names=["abalone", "fanout"])
 
-    assert [(job.name, job.parameters) for job in jobs] == [
-        ("abalone", []),
-        ("fanout", []),
-    ]
+    assert [job.name for job in jobs] == ["abalone", "fanout"]
+    assert [job.parameters for job in jobs] == [[], []]
     assert all("not JSON" in str(job.parameters_error) for job in jobs)
 
 
@@ -336,9 +324,8 @@ def test_unreadable_definition_is_a_job_with_an_error(emulator: EmulatorServer) 
 )
 def test_description_of_a_parameter_is_bounded(given: Any, kept: str | None) -> None:
     """AWS allows 4,096 characters. What is no text hides no parameters."""
-    (declared,) = declared_parameters(
-        json.dumps({"Parameters": [{"Name": "P", "Description": given}]})
-    )
+    definition = {"Parameters": [{"Name": "P", "Description": given}]}
+    (declared,) = declared_parameters(json.dumps(definition))
 
     assert declared.description == kept
 
@@ -349,31 +336,23 @@ def test_types_of_steps_that_nobody_knows_are_named(emulator: EmulatorServer) ->
     all the same.
     """
     nested = {"Name": "Tune\x1b[31m", "Type": "Tunning"}
-    branches = {
-        "Conditions": [],
-        "IfSteps": [nested],
-        "ElseSteps": [{"Name": "Typeless"}],
-    }
+    typeless = {"Name": "Typeless"}
+    branches = {"Conditions": [], "IfSteps": [nested], "ElseSteps": [typeless]}
+    body = {"ForEachBody": [{"Name": "Each", "Type": "Map"}]}
     steps = [
         {"Name": "Train", "Type": "Training"},
         {"Name": "Spark", "Type": "Glue"},
         {"Name": "Check", "Type": "Condition", "Arguments": branches},
-        {
-            "Name": "Loop",
-            "Type": "ForEach",
-            "Arguments": {"ForEachBody": [{"Name": "Each", "Type": "Map"}]},
-        },
+        {"Name": "Loop", "Type": "ForEach", "Arguments": body},
     ]
     hook = PolysyncSageMakerHook()
     client: Any = hook.conn
-    client.meta.events.register(
-        "after-call.sagemaker.DescribePipeline",
-        lambda parsed, **_: parsed.update(
-            PipelineDefinition=json.dumps(
-                {"Steps": steps[: 4 if parsed["PipelineName"] == "fanout" else 1]}
-            )
-        ),
-    )
+
+    def replace_steps(parsed: Any, **_: Any) -> None:
+        count = 4 if parsed["PipelineName"] == "fanout" else 1
+        parsed["PipelineDefinition"] = json.dumps({"Steps": steps[:count]})
+
+    client.meta.events.register(DESCRIBED, replace_steps)
 
     with capture_logs() as logs:
         jobs = import_jobs(hook, names=["abalone", "fanout"])
@@ -429,15 +408,9 @@ def test_pages_of_pipelines_are_imported_in_order(
 
     operations = [call["operation"] for call in emulator.control.calls()]
     assert operations.count("DescribePipeline") == len(names)
-    pages = [
-        index
-        for index, operation in enumerate(operations)
-        if operation == "ListPipelines"
-    ]
+    pages = [n for n, name in enumerate(operations) if name == "ListPipelines"]
     assert len(pages) == 3
     prefetched = concurrent_calls.WORKERS * concurrent_calls.PREFETCH_PER_WORKER
     for page, index in enumerate(pages):
         assert operations[:index].count("DescribePipeline") >= 100 * page - prefetched
-    assert [
-        record for record in caplog.records if record.name.startswith("urllib3")
-    ] == []
+    assert not any(record.name.startswith("urllib3") for record in caplog.records)

@@ -97,6 +97,12 @@ def _pipeline(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def run_loops(deferrable: bool, **arguments: Any) -> Run:
+    """Run a task that starts the pipeline."""
+    arguments = {"pipeline_name": "loops", "deferrable": deferrable, **arguments}
+    return run_task(PolysyncStartPipelineOperator(task_id="run", **arguments))
+
+
 def answer(arn: str, name: str, deferrable: bool = False) -> Run:
     """Run a task that answers a callback step."""
     operator = PolysyncCallbackStepOperator(
@@ -115,13 +121,11 @@ def answer_all() -> None:
     Answer the callback steps of the only execution, which run, as their system does.
     """
     client: Any = PolysyncSageMakerHook().conn
-    (execution,) = client.list_pipeline_executions(PipelineName="loops")[
-        "PipelineExecutionSummaries"
-    ]
+    executions = client.list_pipeline_executions(PipelineName="loops")
+    (execution,) = executions["PipelineExecutionSummaries"]
     arn = execution["PipelineExecutionArn"]
-    for each in client.list_pipeline_execution_steps(PipelineExecutionArn=arn)[
-        "PipelineExecutionSteps"
-    ]:
+    steps = client.list_pipeline_execution_steps(PipelineExecutionArn=arn)
+    for each in steps["PipelineExecutionSteps"]:
         if each["StepName"].startswith("Ask-"):
             token = each["Metadata"]["Callback"]["CallbackToken"]
             client.send_pipeline_execution_step_success(
@@ -139,31 +143,18 @@ def test_start_shows_what_a_loop_runs(
     follow it.
     """
     emulated_time.after(600, answer_all)
-    task = PolysyncStartPipelineOperator(
-        task_id="run",
-        pipeline_name="loops",
-        deferrable=deferrable,
-        property_files=True,
-        poll_interval=20,
-    )
 
     with capture_logs() as log:
-        run = run_task(task)
+        run = run_loops(deferrable, property_files=True, poll_interval=20)
 
     assert run.error is None, run.error
     assert [row["name"] for row in run.xcoms["steps"]] == STEPS
     assert {row["state"] for row in run.xcoms["steps"]} == {"Success"}
-    assert [row["type"] for row in run.xcoms["steps"]][1:5] == [
-        "ForEach",
-        "Processing",
-        "Processing",
-        "Callback",
-    ]
+    types = [row["type"] for row in run.xcoms["steps"]]
+    assert types[1:5] == ["ForEach", "Processing", "Processing", "Callback"]
     outputs = run.xcoms["outputs"]
-    assert [outputs[name]["Eval"] for name in ("Score-0", "Score-1")] == [
-        {"auc": 0.8},
-        {"auc": 0.9},
-    ]
+    assert outputs["Score-0"]["Eval"] == {"auc": 0.8}
+    assert outputs["Score-1"]["Eval"] == {"auc": 0.9}
     assert outputs["Loop"] == {
         "input_item_count": 2,
         "total_step_count": 4,
@@ -174,21 +165,10 @@ def test_start_shows_what_a_loop_runs(
     }
     lines = "\n".join(texts_of(log)).splitlines()
     for name in STEPS:
-        assert (
-            len(
-                [
-                    line
-                    for line in lines
-                    if line.startswith(f"Step {name} succeeded after")
-                ]
-            )
-            == 1
-        )
-    assert not [
-        line
-        for line in lines
-        if line.startswith(("Step Score ", "Step Ask ", "Step Score["))
-    ]
+        succeeded = f"Step {name} succeeded after"
+        assert sum(line.startswith(succeeded) for line in lines) == 1
+    unnumbered = ("Step Score ", "Step Ask ", "Step Score[")
+    assert not any(line.startswith(unnumbered) for line in lines)
     assert run.xcoms["run"]["steps_note"] is None
 
 
@@ -202,20 +182,12 @@ def test_failed_step_of_a_loop_is_named_with_its_log(
     """
     world.control.put_scenario({"steps": {"Score": FAILED}})
 
-    task = PolysyncStartPipelineOperator(
-        task_id="run", pipeline_name="loops", deferrable=deferrable
-    )
     with capture_logs() as log:
-        run = run_task(task)
+        run = run_loops(deferrable)
 
     assert isinstance(run.error, exceptions.PipelineExecutionFailedError)
-    assert [row["name"] for row in run.xcoms["steps"]] == [
-        "Prepare",
-        "Loop",
-        "Score-0",
-        "Score-1",
-        "Report",
-    ]
+    names = [row["name"] for row in run.xcoms["steps"]]
+    assert names == [name for name in STEPS if not name.startswith("Ask")]
     for name in ("Score-0", "Score-1"):
         assert f"\nStep {name} failed: AlgorithmError: no data\n" in str(run.error)
         assert re.search(
@@ -225,11 +197,8 @@ def test_failed_step_of_a_loop_is_named_with_its_log(
     rows = {row["name"]: row for row in run.xcoms["steps"]}
     assert rows["Score-1"]["log_lines"][-2:] == ["reading", "no data"]
     assert rows["Score-1"]["log_url"]
-    assert (
-        rows["Loop"]["state"],
-        rows["Loop"]["log_lines"],
-        rows["Loop"]["log_url"],
-    ) == ("Failed", [], None)
+    assert rows["Loop"]["state"] == "Failed"
+    assert (rows["Loop"]["log_lines"], rows["Loop"]["log_url"]) == ([], None)
     assert rows["Report"]["state"] == "NotStarted"
 
 
@@ -243,7 +212,5 @@ def test_callback_step_of_a_loop_is_answered(
     runs = [answer(arn, f"Ask-{index}", deferrable) for index in (1, 0)]
 
     assert [run.error for run in runs] == [None, None]
-    assert [run.result for run in runs] == [
-        {"asked": "s3://ml-bucket/b"},
-        {"asked": "s3://ml-bucket/a"},
-    ]
+    items = [run.result["asked"] for run in runs]
+    assert items == ["s3://ml-bucket/b", "s3://ml-bucket/a"]

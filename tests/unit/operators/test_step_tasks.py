@@ -23,7 +23,7 @@ from polysync_airflow.airflow_compat.sdk import EmptyOperator
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.operators.step_tasks import PolysyncPipelineStepOperator
 from sagemaker_emulator import EmulatorServer
-from tests.fakes.log_capture import capture_logs
+from tests.fakes.log_capture import capture_logs, texts_of
 from tests.tasks import DagRun, Run, TaskInstance, run_task
 from tests.world import World
 
@@ -32,22 +32,13 @@ if CAPABILITIES.start_from_trigger:
 
 MODES = ("worker", "triggerer") if CAPABILITIES.start_from_trigger else ("worker",)
 LIST_STEPS = "ListPipelineExecutionSteps"
-MSE = {
-    "property_files": {
-        "EvaluationReport": {"regression_metrics": {"mse": {"value": 4.9}}}
-    }
-}
-GOOD = {
-    "steps": {"AbaloneEval": MSE, "AbaloneTrain": {"metrics": {"validation:rmse": 2.1}}}
-}
+REPORT = {"regression_metrics": {"mse": {"value": 4.9}}}
+EVALUATED = {"property_files": {"EvaluationReport": REPORT}}
+TRAINED = {"metrics": {"validation:rmse": 2.1}}
+GOOD = {"steps": {"AbaloneEval": EVALUATED, "AbaloneTrain": TRAINED}}
 LINES = ["reading s3://ml-bucket/abalone", "ValueError: 7 columns, not 8"]
-TRAIN_FAILS = {
-    "steps": {
-        "AbaloneTrain": {
-            "fail": {"reason": "AlgorithmError: bad data", "log_lines": LINES}
-        }
-    }
-}
+FAILURE = {"reason": "AlgorithmError: bad data", "log_lines": LINES}
+TRAIN_FAILS = {"steps": {"AbaloneTrain": {"fail": FAILURE}}}
 
 
 _RUNS = count()
@@ -64,30 +55,31 @@ def run_execution(emulator: EmulatorServer, scenario: Any, **arguments: Any) -> 
         "poll_interval": 600,
         "progress_interval": None,
     }
-    operator = PolysyncStartPipelineOperator(
-        task_id="execution", pipeline_name="abalone", **{**own, **arguments}
-    )
+    own |= {"task_id": "execution", "pipeline_name": "abalone", **arguments}
     states = ["running"]
     started_at = datetime(2026, 3, 1, tzinfo=UTC) + timedelta(seconds=next(_RUNS))
-    run = run_task(
-        operator,
-        TaskInstance("execution", state=lambda: states[-1], dag_run=DagRun(started_at)),
-    )
+    dag_run = DagRun(started_at)
+    ti = TaskInstance("execution", state=lambda: states[-1], dag_run=dag_run)
+    run = run_task(PolysyncStartPipelineOperator(**own), ti)
     states.append("failed" if run.error else "success")
     emulator.control.clear_calls()
     return run
+
+
+def make_operator(
+    step_name: str = "Train", **arguments: Any
+) -> PolysyncPipelineStepOperator:
+    """Return the task of a step."""
+    own: Any = {"task_id": "step", "execution_task_id": "execution", **arguments}
+    return PolysyncPipelineStepOperator(step_name=step_name, **own)
 
 
 def run_step(mode: str, step_name: str, **arguments: Any) -> Run:
     """
     Run the task of a step. Its result is also the XCom ``return_value``, as in Airflow.
     """
-    operator = PolysyncPipelineStepOperator(
-        task_id="step", execution_task_id="execution", step_name=step_name, **arguments
-    )
-    run = (run_task if mode == "worker" else run_from_trigger)(
-        operator, TaskInstance("step")
-    )
+    run_in_mode = run_task if mode == "worker" else run_from_trigger
+    run = run_in_mode(make_operator(step_name, **arguments), TaskInstance("step"))
     if run.result is not None:
         run.ti.xcoms["return_value"] = run.result
     return run
@@ -106,10 +98,8 @@ def run_in_each_mode(step_name: str, **arguments: Any) -> tuple[Run, list[str]]:
     first, *others = runs
     for other in others:
         assert other.ti.xcoms == first.ti.xcoms
-        assert (type(other.error), str(other.error)) == (
-            type(first.error),
-            str(first.error),
-        )
+        assert type(other.error) is type(first.error)
+        assert str(other.error) == str(first.error)
     return first, [text for text in texts[0] if all(text in each for each in texts)]
 
 
@@ -147,9 +137,8 @@ def test_task_pushes_what_the_start_task_pushes(world: World) -> None:
             "execution_arn": execution.result,
             **links,
         }
-        assert any(
-            text.startswith(f"Step {row['name']} succeeded after ") for text in texts
-        )
+        succeeded = f"Step {row['name']} succeeded after "
+        assert any(text.startswith(succeeded) for text in texts)
 
 
 def test_failed_step(world: World) -> None:
@@ -208,9 +197,7 @@ def test_step_of_another_definition(world: World) -> None:
     assert run.ti.xcoms == {"execution_arn": execution.xcoms["execution_arn"]}
     with capture_logs() as logs:
         run_step(MODES[-1], "Renamed")
-    assert [line["event"] for line in logs if line["log_level"] == "warning"][
-        -1
-    ] == str(run.error)
+    assert texts_of(logs, "warning")[-1] == str(run.error)
 
 
 # ---- what fails around it
@@ -224,10 +211,8 @@ def test_execution_task_without_an_execution(world: World) -> None:
     run, _ = run_in_each_mode("AbaloneTrain")
 
     text = "The task of the execution has ended (state failed) without an execution."
-    assert (type(run.error), str(run.error)) == (
-        exceptions.PipelineExecutionFailedError,
-        text,
-    )
+    assert type(run.error) is exceptions.PipelineExecutionFailedError
+    assert str(run.error) == text
     assert run.ti.xcoms == {}
 
 
@@ -277,13 +262,6 @@ def callback(context: Any) -> None:
     """Do nothing."""
 
 
-def make_operator(**arguments: Any) -> PolysyncPipelineStepOperator:
-    """Return the task of a step."""
-    return PolysyncPipelineStepOperator(
-        task_id="step", execution_task_id="execution", step_name="Train", **arguments
-    )
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -306,9 +284,8 @@ def test_what_needs_a_worker_lets_the_task_start_there(
 
 def test_task_starts_in_the_triggerer_if_airflow_can() -> None:
     """Also with what the DAG processor does."""
-    operator = make_operator(
-        on_failure_callback=callback, retries=3, property_files=["Eval"]
-    )
+    arguments: Any = {"on_failure_callback": callback, "property_files": ["Eval"]}
+    operator = make_operator(retries=3, **arguments)
 
     assert bool(operator.start_from_trigger) is CAPABILITIES.start_from_trigger
     assert not {"step_name", "execution_task_id"} & set(operator.template_fields)
@@ -324,9 +301,8 @@ def test_interval_may_be_a_timedelta() -> None:
 
     assert deferred.value.trigger.serialize()[1]["poll_interval"] == 120.0
     if operator.start_trigger_args:
-        assert (operator.start_trigger_args.trigger_kwargs or {})[
-            "poll_interval"
-        ] == 120.0
+        stored = operator.start_trigger_args.trigger_kwargs or {}
+        assert stored["poll_interval"] == 120.0
 
 
 @pytest.mark.skipif(
@@ -342,8 +318,7 @@ def test_large_dag_needs_workers(tasks: int, in_triggerer: bool) -> None:
 
     from airflow.serialization.serialized_objects import DagSerialization
 
-    stored = DagSerialization.from_dict(DagSerialization.to_dict(dag)).get_task(
-        step.task_id
-    )
+    stored_dag = DagSerialization.from_dict(DagSerialization.to_dict(dag))
+    stored = stored_dag.get_task(step.task_id)
 
     assert bool(stored.start_from_trigger) is in_triggerer

@@ -30,13 +30,10 @@ from tests.unit.operators.recovery.harness import step_attempts
 from tests.world import RETRY, START, STOP, World
 
 # A and B are independent.
-TEXT = definition(
-    step("A"),
-    step("B"),
-    step("Join", "Processing", "A", "B"),
-    step("End", "Processing", "Join"),
-)
+JOIN = step("Join", "Processing", "A", "B")
+TEXT = definition(step("A"), step("B"), JOIN, step("End", "Processing", "Join"))
 B_FAILS_ONCE = {"B": {"fail": {"reason": "AlgorithmError: no data", "times": 1}}}
+STEPS = ("A", "B", "Join", "End")
 CHANGES = (START, RETRY, STOP)
 Make = Callable[..., SimulatedDagRun]
 
@@ -56,18 +53,12 @@ def make_run(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> M
         scenario: Any = None, *, run_id: str = "manual", **arguments: Any
     ) -> SimulatedDagRun:
         set_scenario(world.emulator, scenario or {})
-        own = {
-            "pipeline_name": "steps",
-            "poll_interval": 300,
-            "progress_interval": None,
-        }
+        arguments = {"poll_interval": 300, "progress_interval": None, **arguments}
+        arguments = {"definition": tmp_path / "steps.json", **arguments}
         with DAG("retraining", schedule=None) as dag:
-            PolysyncPipelineTaskGroup(
-                "g", definition=tmp_path / "steps.json", **{**own, **arguments}
-            )
-        return SimulatedDagRun(
-            dag, in_triggerer=CAPABILITIES.start_from_trigger, run_id=run_id
-        )
+            PolysyncPipelineTaskGroup("g", pipeline_name="steps", **arguments)
+        in_triggerer = CAPABILITIES.start_from_trigger
+        return SimulatedDagRun(dag, in_triggerer=in_triggerer, run_id=run_id)
 
     return make
 
@@ -100,16 +91,13 @@ def set_scenario(emulator: EmulatorServer, steps: dict[str, Any]) -> None:
     Let the steps run as a scenario says, and for a few seconds where it does not: time
     is polls.
     """
-    short = {
-        name: {"duration": 5, **steps.get(name, {})}
-        for name in ("A", "B", "Join", "End")
-    }
+    short = {name: {"duration": 5, **steps.get(name, {})} for name in STEPS}
     emulator.control.put_scenario({"steps": short})
 
 
 def states_of(run: SimulatedDagRun) -> list[str | None]:
     """Return the states of A, B, Join, End and the execution task."""
-    return [run.states[f"g.{name}"] for name in ("A", "B", "Join", "End", "execution")]
+    return [run.states[f"g.{name}"] for name in (*STEPS, "execution")]
 
 
 def selections(emulator: EmulatorServer) -> list[Any]:
@@ -117,18 +105,15 @@ def selections(emulator: EmulatorServer) -> list[Any]:
     Return the selected steps and the source of each start; None for an execution of all
     steps.
     """
-    configs = [
-        call["request"].get("SelectiveExecutionConfig")
-        for call in emulator.control.calls(START)
-    ]
-    return [
-        config
-        and (
-            [each["StepName"] for each in config["SelectedSteps"]],
-            config["SourcePipelineExecutionArn"],
-        )
-        for config in configs
-    ]
+    selected: list[Any] = []
+    for call in emulator.control.calls(START):
+        config = call["request"].get("SelectiveExecutionConfig")
+        if config is None:
+            selected.append(None)
+            continue
+        names = [each["StepName"] for each in config["SelectedSteps"]]
+        selected.append((names, config["SourcePipelineExecutionArn"]))
+    return selected
 
 
 def when_ended(
@@ -158,18 +143,8 @@ def succeed(run: SimulatedDagRun) -> None:
 def fail(run: SimulatedDagRun) -> None:
     """Run the tasks to their ends; step B fails."""
     run.run()
-    assert states_of(run) == [
-        "success",
-        "failed",
-        "upstream_failed",
-        "upstream_failed",
-        "failed",
-    ]
-
-
-def error_of(run: SimulatedDagRun) -> Any:
-    """Return the error of the execution task."""
-    return run.runs["g.execution"].error
+    assert states_of(run)[:2] == ["success", "failed"]
+    assert states_of(run)[2:] == ["upstream_failed", "upstream_failed", "failed"]
 
 
 # ---- a clear: the rules in ``execution/step_tasks.py``
@@ -204,9 +179,8 @@ def test_clear_of_some_leaves_the_execution_that_runs(
     Rule 2: it is not stopped. B, which runs, has not to be repeated if it succeeds
     (rule 6).
     """
-    run = make_run(
-        {"B": {"duration": 7200, **({"fail": {"times": 1}} if fails else {})}}
-    )
+    failure = {"fail": {"times": 1}} if fails else {}
+    run = make_run({"B": {"duration": 7200, **failure}})
     when_ended(run, world.time, "A", lambda: run.clear("g.B"))
 
     run.run()
@@ -214,7 +188,7 @@ def test_clear_of_some_leaves_the_execution_that_runs(
     assert states_of(run) == 5 * ["success"]
     assert run.try_numbers["g.A"] == 1
     assert world.calls(*CHANGES) == ([START, RETRY] if fails else [START])
-    attempts = {"A": 1, "B": 2 if fails else 1, "Join": 1, "End": 1}
+    attempts = {**dict.fromkeys(STEPS, 1), "B": 2 if fails else 1}
     assert step_attempts(world.log.executions[0]) == attempts
 
 
@@ -222,22 +196,16 @@ def test_clear_of_a_failed_step_resumes_once(make_run: Make, world: World) -> No
     """Rule 3: AWS repeats what has not succeeded."""
     run = make_run(B_FAILS_ONCE)
     fail(run)
-    assert (
-        "clear the task of the failed step with the tasks that follow (Downstream)"
-        in str(error_of(run))
-    )
+    cure = "clear the task of the failed step with the tasks that follow (Downstream)"
+    assert cure in str(run.runs["g.execution"].error)
 
     run.clear("g.B")
     run.run()
 
     assert states_of(run) == 5 * ["success"]
     assert world.calls(*CHANGES) == [START, RETRY]
-    assert step_attempts(world.log.executions[0]) == {
-        "A": 1,
-        "B": 2,
-        "Join": 1,
-        "End": 1,
-    }
+    attempts = {**dict.fromkeys(STEPS, 1), "B": 2}
+    assert step_attempts(world.log.executions[0]) == attempts
     assert run.runs["g.B"].ti.xcoms["step"]["attempt"] == 2
 
 
@@ -252,13 +220,8 @@ def test_clear_of_a_succeeded_step_selects(make_run: Make, world: World) -> None
     (source, _) = world.log.arns
     assert states_of(run) == 5 * ["success"]
     assert selections(world.emulator) == [None, (["Join", "End"], source)]
-    assert run.try_numbers == {
-        "g.A": 1,
-        "g.B": 1,
-        "g.Join": 2,
-        "g.End": 2,
-        "g.execution": 2,
-    }
+    tries = {"g.A": 1, "g.B": 1, "g.Join": 2, "g.End": 2, "g.execution": 2}
+    assert run.try_numbers == tries
     assert run.runs["g.execution"].ti.xcoms["run"]["selected_steps"] == ["Join", "End"]
 
 
@@ -329,11 +292,8 @@ def test_end_of_the_dag_run_stops_the_execution(make_run: Make, world: World) ->
     assert world.calls(*CHANGES) == [START, STOP]
     assert world.log.statuses == ["Stopped"]
     stop = run.runs["g.execution"].ti.xcoms["run"]["stop"]
-    assert (stop["reason"], stop["process"], stop["result"]) == (
-        "ended_task",
-        "triggerer",
-        "accepted",
-    )
+    assert (stop["reason"], stop["process"]) == ("ended_task", "triggerer")
+    assert stop["result"] == "accepted"
 
 
 def clear_and_hold(

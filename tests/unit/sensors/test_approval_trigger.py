@@ -51,9 +51,7 @@ def test_late_trigger_looks_once_more(world: World) -> None:
         ModelPackageGroupName="Churn", ModelApprovalStatus="Approved"
     )
     late = arguments(
-        world.time,
-        since=world.time.time() - 7200,
-        deadline=world.time.time() - 3600,
+        world.time, since=world.time.time() - 7200, deadline=world.time.time() - 3600
     )
 
     event = asyncio.run(fire(PATH, late))
@@ -63,8 +61,7 @@ def test_late_trigger_looks_once_more(world: World) -> None:
 
 
 def test_triggers_share_calls_and_leave_nothing(
-    world: World,
-    gate: threading.Event,
+    world: World, gate: threading.Event
 ) -> None:
     """
     Any number of waits with a connection and region has one poller, and those for the

@@ -28,6 +28,8 @@ from tests.unit.sensors.registry import GROUP, PREFIX, Registry, version
 from tests.unit.sensors.sessions import MODES, run_sensor
 
 POLL = 60
+FIRST = {"model_package_arn": version(1)}
+NO_ARN: Any = {"model_package_arn": None}
 Stage = Callable[[Registry, EmulatorServer, EmulatedTime], None]
 
 
@@ -64,9 +66,7 @@ class Case:
 
     name: str
     stages: tuple[Stage, ...]
-    arguments: dict[str, Any] = field(
-        default_factory=lambda: {"model_package_arn": version(1)}
-    )
+    arguments: dict[str, Any] = field(default_factory=lambda: FIRST)
     result: str | None = None
     error: type[BaseException] | None = None
     texts: tuple[str, ...] = ()
@@ -79,22 +79,15 @@ class Case:
 ONE_MODE = ("poke",)
 PENDING = registered("PendingManualApproval")
 BY_GROUP = {"model_package_group": GROUP}
-APPROVED = partial(
-    Registry.set, arn=version(1), status="Approved", description="Checked by Ada"
-)
-REJECTED = partial(
-    Registry.set, arn=version(1), status="Rejected", description="Bias in group B"
-)
+SET = partial(Registry.set, arn=version(1))
+APPROVED = partial(SET, status="Approved", description="Checked by Ada")
+REJECTED = partial(SET, status="Rejected", description="Bias in group B")
 CASES = (
     Case(
         "approved before",
         (registered("Approved"),),
         result=version(1),
-        xcoms={
-            "model_package_arn": version(1),
-            "approval_status": "Approved",
-            "last_modified_by": None,
-        },
+        xcoms={**FIRST, "approval_status": "Approved", "last_modified_by": None},
         polls=(1, 1),
     ),
     Case(
@@ -121,10 +114,10 @@ CASES = (
     Case(
         "rejected, skip",
         (registered("Rejected"),),
-        {"model_package_arn": version(1), "on_rejected": "skip"},
+        {**FIRST, "on_rejected": "skip"},
         error=AirflowSkipException,
         texts=("is rejected",),
-        xcoms={"model_package_arn": version(1), "approval_status": "Rejected"},
+        xcoms={**FIRST, "approval_status": "Rejected"},
         modes=ONE_MODE,
     ),
     Case(
@@ -178,17 +171,13 @@ def test_outcome(
 
     run = run_sensor(make(mode, **case.arguments), task_instance())
 
-    assert (run.result, type(run.error)) == (case.result, case.error or type(None)), (
-        run.error
-    )
+    assert type(run.error) is (case.error or type(None)), run.error
+    assert run.result == case.result
     assert [text for text in case.texts if text not in str(run.error)] == []
     assert {key: run.xcoms[key] for key in case.xcoms} == case.xcoms
-    polls = [
-        call
-        for call in emulator.control.calls("DescribeModelPackage")
-        if not call["fault"]
-    ]
-    assert case.polls[0] <= len(polls) <= case.polls[1]
+    calls = emulator.control.calls("DescribeModelPackage")
+    polls = sum(not call["fault"] for call in calls)
+    assert case.polls[0] <= polls <= case.polls[1]
     assert "\n::" not in str(run.error)
 
 
@@ -200,38 +189,21 @@ def test_retries() -> None:
     assert issubclass(ModelRejectedError, AirflowFailException)
     rejected = ModelRejectedError("x", model_package_arn=version(1))
     assert rejected.permanent
-    assert not ModelApprovalError(
-        "x", model_package_arn=None, permanent=False
-    ).permanent
+    assert not ModelApprovalError("x", **NO_ARN, permanent=False).permanent
 
 
 BAD: tuple[tuple[dict[str, Any], str], ...] = (
     ({}, "neither is given"),
-    ({"model_package_arn": version(1), "model_package_group": GROUP}, "both is given"),
-    (
-        {"model_package_arn": "churn"},
-        "model_package_arn = 'churn' is not the ARN of a version",
-    ),
+    ({**FIRST, **BY_GROUP}, "both is given"),
+    ({"model_package_arn": "churn"}, "model_package_arn = 'churn' is not the ARN"),
     ({"model_package_arn": f"{PREFIX}/single"}, "nothing else has an approval status"),
-    (
-        {"model_package_arn": None, "model_package_group": "a b"},
-        "model_package_group = 'a b' is not",
-    ),
+    ({"model_package_group": "a b", **NO_ARN}, "model_package_group = 'a b' is not"),
     ({"model_package_group": f"{PREFIX}/churn/1"}, "is not a model package group"),
     ({"model_package_arn": 7}, "model_package_arn = 7"),
-    (
-        {"model_package_arn": version(1), "region_name": "eu-west-1"},
-        "is not the region of",
-    ),
-    (
-        {"model_package_arn": version(1), "on_rejected": "retry"},
-        "give one of fail, skip",
-    ),
-    (
-        {"model_package_arn": version(1), "poke_interval": 0},
-        "poke_interval = 0.0 is not valid",
-    ),
-    ({"model_package_arn": version(1), "deferrable": "yes"}, "give True or False"),
+    ({**FIRST, "region_name": "eu-west-1"}, "is not the region of"),
+    ({**FIRST, "on_rejected": "retry"}, "give one of fail, skip"),
+    ({**FIRST, "poke_interval": 0}, "poke_interval = 0.0 is not valid"),
+    ({**FIRST, "deferrable": "yes"}, "give True or False"),
 )
 
 
@@ -302,10 +274,9 @@ def test_edited_state_is_not_believed(
 @pytest.mark.parametrize("mode", ["poke", "deferrable"])
 def test_region_is_that_of_the_version(mode: str, emulator: EmulatorServer) -> None:
     """Not that of the connection."""
-    run_sensor(
-        make(mode, model_package_arn=version(1).replace("us-east-1", "eu-west-1")),
-        task_instance(),
-    )
+    arn = version(1).replace("us-east-1", "eu-west-1")
+
+    run_sensor(make(mode, model_package_arn=arn), task_instance())
 
     calls = emulator.control.calls("DescribeModelPackage")
     assert {call["region"] for call in calls} == {"eu-west-1"}

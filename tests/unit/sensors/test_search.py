@@ -25,13 +25,13 @@ from tests.unit.sensors.sessions import (
     start_execution,
 )
 
+pytestmark = pytest.mark.usefixtures("emulator")
+
 LIST = "ListPipelineExecutions"
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_found_execution_stays_the_one(
-    mode: str, emulator: EmulatorServer, airflow_time: EmulatedTime
-) -> None:
+def test_found_execution_stays_the_one(mode: str, airflow_time: EmulatedTime) -> None:
     """
     ``latest`` is that of the begin of the try, also when newer ones are started; the
     next try takes the newest.
@@ -53,9 +53,7 @@ def test_found_execution_stays_the_one(
     assert again.result == newer[0]
 
 
-def test_data_interval_is_the_default_window(
-    emulator: EmulatorServer, airflow_time: EmulatedTime
-) -> None:
+def test_data_interval_is_the_default_window(airflow_time: EmulatedTime) -> None:
     """The executions before and after it do not count."""
     start_execution()
     airflow_time.sleep(100)
@@ -162,7 +160,7 @@ def test_searches_cost_few_calls(
 @NEEDS_ROLE
 @pytest.mark.parametrize("mode", MODES)
 def test_execution_of_a_pipeline_that_aws_manages(
-    mode: str, emulator: EmulatorServer, airflow_time: EmulatedTime
+    mode: str, airflow_time: EmulatedTime
 ) -> None:
     """
     It is looked for by the ARN of the pipeline, although its own ARN has the account.

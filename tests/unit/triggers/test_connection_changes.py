@@ -119,10 +119,7 @@ def secrets_backend(
 
 @pytest.mark.parametrize("poll_interval", [5.0, 86400.0])
 def test_deleted_connection_ends_all_waits_within_a_minute(
-    poll_interval: float,
-    world: World,
-    supervisor: Supervisor,
-    gate: threading.Event,
+    poll_interval: float, world: World, supervisor: Supervisor, gate: threading.Event
 ) -> None:
     """
     However rare its polls are, each wait with a deleted connection ends with an error
@@ -152,9 +149,7 @@ def start_supervised_executions(
 
 
 def test_triggerer_that_takes_over_after_the_deletion_ends_the_waits(
-    emulated_time: EmulatedTime,
-    supervisor: Supervisor,
-    gate: threading.Event,
+    emulated_time: EmulatedTime, supervisor: Supervisor, gate: threading.Event
 ) -> None:
     """
     If no wait of the process has ever read the connection, all waits share the reads
@@ -231,9 +226,7 @@ def test_not_found_counts_only_if_the_secrets_backend_responds(
 
 
 def test_all_waits_share_one_read_and_one_client(
-    world: World,
-    supervisor: Supervisor,
-    gate: threading.Event,
+    world: World, supervisor: Supervisor, gate: threading.Event
 ) -> None:
     """
     50 waits of 500 s take a read every 20 s, in a thread beside the event loop, and no
@@ -258,9 +251,7 @@ def test_all_waits_share_one_read_and_one_client(
 
 
 def test_another_connection_may_be_allowed_to_list(
-    world: World,
-    supervisor: Supervisor,
-    gate: threading.Event,
+    world: World, supervisor: Supervisor, gate: threading.Event
 ) -> None:
     """
     After a denied listing, executions are described one by one, until the connection

@@ -83,8 +83,7 @@ def test_error_of_the_schedule_backs_off_and_fails_no_wait(
 
 
 def test_lines_of_the_poller_are_not_those_of_its_first_task(
-    world: World,
-    gate: threading.Event,
+    world: World, gate: threading.Event
 ) -> None:
     """
     Airflow finds the log of a task by the context, which an asyncio task inherits from
@@ -120,8 +119,7 @@ def test_lines_of_the_poller_are_not_those_of_its_first_task(
 
 
 def test_event_loops_of_a_process_have_their_own_pollers(
-    world: World,
-    gate: threading.Event,
+    world: World, gate: threading.Event
 ) -> None:
     """Two loops in two threads wait with the same connection at the same time."""
     first, second = start_executions(world.emulator, 2)
@@ -179,8 +177,7 @@ def test_process_ends_while_a_wait_goes_on(world: World, caplog: Any) -> None:
 
 
 def test_closed_event_loop_does_not_affect_other_loops(
-    world: World,
-    gate: threading.Event,
+    world: World, gate: threading.Event
 ) -> None:
     """
     A subscription whose event loop was closed is dropped; the waits of other loops go

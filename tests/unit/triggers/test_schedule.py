@@ -396,10 +396,7 @@ def test_after_a_listing_ended_and_missing_executions_are_described() -> None:
     after = schedule.after_listing(job, listed(row(a), row(b, "Failed"), pages=2))
 
     assert after == AfterListing([(a, row(a))])
-    assert {begun(schedule).waits[0], begun(schedule).waits[0]} == {
-        b,
-        c,
-    }
+    assert {begun(schedule).waits[0], begun(schedule).waits[0]} == {b, c}
     assert a.group.calls == 3
     schedule.after_listing(job, listed(*map(row, (a, b, c))))
     assert a.group.calls == 1
@@ -512,15 +509,9 @@ def test_waits_end_whose_last_poll_does_not_come_in_time() -> None:
     assert schedule.late(LATE - 1) == ([], 1)
     assert schedule.late(LATE) == ([past], LAST_POLL_SECONDS)
     schedule.remove(past)
-    assert schedule.late(LATE + LAST_POLL_SECONDS) == (
-        [soon],
-        LAST_POLL_SECONDS,
-    )
+    assert schedule.late(LATE + LAST_POLL_SECONDS) == ([soon], LAST_POLL_SECONDS)
     schedule.remove(soon)
-    assert schedule.late(LATE + 2 * LAST_POLL_SECONDS) == (
-        [later],
-        LAST_POLL_SECONDS,
-    )
+    assert schedule.late(LATE + 2 * LAST_POLL_SECONDS) == ([later], LAST_POLL_SECONDS)
 
 
 def test_waits_have_time_for_their_last_poll_after_the_process_stood_still() -> None:

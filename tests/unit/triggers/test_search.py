@@ -73,8 +73,7 @@ def events_of(triggers: Sequence[Any], gate: threading.Event) -> list[Any]:
 
 
 def test_searches_in_a_pipeline_share_its_lists(
-    world: World,
-    gate: threading.Event,
+    world: World, gate: threading.Event
 ) -> None:
     """
     Each search finds its own execution; the number of lists is that of one search.

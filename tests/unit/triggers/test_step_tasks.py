@@ -32,13 +32,8 @@ from tests.fakes.log_capture import capture_logs
 from tests.fakes.simulated_airflow import SimulatedAirflow
 from tests.tasks import EmulatedTime, TaskInstance
 from tests.unit.jobs.catalogue.builders import put_pipelines
-from tests.world import World
+from tests.world import DESCRIBE, LIST_STEPS, World
 
-DESCRIBE, LIST_STEPS, RETRY = (
-    "DescribePipelineExecution",
-    "ListPipelineExecutionSteps",
-    "RetryPipelineExecution",
-)
 TWENTY = definition(*(step(f"Shard{number}") for number in range(20)))
 CHAIN = definition(step("Prepare"), step("Train", "Processing", "Prepare"))
 
@@ -90,24 +85,21 @@ class ExecutionTask:
 
     def resume(self) -> None:
         """Resume the execution, and push it; afterwards, the call log is empty."""
-        self.client.retry_pipeline_execution(
-            PipelineExecutionArn=self.arn, ClientRequestToken="r" * 32
-        )
+        request = {"PipelineExecutionArn": self.arn, "ClientRequestToken": "r" * 32}
+        self.client.retry_pipeline_execution(**request)
         now = datetime.fromtimestamp(self.emulator.clock.now(), UTC)
         self.push(resumes=1, attempt_started_at=now)
 
     def steps(self) -> dict[str, Any]:
         """Return AWS's list of the steps by name."""
-        listed = self.client.list_pipeline_execution_steps(
-            PipelineExecutionArn=self.arn
-        )
-        return {each["StepName"]: each for each in listed["PipelineExecutionSteps"]}
+        list_steps = self.client.list_pipeline_execution_steps
+        steps = list_steps(PipelineExecutionArn=self.arn)["PipelineExecutionSteps"]
+        return {each["StepName"]: each for each in steps}
 
     def calls(self, *operations: str) -> list[tuple[str, float]]:
         """Return the calls of AWS, with their times."""
-        found = [
-            (call["operation"], call["time"]) for call in self.emulator.control.calls()
-        ]
+        calls = self.emulator.control.calls()
+        found = [(call["operation"], call["time"]) for call in calls]
         return [call for call in found if not operations or call[0] in operations]
 
 
@@ -119,14 +111,9 @@ def make_trigger(
     **arguments: Any,
 ) -> PolysyncStepTaskTrigger:
     """Return the trigger of a step's task."""
-    kwargs = {
-        "execution_task_id": "execution",
-        "polysync_conn_id": "polysync_default",
-        "region_name": None,
-    }
-    trigger = trigger_class(
-        step_name=step_name, **{**kwargs, "poll_interval": 60.0, **arguments}
-    )
+    own = {"polysync_conn_id": "polysync_default", "region_name": None}
+    own |= {"execution_task_id": "execution", "step_name": step_name}
+    trigger = trigger_class(**{**own, "poll_interval": 60.0, **arguments})
     trigger.task_instance = TaskInstance(step_name, try_number=try_number)  # type: ignore[assignment]
     return trigger
 
@@ -169,15 +156,9 @@ def test_twenty_tasks_share_their_calls(world: World) -> None:
     assert len(lists) > 10
     assert min(later - before for before, later in itertools.pairwise(lists)) >= 60.0
     # After the list in which all steps have ended.
-    assert [operation for operation, _ in task.calls()][-3:] == [
-        LIST_STEPS,
-        DESCRIBE,
-        LIST_STEPS,
-    ]
-    assert Counter(operation for operation, _ in task.calls()) == {
-        LIST_STEPS: len(lists) + 1,
-        DESCRIBE: 1,
-    }
+    operations = [operation for operation, _ in task.calls()]
+    assert operations[-3:] == [LIST_STEPS, DESCRIBE, LIST_STEPS]
+    assert Counter(operations) == {LIST_STEPS: len(lists) + 1, DESCRIBE: 1}
 
 
 def test_execution_is_described_when_no_step_runs(world: World) -> None:
@@ -238,10 +219,8 @@ def test_nothing_is_read_from_aws_before_there_is_an_execution(world: World) -> 
     (event,) = events_of([make_trigger("Train")])
 
     count()
-    assert (event["outcome"], event["text"]) == (
-        "failed",
-        "AWS has not run step Train: the execution has ended before (status Failed).",
-    )
+    text = "AWS has not run step Train: the execution has ended before (status Failed)."
+    assert (event["outcome"], event["text"]) == ("failed", text)
     before, *after = counts
     assert before == 0
     assert set(after) == {3}
@@ -277,9 +256,8 @@ def test_new_task_is_decided_by_the_list_of_the_others(
         while not frozen.is_set():
             await asyncio.sleep(0.001)
         before = len(task.calls())
-        at_once = await event_of(
-            make_trigger("Other", trigger_class=PolysyncStepTaskEndTrigger)
-        )
+        other = make_trigger("Other", trigger_class=PolysyncStepTaskEndTrigger)
+        at_once = await event_of(other)
         assert len(task.calls()) == before > 0
         frozen.clear()
         later = await event_of(make_trigger("Prepare"))
@@ -329,9 +307,8 @@ def test_failure_is_dropped_if_the_execution_task_was_cleared(
     The poller knows the earlier execution: it asks Airflow again before the task of a
     step ends.
     """
-    task = ExecutionTask(
-        world.emulator, steps={"Prepare": {"duration": 600, "fail": {}}}
-    )
+    failure = {"duration": 600, "fail": {}}
+    task = ExecutionTask(world.emulator, steps={"Prepare": failure})
     old = task.arn
 
     def begin_next_try() -> None:
@@ -357,9 +334,8 @@ def test_next_attempt_is_seen_before_an_end(world: World) -> None:
     was resumed.
     """
     fail = {"duration": 30, "fail": {"times": 1}}
-    task = ExecutionTask(
-        world.emulator, steps={"Prepare": {"duration": 100}, "Train": fail}
-    )
+    steps = {"Prepare": {"duration": 100}, "Train": fail}
+    task = ExecutionTask(world.emulator, steps=steps)
     statuses = list[str]()
 
     def resume() -> None:
@@ -405,24 +381,17 @@ def test_airflow_that_does_not_respond(
 
 
 @pytest.mark.parametrize(
-    ("trigger_class", "arguments", "path"),
+    ("trigger_class", "arguments", "module"),
     [
-        (
-            PolysyncStepTaskTrigger,
-            {},
-            "polysync_airflow.triggers.PolysyncStepTaskTrigger",
-        ),
-        (
-            PolysyncStepTaskEndTrigger,
-            {"property_files": ["Eval"]},
-            "polysync_airflow.start_in_triggerer.PolysyncStepTaskEndTrigger",
-        ),
+        (PolysyncStepTaskTrigger, {}, "triggers"),
+        (PolysyncStepTaskEndTrigger, {"property_files": ["x"]}, "start_in_triggerer"),
     ],
 )
 def test_stored_trigger_is_the_same(
-    trigger_class: type[PolysyncStepTaskTrigger], arguments: dict[str, Any], path: str
+    trigger_class: type[PolysyncStepTaskTrigger], arguments: dict[str, Any], module: str
 ) -> None:
     """After a restart of the triggerer."""
+    path = f"polysync_airflow.{module}.{trigger_class.__name__}"
     trigger = make_trigger("Train", trigger_class=trigger_class, retries=2, **arguments)
 
     stored = trigger.serialize()
@@ -443,11 +412,8 @@ def test_waits_take_little_memory(world: World) -> None:
     of it.
     """
     text = definition(*(step(f"Shard{number}") for number in range(50)))
-    task = ExecutionTask(
-        world.emulator,
-        text,
-        {f"Shard{number}": {"duration": None} for number in range(50)},
-    )
+    endless = {f"Shard{number}": {"duration": None} for number in range(50)}
+    task = ExecutionTask(world.emulator, text, endless)
     world.time.sleep(60)
 
     async def measure() -> int:
@@ -457,10 +423,8 @@ def test_waits_take_little_memory(world: World) -> None:
         tracemalloc.start()
         try:
             before, _ = tracemalloc.get_traced_memory()
-            waits += [
-                asyncio.create_task(event_of(make_trigger(f"Shard{each}")))
-                for each in range(1, 51)
-            ]
+            triggers = [make_trigger(f"Shard{each}") for each in range(1, 51)]
+            waits += [asyncio.create_task(event_of(each)) for each in triggers]
             await listed(6)
             after, _ = tracemalloc.get_traced_memory()
         finally:

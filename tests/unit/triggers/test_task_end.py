@@ -35,7 +35,6 @@ from polysync_airflow.exceptions import (
 from polysync_airflow.retrying import next_retry
 from polysync_airflow.sensors import PolysyncModelApprovalSensor
 from polysync_airflow.triggers.task_end import RetryPolicyWithoutDelays, TaskEnd
-from tests.fakes.simulated_airflow import SimulatedAirflow
 from tests.tasks import TaskInstance
 
 LOG = logging.getLogger("tests.task_end")
@@ -99,9 +98,7 @@ def end_with(result: Any, **arguments: Any) -> tuple[Any, TaskInstance]:
     ],
     ids=repr,
 )
-def test_event(
-    simulated_airflow: SimulatedAirflow, result: Any, retries: int, event: Any
-) -> None:
+def test_event(result: Any, retries: int, event: Any) -> None:
     """A worker ends a task only where Airflow would retry what must not be retried."""
     found, ti = end_with(result, retries=retries)
 
@@ -121,16 +118,14 @@ def test_worker_fails_the_task_without_its_retries() -> None:
         sensor.execute_failed({}, {"error": "ParametersError: no such thing"})
 
 
-def test_no_return_value_without_do_xcom_push(
-    simulated_airflow: SimulatedAirflow,
-) -> None:
+def test_no_return_value_without_do_xcom_push() -> None:
     """As on a worker."""
     event, ti = end_with("arn", do_xcom_push=False)
 
     assert (type(event), ti.xcoms) == (TaskSuccessEvent, {})
 
 
-def test_deferral_is_returned(simulated_airflow: SimulatedAirflow) -> None:
+def test_deferral_is_returned() -> None:
     """The trigger waits for it itself."""
     deferral = TaskDeferred(trigger=None, method_name="execute_complete")
 
@@ -152,7 +147,6 @@ def test_deferral_is_returned(simulated_airflow: SimulatedAirflow) -> None:
     ids=repr,
 )
 def test_log_has_the_text(
-    simulated_airflow: SimulatedAirflow,
     caplog: pytest.LogCaptureFixture,
     error: Exception,
     level: int,
@@ -168,9 +162,7 @@ def test_log_has_the_text(
     assert text in record.getMessage()
 
 
-def test_code_runs_in_a_thread_with_the_xcoms_of_its_task(
-    simulated_airflow: SimulatedAirflow,
-) -> None:
+def test_code_runs_in_a_thread_with_the_xcoms_of_its_task() -> None:
     """
     It pulls what it has pushed, and the names of the context mean the same task
     instance.
@@ -220,9 +212,7 @@ def test_text_names_the_delay_that_airflow_applies(
     assert seen == [expected]
 
 
-def test_cancelled_trigger_pushes_nothing_more(
-    simulated_airflow: SimulatedAirflow,
-) -> None:
+def test_cancelled_trigger_pushes_nothing_more() -> None:
     """A user may have cleared the task, whose next try then has the XComs."""
     started, cancelled, ended = threading.Event(), threading.Event(), threading.Event()
     end = make_end()
@@ -248,9 +238,7 @@ def test_cancelled_trigger_pushes_nothing_more(
     assert end.ti.xcoms == {}
 
 
-def test_event_loop_is_free_while_code_blocks(
-    simulated_airflow: SimulatedAirflow,
-) -> None:
+def test_event_loop_is_free_while_code_blocks() -> None:
     """Other triggers run in the same event loop."""
     free = threading.Event()
 

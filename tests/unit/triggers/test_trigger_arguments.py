@@ -46,36 +46,39 @@ STEP_TASK = {
     "step_name": "Train",
     "poll_interval": 60.0,
 }
+
+
+def edits(argument: str, *values: Any) -> list[dict[str, Any]]:
+    """Return what somebody has made of an argument."""
+    return [{argument: value} for value in values]
+
+
+def edited_search(argument: str, value: Any) -> dict[str, Any]:
+    """Return a search of which somebody has edited one argument."""
+    return {"search": {**SEARCH, argument: value}}
+
+
 # What all triggers check of their connection and of their interval.
 SHARED: list[dict[str, Any]] = [
     {"polysync_conn_id": ""},
-    {"region_name": "us east"},
-    {"region_name": "us-east-1.evil.example/"},
-    {"poll_interval": "30"},
-    {"poll_interval": 0},
-    {"poll_interval": math.inf},
-    {"poll_interval": math.nan},
+    *edits("region_name", "us east", "us-east-1.evil.example/"),
+    *edits("poll_interval", "30", 0, math.inf, math.nan),
 ]
+TEMPLATE = f"{ACCOUNT}:pipeline/x/execution/{{{{ conn.x.password }}}}"
+WAIT = {**CONNECTION, **TIMES}
+OF_EXECUTION = {**WAIT, "execution_arn": ARN, "pipeline_name": None}
+OF_SEARCH = {**WAIT, "search": SEARCH, "listed_until": 1.7e9}
+del OF_SEARCH["since"]
 # By the trigger: its arguments, and what somebody has made of one of them.
 EDITED: dict[Any, tuple[dict[str, Any], list[dict[str, Any]]]] = {
     PolysyncPipelineExecutionTrigger: (
-        {**CONNECTION, **TIMES, "execution_arn": ARN, "pipeline_name": None},
+        OF_EXECUTION,
         [
-            {"execution_arn": "foo"},
-            {"execution_arn": None},
-            {
-                "execution_arn": f"{ACCOUNT}:pipeline/x/execution/{{{{ conn.x.password }}}}"
-            },
-            {"execution_arn": nested_value()},
-            {"poll_interval": 0.1},
-            {"poll_interval": 1e300},
-            {"progress_interval": 9},
-            {"progress_interval": 1e300},
+            *edits("execution_arn", "foo", None, TEMPLATE, nested_value()),
+            *edits("poll_interval", 0.1, 1e300),
+            *edits("progress_interval", 9, 1e300),
             {"since": math.nan},
-            {"deadline": math.inf},
-            {"deadline": 1e300},
-            {"deadline": None},
-            {"deadline": 10**400},
+            *edits("deadline", math.inf, 1e300, None, 10**400),
             {"attempt": -1},
             {"stop_on_kill": "yes"},
             {"pipeline_name": ["x"]},
@@ -84,57 +87,34 @@ EDITED: dict[Any, tuple[dict[str, Any], list[dict[str, Any]]]] = {
         ],
     ),
     PolysyncPipelineSearchTrigger: (
-        {
-            **CONNECTION,
-            "search": SEARCH,
-            "poll_interval": 30.0,
-            "listed_until": 1.7e9,
-            "deadline": 1.8e9,
-        },
+        OF_SEARCH,
         [
             {"search": None},
-            {"search": {**SEARCH, "pipeline_name": "{{ conn.x }}"}},
-            {"search": {**SEARCH, "created_after": "soon"}},
-            {"search": {**SEARCH, "extra": 1}},
-            {"search": {**SEARCH, "parameters": {"A": "x" * 2000}}},
+            edited_search("pipeline_name", "{{ conn.x }}"),
+            edited_search("created_after", "soon"),
+            edited_search("extra", 1),
+            edited_search("parameters", {"A": "x" * 2000}),
             {"deadline": None},
             {"listed_until": "now"},
         ],
     ),
     PolysyncModelApprovalTrigger: (
-        {
-            **CONNECTION,
-            **TIMES,
-            "model_package_arn": f"{ACCOUNT}:model-package/churn/1",
-        },
+        {**WAIT, "model_package_arn": f"{ACCOUNT}:model-package/churn/1"},
         [{"model_package_arn": "arn:aws:iam::1:role/x"}, {"deadline": "soon"}],
     ),
     PolysyncStepTaskTrigger: (
         STEP_TASK,
         [
-            {"execution_task_id": ""},
-            {"execution_task_id": None},
-            {"step_name": ""},
-            {"step_name": "a\nb"},
-            {"retries": -1},
-            {"retries": "2"},
+            *edits("execution_task_id", "", None),
+            *edits("step_name", "", "a\nb"),
+            *edits("retries", -1, "2"),
         ],
     ),
-    PolysyncStepTaskEndTrigger: (
-        STEP_TASK,
-        [{"property_files": "all"}, {"property_files": [1]}],
-    ),
+    PolysyncStepTaskEndTrigger: (STEP_TASK, edits("property_files", "all", [1])),
     PolysyncCallbackStepTrigger: (
-        {
-            **CONNECTION,
-            **TIMES,
-            "execution_arn": ARN,
-            "pipeline_name": None,
-            "step_name": "Ask",
-        },
+        {**OF_EXECUTION, "step_name": "Ask"},
         [
-            {"step_name": ""},
-            {"step_name": None},
+            *edits("step_name", "", None),
             {"execution_arn": "x"},
             {"deadline": "never"},
         ],

@@ -24,6 +24,7 @@ from tests.unit.operators.recovery.harness import Task, crash
 from tests.world import DESCRIBE, NEVER_ENDS, START, STOP, World
 
 pytestmark = pytest.mark.usefixtures("_endless")
+Lost = Callable[..., Task]
 
 
 @pytest.fixture
@@ -32,17 +33,26 @@ def _endless(world: World) -> None:
 
 
 @pytest.fixture
-def lost(emulated_time: EmulatedTime) -> Callable[..., Task]:
-    """Return a task whose process has died; by default, it waits for its retry."""
+def lost(emulated_time: EmulatedTime) -> Lost:
+    """Return a task that has ended in a state, after its process had died."""
 
-    def make(**arguments: Any) -> Task:
-        task = Task(arguments=arguments)
+    def make(state: Any = "failed") -> Task:
+        task = Task()
         emulated_time.after(60, crash)
         task.next_try()
         assert task.state == "up_for_retry"
+        task.state = state
         return task
 
     return make
+
+
+def lost_at_start(world: World, **arguments: Any) -> Task:
+    """Return a task whose process has died before it knew what it had started."""
+    task = Task(arguments=arguments)
+    world.requests.after(START, crash)
+    task.next_try()
+    return task
 
 
 def look_after(task: Task) -> str:
@@ -51,12 +61,9 @@ def look_after(task: Task) -> str:
 
 
 @pytest.mark.parametrize("state", ["failed", "success", "skipped", "removed"])
-def test_task_that_was_ended_is_stopped(
-    lost: Callable[..., Task], world: World, state: str
-) -> None:
+def test_task_that_was_ended_is_stopped(lost: Lost, world: World, state: str) -> None:
     """A mark of the task or of its DAG run, or dagrun_timeout, stops the execution."""
-    task = lost()
-    task.state = state
+    task = lost(state)
 
     assert look_after(task) == "stop"
 
@@ -67,10 +74,10 @@ def test_task_that_was_ended_is_stopped(
 
 
 def test_deleted_task_is_stopped(
-    lost: Callable[..., Task], world: World, caplog: pytest.LogCaptureFixture
+    lost: Lost, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A DAG run that was marked and deleted leaves nothing; nobody reads its record."""
-    task = lost()
+    task = lost("up_for_retry")
     task.delete()
 
     assert look_after(task) == "stop"
@@ -83,34 +90,27 @@ def test_deleted_task_is_stopped(
 @pytest.mark.parametrize(
     "state", ["up_for_retry", "scheduled", "queued", "running", "deferred", None]
 )
-def test_live_retry_is_left_alone(
-    lost: Callable[..., Task], world: World, state: Any
-) -> None:
+def test_live_retry_is_left_alone(lost: Lost, world: World, state: Any) -> None:
     """A try that runs, or is on its way, decides itself."""
-    task = lost()
-    task.state = state
+    task = lost(state)
 
     assert look_after(task) == "keep"
 
     assert world.log.statuses == ["Executing"]
 
 
-def test_two_triggerers_stop_once(world: World, lost: Callable[..., Task]) -> None:
+def test_two_triggerers_stop_once(world: World, lost: Lost) -> None:
     """Airflow 3.2 and 3.3 call the function in each triggerer."""
     task = lost()
-    task.state = "failed"
 
     assert [look_after(task), look_after(task)] == ["stop", "over"]
 
     assert world.calls(STOP) == [STOP]
 
 
-def test_two_triggerers_at_the_same_time(
-    world: World, lost: Callable[..., Task]
-) -> None:
+def test_two_triggerers_at_the_same_time(world: World, lost: Lost) -> None:
     """Both see that it runs: their requests are one for AWS, by its token."""
     task = lost()
-    task.state = "failed"
     world.requests.before(STOP, lambda _: look_after(task))
 
     look_after(task)
@@ -120,10 +120,9 @@ def test_two_triggerers_at_the_same_time(
     assert len(requests) == 2
 
 
-def test_clear_between_the_looks(lost: Callable[..., Task], world: World) -> None:
+def test_clear_between_the_looks(lost: Lost, world: World) -> None:
     """Airflow is asked again after AWS: the execution of a cleared task is its own."""
     task = lost()
-    task.state = "failed"
     world.requests.after(DESCRIBE, lambda _: task.clear())
 
     look_after(task)
@@ -131,10 +130,9 @@ def test_clear_between_the_looks(lost: Callable[..., Task], world: World) -> Non
     assert world.log.statuses == ["Executing"]
 
 
-def test_later_try_between_the_looks(lost: Callable[..., Task], world: World) -> None:
+def test_later_try_between_the_looks(lost: Lost, world: World) -> None:
     """A record that another try has written since is not that which was examined."""
     task = lost()
-    task.state = "failed"
 
     def write(_: Any) -> None:
         task.store.set(RECORD_KEY, None)
@@ -158,9 +156,7 @@ def test_choices_of_the_author(
     world: World, arguments: dict[str, Any], state: str, is_stopped: bool
 ) -> None:
     """The record says what the author has chosen."""
-    task = Task(arguments=arguments)
-    world.requests.after(START, crash)
-    task.next_try()
+    task = lost_at_start(world, **arguments)
     task.state = state
 
     look_after(task)
@@ -171,9 +167,7 @@ def test_choices_of_the_author(
 
 def test_start_without_a_response(world: World) -> None:
     """An execution whose ARN no try knows is found by its name; nothing is started."""
-    task = Task()
-    world.requests.after(START, crash)
-    task.next_try()
+    task = lost_at_start(world)
     assert "execution_arn" not in task.record
     task.state = "failed"
 
@@ -188,9 +182,7 @@ def test_start_without_a_response_behind_those_of_others(
 ) -> None:
     """Its execution is on the last of several pages."""
     monkeypatch.setattr(executions, "PAGE_SIZE", 1)
-    task = Task()
-    world.requests.after(START, crash)
-    task.next_try()
+    task = lost_at_start(world)
     task.state = "failed"
     world.time.sleep(60)
     client: Any = PolysyncSageMakerHook().conn
@@ -206,11 +198,10 @@ def test_start_without_a_response_behind_those_of_others(
     ("times", "finding", "status"), [(5, "stop", "Stopping"), (99, "over", "Executing")]
 )
 def test_execution_that_aws_does_not_know_yet(
-    times: int, finding: str, status: str, lost: Callable[..., Task], world: World
+    times: int, finding: str, status: str, lost: Lost, world: World
 ) -> None:
     """It may have been started a moment ago, so AWS is asked again for a minute."""
     task = lost()
-    task.state = "failed"
     world.control.add_fault(
         "error", DESCRIBE, code="ResourceNotFound", message="No such", count=times
     )
@@ -233,11 +224,10 @@ def test_start_that_was_never_sent(world: World) -> None:
 
 
 def test_record_that_is_not_proven(
-    lost: Callable[..., Task], world: World, caplog: pytest.LogCaptureFixture
+    lost: Lost, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whoever may edit Variables decides nothing."""
     task = lost()
-    task.state = "failed"
     task.store.set(RECORD_KEY, {**task.record, "try_number": 2})
 
     assert look_after(task) == "keep"
@@ -247,9 +237,9 @@ def test_record_that_is_not_proven(
     assert "retrying" not in caplog.text
 
 
-def test_no_record(lost: Callable[..., Task], world: World) -> None:
+def test_no_record(lost: Lost, world: World) -> None:
     """The task has succeeded meanwhile, and has deleted it."""
-    task = lost()
+    task = lost("up_for_retry")
     task.store.delete(RECORD_KEY)
     before = len(world.calls())
 
@@ -259,11 +249,10 @@ def test_no_record(lost: Callable[..., Task], world: World) -> None:
 
 
 def test_airflow_that_does_not_respond_at_first(
-    lost: Callable[..., Task], world: World, monkeypatch: pytest.MonkeyPatch
+    lost: Lost, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is asked again."""
     task = lost()
-    task.state = "failed"
     variable = AIRFLOW.variable
     answers = iter([PolysyncError("down"), PolysyncError("down")])
 
@@ -291,10 +280,9 @@ def test_path_that_airflow_stores() -> None:
     assert asyncio.iscoroutinefunction(stop_if_left)
 
 
-def test_end_of_the_stop(lost: Callable[..., Task], world: World) -> None:
+def test_end_of_the_stop(lost: Lost, world: World) -> None:
     """It is followed, although the function has returned, and stored."""
     task = lost()
-    task.state = "failed"
 
     async def look_after_and_wait() -> None:
         await stop_if_left(**asdict(task.key))
@@ -308,9 +296,9 @@ def test_end_of_the_stop(lost: Callable[..., Task], world: World) -> None:
     assert run["stop"]["seen_at"] is not None
 
 
-def test_record_that_was_found_in_aws(lost: Callable[..., Task], world: World) -> None:
+def test_record_that_was_found_in_aws(lost: Lost, world: World) -> None:
     """A retry that has found its execution by the name writes all that is needed."""
-    task = lost()
+    task = lost("up_for_retry")
     task.store.delete(RECORD_KEY)
     world.time.after(60, crash)
     task.next_try()
@@ -323,11 +311,10 @@ def test_record_that_was_found_in_aws(lost: Callable[..., Task], world: World) -
 
 
 def test_other_deployment(
-    lost: Callable[..., Task], world: World, monkeypatch: pytest.MonkeyPatch
+    lost: Lost, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A copy of the database has records of executions that are not its own."""
     task = lost()
-    task.state = "failed"
     monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__DEPLOYMENT", "staging")
 
     assert look_after(task) == "keep"

@@ -27,6 +27,9 @@ pytestmark = pytest.mark.usefixtures("airflow_database")
 # What Airflow's database says of the task instances; a task that is left out is gone.
 Try = tuple[str | None, int]
 States = dict[TaskKey, Try | list[Try]]
+Lost = Callable[..., Task]
+Sweep = Callable[..., dict[str, Any]]
+Print = Callable[[], str]
 
 
 @pytest.fixture
@@ -58,7 +61,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 @pytest.fixture
 def lost(
     world: World, states: States, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Task]]:
+) -> Iterator[Lost]:
     """
     Return a function that lets a task lose its process, and stores its record in the
     database.
@@ -86,23 +89,36 @@ def lost(
         session.query(Variable).filter(Variable.key.startswith(KEY_PREFIX)).delete()
 
 
-def sweep(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:
-    """Run the command; return the result of each task."""
-    capsys.readouterr()
-    status = main(["records", "--stop-orphans", "--output", "json", *options])
-    document = json.loads(capsys.readouterr().out)
-    results = {row["task_id"]: row["result"] for row in document["executions"]}
-    assert status == (1 if "failed" in results.values() else 0)
-    assert document["dry_run"] is ("--dry-run" in options)
-    return results
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str]) -> Print:
+    """Return a function that runs the command for people, and returns its output."""
+
+    def run() -> str:
+        capsys.readouterr()
+        assert main(["records", "--stop-orphans"]) == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def sweep(capsys: pytest.CaptureFixture[str]) -> Sweep:
+    """Return a function that runs the command, and returns the result of each task."""
+
+    def run(*options: str) -> dict[str, Any]:
+        capsys.readouterr()
+        status = main(["records", "--stop-orphans", "--output", "json", *options])
+        document = json.loads(capsys.readouterr().out)
+        results = {row["task_id"]: row["result"] for row in document["executions"]}
+        assert status == (1 if "failed" in results.values() else 0)
+        assert document["dry_run"] is ("--dry-run" in options)
+        return results
+
+    return run
 
 
 def test_sweep(
-    lost: Callable[..., Task],
-    states: States,
-    world: World,
-    capsys: pytest.CaptureFixture[str],
-    runs: dict[str, Any],
+    lost: Lost, states: States, world: World, sweep: Sweep, runs: dict[str, Any]
 ) -> None:
     """Ended and deleted tasks, beside live ones and others."""
     lost("failed", "failed")
@@ -115,45 +131,36 @@ def test_sweep(
     again = lost("again", None)
     states[again.key] = (None, 0)
 
-    found = sweep(capsys, "--dry-run")
+    found = sweep("--dry-run")
     assert world.log.statuses == ["Executing"] * 7
     orphans = {name for name, result in found.items() if result == "orphaned"}
     assert orphans == {"failed", "marked", "gone", "again"}
 
-    results = sweep(capsys)
+    results = sweep()
     assert {name for name in results if results[name] == "stopped"} == orphans
     assert {name for name in results if results[name] == "kept"} == {
         "waiting",
         "cleared",
         "keeping",
     }
-    assert world.log.statuses == [
-        *["Stopping"] * 3,
-        *["Executing"] * 3,
-        "Stopping",
-    ]
+    assert world.log.statuses == [*["Stopping"] * 3, *["Executing"] * 3, "Stopping"]
 
     # A second sweep, or one at the same time, has nothing to do.
-    results = sweep(capsys)
+    results = sweep()
     assert {name for name in results if results[name] == "over"} == orphans
 
 
 def test_what_it_writes(
-    lost: Callable[..., Task],
-    world: World,
-    capsys: pytest.CaptureFixture[str],
-    runs: dict[str, Any],
+    lost: Lost, world: World, printed: Print, runs: dict[str, Any]
 ) -> None:
     """A line for each execution that is concerned, and a sum."""
     task = lost("failed", "failed")
     lost("waiting", "up_for_retry")
     key = variable_key(task.key)
     runs["run"] = task.ti.xcoms["run"]
-    capsys.readouterr()
 
-    assert main(["records", "--stop-orphans"]) == 0
+    line, total = printed().splitlines()
 
-    line, total = capsys.readouterr().out.splitlines()
     assert line == (
         f"stopped: {world.log.arns[0]}  The task has ended (state failed). The"
         f" execution was asked to stop. Record: {key}"
@@ -167,10 +174,7 @@ def test_what_it_writes(
 
 
 def test_clear_between_the_looks(
-    lost: Callable[..., Task],
-    states: States,
-    world: World,
-    capsys: pytest.CaptureFixture[str],
+    lost: Lost, states: States, world: World, sweep: Sweep
 ) -> None:
     """Airflow is asked again before the stop."""
     task = lost("train", "failed")
@@ -180,31 +184,22 @@ def test_clear_between_the_looks(
 
     world.requests.after(DESCRIBE, clear)
 
-    assert sweep(capsys) == {"train": "kept"}
+    assert sweep() == {"train": "kept"}
     assert world.log.statuses == ["Executing"]
 
 
-def test_loop(
-    lost: Callable[..., Task],
-    states: States,
-    world: World,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_loop(lost: Lost, states: States, world: World, sweep: Sweep) -> None:
     """Its passes have one key: while one of them has not ended, nothing is stopped."""
     task = lost("train", "failed")
     states[task.key] = [("running", 1), ("success", 1)]
 
-    assert sweep(capsys) == {"train": "kept"}
+    assert sweep() == {"train": "kept"}
     assert world.log.statuses == ["Executing"]
 
 
 @pytest.mark.parametrize("field", ["execution_arn", "unattended_stop"])
 def test_bad_record(
-    lost: Callable[..., Task],
-    world: World,
-    capsys: pytest.CaptureFixture[str],
-    runs: dict[str, Any],
-    field: str,
+    lost: Lost, world: World, printed: Print, runs: dict[str, Any], field: str
 ) -> None:
     """One that is not proven is named, and the sweep goes on."""
     bad = lost("bad", "failed")
@@ -215,21 +210,16 @@ def test_bad_record(
         variable.replace(json.dumps(value))
     with stored_variable(variable_key(bad.key), lock=True) as variable:
         assert variable.exists
-    capsys.readouterr()
 
-    assert main(["records", "--stop-orphans"]) == 0
+    output = printed()
 
-    output = capsys.readouterr().out
     assert "ignored: execution without a known ARN  The record that earlier" in output
     assert f"Record: {variable_key(bad.key)}" in output
     assert world.log.statuses == ["Executing", "Stopping"]
 
 
 def test_stop_that_fails(
-    emulator: EmulatorServer,
-    lost: Callable[..., Task],
-    capsys: pytest.CaptureFixture[str],
-    runs: dict[str, Any],
+    emulator: EmulatorServer, lost: Lost, sweep: Sweep, runs: dict[str, Any]
 ) -> None:
     """The exit code says so, for whoever schedules the command."""
     lost("train", "failed")
@@ -237,16 +227,14 @@ def test_stop_that_fails(
         "error", STOP, code="AccessDeniedException", message="no"
     )
 
-    assert sweep(capsys) == {"train": "failed"}
+    assert sweep() == {"train": "failed"}
 
 
-def test_one_dag(
-    world: World, lost: Callable[..., Task], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_dag(world: World, lost: Lost, sweep: Sweep) -> None:
     """Records of other DAGs are left out."""
     lost("train", "failed")
 
-    assert sweep(capsys, "--dag-id", "other") == {}
+    assert sweep("--dag-id", "other") == {}
     assert world.calls(STOP) == []
 
 
@@ -269,25 +257,17 @@ def test_options_that_do_not_go_together(
 
 
 def test_other_deployment(
-    lost: Callable[..., Task],
-    world: World,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    lost: Lost, world: World, printed: Print, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The executions of a deployment whose database was copied are left alone."""
     lost("train", "failed")
     monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__DEPLOYMENT", "staging")
-    capsys.readouterr()
 
-    assert main(["records", "--stop-orphans"]) == 0
-
-    assert "is that of another deployment of Airflow" in capsys.readouterr().out
+    assert "is that of another deployment of Airflow" in printed()
     assert world.log.statuses == ["Executing"]
 
 
-def test_record_under_another_key(
-    lost: Callable[..., Task], world: World, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_record_under_another_key(lost: Lost, world: World, printed: Print) -> None:
     """A copy that somebody has kept may name an execution that a later try has."""
     from airflow.models.variable import Variable
     from airflow.utils.session import create_session
@@ -296,9 +276,6 @@ def test_record_under_another_key(
     with create_session() as session:
         (variable,) = session.query(Variable).filter_by(key=variable_key(task.key))
         variable.key = f"{KEY_PREFIX}copy"
-    capsys.readouterr()
 
-    assert main(["records", "--stop-orphans"]) == 0
-
-    assert "not the record of the task of its key" in capsys.readouterr().out
+    assert "not the record of the task of its key" in printed()
     assert world.log.statuses == ["Executing"]

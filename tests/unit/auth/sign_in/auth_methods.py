@@ -46,7 +46,7 @@ def _host_role_session(context: SignInContext) -> Callable[[], Any]:
     trust_policy = {
         "Version": "2012-10-17",
         "Statement": [
-            {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"},
+            {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
         ],
     }
     role_arn = context.account.role(trust_policy, "host")

@@ -25,7 +25,7 @@ from polysync_airflow.operators import (
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES
 from tests.managed_pipelines import MANAGED, NEEDS_ROLE, START_MANAGED
-from tests.tasks import EmulatedTime, run_task
+from tests.tasks import EmulatedTime, Run, run_task
 from tests.unit.auth.sign_in.conftest import (
     ACCOUNT,
     ALLOWED_FOLDERS_VARIABLE,
@@ -35,6 +35,7 @@ from tests.unit.auth.sign_in.conftest import (
 
 POLICY = ("policy", "--account", ACCOUNT, "--region", "us-east-1")
 TRUST = ("trust", "--account", ACCOUNT, "--tenant", "T", "--audience", "a")
+FAILED_STEP = {"steps": {"Shard3": {"fail": {"reason": "no data"}}}}
 EXECUTION_ROLE = f"arn:aws:iam::{ACCOUNT}:role/Execution"
 
 
@@ -59,13 +60,8 @@ def user(
     """
     login, password = account.user()
     monkeypatch.setenv(ALLOWED_FOLDERS_VARIABLE, str(tmp_path))
-    use_connection(
-        monkeypatch,
-        emulator.endpoint_url,
-        auth_method="access_key",
-        login=login,
-        password=password,
-    )
+    key = {"auth_method": "access_key", "login": login, "password": password}
+    use_connection(monkeypatch, emulator.endpoint_url, **key)
     emulator.control.set_sign_in(enforce_iam=True)
     return account
 
@@ -77,6 +73,12 @@ def grant(account: Account, policy: dict[str, Any]) -> None:
     )
 
 
+def start(**arguments: Any) -> Run:
+    """Run a task that starts an execution."""
+    arguments = {"pipeline_name": "fanout", "poll_interval": 60, **arguments}
+    return run_task(PolysyncStartPipelineOperator(task_id="t", **arguments))
+
+
 def test_printed_policy_is_sufficient(
     user: Account, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -84,27 +86,20 @@ def test_printed_policy_is_sufficient(
     With the printed policy, import, start, wait and stop work; without it, a start is
     denied.
     """
-    emulator.control.put_scenario(
-        {"steps": {"Shard3": {"fail": {"reason": "no data"}}}}
-    )
-    start: dict[str, Any] = {"pipeline_name": "fanout", "poll_interval": 60}
-    denied = run_task(PolysyncStartPipelineOperator(task_id="t", **start))
+    emulator.control.put_scenario(FAILED_STEP)
+    denied = start()
     grant(user, printed_document(*POLICY))
 
     jobs = run_task(PolysyncListImportOperator(task_id="t"))
-    failed = run_task(PolysyncStartPipelineOperator(task_id="t", **start))
-    running = run_task(
-        PolysyncStartPipelineOperator(task_id="t", wait_for_completion=False, **start)
-    )
-    stopped = run_task(
-        PolysyncStopPipelineOperator(task_id="t", execution_arn=running.result)
-    )
+    failed = start()
+    arn = start(wait_for_completion=False).result
+    stopped = run_task(PolysyncStopPipelineOperator(task_id="t", execution_arn=arn))
 
     assert isinstance(denied.error, SageMakerApiError)
-    assert (
+    permission = (
         "Allow sagemaker:StartPipelineExecution on arn:aws:sagemaker:us-east-1:"
-        in str(denied.error)
     )
+    assert permission in str(denied.error)
     assert len(jobs.result) == 5
     assert re.search(r"Step Shard3 failed: .*no data", str(failed.error))
     assert stopped.result == "Cancelled"
@@ -119,14 +114,8 @@ def test_policy_for_one_pipeline_allows_no_other(
     """
     grant(user, printed_document(*POLICY, "--pipeline", "FanOut"))
 
-    allowed = run_task(
-        PolysyncStartPipelineOperator(
-            task_id="t", pipeline_name="fanout", poll_interval=60
-        )
-    )
-    other = run_task(
-        PolysyncStartPipelineOperator(task_id="t", pipeline_name="churn-tuning")
-    )
+    allowed = start()
+    other = start(pipeline_name="churn-tuning")
 
     assert allowed.xcoms["state"] == "Success"
     assert isinstance(other.error, SageMakerApiError)
@@ -145,32 +134,23 @@ def test_policy_for_a_pipeline_that_aws_manages_is_sufficient(
     It allows the ARN of the pipeline, its executions in the account, and to pass the
     role; no other pipeline.
     """
-    policy = printed_document(
-        *POLICY, "--pipeline", MANAGED, "--pass-role", EXECUTION_ROLE
-    )
-    grant(user, policy)
-    start = {**START_MANAGED, "poll_interval": 60, "deferrable": deferrable}
+    options = ("--pipeline", MANAGED, "--pass-role", EXECUTION_ROLE)
+    grant(user, printed_document(*POLICY, *options))
+    managed = {**START_MANAGED, "deferrable": deferrable}
+    without_role = {"execution_role_arn": None}
     cases: list[dict[str, Any]] = [
         {"execution_role_arn": EXECUTION_ROLE, "validate_parameters": True},
         {"execution_role_arn": EXECUTION_ROLE.replace("Execution", "Other")},
-        {
-            "pipeline_name": "fanout",
-            "pipeline_parameters": {},
-            "execution_role_arn": None,
-        },
+        {"pipeline_name": "fanout", "pipeline_parameters": {}, **without_role},
     ]
 
-    runs = [
-        run_task(PolysyncStartPipelineOperator(task_id="t", **{**start, **case}))
-        for case in cases
-    ]
+    runs = [start(**{**managed, **case}) for case in cases]
     jobs = run_task(PolysyncListImportOperator(task_id="t", managed_by="AWS"))
 
     assert runs[0].error is None
     assert runs[0].xcoms["steps"][0]["state"] == "Success"
-    for run, text in zip(
-        runs[1:], ("iam:PassRole", "sagemaker:StartPipelineExecution"), strict=True
-    ):
+    missing = ("iam:PassRole", "sagemaker:StartPipelineExecution")
+    for run, text in zip(runs[1:], missing, strict=True):
         assert isinstance(run.error, SageMakerApiError)
         assert run.error.error_code == "AccessDeniedException"
         assert text in str(run.error)
@@ -184,16 +164,10 @@ def test_required_permissions_are_sufficient_without_step_reasons(
     With the required actions only, the error of a failed execution lacks the reasons of
     the steps.
     """
-    emulator.control.put_scenario(
-        {"steps": {"Shard3": {"fail": {"reason": "no data"}}}}
-    )
+    emulator.control.put_scenario(FAILED_STEP)
     grant(user, printed_document(*POLICY, "--required-only"))
 
-    run = run_task(
-        PolysyncStartPipelineOperator(
-            task_id="t", pipeline_name="fanout", poll_interval=60
-        )
-    )
+    run = start()
 
     assert "could not be listed" in str(run.error)
     assert "sagemaker:ListPipelineExecutionSteps" in str(run.error)
@@ -233,10 +207,8 @@ def test_wildcards_must_be_allowed(
     """
     Wildcards are an error that names the option for them, and are accepted with it.
     """
-    assert (
-        "has a wildcard, which allows more than one: add --allow-wildcards"
-        in refusal(capfd, "iam", *arguments)
-    )
+    problem = "has a wildcard, which allows more than one: add --allow-wildcards"
+    assert problem in refusal(capfd, "iam", *arguments)
     main(["iam", *arguments, "--allow-wildcards"])
     assert "Statement" in capfd.readouterr().out
 
@@ -391,12 +363,8 @@ def test_property_files_are_granted_for_named_folders_only() -> None:
         "Action": ["s3:GetObject"],
         "Resource": ["arn:aws:s3:::ml-bucket/eval/*"],
     }
-    for text in (
-        "s3://ml-bucket",
-        "s3://ml-bucket/eval",
-        "ml-bucket/eval/",
-        "s3:///eval/",
-    ):
+    bad = ("s3://ml-bucket", "s3://ml-bucket/eval", "ml-bucket/eval/", "s3:///eval/")
+    for text in bad:
         with pytest.raises(SystemExit):
             main(["iam", *policy, text])
 
@@ -467,10 +435,7 @@ def test_trust_policy_has_the_issuer_of_the_tenant(
         "Federated": f"arn:aws:iam::{ACCOUNT}:oidc-provider/{provider}"
     }
     assert statement["Condition"] == {
-        "StringEquals": {
-            f"{provider}:aud": "a",
-            f"{provider}:sub": "SUBJECT",
-        }
+        "StringEquals": {f"{provider}:aud": "a", f"{provider}:sub": "SUBJECT"}
     }
 
 

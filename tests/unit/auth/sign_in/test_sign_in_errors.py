@@ -311,9 +311,7 @@ def test_files_outside_the_allowed_folders_are_not_read(
 
 
 def test_host_sign_in_ignores_variables_and_files(
-    context: SignInContext,
-    emulator: EmulatorServer,
-    monkeypatch: pytest.MonkeyPatch,
+    context: SignInContext, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     The method ``instance_profile`` does not use keys in environment variables or in
@@ -334,9 +332,7 @@ def test_host_sign_in_ignores_variables_and_files(
 
 
 def test_missing_azure_identity_names_the_extra(
-    context: SignInContext,
-    emulator: EmulatorServer,
-    monkeypatch: pytest.MonkeyPatch,
+    context: SignInContext, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without azure-identity, the error names the extra to install."""
     auth_methods.client_secret(context)

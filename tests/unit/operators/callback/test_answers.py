@@ -60,9 +60,10 @@ def test_function_without_a_result(pipeline: Pipeline, answer: Answer) -> None:
     """
     seen = []
 
-    run = answer(
-        lambda **arguments: seen.append(arguments), op_kwargs={"ticket": "mine"}
-    )
+    def function(**arguments: Any) -> None:
+        seen.append(arguments)
+
+    run = answer(function, op_kwargs={"ticket": "mine"})
 
     assert (run.error, run.result) == (None, {})
     assert seen == [{"ticket": "mine"}]
@@ -89,6 +90,9 @@ def time_out(**_: Any) -> None:
     raise AirflowTaskTimeout("Timeout")
 
 
+NO_DICT = "The function returned a list of 1: return a dict of at most 50"
+
+
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
@@ -100,10 +104,7 @@ def time_out(**_: Any) -> None:
             "The function did not end before the execution_timeout of its task.",
         ),
         # The tests of the core have what else AWS would refuse.
-        (
-            lambda ticket: ["ok"],
-            "The function returned a list of 1: return a dict of at most 50",
-        ),
+        (lambda ticket: ["ok"], NO_DICT),
     ],
 )
 def test_failure(
@@ -267,28 +268,18 @@ def test_step_that_ends_while_the_task_looks(
     assert run.result == {"ok": "theirs"}
 
 
+FAILS_AT_ONCE = {STEP: {"duration": 0, "fail": {"reason": "no\nline"}}}
+FailedStep = exceptions.CallbackStepError
+TimedOut = exceptions.PipelineExecutionTimeoutError
+
+
 @pytest.mark.parametrize(
     ("scenario", "timeout", "error", "text"),
     [
-        (
-            {"Notify": {"fail": {}}},
-            600,
-            exceptions.CallbackStepError,
-            "ended without callback step",
-        ),
-        (
-            {"Notify": {"duration": 500}},
-            60,
-            exceptions.PipelineExecutionTimeoutError,
-            "did not begin before",
-        ),
+        ({"Notify": {"fail": {}}}, 600, FailedStep, "ended without callback step"),
+        ({"Notify": {"duration": 500}}, 60, TimedOut, "did not begin before"),
         ({STEP: {"duration": 0, "outputs": {"ok": "1"}}}, 600, None, ""),
-        (
-            {STEP: {"duration": 0, "fail": {"reason": "no\nline"}}},
-            600,
-            exceptions.CallbackStepError,
-            "has already failed: no\n  | line",
-        ),
+        (FAILS_AT_ONCE, 600, FailedStep, "has already failed: no\n  | line"),
     ],
 )
 def test_step_that_cannot_be_answered(

@@ -5,6 +5,7 @@ edit it: no task ends by one of another form.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -44,58 +45,54 @@ OF_EXECUTIONS: list[Any] = [
     {**ENDED, "started_at": "0001-01-01T00:00:00+14:00"},
     {**ENDED, "ended_at": "9999-12-31T23:59:59-14:00"},
 ]
-EVENTS: dict[str, tuple[Any, list[Any]]] = {
+OF_SENSORS: list[Any] = [
+    None,
+    {"outcome": "step_ended", "execution_arn": ARN, "step_name": "x"},
+    {"outcome": "ended", "execution_arn": ARN},
+    {"outcome": "found", "execution_arn": ARN, "began_at": "2026-01-01"},
+]
+OF_APPROVALS: list[Any] = [
+    None,
+    {"outcome": "approved"},
+    {"outcome": "approved", "model_package_arn": "x"},
+    {"outcome": "maybe"},
+]
+OF_CALLBACKS: list[Any] = [
+    None,
+    {},
+    {"outcome": "step_changed"},
+    {**STEP_CHANGED, "since": 1},
+    {**STEP_CHANGED, "deadline": float("nan")},
+    {**STEP_CHANGED, "token": "x"},
+]
+callback = partial(PolysyncCallbackStepOperator, step_name="Ask", python_callable=print)
+EVENTS: dict[str, tuple[Any, dict[str, Any], list[Any]]] = {
     "start": (
-        PolysyncStartPipelineOperator(task_id="t", pipeline_name="fanout"),
+        PolysyncStartPipelineOperator,
+        {"pipeline_name": "fanout"},
         OF_EXECUTIONS,
     ),
-    "stop": (
-        PolysyncStopPipelineOperator(task_id="t", execution_arn=ARN),
-        OF_EXECUTIONS,
-    ),
-    "sensor": (
-        PolysyncPipelineSensor(task_id="t", execution_arn=ARN),
-        [
-            None,
-            {"outcome": "step_ended", "execution_arn": ARN, "step_name": "x"},
-            {"outcome": "ended", "execution_arn": ARN},
-            {"outcome": "found", "execution_arn": ARN, "began_at": "2026-01-01"},
-        ],
-    ),
+    "stop": (PolysyncStopPipelineOperator, {"execution_arn": ARN}, OF_EXECUTIONS),
+    "sensor": (PolysyncPipelineSensor, {"execution_arn": ARN}, OF_SENSORS),
     "approval": (
-        PolysyncModelApprovalSensor(task_id="t", model_package_arn=VERSION),
-        [
-            None,
-            {"outcome": "approved"},
-            {"outcome": "approved", "model_package_arn": "x"},
-            {"outcome": "maybe"},
-        ],
+        PolysyncModelApprovalSensor,
+        {"model_package_arn": VERSION},
+        OF_APPROVALS,
     ),
-    "callback": (
-        PolysyncCallbackStepOperator(
-            task_id="t", execution_arn=ARN, step_name="Ask", python_callable=print
-        ),
-        [
-            None,
-            {},
-            {"outcome": "step_changed"},
-            {**STEP_CHANGED, "since": 1},
-            {**STEP_CHANGED, "deadline": float("nan")},
-            {**STEP_CHANGED, "token": "x"},
-        ],
-    ),
+    "callback": (callback, {"execution_arn": ARN}, OF_CALLBACKS),
 }
 
 
 @pytest.mark.parametrize(
     ("name", "event"),
-    [(name, event) for name, (_, events) in EVENTS.items() for event in events],
+    [(name, event) for name, (*_, events) in EVENTS.items() for event in events],
 )
 def test_foreign_event_fails_the_task(
     name: str, event: Any, emulator: EmulatorServer
 ) -> None:
     """A missing, foreign, incomplete or contradictory event ends no other way."""
-    task = EVENTS[name][0]
+    make, arguments, _ = EVENTS[name]
+    task = make(task_id="t", **arguments)
     ti = TaskInstance("t")
 
     with pytest.raises(TriggerEventError, match="not this provider's event"):

@@ -2,7 +2,7 @@
 How a task ends: each row has the same outcome on a worker, deferred and in the
 triggerer.
 
-``tests/unit/sensors/test_errors.py`` has the errors of sensors, with ``soft_fail``.
+``tests/documentation/test_sensor_errors.py`` has the errors of sensors, with ``soft_fail``.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from tests.unit.operators.contract.cases import (
 from tests.unit.sensors.sessions import airflow_time  # noqa: F401 # fixture
 from tests.world import DESCRIBE, LIST_STEPS, NEVER_ENDS, STOP, World
 
-FAILED_STEP = {
-    "steps": {"Shard3": {"fail": {"reason": "AlgorithmError: no data in shard 3"}}}
-}
+REASON = "AlgorithmError: no data in shard 3"
+FAILED_STEP = {"steps": {"Shard3": {"fail": {"reason": REASON}}}}
+SOME_FAIL = {"end_as": "CompletedWithFailures", **FAILED_STEP}
 DENIED: dict[str, Any] = {"code": "AccessDeniedException", "message": "not you"}
 NOT_FOUND = {"code": "ResourceNotFound", "message": "no such execution", "skip": 2}
 
@@ -45,84 +45,107 @@ Refused = exceptions.SageMakerApiError
 # For what is decided after the wait, or without it.
 DEFERRED = ("deferrable",)
 
+
+def failed(name: str, *texts: str, **members: Any) -> Case:
+    """Return a case in which a step fails, and with it the task."""
+    return Case(name, "Failed", FAILED_STEP, error=Failed, texts=texts, **members)
+
+
+def stopped(name: str, *texts: str, after: float, **members: Any) -> Case:
+    """Return a case in which somebody stops the execution, which fails the task."""
+    members = {"error": Cancelled, "texts": texts, **members}
+    return Case(name, "Cancelled", stopped_after=after, **members)
+
+
+def skipped(name: str, *, after: float, **members: Any) -> Case:
+    """Return a case in which somebody stops the execution, which skips the task."""
+    members |= {"arguments": {"on_cancelled": "skip"}, "modes": DEFERRED}
+    return stopped(name, after=after, error=AirflowSkipException, **members)
+
+
+def timed_out(name: str, *texts: str, **members: Any) -> Case:
+    """Return a case in which the execution never ends; by default within an hour."""
+    members = {"arguments": {"timeout": HOUR}, **members}
+    return Case(name, "Running", NEVER_ENDS, error=TimedOut, texts=texts, **members)
+
+
+def refused(
+    name: str, operation: str, *texts: str, state: str | None = None, **members: Any
+) -> Case:
+    """Return a case in which AWS denies an operation, which fails the task."""
+    members = {"faults": denied(operation), **members}
+    texts = (f"sagemaker:{operation}", *texts)
+    return Case(name, state, error=Refused, texts=texts, **members)
+
+
+def denied(operation: str, **members: Any) -> Any:
+    """Return the faults of a case in which AWS denies an operation."""
+    return (("error", operation, {**DENIED, **members}),)
+
+
+def throttled(**members: Any) -> Any:
+    """Return the faults of a case in which AWS throttles the polls."""
+    return (("throttle", DESCRIBE, members),)
+
+
+FAILURE = "One or multiple steps failed"
+STEP_FAILED = f"Step Shard3 failed: {REASON}"
+NOT_ENDED = "Step Merge, for which this task waits, has not ended"
+LATE = "did not end before the timeout"
+KEEPS_RUNNING = "The execution keeps running because stop_on_kill=False."
+STOP_FAILED = "The execution may still be running: its stop failed"
+NOT_FOUND_TEXTS = (
+    "No execution was found within 1 h",
+    "the first execution of pipeline fanout",
+)
+MISSPELT = "step_name = 'shard0' is not a step of the pipeline: do you mean"
+HALF_AN_HOUR = {"timeout": 30 * MINUTE}
+TO_ITS_END = throttled(seconds=30 * MINUTE + 0.5)
+UNSTOPPED = {"timeout": HOUR, "stop_on_kill": False}
+FIRST_OF_TWO = {"timeout": 8 * HOUR, "execution_timeout": timedelta(minutes=20)}
+IF_RUNNING = {"fail_if_not_running": True}
+CALLBACK = {"pipeline": "callback-lambda", **HALF_AN_HOUR}
+AN_HOUR = {"timeout": timedelta(hours=1)}
+SOME_MAY_FAIL = {"on_completed_with_failures": "succeed"}
+SHARD0 = {"step_name": "Shard0"}
+SHARD3 = {"step_name": "Shard3"}
+MERGE = {"step_name": "Merge"}
+OTHER_CASE = {"step_name": "shard0"}
+# The last poke of a rescheduled sensor does not know the status that the ones before
+# have seen.
+UNTIL_DELETED: Any = {
+    "faults": (("error", DESCRIBE, NOT_FOUND),),
+    "modes": ("poke", "deferrable"),
+}
+
 CASES: dict[str, list[Case]] = {
     "start": [
         Case("Succeeded", "Success"),
-        Case(
-            "Failed",
-            "Failed",
-            FAILED_STEP,
-            error=Failed,
-            texts=(
-                "One or multiple steps failed",
-                "Step Shard3 failed: AlgorithmError: no data in shard 3",
-            ),
-        ),
-        Case(
+        failed("Failed", FAILURE, STEP_FAILED),
+        failed(
             "Failed, steps cannot be listed",
-            "Failed",
-            FAILED_STEP,
-            faults=(("error", LIST_STEPS, DENIED),),
-            error=Failed,
-            texts=("One or multiple steps failed", f"sagemaker:{LIST_STEPS}"),
+            FAILURE,
+            f"sagemaker:{LIST_STEPS}",
+            faults=denied(LIST_STEPS),
             modes=DEFERRED,
         ),
-        Case(
-            "Stopped",
-            "Cancelled",
-            stopped_after=MINUTE,
-            error=Cancelled,
-            texts=("was stopped",),
-        ),
-        Case(
-            "Stopped, skip",
-            "Cancelled",
-            stopped_after=MINUTE,
-            arguments={"on_cancelled": "skip"},
-            error=AirflowSkipException,
-            modes=DEFERRED,
-        ),
-        Case(
-            "timeout",
-            "Running",
-            NEVER_ENDS,
-            arguments={"timeout": HOUR},
-            error=TimedOut,
-            texts=("Executing", "the limit of 1 h", "asked to stop"),
-            stops=1,
-        ),
-        Case(
-            "timeout, stop_on_kill=False",
-            "Running",
-            NEVER_ENDS,
-            arguments={"timeout": HOUR, "stop_on_kill": False},
-            error=TimedOut,
-            texts=("The execution keeps running because stop_on_kill=False.",),
-        ),
-        Case(
+        stopped("Stopped", "was stopped", after=MINUTE),
+        skipped("Stopped, skip", after=MINUTE),
+        timed_out("timeout", "Executing", "the limit of 1 h", "asked to stop", stops=1),
+        timed_out("timeout, stop_on_kill=False", KEEPS_RUNNING, arguments=UNSTOPPED),
+        timed_out(
             "timeout, stop refused",
-            "Running",
-            NEVER_ENDS,
-            faults=(("error", STOP, DENIED),),
-            arguments={"timeout": HOUR},
-            error=TimedOut,
-            texts=(
-                "The execution may still be running: its stop failed",
-                f"sagemaker:{STOP}",
-            ),
+            STOP_FAILED,
+            f"sagemaker:{STOP}",
+            faults=denied(STOP),
             stops=1,
             modes=("worker",),
         ),
-        Case(
+        timed_out(
             "execution_timeout before timeout",
-            "Running",
-            NEVER_ENDS,
-            arguments={
-                "timeout": 8 * HOUR,
-                "execution_timeout": timedelta(minutes=20),
-            },
-            error=TimedOut,
-            texts=("the limit of 20 min", "asked to stop"),
+            "the limit of 20 min",
+            "asked to stop",
+            arguments=FIRST_OF_TWO,
             stops=1,
         ),
         Case(
@@ -137,23 +160,18 @@ CASES: dict[str, list[Case]] = {
         Case(
             "timeout, but the execution had ended",
             "Success",
-            faults=(("throttle", DESCRIBE, {"seconds": 30 * MINUTE + 0.5}),),
-            arguments={"timeout": 30 * MINUTE},
+            faults=TO_ITS_END,
+            arguments=HALF_AN_HOUR,
             error=TimedOut,
             texts=("has ended or is stopping", "Succeeded"),
             stops=2,
         ),
-        Case(
-            "throttled for some time",
-            "Success",
-            faults=(("throttle", DESCRIBE, {"count": 5}),),
-        ),
-        Case(
+        Case("throttled for some time", "Success", faults=throttled(count=5)),
+        refused(
             "poll refused permanently",
-            "Running",
-            faults=(("error", DESCRIBE, DENIED),),
-            error=Refused,
-            texts=(f"sagemaker:{DESCRIBE}", "asked to stop"),
+            DESCRIBE,
+            "asked to stop",
+            state="Running",
             stops=1,
         ),
     ],
@@ -164,7 +182,7 @@ CASES: dict[str, list[Case]] = {
             "Succeeded before, fail_if_not_running",
             None,
             begins=40 * MINUTE,
-            arguments={"fail_if_not_running": True},
+            arguments=IF_RUNNING,
             error=exceptions.PipelineExecutionError,
             texts=("had already ended", "Succeeded"),
             modes=DEFERRED,
@@ -174,173 +192,110 @@ CASES: dict[str, list[Case]] = {
             "delayed by a callback step",
             None,
             begins=2 * MINUTE,
-            arguments={"pipeline": "callback-lambda", "timeout": 30 * MINUTE},
+            arguments=CALLBACK,
             error=TimedOut,
             texts=("may still be running", "Stopping"),
             stops=1,
         ),
-        Case(
+        refused(
             "poll refused permanently",
-            None,
-            faults=(("error", DESCRIBE, {**DENIED, "skip": 1}),),
-            error=Refused,
-            texts=(f"sagemaker:{DESCRIBE}", "may still be running"),
+            DESCRIBE,
+            "may still be running",
+            faults=denied(DESCRIBE, skip=1),
             stops=1,
         ),
-        Case(
-            "stop refused permanently",
-            None,
-            faults=(("error", STOP, DENIED),),
-            error=Refused,
-            texts=(f"sagemaker:{STOP}",),
-            stops=1,
-            modes=DEFERRED,
-        ),
+        refused("stop refused permanently", STOP, stops=1, modes=DEFERRED),
     ],
     "sensor": [
         Case("Succeeded", "Success", begins=600),
         Case("Succeeded before", "Success", modes=DEFERRED),
-        Case(
-            "Failed",
-            "Failed",
-            FAILED_STEP,
-            begins=600,
-            error=Failed,
-            texts=(
-                "One or multiple steps failed",
-                "Step Shard3 failed: AlgorithmError: no data in shard 3",
-            ),
-        ),
+        failed("Failed", FAILURE, STEP_FAILED, begins=600),
         Case(
             "CompletedWithFailures, succeed",
             "Failed",
-            {"end_as": "CompletedWithFailures", **FAILED_STEP},
+            SOME_FAIL,
             begins=600,
-            arguments={"on_completed_with_failures": "succeed"},
+            arguments=SOME_MAY_FAIL,
             modes=DEFERRED,
         ),
-        Case(
-            "Stopped",
-            "Cancelled",
-            begins=600,
-            stopped_after=900,
-            error=Cancelled,
-            texts=("was stopped",),
-        ),
-        Case(
-            "Stopped, skip",
-            "Cancelled",
-            begins=600,
-            stopped_after=900,
-            arguments={"on_cancelled": "skip"},
-            error=AirflowSkipException,
-            modes=DEFERRED,
-        ),
-        Case(
+        stopped("Stopped", "was stopped", begins=600, after=900),
+        skipped("Stopped, skip", begins=600, after=900),
+        timed_out(
             "timeout of the execution",
-            "Running",
-            NEVER_ENDS,
+            LATE,
+            "the limit of 1 h",
+            "has not stopped it",
             begins=600,
-            arguments={"timeout": HOUR},
-            error=TimedOut,
-            texts=(
-                "did not end before the timeout",
-                "the limit of 1 h",
-                "has not stopped it",
-            ),
         ),
         Case(
             "timeout of the search",
             None,
             begins=None,
-            arguments={"timeout": timedelta(hours=1)},
+            arguments=AN_HOUR,
             error=TimedOut,
-            texts=(
-                "No execution was found within 1 h",
-                "the first execution of pipeline fanout",
-            ),
+            texts=NOT_FOUND_TEXTS,
         ),
         Case(
             "execution deleted",
             "Running",
             begins=600,
-            faults=(("error", DESCRIBE, NOT_FOUND),),
             error=Refused,
             texts=("no such execution", "has not stopped it"),
-            # The last poke of a rescheduled sensor does not know the status that the
-            # ones before have seen.
-            modes=("poke", "deferrable"),
+            **UNTIL_DELETED,
         ),
         Case(
             "parameters cannot be read",
             "Success",
             begins=600,
-            faults=(("error", "ListPipelineParametersForExecution", DENIED),),
+            faults=denied("ListPipelineParametersForExecution"),
             modes=DEFERRED,
         ),
     ],
     "sensor of a step": [
-        Case("succeeds", "Running", NEVER_ENDS, arguments={"step_name": "Shard0"}),
-        Case(
+        Case("succeeds", "Running", NEVER_ENDS, arguments=SHARD0),
+        failed(
             "fails",
-            "Failed",
-            FAILED_STEP,
-            arguments={"step_name": "Shard3"},
-            error=Failed,
-            texts=(
-                "Step Shard3 of pipeline fanout failed",
-                "AlgorithmError: no data in shard 3",
-                "Console: https://",
-            ),
+            "Step Shard3 of pipeline fanout failed",
+            REASON,
+            "Console: https://",
+            arguments=SHARD3,
         ),
         Case(
             "succeeds in an execution that fails",
             "Failed",
             FAILED_STEP,
-            arguments={"step_name": "Shard0"},
+            arguments=SHARD0,
             modes=DEFERRED,
         ),
-        Case(
+        failed(
             "is not run",
-            "Failed",
-            FAILED_STEP,
-            arguments={"step_name": "Merge"},
-            error=Failed,
-            texts=(
-                "Pipeline fanout failed",
-                "Step Shard3 failed",
-                "Step Merge, for which this task waits, has not ended",
-            ),
+            "Pipeline fanout failed",
+            "Step Shard3 failed",
+            NOT_ENDED,
+            arguments=MERGE,
             modes=DEFERRED,
         ),
         Case(
             "does not exist",
             None,
-            arguments={"step_name": "shard0"},
+            arguments=OTHER_CASE,
             error=exceptions.ParametersError,
-            texts=("step_name = 'shard0' is not a step of the pipeline: do you mean",),
+            texts=(MISSPELT,),
             modes=DEFERRED,
         ),
-        Case(
+        timed_out(
             "takes too long",
-            "Running",
-            NEVER_ENDS,
-            arguments={"step_name": "Merge", "timeout": HOUR},
-            error=TimedOut,
-            texts=(
-                "did not end before the timeout",
-                "Step Merge, for which this task waits, has not ended",
-            ),
+            LATE,
+            NOT_ENDED,
+            arguments={**MERGE, "timeout": HOUR},
             modes=DEFERRED,
         ),
-        Case(
+        stopped(
             "is stopped",
-            "Cancelled",
-            NEVER_ENDS,
-            stopped_after=HOUR,
-            arguments={"step_name": "Merge"},
-            error=Cancelled,
-            texts=("Step Merge of pipeline fanout was stopped",),
+            "Step Merge of pipeline fanout was stopped",
+            scenario=NEVER_ENDS,
+            after=HOUR,
+            arguments=MERGE,
             modes=DEFERRED,
         ),
     ],

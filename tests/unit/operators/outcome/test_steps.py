@@ -5,6 +5,7 @@ permissions for it.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -30,14 +31,9 @@ def run_churn(
     deferrable: bool, ti: TaskInstance | None = None, **arguments: Any
 ) -> Run:
     """Run a task that starts the retraining pipeline."""
-    arguments = {"poll_interval": 60, **arguments}
-    task = PolysyncStartPipelineOperator(
-        task_id="train",
-        pipeline_name="churn-tuning",
-        deferrable=deferrable,
-        **arguments,
-    )
-    return run_task(task, ti)
+    arguments = {"poll_interval": 60, "deferrable": deferrable, **arguments}
+    task: Any = partial(PolysyncStartPipelineOperator, pipeline_name="churn-tuning")
+    return run_task(task(task_id="train", **arguments), ti)
 
 
 # Tuning takes half an hour otherwise.
@@ -46,13 +42,8 @@ SHORT = {"steps": {"ChurnTune": {"duration": 300}}}
 
 def deny(emulator: EmulatorServer, operation: str, service: str = "sagemaker") -> None:
     """Deny an operation."""
-    emulator.control.add_fault(
-        "error",
-        operation,
-        service=service,
-        code="AccessDeniedException",
-        message="not authorized",
-    )
+    error = {"code": "AccessDeniedException", "message": "not authorized"}
+    emulator.control.add_fault("error", operation, service=service, **error)
 
 
 def beginning(lines: list[dict[str, Any]], begin: str) -> list[str]:
@@ -75,9 +66,8 @@ def test_steps_and_outputs_of_a_success(deferrable: bool, world: World) -> None:
     assert list(steps) == [
         "ChurnPreprocess", "ChurnTune", "ChurnEvaluate", "AucCheck", "ChurnRegister", "ChurnReport"
     ]  # fmt: skip
-    assert [row["state"] for row in run.xcoms["steps"]] == ["Success"] * 5 + [
-        "NotStarted"
-    ]
+    states = [row["state"] for row in run.xcoms["steps"]]
+    assert states == ["Success"] * 5 + ["NotStarted"]
     assert [row["not_taken"] for row in run.xcoms["steps"]] == [False] * 5 + [True]
     assert [(row["condition"], row["branch"]) for row in run.xcoms["steps"][3:]] == [
         (None, None), ("AucCheck", "True"), ("AucCheck", "False")
@@ -90,16 +80,8 @@ def test_steps_and_outputs_of_a_success(deferrable: bool, world: World) -> None:
     assert arn.startswith("arn:aws:sagemaker:us-east-1:123456789012:model-package/")
     lines = "\n".join(beginning(log, "Step ")).splitlines()
     for step in list(steps)[:5]:
-        assert (
-            len(
-                [
-                    line
-                    for line in lines
-                    if line.startswith(f"Step {step} succeeded after")
-                ]
-            )
-            == 1
-        )
+        succeeded = f"Step {step} succeeded after"
+        assert sum(line.startswith(succeeded) for line in lines) == 1
     assert len(lines) == len(set(lines))
     assert "Step ChurnTune started" in lines
     assert run.xcoms["run"]["steps_note"] is None
@@ -111,27 +93,18 @@ def test_steps_are_updated_while_the_task_waits(deferrable: bool, world: World) 
     Before the first poll, the XCom has the steps of the definition; from then on, what
     has changed.
     """
-    world.control.put_scenario(
-        {"steps": {"ChurnPreprocess": {"duration": 600}, **SHORT["steps"]}}
-    )
+    slow = {"ChurnPreprocess": {"duration": 600}, **SHORT["steps"]}
+    world.control.put_scenario({"steps": slow})
     seen: list[tuple[str, str]] = []
-    task = PolysyncStartPipelineOperator(
-        task_id="train",
-        pipeline_name="churn-tuning",
-        deferrable=deferrable,
-        poll_interval=30,
-    )
 
     def look() -> None:
         rows = AIRFLOW.instances[-1].xcoms["steps"]
         seen.append((rows[0]["state"], rows[1]["state"]))
 
-    world.time.after(4, look)
-    world.time.after(80, look)
-    world.time.after(200, look)
-    world.time.after(900, look)
+    for seconds in (4, 80, 200, 900):
+        world.time.after(seconds, look)
 
-    run = run_task(task)
+    run = run_churn(deferrable, poll_interval=30)
 
     assert run.error is None
     assert seen == [
@@ -149,18 +122,9 @@ def test_error_leads_to_the_log_of_the_failed_step(
     The error has the verdict first, and for the failed step its job, links and the last
     lines of its log.
     """
-    world.control.put_scenario(
-        {
-            "steps": {
-                "ChurnPreprocess": {
-                    "fail": {
-                        "reason": "AlgorithmError: exit code 1",
-                        "log_lines": ["reading", "KeyError: '{{ x }}'\x1b[0m"],
-                    }
-                }
-            }
-        }
-    )
+    lines = ["reading", "KeyError: '{{ x }}'\x1b[0m"]
+    failure = {"reason": "AlgorithmError: exit code 1", "log_lines": lines}
+    world.control.put_scenario({"steps": {"ChurnPreprocess": {"fail": failure}}})
 
     run = run_churn(deferrable)
 
@@ -214,24 +178,16 @@ def test_log_has_all_lines_and_the_error_the_last_and_the_cure(
     assert logged == [f"Step ChurnPreprocess: the last 20 lines of its log\n{text}"]
 
 
+NO_LOG = "The log of step ChurnPreprocess could not be read"
+NOT_BEFORE = "The steps are shown as soon as they begin, not before: "
+
+
 @pytest.mark.parametrize(
     ("operation", "service", "note"),
     [
-        (
-            LIST_STEPS,
-            "sagemaker",
-            "The steps of the execution could not be listed: ListPipelineExecutionSteps failed",
-        ),
-        (
-            "DescribeLogStreams",
-            "logs",
-            "The log of step ChurnPreprocess could not be read: DescribeLogStreams failed",
-        ),
-        (
-            "GetLogEvents",
-            "logs",
-            "The log of step ChurnPreprocess could not be read: GetLogEvents failed",
-        ),
+        (LIST_STEPS, "sagemaker", "The steps of the execution could not be listed"),
+        ("DescribeLogStreams", "logs", NO_LOG),
+        ("GetLogEvents", "logs", NO_LOG),
         ("DescribePipelineDefinitionForExecution", "sagemaker", None),
     ],
 )
@@ -241,9 +197,8 @@ def test_each_permission_is_optional(
     """
     Without a permission, one line says what is missing, and everything else works.
     """
-    world.control.put_scenario(
-        {"steps": {"ChurnPreprocess": {"fail": {"reason": "no data"}}}}
-    )
+    failure = {"reason": "no data"}
+    world.control.put_scenario({"steps": {"ChurnPreprocess": {"fail": failure}}})
     deny(world.emulator, operation, service)
 
     with capture_logs() as log:
@@ -253,20 +208,11 @@ def test_each_permission_is_optional(
     if note is None:
         assert [row["name"] for row in run.xcoms["steps"]] == ["ChurnPreprocess"]
         assert run.xcoms["run"]["steps_note"] is None
-        assert (
-            len(
-                beginning(
-                    log, "The steps are shown as soon as they begin, not before: "
-                )
-            )
-            == 1
-        )
+        assert len(beginning(log, NOT_BEFORE)) == 1
         return
+    note = f"{note}: {operation} failed"
     assert note in run.xcoms["run"]["steps_note"]
-    assert (
-        len([line for line in str(run.error).splitlines() if line.startswith(note)])
-        == 1
-    )
+    assert sum(x.startswith(note) for x in str(run.error).splitlines()) == 1
     if operation == LIST_STEPS:
         assert {row["state"] for row in run.xcoms["steps"]} == {"NotStarted"}
         assert len(beginning(log, "The log has no lines about steps: ")) == 1
@@ -296,11 +242,8 @@ def test_stop_shows_the_execution_that_it_stops(deferrable: bool, world: World) 
     assert seen == [("Running", "Stopping")]
     record = run.xcoms["run"]
     assert (record["execution_arn"], record["pipeline_name"]) == (arn, "churn-tuning")
-    assert (record["state"], record["status"], run.xcoms["state"]) == (
-        "Cancelled",
-        "Stopped",
-        "Cancelled",
-    )
+    assert record["state"] == run.xcoms["state"] == "Cancelled"
+    assert record["status"] == "Stopped"
     assert record["started_at"] < record["ended_at"]
     assert record["seconds"] > 0
 
@@ -323,13 +266,11 @@ def test_mapped_tasks_are_named_by_their_pipelines() -> None:
     """
     Unless the author has set another template, or all of them start the same pipeline.
     """
-    partial = PolysyncStartPipelineOperator.partial
-    assert partial(task_id="a").kwargs["map_index_template"] == MAP_INDEX_TEMPLATE
-    assert (
-        partial(task_id="b", map_index_template="{{ 1 }}").kwargs["map_index_template"]
-        == "{{ 1 }}"
-    )
-    assert (
-        partial(task_id="c", pipeline_name="churn").kwargs.get("map_index_template")
-        is None
-    )
+
+    def template(**arguments: Any) -> Any:
+        mapped = PolysyncStartPipelineOperator.partial(task_id="a", **arguments)
+        return mapped.kwargs.get("map_index_template")
+
+    assert template() == MAP_INDEX_TEMPLATE
+    assert template(map_index_template="{{ 1 }}") == "{{ 1 }}"
+    assert template(pipeline_name="churn") is None

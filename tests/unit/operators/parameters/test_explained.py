@@ -45,13 +45,8 @@ def start(
     pipeline_name: str = "fanout", ti: TaskInstance | None = None, **arguments: Any
 ) -> Run:
     """Run a Start task."""
-    arguments = {"poll_interval": 60, **arguments}
-    return run_task(
-        PolysyncStartPipelineOperator(
-            task_id="train", pipeline_name=pipeline_name, **arguments
-        ),
-        ti,
-    )
+    arguments = {"pipeline_name": pipeline_name, "poll_interval": 60, **arguments}
+    return run_task(PolysyncStartPipelineOperator(task_id="train", **arguments), ti)
 
 
 def operations(emulator: EmulatorServer) -> list[str]:
@@ -104,11 +99,8 @@ def test_calls_of_a_start_that_succeeds(
     A start that AWS accepts costs no DescribePipeline; with validate_parameters, it
     costs one.
     """
-    run = start(
-        pipeline_parameters={"Shards": 4},
-        deferrable=deferrable,
-        validate_parameters=validate,
-    )
+    arguments: Any = {"deferrable": deferrable, "validate_parameters": validate}
+    run = start(pipeline_parameters={"Shards": 4}, **arguments)
 
     assert run.error is None
     assert operations(world.emulator).count(DESCRIBE) == describes
@@ -138,8 +130,7 @@ def test_without_the_permission_to_describe(deferrable: bool, world: World) -> N
 
 
 def test_a_definition_that_cannot_be_read(
-    emulator: EmulatorServer,
-    monkeypatch: pytest.MonkeyPatch,
+    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     The error of a refusal says why nothing could be compared; a validation says how to
@@ -150,10 +141,7 @@ def test_a_definition_that_cannot_be_read(
     def changed(session: URLLib3Session, request: Any) -> Any:
         response: Any = send(session, request)
         if str(request.headers.get("X-Amz-Target")).endswith(f"{DESCRIBE}'"):
-            described = {
-                **json.loads(response.content),
-                "PipelineDefinition": "[]",
-            }
+            described = {**json.loads(response.content), "PipelineDefinition": "[]"}
             response._content = json.dumps(described).encode()
         return response
 
@@ -197,13 +185,8 @@ def test_misspelt_pipeline_names_are_corrected(
     calls = operations(emulator)
     unlike = start("nothing-like-it", validate_parameters=validate)
     of_arn = start(f"{ARN_PREFIX}churn-tunning", validate_parameters=validate)
-    emulator.control.add_fault(
-        "error",
-        DESCRIBE if validate else START,
-        code="ResourceNotFound",
-        message="no",
-        count=1,
-    )
+    error: Any = {"code": "ResourceNotFound", "message": "no", "count": 1}
+    emulator.control.add_fault("error", DESCRIBE if validate else START, **error)
     right = start("fanout", validate_parameters=validate)
     deny(emulator, LIST)
     not_listed = start("churn-tunning", validate_parameters=validate)
@@ -222,9 +205,9 @@ def test_misspelt_arn_of_a_managed_pipeline_is_corrected(
     emulator: EmulatorServer,
 ) -> None:
     """The similar one is looked for among those that AWS manages."""
-    misspelt = start(
-        **{**START_MANAGED, "pipeline_name": MANAGED.replace("model-eval", "modeleval")}
-    )
+    arn = MANAGED.replace("model-eval", "modeleval")
+
+    misspelt = start(**{**START_MANAGED, "pipeline_name": arn})
 
     assert str(misspelt.error).endswith(f"\nDid you mean {MANAGED}?")
 
@@ -235,37 +218,28 @@ def test_the_version_of_the_start_is_compared(emulator: EmulatorServer) -> None:
     latest.
     """
     definition = json.loads((DEFINITIONS / "fanout.json").read_text())
-    definition["Parameters"].append(
-        {"Name": "Added", "Type": "String", "DefaultValue": "x"}
-    )
+    added = {"Name": "Added", "Type": "String", "DefaultValue": "x"}
+    definition["Parameters"].append(added)
+    text = json.dumps(definition)
     client: Any = PolysyncSageMakerHook().conn
-    client.update_pipeline(
-        PipelineName="fanout", PipelineDefinition=json.dumps(definition)
-    )
+    client.update_pipeline(PipelineName="fanout", PipelineDefinition=text)
     emulator.control.clear_calls()
+    validating: Any = {
+        "pipeline_parameters": {"Added": "y"},
+        "validate_parameters": True,
+    }
 
     first = start(pipeline_parameters={"Added": "y"}, pipeline_version_id=1)
-    validated = start(
-        pipeline_parameters={"Added": "y"},
-        pipeline_version_id=1,
-        validate_parameters=True,
-    )
-    latest = start(
-        pipeline_parameters={"Added": "y"},
-        validate_parameters=True,
-        wait_for_completion=False,
-    )
+    validated = start(pipeline_version_id=1, **validating)
+    latest = start(wait_for_completion=False, **validating)
 
     assert str(first.error).startswith(
         "The parameters do not fit pipeline fanout version 1.\n- Added = 'y': "
     )
     assert isinstance(validated.error, ParametersError)
     assert latest.error is None
-    sent = [
-        call["request"].get("PipelineVersionId")
-        for call in emulator.control.calls(DESCRIBE)
-    ]
-    assert sent == [1, 1, None]
+    sent = [call["request"] for call in emulator.control.calls(DESCRIBE)]
+    assert [each.get("PipelineVersionId") for each in sent] == [1, 1, None]
 
 
 def test_a_resume_is_not_validated(world: World) -> None:
@@ -278,9 +252,8 @@ def test_a_resume_is_not_validated(world: World) -> None:
     start(ti=ti, retry_mode="resume", validate_parameters=True)
     world.control.put_scenario({})
     world.control.clear_calls()
-    again = TaskInstance(
-        "train", max_tries=1, try_number=2, store=ti.store, xcoms=ti.xcoms
-    )
+    left: Any = {"store": ti.store, "xcoms": ti.xcoms}
+    again = TaskInstance("train", max_tries=1, try_number=2, **left)
 
     run = start(ti=again, retry_mode="resume", validate_parameters=True)
 

@@ -181,8 +181,7 @@ def test_two_triggerers_make_one_stop(
 
 
 @pytest.mark.parametrize(
-    ("state", "stops"),
-    [("scheduled", 0), ("failed", 1), (None, 1), ("deleted", 1)],
+    ("state", "stops"), [("scheduled", 0), ("failed", 1), (None, 1), ("deleted", 1)]
 )
 def test_state_of_the_task_decides_at_the_deadline(
     state: Any, stops: int, make_deferred: MakeDeferred, world: World

@@ -1,7 +1,7 @@
 """
 Airflow's database is restored from a backup: which executions there are then.
 
-The page "Run it in production" has the table; a test compares it with these cases.
+The page "Run it in production" has the table, which is compared with these cases.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pytest
 
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
 from sagemaker_emulator import EmulatorServer
+from tests.pages import page
 from tests.tasks import DagRun, EmulatedTime, Run, TaskInstance, resume_task
 from tests.unit.operators.recovery.conftest import MakeTask
 from tests.unit.operators.recovery.harness import (
@@ -371,3 +372,21 @@ def test_a_timeout_that_has_passed(
     world.time.sleep(60)
 
     assert (airflow.task.state, world.log.statuses) == (state, [status])
+
+
+def test_the_table_of_restored_databases_is_proven() -> None:
+    """
+    Each row has a test, and says yes where a test sees that an execution is started
+    again.
+    """
+    production = page("how-to/run-in-production.md")
+    rows = production.rows("What if Airflow's database is restored from yesterday?")
+    documented = {row: cells.split("|")[-1].strip() for row, cells in rows.items()}
+    documented.pop("What the task was doing at the backup")
+
+    assert list(documented) == list(dict.fromkeys(case.row for case in CASES))
+    for case in CASES:
+        sync, deferred = case.starts
+        answer = documented[case.row]
+        assert answer.startswith("**Yes**") == bool(sync or deferred), case.row
+        assert ("on a worker. Deferred: no" in answer) == (sync != deferred), case.row

@@ -4,5 +4,3 @@ from __future__ import annotations
 
 from tests.unit.conftest import world  # noqa: F401 # fixture
 from tests.unit.operators.recovery.conftest import make_task  # noqa: F401 # fixture
-from tests.unit.sensors.conftest import registry  # noqa: F401 # fixture
-from tests.unit.sensors.sessions import airflow_time  # noqa: F401 # fixture

@@ -22,7 +22,7 @@ TABLES: Final = (
     "tests/unit/events",
     "tests/unit/sensors",
     "tests/documentation/test_restored_database.py",
-    "tests/documentation/test_sensor_errors.py",
+    "tests/unit/sensors/test_errors.py",
     "tests/fuzz/test_random_histories.py",
     "tests/unit/triggers",
     "tests/unit/jobs",

@@ -2,7 +2,7 @@
 How a task ends: each row has the same outcome on a worker, deferred and in the
 triggerer.
 
-``tests/documentation/test_sensor_errors.py`` has the errors of sensors, with ``soft_fail``.
+``tests/unit/sensors/test_errors.py`` has the errors of sensors, with ``soft_fail``.
 """
 
 from __future__ import annotations

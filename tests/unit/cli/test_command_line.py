@@ -276,10 +276,7 @@ def test_check_shows_what_identifies_the_deployment(
 @pytest.mark.parametrize(
     ("answer", "line"),
     [
-        (
-            None,
-            "none yet; the first task that starts an execution identifies it",
-        ),
+        (None, "none yet; the first task that starts an execution identifies it"),
         (
             OperationalError("SELECT", {}, Exception("no such table")),
             "not known, since Airflow's database cannot be used: no such table",

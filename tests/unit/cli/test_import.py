@@ -220,7 +220,7 @@ def test_refusal_of_aws_is_an_error(
         (
             ["--region", "eu-central-1", "--prefix", "a"],
             "all jobs of the file (--prefix 'a'),",
-        ),
+        )
     ],
 )
 def test_import_that_would_remove_all_jobs_writes_nothing(

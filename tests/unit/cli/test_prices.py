@@ -74,11 +74,7 @@ class PriceList:
         )
 
 
-def run(
-    polysync: Polysync,
-    prices: PriceList,
-    *regions: str,
-) -> Any:
+def run(polysync: Polysync, prices: PriceList, *regions: str) -> Any:
     """Run the command against a price list."""
     with connected(answering(prices.respond)):
         return polysync("prices", *regions)
@@ -131,10 +127,7 @@ ENDLESS: dict[str, Any] = {"us-east-1": [[]] * 201}
     ],
 )
 def test_table_that_cannot_be_made(
-    pages: dict[str, list[list[str]]],
-    regions: str,
-    problem: str,
-    polysync: Polysync,
+    pages: dict[str, list[list[str]]], regions: str, problem: str, polysync: Polysync
 ) -> None:
     """The error says why; nothing is written."""
     result = run(polysync, PriceList(pages), *regions.split())
@@ -143,9 +136,7 @@ def test_table_that_cannot_be_made(
     assert problem in result.error
 
 
-def test_permission_that_is_missing(
-    polysync: Polysync,
-) -> None:
+def test_permission_that_is_missing(polysync: Polysync) -> None:
     """The error names it."""
 
     def refuse(*_: Any) -> Body:

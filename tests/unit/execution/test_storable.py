@@ -113,12 +113,7 @@ def test_texts() -> None:
     assert [
         is_storable_text(text)
         for text in ("", "a\nb\u200d\U0001f600", "\x00", "a\udfff")
-    ] == [
-        True,
-        True,
-        False,
-        False,
-    ]
+    ] == [True, True, False, False]
 
 
 def test_reserved_name() -> None:

@@ -73,7 +73,7 @@ def test_cloudformation() -> None:
                 "executions": {
                     "pipelineArn": [
                         {"suffix": f":pipeline/{name}"} for name in ("A", "a", "b")
-                    ],
+                    ]
                 }
             },
         ),

@@ -53,10 +53,7 @@ def make_try(
     Return a try of the task with the operator's defaults, except for some options.
     """
     return TaskTry(
-        number,
-        epoch,
-        TaskIdentity(KEY, "prod", incarnation),
-        choose(**options),
+        number, epoch, TaskIdentity(KEY, "prod", incarnation), choose(**options)
     )
 
 
@@ -154,9 +151,7 @@ def at(
     return Instruction(command, make_try(number, epoch, **options), record)
 
 
-def does(
-    instruction: Instruction,
-) -> tuple[Command, Store, ExecutionRecord | None]:
+def does(instruction: Instruction) -> tuple[Command, Store, ExecutionRecord | None]:
     """Return what an instruction does, what becomes of the record, and the record."""
     return instruction.command, instruction.store, instruction.record
 

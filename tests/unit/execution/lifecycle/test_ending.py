@@ -319,10 +319,7 @@ NOT_NEEDED = (
     ("status", "text"), [("Stopping", ASKED), ("Succeeded", NOT_NEEDED)]
 )
 def test_execution_that_the_trigger_has_stopped(
-    outcome: Literal["timed_out", "refused"],
-    stop_on_kill: bool,
-    status: str,
-    text: str,
+    outcome: Literal["timed_out", "refused"], stop_on_kill: bool, status: str, text: str
 ) -> None:
     """The worker stops it no second time, whatever its record says by now."""
     stop = StopBeforeEvent(requested_at=AT, status=status)

@@ -169,12 +169,7 @@ SCENARIOS = [
     Scenario(3, dies=("waiting",), losses=0.7, marks=0.5, others=0.6),
     # Only tokens tell which execution is whose.
     Scenario(
-        2,
-        dies=(THE_END,),
-        deaths=0.2,
-        losses=0.7,
-        others=0.1,
-        has_own_names=True,
+        2, dies=(THE_END,), deaths=0.2, losses=0.7, others=0.1, has_own_names=True
     ),
     Scenario(
         8,

@@ -125,11 +125,7 @@ CHECK = {"CheckType": "x", "CheckJobArn": f"{ARN}:processing-job/b"}
 @pytest.mark.parametrize(
     ("metadata", "operation", "name"),
     [
-        (
-            {"TrainingJob": {"Arn": f"{ARN}:training-job/a"}},
-            "DescribeTrainingJob",
-            "a",
-        ),
+        ({"TrainingJob": {"Arn": f"{ARN}:training-job/a"}}, "DescribeTrainingJob", "a"),
         ({"QualityCheck": CHECK}, "DescribeProcessingJob", "b"),
         ({"RegisterModel": {"Arn": PACKAGE}}, "DescribeModelPackage", PACKAGE),
         ({"Condition": {"Outcome": "True"}}, None, None),

@@ -272,10 +272,7 @@ def test_recorded_outputs() -> None:
 
     assert recorded_outputs(
         step(Metadata={"Callback": {"OutputParameters": parameters}})
-    ) == {
-        "a": "1",
-        "c": "2",
-    }
+    ) == {"a": "1", "c": "2"}
     for other in (
         None,
         {"Callback": {"OutputParameters": False}},

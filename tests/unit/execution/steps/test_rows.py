@@ -619,9 +619,4 @@ def test_snake_case() -> None:
     assert [
         snake_case(name)
         for name in ("SqsQueueUrl", "S3OutputLocation", "EMRServerless", "CheckJobArn")
-    ] == [
-        "sqs_queue_url",
-        "s3_output_location",
-        "emr_serverless",
-        "check_job_arn",
-    ]
+    ] == ["sqs_queue_url", "s3_output_location", "emr_serverless", "check_job_arn"]

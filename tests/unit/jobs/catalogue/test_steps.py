@@ -150,11 +150,7 @@ def test_the_same_steps_are_the_same_text() -> None:
     """The order in which a definition names dependencies changes nothing."""
     texts = set()
     for depends_on in (["B", "A", "Gone"], ["A", "B"]):
-        steps = [
-            {"Name": "A"},
-            {"Name": "B"},
-            {"Name": "C", "DependsOn": depends_on},
-        ]
+        steps = [{"Name": "A"}, {"Name": "B"}, {"Name": "C", "DependsOn": depends_on}]
         found, problem = job_steps(declared_steps(json.dumps({"Steps": steps})))
         assert problem is None
         texts.add(catalogue_text(catalogue_jobs([job("churn", steps=found)], None)))

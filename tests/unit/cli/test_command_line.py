@@ -77,9 +77,7 @@ def test_console_script_is_this_function() -> None:
         ),
     ],
 )
-def test_usage_errors_are_one_line(
-    arguments: list[str], message: str, polysync: Polysync
-) -> None:
+def test_usage_errors(arguments: list[str], message: str, polysync: Polysync) -> None:
     """A wrong command line has exit code 2, and one line on stderr."""
     result = polysync(*arguments)
 
@@ -122,9 +120,7 @@ def test_records(polysync: Polysync, airflow_database: None) -> None:
     assert "polysync records" in polysync("records", "--help").out
 
 
-def test_records_with_control_characters(
-    polysync: Polysync, airflow_database: None
-) -> None:
+def test_controls_in_records(polysync: Polysync, airflow_database: None) -> None:
     """
     Whoever may create a Variable cannot write to the terminal of the administrator.
     """
@@ -169,9 +165,7 @@ def test_records_of_a_database_without_tables(
     assert result.err.count("\n") == 1
 
 
-def test_emulator_on_a_port_in_use(
-    polysync: Polysync, emulator: EmulatorServer
-) -> None:
+def test_emulator_on_a_used_port(polysync: Polysync, emulator: EmulatorServer) -> None:
     """A busy port is an error of one line, which names the port and the option."""
     result = polysync("emulator", "--port", emulator.port)
 
@@ -295,9 +289,7 @@ def test_check_without_an_identity_of_the_deployment(
     assert result.out.splitlines()[-1] == f"Deployment: {line}"
 
 
-def test_check_fails_without_a_permission(
-    polysync: Polysync, emulator: EmulatorServer
-) -> None:
+def test_check_without_permission(polysync: Polysync, emulator: EmulatorServer) -> None:
     """
     A required action that is denied has exit code 1, and the statement that allows it.
     """
@@ -345,9 +337,7 @@ def test_check_with_an_instance_profile_off_aws(
     assert [record for record in caplog.records if record.exc_info] == []
 
 
-def test_interruption_is_one_line(
-    polysync: Polysync, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interruption(polysync: Polysync, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C ends a command with one line and the exit code of shells."""
 
     def interrupt(*_: object, **__: object) -> None:

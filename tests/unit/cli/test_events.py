@@ -98,9 +98,7 @@ def create_stack(emulator: EmulatorServer, text: str) -> None:
 RULES = ("executions", "steps", "model-packages")
 
 
-def test_what_is_printed_fills_a_queue(
-    polysync: Polysync, emulator: EmulatorServer
-) -> None:
+def test_template_fills_a_queue(polysync: Polysync, emulator: EmulatorServer) -> None:
     """
     Created as printed, the rules send the ends of the pipeline's executions and steps,
     and nothing else.

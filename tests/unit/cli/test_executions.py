@@ -95,7 +95,7 @@ def test_list_has_the_newest_first(
     )
 
 
-def test_list_selects(
+def test_selection(
     polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
 ) -> None:
     """By pipeline, prefix, state and age; what is older is not asked for."""
@@ -214,9 +214,7 @@ def test_show_a_failure(
     assert document["seconds"] > 0
 
 
-def test_show_what_a_task_has_started(
-    polysync: Polysync, emulator: EmulatorServer
-) -> None:
+def test_start_of_a_task_is_shown(polysync: Polysync, emulator: EmulatorServer) -> None:
     """By the name that Start gives it, the DAG, the task and the DAG run are shown."""
     arn = start_as_a_task()
 
@@ -248,9 +246,7 @@ def test_show_without_permissions(
     assert "sagemaker:ListPipelineExecutionSteps" in done.err
 
 
-def test_arn_is_checked_before_any_call(
-    polysync: Polysync, emulator: EmulatorServer
-) -> None:
+def test_arn_is_checked_first(polysync: Polysync, emulator: EmulatorServer) -> None:
     """
     What is no ARN of an execution, and another region than the one in it, are errors of
     one line.
@@ -281,9 +277,7 @@ def test_execution_that_does_not_exist(word: str, polysync: Polysync) -> None:
     assert "There is no execution" in done.error
 
 
-def test_region_of_the_arn_is_used(
-    polysync: Polysync, emulator: EmulatorServer
-) -> None:
+def test_region_is_of_the_arn(polysync: Polysync, emulator: EmulatorServer) -> None:
     """The region of the connection does not count."""
     done = polysync("executions", "show", NOT_THERE.replace("us-east-1", "eu-west-1"))
 

@@ -185,9 +185,7 @@ def test_a_target_that_is_no_catalogue_is_refused_first(
         (["--prefix", "a b"], "'a b' is not valid as pipeline names"),
     ],
 )
-def test_errors_are_one_line(
-    arguments: list[str], message: str, polysync: Polysync
-) -> None:
+def test_errors(arguments: list[str], message: str, polysync: Polysync) -> None:
     """
     An error has exit code 2, one line that begins with ``error:``, and no traceback.
     """

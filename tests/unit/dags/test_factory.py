@@ -148,7 +148,7 @@ NO_JOB = "names it, but the catalogue has no such job"
         ),
     ],
 )
-def test_mistake_for_one_job_breaks_only_that_job(
+def test_mistake_breaks_only_its_job(
     tmp_path: Path, arguments: str, message: str
 ) -> None:
     """For example, an import has removed a job for which the code has a schedule."""
@@ -170,9 +170,7 @@ def test_mistake_for_one_job_breaks_only_that_job(
         ("version: 9\njobs: []", "does not have the version 1"),
     ],
 )
-def test_file_that_is_no_catalogue_is_an_import_error(
-    tmp_path: Path, text: str, message: str
-) -> None:
+def test_file_that_is_no_catalogue(tmp_path: Path, text: str, message: str) -> None:
     """There are no jobs to show."""
     parsed = parse(tmp_path, PARSE, text=text)
 

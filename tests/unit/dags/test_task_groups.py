@@ -375,7 +375,7 @@ def _rendered(
         ),
     ],
 )
-def test_arguments_that_the_group_sets(
+def test_arguments_of_the_group(
     argument: str, value: Any, text: str, file: Path
 ) -> None:
     """The error names the argument and its value, and says why."""

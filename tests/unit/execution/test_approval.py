@@ -177,9 +177,7 @@ UNUSABLE = "cannot be used: its status is"
         ("timed_out", {"message": "1 h"}, f"{IN_TIME} unknown."),
     ],
 )
-def test_messages(
-    outcome: ApprovalOutcome, members: dict[str, Any], message: str
-) -> None:
+def test_text(outcome: ApprovalOutcome, members: dict[str, Any], message: str) -> None:
     """Each end of a wait is one line."""
     event = ApprovalEvent(outcome=outcome, resource=ARN, **members)
 

@@ -175,9 +175,7 @@ def test_execution_of_another_pipeline_is_not_taken() -> None:
         ({"Shards": 4.0}, None),
     ],
 )
-def test_parameters_are_a_subset(
-    parameters: dict[str, Any], expected: str | None
-) -> None:
+def test_parameters_are_some(parameters: dict[str, Any], expected: str | None) -> None:
     """
     Values are compared as ``str(value)``; the parameters of executions that do not
     match are not read.
@@ -279,9 +277,7 @@ SAME = {"created_after": "2026-01-03", "created_before": "2026-01-03"}
         ),
     ],
 )
-def test_invalid_arguments_are_named(
-    arguments: dict[str, Any], subject: str, text: str
-) -> None:
+def test_invalid_arguments(arguments: dict[str, Any], subject: str, text: str) -> None:
     """The error names the argument or the member of one, its value and the cure."""
     with pytest.raises(ParametersError) as caught:
         search(**arguments)

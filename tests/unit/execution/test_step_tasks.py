@@ -265,7 +265,7 @@ def test_retry_waits_for_the_resume(step_status: str) -> None:
         (NOW + timedelta(seconds=1), "Executing", "failed"),
     ],
 )
-def test_failure_from_before_a_resume(
+def test_failure_before_a_resume(
     ended_at: datetime, status: str, expected: str | None
 ) -> None:
     """AWS lists it until the step begins again."""
@@ -449,9 +449,7 @@ def test_refused_list_ends_the_wait() -> None:
     ("retries", "try_number", "is_retry"),
     [(0, 1, False), (0, 3, False), (1, 1, False), (1, 2, True)],
 )
-def test_wait_of_a_stored_trigger(
-    retries: int, try_number: int, is_retry: bool
-) -> None:
+def test_wait_of_stored_trigger(retries: int, try_number: int, is_retry: bool) -> None:
     """It waits for the task of the same DAG run and map index."""
     arguments = step_tasks.StepTaskArguments(
         execution_task_id="group.execution",
@@ -620,9 +618,7 @@ def test_choices_of_a_clear(action: Any, on_clear: str, stops: bool) -> None:
         ),
     ],
 )
-def test_clear_that_aws_cannot_do(
-    cleared: tuple[str, ...], status: str, text: str
-) -> None:
+def test_clear_that_aws_lacks(cleared: tuple[str, ...], status: str, text: str) -> None:
     """The sentence says what to clear in place of it."""
     with pytest.raises(ParametersError, match=text) as error:
         step_tasks.after_clear(cleared, 99, status, STEPS)
@@ -643,7 +639,7 @@ def test_clear_that_aws_cannot_do(
         ("deleted", True, False),
     ],
 )
-def test_cleared_execution_task_goes_on(
+def test_cleared_execution_goes_on(
     state: str | None, kept: bool, expected: bool
 ) -> None:
     """If some of the steps were not cleared, until its next try begins."""

@@ -107,9 +107,7 @@ def end_of(
         (600, 9999, 5),
     ],
 )
-def test_first_poll_is_not_within_the_first_seconds(
-    interval: float, now: float, first: float
-) -> None:
+def test_first_poll_is_later(interval: float, now: float, first: float) -> None:
     """
     The first poll is delayed: the scheduler may fail a task that resumes right after
     its deferral.
@@ -162,9 +160,7 @@ def test_failed_polls_back_off(
     "response", [described("Executing"), described("New"), api_error(), throttled()]
 )
 @pytest.mark.parametrize(("now", "seconds"), [(3000, 600), (3300, 300), (3599.5, 0.5)])
-def test_no_sleep_lasts_longer_than_the_deadline(
-    response: Any, now: float, seconds: float
-) -> None:
+def test_no_sleep_outlasts_deadline(response: Any, now: float, seconds: float) -> None:
     """
     The last poll is at the deadline, even if the interval or the backoff ends later.
     """

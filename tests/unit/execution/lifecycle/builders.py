@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.execution.lifecycle.instructions import (
@@ -20,6 +22,8 @@ from polysync_airflow.execution.lifecycle.instructions import (
 )
 from polysync_airflow.execution.lifecycle.options import RecoveryOptions
 from polysync_airflow.execution.models import ExecutionDescription, StartRequest
+
+Model = TypeVar("Model", bound=BaseModel)
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
 NOW, EARLIER = datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
@@ -72,6 +76,11 @@ def stored(**changes: Any) -> ExecutionRecord:
         try_number=2,
     )
     return record.model_copy(update=changes)
+
+
+def edited(model: Model, **changes: Any) -> Model:
+    """Return a copy of a model, except for some changes."""
+    return model.model_copy(update=changes)
 
 
 def resumed(**changes: Any) -> ExecutionRecord:

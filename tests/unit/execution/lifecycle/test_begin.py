@@ -25,6 +25,7 @@ from tests.unit.execution.lifecycle.builders import (
     RESUME_TOKEN,
     describe,
     does,
+    edited,
     listed,
     make_try,
     stored,
@@ -201,7 +202,7 @@ def test_choice_to_resume_takes_over_what_was_resumed_elsewhere(status: str) -> 
         ({"region": "7/1"}, 3, True),
     ],
 )
-def test_incarnation_of_a_task_instance(
+def test_other_incarnation(
     changes: dict[str, Any], number: int, is_other: bool
 ) -> None:
     """The start of the DAG run tells two of them apart, and a clear changes it, too."""
@@ -222,9 +223,9 @@ def test_record_of_another_incarnation_loses_its_epoch(
     The execution is neither continued nor resumed, but must end before another one is
     started.
     """
-    again = INCARNATION.model_copy(update={"dag_run_started_at": LATER})
+    again = edited(INCARNATION, dag_run_started_at=LATER)
 
-    chosen = record.model_copy(update={"clear_choice": ClearChoice(on_clear="resume")})
+    chosen = edited(record, clear_choice=ClearChoice(on_clear="resume"))
     instruction = begin(make_try(number, 2, again, on_clear="resume"), chosen)
 
     assert (instruction.command, instruction.store) == (command, Store.WRITE)
@@ -246,9 +247,7 @@ def test_record_of_another_incarnation_loses_its_epoch(
 
 def test_task_that_was_cleared_with_its_dag_run_keeps_its_record() -> None:
     """The number of the try has grown, so it is the same task instance."""
-    cleared = INCARNATION.model_copy(
-        update={"dag_run_started_at": LATER, "clear_number": 1}
-    )
+    cleared = edited(INCARNATION, dag_run_started_at=LATER, clear_number=1)
 
     instruction = begin(make_try(3, 3, cleared), stored())
 

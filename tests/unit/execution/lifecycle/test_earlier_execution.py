@@ -28,6 +28,7 @@ from tests.unit.execution.lifecycle.builders import (
     describe,
     described,
     does,
+    edited,
     refused,
     resumed,
     stored,
@@ -71,7 +72,7 @@ def test_pending_resume_of_a_running_execution_was_accepted() -> None:
 
 
 @pytest.mark.parametrize("record", [stored(), resumed(resumed_at=NOW)])
-def test_execution_that_is_replaced_keeps_its_record_until_then(
+def test_replaced_execution_keeps_its_record_until_then(
     record: ExecutionRecord,
 ) -> None:
     """If the new request cannot be made, the next try decides as this one has."""
@@ -168,9 +169,7 @@ def test_token_and_epoch_are_stored_before_the_resume() -> None:
         "resume_token": instruction.existing_record.resume_token,
         "stop_requested_by": None,
     }
-    assert instruction.record == before.model_copy(
-        update={**expected, "epoch": 2, "try_number": 3}
-    )
+    assert instruction.record == edited(before, **expected, epoch=2, try_number=3)
 
 
 def test_each_resume_has_a_token_of_its_own() -> None:
@@ -180,10 +179,10 @@ def test_each_resume_has_a_token_of_its_own() -> None:
     """
     first = resume_of(stored(), retry_mode="resume").existing_record
     second = resume_of(
-        first.model_copy(update={"resumed_at": NOW}), retry_mode="resume"
+        edited(first, resumed_at=NOW), retry_mode="resume"
     ).existing_record
     other = resume_of(
-        stored(request=REQUEST.model_copy(update={"client_request_token": "x" * 32})),
+        stored(request=edited(REQUEST, client_request_token="x" * 32)),
         retry_mode="resume",
     ).existing_record
 
@@ -212,9 +211,7 @@ def test_accepted_resume_is_watched_from_then_on() -> None:
     assert instruction.command == Command.WATCH
     assert instruction.store == Store.WRITE
     assert instruction.description is None
-    assert instruction.record == before.existing_record.model_copy(
-        update={"resumed_at": NOW}
-    )
+    assert instruction.record == edited(before.existing_record, resumed_at=NOW)
     assert instruction.attempt_started_at == NOW
     assert [(line.level, line.text) for line in instruction.lines] == [
         (INFO, f"Resumed (resume 1): execution {ARN}")
@@ -288,7 +285,7 @@ def test_resume_that_is_not_wanted_any_more_is_settled_and_stopped(
         ("Stopped", Command.PREPARE),
     ],
 )
-def test_execution_may_run_although_aws_has_refused_its_resume(
+def test_execution_may_run_after_a_refused_resume(
     status: str, command: Command
 ) -> None:
     """

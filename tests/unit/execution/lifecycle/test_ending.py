@@ -25,7 +25,7 @@ from polysync_airflow.execution.lifecycle.ending import (
 from polysync_airflow.execution.lifecycle.instructions import NO_EPOCH, ExecutionRecord
 from polysync_airflow.execution.models import CONNECTION_NOT_FOUND, StopBeforeEvent
 from polysync_airflow.execution.waiter import ExecutionEvent
-from tests.unit.execution.lifecycle.builders import ARN, stored
+from tests.unit.execution.lifecycle.builders import ARN, edited, stored
 
 KEPT = "The execution keeps running because stop_on_kill=False."
 RETRIED = "The next try continues with the execution."
@@ -176,7 +176,7 @@ def test_owner_is_asked_again_with_the_announcement(
     ("failed", "action"), [(True, EndAction.WITHDRAW_STOP), (False, EndAction.DONE)]
 )
 @pytest.mark.parametrize("owner", [Owner.THIS_TRY, Owner.NOBODY])
-def test_stop_that_failed_is_withdrawn(
+def test_failed_stop_is_withdrawn(
     owner: Owner, failed: bool, action: EndAction
 ) -> None:
     """A later try must not take a cancellation by a user for this stop."""
@@ -323,7 +323,7 @@ def test_execution_that_the_trigger_has_stopped(
 ) -> None:
     """The worker stops it no second time, whatever its record says by now."""
     stop = StopBeforeEvent(requested_at=AT, status=status)
-    end = event(outcome, "Executing").model_copy(update={"stop": stop})
+    end = edited(event(outcome, "Executing"), stop=stop)
 
     for record in (stored(), OTHER, None):
         try_end = after_wait(
@@ -376,7 +376,7 @@ def test_trigger_stops_before_its_event() -> None:
 def test_trigger_stops_nothing_with_a_deleted_connection() -> None:
     """The connection may come back, and a retry goes on."""
     end = event("refused", "Executing")
-    end = end.model_copy(update={"error_code": CONNECTION_NOT_FOUND})
+    end = edited(end, error_code=CONNECTION_NOT_FOUND)
 
     assert not stops_before_event(end, ["timed_out", "refused"])
 

@@ -20,7 +20,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     owner_text,
     read_name,
 )
-from tests.unit.execution.lifecycle.builders import REQUEST, stored
+from tests.unit.execution.lifecycle.builders import REQUEST, edited, stored
 
 STARTED = datetime(2026, 1, 1, 0, 0, 7, 123456, UTC)
 KEY = TaskKey("retraining", "scheduled__2026-01-01T00:00:00+00:00", "train", -1)
@@ -88,11 +88,9 @@ def test_each_start_has_a_token_of_its_own() -> None:
         (f"{TASK.token(2, 0)}x", 0),
     ],
 )
-def test_number_of_the_next_start_follows_from_the_record(
-    token: str, number: int
-) -> None:
+def test_number_of_the_next_start_is_from_the_record(token: str, number: int) -> None:
     """A start of this epoch is counted, and no other one."""
-    record = stored(request=REQUEST.model_copy(update={"client_request_token": token}))
+    record = stored(request=edited(REQUEST, client_request_token=token))
 
     assert TASK.next_number(record, 2) == number
 
@@ -205,7 +203,7 @@ def test_key_of_a_task_instance(map_index: int | None, expected: int) -> None:
         ((None, None), None),
     ],
 )
-def test_names_of_others_say_nothing(
+def test_names_of_others(
     texts: tuple[str | None, ...], start: StartName | None
 ) -> None:
     """Only what ends as a default name does is one."""

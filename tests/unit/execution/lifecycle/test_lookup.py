@@ -40,6 +40,7 @@ from tests.unit.execution.lifecycle.builders import (
     describe,
     described,
     does,
+    edited,
     listed,
     make_try,
     named,
@@ -48,9 +49,7 @@ from tests.unit.execution.lifecycle.builders import (
 )
 
 WARNING = logging.WARNING
-BEFORE = INCARNATION.model_copy(
-    update={"dag_run_started_at": EARLIER - timedelta(days=1)}
-)
+BEFORE = edited(INCARNATION, dag_run_started_at=EARLIER - timedelta(days=1))
 # The same task instance before its DAG run was cleared; in another deployment; another
 # task.
 TASK_BEFORE = replace(TASK, incarnation=BEFORE)
@@ -86,11 +85,10 @@ def found_record(
     task: TaskIdentity = TASK, epoch: int = 2, number: int = 0, **changes: Any
 ) -> ExecutionRecord:
     """Return the record that is made from a name."""
-    request = REQUEST.model_copy(
-        update={
-            "execution_display_name": "unknown",
-            "client_request_token": task.token(epoch, number),
-        }
+    request = edited(
+        REQUEST,
+        execution_display_name="unknown",
+        client_request_token=task.token(epoch, number),
     )
     return stored(**{"epoch": epoch, "request": request, "try_number": 3, **changes})
 
@@ -134,7 +132,7 @@ def replace_status(
     execution: ExecutionDescription, status: str
 ) -> ExecutionDescription:
     """Return an execution with another status."""
-    return execution.model_copy(update={"status": status})
+    return edited(execution, status=status)
 
 
 @pytest.mark.parametrize(
@@ -258,8 +256,8 @@ def test_execution_of_a_dag_run_that_was_created_again_is_not_continued() -> Non
 def test_name_of_a_sent_request_may_be_in_its_description() -> None:
     """The DAG author has given the display name, which other executions have, too."""
     name = f"Airflow: {TASK.display_name(2, 0)}"
-    request = REQUEST.model_copy(
-        update={"execution_display_name": "nightly", "execution_description": name}
+    request = edited(
+        REQUEST, execution_display_name="nightly", execution_description=name
     )
     instruction = Instruction(
         Command.LOOK_UP, make_try(3, 2), stored(execution_arn=None, request=request)
@@ -283,9 +281,7 @@ def test_record_that_is_not_proven_names_its_incarnation() -> None:
     After a rotation of the key, a clear of a DAG run that has ended finds what it
     resumes.
     """
-    cleared = BEFORE.model_copy(
-        update={"dag_run_started_at": EARLIER, "clear_number": 1}
-    )
+    cleared = edited(BEFORE, dag_run_started_at=EARLIER, clear_number=1)
     of = make_try(3, 4, cleared)
     of = replace(of, unproven=lost(stored(incarnation=BEFORE)))
 
@@ -302,9 +298,7 @@ CLAIMED = named("nightly", "x", status="Executing")
     ("record", "claimed", "command"),
     [
         (
-            stored(
-                request=REQUEST.model_copy(update={"client_request_token": "x" * 40})
-            ),
+            stored(request=edited(REQUEST, client_request_token="x" * 40)),
             CLAIMED,
             Command.FAIL,
         ),
@@ -404,9 +398,7 @@ def test_clear_after_a_conflict_finds_what_has_ended_meanwhile() -> None:
     instruction = look([ended], command=Command.LOOK_UP_STARTED, record=record)
 
     assert (instruction.command, instruction.store) == (Command.DESCRIBE, Store.WRITE)
-    assert instruction.record == record.model_copy(
-        update={"execution_arn": ARN, "try_number": 3}
-    )
+    assert instruction.record == edited(record, execution_arn=ARN, try_number=3)
 
 
 @pytest.mark.parametrize("status", ["Executing", "Failed"])
@@ -458,8 +450,7 @@ def test_start_that_returns_an_old_execution(
     before = replace(at(Command.DESCRIBE_STARTED, stored()), started_at=NOW)
 
     instruction = after(
-        before,
-        Described(NOW, describe(status).model_copy(update={"created_at": created_at})),
+        before, Described(NOW, edited(describe(status), created_at=created_at))
     )
 
     assert instruction.command == command
@@ -490,9 +481,7 @@ def test_start_that_cannot_be_described_is_watched() -> None:
 
 
 @pytest.mark.parametrize("command", [Command.START, Command.RESEND_START])
-def test_token_that_was_used_with_other_parameters_leads_to_a_look(
-    command: Command,
-) -> None:
+def test_token_used_with_other_parameters_leads_to_a_look(command: Command) -> None:
     """The record stays until the execution is found."""
     instruction = after(
         at(command, UNKNOWN_ARN), refused("ConflictException", transient=True)

@@ -36,6 +36,7 @@ from tests.unit.execution.lifecycle.builders import (
     describe,
     described,
     does,
+    edited,
     refused,
     resumed,
     stored,
@@ -188,13 +189,13 @@ def test_refused_start_leaves_what_was_there(
     instruction = after(at(command, START_IN_PLACE), event)
 
     assert does(instruction) == (next_command, Store.RESTORE, None)
-    assert instruction.restored == REPLACED.model_copy(update={"try_number": 2})
+    assert instruction.restored == edited(REPLACED, try_number=2)
 
 
 def test_choice_of_a_user_outlives_the_refused_start() -> None:
     """The user chose while the record had the start."""
     choice = ClearChoice(on_clear="resume")
-    start = START_IN_PLACE.model_copy(update={"clear_choice": choice})
+    start = edited(START_IN_PLACE, clear_choice=choice)
 
     instruction = after(at(Command.START, start), refused("ValidationException"))
 
@@ -219,7 +220,7 @@ def test_clear_goes_on_with_what_the_refused_start_was_to_replace() -> None:
     )
 
     assert (instruction.command, instruction.store) == (Command.DESCRIBE, Store.WRITE)
-    assert instruction.record == REPLACED.model_copy(update={"try_number": 3})
+    assert instruction.record == edited(REPLACED, try_number=3)
 
 
 @pytest.mark.parametrize(
@@ -250,9 +251,7 @@ UNKNOWN = refused("ResourceNotFound")
 
 
 @pytest.mark.parametrize("command", DESCRIBES)
-def test_aws_is_asked_again_for_an_execution_that_it_does_not_know(
-    command: Command,
-) -> None:
+def test_aws_is_asked_again_for_an_unknown_execution(command: Command) -> None:
     """For a minute; one warning says so."""
     instruction = at(command, DESCRIBES[command])
     asked = []
@@ -267,9 +266,7 @@ def test_aws_is_asked_again_for_an_execution_that_it_does_not_know(
 
 
 @pytest.mark.parametrize("command", DESCRIBES)
-def test_nothing_is_started_beside_an_execution_that_aws_does_not_know(
-    command: Command,
-) -> None:
+def test_nothing_is_started_beside_an_unknown_execution(command: Command) -> None:
     """In the same epoch. The record stays."""
     record = DESCRIBES[command]
     instruction = replace(at(command, record), times_unknown=12)

@@ -23,23 +23,20 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Incarnation,
 )
 from polysync_airflow.states import DELETED
-from tests.unit.execution.lifecycle.builders import EARLIER, stored
+from tests.unit.execution.lifecycle.builders import EARLIER, edited, stored
 
 RECORD = stored()
-OF_A_LATER_TRY = RECORD.model_copy(update={"try_number": 3})
-OF_AN_EARLIER_TRY = RECORD.model_copy(update={"try_number": 1})
-OF_A_DELETED_DAG_RUN = RECORD.model_copy(
-    update={
-        "try_number": 3,
-        "incarnation": Incarnation(dag_run_started_at=EARLIER - timedelta(days=1)),
-    }
+OF_A_LATER_TRY = edited(RECORD, try_number=3)
+OF_AN_EARLIER_TRY = edited(RECORD, try_number=1)
+OF_A_DELETED_DAG_RUN = edited(
+    RECORD,
+    try_number=3,
+    incarnation=Incarnation(dag_run_started_at=EARLIER - timedelta(days=1)),
 )
-OF_ANOTHER_EXECUTION = RECORD.model_copy(
-    update={
-        "request": RECORD.request.model_copy(update={"client_request_token": "b" * 32})
-    }
+OF_ANOTHER_EXECUTION = edited(
+    RECORD, request=edited(RECORD.request, client_request_token="b" * 32)
 )
-WITH_ANOTHER_ARN = RECORD.model_copy(update={"execution_arn": RECORD.arn[:-1] + "z"})
+WITH_ANOTHER_ARN = edited(RECORD, execution_arn=RECORD.arn[:-1] + "z")
 
 WITH_LATER_TRY = (
     "scheduled",
@@ -152,13 +149,11 @@ def test_owner_of_a_request_to_which_a_later_try_has_no_response(
     what AWS has begun.
     """
     token = "c" * 32
-    resumed = RECORD.model_copy(
-        update={"resumes": 1, "resume_token": token, "resumed_at": EARLIER}
-    )
-    later = resumed.model_copy(update={"try_number": 3, "resumed_at": None})
-    with_other_token = later.model_copy(update={"resumes": 2, "resume_token": "d" * 32})
-    without_arn = OF_A_LATER_TRY.model_copy(update={"execution_arn": None})
-    without_resume = OF_A_LATER_TRY.model_copy(update={"resumes": 0})
+    resumed = edited(RECORD, resumes=1, resume_token=token, resumed_at=EARLIER)
+    later = edited(resumed, try_number=3, resumed_at=None)
+    with_other_token = edited(later, resumes=2, resume_token="d" * 32)
+    without_arn = edited(OF_A_LATER_TRY, execution_arn=None)
+    without_resume = edited(OF_A_LATER_TRY, resumes=0)
     owner = Owner.NOBODY if state in WITHOUT else Owner.LATER_TRY
 
     assert owner_by_record(resumed, 2, state, later, is_current=is_current) is owner
@@ -178,7 +173,7 @@ def test_owner_of_a_request_to_which_a_later_try_has_no_response(
 
 def test_owner_of_a_record_without_the_start_of_the_dag_run() -> None:
     """Airflow did not tell it. The next try has written it."""
-    earlier = RECORD.model_copy(update={"incarnation": Incarnation()})
+    earlier = edited(RECORD, incarnation=Incarnation())
 
     assert (
         owner_by_record(earlier, 2, "failed", earlier, is_current=True) is Owner.NOBODY

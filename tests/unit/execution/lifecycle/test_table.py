@@ -40,6 +40,7 @@ from tests.unit.execution.lifecycle.builders import (
     START_IN_PLACE,
     UNKNOWN_ARN,
     describe,
+    edited,
     listed,
     make_try,
     refused,
@@ -108,7 +109,7 @@ def instructions_of(command: Command) -> Iterator[Instruction]:
             for each in RECORDS[command]:
                 record = each
                 if each and command in OF_THIS_EPOCH:
-                    record = each.model_copy(update={"epoch": epoch})
+                    record = edited(each, epoch=epoch)
                 instruction = Instruction(command, task_try, record, started_at=NOW)
                 yield instruction
                 yield replace(instruction, times_unknown=MAX_TIMES_UNKNOWN)

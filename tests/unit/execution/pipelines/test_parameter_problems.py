@@ -157,9 +157,7 @@ def test_values_that_only_python_reads_are_refused(kind: str, value: object) -> 
         ("String", 7, "7"),
     ],
 )
-def test_texts_are_read_as_the_declared_type(
-    kind: str, value: object, typed: object
-) -> None:
+def test_texts_have_the_declared_type(kind: str, value: object, typed: object) -> None:
     """The value has the declared type."""
     result = typed_value(declared("P", kind), value)
 

@@ -96,9 +96,7 @@ def test_files_of_all_branches_are_found_by_name() -> None:
         ("Report-1", []),
     ],
 )
-def test_files_of_a_loop_are_those_of_its_body(
-    name: str, files: list[PropertyFile]
-) -> None:
+def test_files_of_a_loop_are_of_its_body(name: str, files: list[PropertyFile]) -> None:
     """
     AWS lists a step of the body for each item. A step beside the loop may have such a
     name, too.

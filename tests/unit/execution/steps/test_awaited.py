@@ -110,9 +110,7 @@ def described(name: str, status: str | None) -> StepDescription:
         ([described("Train", "Executing"), described("Train", "Stopped")], "Stopped"),
     ],
 )
-def test_end_of_the_step(
-    steps: list[StepDescription] | None, status: str | None
-) -> None:
+def test_end_of_step(steps: list[StepDescription] | None, status: str | None) -> None:
     """Only an end of the awaited step ends the wait."""
     end = ended_step(steps, "Train", ARN)
 

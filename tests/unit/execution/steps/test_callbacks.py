@@ -85,9 +85,7 @@ def step(status: str | None = "Executing", **members: Any) -> StepDescription:
         *(("Stopped", status, CallbackStatus.CANCELLED) for status in STATE_OF_STATUS),
     ],
 )
-def test_situation(
-    step_status: str | None, status: str, expected: CallbackStatus
-) -> None:
+def test_status(step_status: str | None, status: str, expected: CallbackStatus) -> None:
     """The status of the step comes first, then that of the execution."""
     assert (
         callback_status(step(step_status) if step_status else None, status) is expected
@@ -380,9 +378,7 @@ def test_event_of_the_trigger() -> None:
         (None, ZeroDivisionError(), True),
     ],
 )
-def test_whether_a_task_must_look_at_the_step(
-    status: str | None, steps: Any, expected: bool
-) -> None:
+def test_task_looks_at_news(status: str | None, steps: Any, expected: bool) -> None:
     """The wait on a worker and the trigger end with the same news."""
     assert is_news("Wait", status, steps) is expected
 

@@ -80,7 +80,7 @@ def test_line_of_a_change(changed: StepDescription, line: str) -> None:
         (step("A", "Executing"), "Step A started"),
     ],
 )
-def test_lines_after_a_resume_name_what_is_older(
+def test_lines_after_a_resume_name_the_older(
     changed: StepDescription, line: str
 ) -> None:
     """The first list after a resume has the steps of the attempts before, too."""
@@ -284,9 +284,7 @@ def test_throttling_pauses_the_lists_for_a_minute(
         (ZeroDivisionError("a bug"), "ZeroDivisionError('a bug')"),
     ],
 )
-def test_lists_end_with_one_line_after_an_error_that_stays(
-    error: Exception, line: str
-) -> None:
+def test_lists_end_after_an_error_that_stays(error: Exception, line: str) -> None:
     """
     For example, the permission is missing. What was logged before is not forgotten.
     """
@@ -340,9 +338,7 @@ def test_awaited_step_is_listed_once_and_then_in_the_interval() -> None:
 
 
 @pytest.mark.parametrize(("due", "next_list"), [(0.0, 1060), (2000.0, 2000)])
-def test_list_of_another_wait_takes_the_place_of_the_next_one(
-    due: float, next_list: float
-) -> None:
+def test_list_of_another_wait_is_the_next_one(due: float, next_list: float) -> None:
     """It also shortens no pause."""
     progress = Progress(60, due=due)
 

@@ -143,9 +143,7 @@ def test_row_of_a_failed_training_step() -> None:
         ("InferenceComponent", "inference-component/a", None),
     ],
 )
-def test_page_of_each_kind_in_the_console(
-    kind: str, resource: str, page: str | None
-) -> None:
+def test_page_in_the_console(kind: str, resource: str, page: str | None) -> None:
     """None if the console has no such page."""
     arn = f"arn:aws:sagemaker:eu-central-1:123456789012:{resource}"
 
@@ -228,9 +226,7 @@ QUERY = {"Athena": {"QueryExecutionId": "12-ab"}}
         ({"EMR": {"ClusterId": 7}}, None, None),
     ],
 )
-def test_job_without_an_arn_has_its_id(
-    metadata: Any, name: str | None, page: str | None
-) -> None:
+def test_job_without_an_arn(metadata: Any, name: str | None, page: str | None) -> None:
     """It is the name of the job, and leads to its page."""
     (row,) = rows_of([step("It", Metadata=metadata)], (), EXECUTION)
 
@@ -296,9 +292,7 @@ AWS_CONSOLE = "https://eu-central-1.console.aws.amazon.com"
         (7, None),
     ],
 )
-def test_emr_links_to_the_folder_of_its_log(
-    kind: str, path: Any, prefix: str | None
-) -> None:
+def test_emr_links_to_its_logs(kind: str, path: Any, prefix: str | None) -> None:
     """
     EMR writes to S3. The folder has all logs of the step; the path is that of the one
     with the cause.
@@ -323,7 +317,7 @@ def test_emr_links_to_the_folder_of_its_log(
         ("aws-iso", "us-iso-east-1", None),
     ],
 )
-def test_log_of_emr_in_other_partitions(
+def test_emr_in_other_partitions(
     partition: str, region: str, domain: str | None
 ) -> None:
     """An isolated one has no public console."""

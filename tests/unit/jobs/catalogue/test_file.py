@@ -76,9 +76,7 @@ def jobs() -> st.SearchStrategy[CatalogueJob]:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(jobs(), max_size=4, unique_by=lambda job: job.name))
-def test_what_is_written_is_read(
-    tmp_path_factory: Any, drawn: list[CatalogueJob]
-) -> None:
+def test_files_are_read(tmp_path_factory: Any, drawn: list[CatalogueJob]) -> None:
     """
     Every catalogue is read as it was written, with the types of its values, and in the
     order of the names.
@@ -98,9 +96,7 @@ def test_what_is_written_is_read(
     assert catalogue_text(catalogue.jobs) == catalogue_text(drawn)
 
 
-def test_both_implementations_of_yaml_write_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_both_yaml_writers_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     PyYAML without libyaml writes the same text, so that a file does not change from
     host to host.
@@ -271,9 +267,7 @@ def test_targets_that_cannot_be_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failed_write_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the disk is full, the file stays as it was, and no temporary file is left."""
     path = tmp_path / "jobs.yaml"
     write_catalogue(path, [entry("old")])
@@ -292,9 +286,7 @@ def test_a_failed_write_leaves_the_old_file(
 @pytest.mark.parametrize(
     ("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)]
 )
-def test_new_files_have_the_mode_of_the_umask(
-    umask: int, mode: int, tmp_path: Path
-) -> None:
+def test_mode_of_new_files(umask: int, mode: int, tmp_path: Path) -> None:
     """Whoever starts the command decides by the umask who may read its files."""
     before = os.umask(umask)
     try:

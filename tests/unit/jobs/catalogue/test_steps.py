@@ -209,7 +209,7 @@ MANY = [named(f"A{number}") for number in range(501)]
         (MANY, "steps: List should have at most 500 items"),
     ],
 )
-def test_broken_steps_break_their_job_only(
+def test_broken_steps_are_of_a_job(
     steps: list[Any], problem: str, tmp_path: Path
 ) -> None:
     """
@@ -233,9 +233,7 @@ def test_dependencies_on_other_steps_are_dropped(tmp_path: Path) -> None:
     assert [step.needs for step in found.steps] == [(), (), ("A", "B")]
 
 
-def test_definitions_whose_steps_no_file_can_have(
-    emulator: EmulatorServer, tmp_path: Path
-) -> None:
+def test_steps_that_no_file_can_have(emulator: EmulatorServer, tmp_path: Path) -> None:
     """
     A warning names the pipeline and the step; it is imported without steps, and the
     others with theirs.

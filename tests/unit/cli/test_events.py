@@ -162,7 +162,7 @@ def test_template_fills_a_queue(polysync: Polysync, emulator: EmulatorServer) ->
 
 def test_the_reader_may_do_what_it_does(polysync: Polysync) -> None:
     """The printed policy allows the operations of the reader on the queue."""
-    resources = json.loads(polysync(*SETUP).out)["Resources"]
+    resources = polysync(*SETUP).document["Resources"]
     policy = resources["ReaderPolicy"]["Properties"]["PolicyDocument"]
 
     (statement,) = policy["Statement"]
@@ -176,9 +176,7 @@ def test_all_pipelines(polysync: Polysync) -> None:
     """
     patterns = []
     for more in ([], ["--running"]):
-        template = json.loads(
-            polysync("events", "setup", "--queue", "changes", *more).out
-        )
+        template = polysync("events", "setup", "--queue", "changes", *more).document
         rules = {
             name: body
             for name, body in template["Resources"].items()
@@ -214,11 +212,11 @@ MANY = [word for n in range(20) for word in ("--pipeline", f"{'x' * 100}{n}")]
         (["--queue", ""], "--queue is empty"),
         (
             [*OF_QUEUE, "--pipeline", "a*"],
-            "--pipeline 'a*' has a wildcard, which allows more than one: give one",
+            "'a*' has a wildcard, which allows more than one: give one",
         ),
         (
             [*OF_QUEUE, "--model-package-group", "-"],
-            "--model-package-group '-' is not the name of a model",
+            "group '-' is not the name of a model",
         ),
         ([*OF_QUEUE, "--max-receives", "2"], "--max-receives 2: give 3 to 1000"),
         ([*OF_QUEUE, *MANY], "2,048 characters"),
@@ -252,9 +250,8 @@ def test_tail_leaves_the_messages(polysync: Polysync, emulator: EmulatorServer) 
     assert unreadable["unreadable"].startswith("it is not JSON")
     assert "s3cret" not in done.out
     assert first.out.count("\n") == 1
-    assert [
-        each["receives"] for each in (change, unreadable, json.loads(first.out))
-    ] == [1, 1, 2]
+    messages = (change, unreadable, first.document)
+    assert [message["receives"] for message in messages] == [1, 1, 2]
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)[
         "Attributes"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +69,7 @@ def sovereign(
     url = emulator.endpoint_url
     value = connection(endpoint_url=url, sts_endpoint_url=url, region_name=REGION)
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
-    keys: dict[str, Any] = {
-        "aws_access_key_id": "AKIAEXAMPLE",
-        "aws_secret_access_key": "secret",
-    }
+    keys: Any = {"aws_access_key_id": "AKIAEXAMPLE", "aws_secret_access_key": "s"}
     sagemaker, sqs = (
         boto3.client(service, region_name=REGION, endpoint_url=url, **keys)
         for service in ("sagemaker", "sqs")
@@ -137,7 +133,7 @@ def test_policy_has_no_other_partition(polysync: Polysync) -> None:
     problem = f"'{ROLE}' is not in the partition aws of --region or --partition"
     assert (done.code, problem in done.err) == (2, True)
     assert chosen.code == 0
-    assert json.loads(chosen.out)["Statement"][1]["Resource"] == [
+    assert chosen.document["Statement"][1]["Resource"] == [
         f"arn:aws-eusc:sagemaker:eu-central-1:{ACCOUNT}:pipeline/*"
     ]
 
@@ -155,7 +151,7 @@ def test_partition_of_a_region(region: str, partition: str, polysync: Polysync) 
     """The policy has the partition of the region unless another one is given."""
     done = polysync("iam", "policy", *OWNER, "--region", region)
 
-    assert json.loads(done.out)["Statement"][1]["Resource"] == [
+    assert done.document["Statement"][1]["Resource"] == [
         f"arn:{partition}:sagemaker:{region}:{ACCOUNT}:pipeline/*"
     ]
 

@@ -16,16 +16,8 @@ def entry(
     name: str, component: str, price: str, *, unit: str = "Hrs", currency: str = "USD"
 ) -> str:
     """Return an entry of the price list, which is a text."""
-    dimension = {
-        "unit": unit,
-        "pricePerUnit": {currency: price},
-        "description": "for an hour",
-    }
-    attributes = {
-        "instanceName": name,
-        "component": component,
-        "servicecode": "AmazonSageMaker",
-    }
+    dimension = {"unit": unit, "pricePerUnit": {currency: price}, "description": "x"}
+    attributes = {"instanceName": name, "component": component, "servicecode": "x"}
     terms = {"OnDemand": {"ABC.JRT": {"priceDimensions": {"ABC.JRT.6YS": dimension}}}}
     return json.dumps(
         {"product": {"attributes": attributes}, "terms": terms, "version": "2026"}

@@ -5,7 +5,6 @@ look at.
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -97,7 +96,7 @@ def test_endpoint_of_sts(
 
     done = polysync("check", "--output", "json")
 
-    report = " ".join(json.loads(done.out)["report"])
+    report = " ".join(done.document["report"])
     assert done.code == 1
     assert report.startswith(
         "Could not sign in with the connection 'polysync_default': "

@@ -24,16 +24,7 @@ from tests.unit.events.conftest import client, make_queue
 ACCOUNT = "123456789012"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/Pipelines"
 VERIFY = ("verify", "--role-arn", ROLE)
-POLICY = [
-    "iam",
-    "policy",
-    "--account",
-    ACCOUNT,
-    "--region",
-    "us-east-1",
-    "--pipeline",
-    "churn",
-]
+POLICY = f"iam policy --account {ACCOUNT} --region us-east-1 --pipeline churn".split()
 # Checks that together call all operations, except for those of a job.
 ALL_OPERATIONS = (
     "callback",
@@ -205,12 +196,8 @@ def test_connection_of_type_aws(
         "aws_session_token": "token-of-a-session",
         "service_config": config,
     }
-    value = {
-        "conn_type": "aws",
-        "login": "AKIAEXAMPLE",
-        "password": SECRET,
-        "extra": extra,
-    }
+    key = {"login": "AKIAEXAMPLE", "password": SECRET}
+    value = {"conn_type": "aws", **key, "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_OF_AWS", json.dumps(value))
 
     session = sign_in("of_aws", None, CONFIG)

@@ -200,10 +200,8 @@ def test_line_breaks_of_a_reason_do_not_look_like_lines_of_ours() -> None:
     assert lines[2].startswith(
         "Step Step0 failed (attempt 2): bad Step Step1 failed: not true"
     )
-    assert not any(
-        line.startswith(("Step Step1", "Console: https://example.com"))
-        for line in lines
-    )
+    beginnings = ("Step Step1", "Console: https://example.com")
+    assert not any(line.startswith(beginnings) for line in lines)
 
 
 def test_many_failed_steps_are_named() -> None:

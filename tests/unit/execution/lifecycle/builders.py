@@ -11,6 +11,7 @@ from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.execution.lifecycle.instructions import (
     Command,
     Described,
+    Event,
     ExecutionRecord,
     Incarnation,
     Instruction,
@@ -20,6 +21,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     TaskKey,
     TaskTry,
 )
+from polysync_airflow.execution.lifecycle.machine import after
 from polysync_airflow.execution.lifecycle.options import RecoveryOptions
 from polysync_airflow.execution.models import ExecutionDescription, StartRequest
 
@@ -158,6 +160,18 @@ def at(
     stored the record.
     """
     return Instruction(command, make_try(number, epoch, **options), record)
+
+
+def follows(
+    command: Command, record: ExecutionRecord | None, event: Event, **options: Any
+) -> Instruction:
+    """Return what follows from an event, when a try was about to do something."""
+    return after(at(command, record, **options), event)
+
+
+def lines_of(instruction: Instruction) -> list[tuple[int, str]]:
+    """Return the level and the text of each line of the log."""
+    return [(line.level, line.text) for line in instruction.lines]
 
 
 def does(instruction: Instruction) -> tuple[Command, Store, ExecutionRecord | None]:

@@ -135,9 +135,8 @@ def test_action_by_owner(
     is not.
     """
     try_end = leave(stored(), 2, stop_on_kill=True, **why).owned_by(owner)
-    left = replace(
-        leave(stored(), 2, stop_on_kill=True, **why), stop_on_kill=False
-    ).owned_by(owner)
+    left = leave(stored(), 2, stop_on_kill=True, **why)
+    left = replace(left, stop_on_kill=False).owned_by(owner)
 
     assert (try_end.action, try_end.text, try_end.handled) == (action, stopped, handled)
     exit_without_stop = EndAction.DONE
@@ -236,13 +235,12 @@ def test_stop_by_a_try_of_the_task(
     unproven = after_wait(
         end, None, 2, stop_on_kill=stop_on_kill, problem="it is damaged"
     )
-    assert unproven.action == EndAction.DONE
-    assert unproven.text == ""
-    assert unproven.handled is True
-    assert not unproven.is_own_stop
+    assert (unproven.action, unproven.text) == (EndAction.DONE, "")
+    assert (unproven.handled, unproven.is_own_stop) == (True, False)
 
 
 OTHER = stored(execution_arn=ARN.replace("abcdefghijkl", "mnopqrstuvwx"))
+DAMAGED = "The execution was not stopped: it is damaged"
 MISSING = "The execution was not stopped, because the record of this task is missing or names another."
 
 
@@ -254,14 +252,7 @@ MISSING = "The execution was not stopped, because the record of this task is mis
     [
         (stored(), None, True, EndAction.ANNOUNCE_STOP, "", True),
         (None, None, False, EndAction.DONE, KEPT, True),
-        (
-            None,
-            "it is damaged",
-            True,
-            EndAction.DONE,
-            "The execution was not stopped: it is damaged",
-            False,
-        ),
+        (None, "it is damaged", True, EndAction.DONE, DAMAGED, False),
         (None, None, True, EndAction.DONE, MISSING, False),
         (OTHER, None, True, EndAction.DONE, MISSING, False),
     ],
@@ -299,10 +290,8 @@ def test_execution_is_left_to_a_retry_unless_its_time_is_up(
     Polls that are refused, for example without a connection, say nothing about the
     execution.
     """
-    assert (
-        after_wait(end, stored(), 2, stop_on_kill=True, retry_follows=True).action
-        is action
-    )
+    try_end = after_wait(end, stored(), 2, stop_on_kill=True, retry_follows=True)
+    assert try_end.action is action
 
 
 AT = datetime(2026, 11, 29, 20, 30, 5, tzinfo=UTC)

@@ -23,6 +23,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
 from tests.unit.execution.lifecycle.builders import REQUEST, edited, stored
 
 STARTED = datetime(2026, 1, 1, 0, 0, 7, 123456, UTC)
+LATER = STARTED + timedelta(microseconds=1)
 KEY = TaskKey("retraining", "scheduled__2026-01-01T00:00:00+00:00", "train", -1)
 TASK = TaskIdentity(KEY, "prod", Incarnation(dag_run_started_at=STARTED))
 
@@ -46,12 +47,7 @@ def test_token_stays_the_same_in_every_release() -> None:
         replace(TASK, key=replace(KEY, map_index=0)),
         # Another deployment, or the DAG run was created again: it starts at another
         # microsecond.
-        replace(
-            TASK,
-            incarnation=Incarnation(
-                dag_run_started_at=STARTED + timedelta(microseconds=1)
-            ),
-        ),
+        replace(TASK, incarnation=Incarnation(dag_run_started_at=LATER)),
         replace(TASK, incarnation=Incarnation(dag_run_started_at=None)),
         replace(
             TASK, incarnation=Incarnation(dag_run_started_at=STARTED, region="7/1")
@@ -185,17 +181,15 @@ def test_key_of_a_task_instance(map_index: int | None, expected: int) -> None:
     assert TaskKey.of(ti) == TaskKey("d", "r", "t", expected)
 
 
+OTHERS_NAME = "a-0123456789-0123456789ab-2-11"
+OTHERS_START = StartName("0123456789", "0123456789ab", 2, 11)
+
+
 @pytest.mark.parametrize(
     ("texts", "start"),
     [
-        (
-            ("nightly", "Airflow: a-0123456789-0123456789ab-2-11"),
-            StartName("0123456789", "0123456789ab", 2, 11),
-        ),
-        (
-            ("a-0123456789-0123456789ab-2-11", None),
-            StartName("0123456789", "0123456789ab", 2, 11),
-        ),
+        (("nightly", f"Airflow: {OTHERS_NAME}"), OTHERS_START),
+        ((OTHERS_NAME, None), OTHERS_START),
         (("nightly", "by hand"), None),
         (("a-0123456789-0123456789ab-2-11x", ""), None),
         (("a-0123456789-0123456789AB-2-11", None), None),

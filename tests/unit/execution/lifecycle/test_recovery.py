@@ -346,10 +346,8 @@ def test_resume_with_response_is_no_longer_open() -> None:
     )
 
     assert next_command(answered, 2, "Failed", choose()) is Command.PREPARE
-    assert (
-        next_command(answered, 2, "Failed", choose(retry_mode="resume"))
-        is Command.RESUME
-    )
+    command = next_command(answered, 2, "Failed", choose(retry_mode="resume"))
+    assert command is Command.RESUME
 
 
 def test_unused_arguments_are_those_that_differ() -> None:

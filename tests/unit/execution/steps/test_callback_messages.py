@@ -115,9 +115,8 @@ def test_age_is_that_of_the_first_message() -> None:
     }
     arguments: Any = {"is_own": False, "max_receives": 1}
     assert handling_of(copy, CONTENT, now=SENT, **arguments) is Handling.LOOK_UP
-    assert (
-        handling_of(copy, CONTENT, now=SENT - day, **arguments) is Handling.SEND_AGAIN
-    )
+    handling = handling_of(copy, CONTENT, now=SENT - day, **arguments)
+    assert handling is Handling.SEND_AGAIN
 
 
 def number(value: object) -> dict[str, Any]:

@@ -30,8 +30,10 @@ def step(
     )
 
 
-FAILURE = {"FailureReason": "no data", "AttemptCount": 2}
-FROM_CACHE = {"CacheHitResult": {"SourcePipelineExecutionArn": EXECUTION}}
+FAILED = step("Train", "Failed", 5, FailureReason="no data", AttemptCount=2)
+SOURCE = {"SourcePipelineExecutionArn": EXECUTION}
+FAILED_IN_10 = step("A", "Failed", 10, FailureReason="no")
+CACHED = step("Train", "Succeeded", 0, CacheHitResult=SOURCE)
 
 
 @pytest.mark.parametrize(
@@ -43,14 +45,8 @@ FROM_CACHE = {"CacheHitResult": {"SourcePipelineExecutionArn": EXECUTION}}
         (step("Train", "Stopped", 9, AttemptCount=1), "was stopped after 9 s"),
         (step("Train", "Stopping"), "is stopping"),
         (step("Train", "Melting"), "has the unknown status Melting"),
-        (
-            step("Train", "Failed", 5, **FAILURE),
-            "failed after 5 s (attempt 2): no data",
-        ),
-        (
-            step("Train", "Succeeded", 0, **FROM_CACHE),
-            "succeeded: its result was in the cache",
-        ),
+        (FAILED, "failed after 5 s (attempt 2): no data"),
+        (CACHED, "succeeded: its result was in the cache"),
     ],
 )
 def test_line_of_a_change(changed: StepDescription, line: str) -> None:
@@ -68,16 +64,10 @@ def test_line_of_a_change(changed: StepDescription, line: str) -> None:
 @pytest.mark.parametrize(
     ("changed", "line"),
     [
-        (
-            step("A", "Succeeded", 10),
-            "Step A succeeded after 10 s, before the last resume",
-        ),
-        (
-            step("A", "Failed", 10, FailureReason="no"),
-            "Step A failed after 10 s, before the last resume: no",
-        ),
-        (step("A", "Succeeded", 20), "Step A succeeded after 20 s"),
-        (step("A", "Executing"), "Step A started"),
+        (step("A", "Succeeded", 10), "succeeded after 10 s, before the last resume"),
+        (FAILED_IN_10, "failed after 10 s, before the last resume: no"),
+        (step("A", "Succeeded", 20), "succeeded after 20 s"),
+        (step("A", "Executing"), "started"),
     ],
 )
 def test_lines_after_a_resume_name_the_older(
@@ -86,7 +76,8 @@ def test_lines_after_a_resume_name_the_older(
     """The first list after a resume has the steps of the attempts before, too."""
     progress = Progress(60, resumed_at=START.timestamp() + 20)
 
-    assert [reported.text for reported in progress.update([changed])] == [line]
+    (reported,) = progress.update([changed])
+    assert reported.text == f"Step A {line}"
 
 
 def test_changes_are_in_the_order_of_time() -> None:
@@ -156,9 +147,8 @@ def test_of_very_many_changes_the_failed_ones_come_first(left_out: int) -> None:
     Thousands of lines would stop the event loop of a triggerer. The last line counts
     those that are left out.
     """
-    steps = [
-        step(f"S{number:02}", "Executing") for number in range(MAX_LINES + left_out - 1)
-    ]
+    names = [f"S{number:02}" for number in range(MAX_LINES + left_out - 1)]
+    steps = [step(name, "Executing") for name in names]
 
     *entries, last = Progress(60).update([*steps, step("Z", "Failed", 1)])
 
@@ -180,9 +170,7 @@ def test_all_lines_keep_their_order_while_none_is_left_out() -> None:
     steps = [{**step, "StepName": f"S{number:02}"} for number in range(MAX_LINES - 1)]
     steps.append({"StepName": "Z", "StepStatus": "Failed"})
 
-    entries = Progress(60).update(
-        [StepDescription.model_validate(each) for each in steps]
-    )
+    entries = Progress(60).update(list(map(StepDescription.model_validate, steps)))
 
     assert [entry.level for entry in entries] == [logging.INFO, logging.ERROR]
 
@@ -192,9 +180,8 @@ def test_what_the_rows_show_is_not_reported_again() -> None:
     steps = [step("A", "Succeeded", 10, AttemptCount=2), step("B", "Executing")]
     rows = rows_of(steps, (), EXECUTION)
 
-    lines = Progress(0, 0, known_from(rows)).update(
-        [steps[0], step("B", "Succeeded", 30)]
-    )
+    after = [steps[0], step("B", "Succeeded", 30)]
+    lines = Progress(0, 0, known_from(rows)).update(after)
 
     assert [line.text for line in lines] == ["Step B succeeded after 30 s"]
 
@@ -204,8 +191,7 @@ def test_reused_steps_name_their_execution() -> None:
     A step of a selective execution that was not selected has not run, so it has no
     duration.
     """
-    source = {"SourcePipelineExecutionArn": EXECUTION}
-    steps = [step("A", "Succeeded", 10, SelectiveExecutionResult=source)]
+    steps = [step("A", "Succeeded", 10, SelectiveExecutionResult=SOURCE)]
 
     assert [line.text for line in Progress(0, 0).update(steps)] == [
         f"Step A was not selected: its result is that of {EXECUTION.rsplit('/', maxsplit=1)[-1]}"
@@ -231,11 +217,8 @@ def test_steps_are_listed_after_the_first_poll() -> None:
     """
     progress = Progress(60)
 
-    assert [progress.after_poll(None, now) for now in (1030, 1060, 1090)] == [
-        True,
-        False,
-        True,
-    ]
+    lists = [progress.after_poll(None, now) for now in (1030, 1060, 1090)]
+    assert lists == [True, False, True]
 
 
 def test_steps_are_listed_after_polls_that_succeed() -> None:
@@ -249,13 +232,8 @@ def test_steps_are_listed_after_polls_that_succeed() -> None:
         (None, 1125),
     ]
 
-    assert [progress.after_poll(*poll) for poll in polls] == [
-        False,
-        False,
-        True,
-        False,
-        True,
-    ]
+    lists = [progress.after_poll(*poll) for poll in polls]
+    assert lists == [False, False, True, False, True]
 
 
 @pytest.mark.parametrize("of_list", [False, True])
@@ -356,10 +334,8 @@ def test_process_that_is_followed_by_another_one_writes_no_lines() -> None:
     progress = Progress(60, is_repeated=True)
 
     assert progress.after_list([step("Train", "Executing")], 1000) == ()
-    assert (
-        progress.after_list(refused("AccessDeniedException", permanent=True), 1000)
-        == ()
-    )
+    denied = refused("AccessDeniedException", permanent=True)
+    assert progress.after_list(denied, 1000) == ()
     assert progress.is_quiet
 
 

@@ -43,6 +43,9 @@ def step(name: str, status: str = "Succeeded", **members: Any) -> StepDescriptio
     )
 
 
+TUNING_JOB = "hyper-parameter-tuning-job/a"
+
+
 def url_of(page: str) -> str:
     """Return the URL of a page in the console of the region."""
     service, _, fragment = page.partition("#")
@@ -55,16 +58,10 @@ def test_rows_are_in_the_order_of_the_definition() -> None:
     Steps that AWS has not begun are there, too; steps that are not in the definition
     come last.
     """
-    order = [
-        DeclaredStep("Prepare", "Processing"),
-        DeclaredStep("Train", "Training"),
-        DeclaredStep("Check", None),
-    ]
-    steps = [
-        step("Extra", "Executing", StartTime=START),
-        step("Train", "Starting"),
-        step("Prepare"),
-    ]
+    declared = {"Prepare": "Processing", "Train": "Training", "Check": None}
+    order = [DeclaredStep(name, type_) for name, type_ in declared.items()]
+    extra = step("Extra", "Executing", StartTime=START)
+    steps = [extra, step("Train", "Starting"), step("Prepare")]
 
     rows = rows_of(steps, order, EXECUTION)
 
@@ -75,12 +72,8 @@ def test_rows_are_in_the_order_of_the_definition() -> None:
         ("Extra", None, "Running", "Executing"),
     ]
     # The rows themselves give the same order again.
-    assert [row.name for row in rows_of((), rows, EXECUTION)] == [
-        "Prepare",
-        "Train",
-        "Check",
-        "Extra",
-    ]
+    names = [row.name for row in rows_of((), rows, EXECUTION)]
+    assert names == ["Prepare", "Train", "Check", "Extra"]
 
 
 def test_row_of_a_failed_training_step() -> None:
@@ -130,11 +123,7 @@ def test_row_of_a_failed_training_step() -> None:
     [
         ("ProcessingJob", "processing-job/a", "sagemaker/home#/processing-jobs/a"),
         ("TransformJob", "transform-job/a", "sagemaker/home#/transform-jobs/a"),
-        (
-            "TuningJob",
-            "hyper-parameter-tuning-job/a",
-            "sagemaker/home#/hyper-tuning-jobs/a",
-        ),
+        ("TuningJob", TUNING_JOB, "sagemaker/home#/hyper-tuning-jobs/a"),
         ("Model", "model/a", "sagemaker/home#/models/a"),
         ("Endpoint", "endpoint/a", "sagemaker/home#/endpoints/a"),
         ("EndpointConfig", "endpoint-config/a", "sagemaker/home#/endpointConfig/a"),
@@ -156,9 +145,8 @@ def test_isolated_partition_has_no_links() -> None:
     """There is no public console to link to."""
     execution = EXECUTION.replace("arn:aws:", "arn:aws-iso:")
 
-    (row,) = rows_of(
-        [step("Train", Metadata={"TrainingJob": {"Arn": JOB}})], (), execution
-    )
+    steps = [step("Train", Metadata={"TrainingJob": {"Arn": JOB}})]
+    (row,) = rows_of(steps, (), execution)
 
     assert row.console_url is None
     assert row.log_url is None
@@ -248,6 +236,7 @@ def with_arn(kind: str, resource: str, member: str = "Arn") -> dict[str, Any]:
     return {kind: {member: f"arn:aws:sagemaker:r:1:{resource}"}}
 
 
+PROCESSING = with_arn("ProcessingJob", "processing-job/p")
 TUNING = with_arn("TuningJob", "hyper-parameter-tuning-job/t")
 CLARIFY = with_arn("ClarifyCheck", "processing-job/c", "CheckJobArn")
 
@@ -255,11 +244,7 @@ CLARIFY = with_arn("ClarifyCheck", "processing-job/c", "CheckJobArn")
 @pytest.mark.parametrize(
     ("metadata", "group", "prefix"),
     [
-        (
-            with_arn("ProcessingJob", "processing-job/p"),
-            "sagemaker/ProcessingJobs",
-            "p/",
-        ),
+        (PROCESSING, "sagemaker/ProcessingJobs", "p/"),
         (TUNING, "sagemaker/TrainingJobs", "t-"),
         (CLARIFY, "sagemaker/ProcessingJobs", "c/"),
         (with_arn("Lambda", "function:notify"), "lambda/notify", ""),
@@ -321,9 +306,8 @@ def test_emr_in_other_partitions(
     partition: str, region: str, domain: str | None
 ) -> None:
     """An isolated one has no public console."""
-    execution = EXECUTION.replace(
-        "aws:sagemaker:eu-central-1", f"{partition}:sagemaker:{region}"
-    )
+    place = f"{partition}:sagemaker:{region}"
+    execution = EXECUTION.replace("aws:sagemaker:eu-central-1", place)
     metadata = {"EMR": {"LogFilePath": "s3://logs/a/stderr.gz"}}
 
     (row,) = rows_of([step("Spark", "Failed", Metadata=metadata)], (), execution)
@@ -348,52 +332,26 @@ def test_iterations_of_a_loop_have_names_of_their_own() -> None:
     that was not declared.
     """
     order = [DeclaredStep(name, None) for name in ("Prepare", "Loop", "Report")]
-    steps = [
-        iteration("Score-0", 0),
-        iteration("Score", 1),
-        step("Loop"),
-        iteration("Any-0", 0, "Other"),
-    ]
-    steps += [
-        step("Extra", StartTime=START),
-        step("Other", StartTime=START),
-        iteration("Odd-2", 2, 7),
-        iteration("Odd-3", 3, "Gone"),
-    ]
+    steps = [iteration("Score-0", 0), iteration("Score", 1), step("Loop")]
+    steps += [iteration("Any-0", 0, "Other"), step("Extra", StartTime=START)]
+    steps += [step("Other", StartTime=START)]
+    steps += [iteration("Odd-2", 2, 7), iteration("Odd-3", 3, "Gone")]
 
     rows = rows_of(steps, order, EXECUTION)
 
-    names = [
-        "Prepare",
-        "Loop",
-        "Score-0",
-        "Score-1",
-        "Report",
-        "Extra",
-        "Other",
-        "Any-0",
-        "Odd-2",
-        "Odd-3",
-    ]
-    assert [row.name for row in rows] == names
+    names = "Prepare Loop Score-0 Score-1 Report Extra Other Any-0 Odd-2 Odd-3"
+    assert " ".join(row.name for row in rows) == names
     # The rows are the order of the next list, which has one iteration more.
     rows = rows_of([*steps, iteration("Score-2", 2)], rows, EXECUTION)
-    assert [row.name for row in rows][2:6] == [
-        "Score-0",
-        "Score-1",
-        "Score-2",
-        "Report",
-    ]
+    names = "Score-0 Score-1 Score-2 Report"
+    assert " ".join(row.name for row in rows[2:6]) == names
 
 
 @pytest.mark.parametrize("count", [60, 200, 1000])
 def test_rows_fit_into_an_xcom(count: int) -> None:
     """Links go first, then names of jobs; 200 steps are complete apart from that."""
     metadata = {"TrainingJob": {"Arn": JOB}}
-    times: dict[str, Any] = {
-        "StartTime": START,
-        "EndTime": START + timedelta(seconds=1),
-    }
+    times: Any = {"StartTime": START, "EndTime": START + timedelta(seconds=1)}
     steps = [
         step(f"TrainTheModelNumber{n:04}", Metadata=metadata, **times)
         for n in range(count - 1)
@@ -440,10 +398,8 @@ def test_outputs_fit_into_an_xcom() -> None:
         f"Call{n:02}": {"lambda_arn": "arn:l", "output_parameters": {"x": "y" * 1000}}
         for n in range(60)
     }
-    outputs["Evaluate"] = {
-        "processing_job_arn": "arn:p",
-        "Eval": {"curve": ["0.5"] * 4000},
-    }
+    curve = {"curve": ["0.5"] * 4000}
+    outputs["Evaluate"] = {"processing_job_arn": "arn:p", "Eval": curve}
     outputs["Register"] = {"model_package_arn": "arn:mp"}
 
     fitted, note = fit_outputs(outputs)
@@ -461,7 +417,7 @@ def test_outputs_fit_into_an_xcom() -> None:
 
 def test_outputs_of_very_many_steps_fit_into_an_xcom() -> None:
     """Model packages are kept, and other steps are left out whole."""
-    outputs: dict[str, Any] = {
+    outputs: Any = {
         f"Train{n:04}": {"training_job_arn": "a" * 100} for n in range(1000)
     }
     outputs["Train0999"] = {"model_package_arn": "arn:mp"}
@@ -487,17 +443,11 @@ def test_metadata_is_bounded() -> None:
     deep: Any = "end"
     for _ in range(50):
         deep = {"x": deep}
-    metadata = {
-        "Lambda": {
-            "Arn": "a" * 9000,
-            "Deep": deep,
-            "Many": list(range(5000)),
-            "Bytes": b"x",
-            "Nan": float("nan"),
-        }
-    }
+    large = {"Arn": "a" * 9000, "Deep": deep, "Many": list(range(5000))}
+    odd = {"Bytes": b"x", "Nan": float("nan")}
 
-    (made,) = outputs_by_step([step("It", Metadata=metadata)]).values()
+    described = step("It", Metadata={"Lambda": {**large, **odd}})
+    (made,) = outputs_by_step([described]).values()
 
     assert len(json.dumps(made)) < 4000
     assert len(made["lambda_arn"]) == 1024
@@ -505,17 +455,14 @@ def test_metadata_is_bounded() -> None:
 
 def test_declared_steps_with_branches() -> None:
     """The steps of both branches of a condition follow it."""
+    branches = {
+        "IfSteps": [{"Name": "Register", "Type": "RegisterModel"}],
+        "ElseSteps": [{"Name": "Fail", "Type": "Fail"}],
+    }
     definition = {
         "Steps": [
             {"Name": "Train", "Type": "Training"},
-            {
-                "Name": "Check",
-                "Type": "Condition",
-                "Arguments": {
-                    "IfSteps": [{"Name": "Register", "Type": "RegisterModel"}],
-                    "ElseSteps": [{"Name": "Fail", "Type": "Fail"}],
-                },
-            },
+            {"Name": "Check", "Type": "Condition", "Arguments": branches},
             {"Name": "Notify", "Type": "Lambda"},
         ]
     }
@@ -610,7 +557,6 @@ def test_huge_definition_is_cut() -> None:
 
 def test_snake_case() -> None:
     """AWS's names in Python's spelling."""
-    assert [
-        snake_case(name)
-        for name in ("SqsQueueUrl", "S3OutputLocation", "EMRServerless", "CheckJobArn")
-    ] == ["sqs_queue_url", "s3_output_location", "emr_serverless", "check_job_arn"]
+    names = "SqsQueueUrl S3OutputLocation EMRServerless CheckJobArn"
+    converted = "sqs_queue_url s3_output_location emr_serverless check_job_arn"
+    assert list(map(snake_case, names.split())) == converted.split()

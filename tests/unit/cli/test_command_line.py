@@ -41,9 +41,8 @@ def test_help_and_version(polysync: Polysync) -> None:
     bare, asked, version = polysync(), polysync("--help"), polysync("--version")
 
     assert (bare.code, bare.out) == (0, asked.out)
-    assert all(
-        f"    {name}" in bare.out for name in output.COMMANDS["polysync"]["commands"]
-    )
+    for name in output.COMMANDS["polysync"]["commands"]:
+        assert f"    {name}" in bare.out
     assert (version.code, version.out) == (0, f"polysync-airflow {__version__}\n")
 
 
@@ -412,13 +411,8 @@ def read_terminal(master: int) -> str:
 @pytest.mark.nightly
 def test_closed_pipe_is_no_traceback() -> None:
     """A reader that ends early, such as ``head``, leaves no traceback."""
-    command = [
-        *COMMAND,
-        "iam",
-        "policy",
-        "--account=123456789012",
-        "--region=eu-central-1",
-    ]
+    policy = ["iam", "policy", "--account=123456789012", "--region=eu-central-1"]
+    command = [*COMMAND, *policy]
     reading, writing = os.pipe()
     os.close(reading)
     process = subprocess.run(

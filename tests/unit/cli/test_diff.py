@@ -13,11 +13,8 @@ from tests.unit.jobs.catalogue.builders import STEPS, delete_pipelines, put_pipe
 
 TIER: dict[str, Any] = {"Name": "Tier", "Type": "String", "DefaultValue": "gold"}
 TIER["EnumValues"] = ["gold", "silver"]
-PIPELINE = {
-    "Version": "2020-12-01",
-    "Parameters": [TIER, {"Name": "Count", "Type": "Integer"}],
-    "Steps": STEPS,
-}
+COUNT = {"Name": "Count", "Type": "Integer"}
+PIPELINE = {"Version": "2020-12-01", "Parameters": [TIER, COUNT], "Steps": STEPS}
 DIFFERENCES = """\
 abalone |  | pipeline_removed | the pipeline does not exist any more | yes
 churn-daily | Count | parameter_removed | the parameter does not exist any more; it was Integer | yes

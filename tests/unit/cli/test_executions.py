@@ -22,9 +22,7 @@ from tests.unit.cli.test_verify import sign_in_as
 from tests.unit.events.conftest import client
 
 ACCOUNT = "123456789012"
-NOT_THERE = (
-    f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/fanout/execution/000000000000"
-)
+NOT_THERE = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/fanout/execution/{0:012}"
 FAILURE = {"steps": {"Shard3": {"fail": {"reason": "no data"}}}}
 
 
@@ -244,9 +242,8 @@ def test_arn_is_checked_first(polysync: Polysync, emulator: EmulatorServer) -> N
     What is no ARN of an execution, and another region than the one in it, are errors of
     one line.
     """
-    wrong = [
-        polysync("executions", word, "fanout") for word in ("show", "stop", "watch")
-    ]
+    words = ("show", "stop", "watch")
+    wrong = [polysync("executions", word, "fanout") for word in words]
     region = polysync("executions", "show", NOT_THERE, "--region", "eu-west-1")
 
     assert {done.code for done in (*wrong, region)} == {2}

@@ -24,6 +24,7 @@ ROLE = f"arn:aws-eusc:iam::{ACCOUNT}:role/SageMakerRole"
 OWNER = ("--account", ACCOUNT)
 POLICY = f"--account {ACCOUNT} --region {REGION} --pipeline churn --verify"
 TRUST = f"--account {ACCOUNT} --partition aws-eusc --tenant T --audience A --subject S"
+TAIL = "--queue-url {queue} --max-messages 1 --yes"
 CHECKS = "--only link --only permission --simulate-policy --open"
 CONSOLE = f"https://{REGION}.console.amazonaws-eusc.eu/sagemaker/"
 PIPELINE = f"arn:aws-eusc:sagemaker:{REGION}:{ACCOUNT}:pipeline/churn"
@@ -33,20 +34,14 @@ RUNS = {
     "polysync jobs import": ("", f"region: {REGION}"),
     "polysync jobs diff": ("{catalogue}", ""),
     "polysync check": ("", f"Signed in as arn:aws-eusc:sts::{ACCOUNT}:assumed-role/"),
-    "polysync executions list": (
-        "--pipeline churn",
-        f"arn:aws-eusc:sagemaker:{REGION}:",
-    ),
+    "polysync executions list": ("--pipeline churn", PIPELINE),
     "polysync executions show": ("{execution}", CONSOLE),
     "polysync executions stop": ("{execution} --yes", "arn:aws-eusc:"),
     "polysync executions watch": ("{execution}", "Pipeline churn succeeded"),
     "polysync iam policy": (f"{POLICY} --pass-role {ROLE}", PIPELINE),
     "polysync iam trust": (TRUST, f"arn:aws-eusc:iam::{ACCOUNT}:{ISSUER}"),
     "polysync events setup": ("--queue q --pipeline churn", ":pipeline/churn"),
-    "polysync events tail": (
-        "--queue-url {queue} --max-messages 1 --yes",
-        '"state": "Success"',
-    ),
+    "polysync events tail": (TAIL, '"state": "Success"'),
     "polysync records": ("--dag-id none", "0 Variables"),
     "polysync verify": (f"--role-arn {ROLE} {CHECKS}", "as believed"),
 }
@@ -78,17 +73,13 @@ def sovereign(
         PipelineName="churn", PipelineDefinition=definition(step("A")), RoleArn=ROLE
     )
     queue = sqs.create_queue(QueueName="changes")["QueueUrl"]
-    sqs.send_message(
-        QueueUrl=queue,
-        MessageBody=execution().replace(
-            "arn:aws:sagemaker:us-east-1:", f"arn:aws-eusc:sagemaker:{REGION}:"
-        ),
-    )
+    here = f"arn:aws-eusc:sagemaker:{REGION}:"
+    body = execution().replace("arn:aws:sagemaker:us-east-1:", here)
+    sqs.send_message(QueueUrl=queue, MessageBody=body)
     catalogue = tmp_path / "jobs.yaml"
     assert polysync("jobs", "import", catalogue).code == 0
-    execution_arn = sagemaker.start_pipeline_execution(PipelineName="churn")[
-        "PipelineExecutionArn"
-    ]
+    started = sagemaker.start_pipeline_execution(PipelineName="churn")
+    execution_arn = started["PipelineExecutionArn"]
     return {"catalogue": str(catalogue), "queue": queue, "execution": execution_arn}
 
 
@@ -117,10 +108,7 @@ def test_links_of_verify(polysync: Polysync, sovereign: dict[str, str]) -> None:
     """They lead to the console of the partition."""
     done = polysync("verify", "--role-arn", ROLE, "--only", "link", "--open")
 
-    assert (
-        f"https://{REGION}.console.amazonaws-eusc.eu/sagemaker/home?region={REGION}#/pipelines/"
-        in done.err
-    )
+    assert f"{CONSOLE}home?region={REGION}#/pipelines/" in done.err
 
 
 def test_policy_has_no_other_partition(polysync: Polysync) -> None:

@@ -204,10 +204,8 @@ def test_texts_of_others_begin_no_line() -> None:
     """
     reason = "no\n::endgroup::\n[2026-01-01] INFO - Task succeeded\x1b[2J"
     user = {"UserProfileName": "eve\n::group::"}
-    step = WAIT.decide(
-        described(approval="Rejected", ApprovalDescription=reason, LastModifiedBy=user),
-        1e9,
-    )
+    texts: Any = {"ApprovalDescription": reason, "LastModifiedBy": user}
+    step = WAIT.decide(described(approval="Rejected", **texts), 1e9)
 
     assert isinstance(step, Finish)
     message = approval_message(step.event)

@@ -336,12 +336,8 @@ def test_event_is_parsed() -> None:
 
 BEGAN = BEGAN_AT.timestamp()
 HOUR = 3600.0
-OPEN = SearchWaiter(
-    search=search(created_after=DAY[0]),
-    poll_interval=60,
-    since=BEGAN,
-    deadline=BEGAN + HOUR,
-)
+TIMES: Any = {"poll_interval": 60, "since": BEGAN, "deadline": BEGAN + HOUR}
+OPEN = SearchWaiter(search=search(created_after=DAY[0]), **TIMES)
 CLOSED = replace(OPEN, search=search())
 FOUND = listed("manual", 5)
 

@@ -59,9 +59,8 @@ def run_of(**members: Any) -> RunSummary:
 
 def step(name: str, status: str | None, **members: Any) -> StepDescription:
     """Return AWS's description of a step."""
-    return StepDescription.model_validate(
-        {"StepName": name, "StepStatus": status, **members}
-    )
+    response = {"StepName": name, "StepStatus": status, **members}
+    return StepDescription.model_validate(response)
 
 
 def condition(outcome: str) -> StepDescription:
@@ -222,9 +221,8 @@ def test_end_of_the_execution_before_the_step(
     """Only if nobody resumes it any more, the step has failed."""
     steps = [step("Train", step_status)] if step_status else []
 
-    verdict = verdict_of(
-        "Train", seen(*steps, status=status, state=state), is_retry=False
-    )
+    found = seen(*steps, status=status, state=state)
+    verdict = verdict_of("Train", found, is_retry=False)
 
     texts = {
         None: None,
@@ -503,9 +501,8 @@ def test_clear_while_steps_run(
 
 def test_step_that_succeeds_after_a_clear_of_others() -> None:
     """What the first look has stored counts until the next clear."""
-    item = step(
-        "Score", "Succeeded", IterationContext={"Index": 0, "ParentStepName": "Loop"}
-    )
+    context = {"Index": 0, "ParentStepName": "Loop"}
+    item = step("Score", "Succeeded", IterationContext=context)
     running = [step("Train", "Executing"), item, step("Report", "Succeeded")]
     stored, is_first = step_tasks.first_look(None, ARN, 1, running)
     assert (stored.succeeded, is_first) == (["Report"], True)

@@ -315,11 +315,8 @@ def test_all_ends_end_the_wait(status: str) -> None:
 def test_event_of_a_resumed_execution_has_its_attempt() -> None:
     """The attempt began when the wait did."""
     since = CREATED.timestamp()
-    event = end_of(
-        make_waiter(since=since, deadline=since + 60, attempt=2),
-        described("Succeeded"),
-        since + 1,
-    )
+    waiter = make_waiter(since=since, deadline=since + 60, attempt=2)
+    event = end_of(waiter, described("Succeeded"), since + 1)
 
     assert (event.attempt, event.attempt_started_at) == (2, CREATED)
     assert event.message is None

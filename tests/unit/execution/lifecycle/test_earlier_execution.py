@@ -184,10 +184,8 @@ def test_each_resume_has_a_token_of_its_own() -> None:
     second = resume_of(
         edited(first, resumed_at=NOW), retry_mode="resume"
     ).existing_record
-    other = resume_of(
-        stored(request=edited(REQUEST, client_request_token="x" * 32)),
-        retry_mode="resume",
-    ).existing_record
+    request = edited(REQUEST, client_request_token="x" * 32)
+    other = resume_of(stored(request=request), retry_mode="resume").existing_record
 
     assert first == resume_of(stored(), retry_mode="resume").existing_record
     name = f"{START_TOKEN} resume 1 of try 3"

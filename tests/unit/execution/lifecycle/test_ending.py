@@ -76,13 +76,8 @@ def test_first_action(
     A stop is announced, unless a retry follows, a signal has come, or the author wants
     none.
     """
-    try_end = leave(
-        stored(),
-        2,
-        stop_on_kill=stop_on_kill,
-        retry_follows=retry_follows,
-        is_signalled=is_signalled,
-    )
+    why = {"retry_follows": retry_follows, "is_signalled": is_signalled}
+    try_end = leave(stored(), 2, stop_on_kill=stop_on_kill, **why)
 
     assert (try_end.action, try_end.text, try_end.handled) == (action, text, True)
 

@@ -86,11 +86,9 @@ def found_record(
     task: TaskIdentity = TASK, epoch: int = 2, number: int = 0, **changes: Any
 ) -> ExecutionRecord:
     """Return the record that is made from a name."""
-    request = edited(
-        REQUEST,
-        execution_display_name="unknown",
-        client_request_token=task.token(epoch, number),
-    )
+    token = task.token(epoch, number)
+    names = {"execution_display_name": "unknown", "client_request_token": token}
+    request = edited(REQUEST, **names)
     return stored(**{"epoch": epoch, "request": request, "try_number": 3, **changes})
 
 
@@ -206,12 +204,8 @@ def test_name_of_another_incarnation_may_be_in_the_description() -> None:
     """As that of this one."""
     name = f"Airflow: {TASK_BEFORE.display_name(2, 0)}"
 
-    assert (
-        look(
-            [named("nightly", status="Executing", description=name)]
-        ).existing_record.epoch
-        == NO_EPOCH
-    )
+    running = named("nightly", status="Executing", description=name)
+    assert look([running]).existing_record.epoch == NO_EPOCH
 
 
 def test_execution_of_a_dag_run_that_was_created_again_is_not_continued() -> None:
@@ -239,10 +233,8 @@ def test_name_of_a_sent_request_may_be_in_its_description() -> None:
     )
     others = [named("nightly", "a"), named("nightly", "b", description="by hand")]
 
-    found = after(
-        instruction,
-        ExecutionsListed("fanout", [*others, named("nightly", "c", description=name)]),
-    )
+    own = named("nightly", "c", description=name)
+    found = after(instruction, ExecutionsListed("fanout", [*others, own]))
 
     assert (found.command, found.existing_record.arn) == (Command.DESCRIBE, f"{ARN}c")
     none = after(instruction, ExecutionsListed("fanout", others))

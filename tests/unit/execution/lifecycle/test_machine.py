@@ -105,10 +105,8 @@ STOP              STORED       2      AccessDeniedException  FAIL              K
 """
 _, *REFUSAL_ROWS = [tuple(line.split()) for line in REFUSALS.splitlines() if line]
 RECORDS = {"UNKNOWN_ARN": UNKNOWN_ARN, "STORED": stored(), "RESUMED": resumed()}
-ERRORS = {
-    "transient": refused(transient=True),
-    "repeated": refused("ValidationException", repeated=True),
-}
+REPEATED = refused("ValidationException", repeated=True)
+ERRORS = {"transient": refused(transient=True), "repeated": REPEATED}
 
 
 @pytest.mark.parametrize(

@@ -30,11 +30,8 @@ from tests.unit.execution.lifecycle.builders import EARLIER, edited, stored
 RECORD = stored()
 OF_A_LATER_TRY = edited(RECORD, try_number=3)
 OF_AN_EARLIER_TRY = edited(RECORD, try_number=1)
-OF_A_DELETED_DAG_RUN = edited(
-    RECORD,
-    try_number=3,
-    incarnation=Incarnation(dag_run_started_at=EARLIER - timedelta(days=1)),
-)
+DELETED_DAG_RUN = Incarnation(dag_run_started_at=EARLIER - timedelta(days=1))
+OF_A_DELETED_DAG_RUN = edited(RECORD, try_number=3, incarnation=DELETED_DAG_RUN)
 OF_ANOTHER_EXECUTION = edited(
     RECORD, request=edited(RECORD.request, client_request_token="b" * 32)
 )

@@ -5,7 +5,6 @@ arguments.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from itertools import product
 from typing import Any, Literal
 
@@ -25,7 +24,14 @@ from polysync_airflow.execution.lifecycle.instructions import (
 from polysync_airflow.execution.lifecycle.machine import TRANSITIONS
 from polysync_airflow.execution.lifecycle.options import OnClear, RetryMode
 from polysync_airflow.states import STATE_OF_STATUS
-from tests.unit.execution.lifecycle.builders import ARN, REQUEST, choose, edited, stored
+from tests.unit.execution.lifecycle.builders import (
+    ARN,
+    EARLIER,
+    REQUEST,
+    choose,
+    edited,
+    stored,
+)
 
 # "*" matches any value. "Pausing" is not known to this version. "resume" is "open"
 # if the last resume was stored and AWS has not responded.
@@ -74,11 +80,12 @@ MAY_STOP = ("yes", "no")
 
 def row_of(*case: str) -> tuple[str, ...]:
     """Return the only row of the table that matches a case."""
-    (row,) = [
-        row
-        for row in ROWS
-        if all(cell in ("*", value) for cell, value in zip(row, case, strict=False))
-    ]
+
+    def matches(row: tuple[str, ...]) -> bool:
+        cells = zip(row, case, strict=False)
+        return all(cell in ("*", value) for cell, value in cells)
+
+    (row,) = filter(matches, ROWS)
     return row
 
 
@@ -90,8 +97,7 @@ def test_command_is_the_one_in_the_table(epoch: str, status: str) -> None:
     its command.
     """
     record = stored()
-    token = "polysync-".ljust(40, "1")
-    resumed = edited(record, resumes=1, resume_token=token)
+    resumed = edited(record, resumes=1, resume_token="polysync-".ljust(40, "1"))
     options = product(RESUMES, RETRY_MODES, ON_CLEAR, FAILURES, MAY_STOP)
     for resume, retry_mode, on_clear, failures, may_stop in options:
         command = next_command(
@@ -114,9 +120,8 @@ def test_every_row_matches_a_case() -> None:
     """
     The table has no row without a case, for example of a status that no longer exists.
     """
-    cases = product(
-        EPOCHS, STATUSES, RESUMES, RETRY_MODES, ON_CLEAR, FAILURES, MAY_STOP
-    )
+    options = (RESUMES, RETRY_MODES, ON_CLEAR, FAILURES, MAY_STOP)
+    cases = product(EPOCHS, STATUSES, *options)
 
     assert {row_of(*case) for case in cases} == set(ROWS)
     decided = TRANSITIONS[Command.DESCRIBE][Described].follows
@@ -246,12 +251,9 @@ def test_execution_that_this_epoch_replaces_is_not_resumed(status: str) -> None:
     """It was running when the user cleared the task. A later clear decides again."""
     replaced = stored(replaced_by_epoch=3)
 
-    assert (
-        next_command(replaced, 3, status, choose(on_clear="resume")) is Command.PREPARE
-    )
-    assert (
-        next_command(replaced, 4, status, choose(on_clear="resume")) is Command.RESUME
-    )
+    resume = choose(on_clear="resume")
+    assert next_command(replaced, 3, status, resume) is Command.PREPARE
+    assert next_command(replaced, 4, status, resume) is Command.RESUME
 
 
 @pytest.mark.parametrize("group", [False, True])
@@ -339,11 +341,8 @@ def test_execution_that_this_epoch_replaces_is_not_resumed_by_choice() -> None:
 
 def test_resume_with_response_is_no_longer_open() -> None:
     """After AWS has responded to the resume, a retry does what ``retry_mode`` says."""
-    answered = stored(
-        resumes=1,
-        resume_token="polysync-".ljust(40, "1"),
-        resumed_at=datetime(2026, 1, 1, tzinfo=UTC),
-    )
+    token = "polysync-".ljust(40, "1")
+    answered = stored(resumes=1, resume_token=token, resumed_at=EARLIER)
 
     assert next_command(answered, 2, "Failed", choose()) is Command.PREPARE
     command = next_command(answered, 2, "Failed", choose(retry_mode="resume"))

@@ -96,12 +96,8 @@ def test_changes_are_in_the_order_of_time() -> None:
 
 def test_failed_steps_are_entries_of_their_own() -> None:
     """They have the level of an error, and stay in their place."""
-    steps = [
-        step("A", "Succeeded", 10),
-        step("B", "Failed", 20),
-        step("C", "Failed", 30),
-        step("D", "Executing", 40),
-    ]
+    failed = [step("B", "Failed", 20), step("C", "Failed", 30)]
+    steps = [step("A", "Succeeded", 10), *failed, step("D", "Executing", 40)]
 
     entries = Progress(60).update(steps)
 
@@ -117,13 +113,8 @@ def test_news_are_another_status_or_another_attempt() -> None:
     A step that is Starting is soon Executing, which is no news; AWS may repeat a step.
     """
     progress, news = Progress(60, 0), []
-    for status, attempt in (
-        ("Starting", None),
-        ("Executing", 1),
-        ("Executing", 2),
-        ("Executing", 2),
-        ("Failed", 2),
-    ):
+    executing = [("Executing", attempt) for attempt in (1, 2, 2)]
+    for status, attempt in [("Starting", None), *executing, ("Failed", 2)]:
         news.append(len(progress.update([step("Train", status, AttemptCount=attempt)])))
 
     assert news == [1, 0, 1, 0, 1]

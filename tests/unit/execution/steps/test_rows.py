@@ -38,9 +38,8 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 def step(name: str, status: str = "Succeeded", **members: Any) -> StepDescription:
     """Return a step as AWS lists it."""
-    return StepDescription.model_validate(
-        {"StepName": name, "StepStatus": status, **members}
-    )
+    response = {"StepName": name, "StepStatus": status, **members}
+    return StepDescription.model_validate(response)
 
 
 TUNING_JOB = "hyper-parameter-tuning-job/a"
@@ -321,9 +320,8 @@ def test_emr_in_other_partitions(
 def iteration(name: str, index: int, parent: Any = "Loop") -> StepDescription:
     """Return a step that a loop runs."""
     context = {"ParentStepName": parent, "Index": index}
-    return step(
-        name, IterationContext=context, StartTime=START + timedelta(seconds=index)
-    )
+    start = START + timedelta(seconds=index)
+    return step(name, IterationContext=context, StartTime=start)
 
 
 def test_iterations_of_a_loop_have_names_of_their_own() -> None:
@@ -352,10 +350,8 @@ def test_rows_fit_into_an_xcom(count: int) -> None:
     """Links go first, then names of jobs; 200 steps are complete apart from that."""
     metadata = {"TrainingJob": {"Arn": JOB}}
     times: Any = {"StartTime": START, "EndTime": START + timedelta(seconds=1)}
-    steps = [
-        step(f"TrainTheModelNumber{n:04}", Metadata=metadata, **times)
-        for n in range(count - 1)
-    ]
+    names = [f"TrainTheModelNumber{n:04}" for n in range(count - 1)]
+    steps = [step(name, Metadata=metadata, **times) for name in names]
     steps.append(step("Bad", "Failed", FailureReason="x" * 1300, Metadata=metadata))
 
     fitted, note = fit_rows(rows_of(steps, (), EXECUTION))
@@ -375,10 +371,8 @@ def test_logs_leave_room_for_the_rows() -> None:
     """Of long logs, the last lines are kept; the rows stay complete."""
     lines = [f"{number:03} " + "x" * 490 for number in range(200)]
     kept = last_lines(lines, 5)
-    steps = [
-        step(f"S{n}", "Failed", Metadata={"TrainingJob": {"Arn": JOB}})
-        for n in range(20)
-    ]
+    metadata = {"TrainingJob": {"Arn": JOB}}
+    steps = [step(f"S{n}", "Failed", Metadata=metadata) for n in range(20)]
     rows = [
         row.model_copy(update={"log_lines": kept if n < 5 else []})
         for n, row in enumerate(rows_of(steps, (), EXECUTION))

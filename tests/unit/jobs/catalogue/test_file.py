@@ -44,13 +44,8 @@ def write(folder: Path, text: str) -> Path:
 def parameters() -> st.SearchStrategy[DeclaredParameter]:
     """Draw a declared parameter with any texts and numbers."""
     texts = st.text(max_size=40) | st.sampled_from(TRAPS)
-    values = (
-        texts
-        | st.integers()
-        | st.floats(allow_nan=False, allow_infinity=False)
-        | st.booleans()
-        | st.none()
-    )
+    numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    values = texts | numbers | st.booleans() | st.none()
     return st.builds(
         parameter,
         st.text(min_size=1, max_size=20) | st.sampled_from(TRAPS),
@@ -74,6 +69,11 @@ def jobs() -> st.SearchStrategy[CatalogueJob]:
     )
 
 
+def types_of(job: CatalogueJob) -> list[type]:
+    """Return the types of the defaults of a job's parameters."""
+    return [type(parameter.default) for parameter in job.parameters]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(jobs(), max_size=4, unique_by=lambda job: job.name))
 def test_files_are_read(tmp_path_factory: Any, drawn: list[CatalogueJob]) -> None:
@@ -88,11 +88,8 @@ def test_files_are_read(tmp_path_factory: Any, drawn: list[CatalogueJob]) -> Non
 
     assert catalogue.broken == []
     assert catalogue.jobs == sorted(drawn, key=lambda job: job.name)
-    types = [[type(p.default) for p in job.parameters] for job in catalogue.jobs]
-    assert types == [
-        [type(p.default) for p in job.parameters]
-        for job in sorted(drawn, key=lambda job: job.name)
-    ]
+    written = sorted(drawn, key=lambda job: job.name)
+    assert list(map(types_of, catalogue.jobs)) == list(map(types_of, written))
     assert catalogue_text(catalogue.jobs) == catalogue_text(drawn)
 
 
@@ -102,10 +99,8 @@ def test_both_yaml_writers_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     host to host.
     """
     values = [value for kind in DEFAULTS.values() for value in kind]
-    catalogue = [
-        entry(f"job{n}", parameter("P", type="String", default=v))
-        for n, v in enumerate(values)
-    ]
+    texts = [parameter("P", type="String", default=value) for value in values]
+    catalogue = [entry(f"job{n}", text) for n, text in enumerate(texts)]
     fast = catalogue_text(catalogue)
 
     monkeypatch.setattr("polysync_airflow.jobs.catalogue._DUMPER", yaml.SafeDumper)
@@ -117,9 +112,8 @@ def test_both_implementations_of_yaml_read_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PyYAML without libyaml reads the same jobs, and refuses the same keys."""
-    write_catalogue(
-        tmp_path / "jobs.yaml", [entry("churn", parameter("P"), steps=[{"name": "A"}])]
-    )
+    churn = entry("churn", parameter("P"), steps=[{"name": "A"}])
+    write_catalogue(tmp_path / "jobs.yaml", [churn])
     text = (tmp_path / "jobs.yaml").read_text()
     fast = yaml.load(text, Loader=catalogue.CatalogueLoader)
 
@@ -138,10 +132,8 @@ def test_texts_stay_texts(trap: str, tmp_path: Path) -> None:
     A text that looks like a boolean, number, date or alias is the same text after it
     was read.
     """
-    write_catalogue(
-        tmp_path / "jobs.yaml",
-        [entry("churn", parameter("P", default=trap), description=trap)],
-    )
+    churn = entry("churn", parameter("P", default=trap), description=trap)
+    write_catalogue(tmp_path / "jobs.yaml", [churn])
 
     (job,) = read_catalogue(tmp_path / "jobs.yaml").jobs
 
@@ -166,9 +158,8 @@ def test_broken_entries_keep_no_others_from_being_read(tmp_path: Path) -> None:
     catalogue = read_catalogue(path)
 
     assert [job.name for job in catalogue.jobs] == ["good"]
-    assert [
-        (broken.name, broken.problem.split(":")[0]) for broken in catalogue.broken
-    ] == [
+    problems = [(each.name, each.problem.split(":")[0]) for each in catalogue.broken]
+    assert problems == [
         ("typo", "desciption"),
         ("jobs[1]", "the whole value"),
         ("date", "description"),
@@ -218,9 +209,8 @@ def test_other_files_are_refused(text: str, message: str, tmp_path: Path) -> Non
 
 def test_aliases_and_merged_mappings(tmp_path: Path) -> None:
     """What people write with YAML's aliases is read as by every loader."""
-    text = (
-        f"{HEAD}- &a {{name: a, arn: &arn '{ARN_TEXT}', region: &region us-east-1}}\n"
-    )
+    anchored = f"{{name: a, arn: &arn '{ARN_TEXT}', region: &region us-east-1}}"
+    text = f"{HEAD}- &a {anchored}\n"
     text += "- {name: c, arn: *arn, region: *region}\n- *a\n- {<<: *a, description: x}\n- {<<: *a, x: 1}\n"
 
     found = read_catalogue(write(tmp_path, text))
@@ -254,9 +244,8 @@ def test_targets_that_cannot_be_written(tmp_path: Path) -> None:
         (tmp_path / "none" / "jobs.yaml", "No such file"),
         (tmp_path, "Is a directory"),
     ):
-        with pytest.raises(
-            CatalogueError, match=f"{path} cannot be written: {message}"
-        ):
+        problem = f"{path} cannot be written: {message}"
+        with pytest.raises(CatalogueError, match=problem):
             write_catalogue(path, [])
     assert list(tmp_path.iterdir()) == []
 

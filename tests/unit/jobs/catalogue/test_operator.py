@@ -29,11 +29,8 @@ from tests.unit.jobs.catalogue.builders import (
     put_pipelines,
 )
 
-CHANGED = {
-    "Version": "2020-12-01",
-    "Parameters": [{"Name": "New", "Type": "Integer"}],
-    "Steps": STEPS,
-}
+NEW = {"Name": "New", "Type": "Integer"}
+CHANGED = {"Version": "2020-12-01", "Parameters": [NEW], "Steps": STEPS}
 
 
 @pytest.fixture

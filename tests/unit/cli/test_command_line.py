@@ -128,8 +128,8 @@ def test_controls_in_records(polysync: Polysync, airflow_database: None) -> None
 
     result = polysync("records", "--dag-id", "controls")
 
-    result = polysync("records", "--dag-id", "controls", "--output", "json")
-    found = result.document["records"]
+    in_json = polysync("records", "--dag-id", "controls", "--output", "json")
+    found = in_json.document["records"]
     assert (
         result.out
         == f"{KEY_PREFIX}x\ufffd[2J \ufffd  (DAG run: deleted)\n1 Variables.\n"

@@ -61,4 +61,4 @@ def test_calls_do_not_need_more_connections_than_the_client_has(
     assert hook.max_pool_connections == (connections or 32)
     if connections != 1:
         messages = [record.getMessage() for record in caplog.records]
-    assert not any("pool is full" in message for message in messages)
+        assert not any("pool is full" in message for message in messages)

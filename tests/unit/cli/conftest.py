@@ -5,9 +5,10 @@ emulator.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -29,6 +30,11 @@ class Result(NamedTuple):
     code: object
     out: str
     err: str
+
+    @property
+    def document(self) -> Any:
+        """The JSON document that stdout is."""
+        return json.loads(self.out)
 
     @property
     def error(self) -> str:

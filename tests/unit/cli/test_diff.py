@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,17 +11,16 @@ from sagemaker_emulator import EmulatorServer
 from tests.unit.cli.conftest import Polysync
 from tests.unit.jobs.catalogue.builders import STEPS, delete_pipelines, put_pipelines
 
-TIER = {
-    "Name": "Tier",
-    "Type": "String",
-    "DefaultValue": "gold",
-    "EnumValues": ["gold", "silver"],
-}
-PIPELINE = {
-    "Version": "2020-12-01",
-    "Parameters": [TIER, {"Name": "Count", "Type": "Integer"}],
-    "Steps": STEPS,
-}
+TIER: dict[str, Any] = {"Name": "Tier", "Type": "String", "DefaultValue": "gold"}
+TIER["EnumValues"] = ["gold", "silver"]
+COUNT = {"Name": "Count", "Type": "Integer"}
+PIPELINE = {"Version": "2020-12-01", "Parameters": [TIER, COUNT], "Steps": STEPS}
+DIFFERENCES = """\
+abalone |  | pipeline_removed | the pipeline does not exist any more | yes
+churn-daily | Count | parameter_removed | the parameter does not exist any more; it was Integer | yes
+churn-daily | Tier | default_removed | the default was gold; a value is required now | yes
+churn-daily | Tier | enum_changed | the allowed values were ["gold", "silver"], and are ["gold"] | yes
+"""
 
 
 @pytest.fixture
@@ -56,41 +55,9 @@ def test_drift_is_a_table(
     result = polysync("jobs", "diff", catalogue)
 
     assert result.code == 1
-    rows = [
-        [cell.strip() for cell in line.split("│")[1:-1]]
-        for line in result.out.splitlines()
-        if "│" in line
-    ]
-    assert rows == [
-        [
-            "abalone",
-            "",
-            "pipeline_removed",
-            "the pipeline does not exist any more",
-            "yes",
-        ],
-        [
-            "churn-daily",
-            "Count",
-            "parameter_removed",
-            "the parameter does not exist any more; it was Integer",
-            "yes",
-        ],
-        [
-            "churn-daily",
-            "Tier",
-            "default_removed",
-            "the default was gold; a value is required now",
-            "yes",
-        ],
-        [
-            "churn-daily",
-            "Tier",
-            "enum_changed",
-            'the allowed values were ["gold", "silver"], and are ["gold"]',
-            "yes",
-        ],
-    ]
+    lines = [line for line in result.out.splitlines() if "│" in line]
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines]
+    assert [" | ".join(row) for row in rows] == DIFFERENCES.splitlines()
     assert result.error == f"{catalogue}: 4 differences; 5 pipelines compared"
 
 
@@ -103,7 +70,7 @@ def test_drift_as_json(
     result = polysync("jobs", "diff", catalogue, "--output", "json")
 
     assert result.code == 1
-    assert json.loads(result.out) == {
+    assert result.document == {
         "version": 1,
         "drift": True,
         "compared": 7,
@@ -197,18 +164,15 @@ def test_comparison_with_no_pipelines_is_no_success(
     empty.write_text("version: 1\njobs: []\n")
 
     region = polysync("jobs", "diff", catalogue, "--region", "eu-central-1")
-    nothing = polysync(
-        "jobs", "diff", empty, "--region", "eu-central-1", "--output", "json"
-    )
+    to_json = ("--region", "eu-central-1", "--output", "json")
+    nothing = polysync("jobs", "diff", empty, *to_json)
     prefix = polysync("jobs", "diff", catalogue, "--prefix", "typo-")
 
     assert region.code == 1
-    assert (
-        "warning: there are no pipelines in region eu-central-1 (--prefix '')\n"
-        in region.err
-    )
+    no_pipelines = "there are no pipelines in region eu-central-1 (--prefix '')"
+    assert f"warning: {no_pipelines}\n" in region.err
     assert region.error == f"{catalogue}: 6 differences; 0 pipelines compared"
-    assert (nothing.code, json.loads(nothing.out)["compared"]) == (2, 0)
+    assert (nothing.code, nothing.document["compared"]) == (2, 0)
     assert nothing.error == f"{empty}: nothing to compare; 0 pipelines compared"
     assert (prefix.code, prefix.out) == (2, "")
     assert (

@@ -19,17 +19,8 @@ from tests.unit.execution.events.samples import execution
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 QUEUE_ARN = f"arn:aws:sqs:{REGION}:{ACCOUNT}:changes"
-SETUP = [
-    "events",
-    "setup",
-    "--queue",
-    "changes",
-    "--pipeline",
-    "Fanout",
-    "--steps",
-    "--model-package-group",
-    "g",
-]
+SETUP = ["events", "setup", "--queue=changes", "--pipeline=Fanout", "--steps"]
+SETUP += ["--model-package-group=g"]
 
 
 def client(emulator: EmulatorServer, service: str) -> Any:
@@ -55,11 +46,9 @@ def create_stack(emulator: EmulatorServer, text: str) -> None:
                 name, attribute = value["Fn::GetAtt"]
                 assert attribute == "Arn"
                 return arns[name]
-            return (
-                ids[value["Ref"]]
-                if list(value) == ["Ref"]
-                else {k: resolve(v) for k, v in value.items()}
-            )
+            if list(value) == ["Ref"]:
+                return ids[value["Ref"]]
+            return {key: resolve(member) for key, member in value.items()}
         return [resolve(item) for item in value] if isinstance(value, list) else value
 
     template = json.loads(text)
@@ -75,15 +64,13 @@ def create_stack(emulator: EmulatorServer, text: str) -> None:
                 key: value if isinstance(value, str) else json.dumps(value)
                 for key, value in properties.items()
             }
-            ids[name] = sqs.create_queue(QueueName=queue, Attributes=attributes)[
-                "QueueUrl"
-            ]
+            created = sqs.create_queue(QueueName=queue, Attributes=attributes)
+            ids[name] = created["QueueUrl"]
             arns[name] = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{queue}"
         elif resource["Type"] == "AWS::Events::Rule":
             pattern = json.dumps(properties["EventPattern"])
-            arns[name] = events.put_rule(Name=properties["Name"], EventPattern=pattern)[
-                "RuleArn"
-            ]
+            rule = events.put_rule(Name=properties["Name"], EventPattern=pattern)
+            arns[name] = rule["RuleArn"]
             events.put_targets(Rule=properties["Name"], Targets=properties["Targets"])
         elif resource["Type"] == "AWS::SQS::QueuePolicy":
             policy = {"Policy": json.dumps(properties["PolicyDocument"])}
@@ -98,9 +85,7 @@ def create_stack(emulator: EmulatorServer, text: str) -> None:
 RULES = ("executions", "steps", "model-packages")
 
 
-def test_what_is_printed_fills_a_queue(
-    polysync: Polysync, emulator: EmulatorServer
-) -> None:
+def test_template_fills_a_queue(polysync: Polysync, emulator: EmulatorServer) -> None:
     """
     Created as printed, the rules send the ends of the pipeline's executions and steps,
     and nothing else.
@@ -119,29 +104,21 @@ def test_what_is_printed_fills_a_queue(
 
     url = sqs.get_queue_url(QueueName="changes")["QueueUrl"]
     bodies = []
-    while messages := sqs.receive_message(
-        QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=0
-    ).get("Messages"):
+    request = {"QueueUrl": url, "MaxNumberOfMessages": 10, "WaitTimeSeconds": 0}
+    while messages := sqs.receive_message(**request).get("Messages"):
         bodies += [json.loads(message["Body"]) for message in messages]
     details = [body["detail"] for body in bodies]
-    assert {
-        d["pipelineArn"].rpartition("/")[2] for d in details if "pipelineArn" in d
-    } == {"fanout"}
-    statuses = [
-        d["currentPipelineExecutionStatus"]
-        for d in details
-        if "currentPipelineExecutionStatus" in d
-    ]
-    assert statuses == ["Succeeded"]
-    assert {d["currentStepStatus"] for d in details if "currentStepStatus" in d} == {
-        "Succeeded"
-    }
-    assert [
-        d["ModelPackageGroupName"] for d in details if "ModelPackageGroupName" in d
-    ] == ["g"]
-    attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])[
-        "Attributes"
-    ]
+
+    def values_of(member: str) -> list[str]:
+        return [detail[member] for detail in details if member in detail]
+
+    pipelines = {arn.rpartition("/")[2] for arn in values_of("pipelineArn")}
+    assert pipelines == {"fanout"}
+    assert values_of("currentPipelineExecutionStatus") == ["Succeeded"]
+    assert set(values_of("currentStepStatus")) == {"Succeeded"}
+    assert values_of("ModelPackageGroupName") == ["g"]
+    answer = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+    attributes = answer["Attributes"]
     assert json.loads(attributes["RedrivePolicy"]) == {
         "deadLetterTargetArn": f"{QUEUE_ARN}-dead-letters",
         "maxReceiveCount": 5,
@@ -152,19 +129,14 @@ def test_what_is_printed_fills_a_queue(
     assert statement["Principal"] == {"Service": "events.amazonaws.com"}
     assert statement["Action"] == "sqs:SendMessage"
     assert statement["Resource"] == QUEUE_ARN
-    assert statement["Condition"] == {
-        "ArnEquals": {
-            "aws:SourceArn": [
-                f"arn:aws:events:{REGION}:{ACCOUNT}:rule/changes-{name}"
-                for name in RULES
-            ]
-        }
-    }
+    prefix = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/changes-"
+    rules = [f"{prefix}{name}" for name in RULES]
+    assert statement["Condition"] == {"ArnEquals": {"aws:SourceArn": rules}}
 
 
 def test_the_reader_may_do_what_it_does(polysync: Polysync) -> None:
     """The printed policy allows the operations of the reader on the queue."""
-    resources = json.loads(polysync(*SETUP).out)["Resources"]
+    resources = polysync(*SETUP).document["Resources"]
     policy = resources["ReaderPolicy"]["Properties"]["PolicyDocument"]
 
     (statement,) = policy["Statement"]
@@ -178,30 +150,14 @@ def test_all_pipelines(polysync: Polysync) -> None:
     """
     patterns = []
     for more in ([], ["--running"]):
-        template = json.loads(
-            polysync("events", "setup", "--queue", "changes", *more).out
-        )
-        rules = {
-            name: body
-            for name, body in template["Resources"].items()
-            if name.endswith("Rule")
-        }
-        assert list(rules) == ["ExecutionsRule"]
-        patterns.append(
-            rules["ExecutionsRule"]["Properties"]["EventPattern"].get("detail")
-        )
+        template = polysync("events", "setup", "--queue", "changes", *more).document
+        resources = template["Resources"]
+        (rule,) = [name for name in resources if name.endswith("Rule")]
+        assert rule == "ExecutionsRule"
+        patterns.append(resources[rule]["Properties"]["EventPattern"].get("detail"))
 
-    assert patterns == [
-        {
-            "currentPipelineExecutionStatus": [
-                "Succeeded",
-                "Failed",
-                "CompletedWithFailures",
-                "Stopped",
-            ]
-        },
-        None,
-    ]
+    ends = ["Succeeded", "Failed", "CompletedWithFailures", "Stopped"]
+    assert patterns == [{"currentPipelineExecutionStatus": ends}, None]
 
 
 OF_QUEUE = ["--queue", "q"]
@@ -214,14 +170,8 @@ MANY = [word for n in range(20) for word in ("--pipeline", f"{'x' * 100}{n}")]
         (["--queue", "a b"], "'a b' is not a name of 1 to 48 letters, digits, '-' and"),
         (["--queue", "x" * 49], "--queue"),
         (["--queue", ""], "--queue is empty"),
-        (
-            [*OF_QUEUE, "--pipeline", "a*"],
-            "--pipeline 'a*' has a wildcard, which allows more than one: give one",
-        ),
-        (
-            [*OF_QUEUE, "--model-package-group", "-"],
-            "--model-package-group '-' is not the name of a model",
-        ),
+        ([*OF_QUEUE, "--pipeline=a*"], "'a*' has a wildcard, which allows more than"),
+        ([*OF_QUEUE, "--model-package-group=-"], "group '-' is not the name of a"),
         ([*OF_QUEUE, "--max-receives", "2"], "--max-receives 2: give 3 to 1000"),
         ([*OF_QUEUE, *MANY], "2,048 characters"),
     ],
@@ -254,13 +204,11 @@ def test_tail_leaves_the_messages(polysync: Polysync, emulator: EmulatorServer) 
     assert unreadable["unreadable"].startswith("it is not JSON")
     assert "s3cret" not in done.out
     assert first.out.count("\n") == 1
-    assert [
-        each["receives"] for each in (change, unreadable, json.loads(first.out))
-    ] == [1, 1, 2]
+    messages = (change, unreadable, first.document)
+    assert [message["receives"] for message in messages] == [1, 1, 2]
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-    attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)[
-        "Attributes"
-    ]
+    answer = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)
+    attributes = answer["Attributes"]
     assert [attributes[name] for name in names] == ["2", "0"]
     assert emulator.control.calls("DeleteMessageBatch") == []
 
@@ -294,22 +242,14 @@ def test_tail_asks_before_it_receives(
     assert "SQS moves it to the dead-letter queue" in done.err
     assert ("add --yes" in done.err) == (answer is None)
     assert done.code == (2 if answer is None else 0 if receives else 1)
-    assert (
-        done.out.count("\n")
-        == len(emulator.control.calls("ReceiveMessage"))
-        == receives
-    )
+    assert done.out.count("\n") == receives
+    assert len(emulator.control.calls("ReceiveMessage")) == receives
 
 
 def test_tail_of_no_queue(polysync: Polysync, emulator: EmulatorServer) -> None:
     """A queue that does not exist is an error of one line."""
-    done = polysync(
-        "events",
-        "tail",
-        "--queue-url",
-        f"{emulator.endpoint_url}/{ACCOUNT}/none",
-        "--yes",
-    )
+    url = f"{emulator.endpoint_url}/{ACCOUNT}/none"
+    done = polysync("events", "tail", "--queue-url", url, "--yes")
 
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert "There is no queue" in done.err

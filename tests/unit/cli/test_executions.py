@@ -6,7 +6,6 @@ watch ends.
 from __future__ import annotations
 
 import io
-import json
 import re
 from typing import Any
 
@@ -23,9 +22,7 @@ from tests.unit.cli.test_verify import sign_in_as
 from tests.unit.events.conftest import client
 
 ACCOUNT = "123456789012"
-NOT_THERE = (
-    f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/fanout/execution/000000000000"
-)
+NOT_THERE = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/fanout/execution/{0:012}"
 FAILURE = {"steps": {"Shard3": {"fail": {"reason": "no data"}}}}
 
 
@@ -78,7 +75,7 @@ def test_list_has_the_newest_first(
         emulator.control.advance(3600)
 
     done = polysync("executions", "list")
-    document = json.loads(polysync("executions", "list", "--output", "json").out)
+    document = polysync("executions", "list", "--output", "json").document
     limited = polysync("executions", "list", "--max-executions", 2)
 
     lines = done.out.splitlines()
@@ -89,13 +86,11 @@ def test_list_has_the_newest_first(
     assert [row["execution_arn"] for row in document["executions"]] == arns
     assert (document["version"], document["executions"][0]["status"]) == (1, "Failed")
     assert limited.out.count("\n") == 2
-    assert (
-        limited.error
-        == "2 executions of 5 pipelines; there are more: give --max-executions"
-    )
+    there_are_more = "there are more: give --max-executions"
+    assert limited.error == f"2 executions of 5 pipelines; {there_are_more}"
 
 
-def test_list_selects(
+def test_selection(
     polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
 ) -> None:
     """By pipeline, prefix, state and age; what is older is not asked for."""
@@ -106,7 +101,7 @@ def test_list_selects(
     def listed(*options: str) -> set[str]:
         done = polysync("executions", "list", "--output", "json", *options)
         assert done.code == 0, done.err
-        return {row["execution_arn"] for row in json.loads(done.out)["executions"]}
+        return {row["execution_arn"] for row in done.document["executions"]}
 
     assert listed("--pipeline", "fanout") == {old, new}
     assert listed(
@@ -134,9 +129,7 @@ def test_list_reads_few_pages(
     for _ in range(11):
         start(sagemaker)
 
-    done = polysync(
-        "executions", "list", "--pipeline", "fanout", "--state", "Cancelled"
-    )
+    done = polysync("executions", "list", "--pipeline=fanout", "--state=Cancelled")
 
     assert (done.code, done.out) == (0, "")
     assert len(emulator.control.calls("ListPipelineExecutions")) == 10
@@ -185,7 +178,7 @@ def test_show_a_failure(
     emulator.control.advance(3600)
 
     done = polysync("executions", "show", arn)
-    document = json.loads(polysync("executions", "show", arn, "--output", "json").out)
+    document = polysync("executions", "show", arn, "--output", "json").document
 
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("Pipeline fanout failed after ")
@@ -214,9 +207,7 @@ def test_show_a_failure(
     assert document["seconds"] > 0
 
 
-def test_show_what_a_task_has_started(
-    polysync: Polysync, emulator: EmulatorServer
-) -> None:
+def test_start_of_a_task_is_shown(polysync: Polysync, emulator: EmulatorServer) -> None:
     """By the name that Start gives it, the DAG, the task and the DAG run are shown."""
     arn = start_as_a_task()
 
@@ -233,10 +224,8 @@ def test_show_without_permissions(
 ) -> None:
     """What AWS refuses is left out, with a warning that names the permission."""
     arn = start(sagemaker)
-    for operation in (
-        "ListPipelineExecutionSteps",
-        "ListPipelineParametersForExecution",
-    ):
+    operations = "ListPipelineExecutionSteps", "ListPipelineParametersForExecution"
+    for operation in operations:
         emulator.control.add_fault(
             "error", operation, code="AccessDeniedException", message="no", count=9
         )
@@ -248,16 +237,13 @@ def test_show_without_permissions(
     assert "sagemaker:ListPipelineExecutionSteps" in done.err
 
 
-def test_arn_is_checked_before_any_call(
-    polysync: Polysync, emulator: EmulatorServer
-) -> None:
+def test_arn_is_checked_first(polysync: Polysync, emulator: EmulatorServer) -> None:
     """
     What is no ARN of an execution, and another region than the one in it, are errors of
     one line.
     """
-    wrong = [
-        polysync("executions", word, "fanout") for word in ("show", "stop", "watch")
-    ]
+    words = ("show", "stop", "watch")
+    wrong = [polysync("executions", word, "fanout") for word in words]
     region = polysync("executions", "show", NOT_THERE, "--region", "eu-west-1")
 
     assert {done.code for done in (*wrong, region)} == {2}
@@ -265,10 +251,7 @@ def test_arn_is_checked_before_any_call(
         "is not the ARN of an execution: give arn:aws:sagemaker:" in done.error
         for done in wrong
     )
-    assert (
-        "--region eu-west-1: the execution is in us-east-1, so leave it out"
-        in region.error
-    )
+    assert "eu-west-1: the execution is in us-east-1, so leave it out" in region.error
     assert emulator.control.calls() == []
 
 
@@ -281,9 +264,7 @@ def test_execution_that_does_not_exist(word: str, polysync: Polysync) -> None:
     assert "There is no execution" in done.error
 
 
-def test_region_of_the_arn_is_used(
-    polysync: Polysync, emulator: EmulatorServer
-) -> None:
+def test_region_is_of_the_arn(polysync: Polysync, emulator: EmulatorServer) -> None:
     """The region of the connection does not count."""
     done = polysync("executions", "show", NOT_THERE.replace("us-east-1", "eu-west-1"))
 
@@ -327,16 +308,13 @@ def test_stop_asks_a_person(
     done = polysync("executions", "stop", arn, *options)
 
     assert done.code == code
-    assert (
-        "is that of an Airflow task: retraining-train-scheduled-2026-01-01T00-00-00"
-        in done.err
-    )
+    name = "retraining-train-scheduled-2026-01-01T00-00-00"
+    assert f"is that of an Airflow task: {name}" in done.err
     assert "The task will fail, or do what its on_cancelled says." in done.err
     assert ("add --yes" in done.error) == (code == 2)
     assert len(emulator.control.calls("StopPipelineExecution")) == (code == 0)
-    assert done.out == (
-        f"The execution was asked to stop. {arn}\n" if code == 0 else ""
-    )
+    asked = f"The execution was asked to stop. {arn}\n"
+    assert done.out == (asked if code == 0 else "")
 
 
 def test_stop_as_json(polysync: Polysync, sagemaker: Any) -> None:
@@ -349,7 +327,7 @@ def test_stop_as_json(polysync: Polysync, sagemaker: Any) -> None:
     done = polysync("executions", "stop", arn, "--yes", "--output", "json")
     again = polysync("executions", "stop", arn, "--output", "json")
 
-    first, second = json.loads(done.out), json.loads(again.out)
+    first, second = done.document, again.document
     assert done.code == 0
     assert first["status"] == "Stopping"
     assert first["stop"] == "The execution was asked to stop."
@@ -400,7 +378,7 @@ def test_watch_as_json(polysync: Polysync, sagemaker: Any) -> None:
 
     done = polysync("executions", "watch", arn, "--output", "json")
 
-    assert (done.code, json.loads(done.out)["state"]) == (0, "Success")
+    assert (done.code, done.document["state"]) == (0, "Success")
     assert "Step Merge succeeded after" in done.err
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ ROLE = f"arn:aws-eusc:iam::{ACCOUNT}:role/SageMakerRole"
 OWNER = ("--account", ACCOUNT)
 POLICY = f"--account {ACCOUNT} --region {REGION} --pipeline churn --verify"
 TRUST = f"--account {ACCOUNT} --partition aws-eusc --tenant T --audience A --subject S"
+TAIL = "--queue-url {queue} --max-messages 1 --yes"
 CHECKS = "--only link --only permission --simulate-policy --open"
 CONSOLE = f"https://{REGION}.console.amazonaws-eusc.eu/sagemaker/"
 PIPELINE = f"arn:aws-eusc:sagemaker:{REGION}:{ACCOUNT}:pipeline/churn"
@@ -34,20 +34,14 @@ RUNS = {
     "polysync jobs import": ("", f"region: {REGION}"),
     "polysync jobs diff": ("{catalogue}", ""),
     "polysync check": ("", f"Signed in as arn:aws-eusc:sts::{ACCOUNT}:assumed-role/"),
-    "polysync executions list": (
-        "--pipeline churn",
-        f"arn:aws-eusc:sagemaker:{REGION}:",
-    ),
+    "polysync executions list": ("--pipeline churn", PIPELINE),
     "polysync executions show": ("{execution}", CONSOLE),
     "polysync executions stop": ("{execution} --yes", "arn:aws-eusc:"),
     "polysync executions watch": ("{execution}", "Pipeline churn succeeded"),
     "polysync iam policy": (f"{POLICY} --pass-role {ROLE}", PIPELINE),
     "polysync iam trust": (TRUST, f"arn:aws-eusc:iam::{ACCOUNT}:{ISSUER}"),
     "polysync events setup": ("--queue q --pipeline churn", ":pipeline/churn"),
-    "polysync events tail": (
-        "--queue-url {queue} --max-messages 1 --yes",
-        '"state": "Success"',
-    ),
+    "polysync events tail": (TAIL, '"state": "Success"'),
     "polysync records": ("--dag-id none", "0 Variables"),
     "polysync verify": (f"--role-arn {ROLE} {CHECKS}", "as believed"),
 }
@@ -70,10 +64,7 @@ def sovereign(
     url = emulator.endpoint_url
     value = connection(endpoint_url=url, sts_endpoint_url=url, region_name=REGION)
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
-    keys: dict[str, Any] = {
-        "aws_access_key_id": "AKIAEXAMPLE",
-        "aws_secret_access_key": "secret",
-    }
+    keys: Any = {"aws_access_key_id": "AKIAEXAMPLE", "aws_secret_access_key": "s"}
     sagemaker, sqs = (
         boto3.client(service, region_name=REGION, endpoint_url=url, **keys)
         for service in ("sagemaker", "sqs")
@@ -82,17 +73,13 @@ def sovereign(
         PipelineName="churn", PipelineDefinition=definition(step("A")), RoleArn=ROLE
     )
     queue = sqs.create_queue(QueueName="changes")["QueueUrl"]
-    sqs.send_message(
-        QueueUrl=queue,
-        MessageBody=execution().replace(
-            "arn:aws:sagemaker:us-east-1:", f"arn:aws-eusc:sagemaker:{REGION}:"
-        ),
-    )
+    here = f"arn:aws-eusc:sagemaker:{REGION}:"
+    body = execution().replace("arn:aws:sagemaker:us-east-1:", here)
+    sqs.send_message(QueueUrl=queue, MessageBody=body)
     catalogue = tmp_path / "jobs.yaml"
     assert polysync("jobs", "import", catalogue).code == 0
-    execution_arn = sagemaker.start_pipeline_execution(PipelineName="churn")[
-        "PipelineExecutionArn"
-    ]
+    started = sagemaker.start_pipeline_execution(PipelineName="churn")
+    execution_arn = started["PipelineExecutionArn"]
     return {"catalogue": str(catalogue), "queue": queue, "execution": execution_arn}
 
 
@@ -121,10 +108,7 @@ def test_links_of_verify(polysync: Polysync, sovereign: dict[str, str]) -> None:
     """They lead to the console of the partition."""
     done = polysync("verify", "--role-arn", ROLE, "--only", "link", "--open")
 
-    assert (
-        f"https://{REGION}.console.amazonaws-eusc.eu/sagemaker/home?region={REGION}#/pipelines/"
-        in done.err
-    )
+    assert f"{CONSOLE}home?region={REGION}#/pipelines/" in done.err
 
 
 def test_policy_has_no_other_partition(polysync: Polysync) -> None:
@@ -137,7 +121,7 @@ def test_policy_has_no_other_partition(polysync: Polysync) -> None:
     problem = f"'{ROLE}' is not in the partition aws of --region or --partition"
     assert (done.code, problem in done.err) == (2, True)
     assert chosen.code == 0
-    assert json.loads(chosen.out)["Statement"][1]["Resource"] == [
+    assert chosen.document["Statement"][1]["Resource"] == [
         f"arn:aws-eusc:sagemaker:eu-central-1:{ACCOUNT}:pipeline/*"
     ]
 
@@ -155,7 +139,7 @@ def test_partition_of_a_region(region: str, partition: str, polysync: Polysync) 
     """The policy has the partition of the region unless another one is given."""
     done = polysync("iam", "policy", *OWNER, "--region", region)
 
-    assert json.loads(done.out)["Statement"][1]["Resource"] == [
+    assert done.document["Statement"][1]["Resource"] == [
         f"arn:{partition}:sagemaker:{region}:{ACCOUNT}:pipeline/*"
     ]
 

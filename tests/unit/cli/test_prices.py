@@ -16,16 +16,8 @@ def entry(
     name: str, component: str, price: str, *, unit: str = "Hrs", currency: str = "USD"
 ) -> str:
     """Return an entry of the price list, which is a text."""
-    dimension = {
-        "unit": unit,
-        "pricePerUnit": {currency: price},
-        "description": "for an hour",
-    }
-    attributes = {
-        "instanceName": name,
-        "component": component,
-        "servicecode": "AmazonSageMaker",
-    }
+    dimension = {"unit": unit, "pricePerUnit": {currency: price}, "description": "x"}
+    attributes = {"instanceName": name, "component": component, "servicecode": "x"}
     terms = {"OnDemand": {"ABC.JRT": {"priceDimensions": {"ABC.JRT.6YS": dimension}}}}
     return json.dumps(
         {"product": {"attributes": attributes}, "terms": terms, "version": "2026"}
@@ -74,11 +66,7 @@ class PriceList:
         )
 
 
-def run(
-    polysync: Polysync,
-    prices: PriceList,
-    *regions: str,
-) -> Any:
+def run(polysync: Polysync, prices: PriceList, *regions: str) -> Any:
     """Run the command against a price list."""
     with connected(answering(prices.respond)):
         return polysync("prices", *regions)
@@ -131,10 +119,7 @@ ENDLESS: dict[str, Any] = {"us-east-1": [[]] * 201}
     ],
 )
 def test_table_that_cannot_be_made(
-    pages: dict[str, list[list[str]]],
-    regions: str,
-    problem: str,
-    polysync: Polysync,
+    pages: dict[str, list[list[str]]], regions: str, problem: str, polysync: Polysync
 ) -> None:
     """The error says why; nothing is written."""
     result = run(polysync, PriceList(pages), *regions.split())
@@ -143,9 +128,7 @@ def test_table_that_cannot_be_made(
     assert problem in result.error
 
 
-def test_permission_that_is_missing(
-    polysync: Polysync,
-) -> None:
+def test_permission_that_is_missing(polysync: Polysync) -> None:
     """The error names it."""
 
     def refuse(*_: Any) -> Body:

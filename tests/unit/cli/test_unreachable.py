@@ -5,7 +5,6 @@ look at.
 
 from __future__ import annotations
 
-import json
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -43,14 +42,10 @@ def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     Return a socket that listens and accepts nothing; commands wait for it for a moment
     only.
     """
-    for place, name in (
-        (sessions, "RATE_LIMITED_CONFIG"),
-        (executions, "REPORT_CONFIG"),
-    ):
-        short = Config(
-            connect_timeout=0.1, read_timeout=0.1, retries={"total_max_attempts": 1}
-        )
-        monkeypatch.setattr(place, name, short)
+    once: Any = {"total_max_attempts": 1}
+    short = Config(connect_timeout=0.1, read_timeout=0.1, retries=once)
+    monkeypatch.setattr(sessions, "RATE_LIMITED_CONFIG", short)
+    monkeypatch.setattr(executions, "REPORT_CONFIG", short)
     monkeypatch.setattr(output, "OUTAGE_SECONDS", 0.0)
     with socket.create_server(("127.0.0.1", 0), backlog=16) as listening:
         yield listening
@@ -97,11 +92,10 @@ def test_endpoint_of_sts(
 
     done = polysync("check", "--output", "json")
 
-    report = " ".join(json.loads(done.out)["report"])
+    report = " ".join(done.document["report"])
     assert done.code == 1
-    assert report.startswith(
-        "Could not sign in with the connection 'polysync_default': "
-    )
+    problem = "Could not sign in with the connection 'polysync_default': "
+    assert report.startswith(problem)
     assert url in report
     assert CURE in report
 
@@ -117,10 +111,6 @@ def test_limits_add_up_to_less_than_a_minute() -> None:
 
     assert attempts == int(output.MAX_ATTEMPTS)
     # The last attempt begins before the limit has passed.
-    assert (
-        output.OUTAGE_SECONDS
-        + 8
-        + max(2 * limited.connect_timeout, limited.read_timeout)
-        < 60
-    )
+    last_attempt = max(2 * limited.connect_timeout, limited.read_timeout)
+    assert output.OUTAGE_SECONDS + 8 + last_attempt < 60
     assert attempts * max(2 * report.connect_timeout, report.read_timeout) < 60

@@ -24,16 +24,7 @@ from tests.unit.events.conftest import client, make_queue
 ACCOUNT = "123456789012"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/Pipelines"
 VERIFY = ("verify", "--role-arn", ROLE)
-POLICY = [
-    "iam",
-    "policy",
-    "--account",
-    ACCOUNT,
-    "--region",
-    "us-east-1",
-    "--pipeline",
-    "churn",
-]
+POLICY = f"iam policy --account {ACCOUNT} --region us-east-1 --pipeline churn".split()
 # Checks that together call all operations, except for those of a job.
 ALL_OPERATIONS = (
     "callback",
@@ -72,9 +63,8 @@ def sign_in_as(
     iam = client(emulator, "iam")
     iam.create_user(UserName="verifier")
     key = iam.create_access_key(UserName="verifier")["AccessKey"]
-    iam.put_user_policy(
-        UserName="verifier", PolicyName="granted", PolicyDocument=policy
-    )
+    names = {"UserName": "verifier", "PolicyName": "granted"}
+    iam.put_user_policy(**names, PolicyDocument=policy)
     emulator.control.set_sign_in(enforce_iam=True)
     url = emulator.endpoint_url
     keys = {"login": key["AccessKeyId"], "password": key["SecretAccessKey"]}
@@ -89,17 +79,8 @@ def test_run(polysync: Polysync, emulator: EmulatorServer, tmp_path: Any) -> Non
     """
     report = tmp_path / "report.json"
 
-    result = polysync(
-        *VERIFY,
-        "--only",
-        "link",
-        "--only",
-        "permission",
-        "--simulate-policy",
-        "--open",
-        "--report",
-        report,
-    )
+    checks = ("--only=link", "--only=permission", "--simulate-policy", "--open")
+    result = polysync(*VERIFY, *checks, "--report", report)
 
     assert (result.code, result.error) == (0, "2 checks: 2 as believed.")
     link = "https://us-east-1.console.aws.amazon.com/sagemaker/home?region=us-east-1#/pipelines/"
@@ -109,25 +90,18 @@ def test_run(polysync: Polysync, emulator: EmulatorServer, tmp_path: Any) -> Non
     assert document["endpoint"] == "not one of AWS"
     assert {"polysync_airflow", "apache_airflow", "boto3"} < {*document}
     assert "emulated-secret-key" not in result.err + report.read_text()
-    assert [
-        name for name in emulator.pipelines["us-east-1"] if name.startswith(PREFIX)
-    ] == []
-    asked = [
-        call["request"] for call in emulator.control.calls("SimulatePrincipalPolicy")
-    ]
+    pipelines = emulator.pipelines["us-east-1"]
+    assert not any(name.startswith(PREFIX) for name in pipelines)
+    calls_of_iam = emulator.control.calls("SimulatePrincipalPolicy")
+    asked = [call["request"] for call in calls_of_iam]
     actions = {action for call in asked for action in call["ActionNames"]}
     policy = identity_policy(account=ACCOUNT, region="us-east-1")
-    assert actions == {
-        action for statement in policy["Statement"] for action in statement["Action"]
-    }
-    (endpoint,) = [
-        call["ResourceArns"]
-        for call in asked
-        if "sagemaker:DescribeEndpoint" in call["ActionNames"]
-    ]
-    assert endpoint == [
-        f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:endpoint/polysync-verify"
-    ]
+    allowed = [set(statement["Action"]) for statement in policy["Statement"]]
+    assert actions == set().union(*allowed)
+    describe = "sagemaker:DescribeEndpoint"
+    (call,) = [call for call in asked if describe in call["ActionNames"]]
+    endpoint = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:endpoint/polysync-verify"
+    assert call["ResourceArns"] == [endpoint]
 
 
 def test_printed_policy_is_sufficient(
@@ -139,16 +113,8 @@ def test_printed_policy_is_sufficient(
     """
     queue = make_queue(emulator)
     arn = f"arn:aws:sqs:us-east-1:{ACCOUNT}:{queue.name}"
-    sign_in_as(
-        emulator,
-        polysync,
-        monkeypatch,
-        "--verify",
-        "--pass-role",
-        ROLE,
-        "--callback-queue",
-        arn,
-    )
+    options = ("--verify", "--pass-role", ROLE, "--callback-queue", arn)
+    sign_in_as(emulator, polysync, monkeypatch, *options)
     checks = [word for name in ALL_OPERATIONS for word in ("--only", name)]
 
     result = polysync(*VERIFY, *checks, "--queue-url", queue.url)
@@ -196,21 +162,15 @@ def test_connection_of_type_aws(
     """
     Its secrets are known; whoever edits it cannot send requests to IAM to another host.
     """
-    config = {
-        "iam": {"endpoint_url": "https://evil.example"},
-        "sts": {"endpoint_url": emulator.endpoint_url},
-    }
+    hosts = {"iam": "https://evil.example", "sts": emulator.endpoint_url}
+    config = {service: {"endpoint_url": url} for service, url in hosts.items()}
     extra = {
         "region_name": "us-east-1",
         "aws_session_token": "token-of-a-session",
         "service_config": config,
     }
-    value = {
-        "conn_type": "aws",
-        "login": "AKIAEXAMPLE",
-        "password": SECRET,
-        "extra": extra,
-    }
+    key = {"login": "AKIAEXAMPLE", "password": SECRET}
+    value = {"conn_type": "aws", **key, "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_OF_AWS", json.dumps(value))
 
     session = sign_in("of_aws", None, CONFIG)

@@ -20,12 +20,8 @@ PARSE = "polysync_dags('jobs.yaml')"
 
 def test_each_job_is_a_dag(tmp_path: Path) -> None:
     """The file needs one call; the path begins at the folder of the file."""
-    parsed = parse(
-        tmp_path,
-        "polysync_dags('jobs.yaml', dag_id_prefix='ml-', tags=['x'])",
-        PLAIN,
-        REQUIRED,
-    )
+    code = "polysync_dags('jobs.yaml', dag_id_prefix='ml-', tags=['x'])"
+    parsed = parse(tmp_path, code, PLAIN, REQUIRED)
 
     assert parsed.errors == {}
     assert sorted(parsed.dags) == ["ml-churn", "ml-scoring"]
@@ -70,15 +66,10 @@ jobs:
     assert list(parsed.dags) == ["churn"]
     (error,) = parsed.errors.values()
     assert "jobs.yaml: these jobs cannot be DAGs" in error
-    problems = (
-        "{{ x }}: name:",
-        "managed: arn:",
-        "scoring: parameters.0.type:",
-        "jobs[4]: ",
-        "churn: the file has",
-    )
-    for line in (f"- {problem}" for problem in problems):
-        assert line in error
+    for problem in ("{{ x }}: name:", "managed: arn:", "scoring: parameters.0.type:"):
+        assert f"- {problem}" in error
+    for problem in ("jobs[4]: ", "churn: the file has"):
+        assert f"- {problem}" in error
 
 
 def test_numbers_that_airflow_cannot_store_break_no_dag(tmp_path: Path) -> None:
@@ -93,13 +84,8 @@ def test_numbers_that_airflow_cannot_store_break_no_dag(tmp_path: Path) -> None:
         parameter("Size", "Integer", default=2**31),
     )
     code = "polysync_dags('jobs.yaml', schedule='@daily', parameters={'given': {'Rate': 10**30}})"
-    parsed = parse(
-        tmp_path,
-        code,
-        large,
-        PLAIN,
-        job("given", parameter("Rate", "Float", default=1)),
-    )
+    given = job("given", parameter("Rate", "Float", default=1))
+    parsed = parse(tmp_path, code, large, PLAIN, given)
 
     assert sorted(parsed.dags) == ["churn", "large"]
     (error,) = parsed.errors.values()
@@ -109,9 +95,8 @@ def test_numbers_that_airflow_cannot_store_break_no_dag(tmp_path: Path) -> None:
     assert dag.params.dump() == {"Seed": None, "Rate": None, "Size": None}
     assert dag.params.get_param("Seed").description == f"S. Empty: {10**30}"
     assert dag.params.get_param("Rate").schema["enum"] == [None, 0.5]
-    values = dag.tasks[0].pipeline_parameters(
-        {"params": {"Seed": None, "Rate": 0.5, "Size": 7}}, None
-    )
+    params = {"Seed": None, "Rate": 0.5, "Size": 7}
+    values = dag.tasks[0].pipeline_parameters({"params": params}, None)
     assert values == {"Rate": 0.5, "Size": 7}
 
 
@@ -129,6 +114,9 @@ def test_errors_of_two_catalogues_are_shown_together(tmp_path: Path) -> None:
     assert "- lost: " in error
 
 
+SCHEDULE_WITHOUT_VALUE = (
+    "schedule={'churn': '@daily'}, parameters={'churn': {'Shards': None}}"
+)
 NO_JOB = "names it, but the catalogue has no such job"
 
 
@@ -142,19 +130,15 @@ NO_JOB = "names it, but the catalogue has no such job"
         ("jobs=['churn', 'gone']", f"- gone: jobs {NO_JOB}"),
         ("job_args={'churn': {'on_clear': 'x'}}", "on_clear = 'x' is not valid"),
         ("job_args={'churn': {'tiemout': 5}}", "tiemout"),
-        (
-            "schedule={'churn': '@daily'}, parameters={'churn': {'Shards': None}}",
-            "- churn: it has a schedule, and no",
-        ),
+        (SCHEDULE_WITHOUT_VALUE, "churn: it has a schedule, and no"),
     ],
 )
-def test_mistake_for_one_job_breaks_only_that_job(
+def test_mistake_breaks_only_its_job(
     tmp_path: Path, arguments: str, message: str
 ) -> None:
     """For example, an import has removed a job for which the code has a schedule."""
-    parsed = parse(
-        tmp_path, f"polysync_dags('jobs.yaml', {arguments})", PLAIN, REQUIRED
-    )
+    code = f"polysync_dags('jobs.yaml', {arguments})"
+    parsed = parse(tmp_path, code, PLAIN, REQUIRED)
 
     (error,) = parsed.errors.values()
     assert message in error
@@ -170,9 +154,7 @@ def test_mistake_for_one_job_breaks_only_that_job(
         ("version: 9\njobs: []", "does not have the version 1"),
     ],
 )
-def test_file_that_is_no_catalogue_is_an_import_error(
-    tmp_path: Path, text: str, message: str
-) -> None:
+def test_file_that_is_no_catalogue(tmp_path: Path, text: str, message: str) -> None:
     """There are no jobs to show."""
     parsed = parse(tmp_path, PARSE, text=text)
 
@@ -186,9 +168,8 @@ def test_schedule_for_some_jobs(tmp_path: Path) -> None:
 
     dags = parse(tmp_path, code, PLAIN, REQUIRED).dags
 
-    assert [
-        dag_id for dag_id, dag in dags.items() if dag.timetable.can_be_scheduled
-    ] == ["churn"]
+    assert dags["churn"].timetable.can_be_scheduled
+    assert not dags["scoring"].timetable.can_be_scheduled
 
 
 def test_arguments_of_operator_and_jobs(tmp_path: Path) -> None:
@@ -224,9 +205,8 @@ def test_display_name_of_the_catalogue(tmp_path: Path) -> None:
 
     dags = parse(tmp_path, code, job("plain"), named, other).dags
 
-    names = {
-        dag_id: dag.tasks[0].execution_display_name for dag_id, dag in dags.items()
-    }
+    tasks = {dag_id: dag.tasks[0] for dag_id, dag in dags.items()}
+    names = {dag_id: task.execution_display_name for dag_id, task in tasks.items()}
     assert names == {"plain": None, "named": "nightly", "other": "mine"}
 
 
@@ -239,26 +219,18 @@ def test_selection_by_function(tmp_path: Path) -> None:
 
 def test_what_airflow_stores_is_the_same_at_each_parse(tmp_path: Path) -> None:
     """Otherwise each parse would make a new version of the DAG."""
-    stored = [
-        serialize_template_field(
-            parse(tmp_path, PARSE, PLAIN).dags["churn"].tasks[0].pipeline_parameters,
-            "pipeline_parameters",
-        )
-        for _ in range(2)
-    ]
-
-    assert stored == ["the values of the run for Shards"] * 2
+    for _ in range(2):
+        (task,) = parse(tmp_path, PARSE, PLAIN).dags["churn"].tasks
+        value = task.pipeline_parameters
+        stored = serialize_template_field(value, "pipeline_parameters")
+        assert stored == "the values of the run for Shards"
 
 
+IF_TRUE = {"condition": "{{ x }}", "branch": "True"}
 STEPS = [
     {"name": "Train", "type": "Training"},
     {"name": "{{ x }}", "type": "Condition", "needs": ["Train"]},
-    {
-        "name": "Register",
-        "type": "RegisterModel",
-        "condition": "{{ x }}",
-        "branch": "True",
-    },
+    {"name": "Register", "type": "RegisterModel", **IF_TRUE},
 ]
 
 
@@ -268,11 +240,8 @@ def test_steps_as_tasks(tmp_path: Path) -> None:
     the form.
     """
     code = "polysync_dags('jobs.yaml', steps_as_tasks=True, operator_args={'max_parallel_steps': 3})"
-    parsed = parse(
-        tmp_path,
-        code,
-        job("churn", parameter("Shards", "Integer", default=4), steps=STEPS),
-    )
+    shards = parameter("Shards", "Integer", default=4)
+    parsed = parse(tmp_path, code, job("churn", shards, steps=STEPS))
 
     dag = parsed.dags["churn"]
     above = {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks}
@@ -287,9 +256,8 @@ def test_steps_as_tasks(tmp_path: Path) -> None:
     execution = dag.get_task("run.execution")
     assert (execution.pipeline_name, execution.region_name) == ("churn", "us-east-1")
     assert (execution.max_parallel_steps, list(dag.params)) == (3, ["Shards"])
-    assert execution.pipeline_parameters({"params": {"Shards": 5}}, None) == {
-        "Shards": 5
-    }
+    values = execution.pipeline_parameters({"params": {"Shards": 5}}, None)
+    assert values == {"Shards": 5}
     check_dag(dag)
 
 
@@ -309,14 +277,12 @@ def test_job_without_a_group_of_steps_breaks_only_itself(
     """
     code = f"polysync_dags('jobs.yaml', steps_as_tasks=True, job_args={arguments})"
     steps = STEPS if "deferrable" in arguments else []
-    parsed = parse(
-        tmp_path, code, job("churn", steps=STEPS), job("scoring", steps=steps)
-    )
+    jobs = [job("churn", steps=STEPS), job("scoring", steps=steps)]
+    parsed = parse(tmp_path, code, *jobs)
 
     assert list(parsed.dags) == ["churn"]
-    assert f"- scoring: {message}" in parsed.errors["dag_file.py"].replace(
-        "The catalogue ", ""
-    )
+    error = parsed.errors["dag_file.py"].replace("The catalogue ", "")
+    assert f"- scoring: {message}" in error
 
 
 def test_task_group(tmp_path: Path) -> None:
@@ -372,10 +338,8 @@ def test_task_group_needs_all_values(tmp_path: Path) -> None:
     """
     parsed = parse(tmp_path, code, PLAIN, REQUIRED)
 
-    assert (
-        "scoring: no value for Model: give one in parameters['scoring']"
-        in parsed.errors["dag_file.py"]
-    )
+    problem = "scoring: no value for Model: give one in parameters['scoring']"
+    assert problem in parsed.errors["dag_file.py"]
 
 
 def test_task_group_checks_the_names_of_outputs(tmp_path: Path) -> None:

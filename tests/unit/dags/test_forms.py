@@ -20,47 +20,37 @@ else:
 TEXT = {"type": "string", "minLength": 1, "maxLength": 1024}
 INTEGER = {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1}
 FLOAT = {"type": "number", "minimum": -(2**63), "maximum": 2**64 - 1}
+TEMPLATE = "{{ conn.x.password }}"
 NOT_SET = object()
 
 
 def field(declared: dict[str, Any], given: Any = NOT_SET) -> Param:
     """Return the field of a parameter, for which the DAG's author has given a value."""
-    form = job_form(
-        job("churn", declared), {} if given is NOT_SET else {declared["name"]: given}
-    )
+    values = {} if given is NOT_SET else {declared["name"]: given}
+    form = job_form(job("churn", declared), values)
     return form.params[declared["name"]]
+
+
+def one_of(kind: str, default: Any, other: str) -> dict[str, Any]:
+    """Return a parameter that has one of two values."""
+    values = sorted((str(default), other))
+    return parameter("P", kind, default=default, enum_values=values)
 
 
 @pytest.mark.parametrize(
     ("declared", "schema", "value"),
     [
         (parameter("P", default="gold"), TEXT, "gold"),
-        (
-            parameter("P", default="{{ conn.x.password }}"),
-            TEXT,
-            "{{ conn.x.password }}",
-        ),
+        (parameter("P", default=TEMPLATE), TEXT, TEMPLATE),
         (parameter("P", "Integer", default=4), INTEGER, 4),
         (parameter("P", "Integer", default="4"), INTEGER, 4),
         (parameter("P", "Float", default=0.5), FLOAT, 0.5),
         (parameter("P", "Float", default=6), FLOAT, 6),
         (parameter("P", "Boolean", default=False), {"type": "boolean"}, False),
         (parameter("P", "Boolean", default="True"), {"type": "boolean"}, True),
-        (
-            parameter("P", default="a", enum_values=["a", "b"]),
-            {**TEXT, "enum": ["a", "b"]},
-            "a",
-        ),
-        (
-            parameter("P", "Integer", default=2, enum_values=["1", "2"]),
-            {**INTEGER, "enum": [1, 2]},
-            2,
-        ),
-        (
-            parameter("P", "Float", default=1, enum_values=["0.5", "1"]),
-            {**FLOAT, "enum": [0.5, 1]},
-            1,
-        ),
+        (one_of("String", "a", "b"), {**TEXT, "enum": ["a", "b"]}, "a"),
+        (one_of("Integer", 2, "1"), {**INTEGER, "enum": [1, 2]}, 2),
+        (one_of("Float", 1, "0.5"), {**FLOAT, "enum": [0.5, 1]}, 1),
     ],
     ids=str,
 )
@@ -96,9 +86,8 @@ def test_boolean_without_default_is_a_drop_down(given: Any, value: Any) -> None:
 
     accepted = form.params["P"].resolve(value)
 
-    assert form.values({"params": {"P": accepted}}, None) == {
-        "P": value in ("true", True)
-    }
+    values = form.values({"params": {"P": accepted}}, None)
+    assert values == {"P": value in ("true", True)}
     assert form.params["P"].schema["enum"][-2:] == ["true", "false"]
     for wrong in ("True", "yes", 1, ""):
         with pytest.raises(ParamValidationError):
@@ -147,9 +136,8 @@ def test_empty_default_may_stay_empty() -> None:
 
 def test_template_of_the_author_is_not_in_the_form() -> None:
     """The field is empty and says which template applies then."""
-    param = field(
-        parameter("P", "Integer", default=1, description="How many."), "{{ 2 + 3 }}"
-    )
+    declared = parameter("P", "Integer", default=1, description="How many.")
+    param = field(declared, "{{ 2 + 3 }}")
 
     assert param.resolve() is None
     assert param.resolve(7) == 7
@@ -165,9 +153,7 @@ def test_template_of_the_author_is_not_in_the_form() -> None:
         ("", None, "May be empty."),
     ],
 )
-def test_text_of_a_field_is_the_description(
-    default: str, text: str | None, shown: str | None
-) -> None:
+def test_text_of_a_field(default: str, text: str | None, shown: str | None) -> None:
     """That of the definition, as the catalogue has it; no text of it is a template."""
     assert field(parameter("P", default=default, description=text)).description == shown
     described = parameter("P", default="x", description="{{ conn.x.password }}")
@@ -180,25 +166,18 @@ def test_value_of_the_author_is_the_default() -> None:
     assert field(parameter("P", "Float"), "0.25").resolve() == 0.25
 
 
+SHARDS = parameter("Shards", "Integer")
+TIER = parameter("Tier", enum_values=["a", "b"])
+DRY = parameter("Dry", "Boolean", default="maybe")
+
+
 @pytest.mark.parametrize(
     ("declared", "given", "message"),
     [
-        (
-            parameter("Shards", "Integer"),
-            {"Shards": "abc"},
-            "parameters['Shards'] = 'abc' must be a whole number",
-        ),
-        (
-            parameter("Tier", enum_values=["a", "b"]),
-            {"Tier": "c"},
-            "parameters['Tier'] = 'c' must be one of a, b",
-        ),
+        (SHARDS, {"Shards": "abc"}, "['Shards'] = 'abc' must be a whole number"),
+        (TIER, {"Tier": "c"}, "parameters['Tier'] = 'c' must be one of a, b"),
         (parameter("Shards"), {"shard": 1}, "it has no parameter 'shard'"),
-        (
-            parameter("Dry", "Boolean", default="maybe"),
-            {},
-            "the default of 'Dry' = 'maybe' must be true or false",
-        ),
+        (DRY, {}, "the default of 'Dry' = 'maybe' must be true or false"),
     ],
     ids=str,
 )
@@ -214,10 +193,9 @@ def test_wrong_value_is_named(
 
 def test_job_without_readable_parameters_has_no_form() -> None:
     """The reason of the import is in the error."""
-    with pytest.raises(
-        ParametersError, match="could not be imported: the definition is not JSON"
-    ):
-        job_form(job("churn", parameters_error="the definition is not JSON"), {})
+    problem = "the definition is not JSON"
+    with pytest.raises(ParametersError, match=f"could not be imported: {problem}"):
+        job_form(job("churn", parameters_error=problem), {})
 
 
 @pytest.mark.parametrize(
@@ -227,9 +205,7 @@ def test_job_without_readable_parameters_has_no_form() -> None:
         ("Float", -(2**63) - 1, "-9223372036854775808 and 18446744073709551615"),
     ],
 )
-def test_given_value_that_no_form_accepts_is_an_error(
-    type_: str, value: int, limits: str
-) -> None:
+def test_value_that_no_form_accepts(type_: str, value: int, limits: str) -> None:
     """Airflow could not send the DAG, or its form would refuse its own default."""
     with pytest.raises(ParametersError) as caught:
         job_form(job("churn", parameter("P", type_, default=1)), {"P": value})

@@ -31,19 +31,10 @@ from tests.tasks import EmulatedTime
 from tests.unit.dags.catalogues import job, parse
 from tests.unit.jobs.catalogue.builders import put_pipelines
 
-CHECK = step(
-    "Check",
-    "Condition",
-    "Evaluate",
-    Arguments={
-        "Conditions": [],
-        "IfSteps": [
-            step("Register", "RegisterModel"),
-            step("Deploy", "Lambda", "Register"),
-        ],
-        "ElseSteps": [step("Stop", "Fail")],
-    },
-)
+DEPLOY = [step("Register", "RegisterModel"), step("Deploy", "Lambda", "Register")]
+STOP = [step("Stop", "Fail")]
+BRANCHES = {"Conditions": [], "IfSteps": DEPLOY, "ElseSteps": STOP}
+CHECK = step("Check", "Condition", "Evaluate", Arguments=BRANCHES)
 TEXT = definition(
     step("Prepare"),
     step("Train", "Training", "Prepare"),
@@ -149,18 +140,8 @@ def test_names_that_airflow_does_not_allow(tmp_path: Path) -> None:
     """
     The id is made of the name, and differs from all others; the task shows the name.
     """
-    names = [
-        "begin",
-        "execution",
-        "a b",
-        "a_b",
-        "a.b",
-        "ü",
-        "{{ 1 / 0 }}",
-        "x" * 256,
-        "x" * 255,
-        "Train",
-    ]
+    names = ["begin", "execution", "a b", "a_b", "a.b", "ü", "{{ 1 / 0 }}"]
+    names += ["x" * 256, "x" * 255, "Train"]
     dag, group = make(write(tmp_path / "names.json", *names))
 
     ids = [group[name].task_id.removeprefix("g.") for name in names]
@@ -182,9 +163,8 @@ def test_ids_are_the_same_at_each_parse_and_whatever_follows(tmp_path: Path) -> 
     _, before = make(write(tmp_path / "a.json", "a b", "Train"))
     _, after = make(write(tmp_path / "b.json", "New", "a b", "Train", "begin"))
 
-    assert before.step_task_ids == {
-        name: after.step_task_ids[name] for name in ("a b", "Train")
-    }
+    assert before.step_task_ids.keys() == {"a b", "Train"}
+    assert before.step_task_ids.items() <= after.step_task_ids.items()
 
 
 def test_nested_group(file: Path) -> None:
@@ -207,11 +187,8 @@ def test_group_without_a_prefix(file: Path) -> None:
 def test_two_groups_of_one_name(file: Path) -> None:
     """With Airflow's suffix."""
     with DAG("retraining", schedule=None) as dag:
-        arguments: Any = {
-            "pipeline_name": "churn",
-            "definition": file,
-            "add_suffix_on_collision": True,
-        }
+        arguments: Any = {"pipeline_name": "churn", "definition": file}
+        arguments["add_suffix_on_collision"] = True
         first, second = (PolysyncPipelineTaskGroup("g", **arguments) for _ in range(2))
 
     assert len(dag.tasks) == 2 * len(EDGES)
@@ -275,11 +252,9 @@ def test_arguments_reach_their_tasks(file: Path) -> None:
         dag.get_task(f"g.{name}") for name in ("begin", "execution", "Train")
     )
     assert group.tooltip == "Churn"
-    assert [task.trigger_rule for task in (begin, execution, train)] == [
-        "none_failed",
-        "one_success",
-        "all_success",
-    ]
+    assert begin.trigger_rule == "none_failed"
+    assert execution.trigger_rule == "one_success"
+    assert train.trigger_rule == "all_success"
     assert {task.pool for task in dag.tasks} == {"aws"}
     assert {task.owner for task in dag.tasks} == {"ada"}
     for name, value in {
@@ -300,14 +275,9 @@ def test_steps_start_in_the_triggerer_if_airflow_can(file: Path) -> None:
     """The first task runs nowhere, and the execution task begins on a worker."""
     dag, _ = make(file)
 
-    starts = {
-        task.task_id.removeprefix("g."): bool(task.start_from_trigger)
-        for task in dag.tasks
-    }
-    expected = CAPABILITIES.start_from_trigger
-    assert starts == {
-        name: expected and name not in ("begin", "execution") for name in EDGES
-    }
+    starts = {task.task_id for task in dag.tasks if task.start_from_trigger}
+    steps = {f"g.{name}" for name in EDGES.keys() - {"begin", "execution"}}
+    assert starts == (steps if CAPABILITIES.start_from_trigger else set())
 
 
 # ---- names are not templates
@@ -333,10 +303,8 @@ def test_no_name_is_rendered(
     assert run.states[task.task_id] == "skipped"
     # As Airflow itself renders a task.
     ti = run.runs[task.task_id].ti
-    for each in (
-        ("worker", "triggerer") if CAPABILITIES.start_from_trigger else ("worker",)
-    ):
-        assert name in _rendered(task, ti, in_triggerer=each == "triggerer")
+    for in_triggerer in {False, CAPABILITIES.start_from_trigger}:
+        assert name in _rendered(task, ti, in_triggerer=in_triggerer)
 
 
 def _rendered(
@@ -353,29 +321,21 @@ def _rendered(
 # ---- what is refused
 
 
+SHOW_STEPS = "its tasks show the steps while the execution runs"
+FROM_TASKS = "what a clear does follows from the tasks that are cleared"
+
+
 @pytest.mark.parametrize(
     ("argument", "value", "text"),
     [
         ("deferrable", False, "its tasks always wait in the triggerer"),
-        (
-            "wait_for_completion",
-            False,
-            "its tasks show the steps while the execution runs",
-        ),
+        ("wait_for_completion", False, SHOW_STEPS),
         ("retry_mode", "new", "a retry resumes the execution"),
-        (
-            "on_clear",
-            "resume",
-            "what a clear does follows from the tasks that are cleared",
-        ),
-        (
-            "outlets",
-            [Asset("s3://bucket/model")],
-            "give them to a task after the group",
-        ),
+        ("on_clear", "resume", FROM_TASKS),
+        ("outlets", [Asset("s3://b/model")], "give them to a task after the group"),
     ],
 )
-def test_arguments_that_the_group_sets(
+def test_arguments_of_the_group(
     argument: str, value: Any, text: str, file: Path
 ) -> None:
     """The error names the argument and its value, and says why."""
@@ -386,6 +346,7 @@ def test_arguments_that_the_group_sets(
     assert str(caught.value).endswith(f": leave it out, since {text}.")
 
 
+ONLY_JOB = {"definition": None, "job": "churn"}
 CANNOT_BE_READ = "the file cannot be read: "
 NO_STEPS = "it has no steps. Give the JSON of"
 
@@ -400,10 +361,7 @@ def of_job(name: str, catalogue: str = "jobs.yaml") -> dict[str, Any]:
     [
         ({"definition": None}, "definition and job are both missing: give one of"),
         ({"job": "churn"}, "definition and job are both given: give one of them."),
-        (
-            {"definition": None, "job": "churn"},
-            "job = 'churn': give the file of the job, too, in the argument catalogue.",
-        ),
+        (ONLY_JOB, "give the file of the job, too, in the argument catalogue."),
         ({"definition": "missing.json"}, f"= 'missing.json': {CANNOT_BE_READ}"),
         ({"definition": "folder"}, f"definition = 'folder': {CANNOT_BE_READ}"),
         ({"definition": "bytes.json"}, f"= 'bytes.json': {CANNOT_BE_READ}"),
@@ -412,7 +370,7 @@ def of_job(name: str, catalogue: str = "jobs.yaml") -> dict[str, Any]:
         ({"definition": "twice.json"}, "'twice.json': steps: Train is there twice."),
         (
             {"definition": "circle.json"},
-            "steps: they depend on each other in a circle: A, B, A.",
+            "they depend on each other in a circle: A, B, A.",
         ),
         (of_job("chur"), "did you mean 'churn'?"),
         (of_job("x" * 9), "jobs.yaml has no job 'xxxxxxxxx'."),
@@ -422,7 +380,7 @@ def of_job(name: str, catalogue: str = "jobs.yaml") -> dict[str, Any]:
         ({"poll_interval": 0}, "poll_interval = 0"),
         (
             {"pipeline_name": None},
-            "pipeline_name is missing: the file of a definition does not name it.",
+            "is missing: the file of a definition does not name it.",
         ),
     ],
     ids=str,
@@ -466,9 +424,8 @@ def test_unknown_step(file: Path) -> None:
 
     with pytest.raises(KeyError, match="g has no step 'Trian': did you mean 'Train'"):
         group["Trian"]
-    with pytest.raises(
-        KeyError, match="g has no step 'zzz': it has Prepare, Train, Evaluate, Check"
-    ):
+    problem = "g has no step 'zzz': it has Prepare, Train, Evaluate, Check"
+    with pytest.raises(KeyError, match=problem):
         group["zzz"]
 
 
@@ -496,12 +453,8 @@ def test_relative_paths_begin_at_the_dag_file(tmp_path: Path) -> None:
 
     assert parsed.errors == {}
     dag = parsed.dags["d"]
-    assert {task.task_id for task in dag.tasks if task.task_id.startswith("job.")} == {
-        "job.begin",
-        "job.Train",
-        "job.Test",
-        "job.execution",
-    }
+    of_job = {task.task_id for task in dag.tasks if task.task_id.startswith("job.")}
+    assert of_job == {"job.begin", "job.Train", "job.Test", "job.execution"}
     assert dag.get_task("file.Train").upstream_task_ids == {"file.Prepare"}
     assert dag.get_task("job.execution").pipeline_name == "imported"
 
@@ -517,7 +470,5 @@ def test_broken_file_breaks_its_own_dag_file(tmp_path: Path) -> None:
     parsed = parse(tmp_path, code)
 
     assert parsed.dags == {}
-    assert (
-        "definition = 'gone.json': the file cannot be read"
-        in parsed.errors["dag_file.py"]
-    )
+    problem = "definition = 'gone.json': the file cannot be read"
+    assert problem in parsed.errors["dag_file.py"]

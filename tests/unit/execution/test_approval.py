@@ -76,11 +76,7 @@ def test_every_pair_of_statuses(status: str, approval: str | None) -> None:
     outcomes: dict[tuple[str, str | None], str] = {
         ("Completed", "Approved"): "approved",
         **{(each, "Rejected"): "rejected" for each in STATUSES},
-        **{
-            (each, one): "failed"
-            for each in ("Failed", "Deleting")
-            for one in APPROVALS
-        },
+        **dict.fromkeys(product(("Failed", "Deleting"), APPROVALS), "failed"),
     }
     expected = outcomes.get((status, approval), "wait")
 
@@ -177,9 +173,7 @@ UNUSABLE = "cannot be used: its status is"
         ("timed_out", {"message": "1 h"}, f"{IN_TIME} unknown."),
     ],
 )
-def test_messages(
-    outcome: ApprovalOutcome, members: dict[str, Any], message: str
-) -> None:
+def test_text(outcome: ApprovalOutcome, members: dict[str, Any], message: str) -> None:
     """Each end of a wait is one line."""
     event = ApprovalEvent(outcome=outcome, resource=ARN, **members)
 
@@ -190,9 +184,8 @@ def test_message_of_a_refusal() -> None:
     """Nothing is known of the model package."""
     event = ApprovalEvent(outcome="refused", resource=ARN, message="no")
 
-    assert (
-        approval_message(event) == f"The wait for the approval of {ARN} has ended: no"
-    )
+    message = f"The wait for the approval of {ARN} has ended: no"
+    assert approval_message(event) == message
 
 
 def test_reason_of_a_failed_package() -> None:
@@ -211,10 +204,8 @@ def test_texts_of_others_begin_no_line() -> None:
     """
     reason = "no\n::endgroup::\n[2026-01-01] INFO - Task succeeded\x1b[2J"
     user = {"UserProfileName": "eve\n::group::"}
-    step = WAIT.decide(
-        described(approval="Rejected", ApprovalDescription=reason, LastModifiedBy=user),
-        1e9,
-    )
+    texts: Any = {"ApprovalDescription": reason, "LastModifiedBy": user}
+    step = WAIT.decide(described(approval="Rejected", **texts), 1e9)
 
     assert isinstance(step, Finish)
     message = approval_message(step.event)
@@ -226,16 +217,10 @@ def test_texts_of_others_begin_no_line() -> None:
 
 def test_stored_arguments_are_those_of_a_shared_wait() -> None:
     """The resource has the name of the argument of the sensor."""
-    stored = {
-        "polysync_conn_id": "team",
-        "region_name": "us-east-1",
-        "poll_interval": 60.0,
-    }
-    times = {"since": 1e9, "deadline": 1e9 + 3600}
+    names = {"model_package_arn": ARN, "polysync_conn_id": "team", "region_name": None}
+    times = {"poll_interval": 60.0, "since": 1e9, "deadline": 1e9 + 3600}
 
-    arguments = ApprovalTriggerArguments.model_validate(
-        {"model_package_arn": ARN, **stored, **times}
-    )
+    arguments = ApprovalTriggerArguments.model_validate({**names, **times})
 
     assert arguments.waiter() == replace(WAIT, rate_limited=True)
 
@@ -253,10 +238,7 @@ RESPONSE = {"ModelPackageArn": MODEL_ARN, "ModelPackageStatus": "Completed"}
     ("context", "expected"),
     [
         ({"UserProfileName": "ada", "IamIdentity": {"Arn": "arn:x"}}, "ada"),
-        (
-            {"IamIdentity": {"Arn": "arn:x", "SourceIdentity": "ada@example.com"}},
-            "ada@example.com",
-        ),
+        ({"IamIdentity": {"Arn": "arn:x", "SourceIdentity": "a@b.org"}}, "a@b.org"),
         ({"IamIdentity": {"Arn": "arn:x", "PrincipalId": "AROA"}}, "arn:x"),
         ({"UserProfileName": "x" * 3000}, "x" * 2045 + "..."),
         ({"IamIdentity": "x", "UserProfileName": 7}, None),
@@ -274,21 +256,16 @@ def test_who_changed_it(context: Any, expected: str | None) -> None:
     assert ModelPackageDescription.model_validate(response).modified_by == expected
 
 
+NO_IMAGE = {"ValidationStatuses": [{"Name": "a"}, {"FailureReason": "no image"}]}
+DAMAGED = {"ValidationStatuses": "x"}
+
+
 @pytest.mark.parametrize(
     ("details", "expected"),
     [
-        (
-            {
-                "ValidationStatuses": [{"Name": "a"}, {"FailureReason": "no image"}],
-                "ImageScanStatuses": [],
-            },
-            "no image",
-        ),
+        ({**NO_IMAGE, "ImageScanStatuses": []}, "no image"),
         ({"ImageScanStatuses": [{"FailureReason": "x" * 5000}]}, "x" * 1297 + "..."),
-        (
-            {"ValidationStatuses": "x", "ImageScanStatuses": [7, {"FailureReason": 7}]},
-            None,
-        ),
+        ({**DAMAGED, "ImageScanStatuses": [7, {"FailureReason": 7}]}, None),
         ([], None),
     ],
 )
@@ -315,9 +292,7 @@ def test_description_is_cleaned() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {
-            "ModelPackageArn": "arn:aws:sagemaker:us-east-1:123456789012:model-package/single"
-        },
+        {"ModelPackageArn": MODEL_ARN.replace("/churn-2/17", "/single")},
         {"ModelPackageStatus": "<b>Completed</b>"},
         {"ModelPackageStatus": None},
         {"ModelApprovalStatus": "Approved\n"},
@@ -335,13 +310,9 @@ def test_arns_and_groups() -> None:
     compared in lower case.
     """
     assert check_model_package_arn(MODEL_ARN) == MODEL_ARN
-    assert [check_model_package_group(each) for each in ("C", GROUP_ARN)] == [
-        "C",
-        GROUP_ARN,
-    ]
-    assert [group_of(each) for each in (MODEL_ARN, GROUP_ARN, "Churn-2")] == [
-        "churn-2"
-    ] * 3
+    assert check_model_package_group("C") == "C"
+    assert check_model_package_group(GROUP_ARN) == GROUP_ARN
+    assert {group_of(each) for each in (MODEL_ARN, GROUP_ARN, "Churn-2")} == {"churn-2"}
 
 
 def raised(check: Callable[..., object], *values: Any) -> str:
@@ -353,15 +324,7 @@ def raised(check: Callable[..., object], *values: Any) -> str:
 
 @pytest.mark.parametrize(
     "wrong",
-    [
-        MODEL_ARN + "\n",
-        MODEL_ARN + "/1",
-        MODEL_ARN.replace("/17", "/x"),
-        "",
-        None,
-        GROUP_ARN,
-        b"x",
-    ],
+    [f"{MODEL_ARN}\n", f"{MODEL_ARN}/1", f"{MODEL_ARN}x", "", None, GROUP_ARN, b"x"],
     ids=ascii,
 )
 def test_not_the_arn_of_a_version(wrong: Any) -> None:

@@ -33,13 +33,8 @@ def event(
     outcome: Literal["ended", "timed_out", "refused"], status: str, **fields: Any
 ) -> ExecutionEvent:
     """Return how a wait for the execution has ended."""
-    values = {
-        "execution_arn": ARN,
-        "pipeline_name": None,
-        "message": None,
-        "started_at": NOW,
-        "ended_at": NOW,
-    }
+    texts = {"execution_arn": ARN, "pipeline_name": None, "message": None}
+    values: Any = {**texts, "started_at": NOW, "ended_at": NOW}
     return ExecutionEvent(outcome=outcome, status=status, **{**values, **fields})
 
 
@@ -70,9 +65,8 @@ def test_end_of_a_stop_is_final() -> None:
     An answer or a look that comes late, from another process, does not bring the
     execution back to life.
     """
-    ended = requested().stop_followed(
-        event("ended", "Stopped", message="by user"), LATER
-    )
+    by_user = event("ended", "Stopped", message="by user")
+    ended = requested().stop_followed(by_user, LATER)
 
     assert (ended.state, ended.message, ended.ended_at) == ("Cancelled", "by user", NOW)
     assert ended.stop_answered("Stopping", None, LATER) == ended
@@ -84,9 +78,8 @@ def test_end_of_a_stop_is_final() -> None:
 def test_failed_look_is_no_look() -> None:
     """The last poll failed: the execution was not seen then."""
     accepted = requested().stop_answered("Stopping", None, NOW)
-    failed = event(
-        "timed_out", "Stopping", message="throttled", error_code="ThrottlingException"
-    )
+    failure = {"message": "throttled", "error_code": "ThrottlingException"}
+    failed = event("timed_out", "Stopping", **failure)
 
     seen = accepted.stop_followed(event("timed_out", "Stopping"), LATER)
     unseen = accepted.stop_followed(failed, LATER)
@@ -156,25 +149,18 @@ def test_failure_fits_into_the_pane(count: int, next_try: Any) -> None:
     Verdict, reasons, links and what comes next are in sight, whatever the length of
     logs and reasons.
     """
-    steps = [
-        failed_step(number, "ClientError: no such bucket.") for number in range(count)
-    ]
+    reason = "ClientError: no such bucket."
+    steps = [failed_step(number, reason) for number in range(count)]
     lines = message(steps, **next_try)
 
     assert lines[0].startswith("Pipeline churn-tuning failed")
     assert len(lines) <= PANE_LINES
     for number in range(count):
-        assert (
-            f"Step Step{number} failed (attempt 2): ClientError: no such bucket."
-            in lines
-        )
+        assert f"Step Step{number} failed (attempt 2): {reason}" in lines
     assert [line for line in lines if line.startswith("  | ")][-1] == "  | epoch 199"
     assert any(line.startswith("Next: ") for line in lines)
-    assert all(
-        len(line) <= LINE_WIDTH
-        for line in lines
-        if "arn:" not in line and "https:" not in line
-    )
+    texts = [line for line in lines if "arn:" not in line and "https:" not in line]
+    assert all(len(line) <= LINE_WIDTH for line in texts)
 
 
 def test_long_reason_is_wrapped_and_cut() -> None:
@@ -189,21 +175,13 @@ def test_line_breaks_of_a_reason_do_not_look_like_lines_of_ours() -> None:
     """
     Whoever writes the reason of a failure cannot write the verdict of another step.
     """
-    lines = message(
-        [
-            failed_step(
-                0, "bad\nStep Step1 failed: not true\nConsole: https://example.com"
-            )
-        ]
-    )
+    reason = "bad\nStep Step1 failed: not true\nConsole: https://example.com"
+    lines = message([failed_step(0, reason)])
 
-    assert lines[2].startswith(
-        "Step Step0 failed (attempt 2): bad Step Step1 failed: not true"
-    )
-    assert not any(
-        line.startswith(("Step Step1", "Console: https://example.com"))
-        for line in lines
-    )
+    verdict = "Step Step0 failed (attempt 2): bad Step Step1 failed: not true"
+    assert lines[2].startswith(verdict)
+    beginnings = ("Step Step1", "Console: https://example.com")
+    assert not any(line.startswith(beginnings) for line in lines)
 
 
 def test_many_failed_steps_are_named() -> None:

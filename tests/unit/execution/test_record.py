@@ -9,6 +9,7 @@ from tests.unit.execution.lifecycle.builders import NOW, REQUEST, stored
 
 OWN = ClearChoice(on_clear="resume", epoch=2)
 OF_NEXT_CLEAR = ClearChoice(on_clear="new")
+OTHER = Incarnation(dag_run_started_at=NOW)
 
 
 @pytest.mark.parametrize(
@@ -20,22 +21,9 @@ OF_NEXT_CLEAR = ClearChoice(on_clear="new")
         ({"epoch": 3, "clear_choice": None}, OWN),
         ({"epoch": 3, "clear_choice": ClearChoice(on_clear="new", epoch=3)}, OWN),
         ({"epoch": 3, "clear_choice": OF_NEXT_CLEAR}, OF_NEXT_CLEAR),
-        (
-            {
-                "clear_choice": OF_NEXT_CLEAR,
-                "incarnation": Incarnation(dag_run_started_at=NOW),
-            },
-            OWN,
-        ),
+        ({"clear_choice": OF_NEXT_CLEAR, "incarnation": OTHER}, OWN),
     ],
-    ids=[
-        "made",
-        "withdrawn",
-        "used up",
-        "of another clear",
-        "made after a later try",
-        "of another DAG run",
-    ],
+    ids=["made", "withdrawn", "used", "other clear", "after a try", "other DAG run"],
 )
 def test_choice_is_that_of_the_user(
     changes: dict[str, object], expected: ClearChoice | None

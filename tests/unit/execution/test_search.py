@@ -82,6 +82,10 @@ def no_parameters(_: str) -> dict[str, str]:
     raise AssertionError
 
 
+EIGHT_IN_UTC = datetime(2026, 1, 1, 21, tzinfo=timezone(timedelta(hours=1)))
+NO_TEXTS = {"created_after": "", "display_name_pattern": ""}
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -94,23 +98,13 @@ def no_parameters(_: str) -> dict[str, str]:
         ({"created_after": "2026-01-01T06:00:00+01:00"}, "manual"),
         ({"created_after": "2026-01-01 05:00:00+00:00"}, "manual"),
         ({"created_after": "2026-01-02"}, "midnight"),
-        (
-            {
-                "created_after": datetime(
-                    2026, 1, 1, 21, tzinfo=timezone(timedelta(hours=1))
-                )
-            },
-            "nightly-2",
-        ),
+        ({"created_after": EIGHT_IN_UTC}, "nightly-2"),
         # A window whose begin is given has no end.
         ({"created_after": "2026-01-01", "which": "latest"}, "noon"),
         ({"created_after": "2026-01-02T13:00:00", "which": "latest"}, "evening"),
         ({"created_before": "2026-01-01T20:00:00", "which": "latest"}, "manual"),
         ({"created_after": "2027-01-01"}, None),
-        (
-            {"created_after": "", "display_name_pattern": "", "parameters": {}},
-            "nightly-1",
-        ),
+        ({**NO_TEXTS, "parameters": {}}, "nightly-1"),
     ],
 )
 def test_choice(arguments: dict[str, Any], expected: str | None) -> None:
@@ -150,20 +144,15 @@ def test_latest_is_the_latest_of_the_begin_whenever_somebody_looks() -> None:
     latest = search(created_after=BEGAN_AT + timedelta(minutes=1), which="latest")
     later = [listed("evening", 42), listed("night", 46)]
 
-    assert (
-        pick(latest, later[:1], no_parameters)
-        == pick(latest, later, no_parameters)
-        == later[0]
-    )
+    assert pick(latest, later[:1], no_parameters) == later[0]
+    assert pick(latest, later, no_parameters) == later[0]
 
 
 def test_execution_of_another_pipeline_is_not_taken() -> None:
     """AWS's list is not believed."""
     assert pick(search(), [listed("manual", 5, "other")], no_parameters) is None
-    assert (
-        pick(search(pipeline_name=f"{PREFIX}/FanOut"), LISTED, no_parameters)
-        is not None
-    )
+    by_arn = search(pipeline_name=f"{PREFIX}/FanOut")
+    assert pick(by_arn, LISTED, no_parameters) is not None
 
 
 @pytest.mark.parametrize(
@@ -175,9 +164,7 @@ def test_execution_of_another_pipeline_is_not_taken() -> None:
         ({"Shards": 4.0}, None),
     ],
 )
-def test_parameters_are_a_subset(
-    parameters: dict[str, Any], expected: str | None
-) -> None:
+def test_parameters_are_some(parameters: dict[str, Any], expected: str | None) -> None:
     """
     Values are compared as ``str(value)``; the parameters of executions that do not
     match are not read.
@@ -249,6 +236,7 @@ def test_choice_is_settled_a_minute_after_the_last_rival_can_exist(
 A_MAPPING = "Give a mapping of at most 200 names to strings, numbers or booleans"
 A_TIME = 'Give a datetime, or a text such as "2026-01-31T06:00:00+00:00"'
 BEFORE_ITS_BEGIN = {"created_before": "2025-12-31"}
+MANY = {str(number): "x" for number in range(201)}
 SAME = {"created_after": "2026-01-03", "created_before": "2026-01-03"}
 
 
@@ -257,11 +245,7 @@ SAME = {"created_after": "2026-01-03", "created_before": "2026-01-03"}
     [
         ({"pipeline_name": "no good"}, "pipeline_name = 'no good'", "name, or its ARN"),
         ({"created_after": "yesterday"}, "created_after = 'yesterday'", A_TIME),
-        (
-            {"created_after": 5},
-            "created_after = 5: Value error, is not a time.",
-            A_TIME,
-        ),
+        ({"created_after": 5}, "created_after = 5: Value error, is not a", A_TIME),
         ({"created_after": "0001-01-01"}, "created_after = '0001-", "out of range"),
         (SAME, "created_before = '2026-01-03'", "is not later than created_after"),
         (BEFORE_ITS_BEGIN, "created_before = '2025-12-31'", "is not later than"),
@@ -272,16 +256,10 @@ SAME = {"created_after": "2026-01-03", "created_before": "2026-01-03"}
         ({"parameters": {"A": None}}, "parameters['A'] = None", A_MAPPING),
         ({"parameters": {"A": "x" * 1025}}, "parameters['A'] = 'xxx", "1 to 1,024"),
         ({"parameters": {"a b": 1}}, "parameters['a b'] = 'a b'", "leave it out."),
-        (
-            {"parameters": {str(n): "x" for n in range(201)}},
-            "parameters = a dict of 201",
-            A_MAPPING,
-        ),
+        ({"parameters": MANY}, "parameters = a dict of 201", A_MAPPING),
     ],
 )
-def test_invalid_arguments_are_named(
-    arguments: dict[str, Any], subject: str, text: str
-) -> None:
+def test_invalid_arguments(arguments: dict[str, Any], subject: str, text: str) -> None:
     """The error names the argument or the member of one, its value and the cure."""
     with pytest.raises(ParametersError) as caught:
         search(**arguments)
@@ -318,10 +296,11 @@ def test_only_the_first_problems_are_named() -> None:
 )
 def test_description(arguments: dict[str, Any], text: str) -> None:
     """A search is described in one line."""
-    assert (
-        describe_search(search(**arguments))
-        == f"the first execution of pipeline fanout {text}"
-    )
+    description = f"the first execution of pipeline fanout {text}"
+    assert describe_search(search(**arguments)) == description
+
+
+BEGUN = {"began_at": BEGAN_AT.isoformat()}
 
 
 @pytest.mark.parametrize(
@@ -329,36 +308,23 @@ def test_description(arguments: dict[str, Any], text: str) -> None:
     [
         None,
         {},
-        {"outcome": "found", "began_at": BEGAN_AT.isoformat()},
-        {
-            "outcome": "found",
-            "began_at": BEGAN_AT.isoformat(),
-            "execution_arn": "{{ conn.x }}",
-        },
-        {
-            "outcome": "no_match",
-            "began_at": BEGAN_AT.isoformat(),
-            "execution_arn": LISTED[0].execution_arn,
-        },
-        {"outcome": "ended", "began_at": BEGAN_AT.isoformat()},
+        {"outcome": "found", **BEGUN},
+        {"outcome": "found", **BEGUN, "execution_arn": "{{ conn.x }}"},
+        {"outcome": "no_match", **BEGUN, "execution_arn": LISTED[0].execution_arn},
+        {"outcome": "ended", **BEGUN},
         {"outcome": "timed_out", "began_at": 5},
     ],
 )
 def test_event_of_another_form_is_refused(event: Any) -> None:
     """An event comes from Airflow's database, where others can edit it."""
-    with pytest.raises(
-        TriggerEventError, match="an event that is not this provider's event"
-    ):
+    problem = "an event that is not this provider's event"
+    with pytest.raises(TriggerEventError, match=problem):
         check_event(SearchEvent, event)
 
 
 def test_event_is_parsed() -> None:
     """The event of a search that has found an execution."""
-    event = {
-        "outcome": "found",
-        "began_at": BEGAN_AT.isoformat(),
-        "execution_arn": LISTED[0].execution_arn,
-    }
+    event = {"outcome": "found", **BEGUN, "execution_arn": LISTED[0].execution_arn}
 
     parsed = check_event(SearchEvent, event)
 
@@ -370,12 +336,8 @@ def test_event_is_parsed() -> None:
 
 BEGAN = BEGAN_AT.timestamp()
 HOUR = 3600.0
-OPEN = SearchWaiter(
-    search=search(created_after=DAY[0]),
-    poll_interval=60,
-    since=BEGAN,
-    deadline=BEGAN + HOUR,
-)
+TIMES: Any = {"poll_interval": 60, "since": BEGAN, "deadline": BEGAN + HOUR}
+OPEN = SearchWaiter(search=search(created_after=DAY[0]), **TIMES)
 CLOSED = replace(OPEN, search=search())
 FOUND = listed("manual", 5)
 
@@ -395,13 +357,7 @@ def api_error(**arguments: Any) -> SageMakerApiError:
         (OPEN, FOUND, 2 * HOUR, "found", None),
         (OPEN, None, HOUR - 1, None, None),
         (OPEN, None, HOUR, "timed_out", "No execution was found within 1 h."),
-        (
-            CLOSED,
-            None,
-            0,
-            "no_match",
-            "The window has closed, and no execution in it matches.",
-        ),
+        (CLOSED, None, 0, "no_match", "The window has closed, and no execution in it"),
         (OPEN, api_error(permanent=False, transient=True), 0, None, None),
         (OPEN, api_error(permanent=False), 0, None, None),
         # A window that has closed proves nothing if it cannot be listed.
@@ -426,11 +382,9 @@ def test_decision(
     text: str | None,
 ) -> None:
     """The search ends with an event of this outcome, or goes on."""
-    response = (
-        result
-        if isinstance(result, PolysyncError)
-        else SearchPage(result, BEGAN + after)
-    )
+    response = result
+    if not isinstance(result, PolysyncError):
+        response = SearchPage(result, BEGAN + after)
     step = waiter.decide(response, BEGAN + after)
 
     if outcome is None:
@@ -441,10 +395,8 @@ def test_decision(
     assert (event.outcome, event.began_at) == (outcome, BEGAN_AT)
     if text:
         assert str(event.message).startswith(text)
-        sought = (
-            "Looked for: the first execution of pipeline fanout created from 2026-01-01"
-        )
-        assert sought in str(event.message)
+        sought = "the first execution of pipeline fanout created from 2026-01-01"
+        assert f"Looked for: {sought}" in str(event.message)
     if isinstance(result, SageMakerApiError) and outcome != "found":
         assert (event.error_code, event.operation) == ("X", "ListPipelineExecutions")
     assert (event.error_code is None) == (
@@ -461,14 +413,12 @@ def test_closed_window_is_watched_until_the_list_is_complete() -> None:
     waiter = replace(CLOSED, deadline=end + 10 * HOUR)
 
     assert waiter.last_poll_at == end + LIST_LAG_SECONDS
-    step = waiter.decide(
-        SearchPage(None, end + LIST_LAG_SECONDS - 1), end + LIST_LAG_SECONDS - 1
-    )
+    before = waiter.last_poll_at - 1
+    step = waiter.decide(SearchPage(None, before), before)
     assert isinstance(step, Wait)
     assert step.seconds == 1
-    assert isinstance(
-        waiter.decide(SearchPage(None, end + LIST_LAG_SECONDS), end), Finish
-    )
+    last = SearchPage(None, waiter.last_poll_at)
+    assert isinstance(waiter.decide(last, end), Finish)
     assert OPEN.last_poll_at == OPEN.deadline
 
 
@@ -502,11 +452,8 @@ def test_search_of_several_sessions_ends_when_the_choice_is_settled() -> None:
     text = f"Found, but AWS may still list another one: {found.execution_arn}"
     assert isinstance(early, Wait)
     assert early.log_lines == (LogLine(logging.INFO, text),)
-    for waiter, now in (
-        (repeated, at + 1),
-        (replace(repeated, deadline=at), at),
-        (OPEN, at),
-    ):
+    last = replace(repeated, deadline=at)
+    for waiter, now in ((repeated, at + 1), (last, at), (OPEN, at)):
         ended = waiter.decide(SearchPage(found, now), now)
         assert isinstance(ended, Finish)
         assert (ended.event.execution_arn, ended.log_lines) == (found.execution_arn, ())

@@ -33,6 +33,7 @@ from polysync_airflow.execution.waiter import FIRST_POLL_DELAY_SECONDS, Finish, 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn/execution/abc"
 SOURCE = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn/execution/old"
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
+AN_HOUR_AGO = NOW - timedelta(hours=1)
 ORDER = [
     DeclaredStep("Train", "Training"),
     DeclaredStep("Check", "Condition"),
@@ -58,9 +59,8 @@ def run_of(**members: Any) -> RunSummary:
 
 def step(name: str, status: str | None, **members: Any) -> StepDescription:
     """Return AWS's description of a step."""
-    return StepDescription.model_validate(
-        {"StepName": name, "StepStatus": status, **members}
-    )
+    response = {"StepName": name, "StepStatus": status, **members}
+    return StepDescription.model_validate(response)
 
 
 def condition(outcome: str) -> StepDescription:
@@ -148,28 +148,21 @@ def test_text_of_a_failure(status: str, verb: str) -> None:
 def test_text_of_a_success_says_where_the_result_is_from() -> None:
     """From the cache, from an earlier execution, or made by this one."""
     began = {"StartTime": NOW, "EndTime": NOW + timedelta(minutes=2)}
-    texts = [
-        verdict_of("Train", seen(step("Train", "Succeeded", **members)), is_retry=False)
-        for members in (
-            {},
-            began,
-            {**began, "CacheHitResult": {"SourcePipelineExecutionArn": SOURCE}},
-            {
-                **began,
-                "SelectiveExecutionResult": {"SourcePipelineExecutionArn": SOURCE},
-            },
-        )
-    ]
+    source = {"SourcePipelineExecutionArn": SOURCE}
+    texts: dict[str, Any] = {
+        ".": {},
+        " after 2 min.": began,
+        ": its result was in the cache.": {**began, "CacheHitResult": source},
+        ": its result is that of the earlier execution old.": {
+            **began,
+            "SelectiveExecutionResult": source,
+        },
+    }
 
-    assert texts == [
-        ("success", "Step Train succeeded."),
-        ("success", "Step Train succeeded after 2 min."),
-        ("success", "Step Train succeeded: its result was in the cache."),
-        (
-            "success",
-            "Step Train succeeded: its result is that of the earlier execution old.",
-        ),
-    ]
+    for text, members in texts.items():
+        succeeded = seen(step("Train", "Succeeded", **members))
+        verdict = verdict_of("Train", succeeded, is_retry=False)
+        assert verdict == ("success", f"Step Train succeeded{text}")
 
 
 @pytest.mark.parametrize(
@@ -228,9 +221,8 @@ def test_end_of_the_execution_before_the_step(
     """Only if nobody resumes it any more, the step has failed."""
     steps = [step("Train", step_status)] if step_status else []
 
-    verdict = verdict_of(
-        "Train", seen(*steps, status=status, state=state), is_retry=False
-    )
+    found = seen(*steps, status=status, state=state)
+    verdict = verdict_of("Train", found, is_retry=False)
 
     texts = {
         None: None,
@@ -250,10 +242,8 @@ def test_retry_waits_for_the_resume(step_status: str) -> None:
     ]
 
     assert set(waits) == {None}
-    assert (
-        outcome("Train", seen(failed, state="failed", status="Failed"), is_retry=True)
-        == "failed"
-    )
+    over = seen(failed, state="failed", status="Failed")
+    assert outcome("Train", over, is_retry=True) == "failed"
 
 
 @pytest.mark.parametrize(
@@ -265,13 +255,11 @@ def test_retry_waits_for_the_resume(step_status: str) -> None:
         (NOW + timedelta(seconds=1), "Executing", "failed"),
     ],
 )
-def test_failure_from_before_a_resume(
+def test_failure_before_a_resume(
     ended_at: datetime, status: str, expected: str | None
 ) -> None:
     """AWS lists it until the step begins again."""
-    failed = step(
-        "Train", "Failed", StartTime=NOW - timedelta(hours=1), EndTime=ended_at
-    )
+    failed = step("Train", "Failed", StartTime=AN_HOUR_AGO, EndTime=ended_at)
     run = run_of(resumes=1, attempt_started_at=NOW)
 
     assert outcome("Train", seen(failed, run=run, status=status)) == expected
@@ -282,18 +270,14 @@ def test_failure_from_before_a_resume(
 
 def make_waiter(**members: Any) -> StepTaskWaiter:
     """Return the wait of the step Train."""
-    arguments = {"poll_interval": 5.0, "since": 0.0, "deadline": 1000.0, **members}
-    return StepTaskWaiter(execution_task=TASK, step_name="Train", **arguments)
+    times = {"poll_interval": 5.0, "since": 0.0, "deadline": 1000.0}
+    arguments: Any = {"execution_task": TASK, "step_name": "Train", **times, **members}
+    return StepTaskWaiter(**arguments)
 
 
 def test_all_steps_of_a_group_share_their_polls() -> None:
     """Those of another task, DAG run or map index do not."""
-    waiters = [
-        make_waiter(),
-        StepTaskWaiter(
-            execution_task=TASK, step_name="Check", poll_interval=5, since=0, deadline=9
-        ),
-    ]
+    waiters = [make_waiter(), make_waiter(step_name="Check", deadline=9)]
     others = [
         TaskKey("dag", "run", "other", -1),
         TaskKey("dag", "run2", "group.execution", -1),
@@ -302,24 +286,8 @@ def test_all_steps_of_a_group_share_their_polls() -> None:
 
     assert len({waiter.group for waiter in waiters}) == 1
     assert len({waiter.name for waiter in waiters}) == 2
-    assert (
-        len(
-            {
-                make_waiter().group,
-                *(
-                    StepTaskWaiter(
-                        execution_task=key,
-                        step_name="Train",
-                        poll_interval=5,
-                        since=0,
-                        deadline=9,
-                    ).group
-                    for key in others
-                ),
-            }
-        )
-        == 4
-    )
+    groups = {make_waiter(execution_task=key).group for key in (TASK, *others)}
+    assert len(groups) == 4
 
 
 def test_log_of_the_wait() -> None:
@@ -329,20 +297,13 @@ def test_log_of_the_wait() -> None:
     """
     began = {"StartTime": NOW, "EndTime": NOW + timedelta(minutes=2)}
     item = {"IterationContext": {"Index": 0, "ParentStepName": "Train"}}
+    runs = step("Train", "Executing", StartTime=NOW)
+    score = step("Score-0", "Succeeded", **item, **began)
     polls = [
         StepsSnapshot(None),
-        seen(
-            step("Train", "Executing", StartTime=NOW),
-            step("Other", "Executing", StartTime=NOW),
-        ),
-        seen(
-            step("Train", "Executing", StartTime=NOW),
-            step("Score-0", "Succeeded", **item, **began),
-        ),
-        seen(
-            step("Train", "Failed", **began),
-            step("Score-0", "Succeeded", **item, **began),
-        ),
+        seen(runs, step("Other", "Executing", StartTime=NOW)),
+        seen(runs, score),
+        seen(step("Train", "Failed", **began), score),
     ]
     waiter, lines = make_waiter(), []
     for at, poll in enumerate(polls):
@@ -367,20 +328,14 @@ def test_log_of_the_wait() -> None:
     assert end.event.description.name == "Train"
     assert "description" not in end.event.model_dump(mode="json")
     stored = end.event.model_dump(mode="json")
-    assert (
-        step_tasks.StepTaskEvent.model_validate(stored).model_dump(mode="json")
-        == stored
-    )
+    event = step_tasks.StepTaskEvent.model_validate(stored)
+    assert event.model_dump(mode="json") == stored
 
 
 def test_log_says_what_is_older_than_a_resume() -> None:
     """As that of the execution task does."""
-    old = step(
-        "Train",
-        "Failed",
-        StartTime=NOW - timedelta(hours=1),
-        EndTime=NOW - timedelta(minutes=1),
-    )
+    ended_at = NOW - timedelta(minutes=1)
+    old = step("Train", "Failed", StartTime=AN_HOUR_AGO, EndTime=ended_at)
     run = run_of(resumes=1, attempt_started_at=NOW)
 
     waits = make_waiter().decide(seen(old, run=run, status="Executing"), 1.0)
@@ -394,9 +349,8 @@ def test_log_says_what_is_older_than_a_resume() -> None:
 @pytest.mark.parametrize(("due", "seconds"), [(None, 5.0), (12.5, 2.5), (9.0, 0.0)])
 def test_next_poll_is_that_of_the_group(due: float | None, seconds: float) -> None:
     """Whichever task of the group has listed the steps last."""
-    waits = make_waiter().decide(
-        seen_of("deferred", run_of(), ORDER, (), "Executing", due), 10.0
-    )
+    listed = seen_of("deferred", run_of(), ORDER, (), "Executing", due)
+    waits = make_waiter().decide(listed, 10.0)
 
     assert isinstance(waits, Wait)
     assert (waits.seconds, waits.waiter.step_name) == (seconds, "Train")
@@ -414,9 +368,8 @@ def test_retry_waits_though_the_step_has_failed() -> None:
 
 def test_step_that_has_not_begun_has_no_description() -> None:
     """Its event is that of a task which is skipped."""
-    finish = make_waiter().decide(
-        seen(order=[ORDER[0]._replace(not_selected=True)]), 1.0
-    )
+    order = [ORDER[0]._replace(not_selected=True)]
+    finish = make_waiter().decide(seen(order=order), 1.0)
 
     assert isinstance(finish, Finish)
     assert (finish.event.outcome, finish.event.description) == ("skipped", None)
@@ -440,8 +393,7 @@ def test_refused_list_ends_the_wait() -> None:
     end = make_waiter().decide(error, 1.0)
 
     assert isinstance(end, Finish)
-    assert end.event.outcome == "refused"
-    assert end.event.text == "denied"
+    assert (end.event.outcome, end.event.text) == ("refused", "denied")
     assert end.event.error_code == "AccessDenied"
 
 
@@ -449,9 +401,7 @@ def test_refused_list_ends_the_wait() -> None:
     ("retries", "try_number", "is_retry"),
     [(0, 1, False), (0, 3, False), (1, 1, False), (1, 2, True)],
 )
-def test_wait_of_a_stored_trigger(
-    retries: int, try_number: int, is_retry: bool
-) -> None:
+def test_wait_of_stored_trigger(retries: int, try_number: int, is_retry: bool) -> None:
     """It waits for the task of the same DAG run and map index."""
     arguments = step_tasks.StepTaskArguments(
         execution_task_id="group.execution",
@@ -461,17 +411,8 @@ def test_wait_of_a_stored_trigger(
         poll_interval=7.0,
         retries=retries,
     )
-    ti = type(
-        "TI",
-        (),
-        {
-            "dag_id": "dag",
-            "run_id": "run",
-            "task_id": "group.Train",
-            "map_index": 3,
-            "try_number": try_number,
-        },
-    )
+    keys = {"dag_id": "dag", "run_id": "run", "task_id": "group.Train", "map_index": 3}
+    ti = type("TI", (), {**keys, "try_number": try_number})
 
     waiter = arguments.waiter_of(ti, 100.0)
 
@@ -495,21 +436,14 @@ def test_wait_of_a_stored_trigger(
 def test_steps_that_were_cleared() -> None:
     """Those that have not ended."""
     kept = dict.fromkeys(("success", "skipped", "failed", "upstream_failed", "removed"))
-    cleared = [
-        None,
-        "scheduled",
-        "queued",
-        "running",
-        "deferred",
-        "up_for_retry",
-        "restarting",
-    ]
+    cleared = [*WITHOUT_OWN_XCOMS, *ALIVE]
     task_states = {str(state): state for state in (*kept, *cleared)}
 
     assert step_tasks.cleared_steps(task_states) == [str(state) for state in cleared]
 
 
 STEPS = [step("Train", "Succeeded"), step("Check", "Failed")]
+TWO = ("Train", "Register")
 FORTY_NINE = tuple(map(str, range(49)))
 
 
@@ -548,12 +482,7 @@ def first_look(*succeeded: str) -> FirstLook:
         (("Train", "Check"), "Failed", ("Train",), Clear("select", ("Train", "Check"))),
         (("Check",), "Failed", ("Train",), Clear("resume")),
         (("Train", "Register"), "Succeeded", (), Clear("resume")),
-        (
-            ("Train", "Register"),
-            "Succeeded",
-            ("Train",),
-            Clear("select", ("Train", "Register")),
-        ),
+        (TWO, "Succeeded", ("Train",), Clear("select", TWO)),
         ((), "Succeeded", (), Clear("resume")),
         (("Train", "Check", "Register"), "Succeeded", (), Clear("new")),
         (("Train",), "Executing", (), Clear("wait")),
@@ -566,28 +495,22 @@ def test_clear_while_steps_run(
     What has succeeded only since the clear is not repeated: nobody knows whether its
     task was cleared.
     """
-    assert (
-        step_tasks.after_clear(cleared, 3, status, STEPS, first_look(*before))
-        == expected
-    )
+    clear = step_tasks.after_clear(cleared, 3, status, STEPS, first_look(*before))
+    assert clear == expected
 
 
 def test_step_that_succeeds_after_a_clear_of_others() -> None:
     """What the first look has stored counts until the next clear."""
-    item = step(
-        "Score", "Succeeded", IterationContext={"Index": 0, "ParentStepName": "Loop"}
-    )
+    context = {"Index": 0, "ParentStepName": "Loop"}
+    item = step("Score", "Succeeded", IterationContext=context)
     running = [step("Train", "Executing"), item, step("Report", "Succeeded")]
     stored, is_first = step_tasks.first_look(None, ARN, 1, running)
     assert (stored.succeeded, is_first) == (["Report"], True)
     value = stored.model_dump(mode="json")
 
     assert step_tasks.first_look(value, ARN, 1, STEPS) == (stored, False)
-    for other, arn, epoch in (
-        (value, ARN, 2),
-        (value, f"{ARN}d", 1),
-        ({"succeeded": 1}, ARN, 1),
-    ):
+    others = (value, ARN, 2), (value, f"{ARN}d", 1), ({"succeeded": 1}, ARN, 1)
+    for other, arn, epoch in others:
         look, is_first = step_tasks.first_look(other, arn, epoch, STEPS)
         assert (look.succeeded, is_first) == (["Train"], True)
 
@@ -620,9 +543,7 @@ def test_choices_of_a_clear(action: Any, on_clear: str, stops: bool) -> None:
         ),
     ],
 )
-def test_clear_that_aws_cannot_do(
-    cleared: tuple[str, ...], status: str, text: str
-) -> None:
+def test_clear_that_aws_lacks(cleared: tuple[str, ...], status: str, text: str) -> None:
     """The sentence says what to clear in place of it."""
     with pytest.raises(ParametersError, match=text) as error:
         step_tasks.after_clear(cleared, 99, status, STEPS)
@@ -643,7 +564,7 @@ def test_clear_that_aws_cannot_do(
         ("deleted", True, False),
     ],
 )
-def test_cleared_execution_task_goes_on(
+def test_cleared_execution_goes_on(
     state: str | None, kept: bool, expected: bool
 ) -> None:
     """If some of the steps were not cleared, until its next try begins."""

@@ -129,10 +129,7 @@ def test_reasons_are_cleaned_where_responses_become_models() -> None:
         {"StepName": "Train\x00", "StepStatus": "Failed", "FailureReason": "x" * 5000}
     )
 
-    assert (
-        execution.failure_reason
-        == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}c"
-    )
+    assert execution.failure_reason == "a\ufffdb\ufffdc"
     assert step.name == "Train\N{REPLACEMENT CHARACTER}"
     assert step.failure_reason
     assert len(step.failure_reason) == 1300
@@ -174,10 +171,7 @@ def test_markers_and_line_breaks() -> None:
     assert clean_value("abcdef", 6) == "abcdef"
     assert clean_value("abcdefg", 6) == "abc..."
     assert clean_text("a ::group::b") == "a : :group::b"
-    assert (
-        TypeAdapter(NameText).validate_python("a\nb\x00")
-        == "a b\N{REPLACEMENT CHARACTER}"
-    )
+    assert TypeAdapter(NameText).validate_python("a\nb\x00") == "a b\ufffd"
     with pytest.raises(ValidationError):
         TypeAdapter(NameText).validate_python(7)
 

@@ -34,16 +34,9 @@ CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 
 def make_waiter(**fields: Any) -> ExecutionWaiter:
     """Return the state of a wait that began at 0 and has its deadline at 3,600."""
-    return ExecutionWaiter(
-        **{
-            "execution_arn": ARN,
-            "pipeline_name": "churn",
-            "poll_interval": 30,
-            "since": 0,
-            "deadline": 3600,
-            **fields,
-        }
-    )
+    times = {"poll_interval": 30, "since": 0, "deadline": 3600}
+    names = {"execution_arn": ARN, "pipeline_name": "churn"}
+    return ExecutionWaiter(**{**names, **times, **fields})
 
 
 def described(status: str, **members: Any) -> ExecutionDescription:
@@ -107,9 +100,7 @@ def end_of(
         (600, 9999, 5),
     ],
 )
-def test_first_poll_is_not_within_the_first_seconds(
-    interval: float, now: float, first: float
-) -> None:
+def test_first_poll_is_later(interval: float, now: float, first: float) -> None:
     """
     The first poll is delayed: the scheduler may fail a task that resumes right after
     its deferral.
@@ -119,6 +110,7 @@ def test_first_poll_is_not_within_the_first_seconds(
     assert waiter.first_wait(now) == Wait(first, waiter)
 
 
+EXPIRED = CredentialsError("expired", permanent=False)
 THROTTLED_OFTEN = [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
 
 
@@ -135,11 +127,7 @@ THROTTLED_OFTEN = [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
         ({"rate_limited": True}, throttled(), THROTTLED_OFTEN),
         ({"rate_limited": True, "poll_interval": 900}, throttled(), THROTTLED_OFTEN),
         ({"rate_limited": True}, api_error(), [30, 60, 120, 240, 300, 300]),
-        (
-            {"rate_limited": True},
-            CredentialsError("expired", permanent=False),
-            [30, 60],
-        ),
+        ({"rate_limited": True}, EXPIRED, [30, 60]),
         # Failures without end make no number too large.
         ({"failures": Failures(10_000)}, api_error(), [300]),
         ({"failures": Failures(10_000), "rate_limited": True}, throttled(), [300]),
@@ -162,9 +150,7 @@ def test_failed_polls_back_off(
     "response", [described("Executing"), described("New"), api_error(), throttled()]
 )
 @pytest.mark.parametrize(("now", "seconds"), [(3000, 600), (3300, 300), (3599.5, 0.5)])
-def test_no_sleep_lasts_longer_than_the_deadline(
-    response: Any, now: float, seconds: float
-) -> None:
+def test_no_sleep_outlasts_deadline(response: Any, now: float, seconds: float) -> None:
     """
     The last poll is at the deadline, even if the interval or the backoff ends later.
     """
@@ -184,14 +170,12 @@ def test_polls_have_their_interval() -> None:
 
 def test_first_status_is_logged() -> None:
     """The line says after how many seconds, and names pipeline and execution."""
-    step = after(
-        make_waiter(since=40), described("Executing", CreationTime=CREATED), now=100.6
-    )
+    first = described("Executing", CreationTime=CREATED)
+    step = after(make_waiter(since=40), first, now=100.6)
 
     assert step.log_lines == (LogLine(logging.INFO, f"Executing: {LABEL}"),)
-    assert step.waiter == make_waiter(
-        since=40, last_status="Executing", started_at=CREATED
-    )
+    status = {"last_status": "Executing", "started_at": CREATED}
+    assert step.waiter == make_waiter(since=40, **status)
 
 
 def test_change_of_the_status_is_logged() -> None:
@@ -199,18 +183,14 @@ def test_change_of_the_status_is_logged() -> None:
     The line has both statuses; an execution is named without its pipeline if only the
     ARN is known.
     """
-    before = make_waiter(
-        last_status="Executing", started_at=CREATED, pipeline_name=None
-    )
+    known = {"started_at": CREATED, "pipeline_name": None}
+    before = make_waiter(last_status="Executing", **known)
     step = after(before, described("Stopping"))
 
-    assert step.log_lines == (
-        LogLine(logging.INFO, f"Executing -> Stopping: Execution {ARN}"),
-    )
+    text = f"Executing -> Stopping: Execution {ARN}"
+    assert step.log_lines == (LogLine(logging.INFO, text),)
     # A listing may lack the time of creation.
-    assert step.waiter == make_waiter(
-        last_status="Stopping", started_at=CREATED, pipeline_name=None
-    )
+    assert step.waiter == make_waiter(last_status="Stopping", **known)
 
 
 def test_same_status_changes_nothing() -> None:
@@ -291,9 +271,8 @@ def test_successful_poll_resets_the_backoff(status: str) -> None:
 
     assert recovered.seconds == 30
     assert recovered.waiter == make_waiter(last_status=status)
-    assert recovered.log_lines[0] == LogLine(
-        logging.INFO, f"Polls succeed again: {LABEL}"
-    )
+    line = LogLine(logging.INFO, f"Polls succeed again: {LABEL}")
+    assert recovered.log_lines[0] == line
     assert len(recovered.log_lines) == (1 if status == "Executing" else 2)
 
 
@@ -302,15 +281,11 @@ def test_successful_poll_resets_the_backoff(status: str) -> None:
 
 def test_ended_execution_ends_the_wait() -> None:
     """The event has all that is known, and the last status is logged."""
-    step = make_waiter(last_status="Executing").decide(
-        described(
-            "Failed",
-            FailureReason="no data",
-            CreationTime=CREATED,
-            LastModifiedTime=CREATED + timedelta(seconds=9),
-        ),
-        100,
-    )
+    ended_at = CREATED + timedelta(seconds=9)
+    times = {"CreationTime": CREATED, "LastModifiedTime": ended_at}
+    failed = described("Failed", FailureReason="no data", **times)
+
+    step = make_waiter(last_status="Executing").decide(failed, 100)
 
     assert step == Finish(
         ExecutionEvent(
@@ -322,7 +297,7 @@ def test_ended_execution_ends_the_wait() -> None:
             error_code=None,
             operation=None,
             started_at=CREATED,
-            ended_at=CREATED + timedelta(seconds=9),
+            ended_at=ended_at,
             attempt=0,
             attempt_started_at=None,
         ),
@@ -333,19 +308,15 @@ def test_ended_execution_ends_the_wait() -> None:
 @pytest.mark.parametrize("status", ["Succeeded", "Stopped", "CompletedWithFailures"])
 def test_all_ends_end_the_wait(status: str) -> None:
     """Also that of an execution whose status has been seen before, by another wait."""
-    assert (
-        end_of(make_waiter(last_status="Executing"), described(status)).status == status
-    )
+    event = end_of(make_waiter(last_status="Executing"), described(status))
+    assert event.status == status
 
 
 def test_event_of_a_resumed_execution_has_its_attempt() -> None:
     """The attempt began when the wait did."""
     since = CREATED.timestamp()
-    event = end_of(
-        make_waiter(since=since, deadline=since + 60, attempt=2),
-        described("Succeeded"),
-        since + 1,
-    )
+    waiter = make_waiter(since=since, deadline=since + 60, attempt=2)
+    event = end_of(waiter, described("Succeeded"), since + 1)
 
     assert (event.attempt, event.attempt_started_at) == (2, CREATED)
     assert event.message is None
@@ -385,11 +356,8 @@ def test_event_at_the_deadline_says_the_limit() -> None:
     waiter = make_waiter(since=100, last_status="Executing", started_at=CREATED)
     limit = "the limit of 58 min 20 s (timeout= or execution_timeout=) was reached"
 
-    event = end_of(
-        waiter,
-        described("Executing", FailureReason="x", LastModifiedTime=CREATED),
-        3600,
-    )
+    last = described("Executing", FailureReason="x", LastModifiedTime=CREATED)
+    event = end_of(waiter, last, 3600)
 
     assert event == waiter.time_out().event
     late = waiter.time_out("the last poll has not ended").event
@@ -417,17 +385,12 @@ def test_permanent_error_ends_the_wait() -> None:
     A permanent error ends the wait at once, and the event has its message, error code
     and operation.
     """
-    event = end_of(
-        make_waiter(last_status="Executing"),
-        api_error(permanent=True, message="not you"),
-    )
+    error = api_error(permanent=True, message="not you")
+    event = end_of(make_waiter(last_status="Executing"), error)
 
-    assert event.outcome == "refused"
-    assert event.message == "not you"
-    assert event.status == "Executing"
-    assert event.error_code == "InternalFailure"
-    assert event.operation == "Describe"
-    assert event.ended_at is None
+    assert (event.outcome, event.message) == ("refused", "not you")
+    assert (event.status, event.ended_at) == ("Executing", None)
+    assert (event.error_code, event.operation) == ("InternalFailure", "Describe")
 
 
 @pytest.mark.parametrize("code", [None, CONNECTION_NOT_FOUND])
@@ -449,14 +412,12 @@ def test_deleted_connection_ends_the_wait_with_a_code_of_its_own() -> None:
 
     event = end_of(make_waiter(last_status="Executing"), error)
 
-    assert event.outcome == "refused"
-    assert event.message == "gone"
+    assert (event.outcome, event.message) == ("refused", "gone")
     assert event.status == "Executing"
     assert (event.error_code, event.operation) == ("ConnectionNotFound", None)
     assert not refusal_error(event, "gone").permanent
-    assert refusal_error(
-        event.model_copy(update={"error_code": None}), "gone"
-    ).permanent
+    event = event.model_copy(update={"error_code": None})
+    assert refusal_error(event, "gone").permanent
 
 
 # ---- a deleted connection
@@ -533,11 +494,5 @@ def test_stored_arguments_are_those_of_a_shared_wait() -> None:
     """Its polls take turns with those of others."""
     waiter = TriggerArguments(**STORED).waiter()
 
-    expected = {
-        "poll_interval": 30,
-        "since": 1.75e9,
-        "deadline": 1.76e9,
-        "attempt": 2,
-        "rate_limited": True,
-    }
-    assert waiter == make_waiter(**expected)
+    times = {"poll_interval": 30, "since": 1.75e9, "deadline": 1.76e9}
+    assert waiter == make_waiter(**times, attempt=2, rate_limited=True)

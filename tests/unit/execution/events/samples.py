@@ -44,9 +44,8 @@ def execution(status: str = "Succeeded", **detail: Any) -> str:
         "pipelineExecutionArn": EXECUTION_ARN,
         **detail,
     }
-    return event(
-        EXECUTION, {name: value for name, value in members.items() if value is not None}
-    )
+    present = {name: value for name, value in members.items() if value is not None}
+    return event(EXECUTION, present)
 
 
 def of_step(status: str = "Succeeded", **detail: Any) -> str:

@@ -32,6 +32,13 @@ CONSOLE = (
 )
 
 
+OF_EXECUTION = {
+    "execution_arn": EXECUTION_ARN,
+    "pipeline_name": "myPipeline-123",
+    "console_url": CONSOLE,
+}
+
+
 @pytest.mark.parametrize(
     ("body", "payload"),
     [
@@ -39,8 +46,7 @@ CONSOLE = (
             execution(),
             {
                 "kind": "execution",
-                "execution_arn": EXECUTION_ARN,
-                "pipeline_name": "myPipeline-123",
+                **OF_EXECUTION,
                 "state": "Success",
                 "status": "Succeeded",
                 "previous_status": "Executing",
@@ -48,15 +54,13 @@ CONSOLE = (
                 "started_at": "2021-03-15T16:03:13+00:00",
                 "ended_at": "2021-03-15T16:10:10+00:00",
                 "changed_at": "2021-03-15T16:10:11+00:00",
-                "console_url": CONSOLE,
             },
         ),
         (
             of_step("Failed", failureReason="No data\nat \x1b[31mall"),
             {
                 "kind": "step",
-                "execution_arn": EXECUTION_ARN,
-                "pipeline_name": "myPipeline-123",
+                **OF_EXECUTION,
                 "step_name": "myprocessingstep1",
                 "step_type": "Processing",
                 "state": "Failed",
@@ -66,7 +70,6 @@ CONSOLE = (
                 "started_at": "2021-03-15T16:03:14+00:00",
                 "ended_at": "2021-03-15T16:10:09+00:00",
                 "changed_at": "2021-03-15T16:10:11+00:00",
-                "console_url": CONSOLE,
             },
         ),
         (
@@ -78,11 +81,9 @@ CONSOLE = (
                 "model_package_version": 2,
                 "approval_status": "Rejected",
                 "status": "Completed",
-                "execution_arn": EXECUTION_ARN,
-                "pipeline_name": "myPipeline-123",
+                **OF_EXECUTION,
                 "created_at": "2021-02-24T17:00:14+00:00",
                 "changed_at": "2021-02-24T17:00:15+00:00",
-                "console_url": CONSOLE,
             },
         ),
     ],
@@ -139,26 +140,21 @@ def test_events_may_have_less() -> None:
         ("0001-01-01T00:00:00Z", None),
         ("9999-12-31T23:59:59Z", None),
     ):
-        assert (
-            read_message(execution(executionStartTime=text)).payload["started_at"]
-            == expected
-        )
-    assert (
-        read_message(model_package(MetadataProperties={"GeneratedBy": "me"})).payload[
-            "execution_arn"
-        ]
-        is None
-    )
+        payload = read_message(execution(executionStartTime=text)).payload
+        assert payload["started_at"] == expected
+    by_hand = model_package(MetadataProperties={"GeneratedBy": "me"})
+    assert read_message(by_hand).payload["execution_arn"] is None
+
+
+OF_LONG_NAMES = f"^it is an event '{'x' * 77}...' of '{'y' * 77}...', for which"
+OF_TRAINING = "SageMaker Training Job State Change"
 
 
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
         (None, "^it is no text$"),
-        (
-            event("x" * 81, {}, source="y" * 81),
-            f"^it is an event '{'x' * 77}...' of '{'y' * 77}...', for which",
-        ),
+        (event("x" * 81, {}, source="y" * 81), OF_LONG_NAMES),
         (execution().replace('"aws.sagemaker"', '["aws.sagemaker", "x"]'), "source"),
         ("", "not JSON"),
         ("{", "^it is not JSON: "),
@@ -170,10 +166,7 @@ def test_events_may_have_less() -> None:
         (json.dumps({"a": "x" * MAX_MESSAGE_BYTES}), "more than 262,144 bytes"),
         ("\N{EURO SIGN}" * (MAX_MESSAGE_BYTES // 3 + 1), "more than 262,144 bytes"),
         (event("Object Created", {}, source="aws.s3"), "'Object Created' of 'aws.s3'"),
-        (
-            event("SageMaker Training Job State Change", {}),
-            "'SageMaker Training Job State Change'",
-        ),
+        (event(OF_TRAINING, {}), f"'{OF_TRAINING}'"),
         (execution().replace("aws.sagemaker", "me"), "of 'me'"),
         (execution(pipelineExecutionArn="arn:aws:s3:::x"), "pipelineExecutionArn"),
         (execution("{{ conn.x.password }}"), "currentPipelineExecutionStatus"),
@@ -199,11 +192,8 @@ def test_largest_message() -> None:
     bytes.
     """
     body = execution()
-    wide = (
-        body.replace("SomeDescription", "\N{EURO SIGN}" * 1000)
-        .encode()
-        .decode("unicode-escape")
-    )
+    wide = body.replace("SomeDescription", "\N{EURO SIGN}" * 1000)
+    wide = wide.encode().decode("unicode-escape")
 
     for text in (body, wide):
         largest = text + " " * (MAX_MESSAGE_BYTES - len(text.encode()))
@@ -220,14 +210,11 @@ def test_what_makes_two_events_the_same_change() -> None:
     first = read_message(execution("Failed")).key
     later = "2021-03-15T16:10:59Z"
 
-    assert (
-        read_message(execution("Failed").replace("2021-03-15T16:10:11Z", later)).key
-        == first
-    )
+    repeated = execution("Failed").replace("2021-03-15T16:10:11Z", later)
+    assert read_message(repeated).key == first
     different = [
-        execution(
-            "Failed", executionEndTime=later
-        ),  # it was resumed and has failed again
+        # It was resumed and has failed again.
+        execution("Failed", executionEndTime=later),
         execution("Stopped"),
         execution("Failed", pipelineExecutionArn=EXECUTION_ARN.replace("p4jn", "q4jn")),
         execution("Executing"),

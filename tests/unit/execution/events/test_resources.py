@@ -22,10 +22,18 @@ SETUP = QueueSetup(
     max_receives=7,
 )
 PREFIX = "arn:aws:sagemaker:us-east-1"
-EXPECTED: dict[str, Any] = json.loads(
-    Path(__file__).with_name("resources.json").read_text()
-)
+EXPECTED: Any = json.loads(Path(__file__).with_name("resources.json").read_text())
 ENDS = ["Succeeded", "Failed", "CompletedWithFailures", "Stopped"]
+
+
+RUNNING = QueueSetup("q", running=True)
+OWN = f"{PREFIX}:123456789012:pipeline"
+MANY_GROUPS = tuple(f"{'g' * 60}{number}" for number in range(40))
+
+
+def of_pipelines(*names: str) -> dict[str, Any]:
+    """Return the detail of a rule for pipelines."""
+    return {"pipelineArn": [{"suffix": f":pipeline/{name}"} for name in names]}
 
 
 def reader_policy(arn: str) -> dict[str, Any]:
@@ -42,43 +50,19 @@ def test_cloudformation() -> None:
     ("setup", "details"),
     [
         (QueueSetup("q"), {"executions": {"currentPipelineExecutionStatus": ENDS}}),
-        (QueueSetup("q", running=True), {"executions": None}),
+        (RUNNING, {"executions": None}),
+        (RUNNING._replace(steps=True), {"executions": None, "steps": None}),
         (
-            QueueSetup("q", running=True, steps=True),
-            {"executions": None, "steps": None},
+            RUNNING._replace(pipelines=("A",), model_packages=True),
+            {"executions": of_pipelines("A", "a"), "model-packages": None},
+        ),
+        # AWS manages the second.
+        (
+            RUNNING._replace(pipelines=(f"{OWN}/A", f"{PREFIX}:aws:pipeline/b")),
+            {"executions": of_pipelines("A", "a", "b")},
         ),
         (
-            QueueSetup("q", running=True, pipelines=("A",), model_packages=True),
-            {
-                "executions": {
-                    "pipelineArn": [
-                        {"suffix": ":pipeline/A"},
-                        {"suffix": ":pipeline/a"},
-                    ]
-                },
-                "model-packages": None,
-            },
-        ),
-        (
-            # AWS manages the second.
-            QueueSetup(
-                "q",
-                running=True,
-                pipelines=(
-                    f"{PREFIX}:123456789012:pipeline/A",
-                    f"{PREFIX}:aws:pipeline/b",
-                ),
-            ),
-            {
-                "executions": {
-                    "pipelineArn": [
-                        {"suffix": f":pipeline/{name}"} for name in ("A", "a", "b")
-                    ],
-                }
-            },
-        ),
-        (
-            QueueSetup("q", running=True, model_package_groups=("g",)),
+            RUNNING._replace(model_package_groups=("g",)),
             {"executions": None, "model-packages": {"ModelPackageGroupName": ["g"]}},
         ),
     ],
@@ -88,9 +72,8 @@ def test_rules(setup: QueueSetup, details: dict[str, Any]) -> None:
     setup.check()
 
     assert {name: rule.get("detail") for name, rule in setup.rules().items()} == details
-    assert all(
-        rule.keys() >= {"source", "detail-type"} for rule in setup.rules().values()
-    )
+    for rule in setup.rules().values():
+        assert rule.keys() >= {"source", "detail-type"}
 
 
 @pytest.mark.parametrize(
@@ -99,12 +82,7 @@ def test_rules(setup: QueueSetup, details: dict[str, Any]) -> None:
         (QueueSetup("q", max_receives=2), "--max-receives 2: give 3 to 1000."),
         (QueueSetup("q", max_receives=1001), "--max-receives 1001: give 3 to 1000."),
         (
-            QueueSetup(
-                "q",
-                model_package_groups=tuple(
-                    f"{'g' * 60}{number}" for number in range(40)
-                ),
-            ),
+            QueueSetup("q", model_package_groups=MANY_GROUPS),
             "The pattern of the rule model-packages has more than 2,048 characters: name fewer pipelines or groups, or "
             "none for all, and let the watchers select.",
         ),
@@ -125,11 +103,8 @@ def test_limits_are_allowed() -> None:
     QueueSetup("q" * 48, max_receives=3).check()
     QueueSetup("q", max_receives=1000).check()
     names = [f"{'g' * 60}{number}" for number in range(10, 30)]
-    length = len(
-        json.dumps(
-            QueueSetup("q", model_package_groups=tuple(names)).rules()["model-packages"]
-        )
-    )
+    setup = QueueSetup("q", model_package_groups=tuple(names))
+    length = len(json.dumps(setup.rules()["model-packages"]))
     # Each further name has a comma, a space and quotes, and at most 63 characters.
     while length < 2048:
         name = "g" * min(63, 2048 - length - 4)

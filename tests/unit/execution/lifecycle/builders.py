@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
 
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.execution.lifecycle.instructions import (
     Command,
     Described,
+    Event,
     ExecutionRecord,
     Incarnation,
     Instruction,
@@ -18,8 +21,11 @@ from polysync_airflow.execution.lifecycle.instructions import (
     TaskKey,
     TaskTry,
 )
+from polysync_airflow.execution.lifecycle.machine import after
 from polysync_airflow.execution.lifecycle.options import RecoveryOptions
 from polysync_airflow.execution.models import ExecutionDescription, StartRequest
+
+Model = TypeVar("Model", bound=BaseModel)
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
 NOW, EARLIER = datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
@@ -53,10 +59,7 @@ def make_try(
     Return a try of the task with the operator's defaults, except for some options.
     """
     return TaskTry(
-        number,
-        epoch,
-        TaskIdentity(KEY, "prod", incarnation),
-        choose(**options),
+        number, epoch, TaskIdentity(KEY, "prod", incarnation), choose(**options)
     )
 
 
@@ -75,6 +78,11 @@ def stored(**changes: Any) -> ExecutionRecord:
         try_number=2,
     )
     return record.model_copy(update=changes)
+
+
+def edited(model: Model, **changes: Any) -> Model:
+    """Return a copy of a model, except for some changes."""
+    return model.model_copy(update=changes)
 
 
 def resumed(**changes: Any) -> ExecutionRecord:
@@ -154,9 +162,19 @@ def at(
     return Instruction(command, make_try(number, epoch, **options), record)
 
 
-def does(
-    instruction: Instruction,
-) -> tuple[Command, Store, ExecutionRecord | None]:
+def follows(
+    command: Command, record: ExecutionRecord | None, event: Event, **options: Any
+) -> Instruction:
+    """Return what follows from an event, when a try was about to do something."""
+    return after(at(command, record, **options), event)
+
+
+def lines_of(instruction: Instruction) -> list[tuple[int, str]]:
+    """Return the level and the text of each line of the log."""
+    return [(line.level, line.text) for line in instruction.lines]
+
+
+def does(instruction: Instruction) -> tuple[Command, Store, ExecutionRecord | None]:
     """Return what an instruction does, what becomes of the record, and the record."""
     return instruction.command, instruction.store, instruction.record
 

@@ -25,6 +25,8 @@ from tests.unit.execution.lifecycle.builders import (
     RESUME_TOKEN,
     describe,
     does,
+    edited,
+    lines_of,
     listed,
     make_try,
     stored,
@@ -47,10 +49,8 @@ def test_try_takes_a_record_over_before_anything_else() -> None:
     """From then on, an earlier try that is still alive must not stop the execution."""
     instruction = begin(make_try(3, 2), stored())
 
-    assert instruction.command == Command.DESCRIBE
-    assert instruction.store == Store.WRITE
+    assert does(instruction) == (Command.DESCRIBE, Store.WRITE, stored(try_number=3))
     assert instruction.lines == ()
-    assert instruction.record == stored(try_number=3)
 
 
 def test_record_of_the_same_try_is_not_written_again() -> None:
@@ -93,7 +93,7 @@ def test_execution_of_a_request_without_an_arn_is_found_by_its_name() -> None:
 
     assert (instruction.command, instruction.store) == (Command.DESCRIBE, Store.WRITE)
     assert instruction.record == stored(try_number=3, execution_arn=f"{ARN}b")
-    assert [(line.level, line.text) for line in instruction.lines] == [
+    assert lines_of(instruction) == [
         (INFO, f"Found by the name of the earlier start request: execution {ARN}b")
     ]
 
@@ -101,33 +101,23 @@ def test_execution_of_a_request_without_an_arn_is_found_by_its_name() -> None:
 # ---- what a user chose for a clear
 
 
+RESUME_IN_2 = ClearChoice(on_clear="resume", epoch=2)
+
+
 @pytest.mark.parametrize(
     ("chosen_for", "epoch", "expected"),
     [
         (None, 3, {"clear_choice": ClearChoice(on_clear="resume", epoch=3)}),
         # ``retries`` was lowered, so that the clear has not changed ``max_tries``.
-        (
-            None,
-            2,
-            {
-                "clear_choice": ClearChoice(on_clear="resume", epoch=2),
-                "epoch": NO_EPOCH,
-            },
-        ),
+        (None, 2, {"clear_choice": RESUME_IN_2, "epoch": NO_EPOCH}),
         # A retry, before which nothing could be resumed.
         (3, 3, {"clear_choice": ClearChoice(on_clear="resume", epoch=3)}),
         # One that has the execution already.
-        (2, 2, {"clear_choice": ClearChoice(on_clear="resume", epoch=2)}),
+        (2, 2, {"clear_choice": RESUME_IN_2}),
         # An earlier clear.
         (3, 4, {"clear_choice": None}),
     ],
-    ids=[
-        "clear",
-        "clear that keeps max_tries",
-        "retry",
-        "second retry",
-        "another clear",
-    ],
+    ids=["clear", "same max_tries", "retry", "second retry", "another clear"],
 )
 def test_choice_counts_for_one_clear(
     chosen_for: int | None, epoch: int, expected: dict[str, Any]
@@ -149,9 +139,8 @@ def test_choice_goes_with_the_resume(resume: dict[str, Any]) -> None:
     """What fails after it is for ``retry_mode``, or for the next clear."""
     record = stored(clear_choice=ClearChoice(on_clear="resume"), **resume)
 
-    instruction = after(
-        begin(make_try(3, 3), record), Described(EARLIER, describe("Failed"))
-    )
+    description = Described(EARLIER, describe("Failed"))
+    instruction = after(begin(make_try(3, 3), record), description)
 
     assert instruction.command is (Command.RESEND_RESUME if resume else Command.RESUME)
     assert instruction.existing_record.epoch == 3
@@ -167,9 +156,8 @@ def test_choice_to_resume_takes_over_what_was_resumed_elsewhere(status: str) -> 
     """
     record = stored(clear_choice=ClearChoice(on_clear="resume"))
 
-    instruction = after(
-        begin(make_try(3, 3), record), Described(EARLIER, describe(status))
-    )
+    description = Described(EARLIER, describe(status))
+    instruction = after(begin(make_try(3, 3), record), description)
 
     assert (instruction.command, instruction.store) == (Command.WATCH, Store.WRITE)
     assert instruction.record == stored(epoch=3, try_number=3)
@@ -201,7 +189,7 @@ def test_choice_to_resume_takes_over_what_was_resumed_elsewhere(status: str) -> 
         ({"region": "7/1"}, 3, True),
     ],
 )
-def test_incarnation_of_a_task_instance(
+def test_other_incarnation(
     changes: dict[str, Any], number: int, is_other: bool
 ) -> None:
     """The start of the DAG run tells two of them apart, and a clear changes it, too."""
@@ -222,33 +210,24 @@ def test_record_of_another_incarnation_loses_its_epoch(
     The execution is neither continued nor resumed, but must end before another one is
     started.
     """
-    again = INCARNATION.model_copy(update={"dag_run_started_at": LATER})
+    again = edited(INCARNATION, dag_run_started_at=LATER)
 
-    chosen = record.model_copy(update={"clear_choice": ClearChoice(on_clear="resume")})
+    chosen = edited(record, clear_choice=ClearChoice(on_clear="resume"))
     instruction = begin(make_try(number, 2, again, on_clear="resume"), chosen)
 
     assert (instruction.command, instruction.store) == (command, Store.WRITE)
-    changes = {
-        "epoch": NO_EPOCH,
-        "replaced_by_epoch": 2,
-        "incarnation": again,
-        "try_number": number,
-    }
-    assert instruction.record == record.model_copy(update=changes)
+    changes = {"epoch": NO_EPOCH, "replaced_by_epoch": 2, "incarnation": again}
+    assert instruction.record == edited(record, try_number=number, **changes)
     foreign, *others = instruction.lines
     assert foreign.level == WARNING
     assert len(others) == (1 if command is Command.LOOK_UP else 0)
-    assert (
-        "a DAG run that was deleted and created again. Its execution is not continued."
-        in foreign.text
-    )
+    created_again = "a DAG run that was deleted and created again."
+    assert f"{created_again} Its execution is not continued." in foreign.text
 
 
 def test_task_that_was_cleared_with_its_dag_run_keeps_its_record() -> None:
     """The number of the try has grown, so it is the same task instance."""
-    cleared = INCARNATION.model_copy(
-        update={"dag_run_started_at": LATER, "clear_number": 1}
-    )
+    cleared = edited(INCARNATION, dag_run_started_at=LATER, clear_number=1)
 
     instruction = begin(make_try(3, 3, cleared), stored())
 

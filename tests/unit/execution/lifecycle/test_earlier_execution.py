@@ -28,6 +28,9 @@ from tests.unit.execution.lifecycle.builders import (
     describe,
     described,
     does,
+    edited,
+    follows,
+    lines_of,
     refused,
     resumed,
     stored,
@@ -41,13 +44,13 @@ WARNING = logging.WARNING
 
 def test_running_execution_is_waited_for() -> None:
     """The wait goes on where the earlier try left it."""
-    instruction = after(at(Command.DESCRIBE, stored()), described("Executing"))
+    instruction = follows(Command.DESCRIBE, stored(), described("Executing"))
 
     assert does(instruction) == (Command.WATCH, Store.KEEP, stored())
     assert instruction.description == describe("Executing")
     assert instruction.started_at == describe("Executing").created_at
     assert instruction.attempt_started_at == EARLIER
-    assert [(line.level, line.text) for line in instruction.lines] == [
+    assert lines_of(instruction) == [
         (
             INFO,
             "Reattached to the execution of an earlier try (AWS status Executing); no new one is started: "
@@ -60,22 +63,21 @@ def test_pending_resume_of_a_running_execution_was_accepted() -> None:
     """
     The earlier try did not receive the response, so this one stores that there was one.
     """
-    instruction = after(at(Command.DESCRIBE, resumed()), described("Executing"))
+    instruction = follows(Command.DESCRIBE, resumed(), described("Executing"))
 
     assert (instruction.command, instruction.store) == (Command.WATCH, Store.WRITE)
     assert instruction.record == resumed(resumed_at=NOW, try_number=3)
-    assert [line.text.partition(" to ")[0] for line in instruction.lines] == [
-        "Reattached"
-    ]
+    (line,) = instruction.lines
+    assert line.text.startswith("Reattached to ")
     assert instruction.attempt_started_at == NOW
 
 
 @pytest.mark.parametrize("record", [stored(), resumed(resumed_at=NOW)])
-def test_execution_that_is_replaced_keeps_its_record_until_then(
+def test_replaced_execution_keeps_its_record_until_then(
     record: ExecutionRecord,
 ) -> None:
     """If the new request cannot be made, the next try decides as this one has."""
-    instruction = after(at(Command.DESCRIBE, record), described("Failed"))
+    instruction = follows(Command.DESCRIBE, record, described("Failed"))
 
     assert does(instruction) == (Command.PREPARE, Store.KEEP, None)
 
@@ -95,16 +97,19 @@ def test_cleared_task_replaces_a_running_execution(
     It is marked before it is stopped: a retry must not resume it if it fails while it
     stops.
     """
-    instruction = after(
-        at(Command.DESCRIBE, stored(), epoch=3, stop_on_kill=stop_on_kill),
+    instruction = follows(
+        Command.DESCRIBE,
+        stored(),
         described(status),
+        epoch=3,
+        stop_on_kill=stop_on_kill,
     )
 
     assert (instruction.command, instruction.store) == (command, store)
     marked = stored(replaced_by_epoch=3, try_number=3)
     assert instruction.record == (marked if stop_on_kill else stored())
     note = "" if stop_on_kill else "; stop_on_kill=False keeps it running"
-    assert [(line.level, line.text) for line in instruction.lines] == [
+    assert lines_of(instruction) == [
         (
             WARNING,
             f"The execution of an earlier try has not ended (AWS status {status}). A new one starts after its "
@@ -115,9 +120,8 @@ def test_cleared_task_replaces_a_running_execution(
 
 def test_group_of_steps_goes_on_with_a_running_execution() -> None:
     """Some of its steps were cleared, which is decided after the end."""
-    instruction = after(
-        at(Command.DESCRIBE, stored(), epoch=3, stop_on_clear=False),
-        described("Executing"),
+    instruction = follows(
+        Command.DESCRIBE, stored(), described("Executing"), epoch=3, stop_on_clear=False
     )
 
     assert does(instruction) == (Command.WAIT_FOR_END, Store.KEEP, stored())
@@ -130,14 +134,14 @@ def test_group_of_steps_goes_on_with_a_running_execution() -> None:
 
 def test_retry_waits_for_an_execution_that_stops() -> None:
     """It belongs to the same epoch, so nothing is marked."""
-    instruction = after(at(Command.DESCRIBE, stored()), described("Stopping"))
+    instruction = follows(Command.DESCRIBE, stored(), described("Stopping"))
 
     assert does(instruction) == (Command.WAIT_FOR_END, Store.KEEP, stored())
 
 
 def test_end_is_waited_for_after_the_stop() -> None:
     """AWS has accepted the stop."""
-    instruction = after(at(Command.STOP, stored()), Accepted(NOW))
+    instruction = follows(Command.STOP, stored(), Accepted(NOW))
 
     assert does(instruction) == (Command.WAIT_FOR_END, Store.KEEP, stored())
     assert instruction.lines == ()
@@ -150,8 +154,8 @@ def resume_of(
     record: ExecutionRecord, *, epoch: int = 2, **options: Any
 ) -> Instruction:
     """Return the instruction after the description of a failed execution."""
-    return after(
-        at(Command.DESCRIBE, record, epoch=epoch, **options), described("Failed")
+    return follows(
+        Command.DESCRIBE, record, described("Failed"), epoch=epoch, **options
     )
 
 
@@ -168,9 +172,7 @@ def test_token_and_epoch_are_stored_before_the_resume() -> None:
         "resume_token": instruction.existing_record.resume_token,
         "stop_requested_by": None,
     }
-    assert instruction.record == before.model_copy(
-        update={**expected, "epoch": 2, "try_number": 3}
-    )
+    assert instruction.record == edited(before, **expected, epoch=2, try_number=3)
 
 
 def test_each_resume_has_a_token_of_its_own() -> None:
@@ -180,12 +182,10 @@ def test_each_resume_has_a_token_of_its_own() -> None:
     """
     first = resume_of(stored(), retry_mode="resume").existing_record
     second = resume_of(
-        first.model_copy(update={"resumed_at": NOW}), retry_mode="resume"
+        edited(first, resumed_at=NOW), retry_mode="resume"
     ).existing_record
-    other = resume_of(
-        stored(request=REQUEST.model_copy(update={"client_request_token": "x" * 32})),
-        retry_mode="resume",
-    ).existing_record
+    request = edited(REQUEST, client_request_token="x" * 32)
+    other = resume_of(stored(request=request), retry_mode="resume").existing_record
 
     assert first == resume_of(stored(), retry_mode="resume").existing_record
     name = f"{START_TOKEN} resume 1 of try 3"
@@ -212,13 +212,9 @@ def test_accepted_resume_is_watched_from_then_on() -> None:
     assert instruction.command == Command.WATCH
     assert instruction.store == Store.WRITE
     assert instruction.description is None
-    assert instruction.record == before.existing_record.model_copy(
-        update={"resumed_at": NOW}
-    )
+    assert instruction.record == edited(before.existing_record, resumed_at=NOW)
     assert instruction.attempt_started_at == NOW
-    assert [(line.level, line.text) for line in instruction.lines] == [
-        (INFO, f"Resumed (resume 1): execution {ARN}")
-    ]
+    assert lines_of(instruction) == [(INFO, f"Resumed (resume 1): execution {ARN}")]
 
 
 @pytest.mark.parametrize(
@@ -252,7 +248,7 @@ def test_resume_from_before_a_clear_is_settled_first(
         if command is Command.RESUME
         else [(INFO, f"Resumed (resume 1): execution {ARN}")]
     )
-    assert [(line.level, line.text) for line in instruction.lines] == lines
+    assert lines_of(instruction) == lines
     if command is Command.WATCH:
         assert instruction.description == describe(status)
 
@@ -288,14 +284,14 @@ def test_resume_that_is_not_wanted_any_more_is_settled_and_stopped(
         ("Stopped", Command.PREPARE),
     ],
 )
-def test_execution_may_run_although_aws_has_refused_its_resume(
+def test_execution_may_run_after_a_refused_resume(
     status: str, command: Command
 ) -> None:
     """
     AWS may have accepted an earlier request for the same resume; no new execution is
     started beside it.
     """
-    instruction = after(at(Command.DESCRIBE_REFUSED, resumed()), described(status))
+    instruction = follows(Command.DESCRIBE_REFUSED, resumed(), described(status))
 
     assert instruction.command is command
     assert (instruction.record is None) == (command is Command.PREPARE)
@@ -312,4 +308,4 @@ def test_every_event_has_a_transition() -> None:
     events: list[Event] = [refused(), Killed()]
     for command in Command:
         for event in events:
-            assert isinstance(after(at(command, resumed()), event), Instruction)
+            assert isinstance(follows(command, resumed(), event), Instruction)

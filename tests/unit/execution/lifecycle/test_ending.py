@@ -25,7 +25,7 @@ from polysync_airflow.execution.lifecycle.ending import (
 from polysync_airflow.execution.lifecycle.instructions import NO_EPOCH, ExecutionRecord
 from polysync_airflow.execution.models import CONNECTION_NOT_FOUND, StopBeforeEvent
 from polysync_airflow.execution.waiter import ExecutionEvent
-from tests.unit.execution.lifecycle.builders import ARN, stored
+from tests.unit.execution.lifecycle.builders import ARN, edited, stored
 
 KEPT = "The execution keeps running because stop_on_kill=False."
 RETRIED = "The next try continues with the execution."
@@ -76,13 +76,8 @@ def test_first_action(
     A stop is announced, unless a retry follows, a signal has come, or the author wants
     none.
     """
-    try_end = leave(
-        stored(),
-        2,
-        stop_on_kill=stop_on_kill,
-        retry_follows=retry_follows,
-        is_signalled=is_signalled,
-    )
+    why = {"retry_follows": retry_follows, "is_signalled": is_signalled}
+    try_end = leave(stored(), 2, stop_on_kill=stop_on_kill, **why)
 
     assert (try_end.action, try_end.text, try_end.handled) == (action, text, True)
 
@@ -135,9 +130,8 @@ def test_action_by_owner(
     is not.
     """
     try_end = leave(stored(), 2, stop_on_kill=True, **why).owned_by(owner)
-    left = replace(
-        leave(stored(), 2, stop_on_kill=True, **why), stop_on_kill=False
-    ).owned_by(owner)
+    left = leave(stored(), 2, stop_on_kill=True, **why)
+    left = replace(left, stop_on_kill=False).owned_by(owner)
 
     assert (try_end.action, try_end.text, try_end.handled) == (action, stopped, handled)
     exit_without_stop = EndAction.DONE
@@ -176,7 +170,7 @@ def test_owner_is_asked_again_with_the_announcement(
     ("failed", "action"), [(True, EndAction.WITHDRAW_STOP), (False, EndAction.DONE)]
 )
 @pytest.mark.parametrize("owner", [Owner.THIS_TRY, Owner.NOBODY])
-def test_stop_that_failed_is_withdrawn(
+def test_failed_stop_is_withdrawn(
     owner: Owner, failed: bool, action: EndAction
 ) -> None:
     """A later try must not take a cancellation by a user for this stop."""
@@ -236,13 +230,12 @@ def test_stop_by_a_try_of_the_task(
     unproven = after_wait(
         end, None, 2, stop_on_kill=stop_on_kill, problem="it is damaged"
     )
-    assert unproven.action == EndAction.DONE
-    assert unproven.text == ""
-    assert unproven.handled is True
-    assert not unproven.is_own_stop
+    assert (unproven.action, unproven.text) == (EndAction.DONE, "")
+    assert (unproven.handled, unproven.is_own_stop) == (True, False)
 
 
 OTHER = stored(execution_arn=ARN.replace("abcdefghijkl", "mnopqrstuvwx"))
+DAMAGED = "The execution was not stopped: it is damaged"
 MISSING = "The execution was not stopped, because the record of this task is missing or names another."
 
 
@@ -254,14 +247,7 @@ MISSING = "The execution was not stopped, because the record of this task is mis
     [
         (stored(), None, True, EndAction.ANNOUNCE_STOP, "", True),
         (None, None, False, EndAction.DONE, KEPT, True),
-        (
-            None,
-            "it is damaged",
-            True,
-            EndAction.DONE,
-            "The execution was not stopped: it is damaged",
-            False,
-        ),
+        (None, "it is damaged", True, EndAction.DONE, DAMAGED, False),
         (None, None, True, EndAction.DONE, MISSING, False),
         (OTHER, None, True, EndAction.DONE, MISSING, False),
     ],
@@ -299,10 +285,8 @@ def test_execution_is_left_to_a_retry_unless_its_time_is_up(
     Polls that are refused, for example without a connection, say nothing about the
     execution.
     """
-    assert (
-        after_wait(end, stored(), 2, stop_on_kill=True, retry_follows=True).action
-        is action
-    )
+    try_end = after_wait(end, stored(), 2, stop_on_kill=True, retry_follows=True)
+    assert try_end.action is action
 
 
 AT = datetime(2026, 11, 29, 20, 30, 5, tzinfo=UTC)
@@ -319,14 +303,11 @@ NOT_NEEDED = (
     ("status", "text"), [("Stopping", ASKED), ("Succeeded", NOT_NEEDED)]
 )
 def test_execution_that_the_trigger_has_stopped(
-    outcome: Literal["timed_out", "refused"],
-    stop_on_kill: bool,
-    status: str,
-    text: str,
+    outcome: Literal["timed_out", "refused"], stop_on_kill: bool, status: str, text: str
 ) -> None:
     """The worker stops it no second time, whatever its record says by now."""
     stop = StopBeforeEvent(requested_at=AT, status=status)
-    end = event(outcome, "Executing").model_copy(update={"stop": stop})
+    end = edited(event(outcome, "Executing"), stop=stop)
 
     for record in (stored(), OTHER, None):
         try_end = after_wait(
@@ -379,7 +360,7 @@ def test_trigger_stops_before_its_event() -> None:
 def test_trigger_stops_nothing_with_a_deleted_connection() -> None:
     """The connection may come back, and a retry goes on."""
     end = event("refused", "Executing")
-    end = end.model_copy(update={"error_code": CONNECTION_NOT_FOUND})
+    end = edited(end, error_code=CONNECTION_NOT_FOUND)
 
     assert not stops_before_event(end, ["timed_out", "refused"])
 

@@ -20,9 +20,10 @@ from polysync_airflow.execution.lifecycle.instructions import (
     owner_text,
     read_name,
 )
-from tests.unit.execution.lifecycle.builders import REQUEST, stored
+from tests.unit.execution.lifecycle.builders import REQUEST, edited, stored
 
 STARTED = datetime(2026, 1, 1, 0, 0, 7, 123456, UTC)
+LATER = STARTED + timedelta(microseconds=1)
 KEY = TaskKey("retraining", "scheduled__2026-01-01T00:00:00+00:00", "train", -1)
 TASK = TaskIdentity(KEY, "prod", Incarnation(dag_run_started_at=STARTED))
 
@@ -46,12 +47,7 @@ def test_token_stays_the_same_in_every_release() -> None:
         replace(TASK, key=replace(KEY, map_index=0)),
         # Another deployment, or the DAG run was created again: it starts at another
         # microsecond.
-        replace(
-            TASK,
-            incarnation=Incarnation(
-                dag_run_started_at=STARTED + timedelta(microseconds=1)
-            ),
-        ),
+        replace(TASK, incarnation=Incarnation(dag_run_started_at=LATER)),
         replace(TASK, incarnation=Incarnation(dag_run_started_at=None)),
         replace(
             TASK, incarnation=Incarnation(dag_run_started_at=STARTED, region="7/1")
@@ -88,11 +84,9 @@ def test_each_start_has_a_token_of_its_own() -> None:
         (f"{TASK.token(2, 0)}x", 0),
     ],
 )
-def test_number_of_the_next_start_follows_from_the_record(
-    token: str, number: int
-) -> None:
+def test_number_of_the_next_start_is_from_the_record(token: str, number: int) -> None:
     """A start of this epoch is counted, and no other one."""
-    record = stored(request=REQUEST.model_copy(update={"client_request_token": token}))
+    record = stored(request=edited(REQUEST, client_request_token=token))
 
     assert TASK.next_number(record, 2) == number
 
@@ -187,17 +181,15 @@ def test_key_of_a_task_instance(map_index: int | None, expected: int) -> None:
     assert TaskKey.of(ti) == TaskKey("d", "r", "t", expected)
 
 
+OTHERS_NAME = "a-0123456789-0123456789ab-2-11"
+OTHERS_START = StartName("0123456789", "0123456789ab", 2, 11)
+
+
 @pytest.mark.parametrize(
     ("texts", "start"),
     [
-        (
-            ("nightly", "Airflow: a-0123456789-0123456789ab-2-11"),
-            StartName("0123456789", "0123456789ab", 2, 11),
-        ),
-        (
-            ("a-0123456789-0123456789ab-2-11", None),
-            StartName("0123456789", "0123456789ab", 2, 11),
-        ),
+        (("nightly", f"Airflow: {OTHERS_NAME}"), OTHERS_START),
+        ((OTHERS_NAME, None), OTHERS_START),
         (("nightly", "by hand"), None),
         (("a-0123456789-0123456789ab-2-11x", ""), None),
         (("a-0123456789-0123456789AB-2-11", None), None),
@@ -205,7 +197,7 @@ def test_key_of_a_task_instance(map_index: int | None, expected: int) -> None:
         ((None, None), None),
     ],
 )
-def test_names_of_others_say_nothing(
+def test_names_of_others(
     texts: tuple[str | None, ...], start: StartName | None
 ) -> None:
     """Only what ends as a default name does is one."""

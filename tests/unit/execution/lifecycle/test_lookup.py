@@ -40,6 +40,9 @@ from tests.unit.execution.lifecycle.builders import (
     describe,
     described,
     does,
+    edited,
+    follows,
+    lines_of,
     listed,
     make_try,
     named,
@@ -48,16 +51,13 @@ from tests.unit.execution.lifecycle.builders import (
 )
 
 WARNING = logging.WARNING
-BEFORE = INCARNATION.model_copy(
-    update={"dag_run_started_at": EARLIER - timedelta(days=1)}
-)
+BEFORE = edited(INCARNATION, dag_run_started_at=EARLIER - timedelta(days=1))
 # The same task instance before its DAG run was cleared; in another deployment; another
 # task.
 TASK_BEFORE = replace(TASK, incarnation=BEFORE)
 ELSEWHERE = replace(TASK_BEFORE, deployment="staging")
-OTHER_TASK = replace(
-    ELSEWHERE, key=replace(TASK.key, task_id="evaluate"), incarnation=INCARNATION
-)
+EVALUATE = replace(TASK.key, task_id="evaluate")
+OTHER_TASK = replace(ELSEWHERE, key=EVALUATE, incarnation=INCARNATION)
 
 
 def lost(record: ExecutionRecord | None) -> StoredRecordError:
@@ -86,12 +86,9 @@ def found_record(
     task: TaskIdentity = TASK, epoch: int = 2, number: int = 0, **changes: Any
 ) -> ExecutionRecord:
     """Return the record that is made from a name."""
-    request = REQUEST.model_copy(
-        update={
-            "execution_display_name": "unknown",
-            "client_request_token": task.token(epoch, number),
-        }
-    )
+    token = task.token(epoch, number)
+    names = {"execution_display_name": "unknown", "client_request_token": token}
+    request = edited(REQUEST, **names)
     return stored(**{"epoch": epoch, "request": request, "try_number": 3, **changes})
 
 
@@ -108,33 +105,20 @@ def test_first_try_looks_only_if_there_is_a_record() -> None:
     was an earlier one.
     """
     assert begin(make_try(1, 2), None).command is Command.PREPARE
-    assert (
-        begin(replace(make_try(1, 2), unproven=lost(None)), None).command
-        is Command.LOOK_UP
-    )
+    unproven = replace(make_try(1, 2), unproven=lost(None))
+    assert begin(unproven, None).command is Command.LOOK_UP
 
 
 def test_nothing_found_prepares_the_first_start_of_the_epoch() -> None:
     """Its token is the one that the earlier tries would have sent."""
-    others = [
-        named("nightly"),
-        named(""),
-        listed(2, 0, task=OTHER_TASK),
-        listed(2, 0, task=ELSEWHERE),
-    ]
+    others = [named("nightly"), named(""), listed(2, 0, task=OTHER_TASK)]
+    others += [listed(2, 0, task=ELSEWHERE)]
 
-    instruction = look([replace_status(each, "Executing") for each in others])
+    instruction = look([edited(each, status="Executing") for each in others])
 
     assert does(instruction) == (Command.PREPARE, Store.KEEP, None)
     assert instruction.start_number == 0
     assert instruction.lines == ()
-
-
-def replace_status(
-    execution: ExecutionDescription, status: str
-) -> ExecutionDescription:
-    """Return an execution with another status."""
-    return execution.model_copy(update={"status": status})
 
 
 @pytest.mark.parametrize(
@@ -149,7 +133,7 @@ def test_own_execution_takes_the_place_of_the_record(
 
     assert (instruction.command, instruction.store) == (Command.DESCRIBE, Store.WRITE)
     assert instruction.record == found_record()
-    assert [(line.level, line.text) for line in instruction.lines] == [
+    assert lines_of(instruction) == [
         (
             WARNING,
             "No record of the earlier tries can be used, but AWS has an execution with the name of this task: "
@@ -175,21 +159,9 @@ def test_name_may_be_in_the_description() -> None:
         ([listed(2, 1, "b"), listed(2, 0, "a", status="Executing")], "a"),
         ([listed(2, 0, "b"), listed(1, 0, "a", status="Stopping")], "a"),
         ([listed(1, 3, "b"), listed(2, 0, "a")], "a"),
-        (
-            [
-                listed(0, 0, "b", task=TASK_BEFORE, status="Executing"),
-                listed(2, 0, "a"),
-            ],
-            "a",
-        ),
+        ([listed(0, 0, task=TASK_BEFORE, status="Executing"), listed(2, 0, "a")], "a"),
     ],
-    ids=[
-        "newest",
-        "running",
-        "running of an earlier epoch",
-        "this epoch",
-        "this incarnation",
-    ],
+    ids=["newest", "runs", "earlier epoch runs", "epoch", "incarnation"],
 )
 def test_running_execution_counts_first_then_the_newest_of_the_epoch(
     executions: list[ExecutionDescription], end: str
@@ -224,21 +196,16 @@ def test_running_execution_of_another_incarnation_is_only_stopped(status: str) -
     record = instruction.existing_record
     assert (record.epoch, record.execution_arn, record.try_number) == (NO_EPOCH, ARN, 3)
     mark = TASK_BEFORE.incarnation_mark
-    assert (
-        record.request.client_request_token == f"polysync-{TASK.task_mark}-{mark}-2-0"
-    )
+    token = f"polysync-{TASK.task_mark}-{mark}-2-0"
+    assert record.request.client_request_token == token
 
 
 def test_name_of_another_incarnation_may_be_in_the_description() -> None:
     """As that of this one."""
     name = f"Airflow: {TASK_BEFORE.display_name(2, 0)}"
 
-    assert (
-        look(
-            [named("nightly", status="Executing", description=name)]
-        ).existing_record.epoch
-        == NO_EPOCH
-    )
+    running = named("nightly", status="Executing", description=name)
+    assert look([running]).existing_record.epoch == NO_EPOCH
 
 
 def test_execution_of_a_dag_run_that_was_created_again_is_not_continued() -> None:
@@ -258,24 +225,20 @@ def test_execution_of_a_dag_run_that_was_created_again_is_not_continued() -> Non
 def test_name_of_a_sent_request_may_be_in_its_description() -> None:
     """The DAG author has given the display name, which other executions have, too."""
     name = f"Airflow: {TASK.display_name(2, 0)}"
-    request = REQUEST.model_copy(
-        update={"execution_display_name": "nightly", "execution_description": name}
+    request = edited(
+        REQUEST, execution_display_name="nightly", execution_description=name
     )
     instruction = Instruction(
         Command.LOOK_UP, make_try(3, 2), stored(execution_arn=None, request=request)
     )
     others = [named("nightly", "a"), named("nightly", "b", description="by hand")]
 
-    found = after(
-        instruction,
-        ExecutionsListed("fanout", [*others, named("nightly", "c", description=name)]),
-    )
+    own = named("nightly", "c", description=name)
+    found = after(instruction, ExecutionsListed("fanout", [*others, own]))
 
     assert (found.command, found.existing_record.arn) == (Command.DESCRIBE, f"{ARN}c")
-    assert (
-        after(instruction, ExecutionsListed("fanout", others)).command
-        is Command.RESEND_START
-    )
+    none = after(instruction, ExecutionsListed("fanout", others))
+    assert none.command is Command.RESEND_START
 
 
 def test_record_that_is_not_proven_names_its_incarnation() -> None:
@@ -283,9 +246,7 @@ def test_record_that_is_not_proven_names_its_incarnation() -> None:
     After a rotation of the key, a clear of a DAG run that has ended finds what it
     resumes.
     """
-    cleared = BEFORE.model_copy(
-        update={"dag_run_started_at": EARLIER, "clear_number": 1}
-    )
+    cleared = edited(BEFORE, dag_run_started_at=EARLIER, clear_number=1)
     of = make_try(3, 4, cleared)
     of = replace(of, unproven=lost(stored(incarnation=BEFORE)))
 
@@ -295,22 +256,17 @@ def test_record_that_is_not_proven_names_its_incarnation() -> None:
     assert instruction.record == found_record(TASK_BEFORE, incarnation=cleared)
 
 
+WITH_FOREIGN_TOKEN = stored(request=edited(REQUEST, client_request_token="x" * 40))
 CLAIMED = named("nightly", "x", status="Executing")
 
 
 @pytest.mark.parametrize(
     ("record", "claimed", "command"),
     [
-        (
-            stored(
-                request=REQUEST.model_copy(update={"client_request_token": "x" * 40})
-            ),
-            CLAIMED,
-            Command.FAIL,
-        ),
+        (WITH_FOREIGN_TOKEN, CLAIMED, Command.FAIL),
         (None, CLAIMED, Command.FAIL),
         (stored(), CLAIMED, Command.PREPARE),
-        (None, replace_status(CLAIMED, "Failed"), Command.PREPARE),
+        (None, edited(CLAIMED, status="Failed"), Command.PREPARE),
         (None, None, Command.PREPARE),
     ],
     ids=["foreign token", "no token", "token of this epoch", "ended", "gone"],
@@ -333,11 +289,8 @@ def test_nothing_is_started_beside_what_a_record_names(
 
 def test_claimed_execution_is_believed_by_its_name() -> None:
     """It may be older than all that are listed."""
-    instruction = look(
-        [],
-        listed(2, 0, status="Executing"),
-        of=replace(make_try(3, 2), unproven=lost(stored())),
-    )
+    task_try = replace(make_try(3, 2), unproven=lost(stored()))
+    instruction = look([], listed(2, 0, status="Executing"), of=task_try)
 
     assert instruction.command == Command.DESCRIBE
     assert instruction.record == found_record()
@@ -388,11 +341,9 @@ def test_clear_after_a_conflict_goes_on_with_what_was_to_be_replaced() -> None:
 
 def start_of_earlier_epoch(**changes: Any) -> ExecutionRecord:
     """Return the record of a start of epoch 1, whose response is not known."""
-    names = {
-        "execution_display_name": TASK.display_name(1, 0),
-        "client_request_token": TASK.token(1, 0),
-    }
-    request = REQUEST.model_copy(update=names)
+    name = TASK.display_name(1, 0)
+    token = TASK.token(1, 0)
+    request = edited(REQUEST, execution_display_name=name, client_request_token=token)
     return stored(epoch=1, execution_arn=None, request=request, **changes)
 
 
@@ -404,9 +355,7 @@ def test_clear_after_a_conflict_finds_what_has_ended_meanwhile() -> None:
     instruction = look([ended], command=Command.LOOK_UP_STARTED, record=record)
 
     assert (instruction.command, instruction.store) == (Command.DESCRIBE, Store.WRITE)
-    assert instruction.record == record.model_copy(
-        update={"execution_arn": ARN, "try_number": 3}
-    )
+    assert instruction.record == edited(record, execution_arn=ARN, try_number=3)
 
 
 @pytest.mark.parametrize("status", ["Executing", "Failed"])
@@ -427,13 +376,10 @@ def test_choice_of_a_clear_outlasts_a_conflict(status: str) -> None:
 
 def test_later_try_looks_at_what_its_start_has_returned() -> None:
     """AWS may know the token from an earlier try of which no record tells."""
-    instruction = after(at(Command.START, UNKNOWN_ARN, number=2), Accepted(NOW, ARN))
+    instruction = follows(Command.START, UNKNOWN_ARN, Accepted(NOW, ARN), number=2)
 
-    assert does(instruction) == (
-        Command.DESCRIBE_STARTED,
-        Store.WRITE,
-        stored(try_number=2),
-    )
+    command = Command.DESCRIBE_STARTED
+    assert does(instruction) == (command, Store.WRITE, stored(try_number=2))
 
 
 MINUTE = timedelta(minutes=1)
@@ -457,18 +403,14 @@ def test_start_that_returns_an_old_execution(
     """
     before = replace(at(Command.DESCRIBE_STARTED, stored()), started_at=NOW)
 
-    instruction = after(
-        before,
-        Described(NOW, describe(status).model_copy(update={"created_at": created_at})),
-    )
+    description = edited(describe(status), created_at=created_at)
+    instruction = after(before, Described(NOW, description))
 
-    assert instruction.command == command
-    assert instruction.store == Store.KEEP
+    assert (instruction.command, instruction.store) == (command, Store.KEEP)
     assert instruction.start_number == number
     is_old = created_at is not None and created_at < NOW - MINUTE
-    assert (instruction.description is not None) is (
-        is_old and command is Command.WATCH
-    )
+    is_described = is_old and command is Command.WATCH
+    assert (instruction.description is not None) is is_described
 
 
 def test_start_without_a_time_in_its_response_is_new() -> None:
@@ -480,8 +422,8 @@ def test_start_without_a_time_in_its_response_is_new() -> None:
 
 def test_start_that_cannot_be_described_is_watched() -> None:
     """The execution exists, and the wait deals with errors."""
-    instruction = after(
-        at(Command.DESCRIBE_STARTED, stored()), refused("AccessDeniedException")
+    instruction = follows(
+        Command.DESCRIBE_STARTED, stored(), refused("AccessDeniedException")
     )
 
     assert instruction.command == Command.WATCH
@@ -490,16 +432,12 @@ def test_start_that_cannot_be_described_is_watched() -> None:
 
 
 @pytest.mark.parametrize("command", [Command.START, Command.RESEND_START])
-def test_token_that_was_used_with_other_parameters_leads_to_a_look(
-    command: Command,
-) -> None:
+def test_token_used_with_other_parameters_leads_to_a_look(command: Command) -> None:
     """The record stays until the execution is found."""
-    instruction = after(
-        at(command, UNKNOWN_ARN), refused("ConflictException", transient=True)
+    instruction = follows(
+        command, UNKNOWN_ARN, refused("ConflictException", transient=True)
     )
 
     assert does(instruction) == (Command.LOOK_UP_STARTED, Store.KEEP, UNKNOWN_ARN)
     assert instruction.error is None
-    assert [(line.level, line.text) for line in instruction.lines] == [
-        (WARNING, "AWS said no")
-    ]
+    assert lines_of(instruction) == [(WARNING, "AWS said no")]

@@ -36,6 +36,9 @@ from tests.unit.execution.lifecycle.builders import (
     describe,
     described,
     does,
+    edited,
+    follows,
+    lines_of,
     refused,
     resumed,
     stored,
@@ -56,8 +59,7 @@ def test_request_is_stored_before_it_is_sent() -> None:
 
     instruction = after(before, Prepared(REQUEST, "eu-west-1"))
 
-    assert instruction.command == Command.START
-    assert instruction.store == Store.WRITE
+    assert (instruction.command, instruction.store) == (Command.START, Store.WRITE)
     assert instruction.description is None
     assert instruction.record == ExecutionRecord(
         deployment="prod",
@@ -71,13 +73,13 @@ def test_request_is_stored_before_it_is_sent() -> None:
 
 def test_arn_is_stored_before_the_wait() -> None:
     """The log has the ARN even if it cannot be stored."""
-    instruction = after(at(Command.START, UNKNOWN_ARN, number=1), Accepted(NOW, ARN))
+    instruction = follows(Command.START, UNKNOWN_ARN, Accepted(NOW, ARN), number=1)
 
     assert (instruction.command, instruction.store) == (Command.WATCH, Store.WRITE)
     assert instruction.record == stored(try_number=1)
     assert (instruction.started_at, instruction.attempt_started_at) == (NOW, None)
-    assert instruction.lines[0].level == INFO
-    assert instruction.lines[0].text == f"Started: execution {ARN} (pipeline fanout)"
+    text = f"Started: execution {ARN} (pipeline fanout)"
+    assert lines_of(instruction)[0] == (INFO, text)
 
 
 # "transient" and "repeated" stand for errors of the network, before and after a request
@@ -103,10 +105,8 @@ STOP              STORED       2      AccessDeniedException  FAIL              K
 """
 _, *REFUSAL_ROWS = [tuple(line.split()) for line in REFUSALS.splitlines() if line]
 RECORDS = {"UNKNOWN_ARN": UNKNOWN_ARN, "STORED": stored(), "RESUMED": resumed()}
-ERRORS = {
-    "transient": refused(transient=True),
-    "repeated": refused("ValidationException", repeated=True),
-}
+REPEATED = refused("ValidationException", repeated=True)
+ERRORS = {"transient": refused(transient=True), "repeated": REPEATED}
 
 
 @pytest.mark.parametrize(
@@ -133,33 +133,25 @@ def test_refusal(
 
 def test_lines_about_refusals() -> None:
     """They say which execution is concerned, why, and what follows."""
-    resume = after(at(Command.RESUME, resumed()), refused("ValidationException"))
-    start = after(
-        at(Command.RESEND_START, UNKNOWN_ARN, epoch=3), refused("ValidationException")
+    resume = follows(Command.RESUME, resumed(), refused("ValidationException"))
+    start = follows(
+        Command.RESEND_START, UNKNOWN_ARN, refused("ValidationException"), epoch=3
     )
-    replaced = after(at(Command.DESCRIBE_REFUSED, resumed()), described("Failed"))
+    replaced = follows(Command.DESCRIBE_REFUSED, resumed(), described("Failed"))
 
-    assert [
-        (line.level, line.text)
-        for instruction in (resume, start, replaced)
-        for line in instruction.lines
-    ] == [
-        (WARNING, f"The execution cannot be resumed: AWS said no Execution: {ARN}"),
-        (
-            WARNING,
-            "Pipeline fanout: the earlier request did not start an execution: AWS said no",
-        ),
-        (
-            WARNING,
-            f"A new execution, which repeats every step, is started in place of execution {ARN}",
-        ),
+    texts = [
+        f"The execution cannot be resumed: AWS said no Execution: {ARN}",
+        "Pipeline fanout: the earlier request did not start an execution: AWS said no",
+        f"A new execution, which repeats every step, is started in place of execution {ARN}",
     ]
+    for instruction, text in zip((resume, start, replaced), texts, strict=True):
+        assert lines_of(instruction) == [(WARNING, text)]
 
 
 def test_start_keeps_what_it_replaces_until_aws_has_accepted_it() -> None:
     """The record of the new start has that of the execution before it."""
-    prepared = after(
-        at(Command.DESCRIBE, stored(), epoch=3), Described(NOW, describe("Failed"))
+    prepared = follows(
+        Command.DESCRIBE, stored(), Described(NOW, describe("Failed")), epoch=3
     )
     started = after(prepared, Prepared(REQUEST, "us-east-1"))
     accepted = after(started, Accepted(NOW, ARN))
@@ -185,18 +177,18 @@ def test_refused_start_leaves_what_was_there(
     """
     A later clear resumes the execution that was not replaced. Nothing is left to stop.
     """
-    instruction = after(at(command, START_IN_PLACE), event)
+    instruction = follows(command, START_IN_PLACE, event)
 
     assert does(instruction) == (next_command, Store.RESTORE, None)
-    assert instruction.restored == REPLACED.model_copy(update={"try_number": 2})
+    assert instruction.restored == edited(REPLACED, try_number=2)
 
 
 def test_choice_of_a_user_outlives_the_refused_start() -> None:
     """The user chose while the record had the start."""
     choice = ClearChoice(on_clear="resume")
-    start = START_IN_PLACE.model_copy(update={"clear_choice": choice})
+    start = edited(START_IN_PLACE, clear_choice=choice)
 
-    instruction = after(at(Command.START, start), refused("ValidationException"))
+    instruction = follows(Command.START, start, refused("ValidationException"))
 
     assert instruction.restored.clear_choice == choice
 
@@ -206,20 +198,19 @@ def test_start_that_may_have_been_accepted_keeps_both(repeated: bool) -> None:
     """The next try sends it again."""
     refusal = refused(repeated=repeated, transient=not repeated)
 
-    instruction = after(at(Command.START, START_IN_PLACE), refusal)
+    instruction = follows(Command.START, START_IN_PLACE, refusal)
 
     assert (instruction.record, instruction.store) == (START_IN_PLACE, Store.KEEP)
 
 
 def test_clear_goes_on_with_what_the_refused_start_was_to_replace() -> None:
     """As if the start had never been requested."""
-    instruction = after(
-        at(Command.RESEND_START, START_IN_PLACE, epoch=3),
-        refused("ValidationException"),
+    instruction = follows(
+        Command.RESEND_START, START_IN_PLACE, refused("ValidationException"), epoch=3
     )
 
     assert (instruction.command, instruction.store) == (Command.DESCRIBE, Store.WRITE)
-    assert instruction.record == REPLACED.model_copy(update={"try_number": 3})
+    assert instruction.record == edited(REPLACED, try_number=3)
 
 
 @pytest.mark.parametrize(
@@ -250,9 +241,7 @@ UNKNOWN = refused("ResourceNotFound")
 
 
 @pytest.mark.parametrize("command", DESCRIBES)
-def test_aws_is_asked_again_for_an_execution_that_it_does_not_know(
-    command: Command,
-) -> None:
+def test_aws_is_asked_again_for_an_unknown_execution(command: Command) -> None:
     """For a minute; one warning says so."""
     instruction = at(command, DESCRIBES[command])
     asked = []
@@ -267,14 +256,12 @@ def test_aws_is_asked_again_for_an_execution_that_it_does_not_know(
 
 
 @pytest.mark.parametrize("command", DESCRIBES)
-def test_nothing_is_started_beside_an_execution_that_aws_does_not_know(
-    command: Command,
-) -> None:
+def test_nothing_is_started_beside_an_unknown_execution(command: Command) -> None:
     """In the same epoch. The record stays."""
     record = DESCRIBES[command]
-    instruction = replace(at(command, record), times_unknown=12)
+    before = replace(at(command, record), times_unknown=12)
 
-    instruction = after(instruction, UNKNOWN)
+    instruction = after(before, UNKNOWN)
 
     assert does(instruction) == (Command.FAIL, Store.KEEP, record)
     assert str(instruction.error) == (
@@ -291,10 +278,9 @@ def test_clear_replaces_an_execution_that_aws_does_not_know(command: Command) ->
 
     instruction = after(instruction, UNKNOWN)
 
-    assert instruction.command == Command.PREPARE
-    assert instruction.record is None
+    assert (instruction.command, instruction.record) == (Command.PREPARE, None)
     assert instruction.replaced == record
-    assert [(line.level, line.text) for line in instruction.lines] == [
+    assert lines_of(instruction) == [
         (
             WARNING,
             "AWS does not know the execution of an earlier try: AWS said no A new one"
@@ -306,8 +292,8 @@ def test_clear_replaces_an_execution_that_aws_does_not_know(command: Command) ->
 @pytest.mark.parametrize("epoch", [2, 3])
 def test_execution_of_another_account_fails_also_a_cleared_task(epoch: int) -> None:
     """It may run where this connection cannot see it."""
-    instruction = after(
-        at(Command.DESCRIBE, stored(), epoch=epoch), refused("OtherAccount")
+    instruction = follows(
+        Command.DESCRIBE, stored(), refused("OtherAccount"), epoch=epoch
     )
 
     assert (instruction.command, instruction.store) == (Command.FAIL, Store.KEEP)
@@ -322,10 +308,10 @@ def test_description_counts_the_next_answers_anew() -> None:
 
 def test_resent_start_describes_its_execution() -> None:
     """The execution may have been stopped meanwhile, or have ended."""
-    instruction = after(at(Command.RESEND_START, UNKNOWN_ARN), Accepted(NOW, ARN))
+    instruction = follows(Command.RESEND_START, UNKNOWN_ARN, Accepted(NOW, ARN))
 
     assert does(instruction) == (Command.DESCRIBE, Store.WRITE, stored(try_number=3))
-    assert [(line.level, line.text) for line in instruction.lines] == [
+    assert lines_of(instruction) == [
         (INFO, f"Found by the earlier start request: execution {ARN}")
     ]
 
@@ -345,7 +331,7 @@ def test_resent_start_describes_its_execution() -> None:
 )
 def test_kill_fails_the_try_and_keeps_the_record(command: Command) -> None:
     """The retry decides by the record."""
-    instruction = after(at(command, stored()), Killed())
+    instruction = follows(command, stored(), Killed())
 
     assert does(instruction) == (Command.FAIL, Store.KEEP, stored())
     assert isinstance(instruction.error, PolysyncError)
@@ -356,7 +342,7 @@ def test_kill_fails_the_try_and_keeps_the_record(command: Command) -> None:
 @pytest.mark.parametrize("command", [Command.START, Command.WATCH])
 def test_shutdown_of_the_worker_fails_the_try(command: Command) -> None:
     """The error says so, and Airflow's retries apply."""
-    instruction = after(at(command, stored()), Killed(is_shutdown=True))
+    instruction = follows(command, stored(), Killed(is_shutdown=True))
 
     assert isinstance(instruction.error, PolysyncError)
     assert str(instruction.error) == "The worker is shutting down, so this try ends."
@@ -365,7 +351,7 @@ def test_shutdown_of_the_worker_fails_the_try(command: Command) -> None:
 
 def test_kill_before_the_start_deletes_the_record() -> None:
     """The request was not sent, so the next try must not send it."""
-    instruction = after(at(Command.START, UNKNOWN_ARN), Killed())
+    instruction = follows(Command.START, UNKNOWN_ARN, Killed())
 
     assert does(instruction) == (Command.FAIL, Store.DELETE, None)
     assert str(instruction.error) == "The task was killed."

@@ -4,7 +4,9 @@ Who decides about an execution, as each process of Airflow sees it: the whole ta
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
+from itertools import product
 
 import pytest
 
@@ -23,42 +25,22 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Incarnation,
 )
 from polysync_airflow.states import DELETED
-from tests.unit.execution.lifecycle.builders import EARLIER, stored
+from tests.unit.execution.lifecycle.builders import EARLIER, edited, stored
 
 RECORD = stored()
-OF_A_LATER_TRY = RECORD.model_copy(update={"try_number": 3})
-OF_AN_EARLIER_TRY = RECORD.model_copy(update={"try_number": 1})
-OF_A_DELETED_DAG_RUN = RECORD.model_copy(
-    update={
-        "try_number": 3,
-        "incarnation": Incarnation(dag_run_started_at=EARLIER - timedelta(days=1)),
-    }
+OF_A_LATER_TRY = edited(RECORD, try_number=3)
+OF_AN_EARLIER_TRY = edited(RECORD, try_number=1)
+DELETED_DAG_RUN = Incarnation(dag_run_started_at=EARLIER - timedelta(days=1))
+OF_A_DELETED_DAG_RUN = edited(RECORD, try_number=3, incarnation=DELETED_DAG_RUN)
+OF_ANOTHER_EXECUTION = edited(
+    RECORD, request=edited(RECORD.request, client_request_token="b" * 32)
 )
-OF_ANOTHER_EXECUTION = RECORD.model_copy(
-    update={
-        "request": RECORD.request.model_copy(update={"client_request_token": "b" * 32})
-    }
-)
-WITH_ANOTHER_ARN = RECORD.model_copy(update={"execution_arn": RECORD.arn[:-1] + "z"})
+WITH_ANOTHER_ARN = edited(RECORD, execution_arn=RECORD.arn[:-1] + "z")
 
-WITH_LATER_TRY = (
-    "scheduled",
-    "queued",
-    "running",
-    "deferred",
-    "up_for_retry",
-    "up_for_reschedule",
-)
-WITHOUT = (
-    None,
-    "success",
-    "failed",
-    "skipped",
-    "removed",
-    "upstream_failed",
-    "restarting",
-    DELETED,
-)
+WITH_LATER_TRY: tuple[str, ...] = ("scheduled", "queued", "running", "deferred")
+WITH_LATER_TRY += ("up_for_retry", "up_for_reschedule")
+WITHOUT: tuple[str | None, ...] = (None, "success", "failed", "skipped", "removed")
+WITHOUT += ("upstream_failed", "restarting", DELETED)
 
 
 def test_task_that_is_over() -> None:
@@ -79,49 +61,34 @@ def test_task_that_keeps_its_xcoms() -> None:
 CURRENT = (True, False)
 
 
-@pytest.mark.parametrize(
-    ("state", "record", "is_current", "owner"),
-    [
-        # A later try has written its number, or has begun an execution of its own.
-        *(
-            (state, other, is_current, Owner.LATER_TRY)
-            for state in ("running", "failed", DELETED)
-            for other in (OF_A_LATER_TRY, OF_ANOTHER_EXECUTION)
-            for is_current in CURRENT
-        ),
-        # The earlier try of the record, or of an earlier DAG run: this try was killed
-        # before it wrote its number.
-        *(
-            (
-                "running",
-                record,
-                is_current,
-                Owner.THIS_TRY if is_current else Owner.LATER_TRY,
-            )
-            for record in (RECORD, OF_AN_EARLIER_TRY, OF_A_DELETED_DAG_RUN, None)
-            for is_current in CURRENT
-        ),
-        *(
-            (state, RECORD, is_current, Owner.LATER_TRY)
-            for state in WITH_LATER_TRY
-            if state != "running"
-            for is_current in CURRENT
-        ),
-        *(
-            (state, record, is_current, Owner.NOBODY)
-            for state in WITHOUT
-            for record in (RECORD, OF_AN_EARLIER_TRY, OF_A_DELETED_DAG_RUN)
-            for is_current in CURRENT
-        ),
-        *((state, None, True, Owner.NOBODY) for state in WITHOUT),
+def owners_by_record() -> Iterator[
+    tuple[str | None, ExecutionRecord | None, bool, Owner]
+]:
+    """Yield the state, the record, whether the try is the current one, and the owner."""
+    # A later try has written its number, or has begun an execution of its own.
+    later = (OF_A_LATER_TRY, OF_ANOTHER_EXECUTION)
+    for case in product(("running", "failed", DELETED), later, CURRENT):
+        yield *case, Owner.LATER_TRY
+    # The earlier try of the record, or of an earlier DAG run: this try was killed
+    # before it wrote its number.
+    earlier = (RECORD, OF_AN_EARLIER_TRY, OF_A_DELETED_DAG_RUN)
+    for record in (*earlier, None):
+        yield "running", record, True, Owner.THIS_TRY
+        yield "running", record, False, Owner.LATER_TRY
+    for state in sorted({*WITH_LATER_TRY} - {"running"}):
+        yield state, RECORD, True, Owner.LATER_TRY
+        yield state, RECORD, False, Owner.LATER_TRY
+    for over in WITHOUT:
+        for record, is_current in product(earlier, CURRENT):
+            yield over, record, is_current, Owner.NOBODY
+        yield over, None, True, Owner.NOBODY
         # A later try has succeeded and deleted the record.
-        *(
-            (state, None, False, Owner.LATER_TRY)
-            for state in WITHOUT
-            if state != DELETED
-        ),
-        (DELETED, None, False, Owner.NOBODY),
-    ],
+        owner = Owner.NOBODY if over == DELETED else Owner.LATER_TRY
+        yield over, None, False, owner
+
+
+@pytest.mark.parametrize(
+    ("state", "record", "is_current", "owner"), list(owners_by_record())
 )
 def test_owner_as_the_process_of_a_try_sees_it(
     state: str | None, record: ExecutionRecord | None, is_current: bool, owner: Owner
@@ -151,69 +118,48 @@ def test_owner_of_a_request_to_which_a_later_try_has_no_response(
     A process that was frozen sends it after the task has ended: only this process knows
     what AWS has begun.
     """
-    token = "c" * 32
-    resumed = RECORD.model_copy(
-        update={"resumes": 1, "resume_token": token, "resumed_at": EARLIER}
-    )
-    later = resumed.model_copy(update={"try_number": 3, "resumed_at": None})
-    with_other_token = later.model_copy(update={"resumes": 2, "resume_token": "d" * 32})
-    without_arn = OF_A_LATER_TRY.model_copy(update={"execution_arn": None})
-    without_resume = OF_A_LATER_TRY.model_copy(update={"resumes": 0})
-    owner = Owner.NOBODY if state in WITHOUT else Owner.LATER_TRY
+    resumed = edited(RECORD, resumes=1, resume_token="c" * 32, resumed_at=EARLIER)
+    later = edited(resumed, try_number=3, resumed_at=None)
+    with_other_token = edited(later, resumes=2, resume_token="d" * 32)
+    without_arn = edited(OF_A_LATER_TRY, execution_arn=None)
+    without_resume = edited(OF_A_LATER_TRY, resumes=0)
 
-    assert owner_by_record(resumed, 2, state, later, is_current=is_current) is owner
-    assert (
-        owner_by_record(RECORD, 2, state, without_arn, is_current=is_current) is owner
-    )
-    assert (
-        owner_by_record(resumed, 2, state, without_resume, is_current=is_current)
-        is owner
-    )
-    for other in (with_other_token, OF_ANOTHER_EXECUTION):
-        assert (
-            owner_by_record(resumed, 2, state, other, is_current=is_current)
-            is Owner.LATER_TRY
-        )
+    def owner(own: ExecutionRecord, record: ExecutionRecord) -> Owner:
+        return owner_by_record(own, 2, state, record, is_current=is_current)
+
+    expected = Owner.NOBODY if state in WITHOUT else Owner.LATER_TRY
+    assert owner(resumed, later) is expected
+    assert owner(RECORD, without_arn) is expected
+    assert owner(resumed, without_resume) is expected
+    assert owner(resumed, with_other_token) is Owner.LATER_TRY
+    assert owner(resumed, OF_ANOTHER_EXECUTION) is Owner.LATER_TRY
 
 
 def test_owner_of_a_record_without_the_start_of_the_dag_run() -> None:
     """Airflow did not tell it. The next try has written it."""
-    earlier = RECORD.model_copy(update={"incarnation": Incarnation()})
+    earlier = edited(RECORD, incarnation=Incarnation())
 
-    assert (
-        owner_by_record(earlier, 2, "failed", earlier, is_current=True) is Owner.NOBODY
-    )
-    assert (
-        owner_by_record(earlier, 2, "failed", RECORD, is_current=False)
-        is Owner.LATER_TRY
-    )
+    of_this_try = owner_by_record(earlier, 2, "failed", earlier, is_current=True)
+    of_next_try = owner_by_record(earlier, 2, "failed", RECORD, is_current=False)
+
+    assert of_this_try is Owner.NOBODY
+    assert of_next_try is Owner.LATER_TRY
 
 
-@pytest.mark.parametrize(
-    ("state", "record", "owner"),
-    [
-        *(
-            ("deferred", record, Owner.OTHER_TRIGGER)
-            for record in (RECORD, OF_A_LATER_TRY, None)
-        ),
-        *(
-            ("running", record, Owner.LATER_TRY)
-            for record in (RECORD, OF_A_LATER_TRY, None)
-        ),
-        *(
-            (state, record, owner)
-            for state in (*WITH_LATER_TRY, *WITHOUT)
-            if state not in ("running", "deferred")
-            for record, owner in (
-                (RECORD, Owner.NOBODY),
-                (OF_AN_EARLIER_TRY, Owner.NOBODY),
-                (None, Owner.NOBODY),
-                (OF_A_LATER_TRY, Owner.LATER_TRY),
-                (WITH_ANOTHER_ARN, Owner.LATER_TRY),
-            )
-        ),
-    ],
-)
+def owners_of_deferred() -> Iterator[tuple[str | None, ExecutionRecord | None, Owner]]:
+    """Yield the state, the record and the owner."""
+    for record in (RECORD, OF_A_LATER_TRY, None):
+        yield "deferred", record, Owner.OTHER_TRIGGER
+        yield "running", record, Owner.LATER_TRY
+    for state in (*WITH_LATER_TRY, *WITHOUT):
+        if state not in ("running", "deferred"):
+            for record in (RECORD, OF_AN_EARLIER_TRY, None):
+                yield state, record, Owner.NOBODY
+            yield state, OF_A_LATER_TRY, Owner.LATER_TRY
+            yield state, WITH_ANOTHER_ARN, Owner.LATER_TRY
+
+
+@pytest.mark.parametrize(("state", "record", "owner"), list(owners_of_deferred()))
 def test_owner_of_deferred_task(
     state: str | None, record: ExecutionRecord | None, owner: Owner
 ) -> None:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -95,97 +96,40 @@ class Scenario:
 THE_END = "the end"
 RESUMES = {"retry_mode": "resume", "on_clear": "resume"}
 RESUMES_RETRIES = {"retry_mode": "resume", "on_clear": "new"}
+# A process is rarely disturbed, and a user marks or clears the task.
+MARKED: Any = {"deaths": 0.2, "losses": 0, "marks": 0.9}
+LATE: Any = {**MARKED, "freezes": True}
+RACED: Any = {**MARKED, "deaths": 0.1, "races": 0.5}
+NO_RECORD: Any = {"deaths": 0.2, "losses": 0.7, "others": 0.1, "has_own_names": True}
+BEFORE_RESUME = (THE_END, "sending RESUME")
+AFTER_RESUME = (THE_END, "after RESUME")
+BEFORE_START = (THE_END, "sending START")
+ENDS_LOST = Weather(failed=0.1, lost=0.2, unknown=0.2, gone=0.1)
+LOST = Weather(lost=0.2, unknown=0.1)
+REFUSING = Weather(refused_resumes=0.7, gone=0.25)
+REFUSED = Weather(failed=0.1, refused=0.5, quota=0.2)
+CONFLICTS = Weather(failed=0.1, conflict=0.8)
+UNKNOWN = Weather(unknown=0.2, gone=0.2)
 SCENARIOS = [
     Scenario(3),
     # Nobody knows whether AWS has accepted a resume.
-    Scenario(
-        8,
-        Weather(failed=0.1, lost=0.2, unknown=0.2, gone=0.1),
-        dies=(THE_END, "sending RESUME"),
-        deaths=0.2,
-        losses=0,
-        marks=0.9,
-        options=RESUMES,
-    ),
-    Scenario(
-        3,
-        Weather(lost=0.2, unknown=0.1),
-        dies=(THE_END, "after RESUME"),
-        deaths=0.2,
-        losses=0,
-        marks=0.9,
-        options=RESUMES,
-    ),
+    Scenario(8, ENDS_LOST, BEFORE_RESUME, options=RESUMES, **MARKED),
+    Scenario(3, LOST, AFTER_RESUME, options=RESUMES, **MARKED),
     # A process that was frozen sends its resume late.
-    Scenario(
-        3,
-        dies=(THE_END, "sending RESUME"),
-        freezes=True,
-        deaths=0.2,
-        losses=0,
-        marks=0.9,
-        options=RESUMES_RETRIES,
-    ),
+    Scenario(3, dies=BEFORE_RESUME, options=RESUMES_RETRIES, **LATE),
     # AWS refuses resumes, or somebody else resumes the execution.
-    Scenario(
-        9,
-        Weather(refused_resumes=0.7, gone=0.25),
-        dies=(THE_END, "sending RESUME"),
-        deaths=0.1,
-        losses=0,
-        marks=0.9,
-        races=0.5,
-        options=RESUMES_RETRIES,
-    ),
+    Scenario(9, REFUSING, BEFORE_RESUME, options=RESUMES_RETRIES, **RACED),
     # AWS refuses a start that is to replace an execution.
-    Scenario(
-        5,
-        Weather(failed=0.1, refused=0.5, quota=0.2),
-        dies=(THE_END, "sending START"),
-        deaths=0.2,
-        losses=0,
-        marks=0.9,
-        options={"retry_mode": "new"},
-    ),
+    Scenario(5, REFUSED, BEFORE_START, options={"retry_mode": "new"}, **MARKED),
     # AWS answers starts with conflicts.
-    Scenario(
-        3,
-        Weather(failed=0.1, conflict=0.8),
-        dies=("sending START",),
-        deaths=0.3,
-        losses=0.1,
-        marks=0.9,
-    ),
+    Scenario(3, CONFLICTS, ("sending START",), deaths=0.3, losses=0.1, marks=0.9),
     # AWS does not know executions that run.
-    Scenario(
-        3,
-        Weather(unknown=0.2, gone=0.2),
-        dies=("waiting",),
-        deaths=0.1,
-        losses=0,
-        marks=0.3,
-    ),
+    Scenario(3, UNKNOWN, ("waiting",), deaths=0.1, losses=0, marks=0.3),
     # Records are lost or edited.
     Scenario(3, dies=("waiting",), losses=0.7, marks=0.5, others=0.6),
     # Only tokens tell which execution is whose.
-    Scenario(
-        2,
-        dies=(THE_END,),
-        deaths=0.2,
-        losses=0.7,
-        others=0.1,
-        has_own_names=True,
-    ),
-    Scenario(
-        8,
-        dies=("waiting",),
-        deaths=0.2,
-        losses=0.7,
-        marks=0.3,
-        outside=0.7,
-        others=0.1,
-        has_own_names=True,
-    ),
+    Scenario(2, dies=(THE_END,), **NO_RECORD),
+    Scenario(8, dies=("waiting",), marks=0.3, outside=0.7, **NO_RECORD),
 ]
 WEIGHTS = [scenario.weight for scenario in SCENARIOS]
 

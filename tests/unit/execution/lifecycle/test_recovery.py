@@ -5,7 +5,6 @@ arguments.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from itertools import product
 from typing import Any, Literal
 
@@ -25,7 +24,14 @@ from polysync_airflow.execution.lifecycle.instructions import (
 from polysync_airflow.execution.lifecycle.machine import TRANSITIONS
 from polysync_airflow.execution.lifecycle.options import OnClear, RetryMode
 from polysync_airflow.states import STATE_OF_STATUS
-from tests.unit.execution.lifecycle.builders import ARN, REQUEST, choose, stored
+from tests.unit.execution.lifecycle.builders import (
+    ARN,
+    EARLIER,
+    REQUEST,
+    choose,
+    edited,
+    stored,
+)
 
 # "*" matches any value. "Pausing" is not known to this version. "resume" is "open"
 # if the last resume was stored and AWS has not responded.
@@ -74,11 +80,12 @@ MAY_STOP = ("yes", "no")
 
 def row_of(*case: str) -> tuple[str, ...]:
     """Return the only row of the table that matches a case."""
-    (row,) = [
-        row
-        for row in ROWS
-        if all(cell in ("*", value) for cell, value in zip(row, case, strict=False))
-    ]
+
+    def matches(row: tuple[str, ...]) -> bool:
+        cells = zip(row, case, strict=False)
+        return all(cell in ("*", value) for cell, value in cells)
+
+    (row,) = filter(matches, ROWS)
     return row
 
 
@@ -90,8 +97,7 @@ def test_command_is_the_one_in_the_table(epoch: str, status: str) -> None:
     its command.
     """
     record = stored()
-    token = "polysync-".ljust(40, "1")
-    resumed = record.model_copy(update={"resumes": 1, "resume_token": token})
+    resumed = edited(record, resumes=1, resume_token="polysync-".ljust(40, "1"))
     options = product(RESUMES, RETRY_MODES, ON_CLEAR, FAILURES, MAY_STOP)
     for resume, retry_mode, on_clear, failures, may_stop in options:
         command = next_command(
@@ -114,9 +120,8 @@ def test_every_row_matches_a_case() -> None:
     """
     The table has no row without a case, for example of a status that no longer exists.
     """
-    cases = product(
-        EPOCHS, STATUSES, RESUMES, RETRY_MODES, ON_CLEAR, FAILURES, MAY_STOP
-    )
+    options = (RESUMES, RETRY_MODES, ON_CLEAR, FAILURES, MAY_STOP)
+    cases = product(EPOCHS, STATUSES, *options)
 
     assert {row_of(*case) for case in cases} == set(ROWS)
     decided = TRANSITIONS[Command.DESCRIBE][Described].follows
@@ -246,18 +251,13 @@ def test_execution_that_this_epoch_replaces_is_not_resumed(status: str) -> None:
     """It was running when the user cleared the task. A later clear decides again."""
     replaced = stored(replaced_by_epoch=3)
 
-    assert (
-        next_command(replaced, 3, status, choose(on_clear="resume")) is Command.PREPARE
-    )
-    assert (
-        next_command(replaced, 4, status, choose(on_clear="resume")) is Command.RESUME
-    )
+    resume = choose(on_clear="resume")
+    assert next_command(replaced, 3, status, resume) is Command.PREPARE
+    assert next_command(replaced, 4, status, resume) is Command.RESUME
 
 
 @pytest.mark.parametrize("group", [False, True])
-def test_execution_of_an_earlier_task_instance_is_not_resumed_by_a_later_clear(
-    group: bool,
-) -> None:
+def test_later_clear_does_not_resume_an_earlier_task_instance(group: bool) -> None:
     """Its first try has ended before it could replace it. Only a choice resumes it."""
     record = stored(epoch=NO_EPOCH, replaced_by_epoch=2)
     options = choose(on_clear="resume", stop_on_clear=not group)
@@ -265,14 +265,12 @@ def test_execution_of_an_earlier_task_instance_is_not_resumed_by_a_later_clear(
     assert next_command(record, 3, "Failed", options) is Command.PREPARE
 
     choice = ClearChoice(on_clear="resume")
-    chosen = record.model_copy(update={"clear_choice": choice})
+    chosen = edited(record, clear_choice=choice)
     assert next_command(chosen, 3, "Failed", options) is Command.RESUME
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_group_of_steps_neither_stops_nor_replaces_what_it_goes_on_with(
-    status: str,
-) -> None:
+def test_group_of_steps_keeps_what_it_goes_on_with(status: str) -> None:
     """Its choice follows from the status, which may have changed since."""
     plain = stored()
 
@@ -289,9 +287,7 @@ def test_group_of_steps_neither_stops_nor_replaces_what_it_goes_on_with(
     "of_epoch",
     [{"replaced_by_epoch": 3}, {"clear_choice": ClearChoice(on_clear="new", epoch=3)}],
 )
-def test_group_of_steps_replaces_what_a_user_or_an_earlier_try_has_given_up(
-    of_epoch: Any,
-) -> None:
+def test_group_of_steps_replaces_what_was_given_up(of_epoch: Any) -> None:
     """Whatever the tasks of the steps say."""
     record = stored(**of_epoch)
 
@@ -321,10 +317,7 @@ def test_choice_of_a_clear_takes_the_place_of_on_clear(status: str) -> None:
         ) -> Command:
             choice = ClearChoice(on_clear=on_clear, epoch=chosen_for)
             return next_command(
-                plain.model_copy(update={"clear_choice": choice}),
-                epoch,
-                status,
-                options,
+                edited(plain, clear_choice=choice), epoch, status, options
             )
 
         resumed = next_command(plain, 2, status, choose(retry_mode="resume"))
@@ -348,17 +341,12 @@ def test_execution_that_this_epoch_replaces_is_not_resumed_by_choice() -> None:
 
 def test_resume_with_response_is_no_longer_open() -> None:
     """After AWS has responded to the resume, a retry does what ``retry_mode`` says."""
-    answered = stored(
-        resumes=1,
-        resume_token="polysync-".ljust(40, "1"),
-        resumed_at=datetime(2026, 1, 1, tzinfo=UTC),
-    )
+    token = "polysync-".ljust(40, "1")
+    answered = stored(resumes=1, resume_token=token, resumed_at=EARLIER)
 
     assert next_command(answered, 2, "Failed", choose()) is Command.PREPARE
-    assert (
-        next_command(answered, 2, "Failed", choose(retry_mode="resume"))
-        is Command.RESUME
-    )
+    command = next_command(answered, 2, "Failed", choose(retry_mode="resume"))
+    assert command is Command.RESUME
 
 
 def test_unused_arguments_are_those_that_differ() -> None:
@@ -366,17 +354,14 @@ def test_unused_arguments_are_those_that_differ() -> None:
     The values that a resume ignores are named; what differs in each try is not
     compared.
     """
-    sent = REQUEST.model_copy(
-        update={"pipeline_parameters": {"Day": "1", "Shards": "4"}}
-    )
-    current = sent.model_copy(
-        update={
-            "pipeline_parameters": {"Day": "2", "Shards": "4", "New": "y"},
-            "max_parallel_steps": 3,
-            "execution_display_name": "other",
-            "execution_description": "other",
-            "client_request_token": "polysync-".ljust(40, "2"),
-        }
+    sent = edited(REQUEST, pipeline_parameters={"Day": "1", "Shards": "4"})
+    current = edited(
+        sent,
+        pipeline_parameters={"Day": "2", "Shards": "4", "New": "y"},
+        max_parallel_steps=3,
+        execution_display_name="other",
+        execution_description="other",
+        client_request_token="polysync-".ljust(40, "2"),
     )
 
     parameters = {"Day": "1", "Shards": "4", "Default": "x"}
@@ -399,13 +384,10 @@ def test_unused_arguments_are_those_that_differ() -> None:
         (None, "latest", ["source_execution"]),
     ],
 )
-def test_latest_source_is_not_another_one(
-    sent: str | None, current: str, names: list[str]
-) -> None:
+def test_latest_source(sent: str | None, current: str, names: list[str]) -> None:
     """``latest`` may be another execution now, but the author has changed nothing."""
     before, now = (
-        REQUEST.model_copy(update={"source_execution": source})
-        for source in (sent, current)
+        edited(REQUEST, source_execution=source) for source in (sent, current)
     )
 
     assert unused_arguments(before, {}, now) == names

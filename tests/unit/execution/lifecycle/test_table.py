@@ -40,6 +40,7 @@ from tests.unit.execution.lifecycle.builders import (
     START_IN_PLACE,
     UNKNOWN_ARN,
     describe,
+    edited,
     listed,
     make_try,
     refused,
@@ -79,10 +80,7 @@ EVENTS: list[Event] = [
     *(Described(NOW, describe(status)) for status in STATE_OF_STATUS),
     *(ExecutionsListed("fanout", executions) for executions in ([], [listed(2, 0)])),
     ExecutionsListed("fanout", [], claimed=describe("Executing")),
-    *(
-        refused(code)
-        for code in ("ConflictException", "ResourceNotFound", "AccessDeniedException")
-    ),
+    *map(refused, ("ConflictException", "ResourceNotFound", "AccessDeniedException")),
     refused(transient=True),
 ]
 # The events of a command, apart from a refusal and a kill, which may follow on each.
@@ -97,26 +95,22 @@ OF_THIS_EPOCH = {Command.START, Command.DESCRIBE_STARTED, Command.DESCRIBE_RESUM
 def instructions_of(command: Command) -> Iterator[Instruction]:
     """Yield what a try may know when it has a command."""
     modes = itertools.product(["new", "resume"], ["new", "resume"], [True, False])
-    for retry_mode, on_clear, stop_on_kill in modes:
-        options: dict[str, Any] = {
-            "retry_mode": retry_mode,
-            "on_clear": on_clear,
-            "stop_on_kill": stop_on_kill,
-        }
+    for mode in modes:
+        names = ("retry_mode", "on_clear", "stop_on_kill")
+        options: dict[str, Any] = dict(zip(names, mode, strict=True))
         for number, epoch in ((1, 2), (3, 2), (3, 3)):
             task_try = make_try(number, epoch, **options)
             for each in RECORDS[command]:
                 record = each
                 if each and command in OF_THIS_EPOCH:
-                    record = each.model_copy(update={"epoch": epoch})
+                    record = edited(each, epoch=epoch)
                 instruction = Instruction(command, task_try, record, started_at=NOW)
                 yield instruction
                 yield replace(instruction, times_unknown=MAX_TIMES_UNKNOWN)
                 if record is None:
                     lost = StoredRecordError("lost", record=None)
-                    yield replace(
-                        instruction, task_try=replace(task_try, unproven=lost)
-                    )
+                    unproven = replace(task_try, unproven=lost)
+                    yield replace(instruction, task_try=unproven)
 
 
 @pytest.mark.parametrize("command", Command)
@@ -127,11 +121,9 @@ def test_handlers_return_what_the_table_declares(command: Command) -> None:
         if type(event) in EXPECTED_EVENTS[command]:
             seen[type(event)].add(after(instruction, event).command)
 
-    declared = {
-        event: set(transition_of(command, event).follows)
-        for event in EXPECTED_EVENTS[command]
-    }
-    assert seen == declared
+    assert seen.keys() == EXPECTED_EVENTS[command]
+    for kind, commands in seen.items():
+        assert commands == set(transition_of(command, kind).follows)
 
 
 def test_every_command_is_reached_and_ends() -> None:
@@ -140,11 +132,8 @@ def test_every_command_is_reached_and_ends() -> None:
     of its start.
     """
     records = [None, UNKNOWN_ARN, *WITH_ARN]
-    first = {
-        begin(make_try(number, 2), record).command
-        for number in (1, 2)
-        for record in records
-    }
+    beginnings = itertools.product((1, 2), records)
+    first = {begin(make_try(n, 2), record).command for n, record in beginnings}
     reached = set(first)
     while True:
         following = {

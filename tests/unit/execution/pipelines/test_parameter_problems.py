@@ -36,12 +36,8 @@ def test_fitting_parameters_have_no_problem() -> None:
     Values may be texts of the declared types; parameters with a default may be left
     out.
     """
-    assert (
-        parameter_problems(
-            {"Rate": "1e-3", "MaxJobs": "-3", "DryRun": "True"}, DECLARED
-        )
-        == []
-    )
+    sent = {"Rate": "1e-3", "MaxJobs": "-3", "DryRun": "True"}
+    assert parameter_problems(sent, DECLARED) == []
 
 
 def test_all_problems_are_listed_at_once() -> None:
@@ -49,13 +45,8 @@ def test_all_problems_are_listed_at_once() -> None:
     Unknown names come first, with the nearest declared one; each line names parameter,
     value and cure.
     """
-    sent = {
-        "maxjobs": "8",
-        "Colour": "red",
-        "MaxJobs": "many",
-        "DryRun": "1",
-        "Tier": "tin",
-    }
+    unknown = {"maxjobs": "8", "Colour": "red"}
+    sent = {**unknown, "MaxJobs": "many", "DryRun": "1", "Tier": "tin"}
 
     assert parameter_problems(sent, DECLARED) == [
         "maxjobs = '8': not declared; did you mean MaxJobs?",
@@ -157,9 +148,7 @@ def test_values_that_only_python_reads_are_refused(kind: str, value: object) -> 
         ("String", 7, "7"),
     ],
 )
-def test_texts_are_read_as_the_declared_type(
-    kind: str, value: object, typed: object
-) -> None:
+def test_texts_have_the_declared_type(kind: str, value: object, typed: object) -> None:
     """The value has the declared type."""
     result = typed_value(declared("P", kind), value)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -21,18 +22,11 @@ def step(
     name: str, *depends_on: Any, uses: str | None = None, **members: Any
 ) -> dict[str, Any]:
     """Return a step as a definition declares it."""
-    arguments = (
-        {"Input": {"Std:Join": {"On": "/", "Values": [{"Get": uses}, "x"]}}}
-        if uses
-        else {}
-    )
-    return {
-        "Name": name,
-        "Type": "Training",
-        "DependsOn": list(depends_on),
-        "Arguments": arguments,
-        **members,
-    }
+    declared: Any = {"Name": name, "Type": "Training", "DependsOn": list(depends_on)}
+    if uses:
+        joined = {"Std:Join": {"On": "/", "Values": [{"Get": uses}, "x"]}}
+        declared["Arguments"] = {"Input": joined}
+    return {"Arguments": {}, **declared, **members}
 
 
 def declared(*steps: Any) -> list[DeclaredStep]:
@@ -41,25 +35,15 @@ def declared(*steps: Any) -> list[DeclaredStep]:
 
 
 # Prepare -> Train -> Evaluate -> Check -> (Register); Report stands alone.
+PREPARED = "Steps.Prepare.ProcessingOutputConfig.Outputs['train'].S3Output.S3Uri"
+REPORT = {"Get": "Steps.Evaluate.PropertyFiles.Report"}
+REGISTER = step("Register", uses="Steps.Train.ModelArtifacts.S3ModelArtifacts")
+BRANCHES = {"Conditions": [{"LeftValue": REPORT}], "IfSteps": [REGISTER]}
 STEPS = declared(
     step("Prepare"),
-    step(
-        "Train",
-        uses="Steps.Prepare.ProcessingOutputConfig.Outputs['train'].S3Output.S3Uri",
-    ),
+    step("Train", uses=PREPARED),
     step("Evaluate", {"Step": "Train", "Trigger": "Failed"}),
-    {
-        "Name": "Check",
-        "Type": "Condition",
-        "Arguments": {
-            "Conditions": [
-                {"LeftValue": {"Get": "Steps.Evaluate.PropertyFiles.Report"}}
-            ],
-            "IfSteps": [
-                step("Register", uses="Steps.Train.ModelArtifacts.S3ModelArtifacts")
-            ],
-        },
-    },
+    {"Name": "Check", "Type": "Condition", "Arguments": BRANCHES},
     step("Report"),
 )
 
@@ -81,10 +65,8 @@ def test_needs_are_those_of_the_step_itself() -> None:
 
 def test_needs_of_a_loop_are_those_of_its_body_too() -> None:
     """What the steps of the body need of each other is nobody else's."""
-    body = [
-        step("Score", "Prepare"),
-        step("Tag", "Score", uses="Steps.Train.ModelArtifacts"),
-    ]
+    tag = step("Tag", "Score", uses="Steps.Train.ModelArtifacts")
+    body = [step("Score", "Prepare"), tag]
     loop = {"Name": "Loop", "Type": "ForEach", "Arguments": {"ForEachBody": body}}
 
     (found,) = declared(loop)
@@ -143,31 +125,20 @@ def test_reused_steps_are_all_above_in_the_order_of_the_definition() -> None:
 @pytest.mark.parametrize("selected", [None, ["Train"]])
 def test_marks(selected: list[str] | None) -> None:
     """Without a selection no step is marked, else those that were not selected."""
-    marked = [
-        each.name for each in mark_selection(STEPS, selected) if each.not_selected
-    ]
+    steps = mark_selection(STEPS, selected)
 
-    assert marked == (
-        ["Prepare", "Evaluate", "Check", "Register", "Report"] if selected else []
-    )
+    marked = [step.name for step in steps if step.not_selected]
+    others = ["Prepare", "Evaluate", "Check", "Register", "Report"]
+    assert marked == (others if selected else [])
 
 
 def test_foreign_definitions() -> None:
     """Circles, wrong types and very many steps neither fail nor make a long message."""
-    circle = declared(
-        step("A", "B"),
-        step("B", "A", 7, None, {"Step": 7}),
-        step("C", uses="Steps."),
-        "D",
-        5,
-    )
+    odd = [step("C", uses="Steps."), "D", 5]
+    circle = declared(step("A", "B"), step("B", "A", 7, None, {"Step": 7}), *odd)
     names = [f"Step{number:04}" for number in range(2 * MAX_STEPS)]
-    many = declared(
-        *(
-            step(name, *before)
-            for name, before in zip(names, [[], *([n] for n in names)], strict=False)
-        )
-    )
+    chain = [step(name, before) for before, name in pairwise(names)]
+    many = declared(step(names[0]), *chain)
 
     assert selection_problems(["A", "B"], circle, has_source=False) == []
     (problem,) = selection_problems(["Zz"], many, has_source=False)

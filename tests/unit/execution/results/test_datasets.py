@@ -15,6 +15,8 @@ from polysync_airflow.execution.results import (
 )
 
 ACCOUNT = "arn:aws:sagemaker:us-east-1:123456789012"
+CHINESE = "arn:aws-cn:sagemaker:cn-north-1:123456789012"
+BUCKET = "s3://ml-bucket"
 
 
 @pytest.mark.parametrize(
@@ -49,12 +51,7 @@ def test_names_in_s3(uri: str, dataset: Dataset | None) -> None:
     ("arn", "dataset"),
     [
         (f"{ACCOUNT}:model-package/churn/7", Dataset(ACCOUNT, "model-package/churn/7")),
-        (
-            "arn:aws-cn:sagemaker:cn-north-1:123456789012:model-package/churn",
-            Dataset(
-                "arn:aws-cn:sagemaker:cn-north-1:123456789012", "model-package/churn"
-            ),
-        ),
+        (f"{CHINESE}:model-package/churn", Dataset(CHINESE, "model-package/churn")),
         (f"{ACCOUNT}:model-package/churn/7\n", None),
         (f"{ACCOUNT}:model/churn", None),
         ("arn:aws:s3:::ml-bucket", None),
@@ -69,12 +66,7 @@ def test_names_of_model_packages(arn: str, dataset: Dataset | None) -> None:
 def test_what_one_step_writes_and_another_reads_is_an_output() -> None:
     """A dataset is named once, in the order of the steps; model packages come first."""
     read = ["s3://ml-bucket/raw", "s3://ml-bucket/train/", "s3://ml-bucket/raw/", None]
-    written = [
-        "s3://ml-bucket/train",
-        "s3://ml-bucket/model.tar.gz",
-        None,
-        "s3://ml-bucket/train/",
-    ]
+    written = [f"{BUCKET}/train", f"{BUCKET}/model.tar.gz", None, f"{BUCKET}/train/"]
 
     assert datasets_of(read, written, [f"{ACCOUNT}:model-package/churn/7"]) == Datasets(
         inputs=(Dataset("s3://ml-bucket", "raw"),),
@@ -89,9 +81,7 @@ def test_what_one_step_writes_and_another_reads_is_an_output() -> None:
 def test_large_execution_is_bounded() -> None:
     """The number of datasets that are left out is known."""
     read = [f"s3://ml-bucket/raw/{number}" for number in range(MAX_DATASETS + 20)] * 2
-    written = [
-        f"s3://ml-bucket/made/{number}" for number in range(MAX_DATASETS + 3)
-    ] * 2
+    written = [f"{BUCKET}/made/{number}" for number in range(MAX_DATASETS + 3)] * 2
 
     datasets = datasets_of(read, written, [f"{ACCOUNT}:model-package/churn/7"])
 
@@ -106,40 +96,24 @@ def in_s3(uri: str = "s3://in/a") -> dict[str, Any]:
 
 
 # Only the first is one.
-CHANNELS = [
-    in_s3(),
-    {"DataSource": {"FileSystemDataSource": {}}},
-    {"DataSource": None},
-    {},
-    1,
-]
+FILE_SYSTEM: Any = {"DataSource": {"FileSystemDataSource": {}}}
+CHANNELS = [in_s3(), FILE_SYSTEM, {"DataSource": None}, {}, 1]
 TRAINING = {"InputDataConfig": CHANNELS}
 TRAINED = {"ModelArtifacts": {"S3ModelArtifacts": "s3://out/m.tar.gz"}}
 # What comes after a hundred definitions is not read.
-TUNED = [
-    TRAINING,
-    None,
-    {"InputDataConfig": [in_s3("s3://in/b")]},
-    *[{"InputDataConfig": "x"}] * 98,
-    TRAINING,
-]
+OTHER_TRAINING = {"InputDataConfig": [in_s3("s3://in/b")]}
+TUNED = [TRAINING, None, OTHER_TRAINING, *[{"InputDataConfig": "x"}] * 98, TRAINING]
 INPUTS = [{"S3Input": {"S3Uri": "s3://in/a"}}, {"DatasetDefinition": {}}]
 OUTPUTS = [
     {"OutputName": "train", "S3Output": {"S3Uri": "s3://out/train"}},
     {"OutputName": "store", "FeatureStoreOutput": {}},
 ]
-PROCESSING = {
-    "ProcessingInputs": INPUTS,
-    "ProcessingOutputConfig": {"Outputs": OUTPUTS},
-}
-TRANSFORM = {
-    "TransformInput": in_s3(),
-    "TransformOutput": {"S3OutputPath": "s3://out/scores"},
-}
-AUTO_ML = {
-    "AutoMLJobInputDataConfig": CHANNELS,
-    "OutputDataConfig": {"S3OutputPath": "s3://out/auto"},
-}
+OUTPUT_CONFIG = {"Outputs": OUTPUTS}
+PROCESSING = {"ProcessingInputs": INPUTS, "ProcessingOutputConfig": OUTPUT_CONFIG}
+SCORES = {"S3OutputPath": "s3://out/scores"}
+TRANSFORM = {"TransformInput": in_s3(), "TransformOutput": SCORES}
+AUTO = {"S3OutputPath": "s3://out/auto"}
+AUTO_ML = {"AutoMLJobInputDataConfig": CHANNELS, "OutputDataConfig": AUTO}
 CONTAINERS = [
     {"ModelDataUrl": "s3://in/a"},
     {"ModelDataSource": {"S3DataSource": {"S3Uri": "s3://in/b"}}},

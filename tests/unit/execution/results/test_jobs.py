@@ -28,17 +28,8 @@ DESCRIPTIONS = sorted(
 )
 INVALID: tuple[Any, ...] = (
     *(None, True, "x", "\x00", -1, 10**40, float("nan")),
-    *(
-        [],
-        [1],
-        [None],
-        [{"MetricName": []}],
-        {},
-        {"a": "x"},
-        {"a": None},
-        {"a": [1]},
-        {"a": {"b": 1}},
-    ),
+    *([], [1], [None], [{"MetricName": []}], {}),
+    *({"a": "x"}, {"a": None}, {"a": [1]}, {"a": {"b": 1}}),
 )
 
 
@@ -51,9 +42,8 @@ def paths(description: type[JobDescription]) -> list[tuple[str, ...]]:
         alias = field.validation_alias
         for choice in alias.choices if isinstance(alias, AliasChoices) else [alias]:
             members = choice.path if isinstance(choice, AliasPath) else [choice]
-            found |= {
-                tuple(map(str, members[: depth + 1])) for depth in range(len(members))
-            }
+            names = tuple(map(str, members))
+            found |= {names[:depth] for depth in range(1, len(names) + 1)}
     return sorted(found)
 
 
@@ -74,40 +64,30 @@ def test_training_jobs_are_counted_over_all_statuses() -> None:
     """A count that is none is left out."""
     counters = {"Completed": 3, "Stopped": 1, "Odd": "x"}
 
-    assert (
-        TuningJob.model_validate({"TrainingJobStatusCounters": counters}).training_jobs
-        == 4
-    )
+    job = TuningJob.model_validate({"TrainingJobStatusCounters": counters})
+    assert job.training_jobs == 4
 
 
 def test_values_by_name() -> None:
     """
     Entries without a name or a value are left out, and so are those beyond the limit.
     """
-    metrics: list[Any] = [
-        {"MetricName": f"m{number}", "Value": number / 2} for number in range(101)
-    ]
-    odd = [
-        "x",
-        {"MetricName": "none"},
-        {"Value": 1},
-        {"MetricName": "null", "Value": None},
-    ]
+
+    def job_with(metrics: list[Any]) -> TrainingJob:
+        return TrainingJob.model_validate({"FinalMetricDataList": metrics})
+
+    metrics = [{"MetricName": f"m{n}", "Value": n / 2} for n in range(101)]
+    null = {"MetricName": "null", "Value": None}
+    odd = ["x", {"MetricName": "none"}, {"Value": 1}, null]
     outputs = [
         {"OutputName": "model", "S3Output": {"S3Uri": "s3://bucket/model"}},
         {"OutputName": "app", "S3Output": "x", "AppManaged": True},
     ]
 
-    assert TrainingJob.model_validate(
-        {"FinalMetricDataList": odd + metrics[:1]}
-    ).metrics == {"m0": 0.0}
-    assert TrainingJob.model_validate({"FinalMetricDataList": metrics}).metrics == {
-        f"m{number}": number / 2 for number in range(100)
-    }
+    assert job_with([*odd, *metrics[:1]]).metrics == {"m0": 0.0}
+    assert job_with(metrics).metrics == {f"m{n}": n / 2 for n in range(100)}
     invalid = [*metrics[:1], {"MetricName": "nan", "Value": float("nan")}]
-    assert TrainingJob.model_validate({"FinalMetricDataList": invalid}).outputs == {
-        "metrics": {"m0": 0.0}
-    }
+    assert job_with(invalid).outputs == {"metrics": {"m0": 0.0}}
     objective = {"MetricName": "auc", "Value": 0.9}
     best = {"BestCandidate": {"FinalAutoMLJobObjectiveMetric": objective}}
     assert AutoMLJob.model_validate(best).objective == {"auc": 0.9}
@@ -125,11 +105,7 @@ CHECK = {"CheckType": "x", "CheckJobArn": f"{ARN}:processing-job/b"}
 @pytest.mark.parametrize(
     ("metadata", "operation", "name"),
     [
-        (
-            {"TrainingJob": {"Arn": f"{ARN}:training-job/a"}},
-            "DescribeTrainingJob",
-            "a",
-        ),
+        ({"TrainingJob": {"Arn": f"{ARN}:training-job/a"}}, "DescribeTrainingJob", "a"),
         ({"QualityCheck": CHECK}, "DescribeProcessingJob", "b"),
         ({"RegisterModel": {"Arn": PACKAGE}}, "DescribeModelPackage", PACKAGE),
         ({"Condition": {"Outcome": "True"}}, None, None),
@@ -141,9 +117,8 @@ CHECK = {"CheckType": "x", "CheckJobArn": f"{ARN}:processing-job/b"}
 )
 def test_job_of_a_step(metadata: Any, operation: str | None, name: str | None) -> None:
     """A version of a model package has no name; steps that start no job have none."""
-    found = job_of(
-        StepDescription.model_validate({"StepName": "Step", "Metadata": metadata})
-    )
+    response = {"StepName": "Step", "Metadata": metadata}
+    found = job_of(StepDescription.model_validate(response))
 
     job = (operation, name) if operation else None
     assert (found and (found[0].operation, found[1])) == job
@@ -157,27 +132,16 @@ def test_seconds_are_summed_over_instances_and_jobs() -> None:
         {"InstanceType": "ml.m5.large", "InstanceCount": 1},
         {"InstanceType": "ml.m5.xlarge"},
     ]
-    jobs = [
-        TrainingJob.model_validate(
-            {
-                "BillableTimeInSeconds": 10.04,
-                "ResourceConfig": {"InstanceGroups": groups},
-            }
-        ),
-        TrainingJob.model_validate(
-            {
-                "BillableTimeInSeconds": 5,
-                "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 3},
-            }
-        ),
-        TrainingJob.model_validate(
-            {"ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 3}}
-        ),
+    three = {"InstanceType": "ml.m5.large", "InstanceCount": 3}
+    responses = [
+        {"BillableTimeInSeconds": 10.04, "ResourceConfig": {"InstanceGroups": groups}},
+        {"BillableTimeInSeconds": 5, "ResourceConfig": three},
+        {"ResourceConfig": three},
     ]
+    jobs = [TrainingJob.model_validate(response) for response in responses]
 
     assert sum_by_instance_type(jobs) == {"ml.g5.xlarge": 10.0, "ml.m5.large": 45.1}
     assert jobs[0].outputs == {"billable_seconds": 10.04, "instance_count": 4}
-    alike = TrainingJob.model_validate(
-        {"ResourceConfig": {"InstanceGroups": groups[::2]}}
-    )
+    resources = {"InstanceGroups": groups[::2]}
+    alike = TrainingJob.model_validate({"ResourceConfig": resources})
     assert alike.outputs == {"instance_count": 3, "instance_type": "ml.m5.large"}

@@ -96,9 +96,7 @@ def test_files_of_all_branches_are_found_by_name() -> None:
         ("Report-1", []),
     ],
 )
-def test_files_of_a_loop_are_those_of_its_body(
-    name: str, files: list[PropertyFile]
-) -> None:
+def test_files_of_a_loop_are_of_its_body(name: str, files: list[PropertyFile]) -> None:
     """
     AWS lists a step of the body for each item. A step beside the loop may have such a
     name, too.
@@ -118,14 +116,10 @@ def test_files_of_a_loop_are_those_of_its_body(
 def test_place_of_a_file() -> None:
     """Slashes do not repeat."""
     assert uri_of(EVAL, {"report": "s3://b/x/"}) == uri_of(EVAL, {"report": "s3://b/x"})
-    assert (
-        uri_of(EVAL._replace(path="/a/b.json"), {"report": "s3://b"})
-        == "s3://b/a/b.json"
-    )
-    assert (
-        uri_of(EVAL._replace(path="X.json"), {"report": "s3://b/X"})
-        == "s3://b/X/X.json"
-    )
+    file = EVAL._replace(path="/a/b.json")
+    assert uri_of(file, {"report": "s3://b"}) == "s3://b/a/b.json"
+    file = EVAL._replace(path="X.json")
+    assert uri_of(file, {"report": "s3://b/X"}) == "s3://b/X/X.json"
     assert uri_of(EVAL, {"model": "s3://b"}) is None
 
 

@@ -26,10 +26,8 @@ from polysync_airflow.execution.waiter import ExecutionEvent
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/x/execution/abcdefghijkl"
 
 DECLARED = [DeclaredStep("Wait", "Callback"), DeclaredStep("Train", "Training")]
-LOOP = [
-    *DECLARED,
-    DeclaredStep("Loop", "ForEach", body=[DeclaredStep("Ask-0", "Callback")]),
-]
+BODY = [DeclaredStep("Ask-0", "Callback")]
+LOOP = [*DECLARED, DeclaredStep("Loop", "ForEach", body=BODY)]
 
 
 @pytest.mark.parametrize("name", ["", "x" * 257, "a\nb", "a\x7f", 7, None])
@@ -110,17 +108,16 @@ def described(name: str, status: str | None) -> StepDescription:
         ([described("Train", "Executing"), described("Train", "Stopped")], "Stopped"),
     ],
 )
-def test_end_of_the_step(
-    steps: list[StepDescription] | None, status: str | None
-) -> None:
+def test_end_of_step(steps: list[StepDescription] | None, status: str | None) -> None:
     """Only an end of the awaited step ends the wait."""
     end = ended_step(steps, "Train", ARN)
 
-    assert end == (
-        StepEndedEvent(execution_arn=ARN, step_name="Train", status=status)
-        if status
-        else None
-    )
+    if status is None:
+        assert end is None
+    else:
+        assert end == StepEndedEvent(
+            execution_arn=ARN, step_name="Train", status=status
+        )
 
 
 ROWS = [
@@ -140,9 +137,8 @@ def test_row_of_an_awaited_step(name: str, ended: StepRow | None) -> None:
     event = StepEndedEvent(execution_arn=ARN, step_name=name, status="Succeeded")
 
     assert ended_row(ROWS, name) == ended
-    assert row_of(event, ROWS) == (
-        ended or StepRow(name=name, status="Succeeded", state="Success")
-    )
+    as_in_event = StepRow(name=name, status="Succeeded", state="Success")
+    assert row_of(event, ROWS) == (ended or as_in_event)
 
 
 def test_end_of_a_step_is_reported_as_that_of_an_execution() -> None:
@@ -158,19 +154,13 @@ def test_end_of_a_step_is_reported_as_that_of_an_execution() -> None:
     )
 
 
-EVENT = {
-    "outcome": "step_ended",
-    "execution_arn": ARN,
-    "step_name": "Train",
-    "status": "Failed",
-}
+ENDED = {"execution_arn": ARN, "step_name": "Train", "status": "Failed"}
+EVENT = {"outcome": "step_ended", **ENDED}
 
 
 def test_event_of_the_trigger() -> None:
     """Other events are for others; one that says it is this one must be complete."""
-    assert parse_step_ended(EVENT) == StepEndedEvent(
-        execution_arn=ARN, step_name="Train", status="Failed"
-    )
+    assert parse_step_ended(EVENT) == StepEndedEvent.model_validate(ENDED)
     for other in (None, {}, {**EVENT, "outcome": "ended"}):
         assert parse_step_ended(other) is None
     with pytest.raises(TriggerEventError) as caught:
@@ -197,7 +187,6 @@ def test_name_that_no_iteration_has(name: str) -> None:
 def test_iteration_of_another_type() -> None:
     """The type is that of the step in the body."""
     loop = DeclaredStep("Loop", "ForEach", body=[DeclaredStep("Ask-0", "Lambda")])
-    with pytest.raises(
-        ParametersError, match=r"step_name = 'Ask-7' is a step of type Lambda: "
-    ):
+    problem = "step_name = 'Ask-7' is a step of type Lambda: "
+    with pytest.raises(ParametersError, match=problem):
         check_step_declared("Ask-7", [loop], "Callback")

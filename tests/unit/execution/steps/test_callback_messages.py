@@ -30,17 +30,15 @@ SOON, LATER, TOO_LATE = LOOK_UP_SECONDS, LOOK_UP_SECONDS + 1, MAX_WAIT_SECONDS +
 
 def received(receives: int = 1, **attributes: Any) -> ReceivedMessage:
     """Return a message that was sent at ``SENT``."""
-    system = {
-        "ApproximateReceiveCount": str(receives),
-        "SentTimestamp": str(int(SENT * 1000)),
-    }
-    message = {
-        "Body": "{}",
-        "ReceiptHandle": "r",
-        "Attributes": system,
-        "MessageAttributes": attributes,
-    }
-    return ReceivedMessage.model_validate(message)
+    sent = str(int(SENT * 1000))
+    system = {"ApproximateReceiveCount": str(receives), "SentTimestamp": sent}
+    return message_with(system, attributes)
+
+
+def message_with(system: Any, attributes: Any) -> ReceivedMessage:
+    """Return a message with attributes of SQS and of its sender."""
+    message = {"Body": "{}", "ReceiptHandle": "r", "Attributes": system}
+    return ReceivedMessage.model_validate({**message, "MessageAttributes": attributes})
 
 
 @pytest.mark.parametrize(
@@ -80,14 +78,9 @@ def test_handling(
     expected: Handling,
 ) -> None:
     """A copy is made before the receives are used up, and not for ever."""
-    handling = handling_of(
-        received(receives),
-        content,
-        is_own=is_own,
-        max_receives=max_receives,
-        now=SENT + age,
-        waits=waits,
-    )
+    message = received(receives)
+    state: Any = {"is_own": is_own, "max_receives": max_receives, "waits": waits}
+    handling = handling_of(message, content, now=SENT + age, **state)
 
     assert handling is expected
 
@@ -100,24 +93,17 @@ def test_age_is_that_of_the_first_message() -> None:
     theirs = {"DataType": "String", "StringValue": "x"}
     day = 24 * 3600
 
+    sent = {FIRST_SENT: number(int(SENT * 1000))}
+    sent_before = {FIRST_SENT: number(int(SENT - day) * 1000)}
     first = received(trace=theirs)
-    copy = received(
-        **{**first.attributes_of_copy, FIRST_SENT: number(int(SENT - day) * 1000)}
-    )
+    copy = received(**{**first.attributes_of_copy, **sent_before})
 
-    assert first.attributes_of_copy == {
-        "trace": theirs,
-        FIRST_SENT: number(int(SENT * 1000)),
-    }
-    assert copy.attributes_of_copy == {
-        "trace": theirs,
-        FIRST_SENT: number(int(SENT - day) * 1000),
-    }
+    assert first.attributes_of_copy == {"trace": theirs, **sent}
+    assert copy.attributes_of_copy == {"trace": theirs, **sent_before}
     arguments: Any = {"is_own": False, "max_receives": 1}
     assert handling_of(copy, CONTENT, now=SENT, **arguments) is Handling.LOOK_UP
-    assert (
-        handling_of(copy, CONTENT, now=SENT - day, **arguments) is Handling.SEND_AGAIN
-    )
+    handling = handling_of(copy, CONTENT, now=SENT - day, **arguments)
+    assert handling is Handling.SEND_AGAIN
 
 
 def number(value: object) -> dict[str, Any]:
@@ -152,14 +138,8 @@ def test_attribute_of_somebody_else(attribute: Any) -> None:
 @pytest.mark.parametrize(("digits", "read"), [(15, 15), (16, 17)])
 def test_digits_of_the_first_time(digits: int, read: int) -> None:
     """Times are milliseconds of Unix time. A number of any length is not read."""
-    message = ReceivedMessage.model_validate(
-        {
-            "Body": "",
-            "ReceiptHandle": "r",
-            "Attributes": {"SentTimestamp": "9" * 17},
-            "MessageAttributes": {FIRST_SENT: number("9" * digits)},
-        }
-    )
+    first_sent = {FIRST_SENT: number("9" * digits)}
+    message = message_with({"SentTimestamp": "9" * 17}, first_sent)
 
     assert message.first_sent == int("9" * read)
 
@@ -177,13 +157,11 @@ def test_redrive_policy() -> None:
     of the response.
     """
     arn = "arn:aws-cn:sqs:cn-north-1:123456789012:dead_letters-1.fifo"
-    for count in (5, "5"):
-        policy = Redrive.model_validate(
-            {"deadLetterTargetArn": arn, "maxReceiveCount": count}
-        )
-        assert (policy.queue_arn, policy.max_receives) == (arn, 5)
     valid = {"deadLetterTargetArn": arn, "maxReceiveCount": 1}
     assert Redrive.model_validate(valid).max_receives == 1
+    for count in (5, "5"):
+        policy = Redrive.model_validate({**valid, "maxReceiveCount": count})
+        assert (policy.queue_arn, policy.max_receives) == (arn, 5)
     for other in (
         {"maxReceiveCount": 0},
         {"deadLetterTargetArn": "x\n"},

@@ -51,14 +51,13 @@ METADATA = {"CallbackToken": "26vcYbeWsZ", "SqsQueueUrl": QUEUE}
 
 def step(status: str | None = "Executing", **members: Any) -> StepDescription:
     """Return a callback step, as AWS lists it."""
-    return StepDescription.model_validate(
-        {
-            "StepName": "Wait",
-            "StepStatus": status,
-            "Metadata": {"Callback": METADATA},
-            **members,
-        }
-    )
+    own = {"StepName": "Wait", "StepStatus": status, "Metadata": {"Callback": METADATA}}
+    return StepDescription.model_validate({**own, **members})
+
+
+def callback(**members: Any) -> StepDescription:
+    """Return a callback step with other metadata."""
+    return step(Metadata={"Callback": {**METADATA, **members}})
 
 
 @pytest.mark.parametrize(
@@ -77,21 +76,15 @@ def step(status: str | None = "Executing", **members: Any) -> StepDescription:
         ("Executing", "Stopping", CallbackStatus.STOPPING),
         ("Stopping", "Executing", CallbackStatus.STOPPING),
         ("Executing", "Failed", CallbackStatus.NEVER_RAN),
-        *(
-            ("Succeeded", status, CallbackStatus.SUCCEEDED)
-            for status in STATE_OF_STATUS
-        ),
-        *(("Failed", status, CallbackStatus.FAILED) for status in STATE_OF_STATUS),
-        *(("Stopped", status, CallbackStatus.CANCELLED) for status in STATE_OF_STATUS),
+        *(("Succeeded", each, CallbackStatus.SUCCEEDED) for each in STATE_OF_STATUS),
+        *(("Failed", each, CallbackStatus.FAILED) for each in STATE_OF_STATUS),
+        *(("Stopped", each, CallbackStatus.CANCELLED) for each in STATE_OF_STATUS),
     ],
 )
-def test_situation(
-    step_status: str | None, status: str, expected: CallbackStatus
-) -> None:
+def test_status(step_status: str | None, status: str, expected: CallbackStatus) -> None:
     """The status of the step comes first, then that of the execution."""
-    assert (
-        callback_status(step(step_status) if step_status else None, status) is expected
-    )
+    listed = step(step_status) if step_status else None
+    assert callback_status(listed, status) is expected
 
 
 def test_messages_are_those_of_aws() -> None:
@@ -110,9 +103,8 @@ def test_messages_are_those_of_aws() -> None:
     )
     assert begun is not None
     assert not begun.is_stop
-    other = parse_message(
-        json.dumps({**BODY, "status": None, "Status": "Stopping"} | {"more": 1})
-    )
+    members = {"status": None, "Status": "Stopping", "more": 1}
+    other = parse_message(json.dumps({**BODY, **members}))
     assert other is not None
 
 
@@ -151,12 +143,7 @@ def test_token_that_is_none(token: Any) -> None:
 
     assert message is not None
     assert message.token is None
-    assert (
-        running_callback(
-            step(Metadata={"Callback": {**METADATA, "CallbackToken": token}})
-        )
-        is None
-    )
+    assert running_callback(callback(CallbackToken=token)) is None
 
 
 @pytest.mark.parametrize(
@@ -200,7 +187,7 @@ def test_no_queue(url: Any) -> None:
     is called.
     """
     with pytest.raises(CallbackStepError) as caught:
-        running_callback(step(Metadata={"Callback": {**METADATA, "SqsQueueUrl": url}}))
+        running_callback(callback(SqsQueueUrl=url))
 
     assert str(caught.value) == (
         f"The queue of step Wait is {shorten(url)}, which is not the URL of an SQS queue: correct sqs_queue_url of the step "
@@ -250,9 +237,8 @@ def test_whether_a_step_still_waits(statuses: Any, expected: bool) -> None:
     """
     It does unless AWS shows that it has ended; steps with other tokens do not count.
     """
-    ended = step(
-        "Succeeded", Metadata={"Callback": {**METADATA, "CallbackToken": "other"}}
-    )
+    other = {"Callback": {**METADATA, "CallbackToken": "other"}}
+    ended = step("Succeeded", Metadata=other)
     steps = [ended, *map(step, statuses), step("Failed", Metadata=None)]
 
     assert still_waits(steps, SecretStr("26vcYbeWsZ")) is expected
@@ -261,27 +247,14 @@ def test_whether_a_step_still_waits(statuses: Any, expected: bool) -> None:
 
 def test_recorded_outputs() -> None:
     """What AWS has recorded is read as texts; damaged entries are left out."""
-    parameters: list[Any] = [
-        {"Name": "a", "Value": "1"},
-        {"Name": "b"},
-        {"Value": "x"},
-        None,
-        {"Name": "c", "Value": 2},
-        {"Name": "__id__", "Value": "x"},
-    ]
+    recorded = [{"Name": "a", "Value": "1"}, {"Name": "c", "Value": 2}]
+    damaged = [{"Name": "b"}, {"Value": "x"}, None, {"Name": "__id__", "Value": "x"}]
 
-    assert recorded_outputs(
-        step(Metadata={"Callback": {"OutputParameters": parameters}})
-    ) == {
-        "a": "1",
-        "c": "2",
-    }
-    for other in (
-        None,
-        {"Callback": {"OutputParameters": False}},
-        {"Callback": {"OutputParameters": "x"}},
-    ):
-        assert recorded_outputs(step(Metadata=other)) == {}
+    outputs = recorded_outputs(callback(OutputParameters=[*damaged, *recorded]))
+    assert outputs == {"a": "1", "c": "2"}
+    assert recorded_outputs(step(Metadata=None)) == {}
+    for other in (False, "x"):
+        assert recorded_outputs(callback(OutputParameters=other)) == {}
 
 
 CURE = (
@@ -301,10 +274,7 @@ CURE = (
         ),
         ({"n" * 256: "v" * 1024}, {"n" * 256: "v" * 1024}),
         ({"n": ""}, {"n": ""}),
-        (
-            {str(number): number for number in range(50)},
-            {str(number): str(number) for number in range(50)},
-        ),
+        ({str(n): n for n in range(50)}, {str(n): str(n) for n in range(50)}),
     ],
 )
 def test_output_parameters(value: Any, outputs: dict[str, str]) -> None:
@@ -339,9 +309,8 @@ def test_no_output_parameters(value: Any, problem: str) -> None:
 
 def test_reserved_name_of_an_output_parameter() -> None:
     """Airflow would refuse the XCom when the step has been answered already."""
-    with pytest.raises(
-        ParametersError, match="the name __id__, which Airflow reserves: rename it"
-    ):
+    problem = "the name __id__, which Airflow reserves: rename it"
+    with pytest.raises(ParametersError, match=problem):
         output_parameters({"__id__": "x"})
 
 
@@ -353,9 +322,11 @@ def test_event_of_the_trigger() -> None:
 
     assert found is not None
     assert (found.since, found.deadline) == (1e9, 2e9)
-    assert (
-        parse_step_changed(None) is parse_step_changed({**event, "since": -1}) is None
-    )
+    assert parse_step_changed(None) is None
+    assert parse_step_changed({**event, "since": -1}) is None
+
+
+THROTTLED = PolysyncError("throttled", permanent=False, transient=True)
 
 
 @pytest.mark.parametrize(
@@ -374,18 +345,12 @@ def test_event_of_the_trigger() -> None:
         ("Stopped", None, True),
         ("Succeeded", None, True),
         # The task looks itself, and says why the steps cannot be listed.
-        (
-            "Executing",
-            PolysyncError("throttled", permanent=False, transient=True),
-            False,
-        ),
+        ("Executing", THROTTLED, False),
         ("Executing", PolysyncError("denied"), True),
         (None, ZeroDivisionError(), True),
     ],
 )
-def test_whether_a_task_must_look_at_the_step(
-    status: str | None, steps: Any, expected: bool
-) -> None:
+def test_task_looks_at_news(status: str | None, steps: Any, expected: bool) -> None:
     """The wait on a worker and the trigger end with the same news."""
     assert is_news("Wait", status, steps) is expected
 
@@ -396,20 +361,14 @@ def test_answer_tokens() -> None:
     accepts.
     """
     one, other = SecretStr("26vcYbeWsZ"), SecretStr("26vcYbeWsY")
-    tokens = [
-        answer_token(token, kind).get_secret_value()
-        for token in (one, other)
-        for kind in ("success", "failure")
-    ]
+    answers = [answer_token(one, "success"), answer_token(one, "failure")]
+    answers += [answer_token(other, "success"), answer_token(other, "failure")]
+    tokens = [answer.get_secret_value() for answer in answers]
 
     assert len(set(tokens)) == 4
     assert tokens[0] == answer_token(one, "success").get_secret_value()
     assert all(32 <= len(token) <= 128 for token in tokens)
-    assert not any(
-        secret.get_secret_value() in token
-        for secret in (one, other)
-        for token in tokens
-    )
+    assert not any("26vcYbeWs" in token for token in tokens)
 
 
 def test_reasons_are_one_line_of_text() -> None:
@@ -417,7 +376,5 @@ def test_reasons_are_one_line_of_text() -> None:
     AWS accepts 256 characters; no line break and no control character gets into its
     lists.
     """
-    assert (
-        failure_reason("a\nb\x1b[31m" + "x" * 300)
-        == "a b\N{REPLACEMENT CHARACTER}[31m" + "x" * 245 + "..."
-    )
+    cleaned = "a b\N{REPLACEMENT CHARACTER}[31m" + "x" * 245 + "..."
+    assert failure_reason("a\nb\x1b[31m" + "x" * 300) == cleaned

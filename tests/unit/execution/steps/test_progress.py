@@ -30,8 +30,10 @@ def step(
     )
 
 
-FAILURE = {"FailureReason": "no data", "AttemptCount": 2}
-FROM_CACHE = {"CacheHitResult": {"SourcePipelineExecutionArn": EXECUTION}}
+FAILED = step("Train", "Failed", 5, FailureReason="no data", AttemptCount=2)
+SOURCE = {"SourcePipelineExecutionArn": EXECUTION}
+FAILED_IN_10 = step("A", "Failed", 10, FailureReason="no")
+CACHED = step("Train", "Succeeded", 0, CacheHitResult=SOURCE)
 
 
 @pytest.mark.parametrize(
@@ -43,14 +45,8 @@ FROM_CACHE = {"CacheHitResult": {"SourcePipelineExecutionArn": EXECUTION}}
         (step("Train", "Stopped", 9, AttemptCount=1), "was stopped after 9 s"),
         (step("Train", "Stopping"), "is stopping"),
         (step("Train", "Melting"), "has the unknown status Melting"),
-        (
-            step("Train", "Failed", 5, **FAILURE),
-            "failed after 5 s (attempt 2): no data",
-        ),
-        (
-            step("Train", "Succeeded", 0, **FROM_CACHE),
-            "succeeded: its result was in the cache",
-        ),
+        (FAILED, "failed after 5 s (attempt 2): no data"),
+        (CACHED, "succeeded: its result was in the cache"),
     ],
 )
 def test_line_of_a_change(changed: StepDescription, line: str) -> None:
@@ -68,25 +64,20 @@ def test_line_of_a_change(changed: StepDescription, line: str) -> None:
 @pytest.mark.parametrize(
     ("changed", "line"),
     [
-        (
-            step("A", "Succeeded", 10),
-            "Step A succeeded after 10 s, before the last resume",
-        ),
-        (
-            step("A", "Failed", 10, FailureReason="no"),
-            "Step A failed after 10 s, before the last resume: no",
-        ),
-        (step("A", "Succeeded", 20), "Step A succeeded after 20 s"),
-        (step("A", "Executing"), "Step A started"),
+        (step("A", "Succeeded", 10), "succeeded after 10 s, before the last resume"),
+        (FAILED_IN_10, "failed after 10 s, before the last resume: no"),
+        (step("A", "Succeeded", 20), "succeeded after 20 s"),
+        (step("A", "Executing"), "started"),
     ],
 )
-def test_lines_after_a_resume_name_what_is_older(
+def test_lines_after_a_resume_name_the_older(
     changed: StepDescription, line: str
 ) -> None:
     """The first list after a resume has the steps of the attempts before, too."""
     progress = Progress(60, resumed_at=START.timestamp() + 20)
 
-    assert [reported.text for reported in progress.update([changed])] == [line]
+    (reported,) = progress.update([changed])
+    assert reported.text == f"Step A {line}"
 
 
 def test_changes_are_in_the_order_of_time() -> None:
@@ -105,12 +96,8 @@ def test_changes_are_in_the_order_of_time() -> None:
 
 def test_failed_steps_are_entries_of_their_own() -> None:
     """They have the level of an error, and stay in their place."""
-    steps = [
-        step("A", "Succeeded", 10),
-        step("B", "Failed", 20),
-        step("C", "Failed", 30),
-        step("D", "Executing", 40),
-    ]
+    failed = [step("B", "Failed", 20), step("C", "Failed", 30)]
+    steps = [step("A", "Succeeded", 10), *failed, step("D", "Executing", 40)]
 
     entries = Progress(60).update(steps)
 
@@ -126,13 +113,8 @@ def test_news_are_another_status_or_another_attempt() -> None:
     A step that is Starting is soon Executing, which is no news; AWS may repeat a step.
     """
     progress, news = Progress(60, 0), []
-    for status, attempt in (
-        ("Starting", None),
-        ("Executing", 1),
-        ("Executing", 2),
-        ("Executing", 2),
-        ("Failed", 2),
-    ):
+    executing = [("Executing", attempt) for attempt in (1, 2, 2)]
+    for status, attempt in [("Starting", None), *executing, ("Failed", 2)]:
         news.append(len(progress.update([step("Train", status, AttemptCount=attempt)])))
 
     assert news == [1, 0, 1, 0, 1]
@@ -156,9 +138,8 @@ def test_of_very_many_changes_the_failed_ones_come_first(left_out: int) -> None:
     Thousands of lines would stop the event loop of a triggerer. The last line counts
     those that are left out.
     """
-    steps = [
-        step(f"S{number:02}", "Executing") for number in range(MAX_LINES + left_out - 1)
-    ]
+    names = [f"S{number:02}" for number in range(MAX_LINES + left_out - 1)]
+    steps = [step(name, "Executing") for name in names]
 
     *entries, last = Progress(60).update([*steps, step("Z", "Failed", 1)])
 
@@ -180,9 +161,7 @@ def test_all_lines_keep_their_order_while_none_is_left_out() -> None:
     steps = [{**step, "StepName": f"S{number:02}"} for number in range(MAX_LINES - 1)]
     steps.append({"StepName": "Z", "StepStatus": "Failed"})
 
-    entries = Progress(60).update(
-        [StepDescription.model_validate(each) for each in steps]
-    )
+    entries = Progress(60).update(list(map(StepDescription.model_validate, steps)))
 
     assert [entry.level for entry in entries] == [logging.INFO, logging.ERROR]
 
@@ -192,9 +171,8 @@ def test_what_the_rows_show_is_not_reported_again() -> None:
     steps = [step("A", "Succeeded", 10, AttemptCount=2), step("B", "Executing")]
     rows = rows_of(steps, (), EXECUTION)
 
-    lines = Progress(0, 0, known_from(rows)).update(
-        [steps[0], step("B", "Succeeded", 30)]
-    )
+    after = [steps[0], step("B", "Succeeded", 30)]
+    lines = Progress(0, 0, known_from(rows)).update(after)
 
     assert [line.text for line in lines] == ["Step B succeeded after 30 s"]
 
@@ -204,8 +182,7 @@ def test_reused_steps_name_their_execution() -> None:
     A step of a selective execution that was not selected has not run, so it has no
     duration.
     """
-    source = {"SourcePipelineExecutionArn": EXECUTION}
-    steps = [step("A", "Succeeded", 10, SelectiveExecutionResult=source)]
+    steps = [step("A", "Succeeded", 10, SelectiveExecutionResult=SOURCE)]
 
     assert [line.text for line in Progress(0, 0).update(steps)] == [
         f"Step A was not selected: its result is that of {EXECUTION.rsplit('/', maxsplit=1)[-1]}"
@@ -231,11 +208,8 @@ def test_steps_are_listed_after_the_first_poll() -> None:
     """
     progress = Progress(60)
 
-    assert [progress.after_poll(None, now) for now in (1030, 1060, 1090)] == [
-        True,
-        False,
-        True,
-    ]
+    lists = [progress.after_poll(None, now) for now in (1030, 1060, 1090)]
+    assert lists == [True, False, True]
 
 
 def test_steps_are_listed_after_polls_that_succeed() -> None:
@@ -249,13 +223,8 @@ def test_steps_are_listed_after_polls_that_succeed() -> None:
         (None, 1125),
     ]
 
-    assert [progress.after_poll(*poll) for poll in polls] == [
-        False,
-        False,
-        True,
-        False,
-        True,
-    ]
+    lists = [progress.after_poll(*poll) for poll in polls]
+    assert lists == [False, False, True, False, True]
 
 
 @pytest.mark.parametrize("of_list", [False, True])
@@ -284,9 +253,7 @@ def test_throttling_pauses_the_lists_for_a_minute(
         (ZeroDivisionError("a bug"), "ZeroDivisionError('a bug')"),
     ],
 )
-def test_lists_end_with_one_line_after_an_error_that_stays(
-    error: Exception, line: str
-) -> None:
+def test_lists_end_after_an_error_that_stays(error: Exception, line: str) -> None:
     """
     For example, the permission is missing. What was logged before is not forgotten.
     """
@@ -340,9 +307,7 @@ def test_awaited_step_is_listed_once_and_then_in_the_interval() -> None:
 
 
 @pytest.mark.parametrize(("due", "next_list"), [(0.0, 1060), (2000.0, 2000)])
-def test_list_of_another_wait_takes_the_place_of_the_next_one(
-    due: float, next_list: float
-) -> None:
+def test_list_of_another_wait_is_the_next_one(due: float, next_list: float) -> None:
     """It also shortens no pause."""
     progress = Progress(60, due=due)
 
@@ -360,10 +325,8 @@ def test_process_that_is_followed_by_another_one_writes_no_lines() -> None:
     progress = Progress(60, is_repeated=True)
 
     assert progress.after_list([step("Train", "Executing")], 1000) == ()
-    assert (
-        progress.after_list(refused("AccessDeniedException", permanent=True), 1000)
-        == ()
-    )
+    denied = refused("AccessDeniedException", permanent=True)
+    assert progress.after_list(denied, 1000) == ()
     assert progress.is_quiet
 
 

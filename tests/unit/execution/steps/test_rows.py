@@ -38,9 +38,11 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 def step(name: str, status: str = "Succeeded", **members: Any) -> StepDescription:
     """Return a step as AWS lists it."""
-    return StepDescription.model_validate(
-        {"StepName": name, "StepStatus": status, **members}
-    )
+    response = {"StepName": name, "StepStatus": status, **members}
+    return StepDescription.model_validate(response)
+
+
+TUNING_JOB = "hyper-parameter-tuning-job/a"
 
 
 def url_of(page: str) -> str:
@@ -55,16 +57,10 @@ def test_rows_are_in_the_order_of_the_definition() -> None:
     Steps that AWS has not begun are there, too; steps that are not in the definition
     come last.
     """
-    order = [
-        DeclaredStep("Prepare", "Processing"),
-        DeclaredStep("Train", "Training"),
-        DeclaredStep("Check", None),
-    ]
-    steps = [
-        step("Extra", "Executing", StartTime=START),
-        step("Train", "Starting"),
-        step("Prepare"),
-    ]
+    declared = {"Prepare": "Processing", "Train": "Training", "Check": None}
+    order = [DeclaredStep(name, type_) for name, type_ in declared.items()]
+    extra = step("Extra", "Executing", StartTime=START)
+    steps = [extra, step("Train", "Starting"), step("Prepare")]
 
     rows = rows_of(steps, order, EXECUTION)
 
@@ -75,12 +71,8 @@ def test_rows_are_in_the_order_of_the_definition() -> None:
         ("Extra", None, "Running", "Executing"),
     ]
     # The rows themselves give the same order again.
-    assert [row.name for row in rows_of((), rows, EXECUTION)] == [
-        "Prepare",
-        "Train",
-        "Check",
-        "Extra",
-    ]
+    names = [row.name for row in rows_of((), rows, EXECUTION)]
+    assert names == ["Prepare", "Train", "Check", "Extra"]
 
 
 def test_row_of_a_failed_training_step() -> None:
@@ -130,11 +122,7 @@ def test_row_of_a_failed_training_step() -> None:
     [
         ("ProcessingJob", "processing-job/a", "sagemaker/home#/processing-jobs/a"),
         ("TransformJob", "transform-job/a", "sagemaker/home#/transform-jobs/a"),
-        (
-            "TuningJob",
-            "hyper-parameter-tuning-job/a",
-            "sagemaker/home#/hyper-tuning-jobs/a",
-        ),
+        ("TuningJob", TUNING_JOB, "sagemaker/home#/hyper-tuning-jobs/a"),
         ("Model", "model/a", "sagemaker/home#/models/a"),
         ("Endpoint", "endpoint/a", "sagemaker/home#/endpoints/a"),
         ("EndpointConfig", "endpoint-config/a", "sagemaker/home#/endpointConfig/a"),
@@ -143,9 +131,7 @@ def test_row_of_a_failed_training_step() -> None:
         ("InferenceComponent", "inference-component/a", None),
     ],
 )
-def test_page_of_each_kind_in_the_console(
-    kind: str, resource: str, page: str | None
-) -> None:
+def test_page_in_the_console(kind: str, resource: str, page: str | None) -> None:
     """None if the console has no such page."""
     arn = f"arn:aws:sagemaker:eu-central-1:123456789012:{resource}"
 
@@ -158,9 +144,8 @@ def test_isolated_partition_has_no_links() -> None:
     """There is no public console to link to."""
     execution = EXECUTION.replace("arn:aws:", "arn:aws-iso:")
 
-    (row,) = rows_of(
-        [step("Train", Metadata={"TrainingJob": {"Arn": JOB}})], (), execution
-    )
+    steps = [step("Train", Metadata={"TrainingJob": {"Arn": JOB}})]
+    (row,) = rows_of(steps, (), execution)
 
     assert row.console_url is None
     assert row.log_url is None
@@ -228,9 +213,7 @@ QUERY = {"Athena": {"QueryExecutionId": "12-ab"}}
         ({"EMR": {"ClusterId": 7}}, None, None),
     ],
 )
-def test_job_without_an_arn_has_its_id(
-    metadata: Any, name: str | None, page: str | None
-) -> None:
+def test_job_without_an_arn(metadata: Any, name: str | None, page: str | None) -> None:
     """It is the name of the job, and leads to its page."""
     (row,) = rows_of([step("It", Metadata=metadata)], (), EXECUTION)
 
@@ -252,6 +235,7 @@ def with_arn(kind: str, resource: str, member: str = "Arn") -> dict[str, Any]:
     return {kind: {member: f"arn:aws:sagemaker:r:1:{resource}"}}
 
 
+PROCESSING = with_arn("ProcessingJob", "processing-job/p")
 TUNING = with_arn("TuningJob", "hyper-parameter-tuning-job/t")
 CLARIFY = with_arn("ClarifyCheck", "processing-job/c", "CheckJobArn")
 
@@ -259,11 +243,7 @@ CLARIFY = with_arn("ClarifyCheck", "processing-job/c", "CheckJobArn")
 @pytest.mark.parametrize(
     ("metadata", "group", "prefix"),
     [
-        (
-            with_arn("ProcessingJob", "processing-job/p"),
-            "sagemaker/ProcessingJobs",
-            "p/",
-        ),
+        (PROCESSING, "sagemaker/ProcessingJobs", "p/"),
         (TUNING, "sagemaker/TrainingJobs", "t-"),
         (CLARIFY, "sagemaker/ProcessingJobs", "c/"),
         (with_arn("Lambda", "function:notify"), "lambda/notify", ""),
@@ -296,9 +276,7 @@ AWS_CONSOLE = "https://eu-central-1.console.aws.amazon.com"
         (7, None),
     ],
 )
-def test_emr_links_to_the_folder_of_its_log(
-    kind: str, path: Any, prefix: str | None
-) -> None:
+def test_emr_links_to_its_logs(kind: str, path: Any, prefix: str | None) -> None:
     """
     EMR writes to S3. The folder has all logs of the step; the path is that of the one
     with the cause.
@@ -323,13 +301,12 @@ def test_emr_links_to_the_folder_of_its_log(
         ("aws-iso", "us-iso-east-1", None),
     ],
 )
-def test_log_of_emr_in_other_partitions(
+def test_emr_in_other_partitions(
     partition: str, region: str, domain: str | None
 ) -> None:
     """An isolated one has no public console."""
-    execution = EXECUTION.replace(
-        "aws:sagemaker:eu-central-1", f"{partition}:sagemaker:{region}"
-    )
+    place = f"{partition}:sagemaker:{region}"
+    execution = EXECUTION.replace("aws:sagemaker:eu-central-1", place)
     metadata = {"EMR": {"LogFilePath": "s3://logs/a/stderr.gz"}}
 
     (row,) = rows_of([step("Spark", "Failed", Metadata=metadata)], (), execution)
@@ -343,9 +320,8 @@ def test_log_of_emr_in_other_partitions(
 def iteration(name: str, index: int, parent: Any = "Loop") -> StepDescription:
     """Return a step that a loop runs."""
     context = {"ParentStepName": parent, "Index": index}
-    return step(
-        name, IterationContext=context, StartTime=START + timedelta(seconds=index)
-    )
+    start = START + timedelta(seconds=index)
+    return step(name, IterationContext=context, StartTime=start)
 
 
 def test_iterations_of_a_loop_have_names_of_their_own() -> None:
@@ -354,56 +330,28 @@ def test_iterations_of_a_loop_have_names_of_their_own() -> None:
     that was not declared.
     """
     order = [DeclaredStep(name, None) for name in ("Prepare", "Loop", "Report")]
-    steps = [
-        iteration("Score-0", 0),
-        iteration("Score", 1),
-        step("Loop"),
-        iteration("Any-0", 0, "Other"),
-    ]
-    steps += [
-        step("Extra", StartTime=START),
-        step("Other", StartTime=START),
-        iteration("Odd-2", 2, 7),
-        iteration("Odd-3", 3, "Gone"),
-    ]
+    steps = [iteration("Score-0", 0), iteration("Score", 1), step("Loop")]
+    steps += [iteration("Any-0", 0, "Other"), step("Extra", StartTime=START)]
+    steps += [step("Other", StartTime=START)]
+    steps += [iteration("Odd-2", 2, 7), iteration("Odd-3", 3, "Gone")]
 
     rows = rows_of(steps, order, EXECUTION)
 
-    names = [
-        "Prepare",
-        "Loop",
-        "Score-0",
-        "Score-1",
-        "Report",
-        "Extra",
-        "Other",
-        "Any-0",
-        "Odd-2",
-        "Odd-3",
-    ]
-    assert [row.name for row in rows] == names
+    names = "Prepare Loop Score-0 Score-1 Report Extra Other Any-0 Odd-2 Odd-3"
+    assert " ".join(row.name for row in rows) == names
     # The rows are the order of the next list, which has one iteration more.
     rows = rows_of([*steps, iteration("Score-2", 2)], rows, EXECUTION)
-    assert [row.name for row in rows][2:6] == [
-        "Score-0",
-        "Score-1",
-        "Score-2",
-        "Report",
-    ]
+    names = "Score-0 Score-1 Score-2 Report"
+    assert " ".join(row.name for row in rows[2:6]) == names
 
 
 @pytest.mark.parametrize("count", [60, 200, 1000])
 def test_rows_fit_into_an_xcom(count: int) -> None:
     """Links go first, then names of jobs; 200 steps are complete apart from that."""
     metadata = {"TrainingJob": {"Arn": JOB}}
-    times: dict[str, Any] = {
-        "StartTime": START,
-        "EndTime": START + timedelta(seconds=1),
-    }
-    steps = [
-        step(f"TrainTheModelNumber{n:04}", Metadata=metadata, **times)
-        for n in range(count - 1)
-    ]
+    times: Any = {"StartTime": START, "EndTime": START + timedelta(seconds=1)}
+    names = [f"TrainTheModelNumber{n:04}" for n in range(count - 1)]
+    steps = [step(name, Metadata=metadata, **times) for name in names]
     steps.append(step("Bad", "Failed", FailureReason="x" * 1300, Metadata=metadata))
 
     fitted, note = fit_rows(rows_of(steps, (), EXECUTION))
@@ -423,10 +371,8 @@ def test_logs_leave_room_for_the_rows() -> None:
     """Of long logs, the last lines are kept; the rows stay complete."""
     lines = [f"{number:03} " + "x" * 490 for number in range(200)]
     kept = last_lines(lines, 5)
-    steps = [
-        step(f"S{n}", "Failed", Metadata={"TrainingJob": {"Arn": JOB}})
-        for n in range(20)
-    ]
+    metadata = {"TrainingJob": {"Arn": JOB}}
+    steps = [step(f"S{n}", "Failed", Metadata=metadata) for n in range(20)]
     rows = [
         row.model_copy(update={"log_lines": kept if n < 5 else []})
         for n, row in enumerate(rows_of(steps, (), EXECUTION))
@@ -446,10 +392,8 @@ def test_outputs_fit_into_an_xcom() -> None:
         f"Call{n:02}": {"lambda_arn": "arn:l", "output_parameters": {"x": "y" * 1000}}
         for n in range(60)
     }
-    outputs["Evaluate"] = {
-        "processing_job_arn": "arn:p",
-        "Eval": {"curve": ["0.5"] * 4000},
-    }
+    curve = {"curve": ["0.5"] * 4000}
+    outputs["Evaluate"] = {"processing_job_arn": "arn:p", "Eval": curve}
     outputs["Register"] = {"model_package_arn": "arn:mp"}
 
     fitted, note = fit_outputs(outputs)
@@ -467,7 +411,7 @@ def test_outputs_fit_into_an_xcom() -> None:
 
 def test_outputs_of_very_many_steps_fit_into_an_xcom() -> None:
     """Model packages are kept, and other steps are left out whole."""
-    outputs: dict[str, Any] = {
+    outputs: Any = {
         f"Train{n:04}": {"training_job_arn": "a" * 100} for n in range(1000)
     }
     outputs["Train0999"] = {"model_package_arn": "arn:mp"}
@@ -493,17 +437,11 @@ def test_metadata_is_bounded() -> None:
     deep: Any = "end"
     for _ in range(50):
         deep = {"x": deep}
-    metadata = {
-        "Lambda": {
-            "Arn": "a" * 9000,
-            "Deep": deep,
-            "Many": list(range(5000)),
-            "Bytes": b"x",
-            "Nan": float("nan"),
-        }
-    }
+    large = {"Arn": "a" * 9000, "Deep": deep, "Many": list(range(5000))}
+    odd = {"Bytes": b"x", "Nan": float("nan")}
 
-    (made,) = outputs_by_step([step("It", Metadata=metadata)]).values()
+    described = step("It", Metadata={"Lambda": {**large, **odd}})
+    (made,) = outputs_by_step([described]).values()
 
     assert len(json.dumps(made)) < 4000
     assert len(made["lambda_arn"]) == 1024
@@ -511,17 +449,14 @@ def test_metadata_is_bounded() -> None:
 
 def test_declared_steps_with_branches() -> None:
     """The steps of both branches of a condition follow it."""
+    branches = {
+        "IfSteps": [{"Name": "Register", "Type": "RegisterModel"}],
+        "ElseSteps": [{"Name": "Fail", "Type": "Fail"}],
+    }
     definition = {
         "Steps": [
             {"Name": "Train", "Type": "Training"},
-            {
-                "Name": "Check",
-                "Type": "Condition",
-                "Arguments": {
-                    "IfSteps": [{"Name": "Register", "Type": "RegisterModel"}],
-                    "ElseSteps": [{"Name": "Fail", "Type": "Fail"}],
-                },
-            },
+            {"Name": "Check", "Type": "Condition", "Arguments": branches},
             {"Name": "Notify", "Type": "Lambda"},
         ]
     }
@@ -616,12 +551,6 @@ def test_huge_definition_is_cut() -> None:
 
 def test_snake_case() -> None:
     """AWS's names in Python's spelling."""
-    assert [
-        snake_case(name)
-        for name in ("SqsQueueUrl", "S3OutputLocation", "EMRServerless", "CheckJobArn")
-    ] == [
-        "sqs_queue_url",
-        "s3_output_location",
-        "emr_serverless",
-        "check_job_arn",
-    ]
+    names = "SqsQueueUrl S3OutputLocation EMRServerless CheckJobArn"
+    converted = "sqs_queue_url s3_output_location emr_serverless check_job_arn"
+    assert list(map(snake_case, names.split())) == converted.split()

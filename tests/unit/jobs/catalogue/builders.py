@@ -30,16 +30,9 @@ TRAPS = (
     "&a b",
     "=",
 )
+ODD_TEXTS = ("ü 日本 🚀", "a: b # c", "line\nbreak\t")
 DEFAULTS: dict[str, list[Any]] = {
-    "String": [
-        "",
-        "ml.m5.xlarge",
-        "s3://bucket/{{ ds }}/x",
-        "ü 日本 🚀",
-        "a: b # c",
-        "line\nbreak\t",
-        *TRAPS,
-    ],
+    "String": ["", "ml.m5.xlarge", "s3://bucket/{{ ds }}/x", *ODD_TEXTS, *TRAPS],
     "Integer": [0, 1, -5, 2**53 + 1],
     "Float": [0.5, 6, 6.0, 1e-9, 1e21, -0.0],
     "Boolean": [True, False],
@@ -48,12 +41,8 @@ DEFAULTS: dict[str, list[Any]] = {
 
 def parameter(name: str = "P", **fields: Any) -> DeclaredParameter:
     """Return a declared parameter; its other members as given."""
-    aliases = {
-        "type": "Type",
-        "default": "DefaultValue",
-        "enum_values": "EnumValues",
-        "description": "Description",
-    }
+    aliases = {"type": "Type", "default": "DefaultValue", "enum_values": "EnumValues"}
+    aliases["description"] = "Description"
     content = {aliases[field]: value for field, value in fields.items()}
     return DeclaredParameter.model_validate({"Name": name, **content})
 
@@ -67,6 +56,7 @@ def job(name: str = "churn", *parameters: DeclaredParameter, **fields: Any) -> J
     """Return an imported job."""
     empty = dict.fromkeys(
         (
+            "max_parallel_steps",
             "role_arn",
             "display_name",
             "description",
@@ -76,13 +66,7 @@ def job(name: str = "churn", *parameters: DeclaredParameter, **fields: Any) -> J
             "parameters_error",
         )
     )
-    content = {
-        "max_parallel_steps": None,
-        "definition_digest": DIGEST,
-        "region": REGION,
-        **empty,
-        **fields,
-    }
+    content = {"definition_digest": DIGEST, "region": REGION, **empty, **fields}
     return Job.model_validate(
         {"name": name, "arn": arn(name), "parameters": list(parameters), **content}
     )
@@ -92,32 +76,26 @@ def entry(
     name: str = "churn", *parameters: DeclaredParameter, **fields: Any
 ) -> CatalogueJob:
     """Return an entry of a catalogue."""
-    content = {
-        "name": name,
-        "arn": arn(name),
-        "region": REGION,
-        "definition_digest": DIGEST,
-        **fields,
-    }
+    own = {"name": name, "arn": arn(name), "region": REGION}
     plain = [each.model_dump() for each in parameters]
-    return CatalogueJob.model_validate({"parameters": plain, **content})
+    return CatalogueJob.model_validate(
+        {**own, "definition_digest": DIGEST, "parameters": plain, **fields}
+    )
 
 
 def definitions(count: int = 72, seed: int = 72) -> dict[str, dict[str, Any]]:
     """Return definitions by pipeline name, as different as those of a real account."""
     chance = random.Random(seed)
-    return {
-        f"team{number % 3}-{number:03d}": _definition(chance) for number in range(count)
-    }
+    names = [f"team{number % 3}-{number:03d}" for number in range(count)]
+    return {name: _definition(chance) for name in names}
 
 
 def _definition(chance: random.Random) -> dict[str, Any]:
     count = chance.choice([0, 1, 3, 12, 40])
     content: dict[str, Any] = {"Version": "2020-12-01", "Metadata": {}, "Steps": STEPS}
     if count or chance.random() < 0.5:
-        content["Parameters"] = [
-            _parameter(f"P{number}", chance) for number in range(count)
-        ]
+        names = [f"P{number}" for number in range(count)]
+        content["Parameters"] = [_parameter(name, chance) for name in names]
     return content
 
 
@@ -132,9 +110,8 @@ def _parameter(name: str, chance: random.Random) -> dict[str, Any]:
     if chance.random() < 0.6:
         declared["DefaultValue"] = chance.choice(values)
     if kind == "String" and chance.random() < 0.3:
-        declared["EnumValues"] = sorted(
-            {str(declared.get("DefaultValue", "a")), "b", "c"}
-        )
+        default = str(declared.get("DefaultValue", "a"))
+        declared["EnumValues"] = sorted({default, "b", "c"})
     return declared
 
 
@@ -147,16 +124,12 @@ def put_pipelines(
 ) -> None:
     """Create pipelines in the emulator, or change the definitions of pipelines."""
     for name, definition in content.items():
-        request = {
-            "PipelineName": name,
-            "PipelineDefinition": json.dumps(definition),
-            "RoleArn": ROLE,
-        }
+        request = {"PipelineName": name, "PipelineDefinition": json.dumps(definition)}
+        request["RoleArn"] = ROLE
         if not update:
             request["ClientRequestToken"] = f"{name:0>40}"
-        emulator.sagemaker.call(
-            "UpdatePipeline" if update else "CreatePipeline", region, request
-        )
+        operation = "UpdatePipeline" if update else "CreatePipeline"
+        emulator.sagemaker.call(operation, region, request)
 
 
 def delete_pipelines(emulator: EmulatorServer, *names: str) -> None:

@@ -6,6 +6,7 @@ their forms.
 from __future__ import annotations
 
 import json
+from itertools import starmap
 from typing import Any
 
 import pytest
@@ -25,7 +26,13 @@ from tests.unit.jobs.catalogue.builders import DIGEST, entry, job, parameter
 OTHER_DIGEST = f"sha256:{'1' * 64}"
 
 
-def differences(before: Any, after: Any, **digest: str) -> list[Drift]:
+def compared(catalogue: Catalogue, *parameters: Any, **members: Any) -> list[Drift]:
+    """Compare a catalogue with a job whose definition has another digest."""
+    after = job("churn", *parameters, definition_digest=OTHER_DIGEST, **members)
+    return compare(catalogue, [after], Scope())
+
+
+def differences(before: Any, after: Any) -> list[Drift]:
     """
     Compare one job whose parameter ``P`` was one thing and is another; None for no
     parameter.
@@ -33,11 +40,7 @@ def differences(before: Any, after: Any, **digest: str) -> list[Drift]:
     old = [] if before is None else [parameter("P", **before)]
     new = [] if after is None else [parameter("P", **after)]
     catalogue = Catalogue([entry("churn", *old)], [])
-    return compare(
-        catalogue,
-        [job("churn", *new, definition_digest=OTHER_DIGEST, **digest)],
-        Scope(),
-    )
+    return compared(catalogue, *new)
 
 
 INTEGER, FLOAT, BOOLEAN = {"type": "Integer"}, {"type": "Float"}, {"type": "Boolean"}
@@ -97,9 +100,7 @@ def test_same_values_in_another_form(old: Any, new: Any) -> None:
 
 def test_true_is_not_one() -> None:
     """For Python True equals 1; as a default of a parameter they are two values."""
-    (drift,) = differences(
-        {"type": "Integer", "default": 1}, {"type": "Integer", "default": True}
-    )
+    (drift,) = differences({**INTEGER, "default": 1}, {**INTEGER, "default": True})
 
     assert drift.kind == "default_changed"
 
@@ -123,16 +124,17 @@ def step_differences(before: list[Any], after: list[Any]) -> list[Drift]:
     differs.
     """
     catalogue = Catalogue([entry("churn", steps=before)], [])
-    return compare(
-        catalogue, [job("churn", steps=after, definition_digest=OTHER_DIGEST)], Scope()
-    )
+    return compared(catalogue, steps=after)
 
 
+CALLBACK = {**SEND, "type": "Callback"}
 NEEDY = {**SEND, "needs": ["Train", "Check"]}
 IF_TRUE = {**SEND, "condition": "Check", "branch": "True"}
 IF_FALSE = {**SEND, "condition": "Check", "branch": "False"}
 TYPE_CHANGED = "the type was Lambda, and is Callback"
 NEEDS_CHANGED = 'it needed nothing, and needs ["Check", "Train"]'
+BRANCHES = ("Check: True", "Check: False")
+NO_BRANCH = "the branch was Check: True, and is nothing"
 BRANCH_CHANGED = "the branch was Check: True, and is Check: False"
 REMOVED = "the step does not exist any more; its type was Lambda"
 
@@ -142,31 +144,10 @@ REMOVED = "the step does not exist any more; its type was Lambda"
     [
         ("added", None, SEND, None, "Lambda", "a new step; its type is Lambda"),
         ("removed", SEND, None, "Lambda", None, REMOVED),
-        (
-            "type_changed",
-            SEND,
-            {**SEND, "type": "Callback"},
-            "Lambda",
-            "Callback",
-            TYPE_CHANGED,
-        ),
+        ("type_changed", SEND, CALLBACK, "Lambda", "Callback", TYPE_CHANGED),
         ("needs_changed", SEND, NEEDY, None, ["Check", "Train"], NEEDS_CHANGED),
-        (
-            "branch_changed",
-            IF_TRUE,
-            IF_FALSE,
-            "Check: True",
-            "Check: False",
-            BRANCH_CHANGED,
-        ),
-        (
-            "branch_changed",
-            IF_TRUE,
-            SEND,
-            "Check: True",
-            None,
-            "the branch was Check: True, and is nothing",
-        ),
+        ("branch_changed", IF_TRUE, IF_FALSE, *BRANCHES, BRANCH_CHANGED),
+        ("branch_changed", IF_TRUE, SEND, "Check: True", None, NO_BRANCH),
     ],
 )
 def test_change_of_a_step(
@@ -196,9 +177,8 @@ def test_steps_that_are_not_compared(old: Any, new: Any) -> None:
     """
     The order says nothing; without the steps of both, only the definition has changed.
     """
-    assert [drift.kind for drift in step_differences(old, new)] == [
-        "definition_changed"
-    ]
+    (drift,) = step_differences(old, new)
+    assert drift.kind == "definition_changed"
 
 
 def test_steps_are_noted_beside_the_parameters() -> None:
@@ -211,10 +191,8 @@ def test_steps_are_noted_beside_the_parameters() -> None:
 
     found = compare(catalogue, [job("churn", parameter("P"), steps=steps)], Scope())
 
-    assert [drift.kind for drift in found] == [
-        "required_parameter_added",
-        *["step_added"] * 3,
-    ]
+    kinds = ["required_parameter_added", *["step_added"] * 3]
+    assert [drift.kind for drift in found] == kinds
     assert [drift.part for drift in found] == ["P", "S1", "S2", "S3"]
     assert count_drift(found) == 1
 
@@ -243,14 +221,10 @@ def test_changed_role(old: str | None, new: str | None, changed: bool) -> None:
     catalogue = Catalogue([entry("churn", role_arn=old)], [])
     note = Drift("churn", "definition_changed", None, DIGEST, OTHER_DIGEST)
 
-    found = compare(
-        catalogue, [job("churn", role_arn=new, definition_digest=OTHER_DIGEST)], Scope()
-    )
+    found = compared(catalogue, role_arn=new)
 
-    assert found == [
-        *([Drift("churn", "role_changed", None, old, new)] if changed else []),
-        note,
-    ]
+    role_changed = Drift("churn", "role_changed", None, old, new)
+    assert found == ([role_changed, note] if changed else [note])
     assert count_drift(found) == changed
 
 
@@ -272,16 +246,11 @@ def test_missing_digest_is_no_difference(old: str | None, new: str | None) -> No
 
 def test_pipelines_come_and_go() -> None:
     """A new pipeline is a difference, and one that was deleted breaks its starts."""
-    found = compare(
-        Catalogue([entry("gone"), entry("same")], []),
-        [job("new"), job("same")],
-        Scope(),
-    )
+    before = Catalogue([entry("gone"), entry("same")], [])
+    found = compare(before, [job("new"), job("same")], Scope())
 
-    assert found == [
-        Drift("gone", "pipeline_removed", breaking=True),
-        Drift("new", "pipeline_added"),
-    ]
+    gone = Drift("gone", "pipeline_removed", breaking=True)
+    assert found == [gone, Drift("new", "pipeline_added")]
 
 
 def test_unreadable_parameters_are_one_difference() -> None:
@@ -298,33 +267,22 @@ def test_unreadable_before_and_after() -> None:
     People have reviewed a file that says so; if the parameters can be read now, they
     are new.
     """
-    catalogue = Catalogue(
-        [entry("churn", parameters_error="not JSON", definition_digest=None)], []
-    )
+    unreadable: Any = {"parameters_error": "not JSON", "definition_digest": None}
+    catalogue = Catalogue([entry("churn", **unreadable)], [])
 
-    assert (
-        compare(
-            catalogue,
-            [job("churn", parameters_error="not JSON", definition_digest=None)],
-            Scope(),
-        )
-        == []
-    )
-    assert [
-        drift.kind
-        for drift in compare(catalogue, [job("churn", parameter("P"))], Scope())
-    ] == ["required_parameter_added"]
+    assert compare(catalogue, [job("churn", **unreadable)], Scope()) == []
+    (drift,) = compare(catalogue, [job("churn", parameter("P"))], Scope())
+    assert drift.kind == "required_parameter_added"
 
 
 def test_broken_entries_are_differences() -> None:
     """A broken entry is reported once, and its pipeline does not count as new."""
-    catalogue = Catalogue(
-        [], [BrokenJob("churn", "region: missing"), BrokenJob("jobs[4]", "no object")]
-    )
+    problems = {"churn": "region: missing", "jobs[4]": "no object"}
+    catalogue = Catalogue([], list(starmap(BrokenJob, problems.items())))
 
     assert compare(catalogue, [job("churn")], Scope()) == [
-        Drift("churn", "broken_entry", None, "region: missing", None, True),
-        Drift("jobs[4]", "broken_entry", None, "no object", None, True),
+        Drift(name, "broken_entry", None, problem, None, True)
+        for name, problem in problems.items()
     ]
 
 
@@ -340,27 +298,18 @@ def test_broken_entries_are_differences() -> None:
 )
 def test_scope_limits_what_is_compared(scope: Scope, names: list[str]) -> None:
     """Jobs that the import did not ask for are not missing."""
-    catalogue = Catalogue(
-        [entry("churn-a"), entry("other")],
-        [BrokenJob("churnless", "x"), BrokenJob("jobs[9]", "x")],
-    )
+    broken = [BrokenJob("churnless", "x"), BrokenJob("jobs[9]", "x")]
+    catalogue = Catalogue([entry("churn-a"), entry("other")], broken)
 
     assert [drift.job for drift in compare(catalogue, [], scope)] == names
 
 
 def test_order_is_by_job_and_breaking_first() -> None:
     """The order depends neither on that of the file nor on that of the import."""
-    old = [
-        parameter("A", default="1"),
-        parameter("B"),
-        parameter("Z", default="x", enum_values=["x"]),
-    ]
-    new = [
-        parameter("Z", default="y"),
-        parameter("C"),
-        parameter("D", default="1"),
-        parameter("A"),
-    ]
+    old = [parameter("A", default="1"), parameter("B")]
+    old += [parameter("Z", default="x", enum_values=["x"])]
+    new = [parameter("Z", default="y"), parameter("C")]
+    new += [parameter("D", default="1"), parameter("A")]
     catalogue = Catalogue([entry("b"), entry("a", *old)], [])
 
     found = compare(catalogue, [job("c"), job("a", *new)], Scope())
@@ -389,9 +338,8 @@ def test_order_of_parameters_and_of_entries_with_one_name() -> None:
     expected = [*names, None, None, None]
 
     for step in (1, -1):
-        old = Catalogue(
-            [entry("churn", *map(parameter, names[::step]))], broken[::step]
-        )
+        before = entry("churn", *map(parameter, names[::step]))
+        old = Catalogue([before], broken[::step])
         found = compare(old, [job("churn")], Scope())
         assert [drift.parameter for drift in found] == expected
         assert [drift.before for drift in found[-3:]] == ["a", "b", "c"]
@@ -415,10 +363,8 @@ def test_json_is_stable() -> None:
     nothing = dict.fromkeys(("parameter", "before", "after", "step"))
     added = {**nothing, "job": "new", "kind": "pipeline_added", "breaking": False}
     removed = {"kind": "default_removed", "before": "x", "breaking": True}
-    assert document["changes"] == [
-        {**nothing, "job": "churn", "parameter": "P", **removed},
-        added,
-    ]
+    removed = {**nothing, "job": "churn", "parameter": "P", **removed}
+    assert document["changes"] == [removed, added]
 
 
 def test_every_kind_has_a_text() -> None:
@@ -434,14 +380,11 @@ def test_every_kind_has_a_text() -> None:
         assert "\n" not in line
         assert change_text(drift) in line
     assert {case[0] for case in CASES} < set(KINDS)
-    assert describe_drift(
-        Drift("a\nb", "enum_changed", None, ["ä", "x\ny"], ["ä"])
-    ) == ('a b: the allowed values were ["ä", "x\\ny"], and are ["ä"]')
-    assert change_text(Drift("j", "default_changed", "P", "a\nb", "x" * 121)) == (
-        f"the default was a b, and is {'x' * 117}..."
-    )
+    drift = Drift("a\nb", "enum_changed", None, ["ä", "x\ny"], ["ä"])
+    text = 'a b: the allowed values were ["ä", "x\\ny"], and are ["ä"]'
+    assert describe_drift(drift) == text
+    drift = Drift("j", "default_changed", "P", "a\nb", "x" * 121)
+    assert change_text(drift) == f"the default was a b, and is {'x' * 117}..."
     assert len(describe_drift(Drift("j" * 1001, "pipeline_added"))) == 1000
-    assert (
-        change_text(Drift("j", "default_changed", "P", "{after}", None))
-        == "the default was {after}, and is nothing"
-    )
+    drift = Drift("j", "default_changed", "P", "{after}", None)
+    assert change_text(drift) == "the default was {after}, and is nothing"

@@ -37,9 +37,8 @@ def test_entry_has_the_properties_of_the_job() -> None:
     An entry has the job's name, ARN, region, role, digest and parameters, and no empty
     members.
     """
-    (made,) = catalogue_jobs(
-        [job("churn", parameter("P", type="Integer", default=0), role_arn=ROLE)], None
-    )
+    declared = parameter("P", type="Integer", default=0)
+    (made,) = catalogue_jobs([job("churn", declared, role_arn=ROLE)], None)
 
     assert as_entry(made) == {
         "name": "churn",
@@ -79,13 +78,11 @@ def test_display_name_of_people_is_kept() -> None:
     """
     The role is the one that AWS has; the display name of executions stays with the job.
     """
-    before = Catalogue(
-        [entry("churn", execution_display_name="nightly", role_arn=ROLE)], []
-    )
+    named = entry("churn", execution_display_name="nightly", role_arn=ROLE)
+    before = Catalogue([named], [])
 
-    kept, new = catalogue_jobs(
-        [job("churn", role_arn=f"{ROLE}2", display_name="Churn"), job("new")], before
-    )
+    churn = job("churn", role_arn=f"{ROLE}2", display_name="Churn")
+    kept, new = catalogue_jobs([churn, job("new")], before)
 
     assert (kept.role_arn, kept.execution_display_name) == (f"{ROLE}2", "nightly")
     assert new.execution_display_name is None
@@ -98,10 +95,8 @@ def test_descriptions_of_parameters_are_kept_by_name() -> None:
     """
     before = Catalogue([described("churn", None, A="about A", B="about B")], [])
 
-    (made,) = catalogue_jobs(
-        [job("churn", parameter("New"), parameter("B", type="Float"), parameter("A"))],
-        before,
-    )
+    declared = [parameter("New"), parameter("B", type="Float"), parameter("A")]
+    (made,) = catalogue_jobs([job("churn", *declared)], before)
 
     assert [(each.name, each.description) for each in made.parameters] == [
         ("New", None),
@@ -126,10 +121,8 @@ def test_description_of_a_parameter_is_that_of_people(
     The definition's is used where the file has none, also for a job that the file does
     not have.
     """
-    before = Catalogue(
-        [described("churn", None, **({"A": in_file} if in_file is not None else {}))],
-        [],
-    )
+    in_file_only = {} if in_file is None else {"A": in_file}
+    before = Catalogue([described("churn", None, **in_file_only)], [])
     imported = [job("churn", parameter("A", description=in_aws))]
 
     (made,) = catalogue_jobs(imported, before)
@@ -150,22 +143,18 @@ def test_descriptions_of_other_jobs_are_not_taken() -> None:
 
 def test_a_job_with_too_many_parameters_says_so() -> None:
     """It does not keep the other jobs from being imported."""
-    (made,) = catalogue_jobs(
-        [job("churn", *(parameter(f"P{n}") for n in range(1001)))], None
-    )
+    many = [parameter(f"P{number}") for number in range(1001)]
+    (made,) = catalogue_jobs([job("churn", *many)], None)
 
     assert made.parameters == []
-    assert (
-        made.parameters_error
-        == "the definition has 1,001 parameters; the limit is 1,000"
-    )
+    problem = "the definition has 1,001 parameters; the limit is 1,000"
+    assert made.parameters_error == problem
 
 
 def test_a_job_that_no_file_can_have_is_an_error() -> None:
     """An ARN that is not one of SageMaker is refused with the name of the pipeline."""
-    with pytest.raises(
-        CatalogueError, match="The pipeline churn cannot be in a catalogue: arn: "
-    ):
+    problem = "The pipeline churn cannot be in a catalogue: arn: "
+    with pytest.raises(CatalogueError, match=problem):
         catalogue_jobs([job("churn", arn="arn:aws:s3:::x")], None)
 
 
@@ -176,47 +165,29 @@ def test_import_of_everything_replaces_the_file() -> None:
     broken = BrokenJob("churn-typo", "x")
     before = Catalogue([entry("same"), entry("changed"), entry("gone")], [broken])
 
-    update = update_catalogue(
-        before,
-        [job("same"), job("changed", parameter("P")), job("new"), job("churn-typo")],
-        Scope(),
-    )
+    jobs = [job("same"), job("changed", parameter("P")), job("new"), job("churn-typo")]
+    update = update_catalogue(before, jobs, Scope())
 
-    assert sorted(each.name for each in update.jobs) == [
-        "changed",
-        "churn-typo",
-        "new",
-        "same",
-    ]
-    assert update[1:] == (
-        ["churn-typo", "new"],
-        ["changed"],
-        ["gone"],
-        ["same"],
-        [broken],
-    )
+    names = ["changed", "churn-typo", "new", "same"]
+    assert sorted(each.name for each in update.jobs) == names
+    added = ["churn-typo", "new"]
+    assert update[1:] == (added, ["changed"], ["gone"], ["same"], [broken])
 
 
 def test_import_with_a_prefix_keeps_the_others() -> None:
     """Only the jobs with the prefix are replaced or removed."""
     before = Catalogue([entry("churn-gone"), entry("other"), entry("churn-same")], [])
 
-    update = update_catalogue(
-        before, [job("churn-same"), job("churn-new")], Scope("churn-")
-    )
+    jobs = [job("churn-same"), job("churn-new")]
+    update = update_catalogue(before, jobs, Scope("churn-"))
 
-    assert sorted(each.name for each in update.jobs) == [
-        "churn-new",
-        "churn-same",
-        "other",
-    ]
+    names = ["churn-new", "churn-same", "other"]
+    assert sorted(each.name for each in update.jobs) == names
     assert update[1:] == (["churn-new"], [], ["churn-gone"], ["churn-same"], [])
 
 
 EU: dict[str, Any] = {"region": "eu-central-1"}
-OTHER_ACCOUNT: dict[str, Any] = {
-    "arn": arn("same").replace("123456789012", "999999999999")
-}
+OTHER_ACCOUNT: Any = {"arn": arn("same").replace("123456789012", "9" * 12)}
 BROKEN = Catalogue([], [BrokenJob("jobs[0]", "x")])
 
 
@@ -227,6 +198,8 @@ def having(*jobs: CatalogueJob) -> Catalogue:
 
 REMOVES_ALL = "would remove all jobs of the file (--prefix '{}')"
 OF_EU = "region eu-central-1, and the jobs of the"
+SAME = having(entry("same"))
+SAME_AND_GONE = having(entry("same"), entry("gone"))
 MIXED = having(entry("a-x", **EU), entry("b"))
 
 
@@ -235,24 +208,14 @@ MIXED = having(entry("a-x", **EU), entry("b"))
     [
         (None, [], "", ""),
         (having(), [], "", ""),
-        (having(entry("gone"), entry("same")), [job("same")], "", ""),
-        (
-            having(entry("same"), entry("gone")),
-            [job("new")],
-            "",
-            f"{REMOVES_ALL.format('')},",
-        ),
+        (SAME_AND_GONE, [job("same")], "", ""),
+        (SAME_AND_GONE, [job("new")], "", f"{REMOVES_ALL.format('')},"),
         (having(entry("a-gone"), entry("b")), [], "a-", REMOVES_ALL.format("a-")),
         (having(entry("b")), [], "a-", ""),
         (BROKEN, [job("same")], "", ""),
         (BROKEN, [], "", "remove all jobs of the file"),
-        (having(entry("same")), [job("same", **EU)], "", OF_EU),
-        (
-            having(entry("same")),
-            [job("same", **OTHER_ACCOUNT)],
-            "",
-            "is of account 999999999999, ",
-        ),
+        (SAME, [job("same", **EU)], "", OF_EU),
+        (SAME, [job("same", **OTHER_ACCOUNT)], "", "is of account 999999999999, "),
         (having(entry("b")), [job("a-new", **EU)], "a-", OF_EU),
         (MIXED, [job("a-x", **EU)], "a-", ""),
         (MIXED, [job("b")], "", "region eu-central-1 and account"),
@@ -277,9 +240,8 @@ def test_broken_entries_that_stay_are_an_error(name: str) -> None:
     An import with a prefix cannot keep a broken entry without it, and names it with its
     problem.
     """
-    before: Any = Catalogue(
-        [], [BrokenJob(name, "no region"), BrokenJob("churn-x", "y")]
-    )
+    broken = [BrokenJob(name, "no region"), BrokenJob("churn-x", "y")]
+    before = Catalogue([], broken)
 
     with pytest.raises(CatalogueError) as caught:
         update_catalogue(before, [], Scope("churn-"))

@@ -44,13 +44,8 @@ def write(folder: Path, text: str) -> Path:
 def parameters() -> st.SearchStrategy[DeclaredParameter]:
     """Draw a declared parameter with any texts and numbers."""
     texts = st.text(max_size=40) | st.sampled_from(TRAPS)
-    values = (
-        texts
-        | st.integers()
-        | st.floats(allow_nan=False, allow_infinity=False)
-        | st.booleans()
-        | st.none()
-    )
+    numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    values = texts | numbers | st.booleans() | st.none()
     return st.builds(
         parameter,
         st.text(min_size=1, max_size=20) | st.sampled_from(TRAPS),
@@ -74,11 +69,14 @@ def jobs() -> st.SearchStrategy[CatalogueJob]:
     )
 
 
+def types_of(job: CatalogueJob) -> list[type]:
+    """Return the types of the defaults of a job's parameters."""
+    return [type(parameter.default) for parameter in job.parameters]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(jobs(), max_size=4, unique_by=lambda job: job.name))
-def test_what_is_written_is_read(
-    tmp_path_factory: Any, drawn: list[CatalogueJob]
-) -> None:
+def test_files_are_read(tmp_path_factory: Any, drawn: list[CatalogueJob]) -> None:
     """
     Every catalogue is read as it was written, with the types of its values, and in the
     order of the names.
@@ -90,26 +88,19 @@ def test_what_is_written_is_read(
 
     assert catalogue.broken == []
     assert catalogue.jobs == sorted(drawn, key=lambda job: job.name)
-    types = [[type(p.default) for p in job.parameters] for job in catalogue.jobs]
-    assert types == [
-        [type(p.default) for p in job.parameters]
-        for job in sorted(drawn, key=lambda job: job.name)
-    ]
+    written = sorted(drawn, key=lambda job: job.name)
+    assert list(map(types_of, catalogue.jobs)) == list(map(types_of, written))
     assert catalogue_text(catalogue.jobs) == catalogue_text(drawn)
 
 
-def test_both_implementations_of_yaml_write_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_both_yaml_writers_are_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     PyYAML without libyaml writes the same text, so that a file does not change from
     host to host.
     """
     values = [value for kind in DEFAULTS.values() for value in kind]
-    catalogue = [
-        entry(f"job{n}", parameter("P", type="String", default=v))
-        for n, v in enumerate(values)
-    ]
+    texts = [parameter("P", type="String", default=value) for value in values]
+    catalogue = [entry(f"job{n}", text) for n, text in enumerate(texts)]
     fast = catalogue_text(catalogue)
 
     monkeypatch.setattr("polysync_airflow.jobs.catalogue._DUMPER", yaml.SafeDumper)
@@ -121,9 +112,8 @@ def test_both_implementations_of_yaml_read_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PyYAML without libyaml reads the same jobs, and refuses the same keys."""
-    write_catalogue(
-        tmp_path / "jobs.yaml", [entry("churn", parameter("P"), steps=[{"name": "A"}])]
-    )
+    churn = entry("churn", parameter("P"), steps=[{"name": "A"}])
+    write_catalogue(tmp_path / "jobs.yaml", [churn])
     text = (tmp_path / "jobs.yaml").read_text()
     fast = yaml.load(text, Loader=catalogue.CatalogueLoader)
 
@@ -142,10 +132,8 @@ def test_texts_stay_texts(trap: str, tmp_path: Path) -> None:
     A text that looks like a boolean, number, date or alias is the same text after it
     was read.
     """
-    write_catalogue(
-        tmp_path / "jobs.yaml",
-        [entry("churn", parameter("P", default=trap), description=trap)],
-    )
+    churn = entry("churn", parameter("P", default=trap), description=trap)
+    write_catalogue(tmp_path / "jobs.yaml", [churn])
 
     (job,) = read_catalogue(tmp_path / "jobs.yaml").jobs
 
@@ -170,9 +158,8 @@ def test_broken_entries_keep_no_others_from_being_read(tmp_path: Path) -> None:
     catalogue = read_catalogue(path)
 
     assert [job.name for job in catalogue.jobs] == ["good"]
-    assert [
-        (broken.name, broken.problem.split(":")[0]) for broken in catalogue.broken
-    ] == [
+    problems = [(each.name, each.problem.split(":")[0]) for each in catalogue.broken]
+    assert problems == [
         ("typo", "desciption"),
         ("jobs[1]", "the whole value"),
         ("date", "description"),
@@ -201,16 +188,10 @@ def test_broken_entries_keep_no_others_from_being_read(tmp_path: Path) -> None:
         (f"version: {'9' * 5000}\njobs: []\n", "is not YAML"),
         ("version: 1\njobs: []\nversion: 1\n", "a key is there twice: remove one"),
         (f"{HEAD}- {{name: a, name: b}}\n", "a key is there twice: remove one"),
-        (
-            f"{HEAD}- &a {{name: *a}}\n",
-            "is not YAML: found unconstructable recursive node",
-        ),
+        (f"{HEAD}- &a {{name: *a}}\n", "found unconstructable recursive node"),
         (f"{HEAD}- !!int {{=: {{a: 1}}}}\n", "is not YAML"),
         (f"{HEAD}- {{? {{a: 1}} : 2}}\n", "is not YAML"),
-        (
-            "version: 1\njobs: []\n---\nversion: 1\n",
-            "is not YAML: expected a single document",
-        ),
+        ("version: 1\njobs: []\n---\nversion: 1\n", "expected a single document"),
     ],
 )
 def test_other_files_are_refused(text: str, message: str, tmp_path: Path) -> None:
@@ -228,9 +209,8 @@ def test_other_files_are_refused(text: str, message: str, tmp_path: Path) -> Non
 
 def test_aliases_and_merged_mappings(tmp_path: Path) -> None:
     """What people write with YAML's aliases is read as by every loader."""
-    text = (
-        f"{HEAD}- &a {{name: a, arn: &arn '{ARN_TEXT}', region: &region us-east-1}}\n"
-    )
+    anchored = f"{{name: a, arn: &arn '{ARN_TEXT}', region: &region us-east-1}}"
+    text = f"{HEAD}- &a {anchored}\n"
     text += "- {name: c, arn: *arn, region: *region}\n- *a\n- {<<: *a, description: x}\n- {<<: *a, x: 1}\n"
 
     found = read_catalogue(write(tmp_path, text))
@@ -264,16 +244,13 @@ def test_targets_that_cannot_be_written(tmp_path: Path) -> None:
         (tmp_path / "none" / "jobs.yaml", "No such file"),
         (tmp_path, "Is a directory"),
     ):
-        with pytest.raises(
-            CatalogueError, match=f"{path} cannot be written: {message}"
-        ):
+        problem = f"{path} cannot be written: {message}"
+        with pytest.raises(CatalogueError, match=problem):
             write_catalogue(path, [])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failed_write_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the disk is full, the file stays as it was, and no temporary file is left."""
     path = tmp_path / "jobs.yaml"
     write_catalogue(path, [entry("old")])
@@ -292,9 +269,7 @@ def test_a_failed_write_leaves_the_old_file(
 @pytest.mark.parametrize(
     ("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)]
 )
-def test_new_files_have_the_mode_of_the_umask(
-    umask: int, mode: int, tmp_path: Path
-) -> None:
+def test_mode_of_new_files(umask: int, mode: int, tmp_path: Path) -> None:
     """Whoever starts the command decides by the umask who may read its files."""
     before = os.umask(umask)
     try:

@@ -29,11 +29,8 @@ from tests.unit.jobs.catalogue.builders import (
     put_pipelines,
 )
 
-CHANGED = {
-    "Version": "2020-12-01",
-    "Parameters": [{"Name": "New", "Type": "Integer"}],
-    "Steps": STEPS,
-}
+NEW = {"Name": "New", "Type": "Integer"}
+CHANGED = {"Version": "2020-12-01", "Parameters": [NEW], "Steps": STEPS}
 
 
 @pytest.fixture
@@ -112,7 +109,7 @@ def test_only_what_was_imported_is_compared(
     assert [job["name"] for job in result.result] == ["churn-tuning"]
 
 
-def test_error_lists_some_of_many_differences(
+def test_error_lists_some_differences(
     catalogue: Path, emulator: EmulatorServer
 ) -> None:
     """Of 72 new pipelines, the error lists 20, and the log lists all."""
@@ -190,7 +187,7 @@ def test_on_drift_is_checked_in_the_dag_file() -> None:
 @pytest.mark.parametrize(
     "arguments", [{"managed_by": "AWS"}, {"pipeline_names": [MANAGED]}], ids=str
 )
-def test_pipelines_that_aws_manages(
+def test_aws_pipelines(
     arguments: Any, tmp_path: Path, emulator: EmulatorServer
 ) -> None:
     """They are compared with a file of their own, also by their ARNs."""

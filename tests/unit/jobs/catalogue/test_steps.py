@@ -30,58 +30,42 @@ from tests.unit.jobs.catalogue.builders import ARN_TEXT, entry, job, put_pipelin
 
 GET = {"Get": "Steps.Train.ModelArtifacts.S3ModelArtifacts"}
 REPORT = {"PropertyFileName": "Report", "OutputName": "out", "FilePath": "report.json"}
-SCORE = {
-    "Std:JsonGet": {
-        "PropertyFile": {"Get": "Steps.Evaluate.PropertyFiles.Report"},
-        "Path": "score",
-    }
-}
+
+
+def step(name: str, type_: str, *depends_on: str, **members: Any) -> dict[str, Any]:
+    """Return a step as a definition has it."""
+    needs = {"DependsOn": depends_on} if depends_on else {}
+    return {"Name": name, "Type": type_, **needs, **members}
+
+
+PROPERTY_FILE = {"Get": "Steps.Evaluate.PropertyFiles.Report"}
+SCORE = {"Std:JsonGet": {"PropertyFile": PROPERTY_FILE, "Path": "score"}}
 CONDITION = {
     "Conditions": [{"Type": "GreaterThan", "LeftValue": SCORE, "RightValue": 0.5}],
-    "IfSteps": [
-        {"Name": "Register", "Type": "RegisterModel", "Arguments": {"Model": GET}}
-    ],
-    "ElseSteps": [
-        {"Name": "Stop", "Type": "Fail", "Arguments": {"ErrorMessage": "low"}}
-    ],
+    "IfSteps": [step("Register", "RegisterModel", Arguments={"Model": GET})],
+    "ElseSteps": [step("Stop", "Fail", Arguments={"ErrorMessage": "low"})],
 }
 LOOP = {
     "IterableItems": ["a"],
     "MaxConcurrency": 1,
-    "ForEachBody": [
-        {"Name": "Each", "Type": "Processing", "Arguments": {"Model": GET}}
-    ],
+    "ForEachBody": [step("Each", "Processing", Arguments={"Model": GET})],
 }
+EVALUATE = step("Evaluate", "Processing", Arguments={"M": GET}, PropertyFiles=[REPORT])
 DEFINITION = {
     "Version": "2020-12-01",
     "Steps": [
-        {"Name": "Train", "Type": "Training", "Arguments": {}},
-        {
-            "Name": "Evaluate",
-            "Type": "Processing",
-            "Arguments": {"M": GET},
-            "PropertyFiles": [REPORT],
-        },
-        {
-            "Name": "Check",
-            "Type": "Condition",
-            "Arguments": CONDITION,
-            "DependsOn": ["Train"],
-        },
-        {"Name": "Loop", "Type": "ForEach", "Arguments": LOOP, "DependsOn": ["Check"]},
+        step("Train", "Training", Arguments={}),
+        EVALUATE,
+        step("Check", "Condition", "Train", Arguments=CONDITION),
+        step("Loop", "ForEach", "Check", Arguments=LOOP),
     ],
 }
+UNDER_CHECK = {"condition": "Check", "branch": "True"}
 IN_FILE: list[dict[str, Any]] = [
     {"name": "Train", "type": "Training"},
     {"name": "Evaluate", "type": "Processing", "needs": ["Train"]},
     {"name": "Check", "type": "Condition", "needs": ["Evaluate", "Train"]},
-    {
-        "name": "Register",
-        "type": "RegisterModel",
-        "needs": ["Train"],
-        "condition": "Check",
-        "branch": "True",
-    },
+    {"name": "Register", "type": "RegisterModel", "needs": ["Train"], **UNDER_CHECK},
     {"name": "Stop", "type": "Fail", "condition": "Check", "branch": "False"},
     {"name": "Loop", "type": "ForEach", "needs": ["Check", "Train"]},
 ]
@@ -99,14 +83,12 @@ def describe_as(hook: PolysyncSageMakerHook, **definitions: str) -> None:
     pipelines.
     """
     client: Any = hook.conn
-    client.meta.events.register(
-        "after-call.sagemaker.DescribePipeline",
-        lambda parsed, **_: parsed.update(
-            PipelineDefinition=definitions.get(
-                parsed["PipelineName"], parsed["PipelineDefinition"]
-            )
-        ),
-    )
+
+    def change(parsed: dict[str, Any], **_: Any) -> None:
+        if parsed["PipelineName"] in definitions:
+            parsed["PipelineDefinition"] = definitions[parsed["PipelineName"]]
+
+    client.meta.events.register("after-call.sagemaker.DescribePipeline", change)
 
 
 def read_steps(folder: Path, *steps: Any) -> Any:
@@ -115,10 +97,8 @@ def read_steps(folder: Path, *steps: Any) -> Any:
     its problem.
     """
     good = {"name": "good", "arn": ARN_TEXT, "region": "us-east-1"}
-    content = {
-        "version": 1,
-        "jobs": [{**good, "name": "churn", "steps": list(steps)}, good],
-    }
+    churn = {**good, "name": "churn", "steps": list(steps)}
+    content = {"version": 1, "jobs": [churn, good]}
     (folder / "jobs.yaml").write_text(yaml.safe_dump(content))
     found = read_catalogue(folder / "jobs.yaml")
     assert [each.name for each in found.jobs][-1] == "good"
@@ -133,10 +113,8 @@ def test_import_writes_the_steps(emulator: EmulatorServer, tmp_path: Path) -> No
     put_pipelines(emulator, {"churn": DEFINITION})
     path = tmp_path / "jobs.yaml"
 
-    write_catalogue(
-        path,
-        catalogue_jobs(import_jobs(PolysyncSageMakerHook(), names=["churn"]), None),
-    )
+    jobs = import_jobs(PolysyncSageMakerHook(), names=["churn"])
+    write_catalogue(path, catalogue_jobs(jobs, None))
 
     (written,) = yaml.safe_load(path.read_text())["jobs"]
     assert written["steps"] == IN_FILE
@@ -150,11 +128,7 @@ def test_the_same_steps_are_the_same_text() -> None:
     """The order in which a definition names dependencies changes nothing."""
     texts = set()
     for depends_on in (["B", "A", "Gone"], ["A", "B"]):
-        steps = [
-            {"Name": "A"},
-            {"Name": "B"},
-            {"Name": "C", "DependsOn": depends_on},
-        ]
+        steps = [{"Name": "A"}, {"Name": "B"}, {"Name": "C", "DependsOn": depends_on}]
         found, problem = job_steps(declared_steps(json.dumps({"Steps": steps})))
         assert problem is None
         texts.add(catalogue_text(catalogue_jobs([job("churn", steps=found)], None)))
@@ -171,9 +145,8 @@ def test_a_job_may_have_no_steps(tmp_path: Path) -> None:
 
     (read,) = read_catalogue(path).jobs
 
-    with pytest.raises(
-        CatalogueError, match=r"has no steps of the job churn: .*polysync jobs import"
-    ):
+    problem = r"has no steps of the job churn: .*polysync jobs import"
+    with pytest.raises(CatalogueError, match=problem):
         steps_of(read)
 
 
@@ -213,7 +186,7 @@ MANY = [named(f"A{number}") for number in range(501)]
         (MANY, "steps: List should have at most 500 items"),
     ],
 )
-def test_broken_steps_break_their_job_only(
+def test_broken_steps_are_of_a_job(
     steps: list[Any], problem: str, tmp_path: Path
 ) -> None:
     """
@@ -227,19 +200,13 @@ def test_broken_steps_break_their_job_only(
 
 def test_dependencies_on_other_steps_are_dropped(tmp_path: Path) -> None:
     """A step that the job does not have cannot be waited for."""
-    found = read_steps(
-        tmp_path,
-        {"name": "A"},
-        {"name": "B"},
-        {"name": "C", "needs": ["B", "{{ x }}", "A"]},
-    )
+    last = named("C", needs=["B", "{{ x }}", "A"])
+    found = read_steps(tmp_path, named("A"), named("B"), last)
 
     assert [step.needs for step in found.steps] == [(), (), ("A", "B")]
 
 
-def test_definitions_whose_steps_no_file_can_have(
-    emulator: EmulatorServer, tmp_path: Path
-) -> None:
+def test_steps_that_no_file_can_have(emulator: EmulatorServer, tmp_path: Path) -> None:
     """
     A warning names the pipeline and the step; it is imported without steps, and the
     others with theirs.
@@ -256,16 +223,12 @@ def test_definitions_whose_steps_no_file_can_have(
     assert [line.startswith(warning) for line in lines].count(True) == 1
     write_catalogue(tmp_path / "jobs.yaml", catalogue_jobs(jobs, None))
     read = {each.name: each for each in read_catalogue(tmp_path / "jobs.yaml").jobs}
-    assert [name for name, each in read.items() if not each.steps] == [
-        "abalone",
-        "fanout",
-    ]
+    without = [name for name, each in read.items() if not each.steps]
+    assert without == ["abalone", "fanout"]
     assert len(read) == 5
     for name in ("abalone", "fanout"):
-        with pytest.raises(
-            CatalogueError,
-            match=rf"of the job {name}: the definition could not be read",
-        ):
+        problem = f"of the job {name}: the definition could not be read"
+        with pytest.raises(CatalogueError, match=problem):
             steps_of(read[name])
 
 

@@ -245,7 +245,11 @@ SAME = {"created_after": "2026-01-03", "created_before": "2026-01-03"}
     [
         ({"pipeline_name": "no good"}, "pipeline_name = 'no good'", "name, or its ARN"),
         ({"created_after": "yesterday"}, "created_after = 'yesterday'", A_TIME),
-        ({"created_after": 5}, "created_after = 5: Value error, is not a", A_TIME),
+        (
+            {"created_after": 5},
+            "created_after = 5: Value error, is not a time.",
+            A_TIME,
+        ),
         ({"created_after": "0001-01-01"}, "created_after = '0001-", "out of range"),
         (SAME, "created_before = '2026-01-03'", "is not later than created_after"),
         (BEFORE_ITS_BEGIN, "created_before = '2025-12-31'", "is not later than"),
@@ -357,7 +361,13 @@ def api_error(**arguments: Any) -> SageMakerApiError:
         (OPEN, FOUND, 2 * HOUR, "found", None),
         (OPEN, None, HOUR - 1, None, None),
         (OPEN, None, HOUR, "timed_out", "No execution was found within 1 h."),
-        (CLOSED, None, 0, "no_match", "The window has closed, and no execution in it"),
+        (
+            CLOSED,
+            None,
+            0,
+            "no_match",
+            "The window has closed, and no execution in it matches.",
+        ),
         (OPEN, api_error(permanent=False, transient=True), 0, None, None),
         (OPEN, api_error(permanent=False), 0, None, None),
         # A window that has closed proves nothing if it cannot be listed.

@@ -188,10 +188,16 @@ def test_broken_entries_keep_no_others_from_being_read(tmp_path: Path) -> None:
         (f"version: {'9' * 5000}\njobs: []\n", "is not YAML"),
         ("version: 1\njobs: []\nversion: 1\n", "a key is there twice: remove one"),
         (f"{HEAD}- {{name: a, name: b}}\n", "a key is there twice: remove one"),
-        (f"{HEAD}- &a {{name: *a}}\n", "found unconstructable recursive node"),
+        (
+            f"{HEAD}- &a {{name: *a}}\n",
+            "is not YAML: found unconstructable recursive node",
+        ),
         (f"{HEAD}- !!int {{=: {{a: 1}}}}\n", "is not YAML"),
         (f"{HEAD}- {{? {{a: 1}} : 2}}\n", "is not YAML"),
-        ("version: 1\njobs: []\n---\nversion: 1\n", "expected a single document"),
+        (
+            "version: 1\njobs: []\n---\nversion: 1\n",
+            "is not YAML: expected a single document",
+        ),
     ],
 )
 def test_other_files_are_refused(text: str, message: str, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from polysync_airflow.operators.base import list_steps_if_due
 from polysync_airflow.operators.results import StepReport
 
 # Of a pipeline. commands.toml says so.
-MAX_LOOKED_AT: Final = 1000
+MAX_LISTED: Final = 1000
 POLL_SECONDS: Final = 10.0
 
 
@@ -121,7 +121,7 @@ def _newest(
     )
     wanted = (
         execution
-        for execution in islice(newest, MAX_LOOKED_AT)
+        for execution in islice(newest, MAX_LISTED)
         if args.state in (None, states.state_of(execution.status))
     )
     try:

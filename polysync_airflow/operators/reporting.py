@@ -166,7 +166,7 @@ def push_ended(
     summary = started.ended(end)
     if report:
         summary = summary.model_copy(update=report.run_members)
-    push_run(context, summary)
+    push_run_summary(context, summary)
     return summary
 
 
@@ -178,7 +178,7 @@ def pull_run_summary(context: Context) -> outcome.RunSummary | None:
     return outcome.parse_run_summary(base.pull_own(context, "run"), log.warning)
 
 
-def push_run(context: Context, summary: outcome.RunSummary) -> None:
+def push_run_summary(context: Context, summary: outcome.RunSummary) -> None:
     """Push ``state`` and ``run``."""
     context["ti"].xcom_push("state", summary.state)
     context["ti"].xcom_push("run", storable_run_summary(summary, log.warning))

@@ -40,7 +40,7 @@ from polysync_airflow.execution.pipelines import (
     step_named,
 )
 from polysync_airflow.execution.steps import descriptions
-from polysync_airflow.execution.steps.progress import Progress, known_from
+from polysync_airflow.execution.steps.progress import Progress, logged_statuses_of
 from polysync_airflow.execution.texts import storable_xcom
 from polysync_airflow.execution.waiter import Polled
 from polysync_airflow.get_provider_info import CONFIG_SECTION, HOURLY_PRICES
@@ -528,14 +528,14 @@ class StepReporter:
         if before:
             declared_text, logged_statuses = before
             order = descriptions.order_of(declared_text)
-            self._progress.known = json.dumps(dict(logged_statuses))
+            self._progress.logged_statuses = json.dumps(dict(logged_statuses))
         else:
             pushed = self._pushed_rows()
             order = pushed
             if not self.interval:
                 # Without lists, nothing of them was logged.
                 pushed = []
-            self._progress.known = known_from(pushed)
+            self._progress.logged_statuses = logged_statuses_of(pushed)
         write_lines(self.log, self._progress.update(steps))
         rows = descriptions.rows_of(steps, order, self.arn)
         rows, log_note = self._with_logs(rows, steps)

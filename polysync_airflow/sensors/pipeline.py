@@ -377,7 +377,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         arn = waiter.execution_arn
         polled = self._execution_hook.poll_pipeline_execution(arn)
         if not isinstance(polled, exceptions.PolysyncError) and not self._is_described:
-            self._push_run(context, polled)
+            self._push_run_summary(context, polled)
             self._is_described = True
         result = self._decide(waiter, polled)
         if isinstance(result, Finish):
@@ -388,7 +388,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             return None
         return ended_step(steps, self.step_name, arn)
 
-    def _push_run(
+    def _push_run_summary(
         self, context: Context, description: models.ExecutionDescription
     ) -> None:
         arn = description.execution_arn
@@ -405,7 +405,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         summary = outcome.described(
             description, pipeline_name=self._pipeline_of(arn), parameters=parameters
         )
-        reporting.push_run(context, summary)
+        reporting.push_run_summary(context, summary)
 
     # ---- the end
 

@@ -439,7 +439,7 @@ class Poller(ABC):
         waits = (
             self._begin_polls(),
             self._begin_read(),
-            *self._begin_others(),
+            *self._begin_other_calls(),
             self._end_late_waits(),
         )
         return min((wait for wait in waits if wait is not None), default=None)
@@ -468,7 +468,7 @@ class Poller(ABC):
         call = partial(self.poll, waiters, partial(_is_wanted, job))
         self._begin(self._calls, call, partial(self._handle_responses, job.waits))
 
-    def _begin_others(self) -> Sequence[float | None]:
+    def _begin_other_calls(self) -> Sequence[float | None]:
         """Begin other calls; return the seconds until the next one of each kind."""
         return ()
 
@@ -650,7 +650,7 @@ class ExecutionPoller(Poller):
         )
         self._begin(self._calls, call, partial(self._handle_listing, job))
 
-    def _begin_others(self) -> Sequence[float | None]:
+    def _begin_other_calls(self) -> Sequence[float | None]:
         awaited = self._begin_step_list(self._awaited_steps)
         return (awaited, self._begin_step_list(self._shown_steps))
 

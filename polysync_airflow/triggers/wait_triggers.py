@@ -273,9 +273,10 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         # Without the declared steps, the task reads the XCom ``steps``.
         if event.outcome != "ended" or not progress or self.declared_steps is None:
             return event
-        if len(progress.known) > MAX_ORDER_LENGTH:
+        if len(progress.logged_statuses) > MAX_ORDER_LENGTH:
             return event
-        return event.model_copy(update={"known_steps": json.loads(progress.known)})
+        logged_statuses = json.loads(progress.logged_statuses)
+        return event.model_copy(update={"known_steps": logged_statuses})
 
     async def _stop_before_event(
         self, end: ExecutionEvent

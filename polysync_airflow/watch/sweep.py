@@ -150,10 +150,10 @@ class DatabaseAccess(AirflowAccess):
         """Return the record of a task instance; None if there is none."""
         return records.stored_record(task)
 
-    def see(self, task: TaskKey) -> orphans.SeenTask:
+    def read_task(self, task: TaskKey) -> orphans.TaskSnapshot:
         """Return what Airflow says of a task instance now."""
         with database.stored_variable("", lock=False) as variable:
-            return _seen(variable, task)
+            return _task_snapshot(variable, task)
 
     def replace_record(self, task: TaskKey, choose: Choose) -> None:
         """
@@ -166,29 +166,29 @@ class DatabaseAccess(AirflowAccess):
             stored = None
             if text is not None:
                 stored = records.from_variable(text, task, place=records.place_of(key))
-            chosen = choose(stored, _seen(variable, task))
-            if chosen is not None:
+            replacement = choose(stored, _task_snapshot(variable, task))
+            if replacement is not None:
                 variable.replace(
-                    records.to_variable(records.to_stored(chosen, task), task)
+                    records.to_variable(records.to_stored(replacement, task), task)
                 )
 
-    def read_run(self, task: TaskKey) -> Any:
+    def read_summary(self, task: TaskKey) -> Any:
         """Return the XCom ``run``."""
         return database.read_xcom("run", **asdict(task))
 
-    def write_run(self, task: TaskKey, run: RunSummary) -> None:
-        """Push ``run``, and ``state``."""
-        database.write_xcom("state", run.state, **asdict(task))
-        database.write_xcom("run", run.model_dump(mode="json"), **asdict(task))
+    def write_summary(self, task: TaskKey, summary: RunSummary) -> None:
+        """Push the XComs ``run`` and ``state``."""
+        database.write_xcom("state", summary.state, **asdict(task))
+        database.write_xcom("run", summary.model_dump(mode="json"), **asdict(task))
 
 
-def _seen(variable: Any, task: TaskKey) -> orphans.SeenTask:
+def _task_snapshot(variable: Any, task: TaskKey) -> orphans.TaskSnapshot:
     tries: list[tuple[str | None, int]] = variable.tries_of(**asdict(task))
     if not tries:
         return orphans.DELETED_TASK
     # A loop has several passes. If one has not ended, the task has not.
     state, number = tries[-1]
-    for other, _ in tries:
-        if other not in orphans.ENDED_STATES:
-            state = other
-    return orphans.SeenTask(exists=True, state=state, try_number=number)
+    for state_of_pass, _ in tries:
+        if state_of_pass not in orphans.ENDED_STATES:
+            state = state_of_pass
+    return orphans.TaskSnapshot(exists=True, state=state, try_number=number)

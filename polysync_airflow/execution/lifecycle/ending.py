@@ -275,7 +275,7 @@ class EndAction(Enum):
 SHUTTING_DOWN: Final = (
     "Nobody has ended the task, so its worker is shutting down: the execution goes on."
 )
-KEPT: Final = "The execution keeps running because stop_on_kill=False."
+KEEPS_RUNNING: Final = "The execution keeps running because stop_on_kill=False."
 LEFT_TO_RETRY: Final = "The next try continues with the execution."
 _OTHER_RECORD: Final = (
     "The execution was not stopped, because the record of this task is missing or names"
@@ -343,27 +343,30 @@ class TryEnd:
             return self._done(LEFT_TO_RETRY)
         if owner in _LEFT:
             return self._done(_LEFT[owner], handled=owner is not Owner.UNKNOWN)
-        if not self.stop_on_kill:
-            return self._kept(owner)
-        if self.action is EndAction.ASK_OWNER:
+        if self.action is EndAction.ASK_OWNER and self.stop_on_kill:
             return replace(self, action=EndAction.ANNOUNCE_STOP)
-        return replace(self, action=EndAction.STOP)
+        if self.stop_on_kill:
+            return replace(self, action=EndAction.STOP)
+        if self.action is EndAction.ASK_OWNER and owner is Owner.NOBODY:
+            # A clear of a running task does not raise ``max_tries``.
+            return replace(self, action=EndAction.END_EPOCH, text=KEEPS_RUNNING)
+        return self._done(KEEPS_RUNNING)
 
-    def stop_requested(self, text: str, *, failed: bool) -> TryEnd:
+    def stop_accepted(self, text: str) -> TryEnd:
         """
-        Return the next action, now that AWS has responded to the stop.
+        Return the next action, now that AWS has accepted the stop.
 
         :param text: what AWS has responded, as a sentence.
         """
-        if failed:
-            return replace(self, action=EndAction.WITHDRAW_STOP, text=text)
         return replace(self, action=EndAction.DONE, text=text)
 
-    def _kept(self, owner: Owner) -> TryEnd:
-        # A clear of a running task does not raise ``max_tries``.
-        if self.action is EndAction.ASK_OWNER and owner is Owner.NOBODY:
-            return replace(self, action=EndAction.END_EPOCH, text=KEPT)
-        return self._done(KEPT)
+    def stop_failed(self, text: str) -> TryEnd:
+        """
+        Return the next action, now that the stop has failed.
+
+        :param text: why it has failed, as a sentence.
+        """
+        return replace(self, action=EndAction.WITHDRAW_STOP, text=text)
 
     def _done(self, text: str, *, handled: bool = True) -> TryEnd:
         return replace(self, action=EndAction.DONE, text=text, handled=handled)
@@ -390,7 +393,7 @@ def leave(
     if retry_follows or is_signalled:
         return replace(try_end, action=EndAction.ASK_OWNER)
     if not stop_on_kill:
-        return try_end._done(KEPT)
+        return try_end._done(KEEPS_RUNNING)
     return replace(try_end, action=EndAction.ANNOUNCE_STOP)
 
 
@@ -486,7 +489,7 @@ def after_wait(
     if end.stop:
         return try_end._done(end.stop.text)
     if not stop_on_kill:
-        return try_end._done(KEPT)
+        return try_end._done(KEEPS_RUNNING)
     if problem:
         return try_end._done(f"The execution was not stopped: {problem}", handled=False)
     if record is None or record.execution_arn != end.execution_arn:

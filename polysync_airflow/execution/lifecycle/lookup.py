@@ -44,8 +44,8 @@ from polysync_airflow.execution.models import (
 )
 from polysync_airflow.states import has_ended
 
-# How many executions of a pipeline are looked at, the newest first.
-MAX_LOOKED_AT: Final = 300
+# How many executions of a pipeline are listed, the newest first.
+MAX_LISTED: Final = 300
 
 
 def find(task_try: TaskTry, listing: ExecutionsListed) -> ExecutionRecord | None:
@@ -82,11 +82,11 @@ def arn_of(record: ExecutionRecord, listing: ExecutionsListed) -> str | None:
     none is listed.
     """
     request = record.request
-    wanted = read_name(request.execution_display_name, request.execution_description)
-    if wanted is None:
+    name = read_name(request.execution_display_name, request.execution_description)
+    if name is None:
         return None
     for execution in listing.listed:
-        if _name_of(execution) == wanted:
+        if _name_of(execution) == name:
             return execution.execution_arn
     return None
 
@@ -101,15 +101,15 @@ def is_blocked(task_try: TaskTry, listing: ExecutionsListed) -> bool:
     return task_try.task.next_number(_unproven_record_of(task_try), task_try.epoch) == 0
 
 
-def own_record_of(
+def record_if_own(
     execution: ExecutionDescription,
     task: TaskIdentity,
     unproven_record: ExecutionRecord | None,
     pipeline_name: str,
 ) -> ExecutionRecord | None:
     """
-    Return the record of an execution that a task instance has started; None if its name
-    does not say so.
+    Return the record of an execution, if its name says that a task instance has started
+    it; otherwise None.
 
     :param unproven_record: it may name another incarnation of the task instance; None
         if there is none.
@@ -122,10 +122,10 @@ def own_record_of(
     if unproven_record:
         incarnations.append(unproven_record.incarnation)
     for incarnation in incarnations:
-        own = replace(task, incarnation=incarnation)
-        if name.incarnation_mark == own.incarnation_mark:
-            token = own.token(name.epoch, name.number)
-            record = _record_of(execution.execution_arn, own, token, pipeline_name)
+        starter = replace(task, incarnation=incarnation)
+        if name.incarnation_mark == starter.incarnation_mark:
+            token = starter.token(name.epoch, name.number)
+            record = _record_of(execution.execution_arn, starter, token, pipeline_name)
             return record.model_copy(update={"epoch": name.epoch})
     return None
 
@@ -152,7 +152,7 @@ def _own_records(
 ) -> list[ExecutionRecord]:
     unproven_record = _unproven_record_of(task_try)
     records = [
-        own_record_of(execution, task_try.task, unproven_record, pipeline_name)
+        record_if_own(execution, task_try.task, unproven_record, pipeline_name)
         for execution in executions
     ]
     return [record for record in records if record]

@@ -84,7 +84,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     warning,
 )
 from polysync_airflow.execution.lifecycle.lookup import (
-    MAX_LOOKED_AT,
+    MAX_LISTED,
     arn_of,
     find,
     is_blocked,
@@ -106,15 +106,14 @@ def after(instruction: Instruction, event: Event) -> Instruction:
     return transition_of(instruction.command, type(event)).handle(instruction, event)
 
 
-def killed_error(*, is_shutdown: bool) -> PolysyncError:
-    """
-    Return the error of a try whose process was killed.
+def killed_error() -> PolysyncError:
+    """Return the error of a try whose process was killed."""
+    return PolysyncError("The task was killed.", permanent=False)
 
-    :param is_shutdown: whether its worker shuts down.
-    """
-    text = "The task was killed."
-    if is_shutdown:
-        text = "The worker is shutting down, so this try ends."
+
+def shutdown_error() -> PolysyncError:
+    """Return the error of a try whose worker shuts down."""
+    text = "The worker is shutting down, so this try ends."
     return PolysyncError(text, permanent=False)
 
 
@@ -192,7 +191,7 @@ def _looked_up(instruction: Instruction, event: ExecutionsListed) -> Instruction
         return _looked_up_request(instruction, event)
     record = find(task_try, event)
     if record:
-        return _take_over(task_try, record, _found_line(record))
+        return _take_over(task_try, record, _take_over_line(record))
     if task_try.unproven and is_blocked(task_try, event):
         return instruction.next(Command.FAIL, error=task_try.unproven)
     return instruction.next(Command.PREPARE)
@@ -224,7 +223,7 @@ def _looked_up_started(
         # The record of the start may have a choice of the user.
         choice = {"clear_choice": instruction.existing_record.clear_choice}
         record = record.model_copy(update=choice)
-        return _take_over(task_try, record, _found_line(record))
+        return _take_over(task_try, record, _take_over_line(record))
     if arn_of(instruction.existing_record, event):
         # The execution is of an earlier epoch and has ended. It counts, because its
         # record exists.
@@ -233,7 +232,7 @@ def _looked_up_started(
         "AWS has answered the start with ConflictException for a minute: another change"
         f" of pipeline {event.pipeline_name} is in progress, or an earlier try of this"
         " task has started an execution with other arguments, of which AWS knows the"
-        f" client token. None of the newest {MAX_LOOKED_AT} executions of the pipeline"
+        f" client token. None of the newest {MAX_LISTED} executions of the pipeline"
         " has the name of this task."
     )
     if instruction.existing_record.epoch != task_try.epoch:
@@ -248,7 +247,7 @@ def _looked_up_started(
     return instruction.next(Command.FAIL, error=error)
 
 
-def _found_line(record: ExecutionRecord) -> LogLine:
+def _take_over_line(record: ExecutionRecord) -> LogLine:
     return warning(
         "No record of the earlier tries can be used, but AWS has an execution with the"
         f" name of this task: execution {record.arn}"
@@ -470,12 +469,12 @@ def _let_it_end(instruction: Instruction, command: Command, status: str) -> Inst
     follows = "A new one starts"
     if not options.stop_on_clear:
         follows = "The task goes on with it"
-    kept = ""
+    reason = ""
     if not options.stop_on_kill:
-        kept = "; stop_on_kill=False keeps it running"
+        reason = "; stop_on_kill=False keeps it running"
     line = warning(
         f"The execution of an earlier try has not ended (AWS status {status})."
-        f" {follows} after its end{kept}: execution {record.arn}"
+        f" {follows} after its end{reason}: execution {record.arn}"
     )
     if options.stops_cleared and record.epoch != epoch:
         return instruction.write(command, line, changes={"replaced_by_epoch": epoch})
@@ -582,7 +581,9 @@ def _failed(instruction: Instruction, event: Refused) -> Instruction:
 
 
 def _killed(instruction: Instruction, event: Killed) -> Instruction:
-    error = killed_error(is_shutdown=event.is_shutdown)
+    error = killed_error()
+    if event.is_shutdown:
+        error = shutdown_error()
     return instruction.next(Command.FAIL, error=error)
 
 

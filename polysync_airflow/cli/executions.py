@@ -110,22 +110,19 @@ def _list(args: Namespace) -> int:
 
 
 def _newest(
-    hook: PolysyncSageMakerHook,
-    args: Namespace,
-    since: datetime | None,
-    pipeline: str,
+    hook: PolysyncSageMakerHook, args: Namespace, since: datetime | None, pipeline: str
 ) -> list[ExecutionDescription]:
     """Return the newest executions of a pipeline, one more than are shown."""
     newest = hook.find_pipeline_executions(
         pipeline, created_after=since, newest_first=True, through=lambda call: call()
     )
-    wanted = (
+    matching = (
         execution
         for execution in islice(newest, MAX_LISTED)
         if args.state in (None, states.state_of(execution.status))
     )
     try:
-        return [*islice(wanted, args.max_executions + 1)]
+        return [*islice(matching, args.max_executions + 1)]
     except exceptions.SageMakerApiError as error:
         is_missing = exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND)
         if args.pipeline and is_missing:

@@ -19,8 +19,8 @@ Rules of the task of a step:
 4. A step that has not begun fails if its execution has ended otherwise, once the
    execution task is over.
 5. A retry waits while the step has failed and the execution task is not over: that task
-   resumes the execution. A failure from before the last resume is not looked at while
-   the execution runs.
+   resumes the execution. While the execution runs, a failure from before the last
+   resume does not count.
 6. If the execution task is over and has no execution, the step fails.
 
 Rules of the execution task after a clear, by the tasks of the steps that were cleared
@@ -28,8 +28,9 @@ with it:
 
 1. All of them: a new execution, after the stop of one that runs.
 2. Some of them: an execution that runs goes on to its end. Airflow does not say whether
-   a task that has not ended was cleared. So a step that had not succeeded when the next
-   try has looked first has not to be repeated if it has succeeded since. Then:
+   a task that has not ended was cleared. So the next try notes which steps had
+   succeeded when it first listed them: a step that has succeeded since is not repeated.
+   Then:
 3. If AWS can resume the execution, and no step is to be repeated that has succeeded in
    it, AWS resumes it, once. It repeats all steps that have not succeeded.
 4. If such a step is to be repeated, a selective execution runs the cleared steps, with

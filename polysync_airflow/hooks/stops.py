@@ -54,8 +54,8 @@ def stop_recorded_execution(
     warn: Callable[[str], object],
 ) -> StopResult:
     """
-    Stop the execution that runs, or may run, because of a record. Raises no
-    ``PolysyncError`` of AWS's.
+    Stop the execution that runs, or may run, because of a record. An error of AWS's is
+    not raised: the result has it.
 
     :param warn: called with a message when a request is retried.
     """
@@ -82,7 +82,7 @@ def stop_execution_by_arn(
     warn: Callable[[str], object],
 ) -> StopResult:
     """
-    Stop an execution. Raises no ``PolysyncError`` of AWS's.
+    Stop an execution. An error of AWS's is not raised: the result has it.
 
     The client token follows from the ARN and the attempt: several processes that stop
     the same attempt stop it once.
@@ -138,11 +138,9 @@ def summary_of_attempt(
     :param attempt: the number of its resumes.
     """
     summary = parse_run_summary(value, warn)
-    if summary is None or summary.execution_arn != execution_arn:
-        return None
-    if summary.resumes != attempt:
-        return None
-    return summary
+    if summary and summary.is_of(execution_arn, attempt):
+        return summary
+    return None
 
 
 class Announcement(NamedTuple):

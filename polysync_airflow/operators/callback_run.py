@@ -242,12 +242,12 @@ class StepMessages:
         checked_at = begin
         pauses = itertools.chain(PAUSE_SECONDS, itertools.repeat(PAUSE_SECONDS[-1]))
         for number, pause in enumerate(pauses):
-            own = self._search_queue()
-            for message in own:
+            messages = self._search_queue()
+            for message in messages:
                 if message.is_stop:
                     return message
-            if own:
-                return own[0]
+            if messages:
+                return messages[0]
             if clock.time() - checked_at >= CHECK_SECONDS:
                 checked_at = clock.time()
                 if is_over():
@@ -268,8 +268,8 @@ class StepMessages:
         Receive messages until one of the step is among them, or the queue is empty.
         Others can receive theirs afterwards.
         """
-        own: list[CallbackMessage] = []
-        others: dict[Handling, list[ReceivedMessage]] = defaultdict(list)
+        own_messages: list[CallbackMessage] = []
+        other_messages: dict[Handling, list[ReceivedMessage]] = defaultdict(list)
         wait = POLL_SECONDS
         try:
             for _ in range(MAX_RECEIVES):
@@ -280,16 +280,16 @@ class StepMessages:
                     content = callbacks.parse_message(received.body)
                     handling = self._handling_of(received, content)
                     if handling is Handling.KEEP and content:
-                        own.append(content)
+                        own_messages.append(content)
                         self._receipts.append(received.receipt)
                     else:
-                        others[handling].append(received)
-                if own or not batch:
+                        other_messages[handling].append(received)
+                if own_messages or not batch:
                     break
                 wait = 0
         finally:
-            self._release(others)
-        return own
+            self._release(other_messages)
+        return own_messages
 
     def _handling_of(
         self, received: ReceivedMessage, content: CallbackMessage | None
@@ -320,17 +320,17 @@ class StepMessages:
             return decide(waits=True)
         return decide(waits=callbacks.still_waits(steps, content.token))
 
-    def _release(self, others: dict[Handling, list[ReceivedMessage]]) -> None:
-        deleted = [message.receipt for message in others[Handling.DELETE]]
-        given_back = [message.receipt for message in others[Handling.GIVE_BACK]]
-        for message in others[Handling.SEND_AGAIN]:
+    def _release(self, messages: dict[Handling, list[ReceivedMessage]]) -> None:
+        to_delete = [message.receipt for message in messages[Handling.DELETE]]
+        to_give_back = [message.receipt for message in messages[Handling.GIVE_BACK]]
+        for message in messages[Handling.SEND_AGAIN]:
             if self._send_again(message):
-                deleted.append(message.receipt)
+                to_delete.append(message.receipt)
             else:
-                given_back.append(message.receipt)
+                to_give_back.append(message.receipt)
         try:
-            self.queue_hook.hide_messages(self._url, given_back, 0)
-            self.queue_hook.delete_messages(self._url, deleted)
+            self.queue_hook.hide_messages(self._url, to_give_back, 0)
+            self.queue_hook.delete_messages(self._url, to_delete)
         except exceptions.PolysyncError as error:
             # A copy of a message that cannot be deleted would be one more message.
             self._problem = error
@@ -408,20 +408,20 @@ class StepMessages:
         try:
             self.queue_hook.delete_messages(self._url, self._receipts)
         except exceptions.PolysyncError as error:
-            self._warn_of_rest(error)
+            self._warn_of_messages_left(error)
         else:
             self._receipts.clear()
 
     def delete_all(self) -> None:
-        """Do so also with messages that this process has not received yet."""
+        """Delete also messages of the step that this process has not received yet."""
         try:
             self._search_queue()
         except exceptions.PolysyncError as error:
-            self._warn_of_rest(error)
+            self._warn_of_messages_left(error)
         else:
             self.delete_received()
 
-    def _warn_of_rest(self, error: exceptions.PolysyncError) -> None:
+    def _warn_of_messages_left(self, error: exceptions.PolysyncError) -> None:
         self.log.warning(
             "The message of the callback step stays in its queue: %s", error
         )
@@ -606,7 +606,7 @@ class StepNewsError(Exception):
 
 class StepSituation(NamedTuple):
     """
-    How a callback step is.
+    A callback step and its execution, as AWS describes them.
 
     :param step: the step, if AWS has begun it.
     :param execution_status: AWS's status of its execution.

@@ -3,10 +3,9 @@ Reports the end of an execution: XComs, log, asset events, and the error of the 
 
 The operators here are bases. A subclass gets the execution, and waits for its end.
 
-Airflow's OpenLineage provider
-calls some methods when a task starts and ends: on the worker, after the task's own
-code, in a process or a thread of its own that has limited time. An error in them is
-written to the task's log and changes nothing else:
+Airflow's OpenLineage provider calls some methods when a task starts and ends: on the
+worker, after the task's own code, in a process or a thread of its own that has limited
+time. An error in them is written to the task's log and changes nothing else:
 https://airflow.apache.org/docs/apache-airflow-providers-openlineage/stable/guides/developer.html.
 """
 
@@ -134,7 +133,7 @@ def push_started(
         source_execution=request.source_execution,
         mlflow_experiment_name=request.mlflow_experiment_name,
     )
-    ti.xcom_push("run", storable_run_summary(summary, log.warning))
+    ti.xcom_push("run", storable_summary(summary, log.warning))
     return summary
 
 
@@ -155,7 +154,7 @@ def push_ended(
     # Not the arguments of this session: their templates may render to other values
     # now, for example if they use the current time.
     if started is None:
-        started = pull_run_summary(context)
+        started = pull_summary(context)
     if started is None or started.execution_arn != end.execution_arn:
         started = outcome.RunSummary(
             execution_arn=end.execution_arn,
@@ -166,11 +165,11 @@ def push_ended(
     summary = started.ended(end)
     if report:
         summary = summary.model_copy(update=report.run_members)
-    push_run_summary(context, summary)
+    push_summary(context, summary)
     return summary
 
 
-def pull_run_summary(context: Context) -> outcome.RunSummary | None:
+def pull_summary(context: Context) -> outcome.RunSummary | None:
     """
     Return this task's XCom ``run``; None if there is none, or if somebody has changed
     it to something else.
@@ -178,15 +177,13 @@ def pull_run_summary(context: Context) -> outcome.RunSummary | None:
     return outcome.parse_run_summary(base.pull_own(context, "run"), log.warning)
 
 
-def push_run_summary(context: Context, summary: outcome.RunSummary) -> None:
+def push_summary(context: Context, summary: outcome.RunSummary) -> None:
     """Push ``state`` and ``run``."""
     context["ti"].xcom_push("state", summary.state)
-    context["ti"].xcom_push("run", storable_run_summary(summary, log.warning))
+    context["ti"].xcom_push("run", storable_summary(summary, log.warning))
 
 
-def storable_run_summary(
-    summary: outcome.RunSummary, warn: Callable[[str], object]
-) -> Any:
+def storable_summary(summary: outcome.RunSummary, warn: Callable[[str], object]) -> Any:
     """Return ``run`` in a form that Airflow can store."""
     return storable_xcom("run", summary.model_dump(mode="json"), warn)
 

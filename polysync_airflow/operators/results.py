@@ -145,13 +145,13 @@ class ResultReader:
 
     :param hook: the hook for the execution's region.
     :param warn: called with a message about a call that fails.
-    :param wanted: True for all property files, or the names of some.
+    :param property_files: True for all property files, or the names of some.
     """
 
     hook: PolysyncSageMakerHook
     arn: str
     warn: Callable[[str], object]
-    wanted: results.PropertyFiles
+    property_files: results.PropertyFiles
 
     def __post_init__(self) -> None:
         # None for a job whose description has failed.
@@ -177,7 +177,7 @@ class ResultReader:
         written_uris: list[str | None] = []
         for step, job in described:
             if step.is_reused:
-                # An earlier execution has written it. This one uses the result.
+                # An earlier execution has written the result, which this one reads.
                 read_uris += job.written_uris
                 continue
             own_jobs.append(job)
@@ -222,7 +222,7 @@ class ResultReader:
             property files say is added.
         """
         declared: Sequence[DeclaredStep] = ()
-        if self.wanted:
+        if self.property_files:
             declared = self._declared_steps()
         described: list[
             tuple[descriptions.StepDescription, results.JobDescription]
@@ -238,7 +238,7 @@ class ResultReader:
             outputs[step.name] = step_outputs
             if _has_succeeded(step):
                 declaration = step_named(step.name, declared)
-                files = results.files_to_read(declaration, self.wanted)
+                files = results.files_to_read(declaration, self.property_files)
                 self._add_files(step.name, files, jobs[0], step_outputs)
         return described
 
@@ -285,22 +285,22 @@ class ResultReader:
     ) -> results.JobDescription | None:
         key = (kind, name)
         if key not in self._jobs:
-            what = f"The job {name} of step {step.name} could not be described"
+            problem = f"The job {name} of step {step.name} could not be described"
             describe = partial(self.hook.describe_job, kind, name)
-            self._jobs[key] = self._call(kind.operation, describe, what)
+            self._jobs[key] = self._call(kind.operation, describe, problem)
         return self._jobs[key]
 
     def _declared_steps(self) -> Sequence[DeclaredStep]:
         describe = partial(
             self.hook.describe_pipeline_definition_for_execution, self.arn
         )
-        what = "The definition, which names the property files, could not be read"
+        problem = "The definition, which names the property files, could not be read"
         declared: Sequence[DeclaredStep] | None = self._call(
-            "DescribePipelineDefinitionForExecution", describe, what
+            "DescribePipelineDefinitionForExecution", describe, problem
         )
         if declared is None:
             return ()
-        missing = results.missing_names(declared, self.wanted)
+        missing = results.missing_names(declared, self.property_files)
         if missing:
             self._problems.append(
                 f"The definition declares no property file {', '.join(missing)}."
@@ -323,34 +323,34 @@ class ResultReader:
         if isinstance(job, results.ProcessingJob):
             output_uris = job.output_uris or {}
         for file in files:
-            what = f"Property file {file.name} of step {step}"
+            subject = f"Property file {file.name} of step {step}"
             if file.name in step_outputs:
                 self._problems.append(
-                    f"{what} is left out: the step has another output of this name."
+                    f"{subject} is left out: the step has another output of this name."
                 )
                 continue
             uri = results.uri_of(file, output_uris)
             if uri is None:
                 self._problems.append(
-                    f"{what} is left out: the job has no output {file.output} in S3."
+                    f"{subject} is left out: the job has no output {file.output} in S3."
                 )
                 continue
             read = partial(self.hook.read_object, uri, results.MAX_BYTES + 1)
             content = self._call(
-                f"GetObject of {uri}", read, f"{what} could not be read"
+                f"GetObject of {uri}", read, f"{subject} could not be read"
             )
             if content is None:
                 continue
             try:
                 step_outputs[file.name] = results.parse(content)
             except ValueError as error:
-                self._problems.append(f"{what} ({uri}) is left out: {error}.")
+                self._problems.append(f"{subject} ({uri}) is left out: {error}.")
 
-    def _call(self, action: str, call: Callable[[], Any], what: str) -> Any:
+    def _call(self, action: str, call: Callable[[], Any], problem: str) -> Any:
         """
         Make a call, unless its action is denied or the time is up.
 
-        :param what: what could not be done if it fails, for the notes of the report.
+        :param problem: what the notes of the report say if it fails.
         :return: the result; None if there is none, which the notes then say.
         """
         if action in self._denied:
@@ -365,11 +365,11 @@ class ResultReader:
                 partial(self._limited, call), until=until, warn=self.warn
             )
         except PolysyncError as error:
-            self.warn(f"{what}: {error}")
+            self.warn(f"{problem}: {error}")
             if has_code(error, ACCESS_DENIED) and action.startswith("Describe"):
                 self._denied.append(action)
             else:
-                self._problems.append(f"{what}: {error}")
+                self._problems.append(f"{problem}: {error}")
         return None
 
     def _limited(self, call: Callable[[], Any]) -> Any:

@@ -416,16 +416,15 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         arn = end.execution_arn
         if hook is None:
             hook = PolysyncSageMakerHook(self.polysync_conn_id, region_from_arn(arn))
-        listed: Sequence[descriptions.StepDescription]
         if end.description:
             # In the triggerer, the poll has read it.
-            listed = [end.description]
+            steps = [end.description]
         else:
             try:
                 listed = hook.list_pipeline_execution_steps(arn)
             except exceptions.PolysyncError as error:
                 return end, {}, (f"What the step made is not known: {error}",)
-        steps = [step for step in listed if step.name == end.step_name]
+            steps = [step for step in listed if step.name == end.step_name]
         reader = ResultReader(hook, arn, self.log.warning, self.property_files)
         report = reader.read(steps)
         notes: list[str] = [*report.notes]

@@ -32,7 +32,7 @@ from polysync_airflow.hooks.stops import (
     stop_recorded_execution,
 )
 from polysync_airflow.operators.execution_calls import HookForRegion
-from polysync_airflow.operators.reporting import pull_run_summary, push_run_summary
+from polysync_airflow.operators.reporting import pull_summary, push_summary
 from polysync_airflow.records import RecordStore
 
 # How long a process that is killed waits for Airflow to store the XCom ``run``.
@@ -123,13 +123,13 @@ class WorkerStop(ReportedStop):
             return None
 
     def _read_summary(self) -> RunSummary | None:
-        summary = pull_run_summary(self._context)
+        summary = pull_summary(self._context)
         if summary is None or summary.execution_arn != self.record.execution_arn:
             return None
         return summary
 
     def _write_summary(self, summary: RunSummary) -> None:
-        push_run_summary(self._context, summary)
+        push_summary(self._context, summary)
 
     @property
     def _context(self) -> Any:

@@ -140,10 +140,10 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
                 " triggerer knows no task whose templates it could render. Leave it"
                 " out, and set deferrable = True."
             )
-        given = {name: getattr(self, name) for name in base.ON_WORKERS_ONLY}
+        worker_arguments = {name: getattr(self, name) for name in base.ON_WORKERS_ONLY}
         if self.retry_policy != PolysyncRetryPolicy():
-            given["retry_policy"] = self.retry_policy
-        for name, value in given.items():
+            worker_arguments["retry_policy"] = self.retry_policy
+        for name, value in worker_arguments.items():
             if not value:
                 continue
             raise ParametersError(
@@ -332,7 +332,7 @@ class ResourceSensor(PolysyncSensor):
     def _defer(self) -> NoReturn:
         waiter = self._waiter
         if waiter is None:
-            raise RuntimeError("the first look has not begun the wait")
+            raise RuntimeError("the first poll has not begun the wait")
         trigger = self._make_trigger(
             waiter.resource,
             polysync_conn_id=self.polysync_conn_id,

@@ -46,7 +46,7 @@ XCOM_KEYS: Final = (
 
 class PolysyncTaskTrigger(BaseTrigger):
     """
-    Run a task as a worker and a triggerer do in turns, here both, and end it.
+    Run a task to its end: its own code, as a worker does, and the waits between.
 
     The task is made again for each session, with rendered templates, as on a worker.
     Airflow renders nothing here itself, since it would do so in the event loop.

@@ -247,7 +247,7 @@ class SharedClient(LiveConnection[PollingHook]):
         return result_or_error(self.call, call)
 
     def call(self, call: Callable[[PollingHook], Result]) -> Result:
-        """Make a call as before, and tell the rate limiter if AWS throttles it."""
+        """Make a call, and tell the rate limiter if AWS throttles it."""
 
         def count(hook: PollingHook) -> Result:
             try:
@@ -327,8 +327,8 @@ class Poller(ABC):
     loop may use it.
     """
 
-    # How many calls run at the same time: what people do, and endpoints, change within
-    # minutes or hours.
+    # How many calls run at the same time. Few suffice: what people do, and endpoints,
+    # change within minutes or hours.
     workers: ClassVar[int] = 4
     # How many calls a poll of all waits of a group takes at first; 0 if it serves each
     # at no cost.
@@ -505,19 +505,15 @@ class Poller(ABC):
         Call a function in a thread; then handle its result, or its error, in the event
         loop.
         """
+
+        def end_call(future: asyncio.Future[Any]) -> None:
+            running.discard(future)
+            self._changed.set()
+            handle(future.exception() or future.result())
+
         future = self._loop.run_in_executor(self._pool, call)
         running.add(future)
-        future.add_done_callback(partial(self._end_call, running, handle))
-
-    def _end_call(
-        self,
-        running: set[asyncio.Future[Any]],
-        handle: Callable[[Any], None],
-        future: asyncio.Future[Any],
-    ) -> None:
-        running.discard(future)
-        self._changed.set()
-        handle(future.exception() or future.result())
+        future.add_done_callback(end_call)
 
     # ---- the results of the calls
 
@@ -751,7 +747,7 @@ class ExecutionPoller(Poller):
 
 
 AnyPoller = TypeVar("AnyPoller", bound=Poller)
-# By event loop, class, connection and region, and what else there is one poller for.
+# By event loop, class, connection and region, and the further arguments of the poller.
 _POLLERS: Final[dict[tuple[Any, ...], Poller]] = {}
 
 

@@ -65,15 +65,6 @@ class GroupExecution:
         """Whether AWS has said that the execution has ended."""
         return has_ended(self.status)
 
-    def is_of(self, run: RunSummary) -> bool:
-        """
-        Return whether this is the execution, in the same attempt, that an XCom ``run``
-        names.
-        """
-        if run.execution_arn != self.run.execution_arn:
-            return False
-        return run.resumes == self.run.resumes
-
     def snapshot(self, state: str | None) -> StepsSnapshot:
         """Return what the last poll has read, with a state of the execution task."""
         due = None
@@ -172,7 +163,9 @@ class StepTaskPoller(poller.Poller):
         execution = self._executions.pop(task, None)
         if run is None or not is_current(state, run):
             return state, None
-        if execution is None or not execution.is_of(run):
+        if execution is None or not run.is_of(
+            execution.run.execution_arn, execution.run.resumes
+        ):
             rows = call_airflow(partial(read_xcom, task, descriptions.STEPS_KEY))
             execution = GroupExecution(run, descriptions.parse_rows(rows))
         while len(self._executions) >= MAX_GROUPS:

@@ -338,17 +338,17 @@ class EndedTask:
         until = clock.time() + FOLLOW_SECONDS
         submit = partial(submit_stop, self.client.key[0])
         try:
-            stop = await result_of(stopping)
+            result = await result_of(stopping)
             # Until the next try begins, somebody may end the task.
-            is_left = stop == "left"
+            is_left = result == "left"
             while is_left and clock.time() < until:
                 seconds = clock.timeout(FOLLOW_POLL_SECONDS, idle=True) or 0
                 await asyncio.sleep(seconds)
-                stop = await result_of(submit(self._stop_if_nobodys))
-                is_left = stop in ("left", "unknown")
-            if isinstance(stop, StopOfEndedTask):
+                result = await result_of(submit(self._stop_unless_continued))
+                is_left = result in ("left", "unknown")
+            if isinstance(result, StopOfEndedTask):
                 end = await end_of_stop(self.waiter, self.client.key)
-                await result_of(submit(self._tell_end, stop, end))
+                await result_of(submit(self._tell_end, result, end))
         except Exception as error:
             self.log.warning(
                 "What became of the stop could not be stored: %s: %s. Execution: %s",
@@ -360,16 +360,16 @@ class EndedTask:
     # ---- in a thread
 
     def _stop_at_once(self) -> StopOfEndedTask | NotStopped | None:
-        stop = self._stop_if_nobodys()
-        if stop == "left":
+        result = self._stop_unless_continued()
+        if result == "left":
             self.log.info(
                 "The task was cleared with some of its steps. Its next try goes on with"
                 " the execution: %s",
                 self._arn,
             )
-        return stop
+        return result
 
-    def _stop_if_nobodys(self) -> StopOfEndedTask | NotStopped | None:
+    def _stop_unless_continued(self) -> StopOfEndedTask | NotStopped | None:
         """
         Stop the execution, if nobody goes on with it.
 

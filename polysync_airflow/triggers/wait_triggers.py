@@ -338,8 +338,8 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
 
 class StepTrigger(PolysyncPipelineExecutionTrigger):
     """
-    What the triggers have in common. They also fire when the execution ends, or the
-    wait does.
+    Base of the triggers that wait for a step. They also fire when the execution ends,
+    or the wait does.
     """
 
     arguments_model = StepTriggerArguments
@@ -372,8 +372,8 @@ class PolysyncPipelineStepTrigger(StepTrigger):
 class PolysyncCallbackStepTrigger(StepTrigger):
     """
     Wait for a callback step to begin, then fire one event. The event does not say what
-    has happened: the task looks itself, and the token of the step is in no event and no
-    trigger.
+    has happened: the task asks AWS itself, so that no event and no trigger has the
+    token of the step.
 
     :param step_name: the name of the step.
     :param arguments: the other arguments are those of

@@ -15,11 +15,7 @@ from polysync_airflow.airflow_compat.supervisor import call_airflow, use_event_l
 from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom
 from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, TaskKey
-from polysync_airflow.execution.lifecycle.orphans import (
-    DELETED_TASK,
-    Finding,
-    TaskSnapshot,
-)
+from polysync_airflow.execution.lifecycle.orphans import Finding, TaskSnapshot
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
 from polysync_airflow.execution.waiter import LAG_SECONDS, ExecutionWaiter
 from polysync_airflow.records import RecordStore, read_record
@@ -122,7 +118,7 @@ class TriggererAccess(orphan.AirflowAccess):
         """Return what Airflow says of a task instance now."""
         state = call_airflow(lambda: read_state(task))
         if state == DELETED:
-            return DELETED_TASK
+            return TaskSnapshot(exists=False)
         return TaskSnapshot(exists=True, state=state)
 
     def replace_record(self, task: TaskKey, choose: orphan.Choose) -> None:

@@ -90,8 +90,10 @@ def _examined(
     watch: Watch, dag_id: str | None
 ) -> Iterator[tuple[Swept, Examined | None]]:
     """
-    Yield what is found out about each record of a DAG, None for all DAGs; None in place
-    of the second if that failed.
+    Yield what is found out about each record.
+
+    :param dag_id: only those of this DAG; None for all.
+    :return: None in place of the second value if the record cannot be examined.
     """
     for key in database.variable_keys(records.KEY_PREFIX):
         try:
@@ -185,7 +187,7 @@ class DatabaseAccess(AirflowAccess):
 def _task_snapshot(variable: Any, task: TaskKey) -> orphans.TaskSnapshot:
     tries: list[tuple[str | None, int]] = variable.tries_of(**asdict(task))
     if not tries:
-        return orphans.DELETED_TASK
+        return orphans.TaskSnapshot(exists=False)
     # A loop has several passes. If one has not ended, the task has not.
     state, number = tries[-1]
     for state_of_pass, _ in tries:

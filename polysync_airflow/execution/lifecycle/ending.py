@@ -267,8 +267,9 @@ class EndAction(Enum):
     STOP = auto()
     # Store the record as it was: the stop that was announced has failed.
     WITHDRAW_STOP = auto()
-    # Store that the epoch of the execution has ended, which keeps running: a user has
-    # cleared or ended the task, and the next try must not take itself for a retry.
+    # Store that the execution, which keeps running, belongs to an epoch that has ended:
+    # a user has cleared or ended the task, and the next try must not take itself for a
+    # retry.
     END_EPOCH = auto()
 
 
@@ -483,9 +484,19 @@ def after_wait(
     :param retry_follows: whether Airflow starts another try if the polls are refused.
     :param problem: why the record cannot be believed; None if it can.
     """
-    if end.outcome == "ended":
-        return _after_own_end(end, record, try_number, stop_on_kill=stop_on_kill)
     try_end = TryEnd(EndAction.DONE, try_number, stop_on_kill)
+    if end.outcome == "ended":
+        if record is None or not _is_cancelled(end):
+            # Without a proven record, a cancellation counts as a user's.
+            return try_end
+        stopped_by = record.stop_requested_by
+        if stopped_by and stopped_by < try_number:
+            # The stop of an earlier try is no decision of a user (rule 1). That try may
+            # have been cut off from Airflow between its decision and its request, while
+            # this one went on with the execution.
+            return replace(try_end, action=EndAction.BEGIN_AGAIN)
+        return replace(try_end, is_own_stop=stopped_by == try_number)
+
     if end.stop:
         return try_end._done(end.stop.text)
     if not stop_on_kill:
@@ -496,29 +507,6 @@ def after_wait(
         return try_end._done(_OTHER_RECORD, handled=False)
     is_left_to_retry = retry_follows and end.outcome == "refused"
     return leave(record, try_number, stop_on_kill=True, retry_follows=is_left_to_retry)
-
-
-def _after_own_end(
-    end: ExecutionEvent,
-    record: ExecutionRecord | None,
-    try_number: int,
-    *,
-    stop_on_kill: bool,
-) -> TryEnd:
-    """
-    Return what follows after the execution has ended (rule 1): a stop that an earlier
-    try has requested is no decision of a user.
-    """
-    try_end = TryEnd(EndAction.DONE, try_number, stop_on_kill)
-    if record is None or not _is_cancelled(end):
-        # Without a proven record, a cancellation counts as a user's.
-        return try_end
-    stopped_by = record.stop_requested_by
-    if stopped_by and stopped_by < try_number:
-        # The earlier try may have been cut off from Airflow between its decision and
-        # its request, while this one went on with the execution.
-        return replace(try_end, action=EndAction.BEGIN_AGAIN)
-    return replace(try_end, is_own_stop=stopped_by == try_number)
 
 
 def _is_cancelled(end: ExecutionEvent) -> bool:

@@ -16,8 +16,8 @@ Rules:
 4. If there is none either, and an unproven record names an execution that has not
    ended, nothing is started beside it. Only if the token in the record is that of a
    start of this epoch, the start itself asks AWS.
-5. A record with a request, but without an ARN, is that of the execution with the name
-   in the request.
+5. A record that has a request but no ARN belongs to the execution that has the name in
+   the request.
 
 Everything here is pure. The list and the descriptions come from the driver, as the
 event ``ExecutionsListed``.
@@ -185,10 +185,7 @@ def _records_of_others(
 
 
 def _record_of(
-    execution_arn: str,
-    task: TaskIdentity,
-    token: str,
-    pipeline_name: str,
+    execution_arn: str, task: TaskIdentity, token: str, pipeline_name: str
 ) -> ExecutionRecord:
     """Return the record of an execution, without the epoch that has started it."""
     request = StartRequest(

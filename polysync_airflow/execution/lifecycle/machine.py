@@ -92,11 +92,11 @@ from polysync_airflow.execution.lifecycle.lookup import (
 from polysync_airflow.execution.waiter import LAG_SECONDS, LogLine
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
-# AWS's clock, which its response and the execution's creation time have in common, has
-# seconds.
+# The time of AWS's response and the creation time of the execution come from one clock,
+# which has seconds.
 _NEWLY_CREATED: Final = timedelta(minutes=1)
-# After how many seconds each, and how often, an execution is described again that AWS
-# does not know.
+# An execution that AWS does not know is described again after so many seconds, and so
+# often.
 ASK_AGAIN_SECONDS: Final = 5.0
 MAX_TIMES_UNKNOWN: Final = int(LAG_SECONDS / ASK_AGAIN_SECONDS)
 

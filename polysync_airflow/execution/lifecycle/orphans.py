@@ -35,9 +35,6 @@ class TaskSnapshot(NamedTuple):
     try_number: int | None = None
 
 
-DELETED_TASK: Final = TaskSnapshot(exists=False)
-
-
 class Finding(Enum):
     """What is done with an execution."""
 

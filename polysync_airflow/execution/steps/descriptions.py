@@ -99,8 +99,8 @@ def snake_case(name: str) -> str:
     return _WORD.sub("_", name).lower()
 
 
-# In the metadata of a step. AWS allows 50 output parameters, and the other kinds have
-# fewer members.
+# Entries in the metadata of a step. AWS allows 50 output parameters, and other kinds
+# have fewer members.
 _MAX_ENTRIES: Final = 100
 _MAX_VALUES: Final = 250
 _MAX_DEPTH: Final = 6
@@ -116,13 +116,13 @@ def _bounded_value(value: Any, depth: int, left: Iterator[int]) -> Any:
     if isinstance(value, Mapping) and depth < _MAX_DEPTH:
         members = list(islice(value.items(), _MAX_ENTRIES))
         return {
-            texts.clean_value(str(name), 256): _bounded_value(each, depth + 1, left)
-            for (name, each), _ in zip(members, left, strict=False)
+            texts.clean_value(str(name), 256): _bounded_value(item, depth + 1, left)
+            for (name, item), _ in zip(members, left, strict=False)
         }
     if isinstance(value, (list, tuple)) and depth < _MAX_DEPTH:
         return [
-            _bounded_value(each, depth + 1, left)
-            for each, _ in zip(value[:_MAX_ENTRIES], left, strict=False)
+            _bounded_value(item, depth + 1, left)
+            for item, _ in zip(value[:_MAX_ENTRIES], left, strict=False)
         ]
     if value is None or isinstance(value, (bool, int)):
         return value

@@ -12,8 +12,8 @@ Rules, for a wait on a worker and for a trigger:
 4. After any other error, for example because the permission is missing, the steps are
    never listed again. The log says so in one line. The wait goes on.
 5. While a task waits for a step and the steps were never listed, they are listed after
-   each poll. So they are if another process makes the next poll, which does not know
-   what was logged. The log has no lines then.
+   each poll. The same holds if another process, which does not know what was logged,
+   makes the next poll. The log has no lines then.
 6. If AWS refuses to list the steps before they were listed once, the wait for a step
    fails.
 7. The log has at most ``MAX_LINES`` lines about one list, so that thousands of steps do
@@ -392,13 +392,17 @@ def check_step_declared(
         )
     if step or not declared:
         return
-    names = [each.name for each in all_steps(declared) if kind in (None, each.type)]
+    names = [
+        declared_step.name
+        for declared_step in all_steps(declared)
+        if kind in (None, declared_step.type)
+    ]
     cure = f"it has {texts.clean_line(', '.join(names)) or 'none'}."
     similar = texts.nearest_name(step_name, names)
     if similar:
         cure = f"do you mean {similar!r}?"
-    wanted = f"step of type {kind}" if kind else "step"
+    noun = f"step of type {kind}" if kind else "step"
     raise ParametersError(
-        f"step_name = {texts.shorten(step_name)} is not a {wanted} of the pipeline:"
+        f"step_name = {texts.shorten(step_name)} is not a {noun} of the pipeline:"
         f" {cure}"
     )

@@ -13,7 +13,6 @@ from polysync_airflow.execution.lifecycle.instructions import (
     UnattendedStop,
 )
 from polysync_airflow.execution.lifecycle.orphans import (
-    DELETED_TASK,
     Finding,
     TaskSnapshot,
     Verdict,
@@ -26,6 +25,7 @@ from polysync_airflow.execution.models import StartRequest
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
 OTHER_ARN = f"{ARN[:-1]}m"
 CONNECTION = "polysync_default"
+DELETED_TASK = TaskSnapshot(exists=False)
 STOPPED = UnattendedStop(polysync_conn_id=CONNECTION)
 KEPT_AFTER_SUCCESS = UnattendedStop(polysync_conn_id=CONNECTION, after_success=False)
 

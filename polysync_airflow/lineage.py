@@ -144,8 +144,8 @@ def of_execution(
     inputs = [InputDataset(*dataset) for dataset in datasets.inputs]
     outputs = [OutputDataset(*dataset) for dataset in datasets.outputs]
     if inputs or outputs:
-        inputs += _datasets_beside(inputs, inlets)
-        outputs += _datasets_beside(outputs, outlets)
+        inputs += _beside(inputs, inlets)
+        outputs += _beside(outputs, outlets)
     return OperatorLineage(
         inputs=inputs,
         outputs=outputs,
@@ -156,9 +156,7 @@ def of_execution(
     )
 
 
-def _datasets_beside(
-    datasets: Iterable[Dataset], assets: Iterable[Any]
-) -> Iterator[Any]:
+def _beside(datasets: Iterable[Dataset], assets: Iterable[Any]) -> Iterator[Any]:
     names = {(dataset.namespace, dataset.name) for dataset in datasets}
     for asset in assets:
         dataset = ExtractorManager.convert_to_ol_dataset(asset)

@@ -78,9 +78,9 @@ def savepoint(session: Any) -> Iterator[Any]:
     from sqlalchemy.orm import Session
 
     connection = session.connection()
-    with Session(connection, join_transaction_mode="create_savepoint") as own:
-        yield own
-        own.commit()
+    with Session(connection, join_transaction_mode="create_savepoint") as nested:
+        yield nested
+        nested.commit()
 
 
 def variable_keys_in(session: Any, prefix: str) -> set[str]:

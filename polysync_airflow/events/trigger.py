@@ -277,23 +277,18 @@ class EventProducer(SharedStreamProducer):
         )
         if missing:
             log.error(OTHER_CONSUMER, self._watch.queue_url, len(missing))
-        handles_to_release = {
+        released = {
             message.message_id: message.handle
             for message in received
             if message.receives == 1 and message.change
         }
-        if not handles_to_release or not self._consumers.is_due(now):
+        if not released or not self._consumers.is_due(now):
             return received
-        handles = [*handles_to_release.values()]
-        if not await self._call(queue.release, handles, self._holding):
-            handles_to_release = {}
-        self._consumers.begin(handles_to_release, now)
+        if not await self._call(queue.release, [*released.values()], self._holding):
+            released = {}
+        self._consumers.begin(released, now)
         await asyncio.sleep(OTHERS_SECONDS)
-        return [
-            message
-            for message in received
-            if message.message_id not in handles_to_release
-        ]
+        return [message for message in received if message.message_id not in released]
 
     def _report(self) -> None:
         now = clock.monotonic()

@@ -128,7 +128,7 @@ def _arn_of(record: ExecutionRecord, hook: ExecutionMethods) -> str:
     return hook.start_pipeline_execution(request)
 
 
-def summary_of_attempt(
+def summary_of(
     value: Any, execution_arn: str, attempt: int, warn: Callable[[str], object]
 ) -> RunSummary | None:
     """

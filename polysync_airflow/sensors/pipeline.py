@@ -203,13 +203,13 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         return super()._list_seconds
 
     def _check_combination(self, is_given: Callable[[Any], bool]) -> None:
-        search_arguments = [
+        names = [
             name
             for name in search.SEARCH_ARGUMENTS
             if name != "which" and is_given(getattr(self, name))
         ]
         by_arn = is_given(self.execution_arn)
-        by_name = "pipeline_name" in search_arguments
+        by_name = "pipeline_name" in names
         if by_arn == by_name:
             both = "are both missing"
             if by_arn:
@@ -217,10 +217,10 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             raise exceptions.ParametersError(
                 f"execution_arn and pipeline_name {both}: give one of them."
             )
-        if by_arn and search_arguments:
+        if by_arn and names:
             raise exceptions.ParametersError(
-                f"{', '.join(search_arguments)}: an execution with an execution_arn is"
-                " not looked for. Leave out one of them."
+                f"{', '.join(names)}: an execution with an execution_arn is not looked"
+                " for. Leave out one of them."
             )
 
     @base.apply_retry_policy
@@ -267,15 +267,15 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             return
         arguments = self._attributes(search.SEARCH_ARGUMENTS)
         window = default_window(context)
-        arguments_of_search = search.make_search(arguments, window, self._began_at)
+        criteria = search.make_search(arguments, window, self._began_at)
         self._search = search.SearchWaiter(
-            search=arguments_of_search,
+            search=criteria,
             poll_interval=self._poll_seconds,
             since=self._began_at.timestamp(),
             deadline=self._deadline,
             is_repeated=self._is_rescheduled,
         )
-        self.log.info("Looking for %s", search.describe_search(arguments_of_search))
+        self.log.info("Looking for %s", search.describe_search(criteria))
 
     # ---- the wait
 

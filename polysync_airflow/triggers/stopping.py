@@ -28,7 +28,7 @@ from polysync_airflow.hooks.stops import (
     Announcement,
     ReportedStop,
     stop_execution_by_arn,
-    summary_of_attempt,
+    summary_of,
 )
 from polysync_airflow.records import RecordStore, read_record
 from polysync_airflow.triggers.poller import ExecutionPoller, SharedClient, poller_for
@@ -192,8 +192,7 @@ class TriggerStop(ReportedStop):
 
     def _read_summary(self) -> RunSummary | None:
         value = task_instances.read_xcom(self.ti, "run")
-        attempt = self.waiter.attempt
-        return summary_of_attempt(value, self._arn, attempt, self.log.warning)
+        return summary_of(value, self._arn, self.waiter.attempt, self.log.warning)
 
     def _read_summary_again(self) -> RunSummary | None:
         if not self._situation().may_store:

@@ -268,8 +268,19 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
             await self._pusher.finish()
         if not isinstance(event, ExecutionEvent):
             return event
-        stop = await self._stop_before_event(event)
-        event = event.model_copy(update={"stop": stop})
+        # In ``dag.test()``, the task goes on at once, and Airflow cannot be asked.
+        if self.task_instance and ending.stops_before_event(event, self.stop_at):
+            reason: StopReason = "failure"
+            if event.outcome == "timed_out":
+                reason = "timeout"
+            stop = StopAtEndOfWait(
+                ti=self.task_instance,
+                waiter=self._execution_waiter(),
+                client=self._client(),
+                log=self.log,
+                reason=reason,
+            )
+            event = event.model_copy(update={"stop": await stop.before_event()})
         # Without the declared steps, the task reads the XCom ``steps``.
         if event.outcome != "ended" or not progress or self.declared_steps is None:
             return event
@@ -277,26 +288,6 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
             return event
         logged_statuses = json.loads(progress.logged_statuses)
         return event.model_copy(update={"known_steps": logged_statuses})
-
-    async def _stop_before_event(
-        self, end: ExecutionEvent
-    ) -> models.StopBeforeEvent | None:
-        # In ``dag.test()``, the task goes on at once, and Airflow cannot be asked.
-        if self.task_instance is None:
-            return None
-        if not ending.stops_before_event(end, self.stop_at):
-            return None
-        reason: StopReason = "failure"
-        if end.outcome == "timed_out":
-            reason = "timeout"
-        stop = StopAtEndOfWait(
-            ti=self.task_instance,
-            waiter=self._execution_waiter(),
-            client=self._client(),
-            log=self.log,
-            reason=reason,
-        )
-        return await stop.before_event()
 
     def _client(self) -> SharedClient:
         if self._poller:

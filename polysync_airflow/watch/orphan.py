@@ -302,9 +302,7 @@ class OrphanStop(stops.ReportedStop):
             return None
         value = self.access.read_summary(self.task)
         record = self.record
-        return stops.summary_of_attempt(
-            value, record.arn, record.resumes, self.log.warning
-        )
+        return stops.summary_of(value, record.arn, record.resumes, self.log.warning)
 
     def _write_summary(self, summary: RunSummary) -> None:
         self.access.write_summary(self.task, summary)

@@ -63,7 +63,14 @@ def find(task_try: TaskTry, listing: ExecutionsListed) -> ExecutionRecord | None
         if not has_ended(execution.status)
     }
 
-    own_records = _own_records(task_try, executions, listing.pipeline_name)
+    unproven_record = _unproven_record_of(task_try)
+    own_records = []
+    for execution in executions:
+        own_record = record_if_own(
+            execution, task_try.task, unproven_record, listing.pipeline_name
+        )
+        if own_record:
+            own_records.append(own_record)
     for record in own_records:
         if record.execution_arn in running:
             return record
@@ -145,17 +152,6 @@ def record_of_wait(
     if attempt == 0:
         return record
     return record.model_copy(update={"resumes": attempt, "resume_token": token})
-
-
-def _own_records(
-    task_try: TaskTry, executions: list[ExecutionDescription], pipeline_name: str
-) -> list[ExecutionRecord]:
-    unproven_record = _unproven_record_of(task_try)
-    records = [
-        record_if_own(execution, task_try.task, unproven_record, pipeline_name)
-        for execution in executions
-    ]
-    return [record for record in records if record]
 
 
 def _records_of_others(

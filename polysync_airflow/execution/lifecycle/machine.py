@@ -494,10 +494,15 @@ def _resume(instruction: Instruction) -> Instruction:
     if record.resume_is_pending:
         return _repeat_resume(instruction)
     number = record.resumes + 1
+    # The token follows from the record, as this module is pure. If a record was lost,
+    # nobody knows how many resumes there were: then the number of the try tells them
+    # apart.
+    token = record.request.client_request_token
+    name = f"{token} resume {number} of try {task_try.number}"
     changes = {
         "epoch": task_try.epoch,
         "resumes": number,
-        "resume_token": _resume_token(record, number, task_try.number),
+        "resume_token": f"polysync-{uuid.uuid5(uuid.NAMESPACE_OID, name)}",
         "resumed_at": None,
         "stop_requested_by": None,
         "clear_choice": None,
@@ -512,13 +517,6 @@ def _repeat_resume(instruction: Instruction) -> Instruction:
     if instruction.existing_record.epoch == epoch:
         return instruction.write(Command.RESUME, changes=changes)
     return instruction.write(Command.RESEND_RESUME, changes=changes)
-
-
-def _resume_token(record: ExecutionRecord, number: int, try_number: int) -> str:
-    # It follows from the record, as this module is pure. If a record was lost, nobody
-    # knows how many resumes there were: then the number of the try tells them apart.
-    name = f"{record.request.client_request_token} resume {number} of try {try_number}"
-    return f"polysync-{uuid.uuid5(uuid.NAMESPACE_OID, name)}"
 
 
 def _resumed(instruction: Instruction, event: Accepted) -> Instruction:

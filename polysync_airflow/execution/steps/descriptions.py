@@ -13,7 +13,7 @@ import json
 import re
 import tomllib
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import accumulate, islice
 from math import isfinite
@@ -400,9 +400,12 @@ def rows_of(
         if step:
             rows.append(_row_of(step, declared, execution_arn))
             continue
-        # A condition comes before its branches.
-        if _is_not_taken(declared, outcomes, not_taken):
-            not_taken.add(declared.name)
+        condition = declared.condition
+        if condition:
+            # A condition comes before its branches.
+            outcome = outcomes.get(condition)
+            if condition in not_taken or (outcome and outcome != declared.branch):
+                not_taken.add(declared.name)
         rows.append(
             StepRow(
                 **{member: getattr(declared, member) for member in _OF_DEFINITION},
@@ -418,21 +421,6 @@ def rows_of(
     for step in sorted(not_listed.values(), key=begin):
         rows.append(_row_of(step, None, execution_arn))
     return _with_steps_after_their_loop(rows, steps)
-
-
-def _is_not_taken(
-    declared: DeclaredStep | StepRow,
-    outcomes: Mapping[str, str | None],
-    not_taken: Collection[str],
-) -> bool:
-    if declared.condition is None:
-        return False
-    if declared.condition in not_taken:
-        return True
-    outcome = outcomes.get(declared.condition)
-    if not outcome:
-        return False
-    return outcome != declared.branch
 
 
 def _with_steps_after_their_loop(

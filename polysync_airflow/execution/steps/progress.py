@@ -392,11 +392,7 @@ def check_step_declared(
         )
     if step or not declared:
         return
-    names = [
-        declared_step.name
-        for declared_step in all_steps(declared)
-        if kind in (None, declared_step.type)
-    ]
+    names = [entry.name for entry in all_steps(declared) if kind in (None, entry.type)]
     cure = f"it has {texts.clean_line(', '.join(names)) or 'none'}."
     similar = texts.nearest_name(step_name, names)
     if similar:

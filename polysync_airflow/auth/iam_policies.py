@@ -216,7 +216,12 @@ def queue_reader_policy(queue_arn: str) -> dict[str, Any]:
 
 
 def web_identity_trust(
-    *, account: str, issuer: str, audience: str, subject: str, partition: str = "aws"
+    *,
+    account: str,
+    issuer: str,
+    audience: str,
+    subject: str,
+    partition: str = "aws",
 ) -> dict[str, Any]:
     """
     Return the trust policy of a role that a web identity token may assume.

@@ -110,7 +110,10 @@ def _list(args: Namespace) -> int:
 
 
 def _newest(
-    hook: PolysyncSageMakerHook, args: Namespace, since: datetime | None, pipeline: str
+    hook: PolysyncSageMakerHook,
+    args: Namespace,
+    since: datetime | None,
+    pipeline: str,
 ) -> list[ExecutionDescription]:
     """Return the newest executions of a pipeline, one more than are shown."""
     newest = hook.find_pipeline_executions(

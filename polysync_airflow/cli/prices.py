@@ -38,10 +38,8 @@ def main(args: argparse.Namespace) -> int:
     currencies: set[str] = set()
     with output.airflow_in_use(args.conn_id, "Products read:") as on_item:
         for region in args.regions:
-            prices[region], region_currencies = _prices_in(
-                args.conn_id, region, on_item
-            )
-            currencies |= region_currencies
+            prices[region], currencies_here = _prices_in(args.conn_id, region, on_item)
+            currencies |= currencies_here
     if len(currencies) > 1:
         args.parser.error(
             f"the regions have prices in {' and '.join(sorted(currencies))}: make a"

@@ -415,7 +415,7 @@ class PolysyncSageMakerEventTrigger(BaseEventTrigger):
     ) -> None:
         if not CAPABILITIES.shared_event_streams:
             raise _InvalidWatchError(NOT_SUPPORTED)
-        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+        super().__init__()  # type: ignore[no-untyped-call]
         arguments = {
             "queue_url": queue_url,
             "polysync_conn_id": polysync_conn_id,
@@ -458,7 +458,7 @@ class PolysyncSageMakerEventTrigger(BaseEventTrigger):
         async for change in shared_stream:
             # A message that another watcher could not store comes again, for all.
             if self._watch.wants(change) and yielded.add(change.key):
-                yield TriggerEvent(change.payload)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+                yield TriggerEvent(change.payload)  # type: ignore[no-untyped-call]
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """

@@ -678,13 +678,13 @@ def _gaps(selected: Sequence[str], above: Mapping[str, set[str]]) -> Iterator[st
     # The steps between two selected ones, and the selected one after each.
     gaps: dict[str, str] = {}
     for name in selected:
-        for left_out in sorted(above[name] - chosen):
-            if above.get(left_out, set()) & chosen:
-                gaps[left_out] = name
-    for left_out, name in gaps.items():
-        first = min(above[left_out] & chosen)
+        for gap in sorted(above[name] - chosen):
+            if above.get(gap, set()) & chosen:
+                gaps[gap] = name
+    for gap, name in gaps.items():
+        first = min(above[gap] & chosen)
         yield (
-            f"{texts.clean_line(left_out)}: is between the selected steps {first} and"
+            f"{texts.clean_line(gap)}: is between the selected steps {first} and"
             f" {name}; select it, too"
         )
 

@@ -211,20 +211,20 @@ def make_search(
     :raises ParametersError: lists each invalid argument with its value and what is
         valid.
     """
-    set_arguments = {
+    values = {
         name: value
         for name, value in arguments.items()
         if value is not None and value != ""
     }
-    if "created_after" not in set_arguments:
-        set_arguments["created_after"] = interval[0]
+    if "created_after" not in values:
+        values["created_after"] = interval[0]
         # A window whose begin is given has no end, unless that is given, too.
-        set_arguments.setdefault("created_before", interval[1])
+        values.setdefault("created_before", interval[1])
     try:
-        return Search(**set_arguments, began_at=began_at)
+        return Search(**values, began_at=began_at)
     except ValidationError as error:
         # A time is shown as it was given, not as it was understood.
-        problems = texts.describe_arguments(Search, error, set_arguments)
+        problems = texts.describe_arguments(Search, error, values)
         raise ParametersError(
             "Nothing was looked for, because these arguments are not"
             f" valid:\n{problems}"

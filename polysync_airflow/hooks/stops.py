@@ -42,7 +42,7 @@ from polysync_airflow.hooks.executions import (
     stop_result,
 )
 
-ChangeOfSummary = Callable[[RunSummary], RunSummary]
+Change = Callable[[RunSummary], RunSummary]
 # Returns the hook for a region; None is the task's own region. May raise a
 # ``PolysyncError``: the connection may have been deleted.
 StoppingHook = Callable[[str | None], ExecutionMethods]
@@ -148,13 +148,13 @@ class Announcement(NamedTuple):
     What Airflow has said before a stop, and what was stored then.
 
     :param owner: who decides about the execution.
-    :param may_store_summary: whether this process may store the run summary now.
+    :param may_store: whether this process may store the run summary now.
     :param withdraw: stores the record as it was before, and raises no error; None if
         the stop is not announced in it.
     """
 
     owner: Owner
-    may_store_summary: bool = True
+    may_store: bool = True
     withdraw: Callable[[], None] | None = None
 
 
@@ -212,7 +212,7 @@ class ReportedStop(ABC):
         request = RequestedStop(
             requested_at=requested_at, reason=self.reason, process=self.process
         )
-        if announcement.may_store_summary:
+        if announcement.may_store:
             self._change(
                 self._read_summary, lambda summary: summary.stop_requested(request)
             )
@@ -242,7 +242,7 @@ class ReportedStop(ABC):
         )
 
     def _change(
-        self, read: Callable[[], RunSummary | None], change: ChangeOfSummary
+        self, read: Callable[[], RunSummary | None], change: Change
     ) -> RunSummary | None:
         def change_summary() -> RunSummary | None:
             with self._lock:

@@ -40,6 +40,7 @@ from polysync_airflow.execution.pipelines import (
     step_named,
 )
 from polysync_airflow.execution.steps import descriptions
+from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
 from polysync_airflow.execution.steps.progress import Progress, logged_statuses_of
 from polysync_airflow.execution.texts import storable_xcom
 from polysync_airflow.execution.waiter import Polled
@@ -100,7 +101,7 @@ class StepReport:
     :param error: why the steps could not be listed; None if they were.
     """
 
-    rows: Sequence[descriptions.StepRow] = ()
+    rows: Sequence[StepRow] = ()
     outputs: dict[str, Any] = field(default_factory=dict)
     billed: dict[str, float] | None = None
     cost: prices.Cost | None = None
@@ -111,7 +112,7 @@ class StepReport:
     error: PolysyncError | None = None
 
     @property
-    def failed(self) -> list[descriptions.StepRow]:
+    def failed(self) -> list[StepRow]:
         """The rows of the steps that failed."""
         return [row for row in self.rows if row.state == PolysyncState.FAILED.value]
 
@@ -167,7 +168,7 @@ class ResultReader:
         self._limiter = rate_limiter_for(key, clock.monotonic())
         self._deadline = clock.time() + TIMEOUT_SECONDS
 
-    def read(self, steps: Sequence[descriptions.StepDescription]) -> StepReport:
+    def read(self, steps: Sequence[StepDescription]) -> StepReport:
         """Return what the steps have made, used and cost."""
         outputs = descriptions.outputs_by_step(steps)
         with time_limit(TIMEOUT_SECONDS):
@@ -212,9 +213,9 @@ class ResultReader:
 
     def _read_jobs(
         self,
-        steps: Sequence[descriptions.StepDescription],
+        steps: Sequence[StepDescription],
         outputs: dict[str, dict[str, Any]],
-    ) -> list[tuple[descriptions.StepDescription, results.JobDescription]]:
+    ) -> list[tuple[StepDescription, results.JobDescription]]:
         """
         Describe the jobs of the steps, and return each with its step.
 
@@ -224,9 +225,7 @@ class ResultReader:
         declared: Sequence[DeclaredStep] = ()
         if self.property_files:
             declared = self._declared_steps()
-        described: list[
-            tuple[descriptions.StepDescription, results.JobDescription]
-        ] = []
+        described: list[tuple[StepDescription, results.JobDescription]] = []
         for step in steps:
             jobs = self._describe_jobs(step)
             if not jobs:
@@ -259,9 +258,7 @@ class ResultReader:
             self._problems.append(note)
         return cost
 
-    def _describe_jobs(
-        self, step: descriptions.StepDescription
-    ) -> list[results.JobDescription]:
+    def _describe_jobs(self, step: StepDescription) -> list[results.JobDescription]:
         """
         Describe the job of a step; of a tuning job, also the best training job.
 
@@ -281,7 +278,7 @@ class ResultReader:
         return [job, best]
 
     def _describe_job(
-        self, step: descriptions.StepDescription, kind: results.JobKind, name: str
+        self, step: StepDescription, kind: results.JobKind, name: str
     ) -> results.JobDescription | None:
         key = (kind, name)
         if key not in self._jobs:
@@ -402,7 +399,7 @@ class ResultReader:
         return tuple(notes)
 
 
-def _has_succeeded(step: descriptions.StepDescription) -> bool:
+def _has_succeeded(step: StepDescription) -> bool:
     return state_of_step(step.status) is PolysyncState.SUCCESS
 
 
@@ -459,7 +456,7 @@ class StepReporter:
             self.log.info(
                 "The steps are shown as soon as they begin, not before: %s", error
             )
-        begun: Sequence[descriptions.StepDescription] = ()
+        begun: Sequence[StepDescription] = ()
         if self.resumed_at:
             with suppress(PolysyncError):
                 begun = self.hook.list_pipeline_execution_steps(self.arn)
@@ -477,9 +474,7 @@ class StepReporter:
             return None
         return text
 
-    def after_poll(
-        self, polled: Polled
-    ) -> Sequence[descriptions.StepDescription] | None:
+    def after_poll(self, polled: Polled) -> Sequence[StepDescription] | None:
         """
         Report the steps after a poll that has not ended the wait, if that is due, and
         return them; None if they are not listed.
@@ -524,7 +519,7 @@ class StepReporter:
             note = f"The steps of the execution could not be listed: {error}"
             return StepReport(self._pushed_rows(), notes=(note,), error=error)
 
-        order: Sequence[DeclaredStep | descriptions.StepRow]
+        order: Sequence[DeclaredStep | StepRow]
         if before:
             declared_text, logged_statuses = before
             order = descriptions.order_of(declared_text)
@@ -573,19 +568,19 @@ class StepReporter:
             self.log.info("AWS has not said where the MLflow experiment is: %s", error)
             return None
 
-    def _pushed_rows(self) -> list[descriptions.StepRow]:
+    def _pushed_rows(self) -> list[StepRow]:
         return descriptions.parse_rows(pull_own(self.context, descriptions.STEPS_KEY))
 
-    def _push_steps(self, rows: Sequence[descriptions.StepRow]) -> str | None:
+    def _push_steps(self, rows: Sequence[StepRow]) -> str | None:
         value, note = descriptions.fit_rows(rows)
         self.context["ti"].xcom_push(descriptions.STEPS_KEY, value)
         return note
 
     def _with_logs(
         self,
-        rows: Sequence[descriptions.StepRow],
-        steps: Sequence[descriptions.StepDescription],
-    ) -> tuple[list[descriptions.StepRow], str | None]:
+        rows: Sequence[StepRow],
+        steps: Sequence[StepDescription],
+    ) -> tuple[list[StepRow], str | None]:
         """
         Return the rows with the last lines of the failed steps' logs, and a note if a
         log could not be read.
@@ -607,7 +602,7 @@ class StepReporter:
         ]
         return rows, note
 
-    def _write_logs(self, rows: Sequence[descriptions.StepRow]) -> None:
+    def _write_logs(self, rows: Sequence[StepRow]) -> None:
         """
         Write the lines of the failed steps' logs to the task's log. The error of the
         task has only the last of them, so that its verdict stays in sight.

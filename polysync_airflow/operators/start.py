@@ -395,7 +395,10 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         if self.run_summary is None:
             return self.get_openlineage_facets_on_start()
         return of_execution(
-            self.run_summary, self.datasets, inlets=self.inlets, outlets=self.outlets
+            self.run_summary,
+            self.datasets,
+            inlets=self.inlets,
+            outlets=self.outlets,
         )
 
     # A task may fail before it has an execution.

@@ -58,7 +58,7 @@ class PolysyncTaskTrigger(BaseTrigger):
     __module__ = "polysync_airflow.start_in_triggerer"
 
     def __init__(self, *, task_class: str, arguments: dict[str, Any]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+        super().__init__()  # type: ignore[no-untyped-call]
         self.task_class = task_class
         self.arguments = arguments
 

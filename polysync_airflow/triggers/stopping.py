@@ -157,7 +157,7 @@ class TriggerStop(ReportedStop):
         owner = situation.owner
         record = situation.stored
         if record is None or not situation.may_store:
-            return Announcement(owner, may_store_summary=situation.may_store)
+            return Announcement(owner, may_store=situation.may_store)
         context: Any = {"ti": self.ti}
         store = RecordStore(context)
         announced = try_end.announced(record)

@@ -72,7 +72,7 @@ class WaitTrigger(BaseTrigger):
     def __init__(
         self, polysync_conn_id: str, region_name: str | None, poll_interval: float
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+        super().__init__()  # type: ignore[no-untyped-call]
         self.polysync_conn_id = polysync_conn_id
         self.region_name = region_name
         self.poll_interval = poll_interval
@@ -149,7 +149,7 @@ class WaitTrigger(BaseTrigger):
     async def _fire(self, event: BaseModel) -> TriggerEvent:
         """Return what Airflow resumes, or ends, the task with."""
         payload = event.model_dump(mode="json", by_alias=True)
-        return TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+        return TriggerEvent(payload)  # type: ignore[no-untyped-call]
 
     async def _handle_cancellation(self) -> None:
         """Handle that Airflow has cancelled the trigger."""

@@ -17,8 +17,12 @@ from polysync_airflow import records
 from polysync_airflow.airflow_compat import database
 from polysync_airflow.auth.base_hook import REPORT_CONFIG
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
-from polysync_airflow.execution.lifecycle import orphans
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, TaskKey
+from polysync_airflow.execution.lifecycle.orphans import (
+    ENDED_STATES,
+    Finding,
+    TaskSnapshot,
+)
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.watch.orphan import AirflowAccess, Choose, Examined, Watch
@@ -28,10 +32,10 @@ log = logging.getLogger(__name__)
 # ``kept``: its task decides. ``over``: it does not run any more. ``orphaned``: it would
 # have been stopped. ``failed``: it may still be running, although it should not.
 Result = Literal["kept", "over", "orphaned", "stopped", "failed", "unreadable"]
-_RESULTS: Final[dict[orphans.Finding, Result]] = {
-    orphans.Finding.KEEP: "kept",
-    orphans.Finding.OVER: "over",
-    orphans.Finding.STOP: "orphaned",
+_RESULTS: Final[dict[Finding, Result]] = {
+    Finding.KEEP: "kept",
+    Finding.OVER: "over",
+    Finding.STOP: "orphaned",
 }
 
 
@@ -152,7 +156,7 @@ class DatabaseAccess(AirflowAccess):
         """Return the record of a task instance; None if there is none."""
         return records.stored_record(task)
 
-    def read_task(self, task: TaskKey) -> orphans.TaskSnapshot:
+    def read_task(self, task: TaskKey) -> TaskSnapshot:
         """Return what Airflow says of a task instance now."""
         with database.stored_variable("", lock=False) as variable:
             return _task_snapshot(variable, task)
@@ -184,13 +188,13 @@ class DatabaseAccess(AirflowAccess):
         database.write_xcom("run", summary.model_dump(mode="json"), **asdict(task))
 
 
-def _task_snapshot(variable: Any, task: TaskKey) -> orphans.TaskSnapshot:
+def _task_snapshot(variable: Any, task: TaskKey) -> TaskSnapshot:
     tries: list[tuple[str | None, int]] = variable.tries_of(**asdict(task))
     if not tries:
-        return orphans.TaskSnapshot(exists=False)
+        return TaskSnapshot(exists=False)
     # A loop has several passes. If one has not ended, the task has not.
     state, number = tries[-1]
     for state_of_pass, _ in tries:
-        if state_of_pass not in orphans.ENDED_STATES:
+        if state_of_pass not in ENDED_STATES:
             state = state_of_pass
-    return orphans.TaskSnapshot(exists=True, state=state, try_number=number)
+    return TaskSnapshot(exists=True, state=state, try_number=number)

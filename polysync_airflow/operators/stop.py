@@ -167,7 +167,10 @@ class PolysyncStopPipelineOperator(base.ExecutionOperator):
         )
         if self.options.fail_if_not_running:
             raise PipelineExecutionError(
-                message, execution_arn=self.execution_arn, status=status, permanent=True
+                message,
+                execution_arn=self.execution_arn,
+                status=status,
+                permanent=True,
             )
         self.log.info("%s", message)
         return status

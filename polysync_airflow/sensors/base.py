@@ -332,7 +332,7 @@ class ResourceSensor(PolysyncSensor):
     def _defer(self) -> NoReturn:
         waiter = self._waiter
         if waiter is None:
-            raise RuntimeError("the first poll has not begun the wait")
+            raise RuntimeError("the first look has not begun the wait")
         trigger = self._make_trigger(
             waiter.resource,
             polysync_conn_id=self.polysync_conn_id,

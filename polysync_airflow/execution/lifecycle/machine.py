@@ -108,7 +108,8 @@ def after(instruction: Instruction, event: Event) -> Instruction:
 
 def killed_error() -> PolysyncError:
     """Return the error of a try whose process was killed."""
-    return PolysyncError("The task was killed.", permanent=False)
+    text = "The task was killed."
+    return PolysyncError(text, permanent=False)
 
 
 def shutdown_error() -> PolysyncError:
@@ -579,10 +580,9 @@ def _failed(instruction: Instruction, event: Refused) -> Instruction:
 
 
 def _killed(instruction: Instruction, event: Killed) -> Instruction:
-    error = killed_error()
     if event.is_shutdown:
-        error = shutdown_error()
-    return instruction.next(Command.FAIL, error=error)
+        return instruction.next(Command.FAIL, error=shutdown_error())
+    return instruction.next(Command.FAIL, error=killed_error())
 
 
 # ---- the table

@@ -27,7 +27,7 @@ from polysync_airflow.sensors.base import ResourceSensor, SensorOptions
 
 OnRejected = Literal["fail", "skip"]
 # A key of the task state store: the version that a rescheduled sensor has found.
-FOUND_KEY: Final = "polysync_model_package"
+VERSION_KEY: Final = "polysync_model_package"
 
 
 class ApprovalOptions(SensorOptions):
@@ -157,7 +157,7 @@ class PolysyncModelApprovalSensor(ResourceSensor):
         Return the version of the group that an earlier session of this try has found.
         """
         store: Any = context["task_state_store"]
-        stored = store.get(FOUND_KEY)
+        stored = store.get(VERSION_KEY)
         # Users can edit it.
         if not isinstance(stored, dict):
             return None
@@ -194,7 +194,7 @@ class PolysyncModelApprovalSensor(ResourceSensor):
                 "model_package_arn": newest.arn,
                 "try_number": context["ti"].try_number,
             }
-            store.set(FOUND_KEY, version)
+            store.set(VERSION_KEY, version)
         return newest.arn
 
     def _make_trigger(self, resource: str, **arguments: Any) -> Any:

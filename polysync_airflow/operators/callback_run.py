@@ -269,7 +269,7 @@ class StepMessages:
         Receive messages until one of the step is among them, or the queue is empty.
         Others can receive theirs afterwards.
         """
-        own_messages: list[CallbackMessage] = []
+        messages: list[CallbackMessage] = []
         other_messages: dict[Handling, list[ReceivedMessage]] = defaultdict(list)
         wait = POLL_SECONDS
         try:
@@ -281,16 +281,16 @@ class StepMessages:
                     content = callbacks.parse_message(received.body)
                     handling = self._handling_of(received, content)
                     if handling is Handling.KEEP and content:
-                        own_messages.append(content)
+                        messages.append(content)
                         self._receipts.append(received.receipt)
                     else:
                         other_messages[handling].append(received)
-                if own_messages or not batch:
+                if messages or not batch:
                     break
                 wait = 0
         finally:
             self._release(other_messages)
-        return own_messages
+        return messages
 
     def _handling_of(
         self, received: ReceivedMessage, content: CallbackMessage | None

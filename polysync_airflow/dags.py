@@ -149,11 +149,12 @@ class JobForm(NamedTuple):
     required: list[str]
 
 
-def job_form(job: CatalogueJob, given: Mapping[str, Any]) -> JobForm:
+def job_form(job: CatalogueJob, overrides: Mapping[str, Any]) -> JobForm:
     """
     Return the form of a job.
 
-    :param given: values, or Jinja templates, of the DAG's author by parameter name.
+    :param overrides: values, or Jinja templates, of the DAG's author by parameter
+        name.
     :raises ParametersError: the job cannot have a form, or a value is not one of its
         parameters.
     """
@@ -161,20 +162,20 @@ def job_form(job: CatalogueJob, given: Mapping[str, Any]) -> JobForm:
         raise ParametersError(
             f"its parameters could not be imported: {job.parameters_error}"
         )
-    check_names(job, given)
-    templates = {name: value for name, value in given.items() if is_template(value)}
+    check_names(job, overrides)
+    templates = {name: value for name, value in overrides.items() if is_template(value)}
     params: dict[str, Param] = {}
     required = []
     for parameter in job.parameters:
         name = parameter.name
-        default = _default(parameter, given)
+        default = _default(parameter, overrides)
         if default is not None:
             params[name] = Param(
                 default, description=parameter.description or None, **_schema(parameter)
             )
         elif name in templates:
             params[name] = _optional_field(parameter, templates[name])
-        elif _has_unsent_default(parameter, given):
+        elif _has_unsent_default(parameter, overrides):
             shown = texts.clean_line(str(parameter.default), 60)
             params[name] = _optional_field(parameter, shown)
         else:
@@ -187,15 +188,15 @@ def job_form(job: CatalogueJob, given: Mapping[str, Any]) -> JobForm:
     return JobForm(params, JobValues(types, templates), required)
 
 
-def check_names(job: CatalogueJob, given: Mapping[str, Any]) -> None:
+def check_names(job: CatalogueJob, overrides: Mapping[str, Any]) -> None:
     """
     Check the names of parameters that the DAG's author has given.
 
-    :param given: values by parameter name.
+    :param overrides: values by parameter name.
     :raises ParametersError: the job has no parameter of a name.
     """
     declared = [parameter.name for parameter in job.parameters]
-    for name in given:
+    for name in overrides:
         if name not in declared:
             raise ParametersError(f"parameters: it has no parameter {name!r}")
 
@@ -205,24 +206,28 @@ def is_template(value: Any) -> bool:
     return isinstance(value, str) and any(mark in value for mark in ("{{", "{%"))
 
 
-def _default(parameter: CatalogueParameter, given: Mapping[str, Any]) -> Value | None:
+def _default(
+    parameter: CatalogueParameter, overrides: Mapping[str, Any]
+) -> Value | None:
     """
     Return the default of a form's field; None if the field has none, or if a template
     takes its place.
     """
     name = parameter.name
-    value = given.get(name, parameter.default)
-    if value is None or value == "" or is_template(given.get(name)):
+    value = overrides.get(name, parameter.default)
+    if value is None or value == "" or is_template(overrides.get(name)):
         return None
     try:
         typed = typed_value(parameter, value)
-        if name in given and not _fits(parameter, typed):
+        if name in overrides and not _fits(parameter, typed):
             limits = _LIMITS[parameter.type]
             raise ValueError(
                 f"is not between {limits['minimum']} and {limits['maximum']}"
             )
     except ValueError as problem:
-        where = f"parameters[{name!r}]" if name in given else f"the default of {name!r}"
+        where = (
+            f"parameters[{name!r}]" if name in overrides else f"the default of {name!r}"
+        )
         raise ParametersError(f"{where} = {texts.shorten(value)} {problem}") from None
     if not _fits(parameter, typed):
         return None
@@ -230,7 +235,7 @@ def _default(parameter: CatalogueParameter, given: Mapping[str, Any]) -> Value |
 
 
 def _has_unsent_default(
-    parameter: CatalogueParameter, given: Mapping[str, Any]
+    parameter: CatalogueParameter, overrides: Mapping[str, Any]
 ) -> bool:
     """
     Return whether the pipeline has a default that a form without one leaves to AWS.
@@ -240,7 +245,7 @@ def _has_unsent_default(
     """
     if parameter.default is None:
         return False
-    return parameter.default == "" or parameter.name not in given
+    return parameter.default == "" or parameter.name not in overrides
 
 
 def _fits(parameter: CatalogueParameter, value: Value) -> bool:
@@ -288,9 +293,8 @@ def _schema_without_default(parameter: CatalogueParameter) -> dict[str, Any]:
     """
     if parameter.type != "Boolean":
         return _schema(parameter)
-    # A switch is off or on, so nobody could see in it that no value is chosen;
-    # Airflow's form refuses it then until it was on once. Airflow has drop-downs for
-    # texts only.
+    # A switch is off or on, so it cannot show that no value is chosen, and Airflow's
+    # form refuses it until it was on once. Airflow has drop-downs for texts only.
     values = _values_in_form(parameter) or [True, False]
     options = [str(value).lower() for value in values]
     return {
@@ -383,11 +387,11 @@ def polysync_dags(
         schedule_of_job = schedule
         if isinstance(schedule, Mapping):
             schedule_of_job = schedule.get(job.name)
-        given = (parameters or {}).get(job.name, {})
+        overrides = (parameters or {}).get(job.name, {})
         arguments = {**(operator_args or {}), **(job_args or {}).get(job.name, {})}
         try:
             dag, values = _dag(
-                job, dag_id_prefix + job.name, schedule_of_job, given, dag_args
+                job, dag_id_prefix + job.name, schedule_of_job, overrides, dag_args
             )
             arguments = {"dag": dag, "pipeline_parameters": values, **arguments}
             if steps_as_tasks:
@@ -462,10 +466,10 @@ def _dag(
     job: CatalogueJob,
     dag_id: str,
     schedule: Any,
-    given: Any,
+    overrides: Any,
     dag_args: Mapping[str, Any],
 ) -> tuple[DAG, JobValues]:
-    form = job_form(job, given)
+    form = job_form(job, overrides)
     if schedule is not None and form.required:
         raise CatalogueError(
             f"it has a schedule, and no value for {', '.join(form.required)}: "
@@ -502,19 +506,19 @@ def _add_steps(job: CatalogueJob, group_id: str, arguments: dict[str, Any]) -> N
     PolysyncPipelineTaskGroup(**{**of_job, **arguments})
 
 
-def _values(job: CatalogueJob, given: Mapping[str, Any]) -> dict[str, Any]:
+def _values(job: CatalogueJob, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """
     Return the values of a job without a form: only what the DAG's author has given is
     rendered.
     """
-    check_names(job, given)
+    check_names(job, overrides)
     values = {
         name: value
-        for name, value in given.items()
+        for name, value in overrides.items()
         if isinstance(value, (str, int, float, NoneType))
     }
     # The others are outputs of tasks, which are not known while the DAG is parsed.
-    later = {name: value for name, value in given.items() if name not in values}
+    later = {name: value for name, value in overrides.items() if name not in values}
     form = job_form(job, values)
     missing = [name for name in form.required if name not in later]
     if missing:

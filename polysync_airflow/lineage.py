@@ -144,8 +144,8 @@ def of_execution(
     inputs = [InputDataset(*dataset) for dataset in datasets.inputs]
     outputs = [OutputDataset(*dataset) for dataset in datasets.outputs]
     if inputs or outputs:
-        inputs += _others(inlets, inputs)
-        outputs += _others(outlets, outputs)
+        inputs += _beside(inputs, inlets)
+        outputs += _beside(outputs, outlets)
     return OperatorLineage(
         inputs=inputs,
         outputs=outputs,
@@ -156,10 +156,10 @@ def of_execution(
     )
 
 
-def _others(annotated: Iterable[Any], known: Iterable[Dataset]) -> Iterator[Any]:
-    names = {(dataset.namespace, dataset.name) for dataset in known}
-    for annotation in annotated:
-        dataset = ExtractorManager.convert_to_ol_dataset(annotation)
+def _beside(datasets: Iterable[Dataset], assets: Iterable[Any]) -> Iterator[Any]:
+    names = {(dataset.namespace, dataset.name) for dataset in datasets}
+    for asset in assets:
+        dataset = ExtractorManager.convert_to_ol_dataset(asset)
         if dataset and (dataset.namespace, dataset.name) not in names:
             yield dataset
 

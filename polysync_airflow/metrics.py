@@ -33,7 +33,7 @@ from polysync_airflow.airflow_compat.supervisor import (
     in_triggerer,
 )
 
-# Those of a task, and those of what a triggerer shares.
+# The tags of the metrics: of tasks, and of the pollers of a triggerer.
 _PLACE: Final = ("connection", "region")
 _END: Final = ("state", *_PLACE)
 _CALLS: Final = ("operation", "poller", *_PLACE)
@@ -146,8 +146,8 @@ def count(metric: Metric, *, later: bool = False, **tags: str | None) -> None:
     :param tags: the values of the tags of the metric.
     """
     if is_on():
-        given = {name: value or "unknown" for name, value in tags.items()}
-        send([Sample(metric, 1, given)], later=later)
+        tag_values = {name: value or "unknown" for name, value in tags.items()}
+        send([Sample(metric, 1, tag_values)], later=later)
 
 
 def send(samples: Sequence[Sample], *, later: bool = False) -> Future[None] | None:

@@ -15,7 +15,7 @@ from polysync_airflow.execution.outcome import MAX_REASONS, RunSummary
 from polysync_airflow.execution.texts import MAX_QUOTED, clean_line, clean_value
 from polysync_airflow.links import CONSOLE_URL_XCOM_KEY, LOG_URL_XCOM_KEY
 from polysync_airflow.operators.base import pull_own
-from polysync_airflow.operators.reporting import pull_run_summary
+from polysync_airflow.operators.reporting import pull_summary
 
 
 def failure_text(context: Context) -> str:
@@ -29,7 +29,7 @@ def failure_text(context: Context) -> str:
     :param context: what Airflow passes to the callback.
     """
     ti: Any = context["ti"]
-    summary = pull_run_summary(context)
+    summary = pull_summary(context)
     lines = [_subject(ti), _verdict(_error_of(context), summary)]
     if summary:
         lines.extend(_execution_lines(summary, context))

@@ -257,8 +257,8 @@ def variable_key(task: TaskKey) -> str:
 
 def dag_prefix(dag_id: str) -> str:
     """
-    Return how the keys of the Variables of a DAG begin. Those of a DAG whose id begins
-    with ``<dag>.`` begin so, too.
+    Return how the keys of the Variables of a DAG begin. So do the keys of a DAG whose
+    id begins with ``<dag>.``.
     """
     return f"{KEY_PREFIX}{_readable(dag_id, '')}"
 
@@ -304,7 +304,7 @@ def from_variable(text: str, task: TaskKey, *, place: str) -> ExecutionRecord:
 
 def task_in(text: str) -> TaskKey:
     """
-    Return the task instance whose record the text of a Variable says to hold.
+    Return the task instance that the text of a Variable names for its record.
 
     :raises StoredRecordError: it holds no record of a task. The message says why.
     """
@@ -515,8 +515,8 @@ class RecordStore:
         self, record: ExecutionRecord, stored: ExecutionRecord | None
     ) -> None:
         """
-        Store that this process is going to stop the execution, which it has asked
-        Airflow about.
+        Store that this process is going to stop the execution. It has asked Airflow
+        before whether it may.
 
         :param record: the record with the number of this try.
         :param stored: the record that Airflow has now.
@@ -618,8 +618,8 @@ class RecordStore:
             copy = task_instances.read_xcom(self._ti, RECORD_KEY)
             return self.proven_record(copy)
         if self._latest and teams.is_hidden_variable(self._key):
-            # Of a later try that has ended, it would name an execution for which
-            # nobody waits either.
+            # If it is that of a later try that has ended, it names an execution for
+            # which nobody waits either.
             return self._latest
         return None
 

@@ -168,8 +168,7 @@ def is_last_try(context: Context) -> bool:
 
 def may_retry_refusal(policy: RetryPolicy | None, context: Context) -> bool:
     """
-    Return whether a retry may follow if AWS refuses for good to say how an execution
-    is.
+    Return whether a retry may follow if AWS refuses the polls of an execution for good.
 
     Nobody knows the error yet, so a policy of the DAG author's counts as one that
     retries.

@@ -53,7 +53,7 @@ _GROUP_ARGUMENTS: Final = (
     "add_suffix_on_collision",
     "group_display_name",
 )
-# Of Airflow's keys. The id of the group comes before it.
+# Airflow limits the length of ids, and the id of the group comes before that of a task.
 _MAX_ID: Final = 120
 
 
@@ -118,9 +118,9 @@ class PolysyncPipelineTaskGroup(TaskGroup):
             raise ParametersError(
                 "pipeline_name is missing: the file of a definition does not name it."
             )
-        of_group = _taken(_GROUP_ARGUMENTS, kwargs)
-        super().__init__(group_id, **of_group)
-        for name in of_group:
+        group_arguments = _select(_GROUP_ARGUMENTS, kwargs)
+        super().__init__(group_id, **group_arguments)
+        for name in group_arguments:
             del kwargs[name]
         arguments = {**kwargs, "dag": self.dag, "pipeline_name": pipeline_name}
         self._add_tasks(steps, arguments)
@@ -133,8 +133,8 @@ class PolysyncPipelineTaskGroup(TaskGroup):
         self.step_task_ids = {
             step: f"{prefix}{task_id}" for step, task_id in ids.items()
         }
-        of_first = _taken((*_OF_ALL, "trigger_rule"), arguments)
-        first = EmptyOperator(task_id=FIRST, task_group=self, **of_first)
+        first_arguments = _select((*_OF_ALL, "trigger_rule"), arguments)
+        first = EmptyOperator(task_id=FIRST, task_group=self, **first_arguments)
         arguments.pop("trigger_rule", None)
         execution = PolysyncStepsExecutionOperator(
             task_id=EXECUTION,
@@ -144,7 +144,7 @@ class PolysyncPipelineTaskGroup(TaskGroup):
             **arguments,
         )
         first >> execution
-        shared = _taken(_SHARED, arguments)
+        step_arguments = _select(_SHARED, arguments)
         tasks = {
             step.name: PolysyncPipelineStepOperator(
                 task_id=ids[step.name],
@@ -152,7 +152,7 @@ class PolysyncPipelineTaskGroup(TaskGroup):
                 task_group=self,
                 execution_task_id=execution.task_id,
                 step_name=step.name,
-                **shared,
+                **step_arguments,
             )
             for step in steps
         }
@@ -207,7 +207,7 @@ _SHARED: Final = (
 )
 
 
-def _taken(names: Sequence[str], arguments: dict[str, Any]) -> dict[str, Any]:
+def _select(names: Sequence[str], arguments: dict[str, Any]) -> dict[str, Any]:
     """Return those of the arguments that have one of the names."""
     return {name: arguments[name] for name in names if name in arguments}
 
@@ -271,11 +271,11 @@ def _task_ids(steps: Sequence[JobStep]) -> dict[str, str]:
     them.
     """
     ids: dict[str, str] = {}
-    taken = {FIRST, EXECUTION}
+    used_ids = {FIRST, EXECUTION}
     for step in steps:
         task_id = re.sub(r"[^A-Za-z0-9_-]", "_", step.name)[:_MAX_ID]
-        if task_id != step.name or task_id in taken:
+        if task_id != step.name or task_id in used_ids:
             task_id = f"{task_id}_{hashlib.sha256(step.name.encode()).hexdigest()[:8]}"
         ids[step.name] = task_id
-        taken.add(task_id)
+        used_ids.add(task_id)
     return ids

@@ -69,8 +69,8 @@ def session_of(row: Any) -> Any:
 @contextmanager
 def savepoint(session: Any) -> Iterator[Any]:
     """
-    Yield a session of one's own in a savepoint of another one's transaction. An error
-    undoes what it has done, and nothing else.
+    Yield a new session in a savepoint of a transaction. An error undoes what this
+    session has done, and nothing else.
 
     The other session notices nothing: the scheduler raises an error if one of its own
     savepoints ends (``CommitProhibitorGuard`` in airflow/utils/sqlalchemy.py).
@@ -78,9 +78,9 @@ def savepoint(session: Any) -> Iterator[Any]:
     from sqlalchemy.orm import Session
 
     connection = session.connection()
-    with Session(connection, join_transaction_mode="create_savepoint") as own:
-        yield own
-        own.commit()
+    with Session(connection, join_transaction_mode="create_savepoint") as nested:
+        yield nested
+        nested.commit()
 
 
 def variable_keys_in(session: Any, prefix: str) -> set[str]:

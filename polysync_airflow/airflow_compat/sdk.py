@@ -1,6 +1,5 @@
 """
-What Airflow has at other places, or not at all, in some versions: it exports all that
-it imports.
+Exports what Airflow has at other places, or not at all, in some versions.
 """
 
 from __future__ import annotations

@@ -250,8 +250,8 @@ def outlet_event_extras(context: Context, outlet: Any) -> Iterator[dict[str, Any
     Yield the dicts that become the ``extra`` of an outlet's events.
 
     An asset has one event. An alias has one event for each asset that a hook of the
-    task has added; its own dict comes first, which is stored in no event, but which a
-    later hook may pass on. Airflow also allows outlets of other types, which have no
+    task has added. The dict of the alias itself comes first: no event stores it, but a
+    later hook may pass it on. Airflow also allows outlets of other types, which have no
     events.
     https://airflow.apache.org/docs/apache-airflow/stable/authoring-and-scheduling/asset-scheduling.html
     """

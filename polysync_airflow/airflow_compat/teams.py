@@ -91,8 +91,13 @@ def warn_of_hidden_connection(connection_id: Any) -> None:
 
     :param connection_id: the connection. A template is not rendered at that time.
     """
-    is_template = not isinstance(connection_id, str) or "{{" in connection_id
-    if not is_template and _parses_for_teams():
+    if not isinstance(connection_id, str) or "{{" in connection_id:
+        return
+    # A worker parses the DAG as well, but finds the connections of its team. Airflow
+    # sets the environment variable in the DAG processor (``_parse_file_entrypoint``
+    # in airflow/dag_processing/processor.py) and in triggerers.
+    context = os.environ.get("_AIRFLOW_PROCESS_CONTEXT")
+    if context == "client" and is_multi_team():
         _warn_if_missing(connection_id)
 
 
@@ -107,11 +112,3 @@ def _warn_if_missing(connection_id: str) -> None:
             connection_id,
             _HIDDEN_CONNECTION,
         )
-
-
-def _parses_for_teams() -> bool:
-    # A worker parses the DAG as well, but finds the connections of its team. Airflow
-    # sets the environment variable in the DAG processor (``_parse_file_entrypoint``
-    # in airflow/dag_processing/processor.py) and in triggerers.
-    context = os.environ.get("_AIRFLOW_PROCESS_CONTEXT")
-    return context == "client" and is_multi_team()

@@ -192,17 +192,17 @@ class PolysyncBaseHook(AwsBaseHook):
         """
         if not connection.extra:
             return
-        what = f"The extra of the connection {self.polysync_conn_id!r}"
+        subject = f"The extra of the connection {self.polysync_conn_id!r}"
         try:
-            extra = read_json(connection.extra, what)
+            extra = read_json(connection.extra, subject)
         except UnreadableJsonError as error:
             raise CredentialsError(
                 f"{error}. Correct it under Admin > Connections."
             ) from None
         if not isinstance(extra, dict):
             raise CredentialsError(
-                f"{what} is a JSON {type(extra).__name__}: give a JSON object with the"
-                " fields of the sign-in method."
+                f"{subject} is a JSON {type(extra).__name__}: give a JSON object with"
+                " the fields of the sign-in method."
             )
 
     @cached_property
@@ -557,7 +557,7 @@ MIN_READ_SECONDS: Final = 5.0
 
 class LiveConnection(Generic[Hook]):
     """
-    Calls AWS with what was read of a connection last. Thread-safe.
+    Calls AWS with a connection, as it was read last. Thread-safe.
 
     Its user calls ``read`` when that is due. While the connection cannot be read, calls
     use what was read before: Airflow's API server may be restarted without any effect

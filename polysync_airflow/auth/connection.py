@@ -533,9 +533,9 @@ def parse_credentials(
     :raises CredentialsError: if a field is missing, unknown or malformed. The message
         names every such field and never contains a secret.
     """
-    given = {name: value for name, value in fields.items() if value not in (None, "")}
+    values = {name: value for name, value in fields.items() if value not in (None, "")}
     try:
-        return CREDENTIALS_ADAPTER.validate_python(given)
+        return CREDENTIALS_ADAPTER.validate_python(values)
     except pydantic.ValidationError as error:
         problems = list(_problems(error))
         raise _not_usable(connection_id, "polysync_sagemaker", problems) from None

@@ -143,18 +143,18 @@ def identity_policy(
             _allow("ReadModels", "sagemaker", ["DescribeModelPackage"], versions),
         ]
     if versions and approve_models:
-        # It sets the status, which decides about deployments.
+        # The approval status decides about deployments.
         approval = ["UpdateModelPackage"]
         statements.append(_allow("ApproveModels", "sagemaker", approval, versions))
 
     queues = sorted(set(callback_queues))
     if queues:
-        of_queues = [*QUEUE_OPERATIONS]
+        queue_operations = [*QUEUE_OPERATIONS]
         if optional:
-            of_queues += SHARED_QUEUE_OPERATIONS
+            queue_operations += SHARED_QUEUE_OPERATIONS
         statements += [
             _allow("AnswerCallbackSteps", "sagemaker", ANSWER_OPERATIONS, ["*"]),
-            _allow("ReceiveCallbackMessages", "sqs", of_queues, queues),
+            _allow("ReceiveCallbackMessages", "sqs", queue_operations, queues),
         ]
 
     if verify:
@@ -180,7 +180,7 @@ def _pipeline_resources(
     """
     resources = []
     for arn in sorted(
-        {arn for each in pipelines for arn in pipeline_arns(prefix, each)}
+        {arn for pipeline in pipelines for arn in pipeline_arns(prefix, pipeline)}
     ):
         # The executions of a pipeline that AWS manages, whose ARN has no account, run
         # in the account of the caller.
@@ -227,9 +227,8 @@ def web_identity_trust(
     Return the trust policy of a role that a web identity token may assume.
 
     https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_create_for-idp_oidc.html.
-    Of other claims, such
-    as ``oid``, STS makes no condition keys, so a condition on one would refuse every
-    token:
+    STS makes no condition keys of other claims, such as ``oid``, so a condition on one
+    would refuse every token:
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_iam-condition-keys.html#condition-keys-wif
 
     :param account: 12-digit id of the AWS account that has the role and the OIDC

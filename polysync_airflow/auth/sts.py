@@ -119,7 +119,7 @@ def _map_entra_error(error: Exception, identity: str) -> CredentialsError:
 
     message = clean_line(str(error).split("\n")[0])
     # For an unknown tenant, only the cause of MSAL's error contains the error code.
-    all_messages = " ".join(str(each) for each in _with_causes(error))
+    all_messages = " ".join(str(cause) for cause in _with_causes(error))
     code = _ERROR_CODE.search(all_messages)
     error_code = code and code[0]
     cure = ENTRA_CURES.get(error_code or "", "")

@@ -38,6 +38,7 @@ from botocore.parsers import ResponseParserError
 from botocore.session import Session
 
 from polysync_airflow import exceptions
+from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.execution.models import pipeline_arns
 from polysync_airflow.execution.texts import clean_line, clean_text
 
@@ -58,7 +59,7 @@ def map_error(
     *,
     region: str | None,
     partition: str,
-) -> exceptions.SageMakerApiError:
+) -> SageMakerApiError:
     """
     Map an error of botocore to ``SageMakerApiError``.
 
@@ -87,7 +88,7 @@ def map_error(
             " The start names a role, so the identity needs iam:PassRole on"
             f" {request['RoleArn']} too."
         )
-    return exceptions.SageMakerApiError(
+    return SageMakerApiError(
         f"{operation} failed: {code}: {message}{what_to_do(cure)}",
         error_code=code,
         operation=operation,
@@ -140,13 +141,13 @@ def _cause(error: BaseException) -> Any:
     return error.kwargs.get("error")
 
 
-def invalid_value_error(operation: str) -> exceptions.SageMakerApiError:
+def invalid_value_error(operation: str) -> SageMakerApiError:
     """
     Return the error for a request that could not be sent because of a value in it.
     """
     # Neither botocore's text nor its error is passed on: they quote the value, which
     # may be a secret.
-    return exceptions.SageMakerApiError(
+    return SageMakerApiError(
         f"{operation} failed: a value cannot be sent in a header or URL. -- What to do:"
         " check the session token, the keys and the endpoint_url of the connection for"
         " line breaks and other invisible characters.",
@@ -156,9 +157,7 @@ def invalid_value_error(operation: str) -> exceptions.SageMakerApiError:
     )
 
 
-def invalid_response_error(
-    operation: str, problem: str
-) -> exceptions.SageMakerApiError:
+def invalid_response_error(operation: str, problem: str) -> SageMakerApiError:
     """
     Return the error for a response that AWS would not send. It counts as no response at
     all.
@@ -171,9 +170,9 @@ def invalid_response_error(
 
 def unusable_response_error(
     operation: str, code: str, problem: str, *, transient: bool = False
-) -> exceptions.SageMakerApiError:
+) -> SageMakerApiError:
     """Return the error for a response that the provider does not use."""
-    return exceptions.SageMakerApiError(
+    return SageMakerApiError(
         f"{operation} failed: {problem}. -- What to do: check whether a proxy responds"
         " in place of AWS.",
         error_code=code,
@@ -442,6 +441,6 @@ def paginate(
     raise pagination_error(operation, f"its time was over after {len(seen):,} pages")
 
 
-def pagination_error(operation: str, problem: str) -> exceptions.SageMakerApiError:
+def pagination_error(operation: str, problem: str) -> SageMakerApiError:
     """Return the error for a list that the provider does not read to its end."""
     return unusable_response_error(operation, exceptions.PAGINATION, problem)

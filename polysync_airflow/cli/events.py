@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from polysync_airflow.cli import output
 
 if TYPE_CHECKING:
-    from polysync_airflow.events.queue import EventQueue, Received
+    from polysync_airflow.events.queue import EventQueue
 
 # So that a message is not shown twice, while the command runs: longer than --seconds
 # may be.
@@ -81,16 +81,13 @@ def _show(queue: EventQueue, max_messages: int, seconds: int) -> int:
             )
             handles += [message.handle for message in received]
             for message in received:
-                output.write_result(json.dumps(_as_json(message)) + "\n")
+                content = {"unreadable": message.problem}
+                if message.change is not None:
+                    content = message.change.payload
+                facts = {"message_id": message.message_id, "receives": message.receives}
+                output.write_result(json.dumps(facts | content) + "\n")
             if received:
                 end = clock.monotonic() + seconds
     finally:
         queue.release(handles)
     return len(handles)
-
-
-def _as_json(message: Received) -> dict[str, Any]:
-    content = {"unreadable": message.problem}
-    if message.change is not None:
-        content = message.change.payload
-    return {"message_id": message.message_id, "receives": message.receives, **content}

@@ -36,7 +36,7 @@ from polysync_airflow.operators.base import list_steps_if_due
 from polysync_airflow.operators.results import StepReport
 
 # Of a pipeline. commands.toml says so.
-MAX_LOOKED_AT: Final = 1000
+MAX_LISTED: Final = 1000
 POLL_SECONDS: Final = 10.0
 
 
@@ -119,13 +119,13 @@ def _newest(
     newest = hook.find_pipeline_executions(
         pipeline, created_after=since, newest_first=True, through=lambda call: call()
     )
-    wanted = (
+    matching = (
         execution
-        for execution in islice(newest, MAX_LOOKED_AT)
+        for execution in islice(newest, MAX_LISTED)
         if args.state in (None, states.state_of(execution.status))
     )
     try:
-        return [*islice(wanted, args.max_executions + 1)]
+        return [*islice(matching, args.max_executions + 1)]
     except exceptions.SageMakerApiError as error:
         is_missing = exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND)
         if args.pipeline and is_missing:

@@ -38,8 +38,8 @@ def main(args: argparse.Namespace) -> int:
     currencies: set[str] = set()
     with output.airflow_in_use(args.conn_id, "Products read:") as on_item:
         for region in args.regions:
-            prices[region], currencies_there = _prices_in(args.conn_id, region, on_item)
-            currencies |= currencies_there
+            prices[region], currencies_here = _prices_in(args.conn_id, region, on_item)
+            currencies |= currencies_here
     if len(currencies) > 1:
         args.parser.error(
             f"the regions have prices in {' and '.join(sorted(currencies))}: make a"
@@ -85,16 +85,16 @@ def _prices_in(
     hook = PolysyncSageMakerHook(
         connection, price_list_region(region), config=REPORT_CONFIG
     )
-    of_pipelines: dict[str, float] = {}
-    others: dict[str, float] = {}
+    pipeline_prices: dict[str, float] = {}
+    other_prices: dict[str, float] = {}
     currencies: set[str] = set()
     for attributes, dimension in _dimensions(hook, region):
         on_item("")
         name = attributes.get("instanceName", "")
         if name.startswith("ml.") and dimension.unit.lower() in _HOURS:
-            prices = others
+            prices = other_prices
             if attributes.get("component", "").lower().startswith(_USES):
-                prices = of_pipelines
+                prices = pipeline_prices
             currencies |= dimension.pricePerUnit.keys()
             prices[name] = max(prices.get(name, 0.0), *dimension.pricePerUnit.values())
     if not currencies:
@@ -102,7 +102,7 @@ def _prices_in(
             f"AWS's price list has no instances of SageMaker in {region}: check the"
             " name."
         )
-    return dict(sorted({**others, **of_pipelines}.items())), currencies
+    return dict(sorted({**other_prices, **pipeline_prices}.items())), currencies
 
 
 def _dimensions(

@@ -57,6 +57,8 @@ MAX_IN_FLIGHT: Final = 200
 # Airflow starts all watchers of a triggerer within moments. One that joins later misses
 # what was read before.
 JOIN_SECONDS: Final = 2.0
+# The changes of some days: a duplicate comes within minutes, or when a triggerer has
+# died.
 MAX_REMEMBERED: Final = 10_000
 # How long others may take a message that was given back. A consumer that waits for one
 # gets it at once.
@@ -97,11 +99,11 @@ class FailureLog:
     """
     Logs one line when calls begin to fail, and one when they work again.
 
-    :param what: what fails, such as "Messages of queue ... cannot be received".
+    :param problem: what fails, such as "Messages of queue ... cannot be received".
     """
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self, problem: str) -> None:
+        self._problem = problem
         self.failures = 0
 
     def failed(self, error: Exception) -> None:
@@ -111,13 +113,13 @@ class FailureLog:
             text = str(error)
             if not isinstance(error, PolysyncError):
                 text = f"{type(error).__name__}: {error}"
-            log.warning("%s, retrying: %s", self._what, clean_text(text))
+            log.warning("%s, retrying: %s", self._problem, clean_text(text))
 
     def worked(self) -> None:
         """Note that a call has worked."""
         if self.failures:
             log.info(
-                "It works again after %s failed calls: %s", self.failures, self._what
+                "It works again after %s failed calls: %s", self.failures, self._problem
             )
         self.failures = 0
 
@@ -275,18 +277,18 @@ class EventProducer(SharedStreamProducer):
         )
         if missing:
             log.error(OTHER_CONSUMER, self._watch.queue_url, len(missing))
-        given_back = {
+        released = {
             message.message_id: message.handle
             for message in received
             if message.receives == 1 and message.change
         }
-        if not given_back or not self._consumers.is_due(now):
+        if not released or not self._consumers.is_due(now):
             return received
-        if not await self._call(queue.release, [*given_back.values()], self._holding):
-            given_back = {}
-        self._consumers.begin(given_back, now)
+        if not await self._call(queue.release, [*released.values()], self._holding):
+            released = {}
+        self._consumers.begin(released, now)
         await asyncio.sleep(OTHERS_SECONDS)
-        return [each for each in received if each.message_id not in given_back]
+        return [message for message in received if message.message_id not in released]
 
     def _report(self) -> None:
         now = clock.monotonic()
@@ -348,9 +350,6 @@ async def _in_thread(function: Callable[[], Result]) -> Result:
     return await asyncio.wrap_future(call_in_daemon_thread(call))
 
 
-# The changes of some days: a duplicate comes within minutes, or when a triggerer has
-# died.
-MAX_SEEN: Final = 10_000
 NOT_SUPPORTED: Final = (
     "PolysyncSageMakerEventTrigger needs Airflow 3.3 or newer, which says when an event"
     " is stored: until then, its message must stay in the queue. On this version of"
@@ -416,7 +415,7 @@ class PolysyncSageMakerEventTrigger(BaseEventTrigger):
     ) -> None:
         if not CAPABILITIES.shared_event_streams:
             raise _InvalidWatchError(NOT_SUPPORTED)
-        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+        super().__init__()  # type: ignore[no-untyped-call]
         arguments = {
             "queue_url": queue_url,
             "polysync_conn_id": polysync_conn_id,
@@ -455,11 +454,11 @@ class PolysyncSageMakerEventTrigger(BaseEventTrigger):
         self, shared_stream: AsyncIterator[events.AnyChange]
     ) -> AsyncIterator[TriggerEvent]:
         """Yield one event for each change that this watcher wants."""
-        seen = events.RecentEntries(MAX_SEEN)
+        yielded = events.RecentEntries(MAX_REMEMBERED)
         async for change in shared_stream:
             # A message that another watcher could not store comes again, for all.
-            if self._watch.wants(change) and seen.add(change.key):
-                yield TriggerEvent(change.payload)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+            if self._watch.wants(change) and yielded.add(change.key):
+                yield TriggerEvent(change.payload)  # type: ignore[no-untyped-call]
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """

@@ -588,8 +588,8 @@ class QueueSetup(NamedTuple):
         # By the end of the ARN: older ones have the name in lower case, and AWS does
         # not document whether an event has the account or ``aws`` in that of a pipeline
         # that AWS manages.
-        given = {pipeline.rpartition("/")[2] for pipeline in self.pipelines}
-        names = given | {name.lower() for name in given}
+        names = {pipeline.rpartition("/")[2] for pipeline in self.pipelines}
+        names |= {name.lower() for name in names}
         return [{"suffix": f":pipeline/{name}"} for name in sorted(names)]
 
 
@@ -666,7 +666,7 @@ class ConsumerCheck:
     def begin(self, message_ids: Iterable[str], now: float) -> None:
         """Note which messages were given back."""
         self._begun_at = now
-        self._given_back = set(message_ids)
+        self._released = set(message_ids)
         self._receives = 0
 
     def missing(
@@ -678,11 +678,11 @@ class ConsumerCheck:
         :param message_ids: the messages that a receive has brought.
         :param has_room: whether the receive could have brought more.
         """
-        self._given_back.difference_update(message_ids)
+        self._released.difference_update(message_ids)
         if has_room and now - self._begun_at >= RETURN_SECONDS:
             self._receives += 1
         if self._receives < MIN_RECEIVES:
             return set()
-        missing = self._given_back
-        self._given_back = set()
+        missing = self._released
+        self._released = set()
         return missing

@@ -36,7 +36,7 @@ class UnreadableJsonError(ValueError):
 
 def read_json(
     content: object,
-    what: str,
+    subject: str,
     *,
     max_bytes: int = MAX_BYTES,
     max_depth: int = MAX_DEPTH,
@@ -45,30 +45,30 @@ def read_json(
     Return the value of a JSON text.
 
     :param content: the text, or its bytes; anything else is an error, too.
-    :param what: what is read, as the error begins: ``the definition``.
+    :param subject: what is read, as the error begins: ``the definition``.
     :param max_bytes: how long the text may be.
     :param max_depth: how many objects and lists may be inside of each other.
     :raises UnreadableJsonError: the content is not JSON, or exceeds a limit.
     """
     if not isinstance(content, (str, bytes)):
-        raise UnreadableJsonError(f"{what} is no text")
+        raise UnreadableJsonError(f"{subject} is no text")
     if _is_longer(content, max_bytes):
-        raise UnreadableJsonError(f"{what} has more than {max_bytes:,} bytes")
+        raise UnreadableJsonError(f"{subject} has more than {max_bytes:,} bytes")
     try:
         value = json.loads(content, parse_constant=_refuse, parse_float=_finite)
     except RecursionError:
-        raise _too_deep(what) from None
+        raise _too_deep(subject) from None
     except OverflowError:
-        raise UnreadableJsonError(f"{what} has a number that is too large") from None
+        raise UnreadableJsonError(f"{subject} has a number that is too large") from None
     except ValueError as error:
-        raise UnreadableJsonError(f"{what} is not JSON: {error}") from None
+        raise UnreadableJsonError(f"{subject} is not JSON: {error}") from None
     if _is_deeper(value, max_depth):
-        raise _too_deep(what)
+        raise _too_deep(subject)
     return value
 
 
-def _too_deep(what: str) -> UnreadableJsonError:
-    return UnreadableJsonError(f"{what} is nested too deeply")
+def _too_deep(subject: str) -> UnreadableJsonError:
+    return UnreadableJsonError(f"{subject} is nested too deeply")
 
 
 def _is_longer(content: str | bytes, max_bytes: int) -> bool:

@@ -32,9 +32,9 @@ from polysync_airflow.states import STATUS_STOPPING
 # only. A field's ``description`` says which values are valid;
 # ``parameters.build_start_request`` quotes it in error messages.
 MAX_PARAMETERS = 200
-# Of a definition, which is more than AWS allows.
+# Steps of a definition: more than AWS allows.
 MAX_STEPS = 500
-# Of an execution, whose loops run steps several times.
+# Steps of an execution, whose loops run steps several times.
 MAX_STEP_ROWS = 2000
 MAX_SELECTED_STEPS = 50
 # In place of the ARN of a source execution: the newest one that can be a source.

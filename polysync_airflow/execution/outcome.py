@@ -51,8 +51,8 @@ StopProcess = Literal["worker", "triggerer", "command"]
 
 class RequestedStop(models.FrozenModel):
     """
-    The stop that a task has requested of its execution, in the XCom ``run``, which says
-    how that has ended.
+    The stop that a task has requested of its execution: a member of the XCom ``run``.
+    The other members say how the execution has ended.
 
     :param requested_at: when, by the clock of the host.
     :param reason: ``ended_task`` (a user or the DAG run has ended the task),
@@ -99,6 +99,10 @@ class RunSummary(models.FrozenModel):
     mlflow_experiment_name: texts.NameText | None = None
     mlflow_resource_arn: texts.ArnText | None = None
     stop: RequestedStop | None = None
+
+    def is_of(self, execution_arn: str, attempt: int) -> bool:
+        """Return whether the summary is that of an attempt of an execution."""
+        return self.execution_arn == execution_arn and self.resumes == attempt
 
     def ended(self, end: ExecutionEvent) -> RunSummary:
         """Return the summary after the end of a wait."""

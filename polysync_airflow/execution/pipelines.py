@@ -351,7 +351,7 @@ def _type_problem(parameter: DeclaredParameter, value: str) -> str | None:
     return None
 
 
-# In a step.
+# Property files of a step.
 MAX_PROPERTY_FILES: Final = 50
 # A ForEach step runs the step Score of its body as Score-0 for the first item.
 _FIRST: Final = "-0"
@@ -464,20 +464,20 @@ def declared_steps(definition: str | None) -> list[DeclaredStep]:
         entry, condition, branch = pending.popleft()
         arguments = entry.get("Arguments")
         step = _declared_step(entry)
-        body = [_declared_step(each) for each in _steps_in(arguments, "ForEachBody")]
-        needs = step.needs.union(*(each.needs for each in body))
+        body = [_declared_step(inner) for inner in _steps_in(arguments, "ForEachBody")]
+        needs = step.needs.union(*(inner.needs for inner in body))
         steps.append(
             step._replace(
                 condition=condition,
                 branch=branch,
-                needs=needs - {each.name for each in body},
-                body=[each._replace(name=each.name + _FIRST) for each in body],
+                needs=needs - {inner.name for inner in body},
+                body=[inner._replace(name=inner.name + _FIRST) for inner in body],
             )
         )
         branches = [
-            (each, step.name, outcome)
+            (branch_entry, step.name, outcome)
             for member, outcome in _BRANCHES.items()
-            for each in _steps_in(arguments, member)
+            for branch_entry in _steps_in(arguments, member)
         ]
         pending.extendleft(reversed(branches))
     return steps
@@ -511,8 +511,8 @@ def _declared_step(entry: dict[str, Any]) -> DeclaredStep:
 
 def job_steps(declared: Iterable[DeclaredStep]) -> tuple[list[JobStep], str | None]:
     """
-    Return the steps of an imported job, without those that loops run, and None; or no
-    steps, and why a job cannot have them.
+    Return the steps of an imported job, without those that loops run. The second value
+    says why a job cannot have the steps; None if it can.
     """
     steps = [
         {member: getattr(step, member) for member in JobStep.model_fields}
@@ -528,7 +528,10 @@ def all_steps(declared: Iterable[DeclaredStep]) -> list[DeclaredStep]:
     """
     Return the steps of a definition, and those that its loops run for the first item.
     """
-    return [each for step in declared for each in (step, *step.body)]
+    steps = []
+    for step in declared:
+        steps += [step, *step.body]
+    return steps
 
 
 def step_named(name: str, declared: Sequence[DeclaredStep]) -> DeclaredStep | None:
@@ -541,8 +544,8 @@ def step_named(name: str, declared: Sequence[DeclaredStep]) -> DeclaredStep | No
     steps = {step.name: step for step in declared}
     if name in steps:
         return steps[name]
-    of_loops = {each.name: each for step in declared for each in step.body}
-    return of_loops.get(_INDEX.sub(_FIRST, name))
+    loop_steps = {inner.name: inner for step in declared for inner in step.body}
+    return loop_steps.get(_INDEX.sub(_FIRST, name))
 
 
 def _property_files_in(value: Any) -> list[PropertyFile]:
@@ -587,7 +590,7 @@ def _needs_of(step: dict[str, Any]) -> frozenset[str]:
         if isinstance(reference, str):
             names.update(_STEP_REFERENCE.findall(reference))
         pending.extend(
-            each for member, each in value.items() if member not in _BRANCHES
+            content for member, content in value.items() if member not in _BRANCHES
         )
     return frozenset(names)
 
@@ -675,13 +678,13 @@ def _gaps(selected: Sequence[str], above: Mapping[str, set[str]]) -> Iterator[st
     # The steps between two selected ones, and the selected one after each.
     gaps: dict[str, str] = {}
     for name in selected:
-        for other in sorted(above[name] - chosen):
-            if above.get(other, set()) & chosen:
-                gaps[other] = name
-    for other, name in gaps.items():
-        first = min(above[other] & chosen)
+        for gap in sorted(above[name] - chosen):
+            if above.get(gap, set()) & chosen:
+                gaps[gap] = name
+    for gap, name in gaps.items():
+        first = min(above[gap] & chosen)
         yield (
-            f"{texts.clean_line(other)}: is between the selected steps {first} and"
+            f"{texts.clean_line(gap)}: is between the selected steps {first} and"
             f" {name}; select it, too"
         )
 

@@ -96,7 +96,7 @@ def by_name(name_member: str, path: str) -> BeforeValidator:
 
 def _values(value: Any, paths: Iterable[str]) -> list[Any]:
     values = [_value_at(entry, path) for entry in _entries(value) for path in paths]
-    return [each for each in values if each is not None]
+    return [value for value in values if value is not None]
 
 
 def each_of(*paths: str) -> BeforeValidator:
@@ -112,7 +112,7 @@ def each_of(*paths: str) -> BeforeValidator:
 def _sum(counts: Any) -> Any:
     if not isinstance(counts, dict):
         return None
-    return sum(each for each in counts.values() if isinstance(each, int)) or None
+    return sum(count for count in counts.values() if isinstance(count, int)) or None
 
 
 Name = Annotated[NameText | None, LENIENT]
@@ -131,7 +131,7 @@ CHANNELS: Final = each_of(_CHANNEL)
 
 def _channels_of_all(definitions: Any) -> list[Any]:
     channels = [_value_at(entry, "InputDataConfig") for entry in _entries(definitions)]
-    return [uri for each in channels for uri in _values(each, [_CHANNEL])]
+    return [uri for channel in channels for uri in _values(channel, [_CHANNEL])]
 
 
 # The channels of one definition of a training job, or of a list of them.
@@ -609,10 +609,10 @@ def parse(content: bytes) -> Any:
 def _clean(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            clean_value(name, MAX_BYTES): _clean(each) for name, each in value.items()
+            clean_value(name, MAX_BYTES): _clean(item) for name, item in value.items()
         }
     if isinstance(value, list):
-        return [_clean(each) for each in value]
+        return [_clean(item) for item in value]
     if isinstance(value, str):
         return clean_value(value, MAX_BYTES)
     return value

@@ -44,8 +44,8 @@ MAX_PATTERN_LENGTH = 256
 # How much AWS's list may lag behind, and the clock of this host differ from AWS's.
 LIST_LAG_SECONDS: Final = 300.0
 SETTLE_SECONDS: Final = 60.0
-# The parameters of an execution cost a call. A search looks at those of so many at a
-# time.
+# The parameters of an execution cost a call. A search compares those of at most so many
+# executions.
 MAX_COMPARED: Final = 100
 # A window with more executions is one that somebody has forgotten to limit.
 MAX_LISTED: Final = 10_000
@@ -161,8 +161,8 @@ class SearchEvent(waiter.EndOfWait):
 
     :param outcome: ``found``; ``no_match`` (the window has closed without an execution
         that matches); ``timed_out`` (the deadline was reached); ``refused`` (AWS or the
-        connection refuses to list); ``too_many`` (more executions match by their names
-        than parameters are compared of).
+        connection refuses to list); ``too_many`` (so many executions match by their
+        names that their parameters are not compared).
     :param began_at: when the search began.
     :param execution_arn: the execution that was found.
     :param message: why the search ended without one.
@@ -175,7 +175,7 @@ class SearchEvent(waiter.EndOfWait):
     message: texts.ReasonText | None = None
 
     @pydantic.model_validator(mode="after")
-    def _found_has_an_arn(self) -> SearchEvent:
+    def _check_execution_arn(self) -> SearchEvent:
         if (self.outcome == "found") != (self.execution_arn is not None):
             raise ValueError(
                 "execution_arn is given if the outcome is 'found', and only then"
@@ -191,8 +191,8 @@ SEARCH_ARGUMENTS: Final = tuple(
 
 class TooManyMatchesError(ParametersError):
     """
-    Raised when a window has more executions than are listed, or than parameters are
-    compared of.
+    Raised when a window has too many executions to list, or to compare the parameters
+    of all.
     """
 
 
@@ -211,20 +211,20 @@ def make_search(
     :raises ParametersError: lists each invalid argument with its value and what is
         valid.
     """
-    given = {
+    values = {
         name: value
         for name, value in arguments.items()
         if value is not None and value != ""
     }
-    if "created_after" not in given:
-        given["created_after"] = interval[0]
+    if "created_after" not in values:
+        values["created_after"] = interval[0]
         # A window whose begin is given has no end, unless that is given, too.
-        given.setdefault("created_before", interval[1])
+        values.setdefault("created_before", interval[1])
     try:
-        return Search(**given, began_at=began_at)
+        return Search(**values, began_at=began_at)
     except ValidationError as error:
         # A time is shown as it was given, not as it was understood.
-        problems = texts.describe_arguments(Search, error, given)
+        problems = texts.describe_arguments(Search, error, values)
         raise ParametersError(
             "Nothing was looked for, because these arguments are not"
             f" valid:\n{problems}"
@@ -310,11 +310,11 @@ def _candidates(
     yield from executions[len(existed) :]
 
 
-def is_settled(search: Search, found: ListedExecution, now: float) -> bool:
+def is_settled(search: Search, execution: ListedExecution, now: float) -> bool:
     """
     Return whether no other execution can take the place of the one that was found.
     """
-    last_rival_at = found.created_at
+    last_rival_at = execution.created_at
     if search.which == "latest":
         end = search.began_at
         if search.created_before:
@@ -344,18 +344,18 @@ class SearchPage(NamedTuple):
     """
     What AWS's list means for a search.
 
-    :param found: the execution that the search means; None if there is none yet.
+    :param execution: the execution that the search means; None if there is none yet.
     :param at: when the list was requested, as Unix time.
     """
 
-    found: ListedExecution | None
+    execution: ListedExecution | None
     at: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchWaiter(waiter.Waiter[SearchPage, SearchEvent]):
     """
-    The state of a search. It began when its ``search`` says.
+    The state of a search, whose ``search`` says when it began.
 
     :param listed_until: when the list was read last, as Unix time: it need not be read
         again from the beginning. None if it was not.
@@ -409,20 +409,21 @@ class SearchWaiter(waiter.Waiter[SearchPage, SearchEvent]):
         self, response: SearchPage, now: float
     ) -> tuple[waiter.LogLine, ...]:
         """Return a line if the next poll may find another execution."""
-        if response.found is None or self._is_final(response.found, now):
+        execution = response.execution
+        if execution is None or self._is_final(execution, now):
             return ()
-        arn = response.found.execution_arn
+        arn = execution.execution_arn
         text = f"Found, but AWS may still list another one: {arn}"
         return (waiter.LogLine(logging.INFO, text),)
 
     def end_of(self, response: SearchPage, now: float) -> SearchEvent | None:
         """Return the event if the execution is found, or cannot be any more."""
-        found = response.found
-        if found and self._is_final(found, now):
+        execution = response.execution
+        if execution and self._is_final(execution, now):
             return SearchEvent(
                 outcome="found",
                 began_at=self.search.began_at,
-                execution_arn=found.execution_arn,
+                execution_arn=execution.execution_arn,
             )
         if response.at >= self._complete_at:
             return self.event(
@@ -430,10 +431,10 @@ class SearchWaiter(waiter.Waiter[SearchPage, SearchEvent]):
             )
         return None
 
-    def _is_final(self, found: ListedExecution, now: float) -> bool:
+    def _is_final(self, execution: ListedExecution, now: float) -> bool:
         if not self.is_repeated or now >= self.deadline:
             return True
-        return is_settled(self.search, found, now)
+        return is_settled(self.search, execution, now)
 
     def timeout_text(self, note: str | None = None) -> str:
         """Return the reason of an end at the deadline."""

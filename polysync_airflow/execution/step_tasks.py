@@ -19,8 +19,8 @@ Rules of the task of a step:
 4. A step that has not begun fails if its execution has ended otherwise, once the
    execution task is over.
 5. A retry waits while the step has failed and the execution task is not over: that task
-   resumes the execution. A failure from before the last resume is not looked at while
-   the execution runs.
+   resumes the execution. While the execution runs, a failure from before the last
+   resume does not count.
 6. If the execution task is over and has no execution, the step fails.
 
 Rules of the execution task after a clear, by the tasks of the steps that were cleared
@@ -28,8 +28,9 @@ with it:
 
 1. All of them: a new execution, after the stop of one that runs.
 2. Some of them: an execution that runs goes on to its end. Airflow does not say whether
-   a task that has not ended was cleared. So a step that had not succeeded when the next
-   try has looked first has not to be repeated if it has succeeded since. Then:
+   a task that has not ended was cleared. So the next try notes which steps had
+   succeeded when it first listed them: a step that has succeeded since is not repeated.
+   Then:
 3. If AWS can resume the execution, and no step is to be repeated that has succeeded in
    it, AWS resumes it, once. It repeats all steps that have not succeeded.
 4. If such a step is to be repeated, a selective execution runs the cleared steps, with
@@ -103,7 +104,7 @@ def is_finished(state: str | None) -> bool:
 @dataclass(frozen=True, slots=True)
 class StepsSnapshot:
     """
-    What a poll for all tasks of a group has seen.
+    The steps of an execution, as one poll for all tasks of a group has read them.
 
     :param state: the state of the execution task in Airflow.
     :param run: the XCom ``run``; None while it is not that of the current try.
@@ -135,7 +136,7 @@ class StepsSnapshot:
         return None
 
 
-def seen_of(
+def steps_snapshot(
     state: str | None,
     run: RunSummary,
     order: Sequence[DeclaredStep | StepRow],
@@ -144,7 +145,7 @@ def seen_of(
     due: float | None = None,
 ) -> StepsSnapshot:
     """
-    Return what a poll has seen of an execution.
+    Return the snapshot that a poll has made of an execution.
 
     :param order: the steps of its definition; empty if they are not known.
     """
@@ -484,7 +485,7 @@ def is_left_to_next_try(
 
 
 # States of the task of a step which say that it was not cleared.
-_KEPT: Final = ("success", "skipped", "failed", "upstream_failed", "removed")
+_NOT_CLEARED: Final = ("success", "skipped", "failed", "upstream_failed", "removed")
 
 ClearAction = Literal["new", "wait", "resume", "select"]
 
@@ -513,9 +514,9 @@ class Clear(NamedTuple):
                 return {"on_clear": "resume", "stop_on_clear": False}
 
 
-class FirstLook(models.StrictModel):
+class FirstListing(models.StrictModel):
     """
-    What the execution task saw when it first listed the steps after a clear.
+    The steps as the execution task listed them for the first time after a clear.
 
     :param epoch: the epoch that the clear has begun.
     :param succeeded: the steps that had succeeded.
@@ -526,22 +527,22 @@ class FirstLook(models.StrictModel):
     succeeded: Annotated[list[models.StepName], Field(max_length=models.MAX_STEPS)]
 
 
-def first_look(
+def first_listing(
     stored: Any, execution_arn: str, epoch: int, steps: Sequence[StepDescription]
-) -> tuple[FirstLook, bool]:
+) -> tuple[FirstListing, bool]:
     """
-    Return what the execution task saw first after a clear, and whether that is now.
+    Return the first listing after a clear, and whether this one is the first.
 
-    :param stored: what an earlier try, or an earlier list, has stored; anything.
+    :param stored: the first listing, if an earlier one was stored; or anything else.
     :param steps: AWS's list of the steps.
     """
     with suppress(ValidationError):
-        first = FirstLook.model_validate(stored)
+        first = FirstListing.model_validate(stored)
         if first.execution_arn == execution_arn and first.epoch == epoch:
             return first, False
     # What a loop runs has no task.
     succeeded = _succeeded(step for step in steps if step.loop is None)
-    first = FirstLook(
+    first = FirstListing(
         execution_arn=execution_arn,
         epoch=epoch,
         succeeded=succeeded[: models.MAX_STEPS],
@@ -564,7 +565,7 @@ def cleared_steps(task_states: Mapping[str, str | None]) -> list[str]:
     :param task_states: the states of their tasks in Airflow by step, in the order of
         the definition.
     """
-    return [step for step, state in task_states.items() if state not in _KEPT]
+    return [step for step, state in task_states.items() if state not in _NOT_CLEARED]
 
 
 def after_clear(
@@ -572,7 +573,7 @@ def after_clear(
     count: int,
     status: str,
     steps: Sequence[StepDescription],
-    first: FirstLook | None = None,
+    first: FirstListing | None = None,
 ) -> Clear:
     """
     Return what the execution task does after a clear. The rules are those at the top.
@@ -581,7 +582,7 @@ def after_clear(
     :param count: how many steps have a task.
     :param status: AWS's status of the execution.
     :param steps: AWS's list of its steps; it counts only if the execution has ended.
-    :param first: what was seen first after the clear; None if that is now.
+    :param first: the first listing after the clear; None if this one is the first.
     :raises ParametersError: AWS has nothing that does what was cleared. The text says
         what to clear.
     """

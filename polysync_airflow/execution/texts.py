@@ -261,8 +261,8 @@ _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 
 def storable_number(value: Any) -> Any:
     """
-    Return a number that Airflow cannot store as its text, which is also what a start
-    sends to AWS.
+    Return the text of a number that Airflow cannot store. A start sends AWS the same
+    text.
 
     :param value: a number; anything else is returned as it is.
     :raises ValueError: an integer has more than 4,300 digits, of which Python makes no
@@ -275,8 +275,7 @@ def storable_number(value: Any) -> Any:
 
 def is_storable_text(text: str) -> bool:
     """
-    Return whether Airflow can store a text as it is. Whether it is a reserved name is
-    not asked.
+    Return whether Airflow can store a text as it is, apart from reserved names.
     """
     return not _UNSTORABLE.search(text)
 

@@ -5,9 +5,9 @@ Rules, for executions, searches, model packages, and whatever comes next:
 
 1. The class of the wait says which responses end it. In any other state the wait goes
    on, also in one that this version does not know, of which the log warns once.
-2. After a permanent error the wait ends, and when the connection is deleted, which a
-   retry may cure. After any other error (throttling, network, expired credentials) it
-   goes on with backoff.
+2. The wait ends after a permanent error, and when the connection is deleted: a retry
+   may find it again. After any other error (throttling, network, expired credentials)
+   the wait goes on with backoff.
 3. A throttled poll is repeated soon if a rate limiter, which all waits share, has
    slowed down the calls.
 4. An error is logged once. A wait that shares its polls with others logs an error only

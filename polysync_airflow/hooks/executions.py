@@ -184,7 +184,7 @@ def entries_of(page: Response, operation: str, member: str) -> list[Any]:
 STOP_ATTEMPTS: Final = 5
 STOP_RETRY_SECONDS: Final = 0.3
 
-# Those of StartPipelineExecution, with their arguments.
+# Such members of StartPipelineExecution, with their arguments.
 NEWEST_MEMBERS: Final = {
     "RoleArn": "execution_role_arn",
     "PipelineVersionAlias": "pipeline_version_alias",
@@ -554,7 +554,7 @@ class StopResult(NamedTuple):
     """
     What became of a stop.
 
-    :param text: it as a sentence.
+    :param text: the same as a sentence.
     :param status: AWS's status of the execution now; None if the stop failed.
     :param error: why the execution may still be running although it should be stopped;
         None if it is not.

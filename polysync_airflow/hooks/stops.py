@@ -42,7 +42,7 @@ from polysync_airflow.hooks.executions import (
     stop_result,
 )
 
-ChangeOfRun = Callable[[RunSummary], RunSummary]
+Change = Callable[[RunSummary], RunSummary]
 # Returns the hook for a region; None is the task's own region. May raise a
 # ``PolysyncError``: the connection may have been deleted.
 StoppingHook = Callable[[str | None], ExecutionMethods]
@@ -54,8 +54,8 @@ def stop_recorded_execution(
     warn: Callable[[str], object],
 ) -> StopResult:
     """
-    Stop the execution that runs, or may run, because of a record. Raises no
-    ``PolysyncError`` of AWS's.
+    Stop the execution that runs, or may run, because of a record. An error of AWS's is
+    not raised: the result has it.
 
     :param warn: called with a message when a request is retried.
     """
@@ -69,20 +69,20 @@ def stop_recorded_execution(
             )
         except PolysyncError as error:
             return _not_stopped(error)
-    result = stop_known_execution(arn, record.resumes, hook_for_region, warn)
+    result = stop_execution_by_arn(arn, record.resumes, hook_for_region, warn)
     if record.execution_arn is None:
         return result._replace(text=f"{result.text} Execution: {arn}")
     return result
 
 
-def stop_known_execution(
+def stop_execution_by_arn(
     execution_arn: str,
     attempt: int,
     hook_for_region: Callable[[str], ExecutionMethods],
     warn: Callable[[str], object],
 ) -> StopResult:
     """
-    Stop an execution. Raises no ``PolysyncError`` of AWS's.
+    Stop an execution. An error of AWS's is not raised: the result has it.
 
     The client token follows from the ARN and the attempt: several processes that stop
     the same attempt stop it once.
@@ -128,19 +128,19 @@ def _arn_of(record: ExecutionRecord, hook: ExecutionMethods) -> str:
     return hook.start_pipeline_execution(request)
 
 
-def run_of(
+def summary_of(
     value: Any, execution_arn: str, attempt: int, warn: Callable[[str], object]
 ) -> RunSummary | None:
     """
-    Return the XCom ``run``; None if it is not that of an attempt of an execution.
+    Return the run summary of an attempt of an execution; None if Airflow has another.
 
-    :param value: what Airflow has stored.
+    :param value: the XCom ``run``, as Airflow has stored it.
     :param attempt: the number of its resumes.
     """
-    run = parse_run_summary(value, warn)
-    if run is None or run.execution_arn != execution_arn or run.resumes != attempt:
-        return None
-    return run
+    summary = parse_run_summary(value, warn)
+    if summary and summary.is_of(execution_arn, attempt):
+        return summary
+    return None
 
 
 class Announcement(NamedTuple):
@@ -148,13 +148,13 @@ class Announcement(NamedTuple):
     What Airflow has said before a stop, and what was stored then.
 
     :param owner: who decides about the execution.
-    :param may_store_run: whether this process may store the XCom ``run`` now.
+    :param may_store: whether this process may store the run summary now.
     :param withdraw: stores the record as it was before, and raises no error; None if
         the stop is not announced in it.
     """
 
     owner: Owner
-    may_store_run: bool = True
+    may_store: bool = True
     withdraw: Callable[[], None] | None = None
 
 
@@ -183,7 +183,7 @@ class ReportedStop(ABC):
     The stop of one attempt of an execution, in the order of ``carry_out``. Whoever
     follows the execution to its end calls ``store_end``.
 
-    A ``run`` that cannot be stored raises no error: the stop comes first.
+    A run summary that cannot be stored raises no error: the stop comes first.
 
     :param process: which process stops it.
     :param log: the log of the task, or of the process.
@@ -212,41 +212,49 @@ class ReportedStop(ABC):
         request = RequestedStop(
             requested_at=requested_at, reason=self.reason, process=self.process
         )
-        if announcement.may_store_run:
-            self._change(self._read_run, lambda run: run.stop_requested(request))
+        if announcement.may_store:
+            self._change(
+                self._read_summary, lambda summary: summary.stop_requested(request)
+            )
         result = self._ask_aws()
         self._change(
-            self._read_run_again,
-            lambda run: run.stop_answered(result.status, result.error, clock.now()),
+            self._read_summary_again,
+            lambda summary: summary.stop_answered(
+                result.status, result.error, clock.now()
+            ),
         )
 
-        try_end = try_end.stop_requested(result.text, failed=result.error is not None)
+        if result.error is None:
+            return StopOutcome(try_end.stop_accepted(result.text), requested_at, result)
+        try_end = try_end.stop_failed(result.text)
         if try_end.action is EndAction.WITHDRAW_STOP and announcement.withdraw:
             announcement.withdraw()
         return StopOutcome(try_end, requested_at, result)
 
     def store_end(self, end: ExecutionEvent) -> RunSummary | None:
         """
-        Store how the execution has ended; return ``run``, or None if it is not stored.
+        Store how the execution has ended; return the run summary, or None if it is not
+        stored.
         """
         return self._change(
-            self._read_run_again, lambda run: run.stop_followed(end, clock.now())
+            self._read_summary_again,
+            lambda summary: summary.stop_followed(end, clock.now()),
         )
 
     def _change(
-        self, read: Callable[[], RunSummary | None], change: ChangeOfRun
+        self, read: Callable[[], RunSummary | None], change: Change
     ) -> RunSummary | None:
-        def change_run() -> RunSummary | None:
+        def change_summary() -> RunSummary | None:
             with self._lock:
-                run = read()
-                if run is None:
+                summary = read()
+                if summary is None:
                     return None
-                changed = change(run)
-                self._write_run(changed)
+                changed = change(summary)
+                self._write_summary(changed)
                 return changed
 
         try:
-            return self._call_airflow(change_run)
+            return self._call_airflow(change_summary)
         except Exception as error:
             text = "Airflow does not store the XCom 'run': %s: %s"
             self.log.warning(text, type(error).__name__, error)
@@ -274,13 +282,17 @@ class ReportedStop(ABC):
         """Call a function that sends requests to Airflow."""
 
     @abstractmethod
-    def _read_run(self) -> RunSummary | None:
-        """Return ``run``; None if it is not that of the execution that is stopped."""
+    def _read_summary(self) -> RunSummary | None:
+        """
+        Return the run summary; None if it is not that of the execution that is stopped.
+        """
 
-    def _read_run_again(self) -> RunSummary | None:
-        """Return ``run``; None also if this process may not store it any longer."""
-        return self._read_run()
+    def _read_summary_again(self) -> RunSummary | None:
+        """
+        Return the run summary; None also if this process may not store it any longer.
+        """
+        return self._read_summary()
 
     @abstractmethod
-    def _write_run(self, run: RunSummary) -> None:
-        """Push ``run``, and ``state``."""
+    def _write_summary(self, summary: RunSummary) -> None:
+        """Push the XComs ``run`` and ``state``."""

@@ -136,11 +136,12 @@ def as_entry(job: CatalogueJob) -> dict[str, Any]:
         mode="json", exclude={"parameters", "steps"}, exclude_none=True
     )
     entry["parameters"] = [
-        each.model_dump(mode="json", exclude_none=True) for each in job.parameters
+        parameter.model_dump(mode="json", exclude_none=True)
+        for parameter in job.parameters
     ]
     if job.steps:
         entry["steps"] = [
-            each.model_dump(mode="json", exclude_defaults=True) for each in job.steps
+            step.model_dump(mode="json", exclude_defaults=True) for step in job.steps
         ]
     return entry
 
@@ -351,7 +352,9 @@ def _catalogue_job(job: Job, before: CatalogueJob | None) -> CatalogueJob:
         entry["execution_display_name"] = before.execution_display_name
         if before.description is not None:
             entry["description"] = before.description
-        descriptions = {each.name: each.description for each in before.parameters}
+        descriptions = {
+            parameter.name: parameter.description for parameter in before.parameters
+        }
         for parameter in entry["parameters"]:
             description = descriptions.get(parameter["name"])
             if description is not None:
@@ -384,20 +387,20 @@ def update_catalogue(
     """
     if before is None:
         before = Catalogue([], [])
-    kept = [broken for broken in before.broken if broken.name not in scope]
-    if kept:
-        lines = "; ".join(f"{broken.name}: {broken.problem}" for broken in kept)
+    not_replaced = [broken for broken in before.broken if broken.name not in scope]
+    if not_replaced:
+        lines = "; ".join(f"{broken.name}: {broken.problem}" for broken in not_replaced)
         raise CatalogueError(
             "The file has entries that are no jobs, and this import does not replace"
             f" them: {lines}. Correct or remove them, or import all pipelines."
         )
     imported = catalogue_jobs(jobs, before)
-    others = [job for job in before.jobs if job.name not in scope]
+    other_jobs = [job for job in before.jobs if job.name not in scope]
     old = {job.name: as_entry(job) for job in before.jobs if job.name in scope}
     new = {job.name: as_entry(job) for job in imported}
     both = new.keys() & old.keys()
     return Update(
-        jobs=[*imported, *others],
+        jobs=[*imported, *other_jobs],
         added=sorted(new.keys() - old.keys()),
         changed=sorted(name for name in both if new[name] != old[name]),
         removed=sorted(old.keys() - new.keys()),

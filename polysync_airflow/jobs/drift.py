@@ -122,13 +122,13 @@ def count_drift(drifts: Sequence[Drift], *, strict: bool = False) -> int:
 
 def describe_drift(drift: Drift) -> str:
     """Return a difference as one line of text."""
-    what = drift.job
+    subject = drift.job
     if drift.parameter:
-        what += f", parameter {drift.parameter}"
+        subject += f", parameter {drift.parameter}"
     elif drift.step:
-        what += f", step {drift.step}"
+        subject += f", step {drift.step}"
     breaking = " (breaking)" if drift.breaking else ""
-    return clean_line(f"{what}: {change_text(drift)}{breaking}", 1000)
+    return clean_line(f"{subject}: {change_text(drift)}{breaking}", 1000)
 
 
 def change_text(drift: Drift) -> str:
@@ -203,8 +203,10 @@ def _compare_parameters(before: CatalogueJob, after: Job) -> Iterator[Drift]:
         if before.parameters_error is None:
             yield Drift(job, "unreadable", after=after.parameters_error, breaking=True)
         return
-    old: dict[str, DeclaredParameter] = {each.name: each for each in before.parameters}
-    new = {each.name: each for each in after.parameters}
+    old: dict[str, DeclaredParameter] = {
+        parameter.name: parameter for parameter in before.parameters
+    }
+    new = {parameter.name: parameter for parameter in after.parameters}
     for name in old.keys() - new.keys():
         yield Drift(
             job, "parameter_removed", name, _declaration(old[name]), breaking=True

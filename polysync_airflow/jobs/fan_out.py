@@ -37,9 +37,9 @@ def start_arguments(job: Mapping[str, Any]) -> dict[str, Any]:
     # AWS accepts no empty value in a request. Without the parameter, it uses the empty
     # default.
     defaults = {
-        each["name"]: literal(each["default"])
-        for each in job["parameters"]
-        if each["default"] not in (None, "")
+        parameter["name"]: literal(parameter["default"])
+        for parameter in job["parameters"]
+        if parameter["default"] not in (None, "")
     }
     name = name_or_arn(job["name"], job.get("arn", ""))
     return {"pipeline_name": literal(name), "pipeline_parameters": defaults}

@@ -59,17 +59,23 @@ def import_jobs(
             " beginning of a pipeline name."
         )
     if names is not None and (name_prefix or managed_by == "AWS"):
-        other = "pipeline_name_prefix" if name_prefix else "managed_by"
+        argument = "pipeline_name_prefix" if name_prefix else "managed_by"
         raise ParametersError(
-            f"{other} and pipeline_names are both given: give one of them."
+            f"{argument} and pipeline_names are both given: give one of them."
         )
-    wanted: Iterable[str] = ()
+    pipelines: Iterable[str] = ()
     if names is not None:
-        wanted = check_pipeline_names(names)
+        pipelines = check_pipeline_names(names)
     with concurrent_calls(hook) as calls:
         if names is None:
-            wanted = pipelines_with(hook, name_prefix or "", managed_by, calls)
-        jobs = dict(_describe_all(hook, calls, wanted, on_described))
+            pipelines = pipelines_with(hook, name_prefix or "", managed_by, calls)
+        jobs: dict[str, Job | None] = {}
+        for name, job, warnings in calls.map(partial(_describe, hook), pipelines):
+            for warning in warnings:
+                hook.log.warning("Pipeline %s: %s", name, warning)
+            if on_described:
+                on_described(name)
+            jobs[name] = job
     missing = [name for name, job in jobs.items() if job is None]
     if missing and names is not None:
         raise ParametersError(
@@ -102,9 +108,9 @@ def pipelines_with(
         aws_prefix or None, managed_by=managed_by, through=calls.call
     )
     return (
-        name_or_arn(each.name, each.arn)
-        for each in listed
-        if each.name.startswith(prefix)
+        name_or_arn(pipeline.name, pipeline.arn)
+        for pipeline in listed
+        if pipeline.name.startswith(prefix)
     )
 
 
@@ -186,20 +192,6 @@ def concurrent_calls(hook: PolysyncSageMakerHook) -> ConcurrentCalls:
     return ConcurrentCalls(
         limiter, hook.log.warning, workers=workers, outage_seconds=hook.outage_seconds
     )
-
-
-def _describe_all(
-    hook: PolysyncSageMakerHook,
-    calls: ConcurrentCalls,
-    names: Iterable[str],
-    on_described: OnDescribed,
-) -> Iterator[tuple[str, Job | None]]:
-    for name, job, warnings in calls.map(partial(_describe, hook), names):
-        for warning in warnings:
-            hook.log.warning("Pipeline %s: %s", name, warning)
-        if on_described:
-            on_described(name)
-        yield name, job
 
 
 def _describe(

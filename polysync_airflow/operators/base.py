@@ -361,7 +361,7 @@ class ExecutionOperator(WaitingOperator):
         *,
         progress_interval: float | None = None,
         declared_steps: str | None = None,
-        **others: Any,
+        **arguments: Any,
     ) -> dict[str, Any]:
         if progress_interval is None:
             # The trigger lists no steps.
@@ -372,7 +372,7 @@ class ExecutionOperator(WaitingOperator):
             "region_name": models.region_from_arn(waiter.execution_arn),
             "progress_interval": progress_interval,
             "declared_steps": declared_steps,
-            **others,
+            **arguments,
         }
 
     def _sleep(self, seconds: float) -> None:

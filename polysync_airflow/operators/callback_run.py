@@ -25,6 +25,7 @@ from polysync_airflow import exceptions
 from polysync_airflow.airflow_compat.sdk import AirflowSkipException, AirflowTaskTimeout
 from polysync_airflow.airflow_compat.supervisor import mask_secret, redact
 from polysync_airflow.aws.retry import call_with_retry
+from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.outcome import outcome_message, refusal_error
@@ -177,7 +178,7 @@ class StopMonitor:
             call()
         except Exception as error:
             text = f"{type(error).__name__}: {error}"
-            if isinstance(error, exceptions.PolysyncError):
+            if isinstance(error, PolysyncError):
                 text = str(error)
             if text not in self._warned:
                 self._warned.add(text)
@@ -220,7 +221,7 @@ class StepMessages:
     log: Any
     _receipts: list[str] = field(default_factory=list, init=False)
     # Why messages of others are no longer sent again.
-    _problem: exceptions.PolysyncError | None = field(default=None, init=False)
+    _problem: PolysyncError | None = field(default=None, init=False)
 
     @property
     def _url(self) -> str:
@@ -242,12 +243,12 @@ class StepMessages:
         checked_at = begin
         pauses = itertools.chain(PAUSE_SECONDS, itertools.repeat(PAUSE_SECONDS[-1]))
         for number, pause in enumerate(pauses):
-            own = self._search_queue()
-            for message in own:
+            messages = self._search_queue()
+            for message in messages:
                 if message.is_stop:
                     return message
-            if own:
-                return own[0]
+            if messages:
+                return messages[0]
             if clock.time() - checked_at >= CHECK_SECONDS:
                 checked_at = clock.time()
                 if is_over():
@@ -268,8 +269,8 @@ class StepMessages:
         Receive messages until one of the step is among them, or the queue is empty.
         Others can receive theirs afterwards.
         """
-        own: list[CallbackMessage] = []
-        others: dict[Handling, list[ReceivedMessage]] = defaultdict(list)
+        messages: list[CallbackMessage] = []
+        other_messages: dict[Handling, list[ReceivedMessage]] = defaultdict(list)
         wait = POLL_SECONDS
         try:
             for _ in range(MAX_RECEIVES):
@@ -280,16 +281,16 @@ class StepMessages:
                     content = callbacks.parse_message(received.body)
                     handling = self._handling_of(received, content)
                     if handling is Handling.KEEP and content:
-                        own.append(content)
+                        messages.append(content)
                         self._receipts.append(received.receipt)
                     else:
-                        others[handling].append(received)
-                if own or not batch:
+                        other_messages[handling].append(received)
+                if messages or not batch:
                     break
                 wait = 0
         finally:
-            self._release(others)
-        return own
+            self._release(other_messages)
+        return messages
 
     def _handling_of(
         self, received: ReceivedMessage, content: CallbackMessage | None
@@ -315,23 +316,23 @@ class StepMessages:
             return handling
         try:
             steps = self.hook.list_pipeline_execution_steps(content.execution_arn)
-        except exceptions.PolysyncError:
+        except PolysyncError:
             # It may be an execution of somebody else.
             return decide(waits=True)
         return decide(waits=callbacks.still_waits(steps, content.token))
 
-    def _release(self, others: dict[Handling, list[ReceivedMessage]]) -> None:
-        deleted = [message.receipt for message in others[Handling.DELETE]]
-        given_back = [message.receipt for message in others[Handling.GIVE_BACK]]
-        for message in others[Handling.SEND_AGAIN]:
+    def _release(self, messages: dict[Handling, list[ReceivedMessage]]) -> None:
+        to_delete = [message.receipt for message in messages[Handling.DELETE]]
+        to_give_back = [message.receipt for message in messages[Handling.GIVE_BACK]]
+        for message in messages[Handling.SEND_AGAIN]:
             if self._send_again(message):
-                deleted.append(message.receipt)
+                to_delete.append(message.receipt)
             else:
-                given_back.append(message.receipt)
+                to_give_back.append(message.receipt)
         try:
-            self.queue_hook.hide_messages(self._url, given_back, 0)
-            self.queue_hook.delete_messages(self._url, deleted)
-        except exceptions.PolysyncError as error:
+            self.queue_hook.hide_messages(self._url, to_give_back, 0)
+            self.queue_hook.delete_messages(self._url, to_delete)
+        except PolysyncError as error:
             # A copy of a message that cannot be deleted would be one more message.
             self._problem = error
             self.log.warning(
@@ -346,7 +347,7 @@ class StepMessages:
             return False
         try:
             self.queue_hook.send_message_again(self._url, message)
-        except exceptions.PolysyncError as error:
+        except PolysyncError as error:
             if error.permanent:
                 self._problem = error
             self.log.warning(
@@ -356,7 +357,7 @@ class StepMessages:
         return True
 
     @cached_property
-    def redrive(self) -> callbacks.Redrive | exceptions.PolysyncError | None:
+    def redrive(self) -> callbacks.Redrive | PolysyncError | None:
         """
         The dead-letter queue of the queue, or why it is not known; None if it has none.
         """
@@ -367,7 +368,7 @@ class StepMessages:
         redrive = self.redrive
         if redrive is None:
             return None
-        if isinstance(redrive, exceptions.PolysyncError):
+        if isinstance(redrive, PolysyncError):
             # Each receive may be the last one.
             return 1
         return redrive.max_receives
@@ -377,7 +378,7 @@ class StepMessages:
         redrive = self.redrive
         if redrive is None:
             return "The queue has no dead-letter queue."
-        if isinstance(redrive, exceptions.PolysyncError):
+        if isinstance(redrive, PolysyncError):
             text = f"Whether the queue has a dead-letter queue is not known: {redrive}"
         else:
             times = "once"
@@ -407,21 +408,21 @@ class StepMessages:
         """
         try:
             self.queue_hook.delete_messages(self._url, self._receipts)
-        except exceptions.PolysyncError as error:
-            self._warn_of_rest(error)
+        except PolysyncError as error:
+            self._warn_of_leftovers(error)
         else:
             self._receipts.clear()
 
     def delete_all(self) -> None:
-        """Do so also with messages that this process has not received yet."""
+        """Delete also messages of the step that this process has not received yet."""
         try:
             self._search_queue()
-        except exceptions.PolysyncError as error:
-            self._warn_of_rest(error)
+        except PolysyncError as error:
+            self._warn_of_leftovers(error)
         else:
             self.delete_received()
 
-    def _warn_of_rest(self, error: exceptions.PolysyncError) -> None:
+    def _warn_of_leftovers(self, error: PolysyncError) -> None:
         self.log.warning(
             "The message of the callback step stays in its queue: %s", error
         )
@@ -606,7 +607,7 @@ class StepNewsError(Exception):
 
 class StepSituation(NamedTuple):
     """
-    How a callback step is.
+    A callback step and its execution, as AWS describes them.
 
     :param step: the step, if AWS has begun it.
     :param execution_status: AWS's status of its execution.
@@ -646,7 +647,7 @@ class StepRun:
         """
         try:
             declared = self.hook.describe_pipeline_definition_for_execution(self.arn)
-        except exceptions.PolysyncError as error:
+        except PolysyncError as error:
             self.log.info("Whether the pipeline has the step is not known: %s", error)
         else:
             check_step_declared(self.name, declared, callbacks.CALLBACK)
@@ -739,7 +740,7 @@ class StepRun:
         :raises StepNewsError: the step has begun, or cannot begin any more.
         """
         status = None
-        if not isinstance(polled, exceptions.PolysyncError):
+        if not isinstance(polled, PolysyncError):
             status = polled.status
         if callbacks.is_news(self.name, status, None):
             raise StepNewsError
@@ -763,7 +764,7 @@ class StepRun:
 
     def _error_of(
         self, situation: CallbackStatus, step: StepDescription | None, status: str
-    ) -> exceptions.PolysyncError:
+    ) -> PolysyncError:
         where = f"\nExecution: {self.arn}"
         if situation is CallbackStatus.FAILED and step:
             reason = clean_text(step.failure_reason or "AWS returned no reason")

@@ -33,7 +33,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Refused,
     TaskTry,
 )
-from polysync_airflow.execution.lifecycle.lookup import MAX_LOOKED_AT
+from polysync_airflow.execution.lifecycle.lookup import MAX_LISTED
 from polysync_airflow.execution.parameters import (
     check_pipeline_names,
     make_start_request,
@@ -132,7 +132,7 @@ class ExecutionCalls:
             check_pipeline_names([pipeline_name])
             newest: list[models.ExecutionDescription] = []
             token = None
-            for _ in range(MAX_LOOKED_AT // PAGE_SIZE):
+            for _ in range(MAX_LISTED // PAGE_SIZE):
                 page, token = self._retry(
                     partial(
                         hook.list_pipeline_executions, pipeline_name, page_token=token

@@ -54,14 +54,13 @@ def stop_orphaned_execution(context: Context) -> None:
     retry_follows = (
         not CAPABILITIES.failure_callback_is_final and ti.try_number <= ti.max_tries
     )
-    owner = owner_of_dead_process(record, ti.try_number, retry_follows=retry_follows)
-    try_end = leave(record, ti.try_number, stop_on_kill=task.options.stop_on_kill)
-    try_end = try_end.owned_by(owner)
     if record is None:
         if not retry_follows and not task.try_runner.is_executed:
             log.warning("The task has failed. %s", _why_no_record(task, ti))
         return
-    if try_end.action is not EndAction.STOP:
+    owner = owner_of_dead_process(record, ti.try_number, retry_follows=retry_follows)
+    try_end = leave(record, ti.try_number, stop_on_kill=task.options.stop_on_kill)
+    if try_end.owned_by(owner).action is not EndAction.STOP:
         return
     connection = task.polysync_conn_id
     if not was_mapped and not task.try_runner.is_executed:

@@ -109,10 +109,10 @@ def explain_selection(
     try:
         status = hook.describe_pipeline_execution(source).status
         if status not in pipelines.SOURCE_STATUSES:
-            wanted = " or ".join(pipelines.SOURCE_STATUSES)
+            statuses = " or ".join(pipelines.SOURCE_STATUSES)
             return [
                 f"source_execution: {source} has the status {status}; give an execution"
-                f" that is {wanted}"
+                f" that is {statuses}"
             ]
         steps = hook.list_pipeline_execution_steps(source)
     except exceptions.PolysyncError as error:
@@ -121,14 +121,16 @@ def explain_selection(
         return [
             f"The source execution could not be checked: {clean_line(str(error), 1000)}"
         ]
-    done = {step.name for step in steps if step.status == pipelines.REUSABLE_STATUS}
+    succeeded = {
+        step.name for step in steps if step.status == pipelines.REUSABLE_STATUS
+    }
     declared = pipelines.declared_steps(definition)
     return first_problems(
         [
             f"source_execution: step {name} has not succeeded in {source}; select it,"
             " too, or give another one"
             for name in pipelines.reused_steps(request.selected_steps, declared)
-            if name not in done
+            if name not in succeeded
         ]
     )
 
@@ -268,12 +270,12 @@ def _with_similar_name(
 
 
 def _listed(
-    what: str, problems: list[str], request: StartRequest, consequence: str = ""
+    subject: str, problems: list[str], request: StartRequest, consequence: str = ""
 ) -> str:
     # The name, which is the end of an ARN: Airflow shows 100 characters of a line.
     pipeline = pipeline_name_of(request.pipeline_name)
     version = request.pipeline_version_id or request.pipeline_version_alias
     if version:
         pipeline = f"{pipeline} version {version}"
-    verdict = f"The {what} do not fit pipeline {pipeline}.{consequence}"
+    verdict = f"The {subject} do not fit pipeline {pipeline}.{consequence}"
     return "\n- ".join((verdict, *problems))

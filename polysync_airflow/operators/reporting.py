@@ -3,10 +3,9 @@ Reports the end of an execution: XComs, log, asset events, and the error of the 
 
 The operators here are bases. A subclass gets the execution, and waits for its end.
 
-Airflow's OpenLineage provider
-calls some methods when a task starts and ends: on the worker, after the task's own
-code, in a process or a thread of its own that has limited time. An error in them is
-written to the task's log and changes nothing else:
+Airflow's OpenLineage provider calls some methods when a task starts and ends: on the
+worker, after the task's own code, in a process or a thread of its own that has limited
+time. An error in them is written to the task's log and changes nothing else:
 https://airflow.apache.org/docs/apache-airflow-providers-openlineage/stable/guides/developer.html.
 """
 
@@ -28,6 +27,7 @@ from polysync_airflow.airflow_compat.task_instances import outlet_event_extras
 from polysync_airflow.execution import models, outcome
 from polysync_airflow.execution.console import execution_url, studio_url
 from polysync_airflow.execution.lifecycle.options import OnCompletedWithFailures
+from polysync_airflow.execution.outcome import RunSummary
 from polysync_airflow.execution.parameters import Seconds, seconds
 from polysync_airflow.execution.texts import clean_text, storable_xcom
 from polysync_airflow.operators import base
@@ -97,7 +97,7 @@ def push_started(
     instruction: Instruction,
     parameters: Mapping[str, str],
     task_log: Any,
-) -> outcome.RunSummary:
+) -> RunSummary:
     """
     Push ``execution_arn``, the links and ``run`` as soon as the execution exists.
 
@@ -122,7 +122,7 @@ def push_started(
             "The steps that they need are those of: %s",
             request.source_execution or "no execution",
         )
-    summary = outcome.RunSummary(
+    summary = RunSummary(
         execution_arn=record.arn,
         pipeline_name=request.pipeline_name,
         state=PolysyncState.RUNNING.value,
@@ -134,7 +134,7 @@ def push_started(
         source_execution=request.source_execution,
         mlflow_experiment_name=request.mlflow_experiment_name,
     )
-    ti.xcom_push("run", storable_run_summary(summary, log.warning))
+    ti.xcom_push("run", storable_summary(summary, log.warning))
     return summary
 
 
@@ -143,8 +143,8 @@ def push_ended(
     end: ExecutionEvent,
     report: StepReport | None = None,
     *,
-    started: outcome.RunSummary | None = None,
-) -> outcome.RunSummary:
+    started: RunSummary | None = None,
+) -> RunSummary:
     """
     Push ``state`` and ``run`` again when the wait has ended.
 
@@ -155,9 +155,9 @@ def push_ended(
     # Not the arguments of this session: their templates may render to other values
     # now, for example if they use the current time.
     if started is None:
-        started = pull_run_summary(context)
+        started = pull_summary(context)
     if started is None or started.execution_arn != end.execution_arn:
-        started = outcome.RunSummary(
+        started = RunSummary(
             execution_arn=end.execution_arn,
             pipeline_name="",
             state=PolysyncState.UNKNOWN.value,
@@ -166,11 +166,11 @@ def push_ended(
     summary = started.ended(end)
     if report:
         summary = summary.model_copy(update=report.run_members)
-    push_run(context, summary)
+    push_summary(context, summary)
     return summary
 
 
-def pull_run_summary(context: Context) -> outcome.RunSummary | None:
+def pull_summary(context: Context) -> RunSummary | None:
     """
     Return this task's XCom ``run``; None if there is none, or if somebody has changed
     it to something else.
@@ -178,15 +178,13 @@ def pull_run_summary(context: Context) -> outcome.RunSummary | None:
     return outcome.parse_run_summary(base.pull_own(context, "run"), log.warning)
 
 
-def push_run(context: Context, summary: outcome.RunSummary) -> None:
+def push_summary(context: Context, summary: RunSummary) -> None:
     """Push ``state`` and ``run``."""
     context["ti"].xcom_push("state", summary.state)
-    context["ti"].xcom_push("run", storable_run_summary(summary, log.warning))
+    context["ti"].xcom_push("run", storable_summary(summary, log.warning))
 
 
-def storable_run_summary(
-    summary: outcome.RunSummary, warn: Callable[[str], object]
-) -> Any:
+def storable_summary(summary: RunSummary, warn: Callable[[str], object]) -> Any:
     """Return ``run`` in a form that Airflow can store."""
     return storable_xcom("run", summary.model_dump(mode="json"), warn)
 
@@ -290,14 +288,14 @@ class ReportingOperator(base.ExecutionOperator):
     options: base.ValidatedOptions[ReportOptions]
     # The XCom ``run``, which this process has pushed or read; None while there is no
     # execution.
-    run_summary: outcome.RunSummary | None = None
+    run_summary: RunSummary | None = None
     # What the steps have read and written, for lineage; None before the wait has ended.
     datasets: Datasets | None = None
     # The argument of a start.
     mlflow_experiment_name: str | None = None
     # From before a deferral: the XCom ``run``; the declared steps, and the statuses
     # that the trigger has logged.
-    earlier_summary: outcome.RunSummary | None = None
+    earlier_summary: RunSummary | None = None
     steps_before: tuple[str, Mapping[str, str]] | None = None
 
     @abstractmethod

@@ -40,7 +40,8 @@ from polysync_airflow.execution.pipelines import (
     step_named,
 )
 from polysync_airflow.execution.steps import descriptions
-from polysync_airflow.execution.steps.progress import Progress, known_from
+from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
+from polysync_airflow.execution.steps.progress import Progress, logged_statuses_of
 from polysync_airflow.execution.texts import storable_xcom
 from polysync_airflow.execution.waiter import Polled
 from polysync_airflow.get_provider_info import CONFIG_SECTION, HOURLY_PRICES
@@ -100,7 +101,7 @@ class StepReport:
     :param error: why the steps could not be listed; None if they were.
     """
 
-    rows: Sequence[descriptions.StepRow] = ()
+    rows: Sequence[StepRow] = ()
     outputs: dict[str, Any] = field(default_factory=dict)
     billed: dict[str, float] | None = None
     cost: prices.Cost | None = None
@@ -111,7 +112,7 @@ class StepReport:
     error: PolysyncError | None = None
 
     @property
-    def failed(self) -> list[descriptions.StepRow]:
+    def failed(self) -> list[StepRow]:
         """The rows of the steps that failed."""
         return [row for row in self.rows if row.state == PolysyncState.FAILED.value]
 
@@ -145,13 +146,13 @@ class ResultReader:
 
     :param hook: the hook for the execution's region.
     :param warn: called with a message about a call that fails.
-    :param wanted: True for all property files, or the names of some.
+    :param property_files: True for all property files, or the names of some.
     """
 
     hook: PolysyncSageMakerHook
     arn: str
     warn: Callable[[str], object]
-    wanted: results.PropertyFiles
+    property_files: results.PropertyFiles
 
     def __post_init__(self) -> None:
         # None for a job whose description has failed.
@@ -167,7 +168,7 @@ class ResultReader:
         self._limiter = rate_limiter_for(key, clock.monotonic())
         self._deadline = clock.time() + TIMEOUT_SECONDS
 
-    def read(self, steps: Sequence[descriptions.StepDescription]) -> StepReport:
+    def read(self, steps: Sequence[StepDescription]) -> StepReport:
         """Return what the steps have made, used and cost."""
         outputs = descriptions.outputs_by_step(steps)
         with time_limit(TIMEOUT_SECONDS):
@@ -177,7 +178,7 @@ class ResultReader:
         written_uris: list[str | None] = []
         for step, job in described:
             if step.is_reused:
-                # An earlier execution has written it. This one uses the result.
+                # An earlier execution has written the result, which this one reads.
                 read_uris += job.written_uris
                 continue
             own_jobs.append(job)
@@ -212,9 +213,9 @@ class ResultReader:
 
     def _read_jobs(
         self,
-        steps: Sequence[descriptions.StepDescription],
+        steps: Sequence[StepDescription],
         outputs: dict[str, dict[str, Any]],
-    ) -> list[tuple[descriptions.StepDescription, results.JobDescription]]:
+    ) -> list[tuple[StepDescription, results.JobDescription]]:
         """
         Describe the jobs of the steps, and return each with its step.
 
@@ -222,11 +223,9 @@ class ResultReader:
             property files say is added.
         """
         declared: Sequence[DeclaredStep] = ()
-        if self.wanted:
+        if self.property_files:
             declared = self._declared_steps()
-        described: list[
-            tuple[descriptions.StepDescription, results.JobDescription]
-        ] = []
+        described: list[tuple[StepDescription, results.JobDescription]] = []
         for step in steps:
             jobs = self._describe_jobs(step)
             if not jobs:
@@ -238,7 +237,7 @@ class ResultReader:
             outputs[step.name] = step_outputs
             if _has_succeeded(step):
                 declaration = step_named(step.name, declared)
-                files = results.files_to_read(declaration, self.wanted)
+                files = results.files_to_read(declaration, self.property_files)
                 self._add_files(step.name, files, jobs[0], step_outputs)
         return described
 
@@ -259,9 +258,7 @@ class ResultReader:
             self._problems.append(note)
         return cost
 
-    def _describe_jobs(
-        self, step: descriptions.StepDescription
-    ) -> list[results.JobDescription]:
+    def _describe_jobs(self, step: StepDescription) -> list[results.JobDescription]:
         """
         Describe the job of a step; of a tuning job, also the best training job.
 
@@ -281,26 +278,26 @@ class ResultReader:
         return [job, best]
 
     def _describe_job(
-        self, step: descriptions.StepDescription, kind: results.JobKind, name: str
+        self, step: StepDescription, kind: results.JobKind, name: str
     ) -> results.JobDescription | None:
         key = (kind, name)
         if key not in self._jobs:
-            what = f"The job {name} of step {step.name} could not be described"
+            problem = f"The job {name} of step {step.name} could not be described"
             describe = partial(self.hook.describe_job, kind, name)
-            self._jobs[key] = self._call(kind.operation, describe, what)
+            self._jobs[key] = self._call(kind.operation, describe, problem)
         return self._jobs[key]
 
     def _declared_steps(self) -> Sequence[DeclaredStep]:
         describe = partial(
             self.hook.describe_pipeline_definition_for_execution, self.arn
         )
-        what = "The definition, which names the property files, could not be read"
+        problem = "The definition, which names the property files, could not be read"
         declared: Sequence[DeclaredStep] | None = self._call(
-            "DescribePipelineDefinitionForExecution", describe, what
+            "DescribePipelineDefinitionForExecution", describe, problem
         )
         if declared is None:
             return ()
-        missing = results.missing_names(declared, self.wanted)
+        missing = results.missing_names(declared, self.property_files)
         if missing:
             self._problems.append(
                 f"The definition declares no property file {', '.join(missing)}."
@@ -323,34 +320,34 @@ class ResultReader:
         if isinstance(job, results.ProcessingJob):
             output_uris = job.output_uris or {}
         for file in files:
-            what = f"Property file {file.name} of step {step}"
+            subject = f"Property file {file.name} of step {step}"
             if file.name in step_outputs:
                 self._problems.append(
-                    f"{what} is left out: the step has another output of this name."
+                    f"{subject} is left out: the step has another output of this name."
                 )
                 continue
             uri = results.uri_of(file, output_uris)
             if uri is None:
                 self._problems.append(
-                    f"{what} is left out: the job has no output {file.output} in S3."
+                    f"{subject} is left out: the job has no output {file.output} in S3."
                 )
                 continue
             read = partial(self.hook.read_object, uri, results.MAX_BYTES + 1)
             content = self._call(
-                f"GetObject of {uri}", read, f"{what} could not be read"
+                f"GetObject of {uri}", read, f"{subject} could not be read"
             )
             if content is None:
                 continue
             try:
                 step_outputs[file.name] = results.parse(content)
             except ValueError as error:
-                self._problems.append(f"{what} ({uri}) is left out: {error}.")
+                self._problems.append(f"{subject} ({uri}) is left out: {error}.")
 
-    def _call(self, action: str, call: Callable[[], Any], what: str) -> Any:
+    def _call(self, action: str, call: Callable[[], Any], problem: str) -> Any:
         """
         Make a call, unless its action is denied or the time is up.
 
-        :param what: what could not be done if it fails, for the notes of the report.
+        :param problem: what the notes of the report say if it fails.
         :return: the result; None if there is none, which the notes then say.
         """
         if action in self._denied:
@@ -365,11 +362,11 @@ class ResultReader:
                 partial(self._limited, call), until=until, warn=self.warn
             )
         except PolysyncError as error:
-            self.warn(f"{what}: {error}")
+            self.warn(f"{problem}: {error}")
             if has_code(error, ACCESS_DENIED) and action.startswith("Describe"):
                 self._denied.append(action)
             else:
-                self._problems.append(f"{what}: {error}")
+                self._problems.append(f"{problem}: {error}")
         return None
 
     def _limited(self, call: Callable[[], Any]) -> Any:
@@ -402,7 +399,7 @@ class ResultReader:
         return tuple(notes)
 
 
-def _has_succeeded(step: descriptions.StepDescription) -> bool:
+def _has_succeeded(step: StepDescription) -> bool:
     return state_of_step(step.status) is PolysyncState.SUCCESS
 
 
@@ -459,7 +456,7 @@ class StepReporter:
             self.log.info(
                 "The steps are shown as soon as they begin, not before: %s", error
             )
-        begun: Sequence[descriptions.StepDescription] = ()
+        begun: Sequence[StepDescription] = ()
         if self.resumed_at:
             with suppress(PolysyncError):
                 begun = self.hook.list_pipeline_execution_steps(self.arn)
@@ -477,9 +474,7 @@ class StepReporter:
             return None
         return text
 
-    def after_poll(
-        self, polled: Polled
-    ) -> Sequence[descriptions.StepDescription] | None:
+    def after_poll(self, polled: Polled) -> Sequence[StepDescription] | None:
         """
         Report the steps after a poll that has not ended the wait, if that is due, and
         return them; None if they are not listed.
@@ -524,18 +519,18 @@ class StepReporter:
             note = f"The steps of the execution could not be listed: {error}"
             return StepReport(self._pushed_rows(), notes=(note,), error=error)
 
-        order: Sequence[DeclaredStep | descriptions.StepRow]
+        order: Sequence[DeclaredStep | StepRow]
         if before:
             declared_text, logged_statuses = before
             order = descriptions.order_of(declared_text)
-            self._progress.known = json.dumps(dict(logged_statuses))
+            self._progress.logged_statuses = json.dumps(dict(logged_statuses))
         else:
             pushed = self._pushed_rows()
             order = pushed
             if not self.interval:
                 # Without lists, nothing of them was logged.
                 pushed = []
-            self._progress.known = known_from(pushed)
+            self._progress.logged_statuses = logged_statuses_of(pushed)
         write_lines(self.log, self._progress.update(steps))
         rows = descriptions.rows_of(steps, order, self.arn)
         rows, log_note = self._with_logs(rows, steps)
@@ -573,19 +568,19 @@ class StepReporter:
             self.log.info("AWS has not said where the MLflow experiment is: %s", error)
             return None
 
-    def _pushed_rows(self) -> list[descriptions.StepRow]:
+    def _pushed_rows(self) -> list[StepRow]:
         return descriptions.parse_rows(pull_own(self.context, descriptions.STEPS_KEY))
 
-    def _push_steps(self, rows: Sequence[descriptions.StepRow]) -> str | None:
+    def _push_steps(self, rows: Sequence[StepRow]) -> str | None:
         value, note = descriptions.fit_rows(rows)
         self.context["ti"].xcom_push(descriptions.STEPS_KEY, value)
         return note
 
     def _with_logs(
         self,
-        rows: Sequence[descriptions.StepRow],
-        steps: Sequence[descriptions.StepDescription],
-    ) -> tuple[list[descriptions.StepRow], str | None]:
+        rows: Sequence[StepRow],
+        steps: Sequence[StepDescription],
+    ) -> tuple[list[StepRow], str | None]:
         """
         Return the rows with the last lines of the failed steps' logs, and a note if a
         log could not be read.
@@ -607,7 +602,7 @@ class StepReporter:
         ]
         return rows, note
 
-    def _write_logs(self, rows: Sequence[descriptions.StepRow]) -> None:
+    def _write_logs(self, rows: Sequence[StepRow]) -> None:
         """
         Write the lines of the failed steps' logs to the task's log. The error of the
         task has only the last of them, so that its verdict stays in sight.

@@ -434,7 +434,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         try:
             summary = parse_run_summary(before_deferral, self.log.warning)
             if summary is None:
-                summary = reporting.pull_run_summary(context)
+                summary = reporting.pull_summary(context)
         except Exception as error:
             # The execution must still be stopped, if its time is up.
             self.log.warning(
@@ -506,7 +506,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         self.try_runner.raise_if_killed()
         run = None
         if self.run_summary:
-            run = reporting.storable_run_summary(self.run_summary, self.log.debug)
+            run = reporting.storable_summary(self.run_summary, self.log.debug)
         options = self.options
         return self._wait_for_end(
             waiter,

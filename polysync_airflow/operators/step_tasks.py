@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     from polysync_airflow.execution.waiter import ExecutionWaiter
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
-# An XCom of the first task: which steps had succeeded when the execution task looked
-# first after a clear.
-FIRST_LOOK_KEY = "polysync_clear"
+# An XCom of the first task: which steps had succeeded when the execution task listed
+# them for the first time after a clear.
+FIRST_LISTING_KEY = "polysync_clear"
 _CLEAR_STEPS = (
     "Next: mend the cause, then clear the task of the failed step with the tasks that"
     f" follow (Downstream).\n  That {RESUME_BUTTON}repeats only the steps that had not"
@@ -58,10 +58,10 @@ _CLEAR_STEPS = (
 # such tasks at a time in a DAG of a thousand, that takes 2 GiB.
 MAX_TASKS_IN_TRIGGERER: Final = 200
 # Between two polls of ``dag.test()``, which has no triggerer.
-_SECONDS_BETWEEN_LOOKS: Final = 1.0
+_SECONDS_BETWEEN_POLLS: Final = 1.0
 _AT_ONCE: Final = datetime(2000, 1, 1, tzinfo=UTC)
 # The class path that Airflow stores of the trigger that runs a whole task.
-_TRIGGER_OF_WHOLE_TASK: Final = (
+_TASK_END_TRIGGER: Final = (
     "polysync_airflow.start_in_triggerer.PolysyncStepTaskEndTrigger"
 )
 
@@ -190,13 +190,13 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         )
         steps = self._call_with_retry(partial(hook.list_pipeline_execution_steps, arn))
         first_task = self._first_task(ti)
-        stored = read_xcom(first_task, FIRST_LOOK_KEY)
-        first, is_first = step_tasks.first_look(stored, arn, ti.max_tries, steps)
+        stored = read_xcom(first_task, FIRST_LISTING_KEY)
+        first, is_first = step_tasks.first_listing(stored, arn, ti.max_tries, steps)
         if not is_first:
             return step_tasks.after_clear(cleared, len(task_ids), status, steps, first)
         clear = step_tasks.after_clear(cleared, len(task_ids), status, steps)
         if clear.action == "wait":
-            write_xcom(first_task, FIRST_LOOK_KEY, first.model_dump(mode="json"))
+            write_xcom(first_task, FIRST_LISTING_KEY, first.model_dump(mode="json"))
         return clear
 
     def _read_record(self, context: Context) -> ExecutionRecord | None:
@@ -210,8 +210,8 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         record = store.read()
         if record or store.unproven:
             return record
-        kept = read_xcom(self._first_task(context["ti"]), records.RECORD_KEY)
-        record = store.proven_record(kept)
+        stored = read_xcom(self._first_task(context["ti"]), records.RECORD_KEY)
+        record = store.proven_record(stored)
         if record:
             # From now on, the try continues with it as with that of a try that has
             # failed.
@@ -300,7 +300,7 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
             if property_files:
                 trigger_kwargs["property_files"] = property_files
             self.start_trigger_args = StartTriggerArgs(
-                trigger_cls=_TRIGGER_OF_WHOLE_TASK,
+                trigger_cls=_TASK_END_TRIGGER,
                 trigger_kwargs=trigger_kwargs,
                 next_method="execute_failed",
             )
@@ -358,10 +358,10 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         if event != WITHOUT_TRIGGERER:
             return self.end(context, check_event(StepTaskEvent, event))
         trigger = PolysyncStepTaskTrigger(**self._trigger_kwargs)
-        end = asyncio.run(trigger.look(context["ti"]))
+        end = asyncio.run(trigger.poll_once(context["ti"]))
         if end is None:
             # Let the other tasks run first.
-            clock.sleep(_SECONDS_BETWEEN_LOOKS)
+            clock.sleep(_SECONDS_BETWEEN_POLLS)
             raise AirflowRescheduleException(_AT_ONCE)  # type: ignore[no-untyped-call]
         return self.end(context, end)
 
@@ -416,16 +416,15 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         arn = end.execution_arn
         if hook is None:
             hook = PolysyncSageMakerHook(self.polysync_conn_id, region_from_arn(arn))
-        listed: Sequence[descriptions.StepDescription]
         if end.description:
             # In the triggerer, the poll has read it.
-            listed = [end.description]
+            steps = [end.description]
         else:
             try:
                 listed = hook.list_pipeline_execution_steps(arn)
             except exceptions.PolysyncError as error:
                 return end, {}, (f"What the step made is not known: {error}",)
-        steps = [step for step in listed if step.name == end.step_name]
+            steps = [step for step in listed if step.name == end.step_name]
         reader = ResultReader(hook, arn, self.log.warning, self.property_files)
         report = reader.read(steps)
         notes: list[str] = [*report.notes]

@@ -14,7 +14,7 @@ from polysync_airflow.execution.outcome import described, outcome_message, unend
 from polysync_airflow.execution.parameters import Flag
 from polysync_airflow.links import EXECUTION_LINKS
 from polysync_airflow.operators import base
-from polysync_airflow.operators.reporting import push_ended, push_links, push_run
+from polysync_airflow.operators.reporting import push_ended, push_links, push_summary
 from polysync_airflow.states import STATUS_STOPPING, has_ended, is_stoppable, state_of
 
 
@@ -145,7 +145,7 @@ class PolysyncStopPipelineOperator(base.ExecutionOperator):
             lambda: hook.describe_pipeline_execution(self.execution_arn)
         )
         status = description.status
-        push_run(context, described(description))
+        push_summary(context, described(description))
         if is_stoppable(status):
             # None if AWS accepted the stop; otherwise the status because of which no
             # stop is needed.
@@ -158,7 +158,7 @@ class PolysyncStopPipelineOperator(base.ExecutionOperator):
                 status = STATUS_STOPPING
                 self.log.info("Stop requested: execution %s", self.execution_arn)
             description = description.model_copy(update={"status": status})
-            push_run(context, described(description))
+            push_summary(context, described(description))
         if not has_ended(status):
             return status
         message = (

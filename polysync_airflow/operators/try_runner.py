@@ -222,8 +222,9 @@ class TryRunner:
 
     def raise_if_killed(self) -> None:
         """Raise an error if the process was killed."""
+        self._raise_if_shut_down()
         if self._is_killed:
-            raise machine.killed_error(is_shutdown=self._is_shutdown)
+            raise machine.killed_error()
 
     def sleep(self, seconds: float) -> None:
         """
@@ -241,7 +242,7 @@ class TryRunner:
 
     def _raise_if_shut_down(self) -> None:
         if self._is_shutdown:
-            raise machine.killed_error(is_shutdown=True)
+            raise machine.shutdown_error()
 
     # ---- the record
 
@@ -296,7 +297,7 @@ class TryRunner:
             # The name of the execution says whether this task has started it.
             hook = self.hook_for_region(models.region_from_arn(arn))
             execution = hook.describe_pipeline_execution(arn)
-            record = lookup.own_record_of(
+            record = lookup.record_if_own(
                 execution, store.identity, store.unproven.record, pipeline_name
             )
             if record is None:

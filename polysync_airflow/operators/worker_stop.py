@@ -32,7 +32,7 @@ from polysync_airflow.hooks.stops import (
     stop_recorded_execution,
 )
 from polysync_airflow.operators.execution_calls import HookForRegion
-from polysync_airflow.operators.reporting import pull_run_summary, push_run
+from polysync_airflow.operators.reporting import pull_summary, push_summary
 from polysync_airflow.records import RecordStore
 
 # How long a process that is killed waits for Airflow to store the XCom ``run``.
@@ -86,9 +86,9 @@ class WorkerStop(ReportedStop):
             clock.sleep(result.seconds)
             polled = hook.poll_pipeline_execution(arn)
             result = result.waiter.decide(polled, clock.time())
-        run = self.store_end(result.event)
-        if run:
-            self.log.warning("%s", run.stop_text)
+        summary = self.store_end(result.event)
+        if summary:
+            self.log.warning("%s", summary.stop_text)
 
     def _announce(self, try_end: TryEnd) -> Announcement:
         announced = try_end.announced(self.record)
@@ -122,14 +122,14 @@ class WorkerStop(ReportedStop):
             )
             return None
 
-    def _read_run(self) -> RunSummary | None:
-        run = pull_run_summary(self._context)
-        if run is None or run.execution_arn != self.record.execution_arn:
+    def _read_summary(self) -> RunSummary | None:
+        summary = pull_summary(self._context)
+        if summary is None or summary.execution_arn != self.record.execution_arn:
             return None
-        return run
+        return summary
 
-    def _write_run(self, run: RunSummary) -> None:
-        push_run(self._context, run)
+    def _write_summary(self, summary: RunSummary) -> None:
+        push_summary(self._context, summary)
 
     @property
     def _context(self) -> Any:

@@ -140,10 +140,10 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
                 " triggerer knows no task whose templates it could render. Leave it"
                 " out, and set deferrable = True."
             )
-        given = {name: getattr(self, name) for name in base.ON_WORKERS_ONLY}
+        worker_arguments = {name: getattr(self, name) for name in base.ON_WORKERS_ONLY}
         if self.retry_policy != PolysyncRetryPolicy():
-            given["retry_policy"] = self.retry_policy
-        for name, value in given.items():
+            worker_arguments["retry_policy"] = self.retry_policy
+        for name, value in worker_arguments.items():
             if not value:
                 continue
             raise ParametersError(

@@ -27,7 +27,7 @@ from polysync_airflow.sensors.base import ResourceSensor, SensorOptions
 
 OnRejected = Literal["fail", "skip"]
 # A key of the task state store: the version that a rescheduled sensor has found.
-FOUND_KEY: Final = "polysync_model_package"
+VERSION_KEY: Final = "polysync_model_package"
 
 
 class ApprovalOptions(SensorOptions):
@@ -146,25 +146,25 @@ class PolysyncModelApprovalSensor(ResourceSensor):
         """Return the ARN of the model package, and push it."""
         arn = self.model_package_arn
         if arn is None and self._is_rescheduled:
-            arn = self._kept_version(context)
+            arn = self._stored_version(context)
         if arn is None:
             arn = self._find_newest_version(context)
         context["ti"].xcom_push("model_package_arn", arn)
         return arn
 
-    def _kept_version(self, context: Context) -> str | None:
+    def _stored_version(self, context: Context) -> str | None:
         """
         Return the version of the group that an earlier session of this try has found.
         """
         store: Any = context["task_state_store"]
-        kept = store.get(FOUND_KEY)
+        stored = store.get(VERSION_KEY)
         # Users can edit it.
-        if not isinstance(kept, dict):
+        if not isinstance(stored, dict):
             return None
-        if kept.get("try_number") != context["ti"].try_number:
+        if stored.get("try_number") != context["ti"].try_number:
             # A new try finds the version anew.
             return None
-        arn: Any = kept.get("model_package_arn")
+        arn: Any = stored.get("model_package_arn")
         if not is_valid(approval.VERSION_ARN, arn):
             return None
         if approval.group_of(arn) != approval.group_of(str(self.model_package_group)):
@@ -190,11 +190,11 @@ class PolysyncModelApprovalSensor(ResourceSensor):
         self.log.info("Newest version of model package group %s: %s", group, newest.arn)
         if self._is_rescheduled:
             store: Any = context["task_state_store"]
-            kept = {
+            version = {
                 "model_package_arn": newest.arn,
                 "try_number": context["ti"].try_number,
             }
-            store.set(FOUND_KEY, kept)
+            store.set(VERSION_KEY, version)
         return newest.arn
 
     def _make_trigger(self, resource: str, **arguments: Any) -> Any:

@@ -178,7 +178,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         self.property_files = property_files
         self.start_from_trigger = start_from_trigger
         self._check_options()
-        self._check_which_arguments(is_given=lambda value: value is not None)
+        self._check_combination(is_given=lambda value: value is not None)
 
     @property
     def parameters(self) -> Any:
@@ -202,14 +202,14 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             return max(self.options.poke_interval, models.MIN_PROGRESS_INTERVAL)
         return super()._list_seconds
 
-    def _check_which_arguments(self, is_given: Callable[[Any], bool]) -> None:
-        given = [
+    def _check_combination(self, is_given: Callable[[Any], bool]) -> None:
+        names = [
             name
             for name in search.SEARCH_ARGUMENTS
             if name != "which" and is_given(getattr(self, name))
         ]
         by_arn = is_given(self.execution_arn)
-        by_name = "pipeline_name" in given
+        by_name = "pipeline_name" in names
         if by_arn == by_name:
             both = "are both missing"
             if by_arn:
@@ -217,9 +217,9 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             raise exceptions.ParametersError(
                 f"execution_arn and pipeline_name {both}: give one of them."
             )
-        if by_arn and given:
+        if by_arn and names:
             raise exceptions.ParametersError(
-                f"{', '.join(given)}: an execution with an execution_arn is not looked"
+                f"{', '.join(names)}: an execution with an execution_arn is not looked"
                 " for. Leave out one of them."
             )
 
@@ -257,7 +257,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             return self._end(context, check_event(ExecutionEvent, event))
 
     def _check_arguments(self, context: Context) -> None:
-        self._check_which_arguments(bool)
+        self._check_combination(bool)
         if self.step_name:
             from polysync_airflow.execution.steps.progress import check_step_name
 
@@ -266,15 +266,16 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             self._arn = self._check_execution(self.execution_arn)
             return
         arguments = self._attributes(search.SEARCH_ARGUMENTS)
-        wanted = search.make_search(arguments, default_window(context), self._began_at)
+        window = default_window(context)
+        criteria = search.make_search(arguments, window, self._began_at)
         self._search = search.SearchWaiter(
-            search=wanted,
+            search=criteria,
             poll_interval=self._poll_seconds,
             since=self._began_at.timestamp(),
             deadline=self._deadline,
             is_repeated=self._is_rescheduled,
         )
-        self.log.info("Looking for %s", search.describe_search(wanted))
+        self.log.info("Looking for %s", search.describe_search(criteria))
 
     # ---- the wait
 
@@ -377,7 +378,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         arn = waiter.execution_arn
         polled = self._execution_hook.poll_pipeline_execution(arn)
         if not isinstance(polled, exceptions.PolysyncError) and not self._is_described:
-            self._push_run(context, polled)
+            self._push_summary(context, polled)
             self._is_described = True
         result = self._decide(waiter, polled)
         if isinstance(result, Finish):
@@ -388,7 +389,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             return None
         return ended_step(steps, self.step_name, arn)
 
-    def _push_run(
+    def _push_summary(
         self, context: Context, description: models.ExecutionDescription
     ) -> None:
         arn = description.execution_arn
@@ -405,7 +406,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         summary = outcome.described(
             description, pipeline_name=self._pipeline_of(arn), parameters=parameters
         )
-        reporting.push_run(context, summary)
+        reporting.push_summary(context, summary)
 
     # ---- the end
 
@@ -415,11 +416,11 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         a managed one.
         """
         name_in_arn = models.pipeline_name_of(arn)
-        given = self.pipeline_name or ""
-        name = models.pipeline_name_of(given)
+        pipeline = self.pipeline_name or ""
+        name = models.pipeline_name_of(pipeline)
         if name.lower() != name_in_arn.lower():
             return name_in_arn
-        return models.name_or_arn(name, given)
+        return models.name_or_arn(name, pipeline)
 
     def _end(self, context: Context, end: ExecutionEvent | StepEndedEvent) -> str:
         """
@@ -476,10 +477,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             return outcome.refusal_error(end, message)
         # As Airflow's sensors, which do not retry after their timeout.
         return exceptions.PipelineExecutionTimeoutError(
-            message,
-            execution_arn=end.execution_arn,
-            status=end.status,
-            permanent=True,
+            message, execution_arn=end.execution_arn, status=end.status, permanent=True
         )
 
     def _next_step(

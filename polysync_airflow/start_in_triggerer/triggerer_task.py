@@ -46,7 +46,7 @@ XCOM_KEYS: Final = (
 
 class PolysyncTaskTrigger(BaseTrigger):
     """
-    Run a task as a worker and a triggerer do in turns, here both, and end it.
+    Run a task to its end: its own code, as a worker does, and the waits between.
 
     The task is made again for each session, with rendered templates, as on a worker.
     Airflow renders nothing here itself, since it would do so in the event loop.
@@ -58,7 +58,7 @@ class PolysyncTaskTrigger(BaseTrigger):
     __module__ = "polysync_airflow.start_in_triggerer"
 
     def __init__(self, *, task_class: str, arguments: dict[str, Any]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+        super().__init__()  # type: ignore[no-untyped-call]
         self.task_class = task_class
         self.arguments = arguments
 
@@ -99,7 +99,7 @@ class PolysyncTaskTrigger(BaseTrigger):
 
     def _start(self, context: Context) -> Any:
         ti: Any = self.task_instance
-        deferral = self._kept_wait()
+        deferral = self._last_deferral()
         if deferral:
             raise deferral
         if ti.try_number > 1:
@@ -142,13 +142,13 @@ class PolysyncTaskTrigger(BaseTrigger):
             )
             raise
 
-    def _kept_wait(self) -> TaskDeferred | None:
+    def _last_deferral(self) -> TaskDeferred | None:
         """Return the last deferral of this try; None if it has not deferred yet."""
         ti: Any = self.task_instance
-        kept = call_slow_airflow(partial(read_xcom, ti, WAIT_KEY), self.log.warning)
+        stored = call_slow_airflow(partial(read_xcom, ti, WAIT_KEY), self.log.warning)
         try:
             owner, method_name, name, arguments = read_json(
-                get_fernet().decrypt(kept.encode()), "it"
+                get_fernet().decrypt(stored.encode()), "it"
             )
             if owner == str(ti.id):
                 return TaskDeferred(
@@ -156,7 +156,7 @@ class PolysyncTaskTrigger(BaseTrigger):
                     method_name=method_name,
                 )
         except Exception as error:
-            if kept is not None:
+            if stored is not None:
                 self.log.warning(
                     "XCom %r is ignored: %s: %s", WAIT_KEY, type(error).__name__, error
                 )

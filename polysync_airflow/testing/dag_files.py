@@ -73,7 +73,7 @@ class MetadataDatabase:
 
             if self.home is None:
                 try:
-                    db.check_migrations(timeout=0)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+                    db.check_migrations(timeout=0)  # type: ignore[no-untyped-call]
                 except TimeoutError as error:
                     names = [name for name in CONFIGURING if name in os.environ]
                     raise DatabaseNotReadyError(

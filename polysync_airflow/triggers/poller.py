@@ -247,7 +247,7 @@ class SharedClient(LiveConnection[PollingHook]):
         return result_or_error(self.call, call)
 
     def call(self, call: Callable[[PollingHook], Result]) -> Result:
-        """Make a call as before, and tell the rate limiter if AWS throttles it."""
+        """Make a call, and tell the rate limiter if AWS throttles it."""
 
         def count(hook: PollingHook) -> Result:
             try:
@@ -327,8 +327,8 @@ class Poller(ABC):
     loop may use it.
     """
 
-    # How many calls run at the same time: what people do, and endpoints, change within
-    # minutes or hours.
+    # How many calls run at the same time. Few suffice: what people do, and endpoints,
+    # change within minutes or hours.
     workers: ClassVar[int] = 4
     # How many calls a poll of all waits of a group takes at first; 0 if it serves each
     # at no cost.
@@ -439,7 +439,7 @@ class Poller(ABC):
         waits = (
             self._begin_polls(),
             self._begin_read(),
-            *self._begin_others(),
+            *self._begin_other_calls(),
             self._end_late_waits(),
         )
         return min((wait for wait in waits if wait is not None), default=None)
@@ -468,7 +468,7 @@ class Poller(ABC):
         call = partial(self.poll, waiters, partial(_is_wanted, job))
         self._begin(self._calls, call, partial(self._handle_responses, job.waits))
 
-    def _begin_others(self) -> Sequence[float | None]:
+    def _begin_other_calls(self) -> Sequence[float | None]:
         """Begin other calls; return the seconds until the next one of each kind."""
         return ()
 
@@ -505,19 +505,15 @@ class Poller(ABC):
         Call a function in a thread; then handle its result, or its error, in the event
         loop.
         """
+
+        def end_call(future: asyncio.Future[Any]) -> None:
+            running.discard(future)
+            self._changed.set()
+            handle(future.exception() or future.result())
+
         future = self._loop.run_in_executor(self._pool, call)
         running.add(future)
-        future.add_done_callback(partial(self._end_call, running, handle))
-
-    def _end_call(
-        self,
-        running: set[asyncio.Future[Any]],
-        handle: Callable[[Any], None],
-        future: asyncio.Future[Any],
-    ) -> None:
-        running.discard(future)
-        self._changed.set()
-        handle(future.exception() or future.result())
+        future.add_done_callback(end_call)
 
     # ---- the results of the calls
 
@@ -650,7 +646,7 @@ class ExecutionPoller(Poller):
         )
         self._begin(self._calls, call, partial(self._handle_listing, job))
 
-    def _begin_others(self) -> Sequence[float | None]:
+    def _begin_other_calls(self) -> Sequence[float | None]:
         awaited = self._begin_step_list(self._awaited_steps)
         return (awaited, self._begin_step_list(self._shown_steps))
 
@@ -751,7 +747,7 @@ class ExecutionPoller(Poller):
 
 
 AnyPoller = TypeVar("AnyPoller", bound=Poller)
-# By event loop, class, connection and region, and what else there is one poller for.
+# By event loop, class, connection and region, and the further arguments of the poller.
 _POLLERS: Final[dict[tuple[Any, ...], Poller]] = {}
 
 

@@ -13,9 +13,9 @@ Rules:
    hundred executions of a pipeline; each search in a pipeline, and each wait for a
    resource, takes part in the poll of another one at no cost.
 4. An execution that a listing shows as ended, or does not contain, is described next.
-5. A pipeline whose listing AWS refuses, or does not end, is not listed any more.
-   Without the permission, no pipeline is, until the connection changes. Any other error
-   of a listing is one of its executions' polls.
+5. A pipeline is not listed any more if AWS refuses its listing, or if the listing does
+   not end. Without the permission, no pipeline is listed until the connection changes.
+   Any other error of a listing counts as an error of its executions' polls.
 6. A wait whose last poll does not come in time, because AWS responds slowly, ends
    without it.
 
@@ -41,7 +41,7 @@ from polysync_airflow.states import has_ended
 # The host's clock may differ from AWS's, where only the host has recorded when an
 # execution started.
 CLOCK_SKEW_SECONDS: Final = 300.0
-# Before all times at which an execution is polled together with others.
+# A time before all those at which executions are polled together.
 NEXT: Final = 0.0
 
 AnyWait = TypeVar("AnyWait", bound="ScheduledWait")
@@ -278,7 +278,10 @@ class Schedule(Generic[AnyWait]):
         for wait in missing:
             self.describe_next(wait)
         if error is None:
-            group.calls = listing.pages + bool(missing)
+            group.calls = listing.pages
+            if missing:
+                # The listing has ended before it had all of them.
+                group.calls += 1
             return AfterListing(responses)
         if exceptions.has_code(error, exceptions.ACCESS_DENIED):
             text = "Each execution is described on its own, which takes more calls:"

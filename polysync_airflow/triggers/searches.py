@@ -18,7 +18,7 @@ from polysync_airflow.triggers.poller import (
 from polysync_airflow.triggers.wait_triggers import WaitTrigger
 
 # The parameters of so many executions are kept.
-MAX_KNOWN: Final = 1000
+MAX_EXECUTIONS: Final = 1000
 
 
 class SearchPoller(Poller):
@@ -68,7 +68,7 @@ class SearchPoller(Poller):
                     execution_arn, through=self.client.limiter.call
                 )
             )
-            if len(self._parameters) >= MAX_KNOWN:
+            if len(self._parameters) >= MAX_EXECUTIONS:
                 oldest = next(iter(self._parameters))
                 del self._parameters[oldest]
             self._parameters[execution_arn] = parameters

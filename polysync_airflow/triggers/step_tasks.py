@@ -31,7 +31,7 @@ from polysync_airflow.execution.step_tasks import (
     StepTaskEvent,
     StepTaskWaiter,
     is_current,
-    seen_of,
+    steps_snapshot,
 )
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
@@ -40,15 +40,15 @@ from polysync_airflow.triggers import poller
 from polysync_airflow.triggers.wait_triggers import WaitTrigger
 
 # The executions of so many groups are kept.
-MAX_KNOWN: Final = 1000
+MAX_GROUPS: Final = 1000
 # The event of a trigger that no triggerer runs.
 WITHOUT_TRIGGERER: Final = "without a triggerer"
 
 
 @dataclass
-class KnownExecution:
+class GroupExecution:
     """
-    The execution of a group, as it was seen last.
+    The execution of a group, as the last poll has read it.
 
     :param order: the steps of its definition; empty if they are not known.
     :param due: when its steps are listed next, as Unix time.
@@ -65,20 +65,12 @@ class KnownExecution:
         """Whether AWS has said that the execution has ended."""
         return has_ended(self.status)
 
-    def is_of(self, run: RunSummary) -> bool:
-        """
-        Return whether this is the execution, in the same attempt, that an XCom ``run``
-        names.
-        """
-        is_same = run.execution_arn == self.run.execution_arn
-        return is_same and run.resumes == self.run.resumes
-
     def snapshot(self, state: str | None) -> StepsSnapshot:
-        """Return what was seen last, now that the execution task has a state."""
+        """Return what the last poll has read, with a state of the execution task."""
         due = None
         if not self.has_ended:
             due = self.due
-        return seen_of(state, self.run, self.order, self.steps, self.status, due)
+        return steps_snapshot(state, self.run, self.order, self.steps, self.status, due)
 
 
 class StepTaskPoller(poller.Poller):
@@ -86,23 +78,23 @@ class StepTaskPoller(poller.Poller):
 
     def __init__(self, connection_id: str, region_name: str | None) -> None:
         # The tasks that end here describe the jobs of their steps with the same client.
-        of_jobs = (kind.operation for kind in JOB_KINDS.values())
+        describe_jobs = (kind.operation for kind in JOB_KINDS.values())
         operations = (
             "DescribePipelineExecution",
             "ListPipelineExecutionSteps",
-            *sorted({*of_jobs}),
+            *sorted({*describe_jobs}),
         )
         client = poller.SharedClient(
             connection_id, region_name, polls="step_tasks", operations=operations
         )
         super().__init__(client)
         # By execution task. Each group is polled by one thread at a time.
-        self._executions: dict[TaskKey, KnownExecution] = {}
+        self._executions: dict[TaskKey, GroupExecution] = {}
 
     def poll(
         self, waiters: Sequence[StepTaskWaiter], is_wanted: Callable[[], bool]
     ) -> list[StepsSnapshot | PolysyncError]:
-        """Look at the execution of a group once, for all of its tasks."""
+        """Poll the execution of a group once, for all of its tasks."""
         result: StepsSnapshot | PolysyncError
         try:
             result = self._snapshot(waiters, is_wanted)
@@ -160,7 +152,7 @@ class StepTaskPoller(poller.Poller):
             return execution.snapshot(state)
         return StepsSnapshot(state)
 
-    def _ask_airflow(self, task: TaskKey) -> tuple[str | None, KnownExecution | None]:
+    def _ask_airflow(self, task: TaskKey) -> tuple[str | None, GroupExecution | None]:
         """
         Return the state of the execution task, and its execution.
 
@@ -171,16 +163,18 @@ class StepTaskPoller(poller.Poller):
         execution = self._executions.pop(task, None)
         if run is None or not is_current(state, run):
             return state, None
-        if execution is None or not execution.is_of(run):
+        if execution is None or not run.is_of(
+            execution.run.execution_arn, execution.run.resumes
+        ):
             rows = call_airflow(partial(read_xcom, task, descriptions.STEPS_KEY))
-            execution = KnownExecution(run, descriptions.parse_rows(rows))
-        while len(self._executions) >= MAX_KNOWN:
+            execution = GroupExecution(run, descriptions.parse_rows(rows))
+        while len(self._executions) >= MAX_GROUPS:
             self._executions.pop(next(iter(self._executions)))
         self._executions[task] = execution
         return state, execution
 
     def _ask_aws(
-        self, execution: KnownExecution, is_wanted: Callable[[], bool]
+        self, execution: GroupExecution, is_wanted: Callable[[], bool]
     ) -> None:
         execution.steps = self._list(execution, is_wanted)
         for step in execution.steps:
@@ -198,7 +192,7 @@ class StepTaskPoller(poller.Poller):
         execution.status = description.status
 
     def _list(
-        self, execution: KnownExecution, is_wanted: Callable[[], bool]
+        self, execution: GroupExecution, is_wanted: Callable[[], bool]
     ) -> Sequence[StepDescription]:
         arn = execution.run.execution_arn
         steps = self.client.list_steps(arn, is_wanted=is_wanted)
@@ -250,10 +244,10 @@ class PolysyncStepTaskTrigger(WaitTrigger):
             async for event in events:
                 yield event
 
-    async def look(self, ti: Any) -> StepTaskEvent | None:
+    async def poll_once(self, ti: Any) -> StepTaskEvent | None:
         """
-        Look at the execution once, without a triggerer; return the event if the step is
-        at its end.
+        Poll the execution once, without a triggerer; return the event if the step is at
+        its end.
         """
         self.task_instance = ti
         waiter = self._waiter()

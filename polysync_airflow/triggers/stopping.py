@@ -27,8 +27,8 @@ from polysync_airflow.hooks.executions import StopResult
 from polysync_airflow.hooks.stops import (
     Announcement,
     ReportedStop,
-    run_of,
-    stop_known_execution,
+    stop_execution_by_arn,
+    summary_of,
 )
 from polysync_airflow.records import RecordStore, read_record
 from polysync_airflow.triggers.poller import ExecutionPoller, SharedClient, poller_for
@@ -157,7 +157,7 @@ class TriggerStop(ReportedStop):
         owner = situation.owner
         record = situation.stored
         if record is None or not situation.may_store:
-            return Announcement(owner, may_store_run=situation.may_store)
+            return Announcement(owner, may_store=situation.may_store)
         context: Any = {"ti": self.ti}
         store = RecordStore(context)
         announced = try_end.announced(record)
@@ -178,7 +178,7 @@ class TriggerStop(ReportedStop):
             self.log.warning("The record cannot be updated: %s", error)
 
     def _ask_aws(self) -> StopResult:
-        return stop_known_execution(
+        return stop_execution_by_arn(
             self._arn,
             self.waiter.attempt,
             lambda _region: self.client.hook,
@@ -190,23 +190,23 @@ class TriggerStop(ReportedStop):
     ) -> RunSummary | None:
         return call_airflow(function)
 
-    def _read_run(self) -> RunSummary | None:
+    def _read_summary(self) -> RunSummary | None:
         value = task_instances.read_xcom(self.ti, "run")
-        return run_of(value, self._arn, self.waiter.attempt, self.log.warning)
+        return summary_of(value, self._arn, self.waiter.attempt, self.log.warning)
 
-    def _read_run_again(self) -> RunSummary | None:
+    def _read_summary_again(self) -> RunSummary | None:
         if not self._situation().may_store:
             return None
-        return self._read_run()
+        return self._read_summary()
 
-    def _write_run(self, run: RunSummary) -> None:
-        store_run(self.ti, run)
+    def _write_summary(self, summary: RunSummary) -> None:
+        store_summary(self.ti, summary)
 
 
-def store_run(ti: Any, run: RunSummary) -> None:
+def store_summary(ti: Any, summary: RunSummary) -> None:
     """Store the XComs ``run`` and ``state`` of a task instance, from a triggerer."""
-    task_instances.write_xcom(ti, "state", run.state)
-    task_instances.write_xcom(ti, "run", run.model_dump(mode="json"))
+    task_instances.write_xcom(ti, "state", summary.state)
+    task_instances.write_xcom(ti, "run", summary.model_dump(mode="json"))
 
 
 @dataclass(kw_only=True)
@@ -226,8 +226,9 @@ class StopAtEndOfWait(TriggerStop):
         Stop the execution; return what the event says of it, or None if the worker has
         to decide.
         """
-        asked = submit_stop(self.client.key[0], self._stop)
-        future: asyncio.Future[StopBeforeEvent | None] = asyncio.wrap_future(asked)
+        future: asyncio.Future[StopBeforeEvent | None] = asyncio.wrap_future(
+            submit_stop(self.client.key[0], self._stop)
+        )
         # The thread must not be cancelled with this coroutine.
         await asyncio.wait((future,), timeout=BEFORE_EVENT_SECONDS)
         if not future.done():
@@ -316,36 +317,37 @@ class EndedTask:
 
     async def on_kill(self) -> None:
         """Stop the execution, if nobody else goes on with it."""
-        asked = submit_stop(self.client.key[0], self._stop_at_once)
-        keep_running(self._follow(asked))
+        stopping = submit_stop(self.client.key[0], self._stop_at_once)
+        keep_running(self._follow(stopping))
         try:
             # The thread must not be cancelled with this coroutine.
-            await asyncio.wait((asyncio.wrap_future(asked),), timeout=ON_KILL_SECONDS)
+            future = asyncio.wrap_future(stopping)
+            await asyncio.wait((future,), timeout=ON_KILL_SECONDS)
         finally:
-            if not asked.done():
+            if not stopping.done():
                 self.log.warning(
                     "The stop of the execution is still on its way. The XCom 'run' will"
                     " say how it ends. Execution: %s",
                     self._arn,
                 )
-        if asked.done():
-            asked.result()
+        if stopping.done():
+            stopping.result()
 
-    async def _follow(self, asked: Future[Any]) -> None:
+    async def _follow(self, stopping: Future[Any]) -> None:
         until = clock.time() + FOLLOW_SECONDS
         submit = partial(submit_stop, self.client.key[0])
         try:
-            stop = await result_of(asked)
+            result = await result_of(stopping)
             # Until the next try begins, somebody may end the task.
-            is_left = stop == "left"
+            is_left = result == "left"
             while is_left and clock.time() < until:
                 seconds = clock.timeout(FOLLOW_POLL_SECONDS, idle=True) or 0
                 await asyncio.sleep(seconds)
-                stop = await result_of(submit(self._stop_if_nobodys))
-                is_left = stop in ("left", "unknown")
-            if isinstance(stop, StopOfEndedTask):
+                result = await result_of(submit(self._stop_unless_continued))
+                is_left = result in ("left", "unknown")
+            if isinstance(result, StopOfEndedTask):
                 end = await end_of_stop(self.waiter, self.client.key)
-                await result_of(submit(self._tell_end, stop, end))
+                await result_of(submit(self._tell_end, result, end))
         except Exception as error:
             self.log.warning(
                 "What became of the stop could not be stored: %s: %s. Execution: %s",
@@ -357,16 +359,16 @@ class EndedTask:
     # ---- in a thread
 
     def _stop_at_once(self) -> StopOfEndedTask | NotStopped | None:
-        stop = self._stop_if_nobodys()
-        if stop == "left":
+        result = self._stop_unless_continued()
+        if result == "left":
             self.log.info(
                 "The task was cleared with some of its steps. Its next try goes on with"
                 " the execution: %s",
                 self._arn,
             )
-        return stop
+        return result
 
-    def _stop_if_nobodys(self) -> StopOfEndedTask | NotStopped | None:
+    def _stop_unless_continued(self) -> StopOfEndedTask | NotStopped | None:
         """
         Stop the execution, if nobody goes on with it.
 
@@ -419,10 +421,10 @@ class EndedTask:
         return step_tasks.is_left_to_next_try(state, states)
 
     def _tell_end(self, stop: StopOfEndedTask, end: ExecutionEvent) -> None:
-        run = stop.store_end(end)
-        if run is None:
+        summary = stop.store_end(end)
+        if summary is None:
             return
-        self.log.info("%s Execution: %s", run.stop_text, self._arn)
+        self.log.info("%s Execution: %s", summary.stop_text, self._arn)
         steps = self.client.list_steps(self._arn, is_wanted=lambda: True)
         if not isinstance(steps, Exception):
             pusher = StepPusher(self.ti, self._arn, self.log.warning)
@@ -430,20 +432,20 @@ class EndedTask:
 
 
 async def end_of_stop(
-    wait: ExecutionWaiter, client_key: tuple[str, str | None]
+    waiter: ExecutionWaiter, client_key: tuple[str, str | None]
 ) -> ExecutionEvent:
     """
     Wait until an execution that is being stopped has ended, or for ``FOLLOW_SECONDS``.
 
     The poller sees it, so that it takes no thread.
 
-    :param wait: has the execution and its attempt.
+    :param waiter: has the execution and its attempt.
     :param client_key: the connection and the region.
     """
     executions = poller_for(ExecutionPoller, *client_key)
     deadline = clock.time() + FOLLOW_SECONDS
-    followed = replace(wait, poll_interval=FOLLOW_POLL_SECONDS, deadline=deadline)
-    subscription = executions.subscribe(followed)
+    waiter = replace(waiter, poll_interval=FOLLOW_POLL_SECONDS, deadline=deadline)
+    subscription = executions.subscribe(waiter)
     try:
         result = await subscription.next_result()
         while not isinstance(result, Finish):

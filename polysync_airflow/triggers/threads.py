@@ -20,7 +20,7 @@ class ThreadPools:
     """
     Thread pools, one for each connection, that exist only while they have work.
 
-    :param name: the begin of the threads' names.
+    :param name: how the names of the threads begin.
     """
 
     def __init__(self, name: str) -> None:

@@ -72,7 +72,7 @@ class WaitTrigger(BaseTrigger):
     def __init__(
         self, polysync_conn_id: str, region_name: str | None, poll_interval: float
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+        super().__init__()  # type: ignore[no-untyped-call]
         self.polysync_conn_id = polysync_conn_id
         self.region_name = region_name
         self.poll_interval = poll_interval
@@ -149,7 +149,7 @@ class WaitTrigger(BaseTrigger):
     async def _fire(self, event: BaseModel) -> TriggerEvent:
         """Return what Airflow resumes, or ends, the task with."""
         payload = event.model_dump(mode="json", by_alias=True)
-        return TriggerEvent(payload)  # type: ignore[no-untyped-call]  # Airflow's has no annotations
+        return TriggerEvent(payload)  # type: ignore[no-untyped-call]
 
     async def _handle_cancellation(self) -> None:
         """Handle that Airflow has cancelled the trigger."""
@@ -268,34 +268,26 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
             await self._pusher.finish()
         if not isinstance(event, ExecutionEvent):
             return event
-        stop = await self._stop_before_event(event)
-        event = event.model_copy(update={"stop": stop})
+        # In ``dag.test()``, the task goes on at once, and Airflow cannot be asked.
+        if self.task_instance and ending.stops_before_event(event, self.stop_at):
+            reason: StopReason = "failure"
+            if event.outcome == "timed_out":
+                reason = "timeout"
+            stop = StopAtEndOfWait(
+                ti=self.task_instance,
+                waiter=self._execution_waiter(),
+                client=self._client(),
+                log=self.log,
+                reason=reason,
+            )
+            event = event.model_copy(update={"stop": await stop.before_event()})
         # Without the declared steps, the task reads the XCom ``steps``.
         if event.outcome != "ended" or not progress or self.declared_steps is None:
             return event
-        if len(progress.known) > MAX_ORDER_LENGTH:
+        if len(progress.logged_statuses) > MAX_ORDER_LENGTH:
             return event
-        return event.model_copy(update={"known_steps": json.loads(progress.known)})
-
-    async def _stop_before_event(
-        self, end: ExecutionEvent
-    ) -> models.StopBeforeEvent | None:
-        # In ``dag.test()``, the task goes on at once, and Airflow cannot be asked.
-        if self.task_instance is None:
-            return None
-        if not ending.stops_before_event(end, self.stop_at):
-            return None
-        reason: StopReason = "failure"
-        if end.outcome == "timed_out":
-            reason = "timeout"
-        stop = StopAtEndOfWait(
-            ti=self.task_instance,
-            waiter=self._execution_waiter(),
-            client=self._client(),
-            log=self.log,
-            reason=reason,
-        )
-        return await stop.before_event()
+        logged_statuses = json.loads(progress.logged_statuses)
+        return event.model_copy(update={"known_steps": logged_statuses})
 
     def _client(self) -> SharedClient:
         if self._poller:
@@ -337,8 +329,8 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
 
 class StepTrigger(PolysyncPipelineExecutionTrigger):
     """
-    What the triggers have in common. They also fire when the execution ends, or the
-    wait does.
+    Base of the triggers that wait for a step. They also fire when the execution ends,
+    or the wait does.
     """
 
     arguments_model = StepTriggerArguments
@@ -371,8 +363,8 @@ class PolysyncPipelineStepTrigger(StepTrigger):
 class PolysyncCallbackStepTrigger(StepTrigger):
     """
     Wait for a callback step to begin, then fire one event. The event does not say what
-    has happened: the task looks itself, and the token of the step is in no event and no
-    trigger.
+    has happened: the task asks AWS itself, so that no event and no trigger has the
+    token of the step.
 
     :param step_name: the name of the step.
     :param arguments: the other arguments are those of

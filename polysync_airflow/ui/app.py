@@ -11,7 +11,7 @@ effect at once.
 The endpoint stores what the next clear of a task does: resume, or start anew. Airflow's
 REST API clears the task, but cannot tell it why. So the choice goes into the record of
 the task's execution, where it counts in place of ``on_clear``, for one clear. Who may
-clear the task may choose: Airflow's auth manager is asked what it is asked for a clear.
+clear the task may choose: the endpoint asks Airflow's auth manager as a clear does.
 The session is a cookie, which browsers may also send with requests of other sites'
 pages: such requests are refused.
 """
@@ -198,7 +198,7 @@ def get_clear_choice(
     try:
         return {"on_clear": records.read_clear_choice(task), "has_record": True}
     except records.NoRecordError:
-        # Nothing has failed here, too.
+        # Nothing has failed here either.
         return {"on_clear": None, "has_record": False}
 
 

@@ -15,7 +15,7 @@ from polysync_airflow.airflow_compat.supervisor import call_airflow, use_event_l
 from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom
 from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, TaskKey
-from polysync_airflow.execution.lifecycle.orphans import DELETED_TASK, Finding, SeenTask
+from polysync_airflow.execution.lifecycle.orphans import Finding, TaskSnapshot
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
 from polysync_airflow.execution.waiter import LAG_SECONDS, ExecutionWaiter
 from polysync_airflow.records import RecordStore, read_record
@@ -27,7 +27,7 @@ from polysync_airflow.watch import orphan
 
 log = logging.getLogger(__name__)
 
-# Seconds between the looks, when Airflow does not respond.
+# Seconds between the requests to Airflow, when it does not respond.
 RETRY_SECONDS: Final = (1.0, 4.0, 15.0, 60.0)
 # Beside those of the triggers' own stops.
 _submit: Final = partial(ThreadPools("polysync-watch").submit, "")
@@ -70,7 +70,7 @@ async def _follow(stop: orphan.OrphanStop) -> None:
     try:
         record = stop.record
         region = models.region_from_arn(record.arn)
-        wait = ExecutionWaiter(
+        waiter = ExecutionWaiter(
             execution_arn=record.arn,
             pipeline_name=record.request.pipeline_name,
             poll_interval=stopping.FOLLOW_POLL_SECONDS,
@@ -78,7 +78,7 @@ async def _follow(stop: orphan.OrphanStop) -> None:
             deadline=clock.time() + stopping.FOLLOW_SECONDS,
             attempt=record.resumes,
         )
-        end = await stopping.end_of_stop(wait, (stop.connection_id, region))
+        end = await stopping.end_of_stop(waiter, (stop.connection_id, region))
         await result_of(_submit(stop.store_end, end))
     except Exception as error:
         log.warning(
@@ -114,30 +114,30 @@ class TriggererAccess(orphan.AirflowAccess):
         """Return the record of a task instance; None if there is none."""
         return call_airflow(lambda: read_record(orphan.ti_of(task, 0)))
 
-    def see(self, task: TaskKey) -> SeenTask:
+    def read_task(self, task: TaskKey) -> TaskSnapshot:
         """Return what Airflow says of a task instance now."""
         state = call_airflow(lambda: read_state(task))
         if state == DELETED:
-            return DELETED_TASK
-        return SeenTask(exists=True, state=state)
+            return TaskSnapshot(exists=False)
+        return TaskSnapshot(exists=True, state=state)
 
     def replace_record(self, task: TaskKey, choose: orphan.Choose) -> None:
         """Replace the record of a task instance, if a function says so."""
         call_airflow(lambda: self._replace_record(task, choose))
 
     def _replace_record(self, task: TaskKey, choose: orphan.Choose) -> None:
-        seen = self.see(task)
+        snapshot = self.read_task(task)
         context: Any = {"ti": orphan.ti_of(task, 0)}
         stored = RecordStore(context).read()
-        chosen = choose(stored, seen)
-        if chosen is not None:
-            context = {"ti": orphan.ti_of(task, chosen.try_number)}
-            RecordStore(context).store_announcement(chosen, stored)
+        replacement = choose(stored, snapshot)
+        if replacement is not None:
+            context = {"ti": orphan.ti_of(task, replacement.try_number)}
+            RecordStore(context).store_announcement(replacement, stored)
 
-    def read_run(self, task: TaskKey) -> Any:
+    def read_summary(self, task: TaskKey) -> Any:
         """Return the XCom ``run``."""
         return call_airflow(lambda: read_xcom(task, "run"))
 
-    def write_run(self, task: TaskKey, run: RunSummary) -> None:
-        """Push ``run``, and ``state``."""
-        call_airflow(partial(stopping.store_run, task, run))
+    def write_summary(self, task: TaskKey, summary: RunSummary) -> None:
+        """Push the XComs ``run`` and ``state``."""
+        call_airflow(partial(stopping.store_summary, task, summary))

@@ -104,8 +104,8 @@ class EndListener:
         keys = self._keys(session, dag_run.dag_id)
         if not keys:
             return
-        with listeners.savepoint(session) as own:
-            tasks = listeners.unattended_tasks(own, dag_run.dag_id, dag_run.run_id)
+        with listeners.savepoint(session) as nested:
+            tasks = listeners.unattended_tasks(nested, dag_run.dag_id, dag_run.run_id)
         for task in map(TaskKey.of, tasks):
             self._add_row(session, keys, task)
 
@@ -121,8 +121,8 @@ class EndListener:
         key = variable_key(task)
         if key not in keys:
             return
-        with listeners.savepoint(session) as own:
-            listeners.let_triggerer_call(own, CALLBACK, asdict(task), task.dag_id)
+        with listeners.savepoint(session) as nested:
+            listeners.let_triggerer_call(nested, CALLBACK, asdict(task), task.dag_id)
         # One end has up to three calls.
         keys.remove(key)
 
@@ -131,6 +131,6 @@ class EndListener:
         session.connection()  # begins a transaction, if there is none
         by_dag = self._keys_without_row.setdefault(session.get_transaction(), {})
         if dag_id not in by_dag:
-            with listeners.savepoint(session) as own:
-                by_dag[dag_id] = listeners.variable_keys_in(own, dag_prefix(dag_id))
+            with listeners.savepoint(session) as nested:
+                by_dag[dag_id] = listeners.variable_keys_in(nested, dag_prefix(dag_id))
         return by_dag[dag_id]

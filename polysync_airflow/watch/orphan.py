@@ -1,5 +1,5 @@
 """
-The look after one execution by its record, and its stop, for any process that reaches
+Looks after one execution by its record, and stops it, for any process that reaches
 Airflow in a way of its own.
 
 ``execution/lifecycle/orphans.py`` decides. Airflow is asked twice: before AWS, and
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, ClassVar, Final
@@ -28,7 +28,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     UnattendedStop,
 )
 from polysync_airflow.execution.lifecycle.machine import ASK_AGAIN_SECONDS
-from polysync_airflow.execution.lifecycle.orphans import Finding, SeenTask, Verdict
+from polysync_airflow.execution.lifecycle.orphans import Finding, TaskSnapshot, Verdict
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
 from polysync_airflow.hooks import stops
 from polysync_airflow.hooks.executions import ExecutionMethods, StopResult
@@ -40,7 +40,7 @@ DESCRIBE_SECONDS: Final = 60.0
 # Returns the hook for a connection and a region.
 Connect = Callable[[str, str], ExecutionMethods]
 # Returns the record to store in place of the one that is stored; None for none.
-Choose = Callable[[ExecutionRecord | None, SeenTask], ExecutionRecord | None]
+Choose = Callable[[ExecutionRecord | None, TaskSnapshot], ExecutionRecord | None]
 
 
 class AirflowAccess(ABC):
@@ -60,7 +60,7 @@ class AirflowAccess(ABC):
         """
 
     @abstractmethod
-    def see(self, task: TaskKey) -> SeenTask:
+    def read_task(self, task: TaskKey) -> TaskSnapshot:
         """Return what Airflow says of a task instance now."""
 
     @abstractmethod
@@ -68,12 +68,12 @@ class AirflowAccess(ABC):
         """Replace the record of a task instance, if a function says so."""
 
     @abstractmethod
-    def read_run(self, task: TaskKey) -> Any:
+    def read_summary(self, task: TaskKey) -> Any:
         """Return the XCom ``run``."""
 
     @abstractmethod
-    def write_run(self, task: TaskKey, run: RunSummary) -> None:
-        """Push ``run``, and ``state``."""
+    def write_summary(self, task: TaskKey, summary: RunSummary) -> None:
+        """Push the XComs ``run`` and ``state``."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Watch:
         if record is None:
             verdict = Verdict(Finding.KEEP, "There is no record that is proven.")
             return Examined(task, verdict)
-        verdict = orphans.judge_task(record, self.access.see(task))
+        verdict = orphans.judge_task(record, self.access.read_task(task))
         examined = Examined(task, verdict, record)
         stop = record.unattended_stop
         if verdict.finding is not Finding.STOP or stop is None:
@@ -218,7 +218,7 @@ class Watch:
         hook = self.connect(stop.polysync_conn_id, record.region_name)
         pipeline_name = record.request.pipeline_name
         token = None
-        for _ in range(lookup.MAX_LOOKED_AT // PAGE_SIZE):
+        for _ in range(lookup.MAX_LISTED // PAGE_SIZE):
             page, token = call_with_retry(
                 partial(hook.list_pipeline_executions, pipeline_name, page_token=token),
                 until=clock.time() + DESCRIBE_SECONDS,
@@ -244,17 +244,20 @@ class OrphanStop(stops.ReportedStop):
     connection_id: str
     access: AirflowAccess
     hook_for_region: Callable[[str], ExecutionMethods]
+    # A deleted task has no XComs.
+    _has_xcoms: bool = field(default=False, init=False)
 
     def _announce(self, try_end: TryEnd) -> stops.Announcement:
         announcement = stops.Announcement(Owner.UNKNOWN)
 
         def announce(
-            stored: ExecutionRecord | None, seen: SeenTask
+            stored: ExecutionRecord | None, task: TaskSnapshot
         ) -> ExecutionRecord | None:
             nonlocal announcement
-            owner = orphans.owner_of_orphan(stored, self.record, seen)
-            announcement = stops.Announcement(owner, seen.exists, self._withdraw)
-            if stored is None or owner is not Owner.NOBODY or not seen.exists:
+            self._has_xcoms = task.exists
+            owner = orphans.owner_of_orphan(stored, self.record, task)
+            announcement = stops.Announcement(owner, withdraw=self._withdraw)
+            if stored is None or owner is not Owner.NOBODY or not task.exists:
                 return None
             return try_end.announced(stored)
 
@@ -271,10 +274,10 @@ class OrphanStop(stops.ReportedStop):
 
     def _withdraw(self) -> None:
         def withdraw(
-            stored: ExecutionRecord | None, seen: SeenTask
+            stored: ExecutionRecord | None, task: TaskSnapshot
         ) -> ExecutionRecord | None:
-            owner = orphans.owner_of_orphan(stored, self.record, seen)
-            if stored is None or owner is not Owner.NOBODY or not seen.exists:
+            owner = orphans.owner_of_orphan(stored, self.record, task)
+            if stored is None or owner is not Owner.NOBODY or not task.exists:
                 return None
             before = self.record.stop_requested_by
             return stored.model_copy(update={"stop_requested_by": before})
@@ -285,7 +288,7 @@ class OrphanStop(stops.ReportedStop):
             self.log.warning("The record cannot be updated: %s", error)
 
     def _ask_aws(self) -> StopResult:
-        return stops.stop_known_execution(
+        return stops.stop_execution_by_arn(
             self.record.arn, self.record.resumes, self.hook_for_region, self.log.warning
         )
 
@@ -294,13 +297,15 @@ class OrphanStop(stops.ReportedStop):
     ) -> RunSummary | None:
         return function()
 
-    def _read_run(self) -> RunSummary | None:
-        value = self.access.read_run(self.task)
+    def _read_summary(self) -> RunSummary | None:
+        if not self._has_xcoms:
+            return None
+        value = self.access.read_summary(self.task)
         record = self.record
-        return stops.run_of(value, record.arn, record.resumes, self.log.warning)
+        return stops.summary_of(value, record.arn, record.resumes, self.log.warning)
 
-    def _write_run(self, run: RunSummary) -> None:
-        self.access.write_run(self.task, run)
+    def _write_summary(self, summary: RunSummary) -> None:
+        self.access.write_summary(self.task, summary)
 
 
 def ti_of(task: TaskKey, try_number: int) -> Any:

@@ -17,8 +17,12 @@ from polysync_airflow import records
 from polysync_airflow.airflow_compat import database
 from polysync_airflow.auth.base_hook import REPORT_CONFIG
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
-from polysync_airflow.execution.lifecycle import orphans
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, TaskKey
+from polysync_airflow.execution.lifecycle.orphans import (
+    ENDED_STATES,
+    Finding,
+    TaskSnapshot,
+)
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.watch.orphan import AirflowAccess, Choose, Examined, Watch
@@ -28,10 +32,10 @@ log = logging.getLogger(__name__)
 # ``kept``: its task decides. ``over``: it does not run any more. ``orphaned``: it would
 # have been stopped. ``failed``: it may still be running, although it should not.
 Result = Literal["kept", "over", "orphaned", "stopped", "failed", "unreadable"]
-_RESULTS: Final[dict[orphans.Finding, Result]] = {
-    orphans.Finding.KEEP: "kept",
-    orphans.Finding.OVER: "over",
-    orphans.Finding.STOP: "orphaned",
+_RESULTS: Final[dict[Finding, Result]] = {
+    Finding.KEEP: "kept",
+    Finding.OVER: "over",
+    Finding.STOP: "orphaned",
 }
 
 
@@ -90,8 +94,10 @@ def _examined(
     watch: Watch, dag_id: str | None
 ) -> Iterator[tuple[Swept, Examined | None]]:
     """
-    Yield what is found out about each record of a DAG, None for all DAGs; None in place
-    of the second if that failed.
+    Yield what is found out about each record.
+
+    :param dag_id: only those of this DAG; None for all.
+    :return: None in place of the second value if the record cannot be examined.
     """
     for key in database.variable_keys(records.KEY_PREFIX):
         try:
@@ -150,10 +156,10 @@ class DatabaseAccess(AirflowAccess):
         """Return the record of a task instance; None if there is none."""
         return records.stored_record(task)
 
-    def see(self, task: TaskKey) -> orphans.SeenTask:
+    def read_task(self, task: TaskKey) -> TaskSnapshot:
         """Return what Airflow says of a task instance now."""
         with database.stored_variable("", lock=False) as variable:
-            return _seen(variable, task)
+            return _task_snapshot(variable, task)
 
     def replace_record(self, task: TaskKey, choose: Choose) -> None:
         """
@@ -166,29 +172,29 @@ class DatabaseAccess(AirflowAccess):
             stored = None
             if text is not None:
                 stored = records.from_variable(text, task, place=records.place_of(key))
-            chosen = choose(stored, _seen(variable, task))
-            if chosen is not None:
+            replacement = choose(stored, _task_snapshot(variable, task))
+            if replacement is not None:
                 variable.replace(
-                    records.to_variable(records.to_stored(chosen, task), task)
+                    records.to_variable(records.to_stored(replacement, task), task)
                 )
 
-    def read_run(self, task: TaskKey) -> Any:
+    def read_summary(self, task: TaskKey) -> Any:
         """Return the XCom ``run``."""
         return database.read_xcom("run", **asdict(task))
 
-    def write_run(self, task: TaskKey, run: RunSummary) -> None:
-        """Push ``run``, and ``state``."""
-        database.write_xcom("state", run.state, **asdict(task))
-        database.write_xcom("run", run.model_dump(mode="json"), **asdict(task))
+    def write_summary(self, task: TaskKey, summary: RunSummary) -> None:
+        """Push the XComs ``run`` and ``state``."""
+        database.write_xcom("state", summary.state, **asdict(task))
+        database.write_xcom("run", summary.model_dump(mode="json"), **asdict(task))
 
 
-def _seen(variable: Any, task: TaskKey) -> orphans.SeenTask:
+def _task_snapshot(variable: Any, task: TaskKey) -> TaskSnapshot:
     tries: list[tuple[str | None, int]] = variable.tries_of(**asdict(task))
     if not tries:
-        return orphans.DELETED_TASK
+        return TaskSnapshot(exists=False)
     # A loop has several passes. If one has not ended, the task has not.
     state, number = tries[-1]
-    for other, _ in tries:
-        if other not in orphans.ENDED_STATES:
-            state = other
-    return orphans.SeenTask(exists=True, state=state, try_number=number)
+    for state_of_pass, _ in tries:
+        if state_of_pass not in ENDED_STATES:
+            state = state_of_pass
+    return TaskSnapshot(exists=True, state=state, try_number=number)

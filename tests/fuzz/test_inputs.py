@@ -46,7 +46,7 @@ from polysync_airflow.jobs.catalogue import CatalogueJob
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.operators.reporting import (
     execution_extra,
-    pull_run_summary,
+    pull_summary,
     push_ended,
 )
 from polysync_airflow.operators.results import StepReport
@@ -253,7 +253,7 @@ def test_edited_xcoms(value: Any) -> None:
     """
     context: Any = {"ti": TaskInstance("t", xcoms={"run": value})}
 
-    run = pull_run_summary(context)
+    run = pull_summary(context)
 
     assert run is None or run.execution_arn
     push_ended(

@@ -28,7 +28,7 @@ from sagemaker_emulator.sagemaker.executions import (
 from sagemaker_emulator.sagemaker.pagination import page
 from sagemaker_emulator.sagemaker.pipelines import pipeline_details, tags_of
 from sagemaker_emulator.sagemaker.validation import (
-    known_members,
+    declared_members,
     service_model,
     structure,
 )
@@ -78,7 +78,7 @@ def search(call: Call) -> dict[str, Any]:
 
     resources_of_page, token = page(selected, sort_key, request)
     results = [
-        {resource_type: known_members(resource_type, resource)}
+        {resource_type: declared_members(resource_type, resource)}
         for resource in resources_of_page
     ]
     response: dict[str, Any] = {"Results": results, **token}

@@ -35,7 +35,7 @@ from sagemaker_emulator.sagemaker.store import (
     Region,
     partition,
 )
-from sagemaker_emulator.sagemaker.validation import known_members
+from sagemaker_emulator.sagemaker.validation import declared_members
 
 # For each step type with a job: the member of ``Metadata`` that has its ARN only.
 _JOBS = {
@@ -138,7 +138,7 @@ def step_summary(
         CacheHitResult=cache_hit_result(run),
         FailureReason=run.failure_reason,
         AttemptCount=run.attempt,
-        Metadata=known_members(
+        Metadata=declared_members(
             "PipelineExecutionStepMetadata", _metadata(_Entry(region, record, run))
         ),
         SelectiveExecutionResult=selective_result,
@@ -152,7 +152,7 @@ def step_summary(
             "Index": iteration.index,
             "Item": item[:_ITEM_LENGTH],
         }
-    return known_members("PipelineExecutionStep", summary)
+    return declared_members("PipelineExecutionStep", summary)
 
 
 def cache_hit_result(run: StepRun) -> dict[str, str] | None:

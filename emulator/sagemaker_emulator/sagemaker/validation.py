@@ -68,10 +68,10 @@ def structure(name: str) -> StructureShape:
     return shape
 
 
-def known_members(structure_name: str, members: Mapping[str, Any]) -> dict[str, Any]:
+def declared_members(structure_name: str, members: Mapping[str, Any]) -> dict[str, Any]:
     """Return the members that a structure has in the installed botocore."""
-    known = structure(structure_name).members
-    return {name: value for name, value in members.items() if name in known}
+    declared = structure(structure_name).members
+    return {name: value for name, value in members.items() if name in declared}
 
 
 def check_request(

@@ -18,10 +18,10 @@ from sagemaker_emulator.verify.cleaning import PREFIX, delete_pipelines, run_tag
 from sagemaker_emulator.verify.definitions import CHAIN_LENGTH, NO_FUNCTION, chain
 from sagemaker_emulator.verify.models import (
     NotCheckedError,
+    Observation,
     Observed,
     Refusal,
     Response,
-    Seen,
     within,
 )
 from sagemaker_emulator.verify.session import Session
@@ -30,7 +30,7 @@ from sagemaker_emulator.verify.session import Session
 LISTED_SECONDS: Final = 60.0
 # An execution of conditions takes some seconds.
 END_SECONDS: Final = 180.0
-_LOOKS: Final = 180
+_POLLS: Final = 180
 RUNNING: Final = ("Executing", "Stopping")
 
 
@@ -45,7 +45,7 @@ class End:
 
     arn: str
     answer: Response
-    listed: Sequence[Response] | Seen | NotCheckedError
+    listed: Sequence[Response] | Observation | NotCheckedError
 
     @property
     def status(self) -> str:
@@ -59,7 +59,7 @@ class End:
 
         :raises NotCheckedError: AWS has not listed them.
         """
-        if isinstance(self.listed, Seen | NotCheckedError):
+        if isinstance(self.listed, Observation | NotCheckedError):
             raise NotCheckedError(str(self.listed))
         return {step["StepName"]: step for step in self.listed}
 
@@ -228,20 +228,20 @@ class Account(Calls):
         return not isinstance(self.attempt(self.describe, arn), Refusal)
 
     def wait_for(
-        self, what: str, is_there: Callable[[], bool], seconds: float = END_SECONDS
+        self, awaited: str, condition: Callable[[], bool], seconds: float = END_SECONDS
     ) -> None:
         """
         Wait until a condition is true.
 
-        :param what: what is waited for, for the error.
+        :param awaited: what is waited for, for the error.
         :raises NotCheckedError: it takes longer than these seconds.
         """
         until = self.now() + seconds
-        # What may take longer is looked at less often.
-        pause = max(POLL_SECONDS, seconds / _LOOKS)
-        while not is_there():
+        # What may take longer is polled less often.
+        pause = max(POLL_SECONDS, seconds / _POLLS)
+        while not condition():
             if self.now() > until:
-                raise NotCheckedError(f"{what} did not come within {seconds:.0f} s")
+                raise NotCheckedError(f"{awaited} did not come within {seconds:.0f} s")
             self.sleep(pause)
 
     def has_ended(self, arn: str) -> bool:
@@ -308,11 +308,11 @@ class Account(Calls):
         raise NotCheckedError(f"the execution ended as {status}")
 
     @staticmethod
-    def require_accepted(what: str, answer: Observed) -> None:
+    def require_accepted(request: str, answer: Observed) -> None:
         """
         Check that AWS has accepted a request on which checks rely.
 
-        :param what: the request, for the error.
+        :param request: what was requested, for the error.
         :param answer: what ``answer_to`` has returned.
         :raises NotCheckedError: AWS has not.
         """
@@ -320,7 +320,7 @@ class Account(Calls):
             return
         if isinstance(answer, NotCheckedError):
             raise answer
-        raise NotCheckedError(f"{what} is {answer}")
+        raise NotCheckedError(f"{request} is {answer}")
 
     def if_still(self, arn: str, observed: Observed, *statuses: str) -> Observed:
         """
@@ -349,16 +349,16 @@ class Account(Calls):
         return self.executions(pipeline)
 
     def seconds_until(
-        self, is_there: Callable[[], bool], limit: float = LISTED_SECONDS
-    ) -> Seen:
+        self, condition: Callable[[], bool], limit: float = LISTED_SECONDS
+    ) -> Observation:
         """
         Wait until something is there, for twice the limit, and return whether it took
         longer than the limit.
         """
         begin = self.now()
-        while not is_there():
+        while not condition():
             if self.now() - begin > 2 * limit:
-                return Seen(
+                return Observation(
                     f"not within {limit:.0f} s", f"not within {2 * limit:.0f} s either"
                 )
             self.sleep(0.2)

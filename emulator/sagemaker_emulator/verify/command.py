@@ -358,9 +358,9 @@ def _show_links(account: Account, unmasked: TextIO) -> None:
     except (*AWS_ERRORS, VerifyError) as error:
         _write(f"There is no link to look at: {error}")
         return
-    for what, url in urls.items():
+    for subject, url in urls.items():
         # With the account number, without which it leads nowhere.
-        unmasked.write(f"This must show {what}:\n{url}\n")
+        unmasked.write(f"This must show {subject}:\n{url}\n")
     if sys.stdin.isatty():
         _write(
             "Look at it in the account, then press Enter: everything is deleted then."
@@ -426,10 +426,10 @@ def _write_report(path: Path, report: Mapping[str, Any]) -> None:
         raise VerifyError(
             f"--report {path} cannot be written: {error.strerror}."
         ) from None
-    what = "the report of the checks that were made. It is not complete"
+    content = "the report of the checks that were made. It is not complete"
     if report["complete"]:
-        what = "the report"
-    _write(f"{path}: {what}. It has no account number and no secret.")
+        content = "the report"
+    _write(f"{path}: {content}. It has no account number and no secret.")
 
 
 def _clean(options: argparse.Namespace, stderr: _Masked) -> int:
@@ -440,7 +440,7 @@ def _clean(options: argparse.Namespace, stderr: _Masked) -> int:
     """
     calls = Calls(sign_in(options.conn_id, options.region))
     stderr.secrets = calls.session.secrets
-    names, is_more = leftovers(calls)
+    names, may_have_more = leftovers(calls)
     problems = delete_pipelines(calls, names)
     left = _write_problems(problems)
     if options.output == "json":
@@ -451,8 +451,8 @@ def _clean(options: argparse.Namespace, stderr: _Masked) -> int:
         f"{_number(len(names) - len(problems), 'pipeline')} deleted in region"
         f" {calls.region}."
     )
-    if is_more:
+    if may_have_more:
         _write("There may be more: run the command again.")
-    if left or is_more:
+    if left or may_have_more:
         return FAILED
     return OK

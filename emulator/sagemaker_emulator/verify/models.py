@@ -36,9 +36,9 @@ Response = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Seen:
+class Observation:
     """
-    What a scenario has seen.
+    What a scenario has observed.
 
     :param value: a text in the words of ``Belief.expected``, for the comparison.
     :param detail: figures and texts of AWS, which are only shown.
@@ -51,13 +51,13 @@ class Seen:
         return self.value
 
 
-class Refusal(Seen):
+class Refusal(Observation):
     """
     An answer of AWS that refuses a request: the error code in words, and AWS's message.
     """
 
 
-Observed = Seen | str | NotCheckedError
+Observed = Observation | str | NotCheckedError
 #: What a scenario observes, in this order, by the names of the beliefs.
 Observations = Iterator[Mapping[str, Observed]]
 
@@ -72,18 +72,20 @@ def worded(answer: Observed, wanted: str, yes: str, no: str) -> Observed:
     if not isinstance(answer, Refusal):
         return answer
     if wanted in answer.detail:
-        return Seen(f"{answer.value}, {yes}", answer.detail)
-    return Seen(f"{answer.value}, {no}", answer.detail)
+        return Observation(f"{answer.value}, {yes}", answer.detail)
+    return Observation(f"{answer.value}, {no}", answer.detail)
 
 
-def one_of(is_first: object, first: str, second: str, detail: object = "") -> Seen:
-    """Return which of two possibilities is seen: the first one, or the second."""
+def one_of(
+    is_first: object, first: str, second: str, detail: object = ""
+) -> Observation:
+    """Return which of two possibilities was observed: the first one, or the second."""
     if is_first:
-        return Seen(first, str(detail))
-    return Seen(second, str(detail))
+        return Observation(first, str(detail))
+    return Observation(second, str(detail))
 
 
-def within(seconds: float, limit: float) -> Seen:
+def within(seconds: float, limit: float) -> Observation:
     """Return whether a time is within a limit."""
     text = f"within {limit:.0f} s"
     return one_of(seconds <= limit, text, f"not {text}", f"{seconds:.1f} s")

@@ -11,9 +11,9 @@ from sagemaker_emulator.verify.calls import ENDED, CancelledError, is_denied
 from sagemaker_emulator.verify.models import (
     Belief,
     NotCheckedError,
+    Observation,
     Observed,
     Result,
-    Seen,
     Verdict,
 )
 from sagemaker_emulator.verify.scenarios import (
@@ -137,9 +137,9 @@ def _check(beliefs: Sequence[Belief], account: Account) -> list[Result]:
 def _result(belief: Belief, observed: Observed | Exception, seconds: float) -> Result:
     """Return the result of a belief: what was observed, or why it was not."""
     detail = ""
-    if isinstance(observed, Seen | str):
+    if isinstance(observed, Observation | str):
         seen = str(observed)
-        if isinstance(observed, Seen):
+        if isinstance(observed, Observation):
             detail = observed.detail
         verdict = Verdict.DIFFERS
         if seen == belief.expected:

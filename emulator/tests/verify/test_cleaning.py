@@ -39,8 +39,8 @@ def clean_all(make_session: Callable[..., Session]) -> CleanAll:
 
     def clean() -> dict[str, BaseException]:
         of_another = Calls(make_session())
-        found, is_more = cleaning.leftovers(of_another)
-        assert not is_more
+        found, may_have_more = cleaning.leftovers(of_another)
+        assert not may_have_more
         return cleaning.delete_pipelines(of_another, found)
 
     return clean
@@ -201,9 +201,9 @@ def test_list_that_is_too_long(
     for number in range(3):
         create(account, name_of(f"{number:08x}"))
 
-    found, is_more = cleaning.leftovers(account)
+    found, may_have_more = cleaning.leftovers(account)
 
-    assert (len(found), is_more) == (2, True)
+    assert (len(found), may_have_more) == (2, True)
 
 
 def test_a_stop_that_does_not_end(

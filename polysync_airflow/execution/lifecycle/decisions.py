@@ -10,8 +10,8 @@ Rules of a try that knows the status of that execution:
    the try resumes or replaces it. If it was stopped, the try replaces it.
 3. In a new epoch, ``on_clear`` decides, or what the user chose for this clear: the user
    wants a new execution, or the rest of one that has failed. If the stored execution
-   still runs, the user wants a new one in its place, and the try stops it first. Who
-   chose to resume it wants its end, in the same way as a retry. A group of steps
+   still runs, the user wants a new one in its place, and the try stops it first. A user
+   who chose to resume it wants its end, as a retry does. A group of steps
    chooses by the status (``stop_on_clear=False``): it waits for the end, to choose
    again, or it resumes. An execution that another task instance with the same key has
    started is replaced, unless the user chose to resume it.

@@ -267,15 +267,16 @@ class EndAction(Enum):
     STOP = auto()
     # Store the record as it was: the stop that was announced has failed.
     WITHDRAW_STOP = auto()
-    # Store that the epoch of the execution has ended, which keeps running: a user has
-    # cleared or ended the task, and the next try must not take itself for a retry.
+    # Store that the execution, which keeps running, belongs to an epoch that has ended:
+    # a user has cleared or ended the task, and the next try must not take itself for a
+    # retry.
     END_EPOCH = auto()
 
 
 SHUTTING_DOWN: Final = (
     "Nobody has ended the task, so its worker is shutting down: the execution goes on."
 )
-KEPT: Final = "The execution keeps running because stop_on_kill=False."
+KEEPS_RUNNING: Final = "The execution keeps running because stop_on_kill=False."
 LEFT_TO_RETRY: Final = "The next try continues with the execution."
 _OTHER_RECORD: Final = (
     "The execution was not stopped, because the record of this task is missing or names"
@@ -343,27 +344,30 @@ class TryEnd:
             return self._done(LEFT_TO_RETRY)
         if owner in _LEFT:
             return self._done(_LEFT[owner], handled=owner is not Owner.UNKNOWN)
-        if not self.stop_on_kill:
-            return self._kept(owner)
-        if self.action is EndAction.ASK_OWNER:
+        if self.action is EndAction.ASK_OWNER and self.stop_on_kill:
             return replace(self, action=EndAction.ANNOUNCE_STOP)
-        return replace(self, action=EndAction.STOP)
+        if self.stop_on_kill:
+            return replace(self, action=EndAction.STOP)
+        if self.action is EndAction.ASK_OWNER and owner is Owner.NOBODY:
+            # A clear of a running task does not raise ``max_tries``.
+            return replace(self, action=EndAction.END_EPOCH, text=KEEPS_RUNNING)
+        return self._done(KEEPS_RUNNING)
 
-    def stop_requested(self, text: str, *, failed: bool) -> TryEnd:
+    def stop_accepted(self, text: str) -> TryEnd:
         """
-        Return the next action, now that AWS has responded to the stop.
+        Return the next action, now that AWS has accepted the stop.
 
         :param text: what AWS has responded, as a sentence.
         """
-        if failed:
-            return replace(self, action=EndAction.WITHDRAW_STOP, text=text)
         return replace(self, action=EndAction.DONE, text=text)
 
-    def _kept(self, owner: Owner) -> TryEnd:
-        # A clear of a running task does not raise ``max_tries``.
-        if self.action is EndAction.ASK_OWNER and owner is Owner.NOBODY:
-            return replace(self, action=EndAction.END_EPOCH, text=KEPT)
-        return self._done(KEPT)
+    def stop_failed(self, text: str) -> TryEnd:
+        """
+        Return the next action, now that the stop has failed.
+
+        :param text: why it has failed, as a sentence.
+        """
+        return replace(self, action=EndAction.WITHDRAW_STOP, text=text)
 
     def _done(self, text: str, *, handled: bool = True) -> TryEnd:
         return replace(self, action=EndAction.DONE, text=text, handled=handled)
@@ -390,7 +394,7 @@ def leave(
     if retry_follows or is_signalled:
         return replace(try_end, action=EndAction.ASK_OWNER)
     if not stop_on_kill:
-        return try_end._done(KEPT)
+        return try_end._done(KEEPS_RUNNING)
     return replace(try_end, action=EndAction.ANNOUNCE_STOP)
 
 
@@ -480,42 +484,29 @@ def after_wait(
     :param retry_follows: whether Airflow starts another try if the polls are refused.
     :param problem: why the record cannot be believed; None if it can.
     """
-    if end.outcome == "ended":
-        return _after_own_end(end, record, try_number, stop_on_kill=stop_on_kill)
     try_end = TryEnd(EndAction.DONE, try_number, stop_on_kill)
+    if end.outcome == "ended":
+        if record is None or not _is_cancelled(end):
+            # Without a proven record, a cancellation counts as a user's.
+            return try_end
+        stopped_by = record.stop_requested_by
+        if stopped_by and stopped_by < try_number:
+            # The stop of an earlier try is no decision of a user (rule 1). That try may
+            # have been cut off from Airflow between its decision and its request, while
+            # this one went on with the execution.
+            return replace(try_end, action=EndAction.BEGIN_AGAIN)
+        return replace(try_end, is_own_stop=stopped_by == try_number)
+
     if end.stop:
         return try_end._done(end.stop.text)
     if not stop_on_kill:
-        return try_end._done(KEPT)
+        return try_end._done(KEEPS_RUNNING)
     if problem:
         return try_end._done(f"The execution was not stopped: {problem}", handled=False)
     if record is None or record.execution_arn != end.execution_arn:
         return try_end._done(_OTHER_RECORD, handled=False)
     is_left_to_retry = retry_follows and end.outcome == "refused"
     return leave(record, try_number, stop_on_kill=True, retry_follows=is_left_to_retry)
-
-
-def _after_own_end(
-    end: ExecutionEvent,
-    record: ExecutionRecord | None,
-    try_number: int,
-    *,
-    stop_on_kill: bool,
-) -> TryEnd:
-    """
-    Return what follows after the execution has ended (rule 1): a stop that an earlier
-    try has requested is no decision of a user.
-    """
-    try_end = TryEnd(EndAction.DONE, try_number, stop_on_kill)
-    if record is None or not _is_cancelled(end):
-        # Without a proven record, a cancellation counts as a user's.
-        return try_end
-    stopped_by = record.stop_requested_by
-    if stopped_by and stopped_by < try_number:
-        # The earlier try may have been cut off from Airflow between its decision and
-        # its request, while this one went on with the execution.
-        return replace(try_end, action=EndAction.BEGIN_AGAIN)
-    return replace(try_end, is_own_stop=stopped_by == try_number)
 
 
 def _is_cancelled(end: ExecutionEvent) -> bool:

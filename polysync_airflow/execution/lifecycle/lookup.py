@@ -16,8 +16,8 @@ Rules:
 4. If there is none either, and an unproven record names an execution that has not
    ended, nothing is started beside it. Only if the token in the record is that of a
    start of this epoch, the start itself asks AWS.
-5. A record with a request, but without an ARN, is that of the execution with the name
-   in the request.
+5. A record that has a request but no ARN belongs to the execution that has the name in
+   the request.
 
 Everything here is pure. The list and the descriptions come from the driver, as the
 event ``ExecutionsListed``.
@@ -44,8 +44,8 @@ from polysync_airflow.execution.models import (
 )
 from polysync_airflow.states import has_ended
 
-# How many executions of a pipeline are looked at, the newest first.
-MAX_LOOKED_AT: Final = 300
+# How many executions of a pipeline are listed, the newest first.
+MAX_LISTED: Final = 300
 
 
 def find(task_try: TaskTry, listing: ExecutionsListed) -> ExecutionRecord | None:
@@ -63,7 +63,14 @@ def find(task_try: TaskTry, listing: ExecutionsListed) -> ExecutionRecord | None
         if not has_ended(execution.status)
     }
 
-    own_records = _own_records(task_try, executions, listing.pipeline_name)
+    unproven_record = _unproven_record_of(task_try)
+    own_records = []
+    for execution in executions:
+        own_record = record_if_own(
+            execution, task_try.task, unproven_record, listing.pipeline_name
+        )
+        if own_record:
+            own_records.append(own_record)
     for record in own_records:
         if record.execution_arn in running:
             return record
@@ -82,11 +89,11 @@ def arn_of(record: ExecutionRecord, listing: ExecutionsListed) -> str | None:
     none is listed.
     """
     request = record.request
-    wanted = read_name(request.execution_display_name, request.execution_description)
-    if wanted is None:
+    name = read_name(request.execution_display_name, request.execution_description)
+    if name is None:
         return None
     for execution in listing.listed:
-        if _name_of(execution) == wanted:
+        if _name_of(execution) == name:
             return execution.execution_arn
     return None
 
@@ -101,15 +108,15 @@ def is_blocked(task_try: TaskTry, listing: ExecutionsListed) -> bool:
     return task_try.task.next_number(_unproven_record_of(task_try), task_try.epoch) == 0
 
 
-def own_record_of(
+def record_if_own(
     execution: ExecutionDescription,
     task: TaskIdentity,
     unproven_record: ExecutionRecord | None,
     pipeline_name: str,
 ) -> ExecutionRecord | None:
     """
-    Return the record of an execution that a task instance has started; None if its name
-    does not say so.
+    Return the record of an execution, if its name says that a task instance has started
+    it; otherwise None.
 
     :param unproven_record: it may name another incarnation of the task instance; None
         if there is none.
@@ -122,10 +129,10 @@ def own_record_of(
     if unproven_record:
         incarnations.append(unproven_record.incarnation)
     for incarnation in incarnations:
-        own = replace(task, incarnation=incarnation)
-        if name.incarnation_mark == own.incarnation_mark:
-            token = own.token(name.epoch, name.number)
-            record = _record_of(execution.execution_arn, own, token, pipeline_name)
+        starter = replace(task, incarnation=incarnation)
+        if name.incarnation_mark == starter.incarnation_mark:
+            token = starter.token(name.epoch, name.number)
+            record = _record_of(execution.execution_arn, starter, token, pipeline_name)
             return record.model_copy(update={"epoch": name.epoch})
     return None
 
@@ -145,17 +152,6 @@ def record_of_wait(
     if attempt == 0:
         return record
     return record.model_copy(update={"resumes": attempt, "resume_token": token})
-
-
-def _own_records(
-    task_try: TaskTry, executions: list[ExecutionDescription], pipeline_name: str
-) -> list[ExecutionRecord]:
-    unproven_record = _unproven_record_of(task_try)
-    records = [
-        own_record_of(execution, task_try.task, unproven_record, pipeline_name)
-        for execution in executions
-    ]
-    return [record for record in records if record]
 
 
 def _records_of_others(

@@ -84,7 +84,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     warning,
 )
 from polysync_airflow.execution.lifecycle.lookup import (
-    MAX_LOOKED_AT,
+    MAX_LISTED,
     arn_of,
     find,
     is_blocked,
@@ -92,11 +92,11 @@ from polysync_airflow.execution.lifecycle.lookup import (
 from polysync_airflow.execution.waiter import LAG_SECONDS, LogLine
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
-# AWS's clock, which its response and the execution's creation time have in common, has
-# seconds.
+# The time of AWS's response and the creation time of the execution come from one clock,
+# which has seconds.
 _NEWLY_CREATED: Final = timedelta(minutes=1)
-# After how many seconds each, and how often, an execution is described again that AWS
-# does not know.
+# An execution that AWS does not know is described again after so many seconds, and so
+# often.
 ASK_AGAIN_SECONDS: Final = 5.0
 MAX_TIMES_UNKNOWN: Final = int(LAG_SECONDS / ASK_AGAIN_SECONDS)
 
@@ -106,15 +106,15 @@ def after(instruction: Instruction, event: Event) -> Instruction:
     return transition_of(instruction.command, type(event)).handle(instruction, event)
 
 
-def killed_error(*, is_shutdown: bool) -> PolysyncError:
-    """
-    Return the error of a try whose process was killed.
-
-    :param is_shutdown: whether its worker shuts down.
-    """
+def killed_error() -> PolysyncError:
+    """Return the error of a try whose process was killed."""
     text = "The task was killed."
-    if is_shutdown:
-        text = "The worker is shutting down, so this try ends."
+    return PolysyncError(text, permanent=False)
+
+
+def shutdown_error() -> PolysyncError:
+    """Return the error of a try whose worker shuts down."""
+    text = "The worker is shutting down, so this try ends."
     return PolysyncError(text, permanent=False)
 
 
@@ -192,7 +192,7 @@ def _looked_up(instruction: Instruction, event: ExecutionsListed) -> Instruction
         return _looked_up_request(instruction, event)
     record = find(task_try, event)
     if record:
-        return _take_over(task_try, record, _found_line(record))
+        return _take_over(task_try, record, _take_over_line(record))
     if task_try.unproven and is_blocked(task_try, event):
         return instruction.next(Command.FAIL, error=task_try.unproven)
     return instruction.next(Command.PREPARE)
@@ -224,7 +224,7 @@ def _looked_up_started(
         # The record of the start may have a choice of the user.
         choice = {"clear_choice": instruction.existing_record.clear_choice}
         record = record.model_copy(update=choice)
-        return _take_over(task_try, record, _found_line(record))
+        return _take_over(task_try, record, _take_over_line(record))
     if arn_of(instruction.existing_record, event):
         # The execution is of an earlier epoch and has ended. It counts, because its
         # record exists.
@@ -233,7 +233,7 @@ def _looked_up_started(
         "AWS has answered the start with ConflictException for a minute: another change"
         f" of pipeline {event.pipeline_name} is in progress, or an earlier try of this"
         " task has started an execution with other arguments, of which AWS knows the"
-        f" client token. None of the newest {MAX_LOOKED_AT} executions of the pipeline"
+        f" client token. None of the newest {MAX_LISTED} executions of the pipeline"
         " has the name of this task."
     )
     if instruction.existing_record.epoch != task_try.epoch:
@@ -248,7 +248,7 @@ def _looked_up_started(
     return instruction.next(Command.FAIL, error=error)
 
 
-def _found_line(record: ExecutionRecord) -> LogLine:
+def _take_over_line(record: ExecutionRecord) -> LogLine:
     return warning(
         "No record of the earlier tries can be used, but AWS has an execution with the"
         f" name of this task: execution {record.arn}"
@@ -470,12 +470,12 @@ def _let_it_end(instruction: Instruction, command: Command, status: str) -> Inst
     follows = "A new one starts"
     if not options.stop_on_clear:
         follows = "The task goes on with it"
-    kept = ""
+    reason = ""
     if not options.stop_on_kill:
-        kept = "; stop_on_kill=False keeps it running"
+        reason = "; stop_on_kill=False keeps it running"
     line = warning(
         f"The execution of an earlier try has not ended (AWS status {status})."
-        f" {follows} after its end{kept}: execution {record.arn}"
+        f" {follows} after its end{reason}: execution {record.arn}"
     )
     if options.stops_cleared and record.epoch != epoch:
         return instruction.write(command, line, changes={"replaced_by_epoch": epoch})
@@ -495,10 +495,15 @@ def _resume(instruction: Instruction) -> Instruction:
     if record.resume_is_pending:
         return _repeat_resume(instruction)
     number = record.resumes + 1
+    # The token follows from the record, as this module is pure. If a record was lost,
+    # nobody knows how many resumes there were: then the number of the try tells them
+    # apart.
+    token = record.request.client_request_token
+    name = f"{token} resume {number} of try {task_try.number}"
     changes = {
         "epoch": task_try.epoch,
         "resumes": number,
-        "resume_token": _resume_token(record, number, task_try.number),
+        "resume_token": f"polysync-{uuid.uuid5(uuid.NAMESPACE_OID, name)}",
         "resumed_at": None,
         "stop_requested_by": None,
         "clear_choice": None,
@@ -513,13 +518,6 @@ def _repeat_resume(instruction: Instruction) -> Instruction:
     if instruction.existing_record.epoch == epoch:
         return instruction.write(Command.RESUME, changes=changes)
     return instruction.write(Command.RESEND_RESUME, changes=changes)
-
-
-def _resume_token(record: ExecutionRecord, number: int, try_number: int) -> str:
-    # It follows from the record, as this module is pure. If a record was lost, nobody
-    # knows how many resumes there were: then the number of the try tells them apart.
-    name = f"{record.request.client_request_token} resume {number} of try {try_number}"
-    return f"polysync-{uuid.uuid5(uuid.NAMESPACE_OID, name)}"
 
 
 def _resumed(instruction: Instruction, event: Accepted) -> Instruction:
@@ -582,8 +580,9 @@ def _failed(instruction: Instruction, event: Refused) -> Instruction:
 
 
 def _killed(instruction: Instruction, event: Killed) -> Instruction:
-    error = killed_error(is_shutdown=event.is_shutdown)
-    return instruction.next(Command.FAIL, error=error)
+    if event.is_shutdown:
+        return instruction.next(Command.FAIL, error=shutdown_error())
+    return instruction.next(Command.FAIL, error=killed_error())
 
 
 # ---- the table

@@ -21,7 +21,7 @@ ENDED_STATES: Final = frozenset(
 )
 
 
-class SeenTask(NamedTuple):
+class TaskSnapshot(NamedTuple):
     """
     What Airflow says of the task instance of a record.
 
@@ -33,9 +33,6 @@ class SeenTask(NamedTuple):
     exists: bool
     state: str | None = None
     try_number: int | None = None
-
-
-DELETED_TASK: Final = SeenTask(exists=False)
 
 
 class Finding(Enum):
@@ -59,7 +56,7 @@ class Verdict(NamedTuple):
     text: str
 
 
-def judge_task(record: ExecutionRecord, task: SeenTask) -> Verdict:
+def judge_task(record: ExecutionRecord, task: TaskSnapshot) -> Verdict:
     """Return what is done with the execution of a record, by what Airflow says."""
     stop = record.unattended_stop
     if stop is None:
@@ -106,7 +103,7 @@ def with_status(verdict: Verdict, status: str | None) -> Verdict:
 
 
 def owner_of_orphan(
-    stored: ExecutionRecord | None, examined: ExecutionRecord, task: SeenTask
+    stored: ExecutionRecord | None, examined: ExecutionRecord, task: TaskSnapshot
 ) -> Owner:
     """
     Return who decides about an execution that was examined, now that Airflow was asked

@@ -338,8 +338,8 @@ def answer_token(token: SecretStr, kind: Literal["success", "failure"]) -> Secre
     Return the client request token of an answer. It is the same for the same answer to
     the same step.
 
-    It is as secret as the callback token: trying many tokens finds the one that gives
-    it.
+    It is as secret as the callback token: whoever has it could try callback tokens
+    until one gives it.
     """
     digest = hashlib.sha256(f"{token.get_secret_value()}#{kind}".encode()).hexdigest()
     return SecretStr(f"polysync-callback-{digest}")

@@ -13,7 +13,7 @@ import json
 import re
 import tomllib
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import accumulate, islice
 from math import isfinite
@@ -99,8 +99,8 @@ def snake_case(name: str) -> str:
     return _WORD.sub("_", name).lower()
 
 
-# In the metadata of a step. AWS allows 50 output parameters, and the other kinds have
-# fewer members.
+# Entries in the metadata of a step. AWS allows 50 output parameters, and other kinds
+# have fewer members.
 _MAX_ENTRIES: Final = 100
 _MAX_VALUES: Final = 250
 _MAX_DEPTH: Final = 6
@@ -116,13 +116,13 @@ def _bounded_value(value: Any, depth: int, left: Iterator[int]) -> Any:
     if isinstance(value, Mapping) and depth < _MAX_DEPTH:
         members = list(islice(value.items(), _MAX_ENTRIES))
         return {
-            texts.clean_value(str(name), 256): _bounded_value(each, depth + 1, left)
-            for (name, each), _ in zip(members, left, strict=False)
+            texts.clean_value(str(name), 256): _bounded_value(item, depth + 1, left)
+            for (name, item), _ in zip(members, left, strict=False)
         }
     if isinstance(value, (list, tuple)) and depth < _MAX_DEPTH:
         return [
-            _bounded_value(each, depth + 1, left)
-            for each, _ in zip(value[:_MAX_ENTRIES], left, strict=False)
+            _bounded_value(item, depth + 1, left)
+            for item, _ in zip(value[:_MAX_ENTRIES], left, strict=False)
         ]
     if value is None or isinstance(value, (bool, int)):
         return value
@@ -400,9 +400,12 @@ def rows_of(
         if step:
             rows.append(_row_of(step, declared, execution_arn))
             continue
-        # A condition comes before its branches.
-        if _is_not_taken(declared, outcomes, not_taken):
-            not_taken.add(declared.name)
+        condition = declared.condition
+        if condition:
+            # A condition comes before its branches.
+            outcome = outcomes.get(condition)
+            if condition in not_taken or (outcome and outcome != declared.branch):
+                not_taken.add(declared.name)
         rows.append(
             StepRow(
                 **{member: getattr(declared, member) for member in _OF_DEFINITION},
@@ -418,21 +421,6 @@ def rows_of(
     for step in sorted(not_listed.values(), key=begin):
         rows.append(_row_of(step, None, execution_arn))
     return _with_steps_after_their_loop(rows, steps)
-
-
-def _is_not_taken(
-    declared: DeclaredStep | StepRow,
-    outcomes: Mapping[str, str | None],
-    not_taken: Collection[str],
-) -> bool:
-    if declared.condition is None:
-        return False
-    if declared.condition in not_taken:
-        return True
-    outcome = outcomes.get(declared.condition)
-    if not outcome:
-        return False
-    return outcome != declared.branch
 
 
 def _with_steps_after_their_loop(

@@ -12,8 +12,8 @@ Rules, for a wait on a worker and for a trigger:
 4. After any other error, for example because the permission is missing, the steps are
    never listed again. The log says so in one line. The wait goes on.
 5. While a task waits for a step and the steps were never listed, they are listed after
-   each poll. So they are if another process makes the next poll, which does not know
-   what was logged. The log has no lines then.
+   each poll. The same holds if another process, which does not know what was logged,
+   makes the next poll. The log has no lines then.
 6. If AWS refuses to list the steps before they were listed once, the wait for a step
    fails.
 7. The log has at most ``MAX_LINES`` lines about one list, so that thousands of steps do
@@ -62,7 +62,7 @@ class Progress:
 
     :param interval: seconds between two lists.
     :param due: when they are listed next, as Unix time in seconds.
-    :param known: the statuses by step that were logged, in JSON.
+    :param logged_statuses: the statuses by step that the log has, in JSON.
     :param resumed_at: when the execution was resumed last, as Unix time in seconds;
         None if it was not.
     :param is_repeated: another process makes the next poll.
@@ -73,7 +73,7 @@ class Progress:
 
     interval: float
     due: float = 0.0
-    known: str = "{}"
+    logged_statuses: str = "{}"
     resumed_at: float | None = None
     is_repeated: bool = False
     must_list: bool = False
@@ -149,25 +149,27 @@ class Progress:
         Record the statuses of the steps, and return lines about those that have
         changed.
         """
-        self.known, lines = changes_of(self.known, steps, self.resumed_at)
+        self.logged_statuses, lines = changes_of(
+            self.logged_statuses, steps, self.resumed_at
+        )
         return lines
 
 
 def changes_of(
-    known: str, steps: Sequence[StepDescription], resumed_at: float | None
+    logged_statuses: str, steps: Sequence[StepDescription], resumed_at: float | None
 ) -> tuple[str, list[LogLine]]:
     """
-    Return the statuses of steps, as ``Progress.known`` has them, and lines about those
-    that have changed.
+    Return the statuses of steps, as ``Progress.logged_statuses`` has them, and lines
+    about those that have changed.
 
     If too many have changed, the failed ones have lines first, and one line counts
     those that are left out.
 
-    :param known: the statuses before.
+    :param logged_statuses: the statuses before.
     :param resumed_at: when the execution was resumed last, as Unix time in seconds;
         None if it was not.
     """
-    before: dict[str, str] = json.loads(known)
+    before: dict[str, str] = json.loads(logged_statuses)
     after = {step.name: _logged(step.status, step.attempt_count) for step in steps}
     changed = [step for step in steps if before.get(step.name) != after[step.name]]
     left_out = len(changed) - MAX_LINES
@@ -193,10 +195,10 @@ def changes_of(
     return json.dumps(after), lines
 
 
-def known_from(rows: Sequence[StepRow]) -> str:
+def logged_statuses_of(rows: Sequence[StepRow]) -> str:
     """
-    Return the statuses that were logged, as ``Progress.known`` has them, from the rows
-    of the XCom ``steps``.
+    Return the statuses that were logged, as ``Progress.logged_statuses`` has them, from
+    the rows of the XCom ``steps``.
     """
     return json.dumps(
         {row.name: _logged(row.status, row.attempt) for row in rows if row.status}
@@ -390,13 +392,13 @@ def check_step_declared(
         )
     if step or not declared:
         return
-    names = [each.name for each in all_steps(declared) if kind in (None, each.type)]
+    names = [entry.name for entry in all_steps(declared) if kind in (None, entry.type)]
     cure = f"it has {texts.clean_line(', '.join(names)) or 'none'}."
     similar = texts.nearest_name(step_name, names)
     if similar:
         cure = f"do you mean {similar!r}?"
-    wanted = f"step of type {kind}" if kind else "step"
+    noun = f"step of type {kind}" if kind else "step"
     raise ParametersError(
-        f"step_name = {texts.shorten(step_name)} is not a {wanted} of the pipeline:"
+        f"step_name = {texts.shorten(step_name)} is not a {noun} of the pipeline:"
         f" {cure}"
     )

@@ -125,7 +125,7 @@ def test_list_reads_few_pages(
     pipeline.
     """
     monkeypatch.setattr("polysync_airflow.hooks.executions.PAGE_SIZE", 1)
-    monkeypatch.setattr(executions, "MAX_LOOKED_AT", 10)
+    monkeypatch.setattr(executions, "MAX_LISTED", 10)
     for _ in range(11):
         start(sagemaker)
 

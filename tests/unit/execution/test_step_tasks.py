@@ -20,11 +20,11 @@ from polysync_airflow.execution.outcome import RunSummary
 from polysync_airflow.execution.pipelines import DeclaredStep
 from polysync_airflow.execution.step_tasks import (
     Clear,
-    FirstLook,
+    FirstListing,
     StepsSnapshot,
     StepTaskEndArguments,
     StepTaskWaiter,
-    seen_of,
+    steps_snapshot,
     verdict_of,
 )
 from polysync_airflow.execution.steps.descriptions import StepDescription
@@ -76,7 +76,7 @@ def seen(
     order: Any = ORDER,
 ) -> StepsSnapshot:
     """Return what a poll has seen."""
-    return seen_of(state, run or run_of(), order, steps, status)
+    return steps_snapshot(state, run or run_of(), order, steps, status)
 
 
 def outcome(name: str, found: StepsSnapshot, *, is_retry: bool = False) -> str | None:
@@ -349,7 +349,7 @@ def test_log_says_what_is_older_than_a_resume() -> None:
 @pytest.mark.parametrize(("due", "seconds"), [(None, 5.0), (12.5, 2.5), (9.0, 0.0)])
 def test_next_poll_is_that_of_the_group(due: float | None, seconds: float) -> None:
     """Whichever task of the group has listed the steps last."""
-    listed = seen_of("deferred", run_of(), ORDER, (), "Executing", due)
+    listed = steps_snapshot("deferred", run_of(), ORDER, (), "Executing", due)
     waits = make_waiter().decide(listed, 10.0)
 
     assert isinstance(waits, Wait)
@@ -470,9 +470,9 @@ def test_clear(cleared: tuple[str, ...], status: str, expected: Clear) -> None:
     assert step_tasks.after_clear(cleared, count, status, STEPS) == expected
 
 
-def first_look(*succeeded: str) -> FirstLook:
+def first_listing(*succeeded: str) -> FirstListing:
     """Return what was seen when the execution task looked first after a clear."""
-    return FirstLook(execution_arn=ARN, epoch=1, succeeded=list(succeeded))
+    return FirstListing(execution_arn=ARN, epoch=1, succeeded=list(succeeded))
 
 
 @pytest.mark.parametrize(
@@ -495,7 +495,7 @@ def test_clear_while_steps_run(
     What has succeeded only since the clear is not repeated: nobody knows whether its
     task was cleared.
     """
-    clear = step_tasks.after_clear(cleared, 3, status, STEPS, first_look(*before))
+    clear = step_tasks.after_clear(cleared, 3, status, STEPS, first_listing(*before))
     assert clear == expected
 
 
@@ -504,14 +504,14 @@ def test_step_that_succeeds_after_a_clear_of_others() -> None:
     context = {"Index": 0, "ParentStepName": "Loop"}
     item = step("Score", "Succeeded", IterationContext=context)
     running = [step("Train", "Executing"), item, step("Report", "Succeeded")]
-    stored, is_first = step_tasks.first_look(None, ARN, 1, running)
+    stored, is_first = step_tasks.first_listing(None, ARN, 1, running)
     assert (stored.succeeded, is_first) == (["Report"], True)
     value = stored.model_dump(mode="json")
 
-    assert step_tasks.first_look(value, ARN, 1, STEPS) == (stored, False)
+    assert step_tasks.first_listing(value, ARN, 1, STEPS) == (stored, False)
     others = (value, ARN, 2), (value, f"{ARN}d", 1), ({"succeeded": 1}, ARN, 1)
     for other, arn, epoch in others:
-        look, is_first = step_tasks.first_look(other, arn, epoch, STEPS)
+        look, is_first = step_tasks.first_listing(other, arn, epoch, STEPS)
         assert (look.succeeded, is_first) == (["Train"], True)
 
 

@@ -19,7 +19,7 @@ from polysync_airflow.exceptions import (
     ParametersError,
 )
 from polysync_airflow.sensors import PolysyncModelApprovalSensor
-from polysync_airflow.sensors.model_approval import FOUND_KEY
+from polysync_airflow.sensors.model_approval import VERSION_KEY
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.builders import CALLER
 from tests.fakes.json_store import JsonStore
@@ -264,7 +264,7 @@ def test_edited_state_is_not_believed(
     newest = registry.register("Approved")
     ti = TaskInstance("wait", try_number=2, task_state_store=JsonStore())
     assert ti.task_state_store
-    ti.task_state_store.set(FOUND_KEY, kept)
+    ti.task_state_store.set(VERSION_KEY, kept)
 
     run = run_sensor(make("reschedule", **BY_GROUP), ti)
 

@@ -49,12 +49,12 @@ def states(monkeypatch: pytest.MonkeyPatch) -> States:
 def runs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Return the XComs that the sweep has stored."""
     xcoms: dict[str, Any] = {}
-    monkeypatch.setattr(DatabaseAccess, "read_run", lambda *_: xcoms.get("run"))
+    monkeypatch.setattr(DatabaseAccess, "read_summary", lambda *_: xcoms.get("run"))
 
     def write(_: Any, task: TaskKey, run: Any) -> None:
         xcoms["run"] = run.model_dump(mode="json")
 
-    monkeypatch.setattr(DatabaseAccess, "write_run", write)
+    monkeypatch.setattr(DatabaseAccess, "write_summary", write)
     return xcoms
 
 

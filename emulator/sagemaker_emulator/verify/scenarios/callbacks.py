@@ -73,7 +73,7 @@ def _ask(account: Account, subject: str) -> tuple[str, str, float]:
     begin = account.now()
     token = token_of_waiting_step()
     account.session.secrets.append(token)
-    inbox.look_for(has_sent_or_ended)
+    inbox.receive_until(has_sent_or_ended)
     if token and (inbox.about(arn, _MEMBER) or token_of_waiting_step()):
         return arn, token, begin
     reason = _step(account, arn).get("FailureReason")
@@ -205,7 +205,7 @@ def stopped(account: Account) -> Observations:
         arn, token, _ = _ask(account, "callback-stopped")
         account.require_accepted("the stop", account.answer_to(account.stop, arn))
         begin = account.now()
-        inbox.look_for(has_stop_message)
+        inbox.receive_until(has_stop_message)
         account.sleep(begin + _STOP_SECONDS - account.now())
         status = account.status(arn)
         yield {

@@ -22,7 +22,7 @@ from sagemaker_emulator.verify.models import (
 from sagemaker_emulator.verify.scenarios.inbox import DELAY_SECONDS, Inbox, Message
 
 # A duplicate, or the event of a step, may come a little later than the end.
-_LOOKS_AFTERWARDS: Final = 5
+_POLLS_AFTERWARDS: Final = 5
 _NO_EVENT: Final = "no event"
 _STATUS: Final = "currentPipelineExecutionStatus"
 _STEP_STATUS: Final = "currentStepStatus"
@@ -49,8 +49,8 @@ def events(account: Account) -> Observations:
     arn = account.wait_for_end(account.start(name), "Failed").arn
     ended_at = account.now()
     try:
-        if inbox.look_for(lambda: bool(_ends(inbox, arn))):
-            for _ in range(_LOOKS_AFTERWARDS):
+        if inbox.receive_until(lambda: bool(_ends(inbox, arn))):
+            for _ in range(_POLLS_AFTERWARDS):
                 account.sleep()
                 inbox.receive()
         changes = inbox.about(arn, _STATUS)
@@ -71,7 +71,7 @@ def events(account: Account) -> Observations:
 
         account.require_accepted("the resume", account.answer_to(account.resume, arn))
         account.wait_for_end(arn)
-        if not inbox.look_for(lambda: len(_ends(inbox, arn)) > len(ends)):
+        if not inbox.receive_until(lambda: len(_ends(inbox, arn)) > len(ends)):
             yield {"resumed": _NO_EVENT}
             return
         is_another = _end_times(_ends(inbox, arn)) > _end_times(ends)

@@ -54,20 +54,20 @@ class Inbox:
         self._account = account
         self._url = account.options["--queue-url"]
         self._lock = threading.Lock()
-        self._own: list[Message] = []
-        self._others: list[str] = []
+        self._messages: list[Message] = []
+        self._foreign_handles: list[str] = []
 
     def about(self, arn: str, member: str) -> list[Message]:
         """Return the received messages about an execution that have a member."""
         return [
             message
-            for message in self._own
+            for message in self._messages
             if message.content["pipelineExecutionArn"] == arn
             and member in message.content
         ]
 
-    def look_for(
-        self, is_there: Callable[[], bool], seconds: float = DELAY_SECONDS
+    def receive_until(
+        self, condition: Callable[[], bool], seconds: float = DELAY_SECONDS
     ) -> bool:
         """
         Receive messages until a condition is true, or for some time.
@@ -75,7 +75,7 @@ class Inbox:
         :return: whether it is true.
         """
         until = self._account.now() + seconds
-        while not is_there():
+        while not condition():
             if self._account.now() >= until:
                 return False
             self.receive(_WAIT_SECONDS)
@@ -90,7 +90,7 @@ class Inbox:
         :raises VerifyError: there are too many about others.
         """
         with self._lock:
-            if len(self._others) > MAX_OTHERS:
+            if len(self._foreign_handles) > MAX_OTHERS:
                 raise VerifyError(
                     f"The queue has more than {MAX_OTHERS} messages about others:"
                     " empty it."
@@ -104,20 +104,20 @@ class Inbox:
                 WaitTimeSeconds=wait_seconds,
             )
             prefix = f":pipeline/{self._account.name_of('')}".lower()
-            own = []
+            handles = []
             for message in response.get("Messages", []):
                 content = _read(message["Body"])
                 if prefix in str(content.get("pipelineExecutionArn")).lower():
-                    self._own.append(Message(self._account.now(), content))
-                    own.append(message["ReceiptHandle"])
+                    self._messages.append(Message(self._account.now(), content))
+                    handles.append(message["ReceiptHandle"])
                 else:
-                    self._others.append(message["ReceiptHandle"])
-            if own:
+                    self._foreign_handles.append(message["ReceiptHandle"])
+            if handles:
                 self._account.call(
                     "DeleteMessageBatch",
                     service="sqs",
                     QueueUrl=self._url,
-                    Entries=_entries(own),
+                    Entries=_entries(handles),
                 )
 
     def give_back(self) -> None:
@@ -126,12 +126,12 @@ class Inbox:
         interrupted.
         """
         with self._lock:
-            others = self._others
-            self._others = []
+            handles = self._foreign_handles
+            self._foreign_handles = []
         # Another client, whose requests are not cancelled.
         sqs = self._account.session.client("sqs")
-        for start in range(0, len(others), _BATCH):
-            entries = _entries(others[start : start + _BATCH], VisibilityTimeout=0)
+        for start in range(0, len(handles), _BATCH):
+            entries = _entries(handles[start : start + _BATCH], VisibilityTimeout=0)
             sqs.change_message_visibility_batch(QueueUrl=self._url, Entries=entries)
 
 

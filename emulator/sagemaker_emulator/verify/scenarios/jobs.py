@@ -14,9 +14,9 @@ from sagemaker_emulator.verify import definitions
 from sagemaker_emulator.verify.account import Account, End
 from sagemaker_emulator.verify.models import (
     NotCheckedError,
+    Observation,
     Observations,
     Refusal,
-    Seen,
     one_of,
 )
 
@@ -43,13 +43,15 @@ def job(account: Account) -> Observations:
     """Look at a job that has ended."""
     name, end = account.once(finished)
     step = end.step("Job")
-    yield {"status": Seen(end.status, step.get("FailureReason", ""))}
-    yield {"metadata": Seen(f"{_KIND} with an ARN", step["Metadata"][_KIND]["Arn"])}
+    yield {"status": Observation(end.status, step.get("FailureReason", ""))}
+    yield {
+        "metadata": Observation(f"{_KIND} with an ARN", step["Metadata"][_KIND]["Arn"])
+    }
     account.require_status(end.status, "Succeeded")
     described = account.call("DescribeProcessingJob", ProcessingJobName=name)
     duration = described["ProcessingEndTime"] - described["ProcessingStartTime"]
     instance = described["ProcessingResources"]["ClusterConfig"]["InstanceType"]
-    yield {"seconds": Seen(instance, f"{duration.total_seconds():.0f} s")}
+    yield {"seconds": Observation(instance, f"{duration.total_seconds():.0f} s")}
     lines = _lines(account, name)
     detail = f"{LOG_GROUP}; the line of the job is not there"
     if any(definitions.JOB_LINE in line for line in lines):

@@ -12,9 +12,9 @@ from sagemaker_emulator.verify import definitions
 from sagemaker_emulator.verify.account import Account, End
 from sagemaker_emulator.verify.models import (
     NotCheckedError,
+    Observation,
     Observations,
     Observed,
-    Seen,
     one_of,
     within,
 )
@@ -48,9 +48,9 @@ def ends(account: Account) -> Observations:
 
     reason = failure.answer.get("FailureReason")
     if reason in (_STEP_FAILURE, None):
-        yield {"reason": Seen(str(reason), str(reason))}
+        yield {"reason": Observation(str(reason), str(reason))}
     else:
-        yield {"reason": Seen("another text", str(reason))}
+        yield {"reason": Observation("another text", str(reason))}
     modified = failure.answer["LastModifiedTime"]
     account.sleep(_LATER_SECONDS)
     is_kept = account.describe(failure.arn)["LastModifiedTime"] == modified
@@ -68,7 +68,7 @@ def ends(account: Account) -> Observations:
         seen_reason = "another text"
     else:
         seen_reason = "no text"
-    yield {"fail-step": Seen(seen_reason, str(step_reason))}
+    yield {"fail-step": Observation(seen_reason, str(step_reason))}
     end_time: Observed = "no time"
     if step.get("EndTime"):
         seconds = abs((modified - step["EndTime"]).total_seconds())
@@ -92,9 +92,9 @@ def caught(account: Account) -> Observations:
         if name in end.steps
     ]
     reason = str(end.answer.get("FailureReason"))
-    yield {"completed-with-failures": Seen(end.status, reason)}
+    yield {"completed-with-failures": Observation(end.status, reason)}
     step_reason = str(end.step("Broken").get("FailureReason"))
-    yield {"catching-step": Seen(", ".join(statuses), step_reason)}
+    yield {"catching-step": Observation(", ".join(statuses), step_reason)}
     yield {"other-steps-after-catch": _observe_others(end, failed_at)}
 
 

@@ -14,10 +14,10 @@ from sagemaker_emulator.verify import definitions
 from sagemaker_emulator.verify.account import Account
 from sagemaker_emulator.verify.models import (
     NotCheckedError,
+    Observation,
     Observations,
     Observed,
     Refusal,
-    Seen,
     one_of,
     worded,
 )
@@ -53,7 +53,7 @@ def spellings(account: Account) -> Observations:
         yield {kind.lower(): _spellings(account, kind)}
 
 
-def _spellings(account: Account, kind: str) -> Seen:
+def _spellings(account: Account, kind: str) -> Observation:
     answers = {
         value: account.attempt(_start, account, **{kind: value})
         for value in SPELLINGS[kind]
@@ -64,7 +64,7 @@ def _spellings(account: Account, kind: str) -> Seen:
         if isinstance(answer, Refusal)
     }
     accepted = [value for value in answers if value not in refused]
-    return Seen(
+    return Observation(
         f"accepts {_quoted(accepted)}; refuses {_quoted(refused)}",
         next(iter(refused.values()), ""),
     )

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from sagemaker_emulator.verify.account import Account
 from sagemaker_emulator.verify.calls import code_of
-from sagemaker_emulator.verify.models import NotCheckedError, Observations, Seen
+from sagemaker_emulator.verify.models import NotCheckedError, Observation, Observations
 
 _ROLE_SESSION: Final = re.compile(
     r"^arn:(aws[a-z-]*):sts::([0-9]{12}):assumed-role/([^/]+)/.+$"
@@ -57,7 +57,7 @@ def policy(account: Account) -> Observations:
     cures = " ".join(
         f"Allow {action} on {resource}." for action, resource in denied[:3]
     )
-    yield {"policy": Seen(f"denied: {names}", cures)}
+    yield {"policy": Observation(f"denied: {names}", cures)}
 
 
 def _allowed(

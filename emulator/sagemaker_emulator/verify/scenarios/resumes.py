@@ -13,10 +13,10 @@ from sagemaker_emulator.verify import definitions
 from sagemaker_emulator.verify.account import RUNNING, Account, missing_execution
 from sagemaker_emulator.verify.models import (
     NotCheckedError,
+    Observation,
     Observations,
     Observed,
     Response,
-    Seen,
     one_of,
 )
 
@@ -34,12 +34,12 @@ def resumes(account: Account) -> Observations:
     before = account.wait_for_end(arn, "Failed")
     account.update(name, definitions.failing(account.function_arn(_UPDATED)))
 
-    def resume() -> Seen:
+    def resume() -> Observation:
         return one_of(account.resume(arn) == arn, "the same", "another")
 
     resumed = account.observe(resume)
     yield {"failed": resumed}
-    if resumed != Seen("the same"):
+    if resumed != Observation("the same"):
         account.require_accepted("the resume", resumed)
 
     status = account.status(arn)
@@ -57,7 +57,7 @@ def resumes(account: Account) -> Observations:
         account.require_status(status, *RUNNING)
     yield {"repeated": ", ".join(repeated) or "none"}
 
-    def shown_definition() -> Seen:
+    def shown_definition() -> Observation:
         response = account.call(
             "DescribePipelineDefinitionForExecution", PipelineExecutionArn=arn
         )
@@ -122,14 +122,14 @@ def tokens(account: Account) -> Observations:
         after = account.wait_for_end(arn)
         return after.by_step("StartTime") != before.by_step("StartTime")
 
-    def resume_with_same_token() -> Seen:
+    def resume_with_same_token() -> Observation:
         return one_of(
             repeats(token),
             "accepted, and resumes again",
             "accepted, and resumes nothing",
         )
 
-    def resume_with_new_token() -> Seen:
+    def resume_with_new_token() -> Observation:
         return one_of(
             repeats(account.token()),
             "accepted, and repeats the failed step",

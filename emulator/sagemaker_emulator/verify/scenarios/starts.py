@@ -14,8 +14,8 @@ from sagemaker_emulator.verify import definitions
 from sagemaker_emulator.verify.account import Account
 from sagemaker_emulator.verify.models import (
     NotCheckedError,
+    Observation,
     Observations,
-    Seen,
     one_of,
     within,
     worded,
@@ -41,7 +41,7 @@ def tokens(account: Account) -> Observations:
     token = account.token()
     first = start("b", token)
 
-    def start_again(value: str) -> Seen:
+    def start_again(value: str) -> Observation:
         is_first = start(value, token) == first
         return one_of(is_first, "the same execution", "another execution")
 
@@ -64,7 +64,7 @@ def members(account: Account) -> Observations:
     )
     arn = account.call("DescribePipeline", PipelineName=name)["PipelineArn"]
 
-    def shown(member: str, value: object) -> Seen:
+    def shown(member: str, value: object) -> Observation:
         """Start an execution with a member, and return how it is shown at the end."""
         end = account.wait_for_end(account.start(name, **{member: value}))
         shown_value = end.answer.get(member)

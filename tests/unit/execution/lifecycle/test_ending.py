@@ -27,7 +27,7 @@ from polysync_airflow.execution.models import CONNECTION_NOT_FOUND, StopBeforeEv
 from polysync_airflow.execution.waiter import ExecutionEvent
 from tests.unit.execution.lifecycle.builders import ARN, edited, stored
 
-KEPT = "The execution keeps running because stop_on_kill=False."
+KEEPS_RUNNING = "The execution keeps running because stop_on_kill=False."
 RETRIED = "The next try continues with the execution."
 LATER = "A later try continues with the execution, so it is not stopped."
 MOVED = (
@@ -59,7 +59,7 @@ def test_without_an_execution_there_is_nothing_to_do() -> None:
         (True, False, False, EndAction.ANNOUNCE_STOP, ""),
         (True, True, False, EndAction.ASK_OWNER, ""),
         (False, True, False, EndAction.ASK_OWNER, ""),
-        (False, False, False, EndAction.DONE, KEPT),
+        (False, False, False, EndAction.DONE, KEEPS_RUNNING),
         (True, False, True, EndAction.ASK_OWNER, ""),
         # The process must know whether it is to end.
         (False, False, True, EndAction.ASK_OWNER, ""),
@@ -94,8 +94,8 @@ RETRIED_LATER, SIGNALLED = {"retry_follows": True}, {"is_signalled": True}
 # Why the try ends, owner, what comes next with stop_on_kill, text with it, text without
 # it; "handled" is False only if the failure callback must decide.
 OWNERS: list[tuple[dict[str, bool], Owner, EndAction, str, str, bool]] = [
-    (FAILED, Owner.THIS_TRY, EndAction.STOP, "", KEPT, True),
-    (FAILED, Owner.NOBODY, EndAction.STOP, "", KEPT, True),
+    (FAILED, Owner.THIS_TRY, EndAction.STOP, "", KEEPS_RUNNING, True),
+    (FAILED, Owner.NOBODY, EndAction.STOP, "", KEEPS_RUNNING, True),
     (FAILED, Owner.LATER_TRY, EndAction.DONE, LATER, LATER, True),
     (FAILED, Owner.OTHER_TRIGGER, EndAction.DONE, MOVED, MOVED, True),
     (FAILED, Owner.WORKER, EndAction.DONE, RESUMED, RESUMED, True),
@@ -104,11 +104,11 @@ OWNERS: list[tuple[dict[str, bool], Owner, EndAction, str, str, bool]] = [
     (RETRIED_LATER, Owner.LATER_TRY, EndAction.DONE, RETRIED, RETRIED, True),
     (RETRIED_LATER, Owner.UNKNOWN, EndAction.DONE, RETRIED, RETRIED, True),
     # A user has cleared the task, so no retry continues with the execution.
-    (RETRIED_LATER, Owner.NOBODY, EndAction.ANNOUNCE_STOP, "", KEPT, True),
+    (RETRIED_LATER, Owner.NOBODY, EndAction.ANNOUNCE_STOP, "", KEEPS_RUNNING, True),
     # The worker shuts down.
     (SIGNALLED, Owner.THIS_TRY, EndAction.DONE, SHUTTING_DOWN, SHUTTING_DOWN, True),
     # A user has ended or cleared the task.
-    (SIGNALLED, Owner.NOBODY, EndAction.ANNOUNCE_STOP, "", KEPT, True),
+    (SIGNALLED, Owner.NOBODY, EndAction.ANNOUNCE_STOP, "", KEEPS_RUNNING, True),
     (SIGNALLED, Owner.LATER_TRY, EndAction.DONE, LATER, LATER, True),
     (SIGNALLED, Owner.UNKNOWN, EndAction.DONE, UNKNOWN, UNKNOWN, False),
 ]
@@ -166,21 +166,20 @@ def test_owner_is_asked_again_with_the_announcement(
     assert try_end.owned_by(owner).action is action
 
 
-@pytest.mark.parametrize(
-    ("failed", "action"), [(True, EndAction.WITHDRAW_STOP), (False, EndAction.DONE)]
-)
 @pytest.mark.parametrize("owner", [Owner.THIS_TRY, Owner.NOBODY])
-def test_failed_stop_is_withdrawn(
-    owner: Owner, failed: bool, action: EndAction
-) -> None:
+def test_failed_stop_is_withdrawn(owner: Owner) -> None:
     """A later try must not take a cancellation by a user for this stop."""
     try_end = leave(stored(), 2, stop_on_kill=True).owned_by(owner)
 
-    done = try_end.stop_requested("The execution was asked to stop.", failed=failed)
+    accepted = try_end.stop_accepted("The execution was asked to stop.")
+    failed = try_end.stop_failed("The execution cannot be stopped.")
 
-    assert done.action == action
-    assert done.text == "The execution was asked to stop."
-    assert done.handled is True
+    assert accepted.action is EndAction.DONE
+    assert accepted.text == "The execution was asked to stop."
+    assert accepted.handled is True
+    assert failed.action is EndAction.WITHDRAW_STOP
+    assert failed.text == "The execution cannot be stopped."
+    assert failed.handled is True
 
 
 def event(
@@ -246,7 +245,7 @@ MISSING = "The execution was not stopped, because the record of this task is mis
     ("record", "problem", "stop_on_kill", "action", "text", "handled"),
     [
         (stored(), None, True, EndAction.ANNOUNCE_STOP, "", True),
-        (None, None, False, EndAction.DONE, KEPT, True),
+        (None, None, False, EndAction.DONE, KEEPS_RUNNING, True),
         (None, "it is damaged", True, EndAction.DONE, DAMAGED, False),
         (None, None, True, EndAction.DONE, MISSING, False),
         (OTHER, None, True, EndAction.DONE, MISSING, False),

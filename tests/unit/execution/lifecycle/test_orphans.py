@@ -13,9 +13,8 @@ from polysync_airflow.execution.lifecycle.instructions import (
     UnattendedStop,
 )
 from polysync_airflow.execution.lifecycle.orphans import (
-    DELETED_TASK,
     Finding,
-    SeenTask,
+    TaskSnapshot,
     Verdict,
     judge_task,
     owner_of_orphan,
@@ -26,6 +25,7 @@ from polysync_airflow.execution.models import StartRequest
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
 OTHER_ARN = f"{ARN[:-1]}m"
 CONNECTION = "polysync_default"
+DELETED_TASK = TaskSnapshot(exists=False)
 STOPPED = UnattendedStop(polysync_conn_id=CONNECTION)
 KEPT_AFTER_SUCCESS = UnattendedStop(polysync_conn_id=CONNECTION, after_success=False)
 
@@ -65,40 +65,42 @@ def record(**changes: Any) -> ExecutionRecord:
     ("task", "stop", "finding"),
     [
         # Ended, whoever has ended it.
-        (SeenTask(True, "failed"), STOPPED, Finding.STOP),
-        (SeenTask(True, "skipped"), STOPPED, Finding.STOP),
-        (SeenTask(True, "success"), STOPPED, Finding.STOP),
-        (SeenTask(True, "upstream_failed"), STOPPED, Finding.STOP),
-        (SeenTask(True, "removed"), STOPPED, Finding.STOP),
+        (TaskSnapshot(True, "failed"), STOPPED, Finding.STOP),
+        (TaskSnapshot(True, "skipped"), STOPPED, Finding.STOP),
+        (TaskSnapshot(True, "success"), STOPPED, Finding.STOP),
+        (TaskSnapshot(True, "upstream_failed"), STOPPED, Finding.STOP),
+        (TaskSnapshot(True, "removed"), STOPPED, Finding.STOP),
         (DELETED_TASK, STOPPED, Finding.STOP),
         # A try runs, or is on its way.
-        (SeenTask(True, None), STOPPED, Finding.KEEP),
-        (SeenTask(True, "scheduled"), STOPPED, Finding.KEEP),
-        (SeenTask(True, "queued"), STOPPED, Finding.KEEP),
-        (SeenTask(True, "running"), STOPPED, Finding.KEEP),
-        (SeenTask(True, "restarting"), STOPPED, Finding.KEEP),
-        (SeenTask(True, "deferred"), STOPPED, Finding.KEEP),
-        (SeenTask(True, "up_for_retry"), STOPPED, Finding.KEEP),
-        (SeenTask(True, "up_for_reschedule"), STOPPED, Finding.KEEP),
-        (SeenTask(True, "of a later Airflow"), STOPPED, Finding.KEEP),
+        (TaskSnapshot(True, None), STOPPED, Finding.KEEP),
+        (TaskSnapshot(True, "scheduled"), STOPPED, Finding.KEEP),
+        (TaskSnapshot(True, "queued"), STOPPED, Finding.KEEP),
+        (TaskSnapshot(True, "running"), STOPPED, Finding.KEEP),
+        (TaskSnapshot(True, "restarting"), STOPPED, Finding.KEEP),
+        (TaskSnapshot(True, "deferred"), STOPPED, Finding.KEEP),
+        (TaskSnapshot(True, "up_for_retry"), STOPPED, Finding.KEEP),
+        (TaskSnapshot(True, "up_for_reschedule"), STOPPED, Finding.KEEP),
+        (TaskSnapshot(True, "of a later Airflow"), STOPPED, Finding.KEEP),
         # wait_for_completion=False: its success leaves the execution alone.
-        (SeenTask(True, "success"), KEPT_AFTER_SUCCESS, Finding.KEEP),
-        (SeenTask(True, "failed"), KEPT_AFTER_SUCCESS, Finding.STOP),
+        (TaskSnapshot(True, "success"), KEPT_AFTER_SUCCESS, Finding.KEEP),
+        (TaskSnapshot(True, "failed"), KEPT_AFTER_SUCCESS, Finding.STOP),
         (DELETED_TASK, KEPT_AFTER_SUCCESS, Finding.STOP),
         # stop_on_kill=False
-        (SeenTask(True, "failed"), None, Finding.KEEP),
+        (TaskSnapshot(True, "failed"), None, Finding.KEEP),
         (DELETED_TASK, None, Finding.KEEP),
         # The number of its newest try is known.
-        (SeenTask(True, "failed", 2), STOPPED, Finding.STOP),
-        (SeenTask(True, "up_for_retry", 2), STOPPED, Finding.KEEP),
-        (SeenTask(True, "running", 3), STOPPED, Finding.KEEP),
+        (TaskSnapshot(True, "failed", 2), STOPPED, Finding.STOP),
+        (TaskSnapshot(True, "up_for_retry", 2), STOPPED, Finding.KEEP),
+        (TaskSnapshot(True, "running", 3), STOPPED, Finding.KEEP),
         # The DAG run was deleted, and created again: it has begun to count anew.
-        (SeenTask(True, None, 0), STOPPED, Finding.STOP),
-        (SeenTask(True, "running", 1), STOPPED, Finding.STOP),
-        (SeenTask(True, "running", 1), None, Finding.KEEP),
+        (TaskSnapshot(True, None, 0), STOPPED, Finding.STOP),
+        (TaskSnapshot(True, "running", 1), STOPPED, Finding.STOP),
+        (TaskSnapshot(True, "running", 1), None, Finding.KEEP),
     ],
 )
-def test_task(task: SeenTask, stop: UnattendedStop | None, finding: Finding) -> None:
+def test_task(
+    task: TaskSnapshot, stop: UnattendedStop | None, finding: Finding
+) -> None:
     """Only what nobody else may go on with is stopped."""
     verdict = judge_task(record(unattended_stop=stop), task)
 
@@ -125,7 +127,7 @@ def test_status(before: Finding, status: str | None, after: Finding) -> None:
     assert with_status(Verdict(before, "."), status).finding is after
 
 
-FAILED = SeenTask(True, "failed")
+FAILED = TaskSnapshot(True, "failed")
 
 
 @pytest.mark.parametrize(
@@ -143,13 +145,15 @@ FAILED = SeenTask(True, "failed")
         ({"request": OTHER_REQUEST}, FAILED, Owner.LATER_TRY),
         ({"unattended_stop": None}, FAILED, Owner.LATER_TRY),
         # A clear.
-        ({}, SeenTask(True, None), Owner.LATER_TRY),
-        ({}, SeenTask(True, "running"), Owner.LATER_TRY),
+        ({}, TaskSnapshot(True, None), Owner.LATER_TRY),
+        ({}, TaskSnapshot(True, "running"), Owner.LATER_TRY),
         # It has succeeded, and has deleted the record.
         (None, FAILED, Owner.LATER_TRY),
     ],
 )
-def test_owner(changes: dict[str, Any] | None, task: SeenTask, owner: Owner) -> None:
+def test_owner(
+    changes: dict[str, Any] | None, task: TaskSnapshot, owner: Owner
+) -> None:
     """Whoever goes on with the execution between the looks is noticed."""
     stored = None if changes is None else record(**changes)
 

@@ -60,7 +60,7 @@ class GroupAirflow(Airflow):
         self.cleared: tuple[str, ...] = ALL
         # The XComs of the first task.
         self.kept: ExecutionRecord | None = None
-        self.first_look: Any = None
+        self.first_listing: Any = None
 
     def process_of_try(self) -> TryProcess:
         """Return the process of the try that begins."""
@@ -91,7 +91,7 @@ class GroupAirflow(Airflow):
     def create_again(self) -> None:
         """Delete the DAG run, and create one with the same run id."""
         super().create_again()
-        self.cleared, self.kept, self.first_look = ALL, None, None
+        self.cleared, self.kept, self.first_listing = ALL, None, None
 
     @property
     def is_left(self) -> bool:
@@ -147,14 +147,14 @@ class GroupTry(TryProcess):
             StepDescription.model_validate({"StepName": name, "StepStatus": each})
             for name, each in listed
         ]
-        first, is_first = step_tasks.first_look(
-            airflow.first_look, arn, self.epoch, steps
+        first, is_first = step_tasks.first_listing(
+            airflow.first_listing, arn, self.epoch, steps
         )
         clear = step_tasks.after_clear(
             airflow.cleared, len(ALL), status, steps, None if is_first else first
         )
         if is_first and clear.action == "wait":
-            airflow.first_look = first.model_dump(mode="json")
+            airflow.first_listing = first.model_dump(mode="json")
         return clear
 
     def _check_is_wanted(self, arn: str) -> None:

@@ -61,7 +61,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
 from polysync_airflow.execution.lifecycle.lookup import arn_of
 from polysync_airflow.execution.lifecycle.machine import after, begin
 from polysync_airflow.execution.lifecycle.options import OnClear, RecoveryOptions
-from polysync_airflow.execution.lifecycle.orphans import SeenTask, owner_of_orphan
+from polysync_airflow.execution.lifecycle.orphans import TaskSnapshot, owner_of_orphan
 from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.states import DELETED, has_ended
 from tests.unit.execution.lifecycle.aws import NOW, Aws, Execution, api_error, event_of
@@ -296,7 +296,7 @@ class Airflow:
         it ran.
         """
         record = self.stored
-        task = SeenTask(exists=True, state=self.state, try_number=self.try_number)
+        task = TaskSnapshot(exists=True, state=self.state, try_number=self.try_number)
         if record and owner_of_orphan(record, record, task) is Owner.NOBODY:
             self.stop(record)
 

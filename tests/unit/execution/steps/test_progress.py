@@ -10,7 +10,11 @@ import pytest
 
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.execution.steps.descriptions import StepDescription, rows_of
-from polysync_airflow.execution.steps.progress import MAX_LINES, Progress, known_from
+from polysync_airflow.execution.steps.progress import (
+    MAX_LINES,
+    Progress,
+    logged_statuses_of,
+)
 from polysync_airflow.execution.texts import MAX_REASON_LENGTH
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -172,7 +176,7 @@ def test_what_the_rows_show_is_not_reported_again() -> None:
     rows = rows_of(steps, (), EXECUTION)
 
     after = [steps[0], step("B", "Succeeded", 30)]
-    lines = Progress(0, 0, known_from(rows)).update(after)
+    lines = Progress(0, 0, logged_statuses_of(rows)).update(after)
 
     assert [line.text for line in lines] == ["Step B succeeded after 30 s"]
 

@@ -21,6 +21,7 @@ from tests.conftest import IN_BOTH_MODES
 from tests.fakes.log_capture import capture_logs, texts_of
 from tests.fakes.simulated_airflow import AIRFLOW
 from tests.tasks import Run, TaskInstance, run_task
+from tests.unit.operators.outcome.ended_account import Account, start
 from tests.world import World
 
 LIST_STEPS = "ListPipelineExecutionSteps"
@@ -149,6 +150,29 @@ def test_error_leads_to_the_log_of_the_failed_step(
     ]
     assert run.xcoms["failed_step_log_url"] == row["log_url"]
     assert run.xcoms["steps"][1]["state"] == "NotStarted"
+
+
+def test_button_leads_to_the_first_failed_step_that_has_a_log(
+    deferrable: bool, aws: Account
+) -> None:
+    """The definition says which step is the first."""
+    kinds = {"Spark": "EMR", "Train": "TrainingJob", "Prepare": "ProcessingJob"}
+    aws.status = "Failed"
+    aws.definition = {
+        "Steps": [{"Name": name, "Type": kind} for name, kind in kinds.items()]
+    }
+    without_log = {"StepName": "Spark", "Metadata": {"EMR": {"ClusterId": "j-1"}}}
+    aws.steps.append({**without_log, "StepStatus": "Failed"})
+    aws.add("TrainingJob", "Train", StepStatus="Failed")
+    aws.add("ProcessingJob", "Prepare", StepStatus="Failed")
+
+    run = start(deferrable)
+
+    urls = {row["name"]: row["log_url"] for row in run.xcoms["steps"]}
+    assert list(urls) == ["Spark", "Train", "Prepare"]
+    assert urls["Spark"] is None
+    assert "/TrainingJobs" in urls["Train"].replace("$252F", "/")
+    assert run.xcoms["failed_step_log_url"] == urls["Train"]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ TABLES: Final = (
 OUTCOMES: Final = (
     "tests/unit/lineage/test_facets.py",
     "tests/unit/operators/contract",
-    "tests/unit/operators/recovery/test_crashes.py",
+    "tests/unit/operators/recovery/test_resuming.py",
     "tests/documentation/examples/test_example_dags.py",
 )
 CHAOS_ROWS: Final = "2,4,5,6,8,9,15"

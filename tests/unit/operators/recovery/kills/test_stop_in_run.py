@@ -217,12 +217,18 @@ def test_on_kill_ends_before_a_slow_airflow_has_answered(
 
 
 def test_stops_do_not_wait_for_the_ends_of_others(
-    arn: str, make_supervisor: MakeSupervisor, world: World
+    arn: str,
+    make_supervisor: MakeSupervisor,
+    monkeypatch: pytest.MonkeyPatch,
+    world: World,
 ) -> None:
     """
     To see how stops end takes no thread: with more of them than threads, all are
     requested at once.
     """
+    # No end is seen before the last request, however slow this host is.
+    monkeypatch.setattr(execution, "STOPPING", 24 * 3600.0)
+    monkeypatch.setattr(stopping, "FOLLOW_SECONDS", 6 * 3600.0)
     arns = [arn]
     for number in range(threads.MAX_THREADS + 1):
         operator = PolysyncStartPipelineOperator(

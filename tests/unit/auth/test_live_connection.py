@@ -85,7 +85,8 @@ def test_call_is_repeated_with_a_connection_that_has_changed(
     not tried again.
     """
     monkeypatch.setenv(VARIABLE, connection(login="AKIAOLD"))
-    reads, calls = Reads(), list[str]()
+    reads = Reads()
+    calls = list[str]()
 
     def call(hook: PolysyncSageMakerHook) -> str:
         login = str(hook._connection.login)

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.aws import retry
 from polysync_airflow.aws.retry import (
     CONFLICT_TIMEOUT_SECONDS,
     MAX_BACKOFF_SECONDS,
@@ -298,13 +297,3 @@ def test_custom_sleep_replaces_time_sleep(clock: Clock) -> None:
 
     assert custom_sleeps == [1, 2, 4]
     assert clock.sleeps == []
-
-
-def test_backoff_may_be_changed(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The constants are read at each call, so that tests can make the backoff short."""
-    monkeypatch.setattr(retry, "MIN_BACKOFF_SECONDS", 0.5)
-    monkeypatch.setattr(retry, "MAX_BACKOFF_SECONDS", 3)
-
-    call_for(60, failing(*[make_error() for _ in range(5)]))
-
-    assert clock.sleeps == [0.5, 1, 2, 3, 3]

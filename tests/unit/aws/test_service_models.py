@@ -26,14 +26,6 @@ from polysync_airflow.triggers.poller import PollingHook
 DATA = Path(botocore.__file__).parent / "data"
 OPERATIONS: tuple[str, ...] = PollingHook.client_operations
 POLLING = {"sagemaker": OPERATIONS}
-REGIONS = [
-    "us-east-1",
-    "eu-central-1",
-    "cn-north-1",
-    "us-gov-west-1",
-    "eusc-de-east-1",
-    "ap-southeast-7",
-]
 
 
 def data_file(path: str) -> str:
@@ -253,7 +245,8 @@ def test_reduced_model_has_few_objects(sagemaker_path: str) -> None:
     A reduced model, and reduced endpoints, have 20 times fewer objects for the garbage
     collector.
     """
-    reduced_loader, plain_loader = ReducedModelLoader(POLLING), PlainDictLoader()
+    reduced_loader = ReducedModelLoader(POLLING)
+    plain_loader = PlainDictLoader()
     for path in (sagemaker_path, "endpoints"):
         few, many = (
             new_objects(partial(loader.load_file, str(DATA / path)))

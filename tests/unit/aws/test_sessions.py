@@ -167,7 +167,8 @@ def test_models_are_read_once_per_process() -> None:
     Two sessions share what was read from the data files; another user's sessions read
     their own.
     """
-    one, other = make_client().meta.service_model, make_client().meta.service_model
+    one = make_client().meta.service_model
+    other = make_client().meta.service_model
 
     assert one.metadata is other.metadata
     assert (
@@ -241,7 +242,8 @@ def test_settings_of_the_fetcher_take_precedence() -> None:
         endpoint_url="http://127.0.0.1:1",
     )
 
-    plain, merged = create("sts"), create("sts", config=Config(read_timeout=9))
+    plain = create("sts")
+    merged = create("sts", config=Config(read_timeout=9))
 
     assert (plain.meta.config.connect_timeout, plain.meta.config.read_timeout) == (7, 8)
     assert merged.meta.config.connect_timeout == 7

@@ -38,7 +38,9 @@ ROOT = Path(__file__).parents[3]
 
 def test_help_and_version(polysync: Polysync) -> None:
     """Without arguments the help is printed, which names every command."""
-    bare, asked, version = polysync(), polysync("--help"), polysync("--version")
+    bare = polysync()
+    asked = polysync("--help")
+    version = polysync("--version")
 
     assert (bare.code, bare.out) == (0, asked.out)
     for name in output.COMMANDS["polysync"]["commands"]:
@@ -178,7 +180,8 @@ def test_commands_of_the_emulator_without_it(
     """
     monkeypatch.setattr(metadata, "entry_points", lambda **_: metadata.EntryPoints())
 
-    result, asked = polysync(name, "--help"), polysync("--help")
+    result = polysync(name, "--help")
+    asked = polysync("--help")
 
     assert (result.code, result.out) == (2, "")
     assert result.err == (

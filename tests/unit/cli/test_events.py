@@ -17,7 +17,8 @@ from sagemaker_emulator import EmulatorServer
 from tests.unit.cli.conftest import Polysync
 from tests.unit.execution.events.samples import execution
 
-ACCOUNT, REGION = "123456789012", "us-east-1"
+ACCOUNT = "123456789012"
+REGION = "us-east-1"
 QUEUE_ARN = f"arn:aws:sqs:{REGION}:{ACCOUNT}:changes"
 SETUP = ["events", "setup", "--queue=changes", "--pipeline=Fanout", "--steps"]
 SETUP += ["--model-package-group=g"]
@@ -35,7 +36,8 @@ def create_stack(emulator: EmulatorServer, text: str) -> None:
     Create the resources of a template of CloudFormation, in which each reference must
     lead to one before it.
     """
-    sqs, events = client(emulator, "sqs"), client(emulator, "events")
+    sqs = client(emulator, "sqs")
+    events = client(emulator, "events")
     # What Fn::GetAtt and Ref return for a resource.
     arns: dict[str, str] = {}
     ids: dict[str, str] = {}
@@ -93,7 +95,8 @@ def test_template_fills_a_queue(polysync: Polysync, emulator: EmulatorServer) ->
     done = polysync(*SETUP)
     assert (done.code, done.err) == (0, "")
     create_stack(emulator, done.out)
-    sqs, sagemaker = client(emulator, "sqs"), client(emulator, "sagemaker")
+    sqs = client(emulator, "sqs")
+    sagemaker = client(emulator, "sagemaker")
 
     for name in ("fanout", "churn-tuning"):
         sagemaker.start_pipeline_execution(PipelineName=name)

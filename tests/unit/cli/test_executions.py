@@ -96,7 +96,8 @@ def test_selection(
     """By pipeline, prefix, state and age; what is older is not asked for."""
     old = start(sagemaker)
     emulator.control.advance(48 * 3600)
-    new, other = start(sagemaker), start(sagemaker, "churn-tuning")
+    new = start(sagemaker)
+    other = start(sagemaker, "churn-tuning")
 
     def listed(*options: str) -> set[str]:
         done = polysync("executions", "list", "--output", "json", *options)
@@ -327,7 +328,8 @@ def test_stop_as_json(polysync: Polysync, sagemaker: Any) -> None:
     done = polysync("executions", "stop", arn, "--yes", "--output", "json")
     again = polysync("executions", "stop", arn, "--output", "json")
 
-    first, second = done.document, again.document
+    first = done.document
+    second = again.document
     assert done.code == 0
     assert first["status"] == "Stopping"
     assert first["stop"] == "The execution was asked to stop."
@@ -458,6 +460,7 @@ def test_names_are_texts(polysync: Polysync, sagemaker: Any) -> None:
     """Control characters in a description reach no terminal."""
     arn = start(sagemaker, PipelineExecutionDescription="x\x1b[2Jx")
 
-    shown, listed = polysync("executions", "show", arn), polysync("executions", "list")
+    shown = polysync("executions", "show", arn)
+    listed = polysync("executions", "list")
 
     assert "\x1b" not in shown.out + shown.err + listed.out

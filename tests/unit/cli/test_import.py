@@ -45,7 +45,8 @@ def test_pipelines_that_aws_manages_have_a_file_of_their_own(
     polysync: Polysync, tmp_path: Path
 ) -> None:
     """They are imported and compared on request, and replace no jobs of the account."""
-    own, managed = tmp_path / "jobs.yaml", tmp_path / "managed.yaml"
+    own = tmp_path / "jobs.yaml"
+    managed = tmp_path / "managed.yaml"
     polysync("jobs", "import", own)
 
     result = polysync("jobs", "import", "--managed-by", "AWS", managed)

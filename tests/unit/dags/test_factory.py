@@ -184,7 +184,8 @@ def test_arguments_of_operator_and_jobs(tmp_path: Path) -> None:
     """
     dags = parse(tmp_path, code, PLAIN, REQUIRED).dags
 
-    churn, scoring = dags["churn"].tasks[0], dags["scoring"].tasks[0]
+    churn = dags["churn"].tasks[0]
+    scoring = dags["scoring"].tasks[0]
     assert churn.deferrable is True
     assert churn.retries == 3
     assert churn.max_parallel_steps is None

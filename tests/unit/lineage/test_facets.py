@@ -84,7 +84,8 @@ def extracted(
 
 def facets(lineage: OperatorLineage[Any, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the facets about the pipeline and the execution, as they are sent."""
-    (job,), (run,) = lineage.job_facets.items(), lineage.run_facets.items()
+    (job,) = lineage.job_facets.items()
+    (run,) = lineage.run_facets.items()
     assert job[0] == "polysync_sagemakerPipeline"
     assert run[0] == "polysync_sagemakerExecution"
     sent = [Serde.to_dict(facet) for facet in (job[1], run[1])]
@@ -301,7 +302,8 @@ def test_start_with_arguments_that_are_not_checked_yet(
     operator: Any = PolysyncStartPipelineOperator(
         task_id="train", pipeline_name="churn"
     )
-    operator.pipeline_name, operator.pipeline_parameters = name, parameters
+    operator.pipeline_name = name
+    operator.pipeline_parameters = parameters
 
     job, execution = facets(extracted(operator, TaskInstanceState.RUNNING))
 

@@ -19,7 +19,8 @@ from polysync_airflow.records import KEY_PREFIX, RECORD, TASK, StoredTask
 from tests.fakes.evil_json import EVIL
 
 NOW = datetime.now(UTC)
-OLD, YOUNG = NOW - timedelta(days=31), NOW - timedelta(days=29)
+OLD = NOW - timedelta(days=31)
+YOUNG = NOW - timedelta(days=29)
 KEY = TaskKey("retraining", "manual__1", "train", -1)
 
 

@@ -86,7 +86,8 @@ def test_error_says_what_comes_next(
     """A sensor starts and resumes nothing, so a person, or the next look, does."""
     failure = {"reason": "no data"}
     emulator.control.put_scenario({"steps": {"Shard3": {"fail": failure}}})
-    begin, arn = airflow_time.time(), start_execution()
+    begin = airflow_time.time()
+    arn = start_execution()
     target: dict[str, Any] = {"execution_arn": arn}
     if by == "pipeline_name":
         target = {"pipeline_name": "fanout", "created_after": at(begin - 1)}

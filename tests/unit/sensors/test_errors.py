@@ -49,16 +49,16 @@ class World:
     """
     What a sensor waits for, and what happens meanwhile.
 
-    :param mode: in which the sensor waits.
     :param arguments: of the sensor.
+    :param mode: in which the sensor waits.
     """
 
     emulator: EmulatorServer
     time: EmulatedTime
     registry: Registry
     monkeypatch: pytest.MonkeyPatch
-    mode: str
     arguments: dict[str, Any] = field(default_factory=dict)
+    mode: str = "poke"
 
     def after(self, minutes: float, action: Callable[..., Any], *args: Any) -> None:
         """Let something happen while the sensor waits."""
@@ -72,6 +72,17 @@ class World:
             minutes,
             partial(self.emulator.control.add_fault, kind, operation, **members),
         )
+
+
+@pytest.fixture
+def world(
+    emulator: EmulatorServer,
+    airflow_time: EmulatedTime,
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> World:
+    """Return the world of a sensor that waits in the mode ``poke``."""
+    return World(emulator, airflow_time, registry, monkeypatch)
 
 
 def execution(world: World, scenario: dict[str, Any] | None = None) -> str:
@@ -148,7 +159,8 @@ def failed_step(world: World) -> None:
 
 def stopped(world: World) -> None:
     """Let somebody stop the execution."""
-    client, arn = world.registry.client, execution(world)
+    client = world.registry.client
+    arn = execution(world)
     world.after(
         15,
         lambda: client.stop_pipeline_execution(
@@ -326,15 +338,11 @@ def test_outcome_is_that_of_the_table(
     stages: tuple[Callable[[World], Any], ...],
     mode: str,
     soft_fail: bool,
-    registry: Registry,
-    emulator: EmulatorServer,
-    airflow_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
+    world: World,
 ) -> None:
     """Both sensors, whatever they wait for, end as the page says for the mode."""
-    world = World(
-        emulator, airflow_time, registry, monkeypatch, mode, {"soft_fail": soft_fail}
-    )
+    world.mode = mode
+    world.arguments["soft_fail"] = soft_fail
     for stage in stages:
         stage(world)
 
@@ -353,17 +361,11 @@ def test_outcome_is_that_of_the_table(
     [*zip(TARGETS, ("poke", "reschedule", "deferrable"), strict=True)],
 )
 def test_never_fail_skips_after_every_error(
-    target: Callable[[World], Any],
-    mode: str,
-    registry: Registry,
-    emulator: EmulatorServer,
-    airflow_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
+    target: Callable[[World], Any], mode: str, world: World
 ) -> None:
     """That is what it is for."""
-    world = World(
-        emulator, airflow_time, registry, monkeypatch, mode, {"never_fail": True}
-    )
+    world.mode = mode
+    world.arguments["never_fail"] = True
     target(world)
     world.fault(7, *DENIED)
 
@@ -393,27 +395,16 @@ def test_trigger_that_has_failed_is_not_skipped(make: Callable[..., Any]) -> Non
 
 @pytest.mark.parametrize("target", [execution, approval])
 def test_time_of_airflow_may_end_first(
-    target: Callable[[World], Any],
-    registry: Registry,
-    emulator: EmulatorServer,
-    airflow_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
+    target: Callable[[World], Any], world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     Airflow's loop has a clock of its own. The task waits for its deadline, and ends
     with its XComs.
     """
-    world = World(
-        emulator,
-        airflow_time,
-        registry,
-        monkeypatch,
-        "poke",
-        {"timeout": 20 * MINUTE + 0.5},
-    )
+    world.arguments["timeout"] = 20 * MINUTE + 0.5
     target(world)
     module: Any = import_module(BaseSensorOperator.__module__)
-    monkeypatch.setattr(module.time, "monotonic", lambda: 1.001 * airflow_time.time())
+    monkeypatch.setattr(module.time, "monotonic", lambda: 1.001 * world.time.time())
 
     run = run_world(world)
 

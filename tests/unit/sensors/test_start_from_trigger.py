@@ -346,7 +346,8 @@ def test_slow_airflow_is_asked_again(
     comes at all, the error says so.
     """
     monkeypatch.setattr(supervisor, "TIMEOUT_SECONDS", 0.5)
-    answer, released = SimulatedAirflow.xcom, threading.Event()
+    answer = SimulatedAirflow.xcom
+    released = threading.Event()
     asked: list[Any] = []
 
     def answer_late(airflow: SimulatedAirflow, *key: Any) -> Any:

@@ -112,7 +112,8 @@ def test_failing_step(emulator: SageMakerEmulator) -> None:
     """
     emulator.fail_step("AbaloneTrain", "No space left on device")
 
-    failed, succeeded = start("abalone"), start("fanout")
+    failed = start("abalone")
+    succeeded = start("fanout")
 
     assert isinstance(failed.error, PipelineExecutionFailedError)
     assert "Step AbaloneTrain failed: No space left on device" in str(failed.error)
@@ -239,7 +240,9 @@ def test_time_passes_while_the_provider_waits_only() -> None:
     """
     passing = PassingTime()
     emulated = EmulatedTime(passing, 60)
-    began, emulated_began, host_began = passing.time(), emulated.now(), time.time()
+    began = passing.time()
+    emulated_began = emulated.now()
+    host_began = time.time()
 
     passing.sleep(100)
     assert passing.timeout(50, idle=True) == 0

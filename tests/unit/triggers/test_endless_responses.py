@@ -23,14 +23,10 @@ from tests.unit.triggers.test_poller import (
     accept_short_intervals,
     events_of,
     make_trigger,
+    wait_until_no_thread_is_left,
 )
-from tests.unit.triggers.test_poller_failures import wait_until_no_thread_is_left
+from tests.world import LIST, LIST_STEPS
 
-DESCRIBE, LIST, LIST_STEPS = (
-    "DescribePipelineExecution",
-    "ListPipelineExecutions",
-    "ListPipelineExecutionSteps",
-)
 Serve = Callable[[Respond], list[str]]
 
 

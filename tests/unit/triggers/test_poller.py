@@ -6,7 +6,6 @@ loop or thread end.
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
 import time
 from collections import Counter
@@ -23,9 +22,7 @@ from polysync_airflow.triggers.poller import SharedClient
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
 from tests.managed_pipelines import MANAGED, NEEDS_ROLE, START_MANAGED
-from tests.world import World
-
-DESCRIBE, LIST = "DescribePipelineExecution", "ListPipelineExecutions"
+from tests.world import DESCRIBE, LIST, World
 
 
 def start_executions(
@@ -95,6 +92,23 @@ def all_events(triggers: Sequence[Any], gate: threading.Event) -> list[Any]:
 def count_calls(emulator: EmulatorServer) -> Counter[str]:
     """Return the number of calls by operation."""
     return Counter(call["operation"] for call in emulator.control.calls())
+
+
+def polling_threads() -> list[threading.Thread]:
+    """Return the threads of pollers that are alive."""
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread.name.startswith("polysync-poll")
+    ]
+
+
+def wait_until_no_thread_is_left() -> None:
+    """Wait until the threads of all pollers have ended."""
+    deadline = time.monotonic() + 10
+    while polling_threads():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_executions_of_one_pipeline_are_listed_together(
@@ -199,12 +213,7 @@ def test_poller_ends_with_its_last_wait(world: World, gate: threading.Event) -> 
         assert event[0]["status"] == "Succeeded"
 
         assert poller._POLLERS == {}
-        deadline = time.monotonic() + 10
-        while any(
-            re.match("polysync-poll", thread.name) for thread in threading.enumerate()
-        ):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until_no_thread_is_left()
 
 
 def test_cancelled_wait_does_not_affect_the_others(

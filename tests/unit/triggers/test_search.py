@@ -18,9 +18,8 @@ from polysync_airflow.triggers import (
 from tests.unit.sensors.sessions import HOUR, at, start_execution
 from tests.unit.triggers.test_poller import all_events, make_trigger
 from tests.unit.triggers.test_trigger_arguments import SEARCH
-from tests.world import World
+from tests.world import LIST, World
 
-LIST = "ListPipelineExecutions"
 KWARGS: dict[str, Any] = {
     "search": SEARCH,
     "polysync_conn_id": "polysync_default",

@@ -79,10 +79,8 @@ async def dags_kept(path: str) -> int:
     stored = json.dumps(DagSerialization.to_dict(dag))
     runner: Any = TriggerRunner()  # type: ignore[no-untyped-call]
     for number, task in enumerate(tasks):
-        ti, arguments = (
-            TaskInstance(task.task_id, dag_id="steps"),
-            task.start_trigger_args,
-        )
+        ti = TaskInstance(task.task_id, dag_id="steps")
+        arguments = task.start_trigger_args
         assert arguments
         workload = RunTrigger.model_construct(
             id=number,

@@ -55,7 +55,8 @@ class ExecutionTask:
         steps: Any = None,
         **scenario: Any,
     ) -> None:
-        self.emulator, self.text = emulator, text
+        self.emulator = emulator
+        self.text = text
         self.state: str | None = "deferred"
         put_pipelines(emulator, {"steps": json.loads(text)})
         emulator.control.put_scenario({"steps": steps or {}, **scenario})
@@ -231,7 +232,8 @@ def frozen(
     emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
 ) -> threading.Event:
     """An event; while it is set, no wait of a poller lets time pass."""
-    stopped, timeout = threading.Event(), emulated_time.timeout
+    stopped = threading.Event()
+    timeout = emulated_time.timeout
 
     def timeout_unless_frozen(seconds: float | None, *, idle: bool) -> float | None:
         return 0.01 if stopped.is_set() else timeout(seconds, idle=idle)
@@ -279,7 +281,8 @@ def test_xcoms_of_an_earlier_try_count_for_nothing(world: World) -> None:
     """After a clear, Airflow keeps them until the next try begins."""
     task = ExecutionTask(world.emulator, steps={"Train": {"fail": {}}})
     world.time.sleep(3600)
-    old, task.state = task.arn, None
+    old = task.arn
+    task.state = None
     calls = list[Any]()
 
     def begin_next_try() -> None:

@@ -59,7 +59,8 @@ def test_at_most_eight_functions_run_at_the_same_time(threads: ThreadPools) -> N
     Of 30 functions, eight run at the same time, the others wait, and all of them are
     called.
     """
-    lock, free = Lock(), Event()
+    lock = Lock()
+    free = Event()
     running = most = 0
     called: list[int] = []
 
@@ -96,7 +97,8 @@ def test_error_reaches_the_future(threads: ThreadPools) -> None:
     def fail() -> None:
         raise error
 
-    failed, succeeded = threads.submit("c", fail), threads.submit("c", int, "7")
+    failed = threads.submit("c", fail)
+    succeeded = threads.submit("c", int, "7")
 
     with pytest.raises(ZeroDivisionError) as caught:
         failed.result(LONG)

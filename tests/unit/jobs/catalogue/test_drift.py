@@ -43,10 +43,15 @@ def differences(before: Any, after: Any) -> list[Drift]:
     return compared(catalogue, *new)
 
 
-INTEGER, FLOAT, BOOLEAN = {"type": "Integer"}, {"type": "Float"}, {"type": "Boolean"}
-TRUE, FALSE = {**BOOLEAN, "default": True}, {**BOOLEAN, "default": False}
-A, A_B = {"enum_values": ["a"]}, {"enum_values": ["a", "b"]}
-X, Y = {"default": "x"}, {"default": "y"}
+INTEGER = {"type": "Integer"}
+FLOAT = {"type": "Float"}
+BOOLEAN = {"type": "Boolean"}
+TRUE = {**BOOLEAN, "default": True}
+FALSE = {**BOOLEAN, "default": False}
+A = {"enum_values": ["a"]}
+A_B = {"enum_values": ["a", "b"]}
+X = {"default": "x"}
+Y = {"default": "y"}
 FIVE = {"default": "5"}
 CASES: list[tuple[str, Any, Any, Any, Any, bool]] = [
     ("required_parameter_added", None, INTEGER, None, "Integer", True),

@@ -288,7 +288,8 @@ def test_mode_of_new_files(umask: int, mode: int, tmp_path: Path) -> None:
 
 def test_mode_and_link_are_kept(tmp_path: Path) -> None:
     """An existing file keeps its mode; a symbolic link stays one."""
-    real, link = tmp_path / "real.yaml", tmp_path / "jobs.yaml"
+    real = tmp_path / "real.yaml"
+    link = tmp_path / "jobs.yaml"
     write_catalogue(real, [])
     real.chmod(0o660)
     link.symlink_to(real)

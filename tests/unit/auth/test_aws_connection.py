@@ -198,7 +198,7 @@ CALLS: list[Callable[[PolysyncSageMakerHook], object]] = [
     ("extra", "module"),
     [(GOOGLE, "google.auth"), (SAML_FULL, "requests_gssapi"), (SAML_FULL, "lxml")],
 )
-def test_library_that_is_not_installed(
+def test_library_that_is_not_installed_is_named(
     extra: dict[str, Any],
     module: str,
     looked_up: list[Any],
@@ -233,7 +233,7 @@ SAML_X = {**SAML, "assume_role_with_saml": {**SAML_IDP, "idp_auth_method": "x"}}
         ({**ROLE, "assume_role_method": "x"}, "assume_role_method='x'"),
     ],
 )
-def test_setting_that_the_amazon_provider_refuses(
+def test_setting_that_the_amazon_provider_refuses_is_an_error_of_the_connection(
     extra: dict[str, Any],
     reason: str,
     looked_up: list[Any],

@@ -156,7 +156,7 @@ def test_account_of_a_started_execution(owner: str, refusal: str | None) -> None
 
 
 @pytest.mark.parametrize("code", [[], {}, 5, True])
-def test_error_code_that_is_no_text(code: Any) -> None:
+def test_error_code_that_is_no_text_is_transient(code: Any) -> None:
     """botocore would look for it in a dict, and raise a TypeError."""
     with (
         connected(responding(json.dumps({"__type": code}).encode(), 400)),

@@ -195,7 +195,7 @@ def test_calls_that_are_throttled_within_a_second_count_once() -> None:
         assert limiter.rate == rate
 
 
-def test_waiting_for_a_token() -> None:
+def test_acquire_sleeps_and_takes_the_token() -> None:
     """``acquire`` sleeps as long as ``try_acquire`` says, and takes the token."""
     now = [START]
     slept = list[float]()

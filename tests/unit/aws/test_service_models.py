@@ -160,33 +160,6 @@ def test_members_named_shape_are_not_references() -> None:
     assert found["version"] == "2.0"
 
 
-@pytest.mark.parametrize("services", [("api.sagemaker",), ("sts", "api.sagemaker"), ()])
-def test_reduced_endpoints_have_all_partitions(services: tuple[str, ...]) -> None:
-    """
-    The list of endpoints keeps its partitions and regions, and of the services only
-    those that are named.
-    """
-    text = data_file("endpoints")
-    expected = json.loads(text)
-    for partition in expected["partitions"]:
-        partition["services"] = {
-            name: service
-            for name, service in partition["services"].items()
-            if name in services
-        }
-
-    found = reduce_endpoints(text, services)
-
-    assert found == expected
-    assert found["partitions"][0]["regions"]["eu-central-1"]
-    assert {partition["partition"] for partition in found["partitions"]} >= {
-        "aws",
-        "aws-cn",
-        "aws-us-gov",
-    }
-    assert all(service in found["partitions"][0]["services"] for service in services)
-
-
 @pytest.fixture
 def collections() -> Iterator[list[int]]:
     """The generations of the garbage collections that run during the test."""

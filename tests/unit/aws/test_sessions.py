@@ -25,7 +25,6 @@ from polysync_airflow.aws.sessions import (
     prepare,
     reduce_models,
 )
-from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers.poller import PollingHook, SharedClient
 from sagemaker_emulator import EmulatorServer
@@ -262,21 +261,3 @@ def test_polls_have_the_user_agent_of_the_provider(emulator: EmulatorServer) -> 
     (call,) = emulator.control.calls("DescribePipelineExecution")
     for part in ("Boto3/", "Botocore/", "Airflow/", f"polysync-airflow/{__version__}"):
         assert part in call["user_agent"]
-
-
-def test_rows_of_a_listing_are_parsed_as_descriptions() -> None:
-    """
-    A row of ListPipelineExecutions, whose members have other names, becomes an
-    ``ExecutionDescription``.
-    """
-    row = {
-        "PipelineExecutionArn": ARN,
-        "PipelineExecutionStatus": "Executing",
-        "StartTime": datetime.now(UTC),
-    }
-
-    description = ExecutionDescription.model_validate(row)
-
-    assert (description.execution_arn, description.status) == (ARN, "Executing")
-    assert description.created_at == row["StartTime"]
-    assert (description.failure_reason, description.modified_at) == (None, None)

@@ -5,6 +5,7 @@ emulator.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from functools import partial
@@ -43,6 +44,18 @@ class Result(NamedTuple):
 
 
 Polysync = Callable[..., Result]
+
+
+class Terminal(io.StringIO):
+    """Standard input of a person; with None as the answer, of a script."""
+
+    def __init__(self, answer: str | None) -> None:
+        super().__init__(answer or "")
+        self.is_terminal = answer is not None
+
+    def isatty(self) -> bool:
+        """Return whether a person answers."""
+        return self.is_terminal
 
 
 @pytest.fixture

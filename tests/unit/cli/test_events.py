@@ -5,30 +5,24 @@ queue leaves it as it is.
 
 from __future__ import annotations
 
-import io
 import json
 from typing import Any
 
-import boto3
 import pytest
 
 from polysync_airflow.auth.iam_policies import QUEUE_OPERATIONS
 from sagemaker_emulator import EmulatorServer
-from tests.unit.cli.conftest import Polysync
+from tests.unit.cli.conftest import Polysync, Terminal
+from tests.unit.events.conftest import client
 from tests.unit.execution.events.samples import execution
 
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
 QUEUE_ARN = f"arn:aws:sqs:{REGION}:{ACCOUNT}:changes"
-SETUP = ["events", "setup", "--queue=changes", "--pipeline=Fanout", "--steps"]
-SETUP += ["--model-package-group=g"]
-
-
-def client(emulator: EmulatorServer, service: str) -> Any:
-    """Return a boto3 client of the emulator."""
-    make: Any = boto3.client
-    keys = {"aws_access_key_id": "AKIATEST", "aws_secret_access_key": "secret"}
-    return make(service, endpoint_url=emulator.endpoint_url, region_name=REGION, **keys)
+SETUP = [
+    *("events", "setup", "--queue=changes"),
+    *("--pipeline=Fanout", "--steps", "--model-package-group=g"),
+]
 
 
 def create_stack(emulator: EmulatorServer, text: str) -> None:
@@ -147,7 +141,7 @@ def test_the_reader_may_do_what_it_does(polysync: Polysync) -> None:
     assert statement["Resource"] == [{"Fn::GetAtt": ["Queue", "Arn"]}]
 
 
-def test_all_pipelines(polysync: Polysync) -> None:
+def test_template_without_names_selects_all_pipelines(polysync: Polysync) -> None:
     """
     Without names, the rule has all executions; with --running also those that begin.
     """
@@ -164,22 +158,40 @@ def test_all_pipelines(polysync: Polysync) -> None:
 
 
 OF_QUEUE = ["--queue", "q"]
-MANY = [word for n in range(20) for word in ("--pipeline", f"{'x' * 100}{n}")]
+MANY_PIPELINES = [f"--pipeline={'x' * 100}{number}" for number in range(20)]
 
 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["--queue", "a b"], "'a b' is not a name of 1 to 48 letters, digits, '-' and"),
-        (["--queue", "x" * 49], "--queue"),
-        (["--queue", ""], "--queue is empty"),
-        ([*OF_QUEUE, "--pipeline=a*"], "'a*' has a wildcard, which allows more than"),
-        ([*OF_QUEUE, "--model-package-group=-"], "group '-' is not the name of a"),
-        ([*OF_QUEUE, "--max-receives", "2"], "--max-receives 2: give 3 to 1000"),
-        ([*OF_QUEUE, *MANY], "2,048 characters"),
+        (
+            ["--queue", "a b"],
+            "--queue 'a b' is not a name of 1 to 48 letters, digits, '-' and '_'.",
+        ),
+        (
+            ["--queue", "x" * 49],
+            "is not a name of 1 to 48 letters, digits, '-' and '_'.",
+        ),
+        (["--queue", ""], "--queue is empty: give a value."),
+        (
+            [*OF_QUEUE, "--pipeline=a*"],
+            "--pipeline 'a*' has a wildcard, which allows more than one: "
+            "give one for each.",
+        ),
+        (
+            [*OF_QUEUE, "--model-package-group=-"],
+            "--model-package-group '-' is not the name of a model package group.",
+        ),
+        ([*OF_QUEUE, "--max-receives", "2"], "--max-receives 2: give 3 to 1000."),
+        (
+            [*OF_QUEUE, *MANY_PIPELINES],
+            "The pattern of the rule executions has more than 2,048 characters: ",
+        ),
     ],
 )
-def test_wrong_options(arguments: list[str], problem: str, polysync: Polysync) -> None:
+def test_wrong_option_is_an_error_of_one_line(
+    arguments: list[str], problem: str, polysync: Polysync
+) -> None:
     """The error is one line with the option, its value and the cure."""
     done = polysync("events", "setup", *arguments)
 
@@ -230,11 +242,6 @@ def test_tail_asks_before_it_receives(
     It says what a receive does. Without a terminal, it refuses; then, and without a
     yes, nothing is received.
     """
-
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return answer is not None
-
     monkeypatch.setattr("sys.stdin", Terminal(answer))
     sqs = client(emulator, "sqs")
     url = sqs.create_queue(QueueName="changes")["QueueUrl"]
@@ -249,7 +256,9 @@ def test_tail_asks_before_it_receives(
     assert len(emulator.control.calls("ReceiveMessage")) == receives
 
 
-def test_tail_of_no_queue(polysync: Polysync, emulator: EmulatorServer) -> None:
+def test_tail_of_a_queue_that_does_not_exist_is_an_error(
+    polysync: Polysync, emulator: EmulatorServer
+) -> None:
     """A queue that does not exist is an error of one line."""
     url = f"{emulator.endpoint_url}/{ACCOUNT}/none"
     done = polysync("events", "tail", "--queue-url", url, "--yes")

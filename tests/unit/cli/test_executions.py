@@ -5,7 +5,6 @@ watch ends.
 
 from __future__ import annotations
 
-import io
 import re
 from typing import Any
 
@@ -17,7 +16,7 @@ from polysync_airflow.cli import executions
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, TaskInstance, run_task
-from tests.unit.cli.conftest import Polysync
+from tests.unit.cli.conftest import Polysync, Terminal
 from tests.unit.cli.test_verify import sign_in_as
 from tests.unit.events.conftest import client
 
@@ -90,7 +89,7 @@ def test_list_has_the_newest_first(
     assert limited.error == f"2 executions of 5 pipelines; {there_are_more}"
 
 
-def test_selection(
+def test_list_is_limited_by_pipeline_prefix_state_and_age(
     polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
 ) -> None:
     """By pipeline, prefix, state and age; what is older is not asked for."""
@@ -136,25 +135,39 @@ def test_list_reads_few_pages(
     assert len(emulator.control.calls("ListPipelineExecutions")) == 10
 
 
+NO_PIPELINE = "there is no such pipeline in region us-east-1."
+
+
 @pytest.mark.parametrize(
     ("option", "problem"),
     [
         (
             ("--pipeline", "fanuot"),
-            "--pipeline 'fanuot': there is no such pipeline in region us-east-1. Did you",
+            f"--pipeline 'fanuot': {NO_PIPELINE} Did you mean fanout?",
         ),
         (
             ("--prefix", "chrun-"),
-            "--prefix 'chrun-': there is no such pipeline in region us-east-1. Did you mean c",
+            f"--prefix 'chrun-': {NO_PIPELINE} Did you mean churn-tuning?",
         ),
         (
             ("--prefix", "zzz"),
-            "Pipelines there: abalone, callback-lambda, churn-tuning, fanout, scoring-required-params.",
+            f"--prefix 'zzz': {NO_PIPELINE} Pipelines there: abalone, "
+            "callback-lambda, churn-tuning, fanout, scoring-required-params.",
         ),
         (("--pipeline", "a b"), "'a b' is not valid as pipeline names"),
-        (("--state", "failed"), "Did you mean Failed?"),
-        (("--since", "1m"), "'1m' is no age: give days or hours, such as 30d or 12h"),
-        (("--max-executions", "0"), "give a whole number from 1 to 1,000"),
+        (
+            ("--state", "failed"),
+            "argument --state: invalid choice: 'failed' (choose from 'Running', "
+            "'Success', 'Failed', 'Cancelled', 'Unknown'). Did you mean Failed?",
+        ),
+        (
+            ("--since", "1m"),
+            "argument --since: '1m' is no age: give days or hours, such as 30d or 12h.",
+        ),
+        (
+            ("--max-executions", "0"),
+            "argument --max-executions: give a whole number from 1 to 1,000.",
+        ),
     ],
 )
 def test_list_of_nothing_is_an_error(
@@ -167,7 +180,7 @@ def test_list_of_nothing_is_an_error(
     assert problem in done.error
 
 
-def test_show_a_failure(
+def test_show_says_why_an_execution_and_its_steps_failed(
     polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
 ) -> None:
     """
@@ -190,7 +203,9 @@ def test_show_a_failure(
         done.out,
         re.MULTILINE,
     )
-    console = f"https://us-east-1.console.aws.amazon.com/sagemaker/home?region=us-east-1#/pipelines/fanout/executions/{arn}"
+    sagemaker_console = "https://us-east-1.console.aws.amazon.com/sagemaker/home"
+    page = f"#/pipelines/fanout/executions/{arn}"
+    console = f"{sagemaker_console}?region=us-east-1{page}"
     assert done.out.count(console) >= 1
     assert "Step Shard3: Failed (AWS status Failed) after " in done.out
     assert "  Reason: " in done.out
@@ -220,7 +235,7 @@ def test_start_of_a_task_is_shown(polysync: Polysync, emulator: EmulatorServer) 
     assert "Ended at" not in done.out
 
 
-def test_show_without_permissions(
+def test_show_leaves_out_what_aws_refuses(
     polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
 ) -> None:
     """What AWS refuses is left out, with a warning that names the permission."""
@@ -257,7 +272,9 @@ def test_arn_is_checked_first(polysync: Polysync, emulator: EmulatorServer) -> N
 
 
 @pytest.mark.parametrize("word", ["show", "stop", "watch"])
-def test_execution_that_does_not_exist(word: str, polysync: Polysync) -> None:
+def test_execution_that_does_not_exist_is_an_error_of_one_line(
+    word: str, polysync: Polysync
+) -> None:
     """It is an error of one line, also for a watch."""
     done = polysync("executions", word, NOT_THERE)
 
@@ -273,18 +290,6 @@ def test_region_is_of_the_arn(polysync: Polysync, emulator: EmulatorServer) -> N
     assert [
         call["region"] for call in emulator.control.calls("DescribePipelineExecution")
     ] == ["eu-west-1"]
-
-
-class Terminal(io.StringIO):
-    """Standard input of a person; with None as the answer, of a script."""
-
-    def __init__(self, answer: str | None) -> None:
-        super().__init__(answer or "")
-        self.is_terminal = answer is not None
-
-    def isatty(self) -> bool:
-        """Return whether a person answers."""
-        return self.is_terminal
 
 
 @pytest.mark.parametrize(
@@ -318,7 +323,7 @@ def test_stop_asks_a_person(
     assert done.out == (asked if code == 0 else "")
 
 
-def test_stop_as_json(polysync: Polysync, sagemaker: Any) -> None:
+def test_stop_prints_one_json_document(polysync: Polysync, sagemaker: Any) -> None:
     """
     A script learns the status, and whether a stop was needed; an execution of nobody's
     is said to be so.
@@ -374,7 +379,9 @@ def test_watch_ends_with_the_execution(
     assert ("no data" in done.out) == bool(scenario.get("steps"))
 
 
-def test_watch_as_json(polysync: Polysync, sagemaker: Any) -> None:
+def test_watch_prints_one_json_document_at_the_end(
+    polysync: Polysync, sagemaker: Any
+) -> None:
     """stdout has one document at the end; the changes are on stderr."""
     arn = start(sagemaker)
 
@@ -409,7 +416,7 @@ def test_watch_goes_on_after_a_lost_response(
     assert "Allow sagemaker:DescribePipelineExecution" in refused.error
 
 
-def test_interrupted_watch(
+def test_interrupted_watch_stops_nothing(
     polysync: Polysync,
     sagemaker: Any,
     emulator: EmulatorServer,
@@ -456,7 +463,9 @@ def test_printed_policy_is_sufficient(
     assert "Step Shard0" in shown.out
 
 
-def test_names_are_texts(polysync: Polysync, sagemaker: Any) -> None:
+def test_control_characters_of_names_reach_no_terminal(
+    polysync: Polysync, sagemaker: Any
+) -> None:
     """Control characters in a description reach no terminal."""
     arn = start(sagemaker, PipelineExecutionDescription="x\x1b[2Jx")
 

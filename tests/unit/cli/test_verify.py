@@ -72,7 +72,9 @@ def sign_in_as(
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
 
 
-def test_run(polysync: Polysync, emulator: EmulatorServer, tmp_path: Any) -> None:
+def test_run_checks_links_and_permissions_and_shows_no_secret(
+    polysync: Polysync, emulator: EmulatorServer, tmp_path: Any
+) -> None:
     """
     It signs in with the connection, whose secrets nobody sees, and checks the links and
     permissions of the provider.
@@ -83,8 +85,8 @@ def test_run(polysync: Polysync, emulator: EmulatorServer, tmp_path: Any) -> Non
     result = polysync(*VERIFY, *checks, "--report", report)
 
     assert (result.code, result.error) == (0, "2 checks: 2 as believed.")
-    link = "https://us-east-1.console.aws.amazon.com/sagemaker/home?region=us-east-1#/pipelines/"
-    assert link in result.err
+    console = "https://us-east-1.console.aws.amazon.com/sagemaker/home"
+    assert f"{console}?region=us-east-1#/pipelines/" in result.err
     document = json.loads(report.read_text())
     assert document["sign_in"] == "access_key"
     assert document["endpoint"] == "not one of AWS"
@@ -127,7 +129,7 @@ def test_printed_policy_is_sufficient(
     assert (simulated.code, "denied: sagemaker:" in simulated.out) == (1, True)
 
 
-def test_policy_of_tasks(
+def test_policy_of_tasks_does_not_allow_to_create_pipelines(
     polysync: Polysync, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It does not allow to create pipelines."""
@@ -139,7 +141,7 @@ def test_policy_of_tasks(
     assert result.err.endswith("13 checks: 13 not checked.\n")
 
 
-def test_option_needs_a_role(polysync: Polysync) -> None:
+def test_verify_option_of_the_policy_needs_a_role(polysync: Polysync) -> None:
     """
     Without the role that CreatePipeline passes, the policy would not be sufficient.
     """
@@ -148,7 +150,9 @@ def test_option_needs_a_role(polysync: Polysync) -> None:
     assert "--verify needs --pass-role: name the role of the pipelines" in result.err
 
 
-def test_connection_that_does_not_exist(polysync: Polysync) -> None:
+def test_connection_that_does_not_exist_is_an_error_of_one_line(
+    polysync: Polysync,
+) -> None:
     """It is an error of one line."""
     result = polysync(*VERIFY, "--conn-id", "missing")
 
@@ -156,7 +160,7 @@ def test_connection_that_does_not_exist(polysync: Polysync) -> None:
     assert "'missing': there is no such connection" in result.error
 
 
-def test_connection_of_type_aws(
+def test_connection_of_type_aws_hides_its_secrets_and_checks_its_endpoints(
     emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """

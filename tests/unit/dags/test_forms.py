@@ -153,7 +153,9 @@ def test_template_of_the_author_is_not_in_the_form() -> None:
         ("", None, "May be empty."),
     ],
 )
-def test_text_of_a_field(default: str, text: str | None, shown: str | None) -> None:
+def test_text_of_a_field_is_that_of_the_definition(
+    default: str, text: str | None, shown: str | None
+) -> None:
     """That of the definition, as the catalogue has it; no text of it is a template."""
     assert field(parameter("P", default=default, description=text)).description == shown
     described = parameter("P", default="x", description="{{ conn.x.password }}")
@@ -205,7 +207,9 @@ def test_job_without_readable_parameters_has_no_form() -> None:
         ("Float", -(2**63) - 1, "-9223372036854775808 and 18446744073709551615"),
     ],
 )
-def test_value_that_no_form_accepts(type_: str, value: int, limits: str) -> None:
+def test_value_that_no_form_accepts_is_named(
+    type_: str, value: int, limits: str
+) -> None:
     """Airflow could not send the DAG, or its form would refuse its own default."""
     with pytest.raises(ParametersError) as caught:
         job_form(job("churn", parameter("P", type_, default=1)), {"P": value})

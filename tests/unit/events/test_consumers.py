@@ -60,7 +60,7 @@ async def test_two_triggerers_are_an_error(
         assert len(first.fired) + len(second.fired) == 1
 
 
-async def test_a_reader_that_is_alone(
+async def test_a_reader_that_is_alone_gets_each_message_and_logs_no_error(
     queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
     """
@@ -84,7 +84,7 @@ async def test_a_reader_that_is_alone(
         assert errors(caplog) == []
 
 
-async def test_a_reader_that_may_not_give_back(
+async def test_a_reader_that_may_not_give_back_uses_messages_at_once(
     emulator: EmulatorServer, queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
     """

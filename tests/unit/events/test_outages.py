@@ -115,21 +115,6 @@ async def test_failed_calls_are_repeated(
         assert worked.startswith("It works again after ")
 
 
-async def test_a_deleted_queue_that_is_made_again(
-    queue: Queue, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The reader waits for it, with one line, and goes on."""
-    caplog.set_level("INFO", LOG)
-    queue.sqs.delete_queue(QueueUrl=queue.url)
-    async with Triggerer() as triggerer:
-        triggerer.start(1, queue)
-        await until(lambda: len(queue.calls("ReceiveMessage")) >= 3)
-        queue.sqs.create_queue(QueueName=queue.name)
-        queue.send(execution())
-        await until(lambda: triggerer.fired)
-        assert ["There is no queue" in line for line in lines(caplog)] == [True, False]
-
-
 async def test_a_rotated_key_is_used(
     emulator: EmulatorServer, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:

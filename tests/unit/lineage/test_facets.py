@@ -110,7 +110,9 @@ def train(aws: Account, deferrable: bool, **arguments: Any) -> Run:
 
 
 @IN_BOTH_MODES
-def test_end_of_a_successful_execution(deferrable: bool, aws: Account) -> None:
+def test_successful_execution_has_its_inputs_and_outputs(
+    deferrable: bool, aws: Account
+) -> None:
     """
     The facets name the execution; what a step has written for another one is an output
     only. No call is made.
@@ -179,7 +181,7 @@ def test_what_is_reused_is_an_input(
 
 
 @pytest.mark.parametrize("fails", ["event", "push", "pull"])
-def test_failure_after_a_deferral(
+def test_failure_after_a_deferral_names_the_execution(
     fails: str, aws: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
@@ -213,7 +215,9 @@ def test_failure_after_a_deferral(
 
 
 @IN_BOTH_MODES
-def test_end_of_a_failed_execution(deferrable: bool, aws: Account) -> None:
+def test_failed_execution_has_its_reason_and_failed_steps(
+    deferrable: bool, aws: Account
+) -> None:
     """
     The reason and the failed steps are named; what a failed step should have written is
     no output.
@@ -238,7 +242,7 @@ def test_end_of_a_failed_execution(deferrable: bool, aws: Account) -> None:
     assert names(lineage.outputs) == ["s3://ml-bucket/published"]
 
 
-def test_end_of_a_stopped_execution(deferrable: bool, aws: Account) -> None:
+def test_stopped_execution_is_cancelled(deferrable: bool, aws: Account) -> None:
     """A task that is skipped because somebody stopped the execution says so."""
     aws.status = "Stopped"
     run = start(deferrable, on_cancelled="skip")
@@ -249,7 +253,9 @@ def test_end_of_a_stopped_execution(deferrable: bool, aws: Account) -> None:
     assert execution["state"] == "Cancelled"
 
 
-def test_without_a_wait_or_descriptions(deferrable: bool, aws: Account) -> None:
+def test_task_that_does_not_wait_names_its_execution(
+    deferrable: bool, aws: Account
+) -> None:
     """
     A task that does not wait knows the execution; one that may describe no jobs also
     its model packages.
@@ -268,7 +274,7 @@ def test_without_a_wait_or_descriptions(deferrable: bool, aws: Account) -> None:
     assert names(lineage.outputs) == [f"{ACCOUNT}/model-package/churn/7"]
 
 
-def test_before_the_start(aws: Account) -> None:
+def test_task_that_fails_before_its_start_names_the_pipeline(aws: Account) -> None:
     """
     A task that fails before it has an execution says which pipeline it was to start, as
     at its start.
@@ -295,7 +301,7 @@ def test_before_the_start(aws: Account) -> None:
     [None, "text", [1], {1: 2}, {"a": object()}],
     ids=["none", "text", "list", "number", "object"],
 )
-def test_start_with_arguments_that_are_not_checked_yet(
+def test_arguments_that_are_not_checked_yet_break_no_facet(
     name: Any, parameters: Any
 ) -> None:
     """Airflow asks before the operator has checked what the templates have rendered."""
@@ -343,7 +349,7 @@ def test_large_execution_is_bounded() -> None:
     assert len(json.dumps(execution)) < 300_000
 
 
-def test_without_openlineage(
+def test_task_runs_as_before_without_openlineage(
     deferrable: bool, aws: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A task runs as before where the provider is not installed: nothing imports it."""

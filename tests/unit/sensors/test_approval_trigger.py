@@ -31,15 +31,6 @@ def arguments(time: EmulatedTime, **changes: Any) -> dict[str, Any]:
 PATH = "polysync_airflow.triggers.PolysyncModelApprovalTrigger"
 
 
-def test_stored_form_is_public(emulated_time: EmulatedTime) -> None:
-    """
-    The class path is that of the package, and the arguments come back as they are.
-    """
-    stored = arguments(emulated_time)
-
-    assert PolysyncModelApprovalTrigger(**stored).serialize() == (PATH, stored)
-
-
 def test_late_trigger_looks_once_more(world: World, registry: Registry) -> None:
     """
     A model that was approved while no triggerer ran counts as approved, after the

@@ -29,7 +29,14 @@ from tests.fakes.json_store import JsonStore
 from tests.pages import page
 from tests.tasks import EmulatedTime, Run, TaskInstance
 from tests.unit.sensors.registry import GROUP, Registry, version
-from tests.unit.sensors.sessions import HOUR, MODES, at, run_sensor
+from tests.unit.sensors.sessions import (
+    HOUR,
+    MODES,
+    at,
+    run_sensor,
+    start_execution,
+    stop_execution,
+)
 
 TABLE = page("reference/sensors.md").rows("What fails, and what soft_fail skips")
 MODES_OF_CELLS = ("poke", "reschedule", "deferrable")
@@ -88,7 +95,7 @@ def world(
 def execution(world: World, scenario: dict[str, Any] | None = None) -> str:
     """Let the sensor wait for an execution, which ends after about half an hour."""
     world.emulator.control.put_scenario(scenario or SLOW)
-    world.arguments["execution_arn"] = arn = start(world.registry.client)
+    world.arguments["execution_arn"] = arn = start_execution()
     return arn
 
 
@@ -98,20 +105,13 @@ def search(world: World) -> None:
         "pipeline_name": "fanout",
         "created_after": at(world.time.time() - 1),
     }
-    world.after(25, start, world.registry.client)
+    world.after(25, start_execution)
 
 
 def approval(world: World) -> None:
     """Let the sensor wait for a version, which is approved after 25 minutes."""
     world.arguments["model_package_arn"] = world.registry.register()
     world.after(25, world.registry.set, version(1), "Approved")
-
-
-def start(client: Any) -> str:
-    """Start an execution."""
-    return str(
-        client.start_pipeline_execution(PipelineName="fanout")["PipelineExecutionArn"]
-    )
 
 
 def argument(**arguments: Any) -> Callable[[World], None]:
@@ -159,14 +159,7 @@ def failed_step(world: World) -> None:
 
 def stopped(world: World) -> None:
     """Let somebody stop the execution."""
-    client = world.registry.client
-    arn = execution(world)
-    world.after(
-        15,
-        lambda: client.stop_pipeline_execution(
-            PipelineExecutionArn=arn, ClientRequestToken="t" * 32
-        ),
-    )
+    world.after(15, stop_execution, execution(world))
 
 
 def rejected(world: World) -> None:

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
-from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -177,7 +176,7 @@ def test_execution_is_described_when_no_step_runs(world: World) -> None:
     assert described == between
 
 
-def test_step_that_runs_after_the_list(
+def test_step_that_runs_after_the_list_is_not_skipped(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
@@ -357,7 +356,7 @@ def test_next_attempt_is_seen_before_an_end(world: World) -> None:
 # ---- what fails
 
 
-def test_airflow_that_does_not_respond(
+def test_waits_go_on_while_airflow_does_not_respond(
     world: World, simulated_airflow: SimulatedAirflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The waits go on, and end when it responds again; the log says why they wait."""
@@ -381,29 +380,6 @@ def test_airflow_that_does_not_respond(
     assert min(at for _, at in task.calls()) >= until
     assert 2 < len(refused) < 60
     assert any("Airflow does not return the state" in line["event"] for line in logs)
-
-
-@pytest.mark.parametrize(
-    ("trigger_class", "arguments", "module"),
-    [
-        (PolysyncStepTaskTrigger, {}, "triggers"),
-        (PolysyncStepTaskEndTrigger, {"property_files": ["x"]}, "start_in_triggerer"),
-    ],
-)
-def test_stored_trigger_is_the_same(
-    trigger_class: type[PolysyncStepTaskTrigger], arguments: dict[str, Any], module: str
-) -> None:
-    """After a restart of the triggerer."""
-    path = f"polysync_airflow.{module}.{trigger_class.__name__}"
-    trigger = make_trigger("Train", trigger_class=trigger_class, retries=2, **arguments)
-
-    stored = trigger.serialize()
-    again = trigger_class(**json.loads(json.dumps(stored[1])))
-
-    assert stored[0] == path
-    assert arguments.items() <= stored[1].items()
-    assert resolve_name(path) is trigger_class
-    assert again.serialize() == stored
 
 
 # ---- what it costs

@@ -106,7 +106,9 @@ def test_error_reaches_the_future(threads: ThreadPools) -> None:
     assert succeeded.result(LONG) == 7
 
 
-def test_submit_while_the_last_function_ends(threads: ThreadPools) -> None:
+def test_function_that_is_submitted_while_the_last_one_ends_is_called(
+    threads: ThreadPools,
+) -> None:
     """
     A function that is submitted at the moment when the last one ends is called in any
     case.

@@ -98,7 +98,9 @@ def end_with(result: Any, **arguments: Any) -> tuple[Any, TaskInstance]:
     ],
     ids=repr,
 )
-def test_event(result: Any, retries: int, event: Any) -> None:
+def test_worker_ends_a_task_only_where_no_retry_may_follow(
+    result: Any, retries: int, event: Any
+) -> None:
     """A worker ends a task only where Airflow would retry what must not be retried."""
     found, ti = end_with(result, retries=retries)
 
@@ -118,14 +120,14 @@ def test_worker_fails_the_task_without_its_retries() -> None:
         sensor.execute_failed({}, {"error": "ParametersError: no such thing"})
 
 
-def test_no_return_value_without_do_xcom_push() -> None:
+def test_no_return_value_is_pushed_without_do_xcom_push() -> None:
     """As on a worker."""
     event, ti = end_with("arn", do_xcom_push=False)
 
     assert (type(event), ti.xcoms) == (TaskSuccessEvent, {})
 
 
-def test_deferral_is_returned() -> None:
+def test_deferral_of_the_code_is_returned() -> None:
     """The trigger waits for it itself."""
     deferral = TaskDeferred(trigger=None, method_name="execute_complete")
 
@@ -146,7 +148,7 @@ def test_deferral_is_returned() -> None:
     ],
     ids=repr,
 )
-def test_log_has_the_text(
+def test_log_has_the_text_and_only_an_unforeseen_error_has_a_traceback(
     caplog: pytest.LogCaptureFixture,
     error: Exception,
     level: int,

@@ -221,7 +221,7 @@ MIXED = having(entry("a-x", **EU), entry("b"))
         (MIXED, [job("b")], "", "region eu-central-1 and account"),
     ],
 )
-def test_import_of_the_wrong_place(
+def test_import_of_the_wrong_place_says_what_it_would_lose(
     before: Catalogue | None, jobs: list[Job], prefix: str, loss: str
 ) -> None:
     """

@@ -76,7 +76,9 @@ def types_of(job: CatalogueJob) -> list[type]:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(jobs(), max_size=4, unique_by=lambda job: job.name))
-def test_files_are_read(tmp_path_factory: Any, drawn: list[CatalogueJob]) -> None:
+def test_catalogue_is_read_as_it_was_written(
+    tmp_path_factory: Any, drawn: list[CatalogueJob]
+) -> None:
     """
     Every catalogue is read as it was written, with the types of its values, and in the
     order of the names.
@@ -127,7 +129,9 @@ def test_both_implementations_of_yaml_read_the_same(
 
 
 @pytest.mark.parametrize("trap", TRAPS)
-def test_texts_stay_texts(trap: str, tmp_path: Path) -> None:
+def test_text_that_looks_like_another_type_stays_a_text(
+    trap: str, tmp_path: Path
+) -> None:
     """
     A text that looks like a boolean, number, date or alias is the same text after it
     was read.
@@ -213,7 +217,7 @@ def test_other_files_are_refused(text: str, message: str, tmp_path: Path) -> Non
     assert str(path) in str(caught.value)
 
 
-def test_aliases_and_merged_mappings(tmp_path: Path) -> None:
+def test_aliases_and_merged_mappings_are_read(tmp_path: Path) -> None:
     """What people write with YAML's aliases is read as by every loader."""
     anchored = f"{{name: a, arn: &arn '{ARN_TEXT}', region: &region us-east-1}}"
     text = f"{HEAD}- &a {anchored}\n"
@@ -237,14 +241,14 @@ def test_bytes_are_no_catalogue(tmp_path: Path) -> None:
         read_catalogue(tmp_path / "jobs.yaml")
 
 
-def test_missing_files_and_folders(tmp_path: Path) -> None:
+def test_missing_files_and_folders_cannot_be_read(tmp_path: Path) -> None:
     """A file that does not exist, and a folder, cannot be read."""
     for path in (tmp_path / "none.yaml", tmp_path):
         with pytest.raises(CatalogueError, match="cannot be read"):
             read_catalogue(path)
 
 
-def test_targets_that_cannot_be_written(tmp_path: Path) -> None:
+def test_targets_that_cannot_be_written_are_named(tmp_path: Path) -> None:
     """A missing folder, and a folder in place of a file, are refused."""
     for path, message in (
         (tmp_path / "none" / "jobs.yaml", "No such file"),
@@ -256,7 +260,9 @@ def test_targets_that_cannot_be_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_failed_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If the disk is full, the file stays as it was, and no temporary file is left."""
     path = tmp_path / "jobs.yaml"
     write_catalogue(path, [entry("old")])
@@ -275,7 +281,9 @@ def test_failed_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)]
 )
-def test_mode_of_new_files(umask: int, mode: int, tmp_path: Path) -> None:
+def test_new_files_have_the_mode_of_the_umask(
+    umask: int, mode: int, tmp_path: Path
+) -> None:
     """Whoever starts the command decides by the umask who may read its files."""
     before = os.umask(umask)
     try:

@@ -206,7 +206,9 @@ def test_dependencies_on_other_steps_are_dropped(tmp_path: Path) -> None:
     assert [step.needs for step in found.steps] == [(), (), ("A", "B")]
 
 
-def test_steps_that_no_file_can_have(emulator: EmulatorServer, tmp_path: Path) -> None:
+def test_steps_that_no_file_can_have_are_left_out_with_a_warning(
+    emulator: EmulatorServer, tmp_path: Path
+) -> None:
     """
     A warning names the pipeline and the step; it is imported without steps, and the
     others with theirs.

@@ -38,6 +38,14 @@ class Result(NamedTuple):
         return json.loads(self.out)
 
     @property
+    def refusal(self) -> str:
+        """The only line of stderr, of a command that ends with exit code 2."""
+        assert self.code == 2
+        assert self.out == ""
+        (line,) = self.err.splitlines()
+        return line
+
+    @property
     def error(self) -> str:
         """The last line of stderr."""
         return self.err.splitlines()[-1]

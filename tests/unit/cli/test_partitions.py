@@ -109,7 +109,8 @@ def test_policy_has_no_other_partition(polysync: Polysync) -> None:
     chosen = polysync(*policy, "--region", "eu-central-1", "--partition", "aws-eusc")
 
     problem = f"'{ROLE}' is not in the partition aws of --region or --partition"
-    assert (done.code, problem in done.err) == (2, True)
+    assert done.code == 2
+    assert problem in done.err
     assert chosen.code == 0
     assert chosen.document["Statement"][1]["Resource"] == [
         f"arn:aws-eusc:sagemaker:eu-central-1:{ACCOUNT}:pipeline/*"

@@ -84,7 +84,8 @@ def test_run_checks_links_and_permissions_and_shows_no_secret(
     checks = ("--only=link", "--only=permission", "--simulate-policy", "--open")
     result = polysync(*VERIFY, *checks, "--report", report)
 
-    assert (result.code, result.error) == (0, "2 checks: 2 as believed.")
+    assert result.code == 0
+    assert result.error == "2 checks: 2 as believed."
     console = "https://us-east-1.console.aws.amazon.com/sagemaker/home"
     assert f"{console}?region=us-east-1#/pipelines/" in result.err
     document = json.loads(report.read_text())
@@ -126,7 +127,8 @@ def test_printed_policy_is_sufficient(
     assert "is still there" not in result.err
     # What the simulation finds is that tasks may start one pipeline only.
     simulated = polysync(*VERIFY, "--only", "permission", "--simulate-policy")
-    assert (simulated.code, "denied: sagemaker:" in simulated.out) == (1, True)
+    assert simulated.code == 1
+    assert "denied: sagemaker:" in simulated.out
 
 
 def test_policy_of_tasks_does_not_allow_to_create_pipelines(
@@ -156,8 +158,7 @@ def test_connection_that_does_not_exist_is_an_error_of_one_line(
     """It is an error of one line."""
     result = polysync(*VERIFY, "--conn-id", "missing")
 
-    assert (result.code, result.out) == (2, "")
-    assert "'missing': there is no such connection" in result.error
+    assert "'missing': there is no such connection" in result.refusal
 
 
 def test_connection_of_type_aws_hides_its_secrets_and_checks_its_endpoints(

@@ -31,7 +31,8 @@ def test_each_job_is_a_dag(tmp_path: Path) -> None:
     assert task.task_id == "run"
     assert task.pipeline_name == "churn"
     assert task.region_name == "us-east-1"
-    assert (dag.catchup, set(dag.tags)) == (False, {"x"})
+    assert dag.catchup is False
+    assert set(dag.tags) == {"x"}
     assert Path(dag.fileloc).name == "dag_file.py"
 
 
@@ -46,7 +47,8 @@ def test_job_of_a_pipeline_that_aws_manages_starts_by_its_arn(tmp_path: Path) ->
     parsed = parse(tmp_path, code, job("model-eval", arn=MANAGED))
 
     (task,) = parsed.dags["model-eval"].tasks
-    assert (task.pipeline_name, task.execution_role_arn) == (MANAGED, ROLE)
+    assert task.pipeline_name == MANAGED
+    assert task.execution_role_arn == ROLE
 
 
 def test_broken_job_is_one_import_error(tmp_path: Path) -> None:
@@ -255,8 +257,10 @@ def test_dag_may_have_a_task_for_each_step(tmp_path: Path) -> None:
         "run.execution": ["run.Register", "run.begin"],
     }
     execution = dag.get_task("run.execution")
-    assert (execution.pipeline_name, execution.region_name) == ("churn", "us-east-1")
-    assert (execution.max_parallel_steps, list(dag.params)) == (3, ["Shards"])
+    assert execution.pipeline_name == "churn"
+    assert execution.region_name == "us-east-1"
+    assert execution.max_parallel_steps == 3
+    assert list(dag.params) == ["Shards"]
     values = execution.pipeline_parameters({"params": {"Shards": 5}}, None)
     assert values == {"Shards": 5}
     check_dag(dag)

@@ -60,7 +60,8 @@ def test_field_has_type_default_and_enum(
     """The default is one that the field accepts."""
     param = field(declared)
 
-    assert (param.schema, param.value) == (schema, value)
+    assert param.schema == schema
+    assert param.value == value
     assert param.resolve() == value
 
 

@@ -264,8 +264,10 @@ def test_arguments_reach_their_tasks(file: Path) -> None:
         "property_files": ["Eval"],
         "retries": 2,
     }.items():
-        assert (getattr(execution, name), getattr(train, name)) == (value, value)
-    assert (execution.max_parallel_steps, execution.selected_steps) == (3, ["Train"])
+        assert getattr(execution, name) == value
+        assert getattr(train, name) == value
+    assert execution.max_parallel_steps == 3
+    assert execution.selected_steps == ["Train"]
     assert execution.deferrable is True
     assert execution.retry_mode == "resume"
     assert execution.on_clear == "new"

@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES, capabilities_of
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.sensors import PolysyncPipelineSensor
+from polysync_airflow.sensors import PolysyncModelApprovalSensor, PolysyncPipelineSensor
+from polysync_airflow.sensors import base as sensors_base
 from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, TaskInstance
+from tests.unit.sensors.registry import GROUP
 from tests.unit.sensors.sessions import (
     HOUR,
     at,
@@ -109,6 +111,29 @@ def test_invalid_rendered_arguments_are_refused_before_any_call(
     assert text in str(run.error)
     assert emulator.control.calls() == []
     assert run.xcoms == {}
+
+
+@pytest.mark.parametrize("version_of_airflow", ["2.11.0", "3.2.1"])
+def test_older_versions_refuse_a_start_in_the_triggerer(
+    monkeypatch: pytest.MonkeyPatch, version_of_airflow: str
+) -> None:
+    """There, the templates would not be rendered."""
+    monkeypatch.setattr(
+        sensors_base, "CAPABILITIES", capabilities_of(version_of_airflow)
+    )
+
+    for make in (
+        lambda: PolysyncPipelineSensor(
+            task_id="wait", execution_arn=ARN, start_from_trigger=True
+        ),
+        lambda: PolysyncModelApprovalSensor(
+            task_id="wait", model_package_group=GROUP, start_from_trigger=True
+        ),
+    ):
+        with pytest.raises(
+            ParametersError, match=r"start_from_trigger = True needs Airflow 3\.3"
+        ):
+            make()
 
 
 @pytest.mark.parametrize("by", ["execution_arn", "pipeline_name"])

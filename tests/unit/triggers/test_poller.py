@@ -95,20 +95,16 @@ def count_calls(emulator: EmulatorServer) -> Counter[str]:
     return Counter(call["operation"] for call in emulator.control.calls())
 
 
-def polling_threads() -> list[threading.Thread]:
-    """Return the threads of pollers that are alive."""
-    return [
-        thread
-        for thread in threading.enumerate()
-        if thread.name.startswith("polysync-poll")
-    ]
+def threads_named(prefix: str) -> list[threading.Thread]:
+    """Return the threads that are alive and whose names begin so."""
+    return [each for each in threading.enumerate() if each.name.startswith(prefix)]
 
 
-def wait_until_no_thread_is_left() -> None:
-    """Wait until the threads of all pollers have ended."""
-    deadline = time.monotonic() + 10
-    while polling_threads():
-        assert time.monotonic() < deadline
+def wait_until_no_thread_is_left(prefix: str = "polysync-poll") -> None:
+    """Wait until the threads of all pollers, or others, have ended."""
+    deadline = time.monotonic() + 20
+    while threads_named(prefix):
+        assert time.monotonic() < deadline, threads_named(prefix)
         time.sleep(0.01)
 
 

@@ -23,8 +23,8 @@ from tests.unit.triggers.test_poller import (
     all_events,
     events_of,
     make_trigger,
-    polling_threads,
     start_executions,
+    threads_named,
     wait_until_no_thread_is_left,
 )
 from tests.world import LIST, World
@@ -144,7 +144,7 @@ def test_process_ends_while_a_wait_goes_on(world: World, caplog: Any) -> None:
 
     async def run_for_a_moment() -> None:
         wait = asyncio.create_task(events_of(make_trigger(arn, world.time.time())))
-        while not polling_threads():
+        while not threads_named("polysync-poll"):
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
         assert not wait.done()

@@ -160,6 +160,17 @@ def test_members_named_shape_are_not_references() -> None:
     assert found["version"] == "2.0"
 
 
+def test_reduced_endpoints_lack_nothing_but_services() -> None:
+    """The list of endpoints keeps its partitions with their regions."""
+    text = data_file("endpoints")
+    expected = json.loads(text)
+    for partition in expected["partitions"]:
+        partition["services"] = {"sts": partition["services"]["sts"]}
+
+    assert reduce_endpoints(text, ("sts",)) == expected
+    assert reduce_endpoints(text, ())["partitions"][0]["services"] == {}
+
+
 @pytest.fixture
 def collections() -> Iterator[list[int]]:
     """The generations of the garbage collections that run during the test."""

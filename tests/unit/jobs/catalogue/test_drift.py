@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.jobs.catalogue import BrokenJob, Catalogue, Scope
+from polysync_airflow.execution.pipelines import Job
+from polysync_airflow.jobs.catalogue import BrokenJob, Catalogue, CatalogueJob, Scope
 from polysync_airflow.jobs.drift import (
     KINDS,
     Drift,
@@ -23,12 +24,12 @@ from polysync_airflow.jobs.drift import (
 from tests.unit.jobs.catalogue.builders import DIGEST, entry, job, parameter
 
 OTHER_DIGEST = f"sha256:{'1' * 64}"
+CHANGED: Any = {"definition_digest": OTHER_DIGEST}
 
 
-def compared(catalogue: Catalogue, *parameters: Any, **members: Any) -> list[Drift]:
-    """Compare a catalogue with a job whose definition has another digest."""
-    after = job("churn", *parameters, definition_digest=OTHER_DIGEST, **members)
-    return compare(catalogue, [after], Scope())
+def compared(before: CatalogueJob, after: Job) -> list[Drift]:
+    """Compare a catalogue that has one entry with what has become of its pipeline."""
+    return compare(Catalogue([before], []), [after], Scope())
 
 
 def differences(before: Any, after: Any) -> list[Drift]:
@@ -38,8 +39,7 @@ def differences(before: Any, after: Any) -> list[Drift]:
     """
     old = [] if before is None else [parameter("P", **before)]
     new = [] if after is None else [parameter("P", **after)]
-    catalogue = Catalogue([entry("churn", *old)], [])
-    return compared(catalogue, *new)
+    return compared(entry("churn", *old), job("churn", *new, **CHANGED))
 
 
 INTEGER = {"type": "Integer"}
@@ -47,29 +47,35 @@ FLOAT = {"type": "Float"}
 BOOLEAN = {"type": "Boolean"}
 TRUE = {**BOOLEAN, "default": True}
 FALSE = {**BOOLEAN, "default": False}
-A = {"enum_values": ["a"]}
-A_B = {"enum_values": ["a", "b"]}
-X = {"default": "x"}
-Y = {"default": "y"}
-FIVE = {"default": "5"}
+ONLY_A = {"enum_values": ["a"]}
+A_OR_B = {"enum_values": ["a", "b"]}
+DEFAULT_X = {"default": "x"}
+DEFAULT_Y = {"default": "y"}
 CASES: list[tuple[str, Any, Any, Any, Any, bool]] = [
     ("required_parameter_added", None, INTEGER, None, "Integer", True),
     ("parameter_added", None, {**FLOAT, "default": 0.5}, None, "Float = 0.5", False),
-    ("parameter_added", None, X, None, "String = x", False),
-    ("parameter_removed", X, None, "String = x", None, True),
+    ("parameter_added", None, DEFAULT_X, None, "String = x", False),
+    ("parameter_removed", DEFAULT_X, None, "String = x", None, True),
     ("type_changed", INTEGER, FLOAT, "Integer", "Float", True),
-    ("type_changed", {**INTEGER, "default": 5}, FIVE, "Integer", "String", True),
-    ("default_changed", X, Y, "x", "y", False),
-    ("default_changed", {"default": None}, Y, None, "y", False),
-    ("default_changed", X, {"default": ""}, "x", "", False),
+    (
+        "type_changed",
+        {**INTEGER, "default": 5},
+        {"default": "5"},
+        "Integer",
+        "String",
+        True,
+    ),
+    ("default_changed", DEFAULT_X, DEFAULT_Y, "x", "y", False),
+    ("default_changed", {"default": None}, DEFAULT_Y, None, "y", False),
+    ("default_changed", DEFAULT_X, {"default": ""}, "x", "", False),
     ("default_changed", TRUE, FALSE, True, False, False),
-    ("default_removed", X, {}, "x", None, True),
+    ("default_removed", DEFAULT_X, {}, "x", None, True),
     ("default_removed", FALSE, BOOLEAN, False, None, True),
     ("default_removed", {**INTEGER, "default": 0}, INTEGER, 0, None, True),
-    ("enum_changed", {}, A, None, ["a"], True),
-    ("enum_changed", A_B, A, ["a", "b"], ["a"], True),
-    ("enum_changed", A, A_B, ["a"], ["a", "b"], False),
-    ("enum_changed", A, {}, ["a"], None, False),
+    ("enum_changed", {}, ONLY_A, None, ["a"], True),
+    ("enum_changed", A_OR_B, ONLY_A, ["a", "b"], ["a"], True),
+    ("enum_changed", ONLY_A, A_OR_B, ["a"], ["a", "b"], False),
+    ("enum_changed", ONLY_A, {}, ["a"], None, False),
 ]
 
 
@@ -130,8 +136,7 @@ def step_differences(before: list[Any], after: list[Any]) -> list[Drift]:
     Compare one job whose steps were these, and are those; the digest of its definition
     differs.
     """
-    catalogue = Catalogue([entry("churn", steps=before)], [])
-    return compared(catalogue, steps=after)
+    return compared(entry("churn", steps=before), job("churn", steps=after, **CHANGED))
 
 
 CALLBACK = {**SEND, "type": "Callback"}
@@ -194,10 +199,10 @@ def test_steps_are_noted_beside_the_parameters() -> None:
     What breaks a start comes first, and the steps of each kind are in the order of
     their names.
     """
-    catalogue = Catalogue([entry("churn", steps=[TRAIN])], [])
+    before = entry("churn", steps=[TRAIN])
     steps = [TRAIN, *({**SEND, "name": f"S{number}"} for number in (3, 1, 2))]
 
-    found = compare(catalogue, [job("churn", parameter("P"), steps=steps)], Scope())
+    found = compared(before, job("churn", parameter("P"), steps=steps))
 
     kinds = ["required_parameter_added", *["step_added"] * 3]
     assert [drift.kind for drift in found] == kinds
@@ -228,10 +233,10 @@ def test_another_role_is_drift_and_another_account_is_not(
     Another role is drift, also beside a note; the account of the role is not compared,
     nor a role without one.
     """
-    catalogue = Catalogue([entry("churn", role_arn=old)], [])
     note = Drift("churn", "definition_changed", None, DIGEST, OTHER_DIGEST)
 
-    found = compared(catalogue, role_arn=new)
+    before = entry("churn", role_arn=old)
+    found = compared(before, job("churn", role_arn=new, **CHANGED))
 
     role_changed = Drift("churn", "role_changed", None, old, new)
     assert found == ([role_changed, note] if changed else [note])
@@ -245,9 +250,9 @@ def test_same_or_missing_digest_is_no_difference(
     old: str | None, new: str | None
 ) -> None:
     """A file that people wrote without digests can be compared."""
-    catalogue = Catalogue([entry("churn", definition_digest=old)], [])
+    before = entry("churn", definition_digest=old)
 
-    assert compare(catalogue, [job("churn", definition_digest=new)], Scope()) == []
+    assert compared(before, job("churn", definition_digest=new)) == []
 
 
 def test_new_and_deleted_pipelines_are_differences() -> None:
@@ -263,7 +268,7 @@ def test_unreadable_parameters_are_one_difference() -> None:
     """If the parameters cannot be read any more, they are not compared."""
     after = job("churn", parameters_error="not JSON", definition_digest=None)
 
-    found = compare(Catalogue([entry("churn", parameter("P"))], []), [after], Scope())
+    found = compared(entry("churn", parameter("P")), after)
 
     assert found == [Drift("churn", "unreadable", None, None, "not JSON", True)]
 
@@ -274,10 +279,10 @@ def test_parameters_that_stay_unreadable_are_no_difference() -> None:
     are new.
     """
     unreadable: Any = {"parameters_error": "not JSON", "definition_digest": None}
-    catalogue = Catalogue([entry("churn", **unreadable)], [])
+    before = entry("churn", **unreadable)
 
-    assert compare(catalogue, [job("churn", **unreadable)], Scope()) == []
-    (drift,) = compare(catalogue, [job("churn", parameter("P"))], Scope())
+    assert compared(before, job("churn", **unreadable)) == []
+    (drift,) = compared(before, job("churn", parameter("P")))
     assert drift.kind == "required_parameter_added"
 
 

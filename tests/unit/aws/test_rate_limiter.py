@@ -21,7 +21,7 @@ from polysync_airflow.aws.rate_limiter import (
     RateLimiter,
     rate_limiter_for,
 )
-from polysync_airflow.execution import clock
+from tests.fakes.stopped_clock import StoppedClock
 
 START = 1_000.0
 
@@ -195,26 +195,14 @@ def test_calls_that_are_throttled_within_a_second_count_once() -> None:
         assert limiter.rate == rate
 
 
-def test_acquire_sleeps_and_takes_the_token() -> None:
+def test_acquire_sleeps_and_takes_the_token(stopped_clock: StoppedClock) -> None:
     """``acquire`` sleeps as long as ``try_acquire`` says, and takes the token."""
-    now = [START]
-    slept = list[float]()
+    limiter = RateLimiter(stopped_clock.seconds, rate=10)
+    for _ in range(3):
+        limiter.acquire(stopped_clock.sleep)
 
-    def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        now[0] += seconds
-
-    class StoppedClock(clock.Clock):
-        def monotonic(self) -> float:
-            return now[0]
-
-    limiter = RateLimiter(START, rate=10)
-    with clock.replaced_by(StoppedClock()):
-        for _ in range(3):
-            limiter.acquire(sleep)
-
-    assert slept == pytest.approx([0.1, 0.1])
-    assert limiter.delay(now[0]) == pytest.approx(0.1)
+    assert stopped_clock.sleeps == pytest.approx([0.1, 0.1])
+    assert limiter.delay(stopped_clock.seconds) == pytest.approx(0.1)
 
 
 def test_competing_threads_get_no_more_calls_than_one_thread() -> None:

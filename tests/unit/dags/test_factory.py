@@ -10,19 +10,24 @@ from pathlib import Path
 import pytest
 from airflow.serialization.helpers import serialize_template_field
 
+from polysync_airflow.jobs.catalogue import CatalogueJob
 from tests.fakes.airflow_encoding import check_dag
 from tests.managed_pipelines import MANAGED, ROLE
-from tests.unit.dags.catalogues import PIPELINES, job, parameter, parse
+from tests.unit.dags.catalogues import PIPELINES, Parsed, job, parameter, parse
 
 PLAIN = job("churn", parameter("Shards", "Integer", default=4))
 REQUIRED = job("scoring", parameter("Model"))
-PARSE = "polysync_dags('jobs.yaml')"
+
+
+def parse_dags(folder: Path, arguments: str, *jobs: CatalogueJob) -> Parsed:
+    """Let Airflow parse a file that makes a DAG of each job, with these arguments."""
+    return parse(folder, f"polysync_dags('jobs.yaml', {arguments})", *jobs)
 
 
 def test_each_job_is_a_dag(tmp_path: Path) -> None:
     """The file needs one call; the path begins at the folder of the file."""
-    code = "polysync_dags('jobs.yaml', dag_id_prefix='ml-', tags=['x'])"
-    parsed = parse(tmp_path, code, PLAIN, REQUIRED)
+    arguments = "dag_id_prefix='ml-', tags=['x']"
+    parsed = parse_dags(tmp_path, arguments, PLAIN, REQUIRED)
 
     assert parsed.errors == {}
     assert sorted(parsed.dags) == ["ml-churn", "ml-scoring"]
@@ -41,10 +46,8 @@ def test_job_of_a_pipeline_that_aws_manages_starts_by_its_arn(tmp_path: Path) ->
     Its name alone is that of a pipeline of the account. The DAG has the name of the
     job.
     """
-    code = (
-        f"polysync_dags('jobs.yaml', operator_args={{'execution_role_arn': '{ROLE}'}})"
-    )
-    parsed = parse(tmp_path, code, job("model-eval", arn=MANAGED))
+    arguments = f"operator_args={{'execution_role_arn': '{ROLE}'}}"
+    parsed = parse_dags(tmp_path, arguments, job("model-eval", arn=MANAGED))
 
     (task,) = parsed.dags["model-eval"].tasks
     assert task.pipeline_name == MANAGED
@@ -67,7 +70,7 @@ def test_broken_job_is_one_import_error(tmp_path: Path) -> None:
         churn,
     ]
     text = json.dumps({"version": 1, "jobs": jobs})
-    parsed = parse(tmp_path, PARSE, text=text)
+    parsed = parse(tmp_path, "polysync_dags('jobs.yaml')", text=text)
 
     assert list(parsed.dags) == ["churn"]
     (error,) = parsed.errors.values()
@@ -93,9 +96,9 @@ def test_numbers_that_airflow_cannot_store_break_no_dag(tmp_path: Path) -> None:
         parameter("Rate", "Float", default="1e+30", enum_values=["1e30", "0.5"]),
         parameter("Size", "Integer", default=2**31),
     )
-    code = "polysync_dags('jobs.yaml', schedule='@daily', parameters={'given': {'Rate': 10**30}})"
+    arguments = "schedule='@daily', parameters={'given': {'Rate': 10**30}}"
     given = job("given", parameter("Rate", "Float", default=1))
-    parsed = parse(tmp_path, code, large, PLAIN, given)
+    parsed = parse_dags(tmp_path, arguments, large, PLAIN, given)
 
     assert sorted(parsed.dags) == ["churn", "large"]
     (error,) = parsed.errors.values()
@@ -147,8 +150,7 @@ def test_mistake_breaks_only_its_job(
     tmp_path: Path, arguments: str, message: str
 ) -> None:
     """For example, an import has removed a job for which the code has a schedule."""
-    code = f"polysync_dags('jobs.yaml', {arguments})"
-    parsed = parse(tmp_path, code, PLAIN, REQUIRED)
+    parsed = parse_dags(tmp_path, arguments, PLAIN, REQUIRED)
 
     (error,) = parsed.errors.values()
     assert message in error
@@ -158,7 +160,7 @@ def test_mistake_breaks_only_its_job(
 
 def test_file_that_is_no_catalogue_is_an_import_error(tmp_path: Path) -> None:
     """There are no jobs to show."""
-    parsed = parse(tmp_path, PARSE, text="jobs: [")
+    parsed = parse(tmp_path, "polysync_dags('jobs.yaml')", text="jobs: [")
 
     assert parsed.dags == {}
     assert "is not YAML" in parsed.errors["dag_file.py"]
@@ -166,9 +168,9 @@ def test_file_that_is_no_catalogue_is_an_import_error(tmp_path: Path) -> None:
 
 def test_schedule_of_one_job_leaves_the_others_without(tmp_path: Path) -> None:
     """The others are started by hand."""
-    code = "polysync_dags('jobs.yaml', schedule={'churn': '@daily'})"
+    arguments = "schedule={'churn': '@daily'}"
 
-    dags = parse(tmp_path, code, PLAIN, REQUIRED).dags
+    dags = parse_dags(tmp_path, arguments, PLAIN, REQUIRED).dags
 
     assert dags["churn"].timetable.can_be_scheduled
     assert not dags["scoring"].timetable.can_be_scheduled
@@ -203,10 +205,10 @@ def test_executions_have_the_display_name_of_the_catalogue(tmp_path: Path) -> No
     another one.
     """
     named = job("named", execution_display_name="nightly")
-    code = "polysync_dags('jobs.yaml', job_args={'other': {'execution_display_name': 'mine'}})"
+    arguments = "job_args={'other': {'execution_display_name': 'mine'}}"
     other = job("other", execution_display_name="theirs")
 
-    dags = parse(tmp_path, code, job("plain"), named, other).dags
+    dags = parse_dags(tmp_path, arguments, job("plain"), named, other).dags
 
     tasks = {dag_id: dag.tasks[0] for dag_id, dag in dags.items()}
     names = {dag_id: task.execution_display_name for dag_id, task in tasks.items()}
@@ -215,15 +217,15 @@ def test_executions_have_the_display_name_of_the_catalogue(tmp_path: Path) -> No
 
 def test_jobs_may_be_selected_by_a_function(tmp_path: Path) -> None:
     """It gets the job of the catalogue."""
-    code = "polysync_dags('jobs.yaml', jobs=lambda job: not job.parameters[0].default)"
+    arguments = "jobs=lambda job: not job.parameters[0].default"
 
-    assert list(parse(tmp_path, code, PLAIN, REQUIRED).dags) == ["scoring"]
+    assert list(parse_dags(tmp_path, arguments, PLAIN, REQUIRED).dags) == ["scoring"]
 
 
 def test_what_airflow_stores_is_the_same_at_each_parse(tmp_path: Path) -> None:
     """Otherwise each parse would make a new version of the DAG."""
     for _ in range(2):
-        (task,) = parse(tmp_path, PARSE, PLAIN).dags["churn"].tasks
+        (task,) = parse_dags(tmp_path, "", PLAIN).dags["churn"].tasks
         value = task.pipeline_parameters
         stored = serialize_template_field(value, "pipeline_parameters")
         assert stored == "the values of the run for Shards"
@@ -242,9 +244,9 @@ def test_dag_may_have_a_task_for_each_step(tmp_path: Path) -> None:
     The DAG has a task for each step, in their order, and one that gets the values of
     the form.
     """
-    code = "polysync_dags('jobs.yaml', steps_as_tasks=True, operator_args={'max_parallel_steps': 3})"
+    arguments = "steps_as_tasks=True, operator_args={'max_parallel_steps': 3}"
     shards = parameter("Shards", "Integer", default=4)
-    parsed = parse(tmp_path, code, job("churn", shards, steps=STEPS))
+    parsed = parse_dags(tmp_path, arguments, job("churn", shards, steps=STEPS))
 
     dag = parsed.dags["churn"]
     above = {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks}
@@ -267,23 +269,23 @@ def test_dag_may_have_a_task_for_each_step(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("job_args", "message"),
     [
         ("{}", "has no steps of the job scoring"),
         ("{'scoring': {'deferrable': True}}", "deferrable = True: "),
     ],
 )
 def test_job_without_a_group_of_steps_breaks_only_itself(
-    arguments: str, message: str, tmp_path: Path
+    job_args: str, message: str, tmp_path: Path
 ) -> None:
     """
     A job without steps, or an argument that the group sets, is an import error of this
     job.
     """
-    code = f"polysync_dags('jobs.yaml', steps_as_tasks=True, job_args={arguments})"
-    steps = STEPS if "deferrable" in arguments else []
+    arguments = f"steps_as_tasks=True, job_args={job_args}"
+    steps = STEPS if "deferrable" in job_args else []
     jobs = [job("churn", steps=STEPS), job("scoring", steps=steps)]
-    parsed = parse(tmp_path, code, *jobs)
+    parsed = parse_dags(tmp_path, arguments, *jobs)
 
     assert list(parsed.dags) == ["churn"]
     error = parsed.errors["dag_file.py"].replace("The catalogue ", "")
@@ -300,7 +302,9 @@ def test_task_group_has_a_task_for_each_job(tmp_path: Path) -> None:
             return "model-7"
 
         polysync_task_group(
-            "jobs.yaml", group_id="jobs", parameters={"scoring": {"Model": latest()}, "churn": {"Shards": 8}}
+            "jobs.yaml",
+            group_id="jobs",
+            parameters={"scoring": {"Model": latest()}, "churn": {"Shards": 8}},
         )
     """
     parsed = parse(tmp_path, code, PLAIN, REQUIRED)
@@ -353,7 +357,8 @@ def test_task_group_checks_the_names_of_outputs(tmp_path: Path) -> None:
         def latest() -> str:
             return "model-7"
 
-        polysync_task_group("jobs.yaml", jobs=["scoring"], parameters={"scoring": {"Modle": latest()}})
+        parameters = {"scoring": {"Modle": latest()}}
+        polysync_task_group("jobs.yaml", jobs=["scoring"], parameters=parameters)
     """
     parsed = parse(tmp_path, code, PLAIN, REQUIRED)
 

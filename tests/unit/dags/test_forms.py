@@ -24,11 +24,15 @@ TEMPLATE = "{{ conn.x.password }}"
 NOT_SET = object()
 
 
+def form_of(declared: dict[str, Any], given: dict[str, Any] | None = None) -> Any:
+    """Return the form of a job with one parameter."""
+    return job_form(job("churn", declared), given or {})
+
+
 def field(declared: dict[str, Any], given: Any = NOT_SET) -> Param:
     """Return the field of a parameter, for which the DAG's author has given a value."""
     values = {} if given is NOT_SET else {declared["name"]: given}
-    form = job_form(job("churn", declared), values)
-    return form.params[declared["name"]]
+    return form_of(declared, values).params[declared["name"]]
 
 
 def one_of(kind: str, default: Any, other: str) -> dict[str, Any]:
@@ -72,7 +76,7 @@ def test_parameter_without_default_is_required(kind: str) -> None:
 
     with pytest.raises(ParamValidationError):
         param.resolve()
-    assert job_form(job("churn", parameter("P", kind)), {}).required == ["P"]
+    assert form_of(parameter("P", kind)).required == ["P"]
 
 
 @pytest.mark.parametrize("value", ["true", "false", True, False])
@@ -83,7 +87,7 @@ def test_boolean_without_default_is_a_drop_down(given: Any, value: Any) -> None:
     boolean.
     """
     declared = parameter("P", "Boolean")
-    form = job_form(job("churn", declared), {} if given is NOT_SET else {"P": given})
+    form = form_of(declared, {} if given is NOT_SET else {"P": given})
 
     accepted = form.params["P"].resolve(value)
 
@@ -132,7 +136,7 @@ def test_empty_default_may_stay_empty() -> None:
     param = field(parameter("P", default=""))
 
     assert param.resolve() is None
-    assert job_form(job("churn", parameter("P", default="")), {}).required == []
+    assert form_of(parameter("P", default="")).required == []
 
 
 def test_template_of_the_author_is_not_in_the_form() -> None:
@@ -177,7 +181,11 @@ DRY = parameter("Dry", "Boolean", default="maybe")
 @pytest.mark.parametrize(
     ("declared", "given", "message"),
     [
-        (SHARDS, {"Shards": "abc"}, "['Shards'] = 'abc' must be a whole number"),
+        (
+            SHARDS,
+            {"Shards": "abc"},
+            "parameters['Shards'] = 'abc' must be a whole number",
+        ),
         (TIER, {"Tier": "c"}, "parameters['Tier'] = 'c' must be one of a, b"),
         (parameter("Shards"), {"shard": 1}, "it has no parameter 'shard'"),
         (DRY, {}, "the default of 'Dry' = 'maybe' must be true or false"),
@@ -189,7 +197,7 @@ def test_wrong_value_is_named(
 ) -> None:
     """The error names the parameter, the value, and what it accepts."""
     with pytest.raises(ParametersError) as caught:
-        job_form(job("churn", declared), given)
+        form_of(declared, given)
 
     assert message in str(caught.value)
 
@@ -213,6 +221,6 @@ def test_value_that_no_form_accepts_is_named(
 ) -> None:
     """Airflow could not send the DAG, or its form would refuse its own default."""
     with pytest.raises(ParametersError) as caught:
-        job_form(job("churn", parameter("P", type_, default=1)), {"P": value})
+        form_of(parameter("P", type_, default=1), {"P": value})
 
     assert str(caught.value) == f"parameters['P'] = {value} is not between {limits}"

@@ -14,17 +14,11 @@ import pytest
 from polysync_airflow.events import trigger
 from polysync_airflow.events.queue import EventQueue
 from sagemaker_emulator import EmulatorServer
-from tests.unit.events.conftest import Queue, Triggerer, client, until
+from tests.unit.events.conftest import Queue, Triggerer, until
 from tests.unit.execution.events.samples import EXECUTION_ARN, execution, of_step
+from tests.unit.sensors.sessions import start_execution
 
-
-def start_execution(emulator: EmulatorServer) -> str:
-    """Start an execution, as somebody else does."""
-    parameters = [{"Name": "InputDataUrl", "Value": "s3://ml-bucket/abalone.csv"}]
-    response = client(emulator, "sagemaker").start_pipeline_execution(
-        PipelineName="abalone", PipelineParameters=parameters
-    )
-    return str(response["PipelineExecutionArn"])
+ABALONE = {"InputDataUrl": "s3://ml-bucket/abalone.csv"}
 
 
 def deletes(queue: Queue) -> int:
@@ -44,7 +38,7 @@ async def test_every_watcher_gets_what_it_wants(
         triggerer.start(2, queue, steps=["AbaloneTrain"], pipelines=["abalone"])
         triggerer.start(3, queue, model_package_groups=["*"])
         triggerer.start(4, queue, pipelines=["other"])
-        arn = await asyncio.to_thread(start_execution, emulator)
+        arn = await asyncio.to_thread(start_execution, "abalone", **ABALONE)
         await asyncio.to_thread(emulator.control.advance, 4 * 3600)
         await until(lambda: len(triggerer.fired) == 3)
 
@@ -117,7 +111,7 @@ async def test_duplicates_make_one_event(
     emulator.control.put_scenario({"event_copies": 3})
     async with Triggerer() as triggerer:
         triggerer.start(1, queue, states=["Running"])
-        await asyncio.to_thread(start_execution, emulator)
+        await asyncio.to_thread(start_execution, "abalone", **ABALONE)
         await until(lambda: triggerer.fired and queue.size == (0, 3))
         assert deletes(queue) == 0
 

@@ -75,7 +75,13 @@ del OF_SEARCH["since"]
 # By the trigger: its arguments, and what somebody has made of one of them.
 EDITED: dict[Any, tuple[dict[str, Any], list[dict[str, Any]]]] = {
     PolysyncPipelineExecutionTrigger: (
-        OF_EXECUTION,
+        {
+            **OF_EXECUTION,
+            "attempt": 1,
+            "stop_on_kill": True,
+            "stop_at": ["timed_out"],
+            "progress_interval": 60.0,
+        },
         [
             *edits("execution_arn", "foo", None, TEMPLATE, nested_value()),
             *edits("poll_interval", 0.1, 1e300),

@@ -196,7 +196,8 @@ def test_commands_of_the_emulator_name_its_distribution_if_it_is_missing(
 
     assert result.refusal == (
         f"error: polysync {name} is a command of sagemaker-pipelines-emulator, "
-        "which is not installed. Install it with: pip install 'polysync-airflow[emulator]'"
+        "which is not installed. "
+        "Install it with: pip install 'polysync-airflow[emulator]'"
     )
     assert f"  {name} " in asked.out
 

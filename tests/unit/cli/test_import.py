@@ -23,6 +23,12 @@ PLAIN = {"Version": "2020-12-01", "Steps": STEPS}
 NEWER = {"Name": "Query", "Type": "Athena", "Arguments": {}}
 
 
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return the path of a catalogue, which does not exist yet."""
+    return tmp_path / "jobs.yaml"
+
+
 def test_catalogue_on_stdout_is_all_that_stdout_has(polysync: Polysync) -> None:
     """Without a file the catalogue is on stdout, and everything else on stderr."""
     result = polysync("jobs", "import")
@@ -67,10 +73,9 @@ def test_pipelines_that_aws_manages_have_a_file_of_their_own(
 
 
 def test_descriptions_of_people_are_kept(
-    polysync: Polysync, tmp_path: Path, emulator: EmulatorServer
+    polysync: Polysync, path: Path, emulator: EmulatorServer
 ) -> None:
     """What people write into the file stays when the pipeline changes."""
-    path = tmp_path / "jobs.yaml"
     polysync("jobs", "import", path, "--prefix", "abalone")
     text = path.read_text()
     path.write_text(
@@ -87,7 +92,7 @@ def test_descriptions_of_people_are_kept(
 
 def test_descriptions_and_unknown_types_of_a_definition(
     polysync: Polysync,
-    tmp_path: Path,
+    path: Path,
     emulator: EmulatorServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -95,7 +100,6 @@ def test_descriptions_and_unknown_types_of_a_definition(
     The file has the description of a parameter; stderr names the step whose type this
     version does not know.
     """
-    path = tmp_path / "jobs.yaml"
     parameters = [{"Name": "Rows", "Type": "Integer", "Description": "How many: all"}]
     put_pipelines(
         emulator, {"own": {**PLAIN, "Parameters": parameters, "Steps": [*STEPS, NEWER]}}
@@ -118,10 +122,9 @@ def test_descriptions_and_unknown_types_of_a_definition(
 
 
 def test_broken_entry_outside_of_the_scope_is_an_error(
-    polysync: Polysync, tmp_path: Path
+    polysync: Polysync, path: Path
 ) -> None:
     """An entry that the import would lose is an error; one in its scope is replaced."""
-    path = tmp_path / "jobs.yaml"
     fanout = f"{{name: fanout, arn: '{ARN_TEXT}', region: us-east-1, typo: x}}"
     text = f"version: 1\njobs:\n- {fanout}\n"
     path.write_text(text)
@@ -184,13 +187,12 @@ def test_wrong_argument_is_an_error_of_one_line(
 
 
 def test_refusal_of_aws_is_an_error(
-    polysync: Polysync, tmp_path: Path, emulator: EmulatorServer
+    polysync: Polysync, path: Path, tmp_path: Path, emulator: EmulatorServer
 ) -> None:
     """If AWS refuses a call, no file is written."""
     emulator.control.add_fault(
         "error", "ListPipelines", code="AccessDeniedException", message="no"
     )
-    path = tmp_path / "jobs.yaml"
 
     result = polysync("jobs", "import", path)
 
@@ -200,13 +202,12 @@ def test_refusal_of_aws_is_an_error(
 
 
 def test_import_that_would_remove_all_jobs_writes_nothing(
-    polysync: Polysync, tmp_path: Path
+    polysync: Polysync, path: Path
 ) -> None:
     """
     A wrong region loses no descriptions: the file stays as it is, unless --force is
     given.
     """
-    path = tmp_path / "jobs.yaml"
     polysync("jobs", "import", path)
     text = path.read_text()
     command = ("jobs", "import", path, "--region", "eu-central-1", "--prefix", "a")
@@ -227,13 +228,12 @@ def test_import_that_would_remove_all_jobs_writes_nothing(
 
 
 def test_prefix_that_finds_nothing_is_an_error(
-    polysync: Polysync, tmp_path: Path, emulator: EmulatorServer
+    polysync: Polysync, path: Path, emulator: EmulatorServer
 ) -> None:
     """
     A prefix that matches nothing is an error, which names what is near; an empty region
     is a warning.
     """
-    path = tmp_path / "jobs.yaml"
     polysync("jobs", "import", path)
     text = path.read_text()
 
@@ -257,11 +257,8 @@ def test_prefix_that_finds_nothing_is_an_error(
     assert "Removed: churn-tuning" in removed.err
 
 
-def test_import_prints_jobs_and_changes_as_json(
-    polysync: Polysync, tmp_path: Path
-) -> None:
+def test_import_prints_jobs_and_changes_as_json(polysync: Polysync, path: Path) -> None:
     """stdout has the jobs, and what an import into the file has changed."""
-    path = tmp_path / "jobs.yaml"
     polysync("jobs", "import", path, "--prefix", "churn-")
 
     done = polysync("jobs", "import", path, "--output", "json")

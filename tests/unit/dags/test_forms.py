@@ -8,7 +8,7 @@ import pytest
 from airflow.providers.common.compat.sdk import Param
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.dags import job_form
+from polysync_airflow.dags import JobForm, job_form
 from polysync_airflow.exceptions import ParametersError
 from tests.unit.dags.catalogues import job, parameter
 
@@ -24,7 +24,7 @@ TEMPLATE = "{{ conn.x.password }}"
 NOT_SET = object()
 
 
-def form_of(declared: dict[str, Any], given: dict[str, Any] | None = None) -> Any:
+def form_of(declared: dict[str, Any], given: dict[str, Any] | None = None) -> JobForm:
     """Return the form of a job with one parameter."""
     return job_form(job("churn", declared), given or {})
 

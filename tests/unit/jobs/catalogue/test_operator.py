@@ -35,11 +35,10 @@ CHANGED = {"Version": "2020-12-01", "Parameters": [NEW], "Steps": STEPS}
 
 @pytest.fixture
 def catalogue(
-    emulator: EmulatorServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    emulator: EmulatorServer, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     """Return a catalogue of the pipelines that the emulator has."""
     monkeypatch.setattr(rate_limiter, "_RATE_LIMITERS", {})
-    path = tmp_path / "jobs.yaml"
     write_catalogue(path, catalogue_jobs(import_jobs(PolysyncSageMakerHook()), None))
     emulator.control.clear_calls()
     return path
@@ -124,10 +123,9 @@ def test_error_lists_some_differences(
 
 @pytest.mark.parametrize("content", [None, "jobs: [", "- x"])
 def test_file_is_read_before_aws_is_called(
-    content: str | None, tmp_path: Path, emulator: EmulatorServer
+    content: str | None, path: Path, emulator: EmulatorServer
 ) -> None:
     """A file that cannot be read fails the task without any call."""
-    path = tmp_path / "jobs.yaml"
     if content is not None:
         path.write_text(content)
 

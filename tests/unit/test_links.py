@@ -220,7 +220,7 @@ def studio_link(monkeypatch: pytest.MonkeyPatch, url: Any) -> str:
 
 
 @ASKED
-def test_button_of_studio_opens_the_stored_url_only(
+def test_button_of_studio_opens_its_url_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """

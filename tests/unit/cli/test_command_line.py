@@ -113,9 +113,7 @@ def test_iam_prints_a_policy_and_names_its_commands(polysync: Polysync) -> None:
     assert polysync("iam", "trust", "--help").code == 0
 
 
-def test_records_are_those_of_the_database(
-    polysync: Polysync, airflow_database: None
-) -> None:
+def test_records_reads_the_database(polysync: Polysync, airflow_database: None) -> None:
     """``polysync records`` reads Airflow's database."""
     result = polysync("records", "--dag-id", "none")
 

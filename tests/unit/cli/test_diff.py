@@ -32,9 +32,7 @@ def catalogue(polysync: Polysync, emulator: EmulatorServer, tmp_path: Path) -> P
     return path
 
 
-def test_no_drift_has_exit_code_0_and_no_table(
-    catalogue: Path, polysync: Polysync
-) -> None:
+def test_no_drift_has_exit_code_0(catalogue: Path, polysync: Polysync) -> None:
     """If nothing has changed, the exit code is 0 and the table is left out."""
     result = polysync("jobs", "diff", catalogue)
 

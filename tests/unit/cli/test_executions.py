@@ -273,7 +273,7 @@ def test_arn_is_checked_first(polysync: Polysync, emulator: EmulatorServer) -> N
 
 
 @pytest.mark.parametrize("word", ["show", "stop", "watch"])
-def test_execution_that_does_not_exist_is_an_error_of_one_line(
+def test_missing_execution_is_an_error_of_one_line(
     word: str, polysync: Polysync
 ) -> None:
     """It is an error of one line, also for a watch."""
@@ -380,9 +380,7 @@ def test_watch_ends_with_the_execution(
     assert ("no data" in done.out) == bool(scenario.get("steps"))
 
 
-def test_watch_prints_one_json_document_at_the_end(
-    polysync: Polysync, sagemaker: Any
-) -> None:
+def test_watch_ends_with_one_json_document(polysync: Polysync, sagemaker: Any) -> None:
     """stdout has one document at the end; the changes are on stderr."""
     arn = start(sagemaker)
 
@@ -466,9 +464,7 @@ def test_printed_policy_is_sufficient(
     assert "Step Shard0" in shown.out
 
 
-def test_control_characters_of_names_reach_no_terminal(
-    polysync: Polysync, sagemaker: Any
-) -> None:
+def test_names_write_no_control_characters(polysync: Polysync, sagemaker: Any) -> None:
     """Control characters in a description reach no terminal."""
     arn = start(sagemaker, PipelineExecutionDescription="x\x1b[2Jx")
 

@@ -121,9 +121,7 @@ def test_descriptions_and_unknown_types_of_a_definition(
     assert ": Query (Athena)" in result.err
 
 
-def test_broken_entry_outside_of_the_scope_is_an_error(
-    polysync: Polysync, path: Path
-) -> None:
+def test_broken_entry_out_of_scope_is_an_error(polysync: Polysync, path: Path) -> None:
     """An entry that the import would lose is an error; one in its scope is replaced."""
     fanout = f"{{name: fanout, arn: '{ARN_TEXT}', region: us-east-1, typo: x}}"
     text = f"version: 1\njobs:\n- {fanout}\n"

@@ -152,7 +152,7 @@ def test_verify_option_of_the_policy_needs_a_role(polysync: Polysync) -> None:
     assert "--verify needs --pass-role: name the role of the pipelines" in result.err
 
 
-def test_connection_that_does_not_exist_is_an_error_of_one_line(
+def test_missing_connection_is_an_error_of_one_line(
     polysync: Polysync,
 ) -> None:
     """It is an error of one line."""

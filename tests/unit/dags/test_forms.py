@@ -216,9 +216,7 @@ def test_job_without_readable_parameters_has_no_form() -> None:
         ("Float", -(2**63) - 1, "-9223372036854775808 and 18446744073709551615"),
     ],
 )
-def test_value_that_no_form_accepts_is_named(
-    type_: str, value: int, limits: str
-) -> None:
+def test_value_out_of_all_limits_is_named(type_: str, value: int, limits: str) -> None:
     """Airflow could not send the DAG, or its form would refuse its own default."""
     with pytest.raises(ParametersError) as caught:
         form_of(parameter("P", type_, default=1), {"P": value})

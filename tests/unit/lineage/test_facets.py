@@ -114,9 +114,7 @@ def train(aws: Account, deferrable: bool, **arguments: Any) -> Run:
 
 
 @IN_BOTH_MODES
-def test_successful_execution_has_its_inputs_and_outputs(
-    deferrable: bool, aws: Account
-) -> None:
+def test_success_has_its_inputs_and_outputs(deferrable: bool, aws: Account) -> None:
     """
     The facets name the execution; what a step has written for another one is an output
     only. No call is made.
@@ -222,7 +220,7 @@ def test_failure_after_a_deferral_names_the_execution(
 
 
 @IN_BOTH_MODES
-def test_failed_execution_has_its_reason_and_failed_steps(
+def test_failure_has_its_reason_and_failed_steps(
     deferrable: bool, aws: Account
 ) -> None:
     """
@@ -260,7 +258,7 @@ def test_stopped_execution_is_cancelled(deferrable: bool, aws: Account) -> None:
     assert execution["state"] == "Cancelled"
 
 
-def test_task_that_does_not_wait_names_its_execution(
+def test_task_without_a_wait_names_its_execution(
     deferrable: bool, aws: Account
 ) -> None:
     """
@@ -311,9 +309,7 @@ def test_task_that_fails_before_its_start_names_the_pipeline(aws: Account) -> No
     [None, "text", [1], {1: 2}, {"a": object()}],
     ids=["none", "text", "list", "number", "object"],
 )
-def test_arguments_that_are_not_checked_yet_break_no_facet(
-    name: Any, parameters: Any
-) -> None:
+def test_arguments_not_checked_yet_break_no_facet(name: Any, parameters: Any) -> None:
     """Airflow asks before the operator has checked what the templates have rendered."""
     operator: Any = PolysyncStartPipelineOperator(
         task_id="train", pipeline_name="churn"

@@ -194,9 +194,7 @@ def test_links_are_those_that_the_connection_names(
 
 
 @IN_BOTH_MODES
-def test_times_may_be_timedeltas_and_are_stored_as_seconds(
-    deferrable: bool, world: World
-) -> None:
+def test_timedeltas_are_stored_as_seconds(deferrable: bool, world: World) -> None:
     """The times of Start and Stop may be timedeltas; the trigger stores seconds."""
     times: dict[str, Any] = {
         "timeout": timedelta(minutes=2),

@@ -154,9 +154,7 @@ def own_keys() -> set[str]:
 
 
 @pytest.mark.parametrize("age", ["30", "0d", "d", "30 d", "30m", "10000d", ""])
-def test_age_that_is_not_valid_is_named(
-    age: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_invalid_age_is_named(age: str, capsys: pytest.CaptureFixture[str]) -> None:
     """
     The error names the option, the value and what is valid, and nothing is deleted.
     """

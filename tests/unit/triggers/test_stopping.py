@@ -91,7 +91,7 @@ def test_error_reaches_the_future(threads: ThreadPools) -> None:
     assert succeeded.result(LONG) == 7
 
 
-def test_function_that_is_submitted_while_the_last_one_ends_is_called(
+def test_function_submitted_at_the_last_end_is_called(
     threads: ThreadPools,
 ) -> None:
     """

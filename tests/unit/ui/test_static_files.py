@@ -42,9 +42,7 @@ def signed_in(client: Any) -> Any:
 
 @NEEDS_API_SERVER
 @pytest.mark.parametrize("name", read_files())
-def test_files_are_served_to_users_who_have_signed_in(
-    signed_in: Any, name: str
-) -> None:
+def test_files_are_served_to_users_who_are_signed_in(signed_in: Any, name: str) -> None:
     """
     A signed-in user gets each file as JavaScript, which browsers may keep, but no
     shared cache.

@@ -174,7 +174,7 @@ def test_stop_follows_the_choices_of_the_author(
     assert world.log.statuses == [status]
 
 
-def test_execution_of_a_start_without_a_response_is_found_by_its_name(
+def test_execution_of_a_lost_response_is_found_by_its_name(
     world: World,
 ) -> None:
     """An execution whose ARN no try knows is found by its name; nothing is started."""

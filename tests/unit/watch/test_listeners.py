@@ -182,9 +182,7 @@ def test_success_in_a_run_that_ends(session: Any) -> None:
 
 
 @pytest.mark.parametrize("state", ["success", "failed", "skipped"])
-def test_task_that_is_marked_adds_a_row_whatever_its_state_was(
-    session: Any, state: str
-) -> None:
+def test_marked_task_adds_a_row_whatever_its_state(session: Any, state: str) -> None:
     """Whatever state it had before."""
     key = add_task(session, "up_for_retry")
     ti = task_instance(session, key, state)
@@ -336,7 +334,7 @@ def test_listener_commits_nothing_of_the_scheduler(session: Any) -> None:
     assert told(session) == [variable_key(key)]
 
 
-def test_listener_does_nothing_in_the_process_of_a_task(
+def test_listener_does_nothing_in_a_task(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """There, the listener gets no row of the database, and does nothing."""

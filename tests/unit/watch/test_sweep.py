@@ -232,9 +232,7 @@ def test_stop_that_fails_changes_the_exit_code(
     assert sweep() == {"train": "failed"}
 
 
-def test_records_of_other_dags_are_left_out(
-    world: World, lost: Lost, sweep: Sweep
-) -> None:
+def test_other_dags_are_left_out(world: World, lost: Lost, sweep: Sweep) -> None:
     """Records of other DAGs are left out."""
     lost("train", "failed")
 

@@ -246,9 +246,7 @@ def test_another_role_is_drift_and_another_account_is_not(
 @pytest.mark.parametrize(
     ("old", "new"), [(DIGEST, DIGEST), (None, OTHER_DIGEST), (OTHER_DIGEST, None)]
 )
-def test_same_or_missing_digest_is_no_difference(
-    old: str | None, new: str | None
-) -> None:
+def test_same_or_no_digest_is_no_difference(old: str | None, new: str | None) -> None:
     """A file that people wrote without digests can be compared."""
     before = entry("churn", definition_digest=old)
 

@@ -289,9 +289,7 @@ def test_failed_write_leaves_the_file_as_it_was(
 @pytest.mark.parametrize(
     ("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)]
 )
-def test_new_files_have_the_mode_of_the_umask(
-    umask: int, mode: int, path: Path
-) -> None:
+def test_new_file_has_the_mode_of_the_umask(umask: int, mode: int, path: Path) -> None:
     """Whoever starts the command decides by the umask who may read its files."""
     before = os.umask(umask)
     try:

@@ -70,9 +70,7 @@ def test_arguments_that_are_not_valid_are_refused_before_the_wait(
         ({"deferrable": "yes"}, "deferrable = 'yes' is not valid"),
     ],
 )
-def test_choices_that_are_not_valid_are_refused_in_the_dag_file(
-    arguments: Any, text: str
-) -> None:
+def test_invalid_choices_are_refused_in_the_dag_file(arguments: Any, text: str) -> None:
     """They are errors when the DAG file is parsed."""
     valid = {"execution_arn": "x", "step_name": STEP, "python_callable": approve}
 
@@ -109,9 +107,7 @@ def test_task_names_the_missing_permission_for_the_steps(
     assert "sagemaker:ListPipelineExecutionSteps" in str(run.error)
 
 
-def test_call_of_a_decorated_function_adds_a_task(
-    pipeline: Pipeline, answer: Answer
-) -> None:
+def test_decorated_function_adds_a_task(pipeline: Pipeline, answer: Answer) -> None:
     """
     A call of the function adds a task; keyword arguments of the call go to the
     function.

@@ -65,9 +65,7 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def test_reasons_and_job_logs_begin_no_line_of_the_log(
-    deferrable: bool, world: World
-) -> None:
+def test_reasons_and_job_logs_begin_no_log_line(deferrable: bool, world: World) -> None:
     """
     Neither the reason of a step nor the log of its job; the XCom has the lines of the
     reason as they are.

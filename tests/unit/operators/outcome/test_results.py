@@ -30,9 +30,7 @@ from tests.unit.operators.outcome.ended_account import (
 
 
 @IN_BOTH_MODES
-def test_each_job_is_described_once_for_the_outputs(
-    deferrable: bool, aws: Account
-) -> None:
+def test_each_job_is_described_once_for_outputs(deferrable: bool, aws: Account) -> None:
     """
     Each job is described once; outputs has what AWS says of it, and run the seconds
     that AWS bills.

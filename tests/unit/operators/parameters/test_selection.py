@@ -235,9 +235,7 @@ def test_mlflow_experiment_is_sent_and_its_app_is_looked_up_once(
 
 
 @pytest.mark.parametrize("alias", ["prod", "missing"])
-def test_alias_of_a_version_selects_the_definition_that_is_checked(
-    alias: str, world: World
-) -> None:
+def test_alias_selects_the_definition_that_is_checked(alias: str, world: World) -> None:
     """
     The definition that is checked is that of the alias; an alias that no version has is
     named.

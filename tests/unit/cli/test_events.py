@@ -20,8 +20,12 @@ ACCOUNT = "123456789012"
 REGION = "us-east-1"
 QUEUE_ARN = f"arn:aws:sqs:{REGION}:{ACCOUNT}:changes"
 SETUP = [
-    *("events", "setup", "--queue=changes"),
-    *("--pipeline=Fanout", "--steps", "--model-package-group=g"),
+    "events",
+    "setup",
+    "--queue=changes",
+    "--pipeline=Fanout",
+    "--steps",
+    "--model-package-group=g",
 ]
 
 
@@ -229,9 +233,12 @@ def test_tail_leaves_the_messages(polysync: Polysync, emulator: EmulatorServer) 
     assert emulator.control.calls("DeleteMessageBatch") == []
 
 
-@pytest.mark.parametrize(("answer", "receives"), [("y\n", 1), ("\n", 0), (None, 0)])
+@pytest.mark.parametrize(
+    ("answer", "code", "receives"), [("y\n", 0, 1), ("\n", 1, 0), (None, 2, 0)]
+)
 def test_tail_asks_before_it_receives(
     answer: str | None,
+    code: int,
     receives: int,
     polysync: Polysync,
     emulator: EmulatorServer,
@@ -250,7 +257,7 @@ def test_tail_asks_before_it_receives(
 
     assert "SQS moves it to the dead-letter queue" in done.err
     assert ("add --yes" in done.err) == (answer is None)
-    assert done.code == {"y\n": 0, "\n": 1, None: 2}[answer]
+    assert done.code == code
     assert done.out.count("\n") == receives
     assert len(emulator.control.calls("ReceiveMessage")) == receives
 

@@ -24,7 +24,13 @@ from tests.unit.events.conftest import client, make_queue
 ACCOUNT = "123456789012"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/Pipelines"
 VERIFY = ("verify", "--role-arn", ROLE)
-POLICY = f"iam policy --account {ACCOUNT} --region us-east-1 --pipeline churn".split()
+POLICY = [
+    "iam",
+    "policy",
+    f"--account={ACCOUNT}",
+    "--region=us-east-1",
+    "--pipeline=churn",
+]
 # Checks that together call all operations, except for those of a job.
 ALL_OPERATIONS = (
     "callback",

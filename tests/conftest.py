@@ -53,6 +53,7 @@ from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer, VirtualClock
 from tests.fakes import airflow_service, quick_clients  # noqa: E402
 from tests.fakes.quick_emulator import connections_without_sockets  # noqa: E402
 from tests.fakes.simulated_airflow import AIRFLOW, SimulatedAirflow  # noqa: E402
+from tests.fakes.stopped_clock import StoppedClock  # noqa: E402
 from tests.tasks import EmulatedTime  # noqa: E402
 
 # What these tests are about does not exist in all versions of Airflow.
@@ -208,6 +209,14 @@ def deferrable(request: pytest.FixtureRequest) -> bool:
     What a try does before the wait and after it is decided without the mode.
     """
     return bool(getattr(request, "param", False))
+
+
+@pytest.fixture
+def stopped_clock() -> Iterator[StoppedClock]:
+    """Let the clock of the provider stand still."""
+    stopped = StoppedClock()
+    with clock.replaced_by(stopped):
+        yield stopped
 
 
 @pytest.fixture

@@ -55,12 +55,12 @@ def responding(
 
 @contextmanager
 def connected(
-    server: AbstractContextManager[tuple[str, list[str]]],
-) -> Iterator[list[str]]:
+    server: AbstractContextManager[tuple[str, list[Any]]],
+) -> Iterator[list[Any]]:
     """
     Let the connection ``polysync_default`` lead to a server.
 
-    :return: the operations that were called.
+    :return: the operations that were called, or an entry for each request.
     """
     with server as (url, operations), pytest.MonkeyPatch.context() as patch:
         value = connection(endpoint_url=url)

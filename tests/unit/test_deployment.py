@@ -184,7 +184,7 @@ def test_another_address_is_another_deployment(
 
 
 @pytest.mark.parametrize("stored", [None, "", " ", "a\0b", "ü", "x" * 65])
-def test_variable_without_an_identity(stored: str | None) -> None:
+def test_variable_without_an_identity_counts_for_nothing(stored: str | None) -> None:
     """Somebody has deleted or edited it."""
     assert identity_of(stored) is None
 

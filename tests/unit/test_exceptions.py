@@ -70,7 +70,7 @@ def test_errors_can_be_pickled(error: PolysyncError) -> None:
 
 
 @pytest.mark.parametrize(("alias", "code"), exceptions.ALIASES.items())
-def test_code_in_another_spelling(alias: str, code: str) -> None:
+def test_code_in_another_spelling_counts_as_the_same(alias: str, code: str) -> None:
     """
     An error is compared by SageMaker's spelling of its code, and shows the one that AWS
     has sent.

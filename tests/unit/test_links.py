@@ -158,7 +158,7 @@ DOMAIN = "https://dzd_4h7jbz76qckoh5.sagemaker.eu-west-1.on.aws"
         f"{DOMAIN.replace('_', '-')}/projects/adwbpi493gd9k9/overview",
     ],
 )
-def test_url_of_unified_studio(url: str) -> None:
+def test_url_of_unified_studio_may_be_of_a_domain_or_a_project(url: str) -> None:
     """
     It is that of a domain, as AWS returns it, or that of a project, as the browser
     shows it.
@@ -220,7 +220,9 @@ def studio_link(monkeypatch: pytest.MonkeyPatch, url: Any) -> str:
 
 
 @ASKED
-def test_button_opens_studio(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_button_of_studio_opens_its_url_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """
     The URL is the one that the task has stored; the other buttons do not lead there.
     """

@@ -47,7 +47,7 @@ def fail_steps(emulator: EmulatorServer, *names: str, reason: str = "no data") -
     )
 
 
-def test_failed_execution(
+def test_text_has_verdict_failed_steps_and_links(
     emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
     """
@@ -70,7 +70,7 @@ def test_failed_execution(
     ]
 
 
-def test_many_failed_steps(
+def test_text_names_three_of_many_failed_steps(
     emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
     """Three steps are named; the text stays short."""
@@ -85,7 +85,7 @@ def test_many_failed_steps(
     assert any(line.endswith("more steps have failed") for line in lines)
 
 
-def test_reason_of_the_execution(
+def test_text_has_the_reason_of_the_execution_without_failed_steps(
     emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
     """Without failed steps, the reason is that of the execution."""
@@ -112,7 +112,9 @@ def test_task_that_will_be_retried(
 
 
 @pytest.mark.parametrize("is_wrapped", [False, True])
-def test_error_before_an_execution(is_wrapped: bool, emulator: EmulatorServer) -> None:
+def test_text_has_the_error_of_a_task_without_an_execution(
+    is_wrapped: bool, emulator: EmulatorServer
+) -> None:
     """
     The text has the error itself, also if that of Airflow before 3.3 is around it.
     """
@@ -130,7 +132,7 @@ def test_error_before_an_execution(is_wrapped: bool, emulator: EmulatorServer) -
     ]
 
 
-def test_process_that_died(
+def test_text_leads_to_the_execution_of_a_process_that_died(
     emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
     """Airflow's DAG processor gives no error. The text leads to the execution."""
@@ -144,7 +146,7 @@ def test_process_that_died(
     ]
 
 
-def test_error_of_airflow(
+def test_error_that_is_a_text_is_cut_and_cleaned(
     emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
     """An error may also be a text. It is cut and cleaned."""
@@ -156,7 +158,9 @@ def test_error_of_airflow(
     )
 
 
-def test_edited_xcoms(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+def test_edited_xcoms_change_no_link_and_begin_no_line(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
     """
     Others can edit XComs: a link leads to the AWS console only, and no text begins a
     line.

@@ -309,7 +309,7 @@ FAILED = execution_error(PipelineExecutionFailedError)
     ],
     ids=str,
 )
-def test_retry_is_announced(
+def test_message_of_a_failure_announces_the_next_try(
     error: Exception, task: dict[str, Any], try_number: int, expected: str | None
 ) -> None:
     """The message of a failure says when the next try begins."""
@@ -354,7 +354,7 @@ def test_retry_after_a_refusal(policy: Any, may_retry: bool) -> None:
     assert not may_retry_refusal(policy, context)
 
 
-def test_hints_are_consistent() -> None:
+def test_each_hint_agrees_with_the_kind_of_its_error() -> None:
     """
     A permanent error is neither transient nor has a retry delay, and every alias has a
     hint.

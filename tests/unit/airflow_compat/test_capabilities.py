@@ -39,7 +39,7 @@ import polysync_airflow.triggers
         ("4.0.0", 13),
     ],
 )
-def test_supported_versions(version: str, features: int) -> None:
+def test_each_version_has_the_features_of_its_line(version: str, features: int) -> None:
     """A version has the features of the newest line that is not newer than itself."""
     assert sum(capabilities_of(version)) == features
 

@@ -232,7 +232,7 @@ def test_call_has_the_context_of_its_caller(monkeypatch: pytest.MonkeyPatch) -> 
     assert asyncio.run(run_triggerer()) == ("train", True)
 
 
-def test_worker_calls_directly() -> None:
+def test_process_without_a_trigger_calls_airflow_directly() -> None:
     """
     Where no trigger runs, nothing is in between; the same after the event loop has
     ended.

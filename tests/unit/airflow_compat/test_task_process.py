@@ -39,7 +39,7 @@ while time.monotonic() < end:
 
 
 @pytest.mark.nightly
-def test_process_without_supervisor() -> None:
+def test_process_without_a_supervisor_ends_after_a_warning() -> None:
     """On Airflow 2, the process ends after a warning."""
     supervisor = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", SUPERVISOR],
@@ -60,7 +60,7 @@ def test_process_without_supervisor() -> None:
 
 
 @pytest.mark.parametrize(("task_sdk", "is_orphan"), [(False, False), (True, True)])
-def test_process_goes_on(
+def test_process_goes_on_while_its_supervisor_lives(
     task_sdk: bool, is_orphan: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """

@@ -74,7 +74,7 @@ def test_connection_that_the_dag_processor_does_not_find(
     assert TEAMS in line
 
 
-def test_mapped_task(caplog: pytest.LogCaptureFixture) -> None:
+def test_mapped_task_logs_the_same_warning(caplog: pytest.LogCaptureFixture) -> None:
     """The DAG processor does not create its operators."""
     PolysyncStartPipelineOperator.partial(
         task_id="train", polysync_conn_id=CONNECTION
@@ -112,7 +112,7 @@ def test_only_deferred_tasks_of_others_need_it(
         ("client", "True", "in_the_environment"),
     ],
 )
-def test_no_warning(
+def test_nothing_is_logged_if_nothing_is_known_to_be_missing(
     context: str | None,
     multi_team: str,
     connection_id: str,
@@ -132,7 +132,9 @@ def test_no_warning(
 
 
 @pytest.mark.parametrize("multi_team", ["True", "False"])
-def test_error_names_teams(multi_team: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_a_missing_connection_names_teams(
+    multi_team: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In a triggerer, the connection exists, but is not found."""
     monkeypatch.setenv("AIRFLOW__CORE__MULTI_TEAM", multi_team)
 

@@ -194,7 +194,9 @@ def test_a_swapped_link_is_never_followed_out_of_the_folder(
     While another process swaps the link all the time, only the allowed file is ever
     read.
     """
-    secret, allowed_file, link = tmp_path / "secret", folder / "token", folder / "link"
+    secret = tmp_path / "secret"
+    allowed_file = folder / "token"
+    link = folder / "link"
     secret.write_bytes(b"secret")
     allowed_file.write_bytes(b"token")
     link.symlink_to(allowed_file)
@@ -209,7 +211,8 @@ def test_a_swapped_link_is_never_followed_out_of_the_folder(
 
     swapper = threading.Thread(target=swap, daemon=True)
     swapper.start()
-    contents, refused = set(), 0
+    contents = set()
+    refused = 0
     try:
         for _ in range(3000):
             try:

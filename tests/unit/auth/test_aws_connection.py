@@ -8,10 +8,8 @@ from __future__ import annotations
 import json
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
 from types import ModuleType
 from typing import Any
 
@@ -19,8 +17,12 @@ import pytest
 
 from polysync_airflow.exceptions import CredentialsError, PolysyncError
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from tests.unit.aws.test_log_redaction import FakeSts, sts
 
-HOSTS, FOLDERS = "allowed_endpoint_hosts", "allowed_identity_folders"
+__all__ = ["sts"]  # a fixture
+
+HOSTS = "allowed_endpoint_hosts"
+FOLDERS = "allowed_identity_folders"
 OPTION = "AIRFLOW__POLYSYNC_SAGEMAKER__{}"
 ROLE = {"role_arn": "arn:aws:iam::123456789012:role/x"}
 WEB_IDENTITY = {
@@ -157,35 +159,9 @@ def test_ordinary_connections_are_used_as_before(
     assert config.endpoint_url == extra.get("endpoint_url")
 
 
-@pytest.fixture
-def sts() -> Iterator[Any]:
-    """
-    A server on the loopback interface, which a connection may name; ``requests`` are
-    the bodies it has got.
-    """
-    requests: list[bytes] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            requests.append(self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_error(403)
-
-        def log_message(self, *_: Any) -> None:
-            """Print nothing."""
-
-    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.requests = requests
-    thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
 @pytest.mark.parametrize("allowed", [False, True])
 def test_no_file_outside_of_the_folders_is_sent(
-    allowed: bool, sts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    allowed: bool, sts: FakeSts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     A file of the host reaches an STS endpoint only if the deployment allows its folder.
@@ -195,17 +171,16 @@ def test_no_file_outside_of_the_folders_is_sent(
         monkeypatch.setenv(OPTION.format(FOLDERS.upper()), str(tmp_path))
     # A setting of the host, since not every version of the amazon provider has one for
     # this request.
-    url = f"http://127.0.0.1:{sts.server_address[1]}"
-    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts.url)
+    sts.denies = True
     extra = {**WEB_IDENTITY, TOKEN_FILE: str(tmp_path / "file")}
 
     with pytest.raises(PolysyncError) as caught:
         list(hook(monkeypatch, extra).list_pipelines())
 
-    sent = b"".join(sts.requests)
-    assert (b"content-of-the-file" in sent) == allowed
+    tokens = [request["WebIdentityToken"] for request in sts.requests]
+    assert set(tokens) == ({"content-of-the-file"} if allowed else set())
     assert (FOLDERS in str(caught.value)) != allowed
-    assert bool(sts.requests) == allowed
 
 
 GOOGLE = {**WEB_IDENTITY, "assume_role_with_web_identity_federation": "google"}
@@ -223,7 +198,7 @@ CALLS: list[Callable[[PolysyncSageMakerHook], object]] = [
     ("extra", "module"),
     [(GOOGLE, "google.auth"), (SAML_FULL, "requests_gssapi"), (SAML_FULL, "lxml")],
 )
-def test_library_that_is_not_installed(
+def test_library_that_is_not_installed_is_named(
     extra: dict[str, Any],
     module: str,
     looked_up: list[Any],
@@ -258,7 +233,7 @@ SAML_X = {**SAML, "assume_role_with_saml": {**SAML_IDP, "idp_auth_method": "x"}}
         ({**ROLE, "assume_role_method": "x"}, "assume_role_method='x'"),
     ],
 )
-def test_setting_that_the_amazon_provider_refuses(
+def test_setting_that_the_amazon_provider_refuses_is_an_error_of_the_connection(
     extra: dict[str, Any],
     reason: str,
     looked_up: list[Any],

@@ -52,7 +52,7 @@ CALLS: tuple[Callable[[PolysyncSageMakerHook], Any], ...] = (
 
 @TYPES
 @pytest.mark.parametrize("kind", sorted(UNREADABLE.keys() - {"empty"}))
-def test_extra_that_cannot_be_read(
+def test_extra_that_cannot_be_read_is_not_quoted(
     kind: str, conn_type: str, make_hook: MakeHook
 ) -> None:
     """It names the connection, and what to do, but not what the extra has."""
@@ -68,7 +68,9 @@ def test_extra_that_cannot_be_read(
 
 @TYPES
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_extra_without_fields(kind: str, conn_type: str, make_hook: MakeHook) -> None:
+def test_extra_without_fields_is_an_error_of_the_connection(
+    kind: str, conn_type: str, make_hook: MakeHook
+) -> None:
     """What is no object, or has no field of ours, is an error of the connection."""
     with pytest.raises(CredentialsError, match="connection 'mine'"):
         make_hook(conn_type, FOREIGN[kind]).get_caller_identity()
@@ -101,7 +103,7 @@ REGIONS: list[Any] = [
 
 @TYPES
 @pytest.mark.parametrize("region", REGIONS, ids=str)
-def test_region_that_is_none(
+def test_region_that_is_none_is_refused(
     region: Any, conn_type: str, make_hook: MakeHook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
@@ -122,7 +124,7 @@ def test_region_that_is_none(
         )
 
 
-def test_other_place_of_the_region(make_hook: MakeHook) -> None:
+def test_region_in_config_kwargs_is_checked_too(make_hook: MakeHook) -> None:
     """An aws connection has settings of botocore, too."""
     extra = {"config_kwargs": {"region_name": "x y"}}
 

@@ -5,8 +5,6 @@ calls meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from polysync_airflow.auth.base_hook import (
@@ -16,30 +14,12 @@ from polysync_airflow.auth.base_hook import (
     LiveConnection,
 )
 from polysync_airflow.exceptions import CredentialsError, PolysyncError
-from polysync_airflow.execution import clock
 from polysync_airflow.execution.waiter import DELETED_AFTER_SECONDS
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from tests.conftest import connection
+from tests.fakes.stopped_clock import StoppedClock
 
 VARIABLE = "AIRFLOW_CONN_TEAM"
-
-
-class Time(clock.Clock):
-    """A clock that a test sets."""
-
-    now = 1000.0
-
-    def monotonic(self) -> float:
-        """Return the time of the test."""
-        return self.now
-
-
-@pytest.fixture
-def time() -> Iterator[Time]:
-    """Replace the clock of the provider."""
-    time = Time()
-    with clock.replaced_by(time):
-        yield time
 
 
 class Reads:
@@ -56,7 +36,7 @@ class Reads:
 
 
 def test_read_that_failed_is_shared_and_repeated_soon(
-    time: Time, monkeypatch: pytest.MonkeyPatch
+    stopped_clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     A thousand waits do not read a thousand times, and none waits longer than it must
@@ -70,7 +50,7 @@ def test_read_that_failed_is_shared_and_repeated_soon(
     assert reads.live.seconds_until_read == READ_RETRY_SECONDS < READ_SECONDS
 
     monkeypatch.setenv(VARIABLE, connection())
-    time.now += MIN_READ_SECONDS + 0.1
+    stopped_clock.seconds += MIN_READ_SECONDS + 0.1
 
     assert reads.live.hook is reads.live.hook
     assert reads.count == 2
@@ -78,14 +58,15 @@ def test_read_that_failed_is_shared_and_repeated_soon(
 
 
 def test_call_is_repeated_with_a_connection_that_has_changed(
-    time: Time, monkeypatch: pytest.MonkeyPatch
+    stopped_clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     A person who rotates a key expects that running waits use it. The same connection is
     not tried again.
     """
     monkeypatch.setenv(VARIABLE, connection(login="AKIAOLD"))
-    reads, calls = Reads(), list[str]()
+    reads = Reads()
+    calls = list[str]()
 
     def call(hook: PolysyncSageMakerHook) -> str:
         login = str(hook._connection.login)
@@ -94,27 +75,27 @@ def test_call_is_repeated_with_a_connection_that_has_changed(
             raise CredentialsError("the key is no longer valid")
         return login
 
-    time.now += MIN_READ_SECONDS + 0.1
+    stopped_clock.seconds += MIN_READ_SECONDS + 0.1
     for _ in range(2):
         with pytest.raises(CredentialsError, match="no longer valid"):
             reads.live.call(call)
     # However many calls fail, the connection is not read for each of them.
     assert reads.count == 1
     monkeypatch.setenv(VARIABLE, connection(login="AKIANEW"))
-    time.now += MIN_READ_SECONDS + 0.1
+    stopped_clock.seconds += MIN_READ_SECONDS + 0.1
 
     assert reads.live.call(call) == "AKIANEW"
     assert calls == ["AKIAOLD", "AKIAOLD", "AKIAOLD", "AKIANEW"]
 
 
 def test_transient_error_reads_nothing(
-    time: Time, monkeypatch: pytest.MonkeyPatch
+    stopped_clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """During an outage of AWS, Airflow's API server is left alone."""
     monkeypatch.setenv(VARIABLE, connection())
     reads = Reads()
     _ = reads.live.hook
-    time.now += 2 * MIN_READ_SECONDS
+    stopped_clock.seconds += 2 * MIN_READ_SECONDS
 
     def fail(_: PolysyncSageMakerHook) -> None:
         raise PolysyncError("AWS does not respond", permanent=False, transient=True)
@@ -126,7 +107,7 @@ def test_transient_error_reads_nothing(
 
 
 def test_deleted_connection_is_not_used_until_it_is_added_again(
-    time: Time, monkeypatch: pytest.MonkeyPatch
+    stopped_clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until it counts as deleted, calls use what was read before."""
     monkeypatch.setenv(VARIABLE, connection())
@@ -136,7 +117,7 @@ def test_deleted_connection_is_not_used_until_it_is_added_again(
 
     assert reads.live.read() is None
     assert reads.live.call(lambda hook: hook) is before
-    time.now += DELETED_AFTER_SECONDS
+    stopped_clock.seconds += DELETED_AFTER_SECONDS
     assert isinstance(reads.live.read(), CredentialsError)
     with pytest.raises(CredentialsError, match="was deleted or renamed"):
         reads.live.call(lambda hook: hook)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from polysync_airflow.exceptions import CredentialsError, SageMakerApiError
-from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.parameters import build_start_request
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from tests.conftest import connection
@@ -156,7 +156,7 @@ def test_account_of_a_started_execution(owner: str, refusal: str | None) -> None
 
 
 @pytest.mark.parametrize("code", [[], {}, 5, True])
-def test_error_code_that_is_no_text(code: Any) -> None:
+def test_error_code_that_is_no_text_is_transient(code: Any) -> None:
     """botocore would look for it in a dict, and raise a TypeError."""
     with (
         connected(responding(json.dumps({"__type": code}).encode(), 400)),
@@ -173,7 +173,11 @@ def test_damaged_entries_of_a_listing_are_left_out() -> None:
     """
     entries = [
         {"PipelineExecutionArn": "foo", "PipelineExecutionStatus": "Executing"},
-        {"PipelineExecutionArn": ARN, "PipelineExecutionStatus": "Executing"},
+        {
+            "PipelineExecutionArn": ARN,
+            "PipelineExecutionStatus": "Executing",
+            "StartTime": 1_750_000_000,
+        },
         {"PipelineExecutionStatus": "Executing"},
     ]
     with connected(
@@ -182,7 +186,7 @@ def test_damaged_entries_of_a_listing_are_left_out() -> None:
         rows, token = PolysyncSageMakerHook().list_pipeline_executions("fanout")
 
     assert [row.execution_arn for row in rows] == [ARN]
-    assert isinstance(rows[0], ExecutionDescription)
+    assert rows[0].created_at == datetime.fromtimestamp(1_750_000_000, UTC)
     assert token is None
 
 

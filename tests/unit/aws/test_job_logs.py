@@ -100,7 +100,7 @@ def test_lines_are_clean_and_short() -> None:
 
 
 @pytest.mark.parametrize("streams", [None, [], ["damaged"]])
-def test_job_without_a_log(streams: Any) -> None:
+def test_job_without_a_log_has_no_lines(streams: Any) -> None:
     """It failed before it wrote anything."""
     assert read_tail(Logs(streams), GROUP, "job/", limit=20) == []
 

@@ -77,7 +77,7 @@ def test_list_of_a_broken_server_ends(
     assert (error.permanent, error.transient) == (False, False)
 
 
-def test_pages_are_bounded() -> None:
+def test_list_ends_after_a_thousand_pages() -> None:
     """However many tokens a server invents."""
     tokens = itertools.count()
     pages = paginate("ListPipelines", lambda _: (None, str(next(tokens))))
@@ -88,7 +88,7 @@ def test_pages_are_bounded() -> None:
     assert next(tokens) == MAX_PAGES
 
 
-def test_steps_are_bounded() -> None:
+def test_list_of_steps_ends_after_ten_thousand_entries() -> None:
     """
     A hundred pages of a hundred steps are read; with one more step, the list ends.
     """
@@ -101,7 +101,9 @@ def test_steps_are_bounded() -> None:
     assert len(operations) == MAX_STEPS // 101 + 1
 
 
-def test_pipelines_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_of_pipelines_ends_after_its_greatest_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The import of an account ends, too."""
     monkeypatch.setattr("polysync_airflow.hooks.executions.MAX_ENTRIES", 20)
     with (

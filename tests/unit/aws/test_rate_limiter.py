@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polysync_airflow.aws import rate_limiter
 from polysync_airflow.aws.rate_limiter import (
     BURST_SECONDS,
     MAX_RATE,
@@ -22,7 +21,7 @@ from polysync_airflow.aws.rate_limiter import (
     RateLimiter,
     rate_limiter_for,
 )
-from polysync_airflow.execution import clock
+from tests.fakes.stopped_clock import StoppedClock
 
 START = 1_000.0
 
@@ -39,7 +38,8 @@ def call_times(
     Return the times of the calls of a caller that sleeps, then calls as often as the
     limiter allows.
     """
-    now, times = START, []
+    now = START
+    times = []
     for seconds in intervals:
         now += seconds
         for _ in range(max_calls):
@@ -77,7 +77,9 @@ def test_the_rate_halves_at_most_once_a_second_and_stays_in_bounds(
     """
     Calls that ran at the same time and were throttled together halve the rate once.
     """
-    limiter, now, halved_at = RateLimiter(START), START, []
+    limiter = RateLimiter(START)
+    now = START
+    halved_at = []
     for seconds, is_throttled in zip(intervals, throttled, strict=False):
         now += seconds
         limiter.delay(now)
@@ -102,7 +104,8 @@ def test_a_call_is_allowed_after_the_delay(
     The returned delay is long enough in spite of rounding errors, and ``delay`` takes
     no token.
     """
-    limiter, now = RateLimiter(start), start
+    limiter = RateLimiter(start)
+    now = start
     for seconds in intervals:
         now += seconds
         limiter.take(now)
@@ -122,7 +125,8 @@ def test_the_rate_recovers_after_throttling(count: int) -> None:
     After any number of throttled calls, the rate grows by one call per second each
     second.
     """
-    limiter, now = RateLimiter(START), START
+    limiter = RateLimiter(START)
+    now = START
     for _ in range(count):
         now += 1
         limiter.throttled(now)
@@ -191,36 +195,14 @@ def test_calls_that_are_throttled_within_a_second_count_once() -> None:
         assert limiter.rate == rate
 
 
-def test_growth_of_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rate gains ``RATE_INCREASE`` calls per second each second."""
-    monkeypatch.setattr(rate_limiter, "RATE_INCREASE", 4.0)
-    limiter = RateLimiter(START, rate=100)
-    limiter.throttled(START)
-
-    limiter.delay(START + 2)
-
-    assert limiter.rate == 58
-
-
-def test_waiting_for_a_token() -> None:
+def test_acquire_sleeps_and_takes_the_token(stopped_clock: StoppedClock) -> None:
     """``acquire`` sleeps as long as ``try_acquire`` says, and takes the token."""
-    now, slept = [START], list[float]()
+    limiter = RateLimiter(stopped_clock.seconds, rate=10)
+    for _ in range(3):
+        limiter.acquire(stopped_clock.sleep)
 
-    def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        now[0] += seconds
-
-    class StoppedClock(clock.Clock):
-        def monotonic(self) -> float:
-            return now[0]
-
-    limiter = RateLimiter(START, rate=10)
-    with clock.replaced_by(StoppedClock()):
-        for _ in range(3):
-            limiter.acquire(sleep)
-
-    assert slept == pytest.approx([0.1, 0.1])
-    assert limiter.delay(now[0]) == pytest.approx(0.1)
+    assert stopped_clock.sleeps == pytest.approx([0.1, 0.1])
+    assert limiter.delay(stopped_clock.seconds) == pytest.approx(0.1)
 
 
 def test_competing_threads_get_no_more_calls_than_one_thread() -> None:
@@ -228,7 +210,8 @@ def test_competing_threads_get_no_more_calls_than_one_thread() -> None:
     ``try_acquire`` checks and takes a token in one step, so that two threads never take
     the same token.
     """
-    limiter, barrier = RateLimiter(START), Barrier(8)
+    limiter = RateLimiter(START)
+    barrier = Barrier(8)
     acquired: list[int] = []
 
     def compete() -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import botocore
 import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
@@ -17,11 +15,11 @@ from polysync_airflow.aws.sessions import reduce_models
 from polysync_airflow.triggers.poller import PollingHook
 from sagemaker_emulator import EmulatorServer
 
-DATA = Path(botocore.__file__).parent / "data"
 OPERATIONS: tuple[str, ...] = PollingHook.client_operations
 POLLING = {"sagemaker": OPERATIONS}
 SIGNATURE = re.compile(rb"Credential=\w+/\d+/(\S+), SignedHeaders=(\S+),")
-DESCRIBE, LIST = "describe_pipeline_execution", "list_pipeline_executions"
+DESCRIBE = "describe_pipeline_execution"
+LIST = "list_pipeline_executions"
 STOP = "stop_pipeline_execution"
 REGIONS = ["us-east-1", "cn-north-1", "us-gov-west-1", "eusc-de-east-1"]
 

@@ -51,16 +51,14 @@ def takes(least: float, most: float) -> Iterator[None]:
     [(b"", HEAD + BODY), (b"HTTP/1.1 100 Continue\r\n\r\n", 99 * HEAD), (HEAD, BODY)],
     ids=["headers", "continue", "body"],
 )
-def test_response_byte_by_byte_is_a_timeout(
-    monkeypatch: pytest.MonkeyPatch, begin: bytes, rest: bytes
-) -> None:
+def test_response_byte_by_byte_is_a_timeout(begin: bytes, rest: bytes) -> None:
     """``read_timeout`` is the time of the whole response, wherever it is slow."""
-    with dripping(begin, rest, 0.05) as (url, _), takes(0.35, 8):
-        monkeypatch.setenv(
-            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
-        )
-        with pytest.raises(SageMakerApiError) as caught:
-            PolysyncSageMakerHook(config=QUICK).describe_pipeline_execution(ARN)
+    with (
+        connected(dripping(begin, rest, 0.05)),
+        takes(0.35, 8),
+        pytest.raises(SageMakerApiError) as caught,
+    ):
+        PolysyncSageMakerHook(config=QUICK).describe_pipeline_execution(ARN)
 
     assert caught.value.error_code == "ReadTimeoutError"
     assert caught.value.transient is True
@@ -69,41 +67,32 @@ def test_response_byte_by_byte_is_a_timeout(
 def test_response_that_comes_in_time_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Slow alone is no error."""
     monkeypatch.setattr(response_limits, "MIN_BYTES_PER_SECOND", 1)
-    with dripping(HEAD + BODY[:20], BODY[20:], 0.005) as (url, _):
-        monkeypatch.setenv(
-            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
-        )
-        description = PolysyncSageMakerHook(
-            config=Config(read_timeout=0.2)
-        ).describe_pipeline_execution(ARN)
+    hook = PolysyncSageMakerHook(config=Config(read_timeout=0.2))
+    with connected(dripping(HEAD + BODY[:20], BODY[20:], 0.005)):
+        description = hook.describe_pipeline_execution(ARN)
 
     assert description.status == "Executing"
 
 
-def test_silence_after_many_bytes_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silence_after_many_bytes_is_a_timeout() -> None:
     """What came in a burst allows a longer response, but no longer silence."""
     body = BODY[:-1] + b" " * 2 * 1024 * 1024 + BODY[-1:]
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
-    with dripping(head + body[:-1], body[-1:], 60) as (url, _), takes(0.35, 8):
-        monkeypatch.setenv(
-            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
-        )
-        with pytest.raises(SageMakerApiError) as caught:
-            PolysyncSageMakerHook(config=QUICK).describe_pipeline_execution(ARN)
+    with (
+        connected(dripping(head + body[:-1], body[-1:], 60)),
+        takes(0.35, 8),
+        pytest.raises(SageMakerApiError) as caught,
+    ):
+        PolysyncSageMakerHook(config=QUICK).describe_pipeline_execution(ARN)
 
     assert caught.value.error_code == "ReadTimeoutError"
 
 
-def test_time_limit_ends_a_call_before_its_timeout(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_time_limit_ends_a_call_before_its_timeout() -> None:
     """
     Also a call that has begun; calls after the block have their own timeouts again.
     """
-    with dripping(HEAD, BODY, 0.05) as (url, _):
-        monkeypatch.setenv(
-            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
-        )
+    with connected(dripping(HEAD, BODY, 0.05)):
         hook = PolysyncSageMakerHook(config=QUICK)
         patient = PolysyncSageMakerHook(config=QUICK.merge(Config(read_timeout=60)))
         with takes(0.15, 8), time_limit(0.2), pytest.raises(SageMakerApiError):

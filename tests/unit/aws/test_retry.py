@@ -5,12 +5,11 @@ logged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from polysync_airflow.aws import retry
 from polysync_airflow.aws.retry import (
     CONFLICT_TIMEOUT_SECONDS,
     MAX_BACKOFF_SECONDS,
@@ -22,35 +21,7 @@ from polysync_airflow.exceptions import (
     PolysyncError,
     SageMakerApiError,
 )
-from polysync_airflow.execution.clock import Clock as RealClock
-from polysync_airflow.execution.clock import replaced_by
-
-START = 1_750_000_000.0
-
-
-class Clock(RealClock):
-    """A clock that only a sleep moves."""
-
-    def __init__(self) -> None:
-        self.now = START
-        self.sleeps: list[float] = []
-
-    def time(self) -> float:
-        """Return the current time."""
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        """Advance the clock."""
-        self.sleeps.append(seconds)
-        self.now += seconds
-
-
-@pytest.fixture
-def clock() -> Iterator[Clock]:
-    """The clock of the retries."""
-    clock = Clock()
-    with replaced_by(clock):
-        yield clock
+from tests.fakes.stopped_clock import START, StoppedClock
 
 
 def make_error(
@@ -98,16 +69,16 @@ def call_for(seconds: float, call: Callable[[], Any], **arguments: Any) -> Any:
     return call_with_retry(call, until=START + seconds, **arguments)
 
 
-def test_successful_call_is_made_once(clock: Clock) -> None:
+def test_successful_call_is_made_once(stopped_clock: StoppedClock) -> None:
     """A call that succeeds is neither repeated nor delayed, even if the time is up."""
     warnings: list[str] = []
 
     assert call_for(-1, failing(), warn=warnings.append) == "done"
 
-    assert (clock.sleeps, warnings) == ([], [])
+    assert (stopped_clock.sleeps, warnings) == ([], [])
 
 
-def test_backoff_doubles_up_to_a_minute(clock: Clock) -> None:
+def test_backoff_doubles_up_to_a_minute(stopped_clock: StoppedClock) -> None:
     """
     The waits between the attempts are 1, 2, 4, 8, 16 and 32 seconds, then 60 seconds
     each.
@@ -117,7 +88,7 @@ def test_backoff_doubles_up_to_a_minute(clock: Clock) -> None:
     result = call_for(3600, failing(*errors))
 
     assert result == "done"
-    assert clock.sleeps == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert stopped_clock.sleeps == [1, 2, 4, 8, 16, 32, 60, 60, 60]
     assert (MIN_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS) == (1, 60)
 
 
@@ -133,7 +104,9 @@ def test_backoff_doubles_up_to_a_minute(clock: Clock) -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_other_errors_are_raised_at_once(error: Exception, clock: Clock) -> None:
+def test_other_errors_are_raised_at_once(
+    error: Exception, stopped_clock: StoppedClock
+) -> None:
     """
     An error that is not transient, or not of this package, is raised as it is and is
     not retried.
@@ -144,10 +117,12 @@ def test_other_errors_are_raised_at_once(error: Exception, clock: Clock) -> None
         call_for(3600, always_failing(error), warn=warnings.append)
 
     assert caught.value is error
-    assert (clock.sleeps, warnings) == ([], [])
+    assert (stopped_clock.sleeps, warnings) == ([], [])
 
 
-def test_permanent_error_after_transient_ones_ends_the_retries(clock: Clock) -> None:
+def test_permanent_error_after_transient_ones_ends_the_retries(
+    stopped_clock: StoppedClock,
+) -> None:
     """
     A permanent error is raised also if earlier attempts failed with transient errors.
     """
@@ -157,15 +132,17 @@ def test_permanent_error_after_transient_ones_ends_the_retries(clock: Clock) -> 
         call_for(3600, failing(make_error(), make_error(), denied))
 
     assert caught.value is denied
-    assert clock.sleeps == [1, 2]
+    assert stopped_clock.sleeps == [1, 2]
 
 
-def test_transient_errors_of_the_sign_in_are_retried(clock: Clock) -> None:
+def test_transient_errors_of_the_sign_in_are_retried(
+    stopped_clock: StoppedClock,
+) -> None:
     """A failed sign-in is retried as well, if its error is transient."""
     error = CredentialsError("STS did not respond", permanent=False, transient=True)
 
     assert call_for(60, failing(error)) == "done"
-    assert clock.sleeps == [1]
+    assert stopped_clock.sleeps == [1]
 
 
 @pytest.mark.parametrize(
@@ -180,7 +157,7 @@ def test_transient_errors_of_the_sign_in_are_retried(clock: Clock) -> None:
     ],
 )
 def test_no_attempt_begins_after_the_time_limit(
-    limit: float, sleeps: list[float], clock: Clock
+    limit: float, sleeps: list[float], stopped_clock: StoppedClock
 ) -> None:
     """
     When the next attempt would begin after ``until``, the last error is raised without
@@ -191,27 +168,29 @@ def test_no_attempt_begins_after_the_time_limit(
     with pytest.raises(SageMakerApiError) as caught:
         call_for(limit, failing(*errors))
 
-    assert clock.sleeps == sleeps
+    assert stopped_clock.sleeps == sleeps
     assert caught.value is errors[len(sleeps)]
 
 
-def test_time_of_the_call_itself_counts(clock: Clock) -> None:
+def test_time_of_the_call_itself_counts(stopped_clock: StoppedClock) -> None:
     """The time limit includes the time that the attempts take."""
 
     def slow_call() -> None:
-        clock.now += 50
+        stopped_clock.seconds += 50
         raise make_error()
 
     with pytest.raises(SageMakerApiError):
         call_for(100, slow_call)
 
-    assert clock.sleeps == [1]
+    assert stopped_clock.sleeps == [1]
 
 
 @pytest.mark.parametrize(
     ("code", "limit"), [("ConflictException", 60), ("ThrottlingException", 600)]
 )
-def test_conflicts_have_a_shorter_limit(code: str, limit: float, clock: Clock) -> None:
+def test_conflicts_have_a_shorter_limit(
+    code: str, limit: float, stopped_clock: StoppedClock
+) -> None:
     """
     A conflict is retried for a minute only: AWS reports it while an execution moves
     between two steps.
@@ -221,19 +200,23 @@ def test_conflicts_have_a_shorter_limit(code: str, limit: float, clock: Clock) -
     with pytest.raises(SageMakerApiError):
         call_for(600, always_failing(make_error(code=code)))
 
-    assert limit - MAX_BACKOFF_SECONDS < clock.now - START <= limit
-    assert sum(clock.sleeps) == clock.now - START
+    assert limit - MAX_BACKOFF_SECONDS < stopped_clock.seconds - START <= limit
+    assert sum(stopped_clock.sleeps) == stopped_clock.seconds - START
 
 
-def test_limit_of_conflicts_is_not_longer_than_the_time_limit(clock: Clock) -> None:
+def test_limit_of_conflicts_is_not_longer_than_the_time_limit(
+    stopped_clock: StoppedClock,
+) -> None:
     """A conflict is not retried after ``until``."""
     with pytest.raises(SageMakerApiError):
         call_for(5, always_failing(make_error(code="ConflictException")))
 
-    assert clock.sleeps == [1, 2]
+    assert stopped_clock.sleeps == [1, 2]
 
 
-def test_conflict_after_a_minute_of_other_errors_is_raised(clock: Clock) -> None:
+def test_conflict_after_a_minute_of_other_errors_is_raised(
+    stopped_clock: StoppedClock,
+) -> None:
     """
     The minute for conflicts begins with the first attempt, whatever the errors before
     were.
@@ -244,10 +227,10 @@ def test_conflict_after_a_minute_of_other_errors_is_raised(clock: Clock) -> None
         call_for(600, failing(*[make_error() for _ in range(6)], conflict))
 
     assert caught.value is conflict
-    assert sum(clock.sleeps) == 63
+    assert sum(stopped_clock.sleeps) == 63
 
 
-def test_each_new_error_is_logged_once(clock: Clock) -> None:
+def test_each_new_error_is_logged_once(stopped_clock: StoppedClock) -> None:
     """
     There is one warning for a sequence of equal errors, and another one when the error
     changes.
@@ -266,7 +249,7 @@ def test_each_new_error_is_logged_once(clock: Clock) -> None:
     ]
 
 
-def test_last_error_is_not_logged_as_retried(clock: Clock) -> None:
+def test_last_error_is_not_logged_as_retried(stopped_clock: StoppedClock) -> None:
     """
     When the time is up, the error is raised and not logged as an error that is retried.
     """
@@ -282,7 +265,7 @@ def test_last_error_is_not_logged_as_retried(clock: Clock) -> None:
     assert warnings == ["Transient error, retrying: the first"]
 
 
-def test_custom_sleep_replaces_time_sleep(clock: Clock) -> None:
+def test_custom_sleep_replaces_time_sleep(stopped_clock: StoppedClock) -> None:
     """
     The given function sleeps between the attempts; what it raises ends the retries.
     """
@@ -297,14 +280,4 @@ def test_custom_sleep_replaces_time_sleep(clock: Clock) -> None:
         call_for(3600, always_failing(make_error()), sleep=sleep)
 
     assert custom_sleeps == [1, 2, 4]
-    assert clock.sleeps == []
-
-
-def test_backoff_may_be_changed(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The constants are read at each call, so that tests can make the backoff short."""
-    monkeypatch.setattr(retry, "MIN_BACKOFF_SECONDS", 0.5)
-    monkeypatch.setattr(retry, "MAX_BACKOFF_SECONDS", 3)
-
-    call_for(60, failing(*[make_error() for _ in range(5)]))
-
-    assert clock.sleeps == [0.5, 1, 2, 3, 3]
+    assert stopped_clock.sleeps == []

@@ -17,7 +17,7 @@ def service_model() -> Any:
     return Session().get_service_model("sagemaker")
 
 
-def test_statuses_of_model_packages(service_model: Any) -> None:
+def test_statuses_of_model_packages_are_those_of_botocore(service_model: Any) -> None:
     """A new status of AWS's fails this test."""
     enums = {
         name: set(service_model.shape_for(name).metadata["enum"])

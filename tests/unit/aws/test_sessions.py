@@ -25,7 +25,6 @@ from polysync_airflow.aws.sessions import (
     prepare,
     reduce_models,
 )
-from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers.poller import PollingHook, SharedClient
 from sagemaker_emulator import EmulatorServer
@@ -167,7 +166,8 @@ def test_models_are_read_once_per_process() -> None:
     Two sessions share what was read from the data files; another user's sessions read
     their own.
     """
-    one, other = make_client().meta.service_model, make_client().meta.service_model
+    one = make_client().meta.service_model
+    other = make_client().meta.service_model
 
     assert one.metadata is other.metadata
     assert (
@@ -241,7 +241,8 @@ def test_settings_of_the_fetcher_take_precedence() -> None:
         endpoint_url="http://127.0.0.1:1",
     )
 
-    plain, merged = create("sts"), create("sts", config=Config(read_timeout=9))
+    plain = create("sts")
+    merged = create("sts", config=Config(read_timeout=9))
 
     assert (plain.meta.config.connect_timeout, plain.meta.config.read_timeout) == (7, 8)
     assert merged.meta.config.connect_timeout == 7
@@ -260,21 +261,3 @@ def test_polls_have_the_user_agent_of_the_provider(emulator: EmulatorServer) -> 
     (call,) = emulator.control.calls("DescribePipelineExecution")
     for part in ("Boto3/", "Botocore/", "Airflow/", f"polysync-airflow/{__version__}"):
         assert part in call["user_agent"]
-
-
-def test_rows_of_a_listing_are_parsed_as_descriptions() -> None:
-    """
-    A row of ListPipelineExecutions, whose members have other names, becomes an
-    ``ExecutionDescription``.
-    """
-    row = {
-        "PipelineExecutionArn": ARN,
-        "PipelineExecutionStatus": "Executing",
-        "StartTime": datetime.now(UTC),
-    }
-
-    description = ExecutionDescription.model_validate(row)
-
-    assert (description.execution_arn, description.status) == (ARN, "Executing")
-    assert description.created_at == row["StartTime"]
-    assert (description.failure_reason, description.modified_at) == (None, None)

@@ -5,6 +5,7 @@ emulator.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from functools import partial
@@ -37,12 +38,32 @@ class Result(NamedTuple):
         return json.loads(self.out)
 
     @property
+    def refusal(self) -> str:
+        """The only line of stderr, of a command that ends with exit code 2."""
+        assert self.code == 2
+        assert self.out == ""
+        (line,) = self.err.splitlines()
+        return line
+
+    @property
     def error(self) -> str:
         """The last line of stderr."""
         return self.err.splitlines()[-1]
 
 
 Polysync = Callable[..., Result]
+
+
+class Terminal(io.StringIO):
+    """Standard input of a person; with None as the answer, of a script."""
+
+    def __init__(self, answer: str | None) -> None:
+        super().__init__(answer or "")
+        self.is_terminal = answer is not None
+
+    def isatty(self) -> bool:
+        """Return whether a person answers."""
+        return self.is_terminal
 
 
 @pytest.fixture

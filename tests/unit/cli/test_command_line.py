@@ -10,7 +10,6 @@ import os
 import pty
 import subprocess
 import sys
-import tomllib
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -23,7 +22,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import sessionmaker
 
-from polysync_airflow import __version__, cli
+from polysync_airflow import __version__
 from polysync_airflow.airflow_compat.database import variable_keys
 from polysync_airflow.cli import check, output
 from polysync_airflow.cli.command_line import ELSEWHERE
@@ -33,88 +32,102 @@ from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer
 from tests.unit.cli.conftest import Polysync
 
 COMMAND = [str(Path(sys.executable).with_name("polysync"))]
-ROOT = Path(__file__).parents[3]
 
 
-def test_help_and_version(polysync: Polysync) -> None:
+def test_help_names_every_command(polysync: Polysync) -> None:
     """Without arguments the help is printed, which names every command."""
-    bare, asked, version = polysync(), polysync("--help"), polysync("--version")
+    bare = polysync()
+    asked = polysync("--help")
+    version = polysync("--version")
 
-    assert (bare.code, bare.out) == (0, asked.out)
+    assert bare.code == 0
+    assert bare.out == asked.out
     for name in output.COMMANDS["polysync"]["commands"]:
         assert f"    {name}" in bare.out
-    assert (version.code, version.out) == (0, f"polysync-airflow {__version__}\n")
+    assert version.code == 0
+    assert version.out == f"polysync-airflow {__version__}\n"
 
 
-def test_console_script_is_this_function() -> None:
-    """
-    The script ``polysync`` of the package calls the function that these tests call.
-    """
-    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-
-    module, _, name = scripts["polysync"].partition(":")
-    assert (module, getattr(cli, name)) == (cli.__name__, cli.main)
+COMMANDS = (
+    "choose from 'jobs', 'check', 'prices', 'executions', 'events', 'iam', 'records', "
+    "'verify', 'emulator'"
+)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("command", "arguments", "problem"),
     [
-        (["nonsense"], "invalid choice: 'nonsense'"),
-        (["recrods"], "Did you mean records?"),
-        (["iam", "polcy"], "Did you mean policy?"),
-        (["jobs", "import", "--prefx", "x"], "Did you mean --prefix?"),
-        (["records", "--dagid=x"], "arguments: --dagid=x. Did you mean --dag-id?"),
-        (["jobs"], "the following arguments are required: COMMAND"),
-        (["jobs", "diff"], "the following arguments are required: FILE"),
-        (["jobs", "diff", "a", "--output", "xml"], "invalid choice: 'xml'"),
         (
-            ["jobs", "import", "--out", "json"],
-            "arguments: --out. Did you mean --output?",
+            "polysync",
+            ["nonsense"],
+            f"argument COMMAND: invalid choice: 'nonsense' ({COMMANDS}).",
+        ),
+        (
+            "polysync",
+            ["recrods"],
+            f"argument COMMAND: invalid choice: 'recrods' ({COMMANDS})."
+            " Did you mean records?",
+        ),
+        (
+            "polysync jobs import",
+            ["--prefx", "x"],
+            "unrecognized arguments: --prefx. Did you mean --prefix?",
+        ),
+        (
+            "polysync jobs import",
+            ["--out", "json"],
+            "unrecognized arguments: --out. Did you mean --output?",
+        ),
+        (
+            "polysync records",
+            ["--dagid=x"],
+            "unrecognized arguments: --dagid=x. Did you mean --dag-id?",
+        ),
+        (
+            "polysync jobs",
+            [],
+            "the following arguments are required: COMMAND.",
         ),
     ],
 )
-def test_usage_errors(arguments: list[str], message: str, polysync: Polysync) -> None:
-    """A wrong command line has exit code 2, and one line on stderr."""
-    result = polysync(*arguments)
+def test_usage_error_is_one_line_with_exit_code_2(
+    command: str, arguments: list[str], problem: str, polysync: Polysync
+) -> None:
+    """The line names the command, the problem, and how to get help."""
+    result = polysync(*command.split()[1:], *arguments)
 
-    assert (result.code, result.out) == (2, "")
-    assert result.err.startswith("error: polysync")
-    assert message in result.err
-    assert result.err.count("\n") == 1
+    assert result.refusal == f"error: {command}: {problem} Try: {command} --help"
 
 
-def test_iam(polysync: Polysync) -> None:
+def test_iam_prints_a_policy_and_names_its_commands(polysync: Polysync) -> None:
     """``polysync iam`` prints policies, and its errors and help name the command."""
-    arguments = [
-        "policy",
-        "--account",
-        "123456789012",
-        "--region",
-        "eu-central-1",
-        "--pipeline",
-        "churn",
-    ]
+    account = ("--account", "123456789012")
+    pipeline = ("--region", "eu-central-1", "--pipeline", "churn")
 
-    result = polysync("iam", *arguments)
+    result = polysync("iam", "policy", *account, *pipeline)
 
-    assert (result.code, result.document["Version"]) == (0, "2012-10-17")
+    assert result.code == 0
+    assert result.document["Version"] == "2012-10-17"
     assert "polysync iam policy" in polysync("iam", "policy", "--help").out
     assert polysync("iam", "policy").code == 2
     assert polysync("iam", "trust", "--help").code == 0
 
 
-def test_records(polysync: Polysync, airflow_database: None) -> None:
+def test_records_reads_the_database(polysync: Polysync, airflow_database: None) -> None:
     """``polysync records`` reads Airflow's database."""
     result = polysync("records", "--dag-id", "none")
 
     document = polysync("records", "--dag-id", "none", "--output", "json").document
-    assert (result.code, result.out) == (0, "0 Variables.\n")
+    assert result.code == 0
+    assert result.out == "0 Variables.\n"
     expected = {"version": 1, "deleted": False, "records": [], "unreadable": []}
     assert document == expected
     assert "polysync records" in polysync("records", "--help").out
 
 
-def test_controls_in_records(polysync: Polysync, airflow_database: None) -> None:
+def test_control_characters_of_records_reach_no_terminal(
+    polysync: Polysync, airflow_database: None
+) -> None:
     """
     Whoever may create a Variable cannot write to the terminal of the administrator.
     """
@@ -129,16 +142,15 @@ def test_controls_in_records(polysync: Polysync, airflow_database: None) -> None
     result = polysync("records", "--dag-id", "controls")
 
     in_json = polysync("records", "--dag-id", "controls", "--output", "json")
-    found = in_json.document["records"]
-    assert (
-        result.out
-        == f"{KEY_PREFIX}x\ufffd[2J \ufffd  (DAG run: deleted)\n1 Variables.\n"
-    )
-    assert found == [{"key": key, **task, "dag_run_state": None, "ended_at": None}]
+    records = in_json.document["records"]
+    line = f"{KEY_PREFIX}x\ufffd[2J \ufffd  (DAG run: deleted)"
+    assert result.code == 0
+    assert result.out == f"{line}\n1 Variables.\n"
+    assert records == [{"key": key, **task, "dag_run_state": None, "ended_at": None}]
     assert key in variable_keys(KEY_PREFIX)
 
 
-def test_records_of_a_database_without_tables(
+def test_database_without_tables_is_an_error_with_its_cure(
     polysync: Polysync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
@@ -150,26 +162,25 @@ def test_records_of_a_database_without_tables(
 
     result = polysync("records")
 
-    assert (result.code, result.out) == (2, "")
-    assert result.err.startswith(
-        "error: Airflow's database cannot be used: no such table: variable."
-    )
-    assert result.err.endswith("airflow db migrate\n")
-    assert result.err.count("\n") == 1
+    problem = "error: Airflow's database cannot be used: no such table: variable."
+    assert result.refusal.startswith(problem)
+    assert result.refusal.endswith("airflow db migrate")
 
 
-def test_emulator_on_a_used_port(polysync: Polysync, emulator: EmulatorServer) -> None:
+def test_emulator_names_a_port_that_is_in_use(
+    polysync: Polysync, emulator: EmulatorServer
+) -> None:
     """A busy port is an error of one line, which names the port and the option."""
     result = polysync("emulator", "--port", emulator.port)
 
-    assert (result.code, result.out) == (2, "")
-    assert result.err == (
-        f"error: port {emulator.port} is in use: choose another one with --port, or 0 for a free one\n"
+    assert result.refusal == (
+        f"error: port {emulator.port} is in use: "
+        "choose another one with --port, or 0 for a free one"
     )
 
 
 @pytest.mark.parametrize("name", sorted(ELSEWHERE))
-def test_commands_of_the_emulator_without_it(
+def test_commands_of_the_emulator_name_its_distribution_if_it_is_missing(
     name: str, polysync: Polysync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
@@ -178,12 +189,13 @@ def test_commands_of_the_emulator_without_it(
     """
     monkeypatch.setattr(metadata, "entry_points", lambda **_: metadata.EntryPoints())
 
-    result, asked = polysync(name, "--help"), polysync("--help")
+    result = polysync(name, "--help")
+    asked = polysync("--help")
 
-    assert (result.code, result.out) == (2, "")
-    assert result.err == (
-        f"error: polysync {name} is a command of sagemaker-pipelines-emulator, which is not installed. "
-        "Install it with: pip install 'polysync-airflow[emulator]'\n"
+    assert result.refusal == (
+        f"error: polysync {name} is a command of sagemaker-pipelines-emulator, "
+        "which is not installed. "
+        "Install it with: pip install 'polysync-airflow[emulator]'"
     )
     assert f"  {name} " in asked.out
 
@@ -221,7 +233,7 @@ def run_emulator(*options: str) -> tuple[int, str, str]:
 @pytest.mark.parametrize(
     "is_empty", [False, pytest.param(True, marks=pytest.mark.nightly)]
 )
-def test_emulator_runs(is_empty: bool, tmp_path: Path) -> None:
+def test_emulator_serves_until_it_is_terminated(is_empty: bool, tmp_path: Path) -> None:
     """
     ``polysync emulator`` serves until it gets SIGTERM, and names its pipelines, or the
     folder without any.
@@ -244,7 +256,8 @@ def test_check_reports_identity_and_permissions(polysync: Polysync) -> None:
     assert lines[0].startswith("Signed in as arn:aws:")
     assert "ListPipelines: granted" in lines
     document = polysync("check", "--output", "json").document
-    assert (document["usable"], document["report"][1:]) == (True, lines[1:-1])
+    assert document["usable"] is True
+    assert document["report"][1:] == lines[1:-1]
     assert "StartPipelineExecution: granted" in lines
 
 
@@ -257,7 +270,8 @@ def test_check_shows_what_identifies_the_deployment(
     lines = polysync("check").out.splitlines()
     document = polysync("check", "--output", "json").document
 
-    assert (lines[-1], document["deployment"]) == ("Deployment: prod", "prod")
+    assert lines[-1] == "Deployment: prod"
+    assert document["deployment"] == "prod"
 
 
 @pytest.mark.parametrize(
@@ -270,7 +284,7 @@ def test_check_shows_what_identifies_the_deployment(
         ),
     ],
 )
-def test_check_without_an_identity_of_the_deployment(
+def test_check_succeeds_without_an_identity_of_the_deployment(
     answer: Any, line: str, polysync: Polysync, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The check of the connection is what counts."""
@@ -282,7 +296,9 @@ def test_check_without_an_identity_of_the_deployment(
     assert result.out.splitlines()[-1] == f"Deployment: {line}"
 
 
-def test_check_without_permission(polysync: Polysync, emulator: EmulatorServer) -> None:
+def test_check_prints_the_statement_for_a_missing_permission(
+    polysync: Polysync, emulator: EmulatorServer
+) -> None:
     """
     A required action that is denied has exit code 1, and the statement that allows it.
     """
@@ -305,7 +321,7 @@ def test_check_of_a_missing_connection_fails(polysync: Polysync) -> None:
     assert "'missing': there is no such connection" in result.out
 
 
-def test_check_with_an_instance_profile_off_aws(
+def test_check_of_an_instance_profile_off_aws_is_one_line(
     polysync: Polysync,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -330,7 +346,9 @@ def test_check_with_an_instance_profile_off_aws(
     assert [record for record in caplog.records if record.exc_info] == []
 
 
-def test_interruption(polysync: Polysync, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_command_ends_with_one_line(
+    polysync: Polysync, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ctrl-C ends a command with one line and the exit code of shells."""
 
     def interrupt(*_: object, **__: object) -> None:
@@ -339,7 +357,8 @@ def test_interruption(polysync: Polysync, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("polysync_airflow.jobs.importer.import_jobs", interrupt)
     result = polysync("jobs", "import")
 
-    assert (result.code, result.err) == (130, "error: interrupted\n")
+    assert result.code == 130
+    assert result.err == "error: interrupted\n"
 
 
 @pytest.mark.nightly
@@ -412,11 +431,10 @@ def read_terminal(master: int) -> str:
 def test_closed_pipe_is_no_traceback() -> None:
     """A reader that ends early, such as ``head``, leaves no traceback."""
     policy = ["iam", "policy", "--account=123456789012", "--region=eu-central-1"]
-    command = [*COMMAND, *policy]
     reading, writing = os.pipe()
     os.close(reading)
     process = subprocess.run(
-        [*command, "--pipeline", "churn"],
+        [*COMMAND, *policy, "--pipeline", "churn"],
         stdout=writing,
         stderr=subprocess.PIPE,
         text=True,
@@ -424,4 +442,5 @@ def test_closed_pipe_is_no_traceback() -> None:
     )
     os.close(writing)
 
-    assert (process.returncode, process.stderr) == (2, "")
+    assert process.returncode == 2
+    assert process.stderr == ""

@@ -5,29 +5,28 @@ queue leaves it as it is.
 
 from __future__ import annotations
 
-import io
 import json
 from typing import Any
 
-import boto3
 import pytest
 
 from polysync_airflow.auth.iam_policies import QUEUE_OPERATIONS
 from sagemaker_emulator import EmulatorServer
-from tests.unit.cli.conftest import Polysync
+from tests.unit.cli.conftest import Polysync, Terminal
+from tests.unit.events.conftest import client
 from tests.unit.execution.events.samples import execution
 
-ACCOUNT, REGION = "123456789012", "us-east-1"
+ACCOUNT = "123456789012"
+REGION = "us-east-1"
 QUEUE_ARN = f"arn:aws:sqs:{REGION}:{ACCOUNT}:changes"
-SETUP = ["events", "setup", "--queue=changes", "--pipeline=Fanout", "--steps"]
-SETUP += ["--model-package-group=g"]
-
-
-def client(emulator: EmulatorServer, service: str) -> Any:
-    """Return a boto3 client of the emulator."""
-    make: Any = boto3.client
-    keys = {"aws_access_key_id": "AKIATEST", "aws_secret_access_key": "secret"}
-    return make(service, endpoint_url=emulator.endpoint_url, region_name=REGION, **keys)
+SETUP = [
+    "events",
+    "setup",
+    "--queue=changes",
+    "--pipeline=Fanout",
+    "--steps",
+    "--model-package-group=g",
+]
 
 
 def create_stack(emulator: EmulatorServer, text: str) -> None:
@@ -35,7 +34,8 @@ def create_stack(emulator: EmulatorServer, text: str) -> None:
     Create the resources of a template of CloudFormation, in which each reference must
     lead to one before it.
     """
-    sqs, events = client(emulator, "sqs"), client(emulator, "events")
+    sqs = client(emulator, "sqs")
+    events = client(emulator, "events")
     # What Fn::GetAtt and Ref return for a resource.
     arns: dict[str, str] = {}
     ids: dict[str, str] = {}
@@ -91,9 +91,11 @@ def test_template_fills_a_queue(polysync: Polysync, emulator: EmulatorServer) ->
     and nothing else.
     """
     done = polysync(*SETUP)
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0
+    assert done.err == ""
     create_stack(emulator, done.out)
-    sqs, sagemaker = client(emulator, "sqs"), client(emulator, "sagemaker")
+    sqs = client(emulator, "sqs")
+    sagemaker = client(emulator, "sagemaker")
 
     for name in ("fanout", "churn-tuning"):
         sagemaker.start_pipeline_execution(PipelineName=name)
@@ -144,7 +146,7 @@ def test_the_reader_may_do_what_it_does(polysync: Polysync) -> None:
     assert statement["Resource"] == [{"Fn::GetAtt": ["Queue", "Arn"]}]
 
 
-def test_all_pipelines(polysync: Polysync) -> None:
+def test_template_without_names_selects_all_pipelines(polysync: Polysync) -> None:
     """
     Without names, the rule has all executions; with --running also those that begin.
     """
@@ -161,28 +163,44 @@ def test_all_pipelines(polysync: Polysync) -> None:
 
 
 OF_QUEUE = ["--queue", "q"]
-MANY = [word for n in range(20) for word in ("--pipeline", f"{'x' * 100}{n}")]
+MANY_PIPELINES = [f"--pipeline={'x' * 100}{number}" for number in range(20)]
 
 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["--queue", "a b"], "'a b' is not a name of 1 to 48 letters, digits, '-' and"),
-        (["--queue", "x" * 49], "--queue"),
-        (["--queue", ""], "--queue is empty"),
-        ([*OF_QUEUE, "--pipeline=a*"], "'a*' has a wildcard, which allows more than"),
-        ([*OF_QUEUE, "--model-package-group=-"], "group '-' is not the name of a"),
-        ([*OF_QUEUE, "--max-receives", "2"], "--max-receives 2: give 3 to 1000"),
-        ([*OF_QUEUE, *MANY], "2,048 characters"),
+        (
+            ["--queue", "a b"],
+            "--queue 'a b' is not a name of 1 to 48 letters, digits, '-' and '_'.",
+        ),
+        (
+            ["--queue", "x" * 49],
+            "is not a name of 1 to 48 letters, digits, '-' and '_'.",
+        ),
+        (["--queue", ""], "--queue is empty: give a value."),
+        (
+            [*OF_QUEUE, "--pipeline=a*"],
+            "--pipeline 'a*' has a wildcard, which allows more than one: "
+            "give one for each.",
+        ),
+        (
+            [*OF_QUEUE, "--model-package-group=-"],
+            "--model-package-group '-' is not the name of a model package group.",
+        ),
+        ([*OF_QUEUE, "--max-receives", "2"], "--max-receives 2: give 3 to 1000."),
+        (
+            [*OF_QUEUE, *MANY_PIPELINES],
+            "The pattern of the rule executions has more than 2,048 characters: ",
+        ),
     ],
 )
-def test_wrong_options(arguments: list[str], problem: str, polysync: Polysync) -> None:
+def test_wrong_option_is_an_error_of_one_line(
+    arguments: list[str], problem: str, polysync: Polysync
+) -> None:
     """The error is one line with the option, its value and the cure."""
     done = polysync("events", "setup", *arguments)
 
-    assert done.code == 2
-    assert problem in done.err
-    assert done.err.count("\n") == 1
+    assert problem in done.refusal
 
 
 def test_tail_leaves_the_messages(polysync: Polysync, emulator: EmulatorServer) -> None:
@@ -199,8 +217,10 @@ def test_tail_leaves_the_messages(polysync: Polysync, emulator: EmulatorServer) 
     first = polysync("events", "tail", "--queue-url", url, "--max-messages", 1, "--yes")
 
     change, unreadable = map(json.loads, done.out.splitlines())
-    assert (done.code, done.err) == (0, "2 messages; none was deleted\n")
-    assert (change["state"], change["pipeline_name"]) == ("Success", "myPipeline-123")
+    assert done.code == 0
+    assert done.err == "2 messages; none was deleted\n"
+    assert change["state"] == "Success"
+    assert change["pipeline_name"] == "myPipeline-123"
     assert unreadable["unreadable"].startswith("it is not JSON")
     assert "s3cret" not in done.out
     assert first.out.count("\n") == 1
@@ -214,10 +234,11 @@ def test_tail_leaves_the_messages(polysync: Polysync, emulator: EmulatorServer) 
 
 
 @pytest.mark.parametrize(
-    ("answer", "receives"), [("y\n", 1), ("\n", 0), ("", 0), (None, 0)]
+    ("answer", "code", "receives"), [("y\n", 0, 1), ("\n", 1, 0), (None, 2, 0)]
 )
 def test_tail_asks_before_it_receives(
     answer: str | None,
+    code: int,
     receives: int,
     polysync: Polysync,
     emulator: EmulatorServer,
@@ -227,11 +248,6 @@ def test_tail_asks_before_it_receives(
     It says what a receive does. Without a terminal, it refuses; then, and without a
     yes, nothing is received.
     """
-
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return answer is not None
-
     monkeypatch.setattr("sys.stdin", Terminal(answer))
     sqs = client(emulator, "sqs")
     url = sqs.create_queue(QueueName="changes")["QueueUrl"]
@@ -241,15 +257,16 @@ def test_tail_asks_before_it_receives(
 
     assert "SQS moves it to the dead-letter queue" in done.err
     assert ("add --yes" in done.err) == (answer is None)
-    assert done.code == (2 if answer is None else 0 if receives else 1)
+    assert done.code == code
     assert done.out.count("\n") == receives
     assert len(emulator.control.calls("ReceiveMessage")) == receives
 
 
-def test_tail_of_no_queue(polysync: Polysync, emulator: EmulatorServer) -> None:
+def test_tail_of_a_queue_that_does_not_exist_is_an_error(
+    polysync: Polysync, emulator: EmulatorServer
+) -> None:
     """A queue that does not exist is an error of one line."""
     url = f"{emulator.endpoint_url}/{ACCOUNT}/none"
     done = polysync("events", "tail", "--queue-url", url, "--yes")
 
-    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
-    assert "There is no queue" in done.err
+    assert "There is no queue" in done.refusal

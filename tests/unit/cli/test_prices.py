@@ -53,7 +53,8 @@ class PriceList:
 
     def respond(self, operation: str, request: dict[str, Any]) -> Body:
         """Return a page."""
-        assert (operation, request["ServiceCode"]) == ("GetProducts", "AmazonSageMaker")
+        assert operation == "GetProducts"
+        assert request["ServiceCode"] == "AmazonSageMaker"
         self.asked.append(request)
         (region,) = [each["Value"] for each in request["Filters"]]
         number = int(request.get("NextToken", 0))
@@ -72,7 +73,7 @@ def run(polysync: Polysync, prices: PriceList, *regions: str) -> Any:
         return polysync("prices", *regions)
 
 
-def test_table(polysync: Polysync) -> None:
+def test_table_has_the_highest_price_of_each_instance(polysync: Polysync) -> None:
     """
     The highest price of what pipelines do with an instance. What is no instance, or has
     no hours, is left out.
@@ -106,9 +107,17 @@ ENDLESS: dict[str, Any] = {"us-east-1": [[]] * 201}
     ("pages", "regions", "problem"),
     [
         ({}, "eu-west-9", "no instances of SageMaker in eu-west-9: check the name"),
-        ({}, "mars-north-1", "'mars-north-1' is no AWS region"),
-        ({}, "us-gov-west-1", "partition aws-us-gov of us-gov-west-1 has no price"),
-        ({}, "Frankfurt", "is no AWS region: give names such as eu-central-1"),
+        (
+            {},
+            "mars-north-1",
+            "'mars-north-1' is no AWS region: give names such as eu-central-1.",
+        ),
+        (
+            {},
+            "us-gov-west-1",
+            "The partition aws-us-gov of us-gov-west-1 has no price list: "
+            "write the prices yourself.",
+        ),
         (
             TWO_CURRENCIES,
             "us-east-1 cn-north-1",
@@ -118,17 +127,16 @@ ENDLESS: dict[str, Any] = {"us-east-1": [[]] * 201}
         (ENDLESS, "us-east-1", "has more than 200 pages"),
     ],
 )
-def test_table_that_cannot_be_made(
+def test_error_says_why_no_table_can_be_made(
     pages: dict[str, list[list[str]]], regions: str, problem: str, polysync: Polysync
 ) -> None:
     """The error says why; nothing is written."""
     result = run(polysync, PriceList(pages), *regions.split())
 
-    assert (result.code, result.out) == (2, "")
-    assert problem in result.error
+    assert problem in result.refusal
 
 
-def test_permission_that_is_missing(polysync: Polysync) -> None:
+def test_missing_permission_is_named(polysync: Polysync) -> None:
     """The error names it."""
 
     def refuse(*_: Any) -> Body:

@@ -33,7 +33,10 @@ COMMANDS = pytest.mark.parametrize(
     ],
     ids=" ".join,
 )
-CURE = "check the endpoint_url of the connection, the proxy (HTTPS_PROXY, NO_PROXY), and the VPC endpoint of the service"
+CURE = (
+    "check the endpoint_url of the connection, the proxy (HTTPS_PROXY, NO_PROXY), "
+    "and the VPC endpoint of the service"
+)
 
 
 @pytest.fixture
@@ -53,7 +56,7 @@ def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
 
 @COMMANDS
 @pytest.mark.parametrize("is_closed", [True, False], ids=["closed", "silent"])
-def test_endpoint_of_sagemaker(
+def test_unreachable_endpoint_of_sagemaker_is_named_with_the_cures(
     command: tuple[str, ...],
     is_closed: bool,
     listener: socket.socket,
@@ -79,7 +82,7 @@ def test_endpoint_of_sagemaker(
     assert CURE in report
 
 
-def test_endpoint_of_sts(
+def test_unreachable_endpoint_of_sts_is_named_with_the_cures(
     listener: socket.socket,
     polysync: Polysync,
     emulator: EmulatorServer,

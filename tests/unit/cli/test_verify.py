@@ -24,7 +24,13 @@ from tests.unit.events.conftest import client, make_queue
 ACCOUNT = "123456789012"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/Pipelines"
 VERIFY = ("verify", "--role-arn", ROLE)
-POLICY = f"iam policy --account {ACCOUNT} --region us-east-1 --pipeline churn".split()
+POLICY = [
+    "iam",
+    "policy",
+    f"--account={ACCOUNT}",
+    "--region=us-east-1",
+    "--pipeline=churn",
+]
 # Checks that together call all operations, except for those of a job.
 ALL_OPERATIONS = (
     "callback",
@@ -72,7 +78,9 @@ def sign_in_as(
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
 
 
-def test_run(polysync: Polysync, emulator: EmulatorServer, tmp_path: Any) -> None:
+def test_run_checks_links_and_permissions_and_shows_no_secret(
+    polysync: Polysync, emulator: EmulatorServer, tmp_path: Any
+) -> None:
     """
     It signs in with the connection, whose secrets nobody sees, and checks the links and
     permissions of the provider.
@@ -82,9 +90,10 @@ def test_run(polysync: Polysync, emulator: EmulatorServer, tmp_path: Any) -> Non
     checks = ("--only=link", "--only=permission", "--simulate-policy", "--open")
     result = polysync(*VERIFY, *checks, "--report", report)
 
-    assert (result.code, result.error) == (0, "2 checks: 2 as believed.")
-    link = "https://us-east-1.console.aws.amazon.com/sagemaker/home?region=us-east-1#/pipelines/"
-    assert link in result.err
+    assert result.code == 0
+    assert result.error == "2 checks: 2 as believed."
+    console = "https://us-east-1.console.aws.amazon.com/sagemaker/home"
+    assert f"{console}?region=us-east-1#/pipelines/" in result.err
     document = json.loads(report.read_text())
     assert document["sign_in"] == "access_key"
     assert document["endpoint"] == "not one of AWS"
@@ -124,10 +133,11 @@ def test_printed_policy_is_sufficient(
     assert "is still there" not in result.err
     # What the simulation finds is that tasks may start one pipeline only.
     simulated = polysync(*VERIFY, "--only", "permission", "--simulate-policy")
-    assert (simulated.code, "denied: sagemaker:" in simulated.out) == (1, True)
+    assert simulated.code == 1
+    assert "denied: sagemaker:" in simulated.out
 
 
-def test_policy_of_tasks(
+def test_policy_of_tasks_does_not_allow_to_create_pipelines(
     polysync: Polysync, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It does not allow to create pipelines."""
@@ -139,7 +149,7 @@ def test_policy_of_tasks(
     assert result.err.endswith("13 checks: 13 not checked.\n")
 
 
-def test_option_needs_a_role(polysync: Polysync) -> None:
+def test_verify_option_of_the_policy_needs_a_role(polysync: Polysync) -> None:
     """
     Without the role that CreatePipeline passes, the policy would not be sufficient.
     """
@@ -148,15 +158,16 @@ def test_option_needs_a_role(polysync: Polysync) -> None:
     assert "--verify needs --pass-role: name the role of the pipelines" in result.err
 
 
-def test_connection_that_does_not_exist(polysync: Polysync) -> None:
+def test_missing_connection_is_an_error_of_one_line(
+    polysync: Polysync,
+) -> None:
     """It is an error of one line."""
     result = polysync(*VERIFY, "--conn-id", "missing")
 
-    assert (result.code, result.out) == (2, "")
-    assert "'missing': there is no such connection" in result.error
+    assert "'missing': there is no such connection" in result.refusal
 
 
-def test_connection_of_type_aws(
+def test_connection_of_type_aws_hides_its_secrets_and_checks_its_endpoints(
     emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """

@@ -10,6 +10,14 @@ from typing import Any, NamedTuple
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.jobs.catalogue import CatalogueJob, catalogue_text
 
+# The imports of each DAG file.
+IMPORTS = """
+from airflow.providers.common.compat.sdk import DAG, task
+from polysync_airflow.dags import polysync_dags, polysync_task_group
+from polysync_airflow.task_groups import PolysyncPipelineTaskGroup
+"""
+PIPELINES = "arn:aws:sagemaker:us-east-1:123456789012:pipeline"
+
 
 class Parsed(NamedTuple):
     """
@@ -30,11 +38,10 @@ def parameter(name: str, kind: str = "String", **members: Any) -> dict[str, Any]
 
 def job(name: str, *parameters: dict[str, Any], **members: Any) -> CatalogueJob:
     """Return a job of a catalogue."""
-    arn = f"arn:aws:sagemaker:us-east-1:123456789012:pipeline/{name}"
     return CatalogueJob.model_validate(
         {
             "name": name,
-            "arn": arn,
+            "arn": f"{PIPELINES}/{name}",
             "region": "us-east-1",
             "parameters": list(parameters),
             **members,
@@ -50,9 +57,8 @@ def parse(
     it.
     """
     (folder / "jobs.yaml").write_text(catalogue_text(jobs) if text is None else text)
-    header = "from polysync_airflow.dags import polysync_dags, polysync_task_group\n"
     file = folder / "dag_file.py"
-    file.write_text(header + dedent(code))
+    file.write_text(IMPORTS + dedent(code))
     module = (
         "airflow.dag_processing.dagbag"
         if CAPABILITIES.task_sdk

@@ -4,24 +4,30 @@ DAGs of imported jobs: what Airflow finds in the file, and what a broken job bre
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from airflow.serialization.helpers import serialize_template_field
 
+from polysync_airflow.jobs.catalogue import CatalogueJob
 from tests.fakes.airflow_encoding import check_dag
 from tests.managed_pipelines import MANAGED, ROLE
-from tests.unit.dags.catalogues import job, parameter, parse
+from tests.unit.dags.catalogues import PIPELINES, Parsed, job, parameter, parse
 
 PLAIN = job("churn", parameter("Shards", "Integer", default=4))
 REQUIRED = job("scoring", parameter("Model"))
-PARSE = "polysync_dags('jobs.yaml')"
+
+
+def parse_dags(folder: Path, arguments: str, *jobs: CatalogueJob) -> Parsed:
+    """Let Airflow parse a file that makes a DAG of each job, with these arguments."""
+    return parse(folder, f"polysync_dags('jobs.yaml', {arguments})", *jobs)
 
 
 def test_each_job_is_a_dag(tmp_path: Path) -> None:
     """The file needs one call; the path begins at the folder of the file."""
-    code = "polysync_dags('jobs.yaml', dag_id_prefix='ml-', tags=['x'])"
-    parsed = parse(tmp_path, code, PLAIN, REQUIRED)
+    arguments = "dag_id_prefix='ml-', tags=['x']"
+    parsed = parse_dags(tmp_path, arguments, PLAIN, REQUIRED)
 
     assert parsed.errors == {}
     assert sorted(parsed.dags) == ["ml-churn", "ml-scoring"]
@@ -30,7 +36,8 @@ def test_each_job_is_a_dag(tmp_path: Path) -> None:
     assert task.task_id == "run"
     assert task.pipeline_name == "churn"
     assert task.region_name == "us-east-1"
-    assert (dag.catchup, set(dag.tags)) == (False, {"x"})
+    assert dag.catchup is False
+    assert set(dag.tags) == {"x"}
     assert Path(dag.fileloc).name == "dag_file.py"
 
 
@@ -39,36 +46,42 @@ def test_job_of_a_pipeline_that_aws_manages_starts_by_its_arn(tmp_path: Path) ->
     Its name alone is that of a pipeline of the account. The DAG has the name of the
     job.
     """
-    code = (
-        f"polysync_dags('jobs.yaml', operator_args={{'execution_role_arn': '{ROLE}'}})"
-    )
-    parsed = parse(tmp_path, code, job("model-eval", arn=MANAGED))
+    arguments = f"operator_args={{'execution_role_arn': '{ROLE}'}}"
+    parsed = parse_dags(tmp_path, arguments, job("model-eval", arn=MANAGED))
 
     (task,) = parsed.dags["model-eval"].tasks
-    assert (task.pipeline_name, task.execution_role_arn) == (MANAGED, ROLE)
+    assert task.pipeline_name == MANAGED
+    assert task.execution_role_arn == ROLE
 
 
 def test_broken_job_is_one_import_error(tmp_path: Path) -> None:
     """It names the job and the cause. The DAGs of the others are there."""
-    text = """\
-version: 1
-jobs:
-- {name: churn, arn: 'arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn', region: us-east-1}
-- {name: '{{ x }}', arn: nonsense, region: us-east-1}
-- {name: managed, arn: 'arn:aws:sagemaker:us-east-1:aws:pipeline/{{ x }}', region: us-east-1}
-- {name: scoring, arn: 'arn:aws:sagemaker:us-east-1:123456789012:pipeline/scoring', region: us-east-1,
-   parameters: [{name: A, type: Money}]}
-- just text
-- {name: churn, arn: 'arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn', region: us-east-1}
-"""
-    parsed = parse(tmp_path, PARSE, text=text)
+    churn = {"name": "churn", "arn": f"{PIPELINES}/churn", "region": "us-east-1"}
+    jobs = [
+        churn,
+        {**churn, "name": "{{ x }}", "arn": "nonsense"},
+        {
+            **churn,
+            "name": "managed",
+            "arn": "arn:aws:sagemaker:us-east-1:aws:pipeline/{{ x }}",
+        },
+        {**churn, "name": "scoring", "parameters": [{"name": "A", "type": "Money"}]},
+        "just text",
+        churn,
+    ]
+    text = json.dumps({"version": 1, "jobs": jobs})
+    parsed = parse(tmp_path, "polysync_dags('jobs.yaml')", text=text)
 
     assert list(parsed.dags) == ["churn"]
     (error,) = parsed.errors.values()
     assert "jobs.yaml: these jobs cannot be DAGs" in error
-    for problem in ("{{ x }}: name:", "managed: arn:", "scoring: parameters.0.type:"):
-        assert f"- {problem}" in error
-    for problem in ("jobs[4]: ", "churn: the file has"):
+    for problem in (
+        "{{ x }}: name:",
+        "managed: arn:",
+        "scoring: parameters.0.type:",
+        "jobs[4]: ",
+        "churn: the file has another job of this name before",
+    ):
         assert f"- {problem}" in error
 
 
@@ -83,9 +96,9 @@ def test_numbers_that_airflow_cannot_store_break_no_dag(tmp_path: Path) -> None:
         parameter("Rate", "Float", default="1e+30", enum_values=["1e30", "0.5"]),
         parameter("Size", "Integer", default=2**31),
     )
-    code = "polysync_dags('jobs.yaml', schedule='@daily', parameters={'given': {'Rate': 10**30}})"
+    arguments = "schedule='@daily', parameters={'given': {'Rate': 10**30}}"
     given = job("given", parameter("Rate", "Float", default=1))
-    parsed = parse(tmp_path, code, large, PLAIN, given)
+    parsed = parse_dags(tmp_path, arguments, large, PLAIN, given)
 
     assert sorted(parsed.dags) == ["churn", "large"]
     (error,) = parsed.errors.values()
@@ -114,9 +127,6 @@ def test_errors_of_two_catalogues_are_shown_together(tmp_path: Path) -> None:
     assert "- lost: " in error
 
 
-SCHEDULE_WITHOUT_VALUE = (
-    "schedule={'churn': '@daily'}, parameters={'churn': {'Shards': None}}"
-)
 NO_JOB = "names it, but the catalogue has no such job"
 
 
@@ -124,21 +134,23 @@ NO_JOB = "names it, but the catalogue has no such job"
     ("arguments", "message"),
     [
         ("schedule='@daily'", "- scoring: it has a schedule, and no value for Model"),
-        ("parameters={'churn': {'Shards': 'abc'}}", "'abc' must be a whole"),
+        ("parameters={'churn': {'Shards': 'abc'}}", "= 'abc' must be a whole number"),
         ("schedule={'chrun': '@daily'}", f"- chrun: schedule {NO_JOB}"),
         ("parameters={'old': {}}", f"- old: parameters {NO_JOB}"),
         ("jobs=['churn', 'gone']", f"- gone: jobs {NO_JOB}"),
         ("job_args={'churn': {'on_clear': 'x'}}", "on_clear = 'x' is not valid"),
         ("job_args={'churn': {'tiemout': 5}}", "tiemout"),
-        (SCHEDULE_WITHOUT_VALUE, "churn: it has a schedule, and no"),
+        (
+            "schedule={'churn': '@daily'}, parameters={'churn': {'Shards': None}}",
+            "- churn: it has a schedule, and no value for Shards",
+        ),
     ],
 )
 def test_mistake_breaks_only_its_job(
     tmp_path: Path, arguments: str, message: str
 ) -> None:
     """For example, an import has removed a job for which the code has a schedule."""
-    code = f"polysync_dags('jobs.yaml', {arguments})"
-    parsed = parse(tmp_path, code, PLAIN, REQUIRED)
+    parsed = parse_dags(tmp_path, arguments, PLAIN, REQUIRED)
 
     (error,) = parsed.errors.values()
     assert message in error
@@ -146,33 +158,25 @@ def test_mistake_breaks_only_its_job(
     assert not any(f"- {dag_id}:" in error for dag_id in parsed.dags)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("jobs: [", "is not YAML"),
-        ("[]", "is not a catalogue"),
-        ("version: 9\njobs: []", "does not have the version 1"),
-    ],
-)
-def test_file_that_is_no_catalogue(tmp_path: Path, text: str, message: str) -> None:
+def test_file_that_is_no_catalogue_is_an_import_error(tmp_path: Path) -> None:
     """There are no jobs to show."""
-    parsed = parse(tmp_path, PARSE, text=text)
+    parsed = parse(tmp_path, "polysync_dags('jobs.yaml')", text="jobs: [")
 
     assert parsed.dags == {}
-    assert message in parsed.errors["dag_file.py"]
+    assert "is not YAML" in parsed.errors["dag_file.py"]
 
 
-def test_schedule_for_some_jobs(tmp_path: Path) -> None:
+def test_schedule_of_one_job_leaves_the_others_without(tmp_path: Path) -> None:
     """The others are started by hand."""
-    code = "polysync_dags('jobs.yaml', schedule={'churn': '@daily'})"
+    arguments = "schedule={'churn': '@daily'}"
 
-    dags = parse(tmp_path, code, PLAIN, REQUIRED).dags
+    dags = parse_dags(tmp_path, arguments, PLAIN, REQUIRED).dags
 
     assert dags["churn"].timetable.can_be_scheduled
     assert not dags["scoring"].timetable.can_be_scheduled
 
 
-def test_arguments_of_operator_and_jobs(tmp_path: Path) -> None:
+def test_arguments_are_set_for_all_jobs_or_for_one(tmp_path: Path) -> None:
     """Everything of the Start operator can be set, for all jobs or for one."""
     code = """
     polysync_dags(
@@ -184,7 +188,8 @@ def test_arguments_of_operator_and_jobs(tmp_path: Path) -> None:
     """
     dags = parse(tmp_path, code, PLAIN, REQUIRED).dags
 
-    churn, scoring = dags["churn"].tasks[0], dags["scoring"].tasks[0]
+    churn = dags["churn"].tasks[0]
+    scoring = dags["scoring"].tasks[0]
     assert churn.deferrable is True
     assert churn.retries == 3
     assert churn.max_parallel_steps is None
@@ -194,33 +199,33 @@ def test_arguments_of_operator_and_jobs(tmp_path: Path) -> None:
     assert scoring.max_parallel_steps == 2
 
 
-def test_display_name_of_the_catalogue(tmp_path: Path) -> None:
+def test_executions_have_the_display_name_of_the_catalogue(tmp_path: Path) -> None:
     """
     Executions have the display name of the catalogue, unless the DAG's author gives
     another one.
     """
     named = job("named", execution_display_name="nightly")
-    code = "polysync_dags('jobs.yaml', job_args={'other': {'execution_display_name': 'mine'}})"
+    arguments = "job_args={'other': {'execution_display_name': 'mine'}}"
     other = job("other", execution_display_name="theirs")
 
-    dags = parse(tmp_path, code, job("plain"), named, other).dags
+    dags = parse_dags(tmp_path, arguments, job("plain"), named, other).dags
 
     tasks = {dag_id: dag.tasks[0] for dag_id, dag in dags.items()}
     names = {dag_id: task.execution_display_name for dag_id, task in tasks.items()}
     assert names == {"plain": None, "named": "nightly", "other": "mine"}
 
 
-def test_selection_by_function(tmp_path: Path) -> None:
+def test_jobs_may_be_selected_by_a_function(tmp_path: Path) -> None:
     """It gets the job of the catalogue."""
-    code = "polysync_dags('jobs.yaml', jobs=lambda job: not job.parameters[0].default)"
+    arguments = "jobs=lambda job: not job.parameters[0].default"
 
-    assert list(parse(tmp_path, code, PLAIN, REQUIRED).dags) == ["scoring"]
+    assert list(parse_dags(tmp_path, arguments, PLAIN, REQUIRED).dags) == ["scoring"]
 
 
 def test_what_airflow_stores_is_the_same_at_each_parse(tmp_path: Path) -> None:
     """Otherwise each parse would make a new version of the DAG."""
     for _ in range(2):
-        (task,) = parse(tmp_path, PARSE, PLAIN).dags["churn"].tasks
+        (task,) = parse_dags(tmp_path, "", PLAIN).dags["churn"].tasks
         value = task.pipeline_parameters
         stored = serialize_template_field(value, "pipeline_parameters")
         assert stored == "the values of the run for Shards"
@@ -234,14 +239,14 @@ STEPS = [
 ]
 
 
-def test_steps_as_tasks(tmp_path: Path) -> None:
+def test_dag_may_have_a_task_for_each_step(tmp_path: Path) -> None:
     """
     The DAG has a task for each step, in their order, and one that gets the values of
     the form.
     """
-    code = "polysync_dags('jobs.yaml', steps_as_tasks=True, operator_args={'max_parallel_steps': 3})"
+    arguments = "steps_as_tasks=True, operator_args={'max_parallel_steps': 3}"
     shards = parameter("Shards", "Integer", default=4)
-    parsed = parse(tmp_path, code, job("churn", shards, steps=STEPS))
+    parsed = parse_dags(tmp_path, arguments, job("churn", shards, steps=STEPS))
 
     dag = parsed.dags["churn"]
     above = {task.task_id: sorted(task.upstream_task_ids) for task in dag.tasks}
@@ -254,42 +259,42 @@ def test_steps_as_tasks(tmp_path: Path) -> None:
         "run.execution": ["run.Register", "run.begin"],
     }
     execution = dag.get_task("run.execution")
-    assert (execution.pipeline_name, execution.region_name) == ("churn", "us-east-1")
-    assert (execution.max_parallel_steps, list(dag.params)) == (3, ["Shards"])
+    assert execution.pipeline_name == "churn"
+    assert execution.region_name == "us-east-1"
+    assert execution.max_parallel_steps == 3
+    assert list(dag.params) == ["Shards"]
     values = execution.pipeline_parameters({"params": {"Shards": 5}}, None)
     assert values == {"Shards": 5}
     check_dag(dag)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("job_args", "message"),
     [
         ("{}", "has no steps of the job scoring"),
         ("{'scoring': {'deferrable': True}}", "deferrable = True: "),
     ],
 )
 def test_job_without_a_group_of_steps_breaks_only_itself(
-    arguments: str, message: str, tmp_path: Path
+    job_args: str, message: str, tmp_path: Path
 ) -> None:
     """
     A job without steps, or an argument that the group sets, is an import error of this
     job.
     """
-    code = f"polysync_dags('jobs.yaml', steps_as_tasks=True, job_args={arguments})"
-    steps = STEPS if "deferrable" in arguments else []
+    arguments = f"steps_as_tasks=True, job_args={job_args}"
+    steps = STEPS if "deferrable" in job_args else []
     jobs = [job("churn", steps=STEPS), job("scoring", steps=steps)]
-    parsed = parse(tmp_path, code, *jobs)
+    parsed = parse_dags(tmp_path, arguments, *jobs)
 
     assert list(parsed.dags) == ["churn"]
     error = parsed.errors["dag_file.py"].replace("The catalogue ", "")
     assert f"- scoring: {message}" in error
 
 
-def test_task_group(tmp_path: Path) -> None:
+def test_task_group_has_a_task_for_each_job(tmp_path: Path) -> None:
     """One task for each job, with values of the author, and of other tasks."""
     code = """
-    from airflow.providers.common.compat.sdk import DAG, task
-
     with DAG("nightly", schedule=None):
 
         @task
@@ -297,7 +302,9 @@ def test_task_group(tmp_path: Path) -> None:
             return "model-7"
 
         polysync_task_group(
-            "jobs.yaml", group_id="jobs", parameters={"scoring": {"Model": latest()}, "churn": {"Shards": 8}}
+            "jobs.yaml",
+            group_id="jobs",
+            parameters={"scoring": {"Model": latest()}, "churn": {"Shards": 8}},
         )
     """
     parsed = parse(tmp_path, code, PLAIN, REQUIRED)
@@ -312,8 +319,6 @@ def test_task_group(tmp_path: Path) -> None:
 def test_task_group_renders_only_what_the_author_has_given(tmp_path: Path) -> None:
     """A default could read a password, and everybody with a pipeline writes some."""
     code = """
-    from airflow.providers.common.compat.sdk import DAG
-
     with DAG("nightly", schedule=None):
         polysync_task_group("jobs.yaml", parameters={"churn": {"Day": "{{ ds }}"}})
     """
@@ -331,8 +336,6 @@ def test_task_group_needs_all_values(tmp_path: Path) -> None:
     file.
     """
     code = """
-    from airflow.providers.common.compat.sdk import DAG
-
     with DAG("nightly", schedule=None):
         polysync_task_group("jobs.yaml")
     """
@@ -348,15 +351,14 @@ def test_task_group_checks_the_names_of_outputs(tmp_path: Path) -> None:
     after that task.
     """
     code = """
-    from airflow.providers.common.compat.sdk import DAG, task
-
     with DAG("nightly", schedule=None):
 
         @task
         def latest() -> str:
             return "model-7"
 
-        polysync_task_group("jobs.yaml", jobs=["scoring"], parameters={"scoring": {"Modle": latest()}})
+        parameters = {"scoring": {"Modle": latest()}}
+        polysync_task_group("jobs.yaml", jobs=["scoring"], parameters=parameters)
     """
     parsed = parse(tmp_path, code, PLAIN, REQUIRED)
 

@@ -8,7 +8,7 @@ import pytest
 from airflow.providers.common.compat.sdk import Param
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.dags import job_form
+from polysync_airflow.dags import JobForm, job_form
 from polysync_airflow.exceptions import ParametersError
 from tests.unit.dags.catalogues import job, parameter
 
@@ -24,11 +24,15 @@ TEMPLATE = "{{ conn.x.password }}"
 NOT_SET = object()
 
 
+def form_of(declared: dict[str, Any], given: dict[str, Any] | None = None) -> JobForm:
+    """Return the form of a job with one parameter."""
+    return job_form(job("churn", declared), given or {})
+
+
 def field(declared: dict[str, Any], given: Any = NOT_SET) -> Param:
     """Return the field of a parameter, for which the DAG's author has given a value."""
     values = {} if given is NOT_SET else {declared["name"]: given}
-    form = job_form(job("churn", declared), values)
-    return form.params[declared["name"]]
+    return form_of(declared, values).params[declared["name"]]
 
 
 def one_of(kind: str, default: Any, other: str) -> dict[str, Any]:
@@ -60,7 +64,8 @@ def test_field_has_type_default_and_enum(
     """The default is one that the field accepts."""
     param = field(declared)
 
-    assert (param.schema, param.value) == (schema, value)
+    assert param.schema == schema
+    assert param.value == value
     assert param.resolve() == value
 
 
@@ -71,7 +76,7 @@ def test_parameter_without_default_is_required(kind: str) -> None:
 
     with pytest.raises(ParamValidationError):
         param.resolve()
-    assert job_form(job("churn", parameter("P", kind)), {}).required == ["P"]
+    assert form_of(parameter("P", kind)).required == ["P"]
 
 
 @pytest.mark.parametrize("value", ["true", "false", True, False])
@@ -82,7 +87,7 @@ def test_boolean_without_default_is_a_drop_down(given: Any, value: Any) -> None:
     boolean.
     """
     declared = parameter("P", "Boolean")
-    form = job_form(job("churn", declared), {} if given is NOT_SET else {"P": given})
+    form = form_of(declared, {} if given is NOT_SET else {"P": given})
 
     accepted = form.params["P"].resolve(value)
 
@@ -131,7 +136,7 @@ def test_empty_default_may_stay_empty() -> None:
     param = field(parameter("P", default=""))
 
     assert param.resolve() is None
-    assert job_form(job("churn", parameter("P", default="")), {}).required == []
+    assert form_of(parameter("P", default="")).required == []
 
 
 def test_template_of_the_author_is_not_in_the_form() -> None:
@@ -153,7 +158,9 @@ def test_template_of_the_author_is_not_in_the_form() -> None:
         ("", None, "May be empty."),
     ],
 )
-def test_text_of_a_field(default: str, text: str | None, shown: str | None) -> None:
+def test_text_of_a_field_is_that_of_the_definition(
+    default: str, text: str | None, shown: str | None
+) -> None:
     """That of the definition, as the catalogue has it; no text of it is a template."""
     assert field(parameter("P", default=default, description=text)).description == shown
     described = parameter("P", default="x", description="{{ conn.x.password }}")
@@ -174,7 +181,11 @@ DRY = parameter("Dry", "Boolean", default="maybe")
 @pytest.mark.parametrize(
     ("declared", "given", "message"),
     [
-        (SHARDS, {"Shards": "abc"}, "['Shards'] = 'abc' must be a whole number"),
+        (
+            SHARDS,
+            {"Shards": "abc"},
+            "parameters['Shards'] = 'abc' must be a whole number",
+        ),
         (TIER, {"Tier": "c"}, "parameters['Tier'] = 'c' must be one of a, b"),
         (parameter("Shards"), {"shard": 1}, "it has no parameter 'shard'"),
         (DRY, {}, "the default of 'Dry' = 'maybe' must be true or false"),
@@ -186,7 +197,7 @@ def test_wrong_value_is_named(
 ) -> None:
     """The error names the parameter, the value, and what it accepts."""
     with pytest.raises(ParametersError) as caught:
-        job_form(job("churn", declared), given)
+        form_of(declared, given)
 
     assert message in str(caught.value)
 
@@ -205,9 +216,9 @@ def test_job_without_readable_parameters_has_no_form() -> None:
         ("Float", -(2**63) - 1, "-9223372036854775808 and 18446744073709551615"),
     ],
 )
-def test_value_that_no_form_accepts(type_: str, value: int, limits: str) -> None:
+def test_value_out_of_all_limits_is_named(type_: str, value: int, limits: str) -> None:
     """Airflow could not send the DAG, or its form would refuse its own default."""
     with pytest.raises(ParametersError) as caught:
-        job_form(job("churn", parameter("P", type_, default=1)), {"P": value})
+        form_of(parameter("P", type_, default=1), {"P": value})
 
     assert str(caught.value) == f"parameters['P'] = {value} is not between {limits}"

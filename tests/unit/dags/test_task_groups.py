@@ -28,7 +28,7 @@ from sagemaker_emulator.builders import definition, step
 from tests.fakes.airflow_encoding import check_dag
 from tests.fakes.simulated_dag_run import SimulatedDagRun
 from tests.tasks import EmulatedTime
-from tests.unit.dags.catalogues import job, parse
+from tests.unit.dags.catalogues import PIPELINES, job, parse
 from tests.unit.jobs.catalogue.builders import put_pipelines
 
 DEPLOY = [step("Register", "RegisterModel"), step("Deploy", "Lambda", "Register")]
@@ -120,7 +120,7 @@ def test_each_step_is_below_what_it_needs(file: Path) -> None:
     check_dag(dag)
 
 
-def test_tasks_before_and_after_the_group(file: Path) -> None:
+def test_tasks_before_and_after_the_group_are_tied_to_its_ends(file: Path) -> None:
     """They are tied to its first and its last task; one may follow a single step."""
     with DAG("retraining", schedule=None) as dag:
         before, after, compare = (
@@ -136,7 +136,7 @@ def test_tasks_before_and_after_the_group(file: Path) -> None:
     check_dag(dag)
 
 
-def test_names_that_airflow_does_not_allow(tmp_path: Path) -> None:
+def test_names_that_airflow_does_not_allow_become_ids(tmp_path: Path) -> None:
     """
     The id is made of the name, and differs from all others; the task shows the name.
     """
@@ -167,7 +167,7 @@ def test_ids_are_the_same_at_each_parse_and_whatever_follows(tmp_path: Path) -> 
     assert before.step_task_ids.items() <= after.step_task_ids.items()
 
 
-def test_nested_group(file: Path) -> None:
+def test_tasks_of_a_nested_group_know_their_full_ids(file: Path) -> None:
     """The tasks find each other by their full ids."""
     with DAG("retraining", schedule=None) as dag, TaskGroup("outer"):
         group = PolysyncPipelineTaskGroup("g", pipeline_name="churn", definition=file)
@@ -176,7 +176,7 @@ def test_nested_group(file: Path) -> None:
     assert_found(dag, group, "outer.g.")
 
 
-def test_group_without_a_prefix(file: Path) -> None:
+def test_group_without_a_prefix_has_the_ids_of_its_steps(file: Path) -> None:
     """Its tasks have the ids of their steps."""
     dag, group = make(file, prefix_group_id=False)
 
@@ -184,7 +184,7 @@ def test_group_without_a_prefix(file: Path) -> None:
     assert_found(dag, group, "")
 
 
-def test_two_groups_of_one_name(file: Path) -> None:
+def test_second_group_of_one_name_has_a_suffix(file: Path) -> None:
     """With Airflow's suffix."""
     with DAG("retraining", schedule=None) as dag:
         arguments: Any = {"pipeline_name": "churn", "definition": file}
@@ -211,7 +211,7 @@ def assert_found(dag: Any, group: PolysyncPipelineTaskGroup, prefix: str) -> Non
     check_dag(dag)
 
 
-def test_mapped_group(file: Path) -> None:
+def test_mapped_group_has_the_same_edges(file: Path) -> None:
     """An execution for each value."""
     with DAG("retraining", schedule=None) as dag:
 
@@ -264,8 +264,10 @@ def test_arguments_reach_their_tasks(file: Path) -> None:
         "property_files": ["Eval"],
         "retries": 2,
     }.items():
-        assert (getattr(execution, name), getattr(train, name)) == (value, value)
-    assert (execution.max_parallel_steps, execution.selected_steps) == (3, ["Train"])
+        assert getattr(execution, name) == value
+        assert getattr(train, name) == value
+    assert execution.max_parallel_steps == 3
+    assert execution.selected_steps == ["Train"]
     assert execution.deferrable is True
     assert execution.retry_mode == "resume"
     assert execution.on_clear == "new"
@@ -335,7 +337,7 @@ FROM_TASKS = "what a clear does follows from the tasks that are cleared"
         ("outlets", [Asset("s3://b/model")], "give them to a task after the group"),
     ],
 )
-def test_arguments_of_the_group(
+def test_arguments_that_the_group_sets_are_refused(
     argument: str, value: Any, text: str, file: Path
 ) -> None:
     """The error names the argument and its value, and says why."""
@@ -385,7 +387,7 @@ def of_job(name: str, catalogue: str = "jobs.yaml") -> dict[str, Any]:
     ],
     ids=str,
 )
-def test_what_is_missing_or_invalid(
+def test_definition_that_is_missing_or_invalid_is_named(
     arguments: dict[str, Any], text: str, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A broken import names the argument and the file, and says what to give."""
@@ -398,17 +400,13 @@ def test_what_is_missing_or_invalid(
     (folder / "circle.json").write_text(
         definition(step("A", "Processing", "B"), step("B", "Processing", "A"))
     )
-    (folder / "jobs.yaml").write_text(
-        """\
-version: 1
-jobs:
-- {name: churn, arn: 'arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn', region: us-east-1,
-   steps: [{name: Train, type: Training}]}
-- {name: old, arn: 'arn:aws:sagemaker:us-east-1:123456789012:pipeline/old', region: us-east-1}
-- {name: broken, arn: 'arn:aws:sagemaker:us-east-1:123456789012:pipeline/broken', region: us-east-1,
-   steps: [{name: Train, type: 7, needs: nothing}]}
-"""
-    )
+    own = {"name": "churn", "arn": f"{PIPELINES}/churn", "region": "us-east-1"}
+    jobs = [
+        {**own, "steps": [{"name": "Train", "type": "Training"}]},
+        {**own, "name": "old"},
+        {**own, "name": "broken", "steps": [{"name": "Train", "needs": "nothing"}]},
+    ]
+    (folder / "jobs.yaml").write_text(json.dumps({"version": 1, "jobs": jobs}))
     # A relative path begins at the folder of the DAG file, which is this one here.
     monkeypatch.setitem(globals(), "__file__", str(folder / "dag.py"))
 
@@ -418,7 +416,7 @@ jobs:
     assert text in str(caught.value)
 
 
-def test_unknown_step(file: Path) -> None:
+def test_unknown_step_is_an_error_that_names_the_meant_one(file: Path) -> None:
     """The error names the step that was meant, or those that there are."""
     _, group = make(file)
 
@@ -439,8 +437,6 @@ def test_relative_paths_begin_at_the_dag_file(tmp_path: Path) -> None:
     """
     (tmp_path / "churn.json").write_text(TEXT)
     code = """
-    from airflow.providers.common.compat.sdk import DAG
-    from polysync_airflow.task_groups import PolysyncPipelineTaskGroup
     with DAG("d", schedule=None):
         PolysyncPipelineTaskGroup("file", pipeline_name="churn", definition="churn.json")
         PolysyncPipelineTaskGroup("job", job="imported", catalogue="jobs.yaml")
@@ -462,8 +458,6 @@ def test_relative_paths_begin_at_the_dag_file(tmp_path: Path) -> None:
 def test_broken_file_breaks_its_own_dag_file(tmp_path: Path) -> None:
     """Airflow shows the error as an import error."""
     code = """
-    from airflow.providers.common.compat.sdk import DAG
-    from polysync_airflow.task_groups import PolysyncPipelineTaskGroup
     with DAG("d", schedule=None):
         PolysyncPipelineTaskGroup("g", pipeline_name="churn", definition="gone.json")
     """

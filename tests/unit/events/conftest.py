@@ -114,7 +114,8 @@ def queue(emulator: EmulatorServer) -> Queue:
 
 def make_queue(emulator: EmulatorServer) -> Queue:
     """Make a queue with a dead-letter queue, and the rule that fills it."""
-    sqs, events = client(emulator, "sqs"), client(emulator, "events")
+    sqs = client(emulator, "sqs")
+    events = client(emulator, "events")
     arns: list[str] = []
     changes = f"changes-{next(_NUMBERS)}"
     for name in (f"{changes}-dead-letters", changes):

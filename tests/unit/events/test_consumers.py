@@ -42,10 +42,9 @@ async def test_two_triggerers_are_an_error(
     message makes an event.
     """
     monkeypatch.setattr(trigger, "OTHERS_SECONDS", 0.3)
-    first, second = Triggerer(), Triggerer()
-    first.start(1, queue)
-    second.start(2, queue)
-    try:
+    async with Triggerer() as first, Triggerer() as second:
+        first.start(1, queue)
+        second.start(2, queue)
         await until(lambda: len(queue.calls("ReceiveMessage")) >= 2)
         await asyncio.to_thread(queue.send, execution())
         await until(lambda: first.fired or second.fired)
@@ -59,12 +58,9 @@ async def test_two_triggerers_are_an_error(
         )
         assert "Give each watcher a queue of its own" in line
         assert len(first.fired) + len(second.fired) == 1
-    finally:
-        await first.stop()
-        await second.stop()
 
 
-async def test_a_reader_that_is_alone(
+async def test_a_reader_that_is_alone_gets_each_message_and_logs_no_error(
     queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
     """
@@ -88,7 +84,7 @@ async def test_a_reader_that_is_alone(
         assert errors(caplog) == []
 
 
-async def test_a_reader_that_may_not_give_back(
+async def test_a_reader_that_may_not_give_back_uses_messages_at_once(
     emulator: EmulatorServer, queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
     """
@@ -98,15 +94,12 @@ async def test_a_reader_that_may_not_give_back(
     emulator.control.add_fault(
         "error", "ChangeMessageVisibilityBatch", code="AccessDenied", message="no"
     )
-    triggerer = Triggerer()
-    triggerer.start(1, queue)
-    await asyncio.to_thread(queue.send, execution())
-    try:
+    async with Triggerer() as triggerer:
+        triggerer.start(1, queue)
+        await asyncio.to_thread(queue.send, execution())
         await until(lambda: triggerer.fired)
         triggerer.store()
         await until(lambda: queue.size == (0, 0))
         (line,) = [each.getMessage() for each in caplog.records if each.name == LOG]
         assert "Allow sqs:ChangeMessageVisibility" in line
-    finally:
         emulator.control.remove_faults()
-        await triggerer.stop()

@@ -14,17 +14,11 @@ import pytest
 from polysync_airflow.events import trigger
 from polysync_airflow.events.queue import EventQueue
 from sagemaker_emulator import EmulatorServer
-from tests.unit.events.conftest import Queue, Triggerer, client, until
+from tests.unit.events.conftest import Queue, Triggerer, until
 from tests.unit.execution.events.samples import EXECUTION_ARN, execution, of_step
+from tests.unit.sensors.sessions import start_execution
 
-
-def start_execution(emulator: EmulatorServer) -> str:
-    """Start an execution, as somebody else does."""
-    parameters = [{"Name": "InputDataUrl", "Value": "s3://ml-bucket/abalone.csv"}]
-    response = client(emulator, "sagemaker").start_pipeline_execution(
-        PipelineName="abalone", PipelineParameters=parameters
-    )
-    return str(response["PipelineExecutionArn"])
+ABALONE = {"InputDataUrl": "s3://ml-bucket/abalone.csv"}
 
 
 def deletes(queue: Queue) -> int:
@@ -44,7 +38,7 @@ async def test_every_watcher_gets_what_it_wants(
         triggerer.start(2, queue, steps=["AbaloneTrain"], pipelines=["abalone"])
         triggerer.start(3, queue, model_package_groups=["*"])
         triggerer.start(4, queue, pipelines=["other"])
-        arn = await asyncio.to_thread(start_execution, emulator)
+        arn = await asyncio.to_thread(start_execution, "abalone", **ABALONE)
         await asyncio.to_thread(emulator.control.advance, 4 * 3600)
         await until(lambda: len(triggerer.fired) == 3)
 
@@ -79,15 +73,13 @@ async def test_watchers_that_start_together_miss_nothing(
     # The first receive of a process imports modules for longer than that.
     EventQueue("polysync_default", None, queue.url).receive(wait_seconds=0)
     queue.send(execution())
-    triggerer, begin = Triggerer(), time.monotonic()
-    triggerer.start(1, queue)
-    try:
+    begin = time.monotonic()
+    async with Triggerer() as triggerer:
+        triggerer.start(1, queue)
         await until(lambda: len(queue.calls("ReceiveMessage")) > 1)
         assert time.monotonic() - begin >= 0.4
         triggerer.start(2, queue)
         await until(lambda: len(triggerer.fired) == 2)
-    finally:
-        await triggerer.stop()
 
 
 async def test_nothing_is_deleted_before_it_is_stored(queue: Queue) -> None:
@@ -119,7 +111,7 @@ async def test_duplicates_make_one_event(
     emulator.control.put_scenario({"event_copies": 3})
     async with Triggerer() as triggerer:
         triggerer.start(1, queue, states=["Running"])
-        await asyncio.to_thread(start_execution, emulator)
+        await asyncio.to_thread(start_execution, "abalone", **ABALONE)
         await until(lambda: triggerer.fired and queue.size == (0, 3))
         assert deletes(queue) == 0
 
@@ -147,22 +139,17 @@ async def test_a_killed_triggerer_loses_nothing(
     monkeypatch.setattr(trigger, "VISIBILITY_SECONDS", 10)
     arns = [EXECUTION_ARN.replace("p4jn", f"p{number:03}") for number in range(20)]
     queue.send(*(execution(pipelineExecutionArn=arn) for arn in arns))
-    killed, following = Triggerer(), Triggerer()
-    killed.start(1, queue)
-    try:
+    async with Triggerer() as killed:
+        killed.start(1, queue)
         await until(lambda: len(killed.fired) == 20)
-    finally:
-        await killed.stop()
-    following.start(1, queue)
-    try:
+    async with Triggerer() as following:
+        following.start(1, queue)
         await until(lambda: len(following.fired) >= 20)
         following.store()
         await until(lambda: queue.size == (0, 0))
         assert (
             sorted(payload["execution_arn"] for payload in following.payloads()) == arns
         )
-    finally:
-        await following.stop()
 
 
 async def test_a_watcher_that_is_away_misses_what_others_read(queue: Queue) -> None:
@@ -230,15 +217,15 @@ async def test_an_event_that_is_not_stored_holds_no_other(
     monkeypatch.setattr(trigger, "MAX_IN_FLIGHT", 10)
     arns = [EXECUTION_ARN.replace("p4jn", f"p{number:03}") for number in range(40)]
     queue.send(*(execution(pipelineExecutionArn=arn) for arn in arns))
-    triggerer, loop = Triggerer(), asyncio.get_running_loop()
-    triggerer.start(1, queue)
+    loop = asyncio.get_running_loop()
 
     def others_are_deleted() -> bool:
         seqs = [seq for _, _, seq in triggerer.fired[1:] if seq is not None]
         loop.call_soon_threadsafe(lambda: triggerer.manager.confirm_persisted(seqs))
         return queue.size == (0, 1)
 
-    try:
+    async with Triggerer() as triggerer:
+        triggerer.start(1, queue)
         await until(others_are_deleted)
         assert (
             sorted(payload["execution_arn"] for payload in triggerer.payloads()) == arns
@@ -247,8 +234,6 @@ async def test_an_event_that_is_not_stored_holds_no_other(
 
         triggerer.store()
         await until(lambda: queue.size == (0, 0))
-    finally:
-        await triggerer.stop()
 
 
 async def test_messages_in_flight_are_held(queue: Queue, monkeypatch: Any) -> None:
@@ -259,7 +244,8 @@ async def test_messages_in_flight_are_held(queue: Queue, monkeypatch: Any) -> No
     monkeypatch.setattr(trigger, "VISIBILITY_SECONDS", 20)
     monkeypatch.setattr(trigger, "HOLD_AFTER_SECONDS", 0.3)
     monkeypatch.setattr(trigger, "WAIT_SECONDS", 0)
-    held, hold = list[Any](), EventQueue.hold
+    held = list[Any]()
+    hold = EventQueue.hold
 
     def hold_and_count(self: EventQueue, handles: Any, *seconds: int) -> None:
         if not seconds:
@@ -268,8 +254,7 @@ async def test_messages_in_flight_are_held(queue: Queue, monkeypatch: Any) -> No
 
     monkeypatch.setattr(EventQueue, "hold", hold_and_count)
     queue.send(execution(), execution())
-    triggerer, begin = Triggerer(), time.monotonic()
-    triggerer.start(1, queue)
+    begin = time.monotonic()
     holds: list[Any] = []
 
     def held_again() -> bool:
@@ -277,13 +262,12 @@ async def test_messages_in_flight_are_held(queue: Queue, monkeypatch: Any) -> No
         holds[:] = queue.calls("ChangeMessageVisibilityBatch")[1:]
         return len(holds) >= 2
 
-    try:
+    async with Triggerer() as triggerer:
+        triggerer.start(1, queue)
         await until(held_again)
         assert len(holds) <= (time.monotonic() - begin) / 0.3
         assert {len(each) for each in held} == {2}
         assert queue.size == (0, 2)
-    finally:
-        await triggerer.stop()
 
 
 async def test_the_reader_waits_for_airflow(

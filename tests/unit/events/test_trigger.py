@@ -14,7 +14,7 @@ from polysync_airflow.exceptions import ParametersError
 URL = "https://sqs.us-east-1.amazonaws.com/123456789012/changes"
 
 
-def test_what_airflow_stores() -> None:
+def test_stored_arguments_are_json_and_make_the_same_trigger() -> None:
     """
     The class path is public; the arguments are JSON, and the same after a round trip.
     """

@@ -29,7 +29,9 @@ def hook(emulator: EmulatorServer) -> PolysyncSageMakerHook:
     return hook
 
 
-def test_approval(hook: PolysyncSageMakerHook, emulator: EmulatorServer) -> None:
+def test_approval_has_what_aws_returns_after_a_change(
+    hook: PolysyncSageMakerHook, emulator: EmulatorServer
+) -> None:
     """
     The status, its description and who has set it are those that AWS returns
     afterwards.
@@ -49,7 +51,9 @@ def test_approval(hook: PolysyncSageMakerHook, emulator: EmulatorServer) -> None
     )
 
 
-def test_newest(hook: PolysyncSageMakerHook, emulator: EmulatorServer) -> None:
+def test_newest_version_is_found_with_one_call(
+    hook: PolysyncSageMakerHook, emulator: EmulatorServer
+) -> None:
     """
     One call finds the version that was registered last, by the name of the group or its
     ARN.
@@ -70,7 +74,9 @@ def test_newest(hook: PolysyncSageMakerHook, emulator: EmulatorServer) -> None:
     ] * 3
 
 
-def test_bad_arguments(hook: PolysyncSageMakerHook, emulator: EmulatorServer) -> None:
+def test_arguments_that_are_not_valid_are_refused_before_a_call(
+    hook: PolysyncSageMakerHook, emulator: EmulatorServer
+) -> None:
     """They are refused before a call."""
     emulator.control.clear_calls()
     calls: tuple[Callable[[], Any], ...] = (
@@ -87,7 +93,7 @@ def test_bad_arguments(hook: PolysyncSageMakerHook, emulator: EmulatorServer) ->
     assert emulator.control.calls() == []
 
 
-def test_missing_package_and_group(hook: PolysyncSageMakerHook) -> None:
+def test_missing_package_or_group_is_named(hook: PolysyncSageMakerHook) -> None:
     """The error says what does not exist and where, and is permanent."""
     calls: tuple[tuple[Callable[[], Any], str], ...] = (
         (

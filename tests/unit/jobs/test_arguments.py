@@ -56,14 +56,3 @@ def test_an_empty_default_is_left_to_aws() -> None:
     arguments = rendered(start_arguments(job(parameters=[empty])))
 
     assert arguments == {"pipeline_name": "churn", "pipeline_parameters": {}}
-
-
-def test_without_it_they_are_rendered() -> None:
-    """The danger is real: Airflow renders the same values in an ordinary mapping."""
-    (text, *_) = job()["parameters"]
-
-    arguments = rendered(
-        {"pipeline_name": "churn", "pipeline_parameters": {"Text": text["default"]}}
-    )
-
-    assert arguments["pipeline_parameters"] == {"Text": SECRET}

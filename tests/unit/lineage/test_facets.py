@@ -47,7 +47,10 @@ from tests.unit.operators.outcome.ended_account import (
     start,
 )
 
-CONSOLE = f"https://us-east-1.console.aws.amazon.com/sagemaker/home?region=us-east-1#/pipelines/churn/executions/{ARN}"
+CONSOLE = (
+    "https://us-east-1.console.aws.amazon.com/sagemaker/home?region=us-east-1"
+    f"#/pipelines/churn/executions/{ARN}"
+)
 PARAMETERS = {"InputData": "s3://ml-bucket/raw", "MaxJobs": 4}
 PREPARE = {
     **PROCESSING,
@@ -64,6 +67,7 @@ TRAIN = {
         for name, uri in CHANNELS.items()
     ],
 }
+JOBS = {KINDS["ProcessingJob"][0]: PREPARE, KINDS["TrainingJob"][0]: TRAIN}
 
 
 def extracted(
@@ -84,7 +88,8 @@ def extracted(
 
 def facets(lineage: OperatorLineage[Any, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the facets about the pipeline and the execution, as they are sent."""
-    (job,), (run,) = lineage.job_facets.items(), lineage.run_facets.items()
+    (job,) = lineage.job_facets.items()
+    (run,) = lineage.run_facets.items()
     assert job[0] == "polysync_sagemakerPipeline"
     assert run[0] == "polysync_sagemakerExecution"
     sent = [Serde.to_dict(facet) for facet in (job[1], run[1])]
@@ -104,12 +109,12 @@ def train(aws: Account, deferrable: bool, **arguments: Any) -> Run:
     aws.add("ProcessingJob")
     aws.add("TrainingJob")
     aws.add("RegisterModel")
-    aws.jobs |= {KINDS["ProcessingJob"][0]: PREPARE, KINDS["TrainingJob"][0]: TRAIN}
+    aws.jobs |= JOBS
     return start(deferrable, pipeline_parameters=PARAMETERS, **arguments)
 
 
 @IN_BOTH_MODES
-def test_end_of_a_successful_execution(deferrable: bool, aws: Account) -> None:
+def test_success_has_its_inputs_and_outputs(deferrable: bool, aws: Account) -> None:
     """
     The facets name the execution; what a step has written for another one is an output
     only. No call is made.
@@ -122,7 +127,7 @@ def test_end_of_a_successful_execution(deferrable: bool, aws: Account) -> None:
     lineage = extracted(run.operator)
 
     job, execution = facets(lineage)
-    record = run.xcoms["run"]
+    summary = run.xcoms["run"]
     assert job == {"pipelineName": "churn", "region": "us-east-1"}
     assert execution == {
         "executionArn": ARN,
@@ -131,8 +136,8 @@ def test_end_of_a_successful_execution(deferrable: bool, aws: Account) -> None:
         "status": "Succeeded",
         "parameters": {"InputData": "s3://ml-bucket/raw", "MaxJobs": "4"},
         "failedSteps": [],
-        "startedAt": record["started_at"].replace("Z", "+00:00"),
-        "billableSeconds": record["billable_seconds"],
+        "startedAt": summary["started_at"].replace("Z", "+00:00"),
+        "billableSeconds": summary["billable_seconds"],
         "resumes": 0,
     }
     read = ["s3://ml-bucket/raw", "s3://other/validation", "s3://other/table"]
@@ -164,7 +169,7 @@ def test_what_is_reused_is_an_input(
     aws.add("TrainingJob", **source)
     aws.add("RegisterModel", **source)
     aws.add("ProcessingJob")
-    aws.jobs |= {KINDS["ProcessingJob"][0]: PREPARE, KINDS["TrainingJob"][0]: TRAIN}
+    aws.jobs |= JOBS
 
     run = start(deferrable)
 
@@ -178,7 +183,7 @@ def test_what_is_reused_is_an_input(
 
 
 @pytest.mark.parametrize("fails", ["event", "push", "pull"])
-def test_failure_after_a_deferral(
+def test_failure_after_a_deferral_names_the_execution(
     fails: str, aws: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
@@ -200,19 +205,24 @@ def test_failure_after_a_deferral(
 
     run = start(True, pipeline_parameters=PARAMETERS)
 
-    errors = {"event": TriggerEventError, "push": OSError, "pull": type(None)}
+    errors = {
+        "event": TriggerEventError,
+        "push": OSError,
+        "pull": type(None),
+    }
     assert type(run.error) is errors[fails]
     _, execution = facets(extracted(run.operator, TaskInstanceState.FAILED))
     # Without a failure, the end is known.
-    state = "Success" if fails == "pull" else "Running"
-    parameters = {**PARAMETERS, "MaxJobs": "4"}
-    known = {"executionArn": ARN, "state": state, "parameters": parameters}
-    assert {name: execution.get(name) for name in known} == known
+    assert execution["state"] == ("Success" if fails == "pull" else "Running")
+    assert execution["executionArn"] == ARN
+    assert execution["parameters"] == {**PARAMETERS, "MaxJobs": "4"}
     assert run.operator.try_runner.is_handled is (fails != "event")
 
 
 @IN_BOTH_MODES
-def test_end_of_a_failed_execution(deferrable: bool, aws: Account) -> None:
+def test_failure_has_its_reason_and_failed_steps(
+    deferrable: bool, aws: Account
+) -> None:
     """
     The reason and the failed steps are named; what a failed step should have written is
     no output.
@@ -220,7 +230,7 @@ def test_end_of_a_failed_execution(deferrable: bool, aws: Account) -> None:
     aws.status = "Failed"
     aws.add("TrainingJob", StepStatus="Failed", FailureReason="no \x1bdata")
     aws.add("ProcessingJob", StepStatus="Stopped")
-    aws.jobs |= {KINDS["ProcessingJob"][0]: PREPARE, KINDS["TrainingJob"][0]: TRAIN}
+    aws.jobs |= JOBS
     run = start(deferrable, outlets=[Dataset("s3://ml-bucket", "published")])
 
     lineage = extracted(run.operator, TaskInstanceState.FAILED)
@@ -237,7 +247,7 @@ def test_end_of_a_failed_execution(deferrable: bool, aws: Account) -> None:
     assert names(lineage.outputs) == ["s3://ml-bucket/published"]
 
 
-def test_end_of_a_stopped_execution(deferrable: bool, aws: Account) -> None:
+def test_stopped_execution_is_cancelled(deferrable: bool, aws: Account) -> None:
     """A task that is skipped because somebody stopped the execution says so."""
     aws.status = "Stopped"
     run = start(deferrable, on_cancelled="skip")
@@ -248,7 +258,9 @@ def test_end_of_a_stopped_execution(deferrable: bool, aws: Account) -> None:
     assert execution["state"] == "Cancelled"
 
 
-def test_without_a_wait_or_descriptions(deferrable: bool, aws: Account) -> None:
+def test_task_without_a_wait_names_its_execution(
+    deferrable: bool, aws: Account
+) -> None:
     """
     A task that does not wait knows the execution; one that may describe no jobs also
     its model packages.
@@ -260,14 +272,16 @@ def test_without_a_wait_or_descriptions(deferrable: bool, aws: Account) -> None:
 
     lineage = extracted(not_awaited.operator)
     _, execution = facets(lineage)
-    assert (execution["executionArn"], execution["state"]) == (ARN, "Running")
-    assert (lineage.inputs, lineage.outputs) == ([], [])
+    assert execution["executionArn"] == ARN
+    assert execution["state"] == "Running"
+    assert lineage.inputs == []
+    assert lineage.outputs == []
     lineage = extracted(not_described.operator)
     assert names(lineage.inputs) == []
     assert names(lineage.outputs) == [f"{ACCOUNT}/model-package/churn/7"]
 
 
-def test_before_the_start(aws: Account) -> None:
+def test_task_that_fails_before_its_start_names_the_pipeline(aws: Account) -> None:
     """
     A task that fails before it has an execution says which pipeline it was to start, as
     at its start.
@@ -281,7 +295,8 @@ def test_before_the_start(aws: Account) -> None:
         job, execution = facets(lineage)
         assert job == {"pipelineName": "churn", "region": "eu-west-1"}
         assert execution == {"parameters": {"b": "True"}, "parametersLeftOut": 3}
-        assert (lineage.inputs, lineage.outputs) == ([], [])
+        assert lineage.inputs == []
+        assert lineage.outputs == []
 
 
 @pytest.mark.parametrize(
@@ -294,14 +309,13 @@ def test_before_the_start(aws: Account) -> None:
     [None, "text", [1], {1: 2}, {"a": object()}],
     ids=["none", "text", "list", "number", "object"],
 )
-def test_start_with_arguments_that_are_not_checked_yet(
-    name: Any, parameters: Any
-) -> None:
+def test_arguments_not_checked_yet_break_no_facet(name: Any, parameters: Any) -> None:
     """Airflow asks before the operator has checked what the templates have rendered."""
     operator: Any = PolysyncStartPipelineOperator(
         task_id="train", pipeline_name="churn"
     )
-    operator.pipeline_name, operator.pipeline_parameters = name, parameters
+    operator.pipeline_name = name
+    operator.pipeline_parameters = parameters
 
     job, execution = facets(extracted(operator, TaskInstanceState.RUNNING))
 
@@ -316,7 +330,7 @@ def test_large_execution_is_bounded() -> None:
     fraction of its time limit.
     """
     uris = [f"s3://ml-bucket/{number:04}{'k' * 1000}" for number in range(4000)]
-    record = RunSummary(
+    summary = RunSummary(
         execution_arn=ARN,
         pipeline_name="churn",
         state="Failed",
@@ -329,19 +343,20 @@ def test_large_execution_is_bounded() -> None:
     )
     before = time.process_time()
 
-    lineage = of_execution(record, datasets_of(uris[:2000], uris[2000:]))
+    lineage = of_execution(summary, datasets_of(uris[:2000], uris[2000:]))
 
     assert time.process_time() - before < 1
     _, execution = facets(lineage)
     assert len(execution["parameters"]) == MAX_PARAMETERS
     assert execution["parametersLeftOut"] == 3000 - MAX_PARAMETERS
     assert len(execution["failedSteps"]) == MAX_FAILED_STEPS
-    assert (len(lineage.inputs), len(lineage.outputs)) == (MAX_DATASETS, MAX_DATASETS)
+    assert len(lineage.inputs) == MAX_DATASETS
+    assert len(lineage.outputs) == MAX_DATASETS
     assert execution["datasetsLeftOut"] == 4000 - 2 * MAX_DATASETS
     assert len(json.dumps(execution)) < 300_000
 
 
-def test_without_openlineage(
+def test_task_runs_as_before_without_openlineage(
     deferrable: bool, aws: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A task runs as before where the provider is not installed: nothing imports it."""

@@ -4,6 +4,7 @@ The metrics of tasks: executions by what happened to them, and refreshes of cred
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -119,7 +120,7 @@ def test_without_tags_their_values_are_in_the_name(
     connection = "team:a/(eu).1"
     monkeypatch.setenv(
         f"AIRFLOW_CONN_{connection.upper()}",
-        str(__import__("os").environ["AIRFLOW_CONN_POLYSYNC_DEFAULT"]),
+        os.environ["AIRFLOW_CONN_POLYSYNC_DEFAULT"],
     )
     operator = PolysyncStartPipelineOperator(
         task_id="train",

@@ -100,16 +100,8 @@ def test_long_outage_is_in_the_log_of_each_task(run: Run, world: World) -> None:
     triggerer, tasks = run([make_trigger(arn, world.time.time()) for arn in arns])
 
     assert len(triggerer) == 2
-    assert (
-        len(
-            [
-                line
-                for line in tasks
-                if line.startswith("Polls succeed again: Execution arn:")
-            ]
-        )
-        == 20
-    )
+    succeed = "Polls succeed again: Execution arn:"
+    assert len([line for line in tasks if line.startswith(succeed)]) == 20
     failed = [line for line in tasks if line.startswith("Poll failed, retrying for ")]
     assert len(failed) == 20
     assert all(" min: " in line and "ConnectionClosedError" in line for line in failed)
@@ -138,7 +130,9 @@ def test_one_wait_that_fails_is_named(run: Run, world: World) -> None:
 
 
 @pytest.mark.parametrize("kind", ["searches", "model packages"])
-def test_searches_and_approvals(kind: str, run: Run, world: World) -> None:
+def test_outage_of_searches_and_approvals_is_one_line(
+    kind: str, run: Run, world: World
+) -> None:
     """Their outages are one line, too."""
     until = world.time.time() + 900
     world.control.add_fault("dropped", service="sagemaker", seconds=200)

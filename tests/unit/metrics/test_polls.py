@@ -6,16 +6,16 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any
 
 import pytest
 
-from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers import PolysyncModelApprovalTrigger
 from polysync_airflow.triggers.activity import Activity
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.metrics import HOST, OtlpReceiver, Received, StatsdServer, metrics_to
 from tests.unit.sensors import test_approval_trigger as approvals
+from tests.unit.sensors.conftest import registry
+from tests.unit.sensors.registry import Registry
 from tests.unit.triggers.test_poller import (
     all_events,
     count_calls,
@@ -24,6 +24,8 @@ from tests.unit.triggers.test_poller import (
 )
 from tests.unit.triggers.test_search import make_search_trigger
 from tests.world import World
+
+__all__ = ["registry"]  # a fixture
 
 EXECUTIONS = {
     "poller": "executions",
@@ -123,15 +125,11 @@ def test_throttled_and_failed_calls_are_counted(
 
 
 def test_searches_and_approvals_have_pollers_of_their_own(
-    world: World, gate: threading.Event, statsd: StatsdServer
+    world: World, registry: Registry, gate: threading.Event, statsd: StatsdServer
 ) -> None:
     """Each says how many tasks it has, and 0 when the last one has ended."""
     until = world.time.time() + 600
-    client: Any = PolysyncSageMakerHook().conn
-    client.create_model_package_group(ModelPackageGroupName="churn")
-    client.create_model_package(
-        ModelPackageGroupName="churn", ModelApprovalStatus="PendingManualApproval"
-    )
+    registry.register()
     world.control.clear_calls()
     searches = [
         make_search_trigger(world.time.time(), deadline=until) for _ in range(3)

@@ -41,7 +41,8 @@ class Sender:
     def __init__(
         self, error: Exception | None = None, until: threading.Event | None = None
     ) -> None:
-        self.error, self.until = error, until
+        self.error = error
+        self.until = until
         self.sent: list[str] = []
 
     def incr(self, name: str, *_: Any, **__: Any) -> None:
@@ -133,7 +134,8 @@ def test_later_reports_have_what_a_busy_sender_left_out(
     monkeypatch: pytest.MonkeyPatch, statsd: StatsdServer
 ) -> None:
     """Also the last one, after which nothing comes."""
-    opened, real = threading.Event(), metrics_sender
+    opened = threading.Event()
+    real = metrics_sender
     monkeypatch.setattr(sending, "metrics_sender", lambda: opened.wait(30) and real())
     tally = Tally(poller="executions", connection="c", region="r")
     tally.add(CALLS, 2, operation="x")

@@ -142,7 +142,7 @@ def test_failure_before_the_first_session_pushes_no_button(
     assert sessions.counts["SetXCom"] == 0
 
 
-def test_amazon_operator(
+def test_amazon_operator_pushes_its_result_only(
     emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """

@@ -206,7 +206,9 @@ def test_prefix_limits_the_import(
     ],
     ids=str,
 )
-def test_pipelines_that_aws_manages(arguments: Any, emulator: EmulatorServer) -> None:
+def test_pipelines_that_aws_manages_are_imported_on_request(
+    arguments: Any, emulator: EmulatorServer
+) -> None:
     """
     They are imported on request, not one of the account with the same name, and start
     by their ARN.

@@ -160,7 +160,7 @@ STUDIO = (
     ],
 )
 @IN_BOTH_MODES
-def test_links_of_the_connection(
+def test_links_are_those_that_the_connection_names(
     deferrable: bool,
     setting: dict[str, str],
     key: str,
@@ -194,7 +194,7 @@ def test_links_of_the_connection(
 
 
 @IN_BOTH_MODES
-def test_timedeltas_are_seconds(deferrable: bool, world: World) -> None:
+def test_timedeltas_are_stored_as_seconds(deferrable: bool, world: World) -> None:
     """The times of Start and Stop may be timedeltas; the trigger stores seconds."""
     times: dict[str, Any] = {
         "timeout": timedelta(minutes=2),

@@ -141,7 +141,7 @@ def test_task_pushes_what_the_start_task_pushes(world: World) -> None:
         assert any(text.startswith(succeeded) for text in texts)
 
 
-def test_failed_step(world: World) -> None:
+def test_error_of_a_failed_step_has_its_reason_job_and_log(world: World) -> None:
     """
     The error has the reason, the job and the last lines of its log, as that of a Start
     task has.
@@ -182,7 +182,7 @@ def test_branch_that_was_not_taken(world: World) -> None:
     }
 
 
-def test_step_of_another_definition(world: World) -> None:
+def test_step_of_another_definition_is_skipped_with_a_warning(world: World) -> None:
     """
     The task is skipped with a warning that names the command which writes the file
     again.
@@ -216,7 +216,7 @@ def test_execution_task_without_an_execution(world: World) -> None:
     assert run.ti.xcoms == {}
 
 
-def test_refused_list(world: World) -> None:
+def test_refused_list_of_steps_fails_the_task_without_a_retry(world: World) -> None:
     """AWS's error; the task is not retried."""
     run_execution(world.emulator, GOOD)
     world.deny(LIST_STEPS)

@@ -33,7 +33,9 @@ def _new_process() -> Iterator[None]:
     ],
     ids=["one", "after a rotation"],
 )
-def test_keys(setting: str, keys: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_are_in_the_order_of_the_setting(
+    setting: str, keys: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The keys are in the order of the setting, so the first one signs."""
     monkeypatch.setenv(FERNET_KEY, setting)
 
@@ -41,7 +43,7 @@ def test_keys(setting: str, keys: list[bytes], monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("setting", [None, "", " ", "{FERNET_KEY}"])
-def test_no_key(
+def test_setting_without_a_key_is_one_warning(
     setting: str | None,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -71,7 +73,9 @@ def test_no_key(
         "{FERNET_KEY},",
     ],
 )
-def test_unusable_key(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusable_key_is_an_error_that_does_not_show_it(
+    setting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     A key that Airflow could not use either is an error that names the option, and does
     not show the key.

@@ -6,9 +6,9 @@ import asyncio
 import threading
 from typing import Any
 
-from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers import PolysyncModelApprovalTrigger, poller
 from tests.tasks import EmulatedTime, fire
+from tests.unit.sensors.registry import Registry
 from tests.unit.triggers.test_poller import all_events
 from tests.world import World
 
@@ -31,25 +31,12 @@ def arguments(time: EmulatedTime, **changes: Any) -> dict[str, Any]:
 PATH = "polysync_airflow.triggers.PolysyncModelApprovalTrigger"
 
 
-def test_stored_form_is_public(emulated_time: EmulatedTime) -> None:
-    """
-    The class path is that of the package, and the arguments come back as they are.
-    """
-    stored = arguments(emulated_time)
-
-    assert PolysyncModelApprovalTrigger(**stored).serialize() == (PATH, stored)
-
-
-def test_late_trigger_looks_once_more(world: World) -> None:
+def test_late_trigger_looks_once_more(world: World, registry: Registry) -> None:
     """
     A model that was approved while no triggerer ran counts as approved, after the
     deadline, too.
     """
-    client: Any = PolysyncSageMakerHook().conn
-    client.create_model_package_group(ModelPackageGroupName="Churn")
-    client.create_model_package(
-        ModelPackageGroupName="Churn", ModelApprovalStatus="Approved"
-    )
+    registry.register("Approved")
     late = arguments(
         world.time, since=world.time.time() - 7200, deadline=world.time.time() - 3600
     )
@@ -61,19 +48,13 @@ def test_late_trigger_looks_once_more(world: World) -> None:
 
 
 def test_triggers_share_calls_and_leave_nothing(
-    world: World, gate: threading.Event
+    world: World, registry: Registry, gate: threading.Event
 ) -> None:
     """
     Any number of waits with a connection and region has one poller, and those for the
     same version one call.
     """
-    client: Any = PolysyncSageMakerHook().conn
-    client.create_model_package_group(ModelPackageGroupName="Churn")
-    for _ in range(10):
-        client.create_model_package(
-            ModelPackageGroupName="Churn", ModelApprovalStatus="Rejected"
-        )
-    arns = 2 * [ARN.removesuffix("1") + str(number) for number in range(1, 11)]
+    arns = 2 * [registry.register("Rejected") for _ in range(10)]
     stored = [arguments(world.time, model_package_arn=arn) for arn in arns]
 
     events = all_events([PolysyncModelApprovalTrigger(**each) for each in stored], gate)

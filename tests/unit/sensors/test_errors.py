@@ -29,7 +29,14 @@ from tests.fakes.json_store import JsonStore
 from tests.pages import page
 from tests.tasks import EmulatedTime, Run, TaskInstance
 from tests.unit.sensors.registry import GROUP, Registry, version
-from tests.unit.sensors.sessions import HOUR, MODES, at, run_sensor
+from tests.unit.sensors.sessions import (
+    HOUR,
+    MODES,
+    at,
+    run_sensor,
+    start_execution,
+    stop_execution,
+)
 
 TABLE = page("reference/sensors.md").rows("What fails, and what soft_fail skips")
 MODES_OF_CELLS = ("poke", "reschedule", "deferrable")
@@ -49,16 +56,16 @@ class World:
     """
     What a sensor waits for, and what happens meanwhile.
 
-    :param mode: in which the sensor waits.
     :param arguments: of the sensor.
+    :param mode: in which the sensor waits.
     """
 
     emulator: EmulatorServer
     time: EmulatedTime
     registry: Registry
     monkeypatch: pytest.MonkeyPatch
-    mode: str
     arguments: dict[str, Any] = field(default_factory=dict)
+    mode: str = "poke"
 
     def after(self, minutes: float, action: Callable[..., Any], *args: Any) -> None:
         """Let something happen while the sensor waits."""
@@ -74,10 +81,21 @@ class World:
         )
 
 
+@pytest.fixture
+def world(
+    emulator: EmulatorServer,
+    airflow_time: EmulatedTime,
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+) -> World:
+    """Return the world of a sensor that waits in the mode ``poke``."""
+    return World(emulator, airflow_time, registry, monkeypatch)
+
+
 def execution(world: World, scenario: dict[str, Any] | None = None) -> str:
     """Let the sensor wait for an execution, which ends after about half an hour."""
     world.emulator.control.put_scenario(scenario or SLOW)
-    world.arguments["execution_arn"] = arn = start(world.registry.client)
+    world.arguments["execution_arn"] = arn = start_execution()
     return arn
 
 
@@ -87,20 +105,13 @@ def search(world: World) -> None:
         "pipeline_name": "fanout",
         "created_after": at(world.time.time() - 1),
     }
-    world.after(25, start, world.registry.client)
+    world.after(25, start_execution)
 
 
 def approval(world: World) -> None:
     """Let the sensor wait for a version, which is approved after 25 minutes."""
     world.arguments["model_package_arn"] = world.registry.register()
     world.after(25, world.registry.set, version(1), "Approved")
-
-
-def start(client: Any) -> str:
-    """Start an execution."""
-    return str(
-        client.start_pipeline_execution(PipelineName="fanout")["PipelineExecutionArn"]
-    )
 
 
 def argument(**arguments: Any) -> Callable[[World], None]:
@@ -148,13 +159,7 @@ def failed_step(world: World) -> None:
 
 def stopped(world: World) -> None:
     """Let somebody stop the execution."""
-    client, arn = world.registry.client, execution(world)
-    world.after(
-        15,
-        lambda: client.stop_pipeline_execution(
-            PipelineExecutionArn=arn, ClientRequestToken="t" * 32
-        ),
-    )
+    world.after(15, stop_execution, execution(world))
 
 
 def rejected(world: World) -> None:
@@ -326,15 +331,11 @@ def test_outcome_is_that_of_the_table(
     stages: tuple[Callable[[World], Any], ...],
     mode: str,
     soft_fail: bool,
-    registry: Registry,
-    emulator: EmulatorServer,
-    airflow_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
+    world: World,
 ) -> None:
     """Both sensors, whatever they wait for, end as the page says for the mode."""
-    world = World(
-        emulator, airflow_time, registry, monkeypatch, mode, {"soft_fail": soft_fail}
-    )
+    world.mode = mode
+    world.arguments["soft_fail"] = soft_fail
     for stage in stages:
         stage(world)
 
@@ -353,17 +354,11 @@ def test_outcome_is_that_of_the_table(
     [*zip(TARGETS, ("poke", "reschedule", "deferrable"), strict=True)],
 )
 def test_never_fail_skips_after_every_error(
-    target: Callable[[World], Any],
-    mode: str,
-    registry: Registry,
-    emulator: EmulatorServer,
-    airflow_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
+    target: Callable[[World], Any], mode: str, world: World
 ) -> None:
     """That is what it is for."""
-    world = World(
-        emulator, airflow_time, registry, monkeypatch, mode, {"never_fail": True}
-    )
+    world.mode = mode
+    world.arguments["never_fail"] = True
     target(world)
     world.fault(7, *DENIED)
 
@@ -393,27 +388,16 @@ def test_trigger_that_has_failed_is_not_skipped(make: Callable[..., Any]) -> Non
 
 @pytest.mark.parametrize("target", [execution, approval])
 def test_time_of_airflow_may_end_first(
-    target: Callable[[World], Any],
-    registry: Registry,
-    emulator: EmulatorServer,
-    airflow_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
+    target: Callable[[World], Any], world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     Airflow's loop has a clock of its own. The task waits for its deadline, and ends
     with its XComs.
     """
-    world = World(
-        emulator,
-        airflow_time,
-        registry,
-        monkeypatch,
-        "poke",
-        {"timeout": 20 * MINUTE + 0.5},
-    )
+    world.arguments["timeout"] = 20 * MINUTE + 0.5
     target(world)
     module: Any = import_module(BaseSensorOperator.__module__)
-    monkeypatch.setattr(module.time, "monotonic", lambda: 1.001 * airflow_time.time())
+    monkeypatch.setattr(module.time, "monotonic", lambda: 1.001 * world.time.time())
 
     run = run_world(world)
 

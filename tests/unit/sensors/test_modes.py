@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sagemaker_emulator import EmulatorServer
-from tests.tasks import EmulatedTime
+from tests.tasks import EmulatedTime, TaskInstance
 from tests.unit.sensors.sessions import MODES, make_sensor, run_sensor, start_execution
 
 
@@ -21,9 +21,8 @@ def test_xcoms_are_there_while_the_execution_runs(
     Links, state, steps and, except in reschedule mode, parameters can be seen before
     the execution has ended.
     """
-    from tests.tasks import TaskInstance
-
-    ti, seen = TaskInstance("wait"), list[dict[str, Any]]()
+    ti = TaskInstance("wait")
+    seen = list[dict[str, Any]]()
     arn = start_execution(Shards="4")
     airflow_time.after(500, lambda: seen.append(dict(ti.xcoms)))
 

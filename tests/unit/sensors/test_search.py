@@ -100,7 +100,7 @@ START = at(1_750_000_000)
         ({"dag_run": SimpleNamespace(start_date=START)}, (0, None)),
     ],
 )
-def test_window_of_a_dag_run(
+def test_window_of_a_dag_run_is_its_data_interval(
     context: Any, expected: tuple[float, float | None]
 ) -> None:
     """
@@ -159,7 +159,7 @@ def test_searches_cost_few_calls(
 
 @NEEDS_ROLE
 @pytest.mark.parametrize("mode", MODES)
-def test_execution_of_a_pipeline_that_aws_manages(
+def test_execution_of_a_pipeline_that_aws_manages_is_found_by_its_arn(
     mode: str, airflow_time: EmulatedTime
 ) -> None:
     """

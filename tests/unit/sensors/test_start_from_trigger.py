@@ -19,7 +19,7 @@ from airflow.triggers.base import TaskSuccessEvent
 
 from polysync_airflow import exceptions
 from polysync_airflow.airflow_compat import supervisor
-from polysync_airflow.airflow_compat.capabilities import CAPABILITIES, capabilities_of
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.aws.rate_limiter import RateLimiter
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.retrying import PolysyncRetryPolicy
@@ -43,7 +43,7 @@ from tests.world import World
 if CAPABILITIES.start_from_trigger:
     from tests.unit.sensors.triggerer import Started
 
-needs_triggerer = pytest.mark.skipif(
+pytestmark = pytest.mark.skipif(
     not CAPABILITIES.start_from_trigger, reason="tasks of this version start on workers"
 )
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
@@ -56,7 +56,6 @@ def callback(context: Any) -> None:
 # ---- what is refused
 
 
-@needs_triggerer
 @pytest.mark.parametrize(
     ("argument", "value"),
     [
@@ -92,30 +91,6 @@ def test_what_needs_a_worker_is_refused(argument: str, value: Any) -> None:
     assert "timeout limits the wait" in str(caught.value)
 
 
-@pytest.mark.parametrize("version_of_airflow", ["2.11.0", "3.2.1"])
-def test_older_versions_refuse_it(
-    monkeypatch: pytest.MonkeyPatch, version_of_airflow: str
-) -> None:
-    """There, the templates would not be rendered."""
-    monkeypatch.setattr(
-        sensors_base, "CAPABILITIES", capabilities_of(version_of_airflow)
-    )
-
-    for make in (
-        lambda: PolysyncPipelineSensor(
-            task_id="wait", execution_arn=ARN, start_from_trigger=True
-        ),
-        lambda: PolysyncModelApprovalSensor(
-            task_id="wait", model_package_group=GROUP, start_from_trigger=True
-        ),
-    ):
-        with pytest.raises(
-            ParametersError, match=r"start_from_trigger = True needs Airflow 3\.3"
-        ):
-            make()
-
-
-@needs_triggerer
 @pytest.mark.parametrize(
     ("argument", "make"),
     [
@@ -140,7 +115,6 @@ def test_output_that_cannot_be_rendered_is_refused(
             )
 
 
-@needs_triggerer
 def test_mapped_sensor_starts_on_a_worker() -> None:
     """
     Airflow starts no mapped task in the triggerer. The DAG is stored all the same.
@@ -161,7 +135,6 @@ def test_mapped_sensor_starts_on_a_worker() -> None:
 # ---- its start
 
 
-@needs_triggerer
 @pytest.mark.parametrize("native", [False, True])
 def test_arguments_are_rendered_in_the_triggerer(native: bool, world: World) -> None:
     """
@@ -195,7 +168,6 @@ def test_arguments_are_rendered_in_the_triggerer(native: bool, world: World) -> 
     assert "wait" in other.downstream_task_ids
 
 
-@needs_triggerer
 def test_retry_begins_without_the_xcoms_of_the_try_before(world: World) -> None:
     """
     As on a worker; else the button would lead to the log of the failed step of the try
@@ -212,7 +184,6 @@ def test_retry_begins_without_the_xcoms_of_the_try_before(world: World) -> None:
     assert "old" not in ti.xcoms.values()
 
 
-@needs_triggerer
 def test_all_xcoms_are_known(registry: Registry, world: World) -> None:
     """Each XCom that a sensor pushes is deleted before a retry."""
     world.control.put_scenario({"steps": {"Shard3": {"fail": {"reason": "no data"}}}})
@@ -230,7 +201,6 @@ def test_all_xcoms_are_known(registry: Registry, world: World) -> None:
     assert rejected.xcoms["model_package_arn"] == version(1)
 
 
-@needs_triggerer
 @pytest.mark.parametrize("by_search", [False, True])
 def test_first_poll_is_one_of_the_rate_limiter(
     by_search: bool, world: World, monkeypatch: pytest.MonkeyPatch
@@ -266,7 +236,6 @@ def test_first_poll_is_one_of_the_rate_limiter(
 # ---- a triggerer that takes over
 
 
-@needs_triggerer
 def test_next_triggerer_goes_on_with_the_same_deadline(world: World) -> None:
     """It does not begin the time that the search may take again."""
     began_at = world.time.time()
@@ -297,7 +266,6 @@ def test_next_triggerer_goes_on_with_the_same_deadline(world: World) -> None:
     assert HOUR - 0.001 <= world.time.time() - began_at < HOUR + 120
 
 
-@needs_triggerer
 @pytest.mark.parametrize(
     "kept",
     [
@@ -322,7 +290,6 @@ def test_damaged_wait_begins_again(kept: Any, world: World) -> None:
     assert ti.xcoms[WAIT_KEY] != kept
 
 
-@needs_triggerer
 def test_wait_of_another_try_is_not_continued(world: World) -> None:
     """The execution that it had found may be another one than that of the task now."""
     other = run_sensor(make_sensor("triggerer", execution_arn=start_execution()))
@@ -336,7 +303,6 @@ def test_wait_of_another_try_is_not_continued(world: World) -> None:
     assert run.result == arn
 
 
-@needs_triggerer
 @pytest.mark.parametrize("is_answered", [True, False])
 def test_slow_airflow_is_asked_again(
     is_answered: bool, world: World, monkeypatch: pytest.MonkeyPatch
@@ -346,7 +312,8 @@ def test_slow_airflow_is_asked_again(
     comes at all, the error says so.
     """
     monkeypatch.setattr(supervisor, "TIMEOUT_SECONDS", 0.5)
-    answer, released = SimulatedAirflow.xcom, threading.Event()
+    answer = SimulatedAirflow.xcom
+    released = threading.Event()
     asked: list[Any] = []
 
     def answer_late(airflow: SimulatedAirflow, *key: Any) -> Any:
@@ -370,7 +337,6 @@ def test_slow_airflow_is_asked_again(
         assert len(asked) == supervisor.MAX_CALLS
 
 
-@needs_triggerer
 def test_error_of_the_trigger_fails_the_task_without_a_worker(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

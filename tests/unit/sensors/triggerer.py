@@ -60,7 +60,8 @@ class Started:
         runtime_ti = TriggerRunner.create_runtime_ti(
             sent_ti(ti), stored, sent_dag_run(ti)
         )
-        self.ti, self.task = ti, runtime_ti.task
+        self.ti = ti
+        self.task = runtime_ti.task
         arguments: Any = self.task.start_trigger_args
         kwargs = Trigger._decrypt_kwargs(
             Trigger.encrypt_kwargs(arguments.trigger_kwargs)
@@ -79,8 +80,10 @@ class Started:
         Run the trigger to its only event, and the worker that Airflow starts after an
         event without a state.
         """
-        run, errors = Run(self.ti), list[BaseException]()
-        failed, log = TaskEnd._failed, _Log(self.trigger.log)
+        run = Run(self.ti)
+        errors = list[BaseException]()
+        failed = TaskEnd._failed
+        log = _Log(self.trigger.log)
 
         def record(end: TaskEnd, error: Exception, context: Any) -> TriggerEvent:
             errors.append(error)

@@ -45,7 +45,9 @@ def run_session(project: Path, *arguments: str) -> pytest.RunResult:
     Those that Airflow has imported meanwhile stay, unlike with ``pytester``: its tables
     cannot be defined again.
     """
-    out, err, began = io.StringIO(), io.StringIO(), time.monotonic()
+    out = io.StringIO()
+    err = io.StringIO()
+    began = time.monotonic()
     with pytest.MonkeyPatch.context() as patches:
         patches.chdir(project)
         patches.setattr(sys, "path", list(sys.path))

@@ -73,7 +73,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
-def test_operators_and_sensor(client: Any, deferrable: bool) -> None:
+def test_amazon_operators_use_the_emulator(client: Any, deferrable: bool) -> None:
     """They start, wait, fail, stop and look, on a worker and in a triggerer."""
     if deferrable:
         pytest.importorskip(

@@ -105,14 +105,15 @@ def test_execution_can_be_stopped_while_a_step_keeps_running(
     assert stopped.result == "Cancelled"
 
 
-def test_failing_step(emulator: SageMakerEmulator) -> None:
+def test_reason_of_a_failing_step_reaches_the_task(emulator: SageMakerEmulator) -> None:
     """
     The reason reaches the error of the task. Other pipelines have no such step and
     succeed.
     """
     emulator.fail_step("AbaloneTrain", "No space left on device")
 
-    failed, succeeded = start("abalone"), start("fanout")
+    failed = start("abalone")
+    succeeded = start("fanout")
 
     assert isinstance(failed.error, PipelineExecutionFailedError)
     assert "Step AbaloneTrain failed: No space left on device" in str(failed.error)
@@ -184,7 +185,7 @@ def test_unknown_names_are_errors(emulator: SageMakerEmulator) -> None:
     assert emulator.control.scenarios() == {"default": None, "pipelines": {}}
 
 
-def test_violations_of_a_check(emulator: SageMakerEmulator) -> None:
+def test_violations_of_a_check_fail_its_step(emulator: SageMakerEmulator) -> None:
     """They fail the step, and its report is named in the XCom."""
     client: Any = PolysyncSageMakerHook().conn
     steps = [{"Name": "CheckData", "Type": "QualityCheck", "Arguments": {}}]
@@ -239,7 +240,9 @@ def test_time_passes_while_the_provider_waits_only() -> None:
     """
     passing = PassingTime()
     emulated = EmulatedTime(passing, 60)
-    began, emulated_began, host_began = passing.time(), emulated.now(), time.time()
+    began = passing.time()
+    emulated_began = emulated.now()
+    host_began = time.time()
 
     passing.sleep(100)
     assert passing.timeout(50, idle=True) == 0
@@ -252,7 +255,9 @@ def test_time_passes_while_the_provider_waits_only() -> None:
 
 
 @pytest.mark.parametrize("deferrable", [True, False])
-def test_answered_callback(emulator: SageMakerEmulator, deferrable: bool) -> None:
+def test_callback_is_answered_with_success_or_failure(
+    emulator: SageMakerEmulator, deferrable: bool
+) -> None:
     """
     One line answers a callback step, with success or with a failure; the last line
     counts.

@@ -198,7 +198,7 @@ def test_unprepared_database_is_not_touched(
 
 # It starts Airflow's API for tasks, which takes five seconds.
 @pytest.mark.nightly
-def test_dag_files_that_cannot_be_loaded(
+def test_error_of_a_dag_file_names_the_file_and_its_dags(
     airflow_database: None, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The failure names the file, the error in it, and the DAGs that it has."""
@@ -228,7 +228,7 @@ def test_it(load_dag, arguments):
     )
 
 
-def test_settings_of_the_marker_and_the_ini_file(project: Project) -> None:
+def test_settings_come_from_the_marker_and_the_ini_file(project: Project) -> None:
     """
     The marker sets region, definitions, speed and connections; the ini option the
     connections of all tests.
@@ -271,7 +271,7 @@ class TestMarker:
     result.assert_outcomes(passed=2)
 
 
-def test_invalid_settings(project: Project) -> None:
+def test_invalid_setting_is_named(project: Project) -> None:
     """The error names the setting."""
     tests = """
 import pytest
@@ -299,7 +299,7 @@ def test_definitions(sagemaker_emulator): ...
 
 
 @pytest.mark.parametrize("module", ["sagemaker_emulator", "moto"])
-def test_missing_extra(project: Project, module: str) -> None:
+def test_missing_extra_is_named_with_its_cure(project: Project, module: str) -> None:
     """
     Without the emulator, or what it needs, the plugin loads, and the fixture says what
     to install.

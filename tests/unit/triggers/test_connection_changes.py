@@ -29,12 +29,12 @@ from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 from tests.tasks import EmulatedTime
 from tests.unit.triggers.test_poller import (
-    LIST,
     all_events,
     make_trigger,
     start_executions,
+    wait_until_no_thread_is_left,
 )
-from tests.world import World
+from tests.world import LIST, World
 
 ENVIRONMENT_VARIABLE = "AIRFLOW_CONN_POLYSYNC_DEFAULT"
 NOT_FOUND = ErrorResponse(
@@ -160,7 +160,8 @@ def test_triggerer_that_takes_over_after_the_deletion_ends_the_waits(
         f"arn:aws:sagemaker:us-east-1:123456789012:pipeline/p{n}/execution/{n:012}"
         for n in range(30)
     ]
-    begin, supervisor.answer = emulated_time.time(), NOT_FOUND
+    begin = emulated_time.time()
+    supervisor.answer = NOT_FOUND
 
     events = all_events(
         [make_trigger(arn, begin, poll_interval=5.0) for arn in arns], gate
@@ -216,7 +217,8 @@ def test_not_found_counts_only_if_the_secrets_backend_responds(
     arns = start_supervised_executions(world.emulator, supervisor, 3)
 
     def lose_connection() -> None:
-        supervisor.answer, secrets_backend.responds = NOT_FOUND, responds
+        supervisor.answer = NOT_FOUND
+        secrets_backend.responds = responds
 
     world.time.after(100, lose_connection)
 
@@ -284,7 +286,8 @@ def test_hung_read_has_a_time_limit_and_leaves_no_thread_of_the_pool(
     """
     monkeypatch.setattr(airflow_compat.supervisor, "TIMEOUT_SECONDS", 0.2)
     (arn,) = start_supervised_executions(world.emulator, supervisor, 1)
-    hung, released = list[threading.Thread](), threading.Event()
+    hung = list[threading.Thread]()
+    released = threading.Event()
 
     def hang_once() -> None:
         if not hung:
@@ -296,10 +299,7 @@ def test_hung_read_has_a_time_limit_and_leaves_no_thread_of_the_pool(
     ((event,),) = all_events([make_trigger(arn, world.time.time())], gate)
 
     assert event["status"] == "Succeeded"
-    for each in threading.enumerate():
-        if each.name.startswith("polysync-poll"):
-            each.join(10)
-            assert not each.is_alive()
+    wait_until_no_thread_is_left()
     # Later reads do not wait for it.
     assert len(supervisor.threads) > 10
     (thread,) = hung
@@ -327,9 +327,7 @@ def test_no_rate_limiter_is_left_of_connections_that_are_not_used_any_more(
         ((event,),) = all_events([wait], gate)
         assert event["status"] == "Succeeded"
         del wait
-    for thread in threading.enumerate():
-        if thread.name.startswith("polysync-poll"):
-            thread.join(10)
+    wait_until_no_thread_is_left()
     gc.collect()
 
     assert count_rate_limiters() == before

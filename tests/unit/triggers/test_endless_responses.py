@@ -11,26 +11,22 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from botocore.config import Config
 
 from polysync_airflow.triggers import poller
-from tests.conftest import connection
-from tests.fakes.fake_sagemaker import Body, Respond, answering
+from tests.fakes.fake_sagemaker import Body, Respond, answering, connected
 from tests.unit.triggers.test_poller import (
     accept_short_intervals,
     events_of,
     make_trigger,
+    wait_until_no_thread_is_left,
 )
-from tests.unit.triggers.test_poller_failures import wait_until_no_thread_is_left
+from tests.world import LIST, LIST_STEPS
 
-DESCRIBE, LIST, LIST_STEPS = (
-    "DescribePipelineExecution",
-    "ListPipelineExecutions",
-    "ListPipelineExecutionSteps",
-)
 Serve = Callable[[Respond], list[str]]
 
 
@@ -61,19 +57,8 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     accept_short_intervals(monkeypatch)
     monkeypatch.setattr("polysync_airflow.triggers.schedule.LAST_POLL_SECONDS", 0.25)
     monkeypatch.setattr(poller, "_CONFIG", poller._CONFIG.merge(Config(read_timeout=1)))
-    servers = []
-
-    def start(respond: Respond) -> list[str]:
-        servers.append(answering(respond))
-        url, operations = servers[-1].__enter__()
-        monkeypatch.setenv(
-            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
-        )
-        return operations
-
-    yield start
-    for server in servers:
-        server.__exit__(None, None, None)
+    with ExitStack() as stack:
+        yield lambda respond: stack.enter_context(connected(answering(respond)))
 
 
 def wait_for(*arns: str, timeout: float, **arguments: Any) -> list[Any]:

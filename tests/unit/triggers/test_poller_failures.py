@@ -24,27 +24,10 @@ from tests.unit.triggers.test_poller import (
     events_of,
     make_trigger,
     start_executions,
+    threads_named,
+    wait_until_no_thread_is_left,
 )
-from tests.world import World
-
-LIST = "ListPipelineExecutions"
-
-
-def polling_threads() -> list[threading.Thread]:
-    """Return the threads of pollers that are alive."""
-    return [
-        thread
-        for thread in threading.enumerate()
-        if thread.name.startswith("polysync-poll")
-    ]
-
-
-def wait_until_no_thread_is_left() -> None:
-    """Wait until the threads of all pollers have ended."""
-    deadline = time.monotonic() + 10
-    while polling_threads():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+from tests.world import LIST, World
 
 
 def test_error_of_the_schedule_backs_off_and_fails_no_wait(
@@ -57,7 +40,8 @@ def test_error_of_the_schedule_backs_off_and_fails_no_wait(
     arns = start_executions(world.emulator, 2) + start_executions(
         world.emulator, 1, "churn-tuning"
     )
-    submit, failures = ThreadPoolExecutor.submit, WORKERS + 2
+    submit = ThreadPoolExecutor.submit
+    failures = WORKERS + 2
     failed_at: list[float] = []
 
     def fail_at_first(self: Any, *arguments: Any) -> Future[Any]:
@@ -160,7 +144,7 @@ def test_process_ends_while_a_wait_goes_on(world: World, caplog: Any) -> None:
 
     async def run_for_a_moment() -> None:
         wait = asyncio.create_task(events_of(make_trigger(arn, world.time.time())))
-        while not polling_threads():
+        while not threads_named("polysync-poll"):
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
         assert not wait.done()

@@ -171,7 +171,8 @@ def test_first_poll_is_at_the_deadline_at_the_latest() -> None:
 def test_next_poll_of_a_pipeline_is_the_earliest_in_the_future() -> None:
     """Later polls do not move it; a poll in the past, or now, is replaced."""
     schedule, (subscription,) = scheduled([10])
-    pipeline, seen = subscription.group, []
+    pipeline = subscription.group
+    seen = []
     for due, now in ((20, 0), (5, 0), (40, 4), (40, 5), (50, 6), (60, 41)):
         schedule.poll_at(subscription, NOW + due, NOW + now)
         seen.append((pipeline.next_poll or 0) - NOW)

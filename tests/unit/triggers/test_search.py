@@ -1,34 +1,18 @@
 """
-The search trigger: what Airflow stores of it, and how few calls many searches take.
+The search trigger: how few calls many searches take.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from polysync_airflow.execution.search import make_search
-from polysync_airflow.triggers import (
-    PolysyncPipelineSearchTrigger,
-    PolysyncPipelineStepTrigger,
-    poller,
-)
+from polysync_airflow.triggers import PolysyncPipelineSearchTrigger, poller
 from tests.unit.sensors.sessions import HOUR, at, start_execution
-from tests.unit.triggers.test_poller import all_events, make_trigger
-from tests.unit.triggers.test_trigger_arguments import SEARCH
-from tests.world import World
-
-LIST = "ListPipelineExecutions"
-KWARGS: dict[str, Any] = {
-    "search": SEARCH,
-    "polysync_conn_id": "polysync_default",
-    "region_name": "us-east-1",
-    "poll_interval": 30.0,
-    "listed_until": 1_767_312_000.0,
-    "deadline": 1_767_400_000.0,
-}
+from tests.unit.triggers.test_poller import all_events
+from tests.world import LIST, World
 
 
 def make_search_trigger(
@@ -48,28 +32,6 @@ def make_search_trigger(
         listed_until=None,
         deadline=deadline,
     )
-
-
-def test_stored_triggers_are_stable_and_have_no_credentials() -> None:
-    """
-    Class paths and names of arguments are fixed, so that later versions can resume the
-    tasks.
-    """
-    path, kwargs = PolysyncPipelineSearchTrigger(**KWARGS).serialize()
-    waiting = make_trigger("x", 0.0).serialize()[1]
-    step = PolysyncPipelineStepTrigger(step_name="Train", **waiting)
-
-    assert path == "polysync_airflow.triggers.PolysyncPipelineSearchTrigger"
-    assert kwargs == KWARGS
-    assert step.serialize() == (
-        "polysync_airflow.triggers.PolysyncPipelineStepTrigger",
-        {**waiting, "step_name": "Train"},
-    )
-
-
-def events_of(triggers: Sequence[Any], gate: threading.Event) -> list[Any]:
-    """Run triggers in one event loop; return the payload of each."""
-    return [events[0] for events in all_events(triggers, gate)]
 
 
 def test_searches_in_a_pipeline_share_its_lists(
@@ -94,9 +56,9 @@ def test_searches_in_a_pipeline_share_its_lists(
         for number in range(40)
     ]
 
-    events = events_of(triggers, gate)
+    events = all_events(triggers, gate)
 
-    assert [event["execution_arn"] for event in events] == [
+    assert [event["execution_arn"] for (event,) in events] == [
         arns[f"n{number}"] for number in range(40)
     ]
     assert 20 < len(world.control.calls(LIST)) < 35

@@ -8,12 +8,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-from collections.abc import AsyncIterator, Sized
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG
-from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.operators.step_tasks import PolysyncPipelineStepOperator
@@ -31,35 +29,14 @@ pytestmark = pytest.mark.skipif(
 COUNT = 3
 
 
-class PlainTrigger(BaseTrigger):
-    """Waits for ever, and keeps what Airflow gives it."""
-
-    waiting: ClassVar[list[PlainTrigger]] = []
-
-    def __init__(self, **_: Any) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's has no annotations
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what Airflow stores."""
-        return f"{__name__}.PlainTrigger", {}
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait."""
-        self.waiting.append(self)
-        await asyncio.Event().wait()
-        yield TriggerEvent(None)  # type: ignore[no-untyped-call]
+def waiting() -> int:
+    """Return the number of tasks that wait."""
+    return sum(len(each._schedule.waits) for each in poller._POLLERS.values())
 
 
-def waiting(path: str) -> Sized:
-    """Return the tasks that wait."""
-    if path.endswith("PlainTrigger"):
-        return PlainTrigger.waiting
-    return [wait for each in poller._POLLERS.values() for wait in each._schedule.waits]
-
-
-async def dags_kept(path: str) -> int:
+async def dags_kept() -> int:
     """
-    Let Airflow start the tasks of three steps with a trigger; return how many DAGs
+    Let Airflow start the tasks of three steps in the triggerer; return how many DAGs
     exist while they wait.
     """
     from airflow.executors.workloads.trigger import RunTrigger
@@ -79,14 +56,12 @@ async def dags_kept(path: str) -> int:
     stored = json.dumps(DagSerialization.to_dict(dag))
     runner: Any = TriggerRunner()  # type: ignore[no-untyped-call]
     for number, task in enumerate(tasks):
-        ti, arguments = (
-            TaskInstance(task.task_id, dag_id="steps"),
-            task.start_trigger_args,
-        )
+        ti = TaskInstance(task.task_id, dag_id="steps")
+        arguments = task.start_trigger_args
         assert arguments
         workload = RunTrigger.model_construct(
             id=number,
-            classpath=path,
+            classpath=arguments.trigger_cls,
             encrypted_kwargs=Trigger.encrypt_kwargs(arguments.trigger_kwargs or {}),
             ti=sent_ti(ti),
             timeout_after=None,
@@ -99,7 +74,7 @@ async def dags_kept(path: str) -> int:
     await runner.create_triggers()
     try:
         async with asyncio.timeout(60):
-            while len(waiting(path)) < COUNT:
+            while waiting() < COUNT:
                 await asyncio.sleep(0.001)
         gc.collect()
         return sum(
@@ -111,27 +86,15 @@ async def dags_kept(path: str) -> int:
         for each in running:
             each.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-        PlainTrigger.waiting.clear()
 
 
-@pytest.mark.parametrize(
-    ("path", "kept"),
-    [
-        (f"{__name__}.PlainTrigger", COUNT),
-        ("polysync_airflow.start_in_triggerer.PolysyncStepTaskEndTrigger", 0),
-    ],
-    ids=["plain", "step"],
-)
 def test_dags_are_freed_while_steps_wait(
-    path: str,
-    kept: int,
-    simulated_airflow: SimulatedAirflow,
-    emulated_time: EmulatedTime,
+    simulated_airflow: SimulatedAirflow, emulated_time: EmulatedTime
 ) -> None:
     """
-    Of a trigger that does nothing for it, Airflow keeps a copy of the DAG for each
+    Of a trigger that does nothing for it, Airflow would keep a copy of the DAG for each
     task.
     """
     TaskInstance("execution", dag_id="steps", state=lambda: "queued")
 
-    assert asyncio.run(dags_kept(path)) == kept
+    assert asyncio.run(dags_kept()) == 0

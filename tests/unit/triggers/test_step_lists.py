@@ -24,9 +24,7 @@ from tests.unit.triggers.test_poller import (
     make_trigger,
     start_executions,
 )
-from tests.world import World
-
-LIST_STEPS = "ListPipelineExecutionSteps"
+from tests.world import LIST_STEPS, World
 
 
 def test_unexpected_error_of_a_list_repeats_no_line(
@@ -37,7 +35,8 @@ def test_unexpected_error_of_a_list_repeats_no_line(
     without lists.
     """
     (arn,) = start_executions(world.emulator, 1, "churn-tuning")
-    call, lists = PolysyncSageMakerHook.call, []
+    call = PolysyncSageMakerHook.call
+    lists = []
 
     def fail_once(self: PolysyncSageMakerHook, operation: str, **request: Any) -> Any:
         lists.extend([1] if operation == LIST_STEPS else [])
@@ -84,7 +83,8 @@ def test_few_lists_run_at_the_same_time(
     )
     accept_short_intervals(monkeypatch)
     arns = start_executions(emulator, 3 * at_once, "churn-tuning")
-    call, lock = PolysyncSageMakerHook.call, threading.Lock()
+    call = PolysyncSageMakerHook.call
+    lock = threading.Lock()
     begun: list[float] = []
     running: list[int] = [0]
 

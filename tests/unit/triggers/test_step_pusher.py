@@ -116,7 +116,9 @@ def test_the_order_of_the_definition_is_read_once(
     Each push has the steps that AWS has not begun, and a wait costs one request for
     them.
     """
-    ti, reads, pushed = TaskInstance("train"), [], []
+    ti = TaskInstance("train")
+    reads = []
+    pushed = []
     declared = [
         {"name": name, "type": "Training", "state": "NotStarted"}
         for name in ("Prepare", "Train")

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
-from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -55,7 +54,8 @@ class ExecutionTask:
         steps: Any = None,
         **scenario: Any,
     ) -> None:
-        self.emulator, self.text = emulator, text
+        self.emulator = emulator
+        self.text = text
         self.state: str | None = "deferred"
         put_pipelines(emulator, {"steps": json.loads(text)})
         emulator.control.put_scenario({"steps": steps or {}, **scenario})
@@ -176,7 +176,7 @@ def test_execution_is_described_when_no_step_runs(world: World) -> None:
     assert described == between
 
 
-def test_step_that_runs_after_the_list(
+def test_step_that_runs_after_the_list_is_not_skipped(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
@@ -231,7 +231,8 @@ def frozen(
     emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
 ) -> threading.Event:
     """An event; while it is set, no wait of a poller lets time pass."""
-    stopped, timeout = threading.Event(), emulated_time.timeout
+    stopped = threading.Event()
+    timeout = emulated_time.timeout
 
     def timeout_unless_frozen(seconds: float | None, *, idle: bool) -> float | None:
         return 0.01 if stopped.is_set() else timeout(seconds, idle=idle)
@@ -279,7 +280,8 @@ def test_xcoms_of_an_earlier_try_count_for_nothing(world: World) -> None:
     """After a clear, Airflow keeps them until the next try begins."""
     task = ExecutionTask(world.emulator, steps={"Train": {"fail": {}}})
     world.time.sleep(3600)
-    old, task.state = task.arn, None
+    old = task.arn
+    task.state = None
     calls = list[Any]()
 
     def begin_next_try() -> None:
@@ -354,7 +356,7 @@ def test_next_attempt_is_seen_before_an_end(world: World) -> None:
 # ---- what fails
 
 
-def test_airflow_that_does_not_respond(
+def test_waits_go_on_while_airflow_does_not_respond(
     world: World, simulated_airflow: SimulatedAirflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The waits go on, and end when it responds again; the log says why they wait."""
@@ -378,29 +380,6 @@ def test_airflow_that_does_not_respond(
     assert min(at for _, at in task.calls()) >= until
     assert 2 < len(refused) < 60
     assert any("Airflow does not return the state" in line["event"] for line in logs)
-
-
-@pytest.mark.parametrize(
-    ("trigger_class", "arguments", "module"),
-    [
-        (PolysyncStepTaskTrigger, {}, "triggers"),
-        (PolysyncStepTaskEndTrigger, {"property_files": ["x"]}, "start_in_triggerer"),
-    ],
-)
-def test_stored_trigger_is_the_same(
-    trigger_class: type[PolysyncStepTaskTrigger], arguments: dict[str, Any], module: str
-) -> None:
-    """After a restart of the triggerer."""
-    path = f"polysync_airflow.{module}.{trigger_class.__name__}"
-    trigger = make_trigger("Train", trigger_class=trigger_class, retries=2, **arguments)
-
-    stored = trigger.serialize()
-    again = trigger_class(**json.loads(json.dumps(stored[1])))
-
-    assert stored[0] == path
-    assert arguments.items() <= stored[1].items()
-    assert resolve_name(path) is trigger_class
-    assert again.serialize() == stored
 
 
 # ---- what it costs

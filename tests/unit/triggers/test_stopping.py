@@ -14,34 +14,19 @@ import pytest
 
 from polysync_airflow.triggers.stopping import submit_stop
 from polysync_airflow.triggers.threads import MAX_THREADS, ThreadPools
+from tests.unit.triggers.test_poller import threads_named, wait_until_no_thread_is_left
 
 # Seconds. No step of these tests may take this long, even on a busy machine.
 LONG = 20.0
-
-
-def stop_threads() -> set[threading.Thread]:
-    """Return the threads of this module that are alive."""
-    return {
-        thread
-        for thread in threading.enumerate()
-        if thread.name.startswith("polysync-stop")
-    }
-
-
-def wait_until_no_thread_is_left() -> None:
-    """Wait until all threads have ended."""
-    deadline = time.monotonic() + LONG
-    while stop_threads():
-        assert time.monotonic() < deadline, stop_threads()
-        time.sleep(0.005)
+PREFIX = "polysync-stop"
 
 
 @pytest.fixture
 def threads() -> Iterator[ThreadPools]:
     """A thread pool; afterwards, none of its threads may be left."""
-    wait_until_no_thread_is_left()
-    yield ThreadPools("polysync-stop")
-    wait_until_no_thread_is_left()
+    wait_until_no_thread_is_left(PREFIX)
+    yield ThreadPools(PREFIX)
+    wait_until_no_thread_is_left(PREFIX)
 
 
 def test_result_reaches_the_future_and_no_thread_is_left(threads: ThreadPools) -> None:
@@ -51,7 +36,7 @@ def test_result_reaches_the_future_and_no_thread_is_left(threads: ThreadPools) -
     future = threads.submit("c", divmod, 17, 5)
 
     assert future.result(LONG) == (3, 2)
-    wait_until_no_thread_is_left()
+    wait_until_no_thread_is_left(PREFIX)
 
 
 def test_at_most_eight_functions_run_at_the_same_time(threads: ThreadPools) -> None:
@@ -59,7 +44,8 @@ def test_at_most_eight_functions_run_at_the_same_time(threads: ThreadPools) -> N
     Of 30 functions, eight run at the same time, the others wait, and all of them are
     called.
     """
-    lock, free = Lock(), Event()
+    lock = Lock()
+    free = Event()
     running = most = 0
     called: list[int] = []
 
@@ -80,7 +66,7 @@ def test_at_most_eight_functions_run_at_the_same_time(threads: ThreadPools) -> N
         time.sleep(0.005)
     time.sleep(0.05)
 
-    assert len(called) == len(stop_threads()) == MAX_THREADS == 8
+    assert len(called) == len(threads_named(PREFIX)) == MAX_THREADS == 8
     free.set()
     assert [future.result(LONG) for future in futures] == list(range(30))
     assert sorted(called) == list(range(30))
@@ -96,7 +82,8 @@ def test_error_reaches_the_future(threads: ThreadPools) -> None:
     def fail() -> None:
         raise error
 
-    failed, succeeded = threads.submit("c", fail), threads.submit("c", int, "7")
+    failed = threads.submit("c", fail)
+    succeeded = threads.submit("c", int, "7")
 
     with pytest.raises(ZeroDivisionError) as caught:
         failed.result(LONG)
@@ -104,7 +91,9 @@ def test_error_reaches_the_future(threads: ThreadPools) -> None:
     assert succeeded.result(LONG) == 7
 
 
-def test_submit_while_the_last_function_ends(threads: ThreadPools) -> None:
+def test_function_submitted_at_the_last_end_is_called(
+    threads: ThreadPools,
+) -> None:
     """
     A function that is submitted at the moment when the last one ends is called in any
     case.
@@ -157,7 +146,7 @@ def test_all_triggers_share_the_threads() -> None:
     ``submit_stop`` uses the thread pool of the process, and leaves no thread behind.
     """
     assert submit_stop("c", int, "7").result(LONG) == 7
-    wait_until_no_thread_is_left()
+    wait_until_no_thread_is_left(PREFIX)
 
 
 def test_stops_that_hang_do_not_block_other_connections(threads: ThreadPools) -> None:

@@ -98,7 +98,9 @@ def end_with(result: Any, **arguments: Any) -> tuple[Any, TaskInstance]:
     ],
     ids=repr,
 )
-def test_event(result: Any, retries: int, event: Any) -> None:
+def test_worker_ends_a_task_only_where_no_retry_may_follow(
+    result: Any, retries: int, event: Any
+) -> None:
     """A worker ends a task only where Airflow would retry what must not be retried."""
     found, ti = end_with(result, retries=retries)
 
@@ -118,14 +120,14 @@ def test_worker_fails_the_task_without_its_retries() -> None:
         sensor.execute_failed({}, {"error": "ParametersError: no such thing"})
 
 
-def test_no_return_value_without_do_xcom_push() -> None:
+def test_no_return_value_is_pushed_without_do_xcom_push() -> None:
     """As on a worker."""
     event, ti = end_with("arn", do_xcom_push=False)
 
     assert (type(event), ti.xcoms) == (TaskSuccessEvent, {})
 
 
-def test_deferral_is_returned() -> None:
+def test_deferral_of_the_code_is_returned() -> None:
     """The trigger waits for it itself."""
     deferral = TaskDeferred(trigger=None, method_name="execute_complete")
 
@@ -146,7 +148,7 @@ def test_deferral_is_returned() -> None:
     ],
     ids=repr,
 )
-def test_log_has_the_text(
+def test_log_has_the_text_and_only_an_unforeseen_error_has_a_traceback(
     caplog: pytest.LogCaptureFixture,
     error: Exception,
     level: int,
@@ -191,12 +193,8 @@ def test_code_runs_in_a_thread_with_the_xcoms_of_its_task() -> None:
     assert end.ti.xcoms == {"state": "Running"}
 
 
-@pytest.mark.parametrize(
-    ("error", "expected"), [(FAILED, "in 7 s"), (THROTTLED, "in 7 s")], ids=repr
-)
-def test_text_names_the_delay_that_airflow_applies(
-    error: Exception, expected: str
-) -> None:
+@pytest.mark.parametrize("error", [FAILED, THROTTLED], ids=repr)
+def test_text_names_the_delay_that_airflow_applies(error: Exception) -> None:
     """After a ``TaskFailedEvent``, Airflow asks no retry policy."""
     seen = list[Any]()
     end = make_end(retries=2)
@@ -209,12 +207,14 @@ def test_text_names_the_delay_that_airflow_applies(
         )
     )
 
-    assert seen == [expected]
+    assert seen == ["in 7 s"]
 
 
 def test_cancelled_trigger_pushes_nothing_more() -> None:
     """A user may have cleared the task, whose next try then has the XComs."""
-    started, cancelled, ended = threading.Event(), threading.Event(), threading.Event()
+    started = threading.Event()
+    cancelled = threading.Event()
+    ended = threading.Event()
     end = make_end()
 
     def code(context: Any) -> None:

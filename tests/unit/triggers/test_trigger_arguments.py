@@ -1,15 +1,17 @@
 """
-Stored triggers that somebody has edited: each fails on its own, and never the waits of
-others.
+What Airflow stores of the triggers; and those that somebody has edited: each fails on
+its own, and never the waits of others.
 """
 
 from __future__ import annotations
 
 import math
 import threading
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
+from airflow.serialization.serialized_objects import BaseSerialization
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.start_in_triggerer import PolysyncStepTaskEndTrigger
@@ -18,6 +20,7 @@ from polysync_airflow.triggers import (
     PolysyncModelApprovalTrigger,
     PolysyncPipelineExecutionTrigger,
     PolysyncPipelineSearchTrigger,
+    PolysyncPipelineStepTrigger,
     PolysyncStepTaskTrigger,
     poller,
     schedule,
@@ -72,7 +75,13 @@ del OF_SEARCH["since"]
 # By the trigger: its arguments, and what somebody has made of one of them.
 EDITED: dict[Any, tuple[dict[str, Any], list[dict[str, Any]]]] = {
     PolysyncPipelineExecutionTrigger: (
-        OF_EXECUTION,
+        {
+            **OF_EXECUTION,
+            "attempt": 1,
+            "stop_on_kill": True,
+            "stop_at": ["timed_out"],
+            "progress_interval": 60.0,
+        },
         [
             *edits("execution_arn", "foo", None, TEMPLATE, nested_value()),
             *edits("poll_interval", 0.1, 1e300),
@@ -119,10 +128,36 @@ EDITED: dict[Any, tuple[dict[str, Any], list[dict[str, Any]]]] = {
             {"deadline": "never"},
         ],
     ),
+    PolysyncPipelineStepTrigger: (
+        {**OF_EXECUTION, "step_name": "Train"},
+        edits("step_name", "", None),
+    ),
 }
+ALL_TRIGGERS = pytest.mark.parametrize(
+    "trigger_class", EDITED, ids=lambda each: each.__name__
+)
+PUBLIC_MODULES = ("polysync_airflow.triggers", "polysync_airflow.start_in_triggerer")
 
 
-@pytest.mark.parametrize("trigger_class", EDITED, ids=lambda each: each.__name__)
+@ALL_TRIGGERS
+def test_stored_trigger_is_public_and_comes_back_as_it_is(trigger_class: Any) -> None:
+    """
+    The class path and the names of the arguments are fixed, so that later versions can
+    resume the task.
+    """
+    arguments, _ = EDITED[trigger_class]
+
+    path, stored = trigger_class(**arguments).serialize()
+
+    assert path.rpartition(".")[0] in PUBLIC_MODULES
+    assert resolve_name(path) is trigger_class
+    assert arguments.items() <= stored.items()
+    encoded = BaseSerialization.serialize(stored)
+    assert BaseSerialization.deserialize(encoded) == stored
+    assert trigger_class(**stored).serialize() == (path, stored)
+
+
+@ALL_TRIGGERS
 def test_invalid_arguments_fail_their_own_waits_only(
     trigger_class: Any, world: World, gate: threading.Event
 ) -> None:

@@ -288,7 +288,9 @@ def test_refused_token_is_refused_everywhere(
         assert token_status(place, sent, method, url, more) in statuses, (method, url)
 
 
-def test_accepted_token(token_status: Callable[..., int]) -> None:
+def test_request_with_the_token_is_accepted(
+    token_status: Callable[..., int],
+) -> None:
     """What is refused in the test before is refused because of the token."""
     found = [token_status("cookie", token(), *each) for each in ENDPOINTS]
 

@@ -28,7 +28,7 @@ def test_airflow_loads_the_plugin() -> None:
 
 
 @pytest.mark.skipif(CAPABILITIES.react_apps, reason="this Airflow has tabs of plugins")
-def test_nothing_without_tabs() -> None:
+def test_plugin_registers_nothing_in_airflow_2() -> None:
     """In Airflow 2, the plugin registers nothing."""
     assert not {"react_apps", "fastapi_apps"} & set(vars(PolysyncPlugin))
 
@@ -43,7 +43,7 @@ def test_nothing_without_tabs() -> None:
         ("https://example.com/team/airflow/", "/team/airflow"),
     ],
 )
-def test_tab_and_page(
+def test_one_module_is_the_tab_and_the_page(
     monkeypatch: pytest.MonkeyPatch, base_url: str | None, path: str
 ) -> None:
     """
@@ -71,7 +71,7 @@ def test_tab_and_page(
 
 
 @NEEDS_TABS
-def test_tasks_with_the_tab() -> None:
+def test_tasks_of_our_operators_have_the_tab() -> None:
     """
     From Airflow 3.4 on, a task has the tab if its operator has one of these values.
     """

@@ -42,7 +42,7 @@ def signed_in(client: Any) -> Any:
 
 @NEEDS_API_SERVER
 @pytest.mark.parametrize("name", read_files())
-def test_files_are_served(signed_in: Any, name: str) -> None:
+def test_files_are_served_to_users_who_are_signed_in(signed_in: Any, name: str) -> None:
     """
     A signed-in user gets each file as JavaScript, which browsers may keep, but no
     shared cache.
@@ -156,7 +156,7 @@ def test_texts_cannot_become_code(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", read_files())
-def test_files_are_small(name: str) -> None:
+def test_files_are_within_the_limits_of_their_lines(name: str) -> None:
     """
     The limits of Python modules hold for JavaScript, too; its lines have at most 120
     characters without styles.

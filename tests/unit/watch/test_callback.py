@@ -127,7 +127,9 @@ def test_two_triggerers_at_the_same_time(world: World, lost: Lost) -> None:
     assert len(requests) == 2
 
 
-def test_clear_between_the_looks(lost: Lost, world: World) -> None:
+def test_execution_of_a_task_that_was_cleared_meanwhile_is_not_stopped(
+    lost: Lost, world: World
+) -> None:
     """Airflow is asked again after AWS: the execution of a cleared task is its own."""
     task = lost()
     world.requests.after(DESCRIBE, lambda _: task.clear())
@@ -159,7 +161,7 @@ def test_later_try_between_the_looks(lost: Lost, world: World) -> None:
         ({"wait_for_completion": False}, "success", False),
     ],
 )
-def test_choices_of_the_author(
+def test_stop_follows_the_choices_of_the_author(
     world: World, arguments: dict[str, Any], state: str, is_stopped: bool
 ) -> None:
     """The record says what the author has chosen."""
@@ -172,7 +174,9 @@ def test_choices_of_the_author(
     assert world.log.statuses == [status]
 
 
-def test_start_without_a_response(world: World) -> None:
+def test_execution_of_a_lost_response_is_found_by_its_name(
+    world: World,
+) -> None:
     """An execution whose ARN no try knows is found by its name; nothing is started."""
     task = lost_at_start(world)
     assert "execution_arn" not in task.record
@@ -244,7 +248,7 @@ def test_record_that_is_not_proven(
     assert "retrying" not in caplog.text
 
 
-def test_no_record(lost: Lost, world: World) -> None:
+def test_task_without_a_record_is_left_alone(lost: Lost, world: World) -> None:
     """The task has succeeded meanwhile, and has deleted it."""
     task = lost("up_for_retry")
     task.store.delete(RECORD_KEY)
@@ -276,7 +280,7 @@ def test_airflow_that_does_not_respond_at_first(
     assert world.log.statuses == ["Stopping"]
 
 
-def test_path_that_airflow_stores() -> None:
+def test_listener_names_the_function_by_its_public_path() -> None:
     """The listener names the function by the path at which a triggerer imports it."""
     from polysync_airflow.watch.listeners import CALLBACK
 
@@ -287,7 +291,7 @@ def test_path_that_airflow_stores() -> None:
     assert asyncio.iscoroutinefunction(stop_if_left)
 
 
-def test_end_of_the_stop(lost: Lost, world: World) -> None:
+def test_end_of_the_stop_is_followed_and_stored(lost: Lost, world: World) -> None:
     """It is followed, although the function has returned, and stored."""
     task = lost()
 
@@ -317,7 +321,7 @@ def test_record_that_was_found_in_aws(lost: Lost, world: World) -> None:
     assert task.record["try_number"] == 2
 
 
-def test_other_deployment(
+def test_execution_of_another_deployment_is_not_stopped(
     lost: Lost, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A copy of the database has records of executions that are not its own."""

@@ -158,7 +158,7 @@ def test_run_that_ends_with_a_record(session: Any, end: str, state: str) -> None
     assert told(session) == [variable_key(key)]
 
 
-def test_mapped_tasks(session: Any) -> None:
+def test_each_mapped_task_has_a_record_of_its_own(session: Any) -> None:
     """Each has a record of its own."""
     keys = [add_task(session, "skipped", map_index=index) for index in (0, 1)]
 
@@ -182,7 +182,7 @@ def test_success_in_a_run_that_ends(session: Any) -> None:
 
 
 @pytest.mark.parametrize("state", ["success", "failed", "skipped"])
-def test_task_that_is_marked(session: Any, state: str) -> None:
+def test_marked_task_adds_a_row_whatever_its_state(session: Any, state: str) -> None:
     """Whatever state it had before."""
     key = add_task(session, "up_for_retry")
     ti = task_instance(session, key, state)
@@ -194,7 +194,7 @@ def test_task_that_is_marked(session: Any, state: str) -> None:
     assert told(session) == [variable_key(key)]
 
 
-def test_failure_with_a_retry(session: Any) -> None:
+def test_failure_with_a_retry_adds_no_row(session: Any) -> None:
     """The scheduler says that a task has failed also if a retry follows."""
     key = add_task(session, "running")
     ti = task_instance(session, key, "up_for_retry")
@@ -221,7 +221,7 @@ def test_one_end_with_three_calls(session: Any) -> None:
     assert len(told(session)) == 2
 
 
-def test_rolled_back(session: Any) -> None:
+def test_row_is_rolled_back_with_the_end_of_the_task(session: Any) -> None:
     """The row exists if the end does."""
     key = add_task(session, "up_for_retry")
     ti = task_instance(session, key, "failed")
@@ -233,7 +233,7 @@ def test_rolled_back(session: Any) -> None:
     assert told(session) == []
 
 
-def test_nothing_of_ours(session: Any) -> None:
+def test_run_without_a_record_costs_one_query(session: Any) -> None:
     """A run without a record costs one query, and its tasks none."""
     key = add_task(session, "skipped", has_record=False)
     run, ti = dag_run(session), task_instance(session, key, "skipped")
@@ -252,7 +252,7 @@ def test_nothing_of_ours(session: Any) -> None:
     assert told(session) == []
 
 
-def test_records_of_other_runs(session: Any) -> None:
+def test_records_of_other_runs_are_left_alone(session: Any) -> None:
     """They are left alone, and so are those of a DAG whose name begins alike."""
     add_task(session, "failed", has_record=False)
     others = [
@@ -272,7 +272,7 @@ def test_records_of_other_runs(session: Any) -> None:
 @pytest.mark.parametrize(
     "part", ["variable_keys_in", "unattended_tasks", "let_triggerer_call"]
 )
-def test_statement_that_fails(
+def test_statement_that_fails_harms_no_transaction_and_is_logged_once(
     session: Any,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -302,7 +302,9 @@ def test_statement_that_fails(
     assert f"DAG run {RUN_ID} of DAG {DAG_ID}: OperationalError" in line
 
 
-def test_row_that_fails(session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row_that_fails_leaves_nothing_of_the_savepoint(
+    session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What the savepoint has added before the error is not left, either."""
     add_task(session, "skipped")
 
@@ -320,7 +322,7 @@ def test_row_that_fails(session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert session.scalar(select(func.count()).select_from(Trigger)) == 0
 
 
-def test_commits_of_the_scheduler(session: Any) -> None:
+def test_listener_commits_nothing_of_the_scheduler(session: Any) -> None:
     """The scheduler allows no commit of its session, and the savepoint is none."""
     from airflow.utils.sqlalchemy import prohibit_commit
 
@@ -332,7 +334,9 @@ def test_commits_of_the_scheduler(session: Any) -> None:
     assert told(session) == [variable_key(key)]
 
 
-def test_process_of_a_task(caplog: pytest.LogCaptureFixture) -> None:
+def test_listener_does_nothing_in_a_task(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """There, the listener gets no row of the database, and does nothing."""
     ti = SimpleNamespace(
         dag_id=DAG_ID, run_id=RUN_ID, task_id="train", map_index=-1, state="failed"

@@ -45,7 +45,7 @@ def test_airflow_loads_the_plugin() -> None:
 
 @NEEDS_CALLBACKS
 @pytest.mark.parametrize("module", [SCHEDULER, API_SERVER])
-def test_processes_with_a_listener(
+def test_scheduler_and_api_server_have_a_listener(
     monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
     """The scheduler and the API server, by what they have imported."""
@@ -57,7 +57,7 @@ def test_processes_with_a_listener(
     assert names == ["EndListener"]
 
 
-def test_processes_without_a_listener(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_processes_have_no_listener(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Where Airflow parses a DAG file, it refuses tasks with ``end_from_trigger=True`` if
     there is a listener.
@@ -69,7 +69,7 @@ def test_processes_without_a_listener(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @NEEDS_CALLBACKS
-def test_interface_that_has_changed(
+def test_interface_that_has_changed_is_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The log says so once, with what to do, and Airflow starts."""

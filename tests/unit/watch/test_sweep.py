@@ -117,7 +117,7 @@ def sweep(capsys: pytest.CaptureFixture[str]) -> Sweep:
     return run
 
 
-def test_sweep(
+def test_executions_of_ended_and_deleted_tasks_are_stopped(
     lost: Lost, states: States, world: World, sweep: Sweep, runs: dict[str, Any]
 ) -> None:
     """Ended and deleted tasks, beside live ones and others."""
@@ -150,7 +150,7 @@ def test_sweep(
     assert {name for name in results if results[name] == "over"} == orphans
 
 
-def test_what_it_writes(
+def test_command_writes_a_line_for_each_execution_and_a_sum(
     lost: Lost, world: World, printed: Print, runs: dict[str, Any]
 ) -> None:
     """A line for each execution that is concerned, and a sum."""
@@ -173,7 +173,7 @@ def test_what_it_writes(
     assert stored.stop_requested_by == 1
 
 
-def test_clear_between_the_looks(
+def test_execution_of_a_task_that_was_cleared_meanwhile_is_not_stopped(
     lost: Lost, states: States, world: World, sweep: Sweep
 ) -> None:
     """Airflow is asked again before the stop."""
@@ -188,7 +188,9 @@ def test_clear_between_the_looks(
     assert world.log.statuses == ["Executing"]
 
 
-def test_loop(lost: Lost, states: States, world: World, sweep: Sweep) -> None:
+def test_loop_stops_nothing_while_one_of_its_passes_goes_on(
+    lost: Lost, states: States, world: World, sweep: Sweep
+) -> None:
     """Its passes have one key: while one of them has not ended, nothing is stopped."""
     task = lost("train", "failed")
     states[task.key] = [("running", 1), ("success", 1)]
@@ -198,7 +200,7 @@ def test_loop(lost: Lost, states: States, world: World, sweep: Sweep) -> None:
 
 
 @pytest.mark.parametrize("field", ["execution_arn", "unattended_stop"])
-def test_bad_record(
+def test_unproven_record_is_named_and_the_sweep_goes_on(
     lost: Lost, world: World, printed: Print, runs: dict[str, Any], field: str
 ) -> None:
     """One that is not proven is named, and the sweep goes on."""
@@ -218,7 +220,7 @@ def test_bad_record(
     assert world.log.statuses == ["Executing", "Stopping"]
 
 
-def test_stop_that_fails(
+def test_stop_that_fails_changes_the_exit_code(
     emulator: EmulatorServer, lost: Lost, sweep: Sweep, runs: dict[str, Any]
 ) -> None:
     """The exit code says so, for whoever schedules the command."""
@@ -230,7 +232,7 @@ def test_stop_that_fails(
     assert sweep() == {"train": "failed"}
 
 
-def test_one_dag(world: World, lost: Lost, sweep: Sweep) -> None:
+def test_other_dags_are_left_out(world: World, lost: Lost, sweep: Sweep) -> None:
     """Records of other DAGs are left out."""
     lost("train", "failed")
 
@@ -256,7 +258,7 @@ def test_options_that_do_not_go_together(
     assert problem in capsys.readouterr().err
 
 
-def test_other_deployment(
+def test_executions_of_another_deployment_are_left_alone(
     lost: Lost, world: World, printed: Print, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The executions of a deployment whose database was copied are left alone."""
@@ -267,7 +269,9 @@ def test_other_deployment(
     assert world.log.statuses == ["Executing"]
 
 
-def test_record_under_another_key(lost: Lost, world: World, printed: Print) -> None:
+def test_record_under_another_key_is_not_believed(
+    lost: Lost, world: World, printed: Print
+) -> None:
     """A copy that somebody has kept may name an execution that a later try has."""
     from airflow.models.variable import Variable
     from airflow.utils.session import create_session

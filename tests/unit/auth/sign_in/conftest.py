@@ -154,7 +154,9 @@ class Account:
             )
         )
 
-    def role_for_token(self, issuer: str, audience: str, subject: str) -> str:
+    def role_for_token(
+        self, issuer: str, audience: str, subject: str, partition: str = "aws"
+    ) -> str:
         """
         Create an OIDC provider, and a role with the trust policy of our command; return
         the role's ARN.
@@ -164,7 +166,11 @@ class Account:
         )
         return self.role(
             web_identity_trust(
-                account=ACCOUNT, issuer=issuer, audience=audience, subject=subject
+                account=ACCOUNT,
+                issuer=issuer,
+                audience=audience,
+                subject=subject,
+                partition=partition,
             )
         )
 

@@ -58,6 +58,8 @@ def error_message(fields: dict[str, Any]) -> str:
         parse_credentials(fields, connection_id="mine")
     assert "'mine'" in str(caught.value)
     assert "the-secret" not in str(caught.value)
+    # That of pydantic has the values.
+    assert caught.value.__cause__ is None
     return str(caught.value)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.auth.iam_policies import caller_trust, web_identity_trust
+from polysync_airflow.auth.iam_policies import caller_trust
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from sagemaker_emulator import EmulatorServer
@@ -19,27 +19,17 @@ from tests.tasks import EmulatedTime, run_task
 from tests.unit.auth.sign_in.auth_methods import SUBJECT
 from tests.unit.auth.sign_in.conftest import ACCOUNT, Account, SignInContext
 
-REGION, PARTITION = "eusc-de-east-1", "aws-eusc"
+REGION = "eusc-de-east-1"
+PARTITION = "aws-eusc"
 ROLE = f"arn:{PARTITION}:iam::{ACCOUNT}:role/polysync"
 AUDIENCE = "sts.amazonaws.com"
 
 
 def web_identity(context: SignInContext, account: Account) -> dict[str, Any]:
     """Create a role for a token of the cluster; return the fields of the connection."""
-    path, issuer = context.folder / "token", context.cluster.url
+    path = context.folder / "token"
     context.cluster.project(path, context.cluster.token(SUBJECT, audience=AUDIENCE))
-    account.iam.create_open_id_connect_provider(
-        Url=issuer, ClientIDList=[AUDIENCE], ThumbprintList=["0" * 40]
-    )
-    account.role(
-        web_identity_trust(
-            account=ACCOUNT,
-            issuer=issuer,
-            audience=AUDIENCE,
-            subject=SUBJECT,
-            partition=PARTITION,
-        )
-    )
+    account.role_for_token(context.cluster.url, AUDIENCE, SUBJECT, PARTITION)
     return {"role_arn": ROLE, "identity_source": "file", "identity_file": str(path)}
 
 
@@ -53,7 +43,7 @@ def assume_role(context: SignInContext, account: Account) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("auth_method", "deferrable"), [(web_identity, True), (assume_role, False)]
 )
-def test_task(
+def test_task_signs_in_and_runs_in_the_partition_of_its_role(
     auth_method: Callable[[SignInContext, Account], dict[str, Any]],
     deferrable: bool,
     context: SignInContext,

@@ -287,7 +287,7 @@ def resources(*pipelines: str) -> list[str]:
     return arns
 
 
-def test_policy_for_arns() -> None:
+def test_policy_for_an_arn_has_that_arn() -> None:
     """
     An ARN counts as it is, with both spellings of the name; also one of another account
     or region.
@@ -304,7 +304,7 @@ def test_policy_for_arns() -> None:
     ]
 
 
-def test_policy_for_a_pipeline_that_aws_manages(
+def test_policy_for_a_pipeline_that_aws_manages_needs_a_role(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -20,29 +20,9 @@ from polysync_airflow.auth.connection import parse_credentials
 from polysync_airflow.auth.sts import RefreshingCredentials
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.execution import clock
+from tests.fakes.stopped_clock import StoppedClock
 
-
-class StoppedClock(clock.Clock):
-    """A clock that the tests advance."""
-
-    def __init__(self) -> None:
-        self.seconds = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
-
-    def time(self) -> float:
-        """Return the Unix time."""
-        return self.seconds
-
-    def monotonic(self) -> float:
-        """Return the same."""
-        return self.seconds
-
-
-@pytest.fixture(autouse=True)
-def stopped() -> Iterator[StoppedClock]:
-    """The clock of the provider, which stands still."""
-    stopped = StoppedClock()
-    with clock.replaced_by(stopped):
-        yield stopped
+pytestmark = pytest.mark.usefixtures("stopped_clock")
 
 
 class Issuer:
@@ -95,7 +75,7 @@ def test_credentials_that_have_expired_already_are_an_error_of_ours() -> None:
 
 @pytest.mark.parametrize("lifetime", [900, 3600, 43200, 8])
 def test_credentials_are_refreshed_once_per_lifetime(
-    lifetime: float, stopped: StoppedClock
+    lifetime: float, stopped_clock: StoppedClock
 ) -> None:
     """
     Eight hours of use every 30 seconds cause one refresh per lifetime, and no
@@ -108,14 +88,14 @@ def test_credentials_are_refreshed_once_per_lifetime(
 
     for _ in range(uses):
         use(credentials)
-        stopped.seconds += step
+        stopped_clock.seconds += step
 
     refresh_period = lifetime - min(refresh.ADVISORY_REFRESH_SECONDS, lifetime / 4)
     expected = uses * step / refresh_period
     assert issuer.issued == pytest.approx(expected, abs=max(2, expected * 0.1))
 
 
-def test_200_threads_cause_one_refresh(stopped: StoppedClock) -> None:
+def test_200_threads_cause_one_refresh(stopped_clock: StoppedClock) -> None:
     """
     200 threads get the same credentials from one request: at the first use and after
     each expiry.
@@ -131,13 +111,13 @@ def test_200_threads_cause_one_refresh(stopped: StoppedClock) -> None:
     with ThreadPoolExecutor(200) as pool:
         for number in (1, 2, 3):
             assert set(pool.map(use_together, range(200))) == {f"KEY{number}"}
-            stopped.seconds += 3600
+            stopped_clock.seconds += 3600
 
     assert issuer.issued == 3
 
 
 def test_old_credentials_are_used_while_the_refresh_fails(
-    stopped: StoppedClock,
+    stopped_clock: StoppedClock,
 ) -> None:
     """
     A failed refresh is not an error before the last minute of the old credentials.
@@ -147,33 +127,33 @@ def test_old_credentials_are_used_while_the_refresh_fails(
     use(credentials)
     issuer.error = CredentialsError("STS did not respond", permanent=False)
 
-    stopped.seconds += 3600 - 500
+    stopped_clock.seconds += 3600 - 500
     assert use(credentials) == "KEY1"
 
-    stopped.seconds += 480
+    stopped_clock.seconds += 480
     with pytest.raises(CredentialsError, match="did not respond"):
         use(credentials)
 
 
-def test_failed_refresh_is_retried_with_backoff(stopped: StoppedClock) -> None:
+def test_failed_refresh_is_retried_with_backoff(stopped_clock: StoppedClock) -> None:
     """
     After a failed refresh all uses get its error until the backoff ends; the backoff
     doubles each time.
     """
-    start = stopped.seconds
+    start = stopped_clock.seconds
     issuer = Issuer(3600)
     credentials = issuer.credentials()
     issuer.error = CredentialsError("no", permanent=False)
 
     attempts = []
     for second in range(20):
-        stopped.seconds = start + second + 0.5
+        stopped_clock.seconds = start + second + 0.5
         for _ in range(50):
             with pytest.raises(CredentialsError):
                 use(credentials)
         attempts.append(issuer.attempts)
     issuer.error = None
-    stopped.seconds += 100
+    stopped_clock.seconds += 100
 
     assert attempts[-1] == 5, "after 0, 1, 3, 7 and 15 seconds"
     assert use(credentials) == "KEY1"

@@ -113,7 +113,8 @@ def raised_when(condition: Callable[[], bool], error: BaseException) -> Iterator
             signal.pthread_kill(main, signal.SIGALRM)
             is_raised.wait(0.5)
 
-    main, is_raised = get_ident(), Event()
+    main = get_ident()
+    is_raised = Event()
     before = signal.signal(signal.SIGALRM, interrupt)
     watcher = Thread(target=watch)
     watcher.start()

@@ -61,7 +61,8 @@ def test_only_a_bounded_number_of_items_is_read_ahead(
     """
     The number of items and results in memory does not depend on the number of items.
     """
-    items, calls = Items(), Calls()
+    items = Items()
+    calls = Calls()
 
     with open_calls() as concurrent:
         results = concurrent.map(calls, items)
@@ -80,7 +81,8 @@ def test_a_slow_call_does_not_let_results_pile_up(
     While the first result is awaited, the other calls run only as far ahead as the
     bound allows.
     """
-    free, items = Event(), Items()
+    free = Event()
+    items = Items()
     calls = Calls(lambda item: item or free.wait(10))
 
     with open_calls() as concurrent:
@@ -127,7 +129,8 @@ def test_retries_end_at_the_timeout(
     def work(item: int) -> int:
         raise sagemaker_error("InternalFailure", transient=True)
 
-    calls, begun = Calls(work), time.monotonic()
+    calls = Calls(work)
+    begun = time.monotonic()
     with (
         open_calls() as concurrent,
         pytest.raises(SageMakerApiError, match="InternalFailure"),
@@ -187,7 +190,8 @@ def test_no_item_is_read_after_an_error(
             raise DENIED
         return item
 
-    items, calls = Items(), Calls(work)
+    items = Items()
+    calls = Calls(work)
     with open_calls() as concurrent:
         results = concurrent.map(calls, items)
         assert next(results) == 0

@@ -160,7 +160,8 @@ def test_an_interruption_does_not_wait_for_calls(
 
 def test_threads_that_wait_for_the_rate_limiter_end_at_once() -> None:
     """After the end, no thread waits for a rate limiter, however slow it is."""
-    limiter, calls = RateLimiter(time.monotonic(), rate=0.001), Calls()
+    limiter = RateLimiter(time.monotonic(), rate=0.001)
+    calls = Calls()
 
     with (
         raised_when(
@@ -187,7 +188,8 @@ def test_threads_in_backoff_end_at_once(
         wait_until(lambda: 0 in calls.begun)
         raise DENIED
 
-    calls, begun = Calls(work), time.monotonic()
+    calls = Calls(work)
+    begun = time.monotonic()
     with pytest.raises(SageMakerApiError), open_calls() as concurrent:
         list(concurrent.map(calls, range(2)))
 
@@ -208,7 +210,8 @@ def test_a_hanging_call_delays_the_end_only_up_to_the_timeout(
             raise DENIED
         free.wait(30)
 
-    calls, begun = Calls(work), time.monotonic()
+    calls = Calls(work)
+    begun = time.monotonic()
     with pytest.raises(SageMakerApiError), open_calls() as concurrent:
         list(concurrent.map(calls, range(3)))
 

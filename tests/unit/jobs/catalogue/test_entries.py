@@ -84,7 +84,8 @@ def test_display_name_of_people_is_kept() -> None:
     churn = job("churn", role_arn=f"{ROLE}2", display_name="Churn")
     kept, new = catalogue_jobs([churn, job("new")], before)
 
-    assert (kept.role_arn, kept.execution_display_name) == (f"{ROLE}2", "nightly")
+    assert kept.role_arn == f"{ROLE}2"
+    assert kept.execution_display_name == "nightly"
     assert new.execution_display_name is None
 
 
@@ -138,7 +139,8 @@ def test_descriptions_of_other_jobs_are_not_taken() -> None:
 
     (made,) = catalogue_jobs([job("churn", parameter("A"))], before)
 
-    assert (made.description, made.parameters[0].description) == (None, None)
+    assert made.description is None
+    assert made.parameters[0].description is None
 
 
 def test_a_job_with_too_many_parameters_says_so() -> None:
@@ -221,7 +223,7 @@ MIXED = having(entry("a-x", **EU), entry("b"))
         (MIXED, [job("b")], "", "region eu-central-1 and account"),
     ],
 )
-def test_import_of_the_wrong_place(
+def test_import_of_the_wrong_place_says_what_it_would_lose(
     before: Catalogue | None, jobs: list[Job], prefix: str, loss: str
 ) -> None:
     """

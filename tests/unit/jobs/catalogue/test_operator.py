@@ -35,11 +35,10 @@ CHANGED = {"Version": "2020-12-01", "Parameters": [NEW], "Steps": STEPS}
 
 @pytest.fixture
 def catalogue(
-    emulator: EmulatorServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    emulator: EmulatorServer, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Path:
     """Return a catalogue of the pipelines that the emulator has."""
     monkeypatch.setattr(rate_limiter, "_RATE_LIMITERS", {})
-    path = tmp_path / "jobs.yaml"
     write_catalogue(path, catalogue_jobs(import_jobs(PolysyncSageMakerHook()), None))
     emulator.control.clear_calls()
     return path
@@ -54,7 +53,7 @@ def run(path: Any, **arguments: Any) -> tuple[Run, list[str]]:
     return result, [entry["event"] for entry in logs]
 
 
-def test_no_drift(catalogue: Path) -> None:
+def test_task_returns_the_jobs_if_nothing_has_changed(catalogue: Path) -> None:
     """If nothing has changed, the task returns the jobs as without a comparison."""
     result, lines = run(catalogue)
 
@@ -122,24 +121,17 @@ def test_error_lists_some_differences(
     assert sum("does not have this pipeline" in line for line in lines) == 72
 
 
-@pytest.mark.parametrize(
-    ("content", "error"),
-    [(None, CatalogueError), ("jobs: [", CatalogueError), ("- x", CatalogueError)],
-)
+@pytest.mark.parametrize("content", [None, "jobs: [", "- x"])
 def test_file_is_read_before_aws_is_called(
-    content: str | None,
-    error: type[Exception],
-    tmp_path: Path,
-    emulator: EmulatorServer,
+    content: str | None, path: Path, emulator: EmulatorServer
 ) -> None:
     """A file that cannot be read fails the task without any call."""
-    path = tmp_path / "jobs.yaml"
     if content is not None:
         path.write_text(content)
 
     result, _ = run(path)
 
-    assert type(result.error) is error
+    assert type(result.error) is CatalogueError
     assert str(path) in str(result.error)
     assert emulator.control.calls() == []
 
@@ -187,7 +179,7 @@ def test_on_drift_is_checked_in_the_dag_file() -> None:
 @pytest.mark.parametrize(
     "arguments", [{"managed_by": "AWS"}, {"pipeline_names": [MANAGED]}], ids=str
 )
-def test_aws_pipelines(
+def test_pipelines_that_aws_manages_have_a_file_of_their_own(
     arguments: Any, tmp_path: Path, emulator: EmulatorServer
 ) -> None:
     """They are compared with a file of their own, also by their ARNs."""

@@ -105,13 +105,12 @@ def read_steps(folder: Path, *steps: Any) -> Any:
     return found.broken[0].problem if found.broken else found.jobs[0]
 
 
-def test_import_writes_the_steps(emulator: EmulatorServer, tmp_path: Path) -> None:
+def test_import_writes_the_steps(emulator: EmulatorServer, path: Path) -> None:
     """
     The file has the steps of all branches, with what they depend on, and none of those
     that a loop runs.
     """
     put_pipelines(emulator, {"churn": DEFINITION})
-    path = tmp_path / "jobs.yaml"
 
     jobs = import_jobs(PolysyncSageMakerHook(), names=["churn"])
     write_catalogue(path, catalogue_jobs(jobs, None))
@@ -137,9 +136,8 @@ def test_the_same_steps_are_the_same_text() -> None:
     assert text.endswith("  - name: C\n    needs:\n    - A\n    - B\n")
 
 
-def test_a_job_may_have_no_steps(tmp_path: Path) -> None:
+def test_a_job_may_have_no_steps(path: Path) -> None:
     """The file can be read, and the error of what needs them says how to get them."""
-    path = tmp_path / "jobs.yaml"
     write_catalogue(path, [entry("churn")])
     assert "steps" not in path.read_text()
 
@@ -206,7 +204,9 @@ def test_dependencies_on_other_steps_are_dropped(tmp_path: Path) -> None:
     assert [step.needs for step in found.steps] == [(), (), ("A", "B")]
 
 
-def test_steps_that_no_file_can_have(emulator: EmulatorServer, tmp_path: Path) -> None:
+def test_steps_that_no_file_can_have_are_left_out_with_a_warning(
+    emulator: EmulatorServer, path: Path
+) -> None:
     """
     A warning names the pipeline and the step; it is imported without steps, and the
     others with theirs.
@@ -219,10 +219,13 @@ def test_steps_that_no_file_can_have(emulator: EmulatorServer, tmp_path: Path) -
         jobs = import_jobs(hook)
 
     lines = [line["event"] % line.get("positional_args", ()) for line in logs]
-    warning = "Pipeline abalone: a catalogue cannot have its steps: they depend on each other in a circle: "
+    warning = (
+        "Pipeline abalone: a catalogue cannot have its steps: "
+        "they depend on each other in a circle: "
+    )
     assert [line.startswith(warning) for line in lines].count(True) == 1
-    write_catalogue(tmp_path / "jobs.yaml", catalogue_jobs(jobs, None))
-    read = {each.name: each for each in read_catalogue(tmp_path / "jobs.yaml").jobs}
+    write_catalogue(path, catalogue_jobs(jobs, None))
+    read = {each.name: each for each in read_catalogue(path).jobs}
     without = [name for name, each in read.items() if not each.steps]
     assert without == ["abalone", "fanout"]
     assert len(read) == 5

@@ -31,7 +31,7 @@ def approve(ticket: str, **more: Any) -> dict[str, Any]:
 
 @IN_BOTH_MODES
 @pytest.mark.parametrize("begun", [False, True])
-def test_success(
+def test_step_succeeds_with_the_result_of_the_function(
     deferrable: bool, begun: bool, pipeline: Pipeline, answer: Answer
 ) -> None:
     """
@@ -54,7 +54,9 @@ def test_success(
     assert (run.xcoms["execution_arn"], run.xcoms["step_name"]) == (pipeline.arn, STEP)
 
 
-def test_function_without_a_result(pipeline: Pipeline, answer: Answer) -> None:
+def test_function_without_a_result_has_no_output_parameters(
+    pipeline: Pipeline, answer: Answer
+) -> None:
     """
     None means no output parameters; ``op_kwargs`` override an argument of the step.
     """
@@ -107,7 +109,7 @@ NO_DICT = "The function returned a list of 1: return a dict of at most 50"
         (lambda ticket: ["ok"], NO_DICT),
     ],
 )
-def test_failure(
+def test_step_and_task_fail_with_the_exception_of_the_function(
     function: Any, reason: str, pipeline: Pipeline, answer: Answer
 ) -> None:
     """
@@ -130,7 +132,9 @@ def test_failure(
     assert pipeline.status() == "Failed"
 
 
-def test_skip(deferrable: bool, pipeline: Pipeline, answer: Answer) -> None:
+def test_step_fails_if_the_function_skips_its_task(
+    deferrable: bool, pipeline: Pipeline, answer: Answer
+) -> None:
     """
     A function that skips its task must not let the pipeline go on: the step fails, and
     the task is skipped.
@@ -189,7 +193,7 @@ def test_stop_of_a_step_that_waits(
 
 
 @IN_BOTH_MODES
-def test_stop_before_the_step(
+def test_task_ends_if_the_execution_is_stopped_before_the_step(
     deferrable: bool, pipeline: Pipeline, answer: Answer
 ) -> None:
     """

@@ -47,7 +47,7 @@ Answer = Callable[..., Run]
         ({"op_kwargs": ["a"]}, "op_kwargs = a list of 1 is not valid"),
     ],
 )
-def test_bad_arguments(
+def test_arguments_that_are_not_valid_are_refused_before_the_wait(
     arguments: Any, text: str, pipeline: Pipeline, answer: Answer
 ) -> None:
     """The error names field, value and cure, before the task waits for anything."""
@@ -70,7 +70,7 @@ def test_bad_arguments(
         ({"deferrable": "yes"}, "deferrable = 'yes' is not valid"),
     ],
 )
-def test_bad_choices(arguments: Any, text: str) -> None:
+def test_invalid_choices_are_refused_in_the_dag_file(arguments: Any, text: str) -> None:
     """They are errors when the DAG file is parsed."""
     valid = {"execution_arn": "x", "step_name": STEP, "python_callable": approve}
 
@@ -80,7 +80,9 @@ def test_bad_choices(arguments: Any, text: str) -> None:
     assert text in str(caught.value)
 
 
-def test_without_the_definition(pipeline: Pipeline, answer: Answer) -> None:
+def test_step_is_answered_without_the_permission_for_the_definition(
+    pipeline: Pipeline, answer: Answer
+) -> None:
     """
     The permission to read it is optional: the step is answered without the check of its
     name.
@@ -90,7 +92,7 @@ def test_without_the_definition(pipeline: Pipeline, answer: Answer) -> None:
     assert answer(approve).result == {"ok": "yes to T-1"}
 
 
-def test_without_the_steps(
+def test_task_names_the_missing_permission_for_the_steps(
     deferrable: bool, pipeline: Pipeline, answer: Answer
 ) -> None:
     """
@@ -105,7 +107,7 @@ def test_without_the_steps(
     assert "sagemaker:ListPipelineExecutionSteps" in str(run.error)
 
 
-def test_decorator(pipeline: Pipeline, answer: Answer) -> None:
+def test_decorated_function_adds_a_task(pipeline: Pipeline, answer: Answer) -> None:
     """
     A call of the function adds a task; keyword arguments of the call go to the
     function.

@@ -84,7 +84,7 @@ POINTS = [
         for fails in ([False, True] if point.values[0] in (None, "send") else [False])
     ],
 )
-def test_answered_once(
+def test_function_is_called_again_only_if_there_is_no_answer(
     method: str | None,
     after: bool,
     calls: int,
@@ -148,7 +148,7 @@ def test_message_of_an_answered_step_is_deleted(
 
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("kind", ["lost_response", "throttle"])
-def test_answer_that_is_repeated(
+def test_answer_is_repeated_with_the_same_client_token(
     kind: str, fails: bool, pipeline: Pipeline, answer: Answer
 ) -> None:
     """
@@ -171,7 +171,9 @@ def test_answer_that_is_repeated(
 @pytest.mark.parametrize(
     "code", ["ConflictException", "ValidationException", "ResourceNotFound"]
 )
-def test_answer_that_is_refused(code: str, pipeline: Pipeline, answer: Answer) -> None:
+def test_answer_that_is_refused_fails_the_task_if_the_step_still_waits(
+    code: str, pipeline: Pipeline, answer: Answer
+) -> None:
     """
     If the step still waits, the refusal fails the task; a conflict is repeated for a
     while.

@@ -265,7 +265,7 @@ def test_message_of_a_step_that_has_ended(
 @pytest.mark.parametrize(
     ("denied", "copies"), [("SendMessage", 0), ("GetQueueAttributes", 1)]
 )
-def test_missing_permission(
+def test_log_names_the_permission_that_a_queue_does_not_grant(
     denied: str, copies: int, pipeline: Pipeline, answer: Answer
 ) -> None:
     """

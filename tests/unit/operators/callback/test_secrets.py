@@ -63,7 +63,7 @@ def refuse(pipeline: Pipeline) -> None:
         (refuse, fail, exceptions.SageMakerApiError, True),
     ],
 )
-def test_token_is_nowhere(
+def test_token_of_the_callback_is_shown_nowhere(
     prepare: Any,
     function: Any,
     error: Any,

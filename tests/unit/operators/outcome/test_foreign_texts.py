@@ -65,7 +65,7 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def test_reasons_and_job_logs(deferrable: bool, world: World) -> None:
+def test_reasons_and_job_logs_begin_no_log_line(deferrable: bool, world: World) -> None:
     """
     Neither the reason of a step nor the log of its job; the XCom has the lines of the
     reason as they are.
@@ -86,7 +86,9 @@ def test_reasons_and_job_logs(deferrable: bool, world: World) -> None:
 @pytest.mark.parametrize(
     "operation", ["StartPipelineExecution", "DescribePipelineExecution"]
 )
-def test_errors_of_aws(operation: str, deferrable: bool, world: World) -> None:
+def test_long_message_of_aws_is_shown_once_and_clean(
+    operation: str, deferrable: bool, world: World
+) -> None:
     """
     A long message of an error is shown once, clean and short; botocore's error is there
     for a debugger.

@@ -30,7 +30,7 @@ from tests.unit.operators.outcome.ended_account import (
 
 
 @IN_BOTH_MODES
-def test_outputs_of_all_kinds(deferrable: bool, aws: Account) -> None:
+def test_each_job_is_described_once_for_outputs(deferrable: bool, aws: Account) -> None:
     """
     Each job is described once; outputs has what AWS says of it, and run the seconds
     that AWS bills.
@@ -89,7 +89,7 @@ PRICES = {
 
 
 @pytest.mark.parametrize("is_file", [False, True], ids=["option", "file"])
-def test_cost(
+def test_cost_follows_from_the_price_table_of_the_deployment(
     is_file: bool,
     deferrable: bool,
     aws: Account,

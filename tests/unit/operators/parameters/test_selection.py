@@ -214,7 +214,9 @@ def test_refused_source_is_explained(case: str, world: World) -> None:
     assert "run" not in run.xcoms
 
 
-def test_mlflow_experiment(deferrable: bool, world: World) -> None:
+def test_mlflow_experiment_is_sent_and_its_app_is_looked_up_once(
+    deferrable: bool, world: World
+) -> None:
     """The experiment is sent; at the end, one call asks AWS for the ARN of its app."""
     run = start(mlflow_experiment_name="nightly churn", deferrable=deferrable)
 
@@ -233,7 +235,7 @@ def test_mlflow_experiment(deferrable: bool, world: World) -> None:
 
 
 @pytest.mark.parametrize("alias", ["prod", "missing"])
-def test_version_alias(alias: str, world: World) -> None:
+def test_alias_selects_the_definition_that_is_checked(alias: str, world: World) -> None:
     """
     The definition that is checked is that of the alias; an alias that no version has is
     named.

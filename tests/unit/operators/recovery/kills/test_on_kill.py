@@ -45,7 +45,9 @@ def let_stop_take_effect(emulator: EmulatorServer) -> None:
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_kill_during_the_start(moment: str, deferrable: bool, world: World) -> None:
+def test_kill_during_the_start_stops_the_execution(
+    moment: str, deferrable: bool, world: World
+) -> None:
     """
     The ARN is not known yet: the request is resent with the same token, and the
     execution is stopped.
@@ -64,7 +66,7 @@ def test_kill_during_the_start(moment: str, deferrable: bool, world: World) -> N
     assert len(set(world.tokens(START))) == len(set(world.tokens(STOP))) == 1
 
 
-def test_kill_before_the_start(deferrable: bool, world: World) -> None:
+def test_kill_before_the_start_sends_nothing(deferrable: bool, world: World) -> None:
     """
     A try that is killed before its start sends nothing, and the next try starts
     normally.
@@ -101,7 +103,7 @@ def test_kill_while_the_request_is_stored(deferrable: bool, world: World) -> Non
     assert world.log.statuses == ["Succeeded"]
 
 
-def test_kill_during_the_wait(world: World) -> None:
+def test_kill_during_the_wait_is_no_cancellation(world: World) -> None:
     """
     An execution that a kill has stopped is no cancellation, after which no retry would
     follow.

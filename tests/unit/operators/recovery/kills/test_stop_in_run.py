@@ -141,7 +141,7 @@ def test_stop_that_takes_too_long_says_until_when_somebody_looked(
     ("operation", "result"),
     [(STOP, "failed"), ("DescribePipelineExecution", "accepted")],
 )
-def test_refusal_is_stored(
+def test_reason_of_a_refused_stop_is_stored(
     operation: str,
     result: str,
     arn: str,

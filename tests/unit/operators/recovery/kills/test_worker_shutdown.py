@@ -38,7 +38,7 @@ def at_deferral(task: Task, action: Callable[[], Any]) -> None:
 
 
 @pytest.mark.parametrize("stop_on_kill", [True, False])
-def test_shutdown_during_the_wait(stop_on_kill: bool, world: World) -> None:
+def test_retry_reattaches_after_a_shutdown(stop_on_kill: bool, world: World) -> None:
     """The try ends at once, not after its next poll, and the retry reattaches."""
     task = Task(arguments={"stop_on_kill": stop_on_kill, "poll_interval": 600})
     task.prepare_try()
@@ -57,7 +57,7 @@ def test_shutdown_during_the_wait(stop_on_kill: bool, world: World) -> None:
 
 @pytest.mark.parametrize("killed", [True, False], ids=["then killed", "not killed"])
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_shutdown_during_the_start(
+def test_retry_goes_on_after_a_shutdown_during_the_start(
     moment: str, killed: bool, deferrable: bool, world: World
 ) -> None:
     """
@@ -117,7 +117,7 @@ def test_task_that_goes_on_after_its_own_stop_uses_its_retries(world: World) -> 
 
 
 @pytest.mark.parametrize("retries", [0, 2])
-def test_shutdown_without_a_retry(retries: int, world: World) -> None:
+def test_shutdown_without_retry_stops_the_execution(retries: int, world: World) -> None:
     """
     The task ends for good, so its process stops the execution; the failure callback
     that follows makes no call.

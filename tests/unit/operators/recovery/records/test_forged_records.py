@@ -105,7 +105,7 @@ def test_task_with_a_forged_record_goes_on_with_its_own_execution(
     ],
     ids=lambda other: next(iter(other)),
 )
-def test_record_of_another_task(
+def test_record_of_another_task_starts_and_stops_nothing(
     other: dict[str, Any], make_task: MakeTask, world: World
 ) -> None:
     """
@@ -132,7 +132,7 @@ def test_record_of_another_task(
     [(True, False), (False, True)],
     ids=["clear, running", "retry, failed"],
 )
-def test_key_rotation(
+def test_records_are_believed_after_a_key_rotation(
     clear: bool,
     fails: bool,
     make_task: MakeTask,

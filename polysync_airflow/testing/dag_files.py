@@ -83,7 +83,10 @@ class MetadataDatabase:
                         " database."
                     ) from error
             else:
-                db.initdb()
+                with pytest.MonkeyPatch.context() as patches:
+                    # The migrations of Airflow's FAB provider put "." in front.
+                    patches.setattr(sys, "path", list(sys.path))
+                    db.initdb()
             # The first task of a process imports these.
             from polysync_airflow import hooks, operators, triggers  # noqa: F401
 

@@ -33,6 +33,6 @@ DURATIONS: Final = [
 
 
 @pytest.mark.parametrize(("seconds", "text"), DURATIONS)
-def test_form(seconds: float, text: str) -> None:
+def test_duration_has_at_most_two_units(seconds: float, text: str) -> None:
     """At most two units, the largest first; the rest is rounded or left out."""
     assert format_seconds(seconds) == text

@@ -36,25 +36,23 @@ def test_what_cannot_be_read_is_one_error(kind: str) -> None:
     [
         (NESTED, "^it is nested too deeply$"),
         ("NaN", "^it is not JSON: NaN is no number of JSON$"),
-        ("[-Infinity]", "^it is not JSON: -Infinity is no number of JSON$"),
         ("[-1e999]", "^it has a number that is too large$"),
         ("9" * 5000, "^it is not JSON: Exceeds the limit"),
         ("{", "^it is not JSON: Expecting property name"),
         (b"\xff\xfe\x00", "^it is not JSON: "),
         (None, "^it is no text$"),
         ({"a": 1}, "^it is no text$"),
-        (7, "^it is no text$"),
         ('"' + "x" * MAX_BYTES, "^it has more than 4,194,304 bytes$"),
     ],
 )
-def test_error_says_why(content: Any, problem: str) -> None:
+def test_error_says_why_a_text_cannot_be_read(content: Any, problem: str) -> None:
     """The reasons that ``json.loads`` has no, or another, error for are among them."""
     with pytest.raises(UnreadableJsonError, match=problem):
         read_json(content, "it")
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_other_json_is_read(kind: str) -> None:
+def test_odd_but_valid_json_is_read(kind: str) -> None:
     """Also a NUL, half a surrogate pair, and an integer of more than 64 bits."""
     assert read_json(FOREIGN[kind], "it") == json.loads(FOREIGN[kind])
 
@@ -64,16 +62,13 @@ def test_depth_is_that_of_lists_and_objects() -> None:
     for content in ("[" * MAX_DEPTH + "]" * MAX_DEPTH, "[[]," * 50 + "1" + "]" * 50):
         assert read_json(content, "it") == json.loads(content)
     assert read_json(json.dumps([[]] * 1000), "it") == [[]] * 1000
-    for limit, is_read in ((3, True), (2, False)):
-        if is_read:
-            assert read_json('[{"a": []}]', "it", max_depth=limit)
-        else:
-            with pytest.raises(UnreadableJsonError, match="nested too deeply"):
-                read_json('[{"a": []}]', "it", max_depth=limit)
+    assert read_json('[{"a": []}]', "it", max_depth=3)
+    with pytest.raises(UnreadableJsonError, match="nested too deeply"):
+        read_json('[{"a": []}]', "it", max_depth=2)
 
 
 @pytest.mark.parametrize("letter", ["a", "\N{EURO SIGN}", "\ud800"])
-def test_limit_counts_bytes(letter: str) -> None:
+def test_limit_of_a_text_counts_bytes(letter: str) -> None:
     """A character has up to four of them."""
     content = f'"{letter * 10}"'
     size = len(content.encode("utf-8", "surrogatepass"))
@@ -83,7 +78,7 @@ def test_limit_counts_bytes(letter: str) -> None:
         read_json(content, "it", max_bytes=size - 1)
 
 
-def test_nested_value_is_nested() -> None:
+def test_nested_value_is_too_deep_for_python() -> None:
     """The tests of other doors get what Python cannot show."""
     with pytest.raises(RecursionError):
         repr(nested_value())

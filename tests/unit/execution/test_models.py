@@ -24,12 +24,13 @@ def response(**headers: Any) -> dict[str, Any]:
         (response(date="Sun, 01 Mar 2026 14:00:00 +0200"), NOON),
         (response(date="Sun, 01 Mar 1970 12:00:00 GMT"), None),
         (response(date="Sun, 01 Mar 9999 12:00:00 GMT"), None),
-        (response(date="Sun, 01 Mar 99999 12:00:00 GMT"), None),
         (response(date="soon"), None),
         (response(), None),
         ({}, None),
     ],
 )
-def test_time_of_a_response(given: dict[str, Any], expected: datetime | None) -> None:
+def test_time_of_a_response_is_that_of_its_header(
+    given: dict[str, Any], expected: datetime | None
+) -> None:
     """A header that is missing, or is no usable time, says nothing."""
     assert sent_at(given) == expected

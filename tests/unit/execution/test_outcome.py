@@ -23,7 +23,8 @@ from polysync_airflow.execution.waiter import ExecutionEvent
 from tests.unit.execution.lifecycle.builders import choose
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn-tuning/execution/4jg7o29joci6"
-NOW, LATER = datetime(2026, 3, 1, 13, tzinfo=UTC), datetime(2026, 3, 1, 14, tzinfo=UTC)
+NOW = datetime(2026, 3, 1, 13, tzinfo=UTC)
+LATER = datetime(2026, 3, 1, 14, tzinfo=UTC)
 # Airflow's pane has 30 lines at 1400 x 900 pixels; eight of them have the frames of the
 # traceback.
 PANE_LINES = 22
@@ -33,8 +34,13 @@ def event(
     outcome: Literal["ended", "timed_out", "refused"], status: str, **fields: Any
 ) -> ExecutionEvent:
     """Return how a wait for the execution has ended."""
-    texts = {"execution_arn": ARN, "pipeline_name": None, "message": None}
-    values: Any = {**texts, "started_at": NOW, "ended_at": NOW}
+    values: Any = {
+        "execution_arn": ARN,
+        "pipeline_name": None,
+        "message": None,
+        "started_at": NOW,
+        "ended_at": NOW,
+    }
     return ExecutionEvent(outcome=outcome, status=status, **{**values, **fields})
 
 
@@ -68,14 +74,16 @@ def test_end_of_a_stop_is_final() -> None:
     by_user = event("ended", "Stopped", message="by user")
     ended = requested().stop_followed(by_user, LATER)
 
-    assert (ended.state, ended.message, ended.ended_at) == ("Cancelled", "by user", NOW)
+    assert ended.state == "Cancelled"
+    assert ended.message == "by user"
+    assert ended.ended_at == NOW
     assert ended.stop_answered("Stopping", None, LATER) == ended
     assert ended.stop_followed(event("timed_out", "Stopping"), LATER) == ended
     assert ended.stop_text.endswith("and the execution has ended (AWS status Stopped).")
     assert ended.model_copy(update={"stop": None}).stop_text == ""
 
 
-def test_failed_look_is_no_look() -> None:
+def test_failed_poll_does_not_count_as_seen() -> None:
     """The last poll failed: the execution was not seen then."""
     accepted = requested().stop_answered("Stopping", None, NOW)
     failure = {"message": "throttled", "error_code": "ThrottlingException"}
@@ -86,8 +94,10 @@ def test_failed_look_is_no_look() -> None:
 
     assert seen.stop
     assert unseen.stop
-    assert (seen.stop.seen_at, seen.stop.error) == (LATER, None)
-    assert (unseen.stop.seen_at, unseen.stop.error) == (NOW, "throttled")
+    assert seen.stop.seen_at == LATER
+    assert seen.stop.error is None
+    assert unseen.stop.seen_at == NOW
+    assert unseen.stop.error == "throttled"
 
 
 def failed_step(number: int, reason: str) -> StepRow:
@@ -121,11 +131,10 @@ def message(
         retry,
         button='or the tab\'s "Resume failed steps" ',
     )
-    end = ExecutionEvent(
-        outcome="ended",
-        execution_arn=ARN,
+    end = event(
+        "ended",
+        "Failed",
         pipeline_name="churn-tuning",
-        status="Failed",
         message="Step failure: One or multiple steps failed.",
         started_at="2026-11-26T06:00:00Z",
         ended_at="2026-11-26T06:38:02Z",

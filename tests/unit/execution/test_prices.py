@@ -37,18 +37,17 @@ TABLE = {
         ({}, 0.0, None),
     ],
 )
-def test_cost(
+def test_cost_has_the_prices_of_the_region(
     billed: dict[str, float], amount: float | None, unknown: str | None
 ) -> None:
     """The prices are those of the region. What has none is named."""
     cost, note = HourlyPrices.parse(json.dumps(TABLE)).cost_of(billed, REGION)
 
-    date = datetime.date(2026, 11, 1)
-    assert cost == (
-        None
-        if amount is None
-        else Cost(amount=amount, currency="EUR", prices_date=date)
-    )
+    expected = None
+    if amount is not None:
+        date = datetime.date(2026, 11, 1)
+        expected = Cost(amount=amount, currency="EUR", prices_date=date)
+    assert cost == expected
     assert note == (
         unknown and f"The cost lacks {unknown}: hourly_prices has no price in {REGION}."
     )
@@ -65,13 +64,15 @@ def test_cost(
         ({"hourly": {}}, "hourly"),
     ],
 )
-def test_table_that_is_not_valid(change: dict[str, Any], field: str) -> None:
+def test_table_that_is_not_valid_is_refused_with_its_field(
+    change: dict[str, Any], field: str
+) -> None:
     """The error names the field."""
     with pytest.raises(ValueError, match=field):
         HourlyPrices.parse(json.dumps({**TABLE, **change}))
 
 
-def test_text_that_is_no_table() -> None:
+def test_text_that_is_no_table_is_refused() -> None:
     """Neither JSON of another type, nor a text without end."""
     with pytest.raises(ValueError, match=r"^it is not JSON"):
         HourlyPrices.parse("{")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -96,18 +95,18 @@ NO_TEXTS = {"created_after": "", "display_name_pattern": ""}
         ({"display_name_pattern": "NIGHTLY-*"}, None),
         ({"created_after": "2026-01-01T01:00:00Z"}, "manual"),
         ({"created_after": "2026-01-01T06:00:00+01:00"}, "manual"),
-        ({"created_after": "2026-01-01 05:00:00+00:00"}, "manual"),
         ({"created_after": "2026-01-02"}, "midnight"),
         ({"created_after": EIGHT_IN_UTC}, "nightly-2"),
         # A window whose begin is given has no end.
         ({"created_after": "2026-01-01", "which": "latest"}, "noon"),
         ({"created_after": "2026-01-02T13:00:00", "which": "latest"}, "evening"),
         ({"created_before": "2026-01-01T20:00:00", "which": "latest"}, "manual"),
-        ({"created_after": "2027-01-01"}, None),
         ({**NO_TEXTS, "parameters": {}}, "nightly-1"),
     ],
 )
-def test_choice(arguments: dict[str, Any], expected: str | None) -> None:
+def test_window_pattern_and_which_decide(
+    arguments: dict[str, Any], expected: str | None
+) -> None:
     """The window, the pattern and ``which`` decide; an empty text counts as none."""
     found = pick(search(**arguments), LISTED, no_parameters)
 
@@ -160,11 +159,12 @@ def test_execution_of_another_pipeline_is_not_taken() -> None:
     [
         ({"Shards": 4}, "manual"),
         ({"Shards": "4", "DryRun": True}, "nightly-2"),
-        ({"Other": "x"}, None),
         ({"Shards": 4.0}, None),
     ],
 )
-def test_parameters_are_some(parameters: dict[str, Any], expected: str | None) -> None:
+def test_execution_with_these_and_other_parameters_matches(
+    parameters: dict[str, Any], expected: str | None
+) -> None:
     """
     Values are compared as ``str(value)``; the parameters of executions that do not
     match are not read.
@@ -174,17 +174,14 @@ def test_parameters_are_some(parameters: dict[str, Any], expected: str | None) -
         "manual": {"Shards": "4", "DryRun": "False"},
         "nightly-2": {"Shards": "4", "DryRun": "True"},
     }
-    by_arn = {
-        each.execution_arn: values.get(each.display_name or "") for each in LISTED
-    }
-    read: Callable[[str], Any] = by_arn.__getitem__
+    names = {each.execution_arn: str(each.display_name) for each in LISTED}
 
-    found = pick(search(parameters=parameters), LISTED, read)
+    found = pick(search(parameters=parameters), LISTED, lambda arn: values[names[arn]])
 
     assert (found and found.display_name) == expected
 
 
-def test_numbers_of_executions_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_executions_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     A window that is too large is an error that says what to do, and reads no further.
     """
@@ -198,17 +195,18 @@ def test_numbers_of_executions_are_limited(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(criteria.TooManyMatchesError) as caught:
         pick(search(parameters={"A": "1"}), many, read)
     assert str(caught.value) == (
-        "parameters = a dict of 1 are not those of the first 100 executions of pipeline fanout that match otherwise, "
-        "and each one costs a call: give a shorter window (created_after, created_before), or a "
-        "display_name_pattern."
+        "parameters = a dict of 1 are not those of the first 100 executions of"
+        " pipeline fanout that match otherwise, and each one costs a call: give a"
+        " shorter window (created_after, created_before), or a display_name_pattern."
     )
     assert len(compared) == criteria.MAX_COMPARED
     monkeypatch.setattr(criteria, "MAX_LISTED", 120)
     with pytest.raises(criteria.TooManyMatchesError) as caught:
         pick(search(display_name_pattern="none"), many, read)
     assert str(caught.value) == (
-        "created_after = 2026-01-01T00:00:00+00:00: pipeline fanout has more than 120 executions in the window: give "
-        "a shorter one (created_after, created_before)."
+        "created_after = 2026-01-01T00:00:00+00:00: pipeline fanout has more than 120"
+        " executions in the window: give a shorter one (created_after,"
+        " created_before)."
     )
 
 
@@ -235,9 +233,9 @@ def test_choice_is_settled_a_minute_after_the_last_rival_can_exist(
 
 A_MAPPING = "Give a mapping of at most 200 names to strings, numbers or booleans"
 A_TIME = 'Give a datetime, or a text such as "2026-01-31T06:00:00+00:00"'
-BEFORE_ITS_BEGIN = {"created_before": "2025-12-31"}
 MANY = {str(number): "x" for number in range(201)}
 SAME = {"created_after": "2026-01-03", "created_before": "2026-01-03"}
+REVERSE = {"created_before": "2025-12-31"}
 
 
 @pytest.mark.parametrize(
@@ -252,9 +250,8 @@ SAME = {"created_after": "2026-01-03", "created_before": "2026-01-03"}
         ),
         ({"created_after": "0001-01-01"}, "created_after = '0001-", "out of range"),
         (SAME, "created_before = '2026-01-03'", "is not later than created_after"),
-        (BEFORE_ITS_BEGIN, "created_before = '2025-12-31'", "is not later than"),
+        (REVERSE, "created_before = '2025-12-31'", "is not later than created_after"),
         ({"display_name_pattern": "x" * 257}, "display_name_pattern = 'xx", "1 to 256"),
-        ({"display_name_pattern": "a\nb"}, "display_name_pattern = 'a\\nb'", ""),
         ({"which": "second"}, "which = 'second'", "should be 'first' or 'latest'."),
         ({"parameters": ["A"]}, "parameters = a list of 1", A_MAPPING),
         ({"parameters": {"A": None}}, "parameters['A'] = None", A_MAPPING),
@@ -263,7 +260,9 @@ SAME = {"created_after": "2026-01-03", "created_before": "2026-01-03"}
         ({"parameters": MANY}, "parameters = a dict of 201", A_MAPPING),
     ],
 )
-def test_invalid_arguments(arguments: dict[str, Any], subject: str, text: str) -> None:
+def test_invalid_argument_is_refused_with_its_value_and_the_cure(
+    arguments: dict[str, Any], subject: str, text: str
+) -> None:
     """The error names the argument or the member of one, its value and the cure."""
     with pytest.raises(ParametersError) as caught:
         search(**arguments)
@@ -294,11 +293,14 @@ def test_only_the_first_problems_are_named() -> None:
                 "display_name_pattern": "n*",
                 "parameters": {"A": 1, "B": 2},
             },
-            "created from 2026-01-01T00:00:00+00:00 on with a display name like n* with parameters A, B",
+            (
+                "created from 2026-01-01T00:00:00+00:00 on with a display name like n*"
+                " with parameters A, B"
+            ),
         ),
     ],
 )
-def test_description(arguments: dict[str, Any], text: str) -> None:
+def test_search_is_described_in_one_line(arguments: dict[str, Any], text: str) -> None:
     """A search is described in one line."""
     description = f"the first execution of pipeline fanout {text}"
     assert describe_search(search(**arguments)) == description
@@ -315,7 +317,6 @@ BEGUN = {"began_at": BEGAN_AT.isoformat()}
         {"outcome": "found", **BEGUN},
         {"outcome": "found", **BEGUN, "execution_arn": "{{ conn.x }}"},
         {"outcome": "no_match", **BEGUN, "execution_arn": LISTED[0].execution_arn},
-        {"outcome": "ended", **BEGUN},
         {"outcome": "timed_out", "began_at": 5},
     ],
 )
@@ -324,16 +325,6 @@ def test_event_of_another_form_is_refused(event: Any) -> None:
     problem = "an event that is not this provider's event"
     with pytest.raises(TriggerEventError, match=problem):
         check_event(SearchEvent, event)
-
-
-def test_event_is_parsed() -> None:
-    """The event of a search that has found an execution."""
-    event = {"outcome": "found", **BEGUN, "execution_arn": LISTED[0].execution_arn}
-
-    parsed = check_event(SearchEvent, event)
-
-    assert parsed.began_at == BEGAN_AT
-    assert parsed.execution_arn == LISTED[0].execution_arn
 
 
 # ---- what comes after each look
@@ -384,7 +375,7 @@ def api_error(**arguments: Any) -> SageMakerApiError:
         (OPEN, TooManyMatchesError("too many"), 0, "too_many", "too many"),
     ],
 )
-def test_decision(
+def test_search_ends_with_an_execution_or_a_reason(
     waiter: SearchWaiter,
     result: Any,
     after: float,
@@ -466,7 +457,8 @@ def test_search_of_several_sessions_ends_when_the_choice_is_settled() -> None:
     for waiter, now in ((repeated, at + 1), (last, at), (OPEN, at)):
         ended = waiter.decide(SearchPage(found, now), now)
         assert isinstance(ended, Finish)
-        assert (ended.event.execution_arn, ended.log_lines) == (found.execution_arn, ())
+        assert ended.event.execution_arn == found.execution_arn
+        assert ended.log_lines == ()
 
 
 def test_polls_of_searches_in_a_pipeline_go_together() -> None:
@@ -477,7 +469,7 @@ def test_polls_of_searches_in_a_pipeline_go_together() -> None:
     assert OPEN.name == OPEN.label == "the search in pipeline fanout"
 
 
-def test_page_of_a_search() -> None:
+def test_refused_list_is_no_empty_page() -> None:
     """The list, or the parameters that are compared, may be refused."""
     error = api_error(permanent=False)
 

@@ -31,16 +31,14 @@ from tests.strategies import json_values
         (-(2**63) - 1, "-9223372036854775809"),
         (1.5e19, 1.5e19),
         (1e30, "1e+30"),
-        (-1e30, "-1e+30"),
         (float("inf"), "inf"),
         (float("nan"), "nan"),
-        (1e-300, 1e-300),
         (True, True),
-        ("x", "x"),
-        (None, None),
     ],
 )
-def test_numbers(value: Any, stored: Any) -> None:
+def test_number_that_airflow_cannot_store_becomes_a_text(
+    value: Any, stored: Any
+) -> None:
     """
     What has more than 64 bits, or is no number of JSON, is the text that AWS would get.
     """
@@ -87,11 +85,10 @@ def test_json_is_changed_where_it_must_be() -> None:
         (10**30, None),
         (-1, None),
         ("x", None),
-        (None, None),
         (2**64 - 1, 2**64 - 1),
     ],
 )
-def test_count_of_a_response(value: Any, count: int | None) -> None:
+def test_count_of_another_form_is_left_out(value: Any, count: int | None) -> None:
     """A count that is not as AWS documents it does not hide the other members."""
     adapter: TypeAdapter[Any] = TypeAdapter(Count)
 
@@ -108,7 +105,7 @@ def test_nothing_is_changed_twice(value: Any) -> None:
     assert changes == []
 
 
-def test_texts() -> None:
+def test_text_with_nul_or_half_a_surrogate_is_not_storable() -> None:
     """PostgreSQL stores neither NUL nor half of a surrogate pair."""
     for text in ("", "a\nb\u200d\U0001f600"):
         assert is_storable_text(text)
@@ -116,7 +113,7 @@ def test_texts() -> None:
         assert not is_storable_text(text)
 
 
-def test_reserved_name() -> None:
+def test_name_that_airflow_reserves_is_refused() -> None:
     """The error says why the name cannot be used."""
     problem = "Value error, is a name that Airflow reserves"
     with pytest.raises(ValidationError, match=problem):

@@ -136,7 +136,7 @@ def test_reasons_are_cleaned_where_responses_become_models() -> None:
 
 
 @pytest.mark.parametrize("status", ["", "Exec\x00uting", "x" * 65, "<html>", 5, None])
-def test_no_status_of_aws_is_not_a_response(status: object) -> None:
+def test_status_that_is_no_word_makes_a_response_invalid(status: object) -> None:
     """A status that is not a word makes the whole response invalid."""
     with pytest.raises(ValidationError):
         ExecutionDescription.model_validate(
@@ -165,7 +165,7 @@ def test_declared_defaults_keep_their_type(given: object, default: object) -> No
     assert type(parameter.default) is type(default)
 
 
-def test_markers_and_line_breaks() -> None:
+def test_what_is_not_dangerous_stays_as_it_was_written() -> None:
     """What is not dangerous stays as it was written."""
     assert clean_value("a\r\nb\nc", 6) == "a\nb\nc"
     assert clean_value("abcdef", 6) == "abcdef"
@@ -193,7 +193,7 @@ def test_values_are_shown_short(value: object, shown: str) -> None:
 
 
 @pytest.mark.parametrize("more", [0, 1])
-def test_problems_are_counted(more: int) -> None:
+def test_problems_beyond_the_first_are_counted(more: int) -> None:
     """A message lists the first ones, and how many there are beside them."""
     problems = [str(number) for number in range(MAX_PROBLEMS + more)]
 

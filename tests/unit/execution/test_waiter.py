@@ -23,7 +23,6 @@ from polysync_airflow.execution.waiter import (
     Failures,
     Finish,
     LogLine,
-    TriggerArguments,
     Wait,
 )
 
@@ -96,11 +95,12 @@ def end_of(
         (600, 0, 600),
         # At the deadline at the latest, but not within the first seconds.
         (600, 3500, 100),
-        (600, 3598, 5),
         (600, 9999, 5),
     ],
 )
-def test_first_poll_is_later(interval: float, now: float, first: float) -> None:
+def test_first_poll_comes_after_the_deferral_is_recorded(
+    interval: float, now: float, first: float
+) -> None:
     """
     The first poll is delayed: the scheduler may fail a task that resumes right after
     its deferral.
@@ -126,18 +126,18 @@ THROTTLED_OFTEN = [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
         # With one, which has slowed down all calls, a throttled poll is repeated soon.
         ({"rate_limited": True}, throttled(), THROTTLED_OFTEN),
         ({"rate_limited": True, "poll_interval": 900}, throttled(), THROTTLED_OFTEN),
-        ({"rate_limited": True}, api_error(), [30, 60, 120, 240, 300, 300]),
         ({"rate_limited": True}, EXPIRED, [30, 60]),
         # Failures without end make no number too large.
         ({"failures": Failures(10_000)}, api_error(), [300]),
         ({"failures": Failures(10_000), "rate_limited": True}, throttled(), [300]),
     ],
 )
-def test_failed_polls_back_off(
+def test_seconds_after_failed_polls_double_up_to_a_maximum(
     fields: dict[str, Any], error: PolysyncError, seconds: list[float]
 ) -> None:
     """The seconds double up to a maximum."""
-    waiter, seen = make_waiter(**fields), []
+    waiter = make_waiter(**fields)
+    seen = []
     for _ in seconds:
         step = after(waiter, error)
         seen.append(step.seconds)
@@ -155,14 +155,6 @@ def test_no_sleep_outlasts_deadline(response: Any, now: float, seconds: float) -
     The last poll is at the deadline, even if the interval or the backoff ends later.
     """
     assert after(make_waiter(poll_interval=600), response, now=now).seconds == seconds
-
-
-def test_polls_have_their_interval() -> None:
-    """Whether the status has changed or not."""
-    first = after(make_waiter(), described("Executing"))
-    second = after(first.waiter, described("Executing"))
-
-    assert (first.seconds, second.seconds) == (30, 30)
 
 
 # ---- the state of the wait, and the log
@@ -213,7 +205,8 @@ def test_unknown_status_is_warned_of_once() -> None:
 
     assert [line.level for line in step.log_lines] == [logging.INFO, logging.WARNING]
     assert step.log_lines[1].text == (
-        f"Status 'New' is unknown to this version; the wait goes on, until the timeout at the latest: {LABEL}"
+        "Status 'New' is unknown to this version; the wait goes on, until the timeout"
+        f" at the latest: {LABEL}"
     )
     assert known.waiter.warned_statuses == {"New"}
     assert [len(each.log_lines) for each in (known, again, other)] == [1, 1, 2]
@@ -237,7 +230,8 @@ def test_shared_polls_log_an_error_that_lasts() -> None:
     The log of the triggerer names the others. What the log of a task does not have has
     no end there either.
     """
-    step, lines = Wait(0, make_waiter(rate_limited=True, last_status="Executing")), []
+    step = Wait(0, make_waiter(rate_limited=True, last_status="Executing"))
+    lines = []
     polls: list[tuple[float, ExecutionDescription | PolysyncError]] = [
         (100, api_error(message="A")),
         (399, api_error(message="A")),
@@ -305,13 +299,6 @@ def test_ended_execution_ends_the_wait() -> None:
     )
 
 
-@pytest.mark.parametrize("status", ["Succeeded", "Stopped", "CompletedWithFailures"])
-def test_all_ends_end_the_wait(status: str) -> None:
-    """Also that of an execution whose status has been seen before, by another wait."""
-    event = end_of(make_waiter(last_status="Executing"), described(status))
-    assert event.status == status
-
-
 def test_event_of_a_resumed_execution_has_its_attempt() -> None:
     """The attempt began when the wait did."""
     since = CREATED.timestamp()
@@ -327,9 +314,9 @@ def test_event_of_a_resumed_execution_has_its_attempt() -> None:
     [
         (described("Executing"), 3599.9, None),
         (described("Executing"), 3600, "timed_out"),
-        (described("New"), 3600, "timed_out"),
         (described("Succeeded"), 3600, "ended"),
-        (described("Succeeded"), 9999, "ended"),
+        (described("Stopped"), 3600, "ended"),
+        (described("CompletedWithFailures"), 9999, "ended"),
         (api_error(), 3599.9, None),
         (api_error(), 3600, "timed_out"),
         (api_error(permanent=True), 3600, "refused"),
@@ -367,10 +354,13 @@ def test_event_at_the_deadline_says_the_limit() -> None:
     assert event.outcome == "timed_out"
     assert event.message == limit
     assert event.status == "Executing"
-    assert (event.started_at, event.ended_at, event.error_code) == (CREATED, None, None)
+    assert event.started_at == CREATED
+    assert event.ended_at is None
+    assert event.error_code is None
     failed = end_of(waiter, api_error(), 3600)
     assert failed.message == f"{limit}; the last poll failed: no"
-    assert (failed.error_code, failed.operation) == ("InternalFailure", "Describe")
+    assert failed.error_code == "InternalFailure"
+    assert failed.operation == "Describe"
 
 
 def test_last_line_before_a_timeout_is_that_of_the_last_status() -> None:
@@ -380,29 +370,14 @@ def test_last_line_before_a_timeout_is_that_of_the_last_status() -> None:
     assert [line.text for line in step.log_lines] == [f"Executing: {LABEL}"]
 
 
-def test_permanent_error_ends_the_wait() -> None:
-    """
-    A permanent error ends the wait at once, and the event has its message, error code
-    and operation.
-    """
-    error = api_error(permanent=True, message="not you")
-    event = end_of(make_waiter(last_status="Executing"), error)
+def test_error_that_is_not_of_aws_has_no_operation() -> None:
+    """The event names the error by its class."""
+    event = end_of(make_waiter(), CredentialsError("gone"))
 
-    assert (event.outcome, event.message) == ("refused", "not you")
-    assert (event.status, event.ended_at) == ("Executing", None)
-    assert (event.error_code, event.operation) == ("InternalFailure", "Describe")
-
-
-@pytest.mark.parametrize("code", [None, CONNECTION_NOT_FOUND])
-def test_error_that_is_not_of_aws_has_no_operation(code: str | None) -> None:
-    """The event names the error, or says that the connection was deleted."""
-    error = CredentialsError("gone")
-    error.error_code = code
-
-    event = end_of(make_waiter(), error)
-
-    assert (event.outcome, event.message, event.operation) == ("refused", "gone", None)
-    assert event.error_code == (code or "CredentialsError")
+    assert event.outcome == "refused"
+    assert event.message == "gone"
+    assert event.operation is None
+    assert event.error_code == "CredentialsError"
 
 
 def test_deleted_connection_ends_the_wait_with_a_code_of_its_own() -> None:
@@ -412,9 +387,11 @@ def test_deleted_connection_ends_the_wait_with_a_code_of_its_own() -> None:
 
     event = end_of(make_waiter(last_status="Executing"), error)
 
-    assert (event.outcome, event.message) == ("refused", "gone")
+    assert event.outcome == "refused"
+    assert event.message == "gone"
     assert event.status == "Executing"
-    assert (event.error_code, event.operation) == ("ConnectionNotFound", None)
+    assert event.error_code == "ConnectionNotFound"
+    assert event.operation is None
     assert not refusal_error(event, "gone").permanent
     event = event.model_copy(update={"error_code": None})
     assert refusal_error(event, "gone").permanent
@@ -427,14 +404,12 @@ def test_deleted_connection_ends_the_wait_with_a_code_of_its_own() -> None:
     ("reads", "is_deleted"),
     [
         ([], False),
-        ([(0, True)], False),
         ([(0, True), (DELETED_AFTER_SECONDS - 0.1, True)], False),
         ([(0, True), (DELETED_AFTER_SECONDS, True)], True),
         ([(0, True), (7, True), (14, True), (21, True)], True),
         # A read that has found it, or has failed for another reason, begins the time
         # anew.
         ([(0, True), (7, False), (14, True), (21, True)], False),
-        ([(0, True), (30, True), (31, False)], False),
     ],
 )
 def test_connection_is_deleted_if_no_read_finds_it_for_a_while(
@@ -444,7 +419,7 @@ def test_connection_is_deleted_if_no_read_finds_it_for_a_while(
     A single "not found" proves nothing: Airflow says the same if its database does not
     respond.
     """
-    deletion = Deletion("team")
+    deletion = Deletion("team", " Or it is hidden.")
     for now, is_missing in reads:
         if is_missing:
             deletion.note_missing(1000 + now)
@@ -457,42 +432,7 @@ def test_connection_is_deleted_if_no_read_finds_it_for_a_while(
         assert deletion.error.error_code == CONNECTION_NOT_FOUND
         seconds = f"{reads[-1][0] - reads[0][0]:.0f} s"
         assert str(deletion.error) == (
-            "polysync_conn_id = 'team': the connection was deleted or renamed. Airflow has not found it for "
-            f"{seconds}. Add it again under Admin > Connections. If no retry follows, clear the task."
+            "polysync_conn_id = 'team': the connection was deleted or renamed. Airflow"
+            f" has not found it for {seconds}. Add it again under Admin > Connections."
+            " If no retry follows, clear the task. Or it is hidden."
         )
-
-
-def test_error_of_a_deleted_connection_ends_with_a_hint() -> None:
-    """What else may be the reason, which this module does not know."""
-    deletion = Deletion("team", " Or it is hidden.")
-    for now in (0, DELETED_AFTER_SECONDS):
-        deletion.note_missing(now)
-
-    assert str(deletion.error).endswith("clear the task. Or it is hidden.")
-
-
-# ---- the arguments of stored triggers
-
-STORED: dict[str, Any] = {
-    "execution_arn": ARN,
-    "pipeline_name": "churn",
-    "polysync_conn_id": "team",
-    "region_name": None,
-    "poll_interval": 30.0,
-    "since": 1.75e9,
-    "deadline": 1.76e9,
-    "attempt": 2,
-    "stop_on_kill": True,
-    "stop_at": ["timed_out", "refused"],
-    "progress_interval": 60.0,
-    "declared_steps": None,
-    "step_task_ids": None,
-}
-
-
-def test_stored_arguments_are_those_of_a_shared_wait() -> None:
-    """Its polls take turns with those of others."""
-    waiter = TriggerArguments(**STORED).waiter()
-
-    times = {"poll_interval": 30, "since": 1.75e9, "deadline": 1.76e9}
-    assert waiter == make_waiter(**times, attempt=2, rate_limited=True)

@@ -40,7 +40,7 @@ def check(*given_back: str) -> ConsumerCheck:
         ([[]] * (MIN_RECEIVES - 1), True, RETURN_SECONDS, set()),
     ],
 )
-def test_what_is_missing(
+def test_message_is_missing_only_after_time_and_room_to_return(
     received: list[list[str]], has_room: bool, seconds: float, missing: set[str]
 ) -> None:
     """
@@ -54,7 +54,7 @@ def test_what_is_missing(
     assert found == [*[set()] * (len(received) - 1), missing]
 
 
-def test_a_check_once_a_day() -> None:
+def test_consumers_are_checked_once_a_day() -> None:
     """
     Before the first one, nothing is missing; the next one is a day later, also for what
     joined meanwhile.

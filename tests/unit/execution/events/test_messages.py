@@ -88,7 +88,9 @@ OF_EXECUTION = {
         ),
     ],
 )
-def test_events_of_aws(body: str, payload: dict[str, Any]) -> None:
+def test_events_of_the_documentation_become_small_json(
+    body: str, payload: dict[str, Any]
+) -> None:
     """
     The examples of AWS's documentation become small JSON, whose texts are cleaned.
     """
@@ -108,7 +110,7 @@ def _far_from_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_far_from_utc")
-def test_events_may_have_less() -> None:
+def test_missing_and_damaged_members_of_an_event_are_left_out() -> None:
     """
     A start has no previous status and no end; other members, and times that are
     damaged, do not count.
@@ -156,15 +158,10 @@ OF_TRAINING = "SageMaker Training Job State Change"
         (None, "^it is no text$"),
         (event("x" * 81, {}, source="y" * 81), OF_LONG_NAMES),
         (execution().replace('"aws.sagemaker"', '["aws.sagemaker", "x"]'), "source"),
-        ("", "not JSON"),
         ("{", "^it is not JSON: "),
-        ("[" * 100_000, "^it is nested too deeply$"),
-        ("9" * 5_000, "not JSON"),
         ("[]", "no event of EventBridge"),
-        ('"text"', "no event of EventBridge"),
         ('{"detail-type": 1}', "^it is no event of EventBridge: detail-type: "),
         (json.dumps({"a": "x" * MAX_MESSAGE_BYTES}), "more than 262,144 bytes"),
-        ("\N{EURO SIGN}" * (MAX_MESSAGE_BYTES // 3 + 1), "more than 262,144 bytes"),
         (event("Object Created", {}, source="aws.s3"), "'Object Created' of 'aws.s3'"),
         (event(OF_TRAINING, {}), f"'{OF_TRAINING}'"),
         (execution().replace("aws.sagemaker", "me"), "of 'me'"),
@@ -177,7 +174,7 @@ OF_TRAINING = "SageMaker Training Job State Change"
         (model_package(ModelPackageVersion=-1), "ModelPackageVersion"),
     ],
 )
-def test_other_messages_are_unreadable(body: Any, problem: str) -> None:
+def test_message_that_is_no_event_is_unreadable(body: Any, problem: str) -> None:
     """The reason is one line, and has no value that may be secret."""
     with pytest.raises(UnreadableMessageError, match=problem) as caught:
         read_message(body)
@@ -186,7 +183,7 @@ def test_other_messages_are_unreadable(body: Any, problem: str) -> None:
     assert "password" not in str(caught.value)
 
 
-def test_largest_message() -> None:
+def test_message_of_exactly_the_limit_is_read() -> None:
     """
     A message of exactly EventBridge's limit is read, counted in characters and in
     bytes.
@@ -202,7 +199,7 @@ def test_largest_message() -> None:
             read_message(largest + " ")
 
 
-def test_what_makes_two_events_the_same_change() -> None:
+def test_same_change_has_the_same_key_in_each_event() -> None:
     """
     Another event for the same end is the same change; a resume, another status or
     another step is not.
@@ -230,7 +227,7 @@ def test_what_makes_two_events_the_same_change() -> None:
     assert len(set(keys)) == len(keys)
 
 
-def test_memory_is_limited() -> None:
+def test_entries_that_were_not_seen_lately_are_forgotten() -> None:
     """What was added or found last is known, the rest is forgotten."""
     memory = RecentEntries(2)
 

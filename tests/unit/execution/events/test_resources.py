@@ -41,7 +41,7 @@ def reader_policy(arn: str) -> dict[str, Any]:
     return {"Statement": [{"Action": ["sqs:ReceiveMessage"], "Resource": [arn, "x"]}]}
 
 
-def test_cloudformation() -> None:
+def test_template_has_all_that_fills_the_queue() -> None:
     """The template."""
     assert cloudformation(SETUP, reader_policy) == EXPECTED
 
@@ -67,7 +67,9 @@ def test_cloudformation() -> None:
         ),
     ],
 )
-def test_rules(setup: QueueSetup, details: dict[str, Any]) -> None:
+def test_rule_has_a_detail_only_for_names_or_statuses(
+    setup: QueueSetup, details: dict[str, Any]
+) -> None:
     """A rule without names or statuses has no detail, and so matches all."""
     setup.check()
 
@@ -83,12 +85,17 @@ def test_rules(setup: QueueSetup, details: dict[str, Any]) -> None:
         (QueueSetup("q", max_receives=1001), "--max-receives 1001: give 3 to 1000."),
         (
             QueueSetup("q", model_package_groups=MANY_GROUPS),
-            "The pattern of the rule model-packages has more than 2,048 characters: name fewer pipelines or groups, or "
-            "none for all, and let the watchers select.",
+            (
+                "The pattern of the rule model-packages has more than 2,048"
+                " characters: name fewer pipelines or groups, or none for all, and let"
+                " the watchers select."
+            ),
         ),
     ],
 )
-def test_wrong_values(setup: QueueSetup, problem: str) -> None:
+def test_value_beyond_a_limit_is_refused_with_its_option(
+    setup: QueueSetup, problem: str
+) -> None:
     """The error names the option, its value and the cure."""
     with pytest.raises(ParametersError) as caught:
         setup.check()
@@ -96,23 +103,18 @@ def test_wrong_values(setup: QueueSetup, problem: str) -> None:
     assert str(caught.value) == problem
 
 
-def test_limits_are_allowed() -> None:
+def test_values_at_the_limits_are_allowed() -> None:
     """
     The largest values, and a pattern of exactly the length that EventBridge allows.
     """
     QueueSetup("q" * 48, max_receives=3).check()
     QueueSetup("q", max_receives=1000).check()
-    names = [f"{'g' * 60}{number}" for number in range(10, 30)]
-    setup = QueueSetup("q", model_package_groups=tuple(names))
-    length = len(json.dumps(setup.rules()["model-packages"]))
-    # Each further name has a comma, a space and quotes, and at most 63 characters.
-    while length < 2048:
-        name = "g" * min(63, 2048 - length - 4)
-        if 2048 - length - 4 - len(name) in range(1, 5):
-            name = name[:-5]
-        names.append(name)
-        length += len(name) + 4
-    setup = QueueSetup("q", model_package_groups=tuple(names))
+    names = [f"{'g' * 58}{number}" for number in range(10, 39)]
+    with_empty_name = QueueSetup("q", model_package_groups=(*names, ""))
+    length = len(json.dumps(with_empty_name.rules()["model-packages"]))
+    last_name = "g" * (2048 - length)
+    setup = QueueSetup("q", model_package_groups=(*names, last_name))
 
     setup.check()
+    assert 1 <= len(last_name) <= 63
     assert len(json.dumps(setup.rules()["model-packages"])) == 2048

@@ -29,18 +29,13 @@ TOGETHER = "model_package_groups is given together with pipelines or steps"
     ("arguments", "body", "wanted"),
     [
         ({}, execution("Succeeded"), True),
-        ({}, execution("CompletedWithFailures"), True),
         ({}, execution("Stopped"), True),
         ({}, execution("Executing"), False),
-        ({}, execution("Stopping"), False),
         ({}, of_step(), False),
-        ({}, model_package(), False),
         ({"states": ["Running"]}, execution("Executing"), True),
-        ({"states": ["Failed"]}, execution("Succeeded"), False),
         ({"pipelines": ["myPipeline-123"]}, execution(), True),
         ({"pipelines": ["MYPIPELINE-*", "x"]}, execution(), True),
         ({"pipelines": ["myPipeline"]}, execution(), False),
-        ({"steps": ["*"]}, of_step(), True),
         ({"steps": ["*"]}, execution(), False),
         ({"steps": ["myprocessingstep?"]}, of_step(), True),
         ({"steps": ["MyProcessingStep1"]}, of_step(), False),
@@ -48,7 +43,6 @@ TOGETHER = "model_package_groups is given together with pipelines or steps"
         ({"steps": ["*"], "states": ["Running"]}, of_step("Starting"), True),
         ({"steps": ["*"], "pipelines": ["other"]}, of_step(), False),
         ({"model_package_groups": ["versionedmp-*"]}, model_package(), True),
-        ({"model_package_groups": ["*"]}, model_package("PendingManualApproval"), True),
         ({**ALL_MODELS, "states": ["Approved"]}, model_package("Rejected"), False),
         ({"model_package_groups": ["other"]}, model_package(), False),
         (ALL_MODELS, model_package(ModelPackageGroupName=None), True),
@@ -56,7 +50,9 @@ TOGETHER = "model_package_groups is given together with pipelines or steps"
         (ALL_MODELS, execution(), False),
     ],
 )
-def test_what_is_wanted(arguments: dict[str, Any], body: str, wanted: bool) -> None:
+def test_watcher_wants_changes_of_its_names_and_states(
+    arguments: dict[str, Any], body: str, wanted: bool
+) -> None:
     """
     A watcher wants changes of one kind, by names and states; pipelines also in another
     case.
@@ -69,7 +65,6 @@ def test_what_is_wanted(arguments: dict[str, Any], body: str, wanted: bool) -> N
     [
         ({"queue_url": "changes"}, "= 'changes'.*Give the URL of a standard queue"),
         ({"queue_url": f"{URL}.fifo"}, "queue_url = .*not .fifo"),
-        ({"queue_url": None}, "queue_url = None"),
         ({"polysync_conn_id": ""}, "polysync_conn_id = ''.*Give the id of"),
         ({"region_name": "Frankfurt"}, "= 'Frankfurt'.*Give the AWS region"),
         (
@@ -77,19 +72,19 @@ def test_what_is_wanted(arguments: dict[str, Any], body: str, wanted: bool) -> N
             "region_name = 'eu-west-1' is not the region of the queue, 'us-east-1'",
         ),
         ({"pipelines": []}, "pipelines = a list of 0.*Give a list of 1 to 200 names"),
-        ({"pipelines": "churn"}, "pipelines = 'churn'.*Give a list"),
         ({"pipelines": ["a", "a b"]}, r"pipelines\[1\] = 'a b'"),
         ({"pipelines": ["x"] * 201}, "pipelines = a list of 201"),
         ({"steps": [1]}, r"steps\[0\] = 1"),
         ({"states": ["Done"]}, f"states has 'Done', {NO_STATE}"),
-        ({"states": ["Approved"]}, "states has 'Approved'"),
         ({**ALL_MODELS, "states": ["Success"]}, "Approved, Rejected, PendingManual"),
         ({**ALL_MODELS, "steps": ["s"]}, f"{TOGETHER}: use a watcher for each"),
         ({"other": 1}, "other = 1: Extra inputs are not permitted."),
         ({"a\nb": 1}, "a b = 1"),
     ],
 )
-def test_wrong_arguments(arguments: dict[str, Any], problem: str) -> None:
+def test_wrong_argument_is_refused_with_its_value_and_the_cure(
+    arguments: dict[str, Any], problem: str
+) -> None:
     """The error names the argument, its value and the cure."""
     with pytest.raises(ParametersError) as caught:
         check_watcher({**REQUIRED, **arguments})
@@ -99,14 +94,17 @@ def test_wrong_arguments(arguments: dict[str, Any], problem: str) -> None:
     assert re.search(f"^- .*{problem}", lines[0])
 
 
-def test_problem_of_a_name_has_the_cure() -> None:
+def test_problem_of_a_name_is_one_line_with_the_cure() -> None:
     """It is one line, also beside others."""
     with pytest.raises(ParametersError) as caught:
         check_watcher({**REQUIRED, "steps": ["a", ["b"]], "other": 1})
 
     assert str(caught.value).split("\n")[1:] == [
-        "- steps[1] = a list of 1: Input should be a valid string. Give a list of 1 to 200 names, in which * and ? "
-        "stand for any characters, or leave it out to watch executions.",
+        (
+            "- steps[1] = a list of 1: Input should be a valid string. Give a list of"
+            " 1 to 200 names, in which * and ? stand for any characters, or leave it"
+            " out to watch executions."
+        ),
         "- other = 1: Extra inputs are not permitted.",
     ]
 
@@ -127,7 +125,7 @@ def test_problem_of_a_name_has_the_cure() -> None:
         ("http://127.0.0.1:4599/123456789012/changes", None),
     ],
 )
-def test_region_of_the_queue(url: str, region: str | None) -> None:
+def test_region_of_the_queue_is_in_its_url(url: str, region: str | None) -> None:
     """The URL of a queue of AWS has its region."""
     assert check_watcher({**REQUIRED, "queue_url": url}).region == region
     assert region_of_queue("changes") is None

@@ -15,7 +15,6 @@ from polysync_airflow.exceptions import (
 )
 from polysync_airflow.execution.lifecycle.machine import MAX_TIMES_UNKNOWN
 from polysync_airflow.execution.models import ExecutionDescription, StartRequest
-from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.states import has_ended
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/e"
@@ -193,7 +192,8 @@ class Aws:
         Stop an execution that runs; a token of an earlier attempt does nothing. Return
         False if AWS fails.
         """
-        execution, token = self.find(arn), f"stop {arn} {attempt}"
+        execution = self.find(arn)
+        token = f"stop {arn} {attempt}"
         if self._happens(0.05):
             return False
         if token not in execution.tokens and execution.status == "Executing":
@@ -232,17 +232,4 @@ def api_error(code: str, *, transient: bool = False) -> SageMakerApiError:
         operation="x",
         permanent=not transient,
         transient=transient,
-    )
-
-
-def event_of(execution: Execution) -> ExecutionEvent:
-    """Return the event of an execution that has ended."""
-    return ExecutionEvent(
-        outcome="ended",
-        execution_arn=execution.arn,
-        pipeline_name="fanout",
-        status=execution.status,
-        message=None,
-        started_at=None,
-        ended_at=None,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel
 
@@ -24,15 +24,18 @@ from polysync_airflow.execution.lifecycle.instructions import (
 from polysync_airflow.execution.lifecycle.machine import after
 from polysync_airflow.execution.lifecycle.options import RecoveryOptions
 from polysync_airflow.execution.models import ExecutionDescription, StartRequest
+from polysync_airflow.execution.waiter import ExecutionEvent
 
 Model = TypeVar("Model", bound=BaseModel)
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
-NOW, EARLIER = datetime(2026, 1, 2, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+EARLIER = datetime(2026, 1, 1, tzinfo=UTC)
 INCARNATION = Incarnation(dag_run_started_at=EARLIER)
 KEY = TaskKey("retraining", "scheduled__2026-01-01T00:00:00+00:00", "train", -1)
 TASK = TaskIdentity(KEY, "prod", INCARNATION)
-START_TOKEN, RESUME_TOKEN = TASK.token(2, 0), "polysync-".ljust(40, "1")
+START_TOKEN = TASK.token(2, 0)
+RESUME_TOKEN = "polysync-".ljust(40, "1")
 REQUEST = StartRequest(
     pipeline_name="fanout",
     pipeline_parameters={},
@@ -177,6 +180,24 @@ def lines_of(instruction: Instruction) -> list[tuple[int, str]]:
 def does(instruction: Instruction) -> tuple[Command, Store, ExecutionRecord | None]:
     """Return what an instruction does, what becomes of the record, and the record."""
     return instruction.command, instruction.store, instruction.record
+
+
+def end_of_wait(
+    outcome: Literal["ended", "timed_out", "refused"],
+    status: str | None,
+    *,
+    arn: str = ARN,
+) -> ExecutionEvent:
+    """Return how a wait for an execution has ended."""
+    return ExecutionEvent(
+        outcome=outcome,
+        execution_arn=arn,
+        pipeline_name="fanout",
+        status=status,
+        message=None,
+        started_at=None,
+        ended_at=None,
+    )
 
 
 def described(status: str) -> Described:

@@ -23,6 +23,7 @@ from tests.unit.execution.lifecycle.builders import (
     EARLIER,
     INCARNATION,
     RESUME_TOKEN,
+    UNKNOWN_ARN,
     describe,
     does,
     edited,
@@ -32,8 +33,8 @@ from tests.unit.execution.lifecycle.builders import (
     stored,
 )
 
-INFO, WARNING = logging.INFO, logging.WARNING
-UNKNOWN_ARN = stored(execution_arn=None)
+INFO = logging.INFO
+WARNING = logging.WARNING
 LATER = EARLIER + timedelta(hours=1)
 
 
@@ -71,15 +72,17 @@ def test_request_without_an_arn_is_looked_up_and_sent_again(number: int) -> None
     assert instruction.command is Command.LOOK_UP
     assert instruction.store is (Store.KEEP if number == 2 else Store.WRITE)
     assert does(again) == (Command.RESEND_START, Store.KEEP, instruction.record)
-    assert [(line.level, line.text) for line in (*instruction.lines, *again.lines)] == [
+    assert [*instruction.lines, *again.lines] == [
         (
             WARNING,
             "Pipeline fanout: an earlier try sent a start request and did not receive the ARN.",
         ),
         (
             INFO,
-            "AWS lists no execution of that request. Sending it again with the same client token, so that AWS "
-            "starts no second execution.",
+            (
+                "AWS lists no execution of that request. Sending it again with the"
+                " same client token, so that AWS starts no second execution."
+            ),
         ),
     ]
 
@@ -91,8 +94,8 @@ def test_execution_of_a_request_without_an_arn_is_found_by_its_name() -> None:
         ExecutionsListed("fanout", [listed(2, 1, "a"), listed(2, 0, "b")]),
     )
 
-    assert (instruction.command, instruction.store) == (Command.DESCRIBE, Store.WRITE)
-    assert instruction.record == stored(try_number=3, execution_arn=f"{ARN}b")
+    written = stored(try_number=3, execution_arn=f"{ARN}b")
+    assert does(instruction) == (Command.DESCRIBE, Store.WRITE, written)
     assert lines_of(instruction) == [
         (INFO, f"Found by the name of the earlier start request: execution {ARN}b")
     ]
@@ -130,12 +133,12 @@ def test_choice_counts_for_one_clear(
 
     instruction = begin(make_try(3, epoch), record)
 
-    assert (instruction.command, instruction.store) == (Command.DESCRIBE, Store.WRITE)
-    assert instruction.record == stored(try_number=3, **expected)
+    written = stored(try_number=3, **expected)
+    assert does(instruction) == (Command.DESCRIBE, Store.WRITE, written)
 
 
 @pytest.mark.parametrize("resume", [{}, {"resumes": 1, "resume_token": RESUME_TOKEN}])
-def test_choice_goes_with_the_resume(resume: dict[str, Any]) -> None:
+def test_choice_ends_with_the_resume_that_it_asked_for(resume: dict[str, Any]) -> None:
     """What fails after it is for ``retry_mode``, or for the next clear."""
     record = stored(clear_choice=ClearChoice(on_clear="resume"), **resume)
 
@@ -145,7 +148,7 @@ def test_choice_goes_with_the_resume(resume: dict[str, Any]) -> None:
     assert instruction.command is (Command.RESEND_RESUME if resume else Command.RESUME)
     assert instruction.existing_record.epoch == 3
     assert instruction.existing_record.clear_choice is None
-    assert instruction.store == Store.WRITE
+    assert instruction.store is Store.WRITE
 
 
 @pytest.mark.parametrize("status", ["Executing", "Succeeded"])
@@ -159,8 +162,8 @@ def test_choice_to_resume_takes_over_what_was_resumed_elsewhere(status: str) -> 
     description = Described(EARLIER, describe(status))
     instruction = after(begin(make_try(3, 3), record), description)
 
-    assert (instruction.command, instruction.store) == (Command.WATCH, Store.WRITE)
-    assert instruction.record == stored(epoch=3, try_number=3)
+    written = stored(epoch=3, try_number=3)
+    assert does(instruction) == (Command.WATCH, Store.WRITE, written)
 
 
 # ---- a DAG run that was deleted and comes again, and the passes of a loop
@@ -189,7 +192,7 @@ def test_choice_to_resume_takes_over_what_was_resumed_elsewhere(status: str) -> 
         ({"region": "7/1"}, 3, True),
     ],
 )
-def test_other_incarnation(
+def test_record_of_another_incarnation_is_told_by_start_and_number(
     changes: dict[str, Any], number: int, is_other: bool
 ) -> None:
     """The start of the DAG run tells two of them apart, and a clear changes it, too."""
@@ -215,7 +218,8 @@ def test_record_of_another_incarnation_loses_its_epoch(
     chosen = edited(record, clear_choice=ClearChoice(on_clear="resume"))
     instruction = begin(make_try(number, 2, again, on_clear="resume"), chosen)
 
-    assert (instruction.command, instruction.store) == (command, Store.WRITE)
+    assert instruction.command is command
+    assert instruction.store is Store.WRITE
     changes = {"epoch": NO_EPOCH, "replaced_by_epoch": 2, "incarnation": again}
     assert instruction.record == edited(record, try_number=number, **changes)
     foreign, *others = instruction.lines

@@ -14,6 +14,7 @@ import pytest
 from polysync_airflow.execution.lifecycle.ending import (
     EndAction,
     Owner,
+    TryEnd,
     after_wait,
     end_in_triggerer,
     leave,
@@ -25,21 +26,21 @@ from polysync_airflow.execution.lifecycle.ending import (
 from polysync_airflow.execution.lifecycle.instructions import NO_EPOCH, ExecutionRecord
 from polysync_airflow.execution.models import CONNECTION_NOT_FOUND, StopBeforeEvent
 from polysync_airflow.execution.waiter import ExecutionEvent
-from tests.unit.execution.lifecycle.builders import ARN, edited, stored
+from tests.unit.execution.lifecycle.builders import ARN, edited, end_of_wait, stored
 
 KEEPS_RUNNING = "The execution keeps running because stop_on_kill=False."
 RETRIED = "The next try continues with the execution."
 LATER = "A later try continues with the execution, so it is not stopped."
 MOVED = (
-    "The task is still deferred: another triggerer has its trigger, or a later try has taken its place. "
-    "Nothing is stopped."
+    "The task is still deferred: another triggerer has its trigger, or a later try has"
+    " taken its place. Nothing is stopped."
 )
 SHUTTING_DOWN = (
     "Nobody has ended the task, so its worker is shutting down: the execution goes on."
 )
 UNKNOWN = (
-    "It is not stopped, because Airflow does not say whether a later try has it. The next try, or the failure "
-    "callback in the DAG processor, decides."
+    "It is not stopped, because Airflow does not say whether a later try has it. The"
+    " next try, or the failure callback in the DAG processor, decides."
 )
 
 
@@ -50,36 +51,41 @@ def test_without_an_execution_there_is_nothing_to_do() -> None:
     """The process ended before it stored a request."""
     try_end = leave(None, 2, stop_on_kill=True, retry_follows=True)
 
-    assert (try_end.action, try_end.text, try_end.handled) == (EndAction.DONE, "", True)
+    assert try_end.action is EndAction.DONE
+    assert try_end.text == ""
+    assert try_end.handled
 
 
 @pytest.mark.parametrize(
-    ("stop_on_kill", "retry_follows", "is_signalled", "action", "text"),
+    ("stop_on_kill", "retry_follows", "is_signalled", "action"),
     [
-        (True, False, False, EndAction.ANNOUNCE_STOP, ""),
-        (True, True, False, EndAction.ASK_OWNER, ""),
-        (False, True, False, EndAction.ASK_OWNER, ""),
-        (False, False, False, EndAction.DONE, KEEPS_RUNNING),
-        (True, False, True, EndAction.ASK_OWNER, ""),
+        (True, False, False, EndAction.ANNOUNCE_STOP),
+        (True, True, False, EndAction.ASK_OWNER),
+        (False, True, False, EndAction.ASK_OWNER),
+        (False, False, False, EndAction.DONE),
+        (True, False, True, EndAction.ASK_OWNER),
         # The process must know whether it is to end.
-        (False, False, True, EndAction.ASK_OWNER, ""),
+        (False, False, True, EndAction.ASK_OWNER),
     ],
 )
-def test_first_action(
-    stop_on_kill: bool,
-    retry_follows: bool,
-    is_signalled: bool,
-    action: EndAction,
-    text: str,
+def test_stop_is_announced_unless_somebody_must_be_asked_first(
+    stop_on_kill: bool, retry_follows: bool, is_signalled: bool, action: EndAction
 ) -> None:
     """
     A stop is announced, unless a retry follows, a signal has come, or the author wants
     none.
     """
-    why = {"retry_follows": retry_follows, "is_signalled": is_signalled}
-    try_end = leave(stored(), 2, stop_on_kill=stop_on_kill, **why)
+    try_end = leave(
+        stored(),
+        2,
+        stop_on_kill=stop_on_kill,
+        retry_follows=retry_follows,
+        is_signalled=is_signalled,
+    )
 
-    assert (try_end.action, try_end.text, try_end.handled) == (action, text, True)
+    assert try_end.action is action
+    assert try_end.text == (KEEPS_RUNNING if action is EndAction.DONE else "")
+    assert try_end.handled
 
 
 def test_announcement_names_the_try() -> None:
@@ -90,55 +96,51 @@ def test_announcement_names_the_try() -> None:
 
 
 FAILED: dict[str, bool] = {}
-RETRIED_LATER, SIGNALLED = {"retry_follows": True}, {"is_signalled": True}
-# Why the try ends, owner, what comes next with stop_on_kill, text with it, text without
-# it; "handled" is False only if the failure callback must decide.
-OWNERS: list[tuple[dict[str, bool], Owner, EndAction, str, str, bool]] = [
-    (FAILED, Owner.THIS_TRY, EndAction.STOP, "", KEEPS_RUNNING, True),
-    (FAILED, Owner.NOBODY, EndAction.STOP, "", KEEPS_RUNNING, True),
-    (FAILED, Owner.LATER_TRY, EndAction.DONE, LATER, LATER, True),
-    (FAILED, Owner.OTHER_TRIGGER, EndAction.DONE, MOVED, MOVED, True),
-    (FAILED, Owner.WORKER, EndAction.DONE, RESUMED, RESUMED, True),
-    (FAILED, Owner.UNKNOWN, EndAction.DONE, UNKNOWN, UNKNOWN, False),
-    (RETRIED_LATER, Owner.THIS_TRY, EndAction.DONE, RETRIED, RETRIED, True),
-    (RETRIED_LATER, Owner.LATER_TRY, EndAction.DONE, RETRIED, RETRIED, True),
-    (RETRIED_LATER, Owner.UNKNOWN, EndAction.DONE, RETRIED, RETRIED, True),
+RETRIED_LATER = {"retry_follows": True}
+SIGNALLED = {"is_signalled": True}
+# Why the try ends, owner, what comes next with stop_on_kill, and its text.
+OWNERS: list[tuple[dict[str, bool], Owner, EndAction, str]] = [
+    (FAILED, Owner.THIS_TRY, EndAction.STOP, ""),
+    (FAILED, Owner.NOBODY, EndAction.STOP, ""),
+    (FAILED, Owner.LATER_TRY, EndAction.DONE, LATER),
+    (FAILED, Owner.OTHER_TRIGGER, EndAction.DONE, MOVED),
+    (FAILED, Owner.WORKER, EndAction.DONE, RESUMED),
+    (FAILED, Owner.UNKNOWN, EndAction.DONE, UNKNOWN),
+    (RETRIED_LATER, Owner.THIS_TRY, EndAction.DONE, RETRIED),
+    (RETRIED_LATER, Owner.LATER_TRY, EndAction.DONE, RETRIED),
+    (RETRIED_LATER, Owner.UNKNOWN, EndAction.DONE, RETRIED),
     # A user has cleared the task, so no retry continues with the execution.
-    (RETRIED_LATER, Owner.NOBODY, EndAction.ANNOUNCE_STOP, "", KEEPS_RUNNING, True),
+    (RETRIED_LATER, Owner.NOBODY, EndAction.ANNOUNCE_STOP, ""),
     # The worker shuts down.
-    (SIGNALLED, Owner.THIS_TRY, EndAction.DONE, SHUTTING_DOWN, SHUTTING_DOWN, True),
+    (SIGNALLED, Owner.THIS_TRY, EndAction.DONE, SHUTTING_DOWN),
     # A user has ended or cleared the task.
-    (SIGNALLED, Owner.NOBODY, EndAction.ANNOUNCE_STOP, "", KEEPS_RUNNING, True),
-    (SIGNALLED, Owner.LATER_TRY, EndAction.DONE, LATER, LATER, True),
-    (SIGNALLED, Owner.UNKNOWN, EndAction.DONE, UNKNOWN, UNKNOWN, False),
+    (SIGNALLED, Owner.NOBODY, EndAction.ANNOUNCE_STOP, ""),
+    (SIGNALLED, Owner.LATER_TRY, EndAction.DONE, LATER),
+    (SIGNALLED, Owner.UNKNOWN, EndAction.DONE, UNKNOWN),
 ]
 
 
-@pytest.mark.parametrize(
-    ("why", "owner", "action", "stopped", "kept", "handled"), OWNERS
-)
-def test_action_by_owner(
-    why: dict[str, bool],
-    owner: Owner,
-    action: EndAction,
-    stopped: str,
-    kept: str,
-    handled: bool,
+@pytest.mark.parametrize(("why", "owner", "action", "text"), OWNERS)
+def test_owner_decides_what_a_try_does_with_its_execution(
+    why: dict[str, bool], owner: Owner, action: EndAction, text: str
 ) -> None:
     """
     An execution is stopped only by whom it belongs to; otherwise a sentence says why it
     is not.
     """
-    try_end = leave(stored(), 2, stop_on_kill=True, **why).owned_by(owner)
-    left = leave(stored(), 2, stop_on_kill=True, **why)
-    left = replace(left, stop_on_kill=False).owned_by(owner)
+    asked = leave(stored(), 2, stop_on_kill=True, **why)
+    try_end = asked.owned_by(owner)
+    kept = replace(asked, stop_on_kill=False).owned_by(owner)
 
-    assert (try_end.action, try_end.text, try_end.handled) == (action, stopped, handled)
-    exit_without_stop = EndAction.DONE
-    if action is EndAction.ANNOUNCE_STOP:
-        exit_without_stop = EndAction.END_EPOCH
-    assert (left.action, left.text, left.handled) == (exit_without_stop, kept, handled)
-    assert try_end.is_shutdown is left.is_shutdown is (stopped == SHUTTING_DOWN)
+    assert try_end.action is action
+    assert try_end.text == text
+    ends_epoch = action is EndAction.ANNOUNCE_STOP
+    assert (kept.action is EndAction.END_EPOCH) == ends_epoch
+    assert kept.text == (text or KEEPS_RUNNING)
+    for each in (try_end, kept):
+        # Else the failure callback must decide.
+        assert each.handled == (text != UNKNOWN)
+        assert each.is_shutdown == (text == SHUTTING_DOWN)
 
 
 def test_clear_ends_the_epoch_of_an_execution_that_is_kept() -> None:
@@ -182,21 +184,6 @@ def test_failed_stop_is_withdrawn(owner: Owner) -> None:
     assert failed.handled is True
 
 
-def event(
-    outcome: Literal["ended", "timed_out", "refused"], status: str | None
-) -> ExecutionEvent:
-    """Return how a wait has ended."""
-    return ExecutionEvent(
-        outcome=outcome,
-        execution_arn=ARN,
-        pipeline_name="fanout",
-        status=status,
-        message=None,
-        started_at=None,
-        ended_at=None,
-    )
-
-
 @pytest.mark.parametrize(
     ("status", "stopped_by", "again", "own"),
     [
@@ -217,38 +204,38 @@ def test_stop_by_a_try_of_the_task(
     That stop is no decision of a user: after one of an earlier try, the task begins
     again. Without a proven record, it is taken for one.
     """
-    end = event("ended", status)
+    end = end_of_wait("ended", status)
+    record = stored(stop_requested_by=stopped_by)
 
-    try_end = after_wait(
-        end, stored(stop_requested_by=stopped_by), 2, stop_on_kill=stop_on_kill
-    )
-
-    assert (try_end.begins_again, try_end.text, try_end.handled) == (again, "", True)
-    assert try_end.action is (EndAction.BEGIN_AGAIN if again else EndAction.DONE)
-    assert try_end.is_own_stop is own
     unproven = after_wait(
         end, None, 2, stop_on_kill=stop_on_kill, problem="it is damaged"
     )
-    assert (unproven.action, unproven.text) == (EndAction.DONE, "")
-    assert (unproven.handled, unproven.is_own_stop) == (True, False)
+    try_end = after_wait(end, record, 2, stop_on_kill=stop_on_kill)
+
+    assert unproven == TryEnd(EndAction.DONE, 2, stop_on_kill)
+    action = EndAction.BEGIN_AGAIN if again else EndAction.DONE
+    assert try_end == replace(unproven, action=action, is_own_stop=own)
 
 
 OTHER = stored(execution_arn=ARN.replace("abcdefghijkl", "mnopqrstuvwx"))
 DAMAGED = "The execution was not stopped: it is damaged"
-MISSING = "The execution was not stopped, because the record of this task is missing or names another."
+MISSING = (
+    "The execution was not stopped, because the record of this task is missing or"
+    " names another."
+)
 
 
 @pytest.mark.parametrize(
-    "end", [event("timed_out", "Executing"), event("refused", None)]
+    "end", [end_of_wait("timed_out", "Executing"), end_of_wait("refused", None)]
 )
 @pytest.mark.parametrize(
-    ("record", "problem", "stop_on_kill", "action", "text", "handled"),
+    ("record", "problem", "stop_on_kill", "action", "text"),
     [
-        (stored(), None, True, EndAction.ANNOUNCE_STOP, "", True),
-        (None, None, False, EndAction.DONE, KEEPS_RUNNING, True),
-        (None, "it is damaged", True, EndAction.DONE, DAMAGED, False),
-        (None, None, True, EndAction.DONE, MISSING, False),
-        (OTHER, None, True, EndAction.DONE, MISSING, False),
+        (stored(), None, True, EndAction.ANNOUNCE_STOP, ""),
+        (None, None, False, EndAction.DONE, KEEPS_RUNNING),
+        (None, "it is damaged", True, EndAction.DONE, DAMAGED),
+        (None, None, True, EndAction.DONE, MISSING),
+        (OTHER, None, True, EndAction.DONE, MISSING),
     ],
 )
 def test_execution_whose_wait_ends_before_it(
@@ -258,7 +245,6 @@ def test_execution_whose_wait_ends_before_it(
     stop_on_kill: bool,
     action: EndAction,
     text: str,
-    handled: bool,
 ) -> None:
     """
     It is stopped, if the record proves that it is this task's; otherwise a sentence
@@ -266,15 +252,15 @@ def test_execution_whose_wait_ends_before_it(
     """
     try_end = after_wait(end, record, 2, stop_on_kill=stop_on_kill, problem=problem)
 
-    assert (try_end.action, try_end.text, try_end.handled) == (action, text, handled)
-    assert (try_end.try_number, try_end.stop_on_kill) == (2, stop_on_kill)
+    handled = text in ("", KEEPS_RUNNING)
+    assert try_end == TryEnd(action, 2, stop_on_kill, text=text, handled=handled)
 
 
 @pytest.mark.parametrize(
     ("end", "action"),
     [
-        (event("refused", "Executing"), EndAction.ASK_OWNER),
-        (event("timed_out", "Executing"), EndAction.ANNOUNCE_STOP),
+        (end_of_wait("refused", "Executing"), EndAction.ASK_OWNER),
+        (end_of_wait("timed_out", "Executing"), EndAction.ANNOUNCE_STOP),
     ],
 )
 def test_execution_is_left_to_a_retry_unless_its_time_is_up(
@@ -306,7 +292,7 @@ def test_execution_that_the_trigger_has_stopped(
 ) -> None:
     """The worker stops it no second time, whatever its record says by now."""
     stop = StopBeforeEvent(requested_at=AT, status=status)
-    end = edited(event(outcome, "Executing"), stop=stop)
+    end = edited(end_of_wait(outcome, "Executing"), stop=stop)
 
     for record in (stored(), OTHER, None):
         try_end = after_wait(
@@ -340,25 +326,27 @@ def test_outcomes_at_which_the_trigger_stops(
         stops = {"stop_on_kill": stop_on_kill, "may_retry_refusal": may_retry_refusal}
         own = outcomes_to_stop_at(**stops)
         earlier = outcomes_to_stop_earlier_at(is_last_try=is_last_try, **stops)
-        expected = (outcomes, outcomes_of_earlier) if stop_on_kill else ([], [])
-        assert (own, earlier) == expected
+        assert own == (outcomes if stop_on_kill else [])
+        assert earlier == (outcomes_of_earlier if stop_on_kill else [])
 
 
 def test_trigger_stops_before_its_event() -> None:
     """Only at the outcomes that the worker has named."""
-    timed_out = event("timed_out", "Executing")
-    refused = event("refused", None)
+    timed_out = end_of_wait("timed_out", "Executing")
+    refused = end_of_wait("refused", None)
 
     assert stops_before_event(timed_out, ["timed_out"])
     assert not stops_before_event(refused, ["timed_out"])
     assert stops_before_event(refused, ["timed_out", "refused"])
     assert not stops_before_event(timed_out, [])
-    assert not stops_before_event(event("ended", "Failed"), ["timed_out", "refused"])
+    assert not stops_before_event(
+        end_of_wait("ended", "Failed"), ["timed_out", "refused"]
+    )
 
 
 def test_trigger_stops_nothing_with_a_deleted_connection() -> None:
     """The connection may come back, and a retry goes on."""
-    end = event("refused", "Executing")
+    end = end_of_wait("refused", "Executing")
     end = edited(end, error_code=CONNECTION_NOT_FOUND)
 
     assert not stops_before_event(end, ["timed_out", "refused"])
@@ -377,10 +365,10 @@ def test_trigger_announces_its_stop_first() -> None:
 @pytest.mark.parametrize(
     ("end", "with_stop", "without_stop"),
     [
-        (event("ended", "Stopped"), True, True),
-        (event("ended", "Failed"), False, False),
-        (event("timed_out", "Stopped"), True, False),
-        (event("refused", None), True, False),
+        (end_of_wait("ended", "Stopped"), True, True),
+        (end_of_wait("ended", "Failed"), False, False),
+        (end_of_wait("timed_out", "Stopped"), True, False),
+        (end_of_wait("refused", None), True, False),
     ],
 )
 def test_record_is_read_only_where_it_matters(

@@ -89,45 +89,7 @@ def test_number_of_the_next_start_is_from_the_record(token: str, number: int) ->
     record = stored(request=edited(REQUEST, client_request_token=token))
 
     assert TASK.next_number(record, 2) == number
-
-
-def test_first_start_of_an_epoch_has_the_number_0() -> None:
-    """There is no record."""
     assert TASK.next_number(None, 2) == 0
-
-
-KEYS: list[tuple[Any, ...]] = [
-    ("retraining", "scheduled__2026-01-01T00:00:00+00:00", "train", -1),
-    ("retraining", "scheduled__2026-01-01T00:00:00+00:00", "train", 3),
-    ("d" * 200, "manual__x", "t" * 200, -1),
-    ("d" * 200, "manual__y", "t" * 200, -1),
-    ("__", "--", "..", -1),
-    ("größe", "run", "träning", -1),
-]
-
-
-def test_default_display_names_are_valid_unique_and_read_back() -> None:
-    """
-    Run ids are not valid names and long ids are cut, but no two starts have the same
-    name.
-    """
-    tasks = [TaskIdentity(TaskKey(*key), "prod", TASK.incarnation) for key in KEYS]
-    names = {
-        (task, number): task.display_name(12, number)
-        for task in tasks
-        for number in (0, 1, 150)
-    }
-
-    assert len(set(names.values())) == len(names)
-    for (task, number), name in names.items():
-        assert re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,81}", name)
-        assert len(name) <= 82
-        start = read_name(name)
-        assert start is not None
-        assert start == (task.task_mark, task.incarnation_mark, 12, number)
-    assert names[tasks[0], 0].startswith(
-        "retraining-train-scheduled-2026-01-01T00-00-00-00-0"
-    )
 
 
 @pytest.mark.parametrize(
@@ -141,22 +103,34 @@ def test_default_display_names_are_valid_unique_and_read_back() -> None:
         (("d-" * 99, "r", "t", -1), "d-" * 26 + "d-{}-2-0"),
         (("dd-" + "d-" * 99, "r", "t", -1), "dd-" + "d-" * 25 + "d-{}-2-0"),
         (("_", "-", ".", -1), "{}-2-0"),
+        (("größe", "r", "träning", -1), "gr-e-tr-ning-r-{}-2-0"),
     ],
 )
-def test_default_display_name(key: tuple[Any, ...], name: str) -> None:
-    """It has what AWS accepts of DAG, task and run, as much as there is room for."""
+def test_default_display_name_has_dag_task_and_run_as_far_as_there_is_room(
+    key: tuple[Any, ...], name: str
+) -> None:
+    """
+    It has what AWS accepts of DAG, task and run, as much as there is room for, and the
+    start can be read from it.
+    """
     task = replace(TASK, key=TaskKey(*key))
 
     marks = f"{task.task_mark}-{task.incarnation_mark}"
     assert task.display_name(2, 0) == name.format(marks)
+    for number in (0, 150):
+        longer = task.display_name(12, number)
+        assert re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,81}", longer)
+        start = (task.task_mark, task.incarnation_mark, 12, number)
+        assert read_name(longer) == start
 
 
 @pytest.mark.parametrize(
     "texts",
     [("{}", None), ("nightly", "Airflow: {}"), (None, "Airflow: {}")],
-    ids=["display name", "description", "description alone"],
 )
-def test_owner_of_an_execution(texts: tuple[str | None, ...]) -> None:
+def test_owner_of_an_execution_is_told_by_its_name(
+    texts: tuple[str | None, ...],
+) -> None:
     """It is what its name says of DAG, task and run, without the digests at its end."""
     name = TASK.display_name(2, 0)
     given = [text and text.format(name) for text in texts]
@@ -171,14 +145,11 @@ def test_execution_of_somebody_else_has_no_owner() -> None:
     assert owner_text("nightly", None) is None
 
 
-@pytest.mark.parametrize(
-    ("map_index", "expected"), [(None, -1), (-1, -1), (0, 0), (3, 3)]
-)
-def test_key_of_a_task_instance(map_index: int | None, expected: int) -> None:
-    """A task instance that is not mapped has no index, or -1."""
-    ti = SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=map_index)
-
-    assert TaskKey.of(ti) == TaskKey("d", "r", "t", expected)
+def test_task_instance_that_is_not_mapped_has_the_index_minus_one() -> None:
+    """Airflow gives none, or -1."""
+    for given, expected in ((None, -1), (-1, -1), (0, 0)):
+        ti = SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=given)
+        assert TaskKey.of(ti) == TaskKey("d", "r", "t", expected)
 
 
 OTHERS_NAME = "a-0123456789-0123456789ab-2-11"
@@ -190,14 +161,13 @@ OTHERS_START = StartName("0123456789", "0123456789ab", 2, 11)
     [
         (("nightly", f"Airflow: {OTHERS_NAME}"), OTHERS_START),
         ((OTHERS_NAME, None), OTHERS_START),
-        (("nightly", "by hand"), None),
         (("a-0123456789-0123456789ab-2-11x", ""), None),
         (("a-0123456789-0123456789AB-2-11", None), None),
         (("a-0123456789-0123456789ab-2-1234567890", None), None),
         ((None, None), None),
     ],
 )
-def test_names_of_others(
+def test_only_what_ends_as_a_default_name_is_one(
     texts: tuple[str | None, ...], start: StartName | None
 ) -> None:
     """Only what ends as a default name does is one."""

@@ -72,13 +72,15 @@ def look(
     claimed: ExecutionDescription | None = None,
     *,
     of: TaskTry | None = None,
+    unproven: StoredRecordError | None = None,
     command: Command = Command.LOOK_UP,
     record: ExecutionRecord | None = None,
 ) -> Instruction:
     """
     Return what a try does after a look; by default, it is a retry without a record.
     """
-    instruction = Instruction(command, of or make_try(3, 2), record)
+    task_try = replace(of or make_try(3, 2), unproven=unproven)
+    instruction = Instruction(command, task_try, record)
     return after(instruction, ExecutionsListed("fanout", executions, claimed))
 
 
@@ -92,29 +94,30 @@ def found_record(
     return stored(**{"epoch": epoch, "request": request, "try_number": 3, **changes})
 
 
-def test_later_try_without_a_record_looks_for_its_execution() -> None:
-    """Nothing is stored before."""
-    instruction = begin(make_try(2, 2), None)
-
-    assert does(instruction) == (Command.LOOK_UP, Store.KEEP, None)
-
-
 def test_first_try_looks_only_if_there_is_a_record() -> None:
     """
-    The first start costs no call more. A record that cannot be believed says that there
-    was an earlier one.
+    The first start costs no call more. A later try, or a record that cannot be
+    believed, says that there was an earlier one.
     """
-    assert begin(make_try(1, 2), None).command is Command.PREPARE
-    unproven = replace(make_try(1, 2), unproven=lost(None))
-    assert begin(unproven, None).command is Command.LOOK_UP
+    first = make_try(1, 2)
+    unproven = replace(first, unproven=lost(None))
+
+    assert begin(first, None).command is Command.PREPARE
+    for task_try in (unproven, make_try(2, 2)):
+        instruction = begin(task_try, None)
+        assert does(instruction) == (Command.LOOK_UP, Store.KEEP, None)
 
 
 def test_nothing_found_prepares_the_first_start_of_the_epoch() -> None:
     """Its token is the one that the earlier tries would have sent."""
-    others = [named("nightly"), named(""), listed(2, 0, task=OTHER_TASK)]
-    others += [listed(2, 0, task=ELSEWHERE)]
-
-    instruction = look([edited(each, status="Executing") for each in others])
+    instruction = look(
+        [
+            named("nightly", status="Executing"),
+            named("", status="Executing"),
+            listed(2, 0, task=OTHER_TASK, status="Executing"),
+            listed(2, 0, task=ELSEWHERE, status="Executing"),
+        ]
+    )
 
     assert does(instruction) == (Command.PREPARE, Store.KEEP, None)
     assert instruction.start_number == 0
@@ -131,13 +134,14 @@ def test_own_execution_takes_the_place_of_the_record(
     """It is stored before it is described, and the log says how it was found."""
     instruction = look([listed(2, 0)], command=command, record=record)
 
-    assert (instruction.command, instruction.store) == (Command.DESCRIBE, Store.WRITE)
-    assert instruction.record == found_record()
+    assert does(instruction) == (Command.DESCRIBE, Store.WRITE, found_record())
     assert lines_of(instruction) == [
         (
             WARNING,
-            "No record of the earlier tries can be used, but AWS has an execution with the name of this task: "
-            f"execution {ARN}",
+            (
+                "No record of the earlier tries can be used, but AWS has an execution"
+                f" with the name of this task: execution {ARN}"
+            ),
         )
     ]
 
@@ -178,10 +182,8 @@ def test_ended_execution_of_an_earlier_epoch_counts_only_for_a_record() -> None:
     executions = [listed(1, 0, "a")]
 
     assert look(executions).command is Command.PREPARE
-    of = replace(make_try(3, 2), unproven=lost(None))
-    assert look(executions, of=of).record == found_record(
-        epoch=1, execution_arn=f"{ARN}a"
-    )
+    instruction = look(executions, unproven=lost(None))
+    assert instruction.record == found_record(epoch=1, execution_arn=f"{ARN}a")
 
 
 @pytest.mark.parametrize("status", ["Executing", "Failed"])
@@ -192,9 +194,12 @@ def test_running_execution_of_another_incarnation_is_only_stopped(status: str) -
     if status == "Failed":
         assert instruction.command is Command.PREPARE
         return
-    assert (instruction.command, instruction.store) == (Command.DESCRIBE, Store.WRITE)
+    assert instruction.command is Command.DESCRIBE
+    assert instruction.store is Store.WRITE
     record = instruction.existing_record
-    assert (record.epoch, record.execution_arn, record.try_number) == (NO_EPOCH, ARN, 3)
+    assert record.epoch == NO_EPOCH
+    assert record.execution_arn == ARN
+    assert record.try_number == 3
     mark = TASK_BEFORE.incarnation_mark
     token = f"polysync-{TASK.task_mark}-{mark}-2-0"
     assert record.request.client_request_token == token
@@ -212,9 +217,9 @@ def test_execution_of_a_dag_run_that_was_created_again_is_not_continued() -> Non
     """
     The record that is not proven names its incarnation, which was not cleared since.
     """
-    of = replace(make_try(3, 2), unproven=lost(stored(incarnation=BEFORE)))
+    failed = listed(2, 0, task=TASK_BEFORE, status="Failed")
 
-    instruction = look([listed(2, 0, task=TASK_BEFORE, status="Failed")], of=of)
+    instruction = look([failed], unproven=lost(stored(incarnation=BEFORE)))
 
     assert instruction.existing_record.epoch == NO_EPOCH
     assert instruction.existing_record.replaced_by_epoch == 2
@@ -236,7 +241,8 @@ def test_name_of_a_sent_request_may_be_in_its_description() -> None:
     own = named("nightly", "c", description=name)
     found = after(instruction, ExecutionsListed("fanout", [*others, own]))
 
-    assert (found.command, found.existing_record.arn) == (Command.DESCRIBE, f"{ARN}c")
+    assert found.command is Command.DESCRIBE
+    assert found.existing_record.arn == f"{ARN}c"
     none = after(instruction, ExecutionsListed("fanout", others))
     assert none.command is Command.RESEND_START
 
@@ -247,10 +253,10 @@ def test_record_that_is_not_proven_names_its_incarnation() -> None:
     resumes.
     """
     cleared = edited(BEFORE, dag_run_started_at=EARLIER, clear_number=1)
-    of = make_try(3, 4, cleared)
-    of = replace(of, unproven=lost(stored(incarnation=BEFORE)))
+    failed = listed(2, 0, task=TASK_BEFORE, status="Failed")
+    unproven = lost(stored(incarnation=BEFORE))
 
-    instruction = look([listed(2, 0, task=TASK_BEFORE, status="Failed")], of=of)
+    instruction = look([failed], of=make_try(3, 4, cleared), unproven=unproven)
 
     assert instruction.command is Command.DESCRIBE
     assert instruction.record == found_record(TASK_BEFORE, incarnation=cleared)
@@ -281,18 +287,20 @@ def test_nothing_is_started_beside_what_a_record_names(
     """
     error = lost(record)
 
-    instruction = look([], claimed, of=replace(make_try(3, 2), unproven=error))
+    instruction = look([], claimed, unproven=error)
 
-    assert instruction.command == command
-    assert instruction.error == (error if command is Command.FAIL else None)
+    assert instruction.command is command
+    if command is Command.FAIL:
+        assert instruction.error is error
 
 
 def test_claimed_execution_is_believed_by_its_name() -> None:
     """It may be older than all that are listed."""
-    task_try = replace(make_try(3, 2), unproven=lost(stored()))
-    instruction = look([], listed(2, 0, status="Executing"), of=task_try)
+    claimed = listed(2, 0, status="Executing")
 
-    assert instruction.command == Command.DESCRIBE
+    instruction = look([], claimed, unproven=lost(stored()))
+
+    assert instruction.command is Command.DESCRIBE
     assert instruction.record == found_record()
 
 
@@ -324,7 +332,8 @@ def test_clear_after_a_conflict_that_lasts_starts_anew() -> None:
 
     instruction = look([], command=Command.LOOK_UP_STARTED, record=record)
 
-    assert (instruction.command, instruction.store) == (Command.PREPARE, Store.DELETE)
+    assert instruction.command is Command.PREPARE
+    assert instruction.store is Store.DELETE
     assert [line.text for line in instruction.lines] == [PROBLEM]
 
 
@@ -335,7 +344,8 @@ def test_clear_after_a_conflict_goes_on_with_what_was_to_be_replaced() -> None:
 
     instruction = look([], command=Command.LOOK_UP_STARTED, record=record)
 
-    assert (instruction.command, instruction.store) == (Command.DESCRIBE, Store.WRITE)
+    assert instruction.command is Command.DESCRIBE
+    assert instruction.store is Store.WRITE
     assert instruction.existing_record.execution_arn == f"{ARN}1"
 
 
@@ -354,8 +364,8 @@ def test_clear_after_a_conflict_finds_what_has_ended_meanwhile() -> None:
 
     instruction = look([ended], command=Command.LOOK_UP_STARTED, record=record)
 
-    assert (instruction.command, instruction.store) == (Command.DESCRIBE, Store.WRITE)
-    assert instruction.record == edited(record, execution_arn=ARN, try_number=3)
+    written = edited(record, execution_arn=ARN, try_number=3)
+    assert does(instruction) == (Command.DESCRIBE, Store.WRITE, written)
 
 
 @pytest.mark.parametrize("status", ["Executing", "Failed"])
@@ -406,7 +416,8 @@ def test_start_that_returns_an_old_execution(
     description = edited(describe(status), created_at=created_at)
     instruction = after(before, Described(NOW, description))
 
-    assert (instruction.command, instruction.store) == (command, Store.KEEP)
+    assert instruction.command is command
+    assert instruction.store is Store.KEEP
     assert instruction.start_number == number
     is_old = created_at is not None and created_at < NOW - MINUTE
     is_described = is_old and command is Command.WATCH
@@ -426,7 +437,7 @@ def test_start_that_cannot_be_described_is_watched() -> None:
         Command.DESCRIBE_STARTED, stored(), refused("AccessDeniedException")
     )
 
-    assert instruction.command == Command.WATCH
+    assert instruction.command is Command.WATCH
     assert instruction.error is None
     assert instruction.record == stored()
 

@@ -59,7 +59,8 @@ def test_request_is_stored_before_it_is_sent() -> None:
 
     instruction = after(before, Prepared(REQUEST, "eu-west-1"))
 
-    assert (instruction.command, instruction.store) == (Command.START, Store.WRITE)
+    assert instruction.command is Command.START
+    assert instruction.store is Store.WRITE
     assert instruction.description is None
     assert instruction.record == ExecutionRecord(
         deployment="prod",
@@ -75,9 +76,9 @@ def test_arn_is_stored_before_the_wait() -> None:
     """The log has the ARN even if it cannot be stored."""
     instruction = follows(Command.START, UNKNOWN_ARN, Accepted(NOW, ARN), number=1)
 
-    assert (instruction.command, instruction.store) == (Command.WATCH, Store.WRITE)
-    assert instruction.record == stored(try_number=1)
-    assert (instruction.started_at, instruction.attempt_started_at) == (NOW, None)
+    assert does(instruction) == (Command.WATCH, Store.WRITE, stored(try_number=1))
+    assert instruction.started_at == NOW
+    assert instruction.attempt_started_at is None
     text = f"Started: execution {ARN} (pipeline fanout)"
     assert lines_of(instruction)[0] == (INFO, text)
 
@@ -96,6 +97,7 @@ RESEND_START      UNKNOWN_ARN  2      AccessDeniedException  FAIL              K
 RESEND_START      UNKNOWN_ARN  3      ValidationException    PREPARE           DELETE
 RESEND_START      UNKNOWN_ARN  3      ResourceLimitExceeded  FAIL              KEEP
 DESCRIBE          STORED       2      AccessDeniedException  FAIL              KEEP
+DESCRIBE          STORED       3      OtherAccount           FAIL              KEEP
 DESCRIBE_RESUMED  RESUMED      2      transient              FAIL              KEEP
 RESUME            RESUMED      2      transient              FAIL              KEEP
 RESUME            RESUMED      2      ValidationException    DESCRIBE_REFUSED  KEEP
@@ -112,7 +114,7 @@ ERRORS = {"transient": refused(transient=True), "repeated": REPEATED}
 @pytest.mark.parametrize(
     ("command", "record", "epoch", "error", "following", "store"), REFUSAL_ROWS
 )
-def test_refusal(
+def test_refused_request_fails_the_try_unless_another_way_is_left(
     command: str, record: str, epoch: str, error: str, following: str, store: str
 ) -> None:
     """
@@ -131,21 +133,19 @@ def test_refusal(
     assert instruction.error is (refusal.error if fails else None)
 
 
-def test_lines_about_refusals() -> None:
+def test_line_about_a_refusal_says_which_execution_and_why() -> None:
     """They say which execution is concerned, why, and what follows."""
-    resume = follows(Command.RESUME, resumed(), refused("ValidationException"))
-    start = follows(
-        Command.RESEND_START, UNKNOWN_ARN, refused("ValidationException"), epoch=3
-    )
+    refusal = refused("ValidationException")
+    resume = follows(Command.RESUME, resumed(), refusal)
+    start = follows(Command.RESEND_START, UNKNOWN_ARN, refusal, epoch=3)
     replaced = follows(Command.DESCRIBE_REFUSED, resumed(), described("Failed"))
 
-    texts = [
-        f"The execution cannot be resumed: AWS said no Execution: {ARN}",
-        "Pipeline fanout: the earlier request did not start an execution: AWS said no",
-        f"A new execution, which repeats every step, is started in place of execution {ARN}",
-    ]
-    for instruction, text in zip((resume, start, replaced), texts, strict=True):
-        assert lines_of(instruction) == [(WARNING, text)]
+    text = f"The execution cannot be resumed: AWS said no Execution: {ARN}"
+    assert lines_of(resume) == [(WARNING, text)]
+    text = "the earlier request did not start an execution: AWS said no"
+    assert lines_of(start) == [(WARNING, f"Pipeline fanout: {text}")]
+    text = "A new execution, which repeats every step, is started in place of execution"
+    assert lines_of(replaced) == [(WARNING, f"{text} {ARN}")]
 
 
 def test_start_keeps_what_it_replaces_until_aws_has_accepted_it() -> None:
@@ -156,30 +156,30 @@ def test_start_keeps_what_it_replaces_until_aws_has_accepted_it() -> None:
     started = after(prepared, Prepared(REQUEST, "us-east-1"))
     accepted = after(started, Accepted(NOW, ARN))
 
-    assert (prepared.command, prepared.record) == (Command.PREPARE, None)
-    assert (started.command, started.store) == (Command.START, Store.WRITE)
+    assert prepared.command is Command.PREPARE
+    assert prepared.record is None
+    assert started.command is Command.START
+    assert started.store is Store.WRITE
     assert started.existing_record.replaces == stored(try_number=2)
     assert accepted.existing_record.replaces is None
 
 
 @pytest.mark.parametrize(
-    ("command", "event", "next_command"),
+    ("command", "event"),
     [
-        (Command.START, refused("ValidationException"), Command.FAIL),
-        (Command.START, refused("ResourceLimitExceeded"), Command.FAIL),
-        (Command.START, Killed(), Command.FAIL),
-        (Command.RESEND_START, refused("ValidationException"), Command.FAIL),
+        (Command.START, refused("ValidationException")),
+        (Command.START, refused("ResourceLimitExceeded")),
+        (Command.START, Killed()),
+        (Command.RESEND_START, refused("ValidationException")),
     ],
 )
-def test_refused_start_leaves_what_was_there(
-    command: Command, event: Event, next_command: Command
-) -> None:
+def test_refused_start_leaves_what_was_there(command: Command, event: Event) -> None:
     """
     A later clear resumes the execution that was not replaced. Nothing is left to stop.
     """
     instruction = follows(command, START_IN_PLACE, event)
 
-    assert does(instruction) == (next_command, Store.RESTORE, None)
+    assert does(instruction) == (Command.FAIL, Store.RESTORE, None)
     assert instruction.restored == edited(REPLACED, try_number=2)
 
 
@@ -191,26 +191,6 @@ def test_choice_of_a_user_outlives_the_refused_start() -> None:
     instruction = follows(Command.START, start, refused("ValidationException"))
 
     assert instruction.restored.clear_choice == choice
-
-
-@pytest.mark.parametrize("repeated", [True, False])
-def test_start_that_may_have_been_accepted_keeps_both(repeated: bool) -> None:
-    """The next try sends it again."""
-    refusal = refused(repeated=repeated, transient=not repeated)
-
-    instruction = follows(Command.START, START_IN_PLACE, refusal)
-
-    assert (instruction.record, instruction.store) == (START_IN_PLACE, Store.KEEP)
-
-
-def test_clear_goes_on_with_what_the_refused_start_was_to_replace() -> None:
-    """As if the start had never been requested."""
-    instruction = follows(
-        Command.RESEND_START, START_IN_PLACE, refused("ValidationException"), epoch=3
-    )
-
-    assert (instruction.command, instruction.store) == (Command.DESCRIBE, Store.WRITE)
-    assert instruction.record == edited(REPLACED, try_number=3)
 
 
 @pytest.mark.parametrize(
@@ -242,8 +222,12 @@ UNKNOWN = refused("ResourceNotFound")
 
 @pytest.mark.parametrize("command", DESCRIBES)
 def test_aws_is_asked_again_for_an_unknown_execution(command: Command) -> None:
-    """For a minute; one warning says so."""
-    instruction = at(command, DESCRIBES[command])
+    """
+    For a minute; one warning says so. After it, nothing is started beside the execution
+    in the same epoch, and the record stays.
+    """
+    record = DESCRIBES[command]
+    instruction = at(command, record)
     asked = []
     while True:
         instruction = after(instruction, UNKNOWN)
@@ -252,17 +236,6 @@ def test_aws_is_asked_again_for_an_unknown_execution(command: Command) -> None:
         asked.append((instruction.delay, len(instruction.lines)))
 
     assert asked == [(5, 1), *[(5, 0)] * 11]
-    assert instruction.command is Command.FAIL
-
-
-@pytest.mark.parametrize("command", DESCRIBES)
-def test_nothing_is_started_beside_an_unknown_execution(command: Command) -> None:
-    """In the same epoch. The record stays."""
-    record = DESCRIBES[command]
-    before = replace(at(command, record), times_unknown=12)
-
-    instruction = after(before, UNKNOWN)
-
     assert does(instruction) == (Command.FAIL, Store.KEEP, record)
     assert str(instruction.error) == (
         "AWS said no The execution may run: nothing was started beside it. To start a"
@@ -278,7 +251,8 @@ def test_clear_replaces_an_execution_that_aws_does_not_know(command: Command) ->
 
     instruction = after(instruction, UNKNOWN)
 
-    assert (instruction.command, instruction.record) == (Command.PREPARE, None)
+    assert instruction.command is Command.PREPARE
+    assert instruction.record is None
     assert instruction.replaced == record
     assert lines_of(instruction) == [
         (
@@ -287,16 +261,6 @@ def test_clear_replaces_an_execution_that_aws_does_not_know(command: Command) ->
             f" is started in its place. Execution: {ARN}",
         )
     ]
-
-
-@pytest.mark.parametrize("epoch", [2, 3])
-def test_execution_of_another_account_fails_also_a_cleared_task(epoch: int) -> None:
-    """It may run where this connection cannot see it."""
-    instruction = follows(
-        Command.DESCRIBE, stored(), refused("OtherAccount"), epoch=epoch
-    )
-
-    assert (instruction.command, instruction.store) == (Command.FAIL, Store.KEEP)
 
 
 def test_description_counts_the_next_answers_anew() -> None:
@@ -320,6 +284,16 @@ def test_resent_start_describes_its_execution() -> None:
 
 
 @pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        (Killed(), "The task was killed."),
+        (
+            Killed(is_shutdown=True),
+            "The worker is shutting down, so this try ends.",
+        ),
+    ],
+)
+@pytest.mark.parametrize(
     "command",
     [
         Command.PREPARE,
@@ -329,29 +303,13 @@ def test_resent_start_describes_its_execution() -> None:
         Command.WATCH,
     ],
 )
-def test_kill_fails_the_try_and_keeps_the_record(command: Command) -> None:
+def test_kill_fails_the_try_and_keeps_the_record(
+    command: Command, event: Killed, text: str
+) -> None:
     """The retry decides by the record."""
-    instruction = follows(command, stored(), Killed())
+    instruction = follows(command, stored(), event)
 
     assert does(instruction) == (Command.FAIL, Store.KEEP, stored())
     assert isinstance(instruction.error, PolysyncError)
-    assert str(instruction.error) == "The task was killed."
+    assert str(instruction.error) == text
     assert instruction.error.permanent is False
-
-
-@pytest.mark.parametrize("command", [Command.START, Command.WATCH])
-def test_shutdown_of_the_worker_fails_the_try(command: Command) -> None:
-    """The error says so, and Airflow's retries apply."""
-    instruction = follows(command, stored(), Killed(is_shutdown=True))
-
-    assert isinstance(instruction.error, PolysyncError)
-    assert str(instruction.error) == "The worker is shutting down, so this try ends."
-    assert instruction.error.permanent is False
-
-
-def test_kill_before_the_start_deletes_the_record() -> None:
-    """The request was not sent, so the next try must not send it."""
-    instruction = follows(Command.START, UNKNOWN_ARN, Killed())
-
-    assert does(instruction) == (Command.FAIL, Store.DELETE, None)
-    assert str(instruction.error) == "The task was killed."

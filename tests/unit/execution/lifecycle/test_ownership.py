@@ -37,25 +37,37 @@ OF_ANOTHER_EXECUTION = edited(
 )
 WITH_ANOTHER_ARN = edited(RECORD, execution_arn=RECORD.arn[:-1] + "z")
 
-WITH_LATER_TRY: tuple[str, ...] = ("scheduled", "queued", "running", "deferred")
-WITH_LATER_TRY += ("up_for_retry", "up_for_reschedule")
-WITHOUT: tuple[str | None, ...] = (None, "success", "failed", "skipped", "removed")
-WITHOUT += ("upstream_failed", "restarting", DELETED)
+WITH_LATER_TRY = (
+    "scheduled",
+    "queued",
+    "running",
+    "deferred",
+    "up_for_retry",
+    "up_for_reschedule",
+)
+WITHOUT = (
+    None,
+    "success",
+    "failed",
+    "skipped",
+    "removed",
+    "upstream_failed",
+    "restarting",
+    DELETED,
+)
+STATES = (*WITH_LATER_TRY, *WITHOUT)
 
 
-def test_task_that_is_over() -> None:
+def test_task_is_over_unless_a_process_may_still_run() -> None:
     """
     No process of it may write a record any more, or send a request that costs money.
     """
-    assert [is_over(state) for state in WITH_LATER_TRY] == [False] * len(WITH_LATER_TRY)
-    assert [is_over(state) for state in WITHOUT] == [True] * len(WITHOUT)
+    assert [state for state in STATES if is_over(state)] == list(WITHOUT)
 
 
-def test_task_that_keeps_its_xcoms() -> None:
+def test_task_that_is_over_keeps_its_xcoms_unless_it_was_deleted() -> None:
     """Those of a later try, or of a task instance that is gone, are not written."""
-    assert [
-        state for state in (*WITH_LATER_TRY, *WITHOUT) if keeps_xcoms(state)
-    ] == list(WITHOUT[:-1])
+    assert [state for state in STATES if keeps_xcoms(state)] == list(WITHOUT[:-1])
 
 
 CURRENT = (True, False)
@@ -110,7 +122,7 @@ def test_owner_of_a_record_that_a_later_try_has_written() -> None:
 
 
 @pytest.mark.parametrize("is_current", CURRENT)
-@pytest.mark.parametrize("state", [*WITH_LATER_TRY, *WITHOUT])
+@pytest.mark.parametrize("state", STATES)
 def test_owner_of_a_request_to_which_a_later_try_has_no_response(
     state: str | None, is_current: bool
 ) -> None:
@@ -151,7 +163,7 @@ def owners_of_deferred() -> Iterator[tuple[str | None, ExecutionRecord | None, O
     for record in (RECORD, OF_A_LATER_TRY, None):
         yield "deferred", record, Owner.OTHER_TRIGGER
         yield "running", record, Owner.LATER_TRY
-    for state in (*WITH_LATER_TRY, *WITHOUT):
+    for state in STATES:
         if state not in ("running", "deferred"):
             for record in (RECORD, OF_AN_EARLIER_TRY, None):
                 yield state, record, Owner.NOBODY
@@ -160,7 +172,7 @@ def owners_of_deferred() -> Iterator[tuple[str | None, ExecutionRecord | None, O
 
 
 @pytest.mark.parametrize(("state", "record", "owner"), list(owners_of_deferred()))
-def test_owner_of_deferred_task(
+def test_owner_of_a_deferred_task_is_told_by_state_and_record(
     state: str | None, record: ExecutionRecord | None, owner: Owner
 ) -> None:
     """Airflow ends a trigger when the task ends, and when the trigger moves."""
@@ -170,12 +182,14 @@ def test_owner_of_deferred_task(
 @pytest.mark.parametrize(
     ("state", "owner"),
     [
+        *((state, Owner.WORKER) for state in sorted({*WITH_LATER_TRY} - {"deferred"})),
+        *((state, Owner.NOBODY) for state in WITHOUT),
         ("deferred", Owner.THIS_TRY),
-        *((s, Owner.WORKER) for s in WITH_LATER_TRY if s != "deferred"),
-        *((s, Owner.NOBODY) for s in WITHOUT),
     ],
 )
-def test_owner_at_the_end_of_a_wait(state: str | None, owner: Owner) -> None:
+def test_owner_at_the_end_of_a_wait_is_this_try_until_airflow_goes_on(
+    state: str | None, owner: Owner
+) -> None:
     """
     It is this try, until Airflow goes on with the task: that of a later try is in the
     record.
@@ -187,8 +201,10 @@ def test_owner_at_the_end_of_a_wait(state: str | None, owner: Owner) -> None:
         assert later is Owner.LATER_TRY
 
 
-@pytest.mark.parametrize("state", [*WITH_LATER_TRY, *WITHOUT])
-def test_what_a_process_without_context_may_store(state: str | None) -> None:
+@pytest.mark.parametrize("state", STATES)
+def test_process_without_context_stores_only_what_no_other_process_writes(
+    state: str | None,
+) -> None:
     """Its own try's, or that of a task which no process runs any more."""
     stored_by = [owner for owner in Owner if may_store(owner, state)]
 
@@ -207,7 +223,7 @@ def test_what_a_process_without_context_may_store(state: str | None) -> None:
         (None, False, Owner.LATER_TRY),
     ],
 )
-def test_owner_of_dead_process(
+def test_owner_of_a_dead_process_is_nobody_unless_a_later_try_goes_on(
     record: ExecutionRecord | None, retry_follows: bool, owner: Owner
 ) -> None:
     """The failure callback stops nothing that a later try has written."""

@@ -91,7 +91,9 @@ class GroupAirflow(Airflow):
     def create_again(self) -> None:
         """Delete the DAG run, and create one with the same run id."""
         super().create_again()
-        self.cleared, self.kept, self.first_listing = ALL, None, None
+        self.cleared = ALL
+        self.kept = None
+        self.first_look = None
 
     @property
     def is_left(self) -> bool:
@@ -139,7 +141,8 @@ class GroupTry(TryProcess):
         return kept
 
     def _decide(self, arn: str) -> Clear:
-        airflow, status = self.airflow, self.aws.find(arn).status
+        airflow = self.airflow
+        status = self.aws.find(arn).status
         if airflow.random.random() < 0.05:
             return Clear("wait")  # AWS does not answer
         listed = zip(ALL, STATUSES.get(status, RUNNING), strict=True)
@@ -164,7 +167,8 @@ class GroupTry(TryProcess):
         self, before: Instruction, status: str, instruction: Instruction
     ) -> None:
         """Check that the try does what was cleared."""
-        epoch, record = before.task_try.epoch, before.existing_record
+        epoch = before.task_try.epoch
+        record = before.existing_record
         if instruction.command is Command.RESEND_RESUME:
             # Known limit: since this try has chosen, a process that was frozen right
             # before its write may have stored that it is about to resume.
@@ -251,7 +255,8 @@ class GroupWalk(Walk):
         Let a trigger whose task was cleared look whose execution it is; it looks again
         if it leaves it.
         """
-        airflow, (record, number) = self.airflow, self.late[-1]
+        airflow = self.airflow
+        record, number = self.late[-1]
         stops = airflow.aws.stops
         if airflow.is_left:
             airflow.history.append("left to the next try")

@@ -443,7 +443,8 @@ class Walk:
         The node is drained: the process receives SIGTERM, and SIGKILL if it still runs
         some time later.
         """
-        airflow, stops = self.airflow, self.airflow.aws.stops
+        airflow = self.airflow
+        stops = airflow.aws.stops
         airflow.history.append("evicted")
         process.kill()
         assert airflow.aws.stops == stops, "an eviction stops nothing"
@@ -475,7 +476,8 @@ class Walk:
 
     def _clear_while_running(self, process: TryProcess) -> None:
         self.airflow.history.append("cleared while running")
-        self.airflow.current, self.airflow.state = None, "restarting"
+        self.airflow.current = None
+        self.airflow.state = "restarting"
         process.kill()
         self._finish(process)
 
@@ -524,7 +526,8 @@ class Walk:
         return False
 
     def _step_frozen(self) -> None:
-        process, airflow = self.random.choice(self.frozen), self.airflow
+        airflow = self.airflow
+        process = self.random.choice(self.frozen)
         process.is_confirmed = False
         if self._is_given_up(process):
             self.frozen.remove(process)
@@ -553,7 +556,8 @@ class Walk:
         """
         if process.at not in BEFORE_A_START or process.instruction is None:
             return False
-        record, stored = process.instruction.existing_record, self.airflow.stored
+        record = process.instruction.existing_record
+        stored = self.airflow.stored
         if record.epoch == self.airflow.max_tries:
             return False
         token = record.request.client_request_token

@@ -6,7 +6,7 @@ arguments.
 from __future__ import annotations
 
 from itertools import product
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
@@ -26,46 +26,46 @@ from polysync_airflow.execution.lifecycle.options import OnClear, RetryMode
 from polysync_airflow.states import STATE_OF_STATUS
 from tests.unit.execution.lifecycle.builders import (
     ARN,
-    EARLIER,
     REQUEST,
     choose,
     edited,
+    resumed,
     stored,
 )
 
 # "*" matches any value. "Pausing" is not known to this version. "resume" is "open"
 # if the last resume was stored and AWS has not responded.
 TABLE = """
-epoch  status                 resume  retry_mode  on_clear  failures  may_stop  command
+epoch  status                 resume  retry   clear   failures  stops  command
 
-same   Executing              *       *           *         *         *         WATCH
-same   Pausing                *       *           *         *         *         WATCH
-same   Succeeded              *       *           *         *         *         WATCH
-same   Stopping               *       *           *         *         *         WAIT_FOR_END
-same   Stopped                *       *           *         *         *         PREPARE
-same   Failed                 none    new         *         *         *         PREPARE
-same   Failed                 none    resume      *         *         *         RESUME
-same   Failed                 open    *           *         *         *         RESUME
-same   CompletedWithFailures  none    *           *         succeed   *         WATCH
-same   CompletedWithFailures  none    new         *         fail      *         PREPARE
-same   CompletedWithFailures  none    resume      *         fail      *         RESUME
-same   CompletedWithFailures  open    *           *         *         *         RESUME
+same   Executing              *       *       *       *         *      WATCH
+same   Pausing                *       *       *       *         *      WATCH
+same   Succeeded              *       *       *       *         *      WATCH
+same   Stopping               *       *       *       *         *      WAIT_FOR_END
+same   Stopped                *       *       *       *         *      PREPARE
+same   Failed                 none    new     *       *         *      PREPARE
+same   Failed                 none    resume  *       *         *      RESUME
+same   Failed                 open    *       *       *         *      RESUME
+same   CompletedWithFailures  none    *       *       succeed   *      WATCH
+same   CompletedWithFailures  none    new     *       fail      *      PREPARE
+same   CompletedWithFailures  none    resume  *       fail      *      RESUME
+same   CompletedWithFailures  open    *       *       *         *      RESUME
 
-new    Executing              *       *           *         *         yes       STOP
-new    Executing              *       *           *         *         no        WAIT_FOR_END
-new    Pausing                *       *           *         *         yes       STOP
-new    Pausing                *       *           *         *         no        WAIT_FOR_END
-new    Stopping               *       *           *         *         *         WAIT_FOR_END
-new    Succeeded              *       *           *         *         *         PREPARE
-new    Stopped                *       *           *         *         *         PREPARE
-new    Failed                 none    *           new       *         *         PREPARE
-new    Failed                 open    *           new       *         *         RESEND_RESUME
-new    Failed                 *       *           resume    *         *         RESUME
-new    CompletedWithFailures  none    *           new       *         *         PREPARE
-new    CompletedWithFailures  open    *           new       *         *         RESEND_RESUME
-new    CompletedWithFailures  none    *           resume    succeed   *         PREPARE
-new    CompletedWithFailures  open    *           resume    succeed   *         RESEND_RESUME
-new    CompletedWithFailures  *       *           resume    fail      *         RESUME
+new    Executing              *       *       *       *         yes    STOP
+new    Executing              *       *       *       *         no     WAIT_FOR_END
+new    Pausing                *       *       *       *         yes    STOP
+new    Pausing                *       *       *       *         no     WAIT_FOR_END
+new    Stopping               *       *       *       *         *      WAIT_FOR_END
+new    Succeeded              *       *       *       *         *      PREPARE
+new    Stopped                *       *       *       *         *      PREPARE
+new    Failed                 none    *       new     *         *      PREPARE
+new    Failed                 open    *       new     *         *      RESEND_RESUME
+new    Failed                 *       *       resume  *         *      RESUME
+new    CompletedWithFailures  none    *       new     *         *      PREPARE
+new    CompletedWithFailures  open    *       new     *         *      RESEND_RESUME
+new    CompletedWithFailures  none    *       resume  succeed   *      PREPARE
+new    CompletedWithFailures  open    *       resume  succeed   *      RESEND_RESUME
+new    CompletedWithFailures  *       *       resume  fail      *      RESUME
 """
 COLUMNS, *ROWS = [tuple(line.split()) for line in TABLE.splitlines() if line]
 
@@ -96,24 +96,20 @@ def test_command_is_the_one_in_the_table(epoch: str, status: str) -> None:
     Exactly one row of the table matches each combination, and ``next_command`` returns
     its command.
     """
-    record = stored()
-    resumed = edited(record, resumes=1, resume_token="polysync-".ljust(40, "1"))
-    options = product(RESUMES, RETRY_MODES, ON_CLEAR, FAILURES, MAY_STOP)
-    for resume, retry_mode, on_clear, failures, may_stop in options:
-        command = next_command(
-            resumed if resume == "open" else record,
-            2 if epoch == "same" else 3,
-            status,
-            choose(
-                retry_mode=retry_mode,
-                on_clear=on_clear,
-                on_completed_with_failures=failures,
-                stop_on_kill=may_stop == "yes",
-            ),
+    records = {"none": stored(), "open": resumed()}
+    epochs = {"same": 2, "new": 3}
+    for case in product(RESUMES, RETRY_MODES, ON_CLEAR, FAILURES, MAY_STOP):
+        resume, retry_mode, on_clear, failures, may_stop = case
+        options = choose(
+            retry_mode=retry_mode,
+            on_clear=on_clear,
+            on_completed_with_failures=failures,
+            stop_on_kill=may_stop == "yes",
         )
 
-        case = (epoch, status, resume, retry_mode, on_clear, failures, may_stop)
-        assert command.name == row_of(*case)[-1], case
+        command = next_command(records[resume], epochs[epoch], status, options)
+
+        assert command.name == row_of(epoch, status, *case)[-1], case
 
 
 def test_every_row_matches_a_case() -> None:
@@ -128,114 +124,97 @@ def test_every_row_matches_a_case() -> None:
     assert {row[-1] for row in ROWS} == {command.name for command in decided}
 
 
-RETRIED = "Next: Airflow retries the task in 5 min."
-CLEARED = "Next: mend the cause, then clear the task."
+ALL_AGAIN = "starts a new execution and repeats every step"
+AFTER_FAIL_STEP = "since AWS does not resume after a Fail step."
+RETRY_RESUMES = (
+    " The retry resumes the execution: it repeats only the steps that had not"
+    " succeeded."
+)
 
 
 @pytest.mark.parametrize(
-    ("status", "retry_mode", "text"),
+    ("status", "retry_mode", "by_fail_step", "text"),
     [
-        ("Failed", "new", " The retry starts a new execution and repeats every"),
-        ("Failed", "new", 'retry_mode="resume" would repeat only those that had not'),
-        ("Failed", "resume", " The retry resumes the execution: it repeats only"),
-        ("CompletedWithFailures", "resume", " The retry resumes the execution"),
+        (
+            "Failed",
+            "new",
+            False,
+            f' The retry {ALL_AGAIN}; retry_mode="resume" would repeat only those that'
+            " had not succeeded.",
+        ),
+        ("Failed", "resume", False, RETRY_RESUMES),
+        ("CompletedWithFailures", "resume", False, RETRY_RESUMES),
+        ("Failed", "resume", True, f" The retry {ALL_AGAIN}, {AFTER_FAIL_STEP}"),
         # Nobody resumes an execution that somebody has stopped.
-        ("Stopped", "resume", " The retry starts a new execution."),
+        ("Stopped", "resume", True, " The retry starts a new execution."),
         # It may still be running, then the retry goes on with it.
-        (None, "resume", ""),
+        (None, "resume", False, ""),
     ],
 )
 @pytest.mark.parametrize("on_clear", ON_CLEAR)
 def test_message_says_what_the_retry_does(
-    status: str | None, retry_mode: RetryMode, text: str, on_clear: OnClear
+    status: str | None,
+    retry_mode: RetryMode,
+    by_fail_step: bool,
+    text: str,
+    on_clear: OnClear,
 ) -> None:
-    """It follows by itself, whatever a clear would do."""
-    options = choose(retry_mode=retry_mode, on_clear=on_clear)
+    """It follows by itself, whatever a clear or a button would do."""
+    told = next_step(
+        status,
+        choose(retry_mode=retry_mode, on_clear=on_clear),
+        "in 5 min",
+        by_fail_step=by_fail_step,
+        button="or the button ",
+    )
 
-    told = " ".join((next_step(status, options, "in 5 min") or "").split())
+    words = " ".join(str(told).split())
+    assert words == f"Next: Airflow retries the task in 5 min.{text}"
 
-    assert told.startswith(RETRIED)
-    assert text in told
-    assert CLEARED not in told
+
+CLEAR_RESUMES = "That or the button repeats only the steps that had not succeeded."
 
 
 @pytest.mark.parametrize(
-    ("status", "on_clear", "text"),
+    ("status", "on_clear", "by_fail_step", "text"),
     [
-        ("Failed", "new", " That starts a new execution and repeats every step;"),
-        ("Failed", "new", 'on_clear="resume" repeats only what had not succeeded.'),
-        ("CompletedWithFailures", "resume", " That repeats only the steps that had"),
+        (
+            "Failed",
+            "new",
+            False,
+            f'That {ALL_AGAIN}; on_clear="resume" or the button repeats only what had'
+            " not succeeded.",
+        ),
+        ("Failed", "resume", False, CLEAR_RESUMES),
+        ("CompletedWithFailures", "resume", False, CLEAR_RESUMES),
+        ("Failed", "resume", True, f"That {ALL_AGAIN}, {AFTER_FAIL_STEP}"),
     ],
 )
 @pytest.mark.parametrize("retry_mode", RETRY_MODES)
 def test_message_says_what_a_clear_does(
-    status: str, on_clear: OnClear, text: str, retry_mode: RetryMode
+    status: str,
+    on_clear: OnClear,
+    by_fail_step: bool,
+    text: str,
+    retry_mode: RetryMode,
 ) -> None:
     """A person has to do something only after the last try."""
-    options = choose(retry_mode=retry_mode, on_clear=on_clear)
+    told = next_step(
+        status,
+        choose(retry_mode=retry_mode, on_clear=on_clear),
+        None,
+        by_fail_step=by_fail_step,
+        button="or the button ",
+    )
 
-    told = " ".join((next_step(status, options, None) or "").split())
-
-    assert told.startswith(CLEARED)
-    assert text in told
-    assert RETRIED not in told
+    words = " ".join(str(told).split())
+    assert words == f"Next: mend the cause, then clear the task. {text}"
 
 
 @pytest.mark.parametrize("status", ["Stopped", None])
 def test_message_has_no_next_step_after_a_stop(status: str | None) -> None:
     """A person has stopped it, or nobody knows how it has ended."""
     assert next_step(status, choose(), None) is None
-
-
-@pytest.mark.parametrize("on_clear", ["new", "resume"])
-def test_message_names_the_button(on_clear: OnClear) -> None:
-    """Where AWS can resume, and where a person has to do something."""
-
-    def told(
-        status: str, retry: str | None = None, *, by_fail_step: bool = False
-    ) -> str:
-        options = choose(on_clear=on_clear)
-        return (
-            next_step(
-                status,
-                options,
-                retry,
-                by_fail_step=by_fail_step,
-                button="or the button ",
-            )
-            or ""
-        )
-
-    which = {"new": 'on_clear="resume"', "resume": "That"}[on_clear]
-    assert f"\n  {which} or the button repeats only " in told("Failed")
-    others = (
-        told("Failed", by_fail_step=True),
-        told("Failed", "in 5 min"),
-        told("Stopped"),
-    )
-    assert not any("button" in text for text in others)
-
-
-@pytest.mark.parametrize("retry", [None, "in 5 min"])
-@pytest.mark.parametrize("mode", ["new", "resume"])
-def test_message_promises_no_resume_after_a_fail_step(
-    retry: str | None, mode: Literal["new", "resume"]
-) -> None:
-    """AWS refuses it."""
-
-    def told(status: str = "Failed", *, by_fail_step: bool = True) -> str:
-        options = choose(retry_mode=mode, on_clear=mode)
-        return " ".join(
-            (next_step(status, options, retry, by_fail_step=by_fail_step) or "").split()
-        )
-
-    assert (
-        "starts a new execution and repeats every step, since AWS does not resume after a Fail"
-        in told()
-    )
-    assert (RETRIED in told(), CLEARED in told()) == (retry is not None, retry is None)
-    assert "Fail step" not in told(by_fail_step=False)
-    assert "Fail step" not in told("Stopped")
 
 
 def test_smaller_epoch_is_a_new_epoch() -> None:
@@ -306,29 +285,21 @@ def test_choice_of_a_clear_takes_the_place_of_on_clear(status: str) -> None:
     have resumed it elsewhere.
     """
     plain = stored()
+    as_chosen = {
+        "new": next_command(plain, 3, status, choose()),
+        "resume": next_command(plain, 2, status, choose(retry_mode="resume")),
+    }
     for chosen, on_clear, failures in product(ON_CLEAR, ON_CLEAR, FAILURES):
         options = choose(on_clear=on_clear, on_completed_with_failures=failures)
+        of_this_clear = ClearChoice(on_clear=chosen, epoch=3)
+        record = stored(clear_choice=of_this_clear)
+        assert next_command(record, 3, status, options) is as_chosen[chosen]
 
-        def action(
-            epoch: int,
-            chosen_for: int | None,
-            on_clear: OnClear,
-            options: Any = options,
-        ) -> Command:
-            choice = ClearChoice(on_clear=on_clear, epoch=chosen_for)
-            return next_command(
-                edited(plain, clear_choice=choice), epoch, status, options
-            )
-
-        resumed = next_command(plain, 2, status, choose(retry_mode="resume"))
-        as_chosen = (
-            resumed if chosen == "resume" else next_command(plain, 3, status, choose())
-        )
-        assert action(3, 3, chosen) is as_chosen
-        # Of an earlier clear.
-        assert action(3, 2, chosen) is next_command(plain, 3, status, options)
-        # After the clear, ``retry_mode`` decides about retries.
-        assert action(2, 2, chosen) is next_command(plain, 2, status, options)
+        # After its clear, a choice decides neither about another one nor about retries.
+        record = stored(clear_choice=ClearChoice(on_clear=chosen, epoch=2))
+        for epoch in (2, 3):
+            without_choice = next_command(plain, epoch, status, options)
+            assert next_command(record, epoch, status, options) is without_choice
 
 
 def test_execution_that_this_epoch_replaces_is_not_resumed_by_choice() -> None:
@@ -339,17 +310,7 @@ def test_execution_that_this_epoch_replaces_is_not_resumed_by_choice() -> None:
     assert next_command(replaced, 3, "Failed", choose()) is Command.PREPARE
 
 
-def test_resume_with_response_is_no_longer_open() -> None:
-    """After AWS has responded to the resume, a retry does what ``retry_mode`` says."""
-    token = "polysync-".ljust(40, "1")
-    answered = stored(resumes=1, resume_token=token, resumed_at=EARLIER)
-
-    assert next_command(answered, 2, "Failed", choose()) is Command.PREPARE
-    command = next_command(answered, 2, "Failed", choose(retry_mode="resume"))
-    assert command is Command.RESUME
-
-
-def test_unused_arguments_are_those_that_differ() -> None:
+def test_arguments_that_a_resume_ignores_are_named() -> None:
     """
     The values that a resume ignores are named; what differs in each try is not
     compared.
@@ -384,10 +345,11 @@ def test_unused_arguments_are_those_that_differ() -> None:
         (None, "latest", ["source_execution"]),
     ],
 )
-def test_latest_source(sent: str | None, current: str, names: list[str]) -> None:
+def test_source_latest_is_no_change_after_a_start_with_its_arn(
+    sent: str | None, current: str, names: list[str]
+) -> None:
     """``latest`` may be another execution now, but the author has changed nothing."""
-    before, now = (
-        edited(REQUEST, source_execution=source) for source in (sent, current)
-    )
+    before = edited(REQUEST, source_execution=sent)
+    now = edited(REQUEST, source_execution=current)
 
     assert unused_arguments(before, {}, now) == names

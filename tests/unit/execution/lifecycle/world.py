@@ -64,7 +64,8 @@ from polysync_airflow.execution.lifecycle.options import OnClear, RecoveryOption
 from polysync_airflow.execution.lifecycle.orphans import TaskSnapshot, owner_of_orphan
 from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.states import DELETED, has_ended
-from tests.unit.execution.lifecycle.aws import NOW, Aws, Execution, api_error, event_of
+from tests.unit.execution.lifecycle.aws import NOW, Aws, Execution, api_error
+from tests.unit.execution.lifecycle.builders import end_of_wait
 
 # A command, what happened, and the command that followed.
 Row = tuple[Command, type[Event], Command]
@@ -207,7 +208,8 @@ class Airflow:
         """Begin the next try."""
         self.aws.pass_time()
         self.try_number += 1
-        self.current, self.state = self.try_number, "running"
+        self.current = self.try_number
+        self.state = "running"
         self.history.append(f"try {self.try_number} of epoch {self.max_tries}")
         return self.process_of_try()
 
@@ -217,7 +219,8 @@ class Airflow:
 
     def forget_record(self) -> None:
         """Delete the record of a task that succeeds."""
-        self.stored, self.unproven = None, None
+        self.stored = None
+        self.unproven = None
         self.latest = None
 
     def end_try(self, state: str) -> None:
@@ -264,7 +267,8 @@ class Airflow:
         choice = self.stored.clear_choice if self.stored else None
         if choice and choice.epoch is None:
             self.chosen[self.max_tries] = choice.on_clear
-        self.current, self.state = None, None
+        self.current = None
+        self.state = None
         self.history.append("cleared")
 
     def create_again(self) -> None:
@@ -272,16 +276,16 @@ class Airflow:
         self.incarnation = Incarnation(
             dag_run_started_at=NOW + timedelta(days=len(self.history))
         )
-        self.current, self.state = None, "scheduled"
-        self.try_number, self.max_tries = 0, self.retries
+        self.current = None
+        self.state = "scheduled"
+        self.try_number = 0
+        self.max_tries = self.retries
         self.chosen.clear()
         self.forget_history()
         self.history.append("created again")
 
     def stop_left(self) -> None:
-        """
-        Do what the DAG processor does when the process of the last try has died.
-        """
+        """Do what the DAG processor does when the process of the last try has died."""
         record = self.stored
         owner = owner_of_dead_process(record, self.try_number, retry_follows=False)
         try_end = leave(
@@ -320,8 +324,11 @@ class TryProcess:
     """
 
     def __init__(self, airflow: Airflow) -> None:
-        self.airflow, self.aws, self.number = airflow, airflow.aws, airflow.try_number
-        self.epoch, self.task = airflow.max_tries, airflow.task
+        self.airflow = airflow
+        self.aws = airflow.aws
+        self.number = airflow.try_number
+        self.epoch = airflow.max_tries
+        self.task = airflow.task
         self.killed = False
         self.instruction: Instruction | None = None
         self.wrote = False
@@ -359,7 +366,8 @@ class TryProcess:
                     yield f"sending {instruction.command.name}"
                 event = self._call(instruction)
                 yield f"after {instruction.command.name}"
-                before, instruction = instruction, self._after(instruction, event)
+                before = instruction
+                instruction = self._after(before, event)
                 if before.command is Command.DESCRIBE and isinstance(event, Described):
                     self._check_choice(before, event.description.status, instruction)
             self._take(instruction)
@@ -406,7 +414,8 @@ class TryProcess:
         airflow = self.airflow
         options = yield from self._chosen()
         yield "before the record is read"
-        stored, unproven = airflow.stored, airflow.unproven
+        stored = airflow.stored
+        unproven = airflow.unproven
         yield "when the record is read"
         unattended_stop = None
         if options.stop_on_kill:
@@ -417,10 +426,7 @@ class TryProcess:
         return begin(task_try, stored)
 
     def _chosen(self) -> Generator[str, None, RecoveryOptions]:
-        """
-        Return what the author, or the operator, has chosen about the execution of the
-        earlier tries.
-        """
+        """Return what the author, or the operator, has chosen about earlier tries."""
         yield from ()
         return self.airflow.options
 
@@ -574,7 +580,9 @@ class TryProcess:
         try:
             event = self._processed(instruction, instruction.existing_record)
         except SageMakerApiError as error:
-            self._note_refusal(instruction, error)
+            is_resume = instruction.command in (Command.RESUME, Command.RESEND_RESUME)
+            if is_resume or error.error_code == RESOURCE_NOT_FOUND:
+                self.airflow.not_resumable.add(instruction.existing_record.arn)
             return Refused(error)
         if is_lost:
             lost = api_error("ConnectionClosedError", transient=True)
@@ -607,12 +615,6 @@ class TryProcess:
         written = (stored.request.client_request_token, stored.resume_token)
         assert written == sent, f"{instruction.command.name} before its token is stored"
 
-    def _note_refusal(self, instruction: Instruction, error: SageMakerApiError) -> None:
-        if instruction.command in (Command.RESUME, Command.RESEND_RESUME):
-            self.airflow.not_resumable.add(instruction.existing_record.arn)
-        if error.error_code == RESOURCE_NOT_FOUND:
-            self.airflow.not_resumable.add(instruction.existing_record.arn)
-
     def _look_up(self, instruction: Instruction) -> ExecutionsListed:
         unproven = instruction.task_try.unproven
         claimed = None
@@ -637,7 +639,8 @@ class TryProcess:
         return Accepted(aws.now)
 
     def _start(self, instruction: Instruction, request: StartRequest) -> str:
-        airflow, aws = self.airflow, self.aws
+        airflow = self.airflow
+        aws = self.aws
         token = request.client_request_token
         known = aws.started_with(token)
         chance = airflow.random.random()
@@ -672,7 +675,7 @@ class TryProcess:
             yield "waiting"
             if self.killed:
                 raise PolysyncError("killed", permanent=False)
-        return event_of(execution)
+        return end_of_wait("ended", execution.status, arn=execution.arn)
 
     def kill(self, *, timed_out: bool = False) -> None:
         """
@@ -718,20 +721,14 @@ class TryProcess:
         )
 
     def _confirm(self) -> None:
-        """
-        Ask Airflow whether this try is the current one, unless it has said so a moment
-        ago.
-        """
+        """Ask Airflow whether this try is the current one, unless it has just said so."""
         if not self._may_write:
             raise ReplacedError
         self.is_confirmed = True
 
     @property
     def _may_write(self) -> bool:
-        """
-        Whether Airflow says that this try is the current one, or has said so a moment
-        ago.
-        """
+        """Whether Airflow says, or has just said, that this try is the current one."""
         return self.is_confirmed or self._is_current
 
     @property

@@ -50,7 +50,10 @@ def test_all_problems_are_listed_at_once() -> None:
 
     assert parameter_problems(sent, DECLARED) == [
         "maxjobs = '8': not declared; did you mean MaxJobs?",
-        "Colour = 'red': not declared; leave it out, or use one of InputData, MaxJobs, Rate, DryRun, Tier",
+        (
+            "Colour = 'red': not declared; leave it out, or use one of InputData,"
+            " MaxJobs, Rate, DryRun, Tier"
+        ),
         "Rate: has no default; add a value (Float)",
         "MaxJobs = 'many': must be a whole number (declared as Integer)",
         "DryRun = '1': must be true or false (declared as Boolean)",
@@ -58,7 +61,7 @@ def test_all_problems_are_listed_at_once() -> None:
     ]
 
 
-def test_pipeline_without_parameters() -> None:
+def test_pipeline_without_parameters_is_named_as_such() -> None:
     """The cure of an unknown parameter says that there are none."""
     assert parameter_problems({"X": "1"}, []) == [
         "X = '1': not declared; leave it out, the pipeline declares none"
@@ -114,13 +117,11 @@ def test_many_problems_are_counted_and_cost_little() -> None:
         ("Integer", "9" * 5000),
         ("Integer", 5.0),
         ("Float", "1_0.5"),
-        ("Float", "nan"),
         ("Float", "inf"),
         ("Float", "1e999"),
         ("Float", float("inf")),
         ("Float", ""),
         ("Boolean", "1"),
-        ("Boolean", "yes"),
         ("Integer", True),
         ("Float", True),
     ],

@@ -86,8 +86,11 @@ def test_needs_of_a_loop_are_those_of_its_body_too() -> None:
             ["Evaluate"],
             False,
             [
-                "source_execution: is missing, and the selected steps depend on Prepare, Train; add the ARN of "
-                "an execution in which they have succeeded, or 'latest', or select them, too"
+                (
+                    "source_execution: is missing, and the selected steps depend on"
+                    " Prepare, Train; add the ARN of an execution in which they have"
+                    " succeeded, or 'latest', or select them, too"
+                )
             ],
         ),
         (
@@ -103,13 +106,17 @@ def test_needs_of_a_loop_are_those_of_its_body_too() -> None:
             True,
             [
                 "train: is not a step of the pipeline; did you mean Train?",
-                "Deploy\N{REPLACEMENT CHARACTER}: is not a step of the pipeline; its steps are Prepare, Train, "
-                "Evaluate, Check, Register, Report",
+                (
+                    "Deploy\N{REPLACEMENT CHARACTER}: is not a step of the pipeline;"
+                    " its steps are Prepare, Train, Evaluate, Check, Register, Report"
+                ),
             ],
         ),
     ],
 )
-def test_rules(selected: list[str], has_source: bool, problems: list[str]) -> None:
+def test_each_problem_of_a_selection_names_step_and_cure(
+    selected: list[str], has_source: bool, problems: list[str]
+) -> None:
     """
     Each problem names the step and the cure; a selection that AWS accepts has none.
     """
@@ -123,7 +130,7 @@ def test_reused_steps_are_all_above_in_the_order_of_the_definition() -> None:
 
 
 @pytest.mark.parametrize("selected", [None, ["Train"]])
-def test_marks(selected: list[str] | None) -> None:
+def test_steps_that_were_not_selected_are_marked(selected: list[str] | None) -> None:
     """Without a selection no step is marked, else those that were not selected."""
     steps = mark_selection(STEPS, selected)
 
@@ -132,7 +139,7 @@ def test_marks(selected: list[str] | None) -> None:
     assert marked == (others if selected else [])
 
 
-def test_foreign_definitions() -> None:
+def test_circles_and_very_many_steps_are_no_failure() -> None:
     """Circles, wrong types and very many steps neither fail nor make a long message."""
     odd = [step("C", uses="Steps."), "D", 5]
     circle = declared(step("A", "B"), step("B", "A", 7, None, {"Step": 7}), *odd)

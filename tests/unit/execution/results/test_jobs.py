@@ -68,31 +68,36 @@ def test_training_jobs_are_counted_over_all_statuses() -> None:
     assert job.training_jobs == 4
 
 
-def test_values_by_name() -> None:
+def test_entries_without_name_or_value_and_beyond_the_limit_are_left_out() -> None:
     """
     Entries without a name or a value are left out, and so are those beyond the limit.
     """
 
-    def job_with(metrics: list[Any]) -> TrainingJob:
-        return TrainingJob.model_validate({"FinalMetricDataList": metrics})
+    metrics = [{"MetricName": f"m{n}", "Value": n} for n in range(101)]
+    many = TrainingJob.model_validate({"FinalMetricDataList": metrics})
+    assert many.metrics == {f"m{n}": n for n in range(100)}
 
-    metrics = [{"MetricName": f"m{n}", "Value": n / 2} for n in range(101)]
-    null = {"MetricName": "null", "Value": None}
-    odd = ["x", {"MetricName": "none"}, {"Value": 1}, null]
+    odd = [
+        "x",
+        {"MetricName": "none"},
+        {"Value": 1},
+        {"MetricName": "null", "Value": None},
+        {"MetricName": "nan", "Value": float("nan")},
+        {"MetricName": "auc", "Value": 0.9},
+    ]
+    training = TrainingJob.model_validate({"FinalMetricDataList": odd})
+    assert training.outputs == {"metrics": {"auc": 0.9}}
+
+    best = {"BestCandidate": {"FinalAutoMLJobObjectiveMetric": odd[-1]}}
+    assert AutoMLJob.model_validate(best).objective == {"auc": 0.9}
+
     outputs = [
         {"OutputName": "model", "S3Output": {"S3Uri": "s3://bucket/model"}},
         {"OutputName": "app", "S3Output": "x", "AppManaged": True},
     ]
-
-    assert job_with([*odd, *metrics[:1]]).metrics == {"m0": 0.0}
-    assert job_with(metrics).metrics == {f"m{n}": n / 2 for n in range(100)}
-    invalid = [*metrics[:1], {"MetricName": "nan", "Value": float("nan")}]
-    assert job_with(invalid).outputs == {"metrics": {"m0": 0.0}}
-    objective = {"MetricName": "auc", "Value": 0.9}
-    best = {"BestCandidate": {"FinalAutoMLJobObjectiveMetric": objective}}
-    assert AutoMLJob.model_validate(best).objective == {"auc": 0.9}
-    job = ProcessingJob.model_validate({"ProcessingOutputConfig": {"Outputs": outputs}})
-    assert job.outputs == {"output_uris": {"model": "s3://bucket/model"}}
+    config = {"ProcessingOutputConfig": {"Outputs": outputs}}
+    processing = ProcessingJob.model_validate(config)
+    assert processing.outputs == {"output_uris": {"model": "s3://bucket/model"}}
 
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012"
@@ -110,18 +115,23 @@ CHECK = {"CheckType": "x", "CheckJobArn": f"{ARN}:processing-job/b"}
         ({"RegisterModel": {"Arn": PACKAGE}}, "DescribeModelPackage", PACKAGE),
         ({"Condition": {"Outcome": "True"}}, None, None),
         ({"TrainingJob": {}}, None, None),
-        ({"RegisterModel": {}}, None, None),
-        ({}, None, None),
         (None, None, None),
     ],
 )
-def test_job_of_a_step(metadata: Any, operation: str | None, name: str | None) -> None:
+def test_job_of_a_step_is_told_by_its_metadata(
+    metadata: Any, operation: str | None, name: str | None
+) -> None:
     """A version of a model package has no name; steps that start no job have none."""
     response = {"StepName": "Step", "Metadata": metadata}
-    found = job_of(StepDescription.model_validate(response))
+    job = job_of(StepDescription.model_validate(response))
 
-    job = (operation, name) if operation else None
-    assert (found and (found[0].operation, found[1])) == job
+    if operation is None:
+        assert job is None
+        return
+    assert job is not None
+    kind, job_name = job
+    assert kind.operation == operation
+    assert job_name == name
 
 
 def test_seconds_are_summed_over_instances_and_jobs() -> None:

@@ -42,21 +42,17 @@ def entry(**members: Any) -> dict[str, Any]:
         ([entry(), entry(FilePath=""), "x", entry(OutputName=5), {}], [EVAL]),
         ({"a": 1}, []),
         (None, []),
-        ([entry(PropertyFileName=f"F{n}") for n in range(1000)], 50),
+        ([entry()] * 1000, [EVAL] * 50),
     ],
     ids=["one valid", "object", "none", "too many"],
 )
-def test_declared_files(value: Any, files: Any) -> None:
+def test_declared_files_that_are_not_valid_are_left_out(value: Any, files: Any) -> None:
     """Entries that are not valid are left out, and so are those beyond the limit."""
     definition = json.dumps({"Steps": [{"Name": "Evaluate", "PropertyFiles": value}]})
 
     (step,) = declared_steps(definition)
 
-    assert (
-        step.property_files == files
-        if isinstance(files, list)
-        else len(step.property_files) == files
-    )
+    assert step.property_files == files
 
 
 def test_files_of_all_branches_are_found_by_name() -> None:
@@ -113,7 +109,7 @@ def test_files_of_a_loop_are_of_its_body(name: str, files: list[PropertyFile]) -
     assert missing_names(steps, ["Eval"]) == []
 
 
-def test_place_of_a_file() -> None:
+def test_place_of_a_file_has_no_repeated_slashes() -> None:
     """Slashes do not repeat."""
     assert uri_of(EVAL, {"report": "s3://b/x/"}) == uri_of(EVAL, {"report": "s3://b/x"})
     file = EVAL._replace(path="/a/b.json")
@@ -128,48 +124,25 @@ def nested(depth: int) -> bytes:
     return b"[" * depth + b"]" * depth
 
 
-def nested_objects(depth: int) -> bytes:
-    """Return a number in objects."""
-    return b'{"a":' * depth + b"1" + b"}" * depth
-
-
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
         (b"", "it is not JSON"),
-        (b"\xff\xfe", "it is not JSON"),
         (b'{"auc": NaN}', "it is not JSON: NaN is no number of JSON"),
-        (b"[-Infinity]", "it is not JSON: -Infinity is no number"),
-        (b"[1e999]", "^it has a number that is too large$"),
-        (b"9" * 5000, "it is not JSON"),
         (nested(MAX_DEPTH + 1), "it is nested too deeply"),
-        (nested(100_000), "it is nested too deeply"),
-        (nested_objects(MAX_DEPTH + 1), "it is nested too deeply"),
         (b'"' + b"x" * (MAX_BYTES - 1) + b'"', "it has more than 262,144 bytes"),
     ],
-    ids=[
-        "empty",
-        "binary",
-        "NaN",
-        "Infinity",
-        "large",
-        "digits",
-        "deep",
-        "very deep",
-        "objects",
-        "long",
-    ],
+    ids=["empty", "NaN", "deep", "long"],
 )
-def test_files_that_no_database_stores(content: bytes, problem: str) -> None:
+def test_file_that_no_database_stores_is_refused(content: bytes, problem: str) -> None:
     """The error says what is wrong with it."""
     with pytest.raises(ValueError, match=problem):
         parse(content)
 
 
-def test_files_that_are_valid() -> None:
+def test_valid_file_is_cleaned_and_not_cut() -> None:
     """Texts and keys are cleaned, and nothing is cut."""
     assert parse(nested(MAX_DEPTH))
-    assert parse(nested_objects(MAX_DEPTH))
     assert len(parse(b'"' + b"x" * (MAX_BYTES - 2) + b'"')) == MAX_BYTES - 2
     assert parse(b'{"a\\u0000": ["\\ud800", 1, 0.5, true, null]}') == {
         "a\N{REPLACEMENT CHARACTER}": ["\N{REPLACEMENT CHARACTER}", 1, 0.5, True, None]

@@ -21,7 +21,7 @@ from polysync_airflow.execution.steps.progress import (
     row_of,
 )
 from polysync_airflow.execution.texts import shorten
-from polysync_airflow.execution.waiter import ExecutionEvent
+from tests.unit.execution.lifecycle.builders import end_of_wait
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/x/execution/abcdefghijkl"
 
@@ -31,14 +31,14 @@ LOOP = [*DECLARED, DeclaredStep("Loop", "ForEach", body=BODY)]
 
 
 @pytest.mark.parametrize("name", ["", "x" * 257, "a\nb", "a\x7f", 7, None])
-def test_not_a_name(name: object) -> None:
+def test_value_that_is_no_name_of_a_step_is_refused(name: object) -> None:
     """What is no name of a step is refused before AWS is called."""
     with pytest.raises(ParametersError) as caught:
         check_step_name(name)
 
     assert str(caught.value) == (
-        f"step_name = {shorten(name)} is not the name of a step: give the name of a step of the pipeline, of 1 to 256 "
-        "characters without control characters."
+        f"step_name = {shorten(name)} is not the name of a step: give the name of a"
+        " step of the pipeline, of 1 to 256 characters without control characters."
     )
 
 
@@ -54,7 +54,9 @@ def test_not_a_name(name: object) -> None:
         ("Loop", LOOP, None),
     ],
 )
-def test_declared(name: str, declared: list[DeclaredStep], kind: str | None) -> None:
+def test_step_of_the_definition_is_accepted(
+    name: str, declared: list[DeclaredStep], kind: str | None
+) -> None:
     """Names of iterations are accepted, and any name if the definition is not known."""
     check_step_name(name)
     check_step_declared(name, declared, kind)
@@ -62,32 +64,37 @@ def test_declared(name: str, declared: list[DeclaredStep], kind: str | None) -> 
 
 NO_STEP = "is not a step of the pipeline:"
 NO_CALLBACK = "is not a step of type Callback of the pipeline:"
-OTHER_TYPE = "is a step of type Training: give the name of a step of type Callback."
+OTHER_TYPE = "give the name of a step of type Callback."
+ONLY_TRAINING = [DeclaredStep("Train", "Training")]
+LOOP_OF_CALLS = [
+    DeclaredStep("Loop", "ForEach", body=[DeclaredStep("Ask-0", "Lambda")])
+]
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "text"),
+    ("name", "declared", "kind", "text"),
     [
-        ("Wai", "Callback", f"{NO_CALLBACK} do you mean 'Wait'?"),
-        ("Trai", "Callback", f"{NO_CALLBACK} it has Wait."),
-        ("Trai", None, f"{NO_STEP} do you mean 'Train'?"),
-        ("Z", None, f"{NO_STEP} it has Wait, Train."),
-        ("Train", "Callback", OTHER_TYPE),
-        ("Train-1", None, f"{NO_STEP} do you mean 'Train'?"),
+        ("Wai", DECLARED, "Callback", f"{NO_CALLBACK} do you mean 'Wait'?"),
+        ("Trai", DECLARED, "Callback", f"{NO_CALLBACK} it has Wait."),
+        ("Wait", ONLY_TRAINING, "Callback", f"{NO_CALLBACK} it has none."),
+        ("Trai", DECLARED, None, f"{NO_STEP} do you mean 'Train'?"),
+        ("Z", DECLARED, None, f"{NO_STEP} it has Wait, Train."),
+        ("Train", DECLARED, "Callback", f"is a step of type Training: {OTHER_TYPE}"),
+        ("Train-1", DECLARED, None, f"{NO_STEP} do you mean 'Train'?"),
+        # The names of its iterations are known, not how many there will be.
+        ("Ask", LOOP, "Callback", f"{NO_CALLBACK} do you mean 'Ask-0'?"),
+        ("Ask-x", LOOP, "Callback", f"{NO_CALLBACK} do you mean 'Ask-0'?"),
+        ("Ask-7", LOOP_OF_CALLS, "Callback", f"is a step of type Lambda: {OTHER_TYPE}"),
     ],
 )
-def test_not_declared(name: str, kind: str | None, text: str) -> None:
+def test_step_that_the_pipeline_lacks_is_refused(
+    name: str, declared: list[DeclaredStep], kind: str | None, text: str
+) -> None:
     """A step that the pipeline does not have would be waited for in vain."""
     with pytest.raises(ParametersError) as caught:
-        check_step_declared(name, DECLARED, kind)
+        check_step_declared(name, declared, kind)
 
     assert str(caught.value) == f"step_name = '{name}' {text}"
-
-
-def test_pipeline_without_such_a_step() -> None:
-    """There is no name to propose."""
-    with pytest.raises(ParametersError, match=r"it has none\.$"):
-        check_step_declared("Wait", [DeclaredStep("Train", "Training")], "Callback")
 
 
 def described(name: str, status: str | None) -> StepDescription:
@@ -99,7 +106,6 @@ def described(name: str, status: str | None) -> StepDescription:
     ("steps", "status"),
     [
         (None, None),
-        ([], None),
         ([described("Train", "Executing")], None),
         ([described("Train", "Pausing")], None),
         ([described("Train", None)], None),
@@ -108,7 +114,9 @@ def described(name: str, status: str | None) -> StepDescription:
         ([described("Train", "Executing"), described("Train", "Stopped")], "Stopped"),
     ],
 )
-def test_end_of_step(steps: list[StepDescription] | None, status: str | None) -> None:
+def test_only_an_end_of_the_awaited_step_ends_the_wait(
+    steps: list[StepDescription] | None, status: str | None
+) -> None:
     """Only an end of the awaited step ends the wait."""
     end = ended_step(steps, "Train", ARN)
 
@@ -129,7 +137,9 @@ ROWS = [
 @pytest.mark.parametrize(
     ("name", "ended"), [("Merge", ROWS[1]), ("Train", None), ("Other", None)]
 )
-def test_row_of_an_awaited_step(name: str, ended: StepRow | None) -> None:
+def test_row_of_an_awaited_step_is_made_from_the_event_where_the_list_lags(
+    name: str, ended: StepRow | None
+) -> None:
     """
     If the list does not show the end that somebody has seen, the event says what is
     known.
@@ -143,22 +153,16 @@ def test_row_of_an_awaited_step(name: str, ended: StepRow | None) -> None:
 
 def test_end_of_a_step_is_reported_as_that_of_an_execution() -> None:
     """The same rules apply to it."""
-    assert end_of_step(ARN, "x", ROWS[1]) == ExecutionEvent(
-        outcome="ended",
-        execution_arn=ARN,
-        pipeline_name="x",
-        status="Failed",
-        message=None,
-        started_at=None,
-        ended_at=None,
-    )
+    end = end_of_step(ARN, "fanout", ROWS[1])
+
+    assert end == end_of_wait("ended", "Failed", arn=ARN)
 
 
 ENDED = {"execution_arn": ARN, "step_name": "Train", "status": "Failed"}
 EVENT = {"outcome": "step_ended", **ENDED}
 
 
-def test_event_of_the_trigger() -> None:
+def test_event_of_the_trigger_is_told_from_others() -> None:
     """Other events are for others; one that says it is this one must be complete."""
     assert parse_step_ended(EVENT) == StepEndedEvent.model_validate(ENDED)
     for other in (None, {}, {**EVENT, "outcome": "ended"}):
@@ -166,27 +170,8 @@ def test_event_of_the_trigger() -> None:
     with pytest.raises(TriggerEventError) as caught:
         parse_step_ended({**EVENT, "status": "s3cret!"})
     assert str(caught.value) == (
-        "Airflow resumed the task with an event that is not this provider's event (status: String should match pattern "
-        "'^[A-Za-z]{1,64}$'). If another version of the provider was installed meanwhile, clear the task. An execution "
-        "that it has started may still be running."
+        "Airflow resumed the task with an event that is not this provider's event"
+        " (status: String should match pattern '^[A-Za-z]{1,64}$'). If another version"
+        " of the provider was installed meanwhile, clear the task. An execution that"
+        " it has started may still be running."
     )
-
-
-@pytest.mark.parametrize("name", ["Ask", "Ask[0]", "Ask-0[0]", "Ask-x", "Wait-0"])
-def test_name_that_no_iteration_has(name: str) -> None:
-    """The names of its steps are known, not how many items there will be."""
-    with pytest.raises(ParametersError) as caught:
-        check_step_declared(name, LOOP, "Callback")
-
-    meant = "Wait" if name == "Wait-0" else "Ask-0"
-    assert str(caught.value) == (
-        f"step_name = '{name}' is not a step of type Callback of the pipeline: do you mean '{meant}'?"
-    )
-
-
-def test_iteration_of_another_type() -> None:
-    """The type is that of the step in the body."""
-    loop = DeclaredStep("Loop", "ForEach", body=[DeclaredStep("Ask-0", "Lambda")])
-    problem = "step_name = 'Ask-7' is a step of type Lambda: "
-    with pytest.raises(ParametersError, match=problem):
-        check_step_declared("Ask-7", [loop], "Callback")

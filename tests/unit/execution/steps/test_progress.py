@@ -35,9 +35,12 @@ def step(
 
 
 FAILED = step("Train", "Failed", 5, FailureReason="no data", AttemptCount=2)
+LONG_REASON = "r" * MAX_REASON_LENGTH
+WITH_LONG_REASON = step("Train", "Failed", 5, FailureReason=LONG_REASON)
 SOURCE = {"SourcePipelineExecutionArn": EXECUTION}
 FAILED_IN_10 = step("A", "Failed", 10, FailureReason="no")
 CACHED = step("Train", "Succeeded", 0, CacheHitResult=SOURCE)
+NOT_SELECTED = step("Train", "Succeeded", 10, SelectiveExecutionResult=SOURCE)
 
 
 @pytest.mark.parametrize(
@@ -50,25 +53,28 @@ CACHED = step("Train", "Succeeded", 0, CacheHitResult=SOURCE)
         (step("Train", "Stopping"), "is stopping"),
         (step("Train", "Melting"), "has the unknown status Melting"),
         (FAILED, "failed after 5 s (attempt 2): no data"),
+        # A reason is as long as in the message.
+        (WITH_LONG_REASON, f"failed after 5 s: {LONG_REASON}"),
         (CACHED, "succeeded: its result was in the cache"),
+        (NOT_SELECTED, "was not selected: its result is that of abc123"),
     ],
 )
-def test_line_of_a_change(changed: StepDescription, line: str) -> None:
+def test_line_of_a_change_begins_with_the_verdict(
+    changed: StepDescription, line: str
+) -> None:
     """The verdict comes first in the line, and each change is reported once."""
     progress = Progress(60, 0)
 
     (reported,) = progress.update([changed])
 
     assert reported.text == f"Step Train {line}"
-    is_failure = changed.status == "Failed"
-    assert reported.level == (logging.ERROR if is_failure else logging.INFO)
+    assert (reported.level == logging.ERROR) == (changed.status == "Failed")
     assert progress.update([changed]) == []
 
 
 @pytest.mark.parametrize(
     ("changed", "line"),
     [
-        (step("A", "Succeeded", 10), "succeeded after 10 s, before the last resume"),
         (FAILED_IN_10, "failed after 10 s, before the last resume: no"),
         (step("A", "Succeeded", 20), "succeeded after 20 s"),
         (step("A", "Executing"), "started"),
@@ -103,9 +109,7 @@ def test_failed_steps_are_entries_of_their_own() -> None:
     failed = [step("B", "Failed", 20), step("C", "Failed", 30)]
     steps = [step("A", "Succeeded", 10), *failed, step("D", "Executing", 40)]
 
-    entries = Progress(60).update(steps)
-
-    assert [(entry.level, entry.text) for entry in entries] == [
+    assert Progress(60).update(steps) == [
         (logging.INFO, "Step A succeeded after 10 s"),
         (logging.ERROR, "Step B failed after 20 s\nStep C failed after 30 s"),
         (logging.INFO, "Step D started"),
@@ -116,24 +120,16 @@ def test_news_are_another_status_or_another_attempt() -> None:
     """
     A step that is Starting is soon Executing, which is no news; AWS may repeat a step.
     """
-    progress, news = Progress(60, 0), []
-    executing = [("Executing", attempt) for attempt in (1, 2, 2)]
-    for status, attempt in [("Starting", None), *executing, ("Failed", 2)]:
-        news.append(len(progress.update([step("Train", status, AttemptCount=attempt)])))
-
-    assert news == [1, 0, 1, 0, 1]
-
-
-def test_first_attempt_and_the_whole_reason_of_a_failure() -> None:
-    """
-    A first attempt is not counted, also where AWS leaves its number out. A reason is as
-    long as in the message.
-    """
-    reason = "r" * MAX_REASON_LENGTH
-
-    (entry,) = Progress(60).update([step("Train", "Failed", 5, FailureReason=reason)])
-
-    assert entry.text == f"Step Train failed after 5 s: {reason}"
+    progress = Progress(60, 0)
+    for status, attempt, lines in (
+        ("Starting", None, 1),
+        ("Executing", 1, 0),
+        ("Executing", 2, 1),
+        ("Executing", 2, 0),
+        ("Failed", 2, 1),
+    ):
+        listed = step("Train", status, AttemptCount=attempt)
+        assert len(progress.update([listed])) == lines
 
 
 @pytest.mark.parametrize("left_out", [0, 1, 2])
@@ -145,18 +141,18 @@ def test_of_very_many_changes_the_failed_ones_come_first(left_out: int) -> None:
     names = [f"S{number:02}" for number in range(MAX_LINES + left_out - 1)]
     steps = [step(name, "Executing") for name in names]
 
-    *entries, last = Progress(60).update([*steps, step("Z", "Failed", 1)])
+    steps.append(step("Z", "Failed", 1))
 
-    more = [f"{left_out} more steps changed"] if left_out else []
-    lines = [line for entry in (*entries, last) for line in entry.text.splitlines()]
-    assert lines[: len(lines) - len(more)] == [
-        *(f"Step S{number:02} started" for number in range(MAX_LINES - 1)),
-        "Step Z failed after 1 s",
+    entries = Progress(60).update(steps)
+
+    started = [f"Step {name} started" for name in names[: MAX_LINES - 1]]
+    expected = [
+        (logging.INFO, "\n".join(started)),
+        (logging.ERROR, "Step Z failed after 1 s"),
     ]
-    assert lines[len(lines) - len(more) :] == more
-    assert (last.level, last.text) == (
-        (logging.INFO, *more) if more else (logging.ERROR, "Step Z failed after 1 s")
-    )
+    if left_out:
+        expected.append((logging.INFO, f"{left_out} more steps changed"))
+    assert entries == expected
 
 
 def test_all_lines_keep_their_order_while_none_is_left_out() -> None:
@@ -181,18 +177,6 @@ def test_what_the_rows_show_is_not_reported_again() -> None:
     assert [line.text for line in lines] == ["Step B succeeded after 30 s"]
 
 
-def test_reused_steps_name_their_execution() -> None:
-    """
-    A step of a selective execution that was not selected has not run, so it has no
-    duration.
-    """
-    steps = [step("A", "Succeeded", 10, SelectiveExecutionResult=SOURCE)]
-
-    assert [line.text for line in Progress(0, 0).update(steps)] == [
-        f"Step A was not selected: its result is that of {EXECUTION.rsplit('/', maxsplit=1)[-1]}"
-    ]
-
-
 def refused(
     code: str, *, transient: bool = False, permanent: bool = False
 ) -> SageMakerApiError:
@@ -203,6 +187,8 @@ def refused(
 
 
 THROTTLED = refused("ThrottlingException", transient=True)
+UNAVAILABLE = refused("InternalFailure", transient=True)
+DENIED = refused("AccessDeniedException", permanent=True)
 
 
 def test_steps_are_listed_after_the_first_poll() -> None:
@@ -212,23 +198,20 @@ def test_steps_are_listed_after_the_first_poll() -> None:
     """
     progress = Progress(60)
 
-    lists = [progress.after_poll(None, now) for now in (1030, 1060, 1090)]
-    assert lists == [True, False, True]
+    assert progress.after_poll(None, 1030)
+    assert not progress.after_poll(None, 1060)
+    assert progress.after_poll(None, 1090)
 
 
 def test_steps_are_listed_after_polls_that_succeed() -> None:
     """At most once in the interval."""
     progress = Progress(60, due=1060)
-    polls: list[tuple[Any, float]] = [
-        (None, 1059),
-        (refused("InternalFailure", transient=True), 1060),
-        (None, 1065),
-        (None, 1124),
-        (None, 1125),
-    ]
 
-    lists = [progress.after_poll(*poll) for poll in polls]
-    assert lists == [False, False, True, False, True]
+    assert not progress.after_poll(None, 1059)
+    assert not progress.after_poll(UNAVAILABLE, 1060)
+    assert progress.after_poll(None, 1065)
+    assert not progress.after_poll(None, 1124)
+    assert progress.after_poll(None, 1125)
 
 
 @pytest.mark.parametrize("of_list", [False, True])
@@ -252,7 +235,7 @@ def test_throttling_pauses_the_lists_for_a_minute(
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (refused("AccessDeniedException", permanent=True), "no"),
+        (DENIED, "no"),
         (refused("Strange"), "no"),
         (ZeroDivisionError("a bug"), "ZeroDivisionError('a bug')"),
     ],
@@ -277,7 +260,7 @@ def test_transient_error_of_a_list_is_no_news() -> None:
     progress = Progress(60, due=0)
     assert progress.after_poll(None, 0)
 
-    assert progress.after_list(refused("InternalFailure", transient=True), 0) == ()
+    assert progress.after_list(UNAVAILABLE, 0) == ()
 
     assert not progress.after_poll(None, 59)
     assert progress.after_poll(None, 60)
@@ -329,8 +312,7 @@ def test_process_that_is_followed_by_another_one_writes_no_lines() -> None:
     progress = Progress(60, is_repeated=True)
 
     assert progress.after_list([step("Train", "Executing")], 1000) == ()
-    denied = refused("AccessDeniedException", permanent=True)
-    assert progress.after_list(denied, 1000) == ()
+    assert progress.after_list(DENIED, 1000) == ()
     assert progress.is_quiet
 
 
@@ -339,13 +321,13 @@ def test_step_that_can_never_be_listed_is_not_awaited(is_repeated: bool) -> None
     """
     Once the steps were listed, the end of the execution tells how the step has ended.
     """
-    denied = refused("AccessDeniedException", permanent=True)
     progress = Progress(60, must_list=True, is_repeated=is_repeated)
-    assert progress.after_list(refused("InternalFailure", transient=True), 1000) == ()
+    assert progress.after_list(UNAVAILABLE, 1000) == ()
 
     with pytest.raises(SageMakerApiError) as caught:
-        progress.after_list(denied, 1000)
+        progress.after_list(DENIED, 1000)
 
-    assert caught.value is denied
+    assert caught.value is DENIED
     progress.after_list([], 1000)
-    assert len(progress.after_list(denied, 1000)) == (0 if is_repeated else 1)
+    lines = progress.after_list(DENIED, 1000)
+    assert bool(lines) == (not is_repeated)

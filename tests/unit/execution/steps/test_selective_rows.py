@@ -7,7 +7,7 @@ from polysync_airflow.execution.steps.descriptions import order_of, order_text, 
 from tests.unit.execution.steps.test_rows import EXECUTION, step
 
 
-def test_rows_of_a_selective_execution() -> None:
+def test_row_says_from_which_execution_its_result_is() -> None:
     """
     A row says from which execution its result is; steps that were not selected stay
     marked in later lists.
@@ -18,18 +18,14 @@ def test_rows_of_a_selective_execution() -> None:
         for name in ("Prepare", "Train", "Deploy")
     ]
     result = {"SourcePipelineExecutionArn": source}
+    damaged = {"SourcePipelineExecutionArn": "javascript:x"}
+    longer = {"SourcePipelineExecutionArn": f"{source}\n"}
     steps = [
         step("Prepare", SelectiveExecutionResult=result),
         step("Train"),
         step("Cached", CacheHitResult=result),
-        step(
-            "Damaged",
-            SelectiveExecutionResult={"SourcePipelineExecutionArn": "javascript:x"},
-        ),
-        step(
-            "Longer",
-            SelectiveExecutionResult={"SourcePipelineExecutionArn": f"{source}\n"},
-        ),
+        step("Damaged", SelectiveExecutionResult=damaged),
+        step("Longer", SelectiveExecutionResult=longer),
     ]
 
     before = rows_of((), order, EXECUTION)

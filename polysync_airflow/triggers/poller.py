@@ -755,21 +755,19 @@ def poller_for(
     kind: Callable[..., AnyPoller],
     connection_id: str,
     region_name: str | None,
-    *arguments: Any,
 ) -> AnyPoller:
     """
     Return the poller of the running event loop. It ends with its last subscription.
 
     :param kind: the class of the poller.
-    :param arguments: its further arguments.
     """
     loop = asyncio.get_running_loop()
     for other in list(_POLLERS):
         if other[0].is_closed():
             _POLLERS.pop(other, None)
-    key = (loop, kind, connection_id, region_name, *arguments)
+    key = (loop, kind, connection_id, region_name)
     if key not in _POLLERS:
-        _POLLERS[key] = kind(connection_id, region_name, *arguments)
+        _POLLERS[key] = kind(connection_id, region_name)
     return cast("AnyPoller", _POLLERS[key])
 
 

@@ -4,7 +4,7 @@ share.
 
 One poller (``poller``) serves one kind of wait, connection and region. It has one
 client, a pure schedule (``schedule``), an asyncio task, and a few threads that call
-AWS. What it does is counted and logged (``activity``).
+AWS. What it does is counted for the metrics (``activity``).
 
 A trigger (``wait_triggers``) subscribes to a poller and receives what concerns its
 task. It pushes the steps of a deferred task (``step_pusher``), and stops the executions

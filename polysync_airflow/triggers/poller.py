@@ -43,7 +43,6 @@ from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress
 from polysync_airflow.execution.waiter import (
-    NO_FAILURES,
     ExecutionWaiter,
     Finish,
     LogLine,
@@ -372,7 +371,6 @@ class Poller(ABC):
         End a subscription, if it has not ended. The poller ends with its last one.
         """
         self._schedule.remove(subscription)
-        self.client.activity.polled(subscription, "", NO_FAILURES)
         self._end_if_unused()
 
     def _end_if_unused(self) -> None:
@@ -556,7 +554,6 @@ class Poller(ABC):
             return
         waiter = result.waiter
         subscription.waiter = waiter
-        self.client.activity.polled(subscription, waiter.name, waiter.failures)
         self._schedule.poll_at(subscription, now + result.seconds, now)
         if result.log_lines:
             subscription.send(result)

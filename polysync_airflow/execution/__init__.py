@@ -7,10 +7,10 @@ installed, and receive the time as an argument:
 requests and responses (``models``), pipelines, their definitions and selections
 (``pipelines``), arguments (``parameters``), JSON of others (``json_input``), their
 texts and numbers (``texts``), and the only source of time (``clock``). ``waiter``
-decides after each poll, for all waits: for executions, for resources
-(``resource_waiter``) such as the model package that somebody approves (``approval``),
-for an execution that others start (``search``). ``lifecycle`` is the
-life of an execution, ``steps`` are its steps, ``events`` what AWS says of changes.
+decides after each poll, for all waits: for executions, for a model package that
+somebody approves (``approval``), for an execution that others start (``search``).
+``lifecycle`` is the life of an execution, ``steps`` are its steps, ``events`` what AWS
+says of changes.
 ``results`` are what jobs have made, ``outcome`` and ``console`` the messages and links
 about it.
 """

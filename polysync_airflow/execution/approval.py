@@ -11,8 +11,8 @@ The first rule that applies counts:
 4. In every other case, and with every status that this version does not know, the wait
    goes on.
 
-``resource_waiter.py`` has the rules of all such waits. Only versions of a model package
-group have an approval status, so only their ARNs are accepted:
+``waiter.py`` has the rules of all waits. Only versions of a model package group have an
+approval status, so only their ARNs are accepted:
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateModelPackage.html
 and
 https://docs.aws.amazon.com/sagemaker/latest/dg/model-registry-approve.html
@@ -22,21 +22,17 @@ Everything here is pure.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BeforeValidator, Field, StringConstraints, TypeAdapter
 
-from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution import models, texts
+from polysync_airflow.exceptions import ParametersError, PolysyncError
+from polysync_airflow.execution import models, texts, waiter
 from polysync_airflow.execution.models import FrozenModel, ResponseTime, Status, User
 from polysync_airflow.execution.parameters import DEFER_BUILD, is_valid
-from polysync_airflow.execution.resource_waiter import (
-    ResourceArguments,
-    ResourceEvent,
-    ResourceWaiter,
-)
 
 ApprovalOutcome = Literal["approved", "rejected", "failed", "timed_out", "refused"]
 
@@ -159,11 +155,6 @@ class ModelPackageSummary(FrozenModel):
     approval_status: Status | None = Field(None, validation_alias="ModelApprovalStatus")
     created_at: ResponseTime = Field(None, validation_alias="CreationTime")
 
-    @property
-    def resource(self) -> str:
-        """The ARN, by which a ``ResourceWaiter`` knows the model package."""
-        return self.arn
-
 
 class ModelPackageDescription(ModelPackageSummary):
     """
@@ -186,78 +177,122 @@ class ModelPackageDescription(ModelPackageSummary):
     ] = Field(None, validation_alias="ModelPackageStatusDetails")
 
 
-class ApprovalEvent(ResourceEvent):
+class ApprovalEvent(waiter.EndOfWait):
     """
     How a wait for an approval ended.
 
     :param outcome: ``approved``; ``rejected``; ``failed`` (AWS could not create the
         package, or it is being deleted); ``timed_out``; ``refused`` (the polls fail
         with a permanent error).
+    :param status: AWS's last known status of the package; None if no poll has
+        succeeded.
+    :param message: AWS's reason, or why the wait ended without one.
     :param approval_status: AWS's last known approval status; None if no poll has
         succeeded.
     """
 
     outcome: ApprovalOutcome
-    resource: VersionArn = Field(alias="model_package_arn")
+    model_package_arn: VersionArn
+    status: texts.NameText | None = None
+    message: str | None = None
     approval_status: texts.NameText | None = None
     approval_description: texts.ValueText | None = None
     modified_by: texts.ArnText | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApprovalWaiter(ResourceWaiter[ApprovalEvent]):
-    """The state of a wait for the approval of a model package."""
+class ApprovalWaiter(waiter.Waiter[ModelPackageDescription, ApprovalEvent]):
+    """
+    The state of a wait for the approval of a model package.
 
-    polls = "model_packages"
-    kind = "model package"
-    operation = "DescribeModelPackage"
-    request_member = "ModelPackageName"
-    description_model = ModelPackageDescription
-    event_model = ApprovalEvent
+    :param last: what AWS said last; None if no poll has succeeded.
+    """
 
-    @staticmethod
-    def outcome_of(
-        response: ModelPackageDescription,
-    ) -> tuple[ApprovalOutcome, str | None] | None:
-        """
-        Return how a description ends the wait, and AWS's reason; None if the wait goes
-        on.
-        """
-        if response.status in _WILL_NOT_COMPLETE:
-            return "failed", response.failure_reason
-        if response.approval_status == "Rejected":
-            return "rejected", response.failure_reason
-        if response.status == COMPLETED and response.approval_status == "Approved":
-            return "approved", response.failure_reason
-        return None
+    model_package_arn: str
+    last: ModelPackageDescription | None = None
 
-    @staticmethod
-    def state_of(response: ModelPackageDescription) -> tuple[str, bool]:
-        """
-        Return what the log says of a description, and whether this version knows both
-        statuses.
-        """
-        is_known = (
+    @property
+    def name(self) -> str:
+        """The ARN of the model package."""
+        return self.model_package_arn
+
+    @property
+    def label(self) -> str:
+        """Its kind, and its ARN."""
+        return f"model package {self.model_package_arn}"
+
+    def updated(self, response: ModelPackageDescription) -> ApprovalWaiter:
+        """Return the state after a description."""
+        return replace(self, last=response)
+
+    def lines_about(
+        self, response: ModelPackageDescription, now: float
+    ) -> tuple[waiter.LogLine, ...]:
+        """Return a line if one of the statuses has changed."""
+        state = _state_of(response)
+        change = state
+        if self.last:
+            state_before = _state_of(self.last)
+            if state == state_before:
+                return ()
+            change = f"{state_before} -> {state}"
+        if (
             response.status in _STATUSES
             and response.approval_status in _APPROVAL_STATUSES
+        ):
+            return (waiter.LogLine(logging.INFO, f"{change}: {self.label}"),)
+        note = "unknown to this version; the wait goes on, until its timeout"
+        return (waiter.LogLine(logging.WARNING, f"{change} ({note}): {self.label}"),)
+
+    def end_of(
+        self, response: ModelPackageDescription, now: float
+    ) -> ApprovalEvent | None:
+        """Return the event if a description ends the wait."""
+        if response.status in _WILL_NOT_COMPLETE:
+            return self.event("failed", response.failure_reason)
+        if response.approval_status == "Rejected":
+            return self.event("rejected", response.failure_reason)
+        if response.status == COMPLETED and response.approval_status == "Approved":
+            return self.event("approved", response.failure_reason)
+        return None
+
+    def event(
+        self, outcome: Any, message: str | None, error: PolysyncError | None = None
+    ) -> ApprovalEvent:
+        """Return the event, with what AWS said last."""
+        described: dict[str, Any] = {}
+        if self.last:
+            names = {"status", "approval_status", "approval_description", "modified_by"}
+            described = self.last.model_dump(include=names)
+        return ApprovalEvent(
+            outcome=outcome,
+            model_package_arn=self.model_package_arn,
+            message=message,
+            **described,
+            **waiter.error_fields(error),
         )
-        text = response.approval_status or "no approval status"
-        if response.status != COMPLETED:
-            text += f", package {response.status}"
-        return text, is_known
 
 
-class ApprovalTriggerArguments(ResourceArguments):
+def _state_of(response: ModelPackageDescription) -> str:
+    """Return what the log of the task says of both statuses."""
+    text = response.approval_status or "no approval status"
+    if response.status != COMPLETED:
+        text += f", package {response.status}"
+    return text
+
+
+class ApprovalTriggerArguments(waiter.WaitArguments):
     """The arguments of a trigger that waits for an approval."""
 
     waiter_class = ApprovalWaiter
 
-    resource: VersionArn = Field(alias="model_package_arn")
+    model_package_arn: VersionArn
+    since: models.Timestamp
 
 
 def approval_message(event: ApprovalEvent) -> str:
     """Return one line about how a wait has ended, for the log or an error."""
-    package = f"Model package {event.resource}"
+    package = f"Model package {event.model_package_arn}"
     message = texts.clean_text(event.message or "", 2048)
     if event.outcome in ("approved", "rejected"):
         line = f"{package} is {event.outcome}"
@@ -281,4 +316,6 @@ def approval_message(event: ApprovalEvent) -> str:
             f"{package} was not approved in time: {message}. Its last known approval"
             f" status is {status}."
         )
-    return f"The wait for the approval of {event.resource} has ended: {message}"
+    return (
+        f"The wait for the approval of {event.model_package_arn} has ended: {message}"
+    )

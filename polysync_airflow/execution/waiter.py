@@ -11,8 +11,7 @@ Rules, for executions, searches, model packages, and whatever comes next:
 3. A throttled poll is repeated soon if a rate limiter, which all waits share, has
    slowed down the calls.
 4. An error is logged once. A wait that shares its polls with others logs an error only
-   if it lasts: the log of the triggerer has each error once for all waits
-   (``triggers/activity.py``).
+   if polls fail for a minute: a shorter outage would be a line in thousands of logs.
 5. The deadline ends the wait in any state, but only after one last poll: what has ended
    in time counts as ended. A last poll that takes too long ends it too.
 
@@ -81,7 +80,7 @@ THROTTLING_BACKOFF_SECONDS: Final = 1.0
 # More of them would only make large numbers.
 MAX_DOUBLINGS: Final = 16
 # How long the polls of a wait that shares them fail before the log of its task says so.
-QUIET_SECONDS: Final = 300.0
+QUIET_SECONDS: Final = 60.0
 # For how long AWS may not know an execution whose ARN it has returned.
 LAG_SECONDS: Final = 60.0
 # With the times at which ``LiveConnection`` reads, this takes four reads, and waits end

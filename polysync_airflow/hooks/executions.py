@@ -46,7 +46,6 @@ from polysync_airflow.execution.pipelines import (
     PipelineDescription,
     PipelineSummary,
 )
-from polysync_airflow.execution.resource_waiter import ResourceWaiter
 from polysync_airflow.execution.results import JobDescription, JobKind
 from polysync_airflow.execution.search import ListedExecution, ParameterOfExecution
 from polysync_airflow.execution.steps.descriptions import StepDescription, log_source
@@ -109,28 +108,6 @@ class HookCalls(PolysyncBaseHook):
             if count > limit:
                 raise pagination_error(operation, f"it has more than {limit:,} entries")
             yield from entries
-
-
-def describe(
-    hook: PolysyncBaseHook, waiter: type[ResourceWaiter[Any]], resource: str
-) -> Any:
-    """
-    Describe a resource for which a task may wait.
-
-    :param waiter: the class of the wait, which says how the resource is described.
-    :param resource: its name or ARN.
-    :raises SageMakerApiError: the call failed, or the response is not valid, or about
-        another resource.
-    """
-    operation = waiter.operation
-    response = hook.call(operation, **{waiter.request_member: resource})
-    description: Any = parse(waiter.description_model, operation, response)
-    # AWS has ARNs in lower case, also if a name in one is not.
-    if description.resource.lower() != resource.lower():
-        raise invalid_response_error(
-            operation, f"it is about {description.resource}, not {resource}"
-        )
-    return description
 
 
 def result_or_error(
@@ -715,12 +692,18 @@ class ModelPackageMethods(HookCalls):
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeModelPackage.html
 
         :raises ParametersError: the value is not the ARN of a version.
-        :raises SageMakerApiError: the call failed.
+        :raises SageMakerApiError: the call failed, or the response is not valid, or
+            about another model package.
         """
+        operation = "DescribeModelPackage"
         arn = approval.check_model_package_arn(model_package_arn)
-        description: ModelPackageDescription = describe(
-            self, approval.ApprovalWaiter, arn
-        )
+        response = self.call(operation, ModelPackageName=arn)
+        description = parse(ModelPackageDescription, operation, response)
+        # AWS has ARNs in lower case, also if a name in one is not.
+        if description.arn.lower() != arn.lower():
+            raise invalid_response_error(
+                operation, f"it is about {description.arn}, not {arn}"
+            )
         return description
 
     def newest_model_package(

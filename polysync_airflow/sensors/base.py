@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Final, NoReturn
@@ -30,16 +30,8 @@ from polysync_airflow.exceptions import (
 )
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import MAX_POLL_INTERVAL, MIN_POLL_INTERVAL
-from polysync_airflow.execution.outcome import refusal_error
 from polysync_airflow.execution.parameters import Seconds, seconds
-from polysync_airflow.execution.resource_waiter import ResourceWaiter
-from polysync_airflow.execution.waiter import (
-    LAST_POLL_SECONDS,
-    Finish,
-    Wait,
-    Waiter,
-    check_event,
-)
+from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, Finish, Wait, Waiter
 from polysync_airflow.operators import base
 from polysync_airflow.retrying import PolysyncRetryPolicy
 
@@ -266,90 +258,3 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
             return sdk.BaseOperator.resume_execution(
                 self, next_method, next_kwargs, context
             )
-
-
-class ResourceSensor(PolysyncSensor):
-    """
-    Base of a sensor that waits for a resource which one operation of AWS describes.
-    """
-
-    waiter_class: ClassVar[type[ResourceWaiter[Any]]]
-    # Returns how the wait has ended, in one line.
-    message_of: ClassVar[Callable[[Any], str]]
-    # Of this process: a rescheduled sensor begins the wait anew in each session.
-    _waiter: ResourceWaiter[Any] | None = None
-
-    @abstractmethod
-    def _resource(self, context: Context) -> str:
-        """Return the name or ARN of the resource, after ``_check_arguments``."""
-
-    @abstractmethod
-    def _make_trigger(self, resource: str, **arguments: Any) -> Any:
-        """
-        Return the trigger that goes on with the wait; the arguments are those of all
-        triggers.
-        """
-
-    @abstractmethod
-    def _succeed(self, context: Context, end: Any, message: str) -> str:
-        """
-        Return the value of the task for an end that AWS has described, or raise its
-        error.
-        """
-
-    @base.apply_retry_policy
-    def execute_complete(
-        self, context: Context, event: dict[str, Any] | None = None
-    ) -> str:
-        """
-        Finish the task when the trigger's wait has ended.
-
-        :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
-        """
-        with self.soft_failures():
-            return self._end(context, check_event(self.waiter_class.event_model, event))
-
-    def _poll(self, context: Context) -> Any:
-        from polysync_airflow.hooks.executions import describe, result_or_error
-
-        waiter = self._waiter
-        if waiter is None:
-            waiter = self.waiter_class(
-                resource=self._resource(context),
-                poll_interval=self.options.poke_interval,
-                since=self._began_at.timestamp(),
-                deadline=self._deadline,
-            )
-        polled = result_or_error(
-            describe, self.hook, self.waiter_class, waiter.resource
-        )
-        result = self._decide(waiter, polled)
-        if isinstance(result, Finish):
-            return result.event
-        self._waiter = result.waiter
-        return None
-
-    def _defer(self) -> NoReturn:
-        waiter = self._waiter
-        if waiter is None:
-            raise RuntimeError("the first look has not begun the wait")
-        trigger = self._make_trigger(
-            waiter.resource,
-            polysync_conn_id=self.polysync_conn_id,
-            region_name=self.hook.region_name,
-            poll_interval=waiter.poll_interval,
-            since=waiter.since,
-            deadline=waiter.deadline,
-        )
-        self.defer(trigger=trigger, method_name="execute_complete")
-
-    def _end(self, context: Context, end: Any) -> str:
-        message = type(self).message_of(end)
-        if end.outcome == "refused":
-            raise refusal_error(end, message)
-        if end.outcome != "timed_out":
-            return self._succeed(context, end, message)
-        if end.error_code:
-            # The last poll has failed.
-            raise refusal_error(end, message)
-        raise sdk.AirflowSensorTimeout(message)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, NoReturn, cast
 
 from airflow.providers.common.compat.sdk import Context, XComArg
 
-from polysync_airflow.airflow_compat.sdk import AirflowSkipException
+from polysync_airflow.airflow_compat.sdk import (
+    AirflowSensorTimeout,
+    AirflowSkipException,
+)
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import (
     ModelApprovalError,
@@ -21,9 +24,11 @@ from polysync_airflow.exceptions import (
 )
 from polysync_airflow.execution import approval
 from polysync_airflow.execution.models import region_from_arn
+from polysync_airflow.execution.outcome import refusal_error
 from polysync_airflow.execution.parameters import is_valid
+from polysync_airflow.execution.waiter import Finish, check_event
 from polysync_airflow.operators import base
-from polysync_airflow.sensors.base import ResourceSensor, SensorOptions
+from polysync_airflow.sensors.base import PolysyncSensor, SensorOptions
 
 OnRejected = Literal["fail", "skip"]
 # A key of the task state store: the version that a rescheduled sensor has found.
@@ -36,7 +41,7 @@ class ApprovalOptions(SensorOptions):
     on_rejected: OnRejected
 
 
-class PolysyncModelApprovalSensor(ResourceSensor):
+class PolysyncModelApprovalSensor(PolysyncSensor):
     """
     Wait until a version of a SageMaker model package group is approved.
 
@@ -85,8 +90,8 @@ class PolysyncModelApprovalSensor(ResourceSensor):
     )
     ui_color = "#eaf7ea"
     options = base.ValidatedOptions(ApprovalOptions)
-    waiter_class = approval.ApprovalWaiter
-    message_of = approval.approval_message
+    # Of this process: a rescheduled sensor begins the wait anew in each session.
+    _waiter: approval.ApprovalWaiter | None = None
 
     def __init__(
         self,
@@ -142,8 +147,8 @@ class PolysyncModelApprovalSensor(ResourceSensor):
         self._check_region(arn, kind)
         self.region_name = region_from_arn(arn)
 
-    def _resource(self, context: Context) -> str:
-        """Return the ARN of the model package, and push it."""
+    def _choose_version(self, context: Context) -> str:
+        """Return the ARN of the version for which the task waits, and push it."""
         arn = self.model_package_arn
         if arn is None and self._is_rescheduled:
             arn = self._stored_version(context)
@@ -197,27 +202,74 @@ class PolysyncModelApprovalSensor(ResourceSensor):
             store.set(VERSION_KEY, version)
         return newest.arn
 
-    def _make_trigger(self, resource: str, **arguments: Any) -> Any:
+    @base.apply_retry_policy
+    def execute_complete(
+        self, context: Context, event: dict[str, Any] | None = None
+    ) -> str:
+        """
+        Finish the task when the trigger's wait has ended.
+
+        :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
+        """
+        with self.soft_failures():
+            return self._end(context, check_event(approval.ApprovalEvent, event))
+
+    def _poll(self, context: Context) -> approval.ApprovalEvent | None:
+        from polysync_airflow.hooks.executions import result_or_error
+
+        waiter = self._waiter
+        if waiter is None:
+            waiter = approval.ApprovalWaiter(
+                model_package_arn=self._choose_version(context),
+                poll_interval=self.options.poke_interval,
+                since=self._began_at.timestamp(),
+                deadline=self._deadline,
+            )
+        polled = result_or_error(
+            self.hook.describe_model_package, waiter.model_package_arn
+        )
+        result = self._decide(waiter, polled)
+        if isinstance(result, Finish):
+            event: approval.ApprovalEvent = result.event
+            return event
+        self._waiter = result.waiter
+        return None
+
+    def _defer(self) -> NoReturn:
         from polysync_airflow.triggers import PolysyncModelApprovalTrigger
 
-        return PolysyncModelApprovalTrigger(model_package_arn=resource, **arguments)
+        waiter = self._waiter
+        if waiter is None:
+            raise RuntimeError("the first look has not begun the wait")
+        trigger = PolysyncModelApprovalTrigger(
+            model_package_arn=waiter.model_package_arn,
+            polysync_conn_id=self.polysync_conn_id,
+            region_name=region_from_arn(waiter.model_package_arn),
+            poll_interval=waiter.poll_interval,
+            since=waiter.since,
+            deadline=waiter.deadline,
+        )
+        self.defer(trigger=trigger, method_name="execute_complete")
 
     def _end(self, context: Context, end: approval.ApprovalEvent) -> str:
         ti = context["ti"]
         ti.xcom_push("approval_status", end.approval_status)
         ti.xcom_push("approval_description", end.approval_description)
         ti.xcom_push("last_modified_by", end.modified_by)
-        return super()._end(context, end)
-
-    def _succeed(
-        self, context: Context, end: approval.ApprovalEvent, message: str
-    ) -> str:
-        arn = end.resource
-        if end.outcome == "approved":
-            self.log.info("%s", message)
-            return arn
-        if end.outcome != "rejected":
+        arn = end.model_package_arn
+        message = approval.approval_message(end)
+        if end.outcome == "refused":
+            raise refusal_error(end, message)
+        if end.outcome == "timed_out" and end.error_code:
+            # The last poll has failed.
+            raise refusal_error(end, message)
+        if end.outcome == "timed_out":
+            raise AirflowSensorTimeout(message)
+        if end.outcome == "failed":
             raise ModelApprovalError(message, model_package_arn=arn)
-        if self.options.on_rejected == "skip":
+        if end.outcome == "rejected" and self.options.on_rejected == "skip":
             raise AirflowSkipException(message)
-        raise ModelRejectedError(message, model_package_arn=arn)
+        if end.outcome == "rejected":
+            raise ModelRejectedError(message, model_package_arn=arn)
+        self.log.info("%s", message)
+        return arn

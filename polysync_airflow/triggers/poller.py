@@ -43,7 +43,6 @@ from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress
 from polysync_airflow.execution.waiter import (
-    NO_FAILURES,
     ExecutionWaiter,
     Finish,
     LogLine,
@@ -372,7 +371,6 @@ class Poller(ABC):
         End a subscription, if it has not ended. The poller ends with its last one.
         """
         self._schedule.remove(subscription)
-        self.client.activity.polled(subscription, "", NO_FAILURES)
         self._end_if_unused()
 
     def _end_if_unused(self) -> None:
@@ -556,7 +554,6 @@ class Poller(ABC):
             return
         waiter = result.waiter
         subscription.waiter = waiter
-        self.client.activity.polled(subscription, waiter.name, waiter.failures)
         self._schedule.poll_at(subscription, now + result.seconds, now)
         if result.log_lines:
             subscription.send(result)
@@ -755,21 +752,19 @@ def poller_for(
     kind: Callable[..., AnyPoller],
     connection_id: str,
     region_name: str | None,
-    *arguments: Any,
 ) -> AnyPoller:
     """
     Return the poller of the running event loop. It ends with its last subscription.
 
     :param kind: the class of the poller.
-    :param arguments: its further arguments.
     """
     loop = asyncio.get_running_loop()
     for other in list(_POLLERS):
         if other[0].is_closed():
             _POLLERS.pop(other, None)
-    key = (loop, kind, connection_id, region_name, *arguments)
+    key = (loop, kind, connection_id, region_name)
     if key not in _POLLERS:
-        _POLLERS[key] = kind(connection_id, region_name, *arguments)
+        _POLLERS[key] = kind(connection_id, region_name)
     return cast("AnyPoller", _POLLERS[key])
 
 

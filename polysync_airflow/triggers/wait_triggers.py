@@ -79,9 +79,9 @@ class WaitTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow stores: the class path and the arguments."""
-        arguments = {}
-        for name, field in self.arguments_model.model_fields.items():
-            arguments[field.alias or name] = getattr(self, name)
+        arguments = {
+            name: getattr(self, name) for name in self.arguments_model.model_fields
+        }
         return f"{type(self).__module__}.{type(self).__qualname__}", arguments
 
     async def run(self) -> AsyncGenerator[TriggerEvent, None]:
@@ -148,7 +148,7 @@ class WaitTrigger(BaseTrigger):
 
     async def _fire(self, event: BaseModel) -> TriggerEvent:
         """Return what Airflow resumes, or ends, the task with."""
-        payload = event.model_dump(mode="json", by_alias=True)
+        payload = event.model_dump(mode="json")
         return TriggerEvent(payload)  # type: ignore[no-untyped-call]
 
     async def _handle_cancellation(self) -> None:

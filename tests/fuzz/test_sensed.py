@@ -319,7 +319,7 @@ def test_model_packages(response: dict[str, Any]) -> None:
         )
     )
     waiter = ApprovalWaiter(
-        resource=PACKAGE, poll_interval=60.0, since=1e9, deadline=1e9 + 60
+        model_package_arn=PACKAGE, poll_interval=60.0, since=1e9, deadline=1e9 + 60
     )
     step = waiter.decide(description, 1e9)
     for line in step.log_lines:

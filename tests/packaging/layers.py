@@ -36,7 +36,6 @@ FOLDER_LAYERS = {
         {"models"},
         {"console", "prices"},
         {"events", "parameters", "waiter"},
-        {"resource_waiter"},
         {"approval", "lifecycle", "search"},
         {"pipelines"},
         {"steps"},
@@ -75,7 +74,7 @@ FOLDER_LAYERS = {
         {"step_pusher"},
         {"stopping"},
         {"wait_triggers"},
-        {"resources", "searches", "step_tasks"},
+        {"approvals", "searches", "step_tasks"},
         {"__init__"},
     ),
     "watch": (

@@ -33,7 +33,9 @@ from polysync_airflow.execution.waiter import Finish, Wait
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:model-package/churn/1"
 LIMIT = "the limit of 1 h (timeout= or execution_timeout=) was reached"
-WAIT = ApprovalWaiter(resource=ARN, poll_interval=60.0, since=1e9, deadline=1e9 + 3600)
+WAIT = ApprovalWaiter(
+    model_package_arn=ARN, poll_interval=60.0, since=1e9, deadline=1e9 + 3600
+)
 THROTTLED = SageMakerApiError(
     "Rate exceeded",
     error_code="ThrottlingException",
@@ -140,7 +142,7 @@ def test_event_has_what_aws_said() -> None:
 
     assert step.event == ApprovalEvent(
         outcome="approved",
-        resource=ARN,
+        model_package_arn=ARN,
         approval_status="Approved",
         status="Completed",
         approval_description="good",
@@ -184,14 +186,14 @@ def test_each_end_of_a_wait_is_one_line(
     outcome: ApprovalOutcome, members: dict[str, Any], message: str
 ) -> None:
     """Each end of a wait is one line."""
-    event = ApprovalEvent(outcome=outcome, resource=ARN, **members)
+    event = ApprovalEvent(outcome=outcome, model_package_arn=ARN, **members)
 
     assert approval_message(event) == f"Model package {ARN} {message}"
 
 
 def test_message_of_a_refusal_knows_nothing_of_the_package() -> None:
     """Nothing is known of the model package."""
-    event = ApprovalEvent(outcome="refused", resource=ARN, message="no")
+    event = ApprovalEvent(outcome="refused", model_package_arn=ARN, message="no")
 
     message = f"The wait for the approval of {ARN} has ended: no"
     assert approval_message(event) == message

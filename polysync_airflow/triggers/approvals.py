@@ -1,0 +1,72 @@
+"""The trigger that waits for the approval of a model package, and its poller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from polysync_airflow.execution.approval import (
+    ApprovalTriggerArguments,
+    ApprovalWaiter,
+    ModelPackageDescription,
+)
+from polysync_airflow.triggers.poller import Poller, SharedClient, poller_for
+from polysync_airflow.triggers.wait_triggers import WaitTrigger
+
+
+class ApprovalPoller(Poller):
+    """Polls for the waits for model packages."""
+
+    def __init__(self, connection_id: str, region_name: str | None) -> None:
+        client = SharedClient(
+            connection_id,
+            region_name,
+            polls="model_packages",
+            operations=("DescribeModelPackage",),
+            model=ModelPackageDescription,
+        )
+        super().__init__(client)
+
+    def poll(
+        self, waiters: Sequence[ApprovalWaiter], is_wanted: Callable[[], bool]
+    ) -> list[Any]:
+        """Describe the model package for which they all wait."""
+        arn = waiters[0].model_package_arn
+        return len(waiters) * [
+            self.client.result(lambda hook: hook.describe_model_package(arn))
+        ]
+
+
+class PolysyncModelApprovalTrigger(WaitTrigger):
+    """
+    Wait until a model package is approved or rejected, then fire one event.
+
+    :param model_package_arn: the version of a model package group.
+    :param polysync_conn_id: Airflow connection.
+    :param region_name: AWS region of the model package.
+    :param poll_interval: seconds between two polls.
+    :param since: when the wait began, as Unix time.
+    :param deadline: when it ends at the latest, as Unix time, which stays the same when
+        the trigger moves to another triggerer.
+    """
+
+    arguments_model = ApprovalTriggerArguments
+    __module__ = "polysync_airflow.triggers"
+
+    def __init__(
+        self,
+        *,
+        model_package_arn: str,
+        polysync_conn_id: str,
+        region_name: str,
+        poll_interval: float,
+        since: float,
+        deadline: float,
+    ) -> None:
+        super().__init__(polysync_conn_id, region_name, poll_interval)
+        self.model_package_arn = model_package_arn
+        self.since = since
+        self.deadline = deadline
+
+    def _find_poller(self) -> ApprovalPoller:
+        return poller_for(ApprovalPoller, self.polysync_conn_id, self.region_name)

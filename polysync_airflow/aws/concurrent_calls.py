@@ -5,11 +5,10 @@ with retries.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from itertools import islice
-from threading import Event, Lock, Thread
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from functools import partial
+from threading import Event, Lock
 from typing import Final, Self, TypeVar
 
 from polysync_airflow.aws.rate_limiter import RateLimiter
@@ -23,15 +22,9 @@ Item = TypeVar("Item")
 # of milliseconds of waiting for AWS, which they can. Many more threads would only wait
 # for each other.
 WORKERS: Final = 14
-# Items for each thread that are in progress, or done and not yet fetched. They keep the
-# threads busy while the next page of a list is read, or while the item whose turn it is
-# takes longer than others.
-PREFETCH_PER_WORKER: Final = 4
 # How long one call is retried while AWS throttles, and by default also while it fails
 # or cannot be reached.
 RETRY_TIMEOUT_SECONDS: Final = 600.0
-# How long the end of the context waits for calls in progress.
-SHUTDOWN_TIMEOUT_SECONDS: Final = 5.0
 
 
 class ConcurrentCalls:
@@ -39,13 +32,9 @@ class ConcurrentCalls:
     A context in which calls run in several threads, no faster than a rate limiter
     allows.
 
-    Transient errors are retried. After any other error no further call begins. When the
-    context ends, each thread ends with the call that it is in. The end waits for that,
-    for ``SHUTDOWN_TIMEOUT_SECONDS`` at most; it does not wait after an interruption
-    (``AirflowTaskTimeout``, ``KeyboardInterrupt``).
-
-    Not ``ThreadPoolExecutor.map``: that reads all items at once, keeps all results, and
-    waits without a limit.
+    Transient errors are retried. After any other error no further call begins. The end
+    of the context does not wait for calls in progress: each thread ends with the one
+    that it is in.
 
     :param limiter: the rate limiter. Its clock is ``clock.monotonic()``.
     :param warn: called with a message once for each new transient error.
@@ -64,28 +53,22 @@ class ConcurrentCalls:
         self._limiter = limiter
         self._outage_seconds = outage_seconds
         self._warn = warn
-        self._workers = workers
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="polysync-calls")
+        # Set when no further call may begin.
         self._closed = Event()
         # Its holder makes the next call: one thread waits for the rate limiter, the
         # others sleep.
         self._turn = Lock()
-        self._error: Exception | None = None
+        # Why no further call may begin.
+        self._error: Exception = CancelledError()
         self._warned: set[str] = set()
 
     def __enter__(self) -> Self:
-        self._pool = ThreadPoolExecutor(
-            self._workers, thread_name_prefix="polysync-calls"
-        )
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self._closed.set()
-        self._pool.shutdown(wait=False)
-        if kind is None or issubclass(kind, Exception):
-            # The pool's own wait has no timeout.
-            waiter = Thread(target=self._pool.shutdown, daemon=True)
-            waiter.start()
-            waiter.join(SHUTDOWN_TIMEOUT_SECONDS)
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def map(
         self, function: Callable[[Item], Result], items: Iterable[Item]
@@ -93,39 +76,18 @@ class ConcurrentCalls:
         """
         Apply a function to every item, and yield the results in the order of the items.
 
-        Items are read, and results kept, only ``PREFETCH_PER_WORKER`` for each thread
-        ahead of the result that is fetched.
+        The calls begin while the items are read, and the first result is yielded when
+        all of them have been read.
 
         :param function: makes one call to AWS, which must be safe to repeat.
         :param items: read in the thread that fetches the results.
-        :raises PolysyncError: the first error that is not transient, when its item's
-            turn comes.
+        :raises PolysyncError: the first error that is not transient.
         """
-        source = iter(items)
-        futures: deque[Future[Result]] = deque()
         try:
-            while True:
-                try:
-                    if not self._closed.is_set():
-                        room = self._workers * PREFETCH_PER_WORKER - len(futures)
-                        futures.extend(
-                            self._pool.submit(self._run, function, item)
-                            for item in islice(source, room)
-                        )
-                    if not futures and self._closed.is_set():
-                        raise CancelledError
-                    if not futures:
-                        return
-                    result = futures.popleft().result()
-                except CancelledError:
-                    # The error because of which calls were cancelled says more.
-                    if self._error is None:
-                        raise
-                    raise self._error from None
-                yield result
-        finally:
-            for future in futures:
-                future.cancel()
+            yield from self._pool.map(partial(self._run, function), items)
+        except CancelledError:
+            # The error because of which calls were cancelled says more.
+            raise self._error from None
 
     def call(self, function: Callable[[], Result]) -> Result:
         """
@@ -143,11 +105,10 @@ class ConcurrentCalls:
                 self._sleep(0)
                 self._limiter.acquire(self._sleep)
             try:
-                return function()
+                return self._limiter.observe(function)
             except PolysyncError as error:
-                if is_throttling(error):
-                    self._limiter.throttled(clock.monotonic())
-                elif clock.monotonic() - began_at >= self._outage_seconds:
+                is_late = clock.monotonic() - began_at >= self._outage_seconds
+                if is_late and not is_throttling(error):
                     error.transient = False
                 raise
 
@@ -160,13 +121,11 @@ class ConcurrentCalls:
 
     def _run(self, function: Callable[[Item], Result], item: Item) -> Result:
         try:
-            return self.call(lambda: function(item))
-        except CancelledError:
-            raise
+            return self.call(partial(function, item))
         except Exception as error:
-            if self._error is None:
+            if not self._closed.is_set():
                 self._error = error
-            self._closed.set()
+                self._closed.set()
             raise
 
     def _sleep(self, seconds: float) -> None:

@@ -13,6 +13,7 @@ from threading import Lock
 from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
+from polysync_airflow.exceptions import PolysyncError, is_throttling
 from polysync_airflow.execution import clock
 
 Result = TypeVar("Result")
@@ -105,9 +106,18 @@ class RateLimiter:
             sleep(seconds)
 
     def call(self, call: Callable[[], Result]) -> Result:
-        """Make a call as soon as a token is due."""
+        """Make a call as soon as a token is due; see ``observe``."""
         self.acquire()
-        return call()
+        return self.observe(call)
+
+    def observe(self, call: Callable[[], Result]) -> Result:
+        """Make a call without a token, and halve the rate if it is throttled."""
+        try:
+            return call()
+        except PolysyncError as error:
+            if is_throttling(error):
+                self.throttled(clock.monotonic())
+            raise
 
     def throttled(self, now: float) -> None:
         """

@@ -25,12 +25,7 @@ from polysync_airflow.airflow_compat.sdk import conf
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.aws.responses import time_limit
 from polysync_airflow.aws.retry import STEP_LISTING_TIMEOUT_SECONDS, call_with_retry
-from polysync_airflow.exceptions import (
-    ACCESS_DENIED,
-    PolysyncError,
-    has_code,
-    is_throttling,
-)
+from polysync_airflow.exceptions import ACCESS_DENIED, PolysyncError, has_code
 from polysync_airflow.execution import clock, prices, results
 from polysync_airflow.execution.outcome import FailedStep
 from polysync_airflow.execution.pipelines import (
@@ -359,7 +354,7 @@ class ResultReader:
         until = min(self._deadline, now + CALL_TIMEOUT_SECONDS)
         try:
             return call_with_retry(
-                partial(self._limited, call), until=until, warn=self.warn
+                partial(self._limiter.call, call), until=until, warn=self.warn
             )
         except PolysyncError as error:
             self.warn(f"{problem}: {error}")
@@ -368,15 +363,6 @@ class ResultReader:
             else:
                 self._problems.append(f"{problem}: {error}")
         return None
-
-    def _limited(self, call: Callable[[], Any]) -> Any:
-        self._limiter.acquire()
-        try:
-            return call()
-        except PolysyncError as error:
-            if is_throttling(error):
-                self._limiter.throttled(clock.monotonic())
-            raise
 
     def _notes(self) -> tuple[str, ...]:
         notes = self._problems[:MAX_PROBLEMS]

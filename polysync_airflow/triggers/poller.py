@@ -247,16 +247,7 @@ class SharedClient(LiveConnection[PollingHook]):
 
     def call(self, call: Callable[[PollingHook], Result]) -> Result:
         """Make a call, and tell the rate limiter if AWS throttles it."""
-
-        def count(hook: PollingHook) -> Result:
-            try:
-                return call(hook)
-            except PolysyncError as error:
-                if is_throttling(error):
-                    self.limiter.throttled(clock.monotonic())
-                raise
-
-        return super().call(count)
+        return super().call(lambda hook: self.limiter.observe(partial(call, hook)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """
-Test helpers: functions that record their calls, a long list of items, and interruptions
-of the main thread.
+Test helpers: functions that record their calls, and interruptions of the main thread.
 """
 
 from __future__ import annotations
@@ -13,11 +12,9 @@ from threading import Event, Lock, Thread, get_ident
 from threading import enumerate as all_threads
 from typing import Any
 
-from polysync_airflow.aws.concurrent_calls import PREFETCH_PER_WORKER
 from polysync_airflow.exceptions import SageMakerApiError
 
 WORKERS = 4
-AHEAD = WORKERS * PREFETCH_PER_WORKER
 
 
 def sagemaker_error(code: str, *, transient: bool) -> SageMakerApiError:
@@ -62,18 +59,6 @@ class Calls:
     def begun_before(self, item: int) -> bool:
         """Return whether the calls for all items before an item have begun."""
         return set(range(item)) <= set(self.begun)
-
-
-class Items:
-    """A hundred thousand items; counts how many were read."""
-
-    def __init__(self) -> None:
-        self.read = 0
-
-    def __iter__(self) -> Iterator[int]:
-        for item in range(100_000):
-            self.read += 1
-            yield item
 
 
 def threads() -> list[str]:

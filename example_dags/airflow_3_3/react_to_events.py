@@ -1,9 +1,9 @@
 """
 React to each pipeline whose name begins with "churn" that ends, whoever has started it.
 
-A rule of EventBridge fills a queue of SQS; ``polysync events setup --queue
-sagemaker-events`` describes both. The watcher makes an event of the asset from each
-message, and the event starts the DAG.
+Rules of EventBridge fill a queue of SQS; the template ``sagemaker-events.yaml`` of the
+documentation makes both. The watcher makes an event of the asset from each message, and
+the event starts the DAG.
 
 It needs Airflow 3.3, the environment variable ``SAGEMAKER_EVENTS_QUEUE_URL``, and a
 connection ``polysync_default`` that may read the queue.

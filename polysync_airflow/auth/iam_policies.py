@@ -207,14 +207,6 @@ def _verify_statements(
     ]
 
 
-def queue_reader_policy(queue_arn: str) -> dict[str, Any]:
-    """
-    Return the identity policy for the reader of the queue with events of SageMaker.
-    """
-    statement = _allow("ReadEvents", "sqs", QUEUE_OPERATIONS, [queue_arn])
-    return {"Version": "2012-10-17", "Statement": [statement]}
-
-
 def web_identity_trust(
     *,
     account: str,

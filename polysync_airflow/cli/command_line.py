@@ -78,8 +78,6 @@ def _command_of(module: str) -> Callable[[argparse.Namespace], int]:
     match module:
         case "check":
             from polysync_airflow.cli.check import main as command
-        case "events":
-            from polysync_airflow.cli.events import main as command
         case "executions":
             from polysync_airflow.cli.executions import main as command
         case "iam":

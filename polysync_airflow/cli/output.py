@@ -76,7 +76,7 @@ def write_message(text: str) -> None:
 
 
 def counted(count: int, noun: str) -> str:
-    """Return a number and a noun, such as ``1 message`` or ``2 messages``."""
+    """Return a number and a noun, such as ``1 difference`` or ``2 differences``."""
     if count == 1:
         return f"1 {noun}"
     return f"{count:,} {noun}s"
@@ -244,7 +244,7 @@ def _number_to(greatest: int) -> Callable[[str], int]:
 
 # What parses the values of options, by the type in ``commands.toml``. A number there is
 # the highest value.
-_TYPES: Final[dict[Any, Callable[[str], Any]]] = {"path": Path, "int": int, "age": _age}
+_TYPES: Final[dict[Any, Callable[[str], Any]]] = {"path": Path, "age": _age}
 
 
 def make_parser() -> Parser:
@@ -323,14 +323,10 @@ def _check_text(args: argparse.Namespace, form: dict[str, str], text: str) -> No
     option = form["option"]
     if not text.strip():
         args.parser.error(f"{option} is empty: give a value")
-    may_allow_wildcards = "allow_wildcards" in args
-    is_wildcard_allowed = may_allow_wildcards and args.allow_wildcards
-    if not is_wildcard_allowed and ("*" in text or "?" in text):
-        hint = "give one for each"
-        if may_allow_wildcards:
-            hint = "add --allow-wildcards"
+    if not args.allow_wildcards and ("*" in text or "?" in text):
         args.parser.error(
-            f"{option} {text!r} has a wildcard, which allows more than one: {hint}"
+            f"{option} {text!r} has a wildcard, which allows more than one:"
+            " add --allow-wildcards"
         )
     if not re.fullmatch(form["pattern"], text):
         args.parser.error(f"{option} {text!r} {form['problem']}")

@@ -109,21 +109,19 @@ class EventQueue:
     def receive(
         self,
         *,
-        limit: int = events.BATCH,
         wait_seconds: int = events.WAIT_SECONDS,
         visibility_seconds: int = events.VISIBILITY_SECONDS,
     ) -> list[Received]:
         """
         Receive messages, which others then do not see for a while.
 
-        :param limit: how many at most; more than ten mean ten.
         :param wait_seconds: how long to wait for the first one.
         :param visibility_seconds: how long others do not see them.
         :raises PolysyncError: the call failed.
         """
         request = {
             "QueueUrl": self.url,
-            "MaxNumberOfMessages": min(self._batch, limit),
+            "MaxNumberOfMessages": self._batch,
             "WaitTimeSeconds": wait_seconds,
             "VisibilityTimeout": visibility_seconds,
             "MessageSystemAttributeNames": ["ApproximateReceiveCount"],

@@ -74,8 +74,8 @@ OTHER_CONSUMER: Final = (
     "Another consumer receives messages of the queue %s: it has taken %s that this"
     " reader had given back. SQS hands a message to one consumer, which deletes it, so"
     " watchers of this queue miss events. Give each watcher a queue of its own, which"
-    ' one deployment of Airflow reads: polysync events setup prints it. The page "React'
-    ' to events" of the documentation has more: "What if there are several triggerers?"'
+    ' one deployment of Airflow reads. The page "React to events" of the documentation'
+    ' has more: "What if there are several triggerers?"'
 )
 
 
@@ -372,10 +372,10 @@ class PolysyncSageMakerEventTrigger(BaseEventTrigger):
     For an ``AssetWatcher``:
     https://airflow.apache.org/docs/apache-airflow/stable/authoring-and-scheduling/event-scheduling.html
 
-    A rule of EventBridge fills a queue, which ``polysync events setup`` describes. All
-    watchers of a queue share one reader in a triggerer; several triggerers cannot share
-    a queue. A message is deleted after Airflow has stored the events that it makes, so
-    an event can come twice when a triggerer dies, and none is lost. Needs Airflow 3.3.
+    Rules of EventBridge fill a queue. All watchers of a queue share one reader in a
+    triggerer; several triggerers cannot share a queue. A message is deleted after
+    Airflow has stored the events that it makes, so an event can come twice when a
+    triggerer dies, and none is lost. Needs Airflow 3.3.
 
     By default, it watches for the ends of executions. Airflow stores the class path and
     the arguments: they are public, and hold no credentials.

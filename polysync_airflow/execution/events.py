@@ -6,14 +6,9 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventb
 They come in messages of a queue. Whoever may send to the queue wrote them, so nothing
 in them is believed.
 
-The module has, in this order: the changes that a message can report; what a watcher
-wants (the arguments of the event trigger, and which changes they select); and the
-template of CloudFormation that sets up the queue: the rules of EventBridge, the queue,
-its dead-letter queue and its policy.
-
-https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-event-patterns.html,
-https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html and
-https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-dead-letter-queues.html
+The module has, in this order: the changes that a message can report; and what a watcher
+wants (the arguments of the event trigger, and which changes they select).
+``docs/assets/sagemaker-events.yaml`` sets up the queue, and the rules that fill it.
 
 SQS does not tell whether others receive the messages of a queue, too. So a reader gives
 new messages back before it uses them. SQS hands a message to one consumer at a time: a
@@ -22,7 +17,6 @@ message that another consumer takes and deletes does not return.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from abc import ABC, abstractmethod
@@ -31,8 +25,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, NamedTuple, get_args
+from typing import Annotated, Any, ClassVar, Final, get_args
 
 import pydantic
 from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
@@ -504,141 +497,12 @@ class RecentEntries:
         return is_new
 
 
-# https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html
-MAX_PATTERN: Final = 2048
-MAX_RECEIVES: Final = 1000
-# A reader gives a new message back once, and a triggerer may be killed.
-FEWEST_RECEIVES: Final = 3
 # Airflow needs less time to store an event. A message that a killed triggerer has
 # received waits for so long.
 VISIBILITY_SECONDS: Final = 30
 WAIT_SECONDS: Final = 20
 # The most messages of a call that SQS allows.
 BATCH: Final = 10
-# Returns a policy that allows a reader what it needs, for the ARN of the queue.
-ReaderPolicy = Callable[[str], Mapping[str, Any]]
-_STACK: Final = Path(__file__).with_name("events_stack.json")
-_END_STATUSES: Final = [
-    status for status in states.STATE_OF_STATUS if states.has_ended(status)
-]
-
-
-class QueueSetup(NamedTuple):
-    """
-    The queue to set up, and the events that it gets.
-
-    :param queue: the name of the queue.
-    :param pipelines: the names or ARNs of the pipelines; empty for all.
-    :param running: also events of executions and steps that begin or are stopping.
-    :param steps: also events of steps.
-    :param model_packages: also events of model packages.
-    :param model_package_groups: the groups of these model packages; empty for all.
-    :param max_receives: how often a message is received before SQS moves it to the
-        dead-letter queue.
-    """
-
-    queue: str
-    pipelines: tuple[str, ...] = ()
-    running: bool = False
-    steps: bool = False
-    model_packages: bool = False
-    model_package_groups: tuple[str, ...] = ()
-    max_receives: int = 5
-
-    def check(self) -> None:
-        """
-        Check the limits of SQS and EventBridge.
-
-        :raises ParametersError: the setup exceeds one of them.
-        """
-        if not FEWEST_RECEIVES <= self.max_receives <= MAX_RECEIVES:
-            raise ParametersError(
-                f"--max-receives {self.max_receives}: give {FEWEST_RECEIVES} to"
-                f" {MAX_RECEIVES}."
-            )
-        for name, rule in self.rules().items():
-            if len(json.dumps(rule)) > MAX_PATTERN:
-                raise ParametersError(
-                    f"The pattern of the rule {name} has more than {MAX_PATTERN:,}"
-                    " characters: name fewer pipelines or groups, or none for all, and"
-                    " let the watchers select."
-                )
-
-    def rules(self) -> dict[str, dict[str, Any]]:
-        """Return the event pattern of each rule, by the suffix of its name."""
-        of_executions: dict[str, Any] = {}
-        of_steps: dict[str, Any] = {}
-        if not self.running:
-            of_executions["currentPipelineExecutionStatus"] = _END_STATUSES
-            of_steps["currentStepStatus"] = _END_STATUSES
-        if self.pipelines:
-            of_executions["pipelineArn"] = self._pipeline_arns()
-            of_steps["pipelineArn"] = self._pipeline_arns()
-        rules = {"executions": _pattern(EXECUTION_CHANGE, of_executions)}
-        if self.steps:
-            rules["steps"] = _pattern(STEP_CHANGE, of_steps)
-        if self.model_packages or self.model_package_groups:
-            of_packages = {}
-            if self.model_package_groups:
-                of_packages["ModelPackageGroupName"] = list(self.model_package_groups)
-            rules["model-packages"] = _pattern(MODEL_PACKAGE_CHANGE, of_packages)
-        return rules
-
-    def _pipeline_arns(self) -> list[dict[str, str]]:
-        # By the end of the ARN: older ones have the name in lower case, and AWS does
-        # not document whether an event has the account or ``aws`` in that of a pipeline
-        # that AWS manages.
-        names = {pipeline.rpartition("/")[2] for pipeline in self.pipelines}
-        names |= {name.lower() for name in names}
-        return [{"suffix": f":pipeline/{name}"} for name in sorted(names)]
-
-
-def cloudformation(setup: QueueSetup, reader_policy: ReaderPolicy) -> dict[str, Any]:
-    """
-    Return a template of CloudFormation, which needs the capability ``CAPABILITY_IAM``.
-    """
-    template: dict[str, Any] = json.loads(_STACK.read_text())
-    resources = template["Resources"]
-    queue_arn = {"Fn::GetAtt": ["Queue", "Arn"]}
-
-    dead_letters = resources["DeadLetterQueue"]["Properties"]
-    dead_letters["QueueName"] = f"{setup.queue}-dead-letters"
-
-    queue = resources["Queue"]["Properties"]
-    queue["QueueName"] = setup.queue
-    queue["VisibilityTimeout"] = VISIBILITY_SECONDS
-    queue["ReceiveMessageWaitTimeSeconds"] = WAIT_SECONDS
-    queue["RedrivePolicy"]["maxReceiveCount"] = setup.max_receives
-
-    policy = json.dumps(reader_policy("QUEUE"))
-    resources["ReaderPolicy"]["Properties"]["PolicyDocument"] = json.loads(
-        policy.replace('"QUEUE"', json.dumps(queue_arn))
-    )
-
-    sources = []
-    for suffix, pattern in setup.rules().items():
-        name = f"{suffix.title().replace('-', '')}Rule"
-        sources.append({"Fn::GetAtt": [name, "Arn"]})
-        rule = {
-            "Name": f"{setup.queue}-{suffix}",
-            "EventPattern": pattern,
-            "Targets": [{"Id": "queue", "Arn": queue_arn}],
-        }
-        resources[name] = {"Type": "AWS::Events::Rule", "Properties": rule}
-    # Without this condition, rules of other accounts could fill the queue.
-    queue_policy = resources["QueuePolicy"]["Properties"]["PolicyDocument"]
-    (statement,) = queue_policy["Statement"]
-    statement["Condition"]["ArnEquals"]["aws:SourceArn"] = sources
-    return template
-
-
-def _pattern(detail_type: str, detail: Mapping[str, Any]) -> dict[str, Any]:
-    pattern: dict[str, Any] = {"source": [SOURCE], "detail-type": [detail_type]}
-    if detail:
-        pattern["detail"] = dict(detail)
-    return pattern
-
-
 # A reader that joins later makes a check of its own.
 CHECK_EVERY_SECONDS: Final = 24 * 3600.0
 # A message that a killed process has received returns when its visibility timeout has

@@ -99,7 +99,7 @@ FOLDER_LAYERS = {
     "testing": ({"dag_files", "emulator"}, {"plugin"}, {"__init__"}),
     "cli": (
         {"output"},
-        {"check", "events", "executions", "iam", "jobs", "prices", "records", "verify"},
+        {"check", "executions", "iam", "jobs", "prices", "records", "verify"},
         {"command_line"},
         {"__init__"},
     ),

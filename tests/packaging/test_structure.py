@@ -98,7 +98,6 @@ DECODERS_OF_OWN_JSON = {
     # Files of this package and of botocore.
     "aws.sessions",
     "exceptions",
-    "execution.events",
     "get_provider_info",
     # What the same process has encoded.
     "execution.steps.progress",

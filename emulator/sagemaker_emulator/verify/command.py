@@ -175,7 +175,7 @@ def _add_what_is_checked(parser: argparse.ArgumentParser) -> None:
         "--queue-url",
         type=partial(_matching, _QUEUE),
         metavar="URL",
-        help="also check the events in this queue of polysync events setup",
+        help="also check the events in this queue, which rules of EventBridge fill",
     )
     add(
         "--simulate-policy",

@@ -189,15 +189,15 @@ def test_queue_without_a_rule(
         runner.run(choose(["event"]), make_account({"--queue-url": url}), workers=1)
     )
 
-    for name, option in (
-        ("begin", "--running"),
-        ("step", "--steps"),
-        ("step-members", "--steps"),
+    for name, parameter in (
+        ("begin", "Running=true"),
+        ("step", "Steps=true"),
+        ("step-members", "Steps=true"),
     ):
         result = found.pop(f"event.{name}")
         assert result.verdict == Verdict.NOT_CHECKED
-        assert f"polysync events setup {option}" in result.seen
-    reason = "no event has come: does polysync events setup send them to the queue?"
+        assert f"{parameter} of sagemaker-events.yaml" in result.seen
+    reason = "no event has come: does a rule of EventBridge send them to the queue?"
     assert {(result.verdict, result.seen) for result in found.values()} == {
         (Verdict.NOT_CHECKED, reason)
     }

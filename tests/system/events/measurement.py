@@ -1,6 +1,6 @@
 """
-Measures a real Airflow that reacts to events of the emulator, whose queue is set up as
-``polysync events`` says.
+Measures a real Airflow that reacts to events of the emulator, whose queues have the
+rules of ``docs/assets/sagemaker-events.yaml``.
 """
 
 from __future__ import annotations
@@ -18,20 +18,17 @@ from typing import Any, Final
 
 import boto3
 
-from polysync_airflow.auth.iam_policies import queue_reader_policy
-from polysync_airflow.execution.events import QueueSetup, cloudformation
 from sagemaker_emulator import EXAMPLE_DEFINITIONS
 from sagemaker_emulator.builders import ROLE, definition, step
 from tests.chaos.deployment.postgres import private_postgres
+from tests.queue_stack import ACCOUNT, create_stack, rules
 from tests.system.airflow.client import AirflowError
 from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.system.conftest import EXAMPLES
 from tests.system.emulator_process import REGION, EmulatorProcess
 from tests.system.process.sessions import wait_until
-from tests.unit.cli.test_events import create_stack
 
 HERE: Final = Path(__file__).parent
-ACCOUNT: Final = "123456789012"
 PIPELINE, DAG_ID, ASSET = "measured", "watch_executions", "sagemaker://measured"
 EXAMPLE, EXAMPLE_QUEUE = "react_to_events", "sagemaker-events"
 # The pipeline of the example takes 38 s.
@@ -66,6 +63,19 @@ class Deployment:
         return make(
             service, endpoint_url=self.emulator.endpoint_url, region_name=REGION, **keys
         )
+
+    def create_queue(self, name: str, pipeline: str) -> None:
+        """
+        Create a queue, and the rule that fills it with the ends of the executions of a
+        pipeline. The emulator has no CloudFormation, but its rules are moto's.
+        """
+        create_stack(QueueName=name, PipelineName=pipeline)
+        self.client("sqs").create_queue(QueueName=name)
+        events = self.client("events")
+        rule = f"{name}-executions"
+        events.put_rule(Name=rule, EventPattern=json.dumps(rules()[rule]))
+        queue_arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"
+        events.put_targets(Rule=rule, Targets=[{"Id": "queue", "Arn": queue_arn}])
 
     def start_execution(self, pipeline: str = PIPELINE) -> str:
         """Start an execution, as somebody else does."""
@@ -171,11 +181,7 @@ def deployed(home: Path) -> Iterator[Deployment]:
                 (PIPELINE, PIPELINE),
                 (EXAMPLE_QUEUE, "churn-tuning"),
             ):
-                setup = QueueSetup(name, pipelines=(pipeline,))
-                server: Any = emulator
-                create_stack(
-                    server, json.dumps(cloudformation(setup, queue_reader_policy))
-                )
+                deployment.create_queue(name, pipeline)
             airflow.client.wait_for_dag(DAG_ID)
             airflow.client.unpause(DAG_ID)
             deployment.wait_for_reader(PIPELINE)

@@ -49,7 +49,7 @@ def test_help_names_every_command(polysync: Polysync) -> None:
 
 
 COMMANDS = (
-    "choose from 'jobs', 'check', 'prices', 'executions', 'events', 'iam', 'records', "
+    "choose from 'jobs', 'check', 'prices', 'executions', 'iam', 'records', "
     "'verify', 'emulator'"
 )
 

@@ -16,7 +16,6 @@ from tests.tasks import EmulatedTime
 from tests.unit.cli.commands import COMMANDS
 from tests.unit.cli.conftest import Polysync
 from tests.unit.cli.test_command_line import run_emulator
-from tests.unit.execution.events.samples import execution
 
 REGION = "eusc-de-east-1"
 ACCOUNT = "123456789012"
@@ -24,7 +23,6 @@ ROLE = f"arn:aws-eusc:iam::{ACCOUNT}:role/SageMakerRole"
 OWNER = ("--account", ACCOUNT)
 POLICY = f"--account {ACCOUNT} --region {REGION} --pipeline churn --verify"
 TRUST = f"--account {ACCOUNT} --partition aws-eusc --tenant T --audience A --subject S"
-TAIL = "--queue-url {queue} --max-messages 1 --yes"
 CHECKS = "--only link --only permission --simulate-policy --open"
 CONSOLE = f"https://{REGION}.console.amazonaws-eusc.eu/sagemaker/"
 PIPELINE = f"arn:aws-eusc:sagemaker:{REGION}:{ACCOUNT}:pipeline/churn"
@@ -40,8 +38,6 @@ RUNS = {
     "polysync executions watch": ("{execution}", "Pipeline churn succeeded"),
     "polysync iam policy": (f"{POLICY} --pass-role {ROLE}", PIPELINE),
     "polysync iam trust": (TRUST, f"arn:aws-eusc:iam::{ACCOUNT}:{ISSUER}"),
-    "polysync events setup": ("--queue q --pipeline churn", ":pipeline/churn"),
-    "polysync events tail": (TAIL, '"state": "Success"'),
     "polysync records": ("--dag-id none", "0 Variables"),
     "polysync verify": (
         f"--role-arn {ROLE} {CHECKS}",
@@ -60,7 +56,7 @@ def sovereign(
     tmp_path: Path,
 ) -> dict[str, str]:
     """
-    A pipeline, a message and a catalogue in the region, and the connection there;
+    A pipeline, an execution and a catalogue in the region, and the connection there;
     return what commands name.
     """
     monkeypatch.setattr(calls, "time", emulated_time)
@@ -68,22 +64,15 @@ def sovereign(
     value = connection(endpoint_url=url, sts_endpoint_url=url, region_name=REGION)
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
     keys: Any = {"aws_access_key_id": "AKIAEXAMPLE", "aws_secret_access_key": "s"}
-    sagemaker, sqs = (
-        boto3.client(service, region_name=REGION, endpoint_url=url, **keys)
-        for service in ("sagemaker", "sqs")
-    )
+    sagemaker = boto3.client("sagemaker", region_name=REGION, endpoint_url=url, **keys)
     sagemaker.create_pipeline(
         PipelineName="churn", PipelineDefinition=definition(step("A")), RoleArn=ROLE
     )
-    queue = sqs.create_queue(QueueName="changes")["QueueUrl"]
-    here = f"arn:aws-eusc:sagemaker:{REGION}:"
-    body = execution().replace("arn:aws:sagemaker:us-east-1:", here)
-    sqs.send_message(QueueUrl=queue, MessageBody=body)
     catalogue = tmp_path / "jobs.yaml"
     assert polysync("jobs", "import", catalogue).code == 0
     started = sagemaker.start_pipeline_execution(PipelineName="churn")
     execution_arn = started["PipelineExecutionArn"]
-    return {"catalogue": str(catalogue), "queue": queue, "execution": execution_arn}
+    return {"catalogue": str(catalogue), "execution": execution_arn}
 
 
 @pytest.mark.parametrize("command", RUNS)

@@ -1,6 +1,6 @@
 """
-Events of EventBridge about an execution and its steps, in a queue of ``polysync events
-setup``.
+Events of EventBridge about an execution and its steps, in a queue that the template
+``docs/assets/sagemaker-events.yaml`` sets up.
 
 https://docs.aws.amazon.com/sagemaker/latest/dg/automating-sagemaker-with-eventbridge.html
 """
@@ -61,7 +61,7 @@ def events(account: Account) -> Observations:
         }
         if not changes:
             raise NotCheckedError(
-                "no event has come: does polysync events setup send them to the queue?"
+                "no event has come: does a rule of EventBridge send them to the queue?"
             )
         if not ends:
             yield {"end": _NO_EVENT}
@@ -98,7 +98,7 @@ def _observe_begin(changes: list[Message]) -> Observed:
             return f"{status}, with a status before"
         return f"{status}, without a status before"
     return NotCheckedError(
-        "no event of a begin has come: polysync events setup --running sends them"
+        "no event of a begin has come: Running=true of sagemaker-events.yaml sends them"
     )
 
 
@@ -130,7 +130,7 @@ def _observe_step(messages: list[Message]) -> dict[str, Observed]:
             "step-members": _members_with_value(content, _STEP_MEMBERS),
         }
     reason = NotCheckedError(
-        "no event of a step has come: polysync events setup --steps sends them"
+        "no event of a step has come: Steps=true of sagemaker-events.yaml sends them"
     )
     return {"step": reason, "step-members": reason}
 

@@ -117,7 +117,7 @@ class Failures:
         """Return the failures after another poll has failed."""
         text = str(error)
         if self.count == 0:
-            return Failures(1, now, text, self.logged, now)
+            return Failures(count=1, since=now, last=text, last_since=now)
         last_since = self.last_since
         if text != self.last:
             last_since = now

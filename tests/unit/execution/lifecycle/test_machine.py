@@ -229,11 +229,11 @@ def test_aws_is_asked_again_for_an_unknown_execution(command: Command) -> None:
     record = DESCRIBES[command]
     instruction = at(command, record)
     asked = []
-    while True:
+    for _ in range(12):
         instruction = after(instruction, UNKNOWN)
-        if instruction.command is not command:
-            break
+        assert instruction.command is command
         asked.append((instruction.delay, lines_of(instruction)))
+    instruction = after(instruction, UNKNOWN)
 
     text = (
         "AWS does not know the execution, perhaps not yet. Asking again for 60 s: AWS"

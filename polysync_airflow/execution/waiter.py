@@ -587,7 +587,7 @@ class Deletion:
     :param hint: a sentence about other reasons why it may not be found.
     """
 
-    def __init__(self, connection_id: str, hint: str = "") -> None:
+    def __init__(self, connection_id: str, hint: str) -> None:
         self._id = connection_id
         self._hint = hint
         # When a read did not find it for the first time; None if the last read did.

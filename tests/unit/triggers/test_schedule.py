@@ -491,7 +491,7 @@ def scheduled_deadlines(
     *seconds: float,
 ) -> tuple[Schedule[ScheduledWait], list[ScheduledWait]]:
     """Return a schedule with subscriptions that have these deadlines after NOW."""
-    schedule: Schedule[ScheduledWait] = Schedule()
+    schedule: Schedule[ScheduledWait] = Schedule(calls=1)
     subscriptions = []
     for deadline, execution in zip(seconds, "abcdef", strict=False):
         subscriptions.append(

@@ -81,17 +81,15 @@ def _values_by_name(value: Any, name_member: str, path: str) -> dict[str, Any]:
     return values
 
 
-def by_name(name_member: str, path: str) -> BeforeValidator:
+# Validators and fields are made at import, where mutmut changes nothing.
+def by_name(name_member: str, path: str) -> BeforeValidator:  # pragma: no mutate block
     """
     Return a validator that makes a dict of a list of objects.
 
     :param name_member: the member whose value becomes the key.
     :param path: the members that lead to the value, with dots between them.
     """
-    # mutmut changes nothing that runs at import.
-    return BeforeValidator(
-        lambda value: _values_by_name(value, name_member, path)
-    )  # pragma: no mutate
+    return BeforeValidator(lambda value: _values_by_name(value, name_member, path))
 
 
 def _values(value: Any, paths: Iterable[str]) -> list[Any]:
@@ -99,14 +97,14 @@ def _values(value: Any, paths: Iterable[str]) -> list[Any]:
     return [value for value in values if value is not None]
 
 
-def each_of(*paths: str) -> BeforeValidator:
+def each_of(*paths: str) -> BeforeValidator:  # pragma: no mutate block
     """
     Return a validator that makes a list of the values in a list of objects.
 
     :param paths: the members that lead to a value, with dots between them. An object
         has the value at one of these paths.
     """
-    return BeforeValidator(lambda value: _values(value, paths))  # pragma: no mutate
+    return BeforeValidator(lambda value: _values(value, paths))
 
 
 def _sum(counts: Any) -> Any:
@@ -138,29 +136,25 @@ def _channels_of_all(definitions: Any) -> list[Any]:
 CHANNELS_OF_ALL: Final = BeforeValidator(_channels_of_all)
 
 
-def first_of(member: str, *names: str) -> Any:
+def first_of(member: str, *names: str) -> Any:  # pragma: no mutate block
     """
     Return a field with the first value that the response has.
 
     :param member: the members that lead to an object, with dots between them.
     :param names: the members of this object to try.
     """
-    aliases = (
-        AliasPath(*member.split("."), name) for name in names
-    )  # pragma: no mutate
-    return Field(None, validation_alias=AliasChoices(*aliases))  # pragma: no mutate
+    aliases = (AliasPath(*member.split("."), name) for name in names)
+    return Field(None, validation_alias=AliasChoices(*aliases))
 
 
-def member(*path: str, exclude: bool | None = None) -> Any:
+def member(*path: str, exclude: bool | None = None) -> Any:  # pragma: no mutate block
     """
     Return a field with a member of a response; None if the response has not got it.
 
     :param path: the members that lead to it.
     :param exclude: whether the XCom ``outputs`` leaves it out.
     """
-    return Field(
-        None, validation_alias=AliasPath(*path), exclude=exclude
-    )  # pragma: no mutate
+    return Field(None, validation_alias=AliasPath(*path), exclude=exclude)
 
 
 class JobDescription(FrozenModel):
@@ -543,8 +537,8 @@ def _packages(arns: Iterable[str]) -> Iterator[Dataset]:
 
 
 def _in_s3(uris: Iterable[str | None]) -> Iterator[Dataset]:
-    for uri in uris:
-        match = _S3_URI.fullmatch(uri or "")
+    for uri in filter(None, uris):
+        match = _S3_URI.fullmatch(uri)
         if match:
             # A folder is the same with and without a slash at its end. A bucket as a
             # whole is "/".

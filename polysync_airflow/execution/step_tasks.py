@@ -368,10 +368,7 @@ class StepTaskWaiter(Waiter[StepsSnapshot, StepTaskEvent]):
         own_steps = [
             step for step in snapshot.steps if self.step_name in (step.name, step.loop)
         ]
-        resumed_at: float | None = None
-        if run.attempt_started_at:
-            resumed_at = run.attempt_started_at.timestamp()
-        return changes_of(self.logged_statuses, own_steps, resumed_at)
+        return changes_of(self.logged_statuses, own_steps, run.attempt_started_at)
 
     def end_of(self, response: StepsSnapshot, now: float) -> StepTaskEvent | None:
         """Return the event if the step is at its end."""

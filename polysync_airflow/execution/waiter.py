@@ -117,7 +117,7 @@ class Failures:
         """Return the failures after another poll has failed."""
         text = str(error)
         if self.count == 0:
-            return Failures(1, now, text, self.logged, now)
+            return Failures(count=1, since=now, last=text, last_since=now)
         last_since = self.last_since
         if text != self.last:
             last_since = now
@@ -587,7 +587,7 @@ class Deletion:
     :param hint: a sentence about other reasons why it may not be found.
     """
 
-    def __init__(self, connection_id: str, hint: str = "") -> None:
+    def __init__(self, connection_id: str, hint: str) -> None:
         self._id = connection_id
         self._hint = hint
         # When a read did not find it for the first time; None if the last read did.

@@ -271,7 +271,7 @@ def _compare_parameter(
     after = set(new.enum_values or ())
     if before != after:
         # More values, or no limit any more, break nothing.
-        breaking = bool(after) and not (before and before <= after)
+        breaking = bool(after) and not (before and before.issubset(after))
         yield Drift(
             job,
             "enum_changed",

@@ -413,13 +413,10 @@ class StepReporter:
     _declared: Sequence[DeclaredStep] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
-        resumed_at = None
-        if self.resumed_at:
-            resumed_at = self.resumed_at.timestamp()
         # Without lists while the task waits, there is still one at the end.
         self._progress = Progress(
             self.interval or 0,
-            resumed_at=resumed_at,
+            resumed_at=self.resumed_at,
             is_repeated=self.is_repeated,
             must_list=self.is_awaited,
         )

@@ -136,7 +136,7 @@ class Schedule(Generic[AnyWait]):
     :param calls: how many calls a poll of a whole group takes at first.
     """
 
-    def __init__(self, calls: int = 1) -> None:
+    def __init__(self, calls: int) -> None:
         self.waits: dict[int, AnyWait] = {}
         self._calls = calls
         self._groups: dict[str, Group[AnyWait]] = {}

@@ -16,7 +16,7 @@ import asyncio
 import json
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, cast
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -238,7 +238,7 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
             return None
         progress = Progress(interval, is_awaited=self.awaits_step)
         if self.attempt:
-            progress.resumed_at = self.since
+            progress.resumed_at = datetime.fromtimestamp(self.since, UTC)
         return progress
 
     def _handle(self, result: WaitResult) -> BaseModel | None:

@@ -372,8 +372,8 @@ def owner_text(*texts: str | None) -> str | None:
 
 
 def _match_name(texts: Iterable[str | None]) -> re.Match[str] | None:
-    for text in texts:
-        match = _NAME_END.search(text or "")
+    for text in filter(None, texts):
+        match = _NAME_END.search(text)
         if match:
             return match
     return None

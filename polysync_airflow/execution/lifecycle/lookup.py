@@ -56,7 +56,7 @@ def find(task_try: TaskTry, listing: ExecutionsListed) -> ExecutionRecord | None
     # AWS lists the newest first.
     executions = list(listing.listed)
     if listing.claimed:
-        executions.insert(0, listing.claimed)
+        executions = [listing.claimed, *executions]
     running = {
         execution.execution_arn
         for execution in executions

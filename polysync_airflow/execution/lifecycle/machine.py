@@ -176,7 +176,7 @@ def _changes_by_later_try(record: ExecutionRecord, epoch: int) -> dict[str, Any]
     counts for that clear only.
     """
     choice = record.choice_in(epoch)
-    changes = {"clear_choice": choice, "epoch": record.epoch}
+    changes: dict[str, Any] = {"clear_choice": choice}
     is_first_after_choice = choice is not None and choice != record.clear_choice
     if is_first_after_choice and record.epoch == epoch:
         # The author has lowered ``retries`` meanwhile, so the clear has not changed
@@ -415,8 +415,7 @@ def _describe_refused(instruction: Instruction, event: Refused) -> Instruction:
             f"{error} The execution may run: nothing was started beside it. To start a"
             f" new execution, clear the task. Execution: {record.arn}"
         )
-        unknown = PolysyncError(text, permanent=error.permanent)
-        return instruction.next(Command.FAIL, error=unknown)
+        return instruction.next(Command.FAIL, error=PolysyncError(text))
     line = warning(
         f"AWS does not know the execution of an earlier try: {error} A new one is"
         f" started in its place. Execution: {record.arn}"

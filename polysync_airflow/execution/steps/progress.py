@@ -29,6 +29,7 @@ import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import groupby
 from typing import Any, Final, Literal
 
@@ -63,8 +64,7 @@ class Progress:
     :param interval: seconds between two lists.
     :param due: when they are listed next, as Unix time in seconds.
     :param logged_statuses: the statuses by step that the log has, in JSON.
-    :param resumed_at: when the execution was resumed last, as Unix time in seconds;
-        None if it was not.
+    :param resumed_at: when the execution was resumed last; None if it was not.
     :param is_repeated: another process makes the next poll.
     :param must_list: a task waits for a step, and the steps were not listed yet.
     :param is_awaited: a trigger waits for a step, so that its lists come before those
@@ -74,7 +74,7 @@ class Progress:
     interval: float
     due: float = 0.0
     logged_statuses: str = "{}"
-    resumed_at: float | None = None
+    resumed_at: datetime | None = None
     is_repeated: bool = False
     must_list: bool = False
     is_awaited: bool = False
@@ -156,7 +156,7 @@ class Progress:
 
 
 def changes_of(
-    logged_statuses: str, steps: Sequence[StepDescription], resumed_at: float | None
+    logged_statuses: str, steps: Sequence[StepDescription], resumed_at: datetime | None
 ) -> tuple[str, list[LogLine]]:
     """
     Return the statuses of steps, as ``Progress.logged_statuses`` has them, and lines
@@ -166,8 +166,7 @@ def changes_of(
     those that are left out.
 
     :param logged_statuses: the statuses before.
-    :param resumed_at: when the execution was resumed last, as Unix time in seconds;
-        None if it was not.
+    :param resumed_at: when the execution was resumed last; None if it was not.
     """
     before: dict[str, str] = json.loads(logged_statuses)
     after = {step.name: _logged(step.status, step.attempt_count) for step in steps}
@@ -218,7 +217,7 @@ def _level(step: StepDescription) -> int:
     return logging.INFO
 
 
-def _line(step: StepDescription, resumed_at: float | None) -> str:
+def _line(step: StepDescription, resumed_at: datetime | None) -> str:
     state = states.state_of_step(step.status)
     if state is states.PolysyncState.SUCCESS and step.cache_hit:
         return f"Step {step.name} succeeded: its result was in the cache"
@@ -232,7 +231,7 @@ def _line(step: StepDescription, resumed_at: float | None) -> str:
     attempt = step.attempt_count or 1
     if attempt > 1:
         line += f" (attempt {attempt})"
-    if resumed_at and step.ended_at and step.ended_at.timestamp() < resumed_at:
+    if resumed_at and step.ended_at and step.ended_at < resumed_at:
         line += ", before the last resume"
     if step.failure_reason:
         reason = texts.clean_text(step.failure_reason, texts.MAX_REASON_LENGTH)

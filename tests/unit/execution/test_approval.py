@@ -199,10 +199,15 @@ def test_message_of_a_refusal_knows_nothing_of_the_package() -> None:
     assert approval_message(event) == message
 
 
-def test_reason_of_a_failed_package_is_that_of_aws() -> None:
-    """It is AWS's own."""
+@pytest.mark.parametrize(
+    ("status", "approval"),
+    [("Failed", None), ("Completed", "Approved"), ("Completed", "Rejected")],
+)
+def test_event_has_the_reason_that_aws_gives(status: str, approval: str | None) -> None:
+    """Of a package that will not complete, and of one that was approved or rejected."""
     details = {"ValidationStatuses": [{"FailureReason": "no image"}]}
-    step = WAIT.decide(described("Failed", ModelPackageStatusDetails=details), 1e9)
+    last = described(status, approval, ModelPackageStatusDetails=details)
+    step = WAIT.decide(last, 1e9)
 
     assert isinstance(step, Finish)
     assert step.event.message == "no image"

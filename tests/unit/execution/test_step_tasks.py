@@ -153,27 +153,29 @@ def test_text_of_a_success_says_where_the_result_is_from() -> None:
 
 
 @pytest.mark.parametrize(
-    ("taken", "register", "report"),
-    [("True", None, "skipped"), ("False", "skipped", None)],
+    ("outcome_of_check", "taken", "not_taken"),
+    [("True", "Register", "Report"), ("False", "Report", "Register")],
 )
 def test_branch_that_is_not_taken_is_skipped_at_once(
-    taken: str, register: str | None, report: str | None
+    outcome_of_check: str, taken: str, not_taken: str
 ) -> None:
     """While the execution still runs."""
-    metadata = {"Condition": {"Outcome": taken}}
+    metadata = {"Condition": {"Outcome": outcome_of_check}}
     condition = step("Check", "Succeeded", Metadata=metadata)
     found = seen(step("Train", "Succeeded"), condition)
 
-    assert outcome("Register", found) == register
-    assert outcome("Report", found) == report
+    assert outcome(taken, found) is None
+    text = f"Step {not_taken} was not run: condition Check had the other outcome."
+    assert verdict_of(not_taken, found, is_retry=False) == ("skipped", text)
 
 
 def test_step_that_is_not_selected_is_skipped() -> None:
     """AWS neither runs it nor takes its result."""
-    order = [ORDER[0]._replace(not_selected=True), *ORDER[1:]]
+    found = seen(order=[ORDER[0]._replace(not_selected=True), *ORDER[1:]])
 
-    assert outcome("Train", seen(order=order)) == "skipped"
-    assert outcome("Check", seen(order=order)) is None
+    text = "Step Train was not selected, and no selected step needs it."
+    assert verdict_of("Train", found, is_retry=False) == ("skipped", text)
+    assert outcome("Check", found) is None
 
 
 def test_step_of_another_definition_is_skipped_with_a_warning() -> None:
@@ -377,7 +379,7 @@ def test_text_of_an_event_is_bounded() -> None:
 
 
 def test_refused_list_ends_the_wait() -> None:
-    """With AWS's error."""
+    """With AWS's error. After an error that may pass, the wait goes on."""
     error = SageMakerApiError(
         "denied",
         error_code="AccessDenied",
@@ -391,6 +393,8 @@ def test_refused_list_ends_the_wait() -> None:
     assert end.event.outcome == "refused"
     assert end.event.text == "denied"
     assert end.event.error_code == "AccessDenied"
+    error.permanent = False
+    assert isinstance(make_waiter().decide(error, 1.0), Wait)
 
 
 @pytest.mark.parametrize(
@@ -530,13 +534,19 @@ def test_only_a_new_execution_stops_the_one_that_runs(
     assert Clear(action).options == {"on_clear": on_clear, "stop_on_clear": stops}
 
 
+NO_SOURCE = (
+    "^AWS can repeat single steps of an execution that has succeeded or failed only,"
+    " and this one has the status"
+)
+
+
 @pytest.mark.parametrize(
     ("cleared", "status", "text"),
     [
         ((), "Succeeded", "no step was cleared"),
         ((), "Stopped", "no step was cleared"),
-        (("Check",), "Stopped", "status Stopped"),
-        (("Train",), "CompletedWithFailures", "status CompletedWithFailures"),
+        (("Check",), "Stopped", f"{NO_SOURCE} Stopped\\."),
+        (("Train",), "CompletedWithFailures", f"{NO_SOURCE} CompletedWithFailures\\."),
         (
             ("Train", *map(str, range(50))),
             "Succeeded",

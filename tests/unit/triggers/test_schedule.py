@@ -58,16 +58,16 @@ def make_waiter(
 
 
 def scheduled(
-    dues: Sequence[float], *, name: str = "fanout", executions: str = "abcdef"
+    dues: Sequence[float], *, executions: str = "abcdef", calls: int = 1
 ) -> tuple[Schedule[ScheduledWait], list[ScheduledWait]]:
     """
     Return a schedule with subscriptions to executions of one pipeline, polled at these
     times after NOW.
     """
-    schedule: Schedule[ScheduledWait] = Schedule()
+    schedule: Schedule[ScheduledWait] = Schedule(calls)
     subscriptions = []
     for due, execution in zip(dues, executions, strict=False):
-        subscription = ScheduledWait(make_waiter(name, execution=execution))
+        subscription = ScheduledWait(make_waiter(execution=execution))
         schedule.add(subscription, NOW - 60)
         schedule.poll_at(subscription, NOW + due, NOW - 60)
         subscriptions.append(subscription)
@@ -143,10 +143,14 @@ def test_new_execution_is_polled_together_with_its_pipeline(
     If its pipeline is polled already, an execution is polled first in one of the
     pipeline's polls.
     """
-    assert (
-        first_poll(make_waiter(poll_interval=interval), NOW, NOW + next_poll)
-        == NOW + first
-    )
+    schedule, (polled,) = scheduled([0])
+    polled.group.next_poll = NOW + next_poll
+    new = ScheduledWait(make_waiter(poll_interval=interval))
+
+    schedule.add(new, NOW)
+
+    assert new.due == NOW + first
+    assert new.earliest_poll == EARLIEST
 
 
 @given(st.floats(-1000, 1000), st.floats(1, 600))
@@ -470,12 +474,7 @@ def test_listing_that_cannot_succeed_is_given_up(
 
 def test_waits_of_a_group_are_polled_together_if_that_costs_nothing() -> None:
     """A single one, too: its poll serves those that come later."""
-    schedule: Schedule[ScheduledWait] = Schedule(calls=0)
-    subscriptions = []
-    for number in range(3):
-        subscriptions.append(ScheduledWait(make_waiter(execution="same")))
-        schedule.add(subscriptions[-1], NOW - 60)
-        schedule.poll_at(subscriptions[-1], NOW + number, NOW - 60)
+    schedule, subscriptions = scheduled([0, 1, 2], executions="aaa", calls=0)
 
     job = begun(schedule)
 
@@ -492,7 +491,7 @@ def scheduled_deadlines(
     *seconds: float,
 ) -> tuple[Schedule[ScheduledWait], list[ScheduledWait]]:
     """Return a schedule with subscriptions that have these deadlines after NOW."""
-    schedule: Schedule[ScheduledWait] = Schedule()
+    schedule: Schedule[ScheduledWait] = Schedule(calls=1)
     subscriptions = []
     for deadline, execution in zip(seconds, "abcdef", strict=False):
         subscriptions.append(

@@ -162,8 +162,10 @@ OF_TRAINING = "SageMaker Training Job State Change"
         ("[]", "no event of EventBridge"),
         ('{"detail-type": 1}', "^it is no event of EventBridge: detail-type: "),
         (json.dumps({"a": "x" * MAX_MESSAGE_BYTES}), "more than 262,144 bytes"),
-        (event("Object Created", {}, source="aws.s3"), "'Object Created' of 'aws.s3'"),
-        (event(OF_TRAINING, {}), f"'{OF_TRAINING}'"),
+        (
+            event(OF_TRAINING, {}),
+            f"'{OF_TRAINING}' of 'aws.sagemaker', for which there are no watchers$",
+        ),
         (execution().replace("aws.sagemaker", "me"), "of 'me'"),
         (execution(pipelineExecutionArn="arn:aws:s3:::x"), "pipelineExecutionArn"),
         (execution("{{ conn.x.password }}"), "currentPipelineExecutionStatus"),

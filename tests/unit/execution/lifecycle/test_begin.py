@@ -38,14 +38,6 @@ WARNING = logging.WARNING
 LATER = EARLIER + timedelta(hours=1)
 
 
-def test_try_without_a_record_prepares_a_start() -> None:
-    """Nothing is stored before the request is made."""
-    instruction = begin(make_try(1, 2), None)
-
-    assert does(instruction) == (Command.PREPARE, Store.KEEP, None)
-    assert instruction.lines == ()
-
-
 def test_try_takes_a_record_over_before_anything_else() -> None:
     """From then on, an earlier try that is still alive must not stop the execution."""
     instruction = begin(make_try(3, 2), stored())
@@ -225,8 +217,11 @@ def test_record_of_another_incarnation_loses_its_epoch(
     foreign, *others = instruction.lines
     assert foreign.level == WARNING
     assert len(others) == (1 if command is Command.LOOK_UP else 0)
-    created_again = "a DAG run that was deleted and created again."
-    assert f"{created_again} Its execution is not continued." in foreign.text
+    assert foreign.text == (
+        "The record is that of an earlier task instance with the same key, for example"
+        " of a DAG run that was deleted and created again. Its execution is not"
+        " continued."
+    )
 
 
 def test_task_that_was_cleared_with_its_dag_run_keeps_its_record() -> None:

@@ -47,15 +47,11 @@ def test_running_execution_is_waited_for() -> None:
     assert instruction.description == describe("Executing")
     assert instruction.started_at == describe("Executing").created_at
     assert instruction.attempt_started_at == EARLIER
-    assert lines_of(instruction) == [
-        (
-            INFO,
-            (
-                "Reattached to the execution of an earlier try (AWS status Executing);"
-                f" no new one is started: execution {ARN}"
-            ),
-        )
-    ]
+    text = (
+        "Reattached to the execution of an earlier try (AWS status Executing); no new"
+        f" one is started: execution {ARN}"
+    )
+    assert lines_of(instruction) == [(INFO, text)]
 
 
 def test_pending_resume_of_a_running_execution_was_accepted() -> None:
@@ -100,15 +96,11 @@ def test_cleared_task_replaces_a_running_execution(
     marked = stored(replaced_by_epoch=3, try_number=3)
     assert instruction.record == (marked if stop_on_kill else stored())
     note = "" if stop_on_kill else "; stop_on_kill=False keeps it running"
-    assert lines_of(instruction) == [
-        (
-            WARNING,
-            (
-                f"The execution of an earlier try has not ended (AWS status {status})."
-                f" A new one starts after its end{note}: execution {ARN}"
-            ),
-        )
-    ]
+    text = (
+        f"The execution of an earlier try has not ended (AWS status {status}). A new"
+        f" one starts after its end{note}: execution {ARN}"
+    )
+    assert lines_of(instruction) == [(WARNING, text)]
 
 
 def test_group_of_steps_goes_on_with_a_running_execution() -> None:

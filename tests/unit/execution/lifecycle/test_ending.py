@@ -88,13 +88,6 @@ def test_stop_is_announced_unless_somebody_must_be_asked_first(
     assert try_end.handled
 
 
-def test_announcement_names_the_try() -> None:
-    """By its number, a later try tells the stop from a cancellation by a user."""
-    try_end = leave(stored(), 3, stop_on_kill=True)
-
-    assert try_end.announced(stored()) == stored(stop_requested_by=3)
-
-
 FAILED: dict[str, bool] = {}
 RETRIED_LATER = {"retry_follows": True}
 SIGNALLED = {"is_signalled": True}
@@ -353,7 +346,10 @@ def test_trigger_stops_nothing_with_a_deleted_connection() -> None:
 
 
 def test_trigger_announces_its_stop_first() -> None:
-    """With the number of its try; Airflow says whose execution it is."""
+    """
+    By the number of its try, a later try tells the stop from a cancellation by a user.
+    Airflow says whose execution it is.
+    """
     try_end = end_in_triggerer(3)
 
     assert try_end.action is EndAction.ANNOUNCE_STOP

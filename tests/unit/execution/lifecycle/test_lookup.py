@@ -26,6 +26,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     TaskIdentity,
     TaskTry,
 )
+from polysync_airflow.execution.lifecycle.lookup import record_of_wait
 from polysync_airflow.execution.lifecycle.machine import after, begin
 from polysync_airflow.execution.models import ExecutionDescription
 from tests.unit.execution.lifecycle.builders import (
@@ -102,7 +103,7 @@ def test_first_try_looks_only_if_there_is_a_record() -> None:
     first = make_try(1, 2)
     unproven = replace(first, unproven=lost(None))
 
-    assert begin(first, None).command is Command.PREPARE
+    assert does(begin(first, None)) == (Command.PREPARE, Store.KEEP, None)
     for task_try in (unproven, make_try(2, 2)):
         instruction = begin(task_try, None)
         assert does(instruction) == (Command.LOOK_UP, Store.KEEP, None)
@@ -135,15 +136,11 @@ def test_own_execution_takes_the_place_of_the_record(
     instruction = look([listed(2, 0)], command=command, record=record)
 
     assert does(instruction) == (Command.DESCRIBE, Store.WRITE, found_record())
-    assert lines_of(instruction) == [
-        (
-            WARNING,
-            (
-                "No record of the earlier tries can be used, but AWS has an execution"
-                f" with the name of this task: execution {ARN}"
-            ),
-        )
-    ]
+    text = (
+        "No record of the earlier tries can be used, but AWS has an execution with the"
+        f" name of this task: execution {ARN}"
+    )
+    assert lines_of(instruction) == [(WARNING, text)]
 
 
 def test_name_may_be_in_the_description() -> None:
@@ -189,7 +186,9 @@ def test_ended_execution_of_an_earlier_epoch_counts_only_for_a_record() -> None:
 @pytest.mark.parametrize("status", ["Executing", "Failed"])
 def test_running_execution_of_another_incarnation_is_only_stopped(status: str) -> None:
     """The task instance has the same mark, in the same deployment."""
-    instruction = look([listed(2, 0, task=TASK_BEFORE, status=status)])
+    other = listed(2, 0, task=TASK_BEFORE, status=status)
+
+    instruction = look([named("nightly"), other])
 
     if status == "Failed":
         assert instruction.command is Command.PREPARE
@@ -198,19 +197,12 @@ def test_running_execution_of_another_incarnation_is_only_stopped(status: str) -
     assert instruction.store is Store.WRITE
     record = instruction.existing_record
     assert record.epoch == NO_EPOCH
+    assert record.replaced_by_epoch == 2
     assert record.execution_arn == ARN
     assert record.try_number == 3
     mark = TASK_BEFORE.incarnation_mark
     token = f"polysync-{TASK.task_mark}-{mark}-2-0"
     assert record.request.client_request_token == token
-
-
-def test_name_of_another_incarnation_may_be_in_the_description() -> None:
-    """As that of this one."""
-    name = f"Airflow: {TASK_BEFORE.display_name(2, 0)}"
-
-    running = named("nightly", status="Executing", description=name)
-    assert look([running]).existing_record.epoch == NO_EPOCH
 
 
 def test_execution_of_a_dag_run_that_was_created_again_is_not_continued() -> None:
@@ -295,13 +287,25 @@ def test_nothing_is_started_beside_what_a_record_names(
 
 
 def test_claimed_execution_is_believed_by_its_name() -> None:
-    """It may be older than all that are listed."""
+    """It may be older than all that are listed. Also a first try stores its record."""
     claimed = listed(2, 0, status="Executing")
 
-    instruction = look([], claimed, unproven=lost(stored()))
+    instruction = look([], claimed, of=make_try(1, 2), unproven=lost(stored()))
 
-    assert instruction.command is Command.DESCRIBE
-    assert instruction.record == found_record()
+    record = found_record(try_number=1)
+    assert does(instruction) == (Command.DESCRIBE, Store.WRITE, record)
+
+
+def test_record_that_was_deleted_during_the_wait_is_made_again() -> None:
+    """Its tokens are never sent: an execution with an ARN is not started again."""
+    token = f"polysync-{TASK.task_mark}-{TASK.incarnation_mark}-deleted"
+    record = found_record(epoch=NO_EPOCH, try_number=0)
+    request = edited(record.request, client_request_token=token)
+    started = edited(record, request=request)
+    resumed = edited(started, resumes=2, resume_token=token)
+
+    assert record_of_wait(ARN, 0, TASK, "fanout") == started
+    assert record_of_wait(ARN, 2, TASK, "fanout") == resumed
 
 
 PROBLEM = (
@@ -318,7 +322,7 @@ def test_conflict_that_lasts_uses_the_retries() -> None:
 
     assert does(instruction) == (Command.FAIL, Store.KEEP, UNKNOWN_ARN)
     assert instruction.error is not None
-    assert not instruction.error.permanent
+    assert instruction.error.permanent is False
     assert str(instruction.error) == (
         f"{PROBLEM} The next try sends the same request again. If that ends in the same"
         " way, look for the execution in the SageMaker console, stop it there if it"
@@ -347,6 +351,7 @@ def test_clear_after_a_conflict_goes_on_with_what_was_to_be_replaced() -> None:
     assert instruction.command is Command.DESCRIBE
     assert instruction.store is Store.WRITE
     assert instruction.existing_record.execution_arn == f"{ARN}1"
+    assert lines_of(instruction) == [(WARNING, PROBLEM)]
 
 
 def start_of_earlier_epoch(**changes: Any) -> ExecutionRecord:

@@ -229,14 +229,19 @@ def test_aws_is_asked_again_for_an_unknown_execution(command: Command) -> None:
     record = DESCRIBES[command]
     instruction = at(command, record)
     asked = []
-    while True:
+    for _ in range(12):
         instruction = after(instruction, UNKNOWN)
-        if instruction.command is not command:
-            break
-        asked.append((instruction.delay, len(instruction.lines)))
+        assert instruction.command is command
+        asked.append((instruction.delay, lines_of(instruction)))
+    instruction = after(instruction, UNKNOWN)
 
-    assert asked == [(5, 1), *[(5, 0)] * 11]
+    text = (
+        "AWS does not know the execution, perhaps not yet. Asking again for 60 s: AWS"
+        f" said no Execution: {ARN}"
+    )
+    assert asked == [(5, [(WARNING, text)]), *[(5, [])] * 11]
     assert does(instruction) == (Command.FAIL, Store.KEEP, record)
+    assert instruction.delay == 0
     assert str(instruction.error) == (
         "AWS said no The execution may run: nothing was started beside it. To start a"
         f" new execution, clear the task. Execution: {ARN}"
@@ -254,13 +259,11 @@ def test_clear_replaces_an_execution_that_aws_does_not_know(command: Command) ->
     assert instruction.command is Command.PREPARE
     assert instruction.record is None
     assert instruction.replaced == record
-    assert lines_of(instruction) == [
-        (
-            WARNING,
-            "AWS does not know the execution of an earlier try: AWS said no A new one"
-            f" is started in its place. Execution: {ARN}",
-        )
-    ]
+    text = (
+        "AWS does not know the execution of an earlier try: AWS said no A new one is"
+        f" started in its place. Execution: {ARN}"
+    )
+    assert lines_of(instruction) == [(WARNING, text)]
 
 
 def test_description_counts_the_next_answers_anew() -> None:
@@ -287,10 +290,7 @@ def test_resent_start_describes_its_execution() -> None:
     ("event", "text"),
     [
         (Killed(), "The task was killed."),
-        (
-            Killed(is_shutdown=True),
-            "The worker is shutting down, so this try ends.",
-        ),
+        (Killed(is_shutdown=True), "The worker is shutting down, so this try ends."),
     ],
 )
 @pytest.mark.parametrize(

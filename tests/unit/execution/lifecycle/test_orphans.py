@@ -29,44 +29,51 @@ DELETED_TASK = TaskSnapshot(exists=False)
 STOPPED = UnattendedStop(polysync_conn_id=CONNECTION)
 KEPT_AFTER_SUCCESS = UnattendedStop(polysync_conn_id=CONNECTION, after_success=False)
 OTHER_REQUEST = edited(REQUEST, client_request_token="polysync-".ljust(40, "2"))
+DELETED = "The task was deleted."
+CREATED_AGAIN = "The DAG run was deleted, and created again with the same id."
+ENDED = "The task has ended (state {})."
+NOT_ENDED = "The task has not ended (state {}): its own tries decide."
+GOES_ON = (
+    "The task has succeeded with wait_for_completion=False: the execution goes on."
+)
+KEPT = "The execution keeps running because stop_on_kill=False."
 
 
 @pytest.mark.parametrize(
-    ("task", "stop", "finding"),
+    ("task", "stop", "finding", "text"),
     [
         # Ended, whoever has ended it.
-        (TaskSnapshot(True, "failed"), STOPPED, Finding.STOP),
-        (TaskSnapshot(True, "success"), STOPPED, Finding.STOP),
-        (DELETED_TASK, STOPPED, Finding.STOP),
+        (TaskSnapshot(True, "failed"), STOPPED, Finding.STOP, ENDED),
+        (TaskSnapshot(True, "success"), STOPPED, Finding.STOP, ENDED),
+        (DELETED_TASK, STOPPED, Finding.STOP, DELETED),
         # A try runs, or is on its way.
-        (TaskSnapshot(True, None), STOPPED, Finding.KEEP),
-        (TaskSnapshot(True, "running"), STOPPED, Finding.KEEP),
-        (TaskSnapshot(True, "deferred"), STOPPED, Finding.KEEP),
-        (TaskSnapshot(True, "up_for_retry"), STOPPED, Finding.KEEP),
-        (TaskSnapshot(True, "of a later Airflow"), STOPPED, Finding.KEEP),
+        (TaskSnapshot(True, None), STOPPED, Finding.KEEP, NOT_ENDED),
+        (TaskSnapshot(True, "running"), STOPPED, Finding.KEEP, NOT_ENDED),
+        (TaskSnapshot(True, "deferred"), STOPPED, Finding.KEEP, NOT_ENDED),
+        (TaskSnapshot(True, "up_for_retry"), STOPPED, Finding.KEEP, NOT_ENDED),
+        (TaskSnapshot(True, "of a later Airflow"), STOPPED, Finding.KEEP, NOT_ENDED),
         # wait_for_completion=False: its success leaves the execution alone.
-        (TaskSnapshot(True, "success"), KEPT_AFTER_SUCCESS, Finding.KEEP),
-        (TaskSnapshot(True, "failed"), KEPT_AFTER_SUCCESS, Finding.STOP),
-        (DELETED_TASK, KEPT_AFTER_SUCCESS, Finding.STOP),
+        (TaskSnapshot(True, "success"), KEPT_AFTER_SUCCESS, Finding.KEEP, GOES_ON),
+        (TaskSnapshot(True, "failed"), KEPT_AFTER_SUCCESS, Finding.STOP, ENDED),
+        (DELETED_TASK, KEPT_AFTER_SUCCESS, Finding.STOP, DELETED),
         # stop_on_kill=False
-        (TaskSnapshot(True, "failed"), None, Finding.KEEP),
-        (DELETED_TASK, None, Finding.KEEP),
+        (TaskSnapshot(True, "failed"), None, Finding.KEEP, KEPT),
+        (DELETED_TASK, None, Finding.KEEP, KEPT),
         # The number of its newest try is known.
-        (TaskSnapshot(True, "failed", 2), STOPPED, Finding.STOP),
-        (TaskSnapshot(True, "running", 3), STOPPED, Finding.KEEP),
+        (TaskSnapshot(True, "failed", 2), STOPPED, Finding.STOP, ENDED),
+        (TaskSnapshot(True, "running", 3), STOPPED, Finding.KEEP, NOT_ENDED),
         # The DAG run was deleted, and created again: it has begun to count anew.
-        (TaskSnapshot(True, None, 0), STOPPED, Finding.STOP),
-        (TaskSnapshot(True, "running", 1), STOPPED, Finding.STOP),
+        (TaskSnapshot(True, None, 0), STOPPED, Finding.STOP, CREATED_AGAIN),
+        (TaskSnapshot(True, "running", 1), STOPPED, Finding.STOP, CREATED_AGAIN),
     ],
 )
 def test_only_what_nobody_may_go_on_with_is_stopped(
-    task: TaskSnapshot, stop: UnattendedStop | None, finding: Finding
+    task: TaskSnapshot, stop: UnattendedStop | None, finding: Finding, text: str
 ) -> None:
     """Only what nobody else may go on with is stopped."""
     verdict = judge_task(stored(unattended_stop=stop), task)
 
-    assert verdict.finding is finding
-    assert verdict.text.endswith(".")
+    assert verdict == Verdict(finding, text.format(task.state))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +91,13 @@ def test_status_can_spare_a_stop_but_asks_for_none(
     before: Finding, status: str | None, after: Finding
 ) -> None:
     """AWS's status can spare a stop, and asks for none."""
-    assert with_status(Verdict(before, "."), status).finding is after
+    text = DELETED
+    if after is Finding.OVER:
+        text += (
+            " No stop is needed: the execution has ended or is stopping (AWS status"
+            f" {status})."
+        )
+    assert with_status(Verdict(before, DELETED), status) == Verdict(after, text)
 
 
 FAILED = TaskSnapshot(True, "failed")

@@ -84,7 +84,7 @@ def test_lines_after_a_resume_name_the_older(
     changed: StepDescription, line: str
 ) -> None:
     """The first list after a resume has the steps of the attempts before, too."""
-    progress = Progress(60, resumed_at=START.timestamp() + 20)
+    progress = Progress(60, resumed_at=START + timedelta(seconds=20))
 
     (reported,) = progress.update([changed])
     assert reported.text == f"Step A {line}"
@@ -287,7 +287,7 @@ def test_awaited_step_is_listed_once_and_then_in_the_interval() -> None:
     listed = [step("Train", "Executing")]
 
     assert progress.after_list(listed, 1000) == ()
-    assert not progress.is_quiet
+    assert progress.is_quiet is False
     assert progress.after_poll(None, 1000)
     assert len(progress.after_list(listed, 1000)) == 1
     assert not progress.after_poll(None, 1059)

@@ -23,9 +23,9 @@ from openlineage.client.facet_v2 import JobFacet, RunFacet
 
 from polysync_airflow import __version__
 from polysync_airflow.execution.console import execution_url
+from polysync_airflow.execution.datasets import Datasets
 from polysync_airflow.execution.models import pipeline_name_of, region_from_arn
 from polysync_airflow.execution.outcome import RunSummary
-from polysync_airflow.execution.results import Datasets
 from polysync_airflow.execution.texts import (
     MAX_REASON_LENGTH,
     MAX_VALUE_LENGTH,

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from polysync_airflow import exceptions
 from polysync_airflow.execution.models import pipeline_arns
-from polysync_airflow.execution.results import JOB_KINDS
+from polysync_airflow.execution.results import JOB_KINDS, LIST_TRAINING_JOBS
 from polysync_airflow.execution.texts import clean_line
 
 # The SageMaker operations that the provider calls. Each operation has the same name as
@@ -39,9 +39,11 @@ OPTIONAL_OPERATIONS: Final = (
     "ListPipelineExecutions",
     "ListPipelineParametersForExecution",
 )
-# For metrics, artefacts and billable seconds: the type of the resource by the operation
-# that describes it.
-JOB_OPERATIONS: Final = {kind.operation: kind.resource for kind in JOB_KINDS.values()}
+# For metrics, artefacts and billable seconds, by operation: the type of the resource.
+JOB_OPERATIONS: Final = {
+    **{kind.operation: kind.resource for kind in JOB_KINDS.values()},
+    LIST_TRAINING_JOBS: "hyper-parameter-tuning-job",
+}
 # For the last lines of the log of a failed step. A Lambda step's function has a log
 # group of its own.
 LOG_OPERATIONS: Final = ("DescribeLogStreams", "GetLogEvents")
@@ -117,7 +119,8 @@ def identity_policy(
     ]
 
     if optional:
-        jobs = [f"{sagemaker}{kind}/*" for kind in JOB_OPERATIONS.values()]
+        kinds = dict.fromkeys(JOB_OPERATIONS.values())
+        jobs = [f"{sagemaker}{kind}/*" for kind in kinds]
         logs = f"arn:{partition}:logs:{region}:{account}:log-group:"
         statements += [
             _allow("Optional", "sagemaker", OPTIONAL_OPERATIONS, allowed),
@@ -368,6 +371,7 @@ def _probes(hook: Any) -> Mapping[str, Callable[[], Any]]:
         "ListPipelineExecutions": by_name,
         "ListPipelineParametersForExecution": by_arn,
         **{kind.operation: {kind.member: pipeline_name} for kind in JOB_KINDS.values()},
+        LIST_TRAINING_JOBS: {"HyperParameterTuningJobName": pipeline_name},
     }
     probes = {
         operation: partial(hook.call, operation, **request)

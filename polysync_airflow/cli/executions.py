@@ -6,9 +6,11 @@ has no browser.
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -23,6 +25,7 @@ from polysync_airflow.execution import (
     models,
     outcome,
     parameters,
+    texts,
     waiter,
 )
 from polysync_airflow.execution.lifecycle.instructions import owner_text
@@ -33,7 +36,7 @@ from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import request_stop, result_or_error, stop_result
 from polysync_airflow.jobs import importer
 from polysync_airflow.operators.base import list_steps_if_due
-from polysync_airflow.operators.results import StepReport
+from polysync_airflow.operators.results import ResultReader
 
 # Of a pipeline. commands.toml says so.
 MAX_LISTED: Final = 1000
@@ -144,8 +147,13 @@ def _show(
         values = _value_or({}, hook.list_pipeline_parameters_for_execution, arn)
         steps = _value_or([], hook.list_pipeline_execution_steps, arn)
         declared = _value_or([], hook.describe_pipeline_definition_for_execution, arn)
-    report = StepReport(rows_of(steps, declared, arn))
+        warn = logging.getLogger(__name__).debug
+        report = ResultReader(hook, arn, warn, property_files=False).read(steps)
+    for note in report.notes:
+        output.write_message(f"warning: {note}")
+    report = replace(report, rows=rows_of(steps, declared, arn))
     run = outcome.described(execution, parameters=values)
+    run = run.model_copy(update=report.run_members)
     headline = f"Pipeline {run.pipeline_name}: {run.state}."
     end = _waiter(execution).updated(execution).end_of(execution, 0)
     if end:
@@ -159,6 +167,10 @@ def _show(
     document["failed_steps"] = [row.name for row in report.failed]
 
     facts["ended_at"] = output.in_seconds(run.ended_at)
+    if run.billable_seconds is not None:
+        facts["billable_time"] = texts.format_seconds(run.billable_seconds)
+    if run.cost:
+        facts["estimated_cost"] = run.cost.text
     facts["parameters"] = json.dumps(values)
     lines = [headline]
     for name, value in facts.items():

@@ -23,11 +23,19 @@ class Cost(models.FrozenModel):
 
     :param amount: in ``currency``.
     :param prices_date: the date of the prices, in UTC.
+    :param note: what the amount lacks, as sentences; None if nothing that is known.
     """
 
     amount: float
     currency: str
     prices_date: datetime.date
+    note: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The cost in one line."""
+        text = f"{self.amount:,.2f} {self.currency}, by prices of {self.prices_date}."
+        return f"{text} {self.note or ''}".rstrip()
 
 
 class HourlyPrices(models.StrictModel):
@@ -58,13 +66,15 @@ class HourlyPrices(models.StrictModel):
             raise ValueError(texts.describe_validation_error(error)) from None
 
     def cost_of(
-        self, billed: Mapping[str, float], region: str
+        self, billed: Mapping[str, float], region: str, uncounted: str | None = None
     ) -> tuple[Cost | None, str | None]:
         """
-        Return the cost of an execution, and a sentence about what it lacks.
+        Return the cost of an execution, and a sentence about the prices that are
+        missing.
 
         :param billed: the seconds for which AWS bills, by the type of instance.
         :param region: the AWS region of the execution.
+        :param uncounted: a sentence about what ``billed`` lacks; None if nothing.
         :return: the cost, None if the table has none of the prices; and the sentence,
             None if the table has them all.
         """
@@ -83,6 +93,9 @@ class HourlyPrices(models.StrictModel):
             for instance_type, seconds in billed.items()
         )
         cost = Cost(
-            amount=round(amount, 4), currency=self.currency, prices_date=self.date
+            amount=round(amount, 4),
+            currency=self.currency,
+            prices_date=self.date,
+            note=" ".join(filter(None, [note, uncounted])) or None,
         )
         return cost, note

@@ -5,12 +5,6 @@ and from the files that these jobs wrote.
 A member of a response that is missing, or is not as AWS documents it, is None, so that
 it does not hide the other members.
 
-Datasets have the names that OpenLineage gives them
-(https://openlineage.io/docs/spec/naming): an object or a folder in S3 has the namespace
-``s3://<bucket>`` and its key as the name. The specification has no names for SageMaker.
-So a model package is named as the specification names tables of AWS Glue, by the parts
-of its ARN.
-
 A pipeline's definition names the JSON files that processing steps write to S3, and says
 in which output of the job each file is. Any user whose code runs in the job writes
 them.
@@ -21,10 +15,9 @@ Everything here is pure.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Annotated, Any, ClassVar, Final, NamedTuple
 
 from pydantic import (
@@ -36,7 +29,6 @@ from pydantic import (
     StringConstraints,
 )
 
-from polysync_airflow.execution import models
 from polysync_airflow.execution.json_input import read_json
 from polysync_airflow.execution.models import MAX_INTEGER, FrozenModel, ResponseTime
 from polysync_airflow.execution.pipelines import DeclaredStep, PropertyFile, all_steps
@@ -136,25 +128,20 @@ def _channels_of_all(definitions: Any) -> list[Any]:
 CHANNELS_OF_ALL: Final = BeforeValidator(_channels_of_all)
 
 
-def first_of(member: str, *names: str) -> Any:  # pragma: no mutate block
-    """
-    Return a field with the first value that the response has.
-
-    :param member: the members that lead to an object, with dots between them.
-    :param names: the members of this object to try.
-    """
-    aliases = (AliasPath(*member.split("."), name) for name in names)
-    return Field(None, validation_alias=AliasChoices(*aliases))
-
-
-def member(*path: str, exclude: bool | None = None) -> Any:  # pragma: no mutate block
+def member(*paths: str, exclude: bool | None = None) -> Any:  # pragma: no mutate block
     """
     Return a field with a member of a response; None if the response has not got it.
 
-    :param path: the members that lead to it.
+    :param paths: the members that lead to it, with dots between them. Of several paths,
+        the first one that the response has counts.
     :param exclude: whether the XCom ``outputs`` leaves it out.
     """
-    return Field(None, validation_alias=AliasPath(*path), exclude=exclude)
+    aliases = (AliasPath(*path.split(".")) for path in paths)
+    return Field(None, validation_alias=AliasChoices(*aliases), exclude=exclude)
+
+
+# A type of instance, and the seconds for which AWS bills instances of this type.
+TypeAndSeconds = tuple[str, float]
 
 
 class JobDescription(FrozenModel):
@@ -162,12 +149,17 @@ class JobDescription(FrozenModel):
     A response that describes a job. Its fields are those of the XCom ``outputs``.
 
     :param read_uris: where in S3 its inputs are; not in ``outputs``.
+    :param started_at: since when AWS bills it. From then on, only its end is missing in
+        the response. Not in ``outputs``.
     """
 
     read_uris: UriList = Field(None, exclude=True)
+    started_at: ResponseTime = Field(None, exclude=True)
 
     # The field with the URIs of what it writes; None if it writes nothing.
     written: ClassVar[str | None] = None
+    # Whether AWS bills its instances by the second, and says for how long.
+    is_counted: ClassVar[bool] = False
 
     @property
     def written_uris(self) -> Sequence[str | None]:
@@ -184,13 +176,19 @@ class JobDescription(FrozenModel):
         """What the XCom ``outputs`` has of the job."""
         return _without_missing(self.model_dump(mode="json"))
 
+    def instance_seconds(self, now: datetime | None) -> Iterable[TypeAndSeconds]:
+        """
+        Return types of instances, each with the seconds for which AWS bills all
+        instances of this type together. A type may come more than once.
+
+        :param now: until when what still runs counts; None to leave that out.
+        """
+        return ()
+
     @property
-    def instance_seconds(self) -> dict[str, float]:
-        """
-        The seconds for which AWS bills, of all instances together, by the type of
-        instance.
-        """
-        return {}
+    def uncounted(self) -> Iterable[str]:
+        """What ``instance_seconds`` lacks, as nouns."""
+        return ()
 
 
 def _without_missing(members: dict[str, Any]) -> dict[str, Any]:
@@ -202,14 +200,47 @@ def _without_missing(members: dict[str, Any]) -> dict[str, Any]:
     return present
 
 
-class InstanceGroup(FrozenModel):
-    """Instances of one type in a cluster that has several."""
+SPOT_SAVINGS: Final = "what spot instances save"
+
+
+class Instances(FrozenModel):
+    """Instances of one type."""
 
     instance_type: Name = member("InstanceType")
     instance_count: Count = member("InstanceCount")
 
 
-class TrainingJob(JobDescription):
+class _Billed(FrozenModel):
+    """What AWS bills from one time to another."""
+
+    started_at: ResponseTime
+    ended_at: ResponseTime
+
+    def seconds_until(self, now: datetime | None) -> float | None:
+        """
+        Return how long AWS bills each instance; None if that has not begun.
+
+        :param now: until when it counts before its end; None for no time before that.
+        """
+        end = self.ended_at or now
+        if self.started_at is None or end is None:
+            return None
+        return round(max(0.0, (end - self.started_at).total_seconds()), 1)
+
+
+class _InstanceJob(_Billed, JobDescription):
+    """A job whose instances AWS bills from one time to another."""
+
+    is_counted = True
+    instance_type: Name
+    instance_count: Count
+
+    def instance_seconds(self, now: datetime | None) -> Iterable[TypeAndSeconds]:
+        """Return the time of all instances."""
+        return _instance_seconds(self.seconds_until(now), [self])
+
+
+class TrainingJob(_InstanceJob):
     """
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeTrainingJob.html
     """
@@ -219,22 +250,28 @@ class TrainingJob(JobDescription):
     metrics: Annotated[Values, by_name("MetricName", "Value")] = member(
         "FinalMetricDataList"
     )
-    model_artifact: Uri = member("ModelArtifacts", "S3ModelArtifacts")
+    model_artifact: Uri = member("ModelArtifacts.S3ModelArtifacts")
     billable_seconds: Seconds = member("BillableTimeInSeconds")
     # AWS selects the instances if the job names several types.
-    instance_type: Name = first_of(
-        "ResourceConfig", "SelectedInstanceType", "InstanceType"
+    instance_type: Name = member(
+        "ResourceConfig.SelectedInstanceType", "ResourceConfig.InstanceType"
     )
-    instance_count: Count = first_of(
-        "ResourceConfig", "SelectedInstanceCount", "InstanceCount"
+    instance_count: Count = member(
+        "ResourceConfig.SelectedInstanceCount", "ResourceConfig.InstanceCount"
     )
+    started_at: ResponseTime = member("TrainingStartTime", exclude=True)
+    ended_at: ResponseTime = member("TrainingEndTime", exclude=True)
     training_seconds: Seconds = member("TrainingTimeInSeconds", exclude=True)
     is_spot: Annotated[bool | None, LENIENT] = member(
         "EnableManagedSpotTraining", exclude=True
     )
-    instance_groups: Annotated[list[InstanceGroup] | None, LENIENT] = member(
-        "ResourceConfig", "InstanceGroups", exclude=True
+    instance_groups: Annotated[list[Instances] | None, LENIENT] = member(
+        "ResourceConfig.InstanceGroups", exclude=True
     )
+    keep_alive_seconds: Count = member(
+        "ResourceConfig.KeepAlivePeriodInSeconds", exclude=True
+    )
+    serverless_type: Name = member("ServerlessJobConfig.JobType", exclude=True)
 
     @property
     def outputs(self) -> dict[str, Any]:
@@ -257,39 +294,43 @@ class TrainingJob(JobDescription):
             outputs["spot_savings_percent"] = round(100 * saved, 1)
         return _without_missing(outputs)
 
+    def seconds_until(self, now: datetime | None) -> float | None:
+        """
+        Return the billable time of each instance, which AWS says after the end; before,
+        that since the start.
+        """
+        if self.billable_seconds is not None:
+            return self.billable_seconds
+        return super().seconds_until(now)
+
+    def instance_seconds(self, now: datetime | None) -> Iterable[TypeAndSeconds]:
+        """Return the billable time of all instances."""
+        groups: Sequence[Instances | TrainingJob] = self.instance_groups or [self]
+        return _instance_seconds(self.seconds_until(now), groups)
+
     @property
-    def instance_seconds(self) -> dict[str, float]:
-        """The billable time of each instance."""
-        return _instance_seconds(self.billable_seconds, self.instance_groups or [self])
+    def uncounted(self) -> Iterable[str]:
+        """What AWS bills, or has saved, without saying how much."""
+        if self.is_spot and self.started_at and self.billable_seconds is None:
+            yield SPOT_SAVINGS
+        if self.keep_alive_seconds:
+            yield "warm pools"
+        if self.serverless_type:
+            yield "serverless training, billed by tokens"
 
 
-class _TimedJob(JobDescription):
+class _TimedJob(_InstanceJob):
     """A job whose begin and end AWS names, but no billable time."""
-
-    instance_type: Name
-    instance_count: Count
-    started_at: ResponseTime
-    ended_at: ResponseTime
 
     @property
     def outputs(self) -> dict[str, Any]:
         """What the XCom ``outputs`` has of the job, with its seconds."""
-        outputs = super().outputs
-        if self.seconds is not None:
-            outputs["seconds"] = self.seconds
-        return outputs
+        return _without_missing(
+            {**super().outputs, "seconds": self.seconds_until(None)}
+        )
 
-    @property
-    def seconds(self) -> float | None:
-        """How long its instances ran; None if the job has not begun or not ended."""
-        if self.started_at is None or self.ended_at is None:
-            return None
-        return round(max(0.0, (self.ended_at - self.started_at).total_seconds()), 1)
 
-    @property
-    def instance_seconds(self) -> dict[str, float]:
-        """The time of each instance."""
-        return _instance_seconds(self.seconds, [self])
+_CLUSTER: Final = "ProcessingResources.ClusterConfig"
 
 
 class ProcessingJob(_TimedJob):
@@ -302,13 +343,13 @@ class ProcessingJob(_TimedJob):
         "ProcessingInputs", exclude=True
     )
     output_uris: Annotated[Uris, by_name("OutputName", "S3Output.S3Uri")] = member(
-        "ProcessingOutputConfig", "Outputs"
+        "ProcessingOutputConfig.Outputs"
     )
-    instance_type: Name = first_of(
-        "ProcessingResources.ClusterConfig", "SelectedInstanceType", "InstanceType"
+    instance_type: Name = member(
+        f"{_CLUSTER}.SelectedInstanceType", f"{_CLUSTER}.InstanceType"
     )
-    instance_count: Count = first_of(
-        "ProcessingResources.ClusterConfig", "SelectedInstanceCount", "InstanceCount"
+    instance_count: Count = member(
+        f"{_CLUSTER}.SelectedInstanceCount", f"{_CLUSTER}.InstanceCount"
     )
     started_at: ResponseTime = member("ProcessingStartTime", exclude=True)
     ended_at: ResponseTime = member("ProcessingEndTime", exclude=True)
@@ -321,29 +362,132 @@ class TransformJob(_TimedJob):
 
     written = "output_uri"
     read_uris: Annotated[UriList, CHANNELS] = member("TransformInput", exclude=True)
-    output_uri: Uri = member("TransformOutput", "S3OutputPath")
-    instance_type: Name = member("TransformResources", "InstanceType")
-    instance_count: Count = member("TransformResources", "InstanceCount")
+    output_uri: Uri = member("TransformOutput.S3OutputPath")
+    instance_type: Name = member("TransformResources.InstanceType")
+    instance_count: Count = member("TransformResources.InstanceCount")
     started_at: ResponseTime = member("TransformStartTime", exclude=True)
     ended_at: ResponseTime = member("TransformEndTime", exclude=True)
 
 
+# The definition of the training jobs of a tuning job, or several.
+_DEFINITIONS: Final = ("TrainingJobDefinition", "TrainingJobDefinitions")
+
+
+class TuningResources(Instances):
+    """The instances of each training job of a tuning job."""
+
+    groups: Annotated[list[Instances] | None, LENIENT] = member("InstanceGroups")
+    # In the order of preference: AWS takes one of them for each training job.
+    choices: Annotated[list[Instances] | None, LENIENT] = member(
+        "InstanceConfigs", "InstancePreferences"
+    )
+
+    @property
+    def instances(self) -> Sequence[Instances]:
+        """The instances that count."""
+        if self.choices:
+            return self.choices[:1]
+        return self.groups or [self]
+
+
+class TrainingJobDefinition(FrozenModel):
+    """
+    What training jobs of a tuning job have in common.
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_HyperParameterTrainingJobDefinition.html
+    """
+
+    name: Name = member("DefinitionName")
+    resources: Annotated[TuningResources | None, LENIENT] = member(
+        "HyperParameterTuningResourceConfig", "ResourceConfig"
+    )
+    is_spot: Annotated[bool | None, LENIENT] = member("EnableManagedSpotTraining")
+
+
+class TrainingJobSummary(_Billed):
+    """
+    A training job of a tuning job. Its definition says which instances it has.
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_HyperParameterTrainingJobSummary.html
+    """
+
+    definition_name: Name = member("TrainingJobDefinitionName")
+    started_at: ResponseTime = member("TrainingStartTime")
+    ended_at: ResponseTime = member("TrainingEndTime")
+
+
 class TuningJob(JobDescription):
     """
-    The response without the best training job, which a call of its own describes.
+    A tuning job. Calls of their own find its training jobs.
 
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeHyperParameterTuningJob.html
+
+    :param summaries: the training jobs; None if they were not listed.
     """
 
-    read_uris: Annotated[UriList, CHANNELS_OF_ALL] = Field(
-        None,
-        validation_alias=AliasChoices(
-            "TrainingJobDefinition", "TrainingJobDefinitions"
-        ),
-        exclude=True,
-    )
-    best_training_job: Name = member("BestTrainingJob", "TrainingJobName")
+    written = "model_artifact"
+    is_counted = True
+    read_uris: Annotated[UriList, CHANNELS_OF_ALL] = member(*_DEFINITIONS, exclude=True)
+    started_at: ResponseTime = member("CreationTime", exclude=True)
+    best_training_job: Name = member("BestTrainingJob.TrainingJobName")
     training_jobs: CountsTogether = member("TrainingJobStatusCounters")
+    definitions: Annotated[
+        list[TrainingJobDefinition] | None, BeforeValidator(_entries), LENIENT
+    ] = member(*_DEFINITIONS, exclude=True)
+    metrics: Values = None
+    model_artifact: Uri = None
+    summaries: Annotated[Sequence[TrainingJobSummary] | None, LENIENT] = Field(
+        None, exclude=True
+    )
+
+    def with_best(self, best: JobDescription | None) -> TuningJob:
+        """Return the job with what its best training job has measured and made."""
+        if not isinstance(best, TrainingJob):
+            return self
+        changes = {"metrics": best.metrics, "model_artifact": best.model_artifact}
+        return self.model_copy(update=changes)
+
+    @property
+    def outputs(self) -> dict[str, Any]:
+        """
+        What the XCom ``outputs`` has of the job: the seconds of all instances of all
+        training jobs that have ended, and their type if all have the same.
+        """
+        outputs = super().outputs
+        if self.summaries is not None:
+            used = list(self.instance_seconds(None))
+            outputs["billable_seconds"] = round(sum(seconds for _, seconds in used), 1)
+            types = {instance_type for instance_type, _ in used}
+            if len(types) == 1:
+                outputs["instance_type"] = types.pop()
+        return outputs
+
+    def instance_seconds(self, now: datetime | None) -> Iterable[TypeAndSeconds]:
+        """Return the time of all instances of all training jobs."""
+        for summary in self.summaries or ():
+            instances = self._instances_of(summary)
+            yield from _instance_seconds(summary.seconds_until(now), instances)
+
+    def _instances_of(self, summary: TrainingJobSummary) -> Sequence[Instances]:
+        definitions = self.definitions or []
+        for definition in definitions:
+            is_its = definition.name == summary.definition_name
+            if definition.resources and (is_its or len(definitions) == 1):
+                return definition.resources.instances
+        return ()
+
+    @property
+    def uncounted(self) -> Iterable[str]:
+        """What the list of training jobs, or their definitions, do not say."""
+        summaries = self.summaries or ()
+        if self.summaries is None or len(summaries) < (self.training_jobs or 0):
+            yield "training jobs that are not in AWS's list"
+        if any(not self._instances_of(summary) for summary in summaries):
+            yield "training jobs whose instances are not known"
+        definitions = self.definitions or ()
+        resources = [each.resources for each in definitions if each.resources]
+        if any(each.choices and len(each.choices) > 1 for each in resources):
+            yield "other types of instances than the first one of several"
+        if any(definition.is_spot for definition in definitions):
+            yield SPOT_SAVINGS
 
 
 class AutoMLJob(JobDescription):
@@ -355,10 +499,10 @@ class AutoMLJob(JobDescription):
     read_uris: Annotated[UriList, CHANNELS] = member(
         "AutoMLJobInputDataConfig", exclude=True
     )
-    output_path: Uri = member("OutputDataConfig", "S3OutputPath", exclude=True)
-    best_candidate: Name = member("BestCandidate", "CandidateName")
+    output_path: Uri = member("OutputDataConfig.S3OutputPath", exclude=True)
+    best_candidate: Name = member("BestCandidate.CandidateName")
     objective: Annotated[Values, by_name("MetricName", "Value")] = member(
-        "BestCandidate", "FinalAutoMLJobObjectiveMetric"
+        "BestCandidate.FinalAutoMLJobObjectiveMetric"
     )
 
 
@@ -371,7 +515,7 @@ class ModelPackage(JobDescription):
 
     read_uris: Annotated[
         UriList, each_of("ModelDataUrl", "ModelDataSource.S3DataSource.S3Uri")
-    ] = member("InferenceSpecification", "Containers", exclude=True)
+    ] = member("InferenceSpecification.Containers", exclude=True)
     model_package_group: Name = member("ModelPackageGroupName")
     model_package_version: Count = member("ModelPackageVersion")
     approval_status: Name = member("ModelApprovalStatus")
@@ -423,6 +567,10 @@ JOB_KINDS: Final[dict[str, JobKind]] = {
 }
 
 
+# What lists the training jobs of a tuning job.
+LIST_TRAINING_JOBS: Final = "ListTrainingJobsForHyperParameterTuningJob"
+
+
 def job_of(step: StepDescription) -> tuple[JobKind, str] | None:
     """
     Return the kind and the name of a step's job; None if there is nothing that can be
@@ -440,110 +588,72 @@ def job_of(step: StepDescription) -> tuple[JobKind, str] | None:
     return kind, name
 
 
-def sum_by_instance_type(jobs: Iterable[JobDescription]) -> dict[str, float]:
+# A step of this execution, and its job as far as it is known.
+JobOfStep = tuple[StepDescription, JobDescription | None]
+# How many steps a sentence names for each thing that is not counted.
+MAX_NAMED_STEPS: Final = 3
+
+
+def seconds_by_instance_type(
+    jobs: Iterable[JobOfStep], now: datetime
+) -> dict[str, float]:
     """
     Return the seconds for which AWS bills, of all instances of the jobs, by the type of
     instance.
+
+    :param now: until when a job counts whose step still runs.
     """
     total: defaultdict[str, float] = defaultdict(float)
-    for job in jobs:
-        for instance_type, seconds in job.instance_seconds.items():
-            total[instance_type] += seconds
+    for step, job in jobs:
+        if job:
+            for instance_type, seconds in job.instance_seconds(step.ended_at or now):
+                total[instance_type] += seconds
     return {
         instance_type: round(seconds, 1)
         for instance_type, seconds in sorted(total.items())
     }
 
 
+def uncounted(jobs: Iterable[JobOfStep]) -> str | None:
+    """
+    Return a sentence that names what ``seconds_by_instance_type`` lacks; None if it has
+    everything that the steps cost.
+    """
+    step_names: dict[str, list[str]] = {}
+    for step, job in jobs:
+        for noun in _uncounted_of(step, job):
+            step_names.setdefault(noun, []).append(step.name)
+    if not step_names:
+        return None
+    parts = []
+    for noun, names in step_names.items():
+        named = ", ".join(names[:MAX_NAMED_STEPS])
+        if len(names) > MAX_NAMED_STEPS:
+            named += f" and {len(names) - MAX_NAMED_STEPS} more"
+        parts.append(f"{noun} ({named})")
+    return f"Not counted: {'; '.join(parts)}."
+
+
+def _uncounted_of(step: StepDescription, job: JobDescription | None) -> Iterator[str]:
+    if step.kind is None:
+        return
+    kind = JOB_KINDS.get(step.kind)
+    if job:
+        yield from job.uncounted
+    elif kind and kind.description.is_counted:
+        yield "jobs that could not be described"
+    if step.facts.uncounted:
+        yield step.facts.uncounted
+    if step.attempt_count and step.attempt_count > 1:
+        yield "earlier attempts"
+
+
 def _instance_seconds(
-    seconds: float | None, groups: Iterable[InstanceGroup | TrainingJob | _TimedJob]
-) -> dict[str, float]:
-    total: defaultdict[str, float] = defaultdict(float)
+    seconds: float | None, groups: Iterable[Instances | _InstanceJob]
+) -> Iterator[TypeAndSeconds]:
     for group in groups:
         if seconds and group.instance_type and group.instance_count:
-            total[group.instance_type] += seconds * group.instance_count
-    return dict(total)
-
-
-# Inputs, and as many outputs. A receiver of events may refuse an event that is too
-# long.
-MAX_DATASETS: Final = 250
-# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
-# and object-keys.html there
-_S3_URI: Final = re.compile(
-    r"(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/([^\x00-\x1f\x7f\ufffd]{0,1024}))?"
-)
-_MODEL_PACKAGE: Final = re.compile(models.MODEL_PACKAGE_ARN_PATTERN)
-
-
-class Dataset(NamedTuple):
-    """A dataset; namespace and name together are unique."""
-
-    namespace: str
-    name: str
-
-
-class Datasets(NamedTuple):
-    """
-    What an execution has read and written.
-
-    :param left_out: how many more there are.
-    """
-
-    inputs: tuple[Dataset, ...] = ()
-    outputs: tuple[Dataset, ...] = ()
-    left_out: int = 0
-
-
-def datasets_of(
-    read: Iterable[str | None],
-    written: Iterable[str | None],
-    model_packages: Iterable[str] = (),
-    reused_packages: Iterable[str] = (),
-) -> Datasets:
-    """
-    Return the datasets of an execution. Those without a valid name are left out.
-
-    What one step has written and another has read is an output, not an input too: a
-    graph with both would have a cycle.
-
-    :param read: the S3 URIs that the steps have read.
-    :param written: the S3 URIs that the steps have written.
-    :param model_packages: the ARNs of the model packages that the steps have
-        registered.
-    :param reused_packages: the ARNs of the model packages that an earlier execution has
-        registered for reused steps.
-    """
-    # Without duplicates, in the order of the steps.
-    outputs = dict.fromkeys([*_packages(model_packages), *_in_s3(written)])
-    used = dict.fromkeys([*_packages(reused_packages), *_in_s3(read)])
-    inputs = [dataset for dataset in used if dataset not in outputs]
-    return Datasets(
-        inputs=tuple(inputs[:MAX_DATASETS]),
-        outputs=tuple(islice(outputs, MAX_DATASETS)),
-        left_out=_excess(inputs) + _excess(outputs),
-    )
-
-
-def _excess(datasets: Collection[Dataset]) -> int:
-    return max(0, len(datasets) - MAX_DATASETS)
-
-
-def _packages(arns: Iterable[str]) -> Iterator[Dataset]:
-    for arn in arns:
-        if _MODEL_PACKAGE.fullmatch(arn):
-            owner, _, name = arn.rpartition(":")
-            yield Dataset(owner, name)
-
-
-def _in_s3(uris: Iterable[str | None]) -> Iterator[Dataset]:
-    for uri in filter(None, uris):
-        match = _S3_URI.fullmatch(uri)
-        if match:
-            # A folder is the same with and without a slash at its end. A bucket as a
-            # whole is "/".
-            key = (match[2] or "").strip("/")
-            yield Dataset(match[1], key or "/")
+            yield group.instance_type, seconds * group.instance_count
 
 
 MAX_BYTES: Final = 256 * 1024

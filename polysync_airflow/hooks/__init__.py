@@ -4,7 +4,8 @@ and returns models.
 
 ``auth/base_hook.py`` has the connection and the sign-in, ``aws/responses.py`` the
 errors. ``executions`` has pipelines, executions with their stop, model packages, and
-what all calls have in common; ``callbacks`` has the callback steps and their queues.
+what all calls have in common; ``callbacks`` has the callback steps and their queues;
+``jobs`` has the jobs of steps.
 """
 
 from __future__ import annotations
@@ -22,10 +23,15 @@ from polysync_airflow.hooks.executions import (
     ModelPackageMethods,
     PipelineMethods,
 )
+from polysync_airflow.hooks.jobs import JobMethods
 
 
 class PolysyncSageMakerHook(
-    ExecutionMethods, PipelineMethods, CallbackMethods, ModelPackageMethods
+    ExecutionMethods,
+    PipelineMethods,
+    JobMethods,
+    CallbackMethods,
+    ModelPackageMethods,
 ):
     """
     Interact with Amazon SageMaker Pipelines.

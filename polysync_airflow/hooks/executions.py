@@ -46,7 +46,6 @@ from polysync_airflow.execution.pipelines import (
     PipelineDescription,
     PipelineSummary,
 )
-from polysync_airflow.execution.results import JobDescription, JobKind
 from polysync_airflow.execution.search import ListedExecution, ParameterOfExecution
 from polysync_airflow.execution.steps.descriptions import StepDescription, log_source
 from polysync_airflow.execution.texts import describe_validation_error
@@ -654,22 +653,6 @@ class PipelineMethods(HookCalls):
             PipelineVersionAlias=version_alias,
         )
         return parse(PipelineDescription, operation, response)
-
-    def describe_job(self, kind: JobKind, name: str) -> JobDescription:
-        """
-        Describe what a step of an execution has run or made, such as a training job.
-
-        :param kind: which operation describes it, and what is read from the response.
-        :param name: the name of the job; of a model package its ARN.
-        :raises SageMakerApiError: the call failed.
-        """
-        operation = kind.operation
-        response = self.call(operation, **{kind.member: name})
-        # Not the name, which a version of a model package does not have.
-        arn_member = f"{kind.member.removesuffix('Name')}Arn"
-        if not isinstance(response.get(arn_member), str):
-            raise invalid_response_error(operation, f"it has no {arn_member}")
-        return parse(kind.description, operation, response)
 
     @property
     def pipelines_arn(self) -> str:

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from polysync_airflow.execution.datasets import Datasets
     from polysync_airflow.execution.lifecycle.instructions import Instruction
-    from polysync_airflow.execution.results import Datasets
     from polysync_airflow.execution.steps.descriptions import StepRow
     from polysync_airflow.execution.waiter import ExecutionEvent
     from polysync_airflow.hooks import PolysyncSageMakerHook

@@ -2,7 +2,6 @@
 Reports the steps of an execution while it runs, and reads the results of their jobs
 when it has ended.
 
-Each job is described once, one after the other, under the connection's rate limiter.
 All permissions that this needs are optional: neither an error of AWS's nor a damaged
 file fails the task, and a note says what is missing.
 """
@@ -22,11 +21,10 @@ from typing import Any, Final
 from airflow.providers.common.compat.sdk import Context
 
 from polysync_airflow.airflow_compat.sdk import conf
-from polysync_airflow.aws.rate_limiter import rate_limiter_for
-from polysync_airflow.aws.responses import time_limit
 from polysync_airflow.aws.retry import STEP_LISTING_TIMEOUT_SECONDS, call_with_retry
-from polysync_airflow.exceptions import ACCESS_DENIED, PolysyncError, has_code
+from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock, prices, results
+from polysync_airflow.execution.datasets import Datasets, datasets_of
 from polysync_airflow.execution.outcome import FailedStep
 from polysync_airflow.execution.pipelines import (
     DeclaredStep,
@@ -41,18 +39,12 @@ from polysync_airflow.execution.texts import storable_xcom
 from polysync_airflow.execution.waiter import Polled
 from polysync_airflow.get_provider_info import CONFIG_SECTION, HOURLY_PRICES
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.hooks.jobs import JobReader
 from polysync_airflow.links import LOG_URL_XCOM_KEY, PolysyncFailedStepLogLink, push_url
 from polysync_airflow.operators.base import list_steps_if_due, pull_own, write_lines
 from polysync_airflow.states import PolysyncState, state_of_step
 
 log = logging.getLogger(__name__)
-
-# How long the end of a task may take longer because of all this.
-TIMEOUT_SECONDS: Final = 120.0
-# How long one call is retried, so that it does not take the time of the others.
-CALL_TIMEOUT_SECONDS: Final = 20.0
-# How many problems the notes list.
-MAX_PROBLEMS: Final = 5
 
 # Of how many failed steps the logs are read: where everything fails at once, the cause
 # is the same everywhere.
@@ -100,7 +92,7 @@ class StepReport:
     outputs: dict[str, Any] = field(default_factory=dict)
     billed: dict[str, float] | None = None
     cost: prices.Cost | None = None
-    datasets: results.Datasets = field(default_factory=results.Datasets)
+    datasets: Datasets = field(default_factory=Datasets)
     model_package_arns: Sequence[str] = ()
     notes: tuple[str, ...] = ()
     mlflow_resource_arn: str | None = None
@@ -150,33 +142,22 @@ class ResultReader:
     property_files: results.PropertyFiles
 
     def __post_init__(self) -> None:
-        # None for a job whose description has failed.
-        self._jobs: dict[
-            tuple[results.JobKind, str], results.JobDescription | None
-        ] = {}
-        # The actions that the identity may not do, what else went wrong, and how many
-        # calls came too late.
-        self._denied: list[str] = []
-        self._problems: list[str] = []
-        self._late = 0
-        key = self.hook.polysync_conn_id, self.hook.region_name
-        self._limiter = rate_limiter_for(key, clock.monotonic())
-        self._deadline = clock.time() + TIMEOUT_SECONDS
+        self._jobs = JobReader(self.hook, self.warn)
 
     def read(self, steps: Sequence[StepDescription]) -> StepReport:
         """Return what the steps have made, used and cost."""
         outputs = descriptions.outputs_by_step(steps)
-        with time_limit(TIMEOUT_SECONDS):
-            described = self._read_jobs(steps, outputs)
-        own_jobs: list[results.JobDescription] = []
+        with self._jobs.in_time():
+            jobs = self._read_jobs(steps, outputs)
         read_uris: list[str | None] = []
         written_uris: list[str | None] = []
-        for step, job in described:
+        for step, job in jobs:
+            if job is None:
+                continue
             if step.is_reused:
                 # An earlier execution has written the result, which this one reads.
                 read_uris += job.written_uris
                 continue
-            own_jobs.append(job)
             read_uris += job.read_uris or ()
             if _has_succeeded(step):
                 # What a failed job should have written may be incomplete, or not there
@@ -192,25 +173,24 @@ class ResultReader:
         )
         billed = None
         cost = None
-        if any(self._jobs.values()):
-            billed = results.sum_by_instance_type(own_jobs)
-            cost = self._cost_of(billed)
+        if any(job for _, job in jobs):
+            own_jobs = [(step, job) for step, job in jobs if not step.is_reused]
+            billed = results.seconds_by_instance_type(own_jobs, clock.now())
+            cost = self._cost_of(billed, results.uncounted(own_jobs))
         return StepReport(
             outputs=outputs,
             billed=billed,
             cost=cost,
-            datasets=results.datasets_of(
-                read_uris, written_uris, packages, reused_packages
-            ),
+            datasets=datasets_of(read_uris, written_uris, packages, reused_packages),
             model_package_arns=packages,
-            notes=self._notes(),
+            notes=self._jobs.notes(),
         )
 
     def _read_jobs(
         self,
         steps: Sequence[StepDescription],
         outputs: dict[str, dict[str, Any]],
-    ) -> list[tuple[StepDescription, results.JobDescription]]:
+    ) -> list[results.JobOfStep]:
         """
         Describe the jobs of the steps, and return each with its step.
 
@@ -220,23 +200,27 @@ class ResultReader:
         declared: Sequence[DeclaredStep] = ()
         if self.property_files:
             declared = self._declared_steps()
-        described: list[tuple[StepDescription, results.JobDescription]] = []
-        for step in steps:
-            jobs = self._describe_jobs(step)
-            if not jobs:
+        jobs: list[results.JobOfStep] = []
+        for step, own_job in self._jobs.read(steps):
+            job = own_job
+            if isinstance(job, results.TuningJob) and job.best_training_job:
+                name = job.best_training_job
+                best = self._jobs.describe(step, results.TRAINING, name)
+                job = job.with_best(best)
+            jobs.append((step, job))
+            if job is None:
                 continue
-            step_outputs = outputs.get(step.name, {})
-            for job in jobs:
-                described.append((step, job))
-                step_outputs = {**job.outputs, **step_outputs}
+            step_outputs = {**job.outputs, **outputs.get(step.name, {})}
             outputs[step.name] = step_outputs
             if _has_succeeded(step):
                 declaration = step_named(step.name, declared)
                 files = results.files_to_read(declaration, self.property_files)
-                self._add_files(step.name, files, jobs[0], step_outputs)
-        return described
+                self._add_files(step.name, files, job, step_outputs)
+        return jobs
 
-    def _cost_of(self, billed: Mapping[str, float]) -> prices.Cost | None:
+    def _cost_of(
+        self, billed: Mapping[str, float], uncounted: str | None
+    ) -> prices.Cost | None:
         try:
             table = read_prices()
         except (OSError, ValueError) as error:
@@ -244,57 +228,29 @@ class ResultReader:
                 f"The cost is not known: [{CONFIG_SECTION}] hourly_prices: {error}."
             )
             self.warn(problem)
-            self._problems.append(problem)
+            self._jobs.problems.append(problem)
             return None
         if table is None:
             return None
-        cost, note = table.cost_of(billed, self.hook.client_region)
+        region = self.hook.client_region
+        cost, note = table.cost_of(billed, region, uncounted)
         if note:
-            self._problems.append(note)
+            self._jobs.problems.append(note)
         return cost
-
-    def _describe_jobs(self, step: StepDescription) -> list[results.JobDescription]:
-        """
-        Describe the job of a step; of a tuning job, also the best training job.
-
-        :return: none if the step has no job, or if it cannot be described.
-        """
-        kind_and_name = results.job_of(step)
-        if kind_and_name is None:
-            return []
-        job = self._describe_job(step, *kind_and_name)
-        if job is None:
-            return []
-        if not isinstance(job, results.TuningJob) or not job.best_training_job:
-            return [job]
-        best = self._describe_job(step, results.TRAINING, job.best_training_job)
-        if best is None:
-            return [job]
-        return [job, best]
-
-    def _describe_job(
-        self, step: StepDescription, kind: results.JobKind, name: str
-    ) -> results.JobDescription | None:
-        key = (kind, name)
-        if key not in self._jobs:
-            problem = f"The job {name} of step {step.name} could not be described"
-            describe = partial(self.hook.describe_job, kind, name)
-            self._jobs[key] = self._call(kind.operation, describe, problem)
-        return self._jobs[key]
 
     def _declared_steps(self) -> Sequence[DeclaredStep]:
         describe = partial(
             self.hook.describe_pipeline_definition_for_execution, self.arn
         )
         problem = "The definition, which names the property files, could not be read"
-        declared: Sequence[DeclaredStep] | None = self._call(
-            "DescribePipelineDefinitionForExecution", describe, problem
+        declared = self._jobs.call(
+            describe, problem, action="DescribePipelineDefinitionForExecution"
         )
         if declared is None:
             return ()
         missing = results.missing_names(declared, self.property_files)
         if missing:
-            self._problems.append(
+            self._jobs.problems.append(
                 f"The definition declares no property file {', '.join(missing)}."
             )
         return declared
@@ -317,72 +273,24 @@ class ResultReader:
         for file in files:
             subject = f"Property file {file.name} of step {step}"
             if file.name in step_outputs:
-                self._problems.append(
+                self._jobs.problems.append(
                     f"{subject} is left out: the step has another output of this name."
                 )
                 continue
             uri = results.uri_of(file, output_uris)
             if uri is None:
-                self._problems.append(
+                self._jobs.problems.append(
                     f"{subject} is left out: the job has no output {file.output} in S3."
                 )
                 continue
             read = partial(self.hook.read_object, uri, results.MAX_BYTES + 1)
-            content = self._call(
-                f"GetObject of {uri}", read, f"{subject} could not be read"
-            )
+            content = self._jobs.call(read, f"{subject} could not be read")
             if content is None:
                 continue
             try:
                 step_outputs[file.name] = results.parse(content)
             except ValueError as error:
-                self._problems.append(f"{subject} ({uri}) is left out: {error}.")
-
-    def _call(self, action: str, call: Callable[[], Any], problem: str) -> Any:
-        """
-        Make a call, unless its action is denied or the time is up.
-
-        :param problem: what the notes of the report say if it fails.
-        :return: the result; None if there is none, which the notes then say.
-        """
-        if action in self._denied:
-            return None
-        now = clock.time()
-        if now >= self._deadline:
-            self._late += 1
-            return None
-        until = min(self._deadline, now + CALL_TIMEOUT_SECONDS)
-        try:
-            return call_with_retry(
-                partial(self._limiter.call, call), until=until, warn=self.warn
-            )
-        except PolysyncError as error:
-            self.warn(f"{problem}: {error}")
-            if has_code(error, ACCESS_DENIED) and action.startswith("Describe"):
-                self._denied.append(action)
-            else:
-                self._problems.append(f"{problem}: {error}")
-        return None
-
-    def _notes(self) -> tuple[str, ...]:
-        notes = self._problems[:MAX_PROBLEMS]
-        if len(self._problems) > MAX_PROBLEMS:
-            notes.append(
-                f"{len(self._problems) - MAX_PROBLEMS:,} more problems like these are"
-                " in the log."
-            )
-        if self._denied:
-            actions = ", ".join(f"sagemaker:{operation}" for operation in self._denied)
-            notes.append(
-                f"The XCom outputs lacks what jobs say of themselves: allow {actions}"
-                " in the IAM policy of the identity."
-            )
-        if self._late:
-            notes.append(
-                f"{self._late:,} calls about jobs were not made within"
-                f" {TIMEOUT_SECONDS:.0f} s."
-            )
-        return tuple(notes)
+                self._jobs.problems.append(f"{subject} ({uri}) is left out: {error}.")
 
 
 def _has_succeeded(step: StepDescription) -> bool:

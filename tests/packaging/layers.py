@@ -39,7 +39,7 @@ FOLDER_LAYERS = {
         {"approval", "lifecycle", "search"},
         {"pipelines"},
         {"steps"},
-        {"outcome", "results"},
+        {"datasets", "outcome", "results"},
         {"step_tasks"},
         {"__init__"},
     ),
@@ -65,7 +65,7 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "ui": ({"app"}, {"plugin"}, {"__init__"}),
-    "hooks": ({"executions"}, {"callbacks", "stops"}, {"__init__"}),
+    "hooks": ({"executions"}, {"callbacks", "jobs", "stops"}, {"__init__"}),
     "events": ({"queue"}, {"trigger"}, {"__init__"}),
     "jobs": ({"catalogue"}, {"drift", "fan_out", "importer"}, {"__init__"}),
     "triggers": (

@@ -12,6 +12,7 @@ from typing import Any
 
 from sagemaker_emulator.engine.clock import Clock
 from sagemaker_emulator.engine.scenarios import Scenario
+from sagemaker_emulator.errors import ApiError
 from sagemaker_emulator.sagemaker import executions, pipelines, search
 from sagemaker_emulator.sagemaker.calls import (
     AwsServices,
@@ -35,12 +36,15 @@ from sagemaker_emulator.sagemaker.validation import (
 )
 
 
-def _describe_job(operation: str, call: Call) -> dict[str, Any]:
+def _respond_of_job(operation: str, call: Call) -> dict[str, Any]:
+    response = descriptions.respond(call.region, operation, call.request, call.now)
+    if response is not None:
+        return response
     name = call.request[descriptions.OPERATIONS[operation].member]
-    response = descriptions.describe(call.region, operation, name, call.now)
-    if response is None:
-        raise NotEmulatedError(name)
-    return response
+    if operation == descriptions.LIST_TRAINING_JOBS:
+        # moto does not have it.
+        raise ApiError("ResourceNotFound", f"Tuning job {name} does not exist.")
+    raise NotEmulatedError(name)
 
 
 OPERATIONS: Mapping[str, Operation] = {
@@ -49,7 +53,7 @@ OPERATIONS: Mapping[str, Operation] = {
     **pipelines.TAG_OPERATIONS,
     **model_packages.OPERATIONS,
     **search.OPERATIONS,
-    **{name: partial(_describe_job, name) for name in descriptions.OPERATIONS},
+    **{name: partial(_respond_of_job, name) for name in descriptions.OPERATIONS},
 }
 # The operations before which everything is published: those that see the model packages
 # of steps, and the deletion of a pipeline, whose logs stay and whose events are sent.

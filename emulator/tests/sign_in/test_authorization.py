@@ -95,6 +95,11 @@ EXECUTION = f"{PIPELINES}/MyPipeline/execution/abcdefghijkl"
             f"{RESOURCES}:training-job/j",
         ),
         (
+            "ListTrainingJobsForHyperParameterTuningJob",
+            {"HyperParameterTuningJobName": "j"},
+            f"{RESOURCES}:hyper-parameter-tuning-job/j",
+        ),
+        (
             "DescribeProcessingJob",
             {"ProcessingJobName": "j"},
             f"{RESOURCES}:processing-job/j",
@@ -158,7 +163,8 @@ def test_permission_is_checked_before_existence(
         # moto's error for a job, and AWS's, is a ValidationException.
         missing = (
             "ResourceNotFound"
-            if "Pipeline" in operation or operation == "ListTags"
+            if "Pipeline" in operation
+            or operation in ("ListTags", "ListTrainingJobsForHyperParameterTuningJob")
             else "ValidationException"
         )
         assert error_of(call, **request_members)[0] == missing

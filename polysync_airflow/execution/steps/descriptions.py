@@ -46,6 +46,7 @@ class StepKind(NamedTuple):
     log_group: str | None = None
     stream_prefix: str = "{name}/"
     service: str = "sagemaker"
+    uncounted: str | None = None
 
 
 # By the member of the metadata.
@@ -55,6 +56,8 @@ STEP_KINDS: Final = {
         Path(__file__).with_name("kinds.toml").read_text()
     ).items()
 }
+# A kind that this version does not know.
+_NEWER_KIND: Final = StepKind(uncounted="steps of a newer type")
 # The type of a step in a definition, by the member of the metadata: Training for
 # TrainingJob.
 STEP_TYPES: Final = {kind: kind.removesuffix("Job") or kind for kind in STEP_KINDS}
@@ -198,7 +201,7 @@ class StepDescription(models.FrozenModel):
     @property
     def facts(self) -> StepKind:
         """What this version knows of the kind of the step."""
-        return STEP_KINDS.get(self.kind or "", StepKind())
+        return STEP_KINDS.get(self.kind or "", _NEWER_KIND)
 
     def text(self, member: str | None) -> str | None:
         """

@@ -37,10 +37,17 @@ export function Billed({ billed, before, isPartial }) {
   );
 }
 
-/** What that costs, by the prices that the deployment has, in the header. */
-export function Cost({ cost, isPartial }) {
-  const parts = [formatCost(cost), cost !== null && `prices of ${cost.date}`, isPartial && NO_EARLIER];
-  return cost !== null && h(Stat, { label: "Estimated cost" }, parts.filter(Boolean).join(" · "));
+/** What that costs, by the prices that the deployment has, in the header, and what it lacks. */
+export function Cost({ cost }) {
+  if (cost === null) {
+    return null;
+  }
+  return h(Stat, { label: "Estimated cost" }, `${formatCost(cost)} · prices of ${cost.date}`, h(CostNote, { cost }));
+}
+
+/** What a cost lacks. */
+export function CostNote({ cost }) {
+  return cost.note !== null && h("div", { className: "psm-muted" }, cost.note);
 }
 
 /** The metrics of a step. */
@@ -80,8 +87,7 @@ export function BilledStep({ step, before }) {
     savedPercent !== null && `${formatNumber(savedPercent, 3)} % saved by spot instances`,
     hasEarlierAttempts(step) && NO_EARLIER,
     (step.cacheHit || step.reusedFrom !== null) && "paid by an earlier execution",
-    // AWS does not say it of the other ones.
-    step.type === "Tuning" && "of the best training job only",
+    step.type === "Tuning" && "of all its training jobs together",
   ];
   return [
     h("div", { key: "now" }, parts.filter(Boolean).join(" · ")),

@@ -1,5 +1,6 @@
 // The page "SageMaker" in the navigation: all executions of this Airflow that the person who looks may see.
 import { pageOf } from "./airflow_api.js";
+import { CostNote } from "./comparison.js";
 import { Button, h, Mark, Notice, StateBadge } from "./components.js";
 import { RUN_STATES } from "./execution.js";
 import {
@@ -252,6 +253,7 @@ function BilledTime({ billed }) {
   return [
     formatSeconds(billed?.seconds ?? null) || "–",
     cost !== null && h("div", { key: "cost", className: "psm-muted" }, formatCost(cost)),
+    cost !== null && h(CostNote, { key: "note", cost }),
   ];
 }
 

@@ -11,6 +11,7 @@ const MAX_RESULT_NAME = 256;
 // The difference of two such numbers is still a number.
 const LARGEST_METRIC = 1e300;
 const MAX_COST = 1e12;
+const MAX_COST_NOTE = 2000;
 const MAX_BILLABLE_SECONDS = 1e12;
 const MAX_INSTANCES = 1_000_000;
 // A larger change in percent, or one that is rounded to 0, says nothing.
@@ -67,7 +68,8 @@ function readCost(cost) {
   const amount = readNumber(property(cost, "amount"), 0, MAX_COST);
   const currency = readText(property(cost, "currency"), 3);
   const date = readText(property(cost, "prices_date"), 10);
-  return amount === null || currency === null || date === null ? null : { amount, currency, date };
+  const note = readText(property(cost, "note"), MAX_COST_NOTE);
+  return amount === null || currency === null || date === null ? null : { amount, currency, date, note };
 }
 
 /**

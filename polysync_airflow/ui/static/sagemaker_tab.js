@@ -44,6 +44,8 @@ const NOTE_TITLES = [
   ["The steps of the execution could not be listed", "Steps are missing"],
   ["The XCom steps has the first ", "Steps are missing"],
   ["The log of step ", "A log is missing"],
+  ["The cost ", "The cost is not complete"],
+  ["The training jobs of step ", "The cost is not complete"],
 ];
 const WAITING_STATES = [null, "scheduled", "queued", "up_for_retry", "up_for_reschedule", "restarting"];
 
@@ -159,7 +161,7 @@ function Header({ state, refresh, last }) {
         last && h(Compared, { now: executionValues(state.data.execution).duration, before: last.duration }),
       ),
       h(Billed, { billed: run.billed, before: last?.billable ?? null, isPartial }),
-      h(Cost, { cost: run.billed.cost, isPartial }),
+      h(Cost, { cost: run.billed.cost }),
       steps.length > 0 && h(Stat, { label: "Steps" }, describeSteps(run, steps)),
       run.startedAt !== null && h(Stat, { label: "Started" }, formatTime(run.startedAt)),
       run.endedAt !== null && h(Stat, { label: "Ended" }, formatTime(run.endedAt)),

@@ -34,7 +34,13 @@ def test_all_executions(site: Site, page: TabPage) -> None:
     """
     running = arrange(site, "retraining_00", "deferred", arranged.running())
     failed = arrange(site, "retraining_00", "failed", arranged.failure())
-    cost = {"amount": 0.6824, "currency": "USD", "prices_date": "2026-11-01"}
+    not_counted = "Not counted: Lambda functions (Notify)."
+    cost = {
+        "amount": 0.6824,
+        "currency": "USD",
+        "prices_date": "2026-11-01",
+        "note": not_counted,
+    }
     succeeded = arrange(
         site, "retraining_00", "success", arranged.measured(0.9, cost=cost)
     )
@@ -77,7 +83,7 @@ def test_all_executions(site: Site, page: TabPage) -> None:
         NONE,
         NONE,
         NONE,
-        "22 min 48 s | 0.68 USD",
+        f"22 min 48 s | 0.68 USD | {not_counted}",
         NONE,
     ]
     assert {row[8] for row in rows} == {"Anonymous | manual, REST API"}

@@ -5,6 +5,7 @@ watch ends.
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -224,6 +225,39 @@ def test_show_says_why_an_execution_and_its_steps_failed(
     steps = {row["name"]: row for row in document["steps"]}
     assert steps["Shard3"]["log_url"].startswith("https://us-east-1.console")
     assert document["seconds"] > 0
+
+
+# The other jobs of the pipeline cost nothing.
+PRICES = {
+    "currency": "USD",
+    "date": "2026-11-01",
+    "prices": {"us-east-1": {"ml.m5.large": 0, "ml.m5.xlarge": 3600}},
+}
+
+
+def test_show_has_the_cost_of_a_tuning_step_as_its_task_has(
+    polysync: Polysync, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Four training jobs ran for 500 seconds each. A task and the command count all of
+    them.
+    """
+    monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES", json.dumps(PRICES))
+    emulator.control.put_scenario({"steps": {"ChurnTune": {"duration": 1060}}})
+    task = PolysyncStartPipelineOperator(task_id="tune", pipeline_name="churn-tuning")
+
+    run = run_task(task)
+    shown = polysync("executions", "show", run.result)
+    document = polysync("executions", "show", run.result, "--output", "json").document
+
+    summary = run.xcoms["run"]
+    assert summary["cost"]["amount"] == 4 * 500
+    assert summary["cost"]["note"] is None
+    assert run.xcoms["outputs"]["ChurnTune"]["billable_seconds"] == 4 * 500
+    for member in ("cost", "billable_seconds", "billable_seconds_by_instance_type"):
+        assert document[member] == summary[member]
+    lines = shown.out.splitlines()
+    assert "Estimated cost: 2,000.00 USD, by prices of 2026-11-01." in lines
 
 
 def test_start_of_a_task_is_shown(polysync: Polysync, emulator: EmulatorServer) -> None:

@@ -43,14 +43,15 @@ def test_cost_has_the_prices_of_the_region(
     """The prices are those of the region. What has none is named."""
     cost, note = HourlyPrices.parse(json.dumps(TABLE)).cost_of(billed, REGION)
 
+    missing = (
+        unknown and f"The cost lacks {unknown}: hourly_prices has no price in {REGION}."
+    )
     expected = None
     if amount is not None:
         date = datetime.date(2026, 11, 1)
-        expected = Cost(amount=amount, currency="EUR", prices_date=date)
+        expected = Cost(amount=amount, currency="EUR", prices_date=date, note=missing)
     assert cost == expected
-    assert note == (
-        unknown and f"The cost lacks {unknown}: hourly_prices has no price in {REGION}."
-    )
+    assert note == missing
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,9 @@ from polysync_airflow.exceptions import (
     PipelineExecutionFailedError,
     TriggerEventError,
 )
+from polysync_airflow.execution.datasets import MAX_DATASETS, datasets_of
 from polysync_airflow.execution.outcome import FailedStep, RunSummary
-from polysync_airflow.execution.results import JOB_KINDS, MAX_DATASETS, datasets_of
+from polysync_airflow.execution.results import JOB_KINDS
 from polysync_airflow.lineage import (
     MAX_FAILED_STEPS,
     MAX_PARAMETERS,

@@ -1,5 +1,6 @@
 """
-The Describe operations of the jobs that steps have started.
+The Describe operations of the jobs that steps have started, and the list of the
+training jobs of a tuning job.
 
 The properties of a step are the members of this description
 (https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-properties.html), so
@@ -50,9 +51,9 @@ _EXECUTION_ID = re.compile(r"(?:pipelines-)?([a-z0-9]{12})-.+")
 
 
 @dataclass(frozen=True)
-class DescribeOperation:
+class JobOperation:
     """
-    An operation that describes jobs.
+    An operation that describes a job, or lists its training jobs.
 
     :param member: the member of the request with the name of the job.
     :param resource: the resource type in the ARN of the job.
@@ -64,26 +65,28 @@ class DescribeOperation:
     step_types: tuple[str, ...]
 
 
-OPERATIONS: Mapping[str, DescribeOperation] = {
-    "DescribeTrainingJob": DescribeOperation(
+LIST_TRAINING_JOBS = "ListTrainingJobsForHyperParameterTuningJob"
+OPERATIONS: Mapping[str, JobOperation] = {
+    "DescribeTrainingJob": JobOperation(
         "TrainingJobName", "training-job", ("Training", "Tuning")
     ),
-    "DescribeProcessingJob": DescribeOperation(
+    "DescribeProcessingJob": JobOperation(
         "ProcessingJobName",
         "processing-job",
         ("Processing", "QualityCheck", "ClarifyCheck"),
     ),
-    "DescribeTransformJob": DescribeOperation(
+    "DescribeTransformJob": JobOperation(
         "TransformJobName", "transform-job", ("Transform",)
     ),
-    "DescribeHyperParameterTuningJob": DescribeOperation(
+    "DescribeHyperParameterTuningJob": JobOperation(
         "HyperParameterTuningJobName", "hyper-parameter-tuning-job", ("Tuning",)
     ),
-    "DescribeAutoMLJob": DescribeOperation("AutoMLJobName", "automl-job", ("AutoML",)),
-    "DescribeAutoMLJobV2": DescribeOperation(
-        "AutoMLJobName", "automl-job", ("AutoML",)
+    LIST_TRAINING_JOBS: JobOperation(
+        "HyperParameterTuningJobName", "hyper-parameter-tuning-job", ("Tuning",)
     ),
-    "DescribeEndpoint": DescribeOperation("EndpointName", "endpoint", ("Endpoint",)),
+    "DescribeAutoMLJob": JobOperation("AutoMLJobName", "automl-job", ("AutoML",)),
+    "DescribeAutoMLJobV2": JobOperation("AutoMLJobName", "automl-job", ("AutoML",)),
+    "DescribeEndpoint": JobOperation("EndpointName", "endpoint", ("Endpoint",)),
 }
 
 
@@ -168,17 +171,18 @@ class Descriptions:
         return properties
 
 
-def describe(
-    region: Region, operation: str, name: str, now: float
+def respond(
+    region: Region, operation: str, request: Mapping[str, Any], now: float
 ) -> dict[str, Any] | None:
     """
-    Return the response of a Describe operation; None if no step has started such a job.
+    Return the response of an operation; None if no step has started such a job.
 
     :param region: the region of the request.
     :param operation: an operation in ``OPERATIONS``.
-    :param name: the name of the job.
+    :param request: the request.
     :param now: the time of the request, as Unix time.
     """
+    name = request[OPERATIONS[operation].member]
     record = _record_of_job(region, name)
     if record is None:
         return None
@@ -196,11 +200,23 @@ def describe(
                 arguments = tuning_job.arguments
                 if name in training_job_names(region, tuning_job.name, arguments):
                     return training.describe_training_job_of_tuning(tuning_job, name)
-            elif name == own_name and operation == "DescribeAutoMLJob":
-                return _describe_version_1(descriptions.job(run, attempt))
             elif name == own_name:
-                return descriptions.of(run, attempt)
+                return _respond_of(descriptions, run, attempt, operation, request)
     return None
+
+
+def _respond_of(
+    descriptions: Descriptions,
+    run: StepRun,
+    attempt: Attempt,
+    operation: str,
+    request: Mapping[str, Any],
+) -> dict[str, Any] | None:
+    if operation == LIST_TRAINING_JOBS:
+        return training.list_training_jobs(descriptions.job(run, attempt), request)
+    if operation == "DescribeAutoMLJob":
+        return _describe_version_1(descriptions.job(run, attempt))
+    return descriptions.of(run, attempt)
 
 
 def _record_of_job(region: Region, name: str) -> ExecutionRecord | None:

@@ -3,13 +3,16 @@ The descriptions of training, tuning and AutoML jobs.
 
 Reference:
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeTrainingJob.html,
-https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeHyperParameterTuningJob.html
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeHyperParameterTuningJob.html,
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListTrainingJobsForHyperParameterTuningJob.html
 and
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeAutoMLJobV2.html,
 which also describes jobs of CreateAutoMLJob; DescribeAutoMLJob describes only these.
 The metrics come from the scenario. In the emulator, a managed spot training job saves
-70 percent, the last training job of a tuning job is the best one, and the candidate of
-an AutoML job names no steps.
+70 percent, the last training job of a tuning job is the best one and the only one with
+an objective, several definitions take turns, and the candidate of an AutoML job names
+no steps. A tuning job that has not succeeded has launched the training jobs of its
+first round only, and these have its times.
 """
 
 from __future__ import annotations
@@ -22,10 +25,12 @@ from typing import Any
 from sagemaker_emulator.sagemaker.calls import omit_none
 from sagemaker_emulator.sagemaker.jobs.job import INSTANCE_TYPE, VOLUME_SIZE, Job
 from sagemaker_emulator.sagemaker.jobs.names import training_job_names
+from sagemaker_emulator.sagemaker.pagination import page
 from sagemaker_emulator.sagemaker.validation import conforming, service_model
 
 SPOT_SAVED = 0.7
-_TRAINING_DEFAULTS = {
+_OBJECTIVE = "FinalHyperParameterTuningJobObjectiveMetric"
+_TRAINING_DEFAULTS: dict[str, dict[str, Any]] = {
     "AlgorithmSpecification": {"TrainingInputMode": "File"},
     "ResourceConfig": {
         "InstanceType": INSTANCE_TYPE,
@@ -97,7 +102,7 @@ def describe_training_job(job: Job, **members: Any) -> dict[str, Any]:
 
 def describe_tuning_job(job: Job) -> dict[str, Any]:
     """Return the response of DescribeHyperParameterTuningJob."""
-    names = training_job_names(job.region, job.name, job.arguments)
+    names = _training_jobs_launched(job)
     training_jobs, objectives = _COUNTERS[job.status]
     best_training_job = None
     if job.succeeded:
@@ -134,13 +139,11 @@ def _training_job(job: Job, name: str) -> Job:
     """Return a training job of a tuning job. They run in rounds of equal length."""
     names = training_job_names(job.region, job.name, job.arguments)
     described = job.described("DescribeHyperParameterTuningJob", _TUNING_DEFAULTS)
-    definitions = described.get("TrainingJobDefinitions") or [{}]
-    definition = described.get("TrainingJobDefinition") or definitions[0]
-    limits = described["HyperParameterTuningJobConfig"]["ResourceLimits"]
+    definition = _definition_of(described, names.index(name))
     started_at = job.started_at
     ended_at = job.ended_at
     if job.succeeded and started_at is not None and ended_at is not None:
-        parallel = min(max(1, limits["MaxParallelTrainingJobs"]), len(names))
+        parallel = _parallel_training_jobs(job, len(names))
         rounds = ceil(len(names) / parallel)
         round_number = names.index(name) // parallel
         length = (ended_at - started_at) / rounds
@@ -149,8 +152,14 @@ def _training_job(job: Job, name: str) -> Job:
     arguments: dict[str, Any] = {
         "HyperParameters": definition.get("StaticHyperParameters")
     }
-    if definition.get("HyperParameterTuningResourceConfig"):
-        arguments["ResourceConfig"] = definition["HyperParameterTuningResourceConfig"]
+    tuning_resources = definition.get("HyperParameterTuningResourceConfig")
+    if tuning_resources:
+        configs = tuning_resources.get("InstanceConfigs") or [{}]
+        arguments["ResourceConfig"] = {
+            **_TRAINING_DEFAULTS["ResourceConfig"],
+            **tuning_resources,
+            **configs[0],
+        }
     arguments |= definition
     metrics: Mapping[str, float] = {}
     if name == names[-1]:
@@ -165,8 +174,79 @@ def _training_job(job: Job, name: str) -> Job:
     )
 
 
+def _training_jobs_launched(job: Job) -> list[str]:
+    """Return the names of all training jobs; those of the first round until the end."""
+    names = training_job_names(job.region, job.name, job.arguments)
+    if job.succeeded:
+        return names
+    return names[: _parallel_training_jobs(job, len(names))]
+
+
+def _parallel_training_jobs(job: Job, count: int) -> int:
+    described = job.described("DescribeHyperParameterTuningJob", _TUNING_DEFAULTS)
+    limits = described["HyperParameterTuningJobConfig"]["ResourceLimits"]
+    parallel: int = limits["MaxParallelTrainingJobs"]
+    return min(max(1, parallel), count)
+
+
+def _definition_of(tuning_job: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """Return the definition of a training job, by its number from 0 on."""
+    only_one = tuning_job.get("TrainingJobDefinition") or {}
+    definitions = tuning_job.get("TrainingJobDefinitions") or [only_one]
+    definition: dict[str, Any] = definitions[number % len(definitions)]
+    return definition
+
+
+def list_training_jobs(job: Job, request: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return the response of ListTrainingJobsForHyperParameterTuningJob.
+
+    :param job: the tuning job.
+    """
+    names = _training_jobs_launched(job)
+    summaries = [_training_job_summary(job, name) for name in names]
+    if job.succeeded:
+        summaries[-1] = _best_training_job(job, names[-1])
+    status = request.get("StatusEquals")
+    if status:
+        summaries = [each for each in summaries if each["TrainingJobStatus"] == status]
+    if request.get("SortBy") == "FinalObjectiveMetricValue":
+        summaries = [each for each in summaries if _OBJECTIVE in each]
+
+    def sort_key(summary: dict[str, Any]) -> tuple[Any, ...]:
+        name = summary["TrainingJobName"]
+        match request.get("SortBy"):
+            case "CreationTime":
+                return (summary["CreationTime"], name)
+            case "Status":
+                return (summary["TrainingJobStatus"], name)
+            case "FinalObjectiveMetricValue":
+                return (summary[_OBJECTIVE]["Value"], name)
+        return (name,)
+
+    with_defaults = {"SortOrder": "Ascending", "MaxResults": 10, **request}
+    listed, token = page(summaries, sort_key, with_defaults)
+    return {"TrainingJobSummaries": listed, **token}
+
+
+def _training_job_summary(job: Job, name: str) -> dict[str, Any]:
+    training_job = _training_job(job, name)
+    _, objective = _COUNTERS[job.status]
+    return omit_none(
+        TrainingJobDefinitionName=training_job.arguments.get("DefinitionName"),
+        TrainingJobName=name,
+        TrainingJobArn=job.region.arn("training-job", name),
+        TrainingJobStatus=training_job.status,
+        FailureReason=training_job.failure_reason,
+        CreationTime=training_job.created_at,
+        TrainingStartTime=training_job.started_at,
+        TrainingEndTime=training_job.ended_at,
+        TunedHyperParameters={},
+        ObjectiveStatus=objective,
+    )
+
+
 def _best_training_job(job: Job, name: str) -> dict[str, Any]:
-    best = _training_job(job, name)
     config = job.argument(
         "HyperParameterTuningJobConfig", "HyperParameterTuningJobConfig"
     )
@@ -177,17 +257,10 @@ def _best_training_job(job: Job, name: str) -> dict[str, Any]:
     metric_name = objective.get("MetricName", "")
     if metric_name in job.metrics:
         final_objective = {**objective, "Value": job.metrics[metric_name]}
-    return omit_none(
-        TrainingJobName=best.name,
-        TrainingJobArn=job.region.arn("training-job", best.name),
-        TrainingJobStatus=best.status,
-        CreationTime=best.created_at,
-        TrainingStartTime=best.started_at,
-        TrainingEndTime=best.ended_at,
-        TunedHyperParameters={},
-        ObjectiveStatus="Succeeded",
-        FinalHyperParameterTuningJobObjectiveMetric=final_objective,
-    )
+    return {
+        **_training_job_summary(job, name),
+        **omit_none(**{_OBJECTIVE: final_objective}),
+    }
 
 
 def describe_auto_ml_job(

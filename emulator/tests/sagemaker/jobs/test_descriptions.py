@@ -225,6 +225,103 @@ def test_tuning_job_and_its_best_training_job(
     assert training["TrainingEndTime"] == described["HyperParameterTuningEndTime"]
 
 
+def test_training_jobs_of_a_tuning_job_are_listed_page_by_page(
+    sagemaker: Any, run_step: Callable[..., str]
+) -> None:
+    """
+    Each has the instances of one of the definitions, and runs in its round; the order
+    is by name.
+    """
+    large = {"InstanceType": "ml.g5.2xlarge", "InstanceCount": 1, "VolumeSizeInGB": 1}
+    definitions = [
+        {**TRAINING, "DefinitionName": "small"},
+        {**TRAINING, "DefinitionName": "large", "ResourceConfig": large},
+    ]
+    arguments = {
+        "HyperParameterTuningJobConfig": TUNING["HyperParameterTuningJobConfig"],
+        "TrainingJobDefinitions": definitions,
+    }
+    name = run_step("Tuning", arguments, duration=1060, metrics={"validation:auc": 0.8})
+
+    def listed(**request: Any) -> list[dict[str, Any]]:
+        paginator = sagemaker.get_paginator(
+            "list_training_jobs_for_hyper_parameter_tuning_job"
+        )
+        pages = paginator.paginate(HyperParameterTuningJobName=name, **request)
+        return [each for page in pages for each in page["TrainingJobSummaries"]]
+
+    summaries = listed(MaxResults=2)
+    names = [each["TrainingJobName"] for each in summaries]
+    assert names == sorted(names)
+    assert [each["TrainingJobDefinitionName"] for each in summaries] == [
+        "small",
+        "large",
+        "small",
+    ]
+    seconds = [
+        (each["TrainingEndTime"] - each["TrainingStartTime"]).total_seconds()
+        for each in summaries
+    ]
+    assert seconds == [500, 500, 500]
+    described = sagemaker.describe_training_job(TrainingJobName=names[1])
+    assert described["ResourceConfig"]["InstanceType"] == "ml.g5.2xlarge"
+    assert listed(SortOrder="Descending") == summaries[::-1]
+    assert listed(SortBy="FinalObjectiveMetricValue") == summaries[2:]
+    assert listed(SortBy="Status") == listed(SortBy="CreationTime") == summaries
+    assert listed(StatusEquals="Failed") == []
+
+
+def test_running_tuning_job_lists_the_training_jobs_of_its_first_round(
+    sagemaker: Any, run_step: Callable[..., str], server: EmulatorServer
+) -> None:
+    """They have no start before their containers start, and no end while they run."""
+    name = run_step("Tuning", TUNING, 20, duration=1060)
+
+    def listed() -> list[dict[str, Any]]:
+        response = sagemaker.list_training_jobs_for_hyper_parameter_tuning_job(
+            HyperParameterTuningJobName=name
+        )
+        summaries: list[dict[str, Any]] = response["TrainingJobSummaries"]
+        return summaries
+
+    pending = listed()
+    server.control.advance(300)
+    running = listed()
+    described = sagemaker.describe_hyper_parameter_tuning_job(
+        HyperParameterTuningJobName=name
+    )
+
+    assert len(pending) == len(running) == 2
+    assert not any("TrainingStartTime" in each for each in pending)
+    assert all("TrainingStartTime" in each for each in running)
+    assert not any("TrainingEndTime" in each for each in running)
+    assert described["TrainingJobStatusCounters"] == {"InProgress": 2}
+
+
+def test_training_jobs_have_the_first_of_several_instance_types(
+    sagemaker: Any, run_step: Callable[..., str]
+) -> None:
+    """A tuning job may name several, in the order of preference."""
+    configs = [
+        {"InstanceType": "ml.g5.xlarge", "InstanceCount": 1, "VolumeSizeInGB": 10},
+        {"InstanceType": "ml.m5.xlarge", "InstanceCount": 2, "VolumeSizeInGB": 10},
+    ]
+    flexible = {
+        name: value for name, value in TRAINING.items() if name != "ResourceConfig"
+    }
+    flexible["HyperParameterTuningResourceConfig"] = {"InstanceConfigs": configs}
+    name = run_step("Tuning", {**TUNING, "TrainingJobDefinition": flexible})
+
+    (summary, *_) = sagemaker.list_training_jobs_for_hyper_parameter_tuning_job(
+        HyperParameterTuningJobName=name
+    )["TrainingJobSummaries"]
+    described = sagemaker.describe_training_job(
+        TrainingJobName=summary["TrainingJobName"]
+    )
+
+    assert described["ResourceConfig"] == configs[0]
+
+
 def test_auto_ml_job(sagemaker: Any, run_step: Callable[..., str]) -> None:
     """
     A job of CreateAutoMLJob is described in the members of both versions, with its best

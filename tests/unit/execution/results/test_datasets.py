@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.execution.results import (
-    JOB_KINDS,
+from polysync_airflow.execution.datasets import (
     MAX_DATASETS,
     Dataset,
     Datasets,
     datasets_of,
 )
+from polysync_airflow.execution.results import JOB_KINDS
 
 ACCOUNT = "arn:aws:sagemaker:us-east-1:123456789012"
 CHINESE = "arn:aws-cn:sagemaker:cn-north-1:123456789012"

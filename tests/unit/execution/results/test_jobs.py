@@ -6,6 +6,7 @@ documents.
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,19 +14,23 @@ from pydantic import AliasChoices, AliasPath
 
 from polysync_airflow.execution.results import (
     JOB_KINDS,
+    SPOT_SAVINGS,
     AutoMLJob,
     JobDescription,
     ProcessingJob,
     TrainingJob,
     TuningJob,
     job_of,
-    sum_by_instance_type,
+    seconds_by_instance_type,
+    uncounted,
 )
 from polysync_airflow.execution.steps.descriptions import StepDescription
 
 DESCRIPTIONS = sorted(
     {kind.description for kind in JOB_KINDS.values()}, key=lambda each: each.__name__
 )
+T0 = datetime(2026, 11, 1, tzinfo=UTC)
+NOW = T0 + timedelta(seconds=100)
 INVALID: tuple[Any, ...] = (
     *(None, True, "x", "\x00", -1, 10**40, float("nan")),
     *([], [1], [None], [{"MetricName": []}], {}),
@@ -57,7 +62,8 @@ def test_invalid_member_is_left_out(description: type[JobDescription]) -> None:
                 response = {member: response}
             job = description.model_validate(response)
             json.dumps(job.outputs, allow_nan=False)
-            json.dumps(sum_by_instance_type([job]), allow_nan=False)
+            json.dumps(list(job.instance_seconds(NOW)), allow_nan=False)
+            assert all(job.uncounted)
 
 
 def test_training_jobs_are_counted_over_all_statuses() -> None:
@@ -134,24 +140,114 @@ def test_job_of_a_step_is_told_by_its_metadata(
     assert job_name == name
 
 
+STEP = StepDescription(StepName="Step")
+LARGE = {"InstanceType": "ml.m5.large", "InstanceCount": 2}
+XLARGE = {"InstanceType": "ml.g5.xlarge", "InstanceCount": 1}
+
+
 def test_seconds_are_summed_over_instances_and_jobs() -> None:
-    """Each instance of each job is billed; the sum of many decimals has one."""
-    groups = [
-        {"InstanceType": "ml.m5.large", "InstanceCount": 2},
-        {"InstanceType": "ml.g5.xlarge", "InstanceCount": 1},
-        {"InstanceType": "ml.m5.large", "InstanceCount": 1},
-        {"InstanceType": "ml.m5.xlarge"},
-    ]
-    three = {"InstanceType": "ml.m5.large", "InstanceCount": 3}
-    responses = [
+    """
+    Each instance of each job is billed, of a running job up to now; the sum of many
+    decimals has one.
+    """
+    groups = [LARGE, XLARGE, LARGE, {"InstanceType": "ml.m5.xlarge"}]
+    responses: list[dict[str, Any]] = [
         {"BillableTimeInSeconds": 10.04, "ResourceConfig": {"InstanceGroups": groups}},
-        {"BillableTimeInSeconds": 5, "ResourceConfig": three},
-        {"ResourceConfig": three},
+        {"BillableTimeInSeconds": 5, "ResourceConfig": LARGE},
+        {"TrainingStartTime": T0, "ResourceConfig": XLARGE},
+        {"ResourceConfig": LARGE},
     ]
     jobs = [TrainingJob.model_validate(response) for response in responses]
 
-    assert sum_by_instance_type(jobs) == {"ml.g5.xlarge": 10.0, "ml.m5.large": 45.1}
-    assert jobs[0].outputs == {"billable_seconds": 10.04, "instance_count": 4}
-    resources = {"InstanceGroups": groups[::2]}
+    assert seconds_by_instance_type([(STEP, job) for job in jobs], NOW) == {
+        "ml.g5.xlarge": 110.0,
+        "ml.m5.large": 50.2,
+    }
+    assert jobs[0].outputs == {"billable_seconds": 10.04, "instance_count": 5}
+    resources = {"InstanceGroups": [LARGE, LARGE]}
     alike = TrainingJob.model_validate({"ResourceConfig": resources})
-    assert alike.outputs == {"instance_count": 3, "instance_type": "ml.m5.large"}
+    assert alike.outputs == {"instance_count": 4, "instance_type": "ml.m5.large"}
+
+
+def test_training_jobs_have_the_instances_of_their_definitions() -> None:
+    """Of several types in the order of preference, the first one counts."""
+    definitions = [
+        {"DefinitionName": "a", "ResourceConfig": {"InstanceGroups": [LARGE, XLARGE]}},
+        {
+            "DefinitionName": "b",
+            "HyperParameterTuningResourceConfig": {"InstanceConfigs": [XLARGE, LARGE]},
+        },
+        {"DefinitionName": "c", "HyperParameterTuningResourceConfig": LARGE},
+        {"DefinitionName": "d", "EnableManagedSpotTraining": True},
+    ]
+    summaries = [
+        {"TrainingJobDefinitionName": name, "TrainingStartTime": T0} for name in "abcd"
+    ]
+    job = TuningJob(
+        TrainingJobDefinitions=definitions,
+        TrainingJobStatusCounters={"InProgress": 5},
+        summaries=summaries,
+    )
+
+    assert seconds_by_instance_type([(STEP, job)], NOW) == {
+        "ml.g5.xlarge": 100 + 100,
+        "ml.m5.large": 200 + 200,
+    }
+    assert list(job.uncounted) == [
+        "training jobs that are not in AWS's list",
+        "training jobs whose instances are not known",
+        "other types of instances than the first one of several",
+        SPOT_SAVINGS,
+    ]
+
+
+def of_kind(kind: str, name: str = "S", attempt: int = 1) -> StepDescription:
+    """Return a step of a kind, by the member of its metadata."""
+    return StepDescription(
+        StepName=name, AttemptCount=attempt, Metadata={kind: {"Arn": f"{ARN}:x/{name}"}}
+    )
+
+
+SPOT = TrainingJob(
+    TrainingStartTime=T0,
+    EnableManagedSpotTraining=True,
+    ResourceConfig={"KeepAlivePeriodInSeconds": 60},
+)
+SERVERLESS = TrainingJob(ServerlessJobConfig={"JobType": "FineTuning"})
+
+
+@pytest.mark.parametrize(
+    ("step", "job", "nouns"),
+    [
+        (of_kind("Condition"), None, None),
+        (of_kind("RegisterModel"), None, None),
+        (of_kind("TrainingJob"), TrainingJob(), None),
+        (of_kind("Novel"), None, "steps of a newer type (S)"),
+        (of_kind("TrainingJob"), None, "jobs that could not be described (S)"),
+        (of_kind("TrainingJob"), SPOT, f"{SPOT_SAVINGS} (S); warm pools (S)"),
+        (
+            of_kind("TrainingJob", attempt=2),
+            SERVERLESS,
+            "serverless training, billed by tokens (S); earlier attempts (S)",
+        ),
+        (
+            of_kind("TuningJob"),
+            TuningJob(),
+            "training jobs that are not in AWS's list (S)",
+        ),
+    ],
+)
+def test_what_is_not_counted_is_named_with_its_step(
+    step: StepDescription, job: JobDescription | None, nouns: str | None
+) -> None:
+    """Steps without a cost of their own are not named."""
+    assert uncounted([(step, job)]) == (nouns and f"Not counted: {nouns}.")
+
+
+def test_of_many_steps_the_first_ones_are_named() -> None:
+    """One sentence names each thing once."""
+    steps = [(of_kind("Lambda", name), None) for name in "abcde"]
+
+    assert uncounted([*steps, (of_kind("AutoMLJob"), AutoMLJob())]) == (
+        "Not counted: Lambda functions (a, b, c and 2 more); AutoML jobs (S)."
+    )

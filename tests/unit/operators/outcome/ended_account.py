@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from polysync_airflow.execution.results import JOB_KINDS
+from polysync_airflow.execution.results import JOB_KINDS, LIST_TRAINING_JOBS
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from tests.fakes.fake_sagemaker import Body
 from tests.tasks import Run, run_task
@@ -68,9 +68,19 @@ KINDS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         f"{ACCOUNT}:hyper-parameter-tuning-job/tune",
         {
             "BestTrainingJob": {"TrainingJobName": "tune-003"},
-            "TrainingJobStatusCounters": {"Completed": 7, "NonRetryableError": 1},
+            "TrainingJobStatusCounters": {"Completed": 3, "NonRetryableError": 1},
+            "TrainingJobDefinition": {
+                "ResourceConfig": {"InstanceType": "ml.g5.xlarge", "InstanceCount": 2}
+            },
         },
-        {**TRAINED, "best_training_job": "tune-003", "training_jobs": 8},
+        {
+            "metrics": TRAINED["metrics"],
+            "model_artifact": TRAINED["model_artifact"],
+            "billable_seconds": 2 * (100 + 200 + 300),
+            "instance_type": "ml.g5.xlarge",
+            "best_training_job": "tune-003",
+            "training_jobs": 4,
+        },
     ),
     "ProcessingJob": (f"{ACCOUNT}:processing-job/prepare", PROCESSING, PROCESSED),
     "QualityCheck": (f"{ACCOUNT}:processing-job/quality", PROCESSING, PROCESSED),
@@ -119,6 +129,14 @@ KINDS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"endpoint_status": "InService"},
     ),
 }
+# The training jobs of the tuning job, on two pages. The last one got no instance.
+SUMMARIES: list[list[dict[str, Any]]] = [
+    [
+        {"TrainingStartTime": T0, "TrainingEndTime": T0 + 100},
+        {"TrainingStartTime": T0 + 100, "TrainingEndTime": T0 + 300},
+    ],
+    [{"TrainingStartTime": T0, "TrainingEndTime": T0 + 300}, {}],
+]
 # Kinds of which nothing is described.
 OTHERS: dict[str, dict[str, Any]] = {
     "Model": {"Arn": f"{ACCOUNT}:model/m"},
@@ -190,6 +208,14 @@ class Account:
                     }
                 ).encode()
             )
+        if operation == LIST_TRAINING_JOBS:
+            self.asked.append(operation)
+            if operation in self.errors:
+                return self.errors[operation]
+            page = int(request.get("NextToken", 0))
+            token = {"NextToken": str(page + 1)} if page + 1 < len(SUMMARIES) else {}
+            listed = {"TrainingJobSummaries": SUMMARIES[page], **token}
+            return Body(json.dumps(listed).encode())
         described = {
             "PipelineExecutionArn": ARN,
             "PipelineExecutionStatus": self.status,

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from polysync_airflow.aws.rate_limiter import MAX_RATE, rate_limiter_for
-from polysync_airflow.execution.results import JOB_KINDS
-from polysync_airflow.operators import results
+from polysync_airflow.execution.results import JOB_KINDS, LIST_TRAINING_JOBS
+from polysync_airflow.hooks import jobs
 from tests.conftest import IN_BOTH_MODES
 from tests.fakes.fake_sagemaker import Body
 from tests.tasks import EmulatedTime
@@ -62,6 +62,8 @@ def test_each_job_is_described_once_for_outputs(deferrable: bool, aws: Account) 
         [
             "train",
             "tune",
+            LIST_TRAINING_JOBS,
+            LIST_TRAINING_JOBS,
             "tune-003",
             "prepare",
             "quality",
@@ -74,10 +76,11 @@ def test_each_job_is_described_once_for_outputs(deferrable: bool, aws: Account) 
     )
     record = run.xcoms["run"]
     assert record["billable_seconds_by_instance_type"] == {
+        "ml.g5.xlarge": 2 * (100 + 200 + 300),
         "ml.m5.large": 3 * 2 * 90.5 + 60,
-        "ml.p3.2xlarge": 3 * 2 * 300,
+        "ml.p3.2xlarge": 2 * 2 * 300,
     }
-    assert record["billable_seconds"] == 3 * 2 * 90.5 + 60 + 3 * 2 * 300
+    assert record["billable_seconds"] == 1200 + 3 * 2 * 90.5 + 60 + 2 * 2 * 300
     assert record["steps_note"] is None
 
 
@@ -102,6 +105,8 @@ def test_cost_follows_from_the_price_table_of_the_deployment(
     monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES", setting)
     aws.add("TrainingJob")
     aws.add("ProcessingJob")
+    aws.steps.append({"StepName": "Notify", "Metadata": {"Lambda": OTHERS["Lambda"]}})
+    unpriced = "The cost lacks ml.p3.2xlarge: hourly_prices has no price in us-east-1."
 
     run = start(deferrable)
 
@@ -112,11 +117,9 @@ def test_cost_follows_from_the_price_table_of_the_deployment(
         "amount": amount,
         "currency": "USD",
         "prices_date": "2026-11-01",
+        "note": f"{unpriced} Not counted: Lambda functions (Notify).",
     }
-    assert (
-        record["steps_note"]
-        == "The cost lacks ml.p3.2xlarge: hourly_prices has no price in us-east-1."
-    )
+    assert record["steps_note"] == unpriced
 
 
 @pytest.mark.parametrize(
@@ -147,20 +150,20 @@ def test_denied_action_is_asked_once(deferrable: bool, aws: Account) -> None:
         aws.add("TrainingJob", f"Train{number}")
         aws.steps[-1]["Metadata"]["TrainingJob"]["Arn"] += str(number)
     aws.add("ProcessingJob")
-    aws.add("Endpoint")
+    aws.add("TuningJob")
     denied = error("AccessDeniedException")
-    aws.errors = {"DescribeTrainingJob": denied, "DescribeEndpoint": denied}
+    aws.errors = {"DescribeTrainingJob": denied, LIST_TRAINING_JOBS: denied}
 
     run = start(deferrable)
 
     assert run.error is None
-    assert aws.asked == ["train0", "prepare", "churn"]
+    assert aws.asked == ["train0", "prepare", "tune", LIST_TRAINING_JOBS]
     outputs = run.xcoms["outputs"]
     assert outputs["Train1"] == {"training_job_arn": KINDS["TrainingJob"][0] + "1"}
     assert outputs["ProcessingJob"]["seconds"] == 90.5
     assert run.xcoms["run"]["steps_note"] == (
         "The XCom outputs lacks what jobs say of themselves: allow sagemaker:DescribeTrainingJob, "
-        "sagemaker:DescribeEndpoint in the IAM policy of the identity."
+        f"sagemaker:{LIST_TRAINING_JOBS} in the IAM policy of the identity."
     )
 
 
@@ -215,9 +218,9 @@ def test_throttled_descriptions_are_spread_and_end_in_time(
     assert run.error is None
     assert limiter.rate < MAX_RATE / 4
     assert (
-        results.TIMEOUT_SECONDS - 30
+        jobs.TIMEOUT_SECONDS - 30
         < emulated_time.time() - before
-        < results.TIMEOUT_SECONDS + 60
+        < jobs.TIMEOUT_SECONDS + 60
     )
     assert len(aws.asked) < 60
     note = run.xcoms["run"]["steps_note"]
@@ -232,7 +235,7 @@ def test_endless_description_ends_in_time(
     aws: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A response of one byte after the other does not keep the worker."""
-    monkeypatch.setattr(results, "TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(jobs, "TIMEOUT_SECONDS", 1.0)
     aws.add("TrainingJob")
     aws.errors["train"] = Body(b"{" + b" " * 1000, seconds=0.05)
     begin = time.monotonic()

@@ -1,0 +1,208 @@
+"""
+The methods of the hook for the jobs of steps, and the reader of all jobs of an
+execution, which a report at the end and a wait share.
+
+The jobs are described one after the other, under the connection's rate limiter. All
+permissions that this needs are optional: no error of AWS's is raised, and a note says
+what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+from typing import Final, TypeVar
+
+from polysync_airflow.aws.rate_limiter import rate_limiter_for
+from polysync_airflow.aws.responses import (
+    MAX_ENTRIES,
+    invalid_response_error,
+    time_limit,
+)
+from polysync_airflow.aws.retry import call_with_retry
+from polysync_airflow.exceptions import ACCESS_DENIED, PolysyncError, has_code
+from polysync_airflow.execution import clock, results
+from polysync_airflow.execution.results import (
+    JobDescription,
+    JobKind,
+    JobOfStep,
+    TrainingJobSummary,
+)
+from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.hooks.executions import HookCalls, parse, valid
+from polysync_airflow.states import has_ended
+
+Value = TypeVar("Value")
+
+# How long reading the jobs of all steps, and what else is read with them, may take.
+TIMEOUT_SECONDS: Final = 120.0
+# How long one call is retried, so that it does not take the time of the others.
+CALL_TIMEOUT_SECONDS: Final = 20.0
+# How many problems the notes list.
+MAX_PROBLEMS: Final = 5
+
+
+# AWS's quota for a tuning job, unless it was increased.
+# https://docs.aws.amazon.com/sagemaker/latest/dg/automatic-model-tuning-limits.html
+MAX_TRAINING_JOBS: Final = 750
+
+
+class JobMethods(HookCalls):
+    """Describe jobs."""
+
+    def describe_job(self, kind: JobKind, name: str) -> JobDescription:
+        """
+        Describe what a step of an execution has run or made, such as a training job.
+
+        :param kind: which operation describes it, and what is read from the response.
+        :param name: the name of the job; of a model package its ARN.
+        :raises SageMakerApiError: the call failed.
+        """
+        operation = kind.operation
+        response = self.call(operation, **{kind.member: name})
+        # Not the name, which a version of a model package does not have.
+        arn_member = f"{kind.member.removesuffix('Name')}Arn"
+        if not isinstance(response.get(arn_member), str):
+            raise invalid_response_error(operation, f"it has no {arn_member}")
+        return parse(kind.description, operation, response)
+
+    def list_training_jobs(self, tuning_job: str) -> list[TrainingJobSummary]:
+        """
+        List the training jobs of a tuning job, at most ``MAX_TRAINING_JOBS``.
+
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListTrainingJobsForHyperParameterTuningJob.html
+
+        :param tuning_job: its name.
+        :raises SageMakerApiError: a call failed, or the list does not end.
+        """
+        entries = self._entries_of_list(
+            results.LIST_TRAINING_JOBS,
+            "TrainingJobSummaries",
+            MAX_ENTRIES,
+            None,
+            HyperParameterTuningJobName=tuning_job,
+        )
+        first_entries = islice(entries, MAX_TRAINING_JOBS)
+        return list(valid(TrainingJobSummary, first_entries))
+
+
+class JobReader:
+    """
+    Describes the jobs of one execution. A job is described once after the end of its
+    step, and before that only until it has started, however often it is read.
+
+    :param hook: the hook for the execution's region.
+    :param warn: called with a message about a call that fails.
+    """
+
+    def __init__(self, hook: JobMethods, warn: Callable[[str], object]) -> None:
+        self.problems: list[str] = []
+        self._hook = hook
+        self._warn = warn
+        # Each job as it was read last, and whether its step had ended before.
+        self._jobs: dict[tuple[JobKind, str], tuple[JobDescription | None, bool]] = {}
+        # The actions that the identity may not do, and how many calls came too late.
+        self._denied: list[str] = []
+        self._late = 0
+        self._deadline = 0.0
+        key = hook.polysync_conn_id, hook.region_name
+        self._limiter = rate_limiter_for(key, clock.monotonic())
+
+    @contextmanager
+    def in_time(self) -> Iterator[None]:
+        """Let the calls in a block take ``TIMEOUT_SECONDS`` together."""
+        self._deadline = clock.time() + TIMEOUT_SECONDS
+        with time_limit(TIMEOUT_SECONDS):
+            yield
+
+    def read(self, steps: Sequence[StepDescription]) -> list[JobOfStep]:
+        """
+        Return the steps, each with its job; None in its place if the step has none, or
+        if it could not be described.
+        """
+        return [(step, self._job_of(step)) for step in steps]
+
+    def _job_of(self, step: StepDescription) -> JobDescription | None:
+        kind_and_name = results.job_of(step)
+        if kind_and_name is None:
+            return None
+        job, is_final = self._jobs.get(kind_and_name, (None, False))
+        if is_final:
+            return job
+        step_has_ended = has_ended(step.status)
+        if step_has_ended or job is None or not job.started_at:
+            job = self.describe(step, *kind_and_name)
+        if isinstance(job, results.TuningJob):
+            _, name = kind_and_name
+            summaries = self.call(
+                partial(self._hook.list_training_jobs, name),
+                f"The training jobs of step {step.name} could not be listed",
+                action=results.LIST_TRAINING_JOBS,
+            )
+            if summaries is not None:
+                job = job.model_copy(update={"summaries": summaries})
+        self._jobs[kind_and_name] = (job, step_has_ended)
+        return job
+
+    def describe(
+        self, step: StepDescription, kind: JobKind, name: str
+    ) -> JobDescription | None:
+        """Describe a job of a step; None if that fails, which the notes then say."""
+        return self.call(
+            partial(self._hook.describe_job, kind, name),
+            f"The job {name} of step {step.name} could not be described",
+            action=kind.operation,
+        )
+
+    def call(
+        self, call: Callable[[], Value], problem: str, *, action: str | None = None
+    ) -> Value | None:
+        """
+        Make a call, unless its action is denied or the time is up.
+
+        :param problem: what the notes say if it fails.
+        :param action: the action of SageMaker that all such calls need; None if whether
+            it is allowed depends on the resource.
+        :return: the result; None if there is none, which the notes then say.
+        """
+        if action in self._denied:
+            return None
+        now = clock.time()
+        if now >= self._deadline:
+            self._late += 1
+            return None
+        until = min(self._deadline, now + CALL_TIMEOUT_SECONDS)
+        try:
+            return call_with_retry(
+                partial(self._limiter.call, call), until=until, warn=self._warn
+            )
+        except PolysyncError as error:
+            self._warn(f"{problem}: {error}")
+            if action and has_code(error, ACCESS_DENIED):
+                self._denied.append(action)
+            else:
+                self.problems.append(f"{problem}: {error}")
+        return None
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what is missing and why, as sentences."""
+        notes = self.problems[:MAX_PROBLEMS]
+        if len(self.problems) > MAX_PROBLEMS:
+            notes.append(
+                f"{len(self.problems) - MAX_PROBLEMS:,} more problems like these are"
+                " in the log."
+            )
+        if self._denied:
+            actions = ", ".join(f"sagemaker:{operation}" for operation in self._denied)
+            notes.append(
+                f"The XCom outputs lacks what jobs say of themselves: allow {actions}"
+                " in the IAM policy of the identity."
+            )
+        if self._late:
+            notes.append(
+                f"{self._late:,} calls about jobs were not made within"
+                f" {TIMEOUT_SECONDS:.0f} s."
+            )
+        return tuple(notes)

@@ -83,6 +83,8 @@ class Aws:
         self.weather = weather
         self.now = NOW
         self.executions: list[Execution] = []
+        # The tokens of starts that it has answered with a conflict without a reason.
+        self.conflicts: set[str] = set()
         # What AWS has refused once, it refuses each time.
         self._refused: set[str] = set()
 

@@ -174,7 +174,10 @@ class GroupTry(TryProcess):
             # before its write may have stored that it is about to resume.
             self.settles = True
         is_of_the_clear = self.clear and self.epoch == self.airflow.max_tries
-        if is_of_the_clear and self.airflow.cleared != ALL and not self.settles:
+        # This try may have sent the start of an earlier clear again, to know of it.
+        was_running = self.aws.find(record.arn).created_at < self.aws.now
+        is_partial = was_running and self.airflow.cleared != ALL
+        if is_of_the_clear and is_partial and not self.settles:
             assert instruction.command is not Command.STOP, (
                 "some steps were cleared, and the execution is stopped"
             )

@@ -550,7 +550,7 @@ class Walk:
     def _is_given_up(self, process: TryProcess) -> bool:
         """
         Return whether a process is about to send a start of an earlier epoch that a
-        later try has given up, because AWS answered it with conflicts.
+        later try has given up, or is giving up, because AWS answered it with conflicts.
 
         Known limit: it starts an execution beside that of the later try.
         """
@@ -561,7 +561,8 @@ class Walk:
         if record.epoch == self.airflow.max_tries:
             return False
         token = record.request.client_request_token
-        if stored and stored.request.client_request_token == token:
+        is_stored = stored and stored.request.client_request_token == token
+        if is_stored and token not in self.aws.conflicts:
             return False
         return self.aws.started_with(token) is None
 

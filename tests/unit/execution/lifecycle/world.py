@@ -336,6 +336,8 @@ class TryProcess:
         self.at = ""
         # Whether Airflow has said a moment ago that this try is the current one.
         self.is_confirmed = False
+        # Whether it stops its execution, and so writes nothing more.
+        self.has_announced = False
         self.steps = self._run()
 
     def _run(self) -> Iterator[str]:
@@ -648,6 +650,7 @@ class TryProcess:
         # accepted, if no name does.
         is_hidden = airflow.has_own_names and known
         if not is_hidden and chance < aws.weather.conflict / 2:
+            aws.conflicts.add(token)
             raise api_error(CONFLICT, transient=True)
         if (
             instruction.command is Command.RESEND_START
@@ -711,6 +714,7 @@ class TryProcess:
         owner = self._owner(record)
         if owner in (Owner.THIS_TRY, Owner.NOBODY):
             self._put(try_end.announced(record).with_choice_of(self.airflow.stored))
+            self.has_announced = True
         return owner
 
     def _owner(self, record: ExecutionRecord) -> Owner:
@@ -722,7 +726,7 @@ class TryProcess:
 
     def _confirm(self) -> None:
         """Ask Airflow whether this try is the current one, unless it has just said so."""
-        if not self._may_write:
+        if not self._may_write or self.has_announced:
             raise ReplacedError
         self.is_confirmed = True
 

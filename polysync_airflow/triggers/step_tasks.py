@@ -18,13 +18,13 @@ from airflow.triggers.base import TriggerEvent
 
 from polysync_airflow.airflow_compat.supervisor import call_airflow
 from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom
+from polysync_airflow.auth.iam_policies import JOB_OPERATIONS
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.outcome import RunSummary, parse_run_summary
 from polysync_airflow.execution.parameters import check_trigger_arguments
-from polysync_airflow.execution.results import JOB_KINDS
 from polysync_airflow.execution.step_tasks import (
     StepsSnapshot,
     StepTaskArguments,
@@ -78,11 +78,10 @@ class StepTaskPoller(poller.Poller):
 
     def __init__(self, connection_id: str, region_name: str | None) -> None:
         # The tasks that end here describe the jobs of their steps with the same client.
-        describe_jobs = (kind.operation for kind in JOB_KINDS.values())
         operations = (
             "DescribePipelineExecution",
             "ListPipelineExecutionSteps",
-            *sorted({*describe_jobs}),
+            *JOB_OPERATIONS,
         )
         client = poller.SharedClient(
             connection_id, region_name, polls="step_tasks", operations=operations

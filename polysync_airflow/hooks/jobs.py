@@ -42,8 +42,6 @@ TIMEOUT_SECONDS: Final = 120.0
 CALL_TIMEOUT_SECONDS: Final = 20.0
 # How many problems the notes list.
 MAX_PROBLEMS: Final = 5
-
-
 # AWS's quota for a tuning job, unless it was increased.
 # https://docs.aws.amazon.com/sagemaker/latest/dg/automatic-model-tuning-limits.html
 MAX_TRAINING_JOBS: Final = 750

@@ -73,18 +73,20 @@ class GroupExecution:
         return steps_snapshot(state, self.run, self.order, self.steps, self.status, due)
 
 
+# The tasks that end here describe the jobs of their steps with the same client.
+CLIENT_OPERATIONS: Final = (
+    "DescribePipelineExecution",
+    "ListPipelineExecutionSteps",
+    *JOB_OPERATIONS,
+)
+
+
 class StepTaskPoller(poller.Poller):
     """Lists the steps of executions for the tasks of their steps."""
 
     def __init__(self, connection_id: str, region_name: str | None) -> None:
-        # The tasks that end here describe the jobs of their steps with the same client.
-        operations = (
-            "DescribePipelineExecution",
-            "ListPipelineExecutionSteps",
-            *JOB_OPERATIONS,
-        )
         client = poller.SharedClient(
-            connection_id, region_name, polls="step_tasks", operations=operations
+            connection_id, region_name, polls="step_tasks", operations=CLIENT_OPERATIONS
         )
         super().__init__(client)
         # By execution task. Each group is polled by one thread at a time.

@@ -8,6 +8,7 @@ from typing import Any
 from polysync_airflow.execution import clock, results
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.jobs import JobReader
+from polysync_airflow.triggers.step_tasks import CLIENT_OPERATIONS
 from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime
 from tests.unit.events.conftest import client
@@ -17,13 +18,15 @@ def test_running_job_is_described_until_it_has_started_and_once_after_its_end(
     emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
     """
-    A tuning job counts more with each list of its training jobs, until it has ended.
+    A tuning job counts more with each list of its training jobs, until it has ended;
+    also with the few operations of the client that the tasks of steps share.
     """
     sagemaker: Any = client(emulator, "sagemaker")
     emulator.control.put_scenario({"steps": {"ChurnTune": {"duration": 1000}}})
     started = sagemaker.start_pipeline_execution(PipelineName="churn-tuning")
     arn = started["PipelineExecutionArn"]
     hook = PolysyncSageMakerHook()
+    hook.client_operations = CLIENT_OPERATIONS
     reader = JobReader(hook, print)
     used = []
     for seconds in [*[60] * 20, 3600, 60, 60]:

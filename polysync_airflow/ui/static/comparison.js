@@ -2,7 +2,7 @@
 import { Chart } from "./chart.js";
 import { Disclosure, h, Stat } from "./components.js";
 import { hasEarlierAttempts } from "./execution.js";
-import { formatCost, formatNumber, formatSeconds, formatTime } from "./format.js";
+import { formatCost, formatEarlierCosts, formatNumber, formatSeconds, formatTime } from "./format.js";
 import { billableOf, chartValues, compareNumbers, compareSeconds, executionValues, metricOf } from "./results.js";
 
 const { useState } = globalThis.React;
@@ -37,17 +37,29 @@ export function Billed({ billed, before, isPartial }) {
   );
 }
 
-/** What that costs, by the prices that the deployment has, in the header, and what it lacks. */
-export function Cost({ cost }) {
-  if (cost === null) {
+/** What that costs, by the prices that the deployment has, in the header, what it lacks, and what earlier runs cost. */
+export function Cost({ cost, earlier }) {
+  const before = formatEarlierCosts(earlier);
+  if (cost === null && before === null) {
     return null;
   }
-  return h(Stat, { label: "Estimated cost" }, `${formatCost(cost)} · prices of ${cost.date}`, h(CostNote, { cost }));
+  return h(
+    Stat,
+    { label: "Estimated cost" },
+    cost && [`${formatCost(cost)} · prices of ${cost.date}`, h(CostNote, { key: "note", cost })],
+    before && h("div", { className: "psm-muted" }, before),
+  );
 }
 
 /** What a cost lacks. */
 export function CostNote({ cost }) {
   return cost.note !== null && h("div", { className: "psm-muted" }, cost.note);
+}
+
+/** What earlier runs cost, before there is an execution. */
+export function EarlierCosts({ costs }) {
+  const text = formatEarlierCosts(costs);
+  return text !== null && h("div", null, `Estimated cost of the ${text}`);
 }
 
 /** The metrics of a step. */

@@ -28,11 +28,25 @@ export function formatSeconds(seconds) {
 
 /** Returns an amount of money such as "1.04 USD", or "" if there is none. */
 export function formatCost(cost) {
-  if (cost === null) {
-    return "";
+  return cost === null ? "" : `${formatAmount(cost)} ${cost.currency}`;
+}
+
+function formatAmount({ amount }) {
+  return amount > 0 && amount < 0.01 ? "< 0.01" : amount.toFixed(2);
+}
+
+/** Returns what the last successful runs cost, such as "last 3 successful runs: 12.10 to 14.00 USD"; null without any. */
+export function formatEarlierCosts(costs) {
+  // Amounts in another currency, from before a change of the prices, cannot be compared.
+  const amounts = costs.filter(({ currency }) => currency === costs[0].currency).sort((a, b) => a.amount - b.amount);
+  if (amounts.length === 0) {
+    return null;
   }
-  const isTiny = cost.amount > 0 && cost.amount < 0.01;
-  return `${isTiny ? "< 0.01" : cost.amount.toFixed(2)} ${cost.currency}`;
+  const which = amounts.length === 1 ? "last successful run" : `last ${amounts.length} successful runs`;
+  const least = formatAmount(amounts[0]);
+  const highest = amounts.at(-1);
+  const range = least === formatAmount(highest) ? "" : `${least} to `;
+  return `${which}: ${range}${formatCost(highest)}`;
 }
 
 /** Returns a number with at most so many digits that count, such as "0.918273" or "1.5e+30"; an integer with all. */

@@ -81,6 +81,7 @@ export function valuesOf(run, results) {
   return {
     duration: run.resumes > 0 || run.state === "Running" ? null : run.seconds,
     billable: run.billed.seconds,
+    cost: run.billed.cost,
     startedAt: run.startedAt,
     results,
   };

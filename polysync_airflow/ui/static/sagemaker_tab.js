@@ -12,7 +12,7 @@ import {
   StateBadge,
   ValueTable,
 } from "./components.js";
-import { Billed, Compared, Cost, EarlierRuns } from "./comparison.js";
+import { Billed, Compared, Cost, EarlierCosts, EarlierRuns } from "./comparison.js";
 import {
   attemptSeconds,
   countBranchesNotTaken,
@@ -71,7 +71,7 @@ function Content({ state, refresh, refreshes }) {
 
 function TaskContent({ state, refresh, refreshes }) {
   const { task, execution, callback, forbidden } = state.data;
-  const earlier = useEarlierRuns(state, task.operator !== STOP_OPERATOR, refreshes);
+  const earlier = useEarlierRuns(state, task.operator !== STOP_OPERATOR && !forbidden, refreshes);
   if (forbidden) {
     const text =
       "You may see this task, but not its XComs. The tab shows only what the task has stored there.";
@@ -84,23 +84,23 @@ function TaskContent({ state, refresh, refreshes }) {
   if (execution === null) {
     const mayHaveChoice = isStart(task) && task.isEnded;
     return [
-      h(NoExecution, { key: "none", task, action }),
+      h(NoExecution, { key: "none", task, action, costs: earlier.costs }),
       // The last try may have failed before it has read the choice.
       mayHaveChoice && h(ChoiceLeft, { key: `choice ${state.keyText}`, keyText: state.keyText, refresh, refreshes }),
     ];
   }
   return [
-    h(Header, { key: "header", state, refresh, last: earlier.last }),
+    h(Header, { key: "header", state, refresh, earlier }),
     h(LastKnownState, { key: "last", data: state.data }),
     h(End, { key: "end", ...execution }),
     h(Actions, { key: `actions ${state.keyText} ${task.tryNumber}`, state, refresh, refreshes }),
     h(StepsNotice, { key: "note", execution, task }),
     execution.steps.length > 0 && h(Timeline, { key: "steps", data: state.data, last: earlier.last }),
-    h(EarlierRuns, { key: "earlier", execution, earlier }),
+    task.isEnded && h(EarlierRuns, { key: "earlier", execution, earlier }),
   ];
 }
 
-function NoExecution({ task, action }) {
+function NoExecution({ task, action, costs }) {
   const found = {
     [STOP_OPERATOR]: "found the execution that it stops",
     [SENSOR]: "found an execution",
@@ -113,7 +113,7 @@ function NoExecution({ task, action }) {
     const isWaiting = WAITING_STATES.includes(task.state) && !looks;
     const title = isWaiting ? "The task has not started yet" : `The task has not ${what} yet`;
     const text = `The execution appears here as soon as ${found ? "the task has found it" : "it exists"}.`;
-    return h(Notice, { kind: "info", title, action }, text);
+    return h(Notice, { kind: "info", title, action }, text, h(EarlierCosts, { costs }));
   }
   if (isStart(task) || found) {
     const what = found ? "it had found the execution" : "SageMaker started an execution";
@@ -132,7 +132,8 @@ function NoExecution({ task, action }) {
   return h(Notice, { kind: "info", title }, `${text}${operator}`);
 }
 
-function Header({ state, refresh, last }) {
+function Header({ state, refresh, earlier }) {
+  const { last } = earlier;
   const { run, steps, consoleUrl } = state.data.execution;
   const { task, isFinal } = state.data;
   // It no longer runs as it did, and nobody has seen how it has ended.
@@ -161,7 +162,7 @@ function Header({ state, refresh, last }) {
         last && h(Compared, { now: executionValues(state.data.execution).duration, before: last.duration }),
       ),
       h(Billed, { billed: run.billed, before: last?.billable ?? null, isPartial }),
-      h(Cost, { cost: run.billed.cost }),
+      h(Cost, { cost: run.billed.cost, earlier: earlier.costs }),
       steps.length > 0 && h(Stat, { label: "Steps" }, describeSteps(run, steps)),
       run.startedAt !== null && h(Stat, { label: "Started" }, formatTime(run.startedAt)),
       run.endedAt !== null && h(Stat, { label: "Ended" }, formatTime(run.endedAt)),

@@ -118,6 +118,46 @@ def test_results_are_shown_beside_those_of_the_last_successful_run(
     page.not_found.clear()
 
 
+def test_costs_of_earlier_runs_are_shown_before_the_end(
+    site: Site, page: TabPage
+) -> None:
+    """
+    The tab has what the last three successful runs cost while a task waits and runs,
+    for four requests, and beside the cost of its own at the end.
+    """
+
+    def cost(amount: float, currency: str = "USD") -> dict[str, Any]:
+        return {"amount": amount, "currency": currency, "prices_date": "2026-11-01"}
+
+    task_id = "train_eu"
+    for amount, currency in ((99, "USD"), (5, "EUR"), (14, "USD"), (12.1, "USD")):
+        ended(site, task_id, arranged.measured(0.9, cost=cost(amount, currency)))
+    task = site.new_task("queued", task_id)
+    costs = "last 2 successful runs: 12.10 to 14.00 USD"
+
+    page.open(task)
+    page.wait_for(f"Estimated cost of the {costs}")
+    own = quote(task.run_id, safe="")
+    earlier = [url for url in page.api_requests if own not in url]
+    requests = [url for url in earlier if re.search("/dagRuns/~/|xcomEntries", url)]
+    assert len(requests) == 1 + 3
+    site.publish(task, arranged.running())
+    site.set_state(task, "deferred")
+    page.button("Refresh").click()
+    page.wait_for("TrainBest")
+    assert page.stat("Estimated cost") == costs
+    assert page.tab.get_by_role("region", name="Earlier runs").count() == 0
+    site.publish(task, arranged.measured(0.91, cost=cost(13)))
+    site.set_state(task, "success")
+    page.button("Refresh").click()
+    page.tab.get_by_role("region", name="Earlier runs").wait_for()
+
+    assert page.stat("Estimated cost").split("\n") == [
+        "13.00 USD \N{MIDDLE DOT} prices of 2026-11-01",
+        costs,
+    ]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_chart(site: Site, new_page: Callable[..., TabPage], scheme: str) -> None:
     """

@@ -27,7 +27,7 @@ with DAG("churn_retraining", schedule=None):
         pipeline_parameters=[{"Region": "eu"}, {"Region": "us"}, {"Region": "apac"}]
     )
     # Their runs are compared: each test has a task of its own.
-    for name in ("train_us", "train_apac", "tune"):
+    for name in ("train_us", "train_apac", "train_eu", "tune"):
         PolysyncStartPipelineOperator(task_id=name, pipeline_name="churn-tuning")
     PolysyncStartPipelineOperator.partial(
         task_id="tune_each", pipeline_name="churn-tuning"

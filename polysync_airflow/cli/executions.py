@@ -9,7 +9,7 @@ import json
 import logging
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -17,6 +17,7 @@ from itertools import islice
 from typing import Any, Final
 
 from polysync_airflow import exceptions, states
+from polysync_airflow.airflow_compat.sdk import conf
 from polysync_airflow.auth.base_hook import REPORT_CONFIG
 from polysync_airflow.cli import output
 from polysync_airflow.execution import (
@@ -30,13 +31,14 @@ from polysync_airflow.execution import (
 )
 from polysync_airflow.execution.lifecycle.instructions import owner_text
 from polysync_airflow.execution.models import ExecutionDescription
-from polysync_airflow.execution.steps.descriptions import rows_of
+from polysync_airflow.execution.steps.descriptions import StepDescription, rows_of
 from polysync_airflow.execution.steps.progress import Progress
+from polysync_airflow.get_provider_info import CONFIG_SECTION, HOURLY_PRICES
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import request_stop, result_or_error, stop_result
 from polysync_airflow.jobs import importer
 from polysync_airflow.operators.base import list_steps_if_due
-from polysync_airflow.operators.results import ResultReader
+from polysync_airflow.operators.results import ResultReader, StepReport
 
 # Of a pipeline. commands.toml says so.
 MAX_LISTED: Final = 1000
@@ -78,13 +80,22 @@ def _facts(execution: ExecutionDescription) -> dict[str, Any]:
 def _line(facts: dict[str, Any]) -> str:
     columns = "{started_at:25}  {state:9}  {status:21}  {execution_arn}  {display_name}"
     texts = {name: value or "" for name, value in facts.items()}
-    return columns.format(**texts).rstrip()
+    line = columns.format(**texts)
+    cost = facts.get("cost")
+    if cost:
+        line += f"  {cost['amount']:,.2f} {cost['currency']} {cost['note'] or ''}"
+    return line.rstrip()
 
 
 def _list(args: Namespace) -> int:
     names = []
     if args.pipeline:
         names = parameters.check_pipeline_names([args.pipeline])
+    if args.costs and not conf.get(*HOURLY_PRICES, fallback="").strip():
+        args.parser.error(
+            f"--costs needs the prices of instances: set [{CONFIG_SECTION}]"
+            " hourly_prices"
+        )
     since = None
     if args.since:
         since = clock.now() - args.since
@@ -105,6 +116,13 @@ def _list(args: Namespace) -> int:
                 rows += map(_facts, executions)
     rows.sort(key=lambda row: row["started_at"] or "", reverse=True)
     shown = rows[: args.max_executions]
+    successful = [row for row in shown if row["state"] == states.PolysyncState.SUCCESS]
+    for row in successful[: args.costs]:
+        arn = row["execution_arn"]
+        with output.airflow_in_use(args.conn_id):
+            steps = _value_or([], hook.list_pipeline_execution_steps, arn)
+            cost = _report(hook, arn, steps).cost
+        row["cost"] = cost and cost.model_dump(mode="json")
     summary = f"{len(shown):,} executions of {len(names):,} pipelines"
     if len(rows) > len(shown):
         summary += "; there are more: give --max-executions"
@@ -147,10 +165,7 @@ def _show(
         values = _value_or({}, hook.list_pipeline_parameters_for_execution, arn)
         steps = _value_or([], hook.list_pipeline_execution_steps, arn)
         declared = _value_or([], hook.describe_pipeline_definition_for_execution, arn)
-        warn = logging.getLogger(__name__).debug
-        report = ResultReader(hook, arn, warn, property_files=False).read(steps)
-    for note in report.notes:
-        output.write_message(f"warning: {note}")
+        report = _report(hook, arn, steps)
     report = replace(report, rows=rows_of(steps, declared, arn))
     run = outcome.described(execution, parameters=values)
     run = run.model_copy(update=report.run_members)
@@ -179,6 +194,17 @@ def _show(
     for row in report.rows:
         lines += outcome.step_lines(row)
     return output.write(args, document, lines)
+
+
+def _report(
+    hook: PolysyncSageMakerHook, arn: str, steps: Sequence[StepDescription]
+) -> StepReport:
+    """Describe the jobs of the steps. What is missing is a warning."""
+    warn = logging.getLogger(__name__).debug
+    report = ResultReader(hook, arn, warn, property_files=False).read(steps)
+    for note in report.notes:
+        output.write_message(f"warning: {note}")
+    return report
 
 
 def _value_or(default: Any, call: Callable[[str], Any], arn: str) -> Any:

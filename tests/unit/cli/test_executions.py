@@ -260,6 +260,37 @@ def test_show_has_the_cost_of_a_tuning_step_as_its_task_has(
     assert "Estimated cost: 2,000.00 USD, by prices of 2026-11-01." in lines
 
 
+def test_list_has_the_costs_of_the_newest_successful_executions(
+    polysync: Polysync,
+    sagemaker: Any,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    Only their jobs are described, each once; without prices, AWS is asked for nothing.
+    """
+    emulator.control.put_scenario({"steps": {"ChurnTune": {"duration": 1060}}})
+    for _ in range(3):
+        start(sagemaker, "churn-tuning")
+        emulator.control.advance(7200)
+    start(sagemaker, "churn-tuning")
+    options = "executions", "list", "--pipeline=churn-tuning", "--costs=2"
+
+    refused = polysync(*options)
+    assert "--costs needs the prices of instances" in refused.refusal
+    assert emulator.control.calls("ListPipelineExecutions") == []
+    monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES", json.dumps(PRICES))
+    listed = polysync(*options)
+    tuning_jobs = emulator.control.calls("DescribeHyperParameterTuningJob")
+    document = polysync(*options, "--output=json").document
+
+    lines = listed.out.splitlines()
+    assert [line.endswith(" 2,000.00 USD") for line in lines] == [0, 1, 1, 0]
+    assert len(tuning_jobs) == 2
+    costs = [row.get("cost") for row in document["executions"]]
+    assert [cost and cost["amount"] for cost in costs] == [None, 2000, 2000, None]
+
+
 def test_start_of_a_task_is_shown(polysync: Polysync, emulator: EmulatorServer) -> None:
     """By the name that Start gives it, the DAG, the task and the DAG run are shown."""
     arn = start_as_a_task()

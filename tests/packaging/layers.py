@@ -44,7 +44,7 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "execution.lifecycle": (
-        {"options"},
+        {"capacity", "options"},
         {"instructions"},
         {"decisions", "ending", "lookup"},
         {"machine", "orphans"},

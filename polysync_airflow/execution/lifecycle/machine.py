@@ -39,6 +39,10 @@ Rules:
 11. An execution whose ARN AWS has returned is not replaced because AWS does not know
     it. It is described again for as long as AWS may lag; then the try fails, and
     nothing is started beside it. A clear starts a new one.
+12. A try that waits for capacity has stored whether it is certain that nothing of its
+    request runs. Then the same request is sent again, as if for the first time; a clear
+    drops it, and nobody has anything to stop. Before the request is sent, the record
+    says the opposite again. If it is not certain, rule 7 holds.
 
 All transitions are in the table at the end: for each command and each event, what may
 follow. ``lookup.py`` has what AWS says if the record is missing. ``decisions.py``
@@ -57,12 +61,14 @@ from typing import Any, Final
 
 from polysync_airflow.exceptions import (
     CONFLICT,
+    RESOURCE_LIMIT,
     RESOURCE_NOT_FOUND,
     VALIDATION,
     PolysyncError,
     has_code,
 )
 from polysync_airflow.execution.lifecycle.decisions import (
+    after_quota_refusal,
     is_of_other_incarnation,
     next_command,
 )
@@ -142,6 +148,8 @@ def _take_over(
     """Return the first instruction of a try that goes on with a record."""
     if record.execution_arn:
         first = Instruction(Command.DESCRIBE, task_try, record, lines=lines)
+    elif record.waits_for_capacity:
+        return _take_over_refused_start(task_try, record)
     else:
         line = warning(
             f"Pipeline {record.request.pipeline_name}: an earlier try sent a start"
@@ -154,6 +162,20 @@ def _take_over(
         return first
     changes = _changes_by_later_try(record, task_try.epoch)
     return first.write(first.command, *first.lines, changes=changes)
+
+
+def _take_over_refused_start(task_try: TaskTry, record: ExecutionRecord) -> Instruction:
+    """Return the first instruction of a try that finds a start that lacks capacity."""
+    first = Instruction(Command.START, task_try, record)
+    incarnation = task_try.task.incarnation
+    is_other = is_of_other_incarnation(record, incarnation, task_try.number)
+    changes = _changes_by_later_try(record, task_try.epoch)
+    is_cleared = record.epoch != task_try.epoch or "epoch" in changes
+    if is_other or is_cleared:
+        line = info("The start that waited for capacity is not sent, after a clear.")
+        return _prepare_after_refusal(first, line)
+    changes["capacity"] = record.capacity_at_request
+    return first.write(Command.START, changes=changes)
 
 
 def _take_over_from_other_incarnation(first: Instruction) -> Instruction:
@@ -324,6 +346,11 @@ def _start_refused(instruction: Instruction, event: Refused) -> Instruction:
     error = event.error
     if has_code(error, CONFLICT):
         return instruction.next(Command.LOOK_UP_STARTED, warning(str(error)))
+    waiting = after_quota_refusal(
+        instruction, event, nothing_runs=not event.was_repeated
+    )
+    if waiting:
+        return waiting
     if error.transient or event.was_repeated:
         return instruction.next(Command.FAIL, error=error)
     # AWS refused the only request: there is no execution, and the next try must not
@@ -341,6 +368,9 @@ def _resend_refused(instruction: Instruction, event: Refused) -> Instruction:
     error = event.error
     if has_code(error, CONFLICT):
         return instruction.next(Command.LOOK_UP_STARTED, warning(str(error)))
+    waiting = after_quota_refusal(instruction, event, nothing_runs=False)
+    if waiting:
+        return waiting
     # If AWS knows the client token, it returns the token's execution and does not check
     # the request. So an error about the request itself proves that AWS has never
     # accepted it. AccessDenied or a used-up quota prove nothing.
@@ -399,7 +429,7 @@ def _described(instruction: Instruction, event: Described) -> Instruction:
             # try.
             return instruction.write(Command.RESEND_RESUME, changes={})
         case Command.STOP | Command.WAIT_FOR_END:
-            return _let_it_end(instruction, command, description.status)
+            return _let_it_end(instruction, command, event)
 
 
 def _describe_refused(instruction: Instruction, event: Refused) -> Instruction:
@@ -454,12 +484,24 @@ def _reattach(instruction: Instruction, event: Described) -> Instruction:
         # AWS has accepted the resume of an earlier try, which did not receive the
         # response.
         changes["resumed_at"] = event.at
+    if record.waits_for_capacity:
+        changes |= _changes_after_foreign_resume(event)
     if changes:
         return instruction.write(Command.WATCH, line, changes=changes)
     return instruction.next(Command.WATCH, line)
 
 
-def _let_it_end(instruction: Instruction, command: Command, status: str) -> Instruction:
+def _changes_after_foreign_resume(event: Described) -> dict[str, Any]:
+    """
+    Return what changes in the record of an execution that waited for capacity and runs:
+    somebody has resumed it outside of Airflow.
+    """
+    return {"capacity": None, "resumed_at": event.at}
+
+
+def _let_it_end(
+    instruction: Instruction, command: Command, event: Described
+) -> Instruction:
     """
     Stop an execution, or only wait for its end: the try must not continue with it.
     """
@@ -473,11 +515,15 @@ def _let_it_end(instruction: Instruction, command: Command, status: str) -> Inst
     if not options.stop_on_kill:
         reason = "; stop_on_kill=False keeps it running"
     line = warning(
-        f"The execution of an earlier try has not ended (AWS status {status})."
+        "The execution of an earlier try has not ended (AWS status"
+        f" {event.description.status})."
         f" {follows} after its end{reason}: execution {record.arn}"
     )
     if options.stops_cleared and record.epoch != epoch:
-        return instruction.write(command, line, changes={"replaced_by_epoch": epoch})
+        changes: dict[str, Any] = {"replaced_by_epoch": epoch}
+        if record.waits_for_capacity:
+            changes |= _changes_after_foreign_resume(event)
+        return instruction.write(command, line, changes=changes)
     return instruction.next(command, line)
 
 
@@ -506,6 +552,7 @@ def _resume(instruction: Instruction) -> Instruction:
         "resumed_at": None,
         "stop_requested_by": None,
         "clear_choice": None,
+        "capacity": record.capacity_at_request,
     }
     return instruction.write(Command.RESUME, changes=changes)
 
@@ -515,7 +562,7 @@ def _repeat_resume(instruction: Instruction) -> Instruction:
     epoch = instruction.task_try.epoch
     changes = {"epoch": epoch, "clear_choice": None}
     if instruction.existing_record.epoch == epoch:
-        return instruction.write(Command.RESUME, changes=changes)
+        return instruction.write(Command.RESUME, changes=changes, is_repeated=True)
     return instruction.write(Command.RESEND_RESUME, changes=changes)
 
 
@@ -550,7 +597,13 @@ def _described_resumed(instruction: Instruction, event: Described) -> Instructio
 
 
 def _resume_refused(instruction: Instruction, event: Refused) -> Instruction:
-    if event.error.transient:
+    is_certain = instruction.command is Command.RESUME and not instruction.is_repeated
+    waiting = after_quota_refusal(
+        instruction, event, nothing_runs=is_certain and not event.was_repeated
+    )
+    if waiting:
+        return waiting
+    if event.error.transient or has_code(event.error, RESOURCE_LIMIT):
         return instruction.next(Command.FAIL, error=event.error)
     line = warning(
         f"The execution cannot be resumed: {event.error} Execution:"
@@ -614,6 +667,7 @@ TRANSITIONS: Final[Mapping[Command, Mapping[type[Event], Transition]]] = {
             _resend_refused,
             {
                 Command.LOOK_UP_STARTED,
+                Command.WAIT_FOR_CAPACITY,
                 Command.DESCRIBE,
                 Command.PREPARE,
                 Command.FAIL,
@@ -646,7 +700,10 @@ TRANSITIONS: Final[Mapping[Command, Mapping[type[Event], Transition]]] = {
     },
     Command.START: {
         Accepted: Transition(_started, {Command.WATCH, Command.DESCRIBE_STARTED}),
-        Refused: Transition(_start_refused, {Command.LOOK_UP_STARTED, Command.FAIL}),
+        Refused: Transition(
+            _start_refused,
+            {Command.LOOK_UP_STARTED, Command.WAIT_FOR_CAPACITY, Command.FAIL},
+        ),
         Killed: Transition(_killed_before_start, {Command.FAIL}),
     },
     Command.DESCRIBE_STARTED: {
@@ -664,13 +721,19 @@ TRANSITIONS: Final[Mapping[Command, Mapping[type[Event], Transition]]] = {
     # A resume.
     Command.RESUME: {
         Accepted: Transition(_resumed, {Command.WATCH}),
-        Refused: Transition(_resume_refused, {Command.DESCRIBE_REFUSED, Command.FAIL}),
+        Refused: Transition(
+            _resume_refused,
+            {Command.DESCRIBE_REFUSED, Command.WAIT_FOR_CAPACITY, Command.FAIL},
+        ),
     },
     Command.RESEND_RESUME: {
         Accepted: Transition(
             _resume_resent, {Command.DESCRIBE, Command.DESCRIBE_RESUMED}
         ),
-        Refused: Transition(_resume_refused, {Command.DESCRIBE_REFUSED, Command.FAIL}),
+        Refused: Transition(
+            _resume_refused,
+            {Command.DESCRIBE_REFUSED, Command.WAIT_FOR_CAPACITY, Command.FAIL},
+        ),
     },
     Command.DESCRIBE_RESUMED: {
         Described: Transition(_described_resumed, {Command.WATCH, Command.RESUME}),
@@ -691,6 +754,7 @@ TRANSITIONS: Final[Mapping[Command, Mapping[type[Event], Transition]]] = {
     # The start has ended: only a kill may follow.
     Command.WATCH: {},
     Command.WAIT_FOR_END: {},
+    Command.WAIT_FOR_CAPACITY: {},
     Command.FAIL: {},
 }
 # After every command for which the table says nothing else.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -470,9 +469,11 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             self.defer(
                 trigger=TimeDeltaTrigger(pause), method_name="execute_after_pause"
             )
-        # A deferred task, too, asks once more when its time is up.
-        with suppress(AirflowTaskTimeout):
+        try:
             self.try_runner.sleep(pause.total_seconds())
+        except AirflowTaskTimeout as error:
+            text = "execution_timeout has passed while the task waited for capacity: "
+            raise AirflowTaskTimeout(f"{text}{wait.reason}") from error
         self.try_runner.raise_if_killed()
 
     def _forget(self, context: Context) -> None:

@@ -45,15 +45,14 @@ Rules:
     says the opposite again. If it is not certain, rule 7 holds.
 
 All transitions are in the table at the end: for each command and each event, what may
-follow. ``lookup.py`` has what AWS says if the record is missing. ``decisions.py``
-decides by the status of an execution, ``ending.py`` about one that its task no longer
-needs, ``../waiter.py`` about polls. Everything here is pure: it calls neither Airflow
-nor AWS. The driver is ``operators/try_runner.py``.
+follow. ``lookup.py`` has what AWS says if the record is missing, ``resuming.py`` the
+resumes. ``decisions.py`` decides by the status of an execution, ``ending.py`` about one
+that its task no longer needs, ``../waiter.py`` about polls. Everything here is pure: it
+calls neither Airflow nor AWS. The driver is ``operators/try_runner.py``.
 """
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -61,12 +60,12 @@ from typing import Any, Final
 
 from polysync_airflow.exceptions import (
     CONFLICT,
-    RESOURCE_LIMIT,
     RESOURCE_NOT_FOUND,
     VALIDATION,
     PolysyncError,
     has_code,
 )
+from polysync_airflow.execution.lifecycle import resuming
 from polysync_airflow.execution.lifecycle.decisions import (
     after_quota_refusal,
     is_of_other_incarnation,
@@ -96,7 +95,7 @@ from polysync_airflow.execution.lifecycle.lookup import (
     is_blocked,
 )
 from polysync_airflow.execution.waiter import LAG_SECONDS, LogLine
-from polysync_airflow.states import PolysyncState, has_ended, state_of
+from polysync_airflow.states import has_ended
 
 # The time of AWS's response and the creation time of the execution come from one clock,
 # which has seconds.
@@ -423,7 +422,7 @@ def _described(instruction: Instruction, event: Described) -> Instruction:
         case Command.WATCH:
             return _reattach(instruction, event)
         case Command.RESUME:
-            return _resume(instruction)
+            return resuming.resume(instruction)
         case Command.RESEND_RESUME:
             # Written although nothing changes: Airflow refuses the write of a replaced
             # try.
@@ -529,87 +528,6 @@ def _let_it_end(
 
 def _stop_requested(instruction: Instruction, _: Accepted) -> Instruction:
     return instruction.next(Command.WAIT_FOR_END)
-
-
-# ---- a resume
-
-
-def _resume(instruction: Instruction) -> Instruction:
-    record = instruction.existing_record
-    task_try = instruction.task_try
-    if record.resume_is_pending:
-        return _repeat_resume(instruction)
-    number = record.resumes + 1
-    # The token follows from the record, as this module is pure. If a record was lost,
-    # nobody knows how many resumes there were: then the number of the try tells them
-    # apart.
-    token = record.request.client_request_token
-    name = f"{token} resume {number} of try {task_try.number}"
-    changes = {
-        "epoch": task_try.epoch,
-        "resumes": number,
-        "resume_token": f"polysync-{uuid.uuid5(uuid.NAMESPACE_OID, name)}",
-        "resumed_at": None,
-        "stop_requested_by": None,
-        "clear_choice": None,
-        "capacity": record.capacity_at_request,
-    }
-    return instruction.write(Command.RESUME, changes=changes)
-
-
-def _repeat_resume(instruction: Instruction) -> Instruction:
-    """Send the resume of an earlier try again."""
-    epoch = instruction.task_try.epoch
-    changes = {"epoch": epoch, "clear_choice": None}
-    if instruction.existing_record.epoch == epoch:
-        return instruction.write(Command.RESUME, changes=changes, is_repeated=True)
-    return instruction.write(Command.RESEND_RESUME, changes=changes)
-
-
-def _resumed(instruction: Instruction, event: Accepted) -> Instruction:
-    line = _resume_line(instruction)
-    changes = {"resumed_at": event.at}
-    return instruction.write(Command.WATCH, line, changes=changes, description=None)
-
-
-def _resume_line(instruction: Instruction) -> LogLine:
-    record = instruction.existing_record
-    return info(f"Resumed (resume {record.resumes}): execution {record.arn}")
-
-
-def _resume_resent(instruction: Instruction, event: Accepted) -> Instruction:
-    changes = {"resumed_at": event.at}
-    if instruction.existing_record.epoch == instruction.task_try.epoch:
-        return instruction.write(Command.DESCRIBE_RESUMED, changes=changes)
-    # This epoch does not want the resume: the status decides what becomes of the
-    # execution.
-    return instruction.write(Command.DESCRIBE, changes=changes)
-
-
-def _described_resumed(instruction: Instruction, event: Described) -> Instruction:
-    if state_of(event.description.status) is PolysyncState.FAILED:
-        # AWS had accepted the resume before the clear, and it has failed since. AWS
-        # does nothing for a token that it knows, but the user wants the failed steps to
-        # run now.
-        return _resume(instruction)
-    line = _resume_line(instruction)
-    return instruction.next(Command.WATCH, line, description=event.description)
-
-
-def _resume_refused(instruction: Instruction, event: Refused) -> Instruction:
-    is_certain = instruction.command is Command.RESUME and not instruction.is_repeated
-    waiting = after_quota_refusal(
-        instruction, event, nothing_runs=is_certain and not event.was_repeated
-    )
-    if waiting:
-        return waiting
-    if event.error.transient or has_code(event.error, RESOURCE_LIMIT):
-        return instruction.next(Command.FAIL, error=event.error)
-    line = warning(
-        f"The execution cannot be resumed: {event.error} Execution:"
-        f" {instruction.existing_record.arn}"
-    )
-    return instruction.next(Command.DESCRIBE_REFUSED, line)
 
 
 def _described_refused(instruction: Instruction, event: Described) -> Instruction:
@@ -720,23 +638,25 @@ TRANSITIONS: Final[Mapping[Command, Mapping[type[Event], Transition]]] = {
     },
     # A resume.
     Command.RESUME: {
-        Accepted: Transition(_resumed, {Command.WATCH}),
+        Accepted: Transition(resuming.resumed, {Command.WATCH}),
         Refused: Transition(
-            _resume_refused,
+            resuming.resume_refused,
             {Command.DESCRIBE_REFUSED, Command.WAIT_FOR_CAPACITY, Command.FAIL},
         ),
     },
     Command.RESEND_RESUME: {
         Accepted: Transition(
-            _resume_resent, {Command.DESCRIBE, Command.DESCRIBE_RESUMED}
+            resuming.resume_resent, {Command.DESCRIBE, Command.DESCRIBE_RESUMED}
         ),
         Refused: Transition(
-            _resume_refused,
+            resuming.resume_refused,
             {Command.DESCRIBE_REFUSED, Command.WAIT_FOR_CAPACITY, Command.FAIL},
         ),
     },
     Command.DESCRIBE_RESUMED: {
-        Described: Transition(_described_resumed, {Command.WATCH, Command.RESUME}),
+        Described: Transition(
+            resuming.described_resumed, {Command.WATCH, Command.RESUME}
+        ),
         Refused: Transition(
             _describe_refused, {Command.DESCRIBE_RESUMED, Command.FAIL}
         ),

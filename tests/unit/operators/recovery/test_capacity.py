@@ -160,4 +160,8 @@ def test_execution_timeout_in_a_pause_ends_with_the_reason(world: World) -> None
 
     world.time.after(59, time_out)
 
-    assert isinstance(task.next_try().error, SageMakerApiError)
+    error = task.next_try().error
+
+    assert isinstance(error, AirflowTaskTimeout)
+    assert "20 Executions, with current utilization" in str(error)
+    assert world.calls(START) == [START]

@@ -61,6 +61,7 @@ NO_CONNECTION: Final = "EndpointConnectionError"
 # As botocore names its error for a list that does not end.
 PAGINATION: Final = "PaginationError"
 RESPONSE_TOO_LARGE: Final = "ResponseTooLargeError"
+RESOURCE_LIMIT: Final = "ResourceLimitExceeded"
 RESOURCE_NOT_FOUND: Final = "ResourceNotFound"
 # Not a code of AWS: the resource is in another account than the connection.
 OTHER_ACCOUNT: Final = "OtherAccount"
@@ -316,6 +317,10 @@ ALIASES: Final[dict[str, str]] = _TABLES["aliases"]
 # What to do about the errors of Entra ID:
 # https://learn.microsoft.com/entra/identity-platform/reference-error-codes
 ENTRA_CURES: Final[dict[str, str]] = _TABLES["entra"]
+
+# By which texts the reason of a failure says that AWS has no capacity (``signs``), or
+# will never have it (``hopeless``).
+CAPACITY_TEXTS: Final[dict[str, list[str]]] = _TABLES["capacity"]
 
 # The hint for all other errors: the network, HTTP 5xx, or a code that AWS added later.
 # Not permanent, so that a wait goes on.

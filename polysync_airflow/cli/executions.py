@@ -10,11 +10,14 @@ import logging
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from itertools import islice
 from typing import Any, Final
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from polysync_airflow import exceptions, states
 from polysync_airflow.airflow_compat.sdk import conf
@@ -33,6 +36,7 @@ from polysync_airflow.execution.lifecycle.instructions import owner_text
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.steps.descriptions import StepDescription, rows_of
 from polysync_airflow.execution.steps.progress import Progress
+from polysync_airflow.execution.texts import clean_line
 from polysync_airflow.get_provider_info import CONFIG_SECTION, HOURLY_PRICES
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import request_stop, result_or_error, stop_result
@@ -88,6 +92,8 @@ def _line(facts: dict[str, Any]) -> str:
 
 
 def _list(args: Namespace) -> int:
+    from polysync_airflow.watch.sweep import find_waiting
+
     names = []
     if args.pipeline:
         names = parameters.check_pipeline_names([args.pipeline])
@@ -123,11 +129,26 @@ def _list(args: Namespace) -> int:
             steps = _value_or([], hook.list_pipeline_execution_steps, arn)
             cost = _report(hook, arn, steps).cost
         row["cost"] = cost and cost.model_dump(mode="json")
+    waiting: list[dict[str, Any]] = []
+    if args.state is None:
+        # By their records, if Airflow's database can be used.
+        with suppress(SQLAlchemyError):
+            waiting += find_waiting({name.rsplit("/")[-1] for name in names})
     summary = f"{len(shown):,} executions of {len(names):,} pipelines"
     if len(rows) > len(shown):
         summary += "; there are more: give --max-executions"
     output.write_message(summary)
-    return output.write(args, {"executions": shown}, map(_line, shown))
+    document = {"executions": shown, "waiting": waiting}
+    lines = [*map(_waiting_line, waiting), *map(_line, shown)]
+    return output.write(args, document, lines)
+
+
+def _waiting_line(facts: dict[str, Any]) -> str:
+    text = (
+        "{since}  Waits for capacity, asks again at {asks_at}: {pipeline_name},"
+        " task {dag_id}/{task_id}/{run_id}: {reason}"
+    )
+    return clean_line(text.format(**facts))
 
 
 def _newest(

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 from polysync_airflow import exceptions
 from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.console import execution_url
+from polysync_airflow.execution.lifecycle.capacity import CapacityWait
 from polysync_airflow.execution.prices import Cost
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from polysync_airflow.execution.steps.descriptions import StepRow
     from polysync_airflow.execution.waiter import EndOfWait, ExecutionEvent
 
+# The member ``state`` of the XCom ``run`` while a request waits for capacity.
+WAITING: Final = "Waiting"
 OnCancelled = Literal["fail", "skip", "retry"]
 # A failure is read in Airflow's log pane: at 1400 x 900 pixels it shows 30 lines of
 # about 95 characters. The frames of the traceback take eight of them.
@@ -99,6 +102,7 @@ class RunSummary(models.FrozenModel):
     mlflow_experiment_name: texts.NameText | None = None
     mlflow_resource_arn: texts.ArnText | None = None
     stop: RequestedStop | None = None
+    capacity: CapacityWait | None = None
 
     def is_of(self, execution_arn: str, attempt: int) -> bool:
         """Return whether the summary is that of an attempt of an execution."""
@@ -221,12 +225,14 @@ def described(
 
 def parse_run_summary(value: Any, warn: Callable[[str], object]) -> RunSummary | None:
     """
-    Return the XCom ``run``; None if there is none, or if somebody has changed it to
-    something else.
+    Return the XCom ``run``; None if there is none, if it has no execution yet, or if
+    somebody has changed it to something else.
 
-    :param warn: called with a message in that case.
+    :param warn: called with a message in the last case.
     """
     if value is None:
+        return None
+    if isinstance(value, Mapping) and value.get("state") == WAITING:
         return None
     try:
         return RunSummary.model_validate(value)

@@ -19,7 +19,8 @@ Rules of the task of a step:
 4. A step that has not begun fails if its execution has ended otherwise, once the
    execution task is over.
 5. A retry waits while the step has failed and the execution task is not over: that task
-   resumes the execution. While the execution runs, a failure from before the last
+   resumes the execution. So does the first try if all that has failed lacks capacity.
+   While the execution runs, a failure from before the last
    resume does not count.
 6. If the execution task is over and has no execution, the step fails.
 
@@ -60,6 +61,7 @@ from polysync_airflow import states
 from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution import models, texts
 from polysync_airflow.execution import waiter as waiting
+from polysync_airflow.execution.lifecycle.capacity import lacked_by
 from polysync_airflow.execution.lifecycle.ending import DEFERRED, is_over
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.outcome import RunSummary
@@ -127,6 +129,16 @@ class StepsSnapshot:
     def is_over(self) -> bool:
         """Whether the execution task is over, so that nobody resumes the execution."""
         return is_finished(self.state)
+
+    @property
+    def lacks_capacity(self) -> bool:
+        """Whether all steps that have failed have done so for want of capacity."""
+        failed = [
+            row.reason
+            for row in self.rows.values()
+            if state_of_step(row.status) is PolysyncState.FAILED
+        ]
+        return lacked_by(failed) is not None
 
     def description(self, name: str) -> StepDescription | None:
         """Return AWS's description of a step; None if it has not begun."""
@@ -213,7 +225,7 @@ def verdict_of(
 def _of_failed(
     row: StepRow, snapshot: StepsSnapshot, run: RunSummary, *, is_retry: bool
 ) -> tuple[Verdict, str] | None:
-    if is_retry and not snapshot.is_over:
+    if (is_retry or snapshot.lacks_capacity) and not snapshot.is_over:
         # The execution task is going to resume the execution.
         return None
     resumed_at = run.attempt_started_at

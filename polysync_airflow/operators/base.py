@@ -192,6 +192,7 @@ class TryOptions(RecoveryOptions):
 
     validate_parameters: Flag
     wait_for_completion: Flag
+    wait_for_capacity: Flag
 
 
 class ValidatedOptions(Generic[Options_co]):

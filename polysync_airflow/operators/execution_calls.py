@@ -88,12 +88,17 @@ class ExecutionCalls:
                     return self._resume(instruction)
                 case Command.STOP:
                     return self._stop(instruction.existing_record)
-                case Command.WATCH | Command.WAIT_FOR_END | Command.FAIL:
+                case (
+                    Command.WATCH
+                    | Command.WAIT_FOR_END
+                    | Command.WAIT_FOR_CAPACITY
+                    | Command.FAIL
+                ):
                     raise ValueError(
                         f"{instruction.command} ends the start: nothing is called"
                     )
         except PolysyncError as error:
-            return Refused(error, was_repeated=self._was_repeated)
+            return Refused(error, clock.now(), was_repeated=self._was_repeated)
 
     # ---- the execution of the earlier tries
 

@@ -317,18 +317,18 @@ class ReportingOperator(base.ExecutionOperator):
         self,
         context: Context,
         end: ExecutionEvent,
+        report: StepReport,
         *,
         note: str | None = None,
         is_own_stop: bool = False,
     ) -> str:
         """
-        Push the outcome of the execution, and return its ARN, or raise the error of the
-        task.
+        Return the ARN of the execution, or raise the error of the task.
 
+        :param report: what ``_report_end`` has returned.
         :param note: what became of the execution, as a sentence.
         :param is_own_stop: whether this try has stopped the execution.
         """
-        report = self._report_end(context, end)
         self._raise_outcome(
             context,
             end,

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
 from polysync_airflow.airflow_compat.teams import warn_of_hidden_connection
+from polysync_airflow.exceptions import PipelineExecutionFailedError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.options import (
     OnClear,
@@ -22,16 +24,15 @@ from polysync_airflow.execution.lifecycle.options import (
     RetryMode,
 )
 from polysync_airflow.execution.models import region_from_arn
-from polysync_airflow.execution.outcome import OnCancelled, parse_run_summary
+from polysync_airflow.execution.outcome import WAITING, OnCancelled, parse_run_summary
 from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS, storable_parameters
+from polysync_airflow.execution.texts import storable_xcom
 from polysync_airflow.operators import base, reporting
 from polysync_airflow.operators.failure_callback import with_own_callback
 from polysync_airflow.retrying import is_last_try, may_retry_refusal
 from polysync_airflow.states import has_ended, state_of
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context, XComArg
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
         Instruction,
     )
     from polysync_airflow.execution.waiter import ExecutionEvent
+    from polysync_airflow.operators.results import StepReport
     from polysync_airflow.operators.try_runner import TryRunner
 
 # The pipeline's name, which is the end of its ARN.
@@ -133,6 +135,10 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
     :param validate_parameters: compare the parameters with the pipeline's definition
         before a new execution starts, which costs one DescribePipeline. Without it they
         are compared only if AWS refuses the start.
+    :param wait_for_capacity: if AWS refuses the start for a quota, send it again after
+        a pause; if the execution fails for want of capacity, resume it after a pause.
+        The first pause is ``poll_interval``, each is twice as long as the one before,
+        up to ten minutes. After ``timeout``, the task fails.
     :return: the ARN of the execution (XCom ``return_value``).
     :raises ParametersError: an argument is not valid; no execution was started.
     :raises CredentialsError: the connection is missing or unusable; no execution was
@@ -189,6 +195,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         | None = reporting.DEFAULT_PROGRESS_INTERVAL,
         property_files: bool | Sequence[str] = False,
         validate_parameters: bool = False,
+        wait_for_capacity: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -217,6 +224,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         self.progress_interval = progress_interval
         self.property_files = property_files
         self.validate_parameters = validate_parameters
+        self.wait_for_capacity = wait_for_capacity
         _ = self.options  # raises an error if one is not valid
         # Also for a task that waits on a worker: its failure callback needs it.
         warn_of_hidden_connection(polysync_conn_id)
@@ -225,9 +233,11 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
     @cached_property
     def try_runner(self) -> TryRunner:
         """The state of the try that this process executes."""
+        from polysync_airflow.execution.lifecycle.capacity import CapacityLimits
         from polysync_airflow.operators.try_runner import TryRunner
 
-        return TryRunner(self.options, self.hook_for_region, self.log)
+        limits = CapacityLimits(self._poll_seconds, self._timeout_seconds)
+        return TryRunner(self.options, self.hook_for_region, self.log, limits)
 
     @property
     def pipeline_parameters(self) -> Any:
@@ -270,20 +280,36 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         Start or reattach to an execution, push its XComs and, by default, wait for its
         end.
         """
+        arn = None
+        while arn is None:
+            arn = self._execute_once(context)
+        return arn
+
+    def _execute_once(self, context: Context) -> str | None:
+        """
+        Get an execution and, by default, wait for its end.
+
+        :return: its ARN; None if the task begins again.
+        """
         from polysync_airflow.execution.lifecycle.instructions import Command
 
         try_runner = self.try_runner
         try_runner.is_executed = True
+        self.earlier_summary = None
+        self.steps_before = None
         with try_runner.stop_on_final_failure(context, self.retry_policy):
             get_execution = partial(
                 try_runner.get_execution,
                 context,
                 self._attributes(REQUEST_ARGUMENTS),
-                self._timeout_seconds,
             )
             instruction = get_execution()
-            while instruction.command is Command.WAIT_FOR_END:
-                self._wait_for_earlier_execution(context, instruction.existing_record)
+            while instruction.command is not Command.WATCH:
+                record = instruction.existing_record
+                if instruction.command is Command.WAIT_FOR_END:
+                    self._wait_for_earlier_execution(context, record)
+                else:
+                    self._pause(context, record)
                 instruction = get_execution()
             record = instruction.existing_record
             parameters = try_runner.parameters_of(instruction)
@@ -296,7 +322,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
                 self._forget(context)
                 return record.arn
             end = self._wait_for_execution(context, instruction)
-        return self.execute_complete(context, end.model_dump(mode="json"))
+        return self._complete(context, end)
 
     def on_kill(self) -> None:
         """
@@ -329,6 +355,15 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         return self.execute(context)
 
     @base.apply_retry_policy
+    def execute_after_pause(self, context: Context, event: object = None) -> str:
+        """
+        Execute the task again after a pause for want of capacity.
+
+        :param event: the time, which Airflow's trigger has sent.
+        """
+        return self.execute(context)
+
+    @base.apply_retry_policy
     def execute_complete(
         self,
         context: Context,
@@ -338,8 +373,8 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         """
         Push the outcome of the execution, and succeed, fail or skip accordingly.
 
-        :param started: what is known from before a deferral: the XCom ``run`` and the
-            declared steps. None if the task has waited on the worker.
+        :param started: what is known from before the deferral: the XCom ``run`` and the
+            declared steps.
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
         from polysync_airflow.execution.waiter import ExecutionEvent, check_event
@@ -355,6 +390,15 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         self.steps_before = None
         if declared_steps is not None and end.known_steps is not None:
             self.steps_before = (declared_steps, end.known_steps)
+        return self._complete(context, end) or self.execute(context)
+
+    def _complete(self, context: Context, end: ExecutionEvent) -> str | None:
+        """
+        Push the outcome of the execution, and return its ARN, or raise the error of the
+        task.
+
+        :return: None if the task begins again.
+        """
         note = None
         is_own_stop = False
         if end.has_ended_by_itself:
@@ -364,12 +408,73 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             try_end = self.try_runner.finish(context, end, self.retry_policy)
             self._count_end(end)
             if try_end.begins_again:
-                return self.execute(context)
+                return None
             note = try_end.text
             is_own_stop = try_end.is_own_stop
-        arn = self._finish(context, end, note=note, is_own_stop=is_own_stop)
+        report = self._report_end(context, end)
+        record = self._record_to_resume(context, end, report)
+        if record:
+            self._pause(context, record)
+            return None
+        arn = self._finish(context, end, report, note=note, is_own_stop=is_own_stop)
         self._forget(context)
         return arn
+
+    def _record_to_resume(
+        self, context: Context, end: ExecutionEvent, report: StepReport
+    ) -> ExecutionRecord | None:
+        """
+        Return the record of an execution that is resumed after a pause, since it has
+        failed for want of capacity only; None if its end is that of the task.
+        """
+        from polysync_airflow.execution.lifecycle.capacity import lacked_by
+
+        error = self._make_error(end, "", is_own_stop=False)
+        if not isinstance(error, PipelineExecutionFailedError):
+            return None
+        reason = lacked_by([row.reason for row in report.failed])
+        if reason is None:
+            return None
+        return self.try_runner.wait_for_capacity(context, end, reason)
+
+    def _pause(self, context: Context, record: ExecutionRecord) -> None:
+        """
+        Wait until a request is sent that lacks capacity.
+
+        A deferred task goes on in ``execute_after_pause``.
+        """
+        from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
+
+        wait = record.capacity
+        if wait is None:
+            raise LookupError("the record has no wait for capacity")
+        self.log.warning(
+            "Waits for capacity since %s, and asks again at %s: %s",
+            f"{wait.since:%Y-%m-%d %H:%M:%S} UTC",
+            f"{wait.asks_at:%Y-%m-%d %H:%M:%S} UTC",
+            wait.reason,
+        )
+        run: dict[str, Any] = {
+            "execution_arn": record.execution_arn,
+            "pipeline_name": record.request.pipeline_name,
+            "state": WAITING,
+        }
+        if self.run_summary:
+            # The execution has failed.
+            run = self.run_summary.model_dump(mode="json")
+        run["capacity"] = wait.model_dump(mode="json")
+        context["ti"].xcom_push("run", storable_xcom("run", run, self.log.warning))
+        pause = max(wait.asks_at - clock.now(), timedelta())
+        if self.options.deferrable:
+            self.defer(
+                trigger=TimeDeltaTrigger(pause), method_name="execute_after_pause"
+            )
+        try:
+            self.try_runner.sleep(pause.total_seconds())
+        except AirflowTaskTimeout as error:
+            text = "execution_timeout has passed while the task waited for capacity: "
+            raise AirflowTaskTimeout(f"{text}{wait.reason}") from error
+        self.try_runner.raise_if_killed()
 
     def _forget(self, context: Context) -> None:
         """Delete the record, because the task succeeds."""

@@ -27,6 +27,8 @@ from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle import ending, instructions, lookup, machine
+from polysync_airflow.execution.lifecycle.capacity import CapacityLimits
+from polysync_airflow.execution.lifecycle.decisions import wait_for_capacity
 from polysync_airflow.execution.lifecycle.ending import EndAction, TryEnd
 from polysync_airflow.execution.lifecycle.instructions import (
     Accepted,
@@ -79,11 +81,13 @@ class TryRunner:
 
     :param hook_for_region: returns the hook for a region; None is the task's own
         region.
+    :param capacity: how long the try waits for capacity, with ``wait_for_capacity``.
     """
 
     options: TryOptions
     hook_for_region: HookForRegion
     log: Any
+    capacity: CapacityLimits
     # Whether this process executes the task, so that its templates are rendered.
     is_executed: bool = False
     # Whether the execution has ended, was stopped, or is the next try's, so that the
@@ -113,7 +117,7 @@ class TryRunner:
     # ---- the start
 
     def get_execution(
-        self, context: Context, arguments: Mapping[str, Any], timeout: float
+        self, context: Context, arguments: Mapping[str, Any]
     ) -> Instruction:
         """
         Start an execution, or get that of an earlier try.
@@ -121,9 +125,8 @@ class TryRunner:
         :param arguments: the rendered arguments for a new execution. They are checked
             only if one is started: arguments that are no longer valid must not keep a
             try from the execution that runs.
-        :param timeout: how long transient errors of AWS's are retried, in seconds.
         :return: ``Command.WATCH``, or ``Command.WAIT_FOR_END`` if another execution has
-            to end before.
+            to end before, or ``Command.WAIT_FOR_CAPACITY``.
         :raises StoredRecordError: the stored record cannot be believed, and names an
             execution that runs.
         :raises ParametersError: the request for a new execution is not valid.
@@ -135,19 +138,12 @@ class TryRunner:
             log=self.log,
             arguments=arguments,
             validate_parameters=self.options.validate_parameters,
-            deadline=clock.time() + timeout,
+            deadline=clock.time() + self.capacity.timeout,
         )
         store = RecordStore(context)
         self._store = store
         record = store.read()
-        task_try = TaskTry(
-            number=store.try_number,
-            epoch=context["ti"].max_tries,
-            task=store.identity,
-            options=self.options,
-            unproven=store.unproven,
-            unattended_stop=self._unattended_stop(),
-        )
+        task_try = self._task_try(store)
         instruction = self._enter(store, machine.begin(task_try, record))
         while instruction.command not in instructions.ENDS_THE_START:
             if instruction.delay:
@@ -164,6 +160,20 @@ class TryRunner:
                 # meanwhile.
                 self._count(performed, event)
         return instruction
+
+    def _task_try(self, store: RecordStore) -> TaskTry:
+        capacity = None
+        if self.options.wait_for_capacity:
+            capacity = self.capacity
+        return TaskTry(
+            number=store.try_number,
+            epoch=self._ti.max_tries,
+            task=store.identity,
+            options=self.options,
+            unproven=store.unproven,
+            unattended_stop=self._unattended_stop(),
+            capacity=capacity,
+        )
 
     def _unattended_stop(self) -> UnattendedStop | None:
         if not self.options.stop_on_kill:
@@ -305,6 +315,28 @@ class TryRunner:
         record = record.model_copy(update=changes)
         store.write(record)
         return record
+
+    def wait_for_capacity(
+        self, context: Context, end: ExecutionEvent, reason: str
+    ) -> ExecutionRecord | None:
+        """
+        Store that the execution, which has failed for want of capacity, is resumed
+        after a pause.
+
+        :return: the record; None if the task fails instead.
+        """
+        self._ti = context["ti"]
+        store, record = self.own_record(context)
+        if record is None or record.execution_arn != end.execution_arn:
+            return None
+        watching = Instruction(Command.WATCH, self._task_try(store), record)
+        now = clock.now()
+        instruction = wait_for_capacity(watching, reason, now, nothing_runs=True)
+        if instruction is None:
+            return None
+        self._store = store
+        self.is_handled = False
+        return self._enter(store, instruction).existing_record
 
     # ---- the end: what becomes of the execution
 

@@ -438,7 +438,8 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             ended_row = progress.ended_row(report.rows, self.step_name)
             row = ended_row or self._fail_without_step(context, end, report)
         else:
-            return self._finish(context, end, note=_note(end))
+            report = self._report_end(context, end)
+            return self._finish(context, end, report, note=_note(end))
         pipeline_name = self._pipeline_of(arn)
         self._raise_outcome(
             context,

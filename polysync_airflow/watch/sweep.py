@@ -8,7 +8,8 @@ It runs beside Airflow's components, with access to the database.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 from typing import Any, ClassVar, Final, Literal, NamedTuple
@@ -78,6 +79,29 @@ def stop_orphans(dag_id: str | None) -> Iterator[Swept]:
             yield _stop(watch, swept, examined)
         else:
             yield swept
+
+
+def find_waiting(pipelines: Collection[str]) -> Iterator[dict[str, Any]]:
+    """
+    Yield the key and the wait of each task instance that waits for capacity. A record
+    that cannot be believed is left out.
+
+    :param pipelines: the names of the pipelines that count.
+    """
+    for key in database.variable_keys(records.KEY_PREFIX):
+        with suppress(PolysyncError):
+            with database.stored_variable(key, lock=False) as variable:
+                task = records.stored_task(variable)
+            if task is None or ENDED_STATES.issuperset(task.task_states):
+                continue
+            record = records.stored_record(task.key)
+            if record is None or record.capacity is None:
+                continue
+            name = record.request.pipeline_name.rsplit("/")[-1]
+            if record.waits_for_capacity and name in pipelines:
+                facts = {"pipeline_name": name, "execution_arn": record.execution_arn}
+                wait = record.capacity.model_dump(mode="json")
+                yield {**asdict(task.key), **facts, **wait}
 
 
 def _watch() -> Watch:

@@ -210,7 +210,7 @@ def _upgrade(text: str) -> tuple[str, str]:
 
 def _matches(case: Case, number: str) -> bool:
     """Return whether a number selects a case; 8 selects 8a to 8d."""
-    return number in (case.number, case.number.rstrip("abcdefgh"))
+    return number in (case.number, case.number.rstrip("abcdefghijk"))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -22,7 +22,12 @@ from polysync_airflow.execution.lifecycle.machine import TRANSITIONS
 from tests.pages import DOCS
 
 PICTURE: Final = DOCS / "images" / "life-cycle.svg"
-FIRST: Final = (Command.PREPARE, Command.LOOK_UP, Command.DESCRIBE)
+FIRST: Final = (
+    Command.PREPARE,
+    Command.LOOK_UP,
+    Command.DESCRIBE,
+    Command.START,
+)
 # The column and the row of each box.
 PLACES: Final[dict[Command, tuple[float, float]]] = {
     Command.LOOK_UP: (0.0, 0.0),
@@ -32,13 +37,14 @@ PLACES: Final[dict[Command, tuple[float, float]]] = {
     Command.LOOK_UP_STARTED: (1.15, 2.0),
     Command.START: (0.0, 4.0),
     Command.DESCRIBE_STARTED: (1.0, 3.2),
-    Command.STOP: (2.95, 3.8),
+    Command.STOP: (3.45, 3.75),
     Command.RESEND_RESUME: (3.45, 0.0),
     Command.RESUME: (3.05, 1.4),
     Command.DESCRIBE_RESUMED: (4.15, 0.9),
     Command.DESCRIBE_REFUSED: (3.95, 2.4),
     Command.WAIT_FOR_END: (3.9, 4.7),
     Command.WATCH: (1.6, 4.7),
+    Command.WAIT_FOR_CAPACITY: (2.75, 4.7),
 }
 WIDTH: Final = 970
 HEIGHT: Final = 660

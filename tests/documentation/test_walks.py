@@ -45,6 +45,8 @@ SKIPPED_DEFERRED: Final = {
 # Between the functions of the walk, these call what they are given.
 CALLERS: Final = {
     Function("operators/execution_calls.py", "_retry"),
+    # Until the task has an outcome.
+    Function("operators/start.py", "execute"),
     # Before Airflow 3.3.
     Function("operators/base.py", "run"),
 }

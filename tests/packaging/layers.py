@@ -44,10 +44,11 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "execution.lifecycle": (
-        {"options"},
+        {"capacity", "options"},
         {"instructions"},
         {"decisions", "ending", "lookup"},
-        {"machine", "orphans"},
+        {"resuming", "orphans"},
+        {"machine"},
         {"__init__"},
     ),
     "execution.steps": ({"descriptions"}, {"callbacks", "progress"}, {"__init__"}),

@@ -47,10 +47,11 @@ its ``FailOnViolation`` is false. With ``SkipCheck``, it finds none.
 
 A failure is retried if a policy in the step's ``RetryPolicies`` lists its exception
 type. Without ``exception_type``, a ``reason`` that contains InternalServerError,
-CapacityError, InsufficientCapacity, ResourceLimitExceeded or ThrottlingException has
-the type of that error, any other ``reason`` has none, and a failure without a
-``reason`` has every type; see `engine.retry_policies`. Without ``log_lines``, the log
-ends with a traceback and the reason; see `sagemaker.jobs.logs`.
+CapacityError, InsufficientCapacity, "account-level service limit",
+ResourceLimitExceeded or ThrottlingException has the type of that error, any other
+``reason`` has none, and a failure without a ``reason`` has every type; see
+`engine.retry_policies`. Without ``log_lines``, the log ends with a traceback and the
+reason; see `sagemaker.jobs.logs`.
 """
 
 from __future__ import annotations
@@ -99,6 +100,9 @@ _ERRORS = (
     ("InternalServerError", "SageMaker.JOB_INTERNAL_ERROR"),
     ("CapacityError", "SageMaker.CAPACITY_ERROR"),
     ("InsufficientCapacity", "SageMaker.CAPACITY_ERROR"),
+    # "ClientError: Failed to invoke sagemaker:CreateTrainingJob. Error Details: The
+    # account-level service limit 'ml.p2.xlarge for training job usage' is ..."
+    ("account-level service limit", "SageMaker.RESOURCE_LIMIT"),
     ("ResourceLimitExceeded", "SageMaker.RESOURCE_LIMIT"),
     ("ThrottlingException", "Step.THROTTLING"),
 )

@@ -6,6 +6,8 @@ As JSON::
     {"operation": "DescribePipelineExecution",   or another; "*" (default): all
      "service": "logs",  only this service, by its name in signatures (default: all)
      "kind": "throttle"       ThrottlingException: Rate exceeded
+           | "quota"          ResourceLimitExceeded, by default for the quota of
+                              executions, in the words in which AWS refuses instances
            | "error"          the AWS error "code" with "message"
                               (and HTTP "status", default 400)
            | "http"           HTTP "status" (default 503) without an AWS error
@@ -32,7 +34,20 @@ from typing import Any
 
 from sagemaker_emulator.errors import ApiError
 
-KINDS = ("throttle", "error", "http", "latency", "dropped", "lost_response")
+KINDS = ("throttle", "quota", "error", "http", "latency", "dropped", "lost_response")
+_ERRORS = {
+    "throttle": ("ThrottlingException", "Rate exceeded"),
+    # The number is that of the developer guide:
+    # feature-store-feature-processor-quotas.html
+    "quota": (
+        "ResourceLimitExceeded",
+        "The account-level service limit 'Maximum number of concurrent pipeline"
+        " executions allowed per account' is 20 Executions, with current utilization of"
+        " 20 Executions and a request delta of 1 Executions. Please use AWS Service"
+        " Quotas to request an increase for this quota. If AWS Service Quotas is not"
+        " available, contact AWS support to request an increase for this quota.",
+    ),
+}
 _MEMBERS = {
     "operation",
     "kind",
@@ -90,7 +105,7 @@ class Fault:
         return self.pipeline is None or self.pipeline.lower() == pipeline
 
     def error(self) -> ApiError:
-        """Return the AWS error of a ``throttle`` or ``error`` fault."""
+        """Return the AWS error of a ``throttle``, ``quota`` or ``error`` fault."""
         return ApiError(self.code, self.message, self.status)
 
     def as_json(self) -> dict[str, Any]:
@@ -120,6 +135,7 @@ class Faults:
         """
         body = _validated(document)
         kind = body["kind"]
+        code, message = _ERRORS.get(kind, _ERRORS["throttle"])
         usual_status = 400
         if kind == "http":
             usual_status = 503
@@ -129,8 +145,8 @@ class Faults:
                 id=self._last_id,
                 operation=body.get("operation", "*"),
                 kind=kind,
-                code=body.get("code", "ThrottlingException"),
-                message=body.get("message", "Rate exceeded"),
+                code=body.get("code", code),
+                message=body.get("message", message),
                 status=int(_number(body, "status", usual_status)),
                 delay=_number(body, "delay", 0),
                 pipeline=body.get("pipeline"),

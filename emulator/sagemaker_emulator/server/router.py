@@ -159,7 +159,7 @@ class Router:
         try:
             if fault and fault.kind == "http":
                 return Response("", fault.status)
-            if fault and fault.kind in ("throttle", "error"):
+            if fault and fault.kind in ("throttle", "quota", "error"):
                 raise fault.error()
             if aws.target == "SageMaker" and is_emulated(aws.operation, aws.body):
                 with suppress(NotEmulatedError):

@@ -106,6 +106,7 @@ def test_retries_end(limits: dict[str, int], count: int) -> None:
             True,
         ),
         ({"exception_type": "SageMaker.RESOURCE_LIMIT"}, False),
+        ({"reason": "ClientError: The account-level service limit 'x' is 0"}, False),
     ],
 )
 def test_only_exceptions_of_the_policy_are_retried(

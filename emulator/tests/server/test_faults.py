@@ -36,6 +36,10 @@ from tests.sagemaker.test_pipelines import error_of
             },
             ("ExpiredTokenException", "Expired"),
         ),
+        (
+            {"kind": "quota", "message": "20 are enough"},
+            ("ResourceLimitExceeded", "20 are enough"),
+        ),
     ],
 )
 def test_fault_returns_an_aws_error(

@@ -20,6 +20,8 @@ Rules of a try that knows the status of that execution:
    process that was frozen may still send it, so nothing may be started beside it.
 5. Two executions of a task never run at the same time: a try starts a new one only
    after the end of the stored one.
+6. An execution that has failed for want of capacity is resumed after a pause, whatever
+   ``retry_mode`` says. A clear ends that wait.
 
 Everything here is pure. The driver is ``operators/try_runner.py``; ``ending.py`` has
 the rules of a process that no longer waits.
@@ -28,14 +30,19 @@ the rules of a process that no longer waits.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Final, Literal
 
 from polysync_airflow import states
+from polysync_airflow.exceptions import RESOURCE_LIMIT, has_code
 from polysync_airflow.execution.lifecycle import instructions
+from polysync_airflow.execution.lifecycle.capacity import next_wait
 from polysync_airflow.execution.lifecycle.instructions import (
     NO_EPOCH,
     Command,
     ExecutionRecord,
+    Instruction,
+    Refused,
 )
 from polysync_airflow.execution.lifecycle.options import RecoveryOptions
 from polysync_airflow.execution.models import LATEST, StartRequest
@@ -79,6 +86,9 @@ def _for_retry(
     """Return what a retry does, which continues with the stored execution (rule 2)."""
     if record.resume_is_pending:
         # Rule 4: the same request again, whatever the options say.
+        return _continue(status, after_failure=Command.RESUME)
+    if record.waits_for_capacity:
+        # Rule 6.
         return _continue(status, after_failure=Command.RESUME)
     if _counts_as_success(status, options):
         return Command.WATCH
@@ -331,3 +341,46 @@ def unused_arguments(
             if parameters.get(name) != value
         ]
     return arguments
+
+
+def after_quota_refusal(
+    instruction: Instruction, event: Refused, *, nothing_runs: bool
+) -> Instruction | None:
+    """
+    Return the instruction after AWS has refused a request for a quota; None if it was
+    for another reason, or if the try does not wait.
+
+    :param nothing_runs: whether no earlier attempt of the request can have succeeded.
+    """
+    if not has_code(event.error, RESOURCE_LIMIT):
+        return None
+    return wait_for_capacity(
+        instruction, str(event.error), event.at, nothing_runs=nothing_runs
+    )
+
+
+def wait_for_capacity(
+    instruction: Instruction, reason: str, now: datetime, *, nothing_runs: bool
+) -> Instruction | None:
+    """
+    Return the instruction after a request, or an execution, has failed for want of
+    capacity; None if the try does not wait, or not any longer.
+
+    :param instruction: what the try has done, with the record.
+    """
+    task_try = instruction.task_try
+    record = instruction.existing_record
+    if task_try.capacity is None:
+        return None
+    wait = next_wait(
+        record.capacity,
+        reason,
+        task_try.capacity,
+        try_number=task_try.number,
+        now=now,
+        token=record.request.client_request_token,
+    )
+    if wait is None:
+        return None
+    wait = wait.model_copy(update={"nothing_runs": nothing_runs})
+    return instruction.write(Command.WAIT_FOR_CAPACITY, changes={"capacity": wait})

@@ -276,6 +276,7 @@ class EndAction(Enum):
 SHUTTING_DOWN: Final = (
     "Nobody has ended the task, so its worker is shutting down: the execution goes on."
 )
+NOTHING_RUNS: Final = "Nothing runs, because the task waits for capacity."
 KEEPS_RUNNING: Final = "The execution keeps running because stop_on_kill=False."
 LEFT_TO_RETRY: Final = "The next try continues with the execution."
 _OTHER_RECORD: Final = (
@@ -310,6 +311,7 @@ class TryEnd:
     :param is_shutdown: whether the process ends because its worker shuts down.
     :param is_own_stop: whether the execution ended because this try stopped it, and not
         because of a user.
+    :param kept: what is said of an execution that is not to be stopped.
     """
 
     action: EndAction
@@ -321,6 +323,7 @@ class TryEnd:
     handled: bool = True
     is_shutdown: bool = False
     is_own_stop: bool = False
+    kept: str = KEEPS_RUNNING
 
     @property
     def begins_again(self) -> bool:
@@ -350,8 +353,8 @@ class TryEnd:
             return replace(self, action=EndAction.STOP)
         if self.action is EndAction.ASK_OWNER and owner is Owner.NOBODY:
             # A clear of a running task does not raise ``max_tries``.
-            return replace(self, action=EndAction.END_EPOCH, text=KEEPS_RUNNING)
-        return self._done(KEEPS_RUNNING)
+            return replace(self, action=EndAction.END_EPOCH, text=self.kept)
+        return self._done(self.kept)
 
     def stop_accepted(self, text: str) -> TryEnd:
         """
@@ -391,10 +394,13 @@ def leave(
     )
     if record is None:
         return try_end
+    if record.waits_for_capacity:
+        # A clear must still end the epoch, as ``stop_on_kill=False`` does.
+        try_end = replace(try_end, stop_on_kill=False, kept=NOTHING_RUNS)
     if retry_follows or is_signalled:
         return replace(try_end, action=EndAction.ASK_OWNER)
-    if not stop_on_kill:
-        return try_end._done(KEEPS_RUNNING)
+    if not try_end.stop_on_kill:
+        return try_end._done(try_end.kept)
     return replace(try_end, action=EndAction.ANNOUNCE_STOP)
 
 

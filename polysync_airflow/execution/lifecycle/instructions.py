@@ -28,6 +28,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution import models
+from polysync_airflow.execution.lifecycle.capacity import CapacityLimits, CapacityWait
 from polysync_airflow.execution.lifecycle.options import OnClear, RecoveryOptions
 from polysync_airflow.execution.waiter import LogLine
 
@@ -112,6 +113,8 @@ class ExecutionRecord(models.StrictModel):
         accepted the start: if AWS refuses it, that record counts again.
     :param unattended_stop: how the execution is stopped when no process of the task is
         left; None if it goes on then, because of ``stop_on_kill=False``.
+    :param capacity: the wait for capacity of the try that has lacked it last; None if
+        none has.
     """
 
     version: Literal[1] = 1
@@ -130,6 +133,7 @@ class ExecutionRecord(models.StrictModel):
     clear_choice: ClearChoice | None = None
     replaces: ExecutionRecord | None = None
     unattended_stop: UnattendedStop | None = None
+    capacity: CapacityWait | None = None
 
     @model_validator(mode="after")
     def _only_a_start_replaces(self) -> ExecutionRecord:
@@ -217,7 +221,25 @@ class ExecutionRecord(models.StrictModel):
     @property
     def resume_is_pending(self) -> bool:
         """Whether a resume was requested to which AWS has not responded."""
+        if self.waits_for_capacity:
+            # AWS has refused it.
+            return False
         return self.resume_token is not None and self.resumed_at is None
+
+    @property
+    def waits_for_capacity(self) -> bool:
+        """
+        Whether nothing runs in AWS because a try lacks capacity: its start or its
+        resume was refused for a quota, or its execution has failed.
+        """
+        return self.capacity is not None and self.capacity.nothing_runs
+
+    @property
+    def capacity_at_request(self) -> CapacityWait | None:
+        """What ``capacity`` becomes before the request is sent again."""
+        if self.capacity is None:
+            return None
+        return self.capacity.model_copy(update={"nothing_runs": False})
 
 
 _TASK_DIGITS: Final = 10
@@ -387,7 +409,8 @@ class Command(Enum):
     LOOK_UP = auto()
     # Start a new execution: first make its request, and check it.
     PREPARE = auto()
-    # Send the stored start request for the first time.
+    # Send the stored start request for the first time, or after AWS has refused it for
+    # a quota.
     START = auto()
     # Describe the execution of the start: AWS may know the token from an earlier try.
     DESCRIBE_STARTED = auto()
@@ -413,6 +436,8 @@ class Command(Enum):
     # Wait for the end of an execution with which the try must not continue, then begin
     # again.
     WAIT_FOR_END = auto()
+    # Wait for capacity, then begin again.
+    WAIT_FOR_CAPACITY = auto()
     # This is the execution of the task: wait for its end, or take its result.
     WATCH = auto()
     # Raise the error.
@@ -429,9 +454,12 @@ NOT_WHEN_KILLED: Final = COSTS_MONEY | {
     Command.PREPARE,
     Command.WATCH,
     Command.WAIT_FOR_END,
+    Command.WAIT_FOR_CAPACITY,
 }
 # With these, a try has its execution, or knows what it has to wait for.
-ENDS_THE_START: Final = frozenset({Command.WATCH, Command.WAIT_FOR_END})
+ENDS_THE_START: Final = frozenset(
+    {Command.WATCH, Command.WAIT_FOR_END, Command.WAIT_FOR_CAPACITY}
+)
 
 
 class Store(Enum):
@@ -468,11 +496,13 @@ class Refused(NamedTuple):
     """
     The request failed, or could not be made.
 
+    :param at: when, by the clock of the host.
     :param was_repeated: an earlier attempt of the same request got no clear response,
         so that AWS may have accepted it.
     """
 
     error: PolysyncError
+    at: datetime
     was_repeated: bool = False
 
 
@@ -519,6 +549,7 @@ class TaskTry:
     :param unproven: why the record that is stored cannot be believed; None if it can,
         or if none is stored.
     :param unattended_stop: what the records of this try say.
+    :param capacity: how long it waits for capacity; None if it does not.
     """
 
     number: int
@@ -527,6 +558,7 @@ class TaskTry:
     options: RecoveryOptions
     unproven: StoredRecordError | None = None
     unattended_stop: UnattendedStop | None = None
+    capacity: CapacityLimits | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -543,6 +575,7 @@ class Instruction:
     :param start_number: how many starts of the epoch came before the one that is
         prepared.
     :param times_unknown: how often AWS did not know the execution that is described.
+    :param is_repeated: whether an earlier try may have sent the same resume.
     :param delay: how many seconds to wait before the command.
     :param store: what to do with the stored record before the command.
     """
@@ -555,6 +588,7 @@ class Instruction:
     replaced: ExecutionRecord | None = None
     start_number: int = 0
     times_unknown: int = 0
+    is_repeated: bool = False
     delay: float = 0.0
     store: Store = Store.KEEP
     lines: tuple[LogLine, ...] = ()
@@ -589,9 +623,15 @@ class Instruction:
         Return the next instruction.
 
         :param fields: what else is new in it. It keeps the rest, except for what
-            belongs to one command: its delay, its error, and what it stores.
+            belongs to one command: its delay, its error, whether it repeats a request,
+            and what it stores.
         """
-        values: dict[str, Any] = {"delay": 0.0, "store": Store.KEEP, "error": None}
+        values: dict[str, Any] = {
+            "delay": 0.0,
+            "store": Store.KEEP,
+            "error": None,
+            "is_repeated": False,
+        }
         values.update(fields)
         return replace(self, command=command, lines=lines, **values)
 

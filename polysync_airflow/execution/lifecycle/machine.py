@@ -39,17 +39,20 @@ Rules:
 11. An execution whose ARN AWS has returned is not replaced because AWS does not know
     it. It is described again for as long as AWS may lag; then the try fails, and
     nothing is started beside it. A clear starts a new one.
+12. A try that waits for capacity has stored whether it is certain that nothing of its
+    request runs. Then the same request is sent again, as if for the first time; a clear
+    drops it, and nobody has anything to stop. Before the request is sent, the record
+    says the opposite again. If it is not certain, rule 7 holds.
 
 All transitions are in the table at the end: for each command and each event, what may
-follow. ``lookup.py`` has what AWS says if the record is missing. ``decisions.py``
-decides by the status of an execution, ``ending.py`` about one that its task no longer
-needs, ``../waiter.py`` about polls. Everything here is pure: it calls neither Airflow
-nor AWS. The driver is ``operators/try_runner.py``.
+follow. ``lookup.py`` has what AWS says if the record is missing, ``resuming.py`` the
+resumes. ``decisions.py`` decides by the status of an execution, ``ending.py`` about one
+that its task no longer needs, ``../waiter.py`` about polls. Everything here is pure: it
+calls neither Airflow nor AWS. The driver is ``operators/try_runner.py``.
 """
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -62,7 +65,9 @@ from polysync_airflow.exceptions import (
     PolysyncError,
     has_code,
 )
+from polysync_airflow.execution.lifecycle import resuming
 from polysync_airflow.execution.lifecycle.decisions import (
+    after_quota_refusal,
     is_of_other_incarnation,
     next_command,
 )
@@ -90,7 +95,7 @@ from polysync_airflow.execution.lifecycle.lookup import (
     is_blocked,
 )
 from polysync_airflow.execution.waiter import LAG_SECONDS, LogLine
-from polysync_airflow.states import PolysyncState, has_ended, state_of
+from polysync_airflow.states import has_ended
 
 # The time of AWS's response and the creation time of the execution come from one clock,
 # which has seconds.
@@ -142,6 +147,8 @@ def _take_over(
     """Return the first instruction of a try that goes on with a record."""
     if record.execution_arn:
         first = Instruction(Command.DESCRIBE, task_try, record, lines=lines)
+    elif record.waits_for_capacity:
+        return _take_over_refused_start(task_try, record)
     else:
         line = warning(
             f"Pipeline {record.request.pipeline_name}: an earlier try sent a start"
@@ -154,6 +161,20 @@ def _take_over(
         return first
     changes = _changes_by_later_try(record, task_try.epoch)
     return first.write(first.command, *first.lines, changes=changes)
+
+
+def _take_over_refused_start(task_try: TaskTry, record: ExecutionRecord) -> Instruction:
+    """Return the first instruction of a try that finds a start that lacks capacity."""
+    first = Instruction(Command.START, task_try, record)
+    incarnation = task_try.task.incarnation
+    is_other = is_of_other_incarnation(record, incarnation, task_try.number)
+    changes = _changes_by_later_try(record, task_try.epoch)
+    is_cleared = record.epoch != task_try.epoch or "epoch" in changes
+    if is_other or is_cleared:
+        line = info("The start that waited for capacity is not sent, after a clear.")
+        return _prepare_after_refusal(first, line)
+    changes["capacity"] = record.capacity_at_request
+    return first.write(Command.START, changes=changes)
 
 
 def _take_over_from_other_incarnation(first: Instruction) -> Instruction:
@@ -324,6 +345,11 @@ def _start_refused(instruction: Instruction, event: Refused) -> Instruction:
     error = event.error
     if has_code(error, CONFLICT):
         return instruction.next(Command.LOOK_UP_STARTED, warning(str(error)))
+    waiting = after_quota_refusal(
+        instruction, event, nothing_runs=not event.was_repeated
+    )
+    if waiting:
+        return waiting
     if error.transient or event.was_repeated:
         return instruction.next(Command.FAIL, error=error)
     # AWS refused the only request: there is no execution, and the next try must not
@@ -341,6 +367,9 @@ def _resend_refused(instruction: Instruction, event: Refused) -> Instruction:
     error = event.error
     if has_code(error, CONFLICT):
         return instruction.next(Command.LOOK_UP_STARTED, warning(str(error)))
+    waiting = after_quota_refusal(instruction, event, nothing_runs=False)
+    if waiting:
+        return waiting
     # If AWS knows the client token, it returns the token's execution and does not check
     # the request. So an error about the request itself proves that AWS has never
     # accepted it. AccessDenied or a used-up quota prove nothing.
@@ -393,13 +422,13 @@ def _described(instruction: Instruction, event: Described) -> Instruction:
         case Command.WATCH:
             return _reattach(instruction, event)
         case Command.RESUME:
-            return _resume(instruction)
+            return resuming.resume(instruction)
         case Command.RESEND_RESUME:
             # Written although nothing changes: Airflow refuses the write of a replaced
             # try.
             return instruction.write(Command.RESEND_RESUME, changes={})
         case Command.STOP | Command.WAIT_FOR_END:
-            return _let_it_end(instruction, command, description.status)
+            return _let_it_end(instruction, command, event)
 
 
 def _describe_refused(instruction: Instruction, event: Refused) -> Instruction:
@@ -454,12 +483,24 @@ def _reattach(instruction: Instruction, event: Described) -> Instruction:
         # AWS has accepted the resume of an earlier try, which did not receive the
         # response.
         changes["resumed_at"] = event.at
+    if record.waits_for_capacity:
+        changes |= _changes_after_foreign_resume(event)
     if changes:
         return instruction.write(Command.WATCH, line, changes=changes)
     return instruction.next(Command.WATCH, line)
 
 
-def _let_it_end(instruction: Instruction, command: Command, status: str) -> Instruction:
+def _changes_after_foreign_resume(event: Described) -> dict[str, Any]:
+    """
+    Return what changes in the record of an execution that waited for capacity and runs:
+    somebody has resumed it outside of Airflow.
+    """
+    return {"capacity": None, "resumed_at": event.at}
+
+
+def _let_it_end(
+    instruction: Instruction, command: Command, event: Described
+) -> Instruction:
     """
     Stop an execution, or only wait for its end: the try must not continue with it.
     """
@@ -473,90 +514,20 @@ def _let_it_end(instruction: Instruction, command: Command, status: str) -> Inst
     if not options.stop_on_kill:
         reason = "; stop_on_kill=False keeps it running"
     line = warning(
-        f"The execution of an earlier try has not ended (AWS status {status})."
+        "The execution of an earlier try has not ended (AWS status"
+        f" {event.description.status})."
         f" {follows} after its end{reason}: execution {record.arn}"
     )
     if options.stops_cleared and record.epoch != epoch:
-        return instruction.write(command, line, changes={"replaced_by_epoch": epoch})
+        changes: dict[str, Any] = {"replaced_by_epoch": epoch}
+        if record.waits_for_capacity:
+            changes |= _changes_after_foreign_resume(event)
+        return instruction.write(command, line, changes=changes)
     return instruction.next(command, line)
 
 
 def _stop_requested(instruction: Instruction, _: Accepted) -> Instruction:
     return instruction.next(Command.WAIT_FOR_END)
-
-
-# ---- a resume
-
-
-def _resume(instruction: Instruction) -> Instruction:
-    record = instruction.existing_record
-    task_try = instruction.task_try
-    if record.resume_is_pending:
-        return _repeat_resume(instruction)
-    number = record.resumes + 1
-    # The token follows from the record, as this module is pure. If a record was lost,
-    # nobody knows how many resumes there were: then the number of the try tells them
-    # apart.
-    token = record.request.client_request_token
-    name = f"{token} resume {number} of try {task_try.number}"
-    changes = {
-        "epoch": task_try.epoch,
-        "resumes": number,
-        "resume_token": f"polysync-{uuid.uuid5(uuid.NAMESPACE_OID, name)}",
-        "resumed_at": None,
-        "stop_requested_by": None,
-        "clear_choice": None,
-    }
-    return instruction.write(Command.RESUME, changes=changes)
-
-
-def _repeat_resume(instruction: Instruction) -> Instruction:
-    """Send the resume of an earlier try again."""
-    epoch = instruction.task_try.epoch
-    changes = {"epoch": epoch, "clear_choice": None}
-    if instruction.existing_record.epoch == epoch:
-        return instruction.write(Command.RESUME, changes=changes)
-    return instruction.write(Command.RESEND_RESUME, changes=changes)
-
-
-def _resumed(instruction: Instruction, event: Accepted) -> Instruction:
-    line = _resume_line(instruction)
-    changes = {"resumed_at": event.at}
-    return instruction.write(Command.WATCH, line, changes=changes, description=None)
-
-
-def _resume_line(instruction: Instruction) -> LogLine:
-    record = instruction.existing_record
-    return info(f"Resumed (resume {record.resumes}): execution {record.arn}")
-
-
-def _resume_resent(instruction: Instruction, event: Accepted) -> Instruction:
-    changes = {"resumed_at": event.at}
-    if instruction.existing_record.epoch == instruction.task_try.epoch:
-        return instruction.write(Command.DESCRIBE_RESUMED, changes=changes)
-    # This epoch does not want the resume: the status decides what becomes of the
-    # execution.
-    return instruction.write(Command.DESCRIBE, changes=changes)
-
-
-def _described_resumed(instruction: Instruction, event: Described) -> Instruction:
-    if state_of(event.description.status) is PolysyncState.FAILED:
-        # AWS had accepted the resume before the clear, and it has failed since. AWS
-        # does nothing for a token that it knows, but the user wants the failed steps to
-        # run now.
-        return _resume(instruction)
-    line = _resume_line(instruction)
-    return instruction.next(Command.WATCH, line, description=event.description)
-
-
-def _resume_refused(instruction: Instruction, event: Refused) -> Instruction:
-    if event.error.transient:
-        return instruction.next(Command.FAIL, error=event.error)
-    line = warning(
-        f"The execution cannot be resumed: {event.error} Execution:"
-        f" {instruction.existing_record.arn}"
-    )
-    return instruction.next(Command.DESCRIBE_REFUSED, line)
 
 
 def _described_refused(instruction: Instruction, event: Described) -> Instruction:
@@ -614,6 +585,7 @@ TRANSITIONS: Final[Mapping[Command, Mapping[type[Event], Transition]]] = {
             _resend_refused,
             {
                 Command.LOOK_UP_STARTED,
+                Command.WAIT_FOR_CAPACITY,
                 Command.DESCRIBE,
                 Command.PREPARE,
                 Command.FAIL,
@@ -646,7 +618,10 @@ TRANSITIONS: Final[Mapping[Command, Mapping[type[Event], Transition]]] = {
     },
     Command.START: {
         Accepted: Transition(_started, {Command.WATCH, Command.DESCRIBE_STARTED}),
-        Refused: Transition(_start_refused, {Command.LOOK_UP_STARTED, Command.FAIL}),
+        Refused: Transition(
+            _start_refused,
+            {Command.LOOK_UP_STARTED, Command.WAIT_FOR_CAPACITY, Command.FAIL},
+        ),
         Killed: Transition(_killed_before_start, {Command.FAIL}),
     },
     Command.DESCRIBE_STARTED: {
@@ -663,17 +638,25 @@ TRANSITIONS: Final[Mapping[Command, Mapping[type[Event], Transition]]] = {
     },
     # A resume.
     Command.RESUME: {
-        Accepted: Transition(_resumed, {Command.WATCH}),
-        Refused: Transition(_resume_refused, {Command.DESCRIBE_REFUSED, Command.FAIL}),
+        Accepted: Transition(resuming.resumed, {Command.WATCH}),
+        Refused: Transition(
+            resuming.resume_refused,
+            {Command.DESCRIBE_REFUSED, Command.WAIT_FOR_CAPACITY, Command.FAIL},
+        ),
     },
     Command.RESEND_RESUME: {
         Accepted: Transition(
-            _resume_resent, {Command.DESCRIBE, Command.DESCRIBE_RESUMED}
+            resuming.resume_resent, {Command.DESCRIBE, Command.DESCRIBE_RESUMED}
         ),
-        Refused: Transition(_resume_refused, {Command.DESCRIBE_REFUSED, Command.FAIL}),
+        Refused: Transition(
+            resuming.resume_refused,
+            {Command.DESCRIBE_REFUSED, Command.WAIT_FOR_CAPACITY, Command.FAIL},
+        ),
     },
     Command.DESCRIBE_RESUMED: {
-        Described: Transition(_described_resumed, {Command.WATCH, Command.RESUME}),
+        Described: Transition(
+            resuming.described_resumed, {Command.WATCH, Command.RESUME}
+        ),
         Refused: Transition(
             _describe_refused, {Command.DESCRIBE_RESUMED, Command.FAIL}
         ),
@@ -691,6 +674,7 @@ TRANSITIONS: Final[Mapping[Command, Mapping[type[Event], Transition]]] = {
     # The start has ended: only a kill may follow.
     Command.WATCH: {},
     Command.WAIT_FOR_END: {},
+    Command.WAIT_FOR_CAPACITY: {},
     Command.FAIL: {},
 }
 # After every command for which the table says nothing else.

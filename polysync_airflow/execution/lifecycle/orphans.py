@@ -63,6 +63,8 @@ def judge_task(record: ExecutionRecord, task: TaskSnapshot) -> Verdict:
         return Verdict(
             Finding.KEEP, "The execution keeps running because stop_on_kill=False."
         )
+    if record.waits_for_capacity:
+        return Verdict(Finding.OVER, "Nothing runs: the task waits for capacity.")
     if not task.exists:
         return Verdict(Finding.STOP, "The task was deleted.")
     # A clear and a retry never take back the number of a try: only a task instance that

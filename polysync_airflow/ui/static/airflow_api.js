@@ -48,7 +48,7 @@ export async function readTask(key, signal) {
   const xcoms = new Map(names.map((name, index) => [name, read[index]]));
   const valueOf = (name) => xcoms.get(name)?.value;
   const { clockOffset } = listed;
-  const record = readRun(valueOf("run"));
+  const record = readRun(valueOf("run"), task);
   return {
     task,
     forbidden: listed.forbidden || read.some(({ forbidden }) => forbidden),

@@ -8,6 +8,7 @@ const LABELS = {
   NotListed: "Not listed yet",
   NotTaken: "Not taken",
   NotSelected: "Not selected",
+  Waiting: "Waits for capacity",
 };
 // Shapes, so that states differ for people who cannot tell the colours apart.
 const ICONS = {
@@ -16,6 +17,7 @@ const ICONS = {
   NotTaken: "–",
   NotSelected: "–",
   Running: "▶",
+  Waiting: "…",
   Success: "✓",
   Failed: "✕",
   Cancelled: "■",

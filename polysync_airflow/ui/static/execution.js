@@ -18,7 +18,7 @@ export const START_OPERATOR = "PolysyncStartPipelineOperator";
 const GROUP_OPERATOR = "PolysyncStepsExecutionOperator";
 export const STEP_OPERATOR = "PolysyncPipelineStepOperator";
 export const START_OPERATORS = [START_OPERATOR, GROUP_OPERATOR];
-export const RUN_STATES = ["Running", "Success", "Failed", "Cancelled", "Unknown"];
+export const RUN_STATES = ["Running", "Waiting", "Success", "Failed", "Cancelled", "Unknown"];
 // NotListed and those of LEFT_OUT are states of the tab, not of the XCom.
 const LEFT_OUT = ["NotTaken", "NotSelected"];
 export const STEP_STATES = ["NotStarted", "NotListed", ...LEFT_OUT, ...RUN_STATES];
@@ -46,16 +46,22 @@ const ARN = 2048;
 const VALUE = 2048;
 const LOG_LINE = 2000;
 
-/** Returns the record of the execution (XCom `run`); null if there is none, or if it is no record. */
-export function readRun(value) {
+/**
+ * Returns the record of the execution (XCom `run`); null if there is none, or if it is no record.
+ *
+ * Nothing runs while the task waits for capacity: before its start, `arn` is null.
+ */
+export function readRun(value, { isEnded }) {
   const arn = readText(property(value, "execution_arn"), ARN);
-  if (arn === null) {
+  const capacity = isEnded ? null : readCapacity(property(value, "capacity"));
+  if (arn === null && capacity === null) {
     return null;
   }
   return {
     arn,
     pipeline: readPipeline(property(value, "pipeline_name")),
-    state: readChoice(property(value, "state"), RUN_STATES, "Unknown"),
+    state: capacity === null ? readChoice(property(value, "state"), RUN_STATES, "Unknown") : "Waiting",
+    capacity,
     status: readText(property(value, "status"), NAME),
     message: readText(property(value, "message"), MESSAGE),
     startedAt: readTime(property(value, "started_at")),
@@ -84,6 +90,15 @@ export function readRun(value) {
 /** Returns the name of a pipeline; the end of its ARN, if the task has named it so. */
 export function readPipeline(value) {
   return readText(value, ARN)?.split(":pipeline/").at(-1) ?? null;
+}
+
+/** Returns the wait for capacity; null if the task does not wait. */
+function readCapacity(value) {
+  const asksAt = readTime(property(value, "asks_at"));
+  if (asksAt === null) {
+    return null;
+  }
+  return { asksAt, since: readTime(property(value, "since")), reason: readText(property(value, "reason"), REASON) };
 }
 
 /** Returns the stop that the task has requested; null if it has requested none. */

@@ -39,6 +39,7 @@ const ENDED = ["success", "failed", "up_for_retry", "skipped", "removed"];
 const TASK_STATES = {
   "": [AT_WORK, ENDED],
   Running: [AT_WORK],
+  Waiting: [AT_WORK],
   Success: [["success"]],
   Failed: [["failed", "up_for_retry"]],
   Cancelled: [["failed", "up_for_retry", "skipped"]],
@@ -291,12 +292,12 @@ async function readDetail(row, filters, memory, attempt, signal) {
     if (found === null) {
       return;
     }
-    const run = shorten(readRun(found.value));
+    const run = shorten(readRun(found.value, task));
     const hasEnd = task.isEnded && !(run && mayStillStop(task, run, Date.now() + found.clockOffset));
     row.detail = detailOf(row, run, found.forbidden, hasEnd);
   }
   // A task that has ended without waiting has stored none.
-  const mayHaveSteps = row.detail.run && (row.detail.run.status !== null || !task.isEnded);
+  const mayHaveSteps = row.detail.run?.arn && (row.detail.run.status !== null || !task.isEnded);
   if (mayHaveSteps && isShown(row, filters) && (row.detail.isNew || row.detail.steps === null)) {
     const listed = await attempt(() => readXCom(key, "steps", signal));
     const steps = listed === null ? row.detail.steps : countSteps(listed.value, row.detail.run);

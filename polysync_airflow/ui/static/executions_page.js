@@ -12,7 +12,7 @@ import {
   stateOf,
   writeFilters,
 } from "./executions.js";
-import { formatCost, formatSeconds, formatTime } from "./format.js";
+import { formatCapacity, formatCost, formatSeconds, formatTime } from "./format.js";
 import { ErrorNotice, Loading } from "./notices.js";
 import { useNow, usePolling } from "./polling.js";
 
@@ -211,10 +211,13 @@ function State({ row }) {
   if (state === "None") {
     return ["No execution", h("div", { key: "task", className: "psm-muted" }, `task ${row.task.state}`)];
   }
+  const { run } = row.detail;
   return h(
     "span",
     { className: "psm-stack" },
     h("span", null, h(StateBadge, { state })),
+    run?.capacity &&
+      h("span", { className: "psm-muted", title: run.capacity.reason }, formatCapacity(run.capacity)),
     isLastKnown(row) && h("span", null, h(Mark, { title: "The task has ended before the execution" }, "was running")),
   );
 }

@@ -57,6 +57,11 @@ export function formatNumber(number, digits = 6) {
   return String(Number(number.toPrecision(digits)));
 }
 
+/** Returns since when a task waits for capacity, and when it asks next. */
+export function formatCapacity({ since, asksAt }) {
+  return `since ${formatTime(since)}; asks again at ${formatTime(asksAt)}`;
+}
+
 /** Returns a time in the time zone of Airflow's UI, such as "2026-03-01 14:05:09 UTC". */
 export function formatTime(milliseconds) {
   if (milliseconds === null) {

@@ -99,7 +99,7 @@ async function listRuns(key, runAfter, limit, signal) {
 /** Returns the values of an earlier run; null if the task has started no execution, or did not wait for its success. */
 async function readEarlierRun(key, { runId, runAfter }, hasResults, signal) {
   const earlier = { ...key, runId };
-  const run = readRun(await readValue(earlier, "run", signal));
+  const run = readRun(await readValue(earlier, "run", signal), { isEnded: true });
   if (run?.state !== "Success") {
     return null;
   }

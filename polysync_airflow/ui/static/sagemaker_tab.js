@@ -25,7 +25,7 @@ import {
   START_OPERATOR,
   STEP_OPERATOR,
 } from "./execution.js";
-import { formatSeconds, formatTime } from "./format.js";
+import { formatCapacity, formatSeconds, formatTime } from "./format.js";
 import { useEarlierRuns } from "./history.js";
 import { Instances } from "./mapped_tasks.js";
 import { ErrorNotice, Loading } from "./notices.js";
@@ -92,7 +92,9 @@ function TaskContent({ state, refresh, refreshes }) {
   return [
     h(Header, { key: "header", state, refresh, earlier }),
     h(LastKnownState, { key: "last", data: state.data }),
-    h(End, { key: "end", ...execution }),
+    execution.run.capacity === null
+      ? h(End, { key: "end", ...execution })
+      : h(CapacityWait, { key: "wait", capacity: execution.run.capacity }),
     h(Actions, { key: `actions ${state.keyText} ${task.tryNumber}`, state, refresh, refreshes }),
     h(StepsNotice, { key: "note", execution, task }),
     execution.steps.length > 0 && h(Timeline, { key: "steps", data: state.data, last: earlier.last }),
@@ -172,7 +174,7 @@ function Header({ state, refresh, earlier }) {
       task.tryNumber > 1 &&
         h(Stat, { label: "Try of the task" }, `${task.tryNumber}; the data of earlier tries are not kept`),
     ),
-    h("div", { className: "psm-line" }, h(Arn, { arn: run.arn, label: "Copy the ARN of the execution" })),
+    run.arn && h("div", { className: "psm-line" }, h(Arn, { arn: run.arn, label: "Copy the ARN of the execution" })),
     run.mlflowArn &&
       h("div", { className: "psm-line" }, h(Arn, { arn: run.mlflowArn, label: "Copy the ARN of the MLflow app" })),
     h(
@@ -279,6 +281,11 @@ const STOP_REASONS = {
 function describeRequest({ requestedAt, reason, process }) {
   const by = process === null ? "" : ` by the ${process}`;
   return `The stop was requested${by} at ${formatTime(requestedAt)}${STOP_REASONS[reason] ?? ""}.`;
+}
+
+function CapacityWait({ capacity }) {
+  const title = `Waits for capacity ${formatCapacity(capacity)}`;
+  return h(Notice, { kind: "warning", title }, "Nothing runs meanwhile.", h(Reason, { text: capacity.reason }));
 }
 
 function Reason({ text }) {

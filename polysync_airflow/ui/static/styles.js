@@ -12,7 +12,7 @@ export const STYLES = `
   padding: 0.5rem 0.25rem 2rem; font-size: 0.875rem; line-height: 1.35; text-align: left;
   color: var(--chakra-colors-fg, inherit);
 }
-.psm-state-NotStarted, .psm-state-NotListed, .psm-state-NotTaken, .psm-state-NotSelected { --psm-bg: var(--psm-subtle); --psm-fg: var(--psm-muted); }
+.psm-state-Waiting, .psm-state-NotStarted, .psm-state-NotListed, .psm-state-NotTaken, .psm-state-NotSelected { --psm-bg: var(--psm-subtle); --psm-fg: var(--psm-muted); }
 .psm-state-Running { --psm-bg: var(--chakra-colors-cyan-700, #0e7490); --psm-fg: #fff; }
 .psm-state-Success { --psm-bg: var(--chakra-colors-success-solid, #15803d); --psm-fg: var(--chakra-colors-success-contrast, #fff); }
 .psm-state-Failed { --psm-bg: var(--chakra-colors-failed-solid, #b91c1c); --psm-fg: var(--chakra-colors-failed-contrast, #fff); }

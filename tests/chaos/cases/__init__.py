@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from tests.chaos.cases.capacity_cases import CAPACITY_CASES
 from tests.chaos.cases.change_cases import CHANGE_CASES, UPGRADE_CASES
 from tests.chaos.cases.group_cases import GROUP_CASES
 from tests.chaos.cases.pod_cases import POD_CASES
@@ -18,6 +19,7 @@ CASES: Final = (
     *CHANGE_CASES,
     *GROUP_CASES,
     *WATCH_CASES,
+    *CAPACITY_CASES,
 )
 ALL_CASES: Final = (*CASES, *UPGRADE_CASES)
 # The test cases that the amazon provider's operators are measured in.

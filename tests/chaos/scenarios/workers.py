@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import psutil
@@ -48,7 +49,7 @@ def worker_killed(run: Run) -> Steps:
     in the synchronous mode.
     """
     run.start()
-    orphan = yield from _kill_worker(run)
+    orphan = yield from kill_worker(run)
     yield from wait_for_end(run)
     run.remarks.append(_state_of(orphan))
 
@@ -56,7 +57,7 @@ def worker_killed(run: Run) -> Steps:
 def worker_killed_and_cleared(run: Run) -> Steps:
     """As `worker_killed`, but without retries. The user clears the failed task."""
     run.start()
-    orphan = yield from _kill_worker(run)
+    orphan = yield from kill_worker(run)
     yield from wait_for_failure(run)
     yield from clear(run)
     run.remarks.append(_state_of(orphan))
@@ -266,14 +267,18 @@ def _signal(processes: Sequence[int], number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
-def _kill_worker(run: Run) -> Any:
+def kill_worker(run: Run, has_begun: Callable[[], bool] | None = None) -> Any:
     """
     Kill the parent of the task's process: a process of LocalExecutor or of a Celery
     worker; return the orphan.
+
+    :param has_begun: returns whether the task waits; None for a wait that polls.
     """
+    if has_begun is None:
+        has_begun = partial(_polls, run)
     yield from run.until(
-        "the task polls in its worker",
-        lambda: bool(run.marker("try-1") and run.calls(DESCRIBE)),
+        "the task waits in its worker",
+        lambda: bool(run.marker("try-1")) and has_begun(),
     )
     marker = run.marker("try-1") or {}
     if marker["parent"] == run.deployment.worker_of(marker["parent"]).pid:
@@ -284,6 +289,10 @@ def _kill_worker(run: Run) -> Any:
     os.kill(marker["parent"], signal.SIGKILL)
     yield from run.until("the worker is gone", lambda: not alive(marker["parent"]))
     return orphan
+
+
+def _polls(run: Run) -> bool:
+    return bool(run.calls(DESCRIBE))
 
 
 def _state_of(orphan: psutil.Process) -> str:

@@ -86,6 +86,7 @@ def test_all_examples_are_covered() -> None:
         "quickstart",
         "scheduled_retraining",
         "start_and_stop",
+        "wait_for_capacity",
         "import_and_fan_out",
         "deploy_model",
         "deploy_if_better",
@@ -338,6 +339,18 @@ def test_start_and_stop_cancels_the_execution(
     assert states_of(run) == [("start", -1, "success"), ("stop", -1, "success")]
     assert xcom(run, "start", "return_value") == xcom(run, "start", "execution_arn")
     assert xcom(run, "stop", "return_value") == "Cancelled"
+
+
+@pytest.mark.documentation
+def test_wait_for_capacity_asks_again(example: Any, endpoint: EmulatorServer) -> None:
+    """One execution, in one try."""
+    endpoint.control.add_fault("quota", "StartPipelineExecution", count=1)
+
+    run = example("wait_for_capacity")
+
+    assert states_of(run) == [("train", -1, "success")]
+    starts = endpoint.control.calls("StartPipelineExecution")
+    assert [call["error_code"] for call in starts] == ["ResourceLimitExceeded", None]
 
 
 @pytest.mark.documentation

@@ -81,6 +81,27 @@ def outcome(name: str, found: StepsSnapshot, *, is_retry: bool = False) -> str |
 
 
 @pytest.mark.parametrize(
+    ("reason", "state", "verdict"),
+    [
+        ("CapacityError: none", "deferred", None),
+        ("CapacityError: none", "failed", "failed"),
+        ("AlgorithmError: no data", "deferred", "failed"),
+    ],
+)
+def test_step_without_capacity_waits_for_the_resume(
+    reason: str, state: str, verdict: str | None
+) -> None:
+    """So does a step that AWS has stopped because of it."""
+    steps = [
+        step("Train", "Failed", FailureReason=reason),
+        step("Report", "Stopped"),
+    ]
+    snapshot = seen(*steps, state=state, status="Failed")
+    for name in ("Train", "Report"):
+        assert outcome(name, snapshot) == verdict
+
+
+@pytest.mark.parametrize(
     ("state", "current"),
     [
         *((each, True) for each in (*ALIVE, *OVER)),

@@ -241,6 +241,7 @@ def test_run_xcom_describes_the_execution(deferrable: bool, world: World) -> Non
         record.pop("steps_note")
         is record.pop("attempt_started_at")
         is record.pop("stop")
+        is record.pop("capacity")
         is None
     )
     assert (

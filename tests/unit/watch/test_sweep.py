@@ -21,7 +21,7 @@ from sagemaker_emulator import EmulatorServer
 from tests.fakes import airflow_service
 from tests.fakes.simulated_airflow import AIRFLOW
 from tests.unit.operators.recovery.harness import Task, crash
-from tests.world import DESCRIBE, NEVER_ENDS, STOP, World
+from tests.world import DESCRIBE, NEVER_ENDS, START, STOP, World
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 # What Airflow's database says of the task instances; a task that is left out is gone.
@@ -115,6 +115,33 @@ def sweep(capsys: pytest.CaptureFixture[str]) -> Sweep:
         return results
 
     return run
+
+
+def test_tasks_that_wait_for_capacity_are_listed_with_executions(
+    lost: Lost, states: States, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By their records; not those that have ended since, or are of other pipelines."""
+    refusal = {"code": "ResourceLimitExceeded", "message": "20 are enough"}
+    world.control.add_fault("error", START, **refusal)
+    for task_id, state, pipeline in (
+        ("waits", "deferred", "fanout"),
+        ("marked", "failed", "fanout"),
+        ("other", "deferred", "churn-tuning"),
+    ):
+        lost(task_id, state, wait_for_capacity=True, pipeline_name=pipeline)
+    capsys.readouterr()
+
+    listing = ["executions", "list", "--pipeline", "fanout"]
+    assert main(listing) == main([*listing, "--output", "json"]) == 0
+
+    text, _, document = capsys.readouterr().out.partition("{")
+    (waiting,) = json.loads("{" + document)["waiting"]
+    assert waiting["task_id"] == "waits"
+    assert waiting["execution_arn"] is None
+    assert "20 are enough" in waiting["reason"]
+    assert waiting["since"] < waiting["asks_at"]
+    assert text.startswith(f"{waiting['since']}  Waits for capacity, asks again at")
+    assert text.count("\n") == 1
 
 
 def test_executions_of_ended_and_deleted_tasks_are_stopped(

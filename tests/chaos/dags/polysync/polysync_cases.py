@@ -123,6 +123,15 @@ CASES: dict[str, dict[str, Any]] = {
     "50b": {"pre_execute": AFTER_START, "retry_delay": timedelta(seconds=120)},
     "50c": {},
 }
+# Half of them wait on a worker. The first pause of most is about 20 seconds.
+for number in "abcdefghijk":
+    CASES[f"61{number}"] = {"wait_for_capacity": True}
+    if number in "bdegik":
+        CASES[f"61{number}"] |= SYNCHRONOUS
+    if number in "efghi":
+        CASES[f"61{number}"] |= {"poll_interval": 20}
+    if number in "jk":
+        CASES[f"61{number}"] |= {"timeout": 30, "retries": 0}
 # They end before their retry.
 for number in ("60a", "60b", "60c", "60d", "60e", "60f", "60g"):
     CASES[number] = {**SYNCHRONOUS, "retry_delay": timedelta(seconds=600)}

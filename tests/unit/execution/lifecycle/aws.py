@@ -30,7 +30,8 @@ class Weather:
     :param unproven: it has processed a request, and its response is lost.
     :param refused: it refuses a new start, each time.
     :param refused_resumes: it refuses a new resume, each time.
-    :param quota: it refuses a start, this time.
+    :param quota: it refuses a start or a resume, this time.
+    :param capacity: an execution that has failed lacked capacity.
     :param conflict: it answers a start with a conflict, whether it accepts it or not.
     :param unknown: it does not know an execution for some time.
     :param gone: it does not know an execution any more.
@@ -41,6 +42,7 @@ class Weather:
     refused: float = 0.03
     refused_resumes: float = 0.03
     quota: float = 0.02
+    capacity: float = 0.1
     conflict: float = 0.01
     unknown: float = 0.02
     gone: float = 0.005
@@ -185,6 +187,8 @@ class Aws:
             return
         if not execution.has_failed:
             raise api_error(VALIDATION)
+        if self._happens(self.weather.quota):
+            raise api_error("ResourceLimitExceeded")
         self._refuse(token, "AccessDeniedException", self.weather.refused_resumes)
         execution.tokens.add(token)
         execution.status = "Executing"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel
 
 from polysync_airflow.exceptions import SageMakerApiError
+from polysync_airflow.execution.lifecycle.capacity import CapacityLimits, CapacityWait
 from polysync_airflow.execution.lifecycle.instructions import (
     Command,
     Described,
@@ -56,14 +57,18 @@ def choose(**options: Any) -> RecoveryOptions:
 
 
 def make_try(
-    number: int, epoch: int, incarnation: Incarnation = INCARNATION, **options: Any
+    number: int,
+    epoch: int,
+    incarnation: Incarnation = INCARNATION,
+    *,
+    capacity: CapacityLimits | None = None,
+    **options: Any,
 ) -> TaskTry:
     """
     Return a try of the task with the operator's defaults, except for some options.
     """
-    return TaskTry(
-        number, epoch, TaskIdentity(KEY, "prod", incarnation), choose(**options)
-    )
+    task = TaskIdentity(KEY, "prod", incarnation)
+    return TaskTry(number, epoch, task, choose(**options), capacity=capacity)
 
 
 def stored(**changes: Any) -> ExecutionRecord:
@@ -147,7 +152,7 @@ def refused(
         permanent=not transient,
         transient=transient,
     )
-    return Refused(error, was_repeated=repeated)
+    return Refused(error, NOW, was_repeated=repeated)
 
 
 def at(
@@ -205,6 +210,17 @@ def described(status: str) -> Described:
     return Described(NOW, describe(status))
 
 
+# The wait of a try that has asked for the first time a minute ago.
+LIMITS = CapacityLimits(first_pause=30, timeout=3600)
+WAIT = CapacityWait(
+    try_number=2,
+    since=NOW - timedelta(minutes=1),
+    pauses=1,
+    reason="no capacity",
+    asks_at=NOW,
+    nothing_runs=True,
+)
 UNKNOWN_ARN = stored(execution_arn=None)
+REFUSED_START = stored(execution_arn=None, capacity=WAIT)
 REPLACED = stored(epoch=1, execution_arn=f"{ARN}1", try_number=1)
 START_IN_PLACE = stored(execution_arn=None, replaces=REPLACED)

@@ -100,6 +100,7 @@ DESCRIBE          STORED       2      AccessDeniedException  FAIL              K
 DESCRIBE          STORED       3      OtherAccount           FAIL              KEEP
 DESCRIBE_RESUMED  RESUMED      2      transient              FAIL              KEEP
 RESUME            RESUMED      2      transient              FAIL              KEEP
+RESUME            RESUMED      2      ResourceLimitExceeded  FAIL              KEEP
 RESUME            RESUMED      2      ValidationException    DESCRIBE_REFUSED  KEEP
 RESEND_RESUME     RESUMED      2      AccessDeniedException  DESCRIBE_REFUSED  KEEP
 PREPARE           STORED       2      ValidationException    FAIL              KEEP

@@ -23,13 +23,14 @@ from polysync_airflow.execution.lifecycle.instructions import (
 from polysync_airflow.execution.lifecycle.options import RecoveryOptions
 from polysync_airflow.execution.step_tasks import Clear
 from polysync_airflow.execution.steps.descriptions import StepDescription
+from tests.unit.execution.lifecycle.sessions import end_deferred
 from tests.unit.execution.lifecycle.test_random_walk import (
     BLOCKS,
     WALKS,
     Walk,
     walk_all,
 )
-from tests.unit.execution.lifecycle.world import Airflow, TryProcess, end_deferred
+from tests.unit.execution.lifecycle.world import Airflow, TryProcess
 
 ALL = ("First", "Second", "Report")
 # The statuses of First, Second and Report by that of the execution.

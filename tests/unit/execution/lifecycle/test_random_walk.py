@@ -17,18 +17,18 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.execution.lifecycle.instructions import Command
+from polysync_airflow.execution.lifecycle.instructions import Command, Described
 from polysync_airflow.execution.lifecycle.machine import TRANSITIONS
 from polysync_airflow.execution.lifecycle.options import RecoveryOptions
 from polysync_airflow.states import DELETED
 from tests.unit.execution.lifecycle.aws import Aws, Weather
+from tests.unit.execution.lifecycle.sessions import end_deferred, time_out_in_triggerer
 from tests.unit.execution.lifecycle.world import (
     ALLOWED,
+    PAUSING,
     Airflow,
     Row,
     TryProcess,
-    end_deferred,
-    time_out_in_triggerer,
 )
 
 # For a longer search: POLYSYNC_WALKS=100000.
@@ -108,6 +108,7 @@ ENDS_LOST = Weather(failed=0.1, lost=0.2, unknown=0.2, gone=0.1)
 LOST = Weather(lost=0.2, unknown=0.1)
 REFUSING = Weather(refused_resumes=0.7, gone=0.25)
 REFUSED = Weather(failed=0.1, refused=0.5, quota=0.2)
+FULL = Weather(failed=0.05, lost=0.05, quota=0.6, capacity=0.8)
 CONFLICTS = Weather(failed=0.1, conflict=0.8)
 UNKNOWN = Weather(unknown=0.2, gone=0.2)
 SCENARIOS = [
@@ -118,11 +119,14 @@ SCENARIOS = [
     # A process that was frozen sends its resume late.
     Scenario(3, dies=BEFORE_RESUME, options=RESUMES_RETRIES, **LATE),
     # AWS refuses resumes, or somebody else resumes the execution.
-    Scenario(9, REFUSING, BEFORE_RESUME, options=RESUMES_RETRIES, **RACED),
+    Scenario(12, REFUSING, BEFORE_RESUME, options=RESUMES_RETRIES, **RACED),
     # AWS refuses a start that is to replace an execution.
     Scenario(5, REFUSED, BEFORE_START, options={"retry_mode": "new"}, **MARKED),
     # AWS answers starts with conflicts.
     Scenario(3, CONFLICTS, ("sending START",), deaths=0.3, losses=0.1, marks=0.9),
+    # AWS has no capacity.
+    Scenario(6, FULL, deaths=2.0, losses=0, marks=0.5),
+    Scenario(9, FULL, BEFORE_RESUME, options=RESUMES, **MARKED),
     # AWS does not know executions that run.
     Scenario(3, UNKNOWN, ("waiting",), deaths=0.1, losses=0, marks=0.3),
     # Records are lost or edited.
@@ -413,6 +417,8 @@ class Walk:
             self._freeze(process)
         elif chance < 0.1 and step == "waiting":
             return self._defer(process)
+        elif chance < 0.2 and step == PAUSING:
+            return self._defer_pause()
         elif 0.1 < chance < 0.14:
             (self._evict if chance < 0.13 else self._time_out)(process)
         else:
@@ -525,6 +531,23 @@ class Walk:
         end_deferred(airflow, record, process.number)
         return False
 
+    def _defer_pause(self) -> bool:
+        """Defer until AWS is asked again; a user may end or clear the task."""
+        airflow = self.airflow
+        airflow.history.append("pause deferred")
+        airflow.state = "deferred"
+        chance = self.random.random()
+        if chance < 0.4:
+            airflow.end_try("failed")
+            airflow.watch()
+        elif chance < 0.7 and self.clears and not self.is_blind:
+            self.clears -= 1
+            airflow.clear()
+        else:
+            airflow.state = "running"
+            return True
+        return False
+
     def _step_frozen(self) -> None:
         airflow = self.airflow
         process = self.random.choice(self.frozen)
@@ -617,6 +640,9 @@ def rare_rows(reached: Counter[Row]) -> Iterator[str]:
             is_rare = sum(times.values()) < ROW_REACHED
             if is_rare or min(times.values()) < FOLLOWING_REACHED:
                 yield f"{command.name} {event.__name__} {times}"
+    failures = reached[Command.WATCH, Described, Command.WAIT_FOR_CAPACITY]
+    if failures < ROW_REACHED:
+        yield f"executions without capacity: {failures}"
 
 
 def walk_all(kind: type[Walk], seeds: Iterable[int]) -> Counter[Row]:

@@ -35,7 +35,9 @@ from polysync_airflow.execution.lifecycle.machine import (
 from polysync_airflow.states import STATE_OF_STATUS
 from tests.unit.execution.lifecycle.builders import (
     ARN,
+    LIMITS,
     NOW,
+    REFUSED_START,
     REQUEST,
     START_IN_PLACE,
     UNKNOWN_ARN,
@@ -71,6 +73,7 @@ RECORDS: dict[Command, list[ExecutionRecord | None]] = {
     Command.DESCRIBE_REFUSED: [resumed()],
     Command.WATCH: [stored()],
     Command.WAIT_FOR_END: [stored()],
+    Command.WAIT_FOR_CAPACITY: [REFUSED_START],
     Command.FAIL: [None, stored()],
 }
 EVENTS: list[Event] = [
@@ -81,6 +84,7 @@ EVENTS: list[Event] = [
     *(ExecutionsListed("fanout", executions) for executions in ([], [listed(2, 0)])),
     ExecutionsListed("fanout", [], claimed=describe("Executing")),
     *map(refused, ("ConflictException", "ResourceNotFound", "AccessDeniedException")),
+    refused("ResourceLimitExceeded"),
     refused(transient=True),
 ]
 # The events of a command, apart from a refusal and a kill, which may follow on each.
@@ -99,7 +103,7 @@ def instructions_of(command: Command) -> Iterator[Instruction]:
         names = ("retry_mode", "on_clear", "stop_on_kill")
         options: dict[str, Any] = dict(zip(names, mode, strict=True))
         for number, epoch in ((1, 2), (3, 2), (3, 3)):
-            task_try = make_try(number, epoch, **options)
+            task_try = make_try(number, epoch, capacity=LIMITS, **options)
             for each in RECORDS[command]:
                 record = each
                 if each and command in OF_THIS_EPOCH:
@@ -131,7 +135,7 @@ def test_every_command_is_reached_and_ends() -> None:
     From the first instruction, a try reaches each command, and from each command an end
     of its start.
     """
-    records = [None, UNKNOWN_ARN, *WITH_ARN]
+    records = [None, UNKNOWN_ARN, REFUSED_START, *WITH_ARN]
     beginnings = itertools.product((1, 2), records)
     first = {begin(make_try(n, 2), record).command for n, record in beginnings}
     reached = set(first)
@@ -146,7 +150,12 @@ def test_every_command_is_reached_and_ends() -> None:
             break
         reached |= following
 
-    assert first == {Command.PREPARE, Command.LOOK_UP, Command.DESCRIBE}
+    assert first == {
+        Command.PREPARE,
+        Command.LOOK_UP,
+        Command.DESCRIBE,
+        Command.START,
+    }
     assert reached == set(Command)
     ends = {command for command, transitions in TRANSITIONS.items() if not transitions}
     assert ends == ENDS_THE_START | {Command.FAIL}

@@ -24,17 +24,15 @@ from polysync_airflow.exceptions import (
     SageMakerApiError,
     StoredRecordError,
 )
+from polysync_airflow.execution.lifecycle.decisions import wait_for_capacity
 from polysync_airflow.execution.lifecycle.ending import (
     EndAction,
     Owner,
     TryEnd,
     after_wait,
-    end_in_triggerer,
     leave,
-    owner_at_end_of_wait,
     owner_by_record,
     owner_of_dead_process,
-    owner_of_deferred,
 )
 from polysync_airflow.execution.lifecycle.instructions import (
     COSTS_MONEY,
@@ -65,23 +63,19 @@ from polysync_airflow.execution.lifecycle.orphans import TaskSnapshot, owner_of_
 from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.states import DELETED, has_ended
 from tests.unit.execution.lifecycle.aws import NOW, Aws, Execution, api_error
-from tests.unit.execution.lifecycle.builders import end_of_wait
+from tests.unit.execution.lifecycle.builders import LIMITS, end_of_wait
+from tests.unit.execution.lifecycle.sessions import make_request
 
 # A command, what happened, and the command that followed.
 Row = tuple[Command, type[Event], Command]
-
-
-class LostResponseError(Exception):
-    """
-    AWS has processed the request, and the process has died before it received the
-    response.
-    """
 
 
 class ReplacedError(Exception):
     """Airflow refuses the write of a try whose task instance it has replaced."""
 
 
+# A step of a process that waits for capacity.
+PAUSING = "pausing"
 # The step between the confirmation that a try is the current one, and its write.
 ALLOWED = "before the write that was allowed"
 
@@ -109,6 +103,8 @@ class Airflow:
         self.random = random
         self.options = options
         self.retries = retries
+        # Half of the authors have chosen wait_for_capacity.
+        self.capacity = random.choice([None, LIMITS])
         self.key = TaskKey("retraining", run_id, "train", -1)
         self.deployment = deployment
         self.has_own_names = has_own_names
@@ -143,6 +139,8 @@ class Airflow:
         self.to_be_replaced: dict[int, set[str]] = defaultdict(set)
         # Those whose resume AWS has refused, or which it did not know any more.
         self.not_resumable: set[str] = set()
+        # The tokens of requests that waited for capacity when their task was cleared.
+        self.dropped: set[str | None] = set()
         # How often each row of the table of transitions was reached.
         self.rows: Counter[Row] = Counter()
 
@@ -242,6 +240,7 @@ class Airflow:
         self.latest = None
         self.taken.clear()
         self.to_be_replaced.clear()
+        self.dropped.clear()
 
     def note_epoch(self, arn: str, epoch: int) -> None:
         """
@@ -264,6 +263,9 @@ class Airflow:
         self.ended_before = {each.arn for each in executions if has_ended(each.status)}
         self.failed_before = {each.arn for each in executions if each.has_failed}
         self.max_tries = self.try_number + self.retries
+        stored = self.stored
+        if stored and stored.waits_for_capacity:
+            self.dropped |= {stored.request.client_request_token, stored.resume_token}
         choice = self.stored.clear_choice if self.stored else None
         if choice and choice.epoch is None:
             self.chosen[self.max_tries] = choice.on_clear
@@ -351,27 +353,10 @@ class TryProcess:
     def _execute(self) -> Iterator[str]:
         airflow = self.airflow
         while True:
-            instruction = yield from self._begin()
-            while True:
-                yield from self._enter(instruction)
-                if self.killed and instruction.command in NOT_WHEN_KILLED:
-                    instruction = self._after(instruction, Killed())
-                    continue
-                if instruction.error:
-                    raise instruction.error
-                self.instruction = instruction
-                if instruction.command in ENDS_THE_START:
-                    break
-                yield f"before {instruction.command.name}"
-                if instruction.command in COSTS_MONEY:
-                    self._confirm()
-                    yield f"sending {instruction.command.name}"
-                event = self._call(instruction)
-                yield f"after {instruction.command.name}"
-                before = instruction
-                instruction = self._after(before, event)
-                if before.command is Command.DESCRIBE and isinstance(event, Described):
-                    self._check_choice(before, event.description.status, instruction)
+            instruction = yield from self._get_execution()
+            if instruction.command is Command.WAIT_FOR_CAPACITY:
+                yield from self._pause()
+                continue
             self._take(instruction)
             end = yield from self._wait(instruction)
             if instruction.command is Command.WAIT_FOR_END:
@@ -381,9 +366,54 @@ class TryProcess:
                 end, record, self.number, stop_on_kill=airflow.options.stop_on_kill
             ).begins_again:
                 continue
+            waiting = self._after_failure(instruction, end)
+            if waiting:
+                yield from self._enter(waiting)
+                yield from self._pause()
+                continue
             self.instruction = None
             yield from self._end(failed=end.status != "Succeeded")
             return
+
+    def _get_execution(self) -> Generator[str, None, Instruction]:
+        instruction = yield from self._begin()
+        while True:
+            yield from self._enter(instruction)
+            if self.killed and instruction.command in NOT_WHEN_KILLED:
+                instruction = self._after(instruction, Killed())
+                continue
+            if instruction.error:
+                raise instruction.error
+            self.instruction = instruction
+            if instruction.command in ENDS_THE_START:
+                return instruction
+            yield f"before {instruction.command.name}"
+            if instruction.command in COSTS_MONEY:
+                self._confirm()
+                yield f"sending {instruction.command.name}"
+            event = self._call(instruction)
+            yield f"after {instruction.command.name}"
+            before = instruction
+            instruction = self._after(before, event)
+            if before.command is Command.DESCRIBE and isinstance(event, Described):
+                self._check_choice(before, event.description.status, instruction)
+
+    def _after_failure(self, instruction: Instruction, end: Any) -> Instruction | None:
+        """Return what follows if an execution has failed for want of capacity."""
+        chance = self.airflow.random.random()
+        if end.status != "Failed" or chance >= self.aws.weather.capacity:
+            return None
+        waiting = wait_for_capacity(instruction, "full", NOW, nothing_runs=True)
+        if waiting:
+            self.airflow.rows[Command.WATCH, Described, waiting.command] += 1
+        return waiting
+
+    def _pause(self) -> Iterator[str]:
+        """Wait for capacity on the worker."""
+        for _ in range(self.airflow.random.randint(1, 3)):
+            yield PAUSING
+            if self.killed:
+                raise PolysyncError("killed", permanent=False)
 
     def _after(self, instruction: Instruction, event: Event) -> Instruction:
         following = after(instruction, event)
@@ -423,7 +453,13 @@ class TryProcess:
         if options.stop_on_kill:
             unattended_stop = UnattendedStop(polysync_conn_id="aws")
         task_try = TaskTry(
-            self.number, self.epoch, self.task, options, unproven, unattended_stop
+            self.number,
+            self.epoch,
+            self.task,
+            options,
+            unproven,
+            unattended_stop,
+            airflow.capacity,
         )
         return begin(task_try, stored)
 
@@ -567,17 +603,17 @@ class TryProcess:
         is_lost = chance < weather.failed + weather.lost and not self.is_overwritten
         if instruction.command is Command.PREPARE:
             if chance < weather.failed / 3:
-                return Refused(PolysyncError("not valid", permanent=True))
+                return Refused(PolysyncError("not valid", permanent=True), NOW)
             return Prepared(make_request(instruction, self.airflow), "us-east-1")
         if instruction.command in (Command.LOOK_UP, Command.LOOK_UP_STARTED):
             if chance < weather.failed:
-                return Refused(api_error("ThrottlingException", transient=True))
+                return Refused(api_error("ThrottlingException", transient=True), NOW)
             return self._look_up(instruction)
         self._check_is_written(instruction)
         if chance < weather.failed:
             # Before AWS has processed it; then it is not known whether it has.
             return Refused(
-                api_error("InternalFailure", transient=True), was_repeated=True
+                api_error("InternalFailure", transient=True), NOW, was_repeated=True
             )
         try:
             event = self._processed(instruction, instruction.existing_record)
@@ -585,10 +621,10 @@ class TryProcess:
             is_resume = instruction.command in (Command.RESUME, Command.RESEND_RESUME)
             if is_resume or error.error_code == RESOURCE_NOT_FOUND:
                 self.airflow.not_resumable.add(instruction.existing_record.arn)
-            return Refused(error)
+            return Refused(error, NOW)
         if is_lost:
             lost = api_error("ConnectionClosedError", transient=True)
-            return Refused(lost, was_repeated=True)
+            return Refused(lost, NOW, was_repeated=True)
         return event
 
     @property
@@ -613,6 +649,11 @@ class TryProcess:
         if stored is None or stored.try_number != self.number:
             return
         record = instruction.existing_record
+        token = record.resume_token
+        if instruction.command in (Command.START, Command.RESEND_START):
+            token = record.request.client_request_token
+        dropped = self.airflow.dropped
+        assert token not in dropped, "a request that the clear has dropped is sent"
         sent = (record.request.client_request_token, record.resume_token)
         written = (stored.request.client_request_token, stored.resume_token)
         assert written == sent, f"{instruction.command.name} before its token is stored"
@@ -756,45 +797,3 @@ class TryProcess:
             self.airflow.chosen[self.airflow.max_tries] = None
         self.airflow.stored = record.without_values()
         self.airflow.unproven = None
-
-
-def make_request(instruction: Instruction, airflow: Airflow) -> StartRequest:
-    """Return the start request of a try."""
-    start = (instruction.task_try.epoch, instruction.start_number)
-    task = instruction.task_try.task
-    token = task.token(*start)
-    airflow.tokens[token] = task.incarnation
-    name = task.display_name(*start)
-    if airflow.has_own_names:
-        name = "training"
-    return StartRequest(
-        pipeline_name="fanout",
-        pipeline_parameters={"Day": airflow.parameter},
-        execution_display_name=name,
-        client_request_token=token,
-    )
-
-
-def end_deferred(airflow: Airflow, record: ExecutionRecord, number: int) -> None:
-    """Run ``on_kill`` of the trigger of a try."""
-    owner = owner_of_deferred(airflow.state, airflow.stored, record.arn, number)
-    try_end = leave(
-        airflow.stored, number, stop_on_kill=airflow.options.stop_on_kill
-    ).owned_by(owner)
-    if try_end.action is EndAction.STOP:
-        airflow.stop(record)
-
-
-def time_out_in_triggerer(
-    airflow: Airflow, record: ExecutionRecord, number: int
-) -> None:
-    """Run what the trigger of a try does when its wait has reached the deadline."""
-    if not airflow.options.stop_on_kill:
-        return
-    owner = owner_at_end_of_wait(airflow.state, airflow.stored, record.arn, number)
-    try_end = end_in_triggerer(number).owned_by(owner)
-    if try_end.action is not EndAction.STOP:
-        return
-    if airflow.stored:
-        airflow.stored = try_end.announced(airflow.stored)
-    airflow.stop(record)

@@ -1,0 +1,63 @@
+"""What the sessions of a try send, and what its trigger does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from polysync_airflow.execution.lifecycle.ending import (
+    EndAction,
+    end_in_triggerer,
+    leave,
+    owner_at_end_of_wait,
+    owner_of_deferred,
+)
+from polysync_airflow.execution.lifecycle.instructions import (
+    ExecutionRecord,
+    Instruction,
+)
+from polysync_airflow.execution.models import StartRequest
+
+if TYPE_CHECKING:
+    from tests.unit.execution.lifecycle.world import Airflow
+
+
+def make_request(instruction: Instruction, airflow: Airflow) -> StartRequest:
+    """Return the start request of a try."""
+    start = (instruction.task_try.epoch, instruction.start_number)
+    task = instruction.task_try.task
+    token = task.token(*start)
+    airflow.tokens[token] = task.incarnation
+    name = task.display_name(*start)
+    if airflow.has_own_names:
+        name = "training"
+    return StartRequest(
+        pipeline_name="fanout",
+        pipeline_parameters={"Day": airflow.parameter},
+        execution_display_name=name,
+        client_request_token=token,
+    )
+
+
+def end_deferred(airflow: Airflow, record: ExecutionRecord, number: int) -> None:
+    """Run ``on_kill`` of the trigger of a try."""
+    owner = owner_of_deferred(airflow.state, airflow.stored, record.arn, number)
+    try_end = leave(
+        airflow.stored, number, stop_on_kill=airflow.options.stop_on_kill
+    ).owned_by(owner)
+    if try_end.action is EndAction.STOP:
+        airflow.stop(record)
+
+
+def time_out_in_triggerer(
+    airflow: Airflow, record: ExecutionRecord, number: int
+) -> None:
+    """Run what the trigger of a try does when its wait has reached the deadline."""
+    if not airflow.options.stop_on_kill:
+        return
+    owner = owner_at_end_of_wait(airflow.state, airflow.stored, record.arn, number)
+    try_end = end_in_triggerer(number).owned_by(owner)
+    if try_end.action is not EndAction.STOP:
+        return
+    if airflow.stored:
+        airflow.stored = try_end.announced(airflow.stored)
+    airflow.stop(record)

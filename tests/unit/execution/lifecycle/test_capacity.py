@@ -1,0 +1,209 @@
+"""
+Which failures are for want of capacity, how long the pauses are, and what a try does
+before and after them.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+
+import pytest
+
+from polysync_airflow.execution.lifecycle import capacity, ending, instructions, orphans
+from polysync_airflow.execution.lifecycle.decisions import next_command
+from polysync_airflow.execution.lifecycle.instructions import (
+    Command,
+    ExecutionRecord,
+    Store,
+)
+from polysync_airflow.execution.lifecycle.machine import begin
+from tests.unit.execution.lifecycle.builders import (
+    LIMITS,
+    NOW,
+    REFUSED_START,
+    REPLACED,
+    UNKNOWN_ARN,
+    WAIT,
+    choose,
+    described,
+    edited,
+    follows,
+    make_try,
+    refused,
+    resumed,
+    stored,
+)
+
+NO_INSTANCES = "CapacityError: Unable to provision requested ML compute capacity."
+NOT_THERE = "CapacityError: ml.t3.medium is not available in this region"
+UNUSED = "The account-level service limit 'ml.g5.xlarge' is {} Instances."
+
+
+def quota(limit: int, requested: int = 1) -> str:
+    """Return AWS's text about a quota of instances."""
+    return (
+        "ClientError: Failed to invoke sagemaker:CreateProcessingJob. Error Details: The"
+        f" account-level service limit 'ml.m5.large for processing job usage' is {limit}"
+        f" Instances, with current utilization of {limit} Instances and a request delta"
+        f" of {requested} Instances. Please contact AWS support."
+    )
+
+
+@pytest.mark.parametrize(
+    ("reasons", "is_lack"),
+    [
+        ([NO_INSTANCES], True),
+        (["InsufficientInstanceCapacity: none", quota(4, 4)], True),
+        ([UNUSED.format(4)], True),
+        ([UNUSED.format(0)], False),
+        ([quota(0)], False),
+        ([quota(1, 2)], False),
+        ([NO_INSTANCES, NOT_THERE], False),
+        ([NO_INSTANCES, "AlgorithmError: no data"], False),
+        ([f"AlgorithmError: {NO_INSTANCES}"], False),
+        ([NO_INSTANCES, None], False),
+        ([], False),
+    ],
+)
+def test_execution_lacks_capacity_if_all_that_failed_does(
+    reasons: list[str | None], is_lack: bool
+) -> None:
+    """Otherwise another attempt would fail as well."""
+    assert capacity.lacked_by(reasons) == (reasons[0] if is_lack else None)
+
+
+def test_pauses_double_up_to_ten_minutes_and_end_at_the_timeout() -> None:
+    """Each is longer or shorter by up to a quarter. The next try waits anew."""
+    limits = capacity.CapacityLimits(first_pause=60, timeout=3600)
+    after_pause = partial(capacity.next_wait, limits=limits, token="token")
+    wait = None
+    now = NOW
+    for mean in (60, 120, 240, 480, 600, 600):
+        wait = after_pause(wait, "full", try_number=1, now=now)
+        assert wait is not None
+        assert wait.since == NOW
+        assert 0.75 * mean <= (wait.asks_at - now).total_seconds() <= 1.25 * mean
+        now = wait.asks_at
+    late = NOW + timedelta(minutes=59, seconds=50)
+    last = after_pause(wait, "full", try_number=1, now=late)
+    assert last is not None
+    assert last.asks_at == NOW + timedelta(hours=1)
+    assert after_pause(last, "full", try_number=1, now=last.asks_at) is None
+    assert after_pause(last, "full", try_number=2, now=last.asks_at) is not None
+
+
+@pytest.mark.parametrize(
+    ("command", "record", "epoch", "repeated", "nothing_runs"),
+    [
+        (Command.START, UNKNOWN_ARN, 2, False, True),
+        (Command.START, UNKNOWN_ARN, 2, True, False),
+        (Command.RESEND_START, UNKNOWN_ARN, 2, False, False),
+        (Command.RESUME, resumed(), 2, False, True),
+        (Command.RESUME, resumed(), 2, True, False),
+        (Command.RESEND_RESUME, resumed(), 3, False, False),
+    ],
+)
+def test_request_that_lacks_capacity_is_stored_with_what_is_certain(
+    command: Command,
+    record: ExecutionRecord,
+    epoch: int,
+    repeated: bool,
+    nothing_runs: bool,
+) -> None:
+    """It is not, if an earlier attempt of the request may have succeeded."""
+    refusal = refused("ResourceLimitExceeded", repeated=repeated)
+
+    waiting = follows(command, record, refusal, epoch=epoch, capacity=LIMITS)
+
+    assert waiting.command is Command.WAIT_FOR_CAPACITY
+    assert waiting.store is Store.WRITE
+    assert waiting.existing_record.waits_for_capacity is nothing_runs
+    impatient = follows(command, record, refusal, epoch=epoch)
+    assert impatient.command is Command.FAIL
+
+
+OTHER = instructions.Incarnation(dag_run_started_at=NOW)
+CHOSEN = instructions.ClearChoice(on_clear="new")
+
+
+@pytest.mark.parametrize(
+    ("record", "epoch", "command", "store"),
+    [
+        (REFUSED_START, 2, Command.START, Store.WRITE),
+        (REFUSED_START, 3, Command.PREPARE, Store.DELETE),
+        (
+            edited(REFUSED_START, replaces=REPLACED),
+            3,
+            Command.DESCRIBE,
+            Store.WRITE,
+        ),
+        (
+            edited(REFUSED_START, clear_choice=CHOSEN),
+            2,
+            Command.PREPARE,
+            Store.DELETE,
+        ),
+        (
+            edited(REFUSED_START, incarnation=OTHER),
+            2,
+            Command.PREPARE,
+            Store.DELETE,
+        ),
+    ],
+)
+def test_refused_start_is_sent_again_by_its_epoch_only(
+    record: ExecutionRecord, epoch: int, command: Command, store: Store
+) -> None:
+    """Before it is sent, the record says that something may run."""
+    instruction = begin(make_try(3, epoch), record)
+
+    assert instruction.command is command
+    assert instruction.store is store
+    if command is Command.START:
+        assert instruction.existing_record.request == record.request
+        assert not instruction.existing_record.waits_for_capacity
+
+
+@pytest.mark.parametrize(
+    "record",
+    [stored(), resumed(), resumed(resumed_at=NOW)],
+)
+def test_failed_execution_is_resumed_with_a_new_token_unless_the_task_is_cleared(
+    record: ExecutionRecord,
+) -> None:
+    """
+    AWS has answered the earlier resume, so a clear need not repeat it. If somebody has
+    resumed it meanwhile, it is stopped as any other.
+    """
+    record = edited(record, capacity=WAIT)
+
+    retry = follows(Command.DESCRIBE, record, described("Failed"), number=2)
+
+    assert retry.command is Command.RESUME
+    assert retry.existing_record.resume_token != record.resume_token
+    assert not retry.existing_record.waits_for_capacity
+    assert next_command(record, 3, "Failed", choose()) is Command.PREPARE
+    for epoch in (2, 3):
+        running = described("Executing")
+        instruction = follows(Command.DESCRIBE, record, running, epoch=epoch)
+        assert instruction.store is Store.WRITE
+        assert instruction.existing_record.capacity is None
+        assert not instruction.existing_record.resume_is_pending
+
+
+@pytest.mark.parametrize("record", [REFUSED_START, stored(capacity=WAIT)])
+def test_nothing_is_stopped_while_nothing_runs(record: ExecutionRecord) -> None:
+    """
+    Neither by the process, nor by the failure callback, nor by the watch. A clear of a
+    running task, which keeps the epoch, must still end it.
+    """
+    stop = instructions.UnattendedStop(polysync_conn_id="aws")
+    failed = orphans.TaskSnapshot(exists=True, state="failed", try_number=2)
+    verdict = orphans.judge_task(edited(record, unattended_stop=stop), failed)
+    assert verdict.finding is orphans.Finding.OVER
+    ended = ending.leave(record, 2, stop_on_kill=True)
+    assert ended.owned_by(ending.Owner.NOBODY).action is ending.EndAction.DONE
+    signalled = ending.leave(record, 2, stop_on_kill=True, is_signalled=True)
+    assert signalled.owned_by(ending.Owner.NOBODY).action is ending.EndAction.END_EPOCH
+    assert signalled.owned_by(ending.Owner.THIS_TRY).is_shutdown

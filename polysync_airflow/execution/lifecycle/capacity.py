@@ -115,6 +115,7 @@ def next_wait(
     try_number: int,
     now: datetime,
     token: str,
+    nothing_runs: bool,
 ) -> CapacityWait | None:
     """
     Return the wait until a try asks again; None if its time is up, or if waiting is in
@@ -122,6 +123,7 @@ def next_wait(
 
     :param earlier: the wait before its last request; None if it has not waited.
     :param token: the client token of the start, from which the jitter follows.
+    :param nothing_runs: whether it is certain that nothing runs because of the request.
     """
     pauses = 0
     since = now
@@ -140,5 +142,5 @@ def next_wait(
         pauses=pauses + 1,
         reason=reason,
         asks_at=now + timedelta(seconds=min(seconds, seconds_left)),
-        nothing_runs=True,
+        nothing_runs=nothing_runs,
     )

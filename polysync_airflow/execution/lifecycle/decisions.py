@@ -379,8 +379,8 @@ def wait_for_capacity(
         try_number=task_try.number,
         now=now,
         token=record.request.client_request_token,
+        nothing_runs=nothing_runs,
     )
     if wait is None:
         return None
-    wait = wait.model_copy(update={"nothing_runs": nothing_runs})
     return instruction.write(Command.WAIT_FOR_CAPACITY, changes={"capacity": wait})

@@ -5,6 +5,7 @@ before and after them.
 
 from __future__ import annotations
 
+import logging
 from datetime import timedelta
 from functools import partial
 
@@ -23,12 +24,14 @@ from tests.unit.execution.lifecycle.builders import (
     NOW,
     REFUSED_START,
     REPLACED,
+    REQUEST,
     UNKNOWN_ARN,
     WAIT,
     choose,
     described,
     edited,
     follows,
+    lines_of,
     make_try,
     refused,
     resumed,
@@ -76,7 +79,9 @@ def test_execution_lacks_capacity_if_all_that_failed_does(
 def test_pauses_double_up_to_ten_minutes_and_end_at_the_timeout() -> None:
     """Each is longer or shorter by up to a quarter. The next try waits anew."""
     limits = capacity.CapacityLimits(first_pause=60, timeout=3600)
-    after_pause = partial(capacity.next_wait, limits=limits, token="token")
+    after_pause = partial(
+        capacity.next_wait, limits=limits, token="token", nothing_runs=True
+    )
     wait = None
     now = NOW
     for mean in (60, 120, 240, 480, 600, 600):
@@ -89,8 +94,30 @@ def test_pauses_double_up_to_ten_minutes_and_end_at_the_timeout() -> None:
     last = after_pause(wait, "full", try_number=1, now=late)
     assert last is not None
     assert last.asks_at == NOW + timedelta(hours=1)
+    second_before = last.asks_at - timedelta(seconds=1)
+    assert after_pause(last, "full", try_number=1, now=second_before) is not None
     assert after_pause(last, "full", try_number=1, now=last.asks_at) is None
     assert after_pause(last, "full", try_number=2, now=last.asks_at) is not None
+
+
+def test_requests_of_many_tasks_are_spread_over_half_a_pause() -> None:
+    """Each token has a pause of its own, so that not all ask at the same moment."""
+    waits = [
+        capacity.next_wait(
+            None,
+            "full",
+            capacity.CapacityLimits(first_pause=100, timeout=3600),
+            try_number=1,
+            now=NOW,
+            token=f"polysync-{number}",
+            nothing_runs=True,
+        )
+        for number in range(100)
+    ]
+    pauses = [(wait.asks_at - NOW).total_seconds() for wait in waits if wait]
+    assert len(pauses) == 100
+    assert 75 <= min(pauses) < 80
+    assert 120 < max(pauses) <= 125
 
 
 @pytest.mark.parametrize(
@@ -121,6 +148,23 @@ def test_request_that_lacks_capacity_is_stored_with_what_is_certain(
     assert waiting.existing_record.waits_for_capacity is nothing_runs
     impatient = follows(command, record, refusal, epoch=epoch)
     assert impatient.command is Command.FAIL
+
+
+def test_refused_request_continues_the_wait_of_its_record() -> None:
+    """It is the second pause since then, and its length follows from the token."""
+    quota_refusal = refused("ResourceLimitExceeded")
+    refuse = partial(follows, Command.START, event=quota_refusal, number=2)
+    other_request = REQUEST.model_copy(update={"client_request_token": "x" * 32})
+    other = edited(REFUSED_START, request=other_request)
+
+    wait = refuse(REFUSED_START, capacity=LIMITS).existing_record.capacity
+    other_wait = refuse(other, capacity=LIMITS).existing_record.capacity
+
+    assert wait is not None
+    assert other_wait is not None
+    assert wait.since == WAIT.since
+    assert wait.pauses == 2
+    assert wait.asks_at != other_wait.asks_at
 
 
 OTHER = instructions.Incarnation(dag_run_started_at=NOW)
@@ -160,9 +204,24 @@ def test_refused_start_is_sent_again_by_its_epoch_only(
 
     assert instruction.command is command
     assert instruction.store is store
-    if command is Command.START:
-        assert instruction.existing_record.request == record.request
-        assert not instruction.existing_record.waits_for_capacity
+    text = "The start that waited for capacity is not sent, after a clear."
+    if command is not Command.START:
+        assert (logging.INFO, text) in lines_of(instruction)
+        return
+    assert instruction.lines == ()
+    request = edited(WAIT, nothing_runs=False)
+    assert instruction.record == edited(record, try_number=3, capacity=request)
+
+
+def test_refused_start_is_sent_again_after_a_clear_of_its_run_by_a_later_try() -> None:
+    """The number of the try tells the clear of a DAG run from a new one."""
+    cleared = instructions.Incarnation(dag_run_started_at=NOW, clear_number=1)
+
+    same_try = begin(make_try(2, 2, cleared), REFUSED_START)
+    later_try = begin(make_try(3, 2, cleared), REFUSED_START)
+
+    assert same_try.command is Command.PREPARE
+    assert later_try.command is Command.START
 
 
 @pytest.mark.parametrize(

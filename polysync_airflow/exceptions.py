@@ -34,7 +34,6 @@ import json
 import sys
 from copy import copy
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -280,34 +279,22 @@ class Hint:
         ``{resource}``, ``{region}``, ``{subject}`` and ``{parameter}``.
     :param permanent: True if trying again cannot succeed.
     :param transient: True if the same call may succeed within moments.
-    :param retry_delay: the minimum time until the next try of the task; None for the
-        task's own ``retry_delay``. A quota is free again only when an execution ends,
-        which takes minutes to hours. An API rate is per second, and botocore's own
-        retries have already been throttled for some seconds.
     """
 
     cure: str
     permanent: bool
     transient: bool = False
-    retry_delay: timedelta | None = None
-
-
-def _hint(retry_minutes: int | None = None, **members: Any) -> Hint:
-    retry_delay: timedelta | None = None
-    if retry_minutes is not None:
-        retry_delay = timedelta(minutes=retry_minutes)
-    return Hint(retry_delay=retry_delay, **members)
 
 
 # Codes: https://docs.aws.amazon.com/sagemaker/latest/APIReference/CommonErrors.html,
 # each operation's own page, and
 # https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html.
 _TABLES: Final = json.loads(Path(__file__).with_name("error_hints.json").read_bytes())
-HINTS: Final = {code: _hint(**hint) for code, hint in _TABLES["codes"].items()}
+HINTS: Final = {code: Hint(**hint) for code, hint in _TABLES["codes"].items()}
 # Error codes that mean something else, or more, in one operation: by operation and
 # code.
 OPERATION_HINTS: Final = {
-    (operation, code): _hint(**hint)
+    (operation, code): Hint(**hint)
     for operation, by_code in _TABLES["operations"].items()
     for code, hint in by_code.items()
 }

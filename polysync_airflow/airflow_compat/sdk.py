@@ -7,7 +7,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -41,18 +40,11 @@ else:
     @dataclass(frozen=True)
     class RetryDecision:
         action: RetryAction = RetryAction.DEFAULT
-        retry_delay: timedelta | None = None
         reason: str | None = None
 
         @classmethod
         def fail(cls, reason: str | None = None) -> RetryDecision:
-            return cls(RetryAction.FAIL, reason=reason)
-
-        @classmethod
-        def retry(
-            cls, delay: timedelta | None = None, reason: str | None = None
-        ) -> RetryDecision:
-            return cls(RetryAction.RETRY, delay, reason)
+            return cls(RetryAction.FAIL, reason)
 
         @classmethod
         def default(cls) -> RetryDecision:

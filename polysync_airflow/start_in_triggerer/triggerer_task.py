@@ -20,7 +20,7 @@ from polysync_airflow import sensors, triggers
 from polysync_airflow.airflow_compat.supervisor import call_slow_airflow, use_event_loop
 from polysync_airflow.airflow_compat.task_instances import delete_xcom, read_xcom
 from polysync_airflow.execution.json_input import read_json
-from polysync_airflow.triggers.task_end import RetryPolicyWithoutDelays, TaskEnd
+from polysync_airflow.triggers.task_end import TaskEnd
 
 # What this try waits for, encrypted, for the triggerer to which Airflow moves it.
 WAIT_KEY: Final = "polysync_wait"
@@ -116,11 +116,7 @@ class PolysyncTaskTrigger(BaseTrigger):
         """
         ti: Any = self.task_instance
         task_class = getattr(sensors, self.task_class)
-        task = task_class(
-            task_id=ti.task_id,
-            retry_policy=RetryPolicyWithoutDelays(),
-            **self.arguments,
-        )
+        task = task_class(task_id=ti.task_id, **self.arguments)
         renders_objects = ti.task.render_template_as_native_obj
         if renders_objects is None:
             renders_objects = ti.task.dag.render_template_as_native_obj

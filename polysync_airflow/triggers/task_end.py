@@ -40,20 +40,6 @@ _THREADS: Final = ThreadPools("polysync-task")
 _FINAL_ERRORS: Final = (sdk.AirflowFailException, sdk.AirflowSensorTimeout)
 
 
-class RetryPolicyWithoutDelays(PolysyncRetryPolicy):
-    """
-    The default policy without its delays: a task that ends in the triggerer has the
-    delay of its own.
-    """
-
-    def evaluate(self, *args: Any, **kwargs: Any) -> sdk.RetryDecision:
-        """Return the decision after a failed try."""
-        decision = super().evaluate(*args, **kwargs)
-        if decision.action is sdk.RetryAction.FAIL:
-            return decision
-        return sdk.RetryDecision.default()
-
-
 class TaskInstanceInThread:
     """
     The task instance of a trigger, for the code of its task in a thread: ``ti`` of the
@@ -153,7 +139,7 @@ class TaskEnd:
         text = f"{type(error).__name__}: {error}"
         self.log.error("Task failed with %s", text, exc_info=traceback)
         is_final = isinstance(error, _FINAL_ERRORS) or forbids_retry(
-            RetryPolicyWithoutDelays(), error, context
+            PolysyncRetryPolicy(), error, context
         )
         if is_final and self.ti.task.retries:
             # Airflow retries after a TaskFailedEvent. Only a worker can forbid that:

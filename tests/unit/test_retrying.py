@@ -1,20 +1,24 @@
 """
-The retry policy: its decisions by error and by the task's own delays, and its
-serialization.
+The retry policy: its decisions by error, its serialization, and which next try a
+message announces.
 """
 
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.models.taskinstance import TaskInstance
-from airflow.sdk import BaseOperator, RetryAction, RetryDecision
+from airflow.sdk import (
+    BaseOperator,
+    ExceptionRetryPolicy,
+    RetryAction,
+    RetryDecision,
+    RetryRule,
+)
 
-from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import AirflowFailException
 from polysync_airflow.exceptions import (
     ALIASES,
@@ -45,19 +49,9 @@ def api_error(
     )
 
 
-def decision(
-    error: BaseException,
-    policy: PolysyncRetryPolicy | None = None,
-    *,
-    try_number: int = 1,
-    **task: Any,
-) -> RetryDecision:
-    """
-    Return the decision of a policy for a task; its ``retry_delay`` is a second unless
-    another is given.
-    """
-    policy = policy or PolysyncRetryPolicy()
-    return policy.evaluate(error, try_number, RETRIES, context_of(try_number, **task))
+def decision(error: BaseException, *, try_number: int = 1) -> RetryDecision:
+    """Return the decision of the policy after a failed try."""
+    return PolysyncRetryPolicy().evaluate(error, try_number, RETRIES)
 
 
 def context_of(try_number: int, **task: Any) -> Any:
@@ -85,9 +79,6 @@ def execution_error(
     return kind("no", execution_arn="arn", status=None, **members)
 
 
-FAIL, RETRY, DEFAULT = RetryAction.FAIL, RetryAction.RETRY, RetryAction.DEFAULT
-
-
 def name_of(value: Any) -> str | None:
     """Return the name of an error in the id of a test."""
     if not isinstance(value, BaseException):
@@ -109,182 +100,38 @@ def test_permanent_error_fails_the_task(error: Exception) -> None:
     """The reason names the error."""
     reason = f"{name_of(error)}: permanent error, a retry cannot succeed"
 
-    assert decision(error) == RetryDecision(FAIL, None, reason)
+    assert decision(error) == RetryDecision(RetryAction.FAIL, None, reason)
+    assert decision(error, try_number=RETRIES + 1) == decision(error)
 
 
 @pytest.mark.parametrize(
-    ("error", "action", "delay", "reason"),
+    "error",
     [
-        (api_error("ResourceLimitExceeded"), RETRY, 10 * MINUTE, "after 10 min"),
-        (api_error("ThrottlingException"), RETRY, MINUTE, "after 1 min"),
-        (api_error("ConflictException"), DEFAULT, None, None),
-        (api_error("SomethingNew"), DEFAULT, None, None),
-        (CredentialsError("no answer", permanent=False), DEFAULT, None, None),
-        (TriggerEventError("no"), DEFAULT, None, None),
-        (execution_error(PipelineExecutionFailedError), DEFAULT, None, None),
-        (execution_error(PipelineExecutionTimeoutError), DEFAULT, None, None),
-        (execution_error(PipelineExecutionCancelledError), DEFAULT, None, None),
-        (ValueError("foreign"), DEFAULT, None, None),
-        (KeyboardInterrupt(), DEFAULT, None, None),
+        api_error("ResourceLimitExceeded"),
+        api_error("ThrottlingException"),
+        api_error("ConflictException"),
+        api_error("SomethingNew"),
+        CredentialsError("no answer", permanent=False),
+        TriggerEventError("no"),
+        execution_error(PipelineExecutionFailedError),
+        execution_error(PipelineExecutionTimeoutError),
+        execution_error(PipelineExecutionCancelledError),
+        ValueError("foreign"),
+        KeyboardInterrupt(),
     ],
     ids=name_of,
 )
-def test_decision_depends_on_the_error(
-    error: BaseException,
-    action: RetryAction,
-    delay: timedelta | None,
-    reason: str | None,
-) -> None:
-    """Errors with a delay use it, and others use the task's own retries."""
-    text = reason and f"{name_of(error)}: next try {reason}"
-
-    assert decision(error) == RetryDecision(action, delay, text)
+def test_other_errors_use_the_retries_of_the_task(error: BaseException) -> None:
+    """The delay is the task's own, too."""
+    assert decision(error) == RetryDecision.default()
 
 
-def test_delay_of_the_hint_is_used_without_a_task() -> None:
-    """
-    Without a context, or with a context without a task, the delay is that of the hint.
-    """
-    throttled = api_error("ThrottlingException")
-    empty_context: Any = {}
-    for context in (None, empty_context):
-        result = PolysyncRetryPolicy().evaluate(throttled, 1, RETRIES, context)
-        assert result.retry_delay == MINUTE
-
-
-@pytest.mark.parametrize(
-    ("task", "try_number", "delay"),
-    [
-        ({"retry_delay": 59 * SECOND}, 1, MINUTE),
-        ({"retry_delay": MINUTE}, 1, None),
-        ({"retry_delay": 5 * MINUTE}, 1, None),
-        ({"retry_delay": SECOND, "max_retry_delay": 30 * SECOND}, 1, 30 * SECOND),
-        ({"retry_delay": 30.0, "max_retry_delay": 30.0}, 1, None),
-        # Airflow waits 10 to 20 s, 20 to 40 s, 40 to 80 s, 80 to 160 s.
-        (backoff(10 * SECOND, 2), 1, MINUTE),
-        (backoff(10 * SECOND, 2), 2, MINUTE),
-        (backoff(10 * SECOND, 2), 3, 80 * SECOND),
-        (backoff(10 * SECOND, True), 3, 80 * SECOND),
-        (backoff(10 * SECOND, 2, 70 * SECOND), 3, 70 * SECOND),
-        (backoff(20 * SECOND, 4), 2, None),
-        (backoff(SECOND, 1e200), 3, None),
-    ],
-)
-def test_delay_is_not_shorter_than_the_tasks_own(
-    task: dict[str, Any], try_number: int, delay: timedelta | None
-) -> None:
-    """
-    If Airflow's own delay is longer, it applies (None); no delay is longer than
-    ``max_retry_delay``.
-    """
-    result = decision(api_error("ThrottlingException"), try_number=try_number, **task)
-
-    assert result.retry_delay == delay
-    assert result.action is (RETRY if delay else DEFAULT)
-
-
-@pytest.mark.parametrize("factor", [0, 1, 1.5, 2, 10])
-@pytest.mark.parametrize("longest", [None, 45 * SECOND, 5 * MINUTE])
-@pytest.mark.parametrize("own", [SECOND, 20 * SECOND, 2 * MINUTE])
-def test_delay_is_at_least_the_one_that_airflow_calculates(
-    own: timedelta, longest: timedelta | None, factor: float
-) -> None:
-    """
-    The delay is at least that of ``next_retry_datetime`` and that of the hint (or
-    ``max_retry_delay``).
-    """
-    task = backoff(own, factor, longest)
-    now = datetime.now(UTC)
-    next_retry_datetime: Any = TaskInstance.next_retry_datetime
-    for try_number in range(1, RETRIES + 1):
-        throttled = api_error("ThrottlingException")
-        delay = decision(throttled, try_number=try_number, **task).retry_delay
-        ti: Any = SimpleNamespace(
-            retry_delay_override=None,
-            task=BaseOperator(task_id="t", **task),
-            end_date=now,
-            try_number=try_number,
-            dag_id="d",
-            task_id="t",
-            logical_date=now,
-            state="running",
-        )
-        airflow_delay = next_retry_datetime(ti) - now
-
-        assert (delay or airflow_delay) >= airflow_delay
-        assert (delay or airflow_delay) >= min(MINUTE, longest or MINUTE)
-
-
-def test_no_delay_after_the_last_try() -> None:
-    """
-    After the last try the decision has no delay; a permanent error still fails the
-    task.
-    """
-    throttled = decision(api_error("ThrottlingException"), try_number=RETRIES + 1)
-    invalid = decision(api_error("ValidationException"), try_number=RETRIES + 1)
-
-    assert throttled == RetryDecision.default()
-    assert invalid.action is FAIL
-
-
-@pytest.mark.parametrize(
-    ("code", "delay", "text"),
-    [
-        ("ResourceLimitExceeded", 2 * SECOND, "2 s"),
-        ("Throttling", 3 * SECOND, "3 s"),
-        ("AccessDeniedException", MINUTE, "1 min"),
-        ("SomethingNew", MINUTE, "1 min"),
-        ("ResourceNotFound", None, None),
-    ],
-)
-def test_retry_after_overrides_the_hint(
-    code: str, delay: timedelta | None, text: str | None
-) -> None:
-    """
-    ``retry_after`` overrides the hint of a code and its aliases, even for permanent
-    errors.
-    """
-    policy = PolysyncRetryPolicy(
-        retry_after={
-            "ResourceLimitExceeded": 2 * SECOND,
-            "ThrottlingException": 3 * SECOND,
-            "AccessDeniedException": MINUTE,
-            "ResourceNotFound": 0 * SECOND,
-            "SomethingNew": MINUTE,
-        }
-    )
-
-    expected = RetryDecision.default()
-    if delay is not None:
-        expected = RetryDecision.retry(delay, f"{code}: next try after {text}")
-    assert decision(api_error(code), policy) == expected
-    assert decision(api_error("ValidationException"), policy).action is FAIL
-
-
-@pytest.mark.parametrize("delay", [60, None, "60", timedelta(seconds=-1)])
-def test_retry_after_accepts_only_timedeltas(delay: Any) -> None:
-    """
-    A value of another type, or a negative one, raises an error that names the error
-    code.
-    """
-    problem = r"retry_after\['ThrottlingException'\] = "
-    with pytest.raises(ParametersError, match=problem):
-        PolysyncRetryPolicy(retry_after={"ThrottlingException": delay})
-
-
-@pytest.mark.parametrize(
-    "policy",
-    [
-        PolysyncRetryPolicy(),
-        PolysyncRetryPolicy(retry_after={"SomethingNew": 1.5 * MINUTE}),
-    ],
-)
-def test_policy_can_be_stored_as_json(policy: PolysyncRetryPolicy) -> None:
+def test_policy_can_be_stored_as_json() -> None:
     """``serialize`` returns JSON, from which ``deserialize`` makes an equal policy."""
-    stored = json.loads(json.dumps(policy.serialize()))
+    stored = json.loads(json.dumps(PolysyncRetryPolicy().serialize()))
 
-    assert stored["__type"] == "PolysyncRetryPolicy"
-    assert PolysyncRetryPolicy.deserialize(stored) == policy
+    assert stored == {"__type": "PolysyncRetryPolicy"}
+    assert PolysyncRetryPolicy.deserialize(stored) == PolysyncRetryPolicy()
 
 
 FAILED = execution_error(PipelineExecutionFailedError)
@@ -318,13 +165,20 @@ def test_message_of_a_failure_announces_the_next_try(
     assert next_retry(PolysyncRetryPolicy(), error, context) == expected
 
 
-def test_announced_retry_has_the_delay_of_the_policy() -> None:
-    """Before Airflow 3.3, a policy cannot change it."""
-    error = api_error("ResourceLimitExceeded")
+@pytest.mark.parametrize(
+    ("delay", "expected"), [(10 * MINUTE, "in 10 min"), (None, "in 1 s")]
+)
+def test_announced_retry_has_the_delay_of_the_policy(
+    delay: timedelta | None, expected: str
+) -> None:
+    """If the policy of a DAG author has none, it is the task's own."""
+    policy = ExceptionRetryPolicy(
+        rules=[RetryRule(exception=SageMakerApiError, retry_delay=delay)]
+    )
 
-    announced = next_retry(PolysyncRetryPolicy(), error, context_of(1))
+    announced = next_retry(policy, api_error("ResourceLimitExceeded"), context_of(1))
 
-    assert announced == ("in 10 min" if CAPABILITIES.retry_policy else "in 1 s")
+    assert announced == expected
 
 
 class PolicyOfAnAuthor(PolysyncRetryPolicy):
@@ -335,13 +189,14 @@ class PolicyOfAnAuthor(PolysyncRetryPolicy):
     ("policy", "may_retry"),
     [
         (PolysyncRetryPolicy(), False),
-        (PolysyncRetryPolicy(retry_after={"AccessDeniedException": MINUTE}), True),
         (PolicyOfAnAuthor(), True),
         (None, True),
     ],
     ids=str,
 )
-def test_retry_after_a_refusal(policy: Any, may_retry: bool) -> None:
+def test_only_policies_of_authors_may_retry_a_refusal(
+    policy: Any, may_retry: bool
+) -> None:
     """
     Only of the provider's own policy is it known before that it retries none, and of
     the last try.
@@ -355,12 +210,9 @@ def test_retry_after_a_refusal(policy: Any, may_retry: bool) -> None:
 
 
 def test_each_hint_agrees_with_the_kind_of_its_error() -> None:
-    """
-    A permanent error is neither transient nor has a retry delay, and every alias has a
-    hint.
-    """
+    """A permanent error is not transient, and every alias has a hint."""
     for hint in (*HINTS.values(), *OPERATION_HINTS.values()):
-        assert not hint.permanent or (not hint.transient and hint.retry_delay is None)
+        assert not (hint.permanent and hint.transient)
     assert set(ALIASES.values()) <= set(HINTS)
     assert not SageMakerApiError(
         "no", error_code="x", operation="y", permanent=True, transient=True

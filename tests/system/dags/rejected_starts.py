@@ -6,17 +6,25 @@ the DAG author.
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from airflow.providers.common.compat.sdk import DAG
 
+from polysync_airflow.airflow_compat.sdk import RetryDecision, RetryPolicy
 from polysync_airflow.operators import PolysyncStartPipelineOperator
-from polysync_airflow.retrying import PolysyncRetryPolicy
+
+
+class RetryEverything(RetryPolicy):
+    """A policy that retries permanent errors, too."""
+
+    def evaluate(self, *_: Any, **__: Any) -> RetryDecision:
+        """Return Airflow's own decision."""
+        return RetryDecision.default()
+
 
 POLICIES = {
     "rejected_starts": None,
-    "rejected_starts_own_policy": PolysyncRetryPolicy(
-        retry_after={"ResourceLimitExceeded": timedelta(seconds=2)}
-    ),
+    "rejected_starts_own_policy": RetryEverything(),
 }
 
 for dag_id, policy in POLICIES.items():

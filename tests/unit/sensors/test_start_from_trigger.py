@@ -22,7 +22,6 @@ from polysync_airflow.airflow_compat import supervisor
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.aws.rate_limiter import RateLimiter
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.retrying import PolysyncRetryPolicy
 from polysync_airflow.sensors import PolysyncModelApprovalSensor, PolysyncPipelineSensor
 from polysync_airflow.sensors import base as sensors_base
 from polysync_airflow.start_in_triggerer.triggerer_task import WAIT_KEY, XCOM_KEYS
@@ -30,6 +29,7 @@ from tests.fakes.airflow_encoding import check_dag
 from tests.fakes.evil_json import NESTED, nested_value
 from tests.fakes.simulated_airflow import SimulatedAirflow
 from tests.tasks import TaskInstance
+from tests.unit.operators.recovery.harness import RetryEverything
 from tests.unit.sensors.registry import GROUP, Registry, version
 from tests.unit.sensors.sessions import (
     HOUR,
@@ -67,12 +67,7 @@ def callback(context: Any) -> None:
         ("pre_execute", callback),
         ("post_execute", lambda context, result: None),
         ("execution_timeout", timedelta(hours=1)),
-        (
-            "retry_policy",
-            PolysyncRetryPolicy(
-                retry_after={"ThrottlingException": timedelta(minutes=1)}
-            ),
-        ),
+        ("retry_policy", RetryEverything()),
     ],
 )
 def test_what_needs_a_worker_is_refused(argument: str, value: Any) -> None:

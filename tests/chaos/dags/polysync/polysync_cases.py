@@ -13,7 +13,6 @@ from polysync_airflow.operators import (
     PolysyncCallbackStepOperator,
     PolysyncStartPipelineOperator,
 )
-from polysync_airflow.retrying import PolysyncRetryPolicy
 from polysync_airflow.sensors import PolysyncModelApprovalSensor, PolysyncPipelineSensor
 from tests.chaos import markers
 from tests.chaos.deployment.kubernetes import BARE_POD_TEMPLATE
@@ -32,8 +31,6 @@ ANSWER = "SendPipelineExecutionStepSuccess"
 BEFORE_START = kill_at_call(START, after_response=False)
 AFTER_START = kill_at_call(START, after_response=True)
 AFTER_FIRST_POLL = kill_at_call("DescribePipelineExecution", after_response=True)
-# By default, the retry after a refusal by a quota comes much later.
-RETRY_SOON = PolysyncRetryPolicy(retry_after={"ResourceLimitExceeded": timedelta(0)})
 PIPELINE = "{{ dag_run.conf['pipeline'] }}"
 
 # The task waits in its worker, and records its processes.
@@ -111,8 +108,8 @@ CASES: dict[str, dict[str, Any]] = {
     # Each run has a connection of its own.
     "45a": {"polysync_conn_id": PIPELINE, "retry_delay": timedelta(seconds=20)},
     "45b": {"polysync_conn_id": PIPELINE, "retries": 1},
-    "46a": {"retry_policy": RETRY_SOON},
-    "46b": {"retry_policy": RETRY_SOON, "deferrable": False},
+    "46a": {},
+    "46b": {"deferrable": False},
     "46c": {"pre_execute": kill_at_begin()},
     "46d": {"pre_execute": kill_at_begin(), "deferrable": False},
     "48a": {"polysync_conn_id": PIPELINE, "deferrable": False},

@@ -8,7 +8,7 @@ After a refusal, it also looks for the pipeline whose name was probably meant.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from itertools import islice
 from typing import Any, Final
 
 from polysync_airflow import exceptions
@@ -24,9 +24,8 @@ from polysync_airflow.execution.texts import clean_line, first_problems
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs.importer import near_pipelines
 
-# How many pages of executions are listed to find the latest one that can be a source: a
-# hundred each.
-MAX_PAGES: Final = 10
+# How many executions are listed to find the latest one that can be a source.
+MAX_SOURCES: Final = 1000
 
 
 def check_selection(definition: str | None, request: StartRequest) -> None:
@@ -61,23 +60,18 @@ def with_source(
     """
     if request.source_execution != LATEST:
         return request
-    token = None
+    executions = hook.find_pipeline_executions(
+        request.pipeline_name, created_after=None, newest_first=True, through=retry
+    )
     count = 0
-    for _ in range(MAX_PAGES):
-        list_page = partial(
-            hook.list_pipeline_executions, request.pipeline_name, page_token=token
-        )
-        executions, token = retry(list_page)
-        for execution in executions:
-            if execution.status in pipelines.SOURCE_STATUSES:
-                return request.model_copy(
-                    update={"source_execution": execution.execution_arn}
-                )
-        count += len(executions)
-        if not token:
-            break
+    for execution in islice(executions, MAX_SOURCES):
+        if execution.status in pipelines.SOURCE_STATUSES:
+            return request.model_copy(
+                update={"source_execution": execution.execution_arn}
+            )
+        count += 1
     newest = f"of its {count:,} executions"
-    if token:
+    if count == MAX_SOURCES:
         newest = f"of the newest {count:,} executions"
     name = pipeline_name_of(request.pipeline_name)
     raise exceptions.ParametersError(

@@ -121,7 +121,7 @@ def test_latest_is_searched_in_a_limited_number_of_pages(
     what to do.
     """
     monkeypatch.setattr("polysync_airflow.hooks.executions.PAGE_SIZE", 2)
-    monkeypatch.setattr(selection, "MAX_PAGES", pages)
+    monkeypatch.setattr(selection, "MAX_SOURCES", 2 * pages)
     source = other(world.emulator)
     world.control.advance(24 * 3600)
     for _ in range(4):

@@ -40,12 +40,6 @@ def read_state(ti: Any) -> str | None:
     :raises Exception: Airflow's API server or database does not respond, or refuses the
         request.
     """
-    if not CAPABILITIES.task_sdk:
-        row = _row_in_database(ti, "state")
-        if row is None:
-            return DELETED
-        state: str | None = row[0]
-        return state
     return read_states(ti, [ti.task_id]).get(ti.task_id, DELETED)
 
 
@@ -119,22 +113,13 @@ def newest_try_number(ti: Any) -> int | None:
 
     :raises Exception: Airflow's database does not respond.
     """
-    row = _row_in_database(ti, "try_number")
-    if row is None:
-        return None
-    return int(row[0])
-
-
-def _row_in_database(ti: Any, column: str) -> Any:
     from airflow.models.taskinstance import TaskInstance
     from airflow.utils.session import create_session
 
     with create_session() as session:
-        return (
-            session.query(getattr(TaskInstance, column))
-            .filter_by(**_key(ti))
-            .one_or_none()
-        )
+        query: Any = session.query(TaskInstance.try_number).filter_by(**_key(ti))
+        number: int | None = query.scalar()
+        return number
 
 
 def _rows_in_database(ti: Any, task_ids: Sequence[str]) -> list[Any]:

@@ -249,11 +249,9 @@ class _Session:
     def __init__(self, service: AirflowService) -> None:
         self._service = service
         self._key: dict[str, Any] = {}
-        self._column = ""
 
-    def query(self, column: Any) -> _Session:
-        """Return the query for a column."""
-        self._column = column.key
+    def query(self, *columns: Any) -> _Session:
+        """Return the query for some columns."""
         return self
 
     def filter_by(self, **key: Any) -> _Session:
@@ -271,15 +269,10 @@ class _Session:
             if state is not MISSING:
                 yield SimpleNamespace(task_id=task_id, state=state)
 
-    def one_or_none(self) -> Any:
-        """Return the row; None if there is none."""
-        read = (
-            self._service.try_number
-            if self._column == "try_number"
-            else self._service.task_state
-        )
-        value = read(**self._key)
-        return None if value is MISSING else (value,)
+    def scalar(self) -> Any:
+        """Return the number of the newest try; None if there is no task instance."""
+        number = self._service.try_number(**self._key)
+        return None if number is MISSING else number
 
 
 def _install_in_airflow_2(

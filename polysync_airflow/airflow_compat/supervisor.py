@@ -241,11 +241,6 @@ def _may_have(backend: Any, connection_id: str) -> bool:
 # earlier try reports.
 
 
-def parent_process() -> int:
-    """Return the id of the process that supervises this one."""
-    return os.getppid()
-
-
 def exit_if_orphaned(parent: int, warn: Callable[[str], object]) -> None:
     """
     End this process if its supervisor has died, and do not let it report a result. Only
@@ -255,10 +250,10 @@ def exit_if_orphaned(parent: int, warn: Callable[[str], object]) -> None:
     this process reports would end that try. From Airflow 3 on, a process without a
     supervisor reaches nothing.
 
-    :param parent: the result of ``parent_process`` from before.
+    :param parent: the id of the parent process from before.
     :param warn: called with a message before the process ends.
     """
-    if CAPABILITIES.task_sdk or parent_process() == parent:
+    if CAPABILITIES.task_sdk or os.getppid() == parent:
         return
     warn(
         "The process that supervised this task has died, and Airflow starts the task's"

@@ -6,6 +6,7 @@ When to poll again and when the wait is over is decided in ``execution/waiter.py
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial, wraps
 from typing import (
@@ -27,7 +28,6 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.supervisor import (
     exit_if_orphaned,
     exit_if_replaced,
-    parent_process,
 )
 from polysync_airflow.airflow_compat.teams import warn_of_hidden_connection
 from polysync_airflow.aws.retry import Result, call_with_retry
@@ -389,7 +389,7 @@ class ExecutionOperator(WaitingOperator):
         hook = self.hook_for_region(models.region_from_arn(waiter.execution_arn))
         result: Wait[ExecutionWaiter] | Finish[ExecutionEvent]
         result = waiter.first_wait(clock.time())
-        parent = parent_process()
+        parent = os.getppid()
         try:
             while isinstance(result, Wait):
                 self._sleep(result.seconds)

@@ -15,7 +15,6 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.supervisor import (
     exit_if_orphaned,
     exit_if_replaced,
-    parent_process,
 )
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from sagemaker_emulator import EmulatorServer
@@ -29,7 +28,7 @@ from polysync_airflow.airflow_compat import supervisor
 supervisor.CAPABILITIES = supervisor.CAPABILITIES._replace(task_sdk=False)
 if os.fork():
     time.sleep(60)
-parent = supervisor.parent_process()
+parent = os.getppid()
 end = time.monotonic() + 20
 while time.monotonic() < end:
     supervisor.exit_if_orphaned(parent, lambda text: print("warning", flush=True))
@@ -72,7 +71,7 @@ def test_process_goes_on_while_its_supervisor_lives(
     monkeypatch.setattr(os, "_exit", leave)
     warnings: list[str] = []
 
-    exit_if_orphaned(parent_process() + is_orphan, warnings.append)
+    exit_if_orphaned(os.getppid() + is_orphan, warnings.append)
 
     assert warnings == []
 

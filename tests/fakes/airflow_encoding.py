@@ -49,7 +49,10 @@ def delivered(payload: Any) -> Any:
     event; see ``pulled``.
     """
     if not CAPABILITIES.task_sdk:
-        return json.loads(json.dumps(payload))
+        objects: Any = import_module("airflow.serialization.serialized_objects")
+        encoding = objects.BaseSerialization
+        text = json.dumps(encoding.serialize(payload))
+        return encoding.deserialize(json.loads(text))
     from airflow.sdk.serde import deserialize, serialize
 
     return deserialize(

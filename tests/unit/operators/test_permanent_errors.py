@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from polysync_airflow.airflow_compat import task_instances
+from polysync_airflow.airflow_compat import supervisor
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.exceptions import (
     ParametersError,
@@ -118,7 +118,7 @@ def test_process_of_an_earlier_try_reports_nothing(
     ti: Any = TaskInstance("t", max_tries=3)
     ti.raw = True
     newest = chain([1] * replaced_after, repeat(2))
-    monkeypatch.setattr(task_instances, "newest_try_number", lambda _: next(newest))
+    monkeypatch.setattr(supervisor, "newest_try_number", lambda _: next(newest))
 
     def leave(_: int) -> None:
         raise ExitedError

@@ -200,9 +200,12 @@ def test_on_kill_ends_before_a_slow_airflow_has_answered(
     monkeypatch.setattr(stopping, "ON_KILL_SECONDS", 0.05)
     supervisor, answered = make_supervisor("failed"), threading.Event()
     read_state = supervisor.task_state
-    monkeypatch.setattr(
-        supervisor, "task_state", lambda *key: answered.wait(20) and read_state(*key)
-    )
+
+    def read_late(*key: Any, **named_key: Any) -> Any:
+        answered.wait(20)
+        return read_state(*key, **named_key)
+
+    monkeypatch.setattr(supervisor, "task_state", read_late)
 
     with capture_logs() as logs:
         call_on_kill(make_trigger(arn))

@@ -263,6 +263,28 @@ class PipelineExecutionTimeoutError(PipelineExecutionError):
     """
 
 
+class PipelineExecutionTooExpensiveError(PipelineExecutionError, AirflowFailException):
+    """
+    Raised when the executions of a task have cost what ``max_cost`` allows. The task
+    fails without using its retries.
+
+    :param spending: what was spent, a ``Spending``.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        execution_arn: str | None,
+        status: str | None,
+        spending: Any = None,
+    ) -> None:
+        super().__init__(
+            message, execution_arn=execution_arn, status=status, permanent=True
+        )
+        self.spending = spending
+
+
 class PipelineExecutionNotFoundError(PipelineExecutionError):
     """
     Raised by a sensor when no execution that it looks for was created in its window of

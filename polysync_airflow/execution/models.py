@@ -476,7 +476,7 @@ class ExecutionDescription(FrozenModel):
 
 
 # How a wait ends before its execution.
-UnendedOutcome = Literal["timed_out", "refused"]
+UnendedOutcome = Literal["timed_out", "refused", "too_expensive"]
 
 
 class StopBeforeEvent(StrictModel):

@@ -16,7 +16,7 @@ from polysync_airflow import exceptions
 from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.console import execution_url
 from polysync_airflow.execution.lifecycle.capacity import CapacityWait
-from polysync_airflow.execution.prices import Cost
+from polysync_airflow.execution.prices import Cost, Spending
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class FailedStep(models.FrozenModel):
     reason: str | None
 
 
-StopReason = Literal["ended_task", "timeout", "failure"]
+StopReason = Literal["ended_task", "timeout", "failure", "cost"]
 StopProcess = Literal["worker", "triggerer", "command"]
 
 
@@ -59,7 +59,8 @@ class RequestedStop(models.FrozenModel):
 
     :param requested_at: when, by the clock of the host.
     :param reason: ``ended_task`` (a user or the DAG run has ended the task),
-        ``timeout``, or ``failure`` (the task failed, and no retry follows).
+        ``timeout``, ``failure`` (the task failed, and no retry follows), or ``cost``
+        (``max_cost`` is spent).
     :param process: which process has requested it, and has the log of it.
     :param result: ``requested`` (what AWS has answered is not known), ``accepted`` or
         ``failed``.
@@ -103,6 +104,7 @@ class RunSummary(models.FrozenModel):
     mlflow_resource_arn: texts.ArnText | None = None
     stop: RequestedStop | None = None
     capacity: CapacityWait | None = None
+    spending: Spending | None = None
 
     def is_of(self, execution_arn: str, attempt: int) -> bool:
         """Return whether the summary is that of an attempt of an execution."""
@@ -124,6 +126,7 @@ class RunSummary(models.FrozenModel):
             "ended_at": end.ended_at,
             "seconds": end.seconds,
             "resumes": end.attempt,
+            "spending": end.spending,
         }
         return self.model_copy(update=changes)
 
@@ -281,6 +284,8 @@ def _verdict(end: ExecutionEvent) -> str:
             return f"did not end before the timeout ({last_status})"
         case "refused":
             return f"can no longer be polled ({last_status})"
+        case "too_expensive":
+            return f"costs too much ({last_status})"
         case "ended":
             verb = _VERBS.get(state_of(end.status), "ended")
             return f"{verb}{_duration(end)} (AWS status {end.status})"
@@ -414,6 +419,13 @@ def unended_error(end: ExecutionEvent, message: str) -> exceptions.PolysyncError
     """Return the error for a wait that has ended before its execution."""
     if end.outcome == "refused":
         return refusal_error(end, message)
+    if end.outcome == "too_expensive":
+        return exceptions.PipelineExecutionTooExpensiveError(
+            message,
+            execution_arn=end.execution_arn,
+            status=end.status,
+            spending=end.spending,
+        )
     return exceptions.PipelineExecutionTimeoutError(
         message, execution_arn=end.execution_arn, status=end.status
     )

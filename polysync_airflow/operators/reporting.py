@@ -29,6 +29,7 @@ from polysync_airflow.execution.console import execution_url, studio_url
 from polysync_airflow.execution.lifecycle.options import OnCompletedWithFailures
 from polysync_airflow.execution.outcome import RunSummary
 from polysync_airflow.execution.parameters import Seconds, seconds
+from polysync_airflow.execution.prices import NEXT_STEP
 from polysync_airflow.execution.texts import clean_text, storable_xcom
 from polysync_airflow.operators import base
 from polysync_airflow.retrying import next_retry
@@ -395,6 +396,8 @@ class ReportingOperator(base.ExecutionOperator):
         if end.outcome == "ended":
             status = end.status
         following = self._next_step(status, retry, by_fail_step=by_fail_step)
+        if end.outcome == "too_expensive":
+            following = NEXT_STEP
         text = message(notes=(*notes, following))
         raise self._make_error(end, text, is_own_stop=is_own_stop) or error
 
@@ -462,7 +465,7 @@ class ReportingOperator(base.ExecutionOperator):
         context: Context,
         execution_arn: str,
         resumed_at: datetime | None,
-        **waits: bool,
+        **waits: Any,
     ) -> StepReporter:
         from polysync_airflow.operators.results import StepReporter
 

@@ -6,6 +6,7 @@ lists of it.
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from importlib import import_module
 from typing import Any
@@ -113,6 +114,13 @@ def test_every_xcom_is_documented(
         unified_studio_url="https://dzd-abc.sagemaker.us-east-1.on.aws",
     )
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", text)
+    prices = {
+        "currency": "USD",
+        "date": "2026-11-01",
+        "prices": {"us-east-1": {"ml.m5.xlarge": 0.23}},
+    }
+    option = "AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES"
+    monkeypatch.setenv(option, json.dumps(prices))
     emulator.control.put_scenario(
         {"steps": {"AbaloneTrain": {"fail": {"reason": "No data"}}}}
     )
@@ -121,6 +129,7 @@ def test_every_xcom_is_documented(
             task_id="start",
             pipeline_name="abalone",
             pipeline_parameters={"InputDataUrl": "s3://ml-bucket/abalone.csv"},
+            max_cost=1000,
             deferrable=deferrable,
         )
     )

@@ -30,6 +30,7 @@ from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution import models
 from polysync_airflow.execution.lifecycle.capacity import CapacityLimits, CapacityWait
 from polysync_airflow.execution.lifecycle.options import OnClear, RecoveryOptions
+from polysync_airflow.execution.prices import Amount, CostLimit, Spending
 from polysync_airflow.execution.waiter import LogLine
 
 
@@ -79,6 +80,19 @@ class UnattendedStop(models.StrictModel):
     after_success: bool = True
 
 
+class Spent(models.StrictModel):
+    """
+    What a task with ``max_cost`` has spent in an epoch.
+
+    :param amount: what the attempts that had ended cost.
+    :param until: when the last of them had ended.
+    """
+
+    epoch: Annotated[int, Field(ge=0)]
+    amount: Amount
+    until: models.UtcTime
+
+
 # The epoch of a record that another incarnation of the task instance has written.
 NO_EPOCH: Final = -1
 # A name that an administrator gives, or a digest.
@@ -115,6 +129,8 @@ class ExecutionRecord(models.StrictModel):
         left; None if it goes on then, because of ``stop_on_kill=False``.
     :param capacity: the wait for capacity of the try that has lacked it last; None if
         none has.
+    :param spent: what the attempts before this one cost; None if there was none, or
+        without ``max_cost``.
     """
 
     version: Literal[1] = 1
@@ -134,6 +150,7 @@ class ExecutionRecord(models.StrictModel):
     replaces: ExecutionRecord | None = None
     unattended_stop: UnattendedStop | None = None
     capacity: CapacityWait | None = None
+    spent: Spent | None = None
 
     @model_validator(mode="after")
     def _only_a_start_replaces(self) -> ExecutionRecord:
@@ -206,6 +223,14 @@ class ExecutionRecord(models.StrictModel):
         return self.model_copy(
             update={"try_number": start.try_number, "clear_choice": choice}
         )
+
+    def limit_in(self, epoch: int, limit: CostLimit) -> CostLimit:
+        """Return the limit of an attempt, with what was spent before in the epoch."""
+        spent = self.spent
+        if spent is None or spent.epoch != epoch:
+            return limit.model_copy(update={"since": self.resumed_at})
+        changes = {"spent": spent.amount, "since": spent.until}
+        return limit.model_copy(update=changes)
 
     @property
     def arn(self) -> str:
@@ -431,6 +456,8 @@ class Command(Enum):
     DESCRIBE_REFUSED = auto()
     # Describe the execution whose resume AWS has accepted, perhaps before the clear.
     DESCRIBE_RESUMED = auto()
+    # Add up what the execution has cost, before it is resumed or replaced in its epoch.
+    ADD_UP = auto()
     # Request the stop of the execution.
     STOP = auto()
     # Wait for the end of an execution with which the try must not continue, then begin
@@ -452,6 +479,7 @@ COSTS_MONEY: Final = frozenset(
 NOT_WHEN_KILLED: Final = COSTS_MONEY | {
     Command.LOOK_UP,
     Command.PREPARE,
+    Command.ADD_UP,
     Command.WATCH,
     Command.WAIT_FOR_END,
     Command.WAIT_FOR_CAPACITY,
@@ -526,6 +554,12 @@ class ExecutionsListed(NamedTuple):
     claimed: models.ExecutionDescription | None = None
 
 
+class AddedUp(NamedTuple):
+    """It is known what the executions of the epoch have cost."""
+
+    spending: Spending
+
+
 class Killed(NamedTuple):
     """
     The process was killed before it did the command. What was to be stored before is
@@ -537,7 +571,7 @@ class Killed(NamedTuple):
     is_shutdown: bool = False
 
 
-Event = Prepared | Accepted | Refused | Described | ExecutionsListed | Killed
+Event = Prepared | Accepted | Refused | Described | ExecutionsListed | AddedUp | Killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -550,6 +584,7 @@ class TaskTry:
         or if none is stored.
     :param unattended_stop: what the records of this try say.
     :param capacity: how long it waits for capacity; None if it does not.
+    :param has_cost_limit: whether it has ``max_cost``.
     """
 
     number: int
@@ -559,6 +594,7 @@ class TaskTry:
     unproven: StoredRecordError | None = None
     unattended_stop: UnattendedStop | None = None
     capacity: CapacityLimits | None = None
+    has_cost_limit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -600,6 +636,13 @@ class Instruction:
         if self.record is None:
             raise LookupError(f"{self.command} has no record")
         return self.record
+
+    @property
+    def existing_description(self) -> models.ExecutionDescription:
+        """The description, where there is one."""
+        if self.description is None:
+            raise LookupError(f"{self.command} has no description")
+        return self.description
 
     @property
     def restored(self) -> ExecutionRecord:

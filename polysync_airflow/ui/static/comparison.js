@@ -51,6 +51,25 @@ export function Cost({ cost, earlier }) {
   );
 }
 
+/**
+ * What a task with a limit has spent: all its executions since the last clear.
+ *
+ * It is written when what an hour costs changes, so `now` says how much has been added; null after the end.
+ */
+export function Spending({ spending, now }) {
+  if (spending === null) {
+    return null;
+  }
+  const isRunning = now !== null && spending.at !== null && spending.perHour !== null;
+  const added = isRunning ? (spending.perHour * Math.max(0, now - spending.at)) / 3_600_000 : 0;
+  const parts = [
+    `${formatCost({ ...spending, amount: spending.amount + added })} of at most ${spending.maxCost.toFixed(2)}`,
+    isRunning && `${spending.perHour.toFixed(2)} an hour`,
+    spending.dearestStep !== null && `dearest step: ${spending.dearestStep}`,
+  ];
+  return h(Stat, { label: "Spent, as estimated" }, parts.filter(Boolean).join(" · "), h(CostNote, { cost: spending }));
+}
+
 /** What a cost lacks. */
 export function CostNote({ cost }) {
   return cost.note !== null && h("div", { className: "psm-muted" }, cost.note);

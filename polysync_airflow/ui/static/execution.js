@@ -109,7 +109,7 @@ function readStop(value) {
   }
   return {
     requestedAt,
-    reason: readChoice(property(value, "reason"), ["ended_task", "timeout", "failure"], null),
+    reason: readChoice(property(value, "reason"), ["ended_task", "timeout", "failure", "cost"], null),
     process: readChoice(property(value, "process"), ["worker", "triggerer"], null),
     result: readChoice(property(value, "result"), ["requested", "accepted", "failed"], "requested"),
     seenAt: readTime(property(value, "seen_at")),

@@ -24,9 +24,10 @@ const SINCE = { "1h": "Last hour", "24h": "Last 24 hours", "7d": "Last 7 days", 
 const NO_FILTERS = { state: "", dag: "", pipeline: "", since: "" };
 // What Airflow calls the ways in which people trigger a DAG.
 const INTERFACES = { ui: "UI", cli: "CLI", rest_api: "REST API" };
+const BILLED = "Billable time, cost";
 const COLUMNS = [
   ...["State", "DAG and run", "Task", "Pipeline", "Started", "Duration"],
-  ...["Steps", "Billable time, cost", "Started by"],
+  ...["Steps", BILLED, "Started by"],
 ];
 
 /** The page. Its filters are in the query string of the address. */
@@ -167,14 +168,19 @@ function Pages({ state, filters, setFilters }) {
 }
 
 function Executions({ rows, now }) {
+  const [isByCost, setByCost] = useState(false);
+  // Airflow cannot sort by what XComs have, so only the rows of this page are sorted.
+  const sorted = isByCost ? rows.toSorted((one, other) => costOf(other) - costOf(one)) : rows;
+  const sort = h(Button, { onClick: () => setByCost(!isByCost), "aria-pressed": isByCost }, "Dearest of these first");
+  const header = (name) => h("th", { key: name, scope: "col" }, name, name === BILLED && sort);
   return h(
     "div",
     { className: "psm-card psm-scroll", role: "region", "aria-label": "Executions", tabIndex: 0 },
     h(
       "table",
       { className: "psm-executions" },
-      h("thead", null, h("tr", null, COLUMNS.map((name) => h("th", { key: name, scope: "col" }, name)))),
-      h("tbody", null, rows.map((row) => h(Row, { key: row.id, row, now: row.detail?.isFinal ? 0 : now }))),
+      h("thead", null, h("tr", null, COLUMNS.map(header))),
+      h("tbody", null, sorted.map((row) => h(Row, { key: row.id, row, now: row.detail?.isFinal ? 0 : now }))),
     ),
   );
 }
@@ -249,6 +255,10 @@ function Steps({ row: { detail } }) {
     failures > 0 &&
       h("div", { key: "failed", className: "psm-muted psm-name" }, `failed: ${failedSteps[0].name}${more}`),
   ];
+}
+
+function costOf({ detail }) {
+  return detail?.run?.billed?.cost?.amount ?? -1;
 }
 
 function BilledTime({ billed }) {

@@ -97,6 +97,7 @@ def test_all_examples_are_covered() -> None:
         "answer_callback_step",
         "react_to_others",
         "delete_old_records",
+        "limit_costs",
         "stop_orphans",
         "steps_as_tasks",
     }
@@ -148,6 +149,23 @@ def test_quickstart_runs_and_is_in_the_readme(example: Any) -> None:
         "InputDataUrl": "s3://ml-bucket/abalone.csv"
     }
     assert dag_run_state("quickstart", run.run_id) == "success"
+
+
+@pytest.mark.documentation
+def test_limit_costs_says_what_was_spent(
+    example: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit is a parameter of the DAG."""
+    prices = {"us-east-1": {"ml.m5.xlarge": 0.3}}
+    table = {"currency": "USD", "date": "2026-11-01", "prices": prices}
+    monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES", json.dumps(table))
+
+    run = example("limit_costs", conf={"max_cost": 20})
+
+    assert states_of(run) == [("train", -1, "success")]
+    spending = xcom(run, "train", "spending")
+    assert spending["max_cost"] == 20
+    assert spending["amount"] < 20
 
 
 @pytest.mark.documentation

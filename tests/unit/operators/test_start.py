@@ -256,6 +256,7 @@ def test_run_xcom_describes_the_execution(deferrable: bool, world: World) -> Non
     assert record.pop("billable_seconds_by_instance_type") == {"ml.m5.large": billable}
     # This deployment has no prices.
     assert record.pop("cost") is None
+    assert record.pop("spending") is None
     assert record == {
         "execution_arn": run.xcoms["execution_arn"],
         "pipeline_name": "fanout",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel
@@ -25,6 +25,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
 from polysync_airflow.execution.lifecycle.machine import after
 from polysync_airflow.execution.lifecycle.options import RecoveryOptions
 from polysync_airflow.execution.models import ExecutionDescription, StartRequest
+from polysync_airflow.execution.prices import Spending
 from polysync_airflow.execution.waiter import ExecutionEvent
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -98,6 +99,17 @@ def resumed(**changes: Any) -> ExecutionRecord:
     Return a record whose first resume has no response yet, except for some changes.
     """
     return stored(**{"resumes": 1, "resume_token": RESUME_TOKEN, **changes})
+
+
+def spending(amount: float) -> Spending:
+    """Return what a task has spent that may spend 2 USD."""
+    return Spending(
+        at=NOW,
+        amount=amount,
+        max_cost=2,
+        currency="USD",
+        prices_date=date(2026, 1, 1),
+    )
 
 
 def describe(status: str) -> ExecutionDescription:

@@ -1,4 +1,7 @@
-"""What the sessions of a try send, and what its trigger does."""
+"""
+What the sessions of a try send, and what others do with its execution: its trigger, the
+DAG processor, and what watches tasks without a process.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,18 @@ from typing import TYPE_CHECKING
 
 from polysync_airflow.execution.lifecycle.ending import (
     EndAction,
+    Owner,
     end_in_triggerer,
     leave,
     owner_at_end_of_wait,
+    owner_of_dead_process,
     owner_of_deferred,
 )
 from polysync_airflow.execution.lifecycle.instructions import (
     ExecutionRecord,
     Instruction,
 )
+from polysync_airflow.execution.lifecycle.orphans import TaskSnapshot, owner_of_orphan
 from polysync_airflow.execution.models import StartRequest
 
 if TYPE_CHECKING:
@@ -61,3 +67,26 @@ def time_out_in_triggerer(
     if airflow.stored:
         airflow.stored = try_end.announced(airflow.stored)
     airflow.stop(record)
+
+
+def stop_left(airflow: Airflow) -> None:
+    """Do what the DAG processor does when the process of the last try has died."""
+    record = airflow.stored
+    number = airflow.try_number
+    owner = owner_of_dead_process(record, number, retry_follows=False)
+    try_end = leave(record, number, stop_on_kill=airflow.options.stop_on_kill).owned_by(
+        owner
+    )
+    if record and try_end.action is EndAction.STOP:
+        airflow.stop(record)
+
+
+def watch(airflow: Airflow) -> None:
+    """
+    Do what a triggerer, or a sweep, does when the task has ended while no process of it
+    ran.
+    """
+    record = airflow.stored
+    task = TaskSnapshot(exists=True, state=airflow.state, try_number=airflow.try_number)
+    if record and owner_of_orphan(record, record, task) is Owner.NOBODY:
+        airflow.stop(record)

@@ -22,7 +22,12 @@ from polysync_airflow.execution.lifecycle.machine import TRANSITIONS
 from polysync_airflow.execution.lifecycle.options import RecoveryOptions
 from polysync_airflow.states import DELETED
 from tests.unit.execution.lifecycle.aws import Aws, Weather
-from tests.unit.execution.lifecycle.sessions import end_deferred, time_out_in_triggerer
+from tests.unit.execution.lifecycle.sessions import (
+    end_deferred,
+    stop_left,
+    time_out_in_triggerer,
+    watch,
+)
 from tests.unit.execution.lifecycle.world import (
     ALLOWED,
     PAUSING,
@@ -311,7 +316,7 @@ class Walk:
             return
         airflow.history.append("marked while it waits for its retry")
         airflow.end_try("failed")
-        airflow.watch()
+        watch(airflow)
 
     def _clear_while_frozen(self) -> None:
         """A user clears the task while it waits for its retry."""
@@ -436,7 +441,7 @@ class Walk:
         airflow.history.append("crash")
         airflow.fail_or_retry()
         if airflow.state == "failed":
-            airflow.stop_left()
+            stop_left(airflow)
 
     def _kill(self, process: TryProcess) -> None:
         """A user marks the task as failed."""
@@ -539,7 +544,7 @@ class Walk:
         chance = self.random.random()
         if chance < 0.4:
             airflow.end_try("failed")
-            airflow.watch()
+            watch(airflow)
         elif chance < 0.7 and self.clears and not self.is_blind:
             self.clears -= 1
             airflow.clear()

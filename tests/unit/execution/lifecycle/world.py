@@ -32,7 +32,6 @@ from polysync_airflow.execution.lifecycle.ending import (
     after_wait,
     leave,
     owner_by_record,
-    owner_of_dead_process,
 )
 from polysync_airflow.execution.lifecycle.instructions import (
     COSTS_MONEY,
@@ -59,11 +58,11 @@ from polysync_airflow.execution.lifecycle.instructions import (
 from polysync_airflow.execution.lifecycle.lookup import arn_of
 from polysync_airflow.execution.lifecycle.machine import after, begin
 from polysync_airflow.execution.lifecycle.options import OnClear, RecoveryOptions
-from polysync_airflow.execution.lifecycle.orphans import TaskSnapshot, owner_of_orphan
 from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.states import DELETED, has_ended
 from tests.unit.execution.lifecycle.aws import NOW, Aws, Execution, api_error
 from tests.unit.execution.lifecycle.builders import LIMITS, end_of_wait
+from tests.unit.execution.lifecycle.money import Money
 from tests.unit.execution.lifecycle.sessions import make_request
 
 # A command, what happened, and the command that followed.
@@ -141,6 +140,7 @@ class Airflow:
         self.not_resumable: set[str] = set()
         # The tokens of requests that waited for capacity when their task was cleared.
         self.dropped: set[str | None] = set()
+        self.money = Money(random, aws)
         # How often each row of the table of transitions was reached.
         self.rows: Counter[Row] = Counter()
 
@@ -237,6 +237,7 @@ class Airflow:
 
     def forget_history(self) -> None:
         """Forget what the record should tell."""
+        self.money.is_known = False
         self.latest = None
         self.taken.clear()
         self.to_be_replaced.clear()
@@ -285,26 +286,6 @@ class Airflow:
         self.chosen.clear()
         self.forget_history()
         self.history.append("created again")
-
-    def stop_left(self) -> None:
-        """Do what the DAG processor does when the process of the last try has died."""
-        record = self.stored
-        owner = owner_of_dead_process(record, self.try_number, retry_follows=False)
-        try_end = leave(
-            record, self.try_number, stop_on_kill=self.options.stop_on_kill
-        ).owned_by(owner)
-        if record and try_end.action is EndAction.STOP:
-            self.stop(record)
-
-    def watch(self) -> None:
-        """
-        Do what a triggerer, or a sweep, does when the task has ended while no process of
-        it ran.
-        """
-        record = self.stored
-        task = TaskSnapshot(exists=True, state=self.state, try_number=self.try_number)
-        if record and owner_of_orphan(record, record, task) is Owner.NOBODY:
-            self.stop(record)
 
     def stop(self, record: ExecutionRecord) -> None:
         """Stop the execution of a record; without its ARN, it may begin only now."""
@@ -421,6 +402,9 @@ class TryProcess:
         self.airflow.rows[row] += 1
         if isinstance(event, Described) and instruction.command is Command.DESCRIBE:
             self._check_decision(event.description.status, following)
+        elif instruction.command is Command.ADD_UP and following.record:
+            status = instruction.existing_description.status
+            self._check_decision(status, following)
         return following
 
     def _check_decision(self, status: str, following: Instruction) -> None:
@@ -460,6 +444,7 @@ class TryProcess:
             unproven,
             unattended_stop,
             airflow.capacity,
+            has_cost_limit=airflow.money.max_cost is not None,
         )
         return begin(task_try, stored)
 
@@ -670,8 +655,14 @@ class TryProcess:
         if instruction.command in (Command.START, Command.RESEND_START):
             return Accepted(aws.now, self._start(instruction, record.request))
         if instruction.command in (Command.RESUME, Command.RESEND_RESUME):
-            aws.resume(record.arn, record.resume_token or "")
+            token = record.resume_token or ""
+            is_new = token not in aws.find(record.arn).tokens
+            aws.resume(record.arn, token)
+            if is_new:
+                self.airflow.money.begin(record, record.arn)
             self.airflow.note_epoch(record.arn, record.epoch)
+        elif instruction.command is Command.ADD_UP:
+            return self.airflow.money.add_up(record)
         elif instruction.command is Command.STOP:
             if not aws.stop(record.arn, record.resumes):
                 raise api_error("InternalFailure", transient=True)
@@ -701,6 +692,7 @@ class TryProcess:
             raise api_error("ResourceLimitExceeded")
         arn = aws.start(request)
         if known is None:
+            airflow.money.begin(instruction.existing_record, arn)
             if instruction.command is Command.START:
                 self._check_is_not_paid_twice(instruction.task_try.epoch)
             is_of_this_run = airflow.tokens[token] == airflow.incarnation

@@ -10,13 +10,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
 from polysync_airflow.airflow_compat.teams import warn_of_hidden_connection
-from polysync_airflow.exceptions import ParametersError, PipelineExecutionFailedError
+from polysync_airflow.exceptions import (
+    ParametersError,
+    PipelineExecutionFailedError,
+    PipelineExecutionTooExpensiveError,
+)
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.options import (
     OnClear,
@@ -322,19 +326,14 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         self.earlier_summary = None
         self.steps_before = None
         with try_runner.stop_on_final_failure(context, self.retry_policy):
-            get_execution = partial(
-                try_runner.get_execution,
-                context,
-                self._attributes(REQUEST_ARGUMENTS),
-            )
-            instruction = get_execution()
+            instruction = self._get_execution(context)
             while instruction.command is not Command.WATCH:
                 record = instruction.existing_record
                 if instruction.command is Command.WAIT_FOR_END:
                     self._wait_for_earlier_execution(context, record)
                 else:
                     self._pause(context, record)
-                instruction = get_execution()
+                instruction = self._get_execution(context)
             record = instruction.existing_record
             parameters = try_runner.parameters_of(instruction)
             self.run_summary = reporting.push_started(
@@ -352,6 +351,15 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
                 return record.arn
             end = self._wait_for_execution(context, instruction)
         return self._complete(context, end)
+
+    def _get_execution(self, context: Context) -> Instruction:
+        try:
+            return self.try_runner.get_execution(
+                context, self._attributes(REQUEST_ARGUMENTS)
+            )
+        except PipelineExecutionTooExpensiveError as error:
+            self.run_summary = reporting.push_spent(context, self.hook, error, self.log)
+            raise
 
     def on_kill(self) -> None:
         """

@@ -24,7 +24,11 @@ from polysync_airflow.execution.lifecycle.instructions import (
 )
 from polysync_airflow.execution.lifecycle.machine import after
 from polysync_airflow.execution.lifecycle.options import RecoveryOptions
-from polysync_airflow.execution.models import ExecutionDescription, StartRequest
+from polysync_airflow.execution.models import (
+    ExecutionDescription,
+    StartRequest,
+    UnendedOutcome,
+)
 from polysync_airflow.execution.prices import Spending
 from polysync_airflow.execution.waiter import ExecutionEvent
 
@@ -200,7 +204,7 @@ def does(instruction: Instruction) -> tuple[Command, Store, ExecutionRecord | No
 
 
 def end_of_wait(
-    outcome: Literal["ended", "timed_out", "refused"],
+    outcome: Literal["ended", UnendedOutcome],
     status: str | None,
     *,
     arn: str = ARN,

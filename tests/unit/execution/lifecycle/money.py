@@ -35,8 +35,9 @@ class Money:
     """
 
     def __init__(self, random: Random, aws: Aws) -> None:
-        self.max_cost = random.choice([None, None, 1, 2, 3])
+        self.max_cost = random.choice([None, None, None, 1, 2, 3])
         self.is_known = True
+        self._random = random
         self._aws = aws
         self._attempts: list[Attempt] = []
 
@@ -50,8 +51,38 @@ class Money:
         epoch = record.incarnation, record.epoch
         self._attempts.append(Attempt(arn, self._aws.now, epoch))
 
+    def is_too_much(self, record: ExecutionRecord) -> bool:
+        """
+        Return whether a wait sees that what runs, and what was spent before, is too
+        much. It may end before, between two lists of its steps.
+        """
+        if self.max_cost is None or self._random.random() < 0.5:
+            return False
+        return self._amount(record) >= self.max_cost
+
     def add_up(self, record: ExecutionRecord) -> AddedUp:
         """Return what a try adds up, and check that nothing is missing or twice in it."""
+        # No attempt begins at the time that is stored.
+        self._aws.now += timedelta(seconds=1)
+        at = self._aws.now
+        self._aws.now += timedelta(seconds=1)
+        amount = self._amount(record)
+        epoch = record.incarnation, record.epoch
+        of_epoch = [each for each in self._attempts if each.epoch == epoch]
+        assert amount <= len(self._attempts), "an attempt is counted twice"
+        if self.is_known:
+            assert amount >= len(of_epoch), "an attempt is not counted"
+        return AddedUp(
+            Spending(
+                at=at,
+                amount=amount,
+                max_cost=self.max_cost or 0,
+                currency="USD",
+                prices_date=date(2026, 1, 1),
+            )
+        )
+
+    def _amount(self, record: ExecutionRecord) -> float:
         limit = CostLimit(
             max_cost=self.max_cost or 0,
             currency="USD",
@@ -63,22 +94,4 @@ class Money:
         counted = [
             each for each in own if limit.since is None or each.began_at >= limit.since
         ]
-        # No attempt begins at the time that is stored.
-        self._aws.now += timedelta(seconds=1)
-        at = self._aws.now
-        self._aws.now += timedelta(seconds=1)
-        amount = limit.spent + len(counted)
-        epoch = record.incarnation, record.epoch
-        of_epoch = [each for each in self._attempts if each.epoch == epoch]
-        assert amount <= len(self._attempts), "an attempt is counted twice"
-        if self.is_known:
-            assert amount >= len(of_epoch), "an attempt is not counted"
-        return AddedUp(
-            Spending(
-                at=at,
-                amount=amount,
-                max_cost=limit.max_cost,
-                currency=limit.currency,
-                prices_date=limit.prices_date,
-            )
-        )
+        return limit.spent + len(counted)

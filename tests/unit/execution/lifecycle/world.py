@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Generator, Iterator
-from contextlib import suppress
 from datetime import timedelta
 from random import Random
 from typing import Any
@@ -38,6 +37,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     ENDS_THE_START,
     NOT_WHEN_KILLED,
     Accepted,
+    AddedUp,
     ClearChoice,
     Command,
     Described,
@@ -55,7 +55,6 @@ from polysync_airflow.execution.lifecycle.instructions import (
     TaskTry,
     UnattendedStop,
 )
-from polysync_airflow.execution.lifecycle.lookup import arn_of
 from polysync_airflow.execution.lifecycle.machine import after, begin
 from polysync_airflow.execution.lifecycle.options import OnClear, RecoveryOptions
 from polysync_airflow.execution.models import StartRequest
@@ -63,7 +62,7 @@ from polysync_airflow.states import DELETED, has_ended
 from tests.unit.execution.lifecycle.aws import NOW, Aws, Execution, api_error
 from tests.unit.execution.lifecycle.builders import LIMITS, end_of_wait
 from tests.unit.execution.lifecycle.money import Money
-from tests.unit.execution.lifecycle.sessions import make_request
+from tests.unit.execution.lifecycle.sessions import make_request, stop
 
 # A command, what happened, and the command that followed.
 Row = tuple[Command, type[Event], Command]
@@ -141,6 +140,8 @@ class Airflow:
         # The tokens of requests that waited for capacity when their task was cleared.
         self.dropped: set[str | None] = set()
         self.money = Money(random, aws)
+        # The executions that were stopped for their cost, whatever ``stop_on_kill`` is.
+        self.too_expensive: set[str] = set()
         # How often each row of the table of transitions was reached.
         self.rows: Counter[Row] = Counter()
 
@@ -231,9 +232,10 @@ class Airflow:
             self.current = None
         self.history.append(f"-> {state}")
 
-    def fail_or_retry(self) -> None:
-        """Fail the try; a retry follows if one is left."""
-        self.end_try("up_for_retry" if self.try_number <= self.max_tries else "failed")
+    @property
+    def state_after_failure(self) -> str:
+        """The state in which a try fails: a retry follows if one is left."""
+        return "up_for_retry" if self.try_number <= self.max_tries else "failed"
 
     def forget_history(self) -> None:
         """Forget what the record should tell."""
@@ -287,19 +289,6 @@ class Airflow:
         self.forget_history()
         self.history.append("created again")
 
-    def stop(self, record: ExecutionRecord) -> None:
-        """Stop the execution of a record; without its ARN, it may begin only now."""
-        aws = self.aws
-        if record.execution_arn is None:
-            self.latest = None
-        with suppress(SageMakerApiError):
-            seen = ExecutionsListed("fanout", aws.list())
-            arn = record.execution_arn or arn_of(record, seen)
-            if arn is None:
-                arn = aws.start(record.request)
-            while not aws.stop(arn, record.resumes):
-                pass
-
 
 class TryProcess:
     """
@@ -329,7 +318,7 @@ class TryProcess:
         except (PolysyncError, ReplacedError):
             yield from self._leave(retry_follows=self.number <= self.airflow.max_tries)
             if self.airflow.current == self.number and self.airflow.state == "running":
-                self.airflow.fail_or_retry()
+                self.airflow.end_try(self.airflow.state_after_failure)
 
     def _execute(self) -> Iterator[str]:
         airflow = self.airflow
@@ -343,17 +332,28 @@ class TryProcess:
             if instruction.command is Command.WAIT_FOR_END:
                 continue
             record = self.instruction.existing_record if self.instruction else None
-            if after_wait(
+            try_end = after_wait(
                 end, record, self.number, stop_on_kill=airflow.options.stop_on_kill
-            ).begins_again:
+            )
+            if try_end.begins_again:
                 continue
+            if record and end.outcome == "too_expensive":
+                airflow.too_expensive.add(end.execution_arn)
+                airflow.rows[Command.WATCH, AddedUp, Command.STOP] += 1
+                self.instruction = None
+                yield from self._carry_out(try_end, record)
+                yield from self._end("failed")
+                return
             waiting = self._after_failure(instruction, end)
             if waiting:
                 yield from self._enter(waiting)
                 yield from self._pause()
                 continue
             self.instruction = None
-            yield from self._end(failed=end.status != "Succeeded")
+            if end.status == "Succeeded":
+                yield from self._end("success")
+            else:
+                yield from self._end(airflow.state_after_failure)
             return
 
     def _get_execution(self) -> Generator[str, None, Instruction]:
@@ -453,18 +453,18 @@ class TryProcess:
         yield from ()
         return self.airflow.options
 
-    def _end(self, *, failed: bool) -> Iterator[str]:
+    def _end(self, state: str) -> Iterator[str]:
         """
         End the try. A task that succeeds deletes its record before Airflow knows that
         it has succeeded.
         """
         airflow = self.airflow
-        if not failed and self._may_write:
+        if state == "success" and self._may_write:
             yield "before the record is forgotten"
             airflow.forget_record()
             yield "before Airflow knows of the success"
         if airflow.current == self.number and airflow.state == "running":
-            airflow.fail_or_retry() if failed else airflow.end_try("success")
+            airflow.end_try(state)
 
     def _take(self, instruction: Instruction) -> None:
         """Check that the execution is one with which the try may go on."""
@@ -706,11 +706,15 @@ class TryProcess:
         """
         Wait on the worker; a killed task goes on with its wait until its process ends.
         """
-        execution = self.aws.find(instruction.existing_record.arn)
+        record = instruction.existing_record
+        execution = self.aws.find(record.arn)
         while not has_ended(execution.status):
             yield "waiting"
             if self.killed:
                 raise PolysyncError("killed", permanent=False)
+            is_watched = instruction.command is Command.WATCH
+            if is_watched and self.airflow.money.is_too_much(record):
+                return end_of_wait("too_expensive", execution.status, arn=execution.arn)
         return end_of_wait("ended", execution.status, arn=execution.arn)
 
     def kill(self, *, timed_out: bool = False) -> None:
@@ -735,13 +739,17 @@ class TryProcess:
             retry_follows=retry_follows,
             is_signalled=is_signalled,
         )
+        yield from self._carry_out(try_end, record)
+
+    def _carry_out(self, try_end: TryEnd, record: ExecutionRecord) -> Iterator[str]:
+        """Do what the core says about an execution for which the try does not wait."""
         if try_end.action is EndAction.ASK_OWNER:
             try_end = try_end.owned_by(self._owner(record))
         if try_end.action is EndAction.ANNOUNCE_STOP:
             try_end = try_end.owned_by(self._announce(try_end, record))
         yield "before the stop"
         if try_end.action is EndAction.STOP:
-            self.airflow.stop(record)
+            stop(self.airflow, record)
 
     def _announce(self, try_end: TryEnd, record: ExecutionRecord) -> Owner:
         owner = self._owner(record)

@@ -93,7 +93,15 @@ def test_retries_together_cost_no_more_than_the_limit(
     run = task.next_try()
 
     assert isinstance(run.error, PipelineExecutionTooExpensiveError)
-    assert "Nothing was started: An estimated 240.00 USD" in str(run.error)
+    text = (
+        "Nothing was started: An estimated 240.00 USD are spent, of max_cost = 240.00"
+    )
+    assert text in str(run.error)
+    summary = run.xcoms["run"]
+    assert text in summary["message"]
+    assert summary["state"] == "Failed"
+    assert summary["spending"] == run.xcoms["spending"]
+    assert "console_url" in run.xcoms
     assert world.calls(*CHANGES) == before
     assert task.state == "failed"
 

@@ -228,7 +228,7 @@ class ExecutionRecord(models.StrictModel):
         """Return the limit of an attempt, with what was spent before in the epoch."""
         spent = self.spent
         if spent is None or spent.epoch != epoch:
-            return limit.model_copy(update={"since": self.resumed_at})
+            return limit
         changes = {"spent": spent.amount, "since": spent.until}
         return limit.model_copy(update=changes)
 

@@ -174,6 +174,7 @@ class Walk:
         self.clears = random.randint(0, 2) + bool(self.scenario.dies)
         # Executions of which nobody knows any more who could stop them.
         self.unknown: set[str] = set()
+        self.resumed_outside: set[str] = set()
         # Known limit: without its record, AWS may take the stop of a resumed execution
         # for an earlier one.
         self.stopped_before: set[str] = set()
@@ -351,6 +352,7 @@ class Walk:
             execution.status = self.random.choice(["Executing", "Stopping"])
             # It is theirs, if nobody clears the task.
             self.unknown.add(execution.arn)
+            self.resumed_outside.add(execution.arn)
             if stored.resume_is_pending:
                 # The same limit.
                 self.stopped_before.add(execution.arn)
@@ -622,6 +624,11 @@ class Walk:
             assert stopped <= self.airflow.too_expensive, "an execution is stopped"
             return
         excused = self.unknown | self.stopped_before
+        stored = self.airflow.stored
+        if stored and stored.waits_for_capacity:
+            # Known limit: the record says that nothing runs, as no try has received
+            # the status since.
+            excused |= self.resumed_outside
         for each in own:
             is_left = each.status == "Executing" and each.arn not in excused
             assert not is_left, f"{each.arn} is left"

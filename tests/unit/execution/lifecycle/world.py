@@ -19,6 +19,7 @@ from typing import Any
 from polysync_airflow.exceptions import (
     CONFLICT,
     RESOURCE_NOT_FOUND,
+    PipelineExecutionTooExpensiveError,
     PolysyncError,
     SageMakerApiError,
     StoredRecordError,
@@ -61,6 +62,7 @@ from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.states import DELETED, has_ended
 from tests.unit.execution.lifecycle.aws import NOW, Aws, Execution, api_error
 from tests.unit.execution.lifecycle.builders import LIMITS, end_of_wait
+from tests.unit.execution.lifecycle.checks import check_is_not_paid_twice
 from tests.unit.execution.lifecycle.money import Money
 from tests.unit.execution.lifecycle.sessions import make_request, stop
 
@@ -315,10 +317,14 @@ class TryProcess:
     def _run(self) -> Iterator[str]:
         try:
             yield from self._execute()
-        except (PolysyncError, ReplacedError):
-            yield from self._leave(retry_follows=self.number <= self.airflow.max_tries)
+        except (PolysyncError, ReplacedError) as error:
+            state = self.airflow.state_after_failure
+            if isinstance(error, PipelineExecutionTooExpensiveError):
+                # It uses no retry.
+                state = "failed"
+            yield from self._leave(retry_follows=state == "up_for_retry")
             if self.airflow.current == self.number and self.airflow.state == "running":
-                self.airflow.end_try(self.airflow.state_after_failure)
+                self.airflow.end_try(state)
 
     def _execute(self) -> Iterator[str]:
         airflow = self.airflow
@@ -498,31 +504,6 @@ class TryProcess:
         if self.epoch == airflow.max_tries and wanted == "new":
             assert arn not in airflow.ended_before, "the clear takes an old result"
 
-    def _check_is_not_paid_twice(self, epoch: int) -> None:
-        """
-        Check that a start does not repeat the steps of an execution that the author, or
-        the user, wants to be resumed.
-        """
-        airflow = self.airflow
-        latest = airflow.latest
-        if latest is None or not latest.has_failed or epoch != airflow.max_tries:
-            return
-        if latest.arn in airflow.not_resumable | airflow.to_be_replaced[epoch]:
-            return
-        wanted: OnClear | None = airflow.options.retry_mode
-        if epoch != airflow.latest_epoch:
-            if latest.arn not in airflow.failed_before:
-                # It ran at the clear: whatever its end is, a new one follows.
-                return
-            wanted = airflow.chosen.get(epoch, airflow.options.on_clear)
-        counts_as_success = (
-            latest.status == "CompletedWithFailures"
-            and airflow.options.on_completed_with_failures == "succeed"
-        )
-        assert wanted != "resume" or counts_as_success, (
-            f"a start in place of {latest.arn}, which is to be resumed"
-        )
-
     def _check_choice(
         self, before: Instruction, status: str, instruction: Instruction
     ) -> None:
@@ -667,9 +648,11 @@ class TryProcess:
             if not aws.stop(record.arn, record.resumes):
                 raise api_error("InternalFailure", transient=True)
         else:
-            if record.epoch != instruction.task_try.epoch:
-                aws.end_gone()
-            return Described(aws.now, aws.describe(record.arn))
+            try:
+                return Described(aws.now, aws.describe(record.arn))
+            finally:
+                if record.epoch != instruction.task_try.epoch:
+                    aws.end_gone()
         return Accepted(aws.now)
 
     def _start(self, instruction: Instruction, request: StartRequest) -> str:
@@ -694,7 +677,7 @@ class TryProcess:
         if known is None:
             airflow.money.begin(instruction.existing_record, arn)
             if instruction.command is Command.START:
-                self._check_is_not_paid_twice(instruction.task_try.epoch)
+                check_is_not_paid_twice(airflow, instruction.task_try.epoch)
             is_of_this_run = airflow.tokens[token] == airflow.incarnation
             airflow.latest = aws.find(arn) if is_of_this_run else None
             airflow.latest_epoch = instruction.existing_record.epoch

@@ -268,21 +268,10 @@ class PipelineExecutionTooExpensiveError(PipelineExecutionError, AirflowFailExce
     Raised when the executions of a task have cost what ``max_cost`` allows. The task
     fails without using its retries.
 
-    :param spending: what was spent, a ``Spending``.
+    :ivar spending: what was spent, a ``Spending``.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        execution_arn: str | None,
-        status: str | None,
-        spending: Any = None,
-    ) -> None:
-        super().__init__(
-            message, execution_arn=execution_arn, status=status, permanent=True
-        )
-        self.spending = spending
+    spending: Any = None
 
 
 class PipelineExecutionNotFoundError(PipelineExecutionError):

@@ -420,12 +420,14 @@ def unended_error(end: ExecutionEvent, message: str) -> exceptions.PolysyncError
     if end.outcome == "refused":
         return refusal_error(end, message)
     if end.outcome == "too_expensive":
-        return exceptions.PipelineExecutionTooExpensiveError(
+        error = exceptions.PipelineExecutionTooExpensiveError(
             message,
             execution_arn=end.execution_arn,
             status=end.status,
-            spending=end.spending,
+            permanent=True,
         )
+        error.spending = end.spending
+        return error
     return exceptions.PipelineExecutionTimeoutError(
         message, execution_arn=end.execution_arn, status=end.status
     )

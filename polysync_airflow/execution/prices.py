@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints, ValidationError
@@ -232,10 +233,8 @@ def _amount_of(name: str, value: object) -> float | None:
         return None
     amount = math.nan
     if isinstance(value, str | int | float) and not isinstance(value, bool):
-        try:
+        with suppress(ValueError, OverflowError):
             amount = float(value)
-        except ValueError:
-            amount = math.nan
     if not 0 < amount <= MAX_AMOUNT:
         raise ParametersError(
             f"{name} = {texts.shorten(value)} is not valid: give a number above 0, in"

@@ -339,7 +339,8 @@ class StepReporter:
     :param resumed_at: when the execution was resumed last; None if it was not.
     :param is_repeated: another process makes the next poll, and lists the steps again.
     :param is_awaited: whether the task waits for one of the steps.
-    :param cost_limit: what the task may spend; None for no limit.
+    :param cost_limit: what the task may spend, a ``CostLimit`` as JSON; None for no
+        limit.
     """
 
     hook: PolysyncSageMakerHook
@@ -350,7 +351,7 @@ class StepReporter:
     resumed_at: datetime | None
     is_repeated: bool = False
     is_awaited: bool = False
-    cost_limit: prices.CostLimit | None = None
+    cost_limit: str | None = None
     _declared: Sequence[DeclaredStep] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
@@ -360,9 +361,8 @@ class StepReporter:
             resumed_at=self.resumed_at,
             is_repeated=self.is_repeated,
             must_list=self.is_awaited,
+            cost_limit=self.cost_limit,
         )
-        if self.cost_limit:
-            self._progress.cost_limit = self.cost_limit.model_dump_json()
 
     @cached_property
     def _spending(self) -> SpendingReader:
@@ -401,7 +401,8 @@ class StepReporter:
         steps = self.after_poll(polled)
         if steps is None or self.cost_limit is None:
             return None
-        spending = self._spending.spending(self.cost_limit, steps)
+        limit = prices.CostLimit.parse(self.cost_limit)
+        spending = self._spending.spending(limit, steps)
         value = spending.model_dump(mode="json")
         self.context["ti"].xcom_push(prices.SPENDING_KEY, value)
         return spending

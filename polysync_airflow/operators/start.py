@@ -46,7 +46,6 @@ if TYPE_CHECKING:
         ExecutionRecord,
         Instruction,
     )
-    from polysync_airflow.execution.prices import CostLimit
     from polysync_airflow.execution.waiter import ExecutionEvent
     from polysync_airflow.operators.results import StepReport
     from polysync_airflow.operators.try_runner import TryRunner
@@ -655,9 +654,6 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         if self.run_summary:
             run = reporting.storable_summary(self.run_summary, self.log.debug)
         options = self.options
-        limit_text = None
-        if limit:
-            limit_text = limit.model_dump_json()
         return self._wait_for_end(
             waiter,
             kwargs={"started": {"run": run, "declared_steps": reporter.declared_steps}},
@@ -669,12 +665,14 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             ),
             progress_interval=self._list_seconds,
             declared_steps=reporter.declared_steps,
-            cost_limit=limit_text,
+            cost_limit=limit,
             after_poll=reporter.spending_after_poll,
         )
 
-    def _cost_limit(self, instruction: Instruction) -> CostLimit | None:
-        """Return what this attempt may still cost; None if it has no limit."""
+    def _cost_limit(self, instruction: Instruction) -> str | None:
+        """
+        Return what this attempt may still cost, as JSON; None if it has no limit.
+        """
         from polysync_airflow.operators.results import read_limit
 
         record = instruction.existing_record
@@ -686,7 +684,8 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             return None
         if limit is None:
             return None
-        return record.limit_in(instruction.task_try.epoch, limit)
+        limit = record.limit_in(instruction.task_try.epoch, limit)
+        return limit.model_dump_json()
 
     @property
     def _list_seconds(self) -> float | None:

@@ -6,25 +6,15 @@ import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from polysync_airflow.auth.base_hook import LiveConnection
+from polysync_airflow.auth.iam_policies import JOB_OPERATIONS
 from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
-from polysync_airflow.execution import results
 from polysync_airflow.execution.prices import CostLimit, Spending
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.waiter import LogLine
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.spending import SpendingReader
-
-_OPERATIONS: Final = (
-    *{
-        kind.operation
-        for kind in results.JOB_KINDS.values()
-        if kind.description.is_counted
-    },
-    results.LIST_TRAINING_JOBS,
-)
 
 
 def job_connection(
@@ -36,7 +26,7 @@ def job_connection(
         hook = PolysyncSageMakerHook(
             connection_id, region_name, config=RATE_LIMITED_CONFIG
         )
-        hook.client_operations = _OPERATIONS
+        hook.client_operations = tuple(JOB_OPERATIONS)
         return hook
 
     return LiveConnection(connection_id, make_hook)
@@ -66,14 +56,14 @@ class WaitSpending:
 
     :param limit: its ``CostLimit``, as JSON: thousands of tables of prices would need
         much memory.
-    :param connection: what ``job_connection`` returns, which all waits share.
+    :param client: what describes jobs, for all waits with this connection.
     """
 
     def __init__(
-        self, limit: str, connection: LiveConnection[PolysyncSageMakerHook]
+        self, limit: str, client: LiveConnection[PolysyncSageMakerHook]
     ) -> None:
         self._limit = limit
-        self._connection = connection
+        self._client = client
         # A list may be read while the next one is made.
         self._lock = threading.Lock()
         self._warnings: list[str] = []
@@ -87,13 +77,13 @@ class WaitSpending:
             return self._estimate(steps)
 
     def _estimate(self, steps: Sequence[StepDescription]) -> StepChanges:
-        if self._connection.seconds_until_read <= 0:
-            self._connection.read()
+        if self._client.seconds_until_read <= 0:
+            self._client.read()
+        hook = self._client.hook
         if self._reader is None:
-            self._reader = SpendingReader(self._connection.hook, self._warnings.append)
-        self._reader.reader.hook = self._connection.hook
-        limit = CostLimit.parse(self._limit)
-        spending = self._reader.spending(limit, steps)
+            self._reader = SpendingReader(hook, self._warnings.append)
+        self._reader.jobs.hook = hook
+        spending = self._reader.spending(CostLimit.parse(self._limit), steps)
         lines = [LogLine(logging.WARNING, text) for text in self._warnings]
         self._warnings.clear()
         is_news = spending.is_over or spending.per_hour != self._per_hour

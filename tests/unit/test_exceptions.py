@@ -40,7 +40,7 @@ ERRORS: list[PolysyncError] = [
         "m", execution_arn="a", status="Executing"
     ),
     exceptions.PipelineExecutionTooExpensiveError(
-        "m", execution_arn="a", status="Executing", spending=None
+        "m", execution_arn="a", status="Executing", permanent=True
     ),
     exceptions.PipelineExecutionNotFoundError(
         "m", execution_arn=None, status=None, permanent=True

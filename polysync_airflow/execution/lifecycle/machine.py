@@ -464,8 +464,9 @@ def _added_up(instruction: Instruction, event: AddedUp) -> Instruction:
             f"{text}\nExecution: {record.arn}",
             execution_arn=record.arn,
             status=status,
-            spending=spending,
+            permanent=True,
         )
+        error.spending = spending
         # The execution has ended, so this try leaves nothing to stop.
         return instruction.next(Command.FAIL, record=None, error=error)
     command = next_command(record, task_try.epoch, status, task_try.options)

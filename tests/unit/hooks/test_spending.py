@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from datetime import UTC, date, datetime
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
+from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.execution import clock, results
 from polysync_airflow.execution.prices import CostLimit
 from polysync_airflow.execution.results import JobKind, TrainingJob
@@ -53,9 +55,9 @@ class FakeHook(PolysyncSageMakerHook):
         return TrainingJob.model_validate(response)
 
 
-def step_of(status: str, **members: Any) -> StepDescription:
+def step_of(status: str, job: str = "train", **members: Any) -> StepDescription:
     """Return the step of the training job."""
-    metadata = {"TrainingJob": {"Arn": "arn:aws:sagemaker:x:1:training-job/train"}}
+    metadata = {"TrainingJob": {"Arn": f"arn:aws:sagemaker:x:1:training-job/{job}"}}
     return StepDescription.model_validate(
         {"StepName": "Train", "StepStatus": status, "Metadata": metadata, **members}
     )
@@ -114,6 +116,39 @@ def test_spot_instances_are_described_again_before_a_stop(
 
     assert [each.amount for each in spending] == [300, 300]
     assert hook.calls == 2
+
+
+@pytest.mark.usefixtures("emulator")
+def test_job_that_cannot_be_described_again_counts_as_before(
+    emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The execution is stopped then."""
+    hook = FakeHook(clock.time() + 1_000_000)
+    reader = SpendingReader(hook, print)
+    reader.spending(LIMIT, [step_of("Executing")])
+    emulated_time.sleep(1200)
+    denied = SageMakerApiError(
+        "no", error_code="AccessDeniedException", operation="Describe", permanent=True
+    )
+    monkeypatch.setattr(hook, "describe_job", Mock(side_effect=denied))
+
+    assert reader.spending(LIMIT, [step_of("Executing")]).amount == 1200
+
+
+@pytest.mark.usefixtures("emulator")
+def test_jobs_count_whose_step_aws_has_repeated(emulated_time: EmulatedTime) -> None:
+    """AWS lists only the last one."""
+    hook = FakeHook(clock.time())
+    reader = SpendingReader(hook, print)
+    reader.spending(LIMIT, [step_of("Executing", "first")])
+    emulated_time.sleep(100)
+    hook.starts_at = clock.time()
+    reader.spending(LIMIT, [step_of("Executing", "second")])
+    emulated_time.sleep(50)
+
+    spending = reader.spending(LIMIT, [step_of("Executing", "second")])
+
+    assert (spending.amount, spending.spent_before) == (150, 100)
 
 
 def test_training_jobs_of_a_tuning_job_are_listed_until_it_has_ended(

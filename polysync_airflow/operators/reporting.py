@@ -29,7 +29,7 @@ from polysync_airflow.execution.console import execution_url, studio_url
 from polysync_airflow.execution.lifecycle.options import OnCompletedWithFailures
 from polysync_airflow.execution.outcome import RunSummary
 from polysync_airflow.execution.parameters import Seconds, seconds
-from polysync_airflow.execution.prices import NEXT_STEP, SPENDING_KEY
+from polysync_airflow.execution.prices import NEXT_STEP
 from polysync_airflow.execution.texts import clean_text, storable_xcom
 from polysync_airflow.operators import base
 from polysync_airflow.retrying import next_retry
@@ -167,8 +167,8 @@ def push_spent(
     task_log: Any,
 ) -> RunSummary:
     """
-    Push the links to the last execution, ``state``, ``run`` and ``spending`` for a try
-    that starts nothing, because ``max_cost`` is spent.
+    Push the links to the last execution, ``state`` and ``run`` for a try that starts
+    nothing, because ``max_cost`` is spent.
 
     :param hook: a hook with the task's connection.
     :return: the XCom ``run``.
@@ -176,8 +176,6 @@ def push_spent(
     arn = error.execution_arn or ""
     name = models.pipeline_name_of(arn)
     push_links(context, hook, arn, name, task_log)
-    spending = error.spending.model_dump(mode="json")
-    context["ti"].xcom_push(SPENDING_KEY, spending)
     changes = {
         "pipeline_name": name,
         "state": state_of(error.status).value,

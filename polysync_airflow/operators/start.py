@@ -8,9 +8,10 @@ the wait is in ``base.py``, and the report of the end in ``reporting.py``.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
@@ -324,15 +325,23 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         try_runner.is_executed = True
         self.earlier_summary = None
         self.steps_before = None
-        with try_runner.stop_on_final_failure(context, self.retry_policy):
-            instruction = self._get_execution(context)
+        with (
+            try_runner.stop_on_final_failure(context, self.retry_policy),
+            self._pushing_what_was_spent(context),
+        ):
+            get_execution = partial(
+                try_runner.get_execution,
+                context,
+                self._attributes(REQUEST_ARGUMENTS),
+            )
+            instruction = get_execution()
             while instruction.command is not Command.WATCH:
                 record = instruction.existing_record
                 if instruction.command is Command.WAIT_FOR_END:
                     self._wait_for_earlier_execution(context, record)
                 else:
                     self._pause(context, record)
-                instruction = self._get_execution(context)
+                instruction = get_execution()
             record = instruction.existing_record
             parameters = try_runner.parameters_of(instruction)
             self.run_summary = reporting.push_started(
@@ -351,11 +360,11 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             end = self._wait_for_execution(context, instruction)
         return self._complete(context, end)
 
-    def _get_execution(self, context: Context) -> Instruction:
+    @contextmanager
+    def _pushing_what_was_spent(self, context: Context) -> Iterator[None]:
+        """Push the XComs of a try that starts nothing: ``max_cost`` is spent."""
         try:
-            return self.try_runner.get_execution(
-                context, self._attributes(REQUEST_ARGUMENTS)
-            )
+            yield
         except PipelineExecutionTooExpensiveError as error:
             self.run_summary = reporting.push_spent(context, self.hook, error, self.log)
             raise

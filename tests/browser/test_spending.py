@@ -40,6 +40,33 @@ def test_running_execution_has_what_was_spent_the_limit_and_the_rate(
     ]
 
 
+def test_task_that_has_spent_its_limit_says_so(site: Site, page: TabPage) -> None:
+    """In its tab and on the page, also if its last try has started nothing."""
+    spent = {
+        "at": "2026-03-01T14:00:00Z",
+        "amount": 30.8,
+        "max_cost": 30.0,
+        "currency": "USD",
+        "prices_date": "2026-11-01",
+        "per_hour": 0.0,
+        "dearest_step": "Tune",
+    }
+    task = site.new_task("failed")
+    reason = "Nothing was started: An estimated 30.80 USD are spent."
+    run = arranged.run(
+        "Failed", "Failed", start=arranged.START, message=reason, spending=spent
+    )
+    site.publish(task, arranged.XComs(run))
+
+    page.open(task)
+
+    text = "30.80 USD of at most 30.00 · dearest step: Tune"
+    page.wait_for(reason)
+    assert page.stat("Spent, as estimated") == text
+    page.open_executions("")
+    assert page.rows()[0][7].endswith(f"Spent: {text}")
+
+
 def test_page_shows_the_dearest_executions_first(site: Site, page: TabPage) -> None:
     """A button sorts the rows of the page, and brings back their order."""
     for amount in (1.0, 30.0, 12.0):

@@ -60,6 +60,11 @@ export function Spending({ spending, now }) {
   if (spending === null) {
     return null;
   }
+  return h(Stat, { label: "Spent, as estimated" }, describeSpending(spending, now), h(CostNote, { cost: spending }));
+}
+
+/** Returns what was spent, the limit, what an hour costs, and the dearest step. */
+export function describeSpending(spending, now) {
   const isRunning = now !== null && spending.at !== null && spending.perHour !== null;
   const added = isRunning ? (spending.perHour * Math.max(0, now - spending.at)) / 3_600_000 : 0;
   const parts = [
@@ -67,7 +72,7 @@ export function Spending({ spending, now }) {
     isRunning && `${spending.perHour.toFixed(2)} an hour`,
     spending.dearestStep !== null && `dearest step: ${spending.dearestStep}`,
   ];
-  return h(Stat, { label: "Spent, as estimated" }, parts.filter(Boolean).join(" · "), h(CostNote, { cost: spending }));
+  return parts.filter(Boolean).join(" · ");
 }
 
 /** What a cost lacks. */

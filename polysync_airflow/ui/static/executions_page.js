@@ -1,6 +1,6 @@
 // The page "SageMaker" in the navigation: all executions of this Airflow that the person who looks may see.
 import { pageOf } from "./airflow_api.js";
-import { CostNote } from "./comparison.js";
+import { CostNote, describeSpending } from "./comparison.js";
 import { Button, h, Mark, Notice, StateBadge } from "./components.js";
 import { RUN_STATES } from "./execution.js";
 import {
@@ -204,7 +204,7 @@ function Row({ row, now }) {
     h("td", { className: "psm-short" }, formatTime(run?.startedAt ?? task.startedAt) || "–"),
     h("td", { className: "psm-short" }, formatSeconds(durationOf(row, now)) || "–"),
     h("td", { className: "psm-done" }, h(Steps, { row })),
-    h("td", { className: "psm-short" }, h(BilledTime, { billed: run?.billed })),
+    h("td", { className: "psm-short" }, h(BilledTime, { run })),
     h("td", null, h(Starter, { starter: row.starter })),
   );
 }
@@ -258,15 +258,18 @@ function Steps({ row: { detail } }) {
 }
 
 function costOf({ detail }) {
-  return detail?.run?.billed?.cost?.amount ?? -1;
+  const run = detail?.run;
+  return run?.billed.cost?.amount ?? run?.spending?.amount ?? -1;
 }
 
-function BilledTime({ billed }) {
-  const cost = billed?.cost ?? null;
+function BilledTime({ run }) {
+  const cost = run?.billed.cost ?? null;
+  const spending = run?.spending ?? null;
   return [
-    formatSeconds(billed?.seconds ?? null) || "–",
+    formatSeconds(run?.billed.seconds ?? null) || "–",
     cost !== null && h("div", { key: "cost", className: "psm-muted" }, formatCost(cost)),
     cost !== null && h(CostNote, { key: "note", cost }),
+    spending !== null && h("div", { key: "spending" }, `Spent: ${describeSpending(spending, null)}`),
   ];
 }
 

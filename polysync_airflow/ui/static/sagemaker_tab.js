@@ -203,8 +203,11 @@ function Duration({ data }) {
 
 function SpentNow({ data }) {
   const now = useExecutionTime(data);
-  const isRunning = !data.task.isEnded && data.execution.run.state === "Running";
-  return h(Spending, { spending: data.execution.spending, now: isRunning ? now : null });
+  const { run, spending } = data.execution;
+  if (!data.task.isEnded && run.state === "Running") {
+    return h(Spending, { spending, now });
+  }
+  return h(Spending, { spending: run.spending, now: null });
 }
 
 function describeResumes({ resumes, attemptStartedAt }) {

@@ -34,6 +34,8 @@ from polysync_airflow.execution.steps.descriptions import StepDescription, job_n
 from polysync_airflow.hooks.executions import HookCalls, parse, valid
 
 Value = TypeVar("Value")
+# The kind and the name of a job.
+Job = tuple[JobKind, str]
 
 # How long reading the jobs of all steps, and what else is read with them, may take.
 TIMEOUT_SECONDS: Final = 120.0
@@ -116,13 +118,16 @@ class JobReader:
         Return the steps, each with its job; None in its place if the step has none, or
         if it could not be described.
         """
-        return [(step, self._job_of(step)) for step in steps]
+        # Steps may have a job in common.
+        jobs: dict[Job | None, JobDescription | None] = {None: None}
+        for step in steps:
+            key = results.job_of(step)
+            if key and key not in jobs:
+                jobs[key] = self._read_job(step, key)
+        return [(step, jobs[results.job_of(step)]) for step in steps]
 
-    def _job_of(self, step: StepDescription) -> JobDescription | None:
-        kind_and_name = results.job_of(step)
-        if kind_and_name is None:
-            return None
-        job = self.describe(step, *kind_and_name)
+    def _read_job(self, step: StepDescription, key: Job) -> JobDescription | None:
+        job = self.describe(step, *key)
         if isinstance(job, results.TuningJob):
             return self.with_training_jobs(step, job)
         return job

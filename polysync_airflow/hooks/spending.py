@@ -7,13 +7,10 @@ from datetime import datetime
 
 from polysync_airflow.execution import clock, cost, results
 from polysync_airflow.execution.prices import CostLimit, Spending
-from polysync_airflow.execution.results import JobDescription, JobKind
+from polysync_airflow.execution.results import JobDescription
 from polysync_airflow.execution.steps.descriptions import StepDescription
-from polysync_airflow.hooks.jobs import JobMethods, JobReader
+from polysync_airflow.hooks.jobs import Job, JobMethods, JobReader
 from polysync_airflow.states import has_ended
-
-# The kind and the name of a job.
-Job = tuple[JobKind, str]
 
 
 class SpendingReader:

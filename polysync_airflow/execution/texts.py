@@ -217,6 +217,11 @@ ReasonText = Annotated[
 LineText = Annotated[
     str, BeforeValidator(partial(_clean_if_text, clean_line, MAX_REASON_LENGTH))
 ]
+MAX_EXECUTION_DESCRIPTION: Final = 3072
+ExecutionDescriptionText = Annotated[
+    str,
+    BeforeValidator(partial(_clean_if_text, clean_line, MAX_EXECUTION_DESCRIPTION)),
+]
 DescriptionText = Annotated[
     str, BeforeValidator(partial(_clean_if_text, clean_value, 4096))
 ]

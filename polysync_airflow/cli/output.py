@@ -171,6 +171,13 @@ def hook(args: argparse.Namespace) -> PolysyncSageMakerHook:
     return hook
 
 
+class HelpFormatter(RawTextRichHelpFormatter):
+    """Writes texts as they are: ``[polysync_sagemaker]`` is no markup."""
+
+    help_markup = False
+    text_markup = False
+
+
 class Parser(argparse.ArgumentParser):
     """
     A parser whose errors are one line, and name what a misspelled command, option or
@@ -180,9 +187,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **kwargs: Any) -> None:
         # Without abbreviations: an option that is added later must not change what a
         # script means.
-        super().__init__(
-            formatter_class=RawTextRichHelpFormatter, allow_abbrev=False, **kwargs
-        )
+        super().__init__(formatter_class=HelpFormatter, allow_abbrev=False, **kwargs)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """

@@ -593,10 +593,8 @@ def _step_named(hook: PolysyncSageMakerHook, arn: str, name: str) -> StepDescrip
     steps = {step.name: step for step in hook.list_pipeline_execution_steps(arn)}
     if name in steps:
         return steps[name]
-    nearest = texts.nearest_name(name, steps)
-    cure = f"Steps that have begun: {', '.join(sorted(steps)) or 'none'}."
-    if nearest:
-        cure = f"Did you mean {nearest}?"
+    begun = ", ".join(sorted(steps)) or "none"
+    cure = texts.did_you_mean(name, steps) or f" Steps that have begun: {begun}."
     raise ParametersError(
-        f"{texts.shorten(name)}: no such step of the execution has begun. {cure}"
+        f"{texts.shorten(name)}: no such step of the execution has begun.{cure}"
     )

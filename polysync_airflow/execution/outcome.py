@@ -265,15 +265,37 @@ def outcome_message(
         steps failed.
     :param notes: lines that are appended; None and empty ones are left out.
     """
+    lines = [verdict_line(end)]
+    if end.message:
+        lines.extend(reason_lines(end.message))
+    lines.extend(
+        detail_lines(end.execution_arn, end.pipeline_name, failed_steps, notes)
+    )
+    return "\n".join(lines)
+
+
+def verdict_line(end: ExecutionEvent) -> str:
+    """Return how a wait has ended, as a sentence."""
     subject = "The execution"
     if end.pipeline_name:
         subject = f"Pipeline {end.pipeline_name}"
-    lines = [f"{subject} {_verdict(end)}."]
-    if end.message:
-        lines.extend(_wrapped(f"Reason: {end.message}"))
-    lines.extend(_failed_steps_lines(failed_steps))
-    lines.extend(_last_lines(notes, end.execution_arn, end.pipeline_name))
-    return "\n".join(lines)
+    return f"{subject} {_verdict(end)}."
+
+
+def reason_lines(reason: str) -> list[str]:
+    """Return AWS's reason of an execution or a step as lines."""
+    return _wrapped(f"Reason: {reason}")
+
+
+def detail_lines(
+    execution_arn: str,
+    pipeline_name: str | None,
+    failed_steps: Sequence[StepRow],
+    notes: Sequence[str | None] = (),
+) -> Iterator[str]:
+    """Yield the lines of ``outcome_message`` after its verdict and its reason."""
+    yield from _failed_steps_lines(failed_steps)
+    yield from _last_lines(notes, execution_arn, pipeline_name)
 
 
 def _verdict(end: ExecutionEvent) -> str:
@@ -322,22 +344,6 @@ def step_message(
         lines.extend(_step_details(step, LOG_LINES_OF_ONE))
     lines.extend(_last_lines(notes, execution_arn, pipeline_name))
     return "\n".join(lines)
-
-
-def step_lines(row: StepRow) -> Iterator[str]:
-    """
-    Yield a line about a step, whatever its state, and then its reason, its job and its
-    log.
-    """
-    line = f"Step {row.name}: {row.state}"
-    if row.status:
-        line = f"{line} (AWS status {row.status})"
-    if row.seconds is not None:
-        line = f"{line} after {texts.format_seconds(row.seconds)}"
-    yield line
-    if row.reason:
-        yield from _wrapped(f"  Reason: {row.reason}")
-    yield from _step_details(row, len(row.log_lines))
 
 
 def _last_lines(

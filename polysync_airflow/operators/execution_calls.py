@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from polysync_airflow import deployment
 from polysync_airflow.aws.responses import PAGE_SIZE
 from polysync_airflow.aws.retry import Result, call_with_retry
 from polysync_airflow.exceptions import (
@@ -205,7 +206,8 @@ class ExecutionCalls:
         number = instruction.start_number
         token = task.token(epoch, number)
         display_name = task.display_name(epoch, number)
-        request = make_start_request(self.arguments, token, display_name)
+        page = deployment.url_of(task.key.page)
+        request = make_start_request(self.arguments, token, display_name, page)
         role_arn = None
         if hook.credentials:
             role_arn = hook.credentials.execution_role_arn

@@ -324,6 +324,33 @@ class ResultReader:
                 self._jobs.problems.append(f"{subject} ({uri}) is left out: {error}.")
 
 
+def with_logs(
+    hook: PolysyncSageMakerHook,
+    rows: Sequence[StepRow],
+    steps: Sequence[StepDescription],
+) -> tuple[list[StepRow], str | None]:
+    """
+    Return the rows with the last lines of the failed steps' logs, and a note if a log
+    could not be read.
+    """
+    failed = [
+        step for step in steps if state_of_step(step.status) is PolysyncState.FAILED
+    ][:MAX_LOGS]
+    logs: dict[str, list[str]] = {}
+    note = None
+    for step in failed:
+        try:
+            lines = hook.read_step_log(step, LOG_LINES)
+        except PolysyncError as error:
+            note = f"The log of step {step.name} could not be read: {error}"
+            break
+        logs[step.name] = descriptions.last_lines(lines, len(failed))
+    rows = [
+        row.model_copy(update={"log_lines": logs.get(row.name, [])}) for row in rows
+    ]
+    return rows, note
+
+
 def _has_succeeded(step: StepDescription) -> bool:
     return state_of_step(step.status) is PolysyncState.SUCCESS
 
@@ -477,7 +504,7 @@ class StepReporter:
             self._progress.logged_statuses = logged_statuses_of(pushed)
         write_lines(self.log, self._progress.update(steps))
         rows = descriptions.rows_of(steps, order, self.arn)
-        rows, log_note = self._with_logs(rows, steps)
+        rows, log_note = with_logs(self.hook, rows, steps)
         self._write_logs(rows)
 
         reader = ResultReader(self.hook, self.arn, self.log.warning, files)
@@ -519,32 +546,6 @@ class StepReporter:
         value, note = descriptions.fit_rows(rows)
         self.context["ti"].xcom_push(descriptions.STEPS_KEY, value)
         return note
-
-    def _with_logs(
-        self,
-        rows: Sequence[StepRow],
-        steps: Sequence[StepDescription],
-    ) -> tuple[list[StepRow], str | None]:
-        """
-        Return the rows with the last lines of the failed steps' logs, and a note if a
-        log could not be read.
-        """
-        failed = [
-            step for step in steps if state_of_step(step.status) is PolysyncState.FAILED
-        ][:MAX_LOGS]
-        logs: dict[str, list[str]] = {}
-        note = None
-        for step in failed:
-            try:
-                lines = self.hook.read_step_log(step, LOG_LINES)
-            except PolysyncError as error:
-                note = f"The log of step {step.name} could not be read: {error}"
-                break
-            logs[step.name] = descriptions.last_lines(lines, len(failed))
-        rows = [
-            row.model_copy(update={"log_lines": logs.get(row.name, [])}) for row in rows
-        ]
-        return rows, note
 
     def _write_logs(self, rows: Sequence[StepRow]) -> None:
         """

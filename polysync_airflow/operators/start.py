@@ -88,9 +88,8 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         sent as ``str(value)``, so ``True``, not ``true`` (templated).
     :param execution_display_name: 1 to 82 letters, digits and hyphens (templated).
         Default: a unique name made from DAG, task and run.
-    :param execution_description: at most 3,072 characters (templated). Default: none,
-        or beside a display name of yours, the name that the execution would have
-        without it.
+    :param execution_description: at most 3,072 characters (templated). The page of the
+        task in Airflow follows it, as far as there is room. Default: none.
     :param max_parallel_steps: how many steps may run at the same time, at least 1
         (templated).
     :param execution_role_arn: the role under which the execution of a pipeline that AWS

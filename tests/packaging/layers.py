@@ -54,6 +54,7 @@ FOLDER_LAYERS = {
     ),
     "execution.steps": ({"descriptions"}, {"callbacks", "progress"}, {"__init__"}),
     "aws": (
+        {"regions"},
         {"job_logs", "rate_limiter", "responses", "retry"},
         {"sessions"},
         {"concurrent_calls"},

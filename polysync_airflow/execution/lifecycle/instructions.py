@@ -23,6 +23,7 @@ from dataclasses import astuple, dataclass, replace
 from datetime import datetime
 from enum import Enum, auto
 from typing import Annotated, Any, Final, Literal, NamedTuple
+from urllib.parse import quote, unquote
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -275,6 +276,14 @@ _NAME_END: Final = re.compile(
 )
 
 
+# The colons and signs of run ids stay readable.
+_SAFE_IN_PAGE: Final = ":+@"
+_PAGE: Final = re.compile(
+    r"(?<!\S)Airflow: (https?://\S+?/)?"
+    r"(dags/([^/\s]+)/runs/([^/\s]+)/tasks/([^/\s]+)(?:/mapped/([0-9]{1,9}))?)(?!\S)"
+)
+
+
 @dataclass(frozen=True)
 class TaskKey:
     """What identifies a task instance, in all of its tries."""
@@ -291,6 +300,36 @@ class TaskKey:
         if map_index is None:
             map_index = -1
         return cls(ti.dag_id, ti.run_id, ti.task_id, map_index)
+
+    @classmethod
+    def in_description(cls, description: str | None) -> tuple[TaskKey, str] | None:
+        """
+        Return the task instance that the description of an execution names, and its
+        page; None if it names none.
+
+        For people only: whoever starts an execution may give it such a description.
+        """
+        pages = _PAGE.findall(description or "")
+        if not pages:
+            return None
+        url, page, *parts, index = pages[-1]
+        dag_id, run_id, task_id = map(unquote, parts)
+        key = cls(dag_id, run_id, task_id, int(index or -1))
+        if key.page != page:
+            return None
+        return key, f"{url}{page}"
+
+    @property
+    def page(self) -> str:
+        """The path of its page in Airflow 3, which names it exactly."""
+        dag_id, run_id, task_id = (
+            quote(text, safe=_SAFE_IN_PAGE, errors="replace")
+            for text in (self.dag_id, self.run_id, self.task_id)
+        )
+        page = f"dags/{dag_id}/runs/{run_id}/tasks/{task_id}"
+        if self.map_index >= 0:
+            page = f"{page}/mapped/{self.map_index}"
+        return page
 
 
 class StartName(NamedTuple):
@@ -415,7 +454,8 @@ def owner_text(*texts: str | None) -> str | None:
     match = _match_name(texts)
     if match is None:
         return None
-    return match.string[: match.start()].removeprefix("Airflow: ")
+    _, _, name = match.string[: match.start()].rpartition(" ")
+    return name
 
 
 def _match_name(texts: Iterable[str | None]) -> re.Match[str] | None:

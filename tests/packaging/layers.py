@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # The order of the top of the provider, lowest layer first. A module may import from
 # lower layers, and a folder is in one layer as a whole.
-# docs/explanation/architecture.md says what each entry is responsible for.
+# docs/explanation/architecture.md has the same order.
 LAYERS = (
     {"__init__", "exceptions", "states", "get_provider_info"},
     {"execution"},

@@ -23,20 +23,18 @@ from polysync_airflow.execution.results import JOB_KINDS, LIST_TRAINING_JOBS
 from polysync_airflow.execution.texts import clean_line
 
 # The SageMaker operations that the provider calls. Each operation has the same name as
-# its IAM action.
+# its IAM action. Each tuple is for one type of resource, so that a statement allows an
+# action only for what it is about.
 LIST_OPERATIONS: Final = ("ListPipelines",)
-REQUIRED_OPERATIONS: Final = (
-    "DescribePipeline",
-    "StartPipelineExecution",
-    "DescribePipelineExecution",
-    "StopPipelineExecution",
-)
+PIPELINE_OPERATIONS: Final = ("DescribePipeline", "StartPipelineExecution")
+EXECUTION_OPERATIONS: Final = ("DescribePipelineExecution", "StopPipelineExecution")
+REQUIRED_OPERATIONS: Final = (*PIPELINE_OPERATIONS, *EXECUTION_OPERATIONS)
 # If one of these is denied, the provider works without it and says so in its messages.
-OPTIONAL_OPERATIONS: Final = (
+OPTIONAL_PIPELINE_OPERATIONS: Final = ("ListPipelineExecutions",)
+OPTIONAL_EXECUTION_OPERATIONS: Final = (
     "ListPipelineExecutionSteps",
     "DescribePipelineDefinitionForExecution",
     "RetryPipelineExecution",
-    "ListPipelineExecutions",
     "ListPipelineParametersForExecution",
 )
 # For metrics, artefacts and billable seconds, by operation: the type of the resource.
@@ -44,12 +42,13 @@ JOB_OPERATIONS: Final = {
     **{kind.operation: kind.resource for kind in JOB_KINDS.values()},
     LIST_TRAINING_JOBS: "hyper-parameter-tuning-job",
 }
-# For the last lines of the log of a failed step. A Lambda step's function has a log
-# group of its own.
-LOG_OPERATIONS: Final = ("DescribeLogStreams", "GetLogEvents")
+# For the last lines of the log of a failed step, by operation: the end of the ARN. A
+# Lambda step's function has a log group of its own.
+LOG_OPERATIONS: Final = {"DescribeLogStreams": "", "GetLogEvents": ":log-stream:*"}
 SAGEMAKER_LOG_GROUPS: Final = "/aws/sagemaker/*"
-# For a task that answers callback steps. AWS knows the step by its token, so no
-# resource can be named.
+# For the sensor that waits for the approval of a model.
+MODEL_OPERATIONS: Final = ("ListModelPackages", "DescribeModelPackage")
+# For a task that answers callback steps. AWS knows the execution by the token.
 ANSWER_OPERATIONS: Final = (
     "SendPipelineExecutionStepSuccess",
     "SendPipelineExecutionStepFailure",
@@ -60,9 +59,8 @@ QUEUE_OPERATIONS: Final = ("ReceiveMessage", "DeleteMessage", "ChangeMessageVisi
 # dead-letter queue.
 SHARED_QUEUE_OPERATIONS: Final = ("SendMessage", "GetQueueAttributes")
 
-# For ``polysync verify``, beside what it has in common with tasks, on pipelines whose
-# names begin with this. AWS asks for AddTags, too, when a pipeline is created with
-# tags.
+# For ``polysync verify``, beside what it has in common with tasks, and the pipelines
+# that it makes. AWS asks for AddTags, too, when a pipeline is created with tags.
 VERIFY_OPERATIONS: Final = (
     "CreatePipeline",
     "AddTags",
@@ -70,7 +68,7 @@ VERIFY_OPERATIONS: Final = (
     "UpdatePipeline",
     "DeletePipeline",
 )
-VERIFY_PREFIX: Final = "polysync-verify"
+VERIFY_PIPELINES: Final = "polysync-verify-*"
 
 ISSUER_V1: Final = "sts.windows.net/{tenant}/"
 ISSUER_V2: Final = "login.microsoftonline.com/{tenant}/v2.0"
@@ -81,133 +79,116 @@ def identity_policy(
     account: str = "ACCOUNT",
     region: str = "REGION",
     partition: str = "aws",
-    pipelines: Iterable[str] = (),
+    pipelines: Sequence[str] = (),
     pass_roles: Iterable[str] = (),
     property_files: Iterable[str] = (),
     model_package_groups: Iterable[str] = (),
     approve_models: bool = False,
-    callback_queues: Iterable[str] = (),
+    callback_queues: Sequence[str] = (),
     optional: bool = True,
     verify: bool = False,
+    simulate_policy: Iterable[str] = (),
 ) -> dict[str, Any]:
     """
     Return the identity policy with the least privileges that the provider needs.
 
     :param account: 12-digit AWS account id.
     :param partition: the AWS partition, such as ``aws`` or ``aws-eusc``.
-    :param pipelines: names or ARNs of the allowed pipelines; empty for all of the
-        account and region.
+    :param pipelines: names or ARNs of the pipelines that tasks may use; empty for all
+        of the account and region, or for none with ``verify``.
     :param pass_roles: ARNs of the roles that a start may name.
     :param property_files: ``s3://<bucket>/<prefix>`` of the outputs with property files
         that may be read.
     :param model_package_groups: names of the model package groups whose approval a
         sensor may wait for.
-    :param approve_models: also allow to set the approval status of their versions.
+    :param approve_models: also allow to approve and reject their versions.
     :param callback_queues: ARNs of the SQS queues of callback steps that tasks may
         answer.
-    :param optional: also allow the operations that the provider can work without. They
-        list steps and executions, resume executions, describe jobs, and read the logs
-        of failed steps.
-    :param verify: also allow what ``polysync verify`` does to its pipelines, and to ask
-        IAM about policies.
+    :param optional: also allow the operations that tasks can work without. They list
+        steps and executions, resume executions, describe jobs, and read the logs of
+        failed steps.
+    :param verify: also allow what ``polysync verify`` does to its pipelines.
+    :param simulate_policy: ARNs of the users and roles whose permissions it may ask IAM
+        for.
     """
     sagemaker = f"arn:{partition}:sagemaker:{region}:{account}:"
-    allowed = _pipeline_resources(pipelines, f"{sagemaker}pipeline/", account)
+    own = f"{sagemaker}pipeline/"
+    made = []
+    if verify:
+        made.append(own + VERIFY_PIPELINES)
+    names = [*pipelines, *made] or ["*"]
+    allowed = [arn for name in names for arn in pipeline_arns(own, name)]
+    # The executions of a pipeline that AWS manages, whose ARN has no account, run in
+    # the account of the caller.
+    executions = [
+        arn.replace(":aws:pipeline/", f":{account}:pipeline/") + "/execution/*"
+        for arn in allowed
+    ]
     statements = [
-        _allow("ListPipelines", "sagemaker", LIST_OPERATIONS, ["*"]),
-        _allow("RunPipelines", "sagemaker", REQUIRED_OPERATIONS, allowed),
+        _allow("ListPipelines", LIST_OPERATIONS, ["*"]),
+        _allow("RunPipelines", PIPELINE_OPERATIONS, allowed),
+        _allow("RunExecutions", EXECUTION_OPERATIONS, executions),
     ]
-
+    queue_operations = [*QUEUE_OPERATIONS]
     if optional:
-        kinds = dict.fromkeys(JOB_OPERATIONS.values())
-        jobs = [f"{sagemaker}{kind}/*" for kind in kinds]
-        logs = f"arn:{partition}:logs:{region}:{account}:log-group:"
+        queue_operations += SHARED_QUEUE_OPERATIONS
         statements += [
-            _allow("Optional", "sagemaker", OPTIONAL_OPERATIONS, allowed),
-            _allow("DescribeJobs", "sagemaker", JOB_OPERATIONS, jobs),
-            _allow("ReadLogs", "logs", LOG_OPERATIONS, [logs + SAGEMAKER_LOG_GROUPS]),
+            _allow("OptionalPipelines", OPTIONAL_PIPELINE_OPERATIONS, allowed),
+            _allow("OptionalExecutions", OPTIONAL_EXECUTION_OPERATIONS, executions),
         ]
-
-    objects = [
-        f"arn:{partition}:s3:::{uri.removeprefix('s3://')}*"
-        for uri in sorted(set(property_files))
-    ]
-    if objects:
-        statements.append(_allow("ReadPropertyFiles", "s3", ["GetObject"], objects))
+        if pipelines or not verify:
+            logs = f"arn:{partition}:logs:{region}:{account}:log-group:"
+            statements += _job_statements(sagemaker, logs)
+    if callback_queues:
+        statements.append(_allow("AnswerCallbackSteps", ANSWER_OPERATIONS, executions))
 
     # As with pipelines, ARNs may have the name in lower case.
-    groups = {
-        spelling for name in model_package_groups for spelling in (name, name.lower())
-    }
-    versions = [f"{sagemaker}model-package/{name}/*" for name in sorted(groups)]
-    if versions:
-        statements += [
-            _allow("ListModels", "sagemaker", ["ListModelPackages"], ["*"]),
-            _allow("ReadModels", "sagemaker", ["DescribeModelPackage"], versions),
-        ]
-    if versions and approve_models:
-        # The approval status decides about deployments.
-        approval = ["UpdateModelPackage"]
-        statements.append(_allow("ApproveModels", "sagemaker", approval, versions))
-
-    queues = sorted(set(callback_queues))
-    if queues:
-        queue_operations = [*QUEUE_OPERATIONS]
-        if optional:
-            queue_operations += SHARED_QUEUE_OPERATIONS
-        statements += [
-            _allow("AnswerCallbackSteps", "sagemaker", ANSWER_OPERATIONS, ["*"]),
-            _allow("ReceiveCallbackMessages", "sqs", queue_operations, queues),
-        ]
-
-    if verify:
-        statements += _verify_statements(f"{sagemaker}pipeline/", partition, account)
-
-    roles = sorted(set(pass_roles))
-    if roles:
-        statement = _allow("PassExecutionRole", "iam", ["PassRole"], roles)
-        service = {"iam:PassedToService": "sagemaker.amazonaws.com"}
-        statement["Condition"] = {"StringEquals": service}
-        statements.append(statement)
-    return {"Version": "2012-10-17", "Statement": statements}
-
-
-def _pipeline_resources(
-    pipelines: Iterable[str], prefix: str, account: str
-) -> list[str]:
-    """
-    Return the ARN of each pipeline, followed by that of its executions; those of all
-    pipelines if none is named.
-
-    :param prefix: the beginning of the ARNs of the account's own pipelines.
-    """
-    resources = []
-    for arn in sorted(
-        {arn for pipeline in pipelines for arn in pipeline_arns(prefix, pipeline)}
-    ):
-        # The executions of a pipeline that AWS manages, whose ARN has no account, run
-        # in the account of the caller.
-        own_arn = arn.replace(":aws:pipeline/", f":{account}:pipeline/")
-        resources += [arn, f"{own_arn}/execution/*"]
-    return resources or [f"{prefix}*"]
-
-
-def _verify_statements(
-    pipeline_prefix: str, partition: str, account: str
-) -> list[dict[str, Any]]:
-    """
-    Return what ``polysync verify`` needs.
-
-    :param pipeline_prefix: the beginning of the ARNs of the account's own pipelines.
-    """
-    operations = (*VERIFY_OPERATIONS, *REQUIRED_OPERATIONS, *OPTIONAL_OPERATIONS)
-    pipelines = [f"{pipeline_prefix}{VERIFY_PREFIX}-*"]
-    iam = f"arn:{partition}:iam::{account}:"
-    identities = [f"{iam}role/*", f"{iam}user/*"]
-    return [
-        _allow("VerifyPipelines", "sagemaker", operations, pipelines),
-        _allow("SimulatePolicy", "iam", ["SimulatePrincipalPolicy"], identities),
+    versions = [
+        f"{sagemaker}model-package/{spelling}/*"
+        for name in model_package_groups
+        for spelling in (name, name.lower())
     ]
+    if approve_models:
+        # The approval status decides about deployments. A request without it, which
+        # changes something else, does not have the key.
+        status = {"sagemaker:ModelApprovalStatus": ["Approved", "Rejected"]}
+        approval = ["UpdateModelPackage"]
+        statements.append(_allow("ApproveModels", approval, versions, required=status))
+    objects = [
+        f"arn:{partition}:s3:::{uri.removeprefix('s3://')}*" for uri in property_files
+    ]
+    simulation = ["SimulatePrincipalPolicy"]
+    service = {"iam:PassedToService": "sagemaker.amazonaws.com"}
+    statements += [
+        _allow("ReceiveCallbackMessages", queue_operations, callback_queues, "sqs"),
+        _allow("ReadModels", MODEL_OPERATIONS, versions),
+        _allow("ReadPropertyFiles", ["GetObject"], objects, "s3"),
+        _allow("VerifyPipelines", VERIFY_OPERATIONS, made),
+        _allow("SimulatePolicy", simulation, simulate_policy, "iam"),
+        _allow("PassExecutionRole", ["PassRole"], pass_roles, "iam", service),
+    ]
+    about_something = [each for each in statements if each["Resource"]]
+    return {"Version": "2012-10-17", "Statement": about_something}
+
+
+def _job_statements(sagemaker: str, logs: str) -> list[dict[str, Any]]:
+    """
+    Return what describes the jobs of steps, and reads their logs.
+
+    :param sagemaker: the beginning of the ARNs of SageMaker's resources.
+    :param logs: that of the ARNs of log groups.
+    """
+    statements = []
+    for kind in dict.fromkeys(JOB_OPERATIONS.values()):
+        operations = [name for name in JOB_OPERATIONS if JOB_OPERATIONS[name] == kind]
+        sid = "Optional" + kind.title().replace("-", "")
+        statements.append(_allow(sid, operations, [f"{sagemaker}{kind}/*"]))
+    for operation, suffix in LOG_OPERATIONS.items():
+        resource = f"{logs}{SAGEMAKER_LOG_GROUPS}{suffix}"
+        statements.append(
+            _allow(f"Optional{operation}", [operation], [resource], "logs")
+        )
+    return statements
 
 
 def web_identity_trust(
@@ -269,10 +250,26 @@ def _trust(
 
 
 def _allow(
-    sid: str, service: str, operations: Iterable[str], resources: list[str]
+    sid: str,
+    operations: Iterable[str],
+    resources: Iterable[str],
+    service: str = "sagemaker",
+    required: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    actions = [f"{service}:{operation}" for operation in operations]
-    return {"Sid": sid, "Effect": "Allow", "Action": actions, "Resource": resources}
+    """
+    Return a statement.
+
+    :param required: the values of condition keys that a request must have.
+    """
+    statement: dict[str, Any] = {
+        "Sid": sid,
+        "Effect": "Allow",
+        "Action": [f"{service}:{operation}" for operation in operations],
+        "Resource": sorted(set(resources)),
+    }
+    if required:
+        statement["Condition"] = {"StringEquals": required}
+    return statement
 
 
 GRANTED: Final = "granted"

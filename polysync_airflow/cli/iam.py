@@ -6,23 +6,21 @@ needs no Airflow.
 from __future__ import annotations
 
 import argparse
-from typing import Final
+
+from botocore.exceptions import UnknownRegionError
+from botocore.session import Session
 
 from polysync_airflow.auth import iam_policies
 from polysync_airflow.aws.regions import meant_region
 from polysync_airflow.cli import output
 from polysync_airflow.execution.models import is_managed
 
-# By the beginning of the name of a region.
-PARTITIONS: Final[dict[str, str]] = output.COMMANDS["partitions"]
-
 
 def main(args: argparse.Namespace) -> int:
     """Print the document that the arguments name, and return the exit code."""
     output.check_values(args)
+    _set_partition(args)
     if args.command == "policy":
-        if args.partition is None:
-            args.partition = _partition_of(args.region)
         _check_policy(args)
         meant = meant_region(args.region)
         if meant:
@@ -42,11 +40,26 @@ def main(args: argparse.Namespace) -> int:
     return output.OK
 
 
-def _partition_of(region: str) -> str:
-    for prefix, partition in PARTITIONS.items():
-        if region.startswith(prefix):
-            return partition
-    return "aws"
+def _set_partition(args: argparse.Namespace) -> None:
+    """
+    Take the partition of the region if none is given. End with an error if botocore,
+    and so boto3, does not have it.
+    """
+    session = Session()
+    if args.partition is None:
+        try:
+            args.partition = session.get_partition_for_region(args.region)
+        except UnknownRegionError:
+            args.parser.error(
+                f"the partition of region {args.region!r} is not known: name it with"
+                " --partition"
+            )
+    partitions = session.get_available_partitions()
+    if args.partition not in partitions:
+        args.parser.error(
+            f"--partition {args.partition!r} is no partition of AWS: give one of"
+            f" {', '.join(partitions)}"
+        )
 
 
 def _check_policy(args: argparse.Namespace) -> None:
@@ -65,7 +78,13 @@ def _check_policy(args: argparse.Namespace) -> None:
             args.parser.error(
                 f"{needing[0]} needs --pass-role: name the role of the pipelines"
             )
-    for text in (*args.pipelines, *args.pass_roles, *args.callback_queues):
+    arns = (
+        *args.pipelines,
+        *args.pass_roles,
+        *args.callback_queues,
+        *args.simulate_policy,
+    )
+    for text in arns:
         if text.startswith("arn:") and not text.startswith(f"arn:{args.partition}:"):
             args.parser.error(
                 f"{text!r} is not in the partition {args.partition} of --region or"

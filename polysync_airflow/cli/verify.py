@@ -7,10 +7,9 @@ point, and imports nothing else of the provider.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from polysync_airflow.auth.iam_policies import JOB_OPERATIONS, identity_policy
+from polysync_airflow.auth.iam_policies import identity_policy
 from polysync_airflow.cli.output import airflow_in_use
 from polysync_airflow.execution.console import execution_url, log_url
 
@@ -52,7 +51,12 @@ def sign_in(connection_id: str, region: str | None, config: Any) -> dict[str, An
             region=of_region,
             partition=identity["Arn"].split(":")[1],
         )
-        return [pair for statement in policy["Statement"] for pair in _pairs(statement)]
+        return [
+            (action, resource)
+            for statement in policy["Statement"]
+            for action in statement["Action"]
+            for resource in statement["Resource"]
+        ]
 
     return {
         "client": hook.client,
@@ -72,19 +76,3 @@ def _secrets(hook: PolysyncSageMakerHook) -> list[str]:
     settings = hook.conn_config
     secrets = [settings.aws_secret_access_key, settings.aws_session_token]
     return [secret for secret in secrets if secret]
-
-
-def _pairs(statement: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """
-    Yield the actions of a statement with their resources, those that describe jobs with
-    one kind only.
-    """
-    for resource in statement["Resource"]:
-        describing = {
-            f"sagemaker:{operation}"
-            for operation, kind in JOB_OPERATIONS.items()
-            if f":{kind}/" in resource
-        }
-        actions = [action for action in statement["Action"] if action in describing]
-        for action in actions or statement["Action"]:
-            yield action, resource

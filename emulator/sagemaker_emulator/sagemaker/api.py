@@ -175,6 +175,20 @@ class SageMaker:
             raise EmulatorBug(f"{operation}: {'; '.join(violations)}")
         return response, ignored
 
+    def execution_with_token(self, region_name: str, token: str) -> str | None:
+        """
+        Return the ARN of the execution whose callback step has a token; None if nobody
+        has it.
+        """
+        with self._lock:
+            region = self.regions.get(region_name)
+            if region is None:
+                return None
+            record = region.execution_with_token(token, self.clock.now())
+            if record is None:
+                return None
+            return record.arn
+
     def publish(self, *region_names: str) -> None:
         """
         Write to the other services what the steps have produced up to now: logs,

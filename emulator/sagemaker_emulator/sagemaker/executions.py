@@ -369,11 +369,10 @@ def send_pipeline_execution_step_failure(call: Call) -> dict[str, Any]:
 
 
 def _execution_with_callback(call: Call, token: str) -> ExecutionRecord:
-    for record in call.region.executions():
-        record.engine.advance(call.now)
-        if any(run.callback_token == token for run in record.engine.runs.values()):
-            return record
-    raise not_found(f"Callback token '{token}' does not exist.")
+    record = call.region.execution_with_token(token, call.now)
+    if record is None:
+        raise not_found(f"Callback token '{token}' does not exist.")
+    return record
 
 
 def _experiment(record: ExecutionRecord) -> dict[str, Any] | None:

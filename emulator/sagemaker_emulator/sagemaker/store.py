@@ -23,6 +23,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+from moto.utilities.utils import PARTITION_NAMES, get_partition
+
 from sagemaker_emulator.engine.definition import Definition, parse
 from sagemaker_emulator.engine.execution import Execution
 from sagemaker_emulator.engine.scenarios import Scenario
@@ -33,9 +35,8 @@ ACCOUNT = "123456789012"
 #: The role of the account, and the session of it that signs in with any access key.
 DEFAULT_ROLE = "SageMakerRole"
 DEFAULT_SESSION = "emulator"
-_PARTITIONS = (("cn-", "aws-cn"), ("us-gov-", "aws-us-gov"), ("eusc-", "aws-eusc"))
-#: The partitions of AWS that the emulator has.
-PARTITIONS = ("aws", *(name for _, name in _PARTITIONS))
+#: The partitions of AWS that the emulator has: those for which moto keeps users.
+PARTITIONS = tuple(PARTITION_NAMES)
 _MANAGED: Final = Path(__file__).parents[1] / "definitions" / "managed"
 _ID_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 # Stands in place of an account in the ARN of a pipeline that AWS manages.
@@ -46,10 +47,8 @@ _OF_THE_EXECUTION = 0
 
 def partition(region: str) -> str:
     """Return the AWS partition of a region."""
-    for prefix, name in _PARTITIONS:
-        if region.startswith(prefix):
-            return name
-    return "aws"
+    name: str = get_partition(region)
+    return name
 
 
 def resource_arn(region: str, kind: str, name: str, account: str = ACCOUNT) -> str:
@@ -300,6 +299,17 @@ class Region:
             if arn in pipeline.executions:
                 return pipeline.executions[arn]
         raise not_found(f"Pipeline execution '{arn}' does not exist.")
+
+    def execution_with_token(self, token: str, now: float) -> ExecutionRecord | None:
+        """
+        Return the execution whose callback step has a token; None if it does not exist.
+        """
+        for record in self.executions():
+            record.engine.advance(now)
+            for run in record.engine.runs.values():
+                if run.callback_token == token:
+                    return record
+        return None
 
     def execution_arn(self, pipeline: Pipeline, identifier: str) -> str:
         """

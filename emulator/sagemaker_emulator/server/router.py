@@ -268,7 +268,13 @@ class Router:
             entry.request = body
         callers.check_credentials(aws, self._sts.sessions)
         if self._sts.settings.values.enforce_iam:
-            authorization.check_operation(caller, aws.operation, aws.region, body)
+            authorization.check_operation(
+                caller,
+                aws.operation,
+                aws.region,
+                body,
+                partial(self._sagemaker.execution_with_token, aws.region),
+            )
         result, entry.ignored = self._sagemaker.call(
             aws.operation,
             aws.region,

@@ -11,13 +11,15 @@ caller is in another account.
 
 Like AWS, the emulator authorizes a request before it validates it. A caller without
 permission gets AccessDeniedException even for a pipeline that does not exist; only a
-caller with permission gets ResourceNotFound.
+caller with permission gets ResourceNotFound. An answer to a callback step names the
+execution by the token of the step, so a token that nobody has is not authorized: it is
+not found.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sagemaker_emulator.errors import ApiError
@@ -34,9 +36,7 @@ from sagemaker_emulator.sign_in.policies import (
 )
 
 # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsagemaker.html
-# lists the resource of each action. SendPipelineExecutionStepSuccess and
-# SendPipelineExecutionStepFailure contain only a callback token, so their resource is
-# "*".
+# lists the resource of each action, and the condition keys.
 _RESOURCE_MEMBERS = (
     "PipelineName",
     "PipelineArn",
@@ -54,13 +54,27 @@ _NAMED_BY = {
 }
 _S3_OBJECT = re.compile(r"(?:GET|HEAD) /([^/]+)/(.+)")
 _WILDCARD_ONLY = frozenset({"ListPipelines"})
+# The requests that name an execution by the token of a callback step only.
+_BY_TOKEN = frozenset(
+    {"SendPipelineExecutionStepSuccess", "SendPipelineExecutionStepFailure"}
+)
+# The operations with the condition key sagemaker:ModelApprovalStatus, and the member
+# that has its value.
+_APPROVING = frozenset({"CreateModelPackage", "UpdateModelPackage"})
+_APPROVAL = "ModelApprovalStatus"
 _PASSED_TO_SERVICE = "sagemaker.amazonaws.com"
 _IDENTITY_BASED = "identity-based"
 _SESSION = "session"
 _WITH_ARTICLE = {_IDENTITY_BASED: "an identity-based", _SESSION: "a session"}
 
 
-def check_operation(caller: Caller, operation: str, region: str, body: Any) -> None:
+def check_operation(
+    caller: Caller,
+    operation: str,
+    region: str,
+    body: Any,
+    execution_with_token: Callable[[str], str | None],
+) -> None:
     """
     Check that a caller may perform an operation of SageMaker, may give the tags of the
     request, if any, and may pass the role that it names, if any.
@@ -69,14 +83,25 @@ def check_operation(caller: Caller, operation: str, region: str, body: Any) -> N
     :param operation: the name of the operation.
     :param region: the AWS region of the request.
     :param body: the request, parsed from JSON and not validated.
+    :param execution_with_token: returns the ARN of the execution whose callback step
+        has a token; None if nobody has it.
     :raises ApiError: AccessDeniedException.
     """
     request: Mapping[str, Any] = {}
     if isinstance(body, dict):
         request = body
     context = caller.context(region)
-    resource = _resource(operation, region, request)
-    _require(caller, f"sagemaker:{operation}", resource, context)
+    if operation in _BY_TOKEN:
+        execution = execution_with_token(str(request.get("CallbackToken")))
+        if execution is None:
+            return
+        resource = execution
+    else:
+        resource = _resource(operation, region, request)
+    action_context = dict(context)
+    if operation in _APPROVING and _APPROVAL in request:
+        action_context[f"sagemaker:{_APPROVAL}"] = [str(request[_APPROVAL])]
+    _require(caller, f"sagemaker:{operation}", resource, action_context)
     if request.get("Tags"):
         # https://docs.aws.amazon.com/sagemaker/latest/dg/security_iam_id-based-policy-examples.html#grant-tagging-permissions
         _require(caller, "sagemaker:AddTags", resource, context)
@@ -157,6 +182,10 @@ def decide(
 
 def _resource(operation: str, region: str, request: Mapping[str, Any]) -> str:
     """Return the ARN of the resource of a request, or ``*``."""
+    if operation == "ListModelPackages":
+        # The versions of a group, which may be named by its ARN, or of all groups.
+        group = str(request.get("ModelPackageGroupName", "*")).rpartition("/")[2]
+        return resource_arn(region, "model-package", f"{group}/*")
     if operation in _NAMED_BY:
         member, kind = _NAMED_BY[operation]
         if operation == "CreateModelPackage" and member not in request:

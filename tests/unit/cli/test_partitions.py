@@ -22,7 +22,8 @@ ACCOUNT = "123456789012"
 ROLE = f"arn:aws-eusc:iam::{ACCOUNT}:role/SageMakerRole"
 OWNER = ("--account", ACCOUNT)
 POLICY = f"--account {ACCOUNT} --region {REGION} --pipeline churn --verify"
-TRUST = f"--account {ACCOUNT} --partition aws-eusc --tenant T --audience A --subject S"
+TOKEN_OPTIONS = ("--tenant", "T", "--audience", "A", "--subject", "S")
+TRUST = f"--account {ACCOUNT} --partition aws-eusc {' '.join(TOKEN_OPTIONS)}"
 CHECKS = "--only link --only permission --simulate-policy --open"
 CONSOLE = f"https://{REGION}.console.amazonaws-eusc.eu/sagemaker/"
 PIPELINE = f"arn:aws-eusc:sagemaker:{REGION}:{ACCOUNT}:pipeline/churn"
@@ -115,6 +116,8 @@ def test_policy_has_no_other_partition(polysync: Polysync) -> None:
         ("eu-central-1", "aws"),
         ("cn-north-1", "aws-cn"),
         ("us-gov-west-1", "aws-us-gov"),
+        ("us-iso-east-1", "aws-iso"),
+        ("us-isob-east-1", "aws-iso-b"),
         (REGION, "aws-eusc"),
     ],
 )
@@ -127,6 +130,30 @@ def test_policy_has_the_partition_of_its_region(
     assert done.document["Statement"][1]["Resource"] == [
         f"arn:{partition}:sagemaker:{region}:{ACCOUNT}:pipeline/*"
     ]
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (
+            ("policy", "--region", "us-*", "--allow-wildcards"),
+            "the partition of region 'us-*' is not known: name it with --partition",
+        ),
+        (
+            ("trust", *TOKEN_OPTIONS, "--partition", "aws-eu"),
+            "--partition 'aws-eu' is no partition of AWS: give one of aws, aws-cn, ",
+        ),
+    ],
+    ids=["region", "partition"],
+)
+def test_partition_is_one_that_botocore_knows(
+    options: tuple[str, ...], problem: str, polysync: Polysync
+) -> None:
+    """No other one is guessed or accepted."""
+    done = polysync("iam", *options, *OWNER)
+
+    assert done.code == 2
+    assert problem in done.err
 
 
 def test_emulator_has_its_pipelines_in_the_region() -> None:

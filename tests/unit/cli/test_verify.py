@@ -29,7 +29,6 @@ POLICY = [
     "policy",
     f"--account={ACCOUNT}",
     "--region=us-east-1",
-    "--pipeline=churn",
 ]
 # Checks that together call all operations, except for those of a job.
 ALL_OPERATIONS = (
@@ -117,13 +116,15 @@ def test_printed_policy_is_sufficient(
     polysync: Polysync, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    It allows each operation of the checks and of the deletion, though it allows tasks
-    one other pipeline only.
+    It allows each operation of the checks and of the deletion, and nothing of a
+    pipeline that has another name.
     """
     queue = make_queue(emulator)
     arn = f"arn:aws:sqs:us-east-1:{ACCOUNT}:{queue.name}"
+    verifier = f"arn:aws:iam::{ACCOUNT}:user/verifier"
     options = ("--verify", "--pass-role", ROLE, "--callback-queue", arn)
-    sign_in_as(emulator, polysync, monkeypatch, *options)
+    simulation = ("--simulate-policy", verifier)
+    sign_in_as(emulator, polysync, monkeypatch, *options, *simulation)
     checks = [word for name in ALL_OPERATIONS for word in ("--only", name)]
 
     result = polysync(*VERIFY, *checks, "--queue-url", queue.url)
@@ -131,17 +132,18 @@ def test_printed_policy_is_sufficient(
     assert result.code == 0, result.out
     assert "no permission" not in result.out
     assert "is still there" not in result.err
-    # What the simulation finds is that tasks may start one pipeline only.
+    # What the simulation finds is that tasks may start no pipeline.
     simulated = polysync(*VERIFY, "--only", "permission", "--simulate-policy")
     assert simulated.code == 1
-    assert "denied: sagemaker:" in simulated.out
+    assert "sagemaker:StartPipelineExecution" in simulated.out
 
 
 def test_policy_of_tasks_does_not_allow_to_create_pipelines(
     polysync: Polysync, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It does not allow to create pipelines."""
-    sign_in_as(emulator, polysync, monkeypatch, "--pass-role", ROLE)
+    tasks = ("--pipeline", "churn", "--pass-role", ROLE)
+    sign_in_as(emulator, polysync, monkeypatch, *tasks)
 
     result = polysync(*VERIFY, "--only", "outcome")
 

@@ -189,7 +189,7 @@ def refusal(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
     [
         ("policy", "--account", "*", "--region", "us-east-1"),
         ("policy", "--account", "1234*", "--region", "us-east-1"),
-        ("policy", "--account", ACCOUNT, "--region", "us-*"),
+        ("policy", "--account", ACCOUNT, "--region", "us-*", "--partition", "aws"),
         (*POLICY, "--pipeline", "churn*"),
         (*POLICY, "--pipeline", "ch??n-*-x"),
         (*POLICY, "--pipeline", f"arn:aws:sagemaker:*:{ACCOUNT}:pipeline/churn-*"),
@@ -280,8 +280,8 @@ def resources(*pipelines: str) -> list[str]:
     """Return the ARNs of pipelines and executions in the policy for pipelines."""
     options = [word for pipeline in pipelines for word in ("--pipeline", pipeline)]
     document = printed_document(*POLICY, *options, "--pass-role", EXECUTION_ROLE)
-    arns: list[str] = document["Statement"][1]["Resource"]
-    return arns
+    _, pipelines_run, executions_run, *_ = document["Statement"]
+    return [*pipelines_run["Resource"], *executions_run["Resource"]]
 
 
 def test_policy_for_an_arn_has_that_arn() -> None:
@@ -292,13 +292,9 @@ def test_policy_for_an_arn_has_that_arn() -> None:
     other = "arn:aws:sagemaker:eu-west-1:210987654321:pipeline/churn"
 
     assert resources(PIPELINE_ARN) == resources("Churn")
-    assert resources(other, "a") == [
-        *(other, f"{other}/execution/*"),
-        *(
-            f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/{name}"
-            for name in ("a", "a/execution/*")
-        ),
-    ]
+    own = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/a"
+    executions = [f"{other}/execution/*", f"{own}/execution/*"]
+    assert resources(other, "a") == [other, own, *executions]
 
 
 def test_policy_for_a_pipeline_that_aws_manages_needs_a_role(
@@ -320,14 +316,15 @@ def test_policy_for_a_pipeline_that_aws_manages_needs_a_role(
 
 def test_policy_has_both_spellings_of_a_name() -> None:
     """AWS keeps the case of a name in newer ARNs; older ARNs have it in lower case."""
-    resources = iam_policies.identity_policy(
-        account=ACCOUNT, region="r", pipelines=["Fraud", "old"]
-    )["Statement"][1]["Resource"]
-
-    prefix = f"arn:aws:sagemaker:r:{ACCOUNT}:pipeline/"
-    assert [arn.removeprefix(prefix) for arn in resources] == [
-        "Fraud", "Fraud/execution/*", "fraud", "fraud/execution/*", "old", "old/execution/*",
-    ]  # fmt: skip
+    prefix = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/"
+    assert [arn.removeprefix(prefix) for arn in resources("Fraud", "old")] == [
+        "Fraud",
+        "fraud",
+        "old",
+        "Fraud/execution/*",
+        "fraud/execution/*",
+        "old/execution/*",
+    ]
 
 
 def test_pass_role_is_granted_for_named_roles_only() -> None:
@@ -368,15 +365,16 @@ def test_property_files_are_granted_for_named_folders_only() -> None:
 
 def test_callback_steps_are_granted_for_named_queues_only() -> None:
     """
-    The answers name no resource, and the messages those queues that the author of the
-    policy has named.
+    The answers are those to the executions of the pipelines, and the messages those of
+    the queues that the author of the policy has named.
     """
     policy = (*POLICY, "--callback-queue")
     queue = f"arn:aws:sqs:us-east-1:{ACCOUNT}:approvals"
 
     assert "sqs:" not in json.dumps(iam_policies.identity_policy())
     assert "SendPipelineExecutionStep" not in json.dumps(iam_policies.identity_policy())
-    answer, receive = printed_document(*policy, queue)["Statement"][-2:]
+    named = (*policy, queue, "--pipeline", "churn")
+    answer, receive = printed_document(*named)["Statement"][-2:]
     assert answer == {
         "Sid": "AnswerCallbackSteps",
         "Effect": "Allow",
@@ -384,7 +382,9 @@ def test_callback_steps_are_granted_for_named_queues_only() -> None:
             "sagemaker:SendPipelineExecutionStepSuccess",
             "sagemaker:SendPipelineExecutionStepFailure",
         ],
-        "Resource": ["*"],
+        "Resource": [
+            f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/churn/execution/*"
+        ],
     }
     assert receive == {
         "Sid": "ReceiveCallbackMessages",
@@ -453,7 +453,8 @@ def test_connection_test_reports_identity_and_permissions(
     for operation in (
         *iam_policies.LIST_OPERATIONS,
         *iam_policies.REQUIRED_OPERATIONS,
-        *iam_policies.OPTIONAL_OPERATIONS,
+        *iam_policies.OPTIONAL_PIPELINE_OPERATIONS,
+        *iam_policies.OPTIONAL_EXECUTION_OPERATIONS,
         *iam_policies.JOB_OPERATIONS,
         *iam_policies.LOG_OPERATIONS,
     ):
@@ -477,7 +478,7 @@ def test_connection_test_reports_missing_permissions(
     policy = iam_policies.identity_policy(
         account=ACCOUNT, region="us-east-1", optional=False
     )
-    policy["Statement"][1]["Action"].remove("sagemaker:StopPipelineExecution")
+    policy["Statement"][2]["Action"].remove("sagemaker:StopPipelineExecution")
     grant(user, policy)
     emulator.control.add_fault("throttle", "DescribePipeline")
 
@@ -489,13 +490,13 @@ def test_connection_test_reports_missing_permissions(
     assert "StartPipelineExecution: granted" in message
     assert "DescribePipeline: unknown: ThrottlingException" in message
     missing = json.loads(f"[{message[message.index('{') : message.rindex('}') + 1]}]")
-    _, run, optional, jobs, _ = iam_policies.identity_policy(
+    _, _, executions, *optional = iam_policies.identity_policy(
         account=ACCOUNT, region="us-east-1"
     )["Statement"]
+    # The emulator checks no permission for logs.
     assert missing == [
-        {**run, "Action": ["sagemaker:StopPipelineExecution"]},
-        optional,
-        jobs,
+        {**executions, "Action": ["sagemaker:StopPipelineExecution"]},
+        *optional[:-2],
     ]
 
 
@@ -515,11 +516,9 @@ def test_connection_test_reports_missing_log_permissions(
 
     assert success
     assert "DescribeLogStreams: denied -- GetLogEvents: denied" in message
-    statement = json.loads(message[message.index("{") : message.rindex("}") + 1])
-    policy = iam_policies.identity_policy(account=ACCOUNT, region="us-east-1")[
-        "Statement"
-    ]
-    assert statement == next(each for each in policy if each["Sid"] == "ReadLogs")
+    missing = json.loads(f"[{message[message.index('{') : message.rindex('}') + 1]}]")
+    policy = iam_policies.identity_policy(account=ACCOUNT, region="us-east-1")
+    assert missing == policy["Statement"][-2:]
 
 
 def test_connection_test_reports_failed_sign_in(

@@ -389,6 +389,7 @@ def test_pipeline_with_running_executions_is_not_deleted(
         ("eu-west-1", "aws"),
         ("cn-north-1", "aws-cn"),
         ("us-gov-west-1", "aws-us-gov"),
+        ("us-iso-east-1", "aws-iso"),
         ("eusc-de-east-1", "aws-eusc"),
     ],
 )

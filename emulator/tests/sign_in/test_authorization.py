@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -138,7 +139,16 @@ EXECUTION = f"{PIPELINES}/MyPipeline/execution/abcdefghijkl"
             },
             f"{RESOURCES}:model-package/p/1",
         ),
-        ("ListModelPackages", {"ModelPackageGroupName": "g"}, "*"),
+        (
+            "ListModelPackages",
+            {"ModelPackageGroupName": "g"},
+            f"{RESOURCES}:model-package/g/*",
+        ),
+        (
+            "ListModelPackages",
+            {"ModelPackageGroupName": f"{RESOURCES}:model-package-group/g"},
+            f"{RESOURCES}:model-package/g/*",
+        ),
     ],
 )
 def test_permission_is_checked_before_existence(
@@ -168,6 +178,78 @@ def test_permission_is_checked_before_existence(
             else "ValidationException"
         )
         assert error_of(call, **request_members)[0] == missing
+
+
+def test_lists_of_all_model_packages_need_a_permission_for_all(
+    sagemaker_of_user: Any, grant: Grant
+) -> None:
+    """Without a group, a request lists the packages of all groups."""
+    everything = f"{RESOURCES}:model-package/*"
+    grant(statement("sagemaker:ListModelPackages", f"{everything}/*"))
+    assert sagemaker_of_user.list_model_packages()["ModelPackageSummaryList"] == []
+    grant(statement("sagemaker:ListModelPackages", f"{RESOURCES}:model-package/g/*"))
+    code, _ = error_of(sagemaker_of_user.list_model_packages)
+    assert code == "AccessDeniedException"
+
+
+@pytest.mark.parametrize("answer", ["Success", "Failure"])
+def test_answers_to_callback_steps_need_a_permission_for_the_execution(
+    shared_definitions: Path,
+    server: EmulatorServer,
+    sagemaker_of_user: Any,
+    grant: Grant,
+    create: Callable[..., str],
+    start: Callable[..., str],
+    steps_of: Callable[[str], dict[str, dict[str, Any]]],
+    answer: str,
+) -> None:
+    """The token names the execution, and one that nobody has is not found."""
+    action = f"SendPipelineExecutionStep{answer}"
+    send = getattr(sagemaker_of_user, boto3_name(action))
+    create((shared_definitions / "callback_lambda.json").read_text())
+    arn = start("Demo", Approver="me")
+    server.control.advance(24 * 3600)
+    callback = steps_of(arn)["WaitForApproval"]["Metadata"]["Callback"]
+    token = callback["CallbackToken"]
+
+    grant(statement(f"sagemaker:{action}", f"{PIPELINES}/Other/execution/*"))
+    denied = error_of(send, CallbackToken=token)
+    grant(statement(f"sagemaker:{action}", f"{PIPELINES}/Demo/execution/*"))
+
+    assert denied == access_denied(f"sagemaker:{action}", arn)
+    assert error_of(send, CallbackToken="0" * 10)[0] == "ResourceNotFound"
+    assert send(CallbackToken=token)["PipelineExecutionArn"] == arn
+
+
+@pytest.mark.parametrize(
+    ("request_members", "allowed"),
+    [
+        ({"ModelApprovalStatus": "Approved"}, True),
+        ({"ModelApprovalStatus": "Rejected"}, False),
+        ({"ApprovalDescription": "good"}, False),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else None,
+)
+def test_approval_status_is_a_condition_key(
+    sagemaker: Any,
+    sagemaker_of_user: Any,
+    grant: Grant,
+    request_members: dict[str, str],
+    allowed: bool,
+) -> None:
+    """It has the status of the request; a request without one does not have it."""
+    group = {"ModelPackageGroupName": "g"}
+    sagemaker.create_model_package_group(**group)
+    arn = sagemaker.create_model_package(**group)["ModelPackageArn"]
+    condition = {"StringEquals": {"sagemaker:ModelApprovalStatus": "Approved"}}
+    grant(statement("sagemaker:UpdateModelPackage", arn, Condition=condition))
+    update = sagemaker_of_user.update_model_package
+
+    if allowed:
+        assert update(ModelPackageArn=arn, **request_members)["ModelPackageArn"] == arn
+    else:
+        denied = access_denied("sagemaker:UpdateModelPackage", arn)
+        assert error_of(update, ModelPackageArn=arn, **request_members) == denied
 
 
 def test_tags_need_a_permission(sagemaker_of_user: Any, grant: Grant) -> None:

@@ -269,3 +269,29 @@ def context(
         yield SignInContext(
             account, entra, cluster, pki, environ, tmp_path, monkeypatch, stack
         )
+
+
+@pytest.fixture
+def user(
+    account: Account,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Any,
+) -> Account:
+    """
+    A user without permissions as ``polysync_default``, in an account that enforces IAM
+    policies.
+    """
+    login, password = account.user()
+    monkeypatch.setenv(ALLOWED_FOLDERS_VARIABLE, str(tmp_path))
+    key = {"auth_method": "access_key", "login": login, "password": password}
+    use_connection(monkeypatch, emulator.endpoint_url, **key)
+    emulator.control.set_sign_in(enforce_iam=True)
+    return account
+
+
+def grant(account: Account, policy: dict[str, Any]) -> None:
+    """Attach a policy to the user."""
+    account.iam.put_user_policy(
+        UserName="bootstrap", PolicyName="granted", PolicyDocument=json.dumps(policy)
+    )

@@ -26,12 +26,7 @@ from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES
 from tests.managed_pipelines import MANAGED, NEEDS_ROLE, START_MANAGED
 from tests.tasks import EmulatedTime, Run, run_task
-from tests.unit.auth.sign_in.conftest import (
-    ACCOUNT,
-    ALLOWED_FOLDERS_VARIABLE,
-    Account,
-    use_connection,
-)
+from tests.unit.auth.sign_in.conftest import ACCOUNT, Account, grant, use_connection
 
 POLICY = ("policy", "--account", ACCOUNT, "--region", "us-east-1")
 TRUST = ("trust", "--account", ACCOUNT, "--tenant", "T", "--audience", "a")
@@ -45,32 +40,6 @@ def printed_document(*arguments: str) -> dict[str, Any]:
         assert main(["iam", *arguments]) == 0
     document: dict[str, Any] = json.loads(printed.getvalue())
     return document
-
-
-@pytest.fixture
-def user(
-    account: Account,
-    emulator: EmulatorServer,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Any,
-) -> Account:
-    """
-    A user without permissions as ``polysync_default``, in an account that enforces IAM
-    policies.
-    """
-    login, password = account.user()
-    monkeypatch.setenv(ALLOWED_FOLDERS_VARIABLE, str(tmp_path))
-    key = {"auth_method": "access_key", "login": login, "password": password}
-    use_connection(monkeypatch, emulator.endpoint_url, **key)
-    emulator.control.set_sign_in(enforce_iam=True)
-    return account
-
-
-def grant(account: Account, policy: dict[str, Any]) -> None:
-    """Attach a policy to the user."""
-    account.iam.put_user_policy(
-        UserName="bootstrap", PolicyName="granted", PolicyDocument=json.dumps(policy)
-    )
 
 
 def start(**arguments: Any) -> Run:

@@ -1,0 +1,302 @@
+"""
+The printed policy allows each action for the narrowest resources that AWS has for it,
+and the emulator refuses it for others.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from functools import partial
+from importlib.resources import files
+from itertools import product
+from typing import Any
+
+from botocore import xform_name
+from botocore.exceptions import ClientError
+
+from polysync_airflow.auth import iam_policies
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from sagemaker_emulator import EXAMPLE_DEFINITIONS
+from sagemaker_emulator.builders import ROLE as PIPELINE_ROLE
+from tests.tasks import EmulatedTime
+from tests.unit.auth.sign_in.conftest import ACCOUNT, Account, grant
+
+# https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsagemaker.html
+# and its sisters for the other services: the types of the resources that an action has,
+# of which AddTags and ListTags have some sixty others.
+RESOURCE_TYPES = {
+    "iam:PassRole": {"role"},
+    "iam:SimulatePrincipalPolicy": {"user", "role"},
+    "logs:DescribeLogStreams": {"log-group"},
+    "logs:GetLogEvents": {"log-stream"},
+    "s3:GetObject": {"object"},
+    "sagemaker:AddTags": {"pipeline"},
+    "sagemaker:CreatePipeline": {"pipeline"},
+    "sagemaker:DeletePipeline": {"pipeline"},
+    "sagemaker:DescribeAutoMLJobV2": {"automl-job"},
+    "sagemaker:DescribeEndpoint": {"endpoint"},
+    "sagemaker:DescribeHyperParameterTuningJob": {"hyper-parameter-tuning-job"},
+    "sagemaker:DescribeModelPackage": {"model-package"},
+    "sagemaker:DescribePipeline": {"pipeline"},
+    "sagemaker:DescribePipelineDefinitionForExecution": {"pipeline-execution"},
+    "sagemaker:DescribePipelineExecution": {"pipeline-execution"},
+    "sagemaker:DescribeProcessingJob": {"processing-job"},
+    "sagemaker:DescribeTrainingJob": {"training-job"},
+    "sagemaker:DescribeTransformJob": {"transform-job"},
+    "sagemaker:ListModelPackages": {"model-package"},
+    "sagemaker:ListPipelineExecutionSteps": {"pipeline-execution"},
+    "sagemaker:ListPipelineExecutions": {"pipeline"},
+    "sagemaker:ListPipelineParametersForExecution": {"pipeline-execution"},
+    "sagemaker:ListPipelines": set(),
+    "sagemaker:ListTags": {"pipeline"},
+    "sagemaker:ListTrainingJobsForHyperParameterTuningJob": {
+        "hyper-parameter-tuning-job"
+    },
+    "sagemaker:RetryPipelineExecution": {"pipeline-execution"},
+    "sagemaker:SendPipelineExecutionStepFailure": {"pipeline-execution"},
+    "sagemaker:SendPipelineExecutionStepSuccess": {"pipeline-execution"},
+    "sagemaker:StartPipelineExecution": {"pipeline"},
+    "sagemaker:StopPipelineExecution": {"pipeline-execution"},
+    "sagemaker:UpdateModelPackage": {"model-package"},
+    "sagemaker:UpdatePipeline": {"pipeline"},
+    "sqs:ChangeMessageVisibility": {"queue"},
+    "sqs:DeleteMessage": {"queue"},
+    "sqs:GetQueueAttributes": {"queue"},
+    "sqs:ReceiveMessage": {"queue"},
+    "sqs:SendMessage": {"queue"},
+}
+REGION = f"us-east-1:{ACCOUNT}"
+QUEUE = f"arn:aws:sqs:{REGION}:approvals"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/Execution"
+USER = f"arn:aws:iam::{ACCOUNT}:user/airflow"
+# The ARNs of each type, other than those of SageMaker that have their type in them.
+ARNS = {
+    "log-group": f"arn:aws:logs:{REGION}:log-group:/aws/sagemaker/\\*",
+    "log-stream": f"arn:aws:logs:{REGION}:log-group:/aws/sagemaker/\\*:log-stream:\\*",
+    "model-package": f"arn:aws:sagemaker:{REGION}:model-package/([Cc]hurn/)?\\*",
+    "object": "arn:aws:s3:::ml-bucket/eval/\\*",
+    "pipeline": f"arn:aws:sagemaker:{REGION}:pipeline/[^/]+",
+    "pipeline-execution": f"arn:aws:sagemaker:{REGION}:pipeline/[^/]+/execution/\\*",
+    "queue": QUEUE,
+    "role": ROLE,
+    "user": USER,
+}
+# The arguments of the policy, each with the value that an option gives it.
+OPTIONS: dict[str, Any] = {
+    "pipelines": ["Churn"],
+    "pass_roles": [ROLE],
+    "property_files": ["s3://ml-bucket/eval/"],
+    "model_package_groups": ["Churn"],
+    "approve_models": True,
+    "callback_queues": [QUEUE],
+    "optional": False,
+    "verify": True,
+    "simulate_policy": [USER],
+}
+
+
+def pairs(**options: Any) -> set[tuple[str, str]]:
+    """Return the actions that a policy allows, each with its resources."""
+    policy = iam_policies.identity_policy(
+        account=ACCOUNT, region="us-east-1", **options
+    )
+    return {
+        pair
+        for statement in policy["Statement"]
+        for pair in product(statement["Action"], statement["Resource"])
+    }
+
+
+VARIANTS = [
+    {
+        name: OPTIONS[name]
+        for name, is_given in zip(OPTIONS, given, strict=True)
+        if is_given
+    }
+    for given in product([False, True], repeat=len(OPTIONS))
+]
+
+
+def test_each_action_has_the_narrowest_resources_in_all_variants() -> None:
+    """An action has resources of its own types only, and ``*`` only if it has none."""
+    allowed = {pair for options in VARIANTS for pair in pairs(**options)}
+
+    assert {action for action, _ in allowed} == RESOURCE_TYPES.keys()
+    wider = [
+        (action, resource)
+        for action, resource in allowed
+        if not any(
+            re.fullmatch(
+                ARNS.get(kind, f"arn:aws:sagemaker:{REGION}:{kind}/\\*"), resource
+            )
+            for kind in RESOURCE_TYPES[action]
+        )
+    ]
+    assert wider == [("sagemaker:ListPipelines", "*")]
+
+
+def test_policy_names_only_the_pipelines_that_are_named() -> None:
+    """With names or for ``polysync verify``, no statement is for all pipelines."""
+    everything = {"pipeline/*", "pipeline/*/execution/*"}
+
+    for options in VARIANTS:
+        names = {arn.partition(f"{REGION}:")[2] for _, arn in pairs(**options)}
+        is_named = "pipelines" in options or "verify" in options
+        assert (names & everything == set()) is is_named
+        is_verified = "pipeline/polysync-verify-*" in names
+        assert is_verified is ("verify" in options)
+
+
+def test_policy_for_verify_allows_nothing_else() -> None:
+    """Without an option, it names neither jobs nor logs, and asks IAM for nothing."""
+    allowed = pairs(verify=True, pass_roles=[ROLE])
+
+    resources = {resource for _, resource in allowed}
+    made = f"arn:aws:sagemaker:{REGION}:pipeline/polysync-verify-*"
+    assert resources == {"*", made, f"{made}/execution/*", ROLE}
+
+
+def test_types_are_those_of_the_service_authorization_reference() -> None:
+    """cfn-lint has a copy of AWS's reference, which its releases renew."""
+    text = files("cfnlint").joinpath("data/AdditionalSpecs/Policies.json").read_text()
+    reference = json.loads(text)
+
+    for action, kinds in RESOURCE_TYPES.items():
+        service, _, name = action.partition(":")
+        entry = reference[service]["Actions"][name.lower()]
+        types = set(entry.get("Resources", ()))
+        assert kinds <= types, action
+        assert bool(kinds) is bool(types), action
+
+
+def code_of(call: Callable[[], Any]) -> str:
+    """Return the code of AWS's error; empty without an error."""
+    try:
+        call()
+    except ClientError as error:
+        return str(error.response["Error"]["Code"])
+    return ""
+
+
+def waiting(client: Any, pipeline: str, clock: EmulatedTime) -> tuple[str, str]:
+    """
+    Start an execution with a callback step; return its ARN and the token of the step.
+    """
+    parameters = [{"Name": "Approver", "Value": "me"}]
+    arn = client.start_pipeline_execution(
+        PipelineName=pipeline, PipelineParameters=parameters
+    )["PipelineExecutionArn"]
+    clock.sleep(3600)
+    steps = client.list_pipeline_execution_steps(PipelineExecutionArn=arn)
+    (token,) = (
+        step["Metadata"]["Callback"]["CallbackToken"]
+        for step in steps["PipelineExecutionSteps"]
+        if "Callback" in step["Metadata"]
+    )
+    return arn, token
+
+
+def test_policy_is_sufficient_for_its_pipeline_and_for_no_other(
+    user: Account, emulated_time: EmulatedTime
+) -> None:
+    """
+    It allows each operation on the pipeline and its executions; the emulator denies
+    each for another pipeline.
+    """
+    admin = user.client("sagemaker")
+    admin.create_pipeline(
+        PipelineName="Other",
+        PipelineDefinition=(EXAMPLE_DEFINITIONS / "callback_lambda.json").read_text(),
+        RoleArn=PIPELINE_ROLE,
+    )
+    grant(
+        user,
+        iam_policies.identity_policy(
+            account=ACCOUNT,
+            region="us-east-1",
+            pipelines=["callback-lambda"],
+            callback_queues=[QUEUE],
+        ),
+    )
+    client: Any = PolysyncSageMakerHook().conn
+
+    def codes(pipeline: str) -> dict[str, str]:
+        """Return the code of the error of each operation on a pipeline."""
+        arn, token = waiting(admin, pipeline, emulated_time)
+        by_token = iam_policies.ANSWER_OPERATIONS
+        by_execution = (
+            *iam_policies.EXECUTION_OPERATIONS,
+            *iam_policies.OPTIONAL_EXECUTION_OPERATIONS,
+        )
+        by_name = (
+            *iam_policies.PIPELINE_OPERATIONS,
+            *iam_policies.OPTIONAL_PIPELINE_OPERATIONS,
+        )
+        requests = {
+            **{name: {"PipelineName": pipeline} for name in by_name},
+            **{name: {"PipelineExecutionArn": arn} for name in by_execution},
+            **{name: {"CallbackToken": token} for name in by_token},
+        }
+        return {
+            operation: code_of(
+                partial(getattr(client, xform_name(operation)), **request)
+            )
+            for operation, request in requests.items()
+        }
+
+    allowed = codes("callback-lambda")
+    denied = codes("Other")
+
+    assert "AccessDeniedException" not in allowed.values()
+    assert {*denied.values()} == {"AccessDeniedException"}
+    pipelines = {"pipeline", "pipeline-execution"}
+    of_pipelines = {
+        action.removeprefix("sagemaker:")
+        for action, kinds in RESOURCE_TYPES.items()
+        if kinds and kinds <= pipelines
+    }
+    assert of_pipelines - set(iam_policies.VERIFY_OPERATIONS) == denied.keys()
+
+
+def test_policy_allows_to_approve_and_reject_and_to_change_nothing_else(
+    user: Account,
+) -> None:
+    """
+    Without the option, it allows to read the versions of the group only. With it, the
+    status is required, and may not be taken back.
+    """
+    admin = user.client("sagemaker")
+    arns = {}
+    for group in ("Churn", "Other"):
+        admin.create_model_package_group(ModelPackageGroupName=group)
+        created = admin.create_model_package(ModelPackageGroupName=group)
+        arns[group] = created["ModelPackageArn"]
+    client: Any = PolysyncSageMakerHook().conn
+    update = partial(client.update_model_package, ModelPackageArn=arns["Churn"])
+    of_group = {"account": ACCOUNT, "region": "us-east-1", "optional": False}
+    of_group["model_package_groups"] = ["Churn"]
+
+    grant(user, iam_policies.identity_policy(**of_group))
+    listed = partial(client.list_model_packages, ModelPackageGroupName="Churn")
+    others = partial(client.list_model_packages, ModelPackageGroupName="Other")
+    described = partial(client.describe_model_package, ModelPackageName=arns["Churn"])
+    read = [code_of(call) for call in (listed, described, others)]
+    without = code_of(partial(update, ModelApprovalStatus="Approved"))
+    grant(user, iam_policies.identity_policy(**of_group, approve_models=True))
+    codes = [
+        code_of(partial(update, **change))
+        for change in (
+            {"ModelApprovalStatus": "Approved"},
+            {"ModelApprovalStatus": "Rejected", "ApprovalDescription": "biased"},
+            {"ModelApprovalStatus": "PendingManualApproval"},
+            {"ApprovalDescription": "biased"},
+            {"ModelApprovalStatus": "Approved", "ModelPackageArn": arns["Other"]},
+        )
+    ]
+
+    denied = "AccessDeniedException"
+    assert read == ["", "", denied]
+    assert without == denied
+    assert codes == ["", "", denied, denied, denied]

@@ -12,19 +12,23 @@ from polysync_airflow.exceptions import ACCESS_DENIED, SageMakerApiError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.sensors import PolysyncModelApprovalSensor
 from tests.tasks import run_task
-from tests.unit.auth.sign_in.conftest import ACCOUNT, Account
-from tests.unit.auth.sign_in.test_permissions import grant, printed_document, user
-
-__all__ = ["user"]  # a fixture
+from tests.unit.auth.sign_in.conftest import ACCOUNT, Account, grant
+from tests.unit.auth.sign_in.test_permissions import printed_document
 
 POLICY = ("policy", "--account", ACCOUNT, "--region", "us-east-1", "--required-only")
+CHANGES = {
+    "approve": {"ModelApprovalStatus": "Approved"},
+    "reject": {"ModelApprovalStatus": "Rejected", "ApprovalDescription": "biased"},
+    "take back": {"ModelApprovalStatus": "PendingManualApproval"},
+    "describe": {"ApprovalDescription": "biased"},
+}
 
 
 @pytest.mark.parametrize("approve", [False, True])
 def test_policy_is_enough_for_its_group_only(user: Account, approve: bool) -> None:
     """
-    A sensor can wait with it. Only with --approve-models can the identity set a status,
-    in this group alone.
+    A sensor can wait with it. Only with --approve-models can the identity approve and
+    reject, in this group alone, and change nothing else.
     """
     hook = PolysyncSageMakerHook()
     client = user.client("sagemaker")
@@ -47,16 +51,23 @@ def test_policy_is_enough_for_its_group_only(user: Account, approve: bool) -> No
 
     assert waited.result == arns["Churn"]
     assert isinstance(other.error, SageMakerApiError)
-    assert f"Allow sagemaker:DescribeModelPackage on {arns['Fraud']}" in str(
-        other.error
-    )
-    denied = {group for group in arns if not _can_reject(hook, arns[group])}
-    assert denied == ({"Fraud"} if approve else {"Churn", "Fraud"})
+    assert "sagemaker:ListModelPackages on " in str(other.error)
+    assert "model-package/Fraud/*" in str(other.error)
+    granted = {
+        (group, change)
+        for group in arns
+        for change, members in CHANGES.items()
+        if _can_update(hook, arns[group], members)
+    }
+    expected = set()
+    if approve:
+        expected = {("Churn", "approve"), ("Churn", "reject")}
+    assert granted == expected
 
 
-def _can_reject(hook: PolysyncSageMakerHook, arn: str) -> bool:
+def _can_update(hook: PolysyncSageMakerHook, arn: str, members: dict[str, str]) -> bool:
     try:
-        hook.update_model_approval(arn, "Rejected")
+        hook.call("UpdateModelPackage", ModelPackageArn=arn, **members)
     except SageMakerApiError as error:
         if error.error_code != ACCESS_DENIED:
             raise

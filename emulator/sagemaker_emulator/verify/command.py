@@ -302,7 +302,12 @@ def _verify(
     if options.output == "json":
         sys.stdout.write(f"{json.dumps(report, indent=2)}\n")
     else:
-        text = summary(results, session.secrets, is_verbose=options.verbose)
+        text = summary(
+            results,
+            session.secrets,
+            is_aws=_is_aws(account),
+            is_verbose=options.verbose,
+        )
         sys.stdout.write(text)
     sys.stdout.flush()
     _write(f"{_number(len(results), 'check')}: {in_words(results)}.")
@@ -395,12 +400,17 @@ def _write_problems(problems: Mapping[str, BaseException]) -> int:
     return left
 
 
+def _is_aws(account: Account) -> bool:
+    url = account.client().meta.endpoint_url
+    return re.fullmatch(AWS_ENDPOINT, url) is not None
+
+
 def _report(
     results: Sequence[Result], account: Account, *, is_complete: bool
 ) -> dict[str, Any]:
     session = account.session
     endpoint = "not one of AWS"
-    if re.fullmatch(AWS_ENDPOINT, account.client().meta.endpoint_url):
+    if _is_aws(account):
         endpoint = "AWS"
     about = {
         "region": account.region,

@@ -47,7 +47,11 @@ def mask(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def summary(
-    results: Sequence[Result], secrets: Sequence[str] = (), *, is_verbose: bool = False
+    results: Sequence[Result],
+    secrets: Sequence[str] = (),
+    *,
+    is_aws: bool = True,
+    is_verbose: bool = False,
 ) -> str:
     """
     Return the summary of a run: the verdicts of each subject, what differs, and why
@@ -57,6 +61,8 @@ def summary(
     figures and texts of AWS, and what relies on the belief. Only what was seen is
     masked: the other texts are those of ``beliefs.toml``.
 
+    :param is_aws: whether the endpoint is one of AWS; otherwise, the first line says
+        that it is not.
     :param is_verbose: whether it also has a line for each check.
     """
     width = max(len(result.belief.id) for result in results)
@@ -68,6 +74,8 @@ def summary(
         )
 
     lines: list[str] = []
+    if not is_aws:
+        lines += ["This is not AWS.", ""]
     if is_verbose:
         lines += [row(result) for result in results]
     for subject, group in groupby(results, lambda result: result.belief.subject):

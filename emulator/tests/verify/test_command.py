@@ -99,7 +99,9 @@ def test_run(verify: Verify, server: EmulatorServer, tmp_path: Path) -> None:
     result = verify(*ARGUMENTS, "--only", "outcome", "--report", report)
 
     assert result.code == 0
-    assert result.out.split() == ["outcome", "13", "as", "believed"]
+    first, _, *others = result.out.splitlines()
+    assert first == "This is not AWS."
+    assert [line.split() for line in others] == [["outcome", "13", "as", "believed"]]
     assert (
         "13 checks in region us-east-1. What they make has names that begin with polysync-"
         in result.err

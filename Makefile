@@ -68,6 +68,9 @@ licences: $(VENV)-licences/.ready ## check the licences of all packages that use
 	$(VENV)-licences/bin/pip-licenses $(ARGS)
 release: $(VENV)-tools/.ready ## build wheels, sdists, SBOMs and hashes into dist/, and run the demo from the wheels
 	@$(VENV)-tools/bin/python -m tests.packaging.release
+lowest: $(VENV)-lowest/.ready ## import all modules with the lowest versions of the requirements, and run the demo with them
+	@$(VENV)-lowest/bin/python -m tests.packaging.lowest_versions
+	@$(VENV)-lowest/bin/python -m tests.system.demo
 nightly: ## what is slow and seldom fails: tests marked `nightly`, mutants, matrix, random cases, clients, chaos, costs
 	@.ci/nightly
 
@@ -108,37 +111,50 @@ SAGEMAKER_SDK_3 := sagemaker==3.27.0
 AWS_CLI := awscli==1.46.3
 JAVASCRIPT_SDK := @aws-sdk/client-sagemaker@3.1142.0
 
-# What is in each environment. The pins of constraints.txt hold, except those whose names match UNPINNED.
+# What is in each environment: EDITABLE projects of this repository, and PACKAGES. The pins and hashes of
+# constraints-hashed.txt hold, except those whose names match UNPINNED; without any of these, a package must have one.
 GROUPS := lint bench docs mutants licences release install
-PROJECT := -e '.[emulator,entra,openlineage]' -e ./emulator --group test --group chaos
+PROVIDER := -r pyproject.toml --extra entra --extra openlineage
+EMULATOR := -r emulator/pyproject.toml
+PROJECT := $(PROVIDER) $(EMULATOR) --group test --group chaos
+EDITABLE = -e . -e ./emulator
 $(VENV)/.ready: PACKAGES = $(PROJECT) --group lint --group mutants
-$(VENV)-emulator/.ready: PACKAGES = -e ./emulator --group emulator/pyproject.toml:test
+$(VENV)-emulator/.ready: EDITABLE = -e ./emulator
+$(VENV)-emulator/.ready: PACKAGES = $(EMULATOR) --group emulator/pyproject.toml:test
 # The newest aiobotocore. It requires an exact botocore, from which the versions of boto3 and s3transfer follow.
 $(VENV)-aiobotocore/.ready: PACKAGES = $(PROJECT) --group bench \
     'apache-airflow-providers-amazon[aiobotocore]' aiobotocore==3.10.0
 $(VENV)-aiobotocore/.ready: UNPINNED = aiobotocore|boto3|botocore|s3transfer
 # The SDK's dependencies conflict with Airflow's.
 $(VENV)-sdk2/.ready $(VENV)-sdk3/.ready: UNPINNED = .*
+$(VENV)-sdk2/.ready $(VENV)-sdk3/.ready $(VENV)-tools/.ready $(VENV)-constraints/.ready: EDITABLE =
 $(VENV)-sdk2/.ready: PACKAGES = $(SAGEMAKER_SDK_2) $(AWS_CLI)
 # One of the excluded packages would bring docker.
 $(VENV)-sdk3/.ready: PACKAGES = $(SAGEMAKER_SDK_3) docker --excludes emulator/tests/clients/sdk3-excludes.txt
 # Tools: the documentation is made from the sources, and a release makes environments of its own for the wheels.
 $(VENV)-tools/.ready: PACKAGES = --group docs --group release
 # What users install, with all extras, and nothing else.
-$(VENV)-licences/.ready: PACKAGES = -e '.[emulator,entra,openlineage,testing]' -e ./emulator --group licences
-$(VENV)-constraints/.ready: PACKAGES = $(PROJECT) $(GROUPS:%=--group %) --upgrade pip
+$(VENV)-licences/.ready: PACKAGES = $(PROVIDER) $(EMULATOR) pytest --group licences
+# The lowest Airflow is one of 2.11, whose other providers must be as old; its demo needs PostgreSQL.
+$(VENV)-lowest/.ready: PACKAGES = --resolution lowest-direct $(PROVIDER) --extra testing $(EMULATOR) \
+    apache-airflow-providers-common-io==1.10.1 apache-airflow-providers-common-sql==1.32.0 \
+    apache-airflow-providers-http==6.0.4 psycopg2-binary==2.9.13
+$(VENV)-lowest/.ready: UNPINNED = .*
+$(VENV)-constraints/.ready: PACKAGES = $(PROJECT) $(GROUPS:%=--group %) --upgrade pip setuptools
 $(VENV)-constraints/.ready: UNPINNED = .*
 
 # uv installs several times as fast as pip. Behind a company's proxy, only the system knows the certificates.
-OTHERS := emulator aiobotocore sdk2 sdk3 tools licences constraints
-$(VENV)/.ready $(OTHERS:%=$(VENV)-%/.ready): Makefile constraints.txt pyproject.toml emulator/pyproject.toml \
+OTHERS := emulator aiobotocore sdk2 sdk3 tools licences lowest constraints
+UV_INSTALL = $(@D)/bin/python -m uv pip install --quiet --system-certs --compile-bytecode --python $(@D)/bin/python
+$(VENV)/.ready $(OTHERS:%=$(VENV)-%/.ready): Makefile constraints-hashed.txt pyproject.toml emulator/pyproject.toml \
     polysync_airflow/__init__.py emulator/sagemaker_emulator/__init__.py
 	@echo "Creating $(@D), which takes about a minute ..."
 	@test -x $(@D)/bin/python || $(INTERPRETER) -m venv $(@D)
-	@$(@D)/bin/python -m pip install --quiet --constraint constraints.txt uv
-	@sed -E '/^($(UNPINNED))==/d' constraints.txt > $(@D)/constraints.txt
-	@$(@D)/bin/python -m uv pip install --quiet --system-certs --compile-bytecode --python $(@D)/bin/python \
-	    --constraint $(@D)/constraints.txt $(PACKAGES)
+	@sed -n '/^uv==/p' constraints-hashed.txt > $(@D)/uv.txt
+	@$(@D)/bin/python -m pip install --quiet --require-hashes --requirement $(@D)/uv.txt
+	@sed -E '/^($(UNPINNED))==/d' constraints-hashed.txt > $(@D)/constraints.txt
+	@$(if $(EDITABLE),$(UV_INSTALL) --no-deps --build-constraint constraints-hashed.txt $(EDITABLE))
+	@$(UV_INSTALL) $(if $(UNPINNED),,--require-hashes) --constraint $(@D)/constraints.txt $(PACKAGES)
 	@touch $@
 
 INSTALL_NPM := 'from tests.chaos.deployment.packages import PackageInstaller; PackageInstaller("npm").install("npm")'
@@ -150,11 +166,13 @@ INSTALL_NPM := 'from tests.chaos.deployment.packages import PackageInstaller; Pa
 	    $(JAVASCRIPT_SDK) axe-core@4.14.1
 	@touch $@
 
-constraints: ## write constraints.txt again, from the newest releases
+constraints: ## write constraints.txt again, from the newest releases, and constraints-hashed.txt
 	rm -rf $(VENV)-constraints
 	$(MAKE) $(VENV)-constraints/.ready
-	$(VENV)-constraints/bin/python -m uv pip list --format freeze --exclude-editable --exclude setuptools \
-	    > constraints.txt
+	$(VENV)-constraints/bin/python -m uv pip list --format freeze --exclude-editable > constraints.txt
+	$(VENV)-constraints/bin/python -m uv pip compile --quiet --system-certs --no-deps --no-annotate --no-header \
+	    --no-emit-index-url --generate-hashes --output-file $(VENV)-constraints/hashed.txt constraints.txt
+	sed -e :a -e '/\\$$/{N;s/ *\\\n */ /;ta' -e '}' $(VENV)-constraints/hashed.txt > constraints-hashed.txt
 	rm -rf $(VENV)-constraints
 clean: ## remove the environments
 	rm -rf .venv .venv-* mutants

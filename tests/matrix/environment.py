@@ -1,5 +1,6 @@
 """
-The virtual environment of one version of Airflow, with the pins of a managed service.
+The virtual environment of one version of Airflow: with the pins of a managed service, or
+a newer patch release or pre-release.
 """
 
 from __future__ import annotations

@@ -27,6 +27,8 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[2]
 DIST: Final = ROOT / "dist"
 SUMS: Final = "SHA256SUMS"
+# Whatever is installed has one of these hashes, or that of a wheel of the release.
+PINS: Final = ROOT / "constraints-hashed.txt"
 # What must not change the files: where, when, in which zone and by whom they are built.
 BUILDS: Final[tuple[tuple[str, int, dict[str, str]], ...]] = (
     ("one", 0o022, {"TZ": "UTC", "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "1"}),
@@ -166,8 +168,9 @@ def build_reproducibly(folder: Path, epoch: str) -> list[Path]:
         options = (
             "--quiet",
             "--system-certs",
+            "--require-hashes",
             "--build-constraints",
-            str(ROOT / "constraints.txt"),
+            str(PINS),
         )
         for each in (PROVIDER, EMULATOR):
             where = ("--out-dir", str(output), str(source / each.folder))
@@ -254,11 +257,14 @@ def _install(environment: Path, distribution: Distribution) -> str:
 
 
 def _uv_install(environment: Path, *arguments: str) -> None:
+    pins = environment.with_suffix(".txt")
+    pins.write_text(PINS.read_text() + "".join(_pins_of_wheels()))
     options = (
         "--quiet",
         "--system-certs",
+        "--require-hashes",
         "--constraint",
-        str(ROOT / "constraints.txt"),
+        str(pins),
     )
     sources = (
         "--python",
@@ -267,6 +273,14 @@ def _uv_install(environment: Path, *arguments: str) -> None:
         str(DIST),
     )
     _python("-m", "uv", "pip", "install", *options, *sources, *arguments)
+
+
+def _pins_of_wheels() -> Iterator[str]:
+    """Yield a line with the version and the hash of each wheel."""
+    for each in (PROVIDER, EMULATOR):
+        wheel = each.file(DIST, "*.whl")
+        version = wheel.name.split("-")[1]
+        yield f"{each.name}=={version} --hash=sha256:{sha256(wheel)}\n"
 
 
 def _make_sbom(

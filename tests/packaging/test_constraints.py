@@ -1,4 +1,7 @@
-"""constraints.txt, which pins the packages of the virtual environment."""
+"""
+constraints.txt, which pins the packages of the virtual environments, and
+constraints-hashed.txt, which has their hashes, too.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 LINES = (ROOT / "constraints.txt").read_text().splitlines()
+HASHED = (ROOT / "constraints-hashed.txt").read_text().splitlines()
 
 
 def canonical(name: str) -> str:
@@ -27,6 +31,19 @@ def test_constraints_are_plain_pins() -> None:
     names = [canonical(pin[1]) for pin in pins if pin]
     assert len(names) == len(set(names))
     assert {"polysync-airflow", "sagemaker-pipelines-emulator"}.isdisjoint(names)
+
+
+def test_twin_has_hashes_of_the_same_pins_and_nothing_else() -> None:
+    """
+    Each line is ``name==version --hash=sha256:...``, without the address of an index.
+    """
+    form = r"([A-Za-z0-9._-]+==[A-Za-z0-9.!+]+)( --hash=sha256:[0-9a-f]{64})+"
+    pins = [re.fullmatch(form, line) for line in HASHED]
+
+    assert [line for line, pin in zip(HASHED, pins, strict=True) if not pin] == []
+    assert {canonical(pin[1]) for pin in pins if pin} == {
+        canonical(line) for line in LINES
+    }
 
 
 def test_constraints_pin_every_requirement() -> None:

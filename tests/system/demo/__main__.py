@@ -22,6 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from sagemaker_emulator import EXAMPLE_DEFINITIONS
 from tests.system.airflow.client import AirflowClient, AirflowError
 from tests.system.airflow.private_airflow import PrivateAirflow
+from tests.system.airflow.versions import INSTALLED
 from tests.system.demo import kept
 from tests.system.demo.output import DemoOutput
 from tests.system.emulator_process import EmulatorProcess
@@ -97,10 +98,16 @@ def _run(home: Path, output: DemoOutput, *, keep: bool) -> None:
             if keep
             else ()
         )
+        database = None
+        if not INSTALLED.sqlite:
+            from tests.chaos.deployment.postgres import private_postgres
+
+            database = stack.enter_context(private_postgres()).url
         airflow = stack.enter_context(
             PrivateAirflow(
                 home,
                 dag_folders=[EXAMPLES, *more_dags],
+                database=database,
                 connections={"polysync_default": emulator.connection},
                 settings=kept.settings(home, emulator) if keep else None,
                 on_wait=lambda text: output.progress(f"  waiting for {text}"),

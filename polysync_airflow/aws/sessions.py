@@ -426,6 +426,27 @@ def create_session(credentials: Credentials, region_name: str) -> boto3.session.
     return boto3_session
 
 
+def partitions() -> list[str]:
+    """Return the partitions of AWS that botocore, and so boto3, has."""
+    names: list[str] = Session().get_available_partitions()
+    return names
+
+
+def partition_of(region: str) -> str:
+    """
+    Return the partition of a region.
+
+    :raises ParametersError: botocore knows no such region.
+    """
+    try:
+        partition: str = Session().get_partition_for_region(region)
+    except UnknownRegionError:
+        raise ParametersError(
+            f"{region!r} is no AWS region: give names such as eu-central-1."
+        ) from None
+    return partition
+
+
 def price_list_region(region: str) -> str:
     """
     Return a region with an endpoint of AWS's price list, which few regions of a
@@ -434,14 +455,8 @@ def price_list_region(region: str) -> str:
     :raises ParametersError: there is no such region, or its partition has no price
         list.
     """
-    session = Session()
-    try:
-        partition = session.get_partition_for_region(region)
-    except UnknownRegionError:
-        raise ParametersError(
-            f"{region!r} is no AWS region: give names such as eu-central-1."
-        ) from None
-    regions = session.get_available_regions("pricing", partition)
+    partition = partition_of(region)
+    regions = Session().get_available_regions("pricing", partition)
     if not regions:
         raise ParametersError(
             f"The partition {partition} of {region} has no price list: write the prices"

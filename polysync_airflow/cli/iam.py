@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import argparse
 
-from botocore.exceptions import UnknownRegionError
-from botocore.session import Session
-
 from polysync_airflow.auth import iam_policies
+from polysync_airflow.aws import sessions
 from polysync_airflow.aws.regions import meant_region
 from polysync_airflow.cli import output
+from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution.models import is_managed
 
 
@@ -42,19 +41,18 @@ def main(args: argparse.Namespace) -> int:
 
 def _set_partition(args: argparse.Namespace) -> None:
     """
-    Take the partition of the region if none is given. End with an error if botocore,
-    and so boto3, does not have it.
+    Take the partition of the region if none is given. End with an error if botocore
+    does not have it.
     """
-    session = Session()
     if args.partition is None:
         try:
-            args.partition = session.get_partition_for_region(args.region)
-        except UnknownRegionError:
+            args.partition = sessions.partition_of(args.region)
+        except ParametersError:
             args.parser.error(
                 f"the partition of region {args.region!r} is not known: name it with"
                 " --partition"
             )
-    partitions = session.get_available_partitions()
+    partitions = sessions.partitions()
     if args.partition not in partitions:
         args.parser.error(
             f"--partition {args.partition!r} is no partition of AWS: give one of"

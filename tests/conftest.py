@@ -28,6 +28,10 @@ os.environ["AIRFLOW__CORE__DAGS_FOLDER"] = str(
     Path(__file__).parents[1] / "example_dags"
 )
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
+# `dag.test()` of Airflow 3.2.2 checks tokens, which later versions do not.
+os.environ["AIRFLOW__API_AUTH__JWT_SECRET"] = (
+    "secret-of-the-tests-for-tokens-of-the-api"
+)
 os.environ["AIRFLOW__CORE__FERNET_KEY"] = base64.urlsafe_b64encode(
     os.urandom(32)
 ).decode()

@@ -276,6 +276,7 @@ def test_check_reports_identity_and_permissions(polysync: Polysync) -> None:
     assert "StartPipelineExecution: granted" in lines
 
 
+@pytest.mark.usefixtures("airflow_database")
 def test_check_shows_what_identifies_the_deployment(
     polysync: Polysync, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
     options = make_parser(prog).parse_args(arguments)
     try:
         from sagemaker_emulator import EmulatorServer
+        from sagemaker_emulator.sagemaker.calls import Limits
 
         server = EmulatorServer(
             options.port,
@@ -53,6 +54,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
             issuer_ca=options.issuer_ca,
             enforce_iam=options.enforce_iam,
             allowed_hosts=options.allow_host,
+            limits=Limits(
+                max_steps=options.max_steps,
+                max_executions=options.max_executions,
+                lenient=options.lenient,
+            ),
             bind=options.bind,
         )
     except (AddressError, DefinitionError, ImportError, OSError) as error:
@@ -119,6 +125,13 @@ def _speed(text: str) -> float:
     if not 0 < speed < float("inf"):
         raise ValueError
     return speed
+
+
+def _quota(text: str) -> int:
+    quota = int(text)
+    if quota < 1:
+        raise ValueError
+    return quota
 
 
 def _port(text: str) -> int:
@@ -192,6 +205,28 @@ def _add_what_is_emulated(parser: argparse.ArgumentParser) -> None:
             "PEM file with CA certificates to trust for the issuers of web identity"
             " tokens"
         ),
+    )
+    add(
+        "--lenient",
+        action="store_true",
+        help=(
+            "accept definitions that AWS would refuse, with a warning, as far as they"
+            " can run"
+        ),
+    )
+    add(
+        "--max-steps",
+        type=_quota,
+        default=50,
+        metavar="N",
+        help="quota of steps in a pipeline (default: %(default)s)",
+    )
+    add(
+        "--max-executions",
+        type=_quota,
+        default=20,
+        metavar="N",
+        help="quota of executions that run at once in a region (default: %(default)s)",
     )
     add(
         "--enforce-iam",

@@ -23,13 +23,17 @@ from sagemaker_emulator.engine.expressions import (
     text,
 )
 
-_COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
+#: The conditions that compare two values.
+COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
     "Equals": operator.eq,
+    "NotEquals": operator.ne,
     "GreaterThan": operator.gt,
     "GreaterThanOrEqualTo": operator.ge,
     "LessThan": operator.lt,
     "LessThanOrEqualTo": operator.le,
 }
+#: The conditions that search a value in a list.
+MEMBERSHIPS = ("In", "NotIn")
 #: The types of check steps, with the check that their failure reason names.
 CHECKS: Mapping[str, str] = {"QualityCheck": "Quality", "ClarifyCheck": "Clarify"}
 
@@ -87,35 +91,41 @@ def _evaluate(condition: Any, scope: Scope) -> bool | None:
         raise ExpressionError(f"{condition!r} is not a condition")
     kind = condition["Type"]
     if kind == "Not":
-        negated = _evaluate(
-            condition.get("Condition", condition.get("Expression")), scope
+        return _negated(
+            _evaluate(condition.get("Condition", condition.get("Expression")), scope)
         )
-        if negated is None:
-            return None
-        return not negated
     if kind == "And":
         return _all(condition.get("Conditions") or [], scope)
     if kind == "Or":
         return _any(condition.get("Conditions") or [], scope)
-    if kind == "In":
-        searched = condition.get("QueryValue")
+    if kind in MEMBERSHIPS:
+        searched = condition.get("QueryValue", condition.get("Value"))
         comparisons = [
             {"Type": "Equals", "LeftValue": searched, "RightValue": value}
-            for value in condition.get("Values") or []
+            for value in condition.get("Values", condition.get("In")) or []
         ]
-        return _any(comparisons, scope)
+        is_member = _any(comparisons, scope)
+        if kind == "NotIn":
+            return _negated(is_member)
+        return is_member
     return _compare(kind, condition, scope)
 
 
+def _negated(result: bool | None) -> bool | None:
+    if result is None:
+        return None
+    return not result
+
+
 def _compare(kind: str, condition: Mapping[str, Any], scope: Scope) -> bool | None:
-    if kind not in _COMPARISONS:
+    if kind not in COMPARISONS:
         raise ExpressionError(f"'{kind}' is not a condition type")
     left = evaluate(condition.get("LeftValue"), scope)
     right = evaluate(condition.get("RightValue"), scope)
     if isinstance(left, Unknown) or isinstance(right, Unknown):
         return None
     try:
-        return bool(_COMPARISONS[kind](left, right))
+        return bool(COMPARISONS[kind](left, right))
     except TypeError as error:
         raise ExpressionError(
             f"Cannot compare {left!r} with {right!r} in a condition of type '{kind}'"

@@ -15,8 +15,10 @@ from sagemaker_emulator.engine.scenarios import Scenario
 from sagemaker_emulator.errors import ApiError
 from sagemaker_emulator.sagemaker import executions, pipelines, search
 from sagemaker_emulator.sagemaker.calls import (
+    DEFAULT_LIMITS,
     AwsServices,
     Call,
+    Limits,
     NotEmulatedError,
     Operation,
 )
@@ -85,12 +87,20 @@ class SageMaker:
     :param services: the other services of AWS, which keep definitions and what the
         steps write.
     :param seed: the text from which all ids are derived.
+    :param limits: what the emulator refuses.
     """
 
-    def __init__(self, clock: Clock, services: AwsServices, seed: str) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        services: AwsServices,
+        seed: str,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
         self.clock = clock
         self._services = services
         self._seed = seed
+        self.limits = limits
         self._lock = RLock()
         self.reset()
 
@@ -167,6 +177,7 @@ class SageMaker:
                 self.scenario_of,
                 self._services,
                 identity or {},
+                self.limits,
             )
             perform = partial(OPERATIONS[operation], call)
             response = call.region.run_idempotently(operation, request, perform)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from sagemaker_emulator.engine.scenarios import Scenario
 from sagemaker_emulator.sagemaker.store import ExecutionRecord, Region
@@ -117,6 +117,29 @@ class AwsServices(Protocol):
 
 
 @dataclass(frozen=True)
+class Limits:
+    """
+    What the emulator refuses beside what AWS always refuses.
+
+    The quotas are those that AWS gives to an account:
+    https://docs.aws.amazon.com/general/latest/gr/sagemaker.html
+
+    :param max_steps: the quota of steps in a pipeline.
+    :param max_executions: the quota of executions that run at once.
+    :param lenient: whether a definition that AWS would refuse is accepted with a
+        warning.
+    """
+
+    max_steps: int = 50
+    max_executions: int = 20
+    lenient: bool = False
+
+
+#: Those of an account of AWS that has not asked for more.
+DEFAULT_LIMITS: Final = Limits()
+
+
+@dataclass(frozen=True)
 class Call:
     """
     A validated request.
@@ -127,6 +150,7 @@ class Call:
     :param scenario_of: returns the scenario of a pipeline, by its name.
     :param services: the other services of AWS.
     :param identity: ``Arn`` and ``PrincipalId`` of the caller.
+    :param limits: what the emulator refuses.
     """
 
     request: Mapping[str, Any]
@@ -135,6 +159,7 @@ class Call:
     scenario_of: Callable[[str], Scenario]
     services: AwsServices
     identity: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = DEFAULT_LIMITS
 
     @property
     def max_parallel(self) -> int | None:

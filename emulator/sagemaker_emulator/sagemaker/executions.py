@@ -13,16 +13,17 @@ step has a new start time.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from math import inf
 from typing import Any
 
 from sagemaker_emulator.engine.execution import StateError
-from sagemaker_emulator.engine.expressions import Scope, evaluate, text
+from sagemaker_emulator.engine.expressions import ExpressionError, Scope, evaluate, text
 from sagemaker_emulator.engine.parameters import ParameterError, resolve
 from sagemaker_emulator.engine.step_runs import CacheHit
-from sagemaker_emulator.errors import conflict, invalid, not_found
+from sagemaker_emulator.errors import ApiError, conflict, invalid, not_found
 from sagemaker_emulator.sagemaker.calls import (
     Call,
     Operation,
@@ -32,7 +33,7 @@ from sagemaker_emulator.sagemaker.calls import (
 from sagemaker_emulator.sagemaker.jobs.descriptions import Descriptions
 from sagemaker_emulator.sagemaker.jobs.model_packages import register_model_packages
 from sagemaker_emulator.sagemaker.pagination import page
-from sagemaker_emulator.sagemaker.pipelines import created_within
+from sagemaker_emulator.sagemaker.pipelines import RUNNING, created_within
 from sagemaker_emulator.sagemaker.selective_execution import select
 from sagemaker_emulator.sagemaker.step_summaries import step_summary
 from sagemaker_emulator.sagemaker.store import (
@@ -69,6 +70,7 @@ def start_pipeline_execution(call: Call) -> dict[str, Any]:
         values = resolve(version.definition, request.get("PipelineParameters", ()))
     except ParameterError as error:
         raise invalid(str(error)) from error
+    _check_quota(call)
     selection = select(call, pipeline, version)
     identifier = region.identifier(12, pipeline.arn, region.started)
     arn = region.execution_arn(pipeline, identifier)
@@ -104,6 +106,25 @@ def start_pipeline_execution(call: Call) -> dict[str, Any]:
 
     engine.scope.resolve = resolve_property
     return {"PipelineExecutionArn": arn}
+
+
+def _check_quota(call: Call) -> None:
+    """Check that the account may start another execution in the region."""
+    running = 0
+    for record in call.region.executions():
+        if record.engine.status in RUNNING:
+            record.engine.advance(call.now)
+            running += record.engine.status in RUNNING
+    quota = call.limits.max_executions
+    if running >= quota:
+        raise ApiError(
+            "ResourceLimitExceeded",
+            "The account-level service limit 'Maximum number of concurrent pipeline"
+            f" executions' is {quota} Pipeline Executions, with current utilization of"
+            f" {running} Pipeline Executions and a request delta of 1 Pipeline"
+            " Executions. Please use AWS Service Quotas to request an increase for this"
+            " quota.",
+        )
 
 
 def _find_cached(
@@ -376,11 +397,13 @@ def _execution_with_callback(call: Call, token: str) -> ExecutionRecord:
 
 
 def _experiment(record: ExecutionRecord) -> dict[str, Any] | None:
-    config = record.version.definition.experiment or {}
-    names = {
-        member: text(evaluate(value, record.engine.scope))
-        for member, value in config.items()
-    }
+    config = record.version.definition.document.get("PipelineExperimentConfig")
+    if not isinstance(config, dict):
+        return None
+    names: dict[str, str] = {}
+    for member, value in config.items():
+        with suppress(ExpressionError):
+            names[member] = text(evaluate(value, record.engine.scope))
     # The name of a pipeline can be longer than the name of an experiment.
     return {
         member: name

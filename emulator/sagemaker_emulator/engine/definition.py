@@ -21,6 +21,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
+from math import isinf
 from typing import Any, NoReturn
 
 from sagemaker_emulator.engine.durations import DEFAULTS
@@ -241,7 +242,7 @@ def parse(text: str) -> Definition:
         element.
     """
     document = _document(text)
-    parameters = _parameters(document.get("Parameters") or [])
+    parameters = _parameters(document.get("Parameters"))
     steps: dict[str, Step] = {}
     for step in _steps(document["Steps"]):
         if step.name in steps:
@@ -255,7 +256,7 @@ def parse(text: str) -> Definition:
 def _document(text: str) -> dict[str, Any]:
     """Return the JSON object of a definition."""
     try:
-        document = json.loads(text, parse_constant=_refuse_constant)
+        document = json.loads(text, parse_constant=_refuse_number, parse_float=_finite)
         _check_depth(document)
         # A JSON text can have halves of characters, which no other service accepts.
         json.dumps(document, ensure_ascii=False).encode()
@@ -274,8 +275,15 @@ def _document(text: str) -> dict[str, Any]:
     return document
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise DefinitionError(f"the text is not JSON: {name} is no JSON value")
+def _refuse_number(text: str) -> NoReturn:
+    raise DefinitionError(f"the text is not JSON: {text} is no number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if isinf(number):
+        _refuse_number(text)
+    return number
 
 
 def _check_depth(document: Any) -> None:
@@ -375,7 +383,7 @@ def _steps(
         if not isinstance(step.arguments.get("Conditions"), list):
             raise DefinitionError(f"condition step '{step.name}' has no 'Conditions'")
         for member, is_if in (("IfSteps", True), ("ElseSteps", False)):
-            branch_steps = step.arguments.get(member) or []
+            branch_steps = step.arguments.get(member)
             where = f"{member} of step '{step.name}'"
             yield from _steps(branch_steps, step.name, is_if, where)
 
@@ -391,7 +399,7 @@ def _step(body: dict[str, Any], condition: str | None, branch: bool | None) -> S
         raise DefinitionError(f"step '{name}' has no 'Type'")
     _check_type(name, kind)
     _objects(
-        body.get("PropertyFiles") or [],
+        body.get("PropertyFiles"),
         f"PropertyFiles of step '{name}'",
         "PropertyFileName",
     )
@@ -620,10 +628,12 @@ def _objects(entries: Any, where: str, *required: str) -> list[dict[str, Any]]:
     """
     Check that a JSON value is a list of objects, and return it.
 
-    :param entries: the JSON value.
+    :param entries: the JSON value; None for an empty list.
     :param where: what the error message calls the list.
     :param required: the members that each object must have, as texts.
     """
+    if entries is None:
+        return []
     if not isinstance(entries, list) or not all(
         isinstance(entry, dict) for entry in entries
     ):

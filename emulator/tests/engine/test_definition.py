@@ -19,8 +19,8 @@ from tests.builders import condition, fail
     [
         ("{", "not JSON"),
         ("[]", "not a JSON object"),
-        ('{"Steps": [NaN]}', "NaN is no JSON value"),
-        ('{"Steps": [1e999999]}' + "]" * 3, "not JSON"),
+        ('{"Steps": [NaN]}', "NaN is no number"),
+        ('{"Steps": [1e999]}', "1e999 is no number"),
         (f'{{"Steps": [{"9" * 5000}]}}', "not JSON"),
         ('{"Steps": ["\\ud800"]}', "not JSON"),
         ("[" * 101 + "]" * 101, "more than 100 levels"),

@@ -11,7 +11,7 @@ from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.builders import ROLE, definition, step
 
 Steps = Callable[[str], dict[str, dict[str, Any]]]
-CACHED = {"CacheConfig": {"Enabled": True, "ExpireAfter": "PT2H"}}
+CACHED: dict[str, Any] = {"CacheConfig": {"Enabled": True, "ExpireAfter": "PT2H"}}
 IMAGE = {"Name": "Image", "Type": "String", "DefaultValue": "v1"}
 
 

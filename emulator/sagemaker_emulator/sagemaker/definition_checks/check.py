@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -12,47 +11,25 @@ from typing import Any
 from sagemaker_emulator.engine.definition import (
     Definition,
     DefinitionError,
-    Parameter,
+    duration_seconds,
     parse,
 )
 from sagemaker_emulator.sagemaker.definition_checks.faults import (
     Fault,
     Place,
     entries_of,
-    members_of,
+    names_in,
     shown,
 )
-from sagemaker_emulator.sagemaker.definition_checks.references import (
-    EXPERIMENT,
-    Declarations,
-    Json,
-    faults_of_expressions,
-    is_expression,
+from sagemaker_emulator.sagemaker.definition_checks.references import Declarations, Json
+from sagemaker_emulator.sagemaker.definition_checks.rules import (
+    own_shape,
+    request_shape,
+    rules,
 )
-from sagemaker_emulator.sagemaker.definition_checks.steps import faults_of_step
+from sagemaker_emulator.sagemaker.definition_checks.values import Checker
 
 _LOG = logging.getLogger(__name__)
-_MEMBERS = (
-    "Metadata",
-    "MlflowConfig",
-    "Parameters",
-    "PipelineExperimentConfig",
-    "Steps",
-    "Version",
-)
-_MLFLOW = ("MlflowExperimentName", "MlflowResourceArn")
-_VERSION = "2020-12-01"
-_PARAMETER = ("DefaultValue", "Description", "EnumValues", "Name", "Type")
-_VALUE_TYPES: Mapping[str, tuple[type, ...]] = {
-    "Boolean": (bool,),
-    "Float": (int, float),
-    "Integer": (int,),
-    "String": (str,),
-}
-# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Parameter.html
-_PARAMETER_NAME = re.compile(r"[A-Za-z0-9\-_]{1,256}")
-# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecution.html
-_MAX_PARAMETERS = 200
 # A refusal names the first ones only.
 _MAX_FAULTS = 3
 
@@ -93,7 +70,10 @@ def _first_faults(text: str, max_steps: int) -> tuple[str, ...]:
 
 
 def _faults(definition: Definition, max_steps: int) -> Iterator[Fault]:
-    yield from _faults_of_document(definition.document)
+    # The members of the definition cannot refer to steps.
+    checker = Checker(Declarations(definition.parameters, {}))
+    yield from checker.faults(own_shape("Definition"), definition.document, Place())
+    yield from _faults_of_defaults(definition)
     steps: dict[str, Json] = {}
     loop_bodies: set[str] = set()
     for step in definition.steps.values():
@@ -106,91 +86,92 @@ def _faults(definition: Definition, max_steps: int) -> Iterator[Fault]:
         yield Place(None, "Steps").fault(
             f"the pipeline has {len(steps)} steps, more than the quota of {max_steps}"
         )
-    if len(definition.parameters) > _MAX_PARAMETERS:
-        yield Place(None, "Parameters").fault(
-            f"the pipeline has {len(definition.parameters)} parameters, more than"
-            f" {_MAX_PARAMETERS}"
-        )
-    parameters = definition.document.get("Parameters")
-    for entry, place in entries_of(parameters, Place(None, "Parameters")):
-        yield from _faults_of_parameter(
-            entry, place, definition.parameters[entry["Name"]]
-        )
     declared = Declarations(definition.parameters, steps)
     for name, body in steps.items():
-        yield from faults_of_step(body, declared, name in loop_bodies)
+        yield from _faults_of_step(body, Checker(declared, name in loop_bodies))
     yield from _faults_of_branches(definition)
 
 
-def _faults_of_document(document: Mapping[str, Any]) -> Iterator[Fault]:
-    yield from members_of(document, Place(), _MEMBERS)
-    if document["Version"] != _VERSION:
-        yield Place(None, "Version").fault(
-            f"Value '{shown(document['Version'])}' for 'Version' failed to satisfy enum"
-            f" value set: [{_VERSION}]"
-        )
-    if not isinstance(document.get("Metadata") or {}, dict):
-        yield Place(None, "Metadata").wrong_type("structure")
-    for name, members in (
-        ("PipelineExperimentConfig", EXPERIMENT),
-        ("MlflowConfig", _MLFLOW),
-    ):
-        config = document.get(name)
-        if config is not None:
-            yield from _faults_of_config(config, Place(None, name), members, document)
-
-
-def _faults_of_config(
-    config: Any, place: Place, members: tuple[str, ...], document: Mapping[str, Any]
-) -> Iterator[Fault]:
-    """Check names of experiments, which cannot refer to steps."""
-    yield from members_of(config, place, members)
-    if not isinstance(config, dict):
-        return
-    names = [entry["Name"] for entry in document.get("Parameters") or ()]
-    parameters = {name: Parameter(name, "String") for name in names}
-    for name, value in config.items():
-        value_place = place.member(name)
-        yield from faults_of_expressions(
-            value, value_place, Declarations(parameters, {})
-        )
-        if (
-            value is not None
-            and not isinstance(value, str)
-            and not is_expression(value)
-        ):
-            yield value_place.wrong_type("string")
-
-
-def _faults_of_parameter(
-    entry: Json, place: Place, parameter: Parameter
-) -> Iterator[Fault]:
-    name = f"parameter '{shown(parameter.name)}'"
-    yield from members_of(entry, place, _PARAMETER)
-    if not _PARAMETER_NAME.fullmatch(parameter.name):
-        yield place.member("Name").fault(
-            f"{name} does not match {_PARAMETER_NAME.pattern}"
-        )
-    if not isinstance(entry.get("Description") or "", str):
-        yield place.member("Description").wrong_type("string")
-    values = {"DefaultValue": parameter.default}
-    for index, value in enumerate(parameter.enum):
-        values[f"EnumValues[{index}]"] = value
-    for member, value in values.items():
-        types = _VALUE_TYPES[parameter.type]
-        is_boolean = isinstance(value, bool)
-        if value is None and member == "DefaultValue":
+def _faults_of_defaults(definition: Definition) -> Iterator[Fault]:
+    for index, parameter in enumerate(definition.parameters.values()):
+        if not parameter.enum or parameter.default in (None, *parameter.enum):
             continue
-        if not isinstance(value, types) or is_boolean is not (types == (bool,)):
-            yield place.member(member).fault(
-                f"'{shown(value)}' is not a value of {name}, which has the type"
-                f" {parameter.type}"
-            )
-    has_default = parameter.default is not None
-    if has_default and parameter.enum and parameter.default not in parameter.enum:
-        yield place.member("DefaultValue").fault(
-            f"'{shown(parameter.default)}' is not one of the enum values of {name}"
+        yield Place(None, f"Parameters[{index}].DefaultValue").fault(
+            f"'{shown(parameter.default)}' is not one of the enum values of parameter"
+            f" '{parameter.name}'"
         )
+
+
+def _faults_of_step(step: Json, checker: Checker) -> Iterator[Fault]:
+    place = Place(step["Name"])
+    yield from checker.faults(own_shape("Step"), step, place)
+    arguments = step.get("Arguments") or {}
+    # The arguments of these types are in the shapes of the steps.
+    variant = rules()["shapes"]["Step"]["variants"].get(step["Type"], "Step")
+    if "Arguments" not in rules()["shapes"][variant].get("members", {}) or (
+        variant == "Step"
+    ):
+        shape = request_shape(step["Type"], arguments)
+        yield from checker.faults(shape, arguments, place.member("Arguments"))
+    yield from _faults_of_property_files(step, arguments, place.member("PropertyFiles"))
+    yield from _faults_of_expiry(step.get("CacheConfig"), place)
+    yield from _faults_of_repeated_exceptions(
+        step.get("RetryPolicies"), place.member("RetryPolicies")
+    )
+
+
+def _faults_of_property_files(
+    step: Json, arguments: Json, place: Place
+) -> Iterator[Fault]:
+    """
+    Check that each property file is that of an output of the job, and has a name of its
+    own.
+
+    A job without outputs is not checked, since its image may know of one.
+    """
+    config = arguments.get("ProcessingOutputConfig")
+    outputs: list[Any] = []
+    if isinstance(config, dict):
+        outputs = names_in(config.get("Outputs"), "OutputName")
+    names: list[Any] = []
+    for file, file_place in entries_of(step.get("PropertyFiles"), place):
+        output = file.get("OutputName")
+        if outputs and isinstance(output, str) and output not in outputs:
+            yield file_place.member("OutputName").fault(
+                f"the job has no output '{shown(output)}'"
+            )
+        name = file.get("PropertyFileName")
+        if name in names:
+            yield file_place.member("PropertyFileName").fault(
+                f"'{shown(name)}' is not unique"
+            )
+        names.append(name)
+
+
+def _faults_of_expiry(config: Any, place: Place) -> Iterator[Fault]:
+    if not isinstance(config, dict) or not isinstance(config.get("ExpireAfter"), str):
+        return
+    if duration_seconds(config["ExpireAfter"]) is None:
+        yield (
+            place.member("CacheConfig")
+            .member("ExpireAfter")
+            .fault(f"'{shown(config['ExpireAfter'])}' is not an ISO 8601 duration")
+        )
+
+
+def _faults_of_repeated_exceptions(policies: Any, place: Place) -> Iterator[Fault]:
+    """Check that one policy at most handles each type of exception."""
+    used: list[Any] = []
+    for policy, policy_place in entries_of(policies, place):
+        if not isinstance(policy, dict):
+            continue
+        types_place = policy_place.member("ExceptionType")
+        for kind, kind_place in entries_of(policy.get("ExceptionType"), types_place):
+            if kind in used:
+                yield kind_place.fault(
+                    f"'{shown(kind)}' is in the policies more than once"
+                )
+            used.append(kind)
 
 
 def _faults_of_branches(definition: Definition) -> Iterator[Fault]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +73,20 @@ class Place:
             return Fault("Expecting start of Json Object", self.step, self.path)
         return self.fault(f"the value is no {type_name}")
 
+    def violation(self, shape: str, value: Any, constraint: str) -> Fault:
+        """
+        Return that a value does not satisfy a constraint of its shape.
+
+        :param shape: the name of the shape.
+        :param value: the value.
+        :param constraint: the constraint, as in the errors of other requests.
+        """
+        rule = constraint.removeprefix("Member must ")
+        rule = rule.removeprefix("satisfy ").removeprefix("have ")
+        return self.fault(
+            f"Value '{shown(value)}' for '{shape}' failed to satisfy {rule}"
+        )
+
     def missing(self, name: str) -> Fault:
         """Return that an object lacks a member."""
         return self.member(name).fault(f"'{name}' is missing")
@@ -85,28 +99,6 @@ class Place:
             kind = ""
         place = self.member(name)
         return Fault(f"Unknown {kind}member '{name}'", place.step, place.path)
-
-
-def members_of(
-    value: Any, place: Place, known: Iterable[str], required: Iterable[str] = ()
-) -> Iterator[Fault]:
-    """
-    Check that a value is an object with certain members.
-
-    :param value: the value.
-    :param place: its place.
-    :param known: the members that it can have.
-    :param required: the members that it must have.
-    """
-    if not isinstance(value, dict):
-        yield place.wrong_type("structure")
-        return
-    for name in required:
-        if value.get(name) is None:
-            yield place.missing(name)
-    for name in value:
-        if name not in known:
-            yield place.unknown(name)
 
 
 def entries_of(value: Any, place: Place) -> Iterator[tuple[Any, Place]]:

@@ -68,10 +68,10 @@ class AwsServices(Protocol):
 
     def create_model_package(
         self, region: str, request: Mapping[str, Any], created_at: float
-    ) -> str:
+    ) -> str | None:
         """
         Create a model package as CreateModelPackage does, and its group if necessary.
-        Return the ARN.
+        Return the ARN; None if it cannot be created.
         """
         ...
 

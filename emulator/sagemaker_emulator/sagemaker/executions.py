@@ -41,8 +41,7 @@ from sagemaker_emulator.sagemaker.store import (
     Pipeline,
     RecordedExecution,
 )
-
-_EXPERIMENT_NAME_LENGTH = 120
+from sagemaker_emulator.sagemaker.validation import conforming, structure
 
 
 def start_pipeline_execution(call: Call) -> dict[str, Any]:
@@ -396,7 +395,7 @@ def _execution_with_callback(call: Call, token: str) -> ExecutionRecord:
     return record
 
 
-def _experiment(record: ExecutionRecord) -> dict[str, Any] | None:
+def _experiment(record: ExecutionRecord) -> Any:
     config = record.version.definition.document.get("PipelineExperimentConfig")
     if not isinstance(config, dict):
         return None
@@ -404,12 +403,9 @@ def _experiment(record: ExecutionRecord) -> dict[str, Any] | None:
     for member, value in config.items():
         with suppress(ExpressionError):
             names[member] = text(evaluate(value, record.engine.scope))
-    # The name of a pipeline can be longer than the name of an experiment.
-    return {
-        member: name
-        for member, name in names.items()
-        if len(name) <= _EXPERIMENT_NAME_LENGTH
-    } or None
+    # The name of a pipeline can be longer than the name of an experiment, and the value
+    # of a parameter can be no name.
+    return conforming(structure("PipelineExperimentConfig"), names) or None
 
 
 def _summary(record: ExecutionRecord, now: float) -> dict[str, Any]:

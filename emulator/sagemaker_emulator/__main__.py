@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sagemaker_emulator import EXAMPLE_DEFINITIONS
 from sagemaker_emulator.arguments import Parser
 from sagemaker_emulator.engine.definition import DefinitionError
+from sagemaker_emulator.limits import Limits
 from sagemaker_emulator.server.addresses import LOOPBACK, AddressError
 from sagemaker_emulator.server.client import PREFIX
 
@@ -44,7 +45,6 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
     options = make_parser(prog).parse_args(arguments)
     try:
         from sagemaker_emulator import EmulatorServer
-        from sagemaker_emulator.sagemaker.calls import Limits
 
         server = EmulatorServer(
             options.port,

@@ -16,9 +16,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer, VirtualClock
+from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer, Limits, VirtualClock
 from sagemaker_emulator.builders import ROLE
-from sagemaker_emulator.sagemaker.calls import Limits
 from tests.sign_in.issuer import Issuer, certificates, running
 
 # The server's calls make so many objects that Python would look for garbage all the

@@ -13,12 +13,11 @@ from typing import Any
 from sagemaker_emulator.engine.clock import Clock
 from sagemaker_emulator.engine.scenarios import Scenario
 from sagemaker_emulator.errors import ApiError
+from sagemaker_emulator.limits import DEFAULT_LIMITS, Limits
 from sagemaker_emulator.sagemaker import executions, pipelines, search
 from sagemaker_emulator.sagemaker.calls import (
-    DEFAULT_LIMITS,
     AwsServices,
     Call,
-    Limits,
     NotEmulatedError,
     Operation,
 )

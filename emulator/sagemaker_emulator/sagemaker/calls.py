@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from sagemaker_emulator.engine.scenarios import Scenario
+from sagemaker_emulator.limits import DEFAULT_LIMITS, Limits
 from sagemaker_emulator.sagemaker.store import ExecutionRecord, Region
 
 
@@ -114,29 +115,6 @@ class AwsServices(Protocol):
     def send_event(self, region: str, event: ServiceEvent) -> None:
         """Send an event to the default event bus."""
         ...
-
-
-@dataclass(frozen=True)
-class Limits:
-    """
-    What the emulator refuses beside what AWS always refuses.
-
-    The quotas are those that AWS gives to an account:
-    https://docs.aws.amazon.com/general/latest/gr/sagemaker.html
-
-    :param max_steps: the quota of steps in a pipeline.
-    :param max_executions: the quota of executions that run at once.
-    :param lenient: whether a definition that AWS would refuse is accepted with a
-        warning.
-    """
-
-    max_steps: int = 50
-    max_executions: int = 20
-    lenient: bool = False
-
-
-#: Those of an account of AWS that has not asked for more.
-DEFAULT_LIMITS: Final = Limits()
 
 
 @dataclass(frozen=True)

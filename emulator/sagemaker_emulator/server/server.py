@@ -28,8 +28,8 @@ from werkzeug.serving import make_server
 
 from sagemaker_emulator.engine.clock import Clock, RealClock
 from sagemaker_emulator.engine.definition import DefinitionError
+from sagemaker_emulator.limits import DEFAULT_LIMITS, Limits
 from sagemaker_emulator.sagemaker.api import SageMaker
-from sagemaker_emulator.sagemaker.calls import DEFAULT_LIMITS, Limits
 from sagemaker_emulator.sagemaker.definition_checks.check import checked
 from sagemaker_emulator.sagemaker.store import partition
 from sagemaker_emulator.server.addresses import LOOPBACK, check_bind

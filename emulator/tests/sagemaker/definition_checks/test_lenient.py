@@ -51,8 +51,9 @@ def test_definition_is_accepted_with_a_warning(
 
 
 @pytest.mark.usefixtures("lenient")
+@pytest.mark.parametrize("part", range(4))
 def test_faulty_definitions_do_not_break_other_services(
-    server: EmulatorServer, client_of: ClientOf
+    server: EmulatorServer, client_of: ClientOf, part: int
 ) -> None:
     """
     What a lenient emulator accepts runs to an end, can be described, and can be
@@ -64,7 +65,7 @@ def test_faulty_definitions_do_not_break_other_services(
         return response
 
     executions: dict[str, str] = {}
-    for number, (name, path, value, _) in enumerate(FAULTS):
+    for number, (name, path, value, _) in enumerate(FAULTS[part::4]):
         pipeline = {"PipelineName": f"Demo{number}", "RoleArn": ROLE}
         with suppress(ApiError):
             call(
@@ -92,7 +93,7 @@ def test_faulty_definitions_do_not_break_other_services(
             ClientRequestToken=f"{pipeline_name}-is-deleted".ljust(32, "-"),
         )
     services_answer(client_of)
-    assert len(executions) > 100
+    assert len(executions) > 25
 
 
 def test_package_with_a_name_and_a_group_is_refused(

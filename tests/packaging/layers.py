@@ -179,7 +179,16 @@ EMULATOR_FOLDER_LAYERS = {
         {"__init__"},
     ),
     "verify.scenarios": (
-        {"inbox", "jobs", "lists", "outcomes", "parameters", "permissions", "starts"},
+        {
+            "inbox",
+            "jobs",
+            "lists",
+            "outcomes",
+            "parameters",
+            "permissions",
+            "refusals",
+            "starts",
+        },
         {"callbacks", "events", "links", "resumes", "stops"},
         {"selections"},
         {"__init__"},

@@ -143,7 +143,8 @@ class Checker:
                 actual = "string"
         else:
             yield place.fault(f"there is no function '{shown(function)}'")
-        if shape.name in ("Json", "Scalar") or actual is None:
+        untyped = ("Json", "Scalar", *rules()["texts_of_any_type"]["shapes"])
+        if shape.name in untyped or actual is None:
             return
 
         expected = type_of(shape)

@@ -273,6 +273,7 @@ FAULTS: list[tuple[str | None, str, Any, str | None]] = [
     (None, "Version", MISSING, None),
     (None, "Step", [], None),
     (None, "Metadata", "team", None),
+    (None, "Metadata.Owner", 5, None),
     (None, "PipelineExperimentConfig.Experiment", "x", None),
     (None, "PipelineExperimentConfig.TrialName", get(MODEL), None),
     (None, "PipelineExperimentConfig.TrialName", 7, None),
@@ -440,6 +441,7 @@ FAULTS: list[tuple[str | None, str, Any, str | None]] = [
     ("Decide", "Arguments.IfSteps", {}, "IfSteps"),
     # Functions.
     ("Decide", f"{CONDITION}.LeftValue.Std:JsonGet.Path", MISSING, None),
+    ("Decide", f"{CONDITION}.LeftValue.Std:JsonGet.Path", "", None),
     ("Decide", f"{CONDITION}.LeftValue.Std:JsonGet.PropertyFile", MISSING, None),
     (
         "Decide",
@@ -458,6 +460,7 @@ FAULTS: list[tuple[str | None, str, Any, str | None]] = [
     ("Bad", "Arguments.ErrorMessage.Std:Join.Separator", ",", None),
     ("Bad", "Arguments.ErrorMessage.Std:Join.Values[0]", ["Run"], None),
     ("Bad", "Arguments.Message", "x", None),
+    ("Bad", "Arguments", MISSING, None),
     # Loops.
     ("Loop", "Arguments.MaxConcurrency", 51, "MaxConcurrency"),
     ("Loop", "Arguments.IterableItems", [], "IterableItems"),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any, Final
 
 from sagemaker_emulator.sagemaker.store import ACCOUNT, DEFAULT_ROLE, DEFAULT_SESSION
@@ -122,7 +123,7 @@ def step(
     """
     arguments = members.pop("Arguments", {})
     if isinstance(arguments, dict):
-        arguments = {**_ARGUMENTS.get(kind, {}), **arguments}
+        arguments = {**deepcopy(_ARGUMENTS.get(kind, {})), **arguments}
     return {
         "Name": name,
         "Type": kind,

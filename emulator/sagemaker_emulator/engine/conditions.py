@@ -87,7 +87,7 @@ def outcome(conditions: list[Any], scope: Scope) -> bool:
 
 
 def _evaluate(condition: Any, scope: Scope) -> bool | None:
-    if not isinstance(condition, dict) or "Type" not in condition:
+    if not isinstance(condition, dict) or not isinstance(condition.get("Type"), str):
         raise ExpressionError(f"{condition!r} is not a condition")
     kind = condition["Type"]
     if kind == "Not":
@@ -102,7 +102,7 @@ def _evaluate(condition: Any, scope: Scope) -> bool | None:
         searched = condition.get("QueryValue", condition.get("Value"))
         comparisons = [
             {"Type": "Equals", "LeftValue": searched, "RightValue": value}
-            for value in condition.get("Values", condition.get("In")) or []
+            for value in _entries(condition.get("Values", condition.get("In")) or [])
         ]
         is_member = _any(comparisons, scope)
         if kind == "NotIn":
@@ -132,8 +132,15 @@ def _compare(kind: str, condition: Mapping[str, Any], scope: Scope) -> bool | No
         ) from error
 
 
-def _all(conditions: list[Any], scope: Scope) -> bool | None:
-    results = [_evaluate(condition, scope) for condition in conditions]
+def _entries(value: Any) -> list[Any]:
+    """Return a list of a definition that nobody has checked."""
+    if not isinstance(value, list):
+        raise ExpressionError(f"{value!r} is not a list")
+    return value
+
+
+def _all(conditions: Any, scope: Scope) -> bool | None:
+    results = [_evaluate(condition, scope) for condition in _entries(conditions)]
     if False in results:
         return False
     if None in results:
@@ -141,8 +148,8 @@ def _all(conditions: list[Any], scope: Scope) -> bool | None:
     return True
 
 
-def _any(conditions: list[Any], scope: Scope) -> bool | None:
-    results = [_evaluate(condition, scope) for condition in conditions]
+def _any(conditions: Any, scope: Scope) -> bool | None:
+    results = [_evaluate(condition, scope) for condition in _entries(conditions)]
     if True in results:
         return True
     if None in results:

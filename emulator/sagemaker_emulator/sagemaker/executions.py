@@ -44,6 +44,10 @@ from sagemaker_emulator.sagemaker.store import (
 from sagemaker_emulator.sagemaker.validation import conforming, structure
 
 
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Parameter.html
+_VALUE_LENGTH = 1024
+
+
 def start_pipeline_execution(call: Call) -> dict[str, Any]:
     """Start an execution."""
     request = call.request
@@ -350,8 +354,10 @@ def execution_parameters(record: ExecutionRecord) -> list[dict[str, str]]:
     """
     Return the values of all parameters of an execution, in the order of the definition.
     """
+    # A default can be longer than the values in a response.
     values = {
-        name: text(value) for name, value in record.engine.scope.parameters.items()
+        name: text(value)[:_VALUE_LENGTH]
+        for name, value in record.engine.scope.parameters.items()
     }
     # AWS shows a value as it was sent, such as "True" or "1e-3".
     values |= {

@@ -23,7 +23,7 @@ from sagemaker_emulator.engine.execution import StateError
 from sagemaker_emulator.engine.expressions import ExpressionError, Scope, evaluate, text
 from sagemaker_emulator.engine.parameters import ParameterError, resolve
 from sagemaker_emulator.engine.step_runs import CacheHit
-from sagemaker_emulator.errors import ApiError, conflict, invalid, not_found
+from sagemaker_emulator.errors import conflict, invalid, not_found, too_many_executions
 from sagemaker_emulator.sagemaker.calls import (
     Call,
     Operation,
@@ -42,7 +42,6 @@ from sagemaker_emulator.sagemaker.store import (
     RecordedExecution,
 )
 from sagemaker_emulator.sagemaker.validation import conforming, structure
-
 
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Parameter.html
 _VALUE_LENGTH = 1024
@@ -118,16 +117,8 @@ def _check_quota(call: Call) -> None:
         if record.engine.status in RUNNING:
             record.engine.advance(call.now)
             running += record.engine.status in RUNNING
-    quota = call.limits.max_executions
-    if running >= quota:
-        raise ApiError(
-            "ResourceLimitExceeded",
-            "The account-level service limit 'Maximum number of concurrent pipeline"
-            f" executions' is {quota} Pipeline Executions, with current utilization of"
-            f" {running} Pipeline Executions and a request delta of 1 Pipeline"
-            " Executions. Please use AWS Service Quotas to request an increase for this"
-            " quota.",
-        )
+    if running >= call.limits.max_executions:
+        raise too_many_executions(call.limits.max_executions, running)
 
 
 def _find_cached(

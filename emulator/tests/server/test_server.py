@@ -217,7 +217,14 @@ def test_error_names_an_invalid_definition_file(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--speed", "0"], ["--speed", "nan"], ["--port", "70000"]]
+    "arguments",
+    [
+        ["--speed", "0"],
+        ["--speed", "nan"],
+        ["--port", "70000"],
+        ["--max-steps", "0"],
+        ["--max-executions", "many"],
+    ],
 )
 def test_invalid_arguments_are_rejected(
     arguments: list[str], capsys: pytest.CaptureFixture[str]

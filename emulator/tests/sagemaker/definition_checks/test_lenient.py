@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from sagemaker_emulator import EmulatorServer
+from sagemaker_emulator import EmulatorServer, Limits
 from sagemaker_emulator.builders import ROLE, definition, step
+from sagemaker_emulator.engine.definition import DefinitionError
 from sagemaker_emulator.errors import ApiError
+from sagemaker_emulator.sagemaker.definition_checks.check import checked
 from tests.conftest import ClientOf
 from tests.sagemaker.definition_checks.test_faulty_definitions import FAULTS, changed
 from tests.sagemaker.test_pipelines import error_of
@@ -140,3 +142,37 @@ def test_update_is_refused_as_the_creation(
     assert (code, "'Nonsense'" in message) == ("ValidationException", True)
     described = sagemaker.describe_pipeline(PipelineName="Demo")
     assert described["PipelineDefinition"] == text
+
+
+def test_quota_of_steps() -> None:
+    """An account can ask for more steps, and the emulator has an option for them."""
+    text = definition(*(step(f"Step{number}") for number in range(51)))
+    with pytest.raises(DefinitionError) as error:
+        checked(text, max_steps=50)
+    assert str(error.value) == (
+        "Model Validation failed: the pipeline has 51 steps, more than the quota of 50."
+        " Member 'Steps'."
+    )
+    assert len(checked(text, max_steps=51).steps) == 51
+
+
+def test_quota_of_executions(
+    create: Callable[..., str],
+    start: Callable[..., str],
+    server: EmulatorServer,
+    sagemaker: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An execution that has ended, or is stopped, makes room for another one."""
+    monkeypatch.setattr(server.sagemaker, "limits", Limits(max_executions=2))
+    create(definition(step("A")))
+    first = start()
+    start()
+    code, message = error_of(sagemaker.start_pipeline_execution, PipelineName="Demo")
+    assert code == "ResourceLimitExceeded"
+    assert "is 2 Executions, with current utilization of 2 Executions" in message
+    sagemaker.stop_pipeline_execution(PipelineExecutionArn=first)
+    server.control.advance(60)
+    start()
+    server.control.advance(3600)
+    start()

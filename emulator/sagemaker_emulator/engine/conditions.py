@@ -23,8 +23,7 @@ from sagemaker_emulator.engine.expressions import (
     text,
 )
 
-#: The conditions that compare two values.
-COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
+_COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
     "Equals": operator.eq,
     "NotEquals": operator.ne,
     "GreaterThan": operator.gt,
@@ -32,8 +31,6 @@ COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
     "LessThan": operator.lt,
     "LessThanOrEqualTo": operator.le,
 }
-#: The conditions that search a value in a list.
-MEMBERSHIPS = ("In", "NotIn")
 #: The types of check steps, with the check that their failure reason names.
 CHECKS: Mapping[str, str] = {"QualityCheck": "Quality", "ClarifyCheck": "Clarify"}
 
@@ -98,7 +95,7 @@ def _evaluate(condition: Any, scope: Scope) -> bool | None:
         return _all(condition.get("Conditions") or [], scope)
     if kind == "Or":
         return _any(condition.get("Conditions") or [], scope)
-    if kind in MEMBERSHIPS:
+    if kind in ("In", "NotIn"):
         searched = condition.get("QueryValue", condition.get("Value"))
         comparisons = [
             {"Type": "Equals", "LeftValue": searched, "RightValue": value}
@@ -118,14 +115,14 @@ def _negated(result: bool | None) -> bool | None:
 
 
 def _compare(kind: str, condition: Mapping[str, Any], scope: Scope) -> bool | None:
-    if kind not in COMPARISONS:
+    if kind not in _COMPARISONS:
         raise ExpressionError(f"'{kind}' is not a condition type")
     left = evaluate(condition.get("LeftValue"), scope)
     right = evaluate(condition.get("RightValue"), scope)
     if isinstance(left, Unknown) or isinstance(right, Unknown):
         return None
     try:
-        return bool(COMPARISONS[kind](left, right))
+        return bool(_COMPARISONS[kind](left, right))
     except TypeError as error:
         raise ExpressionError(
             f"Cannot compare {left!r} with {right!r} in a condition of type '{kind}'"

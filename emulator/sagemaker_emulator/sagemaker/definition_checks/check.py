@@ -23,9 +23,9 @@ from sagemaker_emulator.sagemaker.definition_checks.faults import (
 )
 from sagemaker_emulator.sagemaker.definition_checks.references import Declarations, Json
 from sagemaker_emulator.sagemaker.definition_checks.rules import (
+    has_own_arguments,
     own_shape,
     request_shape,
-    rules,
 )
 from sagemaker_emulator.sagemaker.definition_checks.values import Checker
 
@@ -106,11 +106,7 @@ def _faults_of_step(step: Json, checker: Checker) -> Iterator[Fault]:
     place = Place(step["Name"])
     yield from checker.faults(own_shape("Step"), step, place)
     arguments = step.get("Arguments") or {}
-    # The arguments of these types are in the shapes of the steps.
-    variant = rules()["shapes"]["Step"]["variants"].get(step["Type"], "Step")
-    if "Arguments" not in rules()["shapes"][variant].get("members", {}) or (
-        variant == "Step"
-    ):
+    if not has_own_arguments(step["Type"]):
         shape = request_shape(step["Type"], arguments)
         yield from checker.faults(shape, arguments, place.member("Arguments"))
     yield from _faults_of_property_files(step, arguments, place.member("PropertyFiles"))
@@ -135,6 +131,8 @@ def _faults_of_property_files(
         outputs = names_in(config.get("Outputs"), "OutputName")
     names: list[Any] = []
     for file, file_place in entries_of(step.get("PropertyFiles"), place):
+        if not isinstance(file, dict):
+            continue
         output = file.get("OutputName")
         if outputs and isinstance(output, str) and output not in outputs:
             yield file_place.member("OutputName").fault(

@@ -65,6 +65,12 @@ def resolved(shape: Shape, value: Any) -> Shape:
     return own_shape(variants[kind])
 
 
+def has_own_arguments(kind: str) -> bool:
+    """Return whether the file has the arguments of a type of step."""
+    variant = rules()["shapes"]["Step"]["variants"].get(kind, "")
+    return "Arguments" in rules()["shapes"].get(variant, {}).get("members", ())
+
+
 def request_shape(kind: str, arguments: Mapping[str, Any]) -> Shape:
     """
     Return the shape of the request that starts the job of a step.

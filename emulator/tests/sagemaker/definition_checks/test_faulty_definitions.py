@@ -381,6 +381,7 @@ FAULTS: list[tuple[str | None, str, Any, str | None]] = [
     ),
     # Models and endpoints.
     ("Model", "Arguments.PrimaryContainer", MISSING, None),
+    ("Model", "Arguments.ExecutionRoleArn", MISSING, None),
     ("Model", "Arguments.PrimaryContainer.ModelDataURL", "s3://b/m", None),
     ("Score", "Arguments.ModelName", MISSING, None),
     ("Score", "Arguments.ModelName", get("Steps.Model.Name"), None),

@@ -53,7 +53,7 @@ import pytest  # noqa: E402
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES  # noqa: E402
 from polysync_airflow.execution import clock  # noqa: E402
-from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer, VirtualClock  # noqa: E402
+from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer, Limits, VirtualClock  # noqa: E402
 from tests.fakes import airflow_service, quick_clients  # noqa: E402
 from tests.fakes.quick_emulator import connections_without_sockets  # noqa: E402
 from tests.fakes.simulated_airflow import AIRFLOW, SimulatedAirflow  # noqa: E402
@@ -81,6 +81,8 @@ collect_ignore = [
 ]
 # The example pipelines, with two shards in place of five: each is a call more at the
 # end of an execution.
+# Tests share an emulator, and leave their executions running.
+MANY = Limits(max_executions=10_000)
 DEFINITIONS = Path(os.environ["AIRFLOW_HOME"], "pipelines")
 shutil.copytree(EXAMPLE_DEFINITIONS, DEFINITIONS)
 _fanout = json.loads((DEFINITIONS / "fanout.json").read_text())
@@ -157,7 +159,9 @@ def airflow_database(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def _emulator() -> Iterator[EmulatorServer]:
     with (
-        EmulatorServer(clock=VirtualClock(), definitions=DEFINITIONS) as server,
+        EmulatorServer(
+            clock=VirtualClock(), definitions=DEFINITIONS, limits=MANY
+        ) as server,
         connections_without_sockets(server),
     ):
         leave_out_of_collections()

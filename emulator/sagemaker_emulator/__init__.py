@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sagemaker_emulator.engine.clock import RealClock, VirtualClock
+from sagemaker_emulator.limits import Limits
 from sagemaker_emulator.server.client import ControlClient, ControlRefused
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ __all__ = [
     "ControlClient",
     "ControlRefused",
     "EmulatorServer",
+    "Limits",
     "RealClock",
     "VirtualClock",
 ]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sagemaker_emulator import EXAMPLE_DEFINITIONS
 from sagemaker_emulator.arguments import Parser
 from sagemaker_emulator.engine.definition import DefinitionError
+from sagemaker_emulator.limits import Limits
 from sagemaker_emulator.server.addresses import LOOPBACK, AddressError
 from sagemaker_emulator.server.client import PREFIX
 
@@ -53,6 +54,11 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
             issuer_ca=options.issuer_ca,
             enforce_iam=options.enforce_iam,
             allowed_hosts=options.allow_host,
+            limits=Limits(
+                max_steps=options.max_steps,
+                max_executions=options.max_executions,
+                lenient=options.lenient,
+            ),
             bind=options.bind,
         )
     except (AddressError, DefinitionError, ImportError, OSError) as error:
@@ -119,6 +125,13 @@ def _speed(text: str) -> float:
     if not 0 < speed < float("inf"):
         raise ValueError
     return speed
+
+
+def _quota(text: str) -> int:
+    quota = int(text)
+    if quota < 1:
+        raise ValueError
+    return quota
 
 
 def _port(text: str) -> int:
@@ -192,6 +205,28 @@ def _add_what_is_emulated(parser: argparse.ArgumentParser) -> None:
             "PEM file with CA certificates to trust for the issuers of web identity"
             " tokens"
         ),
+    )
+    add(
+        "--lenient",
+        action="store_true",
+        help=(
+            "accept definitions that AWS would refuse, with a warning, as far as they"
+            " can run"
+        ),
+    )
+    add(
+        "--max-steps",
+        type=_quota,
+        default=50,
+        metavar="N",
+        help="quota of steps in a pipeline (default: %(default)s)",
+    )
+    add(
+        "--max-executions",
+        type=_quota,
+        default=20,
+        metavar="N",
+        help="quota of executions that run at once in a region (default: %(default)s)",
     )
     add(
         "--enforce-iam",

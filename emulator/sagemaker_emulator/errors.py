@@ -37,3 +37,22 @@ def conflict(message: str) -> ApiError:
 def not_found(message: str) -> ApiError:
     """Return a ResourceNotFound error."""
     return ApiError("ResourceNotFound", message)
+
+
+def too_many_executions(quota: int, running: int) -> ApiError:
+    """
+    Return the error of a start that exceeds the quota of executions, in the words in
+    which AWS refuses instances.
+
+    :param quota: how many executions of an account may run at once in a region.
+    :param running: how many run.
+    """
+    return ApiError(
+        "ResourceLimitExceeded",
+        "The account-level service limit 'Maximum number of concurrent pipeline"
+        f" executions allowed per account' is {quota} Executions, with current"
+        f" utilization of {running} Executions and a request delta of 1 Executions."
+        " Please use AWS Service Quotas to request an increase for this quota. If AWS"
+        " Service Quotas is not available, contact AWS support to request an increase"
+        " for this quota.",
+    )

@@ -74,7 +74,7 @@ class AwsRequest:
             return None
         try:
             body = json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         if not isinstance(body, dict):
             return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
-from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer, VirtualClock
+from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer, Limits, VirtualClock
 from sagemaker_emulator.builders import ROLE
 from tests.sign_in.issuer import Issuer, certificates, running
 
@@ -62,9 +63,21 @@ def issuer_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture(scope="session")
 def _server(issuer_files: tuple[Path, Path]) -> Iterator[EmulatorServer]:
     with EmulatorServer(
-        clock=VirtualClock(), issuer_ca=issuer_files[0], allowed_hosts=HOSTS
+        clock=VirtualClock(),
+        issuer_ca=issuer_files[0],
+        allowed_hosts=HOSTS,
+        limits=Limits(max_steps=200, max_executions=1000),
     ) as server:
         yield server
+
+
+@pytest.fixture
+def lenient(server: EmulatorServer) -> Iterator[None]:
+    """Let the emulator accept definitions that AWS would refuse."""
+    limits = server.sagemaker.limits
+    server.sagemaker.limits = replace(limits, lenient=True)
+    yield
+    server.sagemaker.limits = limits
 
 
 @pytest.fixture

@@ -167,15 +167,13 @@ class Run:
 
     def create_pipeline(self, **failing: dict[str, Any]) -> None:
         """Create the pipeline, and set how its steps behave, see `set_steps`."""
+        third = step("Third", self._last_step, "Second")
+        if self._last_step == "Callback":
+            third["SqsQueueUrl"] = QUEUES_URL + self.pipeline
         text = definition(
             step("First"),
             step("Second", "Processing", "First"),
-            step(
-                "Third",
-                self._last_step,
-                "Second",
-                SqsQueueUrl=QUEUES_URL + self.pipeline,
-            ),
+            third,
             parameters=(
                 {"Name": "Value", "Type": "String", "DefaultValue": "default"},
             ),

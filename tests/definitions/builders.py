@@ -517,7 +517,8 @@ def _emr_serverless(uses: _Uses) -> Json:
 
 
 def _auto_ml(uses: _Uses) -> Json:
-    source = _s3_source(uses.one("Parameters.Uri", f"{BUCKET}/data"))
+    location = uses.one("Parameters.Uri", f"{BUCKET}/data")
+    source = {"S3DataType": "S3Prefix", "S3Uri": location}
     target, limit = (
         uses.one("Parameters.Text", "y"),
         uses.one("Parameters.Number", 3600),

@@ -47,7 +47,10 @@ def _tables(known: Mapping[str, str]) -> Iterator[str]:
         for belief in BELIEFS:
             if belief.subject == subject:
                 state = known.get(belief.id, BELIEVED)
-                yield f"| `{belief.id}` | {belief.sentence} | {belief.expected} | {state} |"
+                sentence = belief.sentence
+                if belief.source:
+                    sentence += f" [Source]({belief.source})"
+                yield f"| `{belief.id}` | {sentence} | {belief.expected} | {state} |"
 
 
 def updated(before: Mapping[str, str], report: Mapping[str, Any]) -> dict[str, str]:

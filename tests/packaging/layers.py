@@ -115,7 +115,7 @@ FOLDER_LAYERS = {
 
 # The same of the emulator's package, which is a distribution of its own.
 EMULATOR_LAYERS = (
-    {"arguments", "clients", "errors"},
+    {"arguments", "clients", "errors", "limits"},
     {"protocol", "engine"},
     {"sagemaker"},
     {"builders", "sign_in"},
@@ -135,13 +135,20 @@ EMULATOR_FOLDER_LAYERS = {
     ),
     "sagemaker": (
         {"pagination", "validation", "store"},
-        {"calls"},
+        {"calls", "definition_checks"},
         {"jobs", "pipelines", "selective_execution"},
         {"step_summaries"},
         {"status_events"},
         {"executions"},
         {"search"},
         {"api"},
+        {"__init__"},
+    ),
+    "sagemaker.definition_checks": (
+        {"faults", "rules"},
+        {"references"},
+        {"values"},
+        {"check"},
         {"__init__"},
     ),
     "sagemaker.jobs": (
@@ -172,7 +179,16 @@ EMULATOR_FOLDER_LAYERS = {
         {"__init__"},
     ),
     "verify.scenarios": (
-        {"inbox", "jobs", "lists", "outcomes", "parameters", "permissions", "starts"},
+        {
+            "inbox",
+            "jobs",
+            "lists",
+            "outcomes",
+            "parameters",
+            "permissions",
+            "refusals",
+            "starts",
+        },
         {"callbacks", "events", "links", "resumes", "stops"},
         {"selections"},
         {"__init__"},

@@ -26,6 +26,7 @@ from polysync_airflow.exceptions import HINTS, CredentialsError, SageMakerApiErr
 from polysync_airflow.execution.parameters import build_start_request
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from sagemaker_emulator import EmulatorServer
+from sagemaker_emulator.builders import definition, step
 from tests.conftest import connection
 
 pytestmark = pytest.mark.usefixtures("emulator")
@@ -269,12 +270,11 @@ def test_list_reads_all_pages(emulator: EmulatorServer) -> None:
     """The hook lists all pages, with a hundred entries on each."""
     hook = PolysyncSageMakerHook()
     client: Any = hook.conn
-    steps = [{"Name": "A", "Type": "Processing"}]
-    definition = json.dumps({"Version": "2020-12-01", "Steps": steps})
+    text = definition(step("A"))
     for n in range(205):
         client.create_pipeline(
             PipelineName=f"p-{n:03}",
-            PipelineDefinition=definition,
+            PipelineDefinition=text,
             RoleArn=ROLE,
             ClientRequestToken=f"{n:032}",
         )

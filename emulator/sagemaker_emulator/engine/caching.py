@@ -100,8 +100,10 @@ def max_age(step: Step) -> float | None:
     Return up to which age in seconds an earlier run of a step is reused; None to reuse
     none.
     """
-    config = step.body.get("CacheConfig") or {}
-    if not config.get("Enabled") or step.type not in _KEYS:
+    config = step.body.get("CacheConfig")
+    if not isinstance(config, dict) or step.type not in _KEYS:
+        return None
+    if not config.get("Enabled"):
         return None
     expire_after = config.get("ExpireAfter")
     if expire_after is None:

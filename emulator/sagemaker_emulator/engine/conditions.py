@@ -25,6 +25,7 @@ from sagemaker_emulator.engine.expressions import (
 
 _COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
     "Equals": operator.eq,
+    "NotEquals": operator.ne,
     "GreaterThan": operator.gt,
     "GreaterThanOrEqualTo": operator.ge,
     "LessThan": operator.lt,
@@ -83,28 +84,34 @@ def outcome(conditions: list[Any], scope: Scope) -> bool:
 
 
 def _evaluate(condition: Any, scope: Scope) -> bool | None:
-    if not isinstance(condition, dict) or "Type" not in condition:
+    if not isinstance(condition, dict) or not isinstance(condition.get("Type"), str):
         raise ExpressionError(f"{condition!r} is not a condition")
     kind = condition["Type"]
     if kind == "Not":
-        negated = _evaluate(
-            condition.get("Condition", condition.get("Expression")), scope
+        return _negated(
+            _evaluate(condition.get("Condition", condition.get("Expression")), scope)
         )
-        if negated is None:
-            return None
-        return not negated
     if kind == "And":
         return _all(condition.get("Conditions") or [], scope)
     if kind == "Or":
         return _any(condition.get("Conditions") or [], scope)
-    if kind == "In":
-        searched = condition.get("QueryValue")
+    if kind in ("In", "NotIn"):
+        searched = condition.get("QueryValue", condition.get("Value"))
         comparisons = [
             {"Type": "Equals", "LeftValue": searched, "RightValue": value}
-            for value in condition.get("Values") or []
+            for value in _entries(condition.get("Values", condition.get("In")) or [])
         ]
-        return _any(comparisons, scope)
+        is_member = _any(comparisons, scope)
+        if kind == "NotIn":
+            return _negated(is_member)
+        return is_member
     return _compare(kind, condition, scope)
+
+
+def _negated(result: bool | None) -> bool | None:
+    if result is None:
+        return None
+    return not result
 
 
 def _compare(kind: str, condition: Mapping[str, Any], scope: Scope) -> bool | None:
@@ -122,8 +129,15 @@ def _compare(kind: str, condition: Mapping[str, Any], scope: Scope) -> bool | No
         ) from error
 
 
-def _all(conditions: list[Any], scope: Scope) -> bool | None:
-    results = [_evaluate(condition, scope) for condition in conditions]
+def _entries(value: Any) -> list[Any]:
+    """Return a list of a definition that nobody has checked."""
+    if not isinstance(value, list):
+        raise ExpressionError(f"{value!r} is not a list")
+    return value
+
+
+def _all(conditions: Any, scope: Scope) -> bool | None:
+    results = [_evaluate(condition, scope) for condition in _entries(conditions)]
     if False in results:
         return False
     if None in results:
@@ -131,8 +145,8 @@ def _all(conditions: list[Any], scope: Scope) -> bool | None:
     return True
 
 
-def _any(conditions: list[Any], scope: Scope) -> bool | None:
-    results = [_evaluate(condition, scope) for condition in conditions]
+def _any(conditions: Any, scope: Scope) -> bool | None:
+    results = [_evaluate(condition, scope) for condition in _entries(conditions)]
     if True in results:
         return True
     if None in results:

@@ -1,6 +1,9 @@
 """
-Parses and validates pipeline definitions: the parameters, the steps and the
-dependencies of each step.
+Parses pipeline definitions: the parameters, the steps and the dependencies of each
+step.
+
+It refuses only what the engine cannot run. `sagemaker.definition_checks` has the other
+rules of AWS.
 
 The format is AWS's JSON schema for pipeline definitions, version 2020-12-01; see
 https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-overview.html and
@@ -14,13 +17,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from graphlib import CycleError, TopologicalSorter
-from math import inf
-from typing import Any
+from math import isinf
+from typing import Any, NoReturn
 
 from sagemaker_emulator.engine.durations import DEFAULTS
 
@@ -34,7 +36,7 @@ MAX_CONCURRENCY = 50
 MAX_LITERAL_ITEMS = 100
 #: Lambda functions whose names begin so do not exist; all others do.
 MISSING_FUNCTION = "polysync-no-such-function"
-#: The exception types of retry policies, and the limits of their members; see
+#: The exception types of retry policies, and the maximum number of retries; see
 #: https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-retry-policy.html
 EXCEPTION_TYPES = (
     "Step.SERVICE_FAULT",
@@ -44,12 +46,6 @@ EXCEPTION_TYPES = (
     "SageMaker.RESOURCE_LIMIT",
 )
 MAX_RETRIES = 20
-_RETRY_LIMITS = {
-    "IntervalSeconds": (0, 43_200),
-    "BackoffRate": (0, inf),
-    "MaxAttempts": (1, MAX_RETRIES),
-    "ExpireAfterMin": (0, 14_400),
-}
 # An ISO 8601 duration. AWS's examples also have no P and lower-case letters.
 _DURATION = re.compile(
     r"P?(?:(\d{1,9})Y)?(?:(\d{1,9})M)?(?:(\d{1,9})W)?(?:(\d{1,9})D)?"
@@ -66,15 +62,18 @@ _BODY_STEP_NAME = re.compile(r"[A-Za-z0-9\-_]{1,58}")
 SELECTOR_FIELD = re.compile(
     r"(?:IterationOutput|ChildOutput)\.([A-Za-z0-9\-_]+)([.\[].+)"
 )
-# The beginnings of the references that only a ForEach step can have, in its body or
-# selector.
-_LOOP_REFERENCES = ("ForEach.", "IterationOutput.", "ChildOutput.")
 _NOT_IN_LOOPS = ("Condition", "Fail", "ForEach")
-_STEP_REFERENCE = re.compile(r"Steps\.([A-Za-z0-9\-_]+)(?:\.|\[|$)")
+#: A reference to a step. Its name is the first group.
+STEP_REFERENCE = re.compile(r"Steps\.([A-Za-z0-9\-_]+)(?:\.|\[|$)")
+
+
+# Real definitions have less than 40 levels. The functions that walk through a
+# definition call themselves for each level, which Python limits.
+_MAX_DEPTH = 100
 
 
 class DefinitionError(ValueError):
-    """Raised when SageMaker would reject a pipeline definition."""
+    """Raised when SageMaker would refuse a pipeline definition."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +151,12 @@ class Step:
             return self.depends_on
         return self.depends_on | {self.condition}
 
+    def member_naming(self, other: str) -> str:
+        """Return the member of the step by which it depends on another one."""
+        if other in self.triggers:
+            return "DependsOn"
+        return "Arguments"
+
     @property
     def calls_missing_function(self) -> bool:
         """Whether the Lambda function of the step is one that does not exist."""
@@ -220,8 +225,8 @@ class Definition:
 
     parameters: Mapping[str, Parameter]
     steps: Mapping[str, Step]
-    experiment: Mapping[str, Any] | None = None
-    text: str = field(default="", repr=False)
+    document: Mapping[str, Any] = field(repr=False)
+    text: str = field(repr=False)
 
 
 @lru_cache(maxsize=32)
@@ -236,9 +241,30 @@ def parse(text: str) -> Definition:
     :raises DefinitionError: if the definition is invalid; the message names the invalid
         element.
     """
+    document = _document(text)
+    parameters = _parameters(document.get("Parameters"))
+    steps: dict[str, Step] = {}
+    for step in _steps(document["Steps"]):
+        if step.name in steps:
+            raise DefinitionError(f"'Name' of step '{step.name}' is not unique")
+        steps[step.name] = step
+    _check_bodies(steps)
+    _check_graph(steps)
+    return Definition(parameters, steps, document, text)
+
+
+def _document(text: str) -> dict[str, Any]:
+    """Return the JSON object of a definition."""
     try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
+        document = json.loads(text, parse_constant=_refuse_number, parse_float=_finite)
+        _check_depth(document)
+        # A JSON text can have halves of characters, which no other service accepts.
+        json.dumps(document, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise DefinitionError("the text is nested too deeply") from error
+    except DefinitionError:
+        raise
+    except ValueError as error:
         raise DefinitionError(f"the text is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise DefinitionError("the text is not a JSON object")
@@ -246,17 +272,33 @@ def parse(text: str) -> Definition:
         raise DefinitionError("'Version' is missing or not a string")
     if not isinstance(document.get("Steps"), list) or not document["Steps"]:
         raise DefinitionError("'Steps' is missing or empty")
-    parameters = _parameters(document.get("Parameters") or [])
-    steps: dict[str, Step] = {}
-    for step in _steps(document["Steps"]):
-        if step.name in steps:
-            raise DefinitionError(f"step name '{step.name}' is not unique")
-        steps[step.name] = step
-    _check_bodies(steps)
-    _check_references(document["Steps"], parameters)
-    _check_loop_references(document["Steps"], steps)
-    _check_graph(steps)
-    return Definition(parameters, steps, document.get("PipelineExperimentConfig"), text)
+    return document
+
+
+def _refuse_number(text: str) -> NoReturn:
+    raise DefinitionError(f"the text is not JSON: {text} is no number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if isinf(number):
+        _refuse_number(text)
+    return number
+
+
+def _check_depth(document: Any) -> None:
+    containers = [document]
+    for _ in range(_MAX_DEPTH):
+        inner: list[Any] = []
+        for container in containers:
+            values = container
+            if isinstance(container, dict):
+                values = container.values()
+            if isinstance(container, dict | list):
+                inner += values
+        containers = inner
+    if containers:
+        raise DefinitionError(f"the text has more than {_MAX_DEPTH} levels")
 
 
 def references(value: Any) -> Iterator[str]:
@@ -289,7 +331,7 @@ def _with_step_names(value: Any, names: Mapping[str, str]) -> Any:
         return value
     reference = value.get("Get")
     if isinstance(reference, str) and len(value) == 1:
-        match = _STEP_REFERENCE.match(reference)
+        match = STEP_REFERENCE.match(reference)
         if match and match[1] in names:
             path = reference[match.end(1) :]
             return {"Get": f"Steps.{names[match[1]]}{path}"}
@@ -319,7 +361,10 @@ def _parameters(entries: Any) -> dict[str, Parameter]:
 
 
 def _steps(
-    entries: Any, condition: str | None = None, branch: bool | None = None
+    entries: Any,
+    condition: str | None = None,
+    branch: bool | None = None,
+    where: str = "Steps",
 ) -> Iterator[Step]:
     """
     Yield the steps of a list, and after each condition step those of its branches.
@@ -328,33 +373,36 @@ def _steps(
     :param condition: the condition step that has the list; None at the top level.
     :param branch: True for the list ``IfSteps``, False for ``ElseSteps``; None at the
         top level.
+    :param where: what the error message calls the list.
     """
-    for body in _objects(entries, "Steps"):
+    for body in _objects(entries, where):
         step = _step(body, condition, branch)
         yield step
         if step.type != "Condition":
             continue
         if not isinstance(step.arguments.get("Conditions"), list):
             raise DefinitionError(f"condition step '{step.name}' has no 'Conditions'")
-        yield from _steps(step.arguments.get("IfSteps") or [], step.name, True)
-        yield from _steps(step.arguments.get("ElseSteps") or [], step.name, False)
+        for member, is_if in (("IfSteps", True), ("ElseSteps", False)):
+            branch_steps = step.arguments.get(member)
+            where = f"{member} of step '{step.name}'"
+            yield from _steps(branch_steps, step.name, is_if, where)
 
 
 def _step(body: dict[str, Any], condition: str | None, branch: bool | None) -> Step:
     name = body.get("Name")
     if not isinstance(name, str) or not _STEP_NAME.fullmatch(name):
-        raise DefinitionError(f"step name {name!r} does not match {_STEP_NAME.pattern}")
+        raise DefinitionError(
+            f"'Name' of step {name!r} does not match {_STEP_NAME.pattern}"
+        )
     kind = body.get("Type")
     if not isinstance(kind, str):
         raise DefinitionError(f"step '{name}' has no 'Type'")
-    _check_type(kind)
+    _check_type(name, kind)
     _objects(
-        body.get("PropertyFiles") or [],
+        body.get("PropertyFiles"),
         f"PropertyFiles of step '{name}'",
         "PropertyFileName",
     )
-    _check_cache_config(name, body.get("CacheConfig", {}))
-    _check_retry_policies(name, body.get("RetryPolicies", []))
     triggers = _triggers(name, body)
     dependencies = _dependencies(name, body, triggers)
     if kind == "ForEach":
@@ -365,14 +413,14 @@ def _step(body: dict[str, Any], condition: str | None, branch: bool | None) -> S
     return Step(name, kind, body, dependencies, condition, branch, triggers)
 
 
-def _check_type(kind: str) -> None:
+def _check_type(name: str, kind: str) -> None:
     if kind not in DEFAULTS:
         # AWS documents no error of a type; this is what it says of other enums, such as
         # ProcessingS3InputMode.
         allowed = ", ".join(sorted(DEFAULTS))
         raise DefinitionError(
             f"Value '{kind}' for 'StepType' failed to satisfy enum value set:"
-            f" [{allowed}]"
+            f" [{allowed}]. Step '{name}', member 'Type'."
         )
 
 
@@ -424,7 +472,7 @@ def _dependencies(
     }
     dependencies = set(depends_on)
     for reference in references({**body, "Arguments": own_arguments}):
-        match = _STEP_REFERENCE.match(reference)
+        match = STEP_REFERENCE.match(reference)
         if match:
             dependencies.add(match[1])
     return frozenset(dependencies)
@@ -462,10 +510,11 @@ def _check_for_each(name: str, body: Mapping[str, Any]) -> None:
             " or ForEach steps"
         )
     for step in steps:
-        _check_type(step["Type"])
+        _check_type(step["Name"], step["Type"])
         if not _BODY_STEP_NAME.fullmatch(step["Name"]):
             raise DefinitionError(
-                f"step name {step['Name']!r} does not match {_BODY_STEP_NAME.pattern}"
+                f"'Name' of step {step['Name']!r} does not match"
+                f" {_BODY_STEP_NAME.pattern}"
             )
     limit: Any = arguments.get("MaxConcurrency")
     is_integer = isinstance(limit, int) and not isinstance(limit, bool)
@@ -520,7 +569,7 @@ def _check_bodies(steps: Mapping[str, Step]) -> None:
     for step in steps.values():
         for body in step.loop_body:
             if body["Name"] in body_names or body["Name"] in steps:
-                raise DefinitionError(f"step name '{body['Name']}' is not unique")
+                raise DefinitionError(f"'Name' of step '{body['Name']}' is not unique")
             body_names.add(body["Name"])
     for name in steps:
         body_name, hyphen, index = name.rpartition("-")
@@ -547,74 +596,19 @@ def duration_seconds(text: Any) -> float | None:
     )
 
 
-def _check_cache_config(name: str, config: Any) -> None:
-    where = f"'CacheConfig' of step '{name}'"
-    if not isinstance(config, dict):
-        raise DefinitionError(f"{where} is not an object")
-    if not isinstance(config.get("Enabled", False), bool):
-        raise DefinitionError(f"{where}: 'Enabled' is not true or false")
-    expire_after = config.get("ExpireAfter")
-    if expire_after is not None and duration_seconds(expire_after) is None:
-        raise DefinitionError(f"{where}: {expire_after!r} is not an ISO 8601 duration")
-
-
-def _check_retry_policies(name: str, entries: Any) -> None:
-    where = f"RetryPolicies of step '{name}'"
-    for entry in _objects(entries, where):
-        types: Any = entry.get("ExceptionType")
-        is_list = isinstance(types, list) and len(types) > 0
-        if not is_list or any(kind not in EXCEPTION_TYPES for kind in types):
-            raise DefinitionError(
-                f"'{where}': 'ExceptionType' is not a list of {list(EXCEPTION_TYPES)}"
-            )
-        for member, (least, most) in _RETRY_LIMITS.items():
-            value = entry.get(member, least)
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not is_number or not least <= value <= most:
-                raise DefinitionError(
-                    f"'{where}': '{member}' is not a number from {least} to {most}"
-                )
-
-
-def _check_references(steps: Any, parameters: Mapping[str, Parameter]) -> None:
-    for reference in references(steps):
-        if reference.startswith(_LOOP_REFERENCES):
-            continue
-        root, _, name = reference.partition(".")
-        if root not in ("Parameters", "Steps", "Execution"):
-            raise DefinitionError(
-                f"reference '{reference}' does not start with Parameters, Steps or"
-                " Execution"
-            )
-        if root == "Parameters" and name not in parameters:
-            raise DefinitionError(
-                f"reference '{reference}' names a parameter that is not declared"
-            )
-
-
-def _check_loop_references(entries: Any, steps: Mapping[str, Step]) -> None:
-    """Check that only ForEach steps refer to their items and iterations."""
-    inside_loops = [
-        [step.loop_body, step.arguments.get("Selector")]
-        for step in steps.values()
-        if step.loop_body
-    ]
-    outside_loops = Counter(references(entries)) - Counter(references(inside_loops))
-    for reference in outside_loops:
-        if reference.startswith(_LOOP_REFERENCES):
-            raise DefinitionError(f"reference '{reference}' is not in a ForEach step")
-
-
 def _check_graph(steps: Mapping[str, Step]) -> None:
     for step in steps.values():
-        for other in step.depends_on:
+        for other in sorted(step.depends_on):
+            member = f"'{step.member_naming(other)}'"
             if other not in steps:
                 raise DefinitionError(
-                    f"step '{step.name}' depends on '{other}', which does not exist"
+                    f"{member} of step '{step.name}' depends on '{other}', which does"
+                    " not exist"
                 )
             if steps[other].type == "Fail":
                 raise DefinitionError(
-                    f"{step.name} can not depends on {other}, which is a Fail step"
+                    f"{step.name} can not depends on {other}, which is a Fail step:"
+                    f" {member} of step '{step.name}'"
                 )
     _check_acyclic({step.name: step.predecessors for step in steps.values()})
 
@@ -623,8 +617,10 @@ def _check_acyclic(graph: Mapping[str, Collection[str]]) -> None:
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
+        names = " -> ".join(f"'{name}'" for name in error.args[1])
         raise DefinitionError(
-            f"the dependencies of the steps form a cycle: {error.args[1]}"
+            "the dependencies of the steps form a cycle ('DependsOn' or references):"
+            f" step {names}"
         ) from error
 
 
@@ -632,10 +628,12 @@ def _objects(entries: Any, where: str, *required: str) -> list[dict[str, Any]]:
     """
     Check that a JSON value is a list of objects, and return it.
 
-    :param entries: the JSON value.
+    :param entries: the JSON value; None for an empty list.
     :param where: what the error message calls the list.
     :param required: the members that each object must have, as texts.
     """
+    if entries is None:
+        return []
     if not isinstance(entries, list) or not all(
         isinstance(entry, dict) for entry in entries
     ):

@@ -134,6 +134,8 @@ def text(value: Any) -> str:
 def _get(reference: str, scope: Scope) -> Any:
     root, _, rest = reference.partition(".")
     if root == "Parameters":
+        if rest not in scope.parameters:
+            raise ExpressionError(f"Parameter '{rest}' is not declared")
         return scope.parameters[rest]
     if root == "Execution":
         return scope.execution.get(rest, Unknown(reference))

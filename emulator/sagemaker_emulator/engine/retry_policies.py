@@ -10,6 +10,7 @@ The retries that AWS makes without a policy are not emulated.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
@@ -88,7 +89,11 @@ def retries(step: Step) -> Retries:
     """
     if step.type not in _STEP_TYPES:
         return Retries(())
-    policies = [_policy(entry) for entry in step.body.get("RetryPolicies") or ()]
+    policies: list[RetryPolicy] = []
+    for entry in step.body.get("RetryPolicies") or ():
+        # A lenient emulator accepts policies that AWS would refuse.
+        with suppress(AttributeError, KeyError, TypeError, ValueError):
+            policies.append(_policy(entry))
     if step.type in _NO_INTERNAL_ERROR:
         for policy in policies:
             policy.exception_types -= {_INTERNAL_ERROR}

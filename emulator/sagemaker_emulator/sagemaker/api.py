@@ -13,6 +13,7 @@ from typing import Any
 from sagemaker_emulator.engine.clock import Clock
 from sagemaker_emulator.engine.scenarios import Scenario
 from sagemaker_emulator.errors import ApiError
+from sagemaker_emulator.limits import DEFAULT_LIMITS, Limits
 from sagemaker_emulator.sagemaker import executions, pipelines, search
 from sagemaker_emulator.sagemaker.calls import (
     AwsServices,
@@ -32,6 +33,7 @@ from sagemaker_emulator.sagemaker.store import Region
 from sagemaker_emulator.sagemaker.validation import (
     check_request,
     check_response,
+    conforming,
     service_model,
 )
 
@@ -85,12 +87,20 @@ class SageMaker:
     :param services: the other services of AWS, which keep definitions and what the
         steps write.
     :param seed: the text from which all ids are derived.
+    :param limits: what the emulator refuses.
     """
 
-    def __init__(self, clock: Clock, services: AwsServices, seed: str) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        services: AwsServices,
+        seed: str,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
         self.clock = clock
         self._services = services
         self._seed = seed
+        self.limits = limits
         self._lock = RLock()
         self.reset()
 
@@ -167,10 +177,14 @@ class SageMaker:
                 self.scenario_of,
                 self._services,
                 identity or {},
+                self.limits,
             )
             perform = partial(OPERATIONS[operation], call)
             response = call.region.run_idempotently(operation, request, perform)
         violations = check_response(model.output_shape, response, _UNCHECKED_ENUMS)
+        if violations and self.limits.lenient and model.output_shape is not None:
+            # What AWS would refuse can lead to a response that AWS could not return.
+            return conforming(model.output_shape, response) or {}, ignored
         if violations:
             raise EmulatorBug(f"{operation}: {'; '.join(violations)}")
         return response, ignored

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sagemaker_emulator.engine.scenarios import Scenario
+from sagemaker_emulator.limits import DEFAULT_LIMITS, Limits
 from sagemaker_emulator.sagemaker.store import ExecutionRecord, Region
 
 
@@ -68,10 +69,10 @@ class AwsServices(Protocol):
 
     def create_model_package(
         self, region: str, request: Mapping[str, Any], created_at: float
-    ) -> str:
+    ) -> str | None:
         """
         Create a model package as CreateModelPackage does, and its group if necessary.
-        Return the ARN.
+        Return the ARN; None if it cannot be created.
         """
         ...
 
@@ -127,6 +128,7 @@ class Call:
     :param scenario_of: returns the scenario of a pipeline, by its name.
     :param services: the other services of AWS.
     :param identity: ``Arn`` and ``PrincipalId`` of the caller.
+    :param limits: what the emulator refuses.
     """
 
     request: Mapping[str, Any]
@@ -135,6 +137,7 @@ class Call:
     scenario_of: Callable[[str], Scenario]
     services: AwsServices
     identity: Mapping[str, str] = field(default_factory=dict)
+    limits: Limits = DEFAULT_LIMITS
 
     @property
     def max_parallel(self) -> int | None:

@@ -13,16 +13,17 @@ step has a new start time.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from math import inf
 from typing import Any
 
 from sagemaker_emulator.engine.execution import StateError
-from sagemaker_emulator.engine.expressions import Scope, evaluate, text
+from sagemaker_emulator.engine.expressions import ExpressionError, Scope, evaluate, text
 from sagemaker_emulator.engine.parameters import ParameterError, resolve
 from sagemaker_emulator.engine.step_runs import CacheHit
-from sagemaker_emulator.errors import conflict, invalid, not_found
+from sagemaker_emulator.errors import conflict, invalid, not_found, too_many_executions
 from sagemaker_emulator.sagemaker.calls import (
     Call,
     Operation,
@@ -32,7 +33,7 @@ from sagemaker_emulator.sagemaker.calls import (
 from sagemaker_emulator.sagemaker.jobs.descriptions import Descriptions
 from sagemaker_emulator.sagemaker.jobs.model_packages import register_model_packages
 from sagemaker_emulator.sagemaker.pagination import page
-from sagemaker_emulator.sagemaker.pipelines import created_within
+from sagemaker_emulator.sagemaker.pipelines import RUNNING, created_within
 from sagemaker_emulator.sagemaker.selective_execution import select
 from sagemaker_emulator.sagemaker.step_summaries import step_summary
 from sagemaker_emulator.sagemaker.store import (
@@ -40,8 +41,10 @@ from sagemaker_emulator.sagemaker.store import (
     Pipeline,
     RecordedExecution,
 )
+from sagemaker_emulator.sagemaker.validation import conforming, structure
 
-_EXPERIMENT_NAME_LENGTH = 120
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Parameter.html
+_VALUE_LENGTH = 1024
 
 
 def start_pipeline_execution(call: Call) -> dict[str, Any]:
@@ -69,6 +72,7 @@ def start_pipeline_execution(call: Call) -> dict[str, Any]:
         values = resolve(version.definition, request.get("PipelineParameters", ()))
     except ParameterError as error:
         raise invalid(str(error)) from error
+    _check_quota(call)
     selection = select(call, pipeline, version)
     identifier = region.identifier(12, pipeline.arn, region.started)
     arn = region.execution_arn(pipeline, identifier)
@@ -104,6 +108,17 @@ def start_pipeline_execution(call: Call) -> dict[str, Any]:
 
     engine.scope.resolve = resolve_property
     return {"PipelineExecutionArn": arn}
+
+
+def _check_quota(call: Call) -> None:
+    """Check that the account may start another execution in the region."""
+    running = 0
+    for record in call.region.executions():
+        if record.engine.status in RUNNING:
+            record.engine.advance(call.now)
+            running += record.engine.status in RUNNING
+    if running >= call.limits.max_executions:
+        raise too_many_executions(call.limits.max_executions, running)
 
 
 def _find_cached(
@@ -330,8 +345,10 @@ def execution_parameters(record: ExecutionRecord) -> list[dict[str, str]]:
     """
     Return the values of all parameters of an execution, in the order of the definition.
     """
+    # A default can be longer than the values in a response.
     values = {
-        name: text(value) for name, value in record.engine.scope.parameters.items()
+        name: text(value)[:_VALUE_LENGTH]
+        for name, value in record.engine.scope.parameters.items()
     }
     # AWS shows a value as it was sent, such as "True" or "1e-3".
     values |= {
@@ -375,18 +392,17 @@ def _execution_with_callback(call: Call, token: str) -> ExecutionRecord:
     return record
 
 
-def _experiment(record: ExecutionRecord) -> dict[str, Any] | None:
-    config = record.version.definition.experiment or {}
-    names = {
-        member: text(evaluate(value, record.engine.scope))
-        for member, value in config.items()
-    }
-    # The name of a pipeline can be longer than the name of an experiment.
-    return {
-        member: name
-        for member, name in names.items()
-        if len(name) <= _EXPERIMENT_NAME_LENGTH
-    } or None
+def _experiment(record: ExecutionRecord) -> Any:
+    config = record.version.definition.document.get("PipelineExperimentConfig")
+    if not isinstance(config, dict):
+        return None
+    names: dict[str, str] = {}
+    for member, value in config.items():
+        with suppress(ExpressionError):
+            names[member] = text(evaluate(value, record.engine.scope))
+    # The name of a pipeline can be longer than the name of an experiment, and the value
+    # of a parameter can be no name.
+    return conforming(structure("PipelineExperimentConfig"), names) or None
 
 
 def _summary(record: ExecutionRecord, now: float) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sagemaker_emulator.engine.definition import Definition, DefinitionError, parse
+from sagemaker_emulator.engine.definition import Definition, DefinitionError
 from sagemaker_emulator.errors import conflict, invalid
 from sagemaker_emulator.sagemaker.calls import (
     Call,
@@ -19,10 +19,12 @@ from sagemaker_emulator.sagemaker.calls import (
     omit_none,
     parallelism_configuration,
 )
+from sagemaker_emulator.sagemaker.definition_checks.check import checked
 from sagemaker_emulator.sagemaker.pagination import page
 from sagemaker_emulator.sagemaker.store import Pipeline, Version
 
-_RUNNING = ("Executing", "Stopping")
+#: The statuses of executions that have not ended.
+RUNNING = ("Executing", "Stopping")
 _MAX_ALIASES = 10
 
 
@@ -86,7 +88,7 @@ def delete_pipeline(call: Call) -> dict[str, Any]:
     pipeline = call.region.pipeline(call.request["PipelineName"])
     for record in pipeline.executions.values():
         record.engine.advance(call.now)
-        if record.engine.status in _RUNNING:
+        if record.engine.status in RUNNING:
             raise conflict(
                 f"Pipeline '{pipeline.arn}' has running executions: stop them first."
             )
@@ -274,15 +276,13 @@ def _definition(call: Call) -> Definition | None:
         content = call.services.read_object(
             location["Bucket"], location["ObjectKey"], location.get("VersionId")
         )
-        text = content.decode()
+        text = content.decode(errors="replace")
     if text is None:
         return None
     try:
-        return parse(text)
+        return checked(text, call.limits.max_steps, call.limits.lenient)
     except DefinitionError as error:
-        raise invalid(
-            f"Unable to parse pipeline definition. Model Validation failed: {error}"
-        ) from error
+        raise invalid(f"Unable to parse pipeline definition. {error}") from error
 
 
 def _add_version(

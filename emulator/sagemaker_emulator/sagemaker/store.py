@@ -207,7 +207,7 @@ class ExecutionRecord:
     display_name: str | None = None
     description: str | None = None
     created_by: Mapping[str, str] = field(default_factory=dict)
-    model_packages: dict[str, str] = field(default_factory=dict)
+    model_packages: dict[str, str | None] = field(default_factory=dict)
     properties: dict[int, dict[str, Any]] = field(default_factory=dict)
     sent_changes: int = 0
 

@@ -131,7 +131,7 @@ def conforming(shape: Shape, value: Any) -> Any:
     :param value: a JSON value that nobody has validated, such as an argument in a
         pipeline definition.
     """
-    if not _has_type(shape, value):
+    if not has_type(shape, value):
         return None
     if isinstance(shape, StructureShape):
         value = matching_members(shape, value)
@@ -200,7 +200,8 @@ def _without_unknown_members(
     return value, ignored
 
 
-def _has_type(shape: Shape, value: Any) -> bool:
+def has_type(shape: Shape, value: Any) -> bool:
+    """Return whether a JSON value has the type of a shape."""
     expected = _JSON_TYPES[shape.type_name]
     if isinstance(value, bool):
         # In Python, bool is a subclass of int; in JSON, a boolean is not a number.
@@ -209,7 +210,7 @@ def _has_type(shape: Shape, value: Any) -> bool:
 
 
 def _check_type(shape: Shape, value: Any, path: str) -> None:
-    if _has_type(shape, value):
+    if has_type(shape, value):
         return
     token = _JSON_TOKENS.get(type(value), "NUMBER_VALUE")
     where = ""
@@ -238,6 +239,18 @@ def _violations(
     else:
         for constraint in _scalar_constraints(shape, value, skip_enums_of):
             yield _violation(value, path, constraint)
+
+
+def broken_constraints(shape: Shape, value: Any) -> list[str]:
+    """
+    Return the constraints of a shape that a value of its type does not satisfy, without
+    those of what is in it.
+    """
+    if isinstance(shape, ListShape | MapShape):
+        return list(_out_of_bounds(shape, len(value), "length"))
+    if isinstance(shape, StructureShape):
+        return []
+    return list(_scalar_constraints(shape, value, frozenset()))
 
 
 def _structure_violations(

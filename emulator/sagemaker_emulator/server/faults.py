@@ -32,21 +32,15 @@ from math import inf, isfinite
 from threading import Lock
 from typing import Any
 
-from sagemaker_emulator.errors import ApiError
+from sagemaker_emulator.errors import ApiError, too_many_executions
 
 KINDS = ("throttle", "quota", "error", "http", "latency", "dropped", "lost_response")
+_QUOTA = too_many_executions(20, 20)
 _ERRORS = {
     "throttle": ("ThrottlingException", "Rate exceeded"),
     # The number is that of the developer guide:
     # feature-store-feature-processor-quotas.html
-    "quota": (
-        "ResourceLimitExceeded",
-        "The account-level service limit 'Maximum number of concurrent pipeline"
-        " executions allowed per account' is 20 Executions, with current utilization of"
-        " 20 Executions and a request delta of 1 Executions. Please use AWS Service"
-        " Quotas to request an increase for this quota. If AWS Service Quotas is not"
-        " available, contact AWS support to request an increase for this quota.",
-    ),
+    "quota": (_QUOTA.code, _QUOTA.message),
 }
 _MEMBERS = {
     "operation",

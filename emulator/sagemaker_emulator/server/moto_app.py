@@ -6,11 +6,12 @@ packages).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from functools import partial
+from functools import partial, wraps
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote
 
 from botocore import xform_name
@@ -35,6 +36,8 @@ from sagemaker_emulator.server.event_bus import (
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
+_LOG = logging.getLogger(__name__)
+_Write = TypeVar("_Write", bound=Callable[..., Any])
 # The services that a pipeline or its test needs. Other services of moto do more than to
 # keep state: its Lambda, for example, runs containers.
 MOTO_SERVICES = frozenset(
@@ -69,6 +72,25 @@ _S3_AUTHORIZATION = (
     "AWS4-HMAC-SHA256 Credential=emulator/20000101/us-east-1/s3/aws4_request,"
     " SignedHeaders=host, Signature=0"
 )
+
+
+def _tolerant(write: _Write) -> _Write:
+    """
+    Make a method that returns None if moto refuses what a step writes.
+
+    moto may raise anything for a value that it does not expect. Without this, one step
+    would let the requests of all clients fail, because each of them writes what is due.
+    """
+
+    @wraps(write)
+    def write_or_warn(*args: Any) -> Any:
+        try:
+            return write(*args)
+        except Exception:
+            _LOG.warning("moto refuses what a step writes", exc_info=True)
+            return None
+
+    return cast("_Write", write_or_warn)
 
 
 class Moto:
@@ -125,18 +147,21 @@ class Moto:
                 )
             return response.get_data()
 
+    @_tolerant
     def create_bucket(self, region: str, bucket: str) -> None:
         """Create an S3 bucket, if no account has it."""
         if bucket not in s3_backends.bucket_accounts:
             s3_backends[ACCOUNT][partition(region)].create_bucket(bucket, region)
 
+    @_tolerant
     def put_object(self, region: str, bucket: str, key: str, content: bytes) -> None:
         """Write an S3 object to a bucket of the emulator's own account."""
         s3_backends[ACCOUNT][partition(region)].put_object(bucket, key, content)
 
+    @_tolerant
     def create_model_package(
         self, region: str, request: Mapping[str, Any], created_at: float
-    ) -> str:
+    ) -> str | None:
         """
         Create a model package, and its group if it does not exist.
 
@@ -144,7 +169,7 @@ class Moto:
         :param request: the arguments of a RegisterModel step, which are those of
             CreateModelPackage.
         :param created_at: the creation time, as Unix time.
-        :return: the ARN of the model package.
+        :return: the ARN of the model package; None if moto refuses it.
         """
         backend = get_backend("sagemaker")[ACCOUNT][region]
         members: dict[str, Any] = {
@@ -208,6 +233,7 @@ class Moto:
         """Delete a model package."""
         self._deleted.add((region, arn))
 
+    @_tolerant
     def send_message(self, region: str, queue: str, body: str) -> None:
         """
         Send a message to a queue of the emulator's own account, which is created if it
@@ -220,6 +246,7 @@ class Moto:
             backends[region].create_queue(queue)
         backends[region].send_message(queue, body)
 
+    @_tolerant
     def put_log_events(self, region: str, stream: LogStream) -> None:
         """
         Write the events of a log stream that it does not have yet.
@@ -253,6 +280,7 @@ class Moto:
         """
         return self._model_packages.unsent(region, now)
 
+    @_tolerant
     def send_event(self, region: str, event: ServiceEvent) -> None:
         """Send an event of SageMaker to the rules of the default event bus."""
         deliver(region, event)

@@ -259,7 +259,7 @@ class Router:
             )
         try:
             body = json.loads(aws.body or b"{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ApiError(
                 "SerializationException", f"The body is not JSON: {error}"
             ) from error
@@ -338,7 +338,7 @@ def _logged_members(aws: AwsRequest) -> dict[str, Any]:
         return {}
     try:
         body = json.loads(aws.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     if not isinstance(body, dict):
         return {}

@@ -27,8 +27,10 @@ from moto.moto_server.werkzeug_app import MotoRequestHandler
 from werkzeug.serving import make_server
 
 from sagemaker_emulator.engine.clock import Clock, RealClock
-from sagemaker_emulator.engine.definition import DefinitionError, parse
+from sagemaker_emulator.engine.definition import DefinitionError
+from sagemaker_emulator.limits import DEFAULT_LIMITS, Limits
 from sagemaker_emulator.sagemaker.api import SageMaker
+from sagemaker_emulator.sagemaker.definition_checks.check import checked
 from sagemaker_emulator.sagemaker.store import partition
 from sagemaker_emulator.server.addresses import LOOPBACK, check_bind
 from sagemaker_emulator.server.browser_guard import BrowserGuard
@@ -94,6 +96,8 @@ class EmulatorServer:
     :param allowed_hosts: names by which clients in other containers reach the emulator,
         such as that of its service in a compose file. Requests with other names than
         these and this machine's are refused.
+    :param limits: the quotas of steps and executions, and whether definitions that AWS
+        would refuse are accepted.
     :param bind: the IPv4 address to listen on. Whoever reaches it can use the emulator,
         which has no authentication. An address that is not one of the loopback
         interface needs ``allowed_hosts``.
@@ -116,6 +120,7 @@ class EmulatorServer:
         issuer_ca: Path | None = None,
         enforce_iam: bool = False,
         allowed_hosts: Collection[str] = (),
+        limits: Limits = DEFAULT_LIMITS,
         bind: str = LOOPBACK,
     ) -> None:
         check_bind(bind, allowed_hosts)
@@ -128,11 +133,11 @@ class EmulatorServer:
             guard = BrowserGuard([*allowed_hosts, bind])
         self._definitions: dict[str, str] = {}
         if definitions:
-            self._definitions = read_definitions(definitions)
+            self._definitions = read_definitions(definitions, limits)
         self._region = region
         self.clock = clock or RealClock(speed)
         self.moto = Moto()
-        self.sagemaker = SageMaker(self.clock, self.moto, seed)
+        self.sagemaker = SageMaker(self.clock, self.moto, seed, limits)
         self.faults = Faults()
         self.calls = CallLog()
         self.sign_in = SignInSettings(enforce_iam)
@@ -230,11 +235,12 @@ class EmulatorServer:
             self.sagemaker.call("CreatePipeline", self._region, request)
 
 
-def read_definitions(folder: Path) -> dict[str, str]:
+def read_definitions(folder: Path, limits: Limits = DEFAULT_LIMITS) -> dict[str, str]:
     """
     Read the pipeline definitions in a folder.
 
     :param folder: the folder; only its ``*.json`` files are read.
+    :param limits: what is refused.
     :return: the text of each definition, by pipeline name.
     :raises DefinitionError: if a file is not a valid pipeline definition, or if two
         files have the same pipeline name; the message names the file.
@@ -246,7 +252,7 @@ def read_definitions(folder: Path) -> dict[str, str]:
         name = pipeline_name(file.stem)
         try:
             text = file.read_text(encoding="utf-8")
-            parse(text)
+            checked(text, limits.max_steps, limits.lenient)
         except (DefinitionError, UnicodeDecodeError) as error:
             raise DefinitionError(
                 f"{file}: not a pipeline definition: {error}"

@@ -104,6 +104,7 @@ class Belief:
     :param relied_on_by: the modules and pages that depend on it, as paths from the root
         of the repository.
     :param option: the option without which it is not checked; None for none.
+    :param source: the page or issue that says so; empty for none.
     :param money: whether AWS bills a second execution, or one that nobody stops, if it
         is not true.
     """
@@ -115,6 +116,7 @@ class Belief:
     expected: str
     relied_on_by: Sequence[str]
     option: str | None
+    source: str = ""
     money: bool = False
 
     @property

@@ -25,6 +25,7 @@ from sagemaker_emulator.verify.scenarios import (
     outcomes,
     parameters,
     permissions,
+    refusals,
     resumes,
     selections,
     starts,
@@ -34,6 +35,7 @@ from sagemaker_emulator.verify.scenarios import (
 # The modules with the scenarios, by the subject of a belief.
 _SCENARIOS: Final = {
     "callback": callbacks,
+    "definition": refusals,
     "event": events,
     "job": jobs,
     "link": links,

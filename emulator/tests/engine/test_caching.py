@@ -8,12 +8,7 @@ import pytest
 
 from sagemaker_emulator.builders import definition, step
 from sagemaker_emulator.engine.caching import cache_key, max_age
-from sagemaker_emulator.engine.definition import (
-    DefinitionError,
-    Step,
-    duration_seconds,
-    parse,
-)
+from sagemaker_emulator.engine.definition import Step, duration_seconds, parse
 from sagemaker_emulator.engine.expressions import Scope, Unknown
 
 IMAGE = {"ImageUri": "image"}
@@ -177,18 +172,3 @@ def test_durations(text: Any, seconds: float | None) -> None:
 def test_maximum_age(config: dict[str, Any], age: float | None) -> None:
     """Caching must be enabled, and the expiry is optional."""
     assert max_age(Step("A", "Training", {"CacheConfig": config}, frozenset())) == age
-
-
-@pytest.mark.parametrize(
-    "config",
-    [
-        [],
-        {"Enabled": "yes"},
-        {"Enabled": True, "ExpireAfter": "soon"},
-        {"ExpireAfter": 5},
-    ],
-)
-def test_invalid_cache_config_is_refused(config: Any) -> None:
-    """A definition with an invalid CacheConfig is refused."""
-    with pytest.raises(DefinitionError, match="'CacheConfig' of step 'A'"):
-        parse(definition(step("A", CacheConfig=config)))

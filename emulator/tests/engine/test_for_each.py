@@ -493,23 +493,3 @@ def test_invalid_loop_is_refused(change: dict[str, Any], message: str) -> None:
     body["Arguments"] |= change
     with pytest.raises(DefinitionError, match=message):
         parse(definition(body, step("Loop2-1", "Model"), parameters=(ITEMS,)))
-
-
-@pytest.mark.parametrize(
-    "reference", ["ForEach.CurrentItem", "IterationOutput.Body.OutputParameters['auc']"]
-)
-def test_reference_of_a_loop_is_refused_outside(reference: str) -> None:
-    """
-    The SDK says that it is valid inside only, also beside a loop that has the same one.
-    """
-    selector = {
-        "Pick": "MaxBy",
-        "Field": {"Get": "IterationOutput.Body.OutputParameters['auc']"},
-    }
-    body = step("Body", Arguments={"x": {"Get": "ForEach.CurrentItem"}})
-    other = step("Other", Arguments={"x": [{"Get": reference}]})
-    parse(definition(loop(body, selector=selector), parameters=(ITEMS,)))
-    with pytest.raises(
-        DefinitionError, match=r"^reference '\w+\.[^ ]+' is not in a ForEach step$"
-    ):
-        parse(definition(loop(body, selector=selector), other, parameters=(ITEMS,)))

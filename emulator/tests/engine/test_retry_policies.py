@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from sagemaker_emulator.builders import definition, step
-from sagemaker_emulator.engine.definition import DefinitionError, parse
 from sagemaker_emulator.engine.execution import Execution
 from tests.builders import FOREVER, execution, timeline
 
@@ -170,24 +169,3 @@ def test_attempts_go_on_after_a_retry_of_the_execution() -> None:
     engine.advance(FOREVER)
     assert (engine.status, engine.runs["A"].attempt) == ("Succeeded", 4)
     assert [run.attempt for run in engine.history] == [2, 4, 1]
-
-
-@pytest.mark.parametrize(
-    "policies",
-    [
-        {"ExceptionType": ["Step.THROTTLING"]},
-        [{"ExceptionType": []}],
-        [{"ExceptionType": ["Step.UNKNOWN"]}],
-        [{"MaxAttempts": 3}],
-        [{**INTERNAL, "MaxAttempts": 0}],
-        [{**INTERNAL, "MaxAttempts": 21}],
-        [{**INTERNAL, "IntervalSeconds": 43_201}],
-        [{**INTERNAL, "BackoffRate": "2"}],
-        [{**INTERNAL, "ExpireAfterMin": True}],
-        [{**INTERNAL, "ExpireAfterMin": -1}],
-    ],
-)
-def test_invalid_policies_are_refused(policies: Any) -> None:
-    """A definition with an invalid retry policy is refused."""
-    with pytest.raises(DefinitionError, match="RetryPolicies of step 'A'"):
-        parse(definition(step("A", RetryPolicies=policies)))

@@ -147,7 +147,8 @@ def test_type_of_a_step_that_aws_does_not_have(
         "failed to satisfy enum value set: [Athena, AutoML, BedrockCustomModel, "
     )
     assert message.endswith(
-        ", QualityCheck, RegisterModel, Training, Transform, Tuning]"
+        ", QualityCheck, RegisterModel, Training, Transform, Tuning]."
+        " Step 'A', member 'Type'."
     )
     listed = sagemaker.list_pipelines()["PipelineSummaries"]
     assert [entry["PipelineName"] for entry in listed] == ["Demo"]

@@ -11,7 +11,7 @@ from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.builders import ROLE, definition, step
 
 Steps = Callable[[str], dict[str, dict[str, Any]]]
-CACHED = {"CacheConfig": {"Enabled": True, "ExpireAfter": "PT2H"}}
+CACHED: dict[str, Any] = {"CacheConfig": {"Enabled": True, "ExpireAfter": "PT2H"}}
 IMAGE = {"Name": "Image", "Type": "String", "DefaultValue": "v1"}
 
 
@@ -20,14 +20,10 @@ def pipeline(**members: Any) -> str:
     Return the definition of a cached processing step and of a training step on its
     result.
     """
-    prepare = step("Prepare", **{**CACHED, **members})
-    prepare["Arguments"] = {
-        "AppSpecification": {"ImageUri": {"Get": "Parameters.Image"}}
-    }
-    train = step("Train", "Training", **CACHED)
-    train["Arguments"] = {
-        "HyperParameters": {"job": {"Get": "Steps.Prepare.ProcessingJobName"}}
-    }
+    image = {"AppSpecification": {"ImageUri": {"Get": "Parameters.Image"}}}
+    prepare = step("Prepare", Arguments=image, **{**CACHED, **members})
+    job = {"HyperParameters": {"job": {"Get": "Steps.Prepare.ProcessingJobName"}}}
+    train = step("Train", "Training", Arguments=job, **CACHED)
     return definition(prepare, train, parameters=(IMAGE,))
 
 
@@ -152,31 +148,32 @@ def _on_default_outputs(**members: Any) -> str:
         "output",
     ]
     location = {"Std:Join": {"On": "/", "Values": values}}
-    prepare = {**step("Prepare"), **CACHED, **members}
-    prepare["Arguments"] = {
-        "ProcessingOutputConfig": {
-            "Outputs": [{"OutputName": "data", "S3Output": {"S3Uri": location}}]
-        }
-    }
-    train, evaluate = (
-        {**step("Train", "Training"), **CACHED},
-        {**step("Evaluate"), **CACHED},
+    output = {"S3Uri": location, "S3UploadMode": "EndOfJob"}
+    outputs = {"Outputs": [{"OutputName": "data", "S3Output": output}]}
+    prepare = step(
+        "Prepare",
+        Arguments={"ProcessingOutputConfig": outputs},
+        **{**CACHED, **members},
     )
     data = {
         "Get": "Steps.Prepare.ProcessingOutputConfig.Outputs['data'].S3Output.S3Uri"
     }
-    train["Arguments"] = {
-        "InputDataConfig": [{"DataSource": {"S3DataSource": {"S3Uri": data}}}]
+    channel = {
+        "ChannelName": "train",
+        "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": data}},
     }
+    train = step(
+        "Train", "Training", Arguments={"InputDataConfig": [channel]}, **CACHED
+    )
     source = {
         "Std:Join": {
             "On": "/",
             "Values": [{"Get": "Steps.Train.ModelArtifacts.S3ModelArtifacts"}, "x"],
         }
     }
-    evaluate["Arguments"] = {
-        "ProcessingInputs": [{"InputName": "m", "S3Input": {"S3Uri": source}}]
-    }
+    model = {"S3DataType": "S3Prefix", "S3Uri": source}
+    inputs = {"ProcessingInputs": [{"InputName": "m", "S3Input": model}]}
+    evaluate = step("Evaluate", Arguments=inputs, **CACHED)
     return definition(prepare, train, evaluate)
 
 

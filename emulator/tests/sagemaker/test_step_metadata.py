@@ -26,18 +26,22 @@ KNOWN = (
 )
 
 
+CHECK_TYPES = {"QualityCheck": "DATA_QUALITY", "ClarifyCheck": "DATA_BIAS"}
+
+
 def check_step(kind: str) -> dict[str, Any]:
     """Return a check step with a supplied baseline."""
-    outputs = [{"OutputName": "result", "S3Output": {"S3Uri": "s3://checks/out"}}]
+    location = {"S3Uri": "s3://checks/out", "S3UploadMode": "EndOfJob"}
+    outputs = [{"OutputName": "result", "S3Output": location}]
     members = {
-        "CheckType": f"{kind.upper()}_TYPE",
+        "CheckType": CHECK_TYPES[kind],
         "ModelPackageGroupName": "Churn",
         "SkipCheck": False,
         "RegisterNewBaseline": True,
         "SuppliedBaselineConstraints": "s3://baseline/constraints.json",
     }
     arguments = {"ProcessingOutputConfig": {"Outputs": outputs}}
-    return {"Name": "S", "Type": kind, "Arguments": arguments, **members}
+    return step("S", kind, Arguments=arguments, **members)
 
 
 LINEAGE = {
@@ -104,17 +108,20 @@ CASES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
         {
             "Name": "S",
             "Type": "EMR",
-            "Arguments": {"ClusterConfig": {"Instances": {}}, "StepConfig": {}},
+            "Arguments": {
+                "ClusterConfig": {"Instances": {"InstanceGroups": []}},
+                "StepConfig": {"HadoopJarStep": {"Jar": "s3://a.jar"}},
+            },
         },
         "EMR",
         {"ClusterId": "j-[A-Z0-9]{13}", "StepId": "s-[A-Z0-9]{13}", "StepName": JOB},
     ),
     (
-        {
-            "Name": "S",
-            "Type": "EMRServerless",
-            "Arguments": {"ApplicationId": "00app", "JobConfig": {"name": "nightly"}},
-        },
+        step(
+            "S",
+            "EMRServerless",
+            Arguments={"ApplicationId": "00app", "JobConfig": {"name": "nightly"}},
+        ),
         "EMRServerless",
         {
             "ApplicationId": "00app",
@@ -126,7 +133,7 @@ CASES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
         check_step("QualityCheck"),
         "QualityCheck",
         {
-            "CheckType": "QUALITYCHECK_TYPE",
+            "CheckType": "DATA_QUALITY",
             "BaselineUsedForDriftCheckConstraints": "s3://checks/out/constraints.json",
             "BaselineUsedForDriftCheckStatistics": "s3://checks/out/statistics.json",
             "CalculatedBaselineConstraints": "s3://checks/out/constraints.json",
@@ -141,7 +148,7 @@ CASES: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
         check_step("ClarifyCheck"),
         "ClarifyCheck",
         {
-            "CheckType": "CLARIFYCHECK_TYPE",
+            "CheckType": "DATA_BIAS",
             "BaselineUsedForDriftCheckConstraints": "s3://checks/out/analysis.json",
             "CalculatedBaselineConstraints": "s3://checks/out/analysis.json",
             "ModelPackageGroupName": "Churn",

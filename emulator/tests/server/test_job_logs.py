@@ -289,12 +289,14 @@ def test_training_jobs_of_a_tuning_job(
     logs: Any,
 ) -> None:
     """A tuning job has as many training jobs with logs as its arguments allow."""
-    limits = {"ResourceLimits": {"MaxNumberOfTrainingJobs": {"Get": "Parameters.Max"}}}
-    tuning = {
-        "Name": "S",
-        "Type": "Tuning",
-        "Arguments": {"HyperParameterTuningJobConfig": limits},
+    config = {
+        "ResourceLimits": {
+            "MaxNumberOfTrainingJobs": {"Get": "Parameters.Max"},
+            "MaxParallelTrainingJobs": 1,
+        },
+        "Strategy": "Random",
     }
+    tuning = step("S", "Tuning", Arguments={"HyperParameterTuningJobConfig": config})
     create(
         definition(
             tuning, parameters=({"Name": "Max", "Type": "Integer", "DefaultValue": 3},)

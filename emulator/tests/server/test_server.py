@@ -180,10 +180,13 @@ def test_program_listens_on_loopback_only_and_ends_by_interrupt() -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"a.json": "{"}, "a.json: not a pipeline definition: the text is not JSON"),
+        (
+            {"a.json": "{"},
+            "a.json: not a pipeline definition: Model Validation failed: the text is not JSON",
+        ),
         (
             {"a.json": '{"Version": "1"}'},
-            "a.json: not a pipeline definition: 'Steps' is missing",
+            "a.json: not a pipeline definition: Model Validation failed: 'Steps' is missing",
         ),
         (
             {"___.json": None},
@@ -214,7 +217,14 @@ def test_error_names_an_invalid_definition_file(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--speed", "0"], ["--speed", "nan"], ["--port", "70000"]]
+    "arguments",
+    [
+        ["--speed", "0"],
+        ["--speed", "nan"],
+        ["--port", "70000"],
+        ["--max-steps", "0"],
+        ["--max-executions", "many"],
+    ],
 )
 def test_invalid_arguments_are_rejected(
     arguments: list[str], capsys: pytest.CaptureFixture[str]

@@ -134,7 +134,13 @@ def assert_costs_nothing(server: EmulatorServer, account: Account) -> None:
         each["PipelineDefinition"]
         for each in requests
         if each["PipelineName"] not in optional
+        and "-definition-" not in each["PipelineName"]
     ]
+    started = [
+        call["request"]["PipelineName"]
+        for call in server.control.calls("StartPipelineExecution")
+    ]
+    assert not any("-definition-" in name for name in started)
     text = " ".join(sent)
     kinds = set(re.findall(r'"Type": "([A-Z]\w+)", "(?:Arguments|FunctionArn)"', text))
     assert kinds == {"Condition", "Fail", "Lambda"}

@@ -14,7 +14,6 @@ the step in AWS.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections import Counter
@@ -24,6 +23,7 @@ from typing import Any, Final
 
 import psutil
 
+from sagemaker_emulator.builders import definition, step
 from tests.benchmarks.context import BenchmarkContext
 from tests.benchmarks.measure.event_loop_lag import percentile
 from tests.benchmarks.results_cache import Metrics
@@ -78,16 +78,12 @@ for number in range({groups}):
 
 def _definition(steps: int) -> str:
     names = [f"Step{number}" for number in range(steps)]
-    entries = [
-        {
-            "Name": name,
-            "Type": "Processing",
-            "Arguments": {},
-            **({"DependsOn": [names[number - CHAINS]]} if number >= CHAINS else {}),
-        }
-        for number, name in enumerate(names)
+    first = [step(name) for name in names[:CHAINS]]
+    others = [
+        step(name, "Processing", before)
+        for before, name in zip(names, names[CHAINS:], strict=False)
     ]
-    return json.dumps({"Version": "2020-12-01", "Steps": entries})
+    return definition(*first, *others)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sagemaker_emulator import EmulatorServer
+from sagemaker_emulator import EmulatorServer, Limits
 from tests.unit.cli.conftest import Polysync
 from tests.unit.jobs.catalogue.builders import STEPS, delete_pipelines, put_pipelines
 
@@ -68,7 +68,12 @@ def test_drift_is_one_json_document(
     """With --output json, stdout is one JSON document."""
     put_pipelines(
         emulator,
-        {"churn-daily": {**PIPELINE, "Parameters": [{**TIER, "DefaultValue": "x"}]}},
+        {
+            "churn-daily": {
+                **PIPELINE,
+                "Parameters": [{**TIER, "DefaultValue": "silver"}],
+            }
+        },
         update=True,
     )
 
@@ -85,7 +90,7 @@ def test_drift_is_one_json_document(
         "kind": "default_changed",
         "parameter": "Tier",
         "before": "gold",
-        "after": "x",
+        "after": "silver",
         "breaking": False,
         "step": None,
     }
@@ -124,7 +129,10 @@ def test_prefix_limits_the_comparison(
 
 
 def test_names_are_texts_and_no_markup(
-    catalogue: Path, polysync: Polysync, emulator: EmulatorServer
+    catalogue: Path,
+    polysync: Polysync,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """
     What users have written into a definition changes neither the colours nor the links
@@ -135,6 +143,7 @@ def test_names_are_texts_and_no_markup(
         "Type": "String",
         "DefaultValue": "[link=https://x.example]\x1b[2Jx[/link]",
     }
+    monkeypatch.setattr(emulator.sagemaker, "limits", Limits(lenient=True))
     put_pipelines(
         emulator, {"churn-daily": {**PIPELINE, "Parameters": [evil]}}, update=True
     )

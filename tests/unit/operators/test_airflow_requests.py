@@ -18,15 +18,12 @@ from jinja2 import UndefinedError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from sagemaker_emulator import EmulatorServer
+from sagemaker_emulator.builders import definition, step
 from tests.fakes.task_sessions import TaskSessions
 from tests.world import World
 
 PIPELINE = "two-steps"
-STEP = {"Type": "Processing", "Arguments": {}}
-DEFINITION = {
-    "Version": "2020-12-01",
-    "Steps": [{"Name": name, **STEP} for name in ("Prepare", "Train")],
-}
+DEFINITION = definition(step("Prepare"), step("Train"))
 LINK = "_link_PolysyncPipelineExecutionLink"
 
 
@@ -35,7 +32,7 @@ def _pipeline(world: World) -> None:
     client: Any = PolysyncSageMakerHook().conn
     client.create_pipeline(
         PipelineName=PIPELINE,
-        PipelineDefinition=json.dumps(DEFINITION),
+        PipelineDefinition=DEFINITION,
         RoleArn="arn:aws:iam::123456789012:role/pipelines",
         ClientRequestToken=f"{0:0>40}",
     )

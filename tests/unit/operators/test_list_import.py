@@ -21,6 +21,7 @@ from polysync_airflow.operators import (
     PolysyncStartPipelineOperator,
 )
 from sagemaker_emulator import EmulatorServer
+from sagemaker_emulator.builders import step
 from tests.fakes.log_capture import capture_logs, texts_of
 from tests.managed_pipelines import MANAGED, NEEDS_ROLE
 from tests.tasks import run_task
@@ -29,7 +30,7 @@ from tests.world import deny
 
 DESCRIBED = "after-call.sagemaker.DescribePipeline"
 ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"
-STEP = {"Name": "A", "Type": "Processing", "Arguments": {}}
+STEP = step("A")
 PLAIN = {"Version": "2020-12-01", "Steps": [STEP]}
 
 
@@ -112,7 +113,7 @@ def test_job_has_all_properties(emulator: EmulatorServer) -> None:
                 {"Name": "Rate", "Type": "Float", "DefaultValue": 0.5},
                 {"Name": "Dry", "Type": "Boolean", "DefaultValue": False},
             ],
-            "Steps": [{"Name": "A", "Type": "Processing", "Arguments": {}}],
+            "Steps": [STEP],
         },
         PipelineDisplayName="Tuned-One",
         PipelineDescription="For tests",

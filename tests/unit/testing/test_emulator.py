@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from polysync_airflow.testing.emulator import (
     SageMakerEmulator,
     emulator_for_test,
 )
+from sagemaker_emulator.builders import definition, step
 from tests.conftest import DEFINITIONS
 from tests.tasks import Run, run_task
 
@@ -126,7 +126,9 @@ def test_set_ups_add_up(emulator: SageMakerEmulator) -> None:
     """
     text = (DEFINITIONS / "churn_tuning.json").read_text()
     text = text.replace(
-        '"PropertyFiles": [', '"PropertyFiles": [{"PropertyFileName": "Other"},'
+        '"PropertyFiles": [',
+        '"PropertyFiles": [{"PropertyFileName": "Other", "OutputName": "evaluation",'
+        ' "FilePath": "other.json"},',
     )
     client: Any = PolysyncSageMakerHook().conn
     client.update_pipeline(PipelineName="churn-tuning", PipelineDefinition=text)
@@ -188,8 +190,7 @@ def test_unknown_names_are_errors(emulator: SageMakerEmulator) -> None:
 def test_violations_of_a_check_fail_its_step(emulator: SageMakerEmulator) -> None:
     """They fail the step, and its report is named in the XCom."""
     client: Any = PolysyncSageMakerHook().conn
-    steps = [{"Name": "CheckData", "Type": "QualityCheck", "Arguments": {}}]
-    text = json.dumps({"Version": "2020-12-01", "Steps": steps})
+    text = definition(step("CheckData", "QualityCheck"))
     client.update_pipeline(PipelineName="churn-tuning", PipelineDefinition=text)
     emulator.set_violations(
         "CheckData", [{"feature_name": "age", "description": "Less complete"}]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from polysync_airflow.testing import dag_files as metadata_db
+from sagemaker_emulator import builders
 from tests.fakes.dag_bundle import use_bundle
 from tests.unit.testing.conftest import DAG_FILE
 
@@ -111,9 +112,9 @@ def test_database_is_temporary(airflow_metadata_db):
     assert str(airflow.settings.engine.url).endswith(f"{airflow_metadata_db.home}/airflow.db")
     assert not (Path.home() / "airflow" / "airflow.db").exists()
 """
-    definition = (
-        '{"Version": "2020-12-01", "Parameters": [{"Name": "Shards", "Type": "Integer"}], "Steps": '
-        '[{"Name": "Train", "Type": "Training", "Arguments": {}}]}'
+    definition = builders.definition(
+        builders.step("Train", "Training"),
+        parameters=({"Name": "Shards", "Type": "Integer"},),
     )
     result = project(
         {
@@ -260,8 +261,7 @@ class TestMarker:
         hook = PolysyncSageMakerHook("mine")
         assert [p["PipelineName"] for p in hook.conn.list_pipelines()["PipelineSummaries"]] == ["my-own"]
 """
-    step = '{"Name": "Train", "Type": "Training", "Arguments": {}}'
-    definition = f'{{"Version": "2020-12-01", "Steps": [{step}]}}'
+    definition = builders.definition(builders.step("Train", "Training"))
     ini = "[pytest]\npolysync_connections = team_a team_b\naddopts = --strict-markers\n"
 
     result = project(

@@ -21,6 +21,8 @@ from collections.abc import Iterator, Mapping
 from math import inf
 from typing import Any
 
+from botocore.validate import ParamValidator
+
 from sagemaker_emulator.engine.step_runs import StepRun
 from sagemaker_emulator.errors import invalid
 from sagemaker_emulator.sagemaker.calls import (
@@ -52,9 +54,11 @@ def register_model_packages(region: Region, services: AwsServices) -> None:
     :param services: the model registry.
     """
     for record, run in sorted(_unregistered(region), key=_order_of_ends):
-        request = arguments_of(record, run)
+        request = _with_types(arguments_of(record, run))
         if not request.get("ModelPackageName"):
             request.setdefault("ModelPackageGroupName", _DEFAULT_GROUP)
+        if request.get("ModelPackageGroupName"):
+            request.pop("ModelPackageName", None)
         # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_MetadataProperties.html
         request["MetadataProperties"] = {
             "GeneratedBy": record.arn,
@@ -62,6 +66,19 @@ def register_model_packages(region: Region, services: AwsServices) -> None:
         }
         arn = services.create_model_package(region.name, request, run.ended_at or 0.0)
         record.model_packages[run.step.name] = arn
+
+
+def _with_types(request: dict[str, Any]) -> dict[str, Any]:
+    """
+    Return a request without the members that have other types than AWS's.
+
+    A lenient emulator accepts a definition with such members, and a reference may have
+    a value of another type.
+    """
+    shape = structure("CreateModelPackageInput")
+    if ParamValidator().validate(request, shape).has_errors():
+        return matching_members(shape, request)
+    return request
 
 
 def _unregistered(region: Region) -> Iterator[tuple[ExecutionRecord, StepRun]]:
@@ -98,6 +115,8 @@ def _create(call: Call) -> dict[str, Any]:
     if group is not None:
         request["ModelPackageGroupName"] = _existing_group(call, group)
     arn = call.services.create_model_package(call.region.name, request, call.now)
+    if arn is None:
+        raise invalid("The model package can't be created.")
     return {"ModelPackageArn": arn}
 
 

@@ -106,10 +106,13 @@ def arguments_of(record: ExecutionRecord, run: StepRun) -> dict[str, Any]:
     its reference.
     """
     try:
-        arguments: dict[str, Any] = evaluate_all(
+        arguments = evaluate_all(
             dict(run.step.arguments), record.engine.scope_of(run.step)
         )
     except ExpressionError:
+        return {}
+    if not isinstance(arguments, dict):
+        # All of them are one reference.
         return {}
     return arguments
 

@@ -125,7 +125,7 @@ def _property_files(
         for output in outputs or ()
     }
     for entry in job.run.step.body["PropertyFiles"]:
-        folder = folders.get(entry.get("OutputName"), "").rstrip("/")
+        folder = folders.get(text(entry.get("OutputName")), "").rstrip("/")
         path = text(value_of(job.record, job.run, entry.get("FilePath")))
         content = None
         name = entry["PropertyFileName"]

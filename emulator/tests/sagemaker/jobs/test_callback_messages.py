@@ -64,7 +64,7 @@ def test_body_is_that_of_aws(
     )
     create(
         definition(
-            step("Notify", "Lambda"),
+            step("Notify", "Lambda", OutputParameters=[{"OutputName": "ticket"}]),
             step("Train", "Training"),
             callback("Ask", "Train", "Notify", **arguments),
             parameters=parameters,

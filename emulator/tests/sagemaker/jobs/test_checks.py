@@ -29,9 +29,10 @@ CALCULATED = "s3://checks/out/constraints.json"
 
 def check(kind: str = "QualityCheck", **members: Any) -> dict[str, Any]:
     """Return a check step that writes to s3://checks/out."""
-    outputs = [{"OutputName": "result", "S3Output": {"S3Uri": "s3://checks/out/"}}]
+    location = {"S3Uri": "s3://checks/out/", "S3UploadMode": "EndOfJob"}
+    outputs = [{"OutputName": "result", "S3Output": location}]
     arguments = {"ProcessingOutputConfig": {"Outputs": outputs}}
-    return {"Name": "Check", "Type": kind, "Arguments": arguments, **members}
+    return step("Check", kind, Arguments=arguments, **members)
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,10 @@ def run_step(
         kind: str, arguments: dict[str, Any], seconds: float = 5000, **scenario: Any
     ) -> str:
         server.control.put_scenario({"steps": {"S": scenario}})
-        create(definition({**step("S", kind), "Arguments": arguments}))
+        body = step("S", kind, Arguments=arguments)
+        if "TrainingJobDefinitions" in arguments:
+            body["Arguments"] = arguments
+        create(definition(body))
         arn = start()
         server.control.advance(seconds)
         (metadata,) = steps_of(arn)["S"]["Metadata"].values()
@@ -364,16 +367,11 @@ def test_reports_of_the_best_candidate(
     reports = {
         name: {"Get": f"Steps.S.BestCandidateProperties.{name}"} for name in names
     }
-    search = {**step("S", "AutoML"), "Arguments": AUTO_ML}
-    create(
-        definition(
-            search,
-            {
-                **step("Read", "Processing", "S"),
-                "Arguments": {**PROCESSING, "Environment": reports},
-            },
-        )
+    search = step("S", "AutoML", Arguments=AUTO_ML)
+    read = step(
+        "Read", "Processing", "S", Arguments={**PROCESSING, "Environment": reports}
     )
+    create(definition(search, read))
     arn = start()
     server.control.advance(20_000)
     jobs = {
@@ -391,11 +389,25 @@ def test_reports_of_the_best_candidate(
 
 
 def test_auto_ml_job_of_the_second_version(
-    sagemaker: Any, run_step: Callable[..., str]
+    create: Callable[..., str],
+    start: Callable[..., str],
+    steps_of: Steps,
+    server: EmulatorServer,
+    sagemaker: Any,
 ) -> None:
     """DescribeAutoMLJob does not describe it."""
     channel = {"ChannelType": "training", "DataSource": INPUT["DataSource"]}
-    name = run_step("AutoML", {"AutoMLJobInputDataConfig": [channel]})
+    arguments = {
+        "AutoMLJobInputDataConfig": [channel],
+        "AutoMLProblemTypeConfig": {"TabularJobConfig": {"TargetAttributeName": "y"}},
+        "OutputDataConfig": {"S3OutputPath": "s3://ml/automl"},
+        "RoleArn": ROLE,
+    }
+    create(definition({"Name": "S", "Type": "AutoML", "Arguments": arguments}))
+    arn = start()
+    server.control.advance(5000)
+    (metadata,) = steps_of(arn)["S"]["Metadata"].values()
+    name = metadata["Arn"].rpartition("/")[2]
     assert sagemaker.describe_auto_ml_job_v2(AutoMLJobName=name)[
         "AutoMLJobInputDataConfig"
     ] == [channel]
@@ -432,12 +444,13 @@ DESCRIBE = {
 
 
 @pytest.mark.parametrize("kind", DESCRIBE)
+@pytest.mark.usefixtures("lenient")
 def test_job_of_each_step_type_from_its_start_to_its_failure(
     sagemaker: Any, run_step: Callable[..., str], server: EmulatorServer, kind: str
 ) -> None:
     """
-    A definition without arguments, or with wrong ones, has a description, too: running
-    and failed.
+    A definition with wrong arguments, which a lenient emulator accepts, has a
+    description, too: running and failed.
     """
     operation, member, status = DESCRIBE[kind]
     wrong = {
@@ -574,16 +587,18 @@ def test_arguments_have_the_properties_of_other_steps(
     }
     create(
         definition(
-            {**step("Prepare"), "Arguments": PROCESSING},
-            {
-                **step("Train", "Training"),
-                "Arguments": {**TRAINING, "InputDataConfig": [channel]},
-            },
+            step("Prepare", Arguments=PROCESSING),
+            step(
+                "Train",
+                "Training",
+                Arguments={**TRAINING, "InputDataConfig": [channel]},
+            ),
             step("Model", "Model", "Train"),
-            {
-                **step("Score", "Transform"),
-                "Arguments": {"ModelName": {"Get": "Steps.Model.ModelName"}},
-            },
+            step(
+                "Score",
+                "Transform",
+                Arguments={"ModelName": {"Get": "Steps.Model.ModelName"}},
+            ),
         )
     )
     arn = start()

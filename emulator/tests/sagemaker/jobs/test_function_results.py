@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from sagemaker_emulator import EmulatorServer
-from sagemaker_emulator.builders import definition
+from sagemaker_emulator.builders import definition, step
 from tests.builders import condition, fail
 from tests.conftest import ClientOf
 
@@ -32,7 +32,7 @@ def function(name: str = NAME) -> dict[str, Any]:
         "results",
     ]
     output = {"S3OutputPath": {"Std:Join": {"On": "/", "Values": location}}}
-    return {"Name": name, "Type": "Training", "Arguments": {"OutputDataConfig": output}}
+    return step(name, "Training", Arguments={"OutputDataConfig": output})
 
 
 def result_of(name: str, path: str) -> dict[str, Any]:
@@ -178,8 +178,12 @@ def test_repeated_function_is_another_job(
     A step that uses a result which is not known runs again if the function has run
     again.
     """
-    train = {"Name": "Train", "Type": "Training", "CacheConfig": {"Enabled": True}}
-    train["Arguments"] = {"HyperParameters": {"rate": result_of(NAME, "")}}
+    train = step(
+        "Train",
+        "Training",
+        Arguments={"HyperParameters": {"rate": result_of(NAME, "")}},
+        CacheConfig={"Enabled": True},
+    )
     create(definition(function(), train))
     for _ in range(2):
         execution = start()

@@ -27,7 +27,7 @@ def versions(
     Register three versions a minute apart, the second of which is approved; return
     their ARNs.
     """
-    create(definition(register(InferenceSpecification={}), parameters=(STATUS,)))
+    create(definition(register(InferenceSpecification=None), parameters=(STATUS,)))
     for status in ("PendingManualApproval", "Approved", "Rejected"):
         start("Demo", Status=status)
         server.control.advance(60)
@@ -104,7 +104,7 @@ def test_skipped_validation(
     """
     create(
         definition(
-            register(SkipModelValidation=skipped, InferenceSpecification={}),
+            register(SkipModelValidation=skipped, InferenceSpecification=None),
             parameters=(STATUS,),
         )
     )

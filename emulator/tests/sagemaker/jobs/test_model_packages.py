@@ -96,7 +96,7 @@ def test_versions_follow_the_ends_of_the_steps(
     Versions are counted in the group, in the order of the ends, no matter which
     execution is looked at first.
     """
-    create(definition(register(InferenceSpecification={}), parameters=(STATUS,)))
+    create(definition(register(InferenceSpecification=None), parameters=(STATUS,)))
     sagemaker.create_model_package_group(ModelPackageGroupName="Churn")
     sagemaker.create_model_package(ModelPackageGroupName="Churn")
     server.control.put_scenario({"steps": {"Register": {"duration": 30}}})
@@ -121,7 +121,7 @@ def test_package_exists_before_its_steps_are_listed(
     A package can be described without a look at the execution, and not before its step
     has ended.
     """
-    create(definition(register(InferenceSpecification={}), parameters=(STATUS,)))
+    create(definition(register(InferenceSpecification=None), parameters=(STATUS,)))
     start("Demo", Status="Rejected")
     assert (
         error_of(sagemaker.describe_model_package, ModelPackageName=f"{GROUP}/1")[0]
@@ -139,7 +139,7 @@ def test_unknown_approval_status_needs_an_approval(
     sagemaker: Any,
 ) -> None:
     """A package whose approval status has no valid value waits for the approval."""
-    create(definition(register(InferenceSpecification={}), parameters=(STATUS,)))
+    create(definition(register(InferenceSpecification=None), parameters=(STATUS,)))
     start("Demo", Status="Perhaps")
     server.control.advance(60)
     described = sagemaker.describe_model_package(ModelPackageName=f"{GROUP}/1")
@@ -216,7 +216,7 @@ def test_properties_in_the_message_of_a_fail_step(
         {"Get": "Steps.Register.ModelApprovalStatus"},
         {"Get": "Steps.Register.ModelPackageGroupName"},
         {"Get": "Steps.Again.ModelApprovalStatus"},
-        {"Get": "Steps.Train.NotThere"},
+        {"Get": "Steps.Train.FailureReason"},
     ]
     text = fail("Stop", {"Std:Join": {"On": ",", "Values": properties}})
     again = step("Again", "RegisterModel", Arguments={"ModelPackageGroupName": "Churn"})
@@ -229,7 +229,8 @@ def test_properties_in_the_message_of_a_fail_step(
     server.control.advance(700)
     message = steps_of(execution)["Stop"]["FailureReason"]
     assert (
-        message == "Completed,Approved,Churn,PendingManualApproval,Steps.Train.NotThere"
+        message
+        == "Completed,Approved,Churn,PendingManualApproval,Steps.Train.FailureReason"
     )
 
 
@@ -250,7 +251,7 @@ def test_model_card_and_life_cycle(
     }
     create(
         definition(
-            register(ModelCard=card, ModelLifeCycle=cycle, InferenceSpecification={}),
+            register(ModelCard=card, ModelLifeCycle=cycle, InferenceSpecification=None),
             parameters=(STATUS,),
         )
     )

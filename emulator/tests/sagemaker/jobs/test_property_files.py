@@ -35,7 +35,7 @@ def evaluation(*files: dict[str, Any]) -> dict[str, Any]:
         },
     }
     arguments = {"ProcessingOutputConfig": {"Outputs": [output]}}
-    return {**step("Evaluate"), "Arguments": arguments, "PropertyFiles": list(files)}
+    return step("Evaluate", Arguments=arguments, PropertyFiles=list(files))
 
 
 def test_file_is_an_object_in_the_output_of_the_job(
@@ -93,7 +93,7 @@ def test_file_without_content_or_of_a_failed_job_is_missing(
     create(
         definition(
             evaluation(
-                FILE, {**FILE, "PropertyFileName": "Other", "OutputName": "no-output"}
+                FILE, {**FILE, "PropertyFileName": "Other", "FilePath": "b/other.json"}
             )
         )
     )

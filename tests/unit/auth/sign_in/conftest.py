@@ -23,7 +23,7 @@ from botocore.session import Session
 from polysync_airflow.auth.iam_policies import caller_trust, web_identity_trust
 from polysync_airflow.aws.sessions import prepare
 from sagemaker_emulator import EmulatorServer, VirtualClock
-from tests.conftest import DEFINITIONS
+from tests.conftest import DEFINITIONS, MANY
 from tests.fakes.endpoints.certificates import Pki
 from tests.fakes.endpoints.client_authentication import Application
 from tests.fakes.endpoints.cluster import Cluster
@@ -43,7 +43,10 @@ ALLOWED_FOLDERS_VARIABLE = "AIRFLOW__POLYSYNC_SAGEMAKER__ALLOWED_IDENTITY_FOLDER
 def _sts_emulator(pki: Pki) -> Iterator[EmulatorServer]:  # noqa: F811
     with (
         EmulatorServer(
-            clock=VirtualClock(), definitions=DEFINITIONS, issuer_ca=pki.ca_file
+            clock=VirtualClock(),
+            definitions=DEFINITIONS,
+            issuer_ca=pki.ca_file,
+            limits=MANY,
         ) as server,
         connections_without_sockets(server),
     ):

@@ -9,12 +9,13 @@ from typing import Any
 from polysync_airflow.execution.pipelines import DeclaredParameter, Job
 from polysync_airflow.jobs.catalogue import CatalogueJob
 from sagemaker_emulator import EmulatorServer
+from sagemaker_emulator.builders import step
 
 REGION = "us-east-1"
 ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"
 DIGEST = f"sha256:{'0' * 64}"
 ARN_TEXT = f"arn:aws:sagemaker:{REGION}:123456789012:pipeline/x"
-STEPS = [{"Name": "A", "Type": "Processing", "Arguments": {}}]
+STEPS = [step("A")]
 # Texts that YAML 1.1 or 1.2 reads as something else when they are not quoted.
 TRAPS = (
     "no",

@@ -24,7 +24,7 @@ from polysync_airflow.jobs.catalogue import (
     write_catalogue,
 )
 from polysync_airflow.jobs.importer import import_jobs
-from sagemaker_emulator import EmulatorServer
+from sagemaker_emulator import EmulatorServer, builders
 from tests.fakes.log_capture import capture_logs
 from tests.unit.jobs.catalogue.builders import ARN_TEXT, entry, job, put_pipelines
 
@@ -32,29 +32,39 @@ GET = {"Get": "Steps.Train.ModelArtifacts.S3ModelArtifacts"}
 REPORT = {"PropertyFileName": "Report", "OutputName": "out", "FilePath": "report.json"}
 
 
-def step(name: str, type_: str, *depends_on: str, **members: Any) -> dict[str, Any]:
+ENVIRONMENT = {"Environment": {"MODEL": GET}}
+SPECIFICATION = {
+    "InferenceSpecification": {"Containers": [{"Image": "image", "ModelDataUrl": GET}]}
+}
+
+
+def step(
+    name: str, type_: str = "Processing", *depends_on: str, **members: Any
+) -> dict[str, Any]:
     """Return a step as a definition has it."""
-    needs = {"DependsOn": depends_on} if depends_on else {}
-    return {"Name": name, "Type": type_, **needs, **members}
+    body = builders.step(name, type_, *depends_on, **members)
+    if not depends_on:
+        del body["DependsOn"]
+    return body
 
 
 PROPERTY_FILE = {"Get": "Steps.Evaluate.PropertyFiles.Report"}
 SCORE = {"Std:JsonGet": {"PropertyFile": PROPERTY_FILE, "Path": "score"}}
 CONDITION = {
     "Conditions": [{"Type": "GreaterThan", "LeftValue": SCORE, "RightValue": 0.5}],
-    "IfSteps": [step("Register", "RegisterModel", Arguments={"Model": GET})],
+    "IfSteps": [step("Register", "RegisterModel", Arguments=SPECIFICATION)],
     "ElseSteps": [step("Stop", "Fail", Arguments={"ErrorMessage": "low"})],
 }
 LOOP = {
     "IterableItems": ["a"],
     "MaxConcurrency": 1,
-    "ForEachBody": [step("Each", "Processing", Arguments={"Model": GET})],
+    "ForEachBody": [step("Each", "Processing", Arguments=ENVIRONMENT)],
 }
-EVALUATE = step("Evaluate", "Processing", Arguments={"M": GET}, PropertyFiles=[REPORT])
+EVALUATE = step("Evaluate", Arguments=ENVIRONMENT, PropertyFiles=[REPORT])
 DEFINITION = {
     "Version": "2020-12-01",
     "Steps": [
-        step("Train", "Training", Arguments={}),
+        step("Train", "Training"),
         EVALUATE,
         step("Check", "Condition", "Train", Arguments=CONDITION),
         step("Loop", "ForEach", "Check", Arguments=LOOP),

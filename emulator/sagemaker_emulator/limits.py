@@ -1,0 +1,29 @@
+"""What the emulator refuses beside what AWS always refuses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Limits:
+    """
+    Quotas, and whether definitions are refused.
+
+    The quotas are those that AWS gives to an account:
+    https://docs.aws.amazon.com/general/latest/gr/sagemaker.html
+
+    :param max_steps: the quota of steps in a pipeline.
+    :param max_executions: the quota of executions that run at once.
+    :param lenient: whether a definition that AWS would refuse is accepted with a
+        warning.
+    """
+
+    max_steps: int = 50
+    max_executions: int = 20
+    lenient: bool = False
+
+
+#: Those of an account of AWS that has not asked for more.
+DEFAULT_LIMITS: Final = Limits()

@@ -1,0 +1,193 @@
+"""Compares the JSON values of a definition with shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from botocore.model import ListShape, MapShape, Shape, StructureShape
+
+from sagemaker_emulator.sagemaker.definition_checks.faults import (
+    Fault,
+    Place,
+    entries_of,
+    shown,
+)
+from sagemaker_emulator.sagemaker.definition_checks.references import (
+    Declarations,
+    Json,
+    UnknownReferenceError,
+    is_expression,
+    reference_type,
+    refers_to_property_file,
+    type_of,
+)
+from sagemaker_emulator.sagemaker.definition_checks.rules import (
+    own_shape,
+    resolved,
+    rules,
+)
+from sagemaker_emulator.sagemaker.validation import broken_constraints, has_type
+
+
+class Checker:
+    """
+    Compares values with shapes. A reference or function stands for a value of its type.
+
+    :param declared: what the expressions can refer to.
+    :param in_loop: whether they can refer to the item of an iteration.
+    """
+
+    def __init__(self, declared: Declarations, in_loop: bool = False) -> None:
+        self._declared = declared
+        self._in_loop = in_loop
+
+    def faults(self, shape: Shape, value: Any, place: Place) -> Iterator[Fault]:
+        """
+        Yield what is wrong with a value.
+
+        :param shape: the shape that it must have.
+        :param value: the value.
+        :param place: its place.
+        """
+        shape = resolved(shape, value)
+        if shape.name == "Elsewhere":
+            return
+        if shape.name == "PropertyFileReference":
+            if not refers_to_property_file(value, self._declared):
+                yield place.fault("the value refers to no property file of a step")
+        elif is_expression(value):
+            yield from self._faults_of_expression(shape, value, place)
+        elif shape.name == "Json":
+            yield from self._faults_of_json(value, place)
+        elif shape.name == "Scalar":
+            if not isinstance(value, str | int | float):
+                yield place.fault("the value is neither text, number nor expression")
+        elif not has_type(shape, value):
+            yield place.wrong_type(shape.type_name)
+        else:
+            yield from self._faults_of_typed(shape, value, place)
+
+    def _faults_of_json(self, value: Any, place: Place) -> Iterator[Fault]:
+        """Check the expressions in a value that has no shape."""
+        for entry, entry_place in entries_of(value, place):
+            yield from self.faults(own_shape("Json"), entry, entry_place)
+        if isinstance(value, dict):
+            for name, item in value.items():
+                yield from self.faults(own_shape("Json"), item, place.member(name))
+
+    def _faults_of_typed(
+        self, shape: Shape, value: Any, place: Place
+    ) -> Iterator[Fault]:
+        # Programs write empty lists and objects for what is not given.
+        if value not in ([], {}):
+            for constraint in broken_constraints(shape, value):
+                yield place.violation(shape.name, value, constraint)
+                return
+        if isinstance(shape, StructureShape):
+            yield from self._faults_of_structure(shape, value, place)
+        elif isinstance(shape, ListShape):
+            for entry, entry_place in entries_of(value, place):
+                yield from self.faults(shape.member, entry, entry_place)
+        elif isinstance(shape, MapShape):
+            for key, item in value.items():
+                yield from self.faults(shape.key, key, place.member(key))
+                yield from self.faults(shape.value, item, place.member(key))
+
+    def _faults_of_structure(
+        self, shape: StructureShape, value: Json, place: Place
+    ) -> Iterator[Fault]:
+        known = {
+            name: member
+            for name, member in shape.members.items()
+            if name not in rules()["not_known"].get(shape.name, ())
+        }
+        for name in shape.required_members:
+            is_optional = name in rules()["not_required"].get(shape.name, ())
+            if not is_optional and _is_missing(value, name, known):
+                yield place.missing(name)
+        yield from _faults_of_choices(shape, value, place)
+        present = {
+            name: item
+            for name, item in value.items()
+            if name in known and item is not None
+        }
+        if shape.is_tagged_union and len(present) != 1:
+            yield place.fault(f"'{shape.name}' needs exactly one member")
+        fewer_values = rules()["fewer_values"].get(shape.name, {})
+        for name, item in present.items():
+            yield from self.faults(known[name], item, place.member(name))
+            if isinstance(item, str) and item not in fewer_values.get(name, [item]):
+                allowed = ", ".join(fewer_values[name])
+                constraint = f"enum value set: [{allowed}]"
+                yield place.member(name).violation(known[name].name, item, constraint)
+        for name in value:
+            if name not in known:
+                yield place.unknown(name)
+
+    def _faults_of_expression(
+        self, shape: Shape, value: Json, place: Place
+    ) -> Iterator[Fault]:
+        ((function, operand),) = value.items()
+        actual: str | None = None
+        if function == "Get":
+            try:
+                actual = reference_type(operand, self._declared, self._in_loop)
+            except UnknownReferenceError as error:
+                yield place.fault(str(error))
+                return
+        elif function in rules()["shapes"]:
+            function_place = place.member(function)
+            yield from self.faults(own_shape(function), operand, function_place)
+            if function == "Std:Join":
+                actual = "string"
+        else:
+            yield place.fault(f"there is no function '{shown(function)}'")
+        untyped = ("Json", "Scalar", *rules()["texts_of_any_type"]["shapes"])
+        if shape.name in untyped or actual is None:
+            return
+
+        expected = type_of(shape)
+        if expected in (None, actual) or (expected, actual) == ("float", "integer"):
+            return
+        if expected in ("list", "map", "structure"):
+            yield place.wrong_type(expected)
+            return
+        # People quote AWS so. What is between the brackets is not known.
+        yield place.fault(
+            f"Cannot assign property reference [{shown(operand)}] to argument of type"
+            f" {str(expected).capitalize()}"
+        )
+
+
+def _is_missing(value: Json, name: str, known: Json) -> bool:
+    """
+    Return whether an object lacks a member. An empty list is none if it cannot be
+    empty.
+    """
+    item = value.get(name)
+    if item == [] and known[name].metadata.get("min", 0) > 0:
+        return True
+    return item is None
+
+
+def _faults_of_choices(shape: Shape, value: Json, place: Place) -> Iterator[Fault]:
+    """Check the members that need or exclude each other."""
+    for table, least, most in (
+        ("at_least_one", 1, None),
+        ("exactly_one", 1, 1),
+        ("at_most_one", 0, 1),
+    ):
+        for members in rules()[table].get(shape.name, ()):
+            present = [name for name in members if value.get(name) is not None]
+            if len(present) < least:
+                names = " or ".join(f"'{name}'" for name in members)
+                yield place.member(members[0]).fault(f"{names} is missing")
+            elif most is not None and len(present) > most:
+                names = " and ".join(f"'{name}'" for name in present)
+                text = f"only one of {names} can be specified"
+                yield place.member(present[-1]).fault(text)
+    is_package = shape.name == "CreateModelPackageInput"
+    if is_package and {"ModelPackageGroupName", "ModelPackageName"} <= value.keys():
+        # https://github.com/aws/sagemaker-python-sdk/pull/3472
+        yield place.unknown("ModelPackageName")

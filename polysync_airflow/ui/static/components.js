@@ -17,6 +17,7 @@ const ICONS = {
   NotTaken: "–",
   NotSelected: "–",
   Running: "▶",
+  Stopping: "□",
   Waiting: "…",
   Success: "✓",
   Failed: "✕",
@@ -124,9 +125,12 @@ export function Notice({ kind, title, children, action }) {
   );
 }
 
-/** A button; a primary one stands out. Other properties are those of the element. */
-export function Button({ children, isDisabled = false, isPrimary = false, ...props }) {
-  const className = isPrimary ? "psm-button psm-button-primary" : "psm-button";
+/**
+ * A button; `kind` is `primary` for one that stands out, `danger` for one that destroys something. Other properties are
+ * those of the element.
+ */
+export function Button({ children, isDisabled = false, kind = null, ...props }) {
+  const className = kind === null ? "psm-button" : `psm-button psm-button-${kind}`;
   return h("button", { type: "button", className, disabled: isDisabled, ...props }, children);
 }
 

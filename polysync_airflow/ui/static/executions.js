@@ -6,13 +6,13 @@ import {
   attemptSeconds,
   countStates,
   isLeftOut,
-  mayStillStop,
   readPipeline,
   readRun,
   readSteps,
-  RUN_STATES,
+  SHOWN_STATES,
   START_OPERATORS,
 } from "./execution.js";
+import { mayStillStop, shownState } from "./stops.js";
 import { property, readChoice, readInteger, readList, readText, readTime } from "./validation.js";
 
 const PAGE = 25;
@@ -39,6 +39,7 @@ const ENDED = ["success", "failed", "up_for_retry", "skipped", "removed"];
 const TASK_STATES = {
   "": [AT_WORK, ENDED],
   Running: [AT_WORK],
+  Stopping: [AT_WORK, ENDED],
   Waiting: [AT_WORK],
   Success: [["success"]],
   Failed: [["failed", "up_for_retry"]],
@@ -50,7 +51,7 @@ const TASK_STATES = {
 export function readFilters(query) {
   const offset = query.get("offset") ?? "";
   return {
-    state: readChoice(query.get("state"), RUN_STATES, ""),
+    state: readChoice(query.get("state"), SHOWN_STATES, ""),
     // A backslash at the end of a pattern is an error in some databases.
     dag: readText(query.get("dag"), NAME)?.replaceAll("\\", "") ?? "",
     pipeline: readText(query.get("pipeline"), NAME) ?? "",
@@ -110,7 +111,8 @@ export async function readExecutions(filters, memory, signal, show) {
       break;
     }
   }
-  return publish();
+  const last = publish();
+  return { ...last, rows: last.rows.map((row) => ({ ...row, isRead: true })) };
 }
 
 /** Returns rows with what is known of their DAG runs and, for the first row of a mapped task, of its map indexes. */
@@ -137,14 +139,26 @@ export function stateOf({ task, detail }) {
   if (detail === null || detail.forbidden) {
     return null;
   }
-  const state = detail.run?.state ?? "None";
-  // Nobody observes it any more.
-  return isLastKnown({ task, detail }) ? "Unknown" : state;
+  return detail.run === null ? "None" : shownState(task, detail.run, isFinal({ task, detail }));
 }
 
-/** Returns whether an execution was running when its task ended. */
+/** Returns whether the task of an execution has ended before it, so that nobody may have seen its end. */
 export function isLastKnown({ task, detail }) {
   return task.isEnded && detail?.run?.state === "Running";
+}
+
+/** Returns what to add to a state that nobody has seen change; null if there is nothing. */
+export function remarkOf(row) {
+  if (!isLastKnown(row)) {
+    return null;
+  }
+  if (row.detail.run.stop?.result === "failed") {
+    return "stop failed";
+  }
+  if (stateOf(row) === "Unknown") {
+    return "was running";
+  }
+  return isFinal(row) ? "end not seen" : null;
 }
 
 /** Returns the pipeline of a row: that of the execution, otherwise that of the task. */

@@ -2,13 +2,13 @@
 import { pageOf } from "./airflow_api.js";
 import { CostNote } from "./comparison.js";
 import { Button, h, Mark, Notice, StateBadge } from "./components.js";
-import { RUN_STATES } from "./execution.js";
+import { SHOWN_STATES } from "./execution.js";
 import {
   durationOf,
-  isLastKnown,
   pipelineOf,
   readExecutions,
   readFilters,
+  remarkOf,
   stateOf,
   writeFilters,
 } from "./executions.js";
@@ -19,7 +19,7 @@ import { useNow, usePolling } from "./polling.js";
 const { Fragment, useCallback, useEffect, useRef, useState } = globalThis.React;
 
 // New executions appear, also while none runs.
-const IDLE_INTERVAL = 60_000;
+const IDLE_INTERVAL = 30_000;
 const SINCE = { "1h": "Last hour", "24h": "Last 24 hours", "7d": "Last 7 days", "30d": "Last 30 days" };
 const NO_FILTERS = { state: "", dag: "", pipeline: "", since: "" };
 // What Airflow calls the ways in which people trigger a DAG.
@@ -102,7 +102,7 @@ function Filters({ filters, setFilters }) {
   return h(
     "form",
     { role: "search", "aria-label": "Filters", className: "psm-filters", onSubmit },
-    choice("state", "State", "All", RUN_STATES.map((state) => [state, state])),
+    choice("state", "State", "All", SHOWN_STATES.map((state) => [state, state])),
     field("dag", "DAG"),
     field("pipeline", "Pipeline"),
     choice("since", "Started", "Any time", Object.entries(SINCE)),
@@ -206,19 +206,21 @@ function Row({ row, now }) {
 function State({ row }) {
   const state = stateOf(row);
   if (state === null) {
-    return row.detail === null ? "…" : "–";
+    const unread = row.isRead ? "not read" : "…";
+    return row.detail === null ? unread : "–";
   }
   if (state === "None") {
     return ["No execution", h("div", { key: "task", className: "psm-muted" }, `task ${row.task.state}`)];
   }
   const { run } = row.detail;
+  const remark = remarkOf(row);
   return h(
     "span",
     { className: "psm-stack" },
     h("span", null, h(StateBadge, { state })),
     run?.capacity &&
       h("span", { className: "psm-muted", title: run.capacity.reason }, formatCapacity(run.capacity)),
-    isLastKnown(row) && h("span", null, h(Mark, { title: "The task has ended before the execution" }, "was running")),
+    remark !== null && h("span", null, h(Mark, { title: "The task has ended before the execution" }, remark)),
   );
 }
 

@@ -30,7 +30,7 @@ export function Timeline({ data, last }) {
           step,
           runArn: run.arn,
           consoleUrl,
-          before: last?.results.get(step.name),
+          before: step.state === "Success" ? last?.results.get(step.name) : undefined,
           isOpen: choices.get(index) ?? step.state === "Failed",
           toggle,
           ...barOf(step, axis, now),

@@ -16,7 +16,7 @@ export const STYLES = `
 .psm-state-Running { --psm-bg: var(--chakra-colors-cyan-700, #0e7490); --psm-fg: #fff; }
 .psm-state-Success { --psm-bg: var(--chakra-colors-success-solid, #15803d); --psm-fg: var(--chakra-colors-success-contrast, #fff); }
 .psm-state-Failed { --psm-bg: var(--chakra-colors-failed-solid, #b91c1c); --psm-fg: var(--chakra-colors-failed-contrast, #fff); }
-.psm-state-Cancelled { --psm-bg: var(--chakra-colors-orange-700, #92310a); --psm-fg: #fff; }
+.psm-state-Stopping, .psm-state-Cancelled { --psm-bg: var(--chakra-colors-orange-700, #92310a); --psm-fg: #fff; }
 .psm-state-Unknown { --psm-bg: var(--chakra-colors-none-solid, #52525b); --psm-fg: var(--chakra-colors-none-contrast, #fff); }
 .psm-card { border: 1px solid var(--psm-border); border-radius: 8px; padding: 0.75rem 1rem; }
 .psm-title { display: flex; flex-wrap: wrap; align-items: center; gap: 0.5rem 0.75rem; }
@@ -55,6 +55,8 @@ export const STYLES = `
 .psm-action .psm-button { justify-self: stretch; }
 .psm-question:focus, .psm-result:focus { outline: none; }
 .psm-answers { display: flex; flex-wrap: wrap; gap: 0.5rem; }
+.psm-button-danger { background: var(--chakra-colors-danger-solid, #b91c1c); border-color: transparent; color: var(--chakra-colors-danger-contrast, #fff); }
+.psm-button-danger:hover { background: var(--chakra-colors-danger-solid, #b91c1c); filter: brightness(1.1); }
 .psm-button-small { padding: 0 0.4rem; font-size: 0.75rem; }
 .psm :is(button, a, pre, select):focus-visible { outline: 2px solid var(--psm-link); outline-offset: 1px; }
 .psm-disclosure { display: flex; align-items: center; gap: 0.25rem; background: none; border: 0; padding: 0; font: inherit; font-weight: 500; color: inherit; cursor: pointer; }

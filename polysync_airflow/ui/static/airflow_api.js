@@ -52,6 +52,7 @@ export async function readTask(key, signal) {
   const record = readRun(valueOf("run"), task);
   return {
     task,
+    has: listed.has,
     forbidden: listed.forbidden || read.some(({ forbidden }) => forbidden),
     execution: record === null ? null : executionOf(record, xcoms),
     callback: isCallback ? readCallback(valueOf) : null,

@@ -37,6 +37,13 @@ export function StateBadge({ state, isLarge = false }) {
   return h("span", { className }, icon, LABELS[state] ?? state);
 }
 
+/** A state as an icon in its colour, with its text for whoever cannot see it. */
+export function StateIcon({ state }) {
+  const label = LABELS[state] ?? state;
+  const props = { className: `psm-icon psm-state-${state}`, role: "img", "aria-label": label, title: label };
+  return h("span", props, ICONS[state]);
+}
+
 /** A short remark about a step, such as "cache hit". */
 export function Mark({ children, title }) {
   return h("span", { className: "psm-mark", title }, children);

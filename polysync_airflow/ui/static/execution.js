@@ -15,7 +15,7 @@ import { readBilled, readResults } from "./results.js";
 
 export const START_OPERATOR = "PolysyncStartPipelineOperator";
 // Those of a group with a task for each step.
-const GROUP_OPERATOR = "PolysyncStepsExecutionOperator";
+export const GROUP_OPERATOR = "PolysyncStepsExecutionOperator";
 export const STEP_OPERATOR = "PolysyncPipelineStepOperator";
 export const START_OPERATORS = [START_OPERATOR, GROUP_OPERATOR];
 const RUN_STATES = ["Running", "Waiting", "Success", "Failed", "Cancelled", "Unknown"];

@@ -1,6 +1,6 @@
 // Keeps data up to date while somebody looks at the tab or the page.
-import { readTask } from "./airflow_api.js";
 import { clockAhead } from "./execution.js";
+import { readTaskAndStep } from "./step_group.js";
 
 const { useCallback, useEffect, useRef, useState } = globalThis.React;
 
@@ -21,7 +21,7 @@ export function tellOtherPages() {
 
 /** Returns what `usePolling` returns, with the data of a task instance. */
 export function useTask(key) {
-  return usePolling(key, readTask);
+  return usePolling(key, readTaskAndStep);
 }
 
 /**

@@ -30,6 +30,7 @@ import { NoExecution, STOP_OPERATOR } from "./no_execution.js";
 import { ErrorNotice, Loading, NoTask, OldHeader } from "./notices.js";
 import { lastWrite, useExecutionTime, useNow, useTask } from "./polling.js";
 import { executionValues } from "./results.js";
+import { StepTask } from "./step_task.js";
 import { Timeline } from "./steps.js";
 import { shownState } from "./stops.js";
 
@@ -80,6 +81,9 @@ function TaskContent({ state, refresh, refreshes }) {
   const action = h(Button, { onClick: refresh, isDisabled: state.isReading }, "Refresh");
   if (callback !== null) {
     return h(CallbackStep, { task, callback, action });
+  }
+  if (state.data.step) {
+    return h(StepTask, { state, refresh });
   }
   const oldHeader = cleared?.keyText === state.keyText && h(OldHeader, { key: "old", state: cleared.state });
   if (execution === null) {

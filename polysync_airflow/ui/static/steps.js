@@ -150,6 +150,11 @@ function Bar({ step, left, width }) {
   return h("span", { className: "psm-track" }, left !== null && h("span", { className, style }));
 }
 
+/** What is known of a step, apart from its state. */
+export function StepDetails(props) {
+  return h("div", { className: "psm-step-details" }, h("dl", null, detailsOf(props)));
+}
+
 function detailsOf({ step, before, runArn, consoleUrl }) {
   const details = [
     step.reason && ["Reason", h("span", { className: "psm-reason" }, step.reason)],

@@ -1,27 +1,27 @@
 // The page "SageMaker" in the navigation: all executions of this Airflow that the person who looks may see.
 import { pageOf } from "./airflow_api.js";
-import { CostNote } from "./comparison.js";
 import { Button, h, Mark, Notice, StateBadge } from "./components.js";
 import { SHOWN_STATES } from "./execution.js";
+import { needsXComs, readFilters, writeFilters } from "./execution_filters.js";
 import {
   durationOf,
   pipelineOf,
   readExecutions,
-  readFilters,
   remarkOf,
   stateOf,
-  writeFilters,
 } from "./executions.js";
+import { Summary } from "./executions_summary.js";
 import { formatCapacity, formatCost, formatSeconds, formatTime } from "./format.js";
 import { ErrorNotice, Loading } from "./notices.js";
 import { useNow, usePolling } from "./polling.js";
+import { readTime } from "./validation.js";
 
 const { Fragment, useCallback, useEffect, useRef, useState } = globalThis.React;
 
 // New executions appear, also while none runs.
 const IDLE_INTERVAL = 30_000;
 const SINCE = { "1h": "Last hour", "24h": "Last 24 hours", "7d": "Last 7 days", "30d": "Last 30 days" };
-const NO_FILTERS = { state: "", dag: "", pipeline: "", since: "" };
+const NO_FILTERS = { state: "", dag: "", pipeline: "", parameter: "", since: "" };
 // What Airflow calls the ways in which people trigger a DAG.
 const INTERFACES = { ui: "UI", cli: "CLI", rest_api: "REST API" };
 const COLUMNS = [
@@ -35,7 +35,7 @@ export function ExecutionsPage() {
   const filters = readFilters(new URLSearchParams(query));
   const memory = useRef(new Map());
   const read = useCallback((key, signal, show) => readExecutions(key, memory.current, signal, show), []);
-  const [state, refresh] = usePolling(filters, read, IDLE_INTERVAL);
+  const [state, refresh, refreshes] = usePolling(filters, read, IDLE_INTERVAL);
   const setFilters = (changes) => setQuery(writeFilters({ ...filters, offset: 0, ...changes }));
   return h(
     Fragment,
@@ -49,6 +49,7 @@ export function ExecutionsPage() {
     ),
     h(Filters, { filters, setFilters }),
     state.error && h(Problem, { state, refresh }),
+    h(Summary, { filters, setFilters, refreshes, isReady: state.data !== null && !state.isReading }),
     state.data ? h(Found, { state, filters, setFilters }) : !state.error && h(Loading),
   );
 }
@@ -87,10 +88,10 @@ function Filters({ filters, setFilters }) {
     event.preventDefault();
     apply({});
   };
-  const field = (name, label) => {
+  const field = (name, label, placeholder = "") => {
     const onChange = (event) => setDraft({ ...draft, [name]: event.target.value });
-    const props = { value: draft[name], onChange, maxLength: 256, className: "psm-select", type: "search" };
-    return h("label", { className: "psm-choice" }, label, h("input", props));
+    const props = { value: draft[name], onChange, placeholder, maxLength: 256, className: "psm-select" };
+    return h("label", { className: "psm-choice" }, label, h("input", { ...props, type: "search" }));
   };
   const choice = (name, label, all, options) => {
     const onChange = (event) => apply({ [name]: event.target.value });
@@ -105,6 +106,7 @@ function Filters({ filters, setFilters }) {
     choice("state", "State", "All", SHOWN_STATES.map((state) => [state, state])),
     field("dag", "DAG"),
     field("pipeline", "Pipeline"),
+    field("parameter", "Parameter", "name=value"),
     choice("since", "Started", "Any time", Object.entries(SINCE)),
     h(Button, { type: "submit" }, "Filter"),
     isFiltered && h(Button, { onClick: () => setFilters(NO_FILTERS) }, "Clear filters"),
@@ -146,7 +148,7 @@ function NoRows({ filters }) {
 
 function Pages({ state, filters, setFilters }) {
   const { rows, compared, total, next } = state.data;
-  const isCompared = filters.state !== "" || filters.pipeline !== "";
+  const isCompared = needsXComs(filters);
   const found = isCompared ? `${rows.length} found among ` : "";
   const range = `${filters.offset + 1} to ${filters.offset + compared} of ${total.toLocaleString("en")}`;
   const text = `Tasks that start executions: ${found}${range}.`;
@@ -190,11 +192,11 @@ function Row({ row, now }) {
     h(
       "td",
       null,
-      h(PageLink, { path: `dags/${dag}` }, key.dagId),
-      h(PageLink, { path: `dags/${dag}/runs/${dagRun}`, isMuted: true }, key.runId),
+      h(PageLink, { path: `dags/${dag}`, title: key.dagId }, key.dagId),
+      h(PageLink, { path: `dags/${dag}/runs/${dagRun}`, isMuted: true, title: key.runId }, runName(row)),
     ),
-    h("th", { scope: "row" }, h(PageLink, { path: pageOf(key) }, key.taskId), h(MapIndex, { row })),
-    h("td", { className: "psm-name psm-pipeline" }, pipelineOf(row) ?? "–"),
+    h("th", { scope: "row" }, h(PageLink, { path: pageOf(key), title: key.taskId }, key.taskId), h(MapIndex, { row })),
+    h("td", { title: pipelineOf(row) }, pipelineOf(row) ?? "–"),
     h("td", { className: "psm-short" }, formatTime(run?.startedAt ?? task.startedAt) || "–"),
     h("td", { className: "psm-short" }, formatSeconds(durationOf(row, now)) || "–"),
     h("td", { className: "psm-done" }, h(Steps, { row })),
@@ -219,7 +221,7 @@ function State({ row }) {
     { className: "psm-stack" },
     h("span", null, h(StateBadge, { state })),
     run?.capacity &&
-      h("span", { className: "psm-muted", title: run.capacity.reason }, formatCapacity(run.capacity)),
+      h("span", { className: "psm-muted psm-cut", title: run.capacity.reason }, formatCapacity(run.capacity)),
     remark !== null && h("span", null, h(Mark, { title: "The task has ended before the execution" }, remark)),
   );
 }
@@ -228,10 +230,9 @@ function MapIndex({ row: { key, mapped } }) {
   if (key.mapIndex < 0) {
     return null;
   }
-  return [
-    h("div", { key: "index", className: "psm-muted" }, `map index ${key.mapIndex}`),
-    mapped && h("div", { key: "all", className: "psm-muted" }, describeMapped(mapped)),
-  ];
+  const all = mapped ? `; ${describeMapped(mapped)}` : "";
+  const text = `map index ${key.mapIndex}${all}`;
+  return h("div", { className: "psm-muted", title: text }, text);
 }
 
 function describeMapped({ counts, counted, total }) {
@@ -246,19 +247,20 @@ function Steps({ row: { detail } }) {
   }
   const { failedSteps, failures } = detail.run;
   const more = failures > 1 ? ` and ${failures - 1} more` : "";
+  const failed = `failed: ${failedSteps[0]?.name}${more}`;
   return [
     h("div", { key: "done", className: "psm-short" }, `${steps.done} of ${steps.total}`),
-    failures > 0 &&
-      h("div", { key: "failed", className: "psm-muted psm-name" }, `failed: ${failedSteps[0].name}${more}`),
+    failures > 0 && h("div", { key: "failed", className: "psm-muted", title: failed }, failed),
   ];
 }
 
 function BilledTime({ billed }) {
   const cost = billed?.cost ?? null;
+  const lacks = cost?.note ? ", not complete" : "";
+  const title = cost?.note ?? undefined;
   return [
     formatSeconds(billed?.seconds ?? null) || "–",
-    cost !== null && h("div", { key: "cost", className: "psm-muted" }, formatCost(cost)),
-    cost !== null && h(CostNote, { key: "note", cost }),
+    cost !== null && h("div", { key: "cost", className: "psm-muted", title }, `${formatCost(cost)}${lacks}`),
   ];
 }
 
@@ -270,14 +272,19 @@ function Starter({ starter }) {
   const parts = [type, type === "manual" && by].filter(Boolean);
   const how = parts.map((name) => INTERFACES[name] ?? name.replaceAll("_", " ")).join(", ");
   return [
-    user && h("div", { key: "user", className: "psm-name" }, user),
+    user && h("div", { key: "user", title: user }, user),
     h("div", { key: "how", className: user ? "psm-muted psm-short" : "psm-short" }, how),
   ];
 }
 
-function PageLink({ path, isMuted = false, children }) {
-  const className = isMuted ? "psm-link psm-run" : "psm-link psm-name";
-  return h(globalThis.ReactRouterDOM.Link, { to: `/${path}`, className }, children);
+/** Returns the date of a DAG run: its id can have 250 characters. */
+function runName({ key, task }) {
+  return formatTime(readTime(task.runAfter)) || key.runId;
+}
+
+function PageLink({ path, title, isMuted = false, children }) {
+  const className = isMuted ? "psm-link psm-run" : "psm-link";
+  return h(globalThis.ReactRouterDOM.Link, { to: `/${path}`, title, className }, children);
 }
 
 function countOf(number, noun) {

@@ -14,7 +14,7 @@ const graphs = new Map();
  *
  * @param key the task instance
  * @param {AbortSignal} signal ends the requests
- * @returns what `readTask` returns; of a step's task also `step`
+ * @returns what `readTask` returns; of a step's task also `step`, if its group can be read
  * @throws {AirflowApiError} something cannot be read
  */
 export async function readTaskAndStep(key, signal) {
@@ -22,17 +22,29 @@ export async function readTaskAndStep(key, signal) {
   if (data.instances || data.forbidden || data.task.operator !== STEP_OPERATOR) {
     return data;
   }
+  try {
+    const step = await readStep(key, data, signal);
+    return step === null ? data : { ...data, step, isFinal: data.isFinal && step.isFinal };
+  } catch (error) {
+    // The task itself is there: its group is not, or may not be seen.
+    if (error.status === 403 || error.status === 404) {
+      return data;
+    }
+    throw error;
+  }
+}
+
+async function readStep(key, data, signal) {
   const group = groupOf(await readGraph(key, signal), key.taskId);
   if (group === null) {
-    return data;
+    return null;
   }
   const executionKey = { ...key, taskId: group.executionTaskId };
   const [execution, row, made] = await Promise.all([
     readTask(executionKey, signal),
     ...["step", "return_value"].map((name) => (data.has(name) ? readXCom(key, name, signal) : null)),
   ]);
-  const step = { group, executionKey, ...execution, ...mergedStep(group, execution.execution, row, made) };
-  return { ...data, step, isFinal: data.isFinal && execution.isFinal };
+  return { group, executionKey, ...execution, step: mergedStep(group, execution.execution ?? null, row, made) };
 }
 
 /** Returns the step as its own task has stored it, or else as the task of the execution has. */
@@ -40,13 +52,13 @@ function mergedStep(group, execution, row, made) {
   const name = group.own.name;
   const listed = execution?.steps.find((step) => step.name === name) ?? null;
   if (execution === null || !row?.value) {
-    return { step: listed };
+    return listed;
   }
   const outputs = Object.fromEntries(readEntries(made?.value, MAX_TASKS));
   const [own] = readSteps([row.value], { [property(row.value, "name")]: outputs }, execution.run);
   // A resume, or a clear, has repeated the step since.
   const isNewer = own && (listed === null || (own.startedAt ?? 0) >= (listed.startedAt ?? 0));
-  return { step: isNewer ? { ...listed, ...own, results: own.results ?? listed?.results ?? null } : listed };
+  return isNewer ? { ...listed, ...own, results: own.results ?? listed?.results ?? null } : listed;
 }
 
 /** Returns the tasks of a DAG: their ids, operators, names, and what follows each. */

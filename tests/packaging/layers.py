@@ -65,7 +65,7 @@ FOLDER_LAYERS = {
         {"base_hook"},
         {"__init__"},
     ),
-    "ui": ({"app"}, {"plugin"}, {"__init__"}),
+    "ui": ({"summary"}, {"app"}, {"plugin"}, {"__init__"}),
     "hooks": ({"executions"}, {"callbacks", "jobs", "stops"}, {"__init__"}),
     "events": ({"queue"}, {"trigger"}, {"__init__"}),
     "jobs": ({"catalogue"}, {"drift", "fan_out", "importer"}, {"__init__"}),

@@ -77,6 +77,7 @@ demo: RUN = tests.system.demo $(if $(KEEP),--keep) ## run a pipeline from a priv
 mutants: RUN = tests.mutants ## change the pure cores, and show the changes that no test of theirs notices
 mutants-drivers: RUN = tests.mutants --drivers ## the same for a tenth of the drivers each day, in 90 minutes at most
 screenshots: RUN = tests.documentation.screenshots ## make the pictures of the UI in docs/images/. Installs Chromium
+recording: RUN = tests.chaos.recording ## make the animated picture of the README: a worker is killed
 import-cost: RUN = tests.packaging.import_cost ## what an import of the operators costs each time a DAG file is parsed
 parse-cost: RUN = tests.packaging.parse_cost ## what a DAG file costs: a DAG for each job, a task for each step
 matrix: RUN = tests.matrix ## the same package on Airflow 2.11, 3.2, 3.3 and the pre-release of 3.4
@@ -84,7 +85,7 @@ chaos: RUN = tests.chaos ## kill and restart processes of an Airflow. Installs P
 bench-page: RUN = tests.benchmarks.page_benchmark ## the page of all executions, with 10,000 of them
 bench-marks: RUN = tests.benchmarks.mark_cost ## what a mark of a DAG run with 1,000 tasks pays
 bench-events: RUN = tests.system.events ## how soon a DAG starts after an event, and what a killed triggerer loses
-demo mutants mutants-drivers screenshots import-cost parse-cost matrix chaos bench-page bench-marks \
+demo mutants mutants-drivers screenshots recording import-cost parse-cost matrix chaos bench-page bench-marks \
     bench-events: $(VENV)/.ready
 	@$(PY) -m $(RUN) $(ARGS)
 

@@ -4,18 +4,23 @@ Hooks of the documentation's build (``make docs``).
 The pages link to files outside of ``docs/``, such as the example DAGs, by relative
 paths, which work on a code host. The build publishes these files under ``source/`` and
 links to them there. A class that has a heading of its own, and another one from its
-docstring, is in the table of contents once. At the end, the build fails if a page loads
-something from another host.
+docstring, is in the table of contents once. For programs that read the site, llms.txt
+lists the pages, and llms-full.txt has the text of all of them. At the end, the build
+fails if a page loads something from another host.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from posixpath import normpath, relpath
 from typing import Any, Final
+from urllib.parse import urljoin
 
+import griffe
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
@@ -31,10 +36,18 @@ PUBLISHED: Final = (
     "Makefile",
     "tests/README.md",
     "tests/chaos/README.md",
+    "tests/system/airflow/executors.py",
     "example_dags/**/*.*",
+    # Their docstrings have the arguments.
+    "polysync_airflow/operators/*.py",
+    "polysync_airflow/sensors/*.py",
+    "polysync_airflow/task_groups.py",
 )
 FOLDER: Final = "source"
 _LINK: Final = re.compile(r"\]\((\.\./[^)#\s]+)(#[^)\s]*)?\)")
+_MARKDOWN_LINK: Final = re.compile(r"\]\((?!\w+:)([^)\s]+)\)")
+# Where mkdocstrings shows the docstring of a name.
+_DOCSTRING: Final = re.compile(r"^::: (\S+)\n(?:[ ]+\S.*\n?)*", re.MULTILINE)
 # The attributes by which an element loads something when the page is opened.
 _LOADING: Final = {
     "script": "src",
@@ -95,6 +108,53 @@ def on_page_content(html: str, page: Any, config: Any, files: Files) -> None:
             section.children = [
                 each for each in section.children if each.title != section.title
             ]
+
+
+def on_env(env: Any, config: Any, files: Files) -> None:
+    """Add the list of all pages, and their text in one file."""
+    whole = urljoin(config.site_url, "llms-full.txt")
+    contents = f"# {config.site_name}\n\n> {config.site_description}\n\n"
+    contents += f"- [All pages in one file]({whole})\n"
+    texts = []
+    section = None
+    for page in _in_reading_order(files):
+        if page.parent and page.parent.title != section:
+            section = page.parent.title
+            contents += f"\n## {section}\n\n"
+        headings = [each.title for title in page.toc for each in title.children]
+        contents += f"- [{page.title}]({page.canonical_url}): {'; '.join(headings)}\n"
+        texts.append(f"<!-- {page.canonical_url} -->\n{_with_whole_links(page)}")
+    files.append(File.generated(config, "llms.txt", content=contents))
+    files.append(File.generated(config, "llms-full.txt", content="\n".join(texts)))
+
+
+def _in_reading_order(files: Files) -> Iterator[Any]:
+    pages = [file.page for file in files.documentation_pages()]
+    page = next(each for each in pages if each.is_homepage)
+    while page:
+        yield page
+        page = page.next_page
+
+
+def _with_whole_links(page: Any) -> str:
+    def whole(link: re.Match[str]) -> str:
+        path = re.sub(r"\.md(?=#|$)", ".html", link[1])
+        return f"]({urljoin(page.canonical_url, path)})"
+
+    return _MARKDOWN_LINK.sub(whole, _DOCSTRING.sub(_docstring, page.markdown + "\n"))
+
+
+def _docstring(directive: re.Match[str]) -> str:
+    """Return the name and its docstring as the code has it."""
+    package, _, name = directive[1].partition(".")
+    described = _package(package)[name]
+    text = described.docstring.value if described.docstring else ""
+    return f"`{directive[1]}`\n\n```text\n{text}\n```\n"
+
+
+@cache
+def _package(name: str) -> Any:
+    return griffe.load(name, search_paths=[ROOT], allow_inspection=False)
 
 
 class _Loads(HTMLParser):

@@ -188,6 +188,17 @@ def configured_name() -> str | None:
     return name
 
 
+def url_of(page: str) -> str:
+    """
+    Return the URL of a page of Airflow 3's UI; the given path of the page if no address
+    is configured.
+    """
+    url = base_url()
+    if url is None or not CAPABILITIES.task_sdk:
+        return page
+    return f"{url}/{page}"
+
+
 def base_url() -> str | None:
     """
     Return the address of the API server in Airflow's configuration; None if none is

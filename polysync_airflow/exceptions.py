@@ -263,6 +263,17 @@ class PipelineExecutionTimeoutError(PipelineExecutionError):
     """
 
 
+class PipelineExecutionTooExpensiveError(PipelineExecutionError, AirflowFailException):
+    """
+    Raised when the executions of a task have cost what ``max_cost`` allows. The task
+    fails without using its retries.
+
+    :ivar spending: what was spent, a ``Spending``.
+    """
+
+    spending: Any = None
+
+
 class PipelineExecutionNotFoundError(PipelineExecutionError):
     """
     Raised by a sensor when no execution that it looks for was created in its window of

@@ -21,6 +21,7 @@ ALLOWED_IDENTITY_FOLDERS = (CONFIG_SECTION, "allowed_identity_folders")
 ALLOWED_ENDPOINT_HOSTS = (CONFIG_SECTION, "allowed_endpoint_hosts")
 ALLOWED_APPLICATIONS = (CONFIG_SECTION, "allowed_applications")
 HOURLY_PRICES = (CONFIG_SECTION, "hourly_prices")
+MAX_COST = (CONFIG_SECTION, "max_cost")
 # The name of this deployment, in place of an identity that it gives itself.
 DEPLOYMENT = (CONFIG_SECTION, "deployment")
 

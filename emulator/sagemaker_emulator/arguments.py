@@ -18,7 +18,11 @@ ERROR: Final = 2
 def _help_formatter() -> Any:
     if find_spec("rich_argparse"):
         # Airflow's own commands use it, so all commands of polysync look the same.
-        return import_module("rich_argparse").RawTextRichHelpFormatter
+        base = import_module("rich_argparse").RawTextRichHelpFormatter
+        # Brackets in texts are no markup.
+        return type(
+            base.__name__, (base,), {"help_markup": False, "text_markup": False}
+        )
     return argparse.RawDescriptionHelpFormatter
 
 

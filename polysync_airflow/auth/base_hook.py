@@ -47,6 +47,7 @@ from polysync_airflow.auth.connection import (
 )
 from polysync_airflow.aws import responses
 from polysync_airflow.aws.concurrent_calls import RETRY_TIMEOUT_SECONDS
+from polysync_airflow.aws.regions import misspelt_region_cure
 from polysync_airflow.aws.sessions import SERVICES, prepare, reduce_models
 from polysync_airflow.exceptions import (
     UNKNOWN_HINT,
@@ -56,7 +57,7 @@ from polysync_airflow.exceptions import (
 )
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
-from polysync_airflow.execution.texts import clean_text
+from polysync_airflow.execution.texts import clean_text, did_you_mean
 from polysync_airflow.execution.waiter import Deletion
 
 Response = dict[str, Any]
@@ -174,11 +175,13 @@ class PolysyncBaseHook(AwsBaseHook):
                 f"{hint_at_hidden_connection()}",
                 permanent=False,
             ) from error
-        if connection.conn_type not in (self.conn_type, AwsBaseHook.conn_type):
+        types = self.conn_type, AwsBaseHook.conn_type
+        if connection.conn_type not in types:
             raise CredentialsError(
                 f"polysync_conn_id = {self.polysync_conn_id!r} is a connection of type"
                 f" {connection.conn_type!r}; it must be {self.conn_type!r} or"
                 f" {AwsBaseHook.conn_type!r}."
+                f"{did_you_mean(str(connection.conn_type), types)}"
             )
         self._check_extra(connection)
         return connection
@@ -430,7 +433,7 @@ class PolysyncBaseHook(AwsBaseHook):
                 hint = hint_for(error.response["Error"]["Code"], error.operation_name)
             raise CredentialsError(
                 f"{problem}: {responses.text_with_cure(error)}",
-                permanent=hint.permanent,
+                permanent=hint.permanent or bool(misspelt_region_cure(error)),
                 transient=responses.is_transient(error, hint),
             ) from None
 

@@ -36,7 +36,12 @@ from polysync_airflow.aws.sessions import create_session
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.execution.console import UNIFIED_STUDIO_URL
 from polysync_airflow.execution.models import REGION_PATTERN, RoleArn, StudioDomainId
-from polysync_airflow.execution.texts import clean_line, first_problems
+from polysync_airflow.execution.texts import (
+    MAX_PROBLEMS,
+    clean_line,
+    did_you_mean,
+    first_problems,
+)
 
 # Timeouts in seconds. Other threads may wait for the same token, and the callers retry
 # with backoff in any case. With azure-identity's defaults, 300 seconds and several
@@ -566,11 +571,15 @@ def _not_usable(
 
 
 def _problems(error: pydantic.ValidationError) -> Iterable[str]:
-    for problem in error.errors(include_url=False, include_input=False):
+    problems = error.errors(include_url=False, include_input=False)
+    for number, problem in enumerate(problems):
         error_type = problem["type"]
         if error_type in ("union_tag_invalid", "union_tag_not_found"):
             name = str(problem["ctx"]["discriminator"]).strip("'")
-            yield f"{name}: give one of {', '.join(choices_of(name))}."
+            choices = choices_of(name)
+            # Not the value: somebody may have pasted a secret into the wrong field.
+            meant = did_you_mean(str(problem["ctx"].get("tag", "")), choices)
+            yield f"{name}: give one of {', '.join(choices)}.{meant}"
             continue
         # Whoever edits the connection chooses the names of unknown fields.
         name = clean_line(str(problem["loc"][-1]), 64)
@@ -578,13 +587,20 @@ def _problems(error: pydantic.ValidationError) -> Iterable[str]:
         if error_type == "missing":
             yield f"{label}: Field required; fill it in."
         elif error_type == "extra_forbidden":
+            meant = ""
+            if number < MAX_PROBLEMS:
+                meant = did_you_mean(name, _all_fields())
             yield (
                 f"{label}: this sign-in method has no such field; remove it, or"
-                " correct it."
+                f" correct it.{meant}"
             )
         else:
             text = problem["msg"].removeprefix("Value error, ")
             yield f"{label}: {text}; correct it."
+
+
+def _all_fields() -> set[str]:
+    return {name for model in credentials_classes() for name in model.model_fields}
 
 
 def choices_of(discriminator: str) -> list[str]:

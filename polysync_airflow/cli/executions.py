@@ -1,6 +1,6 @@
 """
-The command ``polysync executions``: lists, shows, stops and watches them, for whoever
-has no browser.
+The command ``polysync executions``: lists, shows, stops and watches them, and prints
+the logs of their jobs, for whoever has no browser.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import json
 import logging
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -19,10 +19,19 @@ from typing import Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from polysync_airflow import exceptions, states
+from polysync_airflow import states
 from polysync_airflow.airflow_compat.sdk import conf
 from polysync_airflow.auth.base_hook import REPORT_CONFIG
+from polysync_airflow.aws.concurrent_calls import ConcurrentCalls
+from polysync_airflow.aws.job_logs import log_of_step
 from polysync_airflow.cli import output
+from polysync_airflow.exceptions import (
+    RESOURCE_NOT_FOUND,
+    ParametersError,
+    PolysyncError,
+    SageMakerApiError,
+    has_code,
+)
 from polysync_airflow.execution import (
     clock,
     console,
@@ -32,21 +41,31 @@ from polysync_airflow.execution import (
     texts,
     waiter,
 )
-from polysync_airflow.execution.lifecycle.instructions import owner_text
+from polysync_airflow.execution.lifecycle.instructions import TaskKey, owner_text
 from polysync_airflow.execution.models import ExecutionDescription
-from polysync_airflow.execution.steps.descriptions import StepDescription, rows_of
+from polysync_airflow.execution.steps.descriptions import (
+    StepDescription,
+    StepRow,
+    log_url_of,
+    rows_of,
+)
 from polysync_airflow.execution.steps.progress import Progress
-from polysync_airflow.execution.texts import clean_line
 from polysync_airflow.get_provider_info import CONFIG_SECTION, HOURLY_PRICES
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import request_stop, result_or_error, stop_result
 from polysync_airflow.jobs import importer
 from polysync_airflow.operators.base import list_steps_if_due
-from polysync_airflow.operators.results import ResultReader, StepReport
+from polysync_airflow.operators.results import ResultReader, StepReport, with_logs
+from polysync_airflow.states import PolysyncState
 
 # Of a pipeline. commands.toml says so.
 MAX_LISTED: Final = 1000
 POLL_SECONDS: Final = 10.0
+# CloudWatch Logs stores a line some seconds after the job wrote it.
+LOG_DELAY_SECONDS: Final = 15.0
+NOT_KNOWN: Final = "not known"
+# Of a line. Airflow's ids have at most 250 characters each.
+MAX_TEXT: Final = 2000
 
 
 def main(args: Namespace) -> int:
@@ -62,16 +81,20 @@ def main(args: Namespace) -> int:
     hook = PolysyncSageMakerHook(args.conn_id, region, config=REPORT_CONFIG)
     with output.airflow_in_use(args.conn_id):
         execution = hook.describe_pipeline_execution(arn)
-    if args.command == "show":
-        return _show(args, hook, execution)
-    if args.command == "stop":
-        return _stop(args, hook, execution)
-    return _watch(args, hook, execution)
+    match args.command:
+        case "show":
+            return _show(args, hook, execution)
+        case "stop":
+            return _stop(args, hook, execution)
+        case "logs":
+            return _logs(args, hook, arn)
+        case _:
+            return _watch(args, hook, execution)
 
 
 def _facts(execution: ExecutionDescription) -> dict[str, Any]:
     """Return what the list, ``show`` and ``stop`` write of an execution."""
-    return {
+    facts = {
         "started_at": output.in_seconds(execution.created_at),
         "state": states.state_of(execution.status).value,
         "status": execution.status,
@@ -79,24 +102,26 @@ def _facts(execution: ExecutionDescription) -> dict[str, Any]:
         "display_name": execution.display_name,
         "airflow_task": owner_text(execution.display_name, execution.description),
     }
+    described_task = TaskKey.in_description(execution.description)
+    if described_task:
+        task, page = described_task
+        facts |= {**asdict(task), "airflow_page": page}
+        name = f"{_task_text(facts)}/{task.run_id}"
+        facts["airflow_task"] = texts.clean_line(name, MAX_TEXT)
+    return facts
 
 
-def _line(facts: dict[str, Any]) -> str:
-    columns = "{started_at:25}  {state:9}  {status:21}  {execution_arn}  {display_name}"
-    texts = {name: value or "" for name, value in facts.items()}
-    line = columns.format(**texts)
-    cost = facts.get("cost")
-    if cost:
-        line += f"  {cost['amount']:,.2f} {cost['currency']} {cost['note'] or ''}"
-    return line.rstrip()
+def _task_text(facts: Mapping[str, Any]) -> str:
+    text = f"{facts['dag_id']}/{facts['task_id']}"
+    if facts["map_index"] < 0:
+        return text
+    return f"{text}[{facts['map_index']}]"
+
+
+# ---- list
 
 
 def _list(args: Namespace) -> int:
-    from polysync_airflow.watch.sweep import find_waiting
-
-    names = []
-    if args.pipeline:
-        names = parameters.check_pipeline_names([args.pipeline])
     if args.costs and not conf.get(*HOURLY_PRICES, fallback="").strip():
         args.parser.error(
             f"--costs needs the prices of instances: set [{CONFIG_SECTION}]"
@@ -106,49 +131,45 @@ def _list(args: Namespace) -> int:
     if args.since:
         since = clock.now() - args.since
     rows: list[dict[str, Any]] = []
+    refusals: list[str] = []
     with output.airflow_in_use(args.conn_id, "Pipelines read:") as on_item:
         hook = output.hook(args)
         with importer.concurrent_calls(hook) as calls:
-            if not names:
-                names += importer.pipelines_with(
-                    hook, args.prefix, args.managed_by, calls
-                )
-            if not names and args.prefix:
-                raise importer.no_pipeline_error(
-                    hook, "--prefix", args.prefix, args.managed_by
-                )
-            for executions in calls.map(partial(_newest, hook, args, since), names):
+            names = _pipelines(args, hook, calls)
+            for newest in calls.map(partial(_newest, hook, args, since), names):
                 on_item("")
-                rows += map(_facts, executions)
-    rows.sort(key=lambda row: row["started_at"] or "", reverse=True)
-    shown = rows[: args.max_executions]
-    successful = [row for row in shown if row["state"] == states.PolysyncState.SUCCESS]
-    for row in successful[: args.costs]:
-        arn = row["execution_arn"]
-        with output.airflow_in_use(args.conn_id):
-            steps = _value_or([], hook.list_pipeline_execution_steps, arn)
-            cost = _report(hook, arn, steps).cost
-        row["cost"] = cost and cost.model_dump(mode="json")
-    waiting: list[dict[str, Any]] = []
-    if args.state is None:
-        # By their records, if Airflow's database can be used.
-        with suppress(SQLAlchemyError):
-            waiting += find_waiting({name.rsplit("/")[-1] for name in names})
-    summary = f"{len(shown):,} executions of {len(names):,} pipelines"
+                rows += newest
+            rows.sort(key=lambda row: row["started_at"] or "", reverse=True)
+            shown = rows[: args.max_executions]
+            for refusals_of_one in calls.map(partial(_add_end, hook), shown):
+                refusals += refusals_of_one
+        _add_costs(hook, shown, args.costs)
+    for refusal in dict.fromkeys(refusals):
+        output.write_message(
+            f"warning: durations, failed steps: {NOT_KNOWN}, {refusal}"
+        )
+    waiting = _waiting(args, {name.rsplit("/")[-1] for name in names})
+    executions = output.counted(len(shown), "execution")
+    summary = f"{executions} of {output.counted(len(names), 'pipeline')}"
+    if shown and not args.wide:
+        summary += "; --wide adds their ARNs"
     if len(rows) > len(shown):
         summary += "; there are more: give --max-executions"
     output.write_message(summary)
     document = {"executions": shown, "waiting": waiting}
-    lines = [*map(_waiting_line, waiting), *map(_line, shown)]
+    lines = [*map(_waiting_line, waiting), *_table(args, shown)]
     return output.write(args, document, lines)
 
 
-def _waiting_line(facts: dict[str, Any]) -> str:
-    text = (
-        "{since}  Waits for capacity, asks again at {asks_at}: {pipeline_name},"
-        " task {dag_id}/{task_id}/{run_id}: {reason}"
-    )
-    return clean_line(text.format(**facts))
+def _pipelines(
+    args: Namespace, hook: PolysyncSageMakerHook, calls: ConcurrentCalls
+) -> list[str]:
+    if args.pipeline:
+        return parameters.check_pipeline_names([args.pipeline])
+    names = [*importer.pipelines_with(hook, args.prefix, args.managed_by, calls)]
+    if not names and args.prefix:
+        raise importer.no_pipeline_error(hook, "--prefix", args.prefix, args.managed_by)
+    return names
 
 
 def _newest(
@@ -156,65 +177,303 @@ def _newest(
     args: Namespace,
     since: datetime | None,
     pipeline: str,
-) -> list[ExecutionDescription]:
+) -> list[dict[str, Any]]:
     """Return the newest executions of a pipeline, one more than are shown."""
     newest = hook.find_pipeline_executions(
         pipeline, created_after=since, newest_first=True, through=lambda call: call()
     )
     matching = (
-        execution
-        for execution in islice(newest, MAX_LISTED)
-        if args.state in (None, states.state_of(execution.status))
+        facts
+        for facts in map(_facts, islice(newest, MAX_LISTED))
+        if args.state in (None, facts["state"]) and _is_of_task(args, facts)
     )
     try:
         return [*islice(matching, args.max_executions + 1)]
-    except exceptions.SageMakerApiError as error:
-        is_missing = exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND)
-        if args.pipeline and is_missing:
+    except SageMakerApiError as error:
+        if args.pipeline and has_code(error, RESOURCE_NOT_FOUND):
             raise importer.no_pipeline_error(hook, "--pipeline", pipeline) from None
         raise
+
+
+def _is_of_task(args: Namespace, facts: Mapping[str, Any]) -> bool:
+    wanted = {"dag_id": args.dag, "task_id": args.task, "run_id": args.run}
+    return all(facts.get(name) == value for name, value in wanted.items() if value)
+
+
+def _add_end(hook: PolysyncSageMakerHook, row: dict[str, Any]) -> list[str]:
+    """
+    Add to an execution when it ended, how long it took, and which steps failed; None in
+    place of what AWS refuses to say. Return the refusals.
+    """
+    row |= {"ended_at": None, "seconds": None, "failed_steps": []}
+    if row["state"] == PolysyncState.FAILED:
+        row["failed_steps"] = None
+    if not states.has_ended(row["status"]):
+        return []
+    arn = row["execution_arn"]
+    refusals = []
+    try:
+        execution = hook.describe_pipeline_execution(arn)
+        row["ended_at"] = output.in_seconds(execution.modified_at)
+        if execution.created_at and execution.modified_at:
+            duration = execution.modified_at - execution.created_at
+            row["seconds"] = duration.total_seconds()
+        if row["state"] == PolysyncState.FAILED:
+            steps = hook.list_pipeline_execution_steps(arn, through=lambda call: call())
+            row["failed_steps"] = [step.name for step in steps if _has_failed(step)]
+    except PolysyncError as error:
+        if error.transient:
+            # It is called again.
+            raise
+        refusals.append(_refusal_text(error))
+    return refusals
+
+
+def _has_failed(step: StepDescription) -> bool:
+    return states.state_of_step(step.status) is PolysyncState.FAILED
+
+
+def _add_costs(
+    hook: PolysyncSageMakerHook, rows: Sequence[dict[str, Any]], count: int
+) -> None:
+    """Add to the newest successful executions what they cost."""
+    successful = [row for row in rows if row["state"] == PolysyncState.SUCCESS]
+    for row in successful[:count]:
+        arn = row["execution_arn"]
+        steps = _Answers().of("steps", hook.list_pipeline_execution_steps, arn) or []
+        cost = _report(hook, arn, steps).cost
+        row["cost"] = cost and cost.model_dump(mode="json")
+
+
+def _waiting(args: Namespace, pipelines: set[str]) -> list[dict[str, Any]]:
+    """
+    Return the tasks that wait for capacity, by their records, if Airflow's database can
+    be used.
+    """
+    from polysync_airflow.watch.sweep import find_waiting
+
+    if args.state is not None:
+        return []
+    with suppress(SQLAlchemyError):
+        return [facts for facts in find_waiting(pipelines) if _is_of_task(args, facts)]
+    return []
+
+
+def _waiting_line(facts: dict[str, Any]) -> str:
+    text = (
+        "{since}  Waits for capacity, asks again at {asks_at}: {pipeline_name},"
+        " task {dag_id}/{task_id}/{run_id}: {reason}"
+    )
+    return texts.clean_line(text.format(**facts))
+
+
+def _table(args: Namespace, rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    if not rows:
+        return iter(())
+    cells = [_cells(args, row) for row in rows]
+    table = [[*cells[0]], *([*row.values()] for row in cells)]
+    if args.wide:
+        return output.table(table, None)
+    return output.table(table, output.WIDTH_OF_A_FILE)
+
+
+def _cells(args: Namespace, row: dict[str, Any]) -> dict[str, str]:
+    """Return the cells of an execution, by the head of the table."""
+    started_at = row["started_at"] or ""
+    task = row["airflow_task"] or ""
+    if "run_id" in row:
+        task = _task_text(row)
+    cells = {
+        "STATE": row["state"],
+        "STARTED (UTC)": started_at[:19].replace("T", " "),
+        "DURATION": _duration_text(row),
+        "PIPELINE": models.pipeline_name_of(row["execution_arn"]),
+        "TASK": task,
+        "RUN": row.get("run_id", ""),
+        "FAILED STEP": NOT_KNOWN,
+    }
+    if row["failed_steps"] is not None:
+        cells["FAILED STEP"] = ", ".join(row["failed_steps"])
+    cost = row.get("cost")
+    if args.costs:
+        cells["COST"] = ""
+    if cost:
+        text = f"{cost['amount']:,.2f} {cost['currency']} {cost['note'] or ''}"
+        cells["COST"] = text.rstrip()
+    if args.wide:
+        cells["AWS STATUS"] = row["status"]
+        cells["DISPLAY NAME"] = row["display_name"] or ""
+        cells["ARN"] = row["execution_arn"]
+    return cells
+
+
+def _duration_text(row: dict[str, Any]) -> str:
+    seconds = row["seconds"]
+    if not states.has_ended(row["status"]) and row["started_at"]:
+        started_at = datetime.fromisoformat(row["started_at"])
+        seconds = (clock.now() - started_at).total_seconds()
+    if seconds is None:
+        return NOT_KNOWN
+    return texts.format_seconds(seconds)
+
+
+# ---- show
+
+
+class _Answers:
+    """What AWS answers about an execution."""
+
+    def __init__(self) -> None:
+        # Why something is not known, by its name in the result.
+        self.refusals: dict[str, str] = {}
+
+    def of(self, name: str, call: Callable[[str], Any], arn: str) -> Any:
+        """Return what a call returns; None, with a warning, if it fails."""
+        answer = result_or_error(call, arn)
+        if not isinstance(answer, PolysyncError):
+            return answer
+        output.write_message(f"warning: {texts.clean_line(str(answer), MAX_TEXT)}")
+        self.refusals[name] = _refusal_text(answer)
+        return None
+
+    @property
+    def lines(self) -> list[str]:
+        """A line about each thing that is not known."""
+        return [
+            f"{name.replace('_', ' ').capitalize()}: {NOT_KNOWN}, {refusal}"
+            for name, refusal in self.refusals.items()
+        ]
+
+
+def _refusal_text(error: PolysyncError) -> str:
+    """Return why something is not known, in a few words."""
+    if isinstance(error, SageMakerApiError):
+        code = error.error_code.removesuffix("Exception")
+        return f"{code}: sagemaker:{error.operation}"
+    return texts.clean_line(str(error))
+
+
+@dataclass
+class _Report:
+    """
+    What is known of an execution.
+
+    :param document: all of it, as JSON.
+    :param outcome: lines that say how it has ended and why.
+    :param facts: lines with all else.
+    :param is_complete: whether AWS has answered all that was asked.
+    """
+
+    document: dict[str, Any]
+    outcome: list[str]
+    facts: list[str]
+    is_complete: bool
 
 
 def _show(
     args: Namespace, hook: PolysyncSageMakerHook, execution: ExecutionDescription
 ) -> int:
-    """
-    Write an execution and its steps. What AWS refuses is left out, with a warning.
-    """
+    """Write an execution and its steps."""
+    report = _read(args, hook, execution)
+    output.write(args, report.document, [*report.outcome, *report.facts])
+    if report.is_complete:
+        return output.OK
+    return output.ERROR
+
+
+def _read(
+    args: Namespace, hook: PolysyncSageMakerHook, execution: ExecutionDescription
+) -> _Report:
     arn = execution.execution_arn
+    answers = _Answers()
     with output.airflow_in_use(args.conn_id):
-        values = _value_or({}, hook.list_pipeline_parameters_for_execution, arn)
-        steps = _value_or([], hook.list_pipeline_execution_steps, arn)
-        declared = _value_or([], hook.describe_pipeline_definition_for_execution, arn)
-        report = _report(hook, arn, steps)
-    report = replace(report, rows=rows_of(steps, declared, arn))
+        values = answers.of(
+            "parameters", hook.list_pipeline_parameters_for_execution, arn
+        )
+        declared = answers.of(
+            "steps_not_begun", hook.describe_pipeline_definition_for_execution, arn
+        )
+        steps = answers.of("steps", hook.list_pipeline_execution_steps, arn)
+        step_report = _report(hook, arn, steps or [])
+        rows: list[StepRow] = []
+        if steps is not None:
+            rows = rows_of(steps, declared or [], arn)
+            rows, note = with_logs(hook, rows, steps)
+            if note:
+                output.write_message(f"warning: {note}")
+    step_report = replace(step_report, rows=rows)
+
     run = outcome.described(execution, parameters=values)
-    run = run.model_copy(update=report.run_members)
-    headline = f"Pipeline {run.pipeline_name}: {run.state}."
+    run = run.model_copy(update=step_report.run_members)
+    lines = [f"Pipeline {run.pipeline_name}: {run.state} (AWS status {run.status})."]
     end = _waiter(execution).updated(execution).end_of(execution, 0)
     if end:
         run = run.ended(end)
-        headline = outcome.outcome_message(end)
-    facts = {"created_by": execution.created_by, **_facts(execution)}
+        lines = [outcome.verdict_line(end)]
+    if run.message:
+        lines += outcome.reason_lines(run.message)
+    lines += outcome.detail_lines(
+        arn, run.pipeline_name, step_report.failed, answers.lines
+    )
+    facts = {**_facts(execution), "created_by": execution.created_by}
     facts["console_url"] = console.execution_url(arn, run.pipeline_name)
-
     document = {**facts, **run.model_dump(mode="json", exclude_unset=True)}
-    document["steps"] = [row.model_dump(mode="json") for row in report.rows]
-    document["failed_steps"] = [row.name for row in report.failed]
+    document["steps"] = [row.model_dump(mode="json") for row in rows]
+    document["failed_steps"] = [row.name for row in step_report.failed]
+    document["not_known"] = answers.refusals
+    for name in document.keys() & answers.refusals.keys():
+        document[name] = None
+    if steps is None:
+        document["failed_steps"] = None
+    return _Report(
+        document,
+        lines,
+        [*_fact_lines(facts, run, values), *_step_table(step_report)],
+        is_complete=not answers.refusals,
+    )
 
-    facts["ended_at"] = output.in_seconds(run.ended_at)
+
+def _fact_lines(
+    facts: Mapping[str, Any],
+    run: outcome.RunSummary,
+    values: Mapping[str, str] | None,
+) -> Iterator[str]:
+    """Yield what the lines about the outcome do not say."""
+    texts_by_label = {
+        "Airflow task": facts["airflow_task"],
+        "Display name": facts["display_name"],
+        "Started at": facts["started_at"],
+        "Ended at": output.in_seconds(run.ended_at),
+        "Created by": facts["created_by"],
+    }
+    page = facts.get("airflow_page", "")
+    if page.startswith("http"):
+        texts_by_label["Airflow page"] = page
     if run.billable_seconds is not None:
-        facts["billable_time"] = texts.format_seconds(run.billable_seconds)
+        billable_time = texts.format_seconds(run.billable_seconds)
+        texts_by_label["Billable time"] = billable_time
     if run.cost:
-        facts["estimated_cost"] = run.cost.text
-    facts["parameters"] = json.dumps(values)
-    lines = [headline]
-    for name, value in facts.items():
-        if value:
-            lines.append(f"{name.replace('_', ' ').capitalize()}: {value}")
+        texts_by_label["Estimated cost"] = run.cost.text
+    for label, text in texts_by_label.items():
+        if text:
+            yield f"{label}: {texts.clean_line(text, MAX_TEXT)}"
+    if values is not None:
+        yield f"Parameters: {json.dumps(values)}"
+
+
+def _step_table(report: StepReport) -> Iterator[str]:
+    rows = [("STEP", "STATE", "DURATION", "JOB")]
     for row in report.rows:
-        lines += outcome.step_lines(row)
-    return output.write(args, document, lines)
+        duration = ""
+        if row.seconds is not None:
+            duration = texts.format_seconds(row.seconds)
+        rows.append((row.name, row.state, duration, row.job_name or ""))
+    if len(rows) > 1:
+        yield from output.table(rows, output.WIDTH_OF_A_FILE)
+    # The lines about the outcome have the reasons of the others.
+    for row in report.failed[outcome.MAX_REASONS :]:
+        if row.reason:
+            yield texts.clean_line(f"Step {row.name} failed: {row.reason}", MAX_TEXT)
 
 
 def _report(
@@ -228,13 +487,7 @@ def _report(
     return report
 
 
-def _value_or(default: Any, call: Callable[[str], Any], arn: str) -> Any:
-    """Return what a call returns; a default, with a warning, if it fails."""
-    value = result_or_error(call, arn)
-    if isinstance(value, exceptions.PolysyncError):
-        output.write_message(f"warning: {' '.join(str(value).split())}")
-        return default
-    return value
+# ---- stop, watch and logs
 
 
 def _waiter(execution: ExecutionDescription) -> waiter.ExecutionWaiter:
@@ -281,7 +534,7 @@ def _watch(
     arn = execution.execution_arn
     wait = _waiter(execution)
     progress = Progress(0.0)
-    response: ExecutionDescription | exceptions.PolysyncError = execution
+    response: ExecutionDescription | PolysyncError = execution
     try:
         while True:
             result = wait.decide(response, clock.time())
@@ -300,9 +553,48 @@ def _watch(
     except KeyboardInterrupt:
         output.write_message(f"The execution goes on: {arn}")
         raise
-    if isinstance(response, exceptions.PolysyncError):
+    if isinstance(response, PolysyncError):
         raise response
-    _show(args, hook, response)
-    if states.state_of(response.status) is states.PolysyncState.SUCCESS:
+    report = _read(args, hook, response)
+    output.write(args, report.document, report.outcome)
+    if states.state_of(response.status) is PolysyncState.SUCCESS:
         return output.OK
     return output.FAILED
+
+
+def _logs(args: Namespace, hook: PolysyncSageMakerHook, arn: str) -> int:
+    if args.follow and args.output == "json":
+        args.parser.error("--follow writes text: leave --output json out")
+    with output.airflow_in_use(args.conn_id):
+        step = _step_named(hook, arn, args.step)
+        log = log_of_step(step, hook.call_logs)
+        if log is None:
+            raise ParametersError(
+                f"Step {step.name} has no job yet, or one that writes no log to"
+                " CloudWatch Logs."
+            )
+        lines = log.read_tail(args.lines, until=step.ended_at)
+    if not lines:
+        output.write_message(f"The log of step {step.name} has no lines.")
+    url = log_url_of(step, arn)
+    output.write(args, {"step": step.name, "log_url": url, "lines": lines}, lines)
+    while args.follow and not states.has_ended(step.status):
+        clock.sleep(POLL_SECONDS)
+        with output.airflow_in_use(args.conn_id):
+            step = _step_named(hook, arn, args.step)
+        if states.has_ended(step.status):
+            clock.sleep(LOG_DELAY_SECONDS)
+        lines = log.read_on()
+        output.write(args, {}, lines)
+    return output.OK
+
+
+def _step_named(hook: PolysyncSageMakerHook, arn: str, name: str) -> StepDescription:
+    steps = {step.name: step for step in hook.list_pipeline_execution_steps(arn)}
+    if name in steps:
+        return steps[name]
+    begun = ", ".join(sorted(steps)) or "none"
+    cure = texts.did_you_mean(name, steps) or f" Steps that have begun: {begun}."
+    raise ParametersError(
+        f"{texts.shorten(name)}: no such step of the execution has begun.{cure}"
+    )

@@ -9,6 +9,7 @@ import argparse
 from typing import Final
 
 from polysync_airflow.auth import iam_policies
+from polysync_airflow.aws.regions import meant_region
 from polysync_airflow.cli import output
 from polysync_airflow.execution.models import is_managed
 
@@ -23,6 +24,11 @@ def main(args: argparse.Namespace) -> int:
         if args.partition is None:
             args.partition = _partition_of(args.region)
         _check_policy(args)
+        meant = meant_region(args.region)
+        if meant:
+            output.write_message(
+                f"warning: --region {args.region} is not known. Did you mean {meant}?"
+            )
         output.write_json(iam_policies.identity_policy(**output.values_of(args)))
         return output.OK
     values = output.values_of(args)

@@ -14,7 +14,7 @@ import re
 import sys
 import threading
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -68,6 +68,35 @@ def write(
     else:
         write_result("".join(f"{line}\n" for line in lines))
     return OK
+
+
+def table(rows: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
+    """
+    Yield the lines of a table. Texts that others have written are cleaned.
+
+    :param rows: the cells of each row; the first row is the head.
+    :param width: how many characters a line may have: the widest columns are cut to
+        fit. None if nothing is cut.
+    """
+    from polysync_airflow.execution.texts import MAX_ARN_LENGTH, clean_line
+
+    rows = [[clean_line(cell, MAX_ARN_LENGTH) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    gaps = 2 * (len(widths) - 1)
+    while width is not None and sum(widths) + gaps > width:
+        widths[widths.index(max(widths))] -= 1
+    for row in rows:
+        cells = [
+            _fitted(cell, cell_width)
+            for cell, cell_width in zip(row, widths, strict=True)
+        ]
+        yield "  ".join(cells).rstrip()
+
+
+def _fitted(cell: str, width: int) -> str:
+    if len(cell) > width:
+        return f"{cell[: width - 1]}\N{HORIZONTAL ELLIPSIS}"
+    return cell.ljust(width)
 
 
 def write_message(text: str) -> None:
@@ -171,6 +200,13 @@ def hook(args: argparse.Namespace) -> PolysyncSageMakerHook:
     return hook
 
 
+class HelpFormatter(RawTextRichHelpFormatter):
+    """Writes texts as they are: ``[polysync_sagemaker]`` is no markup."""
+
+    help_markup = False
+    text_markup = False
+
+
 class Parser(argparse.ArgumentParser):
     """
     A parser whose errors are one line, and name what a misspelled command, option or
@@ -180,9 +216,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **kwargs: Any) -> None:
         # Without abbreviations: an option that is added later must not change what a
         # script means.
-        super().__init__(
-            formatter_class=RawTextRichHelpFormatter, allow_abbrev=False, **kwargs
-        )
+        super().__init__(formatter_class=HelpFormatter, allow_abbrev=False, **kwargs)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """

@@ -14,6 +14,7 @@ from typing import Annotated, Final
 from pydantic import AliasPath, BaseModel, Field, ValidationError
 
 from polysync_airflow.auth.base_hook import REPORT_CONFIG
+from polysync_airflow.aws.regions import meant_region
 from polysync_airflow.aws.sessions import price_list_region
 from polysync_airflow.cli import output
 from polysync_airflow.exceptions import ParametersError
@@ -98,9 +99,12 @@ def _prices_in(
             currencies |= dimension.pricePerUnit.keys()
             prices[name] = max(prices.get(name, 0.0), *dimension.pricePerUnit.values())
     if not currencies:
+        cure = "check the name."
+        meant = meant_region(region)
+        if meant:
+            cure = f"did you mean {meant}?"
         raise ParametersError(
-            f"AWS's price list has no instances of SageMaker in {region}: check the"
-            " name."
+            f"AWS's price list has no instances of SageMaker in {region}: {cure}"
         )
     return dict(sorted({**other_prices, **pipeline_prices}.items())), currencies
 

@@ -289,11 +289,17 @@ class StartRequest(StrictModel):
         )
     )
     execution_description: Annotated[
-        Annotated[str, StringConstraints(max_length=3072, pattern=r"^[^\x00\r\n]*$")]
+        Annotated[
+            str,
+            StringConstraints(
+                max_length=texts.MAX_EXECUTION_DESCRIPTION, pattern=r"^[^\x00\r\n]*$"
+            ),
+        ]
         | None,
         Field(
             description=(
-                "Use at most 3,072 characters without line breaks, or leave it out."
+                f"Use at most {texts.MAX_EXECUTION_DESCRIPTION:,} characters without"
+                " line breaks, or leave it out."
             )
         ),
     ] = None
@@ -465,7 +471,7 @@ class ExecutionDescription(FrozenModel):
     display_name: texts.NameText | None = Field(
         None, validation_alias="PipelineExecutionDisplayName"
     )
-    description: texts.NameText | None = Field(
+    description: texts.ExecutionDescriptionText | None = Field(
         None, validation_alias="PipelineExecutionDescription"
     )
     created_by: User = Field(None, validation_alias="CreatedBy")
@@ -476,7 +482,7 @@ class ExecutionDescription(FrozenModel):
 
 
 # How a wait ends before its execution.
-UnendedOutcome = Literal["timed_out", "refused"]
+UnendedOutcome = Literal["timed_out", "refused", "too_expensive"]
 
 
 class StopBeforeEvent(StrictModel):

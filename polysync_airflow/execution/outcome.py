@@ -16,7 +16,7 @@ from polysync_airflow import exceptions
 from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.console import execution_url
 from polysync_airflow.execution.lifecycle.capacity import CapacityWait
-from polysync_airflow.execution.prices import Cost
+from polysync_airflow.execution.prices import Cost, Spending
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class FailedStep(models.FrozenModel):
     reason: str | None
 
 
-StopReason = Literal["ended_task", "timeout", "failure"]
+StopReason = Literal["ended_task", "timeout", "failure", "cost"]
 StopProcess = Literal["worker", "triggerer", "command"]
 
 
@@ -61,7 +61,8 @@ class RequestedStop(models.FrozenModel):
 
     :param requested_at: when, by the clock of the host.
     :param reason: ``ended_task`` (a user or the DAG run has ended the task),
-        ``timeout``, or ``failure`` (the task failed, and no retry follows).
+        ``timeout``, ``failure`` (the task failed, and no retry follows), or ``cost``
+        (``max_cost`` is spent).
     :param process: which process has requested it, and has the log of it.
     :param result: ``requested`` (what AWS has answered is not known), ``accepted`` or
         ``failed``.
@@ -108,6 +109,7 @@ class RunSummary(models.FrozenModel):
     stop: RequestedStop | None = None
     stops_with_task: bool = False
     capacity: CapacityWait | None = None
+    spending: Spending | None = None
 
     def is_of(self, execution_arn: str, attempt: int) -> bool:
         """Return whether the summary is that of an attempt of an execution."""
@@ -129,6 +131,7 @@ class RunSummary(models.FrozenModel):
             "ended_at": end.ended_at,
             "seconds": end.seconds,
             "resumes": end.attempt,
+            "spending": end.spending,
         }
         return self.model_copy(update=changes)
 
@@ -267,15 +270,37 @@ def outcome_message(
         steps failed.
     :param notes: lines that are appended; None and empty ones are left out.
     """
+    lines = [verdict_line(end)]
+    if end.message:
+        lines.extend(reason_lines(end.message))
+    lines.extend(
+        detail_lines(end.execution_arn, end.pipeline_name, failed_steps, notes)
+    )
+    return "\n".join(lines)
+
+
+def verdict_line(end: ExecutionEvent) -> str:
+    """Return how a wait has ended, as a sentence."""
     subject = "The execution"
     if end.pipeline_name:
         subject = f"Pipeline {end.pipeline_name}"
-    lines = [f"{subject} {_verdict(end)}."]
-    if end.message:
-        lines.extend(_wrapped(f"Reason: {end.message}"))
-    lines.extend(_failed_steps_lines(failed_steps))
-    lines.extend(_last_lines(notes, end.execution_arn, end.pipeline_name))
-    return "\n".join(lines)
+    return f"{subject} {_verdict(end)}."
+
+
+def reason_lines(reason: str) -> list[str]:
+    """Return AWS's reason of an execution or a step as lines."""
+    return _wrapped(f"Reason: {reason}")
+
+
+def detail_lines(
+    execution_arn: str,
+    pipeline_name: str | None,
+    failed_steps: Sequence[StepRow],
+    notes: Sequence[str | None] = (),
+) -> Iterator[str]:
+    """Yield the lines of ``outcome_message`` after its verdict and its reason."""
+    yield from _failed_steps_lines(failed_steps)
+    yield from _last_lines(notes, execution_arn, pipeline_name)
 
 
 def _verdict(end: ExecutionEvent) -> str:
@@ -286,6 +311,8 @@ def _verdict(end: ExecutionEvent) -> str:
             return f"did not end before the timeout ({last_status})"
         case "refused":
             return f"can no longer be polled ({last_status})"
+        case "too_expensive":
+            return f"costs too much ({last_status})"
         case "ended":
             verb = _VERBS.get(state_of(end.status), "ended")
             return f"{verb}{_duration(end)} (AWS status {end.status})"
@@ -322,22 +349,6 @@ def step_message(
         lines.extend(_step_details(step, LOG_LINES_OF_ONE))
     lines.extend(_last_lines(notes, execution_arn, pipeline_name))
     return "\n".join(lines)
-
-
-def step_lines(row: StepRow) -> Iterator[str]:
-    """
-    Yield a line about a step, whatever its state, and then its reason, its job and its
-    log.
-    """
-    line = f"Step {row.name}: {row.state}"
-    if row.status:
-        line = f"{line} (AWS status {row.status})"
-    if row.seconds is not None:
-        line = f"{line} after {texts.format_seconds(row.seconds)}"
-    yield line
-    if row.reason:
-        yield from _wrapped(f"  Reason: {row.reason}")
-    yield from _step_details(row, len(row.log_lines))
 
 
 def _last_lines(
@@ -419,6 +430,15 @@ def unended_error(end: ExecutionEvent, message: str) -> exceptions.PolysyncError
     """Return the error for a wait that has ended before its execution."""
     if end.outcome == "refused":
         return refusal_error(end, message)
+    if end.outcome == "too_expensive":
+        error = exceptions.PipelineExecutionTooExpensiveError(
+            message,
+            execution_arn=end.execution_arn,
+            status=end.status,
+            permanent=True,
+        )
+        error.spending = end.spending
+        return error
     return exceptions.PipelineExecutionTimeoutError(
         message, execution_arn=end.execution_arn, status=end.status
     )

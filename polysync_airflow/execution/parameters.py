@@ -86,14 +86,18 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def make_start_request(
-    arguments: Mapping[str, Any], token: str, own_name: str
+    arguments: Mapping[str, Any], token: str, own_name: str, page: str
 ) -> models.StartRequest:
     """
     Return the request for a new execution.
 
+    The description of the DAG author's is kept. What says whose execution it is follows
+    in it, as far as there is room.
+
     :param token: the client request token, which follows from the task.
     :param own_name: the name that says which start of the task it is: the default
-        display name. Beside a name of the DAG author's, it is the default description.
+        display name. Beside a name of the DAG author's, the description ends with it.
+    :param page: the page of the task instance in Airflow, for the description.
     :raises ParametersError: lists each invalid argument with its value and what is
         valid.
     """
@@ -101,17 +105,22 @@ def make_start_request(
     if parameters is None:
         parameters = {}
     name = arguments["execution_display_name"]
-    description = arguments["execution_description"] or None
-    if name and description is None:
-        description = f"Airflow: {own_name}"
     values = {
         **arguments,
         "pipeline_parameters": parameters,
         "execution_display_name": name or own_name,
-        "execution_description": description,
+        "execution_description": arguments["execution_description"] or None,
         "client_request_token": token,
     }
-    return build_start_request(**values)
+    request = build_start_request(**values)
+    origins = [f"Airflow: {page}"]
+    if name:
+        origins = [f"Airflow: {page} {own_name}", f"Airflow: {own_name}"]
+    for origin in origins:
+        description = f"{request.execution_description or ''} {origin}".lstrip()
+        if len(description) <= texts.MAX_EXECUTION_DESCRIPTION:
+            return request.model_copy(update={"execution_description": description})
+    return request
 
 
 def with_role(request: models.StartRequest, default: str | None) -> models.StartRequest:

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Final
 
 from pydantic import Field, StringConstraints, ValidationError
 
+from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.json_input import read_json
 
 MAX_BYTES: Final = 2 * 1024 * 1024
+SPENDING_KEY: Final = "spending"
+MAX_AMOUNT: Final = 1_000_000_000
+# What the message of a task says that has spent what it may.
+NEXT_STEP: Final = (
+    "Next: make the pipeline cheaper or raise max_cost, then clear the task.\n"
+    "  After a clear, the cost counts from 0."
+)
 
 InstanceType = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.\-]{0,63}$")]
 Price = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Cost(models.FrozenModel):
@@ -35,6 +46,89 @@ class Cost(models.FrozenModel):
     def text(self) -> str:
         """The cost in one line."""
         text = f"{self.amount:,.2f} {self.currency}, by prices of {self.prices_date}."
+        return f"{text} {self.note or ''}".rstrip()
+
+
+class CostLimit(models.StrictModel):
+    """
+    What a task instance may cost from one clear to the next, and how that is estimated.
+
+    :param max_cost: in ``currency``.
+    :param prices: of an instance for an hour, by its type, in the region.
+    :param spent: what attempts that have ended cost.
+    :param since: when the last of them had ended; None if none has. A step that ended
+        before is in ``spent``.
+    """
+
+    max_cost: Amount
+    currency: str
+    prices_date: datetime.date
+    prices: Mapping[InstanceType, Price]
+    spent: Amount = 0.0
+    since: models.UtcTime | None = None
+
+    @classmethod
+    def parse(cls, content: str) -> CostLimit:
+        """
+        Return the limit that a JSON text contains.
+
+        :raises ValueError: it contains none.
+        """
+        return cls.model_validate(read_json(content, "it", max_bytes=MAX_BYTES))
+
+    def amount_of(self, billed: Mapping[str, float]) -> float:
+        """Return what instances cost, by the seconds of each type."""
+        return sum(
+            seconds / 3600 * self.prices.get(instance_type, 0)
+            for instance_type, seconds in billed.items()
+        )
+
+
+class Spending(models.FrozenModel):
+    """
+    What a task with ``max_cost`` has spent since the last clear: the XCom ``spending``
+    while it waits, and a member of the XCom ``run`` once it was too much. An estimate.
+
+    :param amount: what was spent, in ``currency``.
+    :param spent_before: what attempts that had ended before cost; part of ``amount``.
+    :param per_hour: what the steps that run now cost for an hour.
+    :param dearest_step: the step of this attempt that costs most; None if none costs
+        anything.
+    :param dearest_amount: what that step has cost.
+    :param unpriced: the types of instances that have no price.
+    :param note: what else is not counted, as a sentence; None if nothing.
+    """
+
+    at: models.UtcTime
+    amount: Amount
+    max_cost: Amount
+    currency: str
+    prices_date: datetime.date
+    spent_before: Amount = 0.0
+    per_hour: Amount = 0.0
+    dearest_step: str | None = None
+    dearest_amount: Amount = 0.0
+    unpriced: tuple[str, ...] = ()
+    note: str | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the limit is reached."""
+        return self.amount >= self.max_cost
+
+    @property
+    def text(self) -> str:
+        """What was spent, as sentences."""
+        text = (
+            f"An estimated {self.amount:,.2f} {self.currency} are spent, of max_cost ="
+            f" {self.max_cost:,.2f}, by prices of {self.prices_date}."
+        )
+        if self.spent_before:
+            text += f" {self.spent_before:,.2f} of it were spent by earlier attempts."
+        if self.dearest_step:
+            text += f" Dearest step: {self.dearest_step} ({self.dearest_amount:,.2f})."
+        if self.unpriced:
+            text += f" Without a price: {', '.join(self.unpriced)}."
         return f"{text} {self.note or ''}".rstrip()
 
 
@@ -99,3 +193,51 @@ class HourlyPrices(models.StrictModel):
             note=" ".join(filter(None, [note, uncounted])) or None,
         )
         return cost, note
+
+
+def limit_of(
+    max_cost: object, option: str, table: HourlyPrices | None, region: str
+) -> CostLimit | None:
+    """
+    Return the limit of a task: the lower one of its own and that of the deployment;
+    None without both.
+
+    :param max_cost: the argument of the operator, as it was rendered.
+    :param option: the config option ``max_cost``; empty for no limit.
+    :param table: the prices of the deployment; None if it has none.
+    :raises ParametersError: a limit is not valid, or there are no prices.
+    """
+    amounts = [
+        _amount_of("max_cost", max_cost),
+        _amount_of("[polysync_sagemaker] max_cost", option),
+    ]
+    limits = [amount for amount in amounts if amount is not None]
+    if not limits:
+        return None
+    max_amount = min(limits)
+    if table is None or region not in table.prices:
+        raise ParametersError(
+            f"max_cost = {max_amount:g} needs prices, but [polysync_sagemaker]"
+            f" hourly_prices has none in {region}."
+        )
+    return CostLimit(
+        max_cost=max_amount,
+        currency=table.currency,
+        prices_date=table.date,
+        prices=table.prices[region],
+    )
+
+
+def _amount_of(name: str, value: object) -> float | None:
+    if value is None or value == "":
+        return None
+    amount = math.nan
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        with suppress(ValueError, OverflowError):
+            amount = float(value)
+    if not 0 < amount <= MAX_AMOUNT:
+        raise ParametersError(
+            f"{name} = {texts.shorten(value)} is not valid: give a number above 0, in"
+            " the currency of hourly_prices."
+        )
+    return amount

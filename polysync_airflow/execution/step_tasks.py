@@ -164,7 +164,20 @@ def steps_snapshot(
     rows = {
         row.name: row for row in descriptions.rows_of(steps, order, run.execution_arn)
     }
+    if _is_too_expensive(run):
+        for name, row in rows.items():
+            if state_of_step(row.status) is PolysyncState.CANCELLED:
+                rows[name] = row.model_copy(update={"reason": _TOO_EXPENSIVE})
     return StepsSnapshot(state, run, status, bool(order), rows, steps, due)
+
+
+_TOO_EXPENSIVE: Final = (
+    "The execution was stopped, because its task has spent max_cost."
+)
+
+
+def _is_too_expensive(run: RunSummary | None) -> bool:
+    return run is not None and run.stop is not None and run.stop.reason == "cost"
 
 
 MAX_TEXT_LENGTH: Final = 4096
@@ -273,6 +286,8 @@ def _of_unended(name: str, snapshot: StepsSnapshot) -> tuple[Verdict, str] | Non
     if not snapshot.is_over:
         return None
     text = f"{not_run}: the execution has ended before (status {snapshot.status})."
+    if _is_too_expensive(snapshot.run):
+        text = f"{text} {_TOO_EXPENSIVE}"
     return "failed", text
 
 

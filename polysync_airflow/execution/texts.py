@@ -104,6 +104,17 @@ def nearest_name(name: str, names: Iterable[str]) -> str | None:
     return name_by_folded[matches[0]]
 
 
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """
+    Return a question, after a space, for the text of an error about a misspelled name;
+    empty if no name is similar.
+    """
+    nearest = nearest_name(name, names)
+    if nearest is None:
+        return ""
+    return f" Did you mean {nearest}?"
+
+
 def clean_line(text: str, max_length: int = MAX_QUOTED) -> str:
     """
     Return a text as ``clean_text`` does, in one line.
@@ -216,6 +227,11 @@ ReasonText = Annotated[
 ]
 LineText = Annotated[
     str, BeforeValidator(partial(_clean_if_text, clean_line, MAX_REASON_LENGTH))
+]
+MAX_EXECUTION_DESCRIPTION: Final = 3072
+ExecutionDescriptionText = Annotated[
+    str,
+    BeforeValidator(partial(_clean_if_text, clean_line, MAX_EXECUTION_DESCRIPTION)),
 ]
 DescriptionText = Annotated[
     str, BeforeValidator(partial(_clean_if_text, clean_value, 4096))

@@ -59,6 +59,7 @@ from polysync_airflow.exceptions import (
     is_throttling,
 )
 from polysync_airflow.execution import models
+from polysync_airflow.execution.prices import Spending
 from polysync_airflow.execution.texts import (
     MAX_ARN_LENGTH,
     ArnText,
@@ -86,6 +87,8 @@ LAG_SECONDS: Final = 60.0
 # With the times at which ``LiveConnection`` reads, this takes four reads, and waits end
 # 41 s after the deletion, so within a minute even if Airflow responds slowly.
 DELETED_AFTER_SECONDS: Final = 20.0
+# A region has some hundred types of instances.
+MAX_LIMIT_LENGTH: Final = 65_536
 
 
 class LogLine(NamedTuple):
@@ -371,8 +374,8 @@ class ExecutionEvent(EndOfWait):
     ``execute_complete``.
 
     :param outcome: ``ended`` (the execution has ended), ``timed_out`` (the deadline of
-        the wait was reached), or ``refused`` (the polls fail with a permanent error, or
-        the connection was deleted).
+        the wait was reached), ``refused`` (the polls fail with a permanent error, or
+        the connection was deleted), or ``too_expensive`` (``max_cost`` is spent).
     :param execution_arn: ARN of the execution.
     :param pipeline_name: name of its pipeline; None where only the ARN is known.
     :param status: AWS's last known status of the execution; None if no poll has
@@ -390,9 +393,10 @@ class ExecutionEvent(EndOfWait):
         task must read the XCom ``steps``.
     :param stop: the stop that the trigger has requested because the execution has not
         ended; None if it has requested none, or if its stop failed.
+    :param spending: what was spent, if that is too much; None otherwise.
     """
 
-    outcome: Literal["ended", "timed_out", "refused"]
+    outcome: Literal["ended", models.UnendedOutcome]
     execution_arn: models.ExecutionArn
     pipeline_name: ArnText | None
     status: NameText | None
@@ -405,6 +409,7 @@ class ExecutionEvent(EndOfWait):
         Annotated[Mapping[str, str], Field(max_length=models.MAX_STEP_ROWS)] | None
     ) = None
     stop: models.StopBeforeEvent | None = None
+    spending: Spending | None = None
 
     @model_validator(mode="after")
     def _ended_has_a_status(self) -> ExecutionEvent:
@@ -556,6 +561,20 @@ class ExecutionWaiter(Waiter[models.ExecutionDescription, ExecutionEvent]):
         )
 
 
+def after_estimate(
+    waiter: Waiter[Any, ExecutionEvent], spending: Spending | None
+) -> Finish[ExecutionEvent] | None:
+    """
+    Return the end of a wait whose task has spent too much; None if the wait goes on.
+
+    :param spending: None if it was not estimated.
+    """
+    if spending is None or not spending.is_over:
+        return None
+    event = waiter.event("too_expensive", spending.text)
+    return Finish(event.model_copy(update={"spending": spending}))
+
+
 def check_event(model: type[AnyModel], event: object) -> AnyModel:
     """
     Validate the payload of the event with which Airflow resumes a deferred task.
@@ -678,7 +697,8 @@ class TriggerArguments(WaitArguments):
     since: models.Timestamp
     attempt: Annotated[int, Field(strict=True, ge=0, le=models.MAX_INTEGER)]
     stop_on_kill: Annotated[bool, Field(strict=True)]
-    stop_at: Annotated[tuple[models.UnendedOutcome, ...], Field(max_length=2)]
+    stop_at: Annotated[tuple[models.UnendedOutcome, ...], Field(max_length=3)]
     progress_interval: ProgressInterval | None
     declared_steps: str | None
     step_task_ids: Annotated[tuple[str, ...], Field(max_length=models.MAX_STEPS)] | None
+    cost_limit: Annotated[str, StringConstraints(max_length=MAX_LIMIT_LENGTH)] | None

@@ -19,7 +19,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_fixe
 
 from polysync_airflow import exceptions, metrics, states
 from polysync_airflow.auth.base_hook import PolysyncBaseHook, Response, Result
-from polysync_airflow.aws.job_logs import read_tail
+from polysync_airflow.aws.job_logs import log_of_step
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.aws.responses import (
     MAX_ENTRIES,
@@ -47,7 +47,7 @@ from polysync_airflow.execution.pipelines import (
     PipelineSummary,
 )
 from polysync_airflow.execution.search import ListedExecution, ParameterOfExecution
-from polysync_airflow.execution.steps.descriptions import StepDescription, log_source
+from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.texts import describe_validation_error
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -478,21 +478,10 @@ class ExecutionMethods(HookCalls):
             none.
         :raises SageMakerApiError: a call failed.
         """
-        source = log_source(step)
-        if source is None:
+        log = log_of_step(step, self.call_logs)
+        if log is None:
             return []
-        try:
-            return read_tail(
-                self.call_logs,
-                *source,
-                limit=limit,
-                since=step.started_at,
-                until=step.ended_at,
-            )
-        except SageMakerApiError as error:
-            if exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
-                return []
-            raise
+        return log.read_tail(limit, until=step.ended_at)
 
     def check_supported(self, request: StartRequest) -> None:
         """

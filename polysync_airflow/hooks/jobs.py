@@ -30,11 +30,12 @@ from polysync_airflow.execution.results import (
     JobOfStep,
     TrainingJobSummary,
 )
-from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.execution.steps.descriptions import StepDescription, job_name_of
 from polysync_airflow.hooks.executions import HookCalls, parse, valid
-from polysync_airflow.states import has_ended
 
 Value = TypeVar("Value")
+# The kind and the name of a job.
+Job = tuple[JobKind, str]
 
 # How long reading the jobs of all steps, and what else is read with them, may take.
 TIMEOUT_SECONDS: Final = 120.0
@@ -88,8 +89,7 @@ class JobMethods(HookCalls):
 
 class JobReader:
     """
-    Describes the jobs of one execution. A job is described once after the end of its
-    step, and before that only until it has started, however often it is read.
+    Describes the jobs of one execution.
 
     :param hook: the hook for the execution's region.
     :param warn: called with a message about a call that fails.
@@ -97,10 +97,8 @@ class JobReader:
 
     def __init__(self, hook: JobMethods, warn: Callable[[str], object]) -> None:
         self.problems: list[str] = []
-        self._hook = hook
+        self.hook = hook
         self._warn = warn
-        # Each job as it was read last, and whether its step had ended before.
-        self._jobs: dict[tuple[JobKind, str], tuple[JobDescription | None, bool]] = {}
         # The actions that the identity may not do, and how many calls came too late.
         self._denied: list[str] = []
         self._late = 0
@@ -120,36 +118,40 @@ class JobReader:
         Return the steps, each with its job; None in its place if the step has none, or
         if it could not be described.
         """
-        return [(step, self._job_of(step)) for step in steps]
+        # Steps may have a job in common.
+        jobs: dict[Job | None, JobDescription | None] = {None: None}
+        for step in steps:
+            key = results.job_of(step)
+            if key and key not in jobs:
+                jobs[key] = self._read_job(step, key)
+        return [(step, jobs[results.job_of(step)]) for step in steps]
 
-    def _job_of(self, step: StepDescription) -> JobDescription | None:
-        kind_and_name = results.job_of(step)
-        if kind_and_name is None:
-            return None
-        job, is_final = self._jobs.get(kind_and_name, (None, False))
-        if is_final:
-            return job
-        step_has_ended = has_ended(step.status)
-        if step_has_ended or job is None or not job.started_at:
-            job = self.describe(step, *kind_and_name)
+    def _read_job(self, step: StepDescription, key: Job) -> JobDescription | None:
+        job = self.describe(step, *key)
         if isinstance(job, results.TuningJob):
-            _, name = kind_and_name
-            summaries = self.call(
-                partial(self._hook.list_training_jobs, name),
-                f"The training jobs of step {step.name} could not be listed",
-                action=results.LIST_TRAINING_JOBS,
-            )
-            if summaries is not None:
-                job = job.model_copy(update={"summaries": summaries})
-        self._jobs[kind_and_name] = (job, step_has_ended)
+            return self.with_training_jobs(step, job)
         return job
+
+    def with_training_jobs(
+        self, step: StepDescription, job: results.TuningJob
+    ) -> results.TuningJob:
+        """Return the tuning job of a step with the training jobs that AWS lists now."""
+        name = job_name_of(step) or ""
+        summaries = self.call(
+            partial(self.hook.list_training_jobs, name),
+            f"The training jobs of step {step.name} could not be listed",
+            action=results.LIST_TRAINING_JOBS,
+        )
+        if summaries is None:
+            return job
+        return job.model_copy(update={"summaries": summaries})
 
     def describe(
         self, step: StepDescription, kind: JobKind, name: str
     ) -> JobDescription | None:
         """Describe a job of a step; None if that fails, which the notes then say."""
         return self.call(
-            partial(self._hook.describe_job, kind, name),
+            partial(self.hook.describe_job, kind, name),
             f"The job {name} of step {step.name} could not be described",
             action=kind.operation,
         )

@@ -12,7 +12,11 @@ from polysync_airflow.aws.concurrent_calls import WORKERS, ConcurrentCalls
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.execution import clock, pipelines, texts
-from polysync_airflow.execution.models import ManagedBy, name_or_arn
+from polysync_airflow.execution.models import (
+    ExecutionDescription,
+    ManagedBy,
+    name_or_arn,
+)
 from polysync_airflow.execution.parameters import check_pipeline_names
 from polysync_airflow.execution.pipelines import (
     DeclaredParameter,
@@ -20,7 +24,7 @@ from polysync_airflow.execution.pipelines import (
     Job,
     PipelineDescription,
 )
-from polysync_airflow.execution.steps.descriptions import STEP_TYPES
+from polysync_airflow.execution.steps.descriptions import STEP_TYPES, StepDescription
 from polysync_airflow.hooks import PolysyncSageMakerHook
 
 OnDescribed = Callable[[str], object] | None
@@ -178,7 +182,7 @@ def concurrent_calls(hook: PolysyncSageMakerHook) -> ConcurrentCalls:
     """Return the context in which a hook makes many calls at the same time."""
     # pydantic builds a model on first use. Threads that use it for the first time at
     # the same time can see it half built.
-    for model in (PipelineDescription, Job):
+    for model in (PipelineDescription, Job, ExecutionDescription, StepDescription):
         model.model_rebuild()
     pipelines.declared_parameters("{}")
     pipelines.job_steps(())

@@ -343,7 +343,7 @@ class ExecutionOperator(WaitingOperator):
 
         :param method_name: the method in which Airflow resumes a deferred task.
         :param after_poll: called on the worker with the response of each poll but the
-            last.
+            last. It may return what the task has spent.
         :param kwargs: what that method gets beside the event.
         :param trigger_arguments: those that do not follow from ``waiter``.
         """
@@ -384,7 +384,12 @@ class ExecutionOperator(WaitingOperator):
         self, waiter: ExecutionWaiter, after_poll: AfterPoll | None
     ) -> ExecutionEvent:
         from polysync_airflow.aws.responses import time_limit
-        from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, Wait
+        from polysync_airflow.execution.prices import Spending
+        from polysync_airflow.execution.waiter import (
+            LAST_POLL_SECONDS,
+            Wait,
+            after_estimate,
+        )
 
         hook = self.hook_for_region(models.region_from_arn(waiter.execution_arn))
         result: Wait[ExecutionWaiter] | Finish[ExecutionEvent]
@@ -400,7 +405,10 @@ class ExecutionOperator(WaitingOperator):
                     result = result.waiter.decide(polled, clock.time())
                     write_lines(self.log, result.log_lines)
                     if after_poll and isinstance(result, Wait):
-                        after_poll(polled)
+                        spending = after_poll(polled)
+                        if isinstance(spending, Spending):
+                            end = after_estimate(result.waiter, spending)
+                            result = end or result
         except sdk.AirflowTaskTimeout:
             # Airflow counts execution_timeout from the start of the task, so its timer
             # fires just before the waiter's deadline. The outcome must be the same as

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from polysync_airflow import deployment
 from polysync_airflow.aws.responses import PAGE_SIZE
 from polysync_airflow.aws.retry import Result, call_with_retry
 from polysync_airflow.exceptions import (
@@ -23,6 +24,7 @@ from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle.decisions import unused_arguments
 from polysync_airflow.execution.lifecycle.instructions import (
     Accepted,
+    AddedUp,
     Command,
     Described,
     Event,
@@ -41,7 +43,9 @@ from polysync_airflow.execution.parameters import (
 )
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import request_stop
+from polysync_airflow.hooks.spending import SpendingReader
 from polysync_airflow.operators import parameter_check
+from polysync_airflow.operators.results import read_limit
 
 HookForRegion = Callable[[str | None], PolysyncSageMakerHook]
 
@@ -54,6 +58,7 @@ class ExecutionCalls:
     :param hook_for_region: returns the hook for a region; None is the task's own
         region.
     :param arguments: the rendered arguments of the task for a new execution.
+    :param max_cost: the rendered argument of the task.
     :param deadline: when to stop retrying calls that fail with transient errors, as
         Unix time.
     """
@@ -62,6 +67,7 @@ class ExecutionCalls:
     log: Any
     arguments: Mapping[str, Any]
     validate_parameters: bool
+    max_cost: object
     deadline: float
     # Whether the call that is being made got no clear response at first.
     _was_repeated: bool = field(default=False, init=False)
@@ -86,6 +92,8 @@ class ExecutionCalls:
                     return self._describe(instruction.existing_record)
                 case Command.RESUME | Command.RESEND_RESUME:
                     return self._resume(instruction)
+                case Command.ADD_UP:
+                    return self._add_up(instruction)
                 case Command.STOP:
                     return self._stop(instruction.existing_record)
                 case (
@@ -162,6 +170,18 @@ class ExecutionCalls:
         describe = partial(hook.describe_pipeline_execution, record.arn)
         return Described(described_at, self._retry(describe))
 
+    def _add_up(self, instruction: Instruction) -> AddedUp:
+        record = instruction.existing_record
+        hook = self._hook_of(record)
+        limit = read_limit(self.max_cost, record.region_name)
+        if limit is None:
+            raise LookupError("the task has no max_cost")
+        limit = record.limit_in(instruction.task_try.epoch, limit)
+        list_steps = partial(hook.list_pipeline_execution_steps, record.arn)
+        steps = self._retry(list_steps)
+        reader = SpendingReader(hook, self.log.warning)
+        return AddedUp(reader.spending(limit, steps))
+
     def _stop(self, record: ExecutionRecord) -> Accepted:
         hook = self._hook_of(record)
         self._retry(partial(request_stop, hook, record.arn, attempt=record.resumes))
@@ -172,6 +192,7 @@ class ExecutionCalls:
     def _prepare(self, instruction: Instruction) -> Prepared:
         hook = self.hook_for_region(None)
         request = self._make_request(hook, instruction)
+        read_limit(self.max_cost, hook.client_region)
         self._check_by_definition(hook, request)
         request = parameter_check.with_source(hook, request, self._retry)
         # Never empty: without a region, the hook has raised an error.
@@ -185,7 +206,8 @@ class ExecutionCalls:
         number = instruction.start_number
         token = task.token(epoch, number)
         display_name = task.display_name(epoch, number)
-        request = make_start_request(self.arguments, token, display_name)
+        page = deployment.url_of(task.key.page)
+        request = make_start_request(self.arguments, token, display_name, page)
         role_arn = None
         if hook.credentials:
             role_arn = hook.credentials.execution_role_arn

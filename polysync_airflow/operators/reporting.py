@@ -29,6 +29,7 @@ from polysync_airflow.execution.console import execution_url, studio_url
 from polysync_airflow.execution.lifecycle.options import OnCompletedWithFailures
 from polysync_airflow.execution.outcome import RunSummary
 from polysync_airflow.execution.parameters import Seconds, seconds
+from polysync_airflow.execution.prices import NEXT_STEP
 from polysync_airflow.execution.texts import clean_text, storable_xcom
 from polysync_airflow.operators import base
 from polysync_airflow.retrying import next_retry
@@ -156,22 +157,62 @@ def push_ended(
     :param started: the XCom ``run``, if it was read; None to read it.
     :return: the XCom ``run``.
     """
-    # Not the arguments of this session: their templates may render to other values
-    # now, for example if they use the current time.
-    if started is None:
-        started = pull_summary(context)
-    if started is None or started.execution_arn != end.execution_arn:
-        started = RunSummary(
-            execution_arn=end.execution_arn,
-            pipeline_name="",
-            state=PolysyncState.UNKNOWN.value,
-            parameters={},
-        )
-    summary = started.ended(end)
+    summary = _summary_of(context, end.execution_arn, started).ended(end)
     if report:
         summary = summary.model_copy(update=report.run_members)
     push_summary(context, summary)
     return summary
+
+
+def push_spent(
+    context: Context,
+    hook: PolysyncSageMakerHook,
+    error: exceptions.PipelineExecutionTooExpensiveError,
+    task_log: Any,
+) -> RunSummary:
+    """
+    Push the links to the last execution, ``state`` and ``run`` for a try that starts
+    nothing, because ``max_cost`` is spent.
+
+    :param hook: a hook with the task's connection.
+    :return: the XCom ``run``.
+    """
+    arn = error.execution_arn or ""
+    name = models.pipeline_name_of(arn)
+    push_links(context, hook, arn, name, task_log)
+    changes = {
+        "pipeline_name": name,
+        "state": state_of(error.status).value,
+        "status": error.status,
+        "message": str(error).partition("\n")[0],
+        "spending": error.spending,
+        "capacity": None,
+    }
+    summary = _summary_of(context, arn).model_copy(update=changes)
+    push_summary(context, summary)
+    return summary
+
+
+def _summary_of(
+    context: Context, execution_arn: str, pushed: RunSummary | None = None
+) -> RunSummary:
+    """
+    Return the XCom ``run`` of this try, or what is known of an execution without it.
+
+    :param pushed: the XCom, if it was read; None to read it.
+    """
+    # Not the arguments of this session: their templates may render to other values
+    # now, for example if they use the current time.
+    if pushed is None:
+        pushed = pull_summary(context)
+    if pushed and pushed.execution_arn == execution_arn:
+        return pushed
+    return RunSummary(
+        execution_arn=execution_arn,
+        pipeline_name="",
+        state=PolysyncState.UNKNOWN.value,
+        parameters={},
+    )
 
 
 def pull_summary(context: Context) -> RunSummary | None:
@@ -399,6 +440,8 @@ class ReportingOperator(base.ExecutionOperator):
         if end.outcome == "ended":
             status = end.status
         following = self._next_step(status, retry, by_fail_step=by_fail_step)
+        if end.outcome == "too_expensive":
+            following = NEXT_STEP
         text = message(notes=(*notes, following))
         raise self._make_error(end, text, is_own_stop=is_own_stop) or error
 
@@ -466,7 +509,7 @@ class ReportingOperator(base.ExecutionOperator):
         context: Context,
         execution_arn: str,
         resumed_at: datetime | None,
-        **waits: bool,
+        **waits: Any,
     ) -> StepReporter:
         from polysync_airflow.operators.results import StepReporter
 

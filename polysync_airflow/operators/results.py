@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from airflow.providers.common.compat.sdk import Context
 
 from polysync_airflow.airflow_compat.sdk import conf
 from polysync_airflow.aws.retry import STEP_LISTING_TIMEOUT_SECONDS, call_with_retry
-from polysync_airflow.exceptions import PolysyncError
+from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution import clock, prices, results
 from polysync_airflow.execution.datasets import Datasets, datasets_of
 from polysync_airflow.execution.outcome import FailedStep, parse_run_summary
@@ -37,9 +37,10 @@ from polysync_airflow.execution.steps.descriptions import StepDescription, StepR
 from polysync_airflow.execution.steps.progress import Progress, logged_statuses_of
 from polysync_airflow.execution.texts import storable_xcom
 from polysync_airflow.execution.waiter import Polled
-from polysync_airflow.get_provider_info import CONFIG_SECTION, HOURLY_PRICES
+from polysync_airflow.get_provider_info import CONFIG_SECTION, HOURLY_PRICES, MAX_COST
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.jobs import JobReader
+from polysync_airflow.hooks.spending import SpendingReader
 from polysync_airflow.links import LOG_URL_XCOM_KEY, PolysyncFailedStepLogLink, push_url
 from polysync_airflow.operators.base import list_steps_if_due, pull_own, write_lines
 from polysync_airflow.states import STATUS_STOPPING, PolysyncState, state_of_step
@@ -67,6 +68,36 @@ def read_prices() -> prices.HourlyPrices | None:
         return prices.HourlyPrices.parse(setting)
     with Path(setting).open("rb") as file:
         return prices.HourlyPrices.parse(file.read(prices.MAX_BYTES + 1))
+
+
+def has_limit(max_cost: object) -> bool:
+    """
+    Return whether a task may spend only so much.
+
+    :param max_cost: the argument of the operator.
+    """
+    is_set = max_cost is not None and max_cost != ""
+    return is_set or bool(conf.get(*MAX_COST, fallback="").strip())
+
+
+def read_limit(max_cost: object, region: str) -> prices.CostLimit | None:
+    """
+    Return what a task may spend; None if it has no limit.
+
+    :param max_cost: the argument of the operator, as it was rendered.
+    :param region: the region of the execution.
+    :raises ParametersError: a limit is not valid, or the prices are missing.
+    """
+    if not has_limit(max_cost):
+        return None
+    try:
+        table = read_prices()
+    except (OSError, ValueError) as error:
+        raise ParametersError(
+            f"max_cost needs prices: [{CONFIG_SECTION}] hourly_prices: {error}."
+        ) from None
+    option = conf.get(*MAX_COST, fallback="").strip()
+    return prices.limit_of(max_cost, option, table, region)
 
 
 @dataclass(frozen=True)
@@ -293,6 +324,33 @@ class ResultReader:
                 self._jobs.problems.append(f"{subject} ({uri}) is left out: {error}.")
 
 
+def with_logs(
+    hook: PolysyncSageMakerHook,
+    rows: Sequence[StepRow],
+    steps: Sequence[StepDescription],
+) -> tuple[list[StepRow], str | None]:
+    """
+    Return the rows with the last lines of the failed steps' logs, and a note if a log
+    could not be read.
+    """
+    failed = [
+        step for step in steps if state_of_step(step.status) is PolysyncState.FAILED
+    ][:MAX_LOGS]
+    logs: dict[str, list[str]] = {}
+    note = None
+    for step in failed:
+        try:
+            lines = hook.read_step_log(step, LOG_LINES)
+        except PolysyncError as error:
+            note = f"The log of step {step.name} could not be read: {error}"
+            break
+        logs[step.name] = descriptions.last_lines(lines, len(failed))
+    rows = [
+        row.model_copy(update={"log_lines": logs.get(row.name, [])}) for row in rows
+    ]
+    return rows, note
+
+
 def _has_succeeded(step: StepDescription) -> bool:
     return state_of_step(step.status) is PolysyncState.SUCCESS
 
@@ -308,6 +366,8 @@ class StepReporter:
     :param resumed_at: when the execution was resumed last; None if it was not.
     :param is_repeated: another process makes the next poll, and lists the steps again.
     :param is_awaited: whether the task waits for one of the steps.
+    :param cost_limit: what the task may spend, a ``CostLimit`` as JSON; None for no
+        limit.
     """
 
     hook: PolysyncSageMakerHook
@@ -318,6 +378,7 @@ class StepReporter:
     resumed_at: datetime | None
     is_repeated: bool = False
     is_awaited: bool = False
+    cost_limit: str | None = None
     _declared: Sequence[DeclaredStep] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
@@ -327,7 +388,12 @@ class StepReporter:
             resumed_at=self.resumed_at,
             is_repeated=self.is_repeated,
             must_list=self.is_awaited,
+            cost_limit=self.cost_limit,
         )
+
+    @cached_property
+    def _spending(self) -> SpendingReader:
+        return SpendingReader(self.hook, self.log.warning)
 
     def push_declared(
         self, selected: Sequence[str] | None = None
@@ -354,6 +420,20 @@ class StepReporter:
         self._push_steps(descriptions.rows_of(begun, self._declared, self.arn))
         return self._declared
 
+    def spending_after_poll(self, polled: Polled) -> prices.Spending | None:
+        """
+        Report the steps after a poll that has not ended the wait, and return what the
+        task has spent; None if that was not estimated.
+        """
+        steps = self.after_poll(polled)
+        if steps is None or self.cost_limit is None:
+            return None
+        limit = prices.CostLimit.parse(self.cost_limit)
+        spending = self._spending.spending(limit, steps)
+        value = spending.model_dump(mode="json")
+        self.context["ti"].xcom_push(prices.SPENDING_KEY, value)
+        return spending
+
     @property
     def declared_steps(self) -> str | None:
         """
@@ -370,7 +450,7 @@ class StepReporter:
         Report the steps after a poll that has not ended the wait, if that is due, and
         return them; None if they are not listed.
 
-        :raises PolysyncError: a step is awaited, and the steps can never be listed.
+        :raises PolysyncError: the steps are needed, and can never be listed.
         """
         if not isinstance(polled, PolysyncError) and polled.status == STATUS_STOPPING:
             self._push_stopping()
@@ -433,7 +513,7 @@ class StepReporter:
             self._progress.logged_statuses = logged_statuses_of(pushed)
         write_lines(self.log, self._progress.update(steps))
         rows = descriptions.rows_of(steps, order, self.arn)
-        rows, log_note = self._with_logs(rows, steps)
+        rows, log_note = with_logs(self.hook, rows, steps)
         self._write_logs(rows)
 
         reader = ResultReader(self.hook, self.arn, self.log.warning, files)
@@ -475,32 +555,6 @@ class StepReporter:
         value, note = descriptions.fit_rows(rows)
         self.context["ti"].xcom_push(descriptions.STEPS_KEY, value)
         return note
-
-    def _with_logs(
-        self,
-        rows: Sequence[StepRow],
-        steps: Sequence[StepDescription],
-    ) -> tuple[list[StepRow], str | None]:
-        """
-        Return the rows with the last lines of the failed steps' logs, and a note if a
-        log could not be read.
-        """
-        failed = [
-            step for step in steps if state_of_step(step.status) is PolysyncState.FAILED
-        ][:MAX_LOGS]
-        logs: dict[str, list[str]] = {}
-        note = None
-        for step in failed:
-            try:
-                lines = self.hook.read_step_log(step, LOG_LINES)
-            except PolysyncError as error:
-                note = f"The log of step {step.name} could not be read: {error}"
-                break
-            logs[step.name] = descriptions.last_lines(lines, len(failed))
-        rows = [
-            row.model_copy(update={"log_lines": logs.get(row.name, [])}) for row in rows
-        ]
-        return rows, note
 
     def _write_logs(self, rows: Sequence[StepRow]) -> None:
         """

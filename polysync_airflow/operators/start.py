@@ -8,7 +8,8 @@ the wait is in ``base.py``, and the report of the end in ``reporting.py``.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -16,7 +17,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
 from polysync_airflow.airflow_compat.teams import warn_of_hidden_connection
-from polysync_airflow.exceptions import PipelineExecutionFailedError
+from polysync_airflow.exceptions import (
+    ParametersError,
+    PipelineExecutionFailedError,
+    PipelineExecutionTooExpensiveError,
+)
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.options import (
     OnClear,
@@ -88,9 +93,8 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         sent as ``str(value)``, so ``True``, not ``true`` (templated).
     :param execution_display_name: 1 to 82 letters, digits and hyphens (templated).
         Default: a unique name made from DAG, task and run.
-    :param execution_description: at most 3,072 characters (templated). Default: none,
-        or beside a display name of yours, the name that the execution would have
-        without it.
+    :param execution_description: at most 3,072 characters (templated). The page of the
+        task in Airflow follows it, as far as there is room. Default: none.
     :param max_parallel_steps: how many steps may run at the same time, at least 1
         (templated).
     :param execution_role_arn: the role under which the execution of a pipeline that AWS
@@ -144,6 +148,12 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         a pause; if the execution fails for want of capacity, resume it after a pause.
         The first pause is ``poll_interval``, each is twice as long as the one before,
         up to ten minutes. After ``timeout``, the task fails.
+    :param max_cost: what the task may cost, from one clear to the next, with all its
+        executions, resumes and retries: a number in the currency of
+        ``[polysync_sagemaker] hourly_prices`` (templated). The cost is estimated with
+        each list of the steps. At the limit, the execution is stopped, and the task
+        fails without its retries. ``[polysync_sagemaker] max_cost`` counts if it is
+        lower. Default: no limit.
     :return: the ARN of the execution (XCom ``return_value``).
     :raises ParametersError: an argument is not valid; no execution was started.
     :raises CredentialsError: the connection is missing or unusable; no execution was
@@ -156,10 +166,12 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         failed steps' reasons.
     :raises PipelineExecutionCancelledError: somebody stopped the execution.
     :raises PipelineExecutionTimeoutError: the execution did not end in time.
+    :raises PipelineExecutionTooExpensiveError: ``max_cost`` is spent.
     """
 
     template_fields: Sequence[str] = (
         *REQUEST_ARGUMENTS,
+        "max_cost",
         "polysync_conn_id",
         "region_name",
     )
@@ -201,6 +213,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         property_files: bool | Sequence[str] = False,
         validate_parameters: bool = False,
         wait_for_capacity: bool = False,
+        max_cost: float | str | XComArg | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -230,7 +243,18 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         self.property_files = property_files
         self.validate_parameters = validate_parameters
         self.wait_for_capacity = wait_for_capacity
+        self.max_cost = max_cost
         _ = self.options  # raises an error if one is not valid
+        if max_cost is not None and not wait_for_completion:
+            raise ParametersError(
+                "max_cost needs wait_for_completion=True: a task that does not wait"
+                " does not know what its execution costs."
+            )
+        if max_cost is not None and progress_interval is None:
+            raise ParametersError(
+                "max_cost needs progress_interval: the cost is estimated with each list"
+                " of the steps."
+            )
         # Also for a task that waits on a worker: its failure callback needs it.
         warn_of_hidden_connection(polysync_conn_id)
         self.on_failure_callback = with_own_callback(self.on_failure_callback)
@@ -242,7 +266,9 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         from polysync_airflow.operators.try_runner import TryRunner
 
         limits = CapacityLimits(self._poll_seconds, self._timeout_seconds)
-        return TryRunner(self.options, self.hook_for_region, self.log, limits)
+        return TryRunner(
+            self.options, self.hook_for_region, self.log, limits, self.max_cost
+        )
 
     @property
     def pipeline_parameters(self) -> Any:
@@ -297,12 +323,16 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         :return: its ARN; None if the task begins again.
         """
         from polysync_airflow.execution.lifecycle.instructions import Command
+        from polysync_airflow.operators.results import has_limit
 
         try_runner = self.try_runner
         try_runner.is_executed = True
         self.earlier_summary = None
         self.steps_before = None
-        with try_runner.stop_on_final_failure(context, self.retry_policy):
+        with (
+            try_runner.stop_on_final_failure(context, self.retry_policy),
+            self._pushing_what_was_spent(context),
+        ):
             get_execution = partial(
                 try_runner.get_execution,
                 context,
@@ -328,12 +358,26 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
                 stops_with_task=options.stop_on_kill and options.wait_for_completion,
             )
             if not options.wait_for_completion:
+                if has_limit(self.max_cost):
+                    self.log.warning(
+                        "The execution goes on without [polysync_sagemaker] max_cost,"
+                        " because of wait_for_completion=False."
+                    )
                 context["ti"].xcom_push("state", self.run_summary.state)
                 self._publish(context, record.arn, record.request.pipeline_name)
                 self._forget(context)
                 return record.arn
             end = self._wait_for_execution(context, instruction)
         return self._complete(context, end)
+
+    @contextmanager
+    def _pushing_what_was_spent(self, context: Context) -> Iterator[None]:
+        """Push the XComs of a try that starts nothing: ``max_cost`` is spent."""
+        try:
+            yield
+        except PipelineExecutionTooExpensiveError as error:
+            self.run_summary = reporting.push_spent(context, self.hook, error, self.log)
+            raise
 
     def on_kill(self) -> None:
         """
@@ -529,6 +573,8 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             state = "TimedOut"
         elif end.outcome == "refused":
             state = "Refused"
+        elif end.outcome == "too_expensive":
+            state = "TooExpensive"
         count(
             EXECUTIONS_ENDED,
             state=state,
@@ -615,7 +661,10 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         from polysync_airflow.execution.waiter import Finish
 
         record = instruction.existing_record
-        reporter = self._step_reporter(context, record.arn, record.resumed_at)
+        limit = self._cost_limit(instruction)
+        reporter = self._step_reporter(
+            context, record.arn, record.resumed_at, cost_limit=limit
+        )
         reporter.push_declared(record.request.selected_steps)
         waiter = self._make_waiter(
             record.arn,
@@ -639,11 +688,41 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             stop_at=ending.outcomes_to_stop_at(
                 stop_on_kill=options.stop_on_kill,
                 may_retry_refusal=may_retry_refusal(self.retry_policy, context),
+                has_cost_limit=limit is not None,
             ),
-            progress_interval=options.progress_interval,
+            progress_interval=self._list_seconds,
             declared_steps=reporter.declared_steps,
-            after_poll=reporter.after_poll,
+            cost_limit=limit,
+            after_poll=reporter.spending_after_poll,
         )
+
+    def _cost_limit(self, instruction: Instruction) -> str | None:
+        """
+        Return what this attempt may still cost, as JSON; None if it has no limit.
+        """
+        from polysync_airflow.operators.results import read_limit
+
+        record = instruction.existing_record
+        try:
+            limit = read_limit(self.max_cost, region_from_arn(record.arn))
+        except ParametersError as error:
+            # Nothing may keep a try from an execution that runs.
+            self.log.warning("The execution goes on without max_cost: %s", error)
+            return None
+        if limit is None:
+            return None
+        limit = record.limit_in(instruction.task_try.epoch, limit)
+        return limit.model_dump_json()
+
+    @property
+    def _list_seconds(self) -> float | None:
+        from polysync_airflow.operators.results import has_limit
+
+        seconds = self.options.progress_interval
+        if seconds is None and has_limit(self.max_cost):
+            # Only the deployment has a limit.
+            return reporting.DEFAULT_PROGRESS_INTERVAL
+        return seconds
 
     def _sleep(self, seconds: float) -> None:
         self.try_runner.sleep(seconds)

@@ -51,6 +51,7 @@ from polysync_airflow.operators.execution_calls import (
     HookForRegion,
     sent_parameters,
 )
+from polysync_airflow.operators.results import has_limit
 from polysync_airflow.operators.worker_stop import WorkerStop
 from polysync_airflow.records import RecordStore
 from polysync_airflow.retrying import next_retry
@@ -62,6 +63,7 @@ _REASONS: Final[dict[StopReason, str]] = {
     "ended_task": "The process received SIGTERM",
     "timeout": "execution_timeout has passed",
     "failure": "The task failed",
+    "cost": "max_cost is spent",
 }
 # A request that is sent again was not counted: its try has died before it knew the
 # response.
@@ -82,12 +84,14 @@ class TryRunner:
     :param hook_for_region: returns the hook for a region; None is the task's own
         region.
     :param capacity: how long the try waits for capacity, with ``wait_for_capacity``.
+    :param max_cost: the rendered argument of the task.
     """
 
     options: TryOptions
     hook_for_region: HookForRegion
     log: Any
     capacity: CapacityLimits
+    max_cost: object = None
     # Whether this process executes the task, so that its templates are rendered.
     is_executed: bool = False
     # Whether the execution has ended, was stopped, or is the next try's, so that the
@@ -138,6 +142,7 @@ class TryRunner:
             log=self.log,
             arguments=arguments,
             validate_parameters=self.options.validate_parameters,
+            max_cost=self.max_cost,
             deadline=clock.time() + self.capacity.timeout,
         )
         store = RecordStore(context)
@@ -173,6 +178,7 @@ class TryRunner:
             unproven=store.unproven,
             unattended_stop=self._unattended_stop(),
             capacity=capacity,
+            has_cost_limit=has_limit(self.max_cost),
         )
 
     def _unattended_stop(self) -> UnattendedStop | None:
@@ -393,6 +399,8 @@ class TryRunner:
             reason: StopReason = "failure"
             if end.outcome == "timed_out":
                 reason = "timeout"
+            elif end.outcome == "too_expensive":
+                reason = "cost"
             try_end = self._carry_out(try_end, self._store, record, reason)
         self.is_handled = try_end.handled
         self._instruction = None

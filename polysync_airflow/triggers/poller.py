@@ -45,15 +45,16 @@ from polysync_airflow.execution.steps.progress import Progress
 from polysync_airflow.execution.waiter import (
     ExecutionWaiter,
     Finish,
-    LogLine,
     Wait,
     Waiter,
+    after_estimate,
 )
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import result_or_error
 from polysync_airflow.triggers import schedule
 from polysync_airflow.triggers.activity import Activity
 from polysync_airflow.triggers.schedule import Job, Listing, Schedule, ScheduledWait
+from polysync_airflow.triggers.spending import StepChanges, WaitSpending, job_connection
 
 log = logging.getLogger(__name__)
 
@@ -250,19 +251,6 @@ class SharedClient(LiveConnection[PollingHook]):
         return super().call(lambda hook: self.limiter.observe(partial(call, hook)))
 
 
-@dataclass(frozen=True, slots=True)
-class StepChanges:
-    """
-    Steps of the execution have changed.
-
-    :param steps: AWS's list of its steps; the error if it cannot be listed.
-    :param log_lines: lines for the task's log.
-    """
-
-    steps: Sequence[StepDescription] | BaseException
-    log_lines: Sequence[LogLine]
-
-
 # What a trigger receives: what a poll leads to, or a list of steps.
 WaitResult = Wait[Any] | Finish[Any] | StepChanges
 
@@ -275,9 +263,11 @@ class Subscription(ScheduledWait):
     A wait, and the way to its trigger. Its event loop only may use it.
 
     :param progress: when the steps are listed; None for never.
+    :param spending: what its task has spent; None before the first list.
     """
 
     progress: Progress | None = None
+    spending: WaitSpending | None = None
     _results: tuple[WaitResult | BaseException, ...] = ()
     _future: asyncio.Future[WaitResult] | None = None
 
@@ -609,6 +599,8 @@ class ExecutionPoller(Poller):
         self._shown_steps = StepLists(SHOWN_STEPS_PAUSE_SECONDS)
         # The hook whose connection may list no executions.
         self._denied: object = None
+        # What describes jobs. Made for the first wait with ``max_cost``.
+        self._jobs: LiveConnection[PolysyncSageMakerHook] | None = None
 
     @property
     def _can_list(self) -> bool:
@@ -646,16 +638,25 @@ class ExecutionPoller(Poller):
         seconds = max(lists.due - now, self.client.limiter.delay(clock.monotonic()))
         if seconds > 0:
             return seconds
-        call = partial(
-            self.client.list_steps,
-            subscription.waiter.name,
-            is_wanted=lambda: not subscription.ended,
-        )
+        limit = subscription.progress and subscription.progress.cost_limit
+        if limit and subscription.spending is None:
+            self._jobs = self._jobs or job_connection(*self.client.key)
+            subscription.spending = WaitSpending(limit, self._jobs)
+        call = partial(self._list_steps, subscription)
         self._begin(self._calls, call, partial(self._handle_steps, subscription))
         del lists.waiting[subscription]
         lists.due = now + lists.pause
         self.client.limiter.take(clock.monotonic())
         return lists.pause
+
+    def _list_steps(self, subscription: Subscription) -> StepChanges:
+        """List the steps, and estimate what they cost, in a thread."""
+        steps = self.client.list_steps(
+            subscription.waiter.name, is_wanted=lambda: not subscription.ended
+        )
+        if subscription.spending is None or isinstance(steps, PolysyncError):
+            return StepChanges(steps)
+        return subscription.spending.estimate(steps)
 
     def _handle_listing(
         self, job: Job[Subscription], listing: Listing | BaseException
@@ -702,29 +703,44 @@ class ExecutionPoller(Poller):
     def _handle_steps(
         self,
         subscription: Subscription,
-        steps: Sequence[StepDescription] | BaseException,
+        changes: StepChanges | BaseException,
     ) -> None:
         if subscription.ended or not subscription.progress:
             return
+        if isinstance(changes, BaseException):
+            changes = StepChanges(changes)
+        steps = changes.steps
         now = clock.time()
         if is_throttling(steps):
             self._pause_step_lists(now)
         elif isinstance(steps, BaseException) and not isinstance(steps, PolysyncError):
             log.error("The steps of an execution could not be listed", exc_info=steps)
-        lines = subscription.progress.after_list(steps, now)
-        if lines:
-            subscription.send(StepChanges(steps, lines))
+        try:
+            lines = subscription.progress.after_list(steps, now)
+        except PolysyncError as error:
+            event = subscription.waiter.event("refused", str(error), error)
+            self._end(subscription, Finish(event))
+            return
+        lines = (*changes.log_lines, *lines)
+        if lines or changes.is_news:
+            subscription.send(StepChanges(steps, lines, changes.spending))
+        end = after_estimate(subscription.waiter, changes.spending)
+        if end:
+            self._end(subscription, end)
 
     def share_steps(self, execution_arn: str, steps: Sequence[StepDescription]) -> None:
         """
         Handle a list of the steps of an execution which another poller has made, in
-        place of the next.
+        place of the next. A wait with ``max_cost`` makes its own.
         """
         now = clock.time()
         for subscription in list(self._schedule.waits.values()):
-            if subscription.waiter.name == execution_arn and subscription.progress:
-                subscription.progress.postpone(now)
-                self._handle_steps(subscription, steps)
+            progress = subscription.progress
+            if subscription.waiter.name != execution_arn or progress is None:
+                continue
+            if progress.cost_limit is None:
+                progress.postpone(now)
+                self._handle_steps(subscription, StepChanges(steps))
 
     def _pause_step_lists(self, now: float) -> None:
         self._awaited_steps.waiting.clear()

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from polysync_airflow.airflow_compat.supervisor import call_airflow
 from polysync_airflow.airflow_compat.task_instances import read_xcom, write_xcom
+from polysync_airflow.execution.prices import SPENDING_KEY, Spending
 from polysync_airflow.execution.steps import descriptions
 
 # The worker pushes the steps again at the end, so the end does not wait for long.
@@ -31,15 +32,21 @@ class StepPusher:
     arn: str
     warn: Callable[[str], object]
     order: str | None = None
-    _next: Sequence[descriptions.StepDescription] | None = None
+    _next: tuple[Sequence[descriptions.StepDescription], Spending | None] | None = None
     _pushing: asyncio.Task[None] | None = None
 
-    def push(self, steps: Sequence[descriptions.StepDescription]) -> None:
+    def push(
+        self,
+        steps: Sequence[descriptions.StepDescription],
+        spending: Spending | None = None,
+    ) -> None:
         """
         Push steps as soon as the push before has ended; of several that wait, only the
         last one.
+
+        :param spending: what the task has spent; None without ``max_cost``.
         """
-        self._next = steps
+        self._next = steps, spending
         if self._pushing is None or self._pushing.done():
             self._pushing = asyncio.create_task(self._push_all())
 
@@ -59,18 +66,24 @@ class StepPusher:
 
     async def _push_all(self) -> None:
         while self._next is not None:
-            steps = self._next
+            store = partial(self.store, *self._next)
             self._next = None
             try:
-                await asyncio.to_thread(call_airflow, partial(self.store, steps))
+                await asyncio.to_thread(call_airflow, store)
             except Exception as error:
                 problem = f"{type(error).__name__}: {error}"
                 self.warn(
                     f"Airflow does not store the steps of the execution: {problem}"
                 )
 
-    def store(self, steps: Sequence[descriptions.StepDescription]) -> None:
-        """Store steps. Sends requests to Airflow."""
+    def store(
+        self,
+        steps: Sequence[descriptions.StepDescription],
+        spending: Spending | None = None,
+    ) -> None:
+        """Store steps, and what the task has spent. Sends requests to Airflow."""
+        if spending:
+            write_xcom(self.ti, SPENDING_KEY, spending.model_dump(mode="json"))
         if self.order is None:
             # The worker has pushed them. Read once: a request costs more than all the
             # rest of a push.

@@ -169,6 +169,8 @@ class StepTaskPoller(poller.Poller):
         ):
             rows = call_airflow(partial(read_xcom, task, descriptions.STEPS_KEY))
             execution = GroupExecution(run, descriptions.parse_rows(rows))
+        # It may say by now why the execution is stopped.
+        execution.run = run
         while len(self._executions) >= MAX_GROUPS:
             self._executions.pop(next(iter(self._executions)))
         self._executions[task] = execution

@@ -29,6 +29,7 @@ from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle import ending
 from polysync_airflow.execution.outcome import StopReason
 from polysync_airflow.execution.parameters import check_trigger_arguments
+from polysync_airflow.execution.prices import Spending
 from polysync_airflow.execution.steps.callbacks import StepChangedEvent, is_news
 from polysync_airflow.execution.steps.descriptions import (
     MAX_ORDER_LENGTH,
@@ -49,7 +50,8 @@ from polysync_airflow.execution.waiter import (
 )
 from polysync_airflow.states import STATUS_STOPPING
 from polysync_airflow.triggers import poller
-from polysync_airflow.triggers.poller import SharedClient, StepChanges, WaitResult
+from polysync_airflow.triggers.poller import SharedClient, WaitResult
+from polysync_airflow.triggers.spending import StepChanges
 from polysync_airflow.triggers.step_pusher import FINISH_SECONDS, StepPusher
 from polysync_airflow.triggers.stopping import (
     EndedTask,
@@ -181,13 +183,16 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
     :param stop_on_kill: stop the execution when a user, or the DAG run, ends the
         deferred task.
     :param stop_at: how the wait ends if the trigger stops the execution before it fires
-        its event: ``timed_out``, ``refused`` (AWS refuses the polls for good), or both.
+        its event: ``timed_out``, ``refused`` (AWS refuses the polls for good), and
+        ``too_expensive``.
     :param progress_interval: seconds, or a timedelta, between two lists of the steps;
         None for none.
     :param declared_steps: the steps that the definition declares, as ``order_text``
         returns them; None to read them from the XCom ``steps``.
     :param step_task_ids: the tasks of the steps, if the task is that of a group of
         them; None if it is not.
+    :param cost_limit: what the task may spend, a ``CostLimit`` as JSON; None for no
+        limit.
     """
 
     # Whether the task has the XCom ``steps``.
@@ -215,6 +220,7 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         progress_interval: float | timedelta | None = None,
         declared_steps: str | None = None,
         step_task_ids: Sequence[str] | None = None,
+        cost_limit: str | None = None,
     ) -> None:
         super().__init__(polysync_conn_id, region_name, clock.as_seconds(poll_interval))
         self.execution_arn = execution_arn
@@ -228,6 +234,7 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         self.progress_interval = clock.as_seconds(progress_interval)
         self.declared_steps = declared_steps
         self.step_task_ids = step_task_ids
+        self.cost_limit = cost_limit
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow stores: the class path and the arguments."""
@@ -243,7 +250,11 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         interval = self.progress_interval
         if interval is None:
             return None
-        progress = Progress(interval, is_awaited=self.awaits_step)
+        progress = Progress(
+            interval,
+            is_awaited=self.awaits_step or self.cost_limit is not None,
+            cost_limit=self.cost_limit,
+        )
         if self.attempt:
             progress.resumed_at = datetime.fromtimestamp(self.since, UTC)
         return progress
@@ -260,10 +271,15 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         if is_stopping and self.task_instance and self._telling is None:
             self._telling = asyncio.create_task(self._tell_stopping())
         if steps and self.pushes_steps and self.task_instance:
-            self._push(steps)
+            spending = None
+            if isinstance(result, StepChanges):
+                spending = result.spending
+            self._push(steps, spending)
         return super()._handle(result)
 
-    def _push(self, steps: Sequence[StepDescription]) -> None:
+    def _push(
+        self, steps: Sequence[StepDescription], spending: Spending | None
+    ) -> None:
         if self._pusher is None:
             # Made when it is needed: a triggerer holds thousands of waits, and most
             # have nothing to push.
@@ -273,7 +289,7 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
                 self.log.warning,
                 self.declared_steps,
             )
-        self._pusher.push(steps)
+        self._pusher.push(steps, spending)
 
     async def _tell_stopping(self) -> None:
         """Store that AWS is stopping the execution, which nobody has told the task."""
@@ -302,6 +318,8 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
             reason: StopReason = "failure"
             if event.outcome == "timed_out":
                 reason = "timeout"
+            elif event.outcome == "too_expensive":
+                reason = "cost"
             stop = StopAtEndOfWait(
                 ti=self.task_instance,
                 waiter=self._execution_waiter(),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from importlib.util import find_spec
 from typing import Any, Final
 
 from polysync_airflow.execution.pipelines import DeclaredStep
+from polysync_airflow.execution.prices import CostLimit
 from polysync_airflow.execution.steps.descriptions import order_text
 from tests.benchmarks.endpoint.account import REGION
 from tests.benchmarks.endpoint.endpoint_process import StartedExecution
@@ -48,6 +49,20 @@ DECLARED_STEPS: Final = order_text(
 )
 
 
+def _cost_limit(max_cost: float | None) -> str | None:
+    """Return the limit of a task, with as many prices as a region has."""
+    if max_cost is None:
+        return None
+    prices = {f"ml.type{number}.xlarge": 1.0 for number in range(250)}
+    limit = CostLimit(
+        max_cost=max_cost,
+        currency="USD",
+        prices_date=date(2026, 11, 1),
+        prices={**prices, "ml.m5.xlarge": 0.23},
+    )
+    return limit.model_dump_json()
+
+
 def _our_arguments(execution: StartedExecution, work: Workload) -> dict[str, Any]:
     return {
         "execution_arn": execution.arn,
@@ -57,6 +72,7 @@ def _our_arguments(execution: StartedExecution, work: Workload) -> dict[str, Any
         "poll_interval": work.poll_interval,
         "progress_interval": work.progress_interval,
         "declared_steps": DECLARED_STEPS if work.progress_interval else None,
+        "cost_limit": _cost_limit(work.max_cost),
         "since": execution.start,
         "deadline": execution.start + TIMEOUT,
     }

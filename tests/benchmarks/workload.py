@@ -32,6 +32,8 @@ class Workload:
     :param memory_limit: GiB above the start at which the triggers are cancelled.
     :param progress_interval: seconds between two lists of an execution's steps; None
         for none. The Amazon provider has no such lists.
+    :param max_cost: what each task may spend; None for no limit. It needs
+        ``progress_interval``.
     """
 
     executions: int = 1000
@@ -46,6 +48,7 @@ class Workload:
     grace: float = 60.0
     memory_limit: float = 6.0
     progress_interval: float | None = None
+    max_cost: float | None = None
 
     @property
     def time_limit(self) -> float:
@@ -75,6 +78,8 @@ class Workload:
             parts.append(f"STS after {1000 * self.sts_latency:g} ms")
         if self.progress_interval is not None:
             parts.append(f"steps listed every {self.progress_interval:g} s")
+        if self.max_cost is not None:
+            parts.append(f"max_cost {self.max_cost:g}")
         if self.quota:
             parts.append(f"quota of {self.quota:g} calls per second")
         return ", ".join(parts)
@@ -157,6 +162,12 @@ def add_options(parser: argparse.ArgumentParser, default: Workload) -> None:
         default=default.progress_interval,
         help="seconds between two lists of an execution's steps; by default the steps are not listed",
     )
+    add(
+        "--max-cost",
+        type=float,
+        default=default.max_cost,
+        help="what each of our tasks may spend, with --progress; by default no limit",
+    )
 
 
 def workloads(options: argparse.Namespace) -> list[Workload]:
@@ -176,6 +187,7 @@ def workloads(options: argparse.Namespace) -> list[Workload]:
         "grace",
         "memory_limit",
         "progress_interval",
+        "max_cost",
     )
     common = Workload(**{name: getattr(options, name) for name in names})
     selected = []

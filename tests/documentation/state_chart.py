@@ -38,6 +38,7 @@ PLACES: Final[dict[Command, tuple[float, float]]] = {
     Command.START: (0.0, 4.0),
     Command.DESCRIBE_STARTED: (1.0, 3.2),
     Command.STOP: (3.45, 3.75),
+    Command.ADD_UP: (2.1, 1.2),
     Command.RESEND_RESUME: (3.45, 0.0),
     Command.RESUME: (3.05, 1.4),
     Command.DESCRIBE_RESUMED: (4.15, 0.9),

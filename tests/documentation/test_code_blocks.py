@@ -46,6 +46,8 @@ COMMANDS = {
     "polysync": ("-c", "from polysync_airflow.cli import main; main()"),
     "python": (),
 }
+# Of DAGs without a schedule, and with one by time. Other DAGs run after an event.
+TIMETABLES = ("NullTimetable", "CronTriggerTimetable", "CronDataIntervalTimetable")
 # Follows a block that only has a failure callback.
 DAG_OF_CALLBACK = """
 from airflow.providers.common.compat.sdk import DAG
@@ -183,12 +185,11 @@ def test_python(
     scenarios, printed = (as_list(options.get(name)) for name in ("scenario", "prints"))
     for scenario, text in zip_longest(scenarios, printed):
         endpoint.control.put_scenario(scenario or {})
-        # Those with another schedule run after an event, or after a form has been
-        # filled in.
+        # Those with a form run after it has been filled in.
         for dag in [
             dag
             for dag in bag.dags.values()
-            if type(dag.timetable).__name__ == "NullTimetable"
+            if type(dag.timetable).__name__ in TIMETABLES
         ]:
             if not needs_form(dag):
                 run = dag.test()

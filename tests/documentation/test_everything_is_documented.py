@@ -6,6 +6,7 @@ lists of it.
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from importlib import import_module
 from typing import Any
@@ -24,7 +25,7 @@ from polysync_airflow.operators.step_tasks import PolysyncPipelineStepOperator
 from polysync_airflow.triggers.step_tasks import WITHOUT_TRIGGERER
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
-from tests.packaging.test_structure import PACKAGE, entries_of
+from tests.packaging.layers import LAYERS
 from tests.pages import page
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 from tests.unit.triggers.test_step_tasks import ExecutionTask
@@ -40,19 +41,15 @@ SENSORS = [getattr(sensors, name) for name in sensors.__all__]
 
 def test_every_argument_of_the_group_of_steps_is_documented() -> None:
     """
-    Those of the class, those that its tasks share, those of the group, and those that
-    it refuses.
+    Beside those of the class: those that its tasks share, those of the group, and those
+    that it refuses.
     """
-    reference = page("reference/dags.md")
-    names = set(
-        inspect.signature(task_groups.PolysyncPipelineTaskGroup.__init__).parameters
-    )
-    names |= {*task_groups._SHARED, *task_groups._OWN}
-
-    text = reference.section("PolysyncPipelineTaskGroup")
+    text = page("reference/operators.md").section("PolysyncPipelineTaskGroup")
 
     assert {
-        name for name in names - {"self", "kwargs"} if f"`{name}`" not in text
+        name
+        for name in {*task_groups._SHARED, *task_groups._OWN}
+        if f"`{name}`" not in text
     } == set()
 
 
@@ -113,6 +110,13 @@ def test_every_xcom_is_documented(
         unified_studio_url="https://dzd-abc.sagemaker.us-east-1.on.aws",
     )
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", text)
+    prices = {
+        "currency": "USD",
+        "date": "2026-11-01",
+        "prices": {"us-east-1": {"ml.m5.xlarge": 0.23}},
+    }
+    option = "AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES"
+    monkeypatch.setenv(option, json.dumps(prices))
     emulator.control.put_scenario(
         {"steps": {"AbaloneTrain": {"fail": {"reason": "No data"}}}}
     )
@@ -121,6 +125,7 @@ def test_every_xcom_is_documented(
             task_id="start",
             pipeline_name="abalone",
             pipeline_parameters={"InputDataUrl": "s3://ml-bucket/abalone.csv"},
+            max_cost=1000,
             deferrable=deferrable,
         )
     )
@@ -213,13 +218,16 @@ def test_every_connection_field_is_documented() -> None:
 
 def test_every_entry_of_the_package_is_in_the_map() -> None:
     """
-    The map of the code has each module and folder at the top of the package, and no
-    others.
+    The map of the code has each module and folder at the top of the package, in the
+    order in which they may import each other.
     """
     text = page("explanation/architecture.md").section("Map of the code")
-    mapped = set(re.findall(r"^\| \d+ \| `(\w+)(?:/|\.py)` \|", text, re.MULTILINE))
+    layers = [
+        set(re.findall(r"`(\w+)(?:/|\.py)`", entries))
+        for entries in re.findall(r"^\d+\. (.+)$", text, re.MULTILINE)
+    ]
 
-    assert mapped == entries_of(PACKAGE) - {"__init__"}
+    assert layers == [layer - {"__init__"} for layer in LAYERS]
 
 
 def test_members_of_the_lineage_facets_are_documented() -> None:

@@ -12,17 +12,11 @@ import yaml
 from tests.fakes.metrics import METRICS
 from tests.pages import DOCS, page
 
-PRODUCTION = page("how-to/run-in-production.md")
 DASHBOARD: dict[str, Any] = json.loads(
     (DOCS / "assets" / "grafana-dashboard.json").read_text()
 )
-RULES = [
-    rule
-    for block in PRODUCTION.blocks
-    if block.language == "yaml"
-    for group in yaml.safe_load(block.text)["groups"]
-    for rule in group["rules"]
-]
+ALERTS: dict[str, Any] = yaml.safe_load((DOCS / "assets" / "alerts.yaml").read_text())
+RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
 # As the StatsD exporter names them.
 NAMES = {f"airflow_{metric.name.replace('.', '_')}": metric for metric in METRICS}
 _SELECTOR = re.compile(r"(airflow_\w+)(?:\{([^}]*)\})?")

@@ -1,6 +1,6 @@
 """
 The built site in a browser, opened from the disk: its search, its tables, its table of
-contents and its colours.
+contents and its colours; and the files that it has for programs.
 
 ``POLYSYNC_DOCS_PYTHON`` is the Python of the environment that ``make docs`` uses;
 ``make test-browser`` sets it.
@@ -9,11 +9,14 @@ contents and its colours.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -31,6 +34,8 @@ PAGES: Final = sorted(
 )
 WIDE: Final[ViewportSize] = {"width": 1400, "height": 1000}
 NARROW: Final[ViewportSize] = {"width": 400, "height": 1000}
+QUESTIONS: Final = Path(__file__).parent / "questions.toml"
+ADDRESSES: Final = "links => links.map(each => each.href)"
 # What is wrong with a page: the names in two lines, the doubles, and whether it is
 # wider than the window.
 CHECK: Final = """() => ({
@@ -90,7 +95,7 @@ def new_page(
     ("words", "heading"),
     [
         ("Slack", "How do I send it to Slack?"),
-        ("pool", "How do I limit how many executions run in parallel?"),
+        ("parallel", "How do I limit how many executions run in parallel?"),
     ],
 )
 def test_search_needs_no_server(
@@ -106,6 +111,46 @@ def test_search_needs_no_server(
 
     page.locator(".md-search-result__link", has_text=heading).first.wait_for()
     assert complaints == []
+
+
+def test_search_finds_the_page_of_a_question(site: Path, browser: Browser) -> None:
+    """
+    Of the questions in questions.toml, which are whole sentences, most have their page
+    as the first or second result, and all have it as a result.
+    """
+    page, complaints = new_page(browser, WIDE)
+    page.goto((site / "index.html").as_uri())
+    pages = tomllib.loads(QUESTIONS.read_text())
+    questions = {
+        question: f"{name}.html" for name, asked in pages.items() for question in asked
+    }
+
+    found = {question: pages_found(page, question) for question in questions}
+
+    assert len(questions) >= 40
+    assert {each for each in questions if questions[each] not in found[each]} == set()
+    late = {each for each in questions if questions[each] not in found[each][:2]}
+    assert len(late) <= len(questions) // 10, late
+    assert complaints == []
+
+
+def pages_found(page: Page, question: str) -> list[str]:
+    """Search for a question, and return the paths of the pages that are listed."""
+    from playwright.sync_api import expect
+
+    field = page.get_by_role("textbox", name="Search")
+    results = page.locator(".md-search-result__item > .md-search-result__link")
+    field.click()
+    # The theme waits for a key.
+    field.fill("")
+    field.press("End")
+    expect(results).to_have_count(0)
+    field.fill(question)
+    field.press("End")
+    expect(results.first).to_be_visible()
+    # Several sections of a page may be listed.
+    paths = [urlsplit(each).path.split("/") for each in results.evaluate_all(ADDRESSES)]
+    return [*dict.fromkeys("/".join(path[-2:]) for path in paths)]
 
 
 @pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
@@ -145,3 +190,19 @@ def test_colours_and_logo(site: Path, browser: Browser) -> None:
         backgrounds.add(page.locator("body").evaluate(colour))
 
     assert len(backgrounds) == 2
+
+
+def test_all_pages_are_in_one_file(site: Path) -> None:
+    """llms.txt lists each page once, and llms-full.txt has the text of each."""
+    listed = re.findall(
+        r"airflow/([\w/-]+\.html)\)", (site / "llms.txt").read_text(), re.MULTILINE
+    )
+    text = (site / "llms-full.txt").read_text()
+
+    assert sorted(listed) == PAGES
+    assert {
+        path.name
+        for path in DOCS.rglob("*.md")
+        if path.read_text().splitlines()[0] not in text
+    } == set()
+    assert "](../" not in text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 # The order of the top of the provider, lowest layer first. A module may import from
 # lower layers, and a folder is in one layer as a whole.
-# docs/explanation/architecture.md says what each entry is responsible for.
+# docs/explanation/architecture.md has the same order.
 LAYERS = (
     {"__init__", "exceptions", "states", "get_provider_info"},
     {"execution"},
@@ -40,6 +40,7 @@ FOLDER_LAYERS = {
         {"pipelines"},
         {"steps"},
         {"datasets", "outcome", "results"},
+        {"cost"},
         {"step_tasks"},
         {"__init__"},
     ),
@@ -53,6 +54,7 @@ FOLDER_LAYERS = {
     ),
     "execution.steps": ({"descriptions"}, {"callbacks", "progress"}, {"__init__"}),
     "aws": (
+        {"regions"},
         {"job_logs", "rate_limiter", "responses", "retry"},
         {"sessions"},
         {"concurrent_calls"},
@@ -66,11 +68,16 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "ui": ({"summary"}, {"app"}, {"plugin"}, {"__init__"}),
-    "hooks": ({"executions"}, {"callbacks", "jobs", "stops"}, {"__init__"}),
+    "hooks": (
+        {"executions"},
+        {"callbacks", "jobs", "stops"},
+        {"spending"},
+        {"__init__"},
+    ),
     "events": ({"queue"}, {"trigger"}, {"__init__"}),
     "jobs": ({"catalogue"}, {"drift", "fan_out", "importer"}, {"__init__"}),
     "triggers": (
-        {"activity", "schedule", "threads"},
+        {"activity", "schedule", "spending", "threads"},
         {"poller", "task_end"},
         {"step_pusher"},
         {"stopping"},

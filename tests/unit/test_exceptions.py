@@ -39,6 +39,9 @@ ERRORS: list[PolysyncError] = [
     exceptions.PipelineExecutionTimeoutError(
         "m", execution_arn="a", status="Executing"
     ),
+    exceptions.PipelineExecutionTooExpensiveError(
+        "m", execution_arn="a", status="Executing", permanent=True
+    ),
     exceptions.PipelineExecutionNotFoundError(
         "m", execution_arn=None, status=None, permanent=True
     ),

@@ -13,7 +13,7 @@ Rules:
    the task had asked for its stop, that is no decision of a user: the task begins
    again.
 2. Any other execution is stopped, unless ``stop_on_kill=False``, or somebody else goes
-   on with it.
+   on with it. One that is too expensive is stopped also with ``stop_on_kill=False``.
 3. A failed try leaves its execution to the retry, if one follows, also if it failed
    because it could not poll any longer. If a user has cleared the task meanwhile, none
    does. After a timeout, the execution is stopped.
@@ -415,7 +415,7 @@ def end_in_triggerer(try_number: int) -> TryEnd:
 
 
 def outcomes_to_stop_at(
-    *, stop_on_kill: bool, may_retry_refusal: bool
+    *, stop_on_kill: bool, may_retry_refusal: bool, has_cost_limit: bool = False
 ) -> list[UnendedOutcome]:
     """
     Return the outcomes of a wait at which the trigger stops the execution before it
@@ -424,11 +424,16 @@ def outcomes_to_stop_at(
     :param may_retry_refusal: whether a retry may follow if AWS refuses the polls for
         good.
     """
+    outcomes: list[UnendedOutcome] = []
+    if has_cost_limit:
+        # Nobody wants it to go on, whatever ``stop_on_kill`` says.
+        outcomes.append("too_expensive")
     if not stop_on_kill:
-        return []
-    if may_retry_refusal:
-        return ["timed_out"]
-    return ["timed_out", "refused"]
+        return outcomes
+    outcomes.append("timed_out")
+    if not may_retry_refusal:
+        outcomes.append("refused")
+    return outcomes
 
 
 def outcomes_to_stop_earlier_at(
@@ -470,7 +475,11 @@ def needs_record(end: ExecutionEvent, *, stop_on_kill: bool) -> bool:
         return False
     if end.outcome == "ended":
         return _is_cancelled(end)
-    return stop_on_kill
+    return _stops_after_wait(end, stop_on_kill=stop_on_kill)
+
+
+def _stops_after_wait(end: ExecutionEvent, *, stop_on_kill: bool) -> bool:
+    return stop_on_kill or end.outcome == "too_expensive"
 
 
 def after_wait(
@@ -505,7 +514,7 @@ def after_wait(
 
     if end.stop:
         return try_end._done(end.stop.text)
-    if not stop_on_kill:
+    if not _stops_after_wait(end, stop_on_kill=stop_on_kill):
         return try_end._done(KEEPS_RUNNING)
     if problem:
         return try_end._done(f"The execution was not stopped: {problem}", handled=False)

@@ -23,6 +23,7 @@ from dataclasses import astuple, dataclass, replace
 from datetime import datetime
 from enum import Enum, auto
 from typing import Annotated, Any, Final, Literal, NamedTuple
+from urllib.parse import quote, unquote
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -30,6 +31,7 @@ from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution import models
 from polysync_airflow.execution.lifecycle.capacity import CapacityLimits, CapacityWait
 from polysync_airflow.execution.lifecycle.options import OnClear, RecoveryOptions
+from polysync_airflow.execution.prices import Amount, CostLimit, Spending
 from polysync_airflow.execution.waiter import LogLine
 
 
@@ -79,6 +81,19 @@ class UnattendedStop(models.StrictModel):
     after_success: bool = True
 
 
+class Spent(models.StrictModel):
+    """
+    What a task with ``max_cost`` has spent in an epoch.
+
+    :param amount: what the attempts that had ended cost.
+    :param until: when the last of them had ended.
+    """
+
+    epoch: Annotated[int, Field(ge=0)]
+    amount: Amount
+    until: models.UtcTime
+
+
 # The epoch of a record that another incarnation of the task instance has written.
 NO_EPOCH: Final = -1
 # A name that an administrator gives, or a digest.
@@ -115,6 +130,8 @@ class ExecutionRecord(models.StrictModel):
         left; None if it goes on then, because of ``stop_on_kill=False``.
     :param capacity: the wait for capacity of the try that has lacked it last; None if
         none has.
+    :param spent: what the attempts before this one cost; None if there was none, or
+        without ``max_cost``.
     """
 
     version: Literal[1] = 1
@@ -134,6 +151,7 @@ class ExecutionRecord(models.StrictModel):
     replaces: ExecutionRecord | None = None
     unattended_stop: UnattendedStop | None = None
     capacity: CapacityWait | None = None
+    spent: Spent | None = None
 
     @model_validator(mode="after")
     def _only_a_start_replaces(self) -> ExecutionRecord:
@@ -207,6 +225,14 @@ class ExecutionRecord(models.StrictModel):
             update={"try_number": start.try_number, "clear_choice": choice}
         )
 
+    def limit_in(self, epoch: int, limit: CostLimit) -> CostLimit:
+        """Return the limit of an attempt, with what was spent before in the epoch."""
+        spent = self.spent
+        if spent is None or spent.epoch != epoch:
+            return limit
+        changes = {"spent": spent.amount, "since": spent.until}
+        return limit.model_copy(update=changes)
+
     @property
     def arn(self) -> str:
         """
@@ -250,6 +276,14 @@ _NAME_END: Final = re.compile(
 )
 
 
+# The colons and signs of run ids stay readable.
+_SAFE_IN_PAGE: Final = ":+@"
+_PAGE: Final = re.compile(
+    r"(?<!\S)Airflow: (https?://\S+?/)?"
+    r"(dags/([^/\s]+)/runs/([^/\s]+)/tasks/([^/\s]+)(?:/mapped/([0-9]{1,9}))?)(?!\S)"
+)
+
+
 @dataclass(frozen=True)
 class TaskKey:
     """What identifies a task instance, in all of its tries."""
@@ -266,6 +300,36 @@ class TaskKey:
         if map_index is None:
             map_index = -1
         return cls(ti.dag_id, ti.run_id, ti.task_id, map_index)
+
+    @classmethod
+    def in_description(cls, description: str | None) -> tuple[TaskKey, str] | None:
+        """
+        Return the task instance that the description of an execution names, and its
+        page; None if it names none.
+
+        For people only: whoever starts an execution may give it such a description.
+        """
+        pages = _PAGE.findall(description or "")
+        if not pages:
+            return None
+        url, page, *parts, index = pages[-1]
+        dag_id, run_id, task_id = map(unquote, parts)
+        key = cls(dag_id, run_id, task_id, int(index or -1))
+        if key.page != page:
+            return None
+        return key, f"{url}{page}"
+
+    @property
+    def page(self) -> str:
+        """The path of its page in Airflow 3, which names it exactly."""
+        dag_id, run_id, task_id = (
+            quote(text, safe=_SAFE_IN_PAGE, errors="replace")
+            for text in (self.dag_id, self.run_id, self.task_id)
+        )
+        page = f"dags/{dag_id}/runs/{run_id}/tasks/{task_id}"
+        if self.map_index >= 0:
+            page = f"{page}/mapped/{self.map_index}"
+        return page
 
 
 class StartName(NamedTuple):
@@ -390,7 +454,8 @@ def owner_text(*texts: str | None) -> str | None:
     match = _match_name(texts)
     if match is None:
         return None
-    return match.string[: match.start()].removeprefix("Airflow: ")
+    _, _, name = match.string[: match.start()].rpartition(" ")
+    return name
 
 
 def _match_name(texts: Iterable[str | None]) -> re.Match[str] | None:
@@ -431,6 +496,8 @@ class Command(Enum):
     DESCRIBE_REFUSED = auto()
     # Describe the execution whose resume AWS has accepted, perhaps before the clear.
     DESCRIBE_RESUMED = auto()
+    # Add up what the execution has cost, before it is resumed or replaced in its epoch.
+    ADD_UP = auto()
     # Request the stop of the execution.
     STOP = auto()
     # Wait for the end of an execution with which the try must not continue, then begin
@@ -452,6 +519,7 @@ COSTS_MONEY: Final = frozenset(
 NOT_WHEN_KILLED: Final = COSTS_MONEY | {
     Command.LOOK_UP,
     Command.PREPARE,
+    Command.ADD_UP,
     Command.WATCH,
     Command.WAIT_FOR_END,
     Command.WAIT_FOR_CAPACITY,
@@ -526,6 +594,12 @@ class ExecutionsListed(NamedTuple):
     claimed: models.ExecutionDescription | None = None
 
 
+class AddedUp(NamedTuple):
+    """It is known what the executions of the epoch have cost."""
+
+    spending: Spending
+
+
 class Killed(NamedTuple):
     """
     The process was killed before it did the command. What was to be stored before is
@@ -537,7 +611,7 @@ class Killed(NamedTuple):
     is_shutdown: bool = False
 
 
-Event = Prepared | Accepted | Refused | Described | ExecutionsListed | Killed
+Event = Prepared | Accepted | Refused | Described | ExecutionsListed | AddedUp | Killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -550,6 +624,7 @@ class TaskTry:
         or if none is stored.
     :param unattended_stop: what the records of this try say.
     :param capacity: how long it waits for capacity; None if it does not.
+    :param has_cost_limit: whether it has ``max_cost``.
     """
 
     number: int
@@ -559,6 +634,7 @@ class TaskTry:
     unproven: StoredRecordError | None = None
     unattended_stop: UnattendedStop | None = None
     capacity: CapacityLimits | None = None
+    has_cost_limit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -600,6 +676,13 @@ class Instruction:
         if self.record is None:
             raise LookupError(f"{self.command} has no record")
         return self.record
+
+    @property
+    def existing_description(self) -> models.ExecutionDescription:
+        """The description, where there is one."""
+        if self.description is None:
+            raise LookupError(f"{self.command} has no description")
+        return self.description
 
     @property
     def restored(self) -> ExecutionRecord:

@@ -43,6 +43,9 @@ Rules:
     request runs. Then the same request is sent again, as if for the first time; a clear
     drops it, and nobody has anything to stop. Before the request is sent, the record
     says the opposite again. If it is not certain, rule 7 holds.
+13. With ``max_cost``, a try adds up what its epoch has spent before it resumes or
+    replaces an execution. If that is too much, it fails, and nothing begins. The record
+    has what was spent, and until when, so that nothing is counted twice.
 
 All transitions are in the table at the end: for each command and each event, what may
 follow. ``lookup.py`` has what AWS says if the record is missing, ``resuming.py`` the
@@ -62,6 +65,7 @@ from polysync_airflow.exceptions import (
     CONFLICT,
     RESOURCE_NOT_FOUND,
     VALIDATION,
+    PipelineExecutionTooExpensiveError,
     PolysyncError,
     has_code,
 )
@@ -74,6 +78,7 @@ from polysync_airflow.execution.lifecycle.decisions import (
 from polysync_airflow.execution.lifecycle.instructions import (
     NO_EPOCH,
     Accepted,
+    AddedUp,
     Command,
     Described,
     Event,
@@ -83,6 +88,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Killed,
     Prepared,
     Refused,
+    Spent,
     Store,
     TaskTry,
     info,
@@ -94,6 +100,7 @@ from polysync_airflow.execution.lifecycle.lookup import (
     find,
     is_blocked,
 )
+from polysync_airflow.execution.prices import NEXT_STEP
 from polysync_airflow.execution.waiter import LAG_SECONDS, LogLine
 from polysync_airflow.states import has_ended
 
@@ -242,9 +249,10 @@ def _looked_up_started(
     task_try = instruction.task_try
     record = find(task_try, event)
     if record:
-        # The record of the start may have a choice of the user.
-        choice = {"clear_choice": instruction.existing_record.clear_choice}
-        record = record.model_copy(update=choice)
+        # The record of the start may have a choice of the user, and what was spent.
+        start = instruction.existing_record
+        kept = {"clear_choice": start.clear_choice, "spent": start.spent}
+        record = record.model_copy(update=kept)
         return _take_over(task_try, record, _take_over_line(record))
     if arn_of(instruction.existing_record, event):
         # The execution is of an earlier epoch and has ended. It counts, because its
@@ -281,6 +289,10 @@ def _take_over_line(record: ExecutionRecord) -> LogLine:
 
 def _prepared(instruction: Instruction, event: Prepared) -> Instruction:
     task_try = instruction.task_try
+    replaced = instruction.replaced
+    spent: Spent | None = None
+    if replaced:
+        spent = replaced.spent
     record = ExecutionRecord(
         deployment=task_try.task.deployment,
         epoch=task_try.epoch,
@@ -288,8 +300,9 @@ def _prepared(instruction: Instruction, event: Prepared) -> Instruction:
         region_name=event.region_name,
         request=event.request,
         try_number=task_try.number,
-        replaces=instruction.replaced,
+        replaces=replaced,
         unattended_stop=task_try.unattended_stop,
+        spent=spent,
     )
     return instruction.next(
         Command.START, record=record, description=None, store=Store.WRITE
@@ -403,32 +416,63 @@ def _prepare_after_refusal(instruction: Instruction, line: LogLine) -> Instructi
 def _described(instruction: Instruction, event: Described) -> Instruction:
     """Decide by the status."""
     task_try = instruction.task_try
+    record = instruction.existing_record
     description = event.description
-    command = next_command(
-        instruction.existing_record,
-        task_try.epoch,
-        description.status,
-        task_try.options,
-    )
+    command = next_command(record, task_try.epoch, description.status, task_try.options)
+    is_cleared = record.epoch != task_try.epoch
+    if task_try.has_cost_limit and is_cleared:
+        # What was spent before does not count.
+        spent = Spent(epoch=task_try.epoch, amount=0, until=event.at)
+        record = record.model_copy(update={"spent": spent})
     instruction = replace(
         instruction,
+        record=record,
         description=description,
         started_at=description.created_at,
         times_unknown=0,
     )
     match command:
-        case Command.PREPARE:
-            return _prepare_again(instruction)
+        case Command.PREPARE | Command.RESUME:
+            if task_try.has_cost_limit and not is_cleared:
+                return instruction.next(Command.ADD_UP)
+            return _begin_again(instruction, command)
         case Command.WATCH:
             return _reattach(instruction, event)
-        case Command.RESUME:
-            return resuming.resume(instruction)
         case Command.RESEND_RESUME:
             # Written although nothing changes: Airflow refuses the write of a replaced
             # try.
             return instruction.write(Command.RESEND_RESUME, changes={})
         case Command.STOP | Command.WAIT_FOR_END:
             return _let_it_end(instruction, command, event)
+
+
+def _begin_again(instruction: Instruction, command: Command) -> Instruction:
+    """Resume an execution that has ended, or replace it."""
+    if command is Command.RESUME:
+        return resuming.resume(instruction)
+    return _prepare_again(instruction)
+
+
+def _added_up(instruction: Instruction, event: AddedUp) -> Instruction:
+    task_try = instruction.task_try
+    spending = event.spending
+    record = instruction.existing_record
+    status = instruction.existing_description.status
+    if spending.is_over:
+        text = f"Nothing was started: {spending.text}\n{NEXT_STEP}"
+        error = PipelineExecutionTooExpensiveError(
+            f"{text}\nExecution: {record.arn}",
+            execution_arn=record.arn,
+            status=status,
+            permanent=True,
+        )
+        error.spending = spending
+        # The execution has ended, so this try leaves nothing to stop.
+        return instruction.next(Command.FAIL, record=None, error=error)
+    command = next_command(record, task_try.epoch, status, task_try.options)
+    spent = Spent(epoch=task_try.epoch, amount=spending.amount, until=spending.at)
+    record = record.model_copy(update={"spent": spent})
+    return _begin_again(replace(instruction, record=record), command)
 
 
 def _describe_refused(instruction: Instruction, event: Refused) -> Instruction:
@@ -600,6 +644,7 @@ TRANSITIONS: Final[Mapping[Command, Mapping[type[Event], Transition]]] = {
                 Command.WATCH,
                 Command.STOP,
                 Command.WAIT_FOR_END,
+                Command.ADD_UP,
                 Command.RESUME,
                 Command.RESEND_RESUME,
                 Command.PREPARE,
@@ -608,6 +653,9 @@ TRANSITIONS: Final[Mapping[Command, Mapping[type[Event], Transition]]] = {
         Refused: Transition(
             _describe_refused, {Command.DESCRIBE, Command.PREPARE, Command.FAIL}
         ),
+    },
+    Command.ADD_UP: {
+        AddedUp: Transition(_added_up, {Command.RESUME, Command.PREPARE, Command.FAIL}),
     },
     Command.STOP: {
         Accepted: Transition(_stop_requested, {Command.WAIT_FOR_END}),
@@ -627,7 +675,13 @@ TRANSITIONS: Final[Mapping[Command, Mapping[type[Event], Transition]]] = {
     Command.DESCRIBE_STARTED: {
         Described: Transition(
             _described_started,
-            {Command.WATCH, Command.WAIT_FOR_END, Command.RESUME, Command.PREPARE},
+            {
+                Command.WATCH,
+                Command.WAIT_FOR_END,
+                Command.ADD_UP,
+                Command.RESUME,
+                Command.PREPARE,
+            },
         ),
         Refused: Transition(_described_started_refused, {Command.WATCH}),
     },

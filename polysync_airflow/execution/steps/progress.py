@@ -15,7 +15,7 @@ Rules, for a wait on a worker and for a trigger:
    each poll. The same holds if another process, which does not know what was logged,
    makes the next poll. The log has no lines then.
 6. If AWS refuses to list the steps before they were listed once, the wait for a step
-   fails.
+   fails. So does a wait whose task has a limit of its cost, whenever AWS refuses.
 7. The log has at most ``MAX_LINES`` lines about one list, so that thousands of steps do
    not stop the event loop of a triggerer.
 
@@ -69,6 +69,8 @@ class Progress:
     :param must_list: a task waits for a step, and the steps were not listed yet.
     :param is_awaited: a trigger waits for a step, so that its lists come before those
         that are only shown.
+    :param cost_limit: what the task may spend, a ``CostLimit`` as JSON; None for no
+        limit.
     """
 
     interval: float
@@ -78,6 +80,7 @@ class Progress:
     is_repeated: bool = False
     must_list: bool = False
     is_awaited: bool = False
+    cost_limit: str | None = None
 
     @property
     def is_quiet(self) -> bool:
@@ -110,7 +113,7 @@ class Progress:
         changed.
 
         :param result: AWS's list, or the error.
-        :raises PolysyncError: the error, if the step that is awaited can never be
+        :raises PolysyncError: the error, if the steps are needed and can never be
             listed.
         """
         if not isinstance(result, BaseException):
@@ -120,7 +123,8 @@ class Progress:
                 return ()
             return self.update(result)
         is_transient = isinstance(result, PolysyncError) and result.transient
-        if self.must_list and isinstance(result, PolysyncError) and not is_transient:
+        is_needed = self.must_list or self.cost_limit is not None
+        if is_needed and isinstance(result, PolysyncError) and not is_transient:
             raise result
         if is_throttling(result):
             self.pause(now)

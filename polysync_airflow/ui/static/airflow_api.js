@@ -1,6 +1,7 @@
 // Reads task instances and their XComs from Airflow's public REST API, with the session of the person who looks at
 // the page. https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html
 import { countOmittedSteps, readCallback, readRun, readSteps } from "./execution.js";
+import { readSpending } from "./results.js";
 import { mayStillStop } from "./stops.js";
 import { property, readInteger, readList, readText, readTime } from "./validation.js";
 
@@ -10,7 +11,7 @@ const TIMEOUT = 30_000;
 const ENDED_STATES = ["success", "failed", "skipped", "upstream_failed", "removed"];
 // Airflow's limit of a list.
 const MAX_LISTED = 100;
-const XCOMS = ["run", "steps", "outputs", "console_url"];
+const XCOMS = ["run", "steps", "outputs", "spending", "console_url"];
 const CALLBACK_XCOMS = ["execution_arn", "step_name", "return_value", "console_url"];
 
 /** Raised when Airflow refuses a request, does not answer in time, or sends something else than JSON. */
@@ -68,6 +69,7 @@ function executionOf(run, xcoms) {
     steps: readSteps(steps, xcoms.get("outputs")?.value, run),
     hasStoredSteps: Array.isArray(steps),
     omittedSteps: countOmittedSteps(steps),
+    spending: readSpending(xcoms.get("spending")?.value),
     consoleUrl: readText(xcoms.get("console_url")?.value, 4096),
     runWrittenAt: xcoms.get("run").writtenAt,
     stepsWrittenAt: xcoms.get("steps")?.writtenAt ?? null,

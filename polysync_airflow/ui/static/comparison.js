@@ -51,6 +51,30 @@ export function Cost({ cost, earlier }) {
   );
 }
 
+/**
+ * What a task with a limit has spent: all its executions since the last clear.
+ *
+ * It is written when what an hour costs changes, so `now` says how much has been added; null after the end.
+ */
+export function Spending({ spending, now }) {
+  if (spending === null) {
+    return null;
+  }
+  return h(Stat, { label: "Spent, as estimated" }, describeSpending(spending, now), h(CostNote, { cost: spending }));
+}
+
+/** Returns what was spent, the limit, what an hour costs, and the dearest step. */
+export function describeSpending(spending, now) {
+  const isRunning = now !== null && spending.at !== null && spending.perHour !== null;
+  const added = isRunning ? (spending.perHour * Math.max(0, now - spending.at)) / 3_600_000 : 0;
+  const parts = [
+    `${formatCost({ ...spending, amount: spending.amount + added })} of at most ${spending.maxCost.toFixed(2)}`,
+    isRunning && `${spending.perHour.toFixed(2)} an hour`,
+    spending.dearestStep !== null && `dearest step: ${spending.dearestStep}`,
+  ];
+  return parts.filter(Boolean).join(" · ");
+}
+
 /** What a cost lacks. */
 export function CostNote({ cost }) {
   return cost.note !== null && h("div", { className: "psm-muted" }, cost.note);

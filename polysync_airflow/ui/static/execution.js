@@ -11,7 +11,7 @@ import {
   readText,
   readTime,
 } from "./validation.js";
-import { readBilled, readResults } from "./results.js";
+import { readBilled, readResults, readSpending } from "./results.js";
 
 export const START_OPERATOR = "PolysyncStartPipelineOperator";
 // Those of a group with a task for each step.
@@ -71,6 +71,7 @@ export function readRun(value, { isEnded }) {
     seconds: readNumber(property(value, "seconds"), 0, MAX_SECONDS),
     resumes: readInteger(property(value, "resumes"), 0, 1_000_000) ?? 0,
     billed: readBilled(value),
+    spending: readSpending(property(value, "spending")),
     stepsNote: readText(property(value, "steps_note"), REASON),
     stop: readStop(property(value, "stop")),
     stopsWithTask: property(value, "stops_with_task") === true,
@@ -112,7 +113,7 @@ function readStop(value) {
   }
   return {
     requestedAt,
-    reason: readChoice(property(value, "reason"), ["ended_task", "timeout", "failure"], null),
+    reason: readChoice(property(value, "reason"), ["ended_task", "timeout", "failure", "cost"], null),
     process: readChoice(property(value, "process"), ["worker", "triggerer"], null),
     result: readChoice(property(value, "result"), ["requested", "accepted", "failed"], "requested"),
     seenAt: readTime(property(value, "seen_at")),

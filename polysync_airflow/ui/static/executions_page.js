@@ -1,5 +1,6 @@
 // The page "SageMaker" in the navigation: all executions of this Airflow that the person who looks may see.
 import { pageOf } from "./airflow_api.js";
+import { describeSpending } from "./comparison.js";
 import { Button, h, Mark, Notice, StateBadge } from "./components.js";
 import { SHOWN_STATES } from "./execution.js";
 import { needsXComs, readFilters, writeFilters } from "./execution_filters.js";
@@ -24,9 +25,10 @@ const SINCE = { "1h": "Last hour", "24h": "Last 24 hours", "7d": "Last 7 days", 
 const NO_FILTERS = { state: "", dag: "", pipeline: "", parameter: "", since: "" };
 // What Airflow calls the ways in which people trigger a DAG.
 const INTERFACES = { ui: "UI", cli: "CLI", rest_api: "REST API" };
+const BILLED = "Billable time, cost";
 const COLUMNS = [
   ...["State", "DAG and run", "Task", "Pipeline", "Started", "Duration"],
-  ...["Steps", "Billable time, cost", "Started by"],
+  ...["Steps", BILLED, "Started by"],
 ];
 
 /** The page. Its filters are in the query string of the address. */
@@ -169,14 +171,19 @@ function Pages({ state, filters, setFilters }) {
 }
 
 function Executions({ rows, now }) {
+  const [isByCost, setByCost] = useState(false);
+  // Airflow cannot sort by what XComs have, so only the rows of this page are sorted.
+  const sorted = isByCost ? rows.toSorted((one, other) => costOf(other) - costOf(one)) : rows;
+  const sort = h(Button, { onClick: () => setByCost(!isByCost), "aria-pressed": isByCost }, "Dearest of these first");
+  const header = (name) => h("th", { key: name, scope: "col" }, name, name === BILLED && sort);
   return h(
     "div",
     { className: "psm-card psm-scroll", role: "region", "aria-label": "Executions", tabIndex: 0 },
     h(
       "table",
       { className: "psm-executions" },
-      h("thead", null, h("tr", null, COLUMNS.map((name) => h("th", { key: name, scope: "col" }, name)))),
-      h("tbody", null, rows.map((row) => h(Row, { key: row.id, row, now: row.detail?.isFinal ? 0 : now }))),
+      h("thead", null, h("tr", null, COLUMNS.map(header))),
+      h("tbody", null, sorted.map((row) => h(Row, { key: row.id, row, now: row.detail?.isFinal ? 0 : now }))),
     ),
   );
 }
@@ -200,7 +207,7 @@ function Row({ row, now }) {
     h("td", { className: "psm-short" }, formatTime(run?.startedAt ?? task.startedAt) || "–"),
     h("td", { className: "psm-short" }, formatSeconds(durationOf(row, now)) || "–"),
     h("td", { className: "psm-done" }, h(Steps, { row })),
-    h("td", { className: "psm-short" }, h(BilledTime, { billed: run?.billed })),
+    h("td", { className: "psm-short" }, h(BilledTime, { run })),
     h("td", null, h(Starter, { starter: row.starter })),
   );
 }
@@ -254,13 +261,21 @@ function Steps({ row: { detail } }) {
   ];
 }
 
-function BilledTime({ billed }) {
-  const cost = billed?.cost ?? null;
+function costOf({ detail }) {
+  const run = detail?.run;
+  return run?.billed.cost?.amount ?? run?.spending?.amount ?? -1;
+}
+
+function BilledTime({ run }) {
+  const cost = run?.billed.cost ?? null;
+  const spending = run?.spending ?? null;
   const lacks = cost?.note ? ", not complete" : "";
   const title = cost?.note ?? undefined;
+  const spent = spending === null ? null : `Spent: ${describeSpending(spending, null)}`;
   return [
-    formatSeconds(billed?.seconds ?? null) || "–",
+    formatSeconds(run?.billed.seconds ?? null) || "–",
     cost !== null && h("div", { key: "cost", className: "psm-muted", title }, `${formatCost(cost)}${lacks}`),
+    spent !== null && h("div", { key: "spending", className: "psm-muted", title: spent }, spent),
   ];
 }
 

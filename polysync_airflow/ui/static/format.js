@@ -35,7 +35,7 @@ function formatAmount({ amount }) {
   return amount > 0 && amount < 0.01 ? "< 0.01" : amount.toFixed(2);
 }
 
-/** Returns what the last successful runs cost, such as "last 3 successful runs: 12.10 to 14.00 USD", or null. */
+/** Returns what runs cost, such as "last 3 successful runs: 12.10 to 14.00 USD"; null without any. */
 export function formatEarlierCosts(costs) {
   // Amounts in another currency, from before a change of the prices, cannot be compared.
   const amounts = costs.filter(({ currency }) => currency === costs[0].currency).sort((a, b) => a.amount - b.amount);

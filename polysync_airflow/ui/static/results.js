@@ -1,7 +1,7 @@
 // What the steps of an execution have measured and used (XComs `run` and `outputs`), and how that differs from an
 // earlier run. docs/reference/xcoms.md describes the XComs.
 import { formatNumber, formatSeconds } from "./format.js";
-import { property, readEntries, readInteger, readNumber, readText } from "./validation.js";
+import { property, readEntries, readInteger, readNumber, readText, readTime } from "./validation.js";
 
 const MAX_STEPS_WITH_RESULTS = 500;
 // AWS allows 40 metrics of a training job.
@@ -62,6 +62,18 @@ export function readBilled(run) {
     .map(([name, seconds]) => [readText(name, MAX_RESULT_NAME), readSeconds(seconds)])
     .filter(([name, seconds]) => name !== null && seconds !== null);
   return { seconds: readSeconds(property(run, "billable_seconds")), byType, cost: readCost(property(run, "cost")) };
+}
+
+/** Returns what a task with `max_cost` has spent (XCom `spending`); null if it says nothing of it. */
+export function readSpending(spending) {
+  const cost = readCost(spending);
+  const maxCost = readNumber(property(spending, "max_cost"), 0, MAX_COST);
+  if (cost === null || maxCost === null) {
+    return null;
+  }
+  const perHour = readNumber(property(spending, "per_hour"), 0, MAX_COST);
+  const dearestStep = readText(property(spending, "dearest_step"), MAX_RESULT_NAME);
+  return { ...cost, at: readTime(property(spending, "at")), maxCost, perHour, dearestStep };
 }
 
 function readCost(cost) {

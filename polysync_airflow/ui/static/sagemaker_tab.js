@@ -12,7 +12,7 @@ import {
   StateBadge,
   ValueTable,
 } from "./components.js";
-import { Billed, Compared, Cost, EarlierRuns } from "./comparison.js";
+import { Billed, Compared, Cost, EarlierRuns, Spending } from "./comparison.js";
 import {
   attemptSeconds,
   countBranchesNotTaken,
@@ -141,6 +141,7 @@ function Header({ state, refresh, earlier }) {
       ),
       h(Billed, { billed: run.billed, before: values.billable === null ? null : (last?.billable ?? null), isPartial }),
       h(Cost, { cost: run.billed.cost, earlier: earlier.costs }),
+      h(SpentNow, { data: state.data }),
       steps.length > 0 && h(Stat, { label: "Steps" }, describeSteps(run, steps)),
       run.startedAt !== null && h(Stat, { label: "Started" }, formatTime(run.startedAt)),
       run.endedAt !== null && h(Stat, { label: "Ended" }, formatTime(run.endedAt)),
@@ -174,6 +175,15 @@ function durationLabel({ resumes }) {
 
 function Duration({ data }) {
   return formatSeconds(attemptSeconds(data.execution.run, useExecutionTime(data))) || "–";
+}
+
+function SpentNow({ data }) {
+  const now = useExecutionTime(data);
+  const { run, spending } = data.execution;
+  if (!data.task.isEnded && run.state === "Running") {
+    return h(Spending, { spending, now });
+  }
+  return h(Spending, { spending: run.spending, now: null });
 }
 
 function describeResumes({ resumes, attemptStartedAt }) {
@@ -268,6 +278,7 @@ const STOP_REASONS = {
   ended_task: ", because somebody, or the DAG run, ended the task",
   timeout: ", because the time of the task was up",
   failure: ", because the task failed",
+  cost: ", because the task had spent what it may",
 };
 
 function describeRequest({ requestedAt, reason, process }) {

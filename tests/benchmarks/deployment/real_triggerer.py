@@ -160,6 +160,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         help="seconds between two lists of an execution's steps; by default none",
     )
+    add(
+        "--max-cost",
+        type=float,
+        help="what each of our tasks may spend, with --progress; by default no limit",
+    )
     add("--latency", type=float, default=0.02, help="seconds until AWS responds")
     add(
         "--grace",
@@ -176,7 +181,11 @@ def show(options: argparse.Namespace, context: BenchmarkContext) -> None:
     :param options: the parsed command line.
     :param context: the benchmark context.
     """
-    work = Workload(poll_interval=options.poll, progress_interval=options.progress)
+    work = Workload(
+        poll_interval=options.poll,
+        progress_interval=options.progress,
+        max_cost=options.max_cost,
+    )
     kinds = {AIRFLOW_ALONE: TriggerKind(_sleep_trigger)}
     for provider in context.providers:
         modules = (provider.trigger.rpartition(".")[0], *provider.modules)
@@ -215,6 +224,7 @@ def _description(options: argparse.Namespace) -> str:
         "seconds",
         "poll",
         "progress",
+        "max_cost",
         "latency",
     )
     return ", ".join(f"{name} {getattr(options, name)}" for name in names)

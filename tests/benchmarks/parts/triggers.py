@@ -45,6 +45,7 @@ OPERATIONS: Final = (
     "DescribePipelineExecution",
     "ListPipelineExecutions",
     "ListPipelineExecutionSteps",
+    "DescribeProcessingJob",
     "AssumeRole",
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Final
 
@@ -16,10 +17,16 @@ TRIGGERER_THRESHOLD: Final = 10
 # machine may be busy.
 WORKER_THRESHOLD: Final = 20
 
+PRICES: Final = {
+    "currency": "USD",
+    "date": "2026-11-01",
+    "prices": {"us-east-1": {"ml.m5.large": 3600, "ml.m5.xlarge": 3600}},
+}
 SETTINGS: Final = {
     "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
     # high, because tasks that wait in a worker need almost no CPU
     "AIRFLOW__CORE__PARALLELISM": "32",
+    "AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES": json.dumps(PRICES),
     "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
     # Long, because the first request of a task, and the first callback in the DAG
     # processor, wait until Airflow has built its API, which takes most of a minute on a

@@ -24,6 +24,7 @@ from sagemaker_emulator import EmulatorServer
 from tests.conftest import DEFINITIONS
 from tests.fakes.airflow_rows import dag_run_state
 from tests.fakes.dag_bundle import use_bundle
+from tests.fakes.message_receiver import MessageReceiver
 
 EXAMPLES = Path(__file__).parents[3] / "example_dags"
 
@@ -97,8 +98,11 @@ def test_all_examples_are_covered() -> None:
         "answer_callback_step",
         "react_to_others",
         "delete_old_records",
+        "limit_costs",
         "stop_orphans",
         "steps_as_tasks",
+        "notify_teams",
+        "wrap_a_job",
     }
     assert os.environ["AIRFLOW__CORE__DAGS_FOLDER"] == str(EXAMPLES)
 
@@ -148,6 +152,21 @@ def test_quickstart_runs_and_is_in_the_readme(example: Any) -> None:
         "InputDataUrl": "s3://ml-bucket/abalone.csv"
     }
     assert dag_run_state("quickstart", run.run_id) == "success"
+
+
+@pytest.mark.documentation
+def test_limit_costs_runs_to_success_below_its_limit(
+    example: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit is a parameter of the DAG."""
+    prices = {"us-east-1": {"ml.m5.xlarge": 30}}
+    table = {"currency": "USD", "date": "2026-11-01", "prices": prices}
+    monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES", json.dumps(table))
+
+    run = example("limit_costs", conf={"max_cost": 1000})
+
+    assert states_of(run) == [("train", -1, "success")]
+    assert 0 < xcom(run, "train", "run")["cost"]["amount"] < 1000
 
 
 @pytest.mark.documentation
@@ -351,6 +370,34 @@ def test_wait_for_capacity_asks_again(example: Any, endpoint: EmulatorServer) ->
     assert states_of(run) == [("train", -1, "success")]
     starts = endpoint.control.calls("StartPipelineExecution")
     assert [call["error_code"] for call in starts] == ["ResourceLimitExceeded", None]
+
+
+def test_wrap_a_job_makes_the_pipeline_of_the_job(
+    example: Any, endpoint: EmulatorServer
+) -> None:
+    """The second run updates the pipeline that the first one has made."""
+    for _ in range(2):
+        run = example("wrap_a_job")
+
+        assert str(run.state) == "success"
+    started = endpoint.control.calls("StartPipelineExecution")
+    assert [call["request"]["PipelineName"] for call in started] == 2 * ["daily-report"]
+
+
+def test_notify_teams_posts_a_card(
+    example: Any, endpoint: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The card has the failed step and its reason."""
+    endpoint.control.put_scenario(
+        {"steps": {"AbaloneTrain": {"fail": {"reason": "No data"}}}}
+    )
+    with MessageReceiver().running() as receiver:
+        monkeypatch.setenv("AIRFLOW_CONN_TEAMS", receiver.connections()["teams"])
+        run = example("notify_teams")
+
+    assert str(run.state) == "failed"
+    (message,) = receiver.messages
+    assert "Step AbaloneTrain: No data" in message
 
 
 @pytest.mark.documentation

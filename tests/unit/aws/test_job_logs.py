@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.aws.job_logs import MAX_LINE_LENGTH, read_tail
+from polysync_airflow.aws.job_logs import MAX_LINE_LENGTH, MAX_LINES, JobLog
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.hooks import PolysyncSageMakerHook
@@ -39,11 +39,15 @@ class Logs:
     """
 
     def __init__(self, streams: Any, events: Any = None) -> None:
+        self.respond(streams, events)
+        self.requests: dict[str, dict[str, Any]] = {}
+
+    def respond(self, streams: Any, events: Any = None) -> None:
+        """Let the next requests have these responses."""
         self._responses = {
             "DescribeLogStreams": {"logStreams": streams},
-            "GetLogEvents": {"events": events},
+            "GetLogEvents": {"events": events, "nextForwardToken": "f/1"},
         }
-        self.requests: dict[str, dict[str, Any]] = {}
 
     def __call__(self, operation: str, **request: Any) -> dict[str, Any]:
         """Respond to a request."""
@@ -62,10 +66,8 @@ def test_stream_that_was_written_to_last_is_read() -> None:
         streams, [{"message": "one\n"}, {"message": "two"}, {"message": "three"}]
     )
 
-    assert read_tail(logs, GROUP, "job/", limit=2, since=NOON, until=NOON) == [
-        "two",
-        "three",
-    ]
+    log = JobLog(logs, GROUP, "job/", since=NOON)
+    assert log.read_tail(2, until=NOON) == ["two", "three"]
     assert logs.requests["DescribeLogStreams"]["logStreamNamePrefix"] == "job/"
     request = logs.requests["GetLogEvents"]
     assert request["logStreamName"] == "job/algo-2"
@@ -75,11 +77,33 @@ def test_stream_that_was_written_to_last_is_read() -> None:
     assert request["startTime"] < noon < request["endTime"]
 
 
+def test_lines_that_follow_are_read_from_where_the_last_read_ended() -> None:
+    """In the same stream, also if the log did not exist at first."""
+    logs = Logs([])
+    log = JobLog(logs, GROUP, "job/", since=NOON)
+
+    assert log.read_tail(2, until=NOON) == log.read_on() == []
+    logs.respond([{"logStreamName": "job/a"}], [{"message": "one"}])
+    assert log.read_on() == ["one"]
+    assert "nextToken" not in logs.requests["GetLogEvents"]
+    logs.respond([{"logStreamName": "job/b"}], [{"message": "two"}])
+    assert log.read_on() == ["two"]
+    request = logs.requests["GetLogEvents"]
+    assert request.pop("startTime") < NOON.timestamp() * 1000
+    assert request == {
+        "logGroupName": GROUP,
+        "logStreamName": "job/a",
+        "limit": MAX_LINES,
+        "nextToken": "f/1",
+        "startFromHead": True,
+    }
+
+
 def test_streams_without_a_prefix_are_sorted_by_time() -> None:
     """A Lambda function does not name its streams by the caller."""
     logs = Logs([{"logStreamName": "2026/01/01/[$LATEST]a"}], [])
 
-    assert read_tail(logs, "/aws/lambda/notify", "", limit=20) == []
+    assert JobLog(logs, "/aws/lambda/notify", "").read_tail(20) == []
     request = logs.requests["DescribeLogStreams"]
     assert request["orderBy"] == "LastEventTime"
     assert request["descending"] is True
@@ -93,7 +117,7 @@ def test_lines_are_clean_and_short() -> None:
         [{"message": "\x1b[31mred\ntwo"}, {"message": "x" * 9000}, "damaged"],
     )
 
-    first, second = read_tail(logs, GROUP, "job/", limit=20)
+    first, second = JobLog(logs, GROUP, "job/").read_tail(20)
 
     assert first == "\N{REPLACEMENT CHARACTER}[31mred two"
     assert len(second) == MAX_LINE_LENGTH
@@ -102,7 +126,7 @@ def test_lines_are_clean_and_short() -> None:
 @pytest.mark.parametrize("streams", [None, [], ["damaged"]])
 def test_job_without_a_log_has_no_lines(streams: Any) -> None:
     """It failed before it wrote anything."""
-    assert read_tail(Logs(streams), GROUP, "job/", limit=20) == []
+    assert JobLog(Logs(streams), GROUP, "job/").read_tail(20) == []
 
 
 def test_missing_group_is_no_error(emulator: EmulatorServer) -> None:

@@ -29,6 +29,8 @@ from polysync_airflow.cli.command_line import ELSEWHERE
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.records import KEY_PREFIX, TASK
 from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer
+from tests.unit.cli.commands import COMMANDS as COMMAND_PARSERS
+from tests.unit.cli.commands import PARSERS
 from tests.unit.cli.conftest import Polysync
 
 COMMAND = [str(Path(sys.executable).with_name("polysync"))]
@@ -46,6 +48,19 @@ def test_help_names_every_command(polysync: Polysync) -> None:
         assert f"    {name}" in bare.out
     assert version.code == 0
     assert version.out == f"polysync-airflow {__version__}\n"
+
+
+@pytest.mark.parametrize("name", sorted({*PARSERS, *COMMAND_PARSERS}))
+def test_help_has_all_texts(name: str) -> None:
+    """Whatever is in them: brackets are no markup."""
+    parser = {**PARSERS, **COMMAND_PARSERS}[name]
+
+    shown = "".join(parser.format_help().split())
+
+    assert "".join((parser.description or "").split()) in shown
+    for action in parser._actions:
+        text = (action.help or "") % {"default": action.default, "prog": parser.prog}
+        assert "".join(text.split()) in shown
 
 
 COMMANDS = (

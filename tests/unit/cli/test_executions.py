@@ -63,8 +63,8 @@ def test_list_has_the_newest_first(
     polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
 ) -> None:
     """
-    Executions of all pipelines are sorted by their start; a line has the ARN in full,
-    and both words.
+    Executions of all pipelines are sorted by their start. The table fits 160
+    characters; --wide has the ARN in full, and AWS's status.
     """
     emulator.control.put_scenario(FAILURE)
     arns: list[str] = []
@@ -75,21 +75,76 @@ def test_list_has_the_newest_first(
         emulator.control.advance(3600)
 
     done = polysync("executions", "list")
+    wide = polysync("executions", "list", "--wide")
     document = polysync("executions", "list", "--output", "json").document
     limited = polysync("executions", "list", "--max-executions", 2)
 
-    lines = done.out.splitlines()
+    head, *lines = done.out.splitlines()
     assert done.code == 0
-    assert done.err == "3 executions of 5 pipelines\n"
-    assert [line.split()[3] for line in lines] == arns
-    assert lines[0].split()[1:3] == ["Failed", "Failed"]
-    assert lines[0].endswith("of-fanout")
-    assert [row["execution_arn"] for row in document["executions"]] == arns
+    assert done.err == "3 executions of 5 pipelines; --wide adds their ARNs\n"
+    assert head.split("  ")[0] == "STATE"
+    assert re.fullmatch(
+        r"Failed +20\d\d-\d\d-\d\d \d\d:\d\d:\d\d +[0-9a-z ]+ +fanout +Shard3", lines[0]
+    )
+    _, *wide_lines = wide.out.splitlines()
+    assert [line.split()[-1] for line in wide_lines] == arns
+    assert wide_lines[0].split()[-3:-1] == ["Failed", "of-fanout"]
+    rows = document["executions"]
+    assert [row["execution_arn"] for row in rows] == arns
     assert document["version"] == 1
-    assert document["executions"][0]["status"] == "Failed"
-    assert limited.out.count("\n") == 2
+    assert rows[0]["status"] == "Failed"
+    assert rows[0]["failed_steps"] == ["Shard3"]
+    assert rows[0]["seconds"] > 0
+    assert limited.out.count("\n") == 1 + 2
     there_are_more = "there are more: give --max-executions"
-    assert limited.error == f"2 executions of 5 pipelines; {there_are_more}"
+    assert limited.error.endswith(f"ARNs; {there_are_more}")
+
+
+def test_list_finds_the_executions_of_a_task_exactly(
+    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+) -> None:
+    """By DAG, task and run, which the description has; the table fits whatever they are."""
+    arn = start_as_a_task()
+    emulator.control.advance(60)
+    start(sagemaker, PipelineExecutionDescription="Airflow: dags/retraining")
+    page = f"dags/{'d' * 100}/runs/{'r' * 100}/tasks/train/mapped/3"
+    long = start(sagemaker, PipelineExecutionDescription=f"Airflow: {page}")
+
+    def listed(*options: str) -> list[str]:
+        done = polysync("executions", "list", "--output", "json", *options)
+        assert done.code == 0, done.err
+        return [row["execution_arn"] for row in done.document["executions"]]
+
+    run = "scheduled__2026-01-01T00:00:00+00:00"
+    assert listed("--dag", "retraining", "--task", "train", "--run", run) == [arn]
+    assert listed("--dag", "retrain") == listed("--run", "scheduled") == []
+    assert listed("--task", "train") == [long, arn]
+    lines = polysync("executions", "list", "--task=train").out.splitlines()
+    assert max(map(len, lines)) == 160
+    assert re.search(r"d\N{HORIZONTAL ELLIPSIS} +r+\N{HORIZONTAL ELLIPSIS}$", lines[1])
+    assert re.search(rf"fanout +retraining/train +{re.escape(run)}$", lines[2])
+    wide = polysync("executions", "list", "--task=train", "--wide").out
+    assert f"{'d' * 100}/train[3]  {'r' * 100}" in wide
+
+
+def test_list_says_what_it_may_not_read(
+    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+) -> None:
+    """Neither a duration nor a failed step is made up."""
+    emulator.control.put_scenario(FAILURE)
+    start(sagemaker)
+    emulator.control.advance(3600)
+    for operation in ("DescribePipelineExecution", "ListPipelineExecutionSteps"):
+        emulator.control.add_fault(
+            "error", operation, code="AccessDeniedException", message="no", count=1
+        )
+
+    done = polysync("executions", "list")
+
+    assert done.code == 0
+    assert done.out.splitlines()[1].split("  ")[-1].strip() == "not known"
+    assert done.out.count("not known") == 2
+    assert "sagemaker:DescribePipelineExecution" in done.err
 
 
 def test_list_is_limited_by_pipeline_prefix_state_and_age(
@@ -203,7 +258,7 @@ def test_show_says_why_an_execution_and_its_steps_failed(
     assert "(AWS status Failed)" in done.out
     assert f"Execution: {arn}\n" in done.out
     assert re.search(
-        r"^Started at: (\S+)T\S+\+00:00\n(.+\n)+Ended at: \1T\d\d:\d\d:\d\d\+00:00$",
+        r"^Started at: (\S+)T\S+\+00:00\nEnded at: \1T\d\d:\d\d:\d\d\+00:00$",
         done.out,
         re.MULTILINE,
     )
@@ -211,11 +266,19 @@ def test_show_says_why_an_execution_and_its_steps_failed(
     page = f"#/pipelines/fanout/executions/{arn}"
     console = f"{sagemaker_console}?region=us-east-1{page}"
     assert done.out.count(console) >= 1
-    assert "Step Shard3: Failed (AWS status Failed) after " in done.out
-    assert "  Reason: " in done.out
-    assert "no data" in done.out
-    assert "  Log: https://us-east-1.console.aws.amazon.com/cloudwatch/" in done.out
-    assert "Step Merge: NotStarted\n" in done.out
+    lines = done.out.splitlines()
+    assert lines[1].startswith("Reason: ")
+    assert lines[2].startswith("Step Shard3 failed: ")
+    assert lines[2].endswith("no data")
+    assert "  Log: https://us-east-1.console.aws.amazon.com/cloudwatch/" in lines[4]
+    end_of_log = lines.index("  Last lines of the log:") + 6
+    assert lines[end_of_log].startswith("  | RuntimeError: ")
+    assert lines[end_of_log + 1] == f"Execution: {arn}"
+    assert re.search(r"^Shard3 +Failed +[0-9a-z ]+ pipelines-", done.out, re.MULTILINE)
+    assert re.search(r"^Merge +NotStarted$", done.out, re.MULTILINE)
+    # Each fact is there once.
+    assert done.out.count(arn) == 1 + done.out.count(console)
+    assert done.out.count("no data") == 2
     assert '"Shards": "2"' in done.out
     assert document["state"] == "Failed"
     assert document["status"] == "Failed"
@@ -285,7 +348,8 @@ def test_list_has_the_costs_of_the_newest_successful_executions(
     document = polysync(*options, "--output=json").document
 
     lines = listed.out.splitlines()
-    assert [line.endswith(" 2,000.00 USD") for line in lines] == [0, 1, 1, 0]
+    assert lines[0].endswith("FAILED STEP  COST")
+    assert [line.endswith(" 2,000.00 USD") for line in lines[1:]] == [0, 1, 1, 0]
     assert len(tuning_jobs) == 2
     costs = [row.get("cost") for row in document["executions"]]
     assert [cost and cost["amount"] for cost in costs] == [None, 2000, 2000, None]
@@ -298,16 +362,22 @@ def test_start_of_a_task_is_shown(polysync: Polysync, emulator: EmulatorServer) 
     done = polysync("executions", "show", arn)
 
     assert done.code == 0
-    assert done.out.startswith("Pipeline fanout: Running.\n")
-    assert "Airflow task: retraining-train-scheduled-2026-01-01T00-00-00" in done.out
+    assert done.out.startswith("Pipeline fanout: Running (AWS status Executing).\n")
+    task = "retraining/train/scheduled__2026-01-01T00:00:00+00:00"
+    assert f"Airflow task: {task}\n" in done.out
     assert "Ended at" not in done.out
 
 
-def test_show_leaves_out_what_aws_refuses(
+def test_show_never_states_what_it_may_not_read(
     polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
 ) -> None:
-    """What AWS refuses is left out, with a warning that names the permission."""
+    """
+    It says that this is not known, which permission is missing, and all else; a watch
+    ends with the same.
+    """
+    emulator.control.put_scenario(FAILURE)
     arn = start(sagemaker)
+    emulator.control.advance(3600)
     operations = "ListPipelineExecutionSteps", "ListPipelineParametersForExecution"
     for operation in operations:
         emulator.control.add_fault(
@@ -315,10 +385,76 @@ def test_show_leaves_out_what_aws_refuses(
         )
 
     done = polysync("executions", "show", arn)
+    shown = polysync("executions", "show", arn, "--output", "json")
+    watched = polysync("executions", "watch", arn)
+
+    refusal = "AccessDenied: sagemaker:ListPipelineExecutionSteps"
+    assert done.code == shown.code == 2
+    assert watched.code == 1
+    for result in (done, watched):
+        assert f"\nSteps: not known, {refusal}\n" in result.out
+        assert result.err.count("warning: ") == 2
+        assert "NotStarted" not in result.out
+    assert "Parameters: not known, AccessDenied: sagemaker:List" in done.out
+    document = shown.document
+    assert document["not_known"]["steps"] == refusal
+    for name in ("steps", "failed_steps", "parameters"):
+        assert document[name] is None
+
+
+def test_logs_are_those_of_the_step(
+    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+) -> None:
+    """At most so many of the last lines; other names and steps without a log are errors."""
+    emulator.control.put_scenario(FAILURE)
+    arn = start(sagemaker)
+    emulator.control.advance(3600)
+
+    done = polysync("executions", "logs", arn, "Shard3")
+    short = polysync("executions", "logs", arn, "Shard3", "--lines", 1)
+    document = polysync("executions", "logs", arn, "Shard3", "--output=json").document
+    misspelt = polysync("executions", "logs", arn, "Shrad3")
+    unknown = polysync("executions", "logs", arn, "Evaluate")
 
     assert done.code == 0
-    assert done.err.count("warning: ") == 2
-    assert "sagemaker:ListPipelineExecutionSteps" in done.err
+    assert done.out.startswith("Starting the container of ")
+    assert short.out.splitlines() == done.out.splitlines()[-1:]
+    assert short.out.startswith("RuntimeError: ")
+    assert document["lines"] == done.out.splitlines()
+    assert document["log_url"].startswith("https://us-east-1.console")
+    assert misspelt.refusal.endswith("has begun. Did you mean Shard3?")
+    assert unknown.refusal.endswith("Steps that have begun: Shard0, Shard3.")
+
+
+def test_logs_of_a_step_without_a_job_are_refused(
+    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+) -> None:
+    """A condition writes none."""
+    url = {"Name": "InputDataUrl", "Value": "s3://ml-bucket/abalone.csv"}
+    arn = start(sagemaker, "abalone", PipelineParameters=[url])
+    emulator.control.advance(7200)
+
+    done = polysync("executions", "logs", arn, "AbaloneMSECond")
+    both = polysync("executions", "logs", arn, "x", "--follow", "--output=json")
+
+    assert "or one that writes no log to CloudWatch Logs" in done.refusal
+    assert "--follow writes text" in both.refusal
+
+
+def test_logs_are_followed_until_the_step_ends(
+    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+) -> None:
+    """Each line is printed once, also those from before."""
+    arn = start(sagemaker)
+    emulator.control.advance(4)
+
+    followed = polysync("executions", "logs", arn, "Shard0", "--follow", "--lines=1")
+    whole = polysync("executions", "logs", arn, "Shard0")
+
+    assert followed.code == 0, followed.err
+    lines = whole.out.splitlines()
+    assert followed.out.splitlines() == lines
+    assert lines[-1] == "Done"
 
 
 def test_arn_is_checked_first(polysync: Polysync, emulator: EmulatorServer) -> None:
@@ -326,8 +462,8 @@ def test_arn_is_checked_first(polysync: Polysync, emulator: EmulatorServer) -> N
     What is no ARN of an execution, and another region than the one in it, are errors of
     one line.
     """
-    words = ("show", "stop", "watch")
-    wrong = [polysync("executions", word, "fanout") for word in words]
+    words = (["show"], ["stop"], ["watch"], ["logs", "Shard0"])
+    wrong = [polysync("executions", word, "fanout", *more) for word, *more in words]
     region = polysync("executions", "show", NOT_THERE, "--region", "eu-west-1")
 
     for done in wrong:
@@ -337,12 +473,12 @@ def test_arn_is_checked_first(polysync: Polysync, emulator: EmulatorServer) -> N
     assert emulator.control.calls() == []
 
 
-@pytest.mark.parametrize("word", ["show", "stop", "watch"])
+@pytest.mark.parametrize("word", ["show", "stop", "watch", "logs"])
 def test_missing_execution_is_an_error_of_one_line(
     word: str, polysync: Polysync
 ) -> None:
     """It is an error of one line, also for a watch."""
-    done = polysync("executions", word, NOT_THERE)
+    done = polysync("executions", word, NOT_THERE, *["Shard0"] * (word == "logs"))
 
     assert "There is no execution" in done.refusal
 
@@ -379,7 +515,7 @@ def test_stop_asks_a_person(
     done = polysync("executions", "stop", arn, *options)
 
     assert done.code == code
-    name = "retraining-train-scheduled-2026-01-01T00-00-00"
+    name = "retraining/train/scheduled__2026-01-01T00:00:00+00:00"
     assert f"is that of an Airflow task: {name}" in done.err
     assert "The task will fail, or do what its on_cancelled says." in done.err
     assert ("add --yes" in done.error) == (code == 2)
@@ -423,8 +559,8 @@ def test_watch_ends_with_the_execution(
     emulated_time: EmulatedTime,
 ) -> None:
     """
-    Each change is a line when it is seen; then comes what ``show`` says. The exit code
-    is that of the end.
+    Each change is a line when it is seen; then comes how it has ended, with the last
+    lines of the failed step's log. The exit code is that of the end.
     """
     emulator.control.put_scenario(
         {key: value for key, value in scenario.items() if key == "steps"}
@@ -442,7 +578,9 @@ def test_watch_ends_with_the_execution(
     assert lines[0].endswith(f"Executing: Pipeline fanout, execution {arn}")
     assert sum("Step Shard0 started" in line for line in lines) == 1
     assert any(line.startswith(f"Pipeline fanout {end} after ") for line in lines)
-    assert ("no data" in done.out) == bool(scenario.get("steps"))
+    is_failure = "steps" in scenario
+    assert ("no data" in done.out) == is_failure
+    assert ("  | RuntimeError: " in "\n".join(lines[-4:])) == is_failure
 
 
 def test_watch_ends_with_one_json_document(polysync: Polysync, sagemaker: Any) -> None:
@@ -517,7 +655,7 @@ def test_printed_policy_is_sufficient(
     arn = start(sagemaker)
     sign_in_as(emulator, polysync, monkeypatch, "--pipeline", "fanout")
 
-    listed = polysync("executions", "list", "--prefix", "fan")
+    listed = polysync("executions", "list", "--prefix", "fan", "--wide")
     shown = polysync("executions", "show", arn)
     stopped = polysync("executions", "stop", arn, "--yes")
 
@@ -526,14 +664,17 @@ def test_printed_policy_is_sufficient(
     )
     assert shown.err == ""
     assert arn in listed.out
-    assert "Step Shard0" in shown.out
+    assert "\nShard0 " in shown.out
 
 
 def test_names_write_no_control_characters(polysync: Polysync, sagemaker: Any) -> None:
-    """Control characters in a description reach no terminal."""
-    arn = start(sagemaker, PipelineExecutionDescription="x\x1b[2Jx")
+    """Control characters in a description reach no terminal, however written."""
+    page = "dags/x%1B%5B2J/runs/r/tasks/t"
+    for description in ("x\x1b[2Jx", f"Airflow: {page}"):
+        arn = start(sagemaker, PipelineExecutionDescription=description)
 
-    shown = polysync("executions", "show", arn)
-    listed = polysync("executions", "list")
+        shown = polysync("executions", "show", arn)
+        listed = polysync("executions", "list")
 
-    assert "\x1b" not in shown.out + shown.err + listed.out
+        assert "\x1b" not in shown.out + shown.err + listed.out
+    assert "Airflow task: x\N{REPLACEMENT CHARACTER}[2J/t/r\n" in shown.out

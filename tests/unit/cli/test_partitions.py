@@ -32,10 +32,11 @@ RUNS = {
     "polysync jobs import": ("", f"role_arn: {ROLE}"),
     "polysync jobs diff": ("{catalogue}", ""),
     "polysync check": ("", f"Signed in as arn:aws-eusc:sts::{ACCOUNT}:assumed-role/"),
-    "polysync executions list": ("--pipeline churn", PIPELINE),
+    "polysync executions list": ("--pipeline churn --wide", PIPELINE),
     "polysync executions show": ("{execution}", CONSOLE),
     "polysync executions stop": ("{execution} --yes", "arn:aws-eusc:"),
     "polysync executions watch": ("{execution}", "Pipeline churn succeeded"),
+    "polysync executions logs": ("--follow {execution} A", "Done"),
     "polysync iam policy": (f"{POLICY} --pass-role {ROLE}", PIPELINE),
     "polysync iam trust": (TRUST, f"arn:aws-eusc:iam::{ACCOUNT}:{ISSUER}"),
     "polysync records": ("--dag-id none", "0 Variables"),
@@ -72,6 +73,8 @@ def sovereign(
     assert polysync("jobs", "import", catalogue).code == 0
     started = sagemaker.start_pipeline_execution(PipelineName="churn")
     execution_arn = started["PipelineExecutionArn"]
+    # The step begins.
+    emulator.control.advance(5)
     return {"catalogue": str(catalogue), "execution": execution_arn}
 
 

@@ -107,6 +107,7 @@ ENDLESS: dict[str, Any] = {"us-east-1": [[]] * 201}
     ("pages", "regions", "problem"),
     [
         ({}, "eu-west-9", "no instances of SageMaker in eu-west-9: check the name"),
+        ({}, "eu-wets-1", "SageMaker in eu-wets-1: did you mean eu-west-1?"),
         (
             {},
             "mars-north-1",

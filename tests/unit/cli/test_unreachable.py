@@ -103,6 +103,40 @@ def test_unreachable_endpoint_of_sts_is_named_with_the_cures(
     assert CURE in report
 
 
+@pytest.mark.parametrize(
+    ("field", "command"),
+    [
+        ("eu-centrl-1", ["executions", "list"]),
+        ("us-east-1", ["executions", "list", "--region", "eu-centrl-1"]),
+        ("us-east-1", ["jobs", "import", "--region", "eu-centrl-1"]),
+        ("eu-centrl-1", ["check"]),
+    ],
+)
+def test_misspelt_region_is_refused_with_the_one_that_was_meant(
+    field: str,
+    command: list[str],
+    polysync: Polysync,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The host of its endpoint does not exist, so nothing is tried again."""
+    hosts: list[str] = []
+
+    def resolve(host: str, *_: Any, **__: Any) -> Any:
+        hosts.append(host)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    value = connection(region_name=field)
+    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
+
+    done = polysync(*command)
+
+    assert done.code in (1, 2)
+    assert "no region eu-centrl-1. Did you mean eu-central-1?" in done.out + done.err
+    assert "Transient error" not in done.err
+    assert len(hosts) <= 3
+
+
 def test_limits_add_up_to_less_than_a_minute() -> None:
     """
     A sign-in, and the attempts of a call to an endpoint with two addresses, end in

@@ -16,7 +16,7 @@ import pytest
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.execution import step_tasks
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.execution.outcome import RunSummary
+from polysync_airflow.execution.outcome import RequestedStop, RunSummary
 from polysync_airflow.execution.pipelines import DeclaredStep
 from polysync_airflow.execution.step_tasks import (
     Clear,
@@ -99,6 +99,27 @@ def test_step_without_capacity_waits_for_the_resume(
     snapshot = seen(*steps, state=state, status="Failed")
     for name in ("Train", "Report"):
         assert outcome(name, snapshot) == verdict
+
+
+def test_steps_of_an_execution_that_is_too_expensive_say_so() -> None:
+    """Those that were stopped, and those that AWS has not run."""
+    stop = RequestedStop(requested_at=NOW, reason="cost", process="triggerer")
+    snapshot = seen(
+        step("Train", "Stopped"),
+        step("Check", "Succeeded"),
+        state="failed",
+        status="Stopped",
+        run=run_of(stop=stop),
+    )
+
+    assert snapshot.rows["Check"].reason is None
+    why = "The execution was stopped, because its task has spent max_cost."
+    assert snapshot.rows["Train"].reason == why
+    text = (
+        f"AWS has not run step Report: the execution has ended before (status Stopped)."
+        f" {why}"
+    )
+    assert verdict_of("Report", snapshot, is_retry=False) == ("failed", text)
 
 
 @pytest.mark.parametrize(

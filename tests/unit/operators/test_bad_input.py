@@ -279,6 +279,10 @@ NOT_ALLOWED = "allowed_endpoint_hosts"
         (connection(session_token="a b"), ["session_token", "line break"]),
         (connection(execution_role_arn="role"), ["execution_role_arn"]),
         ('{"conn_type": "http"}', ["type 'http'", "polysync_sagemaker", "aws"]),
+        (
+            '{"conn_type": "polysync_sagemakr"}',
+            ["or 'aws'. Did you mean polysync_sagemaker?"],
+        ),
         (AWS, ["No region", "region_name"]),
     ],
 )

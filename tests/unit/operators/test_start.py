@@ -84,11 +84,13 @@ def test_every_argument_is_sent(emulator: EmulatorServer) -> None:
 
     request = sent_request(emulator)
     token = request.pop("ClientRequestToken")
+    description = request.pop("PipelineExecutionDescription")
     assert run.error is None
+    page = "dags/retraining/runs/scheduled__2026-01-01T00:00:00+00:00/tasks/train"
+    assert description.startswith(f"Nightly Airflow: {page} retraining-train-")
     assert request == {
         "PipelineName": "churn-tuning",
         "PipelineExecutionDisplayName": "nightly-7",
-        "PipelineExecutionDescription": "Nightly",
         "ParallelismConfiguration": {"MaxParallelExecutionSteps": 2},
         "PipelineVersionId": 1,
         "PipelineParameters": [
@@ -99,6 +101,34 @@ def test_every_argument_is_sent(emulator: EmulatorServer) -> None:
         ],
     }
     assert re.fullmatch(r"polysync-[0-9a-f]{40}-0", token)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pattern"),
+    [
+        ({}, r"Airflow: URL/dags/retraining/runs/scheduled__\S+/tasks/train"),
+        ({"execution_description": "x" * 3000}, "x{3000}"),
+        (
+            {"execution_description": "x" * 2900, "execution_display_name": "nightly"},
+            "x{2900} Airflow: retraining-train-[0-9a-zT-]+-0-0",
+        ),
+    ],
+)
+def test_description_names_the_task_as_far_as_there_is_room(
+    arguments: dict[str, Any],
+    pattern: str,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has the page of the task, or the name by which the execution is found."""
+    section = "API" if CAPABILITIES.task_sdk else "WEBSERVER"
+    url = "https://airflow.example.com/" + "ml" * 30
+    monkeypatch.setenv(f"AIRFLOW__{section}__BASE_URL", f"{url}/")
+
+    run_task(make_task(wait_for_completion=False, **arguments))
+
+    pattern = pattern.replace("URL/", f"{url}/" if CAPABILITIES.task_sdk else "")
+    assert re.fullmatch(pattern, sent_request(emulator)["PipelineExecutionDescription"])
 
 
 @IN_BOTH_MODES
@@ -279,6 +309,7 @@ def test_run_xcom_describes_the_execution(deferrable: bool, world: World) -> Non
     assert record.pop("billable_seconds_by_instance_type") == {"ml.m5.large": billable}
     # This deployment has no prices.
     assert record.pop("cost") is None
+    assert record.pop("spending") is None
     assert record == {
         "execution_arn": run.xcoms["execution_arn"],
         "pipeline_name": "fanout",

@@ -17,6 +17,7 @@ from airflow.providers.common.compat.sdk import DAG
 from polysync_airflow.airflow_compat import task_instances
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.auth import base_hook
+from polysync_airflow.exceptions import PipelineExecutionTooExpensiveError
 from polysync_airflow.records import RECORD_KEY
 from polysync_airflow.task_groups import PolysyncPipelineTaskGroup
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, stopping
@@ -223,6 +224,29 @@ def test_clear_of_a_succeeded_step_selects(make_run: Make, world: World) -> None
     tries = {"g.A": 1, "g.B": 1, "g.Join": 2, "g.End": 2, "g.execution": 2}
     assert run.try_numbers == tries
     assert run.runs["g.execution"].ti.xcoms["run"]["selected_steps"] == ["Join", "End"]
+
+
+# ---- a limit of the cost
+
+
+def test_steps_of_an_execution_that_costs_too_much_say_so(
+    make_run: Make, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One stop; the step that was stopped, and what comes after it, fail."""
+    prices = {"us-east-1": {"ml.m5.xlarge": 3600}}
+    table = {"currency": "USD", "date": "2026-11-01", "prices": prices}
+    option = "AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES"
+    monkeypatch.setenv(option, json.dumps(table))
+    run = make_run({"B": {"duration": None}}, max_cost=900, progress_interval=300)
+
+    run.run()
+
+    error = run.runs["g.execution"].error
+    assert isinstance(error, PipelineExecutionTooExpensiveError)
+    assert world.calls(*CHANGES) == [START, STOP]
+    assert states_of(run)[:2] == ["success", "failed"]
+    why = "The execution was stopped, because its task has spent max_cost."
+    assert run.runs["g.B"].ti.xcoms["step"]["reason"] == why
 
 
 # ---- the record after a success

@@ -129,6 +129,10 @@ for number in "abcdefghijk":
         CASES[f"61{number}"] |= {"poll_interval": 20}
     if number in "jk":
         CASES[f"61{number}"] |= {"timeout": 30, "retries": 0}
+# Each execution costs 1 USD a second.
+CASES["62a"] = {"max_cost": 40, "progress_interval": 10}
+CASES["62b"] = CASES["62a"]
+CASES["62c"] = CASES["62a"] | SYNCHRONOUS
 # They end before their retry.
 for number in ("60a", "60b", "60c", "60d", "60e", "60f", "60g"):
     CASES[number] = {**SYNCHRONOUS, "retry_delay": timedelta(seconds=600)}

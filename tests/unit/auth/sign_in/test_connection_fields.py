@@ -124,13 +124,20 @@ UNIFIED = "https://dzd-a.sagemaker.eu-west-1.on.aws"
         ({"region_name": None}, ["- region_name: Field required; fill it in"]),
         ({"region_name": "Frankfurt"}, [f"- region_name: {NO_REGION}"]),
         ({"auth_method": "saml"}, ["- auth_method: give one of access_key, assume_r"]),
+        ({"auth_method": "asume_role"}, ["web_identity. Did you mean assume_role?"]),
         ({"role_arn": "polysync"}, ["- role_arn: String should"]),
         ({"role_arn": USER}, ["- role_arn: String should match"]),
         ({"access_key_id": ""}, ["access_key_id (login)"]),
         ({"secret_access_key": ""}, ["secret_access_key (password)"]),
         ({"profile_name": "prod"}, ["- profile_name", "remove it"]),
         ({"aws_session_token": "x"}, ["- aws_session_token"]),
-        ({"externalid": "x"}, ["- externalid: this sign-in method has no such field"]),
+        (
+            {"externalid": "x"},
+            [
+                "- externalid: this sign-in method has no such field; remove it, or"
+                " correct it. Did you mean external_id?"
+            ],
+        ),
         ({"duration_seconds": 60}, ["- duration_seconds", "900"]),
         ({"duration_seconds": "an hour"}, ["- duration_seconds"]),
         ({"session_name": "with space"}, ["- session_name"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel
@@ -24,7 +24,12 @@ from polysync_airflow.execution.lifecycle.instructions import (
 )
 from polysync_airflow.execution.lifecycle.machine import after
 from polysync_airflow.execution.lifecycle.options import RecoveryOptions
-from polysync_airflow.execution.models import ExecutionDescription, StartRequest
+from polysync_airflow.execution.models import (
+    ExecutionDescription,
+    StartRequest,
+    UnendedOutcome,
+)
+from polysync_airflow.execution.prices import Spending
 from polysync_airflow.execution.waiter import ExecutionEvent
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -98,6 +103,17 @@ def resumed(**changes: Any) -> ExecutionRecord:
     Return a record whose first resume has no response yet, except for some changes.
     """
     return stored(**{"resumes": 1, "resume_token": RESUME_TOKEN, **changes})
+
+
+def spending(amount: float) -> Spending:
+    """Return what a task has spent that may spend 2 USD."""
+    return Spending(
+        at=NOW,
+        amount=amount,
+        max_cost=2,
+        currency="USD",
+        prices_date=date(2026, 1, 1),
+    )
 
 
 def describe(status: str) -> ExecutionDescription:
@@ -188,7 +204,7 @@ def does(instruction: Instruction) -> tuple[Command, Store, ExecutionRecord | No
 
 
 def end_of_wait(
-    outcome: Literal["ended", "timed_out", "refused"],
+    outcome: Literal["ended", UnendedOutcome],
     status: str | None,
     *,
     arn: str = ARN,

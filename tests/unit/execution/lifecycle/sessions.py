@@ -1,20 +1,30 @@
-"""What the sessions of a try send, and what its trigger does."""
+"""
+What the sessions of a try send, and what others do with its execution: its trigger, the
+DAG processor, and what watches tasks without a process.
+"""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.execution.lifecycle.ending import (
     EndAction,
+    Owner,
     end_in_triggerer,
     leave,
     owner_at_end_of_wait,
+    owner_of_dead_process,
     owner_of_deferred,
 )
 from polysync_airflow.execution.lifecycle.instructions import (
     ExecutionRecord,
+    ExecutionsListed,
     Instruction,
 )
+from polysync_airflow.execution.lifecycle.lookup import arn_of
+from polysync_airflow.execution.lifecycle.orphans import TaskSnapshot, owner_of_orphan
 from polysync_airflow.execution.models import StartRequest
 
 if TYPE_CHECKING:
@@ -45,7 +55,7 @@ def end_deferred(airflow: Airflow, record: ExecutionRecord, number: int) -> None
         airflow.stored, number, stop_on_kill=airflow.options.stop_on_kill
     ).owned_by(owner)
     if try_end.action is EndAction.STOP:
-        airflow.stop(record)
+        stop(airflow, record)
 
 
 def time_out_in_triggerer(
@@ -60,4 +70,41 @@ def time_out_in_triggerer(
         return
     if airflow.stored:
         airflow.stored = try_end.announced(airflow.stored)
-    airflow.stop(record)
+    stop(airflow, record)
+
+
+def stop_left(airflow: Airflow) -> None:
+    """Do what the DAG processor does when the process of the last try has died."""
+    record = airflow.stored
+    number = airflow.try_number
+    owner = owner_of_dead_process(record, number, retry_follows=False)
+    try_end = leave(record, number, stop_on_kill=airflow.options.stop_on_kill).owned_by(
+        owner
+    )
+    if record and try_end.action is EndAction.STOP:
+        stop(airflow, record)
+
+
+def watch(airflow: Airflow) -> None:
+    """
+    Do what a triggerer, or a sweep, does when the task has ended while no process of it
+    ran.
+    """
+    record = airflow.stored
+    task = TaskSnapshot(exists=True, state=airflow.state, try_number=airflow.try_number)
+    if record and owner_of_orphan(record, record, task) is Owner.NOBODY:
+        stop(airflow, record)
+
+
+def stop(airflow: Airflow, record: ExecutionRecord) -> None:
+    """Stop the execution of a record; without its ARN, it may begin only now."""
+    aws = airflow.aws
+    if record.execution_arn is None:
+        airflow.latest = None
+    with suppress(SageMakerApiError):
+        seen = ExecutionsListed("fanout", aws.list())
+        arn = record.execution_arn or arn_of(record, seen)
+        if arn is None:
+            arn = aws.start(record.request)
+        while not aws.stop(arn, record.resumes):
+            pass

@@ -267,6 +267,23 @@ def test_execution_is_left_to_a_retry_unless_its_time_is_up(
     assert try_end.action is action
 
 
+@pytest.mark.parametrize("stop_on_kill", [True, False])
+def test_execution_that_is_too_expensive_is_stopped_whatever_stop_on_kill_says(
+    stop_on_kill: bool,
+) -> None:
+    """By the trigger before its event, or by the worker."""
+    end = end_of_wait("too_expensive", "Executing")
+
+    outcomes = outcomes_to_stop_at(
+        stop_on_kill=stop_on_kill, may_retry_refusal=True, has_cost_limit=True
+    )
+    try_end = after_wait(end, stored(), 2, stop_on_kill=stop_on_kill)
+
+    assert stops_before_event(end, outcomes)
+    assert needs_record(end, stop_on_kill=stop_on_kill)
+    assert try_end.action is EndAction.ANNOUNCE_STOP
+
+
 AT = datetime(2026, 11, 29, 20, 30, 5, tzinfo=UTC)
 ASKED = "The execution was asked to stop by the triggerer, at 2026-11-29 20:30:05 UTC."
 NOT_NEEDED = (

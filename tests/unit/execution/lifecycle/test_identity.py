@@ -129,7 +129,12 @@ def test_default_display_name_has_dag_task_and_run_as_far_as_there_is_room(
 
 @pytest.mark.parametrize(
     "texts",
-    [("{}", None), ("nightly", "Airflow: {}"), (None, "Airflow: {}")],
+    [
+        ("{}", None),
+        ("nightly", "Airflow: {}"),
+        (None, "Airflow: {}"),
+        ("nightly", "Why. Airflow: dags/retraining/runs/r/tasks/train {}"),
+    ],
 )
 def test_owner_of_an_execution_is_told_by_its_name(
     texts: tuple[str | None, ...],
@@ -141,6 +146,57 @@ def test_owner_of_an_execution_is_told_by_its_name(
     assert owner_text(*given) == name.removesuffix(
         f"-{TASK.task_mark}-{TASK.incarnation_mark}-2-0"
     )
+
+
+@pytest.mark.parametrize("url", ["", "https://airflow.example.com/ml/"])
+@pytest.mark.parametrize(
+    ("key", "page"),
+    [
+        (
+            KEY,
+            "dags/retraining/runs/scheduled__2026-01-01T00:00:00+00:00/tasks/train",
+        ),
+        (
+            TaskKey("a.b-c_d", "one two/\n%2F", "group.train", 0),
+            "dags/a.b-c_d/runs/one%20two%2F%0A%252F/tasks/group.train/mapped/0",
+        ),
+        (
+            TaskKey("\N{LATIN SMALL LETTER U WITH DIAERESIS}", "r", "t", 99),
+            "dags/%C3%BC/runs/r/tasks/t/mapped/99",
+        ),
+    ],
+)
+def test_task_instance_in_a_description_is_read_exactly(
+    key: TaskKey, page: str, url: str
+) -> None:
+    """What the author of the DAG wrote before it, and the name after it, do not count."""
+    assert key.page == page
+    for text in ("Airflow: {}", "Why? Airflow: dags/x/runs/y/tasks/z. Airflow: {} {}"):
+        description = text.format(f"{url}{page}", TASK.display_name(2, 0))
+        assert TaskKey.in_description(description) == (key, f"{url}{page}")
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        None,
+        "",
+        "Nightly",
+        f"Airflow: {TASK.display_name(2, 0)}",
+        "Airflow: dags/d/runs/r",
+        "Airflow: dags/d/runs/r/tasks/t/mapped/",
+        "Airflow: dags/d/runs/r/tasks/t/mapped/007",
+        "Airflow: dags/d/runs/r/tasks/t/mapped/-1",
+        "Airflow: dags/%2E/runs/r/tasks/t",
+        "Airflow: dags/d/runs/%ff/tasks/t",
+        "Airflow: dags/d/runs/r/tasks/t?x=1",
+        "Airflow: javascript:x/dags/d/runs/r/tasks/t",
+        "xAirflow: dags/d/runs/r/tasks/t",
+    ],
+)
+def test_other_descriptions_name_no_task_instance(description: str | None) -> None:
+    """A page that is not written as this provider writes it is not believed."""
+    assert TaskKey.in_description(description) is None
 
 
 def test_execution_of_somebody_else_has_no_owner() -> None:

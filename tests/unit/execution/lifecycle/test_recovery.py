@@ -120,7 +120,9 @@ def test_every_row_matches_a_case() -> None:
     cases = product(EPOCHS, STATUSES, *options)
 
     assert {row_of(*case) for case in cases} == set(ROWS)
-    decided = TRANSITIONS[Command.DESCRIBE][Described].follows
+    # Before a resume and a replacement, what they cost may be added up.
+    decided = set(TRANSITIONS[Command.DESCRIBE][Described].follows)
+    decided -= {Command.ADD_UP}
     assert {row[-1] for row in ROWS} == {command.name for command in decided}
 
 

@@ -14,6 +14,7 @@ from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.execution.lifecycle.instructions import (
     ENDS_THE_START,
     Accepted,
+    AddedUp,
     ClearChoice,
     Command,
     Described,
@@ -47,6 +48,7 @@ from tests.unit.execution.lifecycle.builders import (
     make_try,
     refused,
     resumed,
+    spending,
     stored,
 )
 
@@ -62,6 +64,7 @@ RECORDS: dict[Command, list[ExecutionRecord | None]] = {
     Command.LOOK_UP: [None, UNKNOWN_ARN],
     Command.RESEND_START: [UNKNOWN_ARN, START_IN_PLACE],
     Command.DESCRIBE: WITH_ARN,
+    Command.ADD_UP: [stored()],
     Command.STOP: [stored()],
     Command.PREPARE: [None],
     Command.START: [UNKNOWN_ARN],
@@ -86,6 +89,8 @@ EVENTS: list[Event] = [
     *map(refused, ("ConflictException", "ResourceNotFound", "AccessDeniedException")),
     refused("ResourceLimitExceeded"),
     refused(transient=True),
+    AddedUp(spending(1)),
+    AddedUp(spending(2)),
 ]
 # The events of a command, apart from a refusal and a kill, which may follow on each.
 EXPECTED_EVENTS: dict[Command, set[type[Event]]] = {
@@ -93,7 +98,12 @@ EXPECTED_EVENTS: dict[Command, set[type[Event]]] = {
     for command, transitions in TRANSITIONS.items()
 }
 # Their record is of the epoch of this try.
-OF_THIS_EPOCH = {Command.START, Command.DESCRIBE_STARTED, Command.DESCRIBE_RESUMED}
+OF_THIS_EPOCH = {
+    Command.START,
+    Command.DESCRIBE_STARTED,
+    Command.DESCRIBE_RESUMED,
+    Command.ADD_UP,
+}
 
 
 def instructions_of(command: Command) -> Iterator[Instruction]:
@@ -109,7 +119,11 @@ def instructions_of(command: Command) -> Iterator[Instruction]:
                 if each and command in OF_THIS_EPOCH:
                     record = edited(each, epoch=epoch)
                 instruction = Instruction(command, task_try, record, started_at=NOW)
+                if command is Command.ADD_UP:
+                    instruction = replace(instruction, description=describe("Failed"))
                 yield instruction
+                limited = replace(task_try, has_cost_limit=True)
+                yield replace(instruction, task_try=limited)
                 yield replace(instruction, times_unknown=MAX_TIMES_UNKNOWN)
                 if record is None:
                     lost = StoredRecordError("lost", record=None)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Generator, Iterator
-from contextlib import suppress
 from datetime import timedelta
 from random import Random
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 from polysync_airflow.exceptions import (
     CONFLICT,
     RESOURCE_NOT_FOUND,
+    PipelineExecutionTooExpensiveError,
     PolysyncError,
     SageMakerApiError,
     StoredRecordError,
@@ -32,13 +32,13 @@ from polysync_airflow.execution.lifecycle.ending import (
     after_wait,
     leave,
     owner_by_record,
-    owner_of_dead_process,
 )
 from polysync_airflow.execution.lifecycle.instructions import (
     COSTS_MONEY,
     ENDS_THE_START,
     NOT_WHEN_KILLED,
     Accepted,
+    AddedUp,
     ClearChoice,
     Command,
     Described,
@@ -56,15 +56,15 @@ from polysync_airflow.execution.lifecycle.instructions import (
     TaskTry,
     UnattendedStop,
 )
-from polysync_airflow.execution.lifecycle.lookup import arn_of
 from polysync_airflow.execution.lifecycle.machine import after, begin
 from polysync_airflow.execution.lifecycle.options import OnClear, RecoveryOptions
-from polysync_airflow.execution.lifecycle.orphans import TaskSnapshot, owner_of_orphan
 from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.states import DELETED, has_ended
 from tests.unit.execution.lifecycle.aws import NOW, Aws, Execution, api_error
 from tests.unit.execution.lifecycle.builders import LIMITS, end_of_wait
-from tests.unit.execution.lifecycle.sessions import make_request
+from tests.unit.execution.lifecycle.checks import check_is_not_paid_twice
+from tests.unit.execution.lifecycle.money import Money
+from tests.unit.execution.lifecycle.sessions import make_request, stop
 
 # A command, what happened, and the command that followed.
 Row = tuple[Command, type[Event], Command]
@@ -141,6 +141,9 @@ class Airflow:
         self.not_resumable: set[str] = set()
         # The tokens of requests that waited for capacity when their task was cleared.
         self.dropped: set[str | None] = set()
+        self.money = Money(random, aws)
+        # The executions that were stopped for their cost, whatever ``stop_on_kill`` is.
+        self.too_expensive: set[str] = set()
         # How often each row of the table of transitions was reached.
         self.rows: Counter[Row] = Counter()
 
@@ -231,12 +234,14 @@ class Airflow:
             self.current = None
         self.history.append(f"-> {state}")
 
-    def fail_or_retry(self) -> None:
-        """Fail the try; a retry follows if one is left."""
-        self.end_try("up_for_retry" if self.try_number <= self.max_tries else "failed")
+    @property
+    def state_after_failure(self) -> str:
+        """The state in which a try fails: a retry follows if one is left."""
+        return "up_for_retry" if self.try_number <= self.max_tries else "failed"
 
     def forget_history(self) -> None:
         """Forget what the record should tell."""
+        self.money.is_known = False
         self.latest = None
         self.taken.clear()
         self.to_be_replaced.clear()
@@ -286,39 +291,6 @@ class Airflow:
         self.forget_history()
         self.history.append("created again")
 
-    def stop_left(self) -> None:
-        """Do what the DAG processor does when the process of the last try has died."""
-        record = self.stored
-        owner = owner_of_dead_process(record, self.try_number, retry_follows=False)
-        try_end = leave(
-            record, self.try_number, stop_on_kill=self.options.stop_on_kill
-        ).owned_by(owner)
-        if record and try_end.action is EndAction.STOP:
-            self.stop(record)
-
-    def watch(self) -> None:
-        """
-        Do what a triggerer, or a sweep, does when the task has ended while no process of
-        it ran.
-        """
-        record = self.stored
-        task = TaskSnapshot(exists=True, state=self.state, try_number=self.try_number)
-        if record and owner_of_orphan(record, record, task) is Owner.NOBODY:
-            self.stop(record)
-
-    def stop(self, record: ExecutionRecord) -> None:
-        """Stop the execution of a record; without its ARN, it may begin only now."""
-        aws = self.aws
-        if record.execution_arn is None:
-            self.latest = None
-        with suppress(SageMakerApiError):
-            seen = ExecutionsListed("fanout", aws.list())
-            arn = record.execution_arn or arn_of(record, seen)
-            if arn is None:
-                arn = aws.start(record.request)
-            while not aws.stop(arn, record.resumes):
-                pass
-
 
 class TryProcess:
     """
@@ -345,10 +317,14 @@ class TryProcess:
     def _run(self) -> Iterator[str]:
         try:
             yield from self._execute()
-        except (PolysyncError, ReplacedError):
-            yield from self._leave(retry_follows=self.number <= self.airflow.max_tries)
+        except (PolysyncError, ReplacedError) as error:
+            state = self.airflow.state_after_failure
+            if isinstance(error, PipelineExecutionTooExpensiveError):
+                # It uses no retry.
+                state = "failed"
+            yield from self._leave(retry_follows=state == "up_for_retry")
             if self.airflow.current == self.number and self.airflow.state == "running":
-                self.airflow.fail_or_retry()
+                self.airflow.end_try(state)
 
     def _execute(self) -> Iterator[str]:
         airflow = self.airflow
@@ -362,17 +338,28 @@ class TryProcess:
             if instruction.command is Command.WAIT_FOR_END:
                 continue
             record = self.instruction.existing_record if self.instruction else None
-            if after_wait(
+            try_end = after_wait(
                 end, record, self.number, stop_on_kill=airflow.options.stop_on_kill
-            ).begins_again:
+            )
+            if try_end.begins_again:
                 continue
+            if record and end.outcome == "too_expensive":
+                airflow.too_expensive.add(end.execution_arn)
+                airflow.rows[Command.WATCH, AddedUp, Command.STOP] += 1
+                self.instruction = None
+                yield from self._carry_out(try_end, record)
+                yield from self._end("failed")
+                return
             waiting = self._after_failure(instruction, end)
             if waiting:
                 yield from self._enter(waiting)
                 yield from self._pause()
                 continue
             self.instruction = None
-            yield from self._end(failed=end.status != "Succeeded")
+            if end.status == "Succeeded":
+                yield from self._end("success")
+            else:
+                yield from self._end(airflow.state_after_failure)
             return
 
     def _get_execution(self) -> Generator[str, None, Instruction]:
@@ -421,6 +408,9 @@ class TryProcess:
         self.airflow.rows[row] += 1
         if isinstance(event, Described) and instruction.command is Command.DESCRIBE:
             self._check_decision(event.description.status, following)
+        elif instruction.command is Command.ADD_UP and following.record:
+            status = instruction.existing_description.status
+            self._check_decision(status, following)
         return following
 
     def _check_decision(self, status: str, following: Instruction) -> None:
@@ -460,6 +450,7 @@ class TryProcess:
             unproven,
             unattended_stop,
             airflow.capacity,
+            has_cost_limit=airflow.money.max_cost is not None,
         )
         return begin(task_try, stored)
 
@@ -468,18 +459,18 @@ class TryProcess:
         yield from ()
         return self.airflow.options
 
-    def _end(self, *, failed: bool) -> Iterator[str]:
+    def _end(self, state: str) -> Iterator[str]:
         """
         End the try. A task that succeeds deletes its record before Airflow knows that
         it has succeeded.
         """
         airflow = self.airflow
-        if not failed and self._may_write:
+        if state == "success" and self._may_write:
             yield "before the record is forgotten"
             airflow.forget_record()
             yield "before Airflow knows of the success"
         if airflow.current == self.number and airflow.state == "running":
-            airflow.fail_or_retry() if failed else airflow.end_try("success")
+            airflow.end_try(state)
 
     def _take(self, instruction: Instruction) -> None:
         """Check that the execution is one with which the try may go on."""
@@ -512,31 +503,6 @@ class TryProcess:
         wanted = airflow.chosen.get(self.epoch, airflow.options.on_clear)
         if self.epoch == airflow.max_tries and wanted == "new":
             assert arn not in airflow.ended_before, "the clear takes an old result"
-
-    def _check_is_not_paid_twice(self, epoch: int) -> None:
-        """
-        Check that a start does not repeat the steps of an execution that the author, or
-        the user, wants to be resumed.
-        """
-        airflow = self.airflow
-        latest = airflow.latest
-        if latest is None or not latest.has_failed or epoch != airflow.max_tries:
-            return
-        if latest.arn in airflow.not_resumable | airflow.to_be_replaced[epoch]:
-            return
-        wanted: OnClear | None = airflow.options.retry_mode
-        if epoch != airflow.latest_epoch:
-            if latest.arn not in airflow.failed_before:
-                # It ran at the clear: whatever its end is, a new one follows.
-                return
-            wanted = airflow.chosen.get(epoch, airflow.options.on_clear)
-        counts_as_success = (
-            latest.status == "CompletedWithFailures"
-            and airflow.options.on_completed_with_failures == "succeed"
-        )
-        assert wanted != "resume" or counts_as_success, (
-            f"a start in place of {latest.arn}, which is to be resumed"
-        )
 
     def _check_choice(
         self, before: Instruction, status: str, instruction: Instruction
@@ -670,15 +636,23 @@ class TryProcess:
         if instruction.command in (Command.START, Command.RESEND_START):
             return Accepted(aws.now, self._start(instruction, record.request))
         if instruction.command in (Command.RESUME, Command.RESEND_RESUME):
-            aws.resume(record.arn, record.resume_token or "")
+            token = record.resume_token or ""
+            is_new = token not in aws.find(record.arn).tokens
+            aws.resume(record.arn, token)
+            if is_new:
+                self.airflow.money.begin(record, record.arn)
             self.airflow.note_epoch(record.arn, record.epoch)
+        elif instruction.command is Command.ADD_UP:
+            return self.airflow.money.add_up(record)
         elif instruction.command is Command.STOP:
             if not aws.stop(record.arn, record.resumes):
                 raise api_error("InternalFailure", transient=True)
         else:
-            if record.epoch != instruction.task_try.epoch:
-                aws.end_gone()
-            return Described(aws.now, aws.describe(record.arn))
+            try:
+                return Described(aws.now, aws.describe(record.arn))
+            finally:
+                if record.epoch != instruction.task_try.epoch:
+                    aws.end_gone()
         return Accepted(aws.now)
 
     def _start(self, instruction: Instruction, request: StartRequest) -> str:
@@ -701,8 +675,9 @@ class TryProcess:
             raise api_error("ResourceLimitExceeded")
         arn = aws.start(request)
         if known is None:
+            airflow.money.begin(instruction.existing_record, arn)
             if instruction.command is Command.START:
-                self._check_is_not_paid_twice(instruction.task_try.epoch)
+                check_is_not_paid_twice(airflow, instruction.task_try.epoch)
             is_of_this_run = airflow.tokens[token] == airflow.incarnation
             airflow.latest = aws.find(arn) if is_of_this_run else None
             airflow.latest_epoch = instruction.existing_record.epoch
@@ -714,11 +689,15 @@ class TryProcess:
         """
         Wait on the worker; a killed task goes on with its wait until its process ends.
         """
-        execution = self.aws.find(instruction.existing_record.arn)
+        record = instruction.existing_record
+        execution = self.aws.find(record.arn)
         while not has_ended(execution.status):
             yield "waiting"
             if self.killed:
                 raise PolysyncError("killed", permanent=False)
+            is_watched = instruction.command is Command.WATCH
+            if is_watched and self.airflow.money.is_too_much(record):
+                return end_of_wait("too_expensive", execution.status, arn=execution.arn)
         return end_of_wait("ended", execution.status, arn=execution.arn)
 
     def kill(self, *, timed_out: bool = False) -> None:
@@ -743,13 +722,17 @@ class TryProcess:
             retry_follows=retry_follows,
             is_signalled=is_signalled,
         )
+        yield from self._carry_out(try_end, record)
+
+    def _carry_out(self, try_end: TryEnd, record: ExecutionRecord) -> Iterator[str]:
+        """Do what the core says about an execution for which the try does not wait."""
         if try_end.action is EndAction.ASK_OWNER:
             try_end = try_end.owned_by(self._owner(record))
         if try_end.action is EndAction.ANNOUNCE_STOP:
             try_end = try_end.owned_by(self._announce(try_end, record))
         yield "before the stop"
         if try_end.action is EndAction.STOP:
-            self.airflow.stop(record)
+            stop(self.airflow, record)
 
     def _announce(self, try_end: TryEnd, record: ExecutionRecord) -> Owner:
         owner = self._owner(record)

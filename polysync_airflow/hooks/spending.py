@@ -1,0 +1,120 @@
+"""Estimates what tasks with ``max_cost`` have spent, by what AWS says of their jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+
+from polysync_airflow.execution import clock, cost, results
+from polysync_airflow.execution.prices import CostLimit, Spending
+from polysync_airflow.execution.results import JobDescription
+from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.hooks.jobs import Job, JobMethods, JobReader
+from polysync_airflow.states import has_ended
+
+
+class SpendingReader:
+    """
+    Estimates what a task has spent, by each list of its steps.
+
+    A job is described once. If it has not started then, it counts from that moment. It
+    is described again only before the execution would be stopped: so are spot
+    instances, as AWS says after their end what they have saved.
+
+    :param hook: the hook for the execution's region.
+    :param warn: called with a message about a call that fails, and about a type of
+        instance without a price.
+    """
+
+    def __init__(self, hook: JobMethods, warn: Callable[[str], object]) -> None:
+        self.jobs = JobReader(hook, warn)
+        self._warn = warn
+        # Each job as it was read last, and whether its step had ended before.
+        self._read: dict[Job, tuple[JobDescription | None, bool]] = {}
+        # The jobs that may cost less than what was described.
+        self._uncertain: set[Job] = set()
+        # The last job of each step, and what the jobs before have cost: AWS repeats
+        # steps with a retry policy, and lists their last job only.
+        self._last: dict[str, Job] = {}
+        self._repeated = 0.0
+        self._unpriced: set[str] = set()
+
+    def spending(self, limit: CostLimit, steps: Sequence[StepDescription]) -> Spending:
+        """Return what the task has spent, by a new list of the steps."""
+        now = clock.now()
+        # Those of the lists before, which the log has.
+        self.jobs.problems.clear()
+        own_steps = [step for step in steps if cost.is_own(limit, step)]
+        for step in own_steps:
+            self._note_job(limit, step, now)
+        limit = limit.model_copy(update={"spent": limit.spent + self._repeated})
+        with self.jobs.in_time():
+            spending = self._estimate(limit, own_steps, now, again=set())
+            if spending.is_over and self._uncertain:
+                again = set(self._uncertain)
+                spending = self._estimate(limit, own_steps, now, again=again)
+        unpriced = set(spending.unpriced) - self._unpriced
+        if unpriced:
+            self._unpriced |= unpriced
+            names = ", ".join(sorted(unpriced))
+            self._warn(f"max_cost does not count {names}: hourly_prices has no price.")
+        return spending
+
+    def _note_job(self, limit: CostLimit, step: StepDescription, now: datetime) -> None:
+        """Note which job a step has, and what the one before has cost."""
+        key = results.job_of(step)
+        if key is None:
+            return
+        last = self._last.get(step.name)
+        self._last[step.name] = key
+        if last in (None, key):
+            return
+        job, _ = self._read.get(last, (None, False))
+        billed = results.seconds_by_instance_type([(step, job)], now)
+        self._repeated += limit.amount_of(billed)
+
+    def _estimate(
+        self,
+        limit: CostLimit,
+        steps: Sequence[StepDescription],
+        now: datetime,
+        *,
+        again: Collection[Job],
+    ) -> Spending:
+        """
+        Estimate what the steps have cost.
+
+        :param again: the jobs that are described again.
+        """
+        jobs = [(step, self._job_of(step, now, again)) for step in steps]
+        return cost.estimate(limit, jobs, now)
+
+    def _job_of(
+        self, step: StepDescription, now: datetime, again: Collection[Job]
+    ) -> JobDescription | None:
+        key = results.job_of(step)
+        if key is None or not key[0].description.is_counted:
+            return None
+        job, is_final = self._read.get(key, (None, False))
+        if is_final and key not in again:
+            return job
+        step_has_ended = has_ended(step.status)
+        if job is None or key in again:
+            job = self._describe(step, key, now) or job
+        if isinstance(job, results.TuningJob):
+            job = self.jobs.with_training_jobs(step, job)
+        self._read[key] = (job, step_has_ended)
+        return job
+
+    def _describe(
+        self, step: StepDescription, key: Job, now: datetime
+    ) -> JobDescription | None:
+        job = self.jobs.describe(step, *key)
+        if job is None:
+            return None
+        self._uncertain.discard(key)
+        if has_ended(step.status):
+            return job
+        if not job.started_at or results.SPOT_SAVINGS in job.uncounted:
+            self._uncertain.add(key)
+        return job.model_copy(update={"started_at": job.started_at or now})

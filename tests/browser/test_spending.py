@@ -1,0 +1,89 @@
+"""What the tab and the page say of what tasks cost."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.browser import arranged
+from tests.browser.airflow_site import Site
+from tests.browser.tab_page import TabPage
+from tests.conftest import NEEDS_TABS
+
+pytestmark = [pytest.mark.system, NEEDS_TABS]
+
+
+def test_running_execution_has_what_was_spent_the_limit_and_the_rate(
+    site: Site, page: TabPage
+) -> None:
+    """With the dearest step, and what is not counted."""
+    task = site.new_task("deferred")
+    site.publish(task, arranged.running())
+    spending = {
+        # Later than now, so that nothing is added.
+        "at": "2099-01-01T00:00:00Z",
+        "amount": 12.5,
+        "max_cost": 30.0,
+        "currency": "USD",
+        "prices_date": "2026-11-01",
+        "per_hour": 7200.0,
+        "dearest_step": "Tune",
+        "note": "Not counted: Lambda functions (Notify).",
+    }
+    site.write_xcom(task, "spending", spending)
+
+    page.open(task)
+    page.wait_for("TrainBest")
+
+    assert page.stat("Spent, as estimated").split("\n") == [
+        "12.50 USD of at most 30.00 · 7200.00 an hour · dearest step: Tune",
+        "Not counted: Lambda functions (Notify).",
+    ]
+
+
+def test_task_that_has_spent_its_limit_says_so(site: Site, page: TabPage) -> None:
+    """In its tab and on the page, also if its last try has started nothing."""
+    spent = {
+        "at": "2026-03-01T14:00:00Z",
+        "amount": 30.8,
+        "max_cost": 30.0,
+        "currency": "USD",
+        "prices_date": "2026-11-01",
+        "per_hour": 0.0,
+        "dearest_step": "Tune",
+    }
+    task = site.new_task("failed")
+    reason = "Nothing was started: An estimated 30.80 USD are spent."
+    run = arranged.run(
+        "Failed", "Failed", start=arranged.START, message=reason, spending=spent
+    )
+    site.publish(task, arranged.XComs(run))
+
+    page.open(task)
+
+    text = "30.80 USD of at most 30.00 · dearest step: Tune"
+    page.wait_for(reason)
+    assert page.stat("Spent, as estimated") == text
+    page.open_executions("")
+    assert any(row[7].endswith(f"Spent: {text}") for row in page.rows())
+
+
+def test_page_shows_the_dearest_executions_first(site: Site, page: TabPage) -> None:
+    """A button sorts the rows of the page, and brings back their order."""
+    for amount in (100.0, 3000.0, 1200.0):
+        task = site.new_task("success")
+        cost = {"amount": amount, "currency": "USD", "prices_date": "2026-11-01"}
+        site.publish(task, arranged.measured(0.9, cost=cost))
+
+    page.open_executions("")
+    newest = [row[7] for row in page.rows()[:3]]
+    button = page.page.get_by_role("button", name="Dearest of these first")
+    button.click()
+    dearest = [row[7] for row in page.rows()[:3]]
+    button.click()
+
+    assert [text.split(" | ")[-1] for text in dearest] == [
+        "3000.00 USD",
+        "1200.00 USD",
+        "100.00 USD",
+    ]
+    assert [row[7] for row in page.rows()[:3]] == newest

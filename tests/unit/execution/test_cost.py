@@ -1,0 +1,96 @@
+"""What a task with ``max_cost`` has spent."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from polysync_airflow.execution.cost import estimate, is_own
+from polysync_airflow.execution.prices import CostLimit, Spending
+from polysync_airflow.execution.results import TrainingJob
+from polysync_airflow.execution.steps.descriptions import StepDescription
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+LIMIT = CostLimit(
+    max_cost=30,
+    currency="EUR",
+    prices_date=date(2026, 1, 1),
+    prices={"ml.a": 12},
+    spent=5,
+    since=NOW - timedelta(hours=2),
+)
+REUSED = {"SelectiveExecutionResult": {"SourcePipelineExecutionArn": "arn:x/y"}}
+
+
+def step_of(name: str, **members: Any) -> StepDescription:
+    """Return a step of AWS's list."""
+    metadata = {"TrainingJob": {"Arn": f"arn:aws:sagemaker:x:1:training-job/{name}"}}
+    step = {"StepName": name, "Metadata": metadata, **members}
+    return StepDescription.model_validate(step)
+
+
+def job_of(hours: float, instance_type: str = "ml.a") -> TrainingJob:
+    """Return a job that has begun some hours ago."""
+    return TrainingJob.model_validate(
+        {
+            "TrainingStartTime": NOW - timedelta(hours=hours),
+            "ResourceConfig": {"InstanceType": instance_type, "InstanceCount": 2},
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("members", "expected"),
+    [
+        ({}, True),
+        ({"EndTime": NOW}, True),
+        ({"EndTime": NOW - timedelta(hours=2)}, True),
+        ({"EndTime": NOW - timedelta(hours=3)}, False),
+        ({"CacheHitResult": {"SourcePipelineExecutionArn": "arn:x/y"}}, False),
+        (REUSED, False),
+    ],
+)
+def test_steps_before_the_attempt_and_reused_ones_do_not_count(
+    members: dict[str, Any], expected: bool
+) -> None:
+    """What ended before is in ``spent``."""
+    assert is_own(LIMIT, step_of("Train", **members)) is expected
+
+
+def test_estimate_has_ended_and_running_jobs() -> None:
+    """With the rate of what runs, the dearest step, and what is not counted."""
+    ended = step_of("Ended", StepStatus="Succeeded", EndTime=NOW - timedelta(hours=1))
+    running = step_of("Running", StepStatus="Executing")
+    other = step_of("Other", StepStatus="Executing")
+    jobs = [(ended, job_of(1.5)), (running, job_of(0.25)), (other, job_of(1, "ml.b"))]
+
+    spending = estimate(LIMIT, jobs, NOW)
+
+    assert spending == Spending(
+        at=NOW,
+        amount=5 + 12 + 6,
+        max_cost=30,
+        currency="EUR",
+        prices_date=date(2026, 1, 1),
+        spent_before=5,
+        per_hour=24,
+        dearest_step="Ended",
+        dearest_amount=12,
+        unpriced=("ml.b",),
+    )
+    assert not spending.is_over
+    assert estimate(LIMIT, jobs, NOW + timedelta(minutes=18)).is_over
+    assert spending.text == (
+        "An estimated 23.00 EUR are spent, of max_cost = 30.00, by prices of 2026-01-01."
+        " 5.00 of it were spent by earlier attempts. Dearest step: Ended (12.00)."
+        " Without a price: ml.b."
+    )
+
+
+def test_estimate_without_steps_is_what_was_spent_before() -> None:
+    """No step is the dearest."""
+    spending = estimate(LIMIT, [], NOW)
+
+    assert (spending.amount, spending.dearest_step) == (5, None)

@@ -1,0 +1,177 @@
+"""How often the jobs of an execution are described while its task waits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, date, datetime
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from polysync_airflow.exceptions import SageMakerApiError
+from polysync_airflow.execution import clock, results
+from polysync_airflow.execution.prices import CostLimit
+from polysync_airflow.execution.results import JobKind, TrainingJob
+from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.hooks.spending import SpendingReader
+from sagemaker_emulator import EmulatorServer
+from tests.tasks import EmulatedTime
+from tests.unit.events.conftest import client
+
+# An instance costs 1 a second.
+LIMIT = CostLimit(
+    max_cost=1000,
+    currency="USD",
+    prices_date=date(2026, 1, 1),
+    prices={"ml.m5.xlarge": 3600},
+)
+
+
+class FakeHook(PolysyncSageMakerHook):
+    """
+    Describes one training job, and counts how often.
+
+    :param starts_at: when the job starts.
+    :param described: what else the description has after the start.
+    """
+
+    def __init__(self, starts_at: float, **described: Any) -> None:
+        super().__init__()
+        self.starts_at = starts_at
+        self.described = described
+        self.calls = 0
+
+    def describe_job(self, kind: JobKind, name: str) -> TrainingJob:
+        """Describe the job."""
+        self.calls += 1
+        response: dict[str, Any] = {
+            "ResourceConfig": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1}
+        }
+        if clock.time() >= self.starts_at:
+            started_at = datetime.fromtimestamp(self.starts_at, UTC)
+            response |= {"TrainingStartTime": started_at, **self.described}
+        return TrainingJob.model_validate(response)
+
+
+def step_of(status: str, job: str = "train", **members: Any) -> StepDescription:
+    """Return the step of the training job."""
+    metadata = {"TrainingJob": {"Arn": f"arn:aws:sagemaker:x:1:training-job/{job}"}}
+    return StepDescription.model_validate(
+        {"StepName": "Train", "StepStatus": status, "Metadata": metadata, **members}
+    )
+
+
+@pytest.mark.usefixtures("emulator")
+def test_job_is_described_once_and_counts_until_its_step_has_ended(
+    emulated_time: EmulatedTime,
+) -> None:
+    """However long it runs."""
+    hook = FakeHook(clock.time() - 10)
+    reader = SpendingReader(hook, print)
+    amounts = []
+    for _ in range(5):
+        amounts.append(reader.spending(LIMIT, [step_of("Executing")]).amount)
+        emulated_time.sleep(60)
+    ended = step_of("Succeeded", EndTime=clock.now())
+    emulated_time.sleep(60)
+
+    amounts.append(reader.spending(LIMIT, [ended]).amount)
+
+    assert [round(amount) for amount in amounts] == [10, 70, 130, 190, 250, 310]
+    assert hook.calls == 1
+
+
+@pytest.mark.usefixtures("emulator")
+def test_job_that_has_not_started_is_described_again_before_a_stop(
+    emulated_time: EmulatedTime,
+) -> None:
+    """Until then it counts from when it was described. A guess stops no execution."""
+    hook = FakeHook(clock.time() + 1500)
+    reader = SpendingReader(hook, print)
+    amounts = []
+    for _ in range(6):
+        amounts.append(reader.spending(LIMIT, [step_of("Executing")]).amount)
+        emulated_time.sleep(600)
+
+    # At 1,200 s, AWS says that it has not started; at 2,400 s, when it has.
+    assert [round(amount) for amount in amounts] == [0, 600, 0, 600, 900, 1500]
+    assert hook.calls == 3
+
+
+@pytest.mark.usefixtures("emulator")
+def test_spot_instances_are_described_again_before_a_stop(
+    emulated_time: EmulatedTime,
+) -> None:
+    """AWS says after their end what they have saved."""
+    hook = FakeHook(clock.time(), EnableManagedSpotTraining=True)
+    reader = SpendingReader(hook, print)
+    reader.spending(LIMIT, [step_of("Executing")])
+    emulated_time.sleep(1200)
+    hook.described["BillableTimeInSeconds"] = 300
+    ended = step_of("Succeeded", EndTime=clock.now())
+
+    spending = [reader.spending(LIMIT, [ended]) for _ in range(2)]
+
+    assert [each.amount for each in spending] == [300, 300]
+    assert hook.calls == 2
+
+
+@pytest.mark.usefixtures("emulator")
+def test_job_that_cannot_be_described_again_counts_as_before(
+    emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The execution is stopped then."""
+    hook = FakeHook(clock.time() + 1_000_000)
+    reader = SpendingReader(hook, print)
+    reader.spending(LIMIT, [step_of("Executing")])
+    emulated_time.sleep(1200)
+    denied = SageMakerApiError(
+        "no", error_code="AccessDeniedException", operation="Describe", permanent=True
+    )
+    monkeypatch.setattr(hook, "describe_job", Mock(side_effect=denied))
+
+    assert reader.spending(LIMIT, [step_of("Executing")]).amount == 1200
+
+
+@pytest.mark.usefixtures("emulator")
+def test_jobs_count_whose_step_aws_has_repeated(emulated_time: EmulatedTime) -> None:
+    """AWS lists only the last one."""
+    hook = FakeHook(clock.time())
+    reader = SpendingReader(hook, print)
+    reader.spending(LIMIT, [step_of("Executing", "first")])
+    emulated_time.sleep(100)
+    hook.starts_at = clock.time()
+    reader.spending(LIMIT, [step_of("Executing", "second")])
+    emulated_time.sleep(50)
+
+    spending = reader.spending(LIMIT, [step_of("Executing", "second")])
+
+    assert (spending.amount, spending.spent_before) == (150, 100)
+
+
+def test_training_jobs_of_a_tuning_job_are_listed_until_it_has_ended(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """The tuning job itself is described once."""
+    sagemaker: Any = client(emulator, "sagemaker")
+    emulator.control.put_scenario({"steps": {"ChurnTune": {"duration": 1000}}})
+    started = sagemaker.start_pipeline_execution(PipelineName="churn-tuning")
+    arn = started["PipelineExecutionArn"]
+    hook = PolysyncSageMakerHook()
+    reader = SpendingReader(hook, print)
+    limit = LIMIT.model_copy(update={"max_cost": 1_000_000})
+    amounts = []
+    for seconds in [*[60] * 20, 3600, 60, 60]:
+        steps = hook.list_pipeline_execution_steps(arn)
+        amounts.append(reader.spending(limit, steps).amount)
+        emulated_time.sleep(seconds)
+
+    calls = Counter(call["operation"] for call in emulator.control.calls())
+    assert amounts == sorted(amounts)
+    assert amounts[0] == 0
+    assert len(set(amounts)) > 15
+    assert amounts[-1] == amounts[-2]
+    assert calls["DescribeHyperParameterTuningJob"] == 1
+    assert 0 < calls[results.LIST_TRAINING_JOBS] < 20

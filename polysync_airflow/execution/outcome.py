@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from polysync_airflow.execution.steps.descriptions import StepRow
     from polysync_airflow.execution.waiter import EndOfWait, ExecutionEvent
 
-# The member ``state`` of the XCom ``run`` while a request waits for capacity.
+# The member ``state`` of the XCom ``run`` while a request waits for capacity, and while
+# a cleared task waits for the end of the execution of an earlier try.
 WAITING: Final = "Waiting"
+STOPPING: Final = "Stopping"
 OnCancelled = Literal["fail", "skip", "retry"]
 # A failure is read in Airflow's log pane: at 1400 x 900 pixels it shows 30 lines of
 # about 95 characters. The frames of the traceback take eight of them.
@@ -80,6 +82,8 @@ class RequestedStop(models.FrozenModel):
 class RunSummary(models.FrozenModel):
     """
     The XCom ``run``: the outcome of an execution. In JSON, times are ISO 8601 in UTC.
+
+    :param stops_with_task: whether the end of the task stops the execution.
     """
 
     execution_arn: models.ExecutionArn
@@ -103,6 +107,7 @@ class RunSummary(models.FrozenModel):
     mlflow_experiment_name: texts.NameText | None = None
     mlflow_resource_arn: texts.ArnText | None = None
     stop: RequestedStop | None = None
+    stops_with_task: bool = False
     capacity: CapacityWait | None = None
     spending: Spending | None = None
 
@@ -235,7 +240,7 @@ def parse_run_summary(value: Any, warn: Callable[[str], object]) -> RunSummary |
     """
     if value is None:
         return None
-    if isinstance(value, Mapping) and value.get("state") == WAITING:
+    if isinstance(value, Mapping) and value.get("state") in (WAITING, STOPPING):
         return None
     try:
         return RunSummary.model_validate(value)

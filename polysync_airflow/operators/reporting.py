@@ -98,6 +98,8 @@ def push_started(
     instruction: Instruction,
     parameters: Mapping[str, str],
     task_log: Any,
+    *,
+    stops_with_task: bool,
 ) -> RunSummary:
     """
     Push ``execution_arn``, the links and ``run`` as soon as the execution exists.
@@ -106,6 +108,7 @@ def push_started(
     :param instruction: what is known of the execution, which an earlier try may have
         started.
     :param parameters: its parameters.
+    :param stops_with_task: whether the end of the task stops the execution.
     :return: the XCom ``run``.
     """
     ti = context["ti"]
@@ -134,6 +137,7 @@ def push_started(
         selected_steps=request.selected_steps or (),
         source_execution=request.source_execution,
         mlflow_experiment_name=request.mlflow_experiment_name,
+        stops_with_task=stops_with_task,
     )
     ti.xcom_push("run", storable_summary(summary, log.warning))
     return summary

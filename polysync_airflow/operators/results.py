@@ -25,7 +25,7 @@ from polysync_airflow.aws.retry import STEP_LISTING_TIMEOUT_SECONDS, call_with_r
 from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution import clock, prices, results
 from polysync_airflow.execution.datasets import Datasets, datasets_of
-from polysync_airflow.execution.outcome import FailedStep
+from polysync_airflow.execution.outcome import FailedStep, parse_run_summary
 from polysync_airflow.execution.pipelines import (
     DeclaredStep,
     PropertyFile,
@@ -43,7 +43,7 @@ from polysync_airflow.hooks.jobs import JobReader
 from polysync_airflow.hooks.spending import SpendingReader
 from polysync_airflow.links import LOG_URL_XCOM_KEY, PolysyncFailedStepLogLink, push_url
 from polysync_airflow.operators.base import list_steps_if_due, pull_own, write_lines
-from polysync_airflow.states import PolysyncState, state_of_step
+from polysync_airflow.states import STATUS_STOPPING, PolysyncState, state_of_step
 
 log = logging.getLogger(__name__)
 
@@ -452,6 +452,8 @@ class StepReporter:
 
         :raises PolysyncError: the steps are needed, and can never be listed.
         """
+        if not isinstance(polled, PolysyncError) and polled.status == STATUS_STOPPING:
+            self._push_stopping()
         if not self.interval:
             return None
         is_quiet = self._progress.is_quiet
@@ -465,6 +467,13 @@ class StepReporter:
             rows = descriptions.rows_of(listed.steps, self._declared, self.arn)
             self._push_steps(rows)
         return listed.steps
+
+    def _push_stopping(self) -> None:
+        """Push that AWS is stopping the execution, which nobody has told the task."""
+        summary = parse_run_summary(pull_own(self.context, "run"), self.log.warning)
+        if summary and summary.status != STATUS_STOPPING:
+            run = {**summary.model_dump(mode="json"), "status": STATUS_STOPPING}
+            self.context["ti"].xcom_push("run", storable_xcom("run", run, log.warning))
 
     def report_end(
         self,

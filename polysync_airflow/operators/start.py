@@ -29,13 +29,18 @@ from polysync_airflow.execution.lifecycle.options import (
     RetryMode,
 )
 from polysync_airflow.execution.models import region_from_arn
-from polysync_airflow.execution.outcome import WAITING, OnCancelled, parse_run_summary
+from polysync_airflow.execution.outcome import (
+    STOPPING,
+    WAITING,
+    OnCancelled,
+    parse_run_summary,
+)
 from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS, storable_parameters
 from polysync_airflow.execution.texts import storable_xcom
 from polysync_airflow.operators import base, reporting
 from polysync_airflow.operators.failure_callback import with_own_callback
 from polysync_airflow.retrying import is_last_try, may_retry_refusal
-from polysync_airflow.states import has_ended, state_of
+from polysync_airflow.states import STATUS_STOPPING, has_ended, state_of
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -343,10 +348,16 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
                 instruction = get_execution()
             record = instruction.existing_record
             parameters = try_runner.parameters_of(instruction)
+            options = self.options
             self.run_summary = reporting.push_started(
-                context, self.hook, instruction, parameters, self.log
+                context,
+                self.hook,
+                instruction,
+                parameters,
+                self.log,
+                stops_with_task=options.stop_on_kill and options.wait_for_completion,
             )
-            if not self.options.wait_for_completion:
+            if not options.wait_for_completion:
                 if has_limit(self.max_cost):
                     self.log.warning(
                         "The execution goes on without [polysync_sagemaker] max_cost,"
@@ -619,6 +630,14 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             record.arn, record.request.pipeline_name, attempt=record.resumes
         )
         stop_on_kill = self.options.stop_on_kill
+        if self.options.stops_cleared:
+            run = {
+                "execution_arn": record.arn,
+                "pipeline_name": record.request.pipeline_name,
+                "state": STOPPING,
+                "status": STATUS_STOPPING,
+            }
+            context["ti"].xcom_push("run", run)
         end = self._wait_for_end(
             waiter,
             method_name="execute_after_end",

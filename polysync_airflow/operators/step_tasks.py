@@ -382,6 +382,12 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
             raise outcome.refusal_error(
                 end, f"Step {end.step_name} can no longer be watched: {end.text}"
             )
+        if end.repeats_nothing:
+            self.log.warning(
+                "AWS has repeated nothing: step %s had ended before this try. To repeat"
+                " it, clear this task with Downstream.",
+                end.step_name,
+            )
         if end.execution_arn:
             context["ti"].xcom_push("execution_arn", end.execution_arn)
         if end.outcome in ("skipped", "unknown"):

@@ -31,6 +31,7 @@ from polysync_airflow.hooks.stops import (
     summary_of,
 )
 from polysync_airflow.records import RecordStore, read_record
+from polysync_airflow.states import STATUS_STOPPING, has_ended
 from polysync_airflow.triggers.poller import ExecutionPoller, SharedClient, poller_for
 from polysync_airflow.triggers.step_pusher import StepPusher
 from polysync_airflow.triggers.threads import ThreadPools, result_of
@@ -46,7 +47,7 @@ STATE_RETRY_SECONDS: Final = (1.0, 4.0, 15.0)
 # How long the end of a stop is waited for. AWS gives the container of a job two
 # minutes.
 FOLLOW_SECONDS: Final = 900.0
-FOLLOW_POLL_SECONDS: Final = 15.0
+FOLLOW_POLL_SECONDS: Final = 5.0
 # Why an ended task has not stopped its execution.
 NotStopped = Literal["left", "unknown"]
 submit_stop: Final = ThreadPools("polysync-stop").submit
@@ -207,6 +208,35 @@ def store_summary(ti: Any, summary: RunSummary) -> None:
     """Store the XComs ``run`` and ``state`` of a task instance, from a triggerer."""
     task_instances.write_xcom(ti, "state", summary.state)
     task_instances.write_xcom(ti, "run", summary.model_dump(mode="json"))
+
+
+def store_stopping(
+    ti: Any, execution_arn: str, attempt: int, warn: Callable[[str], object]
+) -> None:
+    """
+    Store that AWS is stopping an attempt of an execution. Sends requests to Airflow.
+
+    :param warn: called with a message if the XCom ``run`` was edited.
+    """
+    value = task_instances.read_xcom(ti, "run")
+    summary = summary_of(value, execution_arn, attempt, warn)
+    if summary and not has_ended(summary.status):
+        stopping = summary.model_copy(update={"status": STATUS_STOPPING})
+        task_instances.write_xcom(ti, "run", stopping.model_dump(mode="json"))
+
+
+def store_steps(
+    ti: Any, execution_arn: str, client: SharedClient, warn: Callable[[str], object]
+) -> None:
+    """
+    Store the steps of an execution that has ended, from a triggerer.
+
+    :param warn: called with a message if Airflow does not store them.
+    """
+    steps = client.list_steps(execution_arn, is_wanted=lambda: True)
+    if not isinstance(steps, Exception):
+        pusher = StepPusher(ti, execution_arn, warn)
+        call_airflow(partial(pusher.store, steps))
 
 
 @dataclass(kw_only=True)
@@ -425,10 +455,7 @@ class EndedTask:
         if summary is None:
             return
         self.log.info("%s Execution: %s", summary.stop_text, self._arn)
-        steps = self.client.list_steps(self._arn, is_wanted=lambda: True)
-        if not isinstance(steps, Exception):
-            pusher = StepPusher(self.ti, self._arn, self.log.warning)
-            call_airflow(partial(pusher.store, steps))
+        store_steps(self.ti, self._arn, self.client, self.log.warning)
 
 
 async def end_of_stop(

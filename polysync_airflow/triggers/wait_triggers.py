@@ -17,13 +17,14 @@ import json
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, ClassVar, cast
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from pydantic import BaseModel
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.supervisor import use_event_loop
+from polysync_airflow.airflow_compat.supervisor import call_airflow, use_event_loop
 from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle import ending
 from polysync_airflow.execution.outcome import StopReason
@@ -47,11 +48,16 @@ from polysync_airflow.execution.waiter import (
     Wait,
     Waiter,
 )
+from polysync_airflow.states import STATUS_STOPPING
 from polysync_airflow.triggers import poller
 from polysync_airflow.triggers.poller import SharedClient, WaitResult
 from polysync_airflow.triggers.spending import StepChanges
-from polysync_airflow.triggers.step_pusher import StepPusher
-from polysync_airflow.triggers.stopping import EndedTask, StopAtEndOfWait
+from polysync_airflow.triggers.step_pusher import FINISH_SECONDS, StepPusher
+from polysync_airflow.triggers.stopping import (
+    EndedTask,
+    StopAtEndOfWait,
+    store_stopping,
+)
 
 
 class WaitTrigger(BaseTrigger):
@@ -196,6 +202,7 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
     arguments_model: ClassVar[type[TriggerArguments]] = TriggerArguments
     __module__ = "polysync_airflow.triggers"
     _pusher: StepPusher | None = None
+    _telling: asyncio.Task[None] | None = None
 
     def __init__(
         self,
@@ -258,6 +265,11 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         wait.
         """
         steps = _steps_in(result)
+        is_stopping = isinstance(result, Wait) and (
+            result.waiter.last_status == STATUS_STOPPING
+        )
+        if is_stopping and self.task_instance and self._telling is None:
+            self._telling = asyncio.create_task(self._tell_stopping())
         if steps and self.pushes_steps and self.task_instance:
             spending = None
             if isinstance(result, StepChanges):
@@ -279,9 +291,26 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
             )
         self._pusher.push(steps, spending)
 
+    async def _tell_stopping(self) -> None:
+        """Store that AWS is stopping the execution, which nobody has told the task."""
+        store = partial(
+            store_stopping,
+            self.task_instance,
+            self.execution_arn,
+            self.attempt,
+            self.log.warning,
+        )
+        try:
+            await asyncio.to_thread(call_airflow, store)
+        except Exception as error:
+            self.log.warning("Airflow does not store the XCom 'run': %s", error)
+
     async def _complete(self, event: BaseModel, progress: Progress | None) -> BaseModel:
         if self._pusher:
             await self._pusher.finish()
+        if self._telling:
+            # A later push of the worker must not be overwritten by this one.
+            await asyncio.wait((self._telling,), timeout=FINISH_SECONDS)
         if not isinstance(event, ExecutionEvent):
             return event
         # In ``dag.test()``, the task goes on at once, and Airflow cannot be asked.

@@ -1,6 +1,6 @@
 """
-The application of the tab in the API server: its files, and one endpoint. Nothing else
-imports it.
+The application of the tab and the page in the API server: its files, and two endpoints.
+Nothing else imports it.
 
 The browser's ``import()`` sends the session cookie of Airflow, so the files need no
 exception from Airflow's authentication, although they contain no data. They are read
@@ -8,12 +8,14 @@ once, all of them: no part of a URL ever becomes a path of the file system. The 
 contains a digest of the files, so browsers can keep them for good, and an upgrade takes
 effect at once.
 
-The endpoint stores what the next clear of a task does: resume, or start anew. Airflow's
+One endpoint stores what the next clear of a task does: resume, or start anew. Airflow's
 REST API clears the task, but cannot tell it why. So the choice goes into the record of
 the task's execution, where it counts in place of ``on_clear``, for one clear. Who may
 clear the task may choose: the endpoint asks Airflow's auth manager as a clear does.
 The session is a cookie, which browsers may also send with requests of other sites'
 pages: such requests are refused.
+
+The other one returns the summary above the page's executions (``summary``).
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from fastapi.exception_handlers import http_exception_handler
 from fastapi.responses import JSONResponse
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -52,10 +55,12 @@ from polysync_airflow.execution.texts import (
     describe_validation_error,
     is_storable_text,
 )
+from polysync_airflow.ui import summary
 
 log = logging.getLogger(__name__)
 
 PATH = "/dags/{dag_id}/clear-choice"
+SUMMARY_PATH = "/executions-summary"
 # Three ids of 250 characters, each of which JSON may write as an escape sequence of 12.
 MAX_BODY = 16 * 1024
 
@@ -218,6 +223,26 @@ def put_clear_choice(
     return {"on_clear": change.on_clear}
 
 
+# The checks of Airflow's own lists of XComs. They take no DAG from the URL: what is
+# returned is limited to those that the user may read.
+executions = APIRouter(
+    dependencies=[
+        Depends(refuse_unstorable),
+        Depends(requires_access_dag(method="GET", access_entity=DagAccessEntity.XCOM)),
+    ]
+)
+
+
+@executions.get(SUMMARY_PATH)
+def get_executions_summary(
+    user: User,
+    since: AwareDatetime | None = None,
+    dag: Annotated[str, StringConstraints(max_length=250)] = "",
+) -> dict[str, Any]:
+    """Return the summary of the executions that the user may see, by pipeline."""
+    return summary.read_summary(user, since, dag)
+
+
 BUNDLE: Final = "sagemaker.js"
 _FOLDER: Final = Path(__file__).parent / "static"
 _HEADERS: Final = {
@@ -274,6 +299,7 @@ def create_app() -> FastAPI:
     )
     app.add_api_route("/{build}/{name}", get_file, methods=["GET"], response_model=None)
     app.include_router(router)
+    app.include_router(executions)
     app.add_exception_handler(PolysyncError, _respond_to_problem)
     app.add_exception_handler(HTTPException, _respond_to_refusal)
     return app

@@ -17,11 +17,20 @@ from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, TaskKey
 from polysync_airflow.execution.lifecycle.orphans import Finding, TaskSnapshot
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
-from polysync_airflow.execution.waiter import LAG_SECONDS, ExecutionWaiter
+from polysync_airflow.execution.waiter import (
+    LAG_SECONDS,
+    ExecutionEvent,
+    ExecutionWaiter,
+)
 from polysync_airflow.records import RecordStore, read_record
 from polysync_airflow.states import DELETED
 from polysync_airflow.triggers import stopping
-from polysync_airflow.triggers.poller import PollingHook
+from polysync_airflow.triggers.poller import (
+    ExecutionPoller,
+    PollingHook,
+    SharedClient,
+    poller_for,
+)
 from polysync_airflow.triggers.threads import ThreadPools, result_of
 from polysync_airflow.watch import orphan
 
@@ -50,23 +59,31 @@ async def stop_if_left(**task: Any) -> str:
 
 
 def _look_after(task: TaskKey) -> tuple[Finding, orphan.OrphanStop | None]:
-    """Return what was found, and the stop if AWS has accepted one."""
+    """Return what was found, and the stop whose end is to be stored."""
     watch = orphan.Watch(TriggererAccess(), PollingHook, log, lag_seconds=LAG_SECONDS)
     examined = _examine(watch, task)
     finding = examined.verdict.finding
     text = examined.verdict.text
-    accepted_stop = None
+    followed_stop = None
     if finding is Finding.STOP:
         stop, outcome = watch.stop(examined)
         text = f"{text} {outcome.try_end.text}"
         if outcome.is_accepted:
-            accepted_stop = stop
+            followed_stop = stop
+    elif examined.status is not None:
+        stop = watch.stop_of(examined)
+        if stop.lacks_end():
+            followed_stop = stop
     log.info("%s Task: %s. Execution: %s", text, task, examined.execution_arn)
-    return finding, accepted_stop
+    return finding, followed_stop
 
 
 async def _follow(stop: orphan.OrphanStop) -> None:
-    """Wait for the end of an execution that was asked to stop, and store it."""
+    """
+    Wait for the end of an execution that was asked to stop, and store it.
+
+    A task does not wait for it after a timeout, for example.
+    """
     try:
         record = stop.record
         region = models.region_from_arn(record.arn)
@@ -78,8 +95,10 @@ async def _follow(stop: orphan.OrphanStop) -> None:
             deadline=clock.time() + stopping.FOLLOW_SECONDS,
             attempt=record.resumes,
         )
-        end = await stopping.end_of_stop(waiter, (stop.connection_id, region))
-        await result_of(_submit(stop.store_end, end))
+        key = (stop.connection_id, region)
+        client = poller_for(ExecutionPoller, *key).client
+        end = await stopping.end_of_stop(waiter, key)
+        await result_of(_submit(_store_end, stop, end, client))
     except Exception as error:
         log.warning(
             "What became of the stop could not be stored: %s: %s. Execution: %s",
@@ -87,6 +106,14 @@ async def _follow(stop: orphan.OrphanStop) -> None:
             error,
             stop.record.execution_arn,
         )
+
+
+def _store_end(
+    stop: orphan.OrphanStop, end: ExecutionEvent, client: SharedClient
+) -> None:
+    if stop.store_end(end):
+        ti = orphan.ti_of(stop.task, 0)
+        stopping.store_steps(ti, stop.record.arn, client, log.warning)
 
 
 def _examine(watch: orphan.Watch, task: TaskKey) -> orphan.Examined:

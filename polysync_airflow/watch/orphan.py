@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, ClassVar, Final
@@ -32,6 +32,7 @@ from polysync_airflow.execution.lifecycle.orphans import Finding, TaskSnapshot, 
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
 from polysync_airflow.hooks import stops
 from polysync_airflow.hooks.executions import ExecutionMethods, StopResult
+from polysync_airflow.states import has_ended
 
 # How long transient errors of AWS's are retried before the execution is stopped
 # without its status.
@@ -138,23 +139,26 @@ class Watch:
         """
         Stop the execution that was examined, unless a user or a later try has it now.
         """
-        task = examined.task
-        record = examined.record
-        if record is None or record.unattended_stop is None:
-            raise LookupError(f"{task} has no record")
-        stop = OrphanStop(
-            process=self.access.process,
-            log=self.log,
-            task=task,
-            record=record,
-            connection_id=record.unattended_stop.polysync_conn_id,
-            access=self.access,
-            hook_for_region=partial(
-                self.connect, record.unattended_stop.polysync_conn_id
-            ),
-        )
+        stop = self.stop_of(examined)
+        record = stop.record
         try_end = ending.leave(record, record.try_number, stop_on_kill=True)
         return stop, stop.carry_out(try_end)
+
+    def stop_of(self, examined: Examined) -> OrphanStop:
+        """Return the stop of the execution that was examined. It asks nobody yet."""
+        record = examined.record
+        if record is None or record.unattended_stop is None:
+            raise LookupError(f"{examined.task} has no record")
+        connection_id = record.unattended_stop.polysync_conn_id
+        return OrphanStop(
+            process=self.access.process,
+            log=self.log,
+            task=examined.task,
+            record=record,
+            connection_id=connection_id,
+            access=self.access,
+            hook_for_region=partial(self.connect, connection_id),
+        )
 
     def _ask_aws(
         self, examined: Examined, record: ExecutionRecord, stop: UnattendedStop
@@ -244,8 +248,6 @@ class OrphanStop(stops.ReportedStop):
     connection_id: str
     access: AirflowAccess
     hook_for_region: Callable[[str], ExecutionMethods]
-    # A deleted task has no XComs.
-    _has_xcoms: bool = field(default=False, init=False)
 
     def _announce(self, try_end: TryEnd) -> stops.Announcement:
         announcement = stops.Announcement(Owner.UNKNOWN)
@@ -254,7 +256,6 @@ class OrphanStop(stops.ReportedStop):
             stored: ExecutionRecord | None, task: TaskSnapshot
         ) -> ExecutionRecord | None:
             nonlocal announcement
-            self._has_xcoms = task.exists
             owner = orphans.owner_of_orphan(stored, self.record, task)
             announcement = stops.Announcement(owner, withdraw=self._withdraw)
             if stored is None or owner is not Owner.NOBODY or not task.exists:
@@ -297,8 +298,18 @@ class OrphanStop(stops.ReportedStop):
     ) -> RunSummary | None:
         return function()
 
+    def lacks_end(self) -> bool:
+        """
+        Return whether Airflow has stored the execution, and not how it has ended.
+
+        :raises Exception: Airflow does not respond.
+        """
+        summary = self._read_summary()
+        return summary is not None and not has_ended(summary.status)
+
     def _read_summary(self) -> RunSummary | None:
-        if not self._has_xcoms:
+        if not self.access.read_task(self.task).exists:
+            # It has no XComs.
             return None
         value = self.access.read_summary(self.task)
         record = self.record

@@ -219,7 +219,8 @@ class Site:
         ended = began if state in ("success", "failed") else None
         with closing(sqlite3.connect(self._file, timeout=30)) as database, database:
             changed = database.execute(
-                "UPDATE task_instance SET state = ?, try_number = ?, start_date = ?, end_date = ?"
+                "UPDATE task_instance SET state = ?, try_number = ?,"
+                " start_date = COALESCE(?, start_date), end_date = ?"
                 f" WHERE dag_id = ? AND run_id = ? AND task_id = ? AND {INSTALLED.map_index} = ?",
                 (
                     state,

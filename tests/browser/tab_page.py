@@ -142,19 +142,23 @@ class TabPage:
     def rows(self) -> list[list[str]]:
         """
         Return the lines of each cell of the table of executions, once nothing is being
-        read.
+        read. A DAG run is in it with its id, which the page has as the title of its
+        date.
         """
         self.tab.get_by_role("button", name="Refresh").and_(
             self.page.locator(":enabled")
         ).wait_for()
-        rows = self.tab.locator(".psm-executions tbody tr").all()
-        return [
-            [
+        rows = []
+        for row in self.tab.locator(".psm-executions tbody tr").all():
+            cells = [
                 " | ".join(text.split("\n"))
                 for text in row.locator("th, td").all_inner_texts()
             ]
-            for row in rows
-        ]
+            run = row.locator(".psm-run")
+            date = run.inner_text()
+            cells[1] = cells[1].replace(date, run.get_attribute("title") or "")
+            rows.append(cells)
+        return rows
 
     def load_again(self) -> None:
         """

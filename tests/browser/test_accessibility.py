@@ -15,6 +15,7 @@ import pytest
 from tests.browser import arranged
 from tests.browser.airflow_site import Site, Task
 from tests.browser.tab_page import TabPage
+from tests.browser.test_step_task import arrange
 from tests.conftest import NEEDS_TABS
 
 AXE = os.environ.get("POLYSYNC_AXE")
@@ -82,21 +83,38 @@ def compared(site: Site, page: TabPage) -> None:
 def empty(site: Site, page: TabPage) -> None:
     """Show the tab of a task without an execution."""
     _open(site, page, site.new_task("running"), "has not started its execution yet")
+    _open(site, page, site.new_task("failed"), "Log of the task")
 
 
 def executions(site: Site, page: TabPage) -> None:
     """Show the page with executions in all states, and one that is missing."""
-    for state, arrange in (
+    for state, make in (
         ("deferred", arranged.running),
         ("success", lambda: arranged.measured(0.9)),
         ("failed", arranged.failure),
         ("failed", arranged.stopped),
         ("success", arranged.running),
     ):
-        site.publish(site.new_task(state), arrange())
+        site.publish(site.new_task(state), make())
     site.new_task("failed")
     page.open_executions("?dag=churn_retraining&since=1h")
     assert len(page.rows()) > 5
+    page.wait_for("By day, ")
+
+
+def step(site: Site, page: TabPage) -> None:
+    """Show the tab of a step's task, with all that opens."""
+    train = arrange(site, arranged.failure())["Train"]
+    site.write_xcom(train, "return_value", {"metrics": {"validation:auc": 0.83}})
+    _open(site, page, train, "Clear with Downstream")
+    page.button("Parameters (3)").click()
+
+
+def stopping(site: Site, page: TabPage) -> None:
+    """Show the tab of an execution that is being stopped."""
+    task = site.new_task("failed")
+    site.publish(task, arranged.being_stopped(arranged.ago(5)))
+    _open(site, page, task, "The execution is being stopped")
 
 
 def nothing(site: Site, page: TabPage) -> None:
@@ -107,7 +125,8 @@ def nothing(site: Site, page: TabPage) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(
-    "show", [failed, running, compared, empty, executions, nothing]
+    "show",
+    [failed, running, compared, empty, executions, nothing, step, stopping],
 )
 def test_no_violation(
     site: Site, new_page: Callable[..., TabPage], show: Show, scheme: str

@@ -53,6 +53,24 @@ def test_no_execution(
     page.wait_for(expected)
 
 
+def test_last_error_of_the_log_is_shown(site: Site, page: TabPage) -> None:
+    """Where there is no execution, with a link to the log of the try; never as markup."""
+    raised = {"exc_type": "ParametersError", "exc_value": "<b>MaxDepth</b> is unknown"}
+    entries = [
+        {"event": "first", "level": "error"},
+        {"event": "Task failed", "level": "error", "error_detail": [raised]},
+        {"event": "The end", "level": "info"},
+    ]
+    page.answer(r"/taskInstances/train/logs/2\?", 200, {"content": entries})
+    task = site.new_task("failed", try_number=2)
+
+    page.open(task)
+
+    page.wait_for("ParametersError: <b>MaxDepth</b> is unknown")
+    link = page.tab.get_by_role("link", name="Log of the task")
+    assert (link.get_attribute("href") or "").endswith("/tasks/train?try_number=2")
+
+
 def test_task_of_another_operator(site: Site, page: TabPage) -> None:
     """
     It has no tab where Airflow lets a plugin choose; elsewhere, the tab says that there

@@ -67,7 +67,7 @@ FOLDER_LAYERS = {
         {"base_hook"},
         {"__init__"},
     ),
-    "ui": ({"app"}, {"plugin"}, {"__init__"}),
+    "ui": ({"summary"}, {"app"}, {"plugin"}, {"__init__"}),
     "hooks": (
         {"executions"},
         {"callbacks", "jobs", "stops"},

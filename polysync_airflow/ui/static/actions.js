@@ -2,6 +2,8 @@
 import { readClearChoice, restart, stop, writeClearChoice } from "./actions_api.js";
 import { Button, h, Notice } from "./components.js";
 import { countStates, hasStepTasks, isLeftOut, isReused, isStart } from "./execution.js";
+import { tellOtherPages } from "./polling.js";
+import { shownState } from "./stops.js";
 
 const { useEffect, useId, useRef, useState } = globalThis.React;
 
@@ -18,11 +20,11 @@ const NO_RECORD =
 const QUIET_STATUSES = [401, 403, 404];
 
 /** The buttons for an execution in its present state, if the person who looks at it may act. */
-export function Actions({ state, refresh, refreshes }) {
+export function Actions({ state, refresh, refreshes, onClear }) {
   const key = JSON.parse(state.keyText);
   const { task, execution } = state.data;
   // Old data say nothing about what can be done now.
-  const offers = state.error === null ? offersOf(task, execution) : [];
+  const offers = state.error === null ? offersOf(task, execution, state.data.isFinal) : [];
   const permission = usePermission(state.keyText, offers.length > 0, refreshes);
   const [asked, setAsked] = useState(null);
   const [result, setResult] = useState(null);
@@ -40,6 +42,10 @@ export function Actions({ state, refresh, refreshes }) {
     try {
       await offer.act(key);
       setResult({ kind: "info", title: offer.done });
+      tellOtherPages();
+      if (offer.act !== stop) {
+        onClear();
+      }
     } catch (error) {
       setResult({ kind: "error", title: `“${offer.label}” failed`, text: error.message });
     }
@@ -86,12 +92,13 @@ function WhyNoButtons({ permission, task, refresh }) {
 }
 
 /** Returns the actions that make sense: their labels, what they do, and what to say before and after. */
-function offersOf(task, { run, steps }) {
+function offersOf(task, { run, steps }, isFinal) {
+  const shown = shownState(task, run, isFinal);
   if (!task.isEnded) {
-    const isAtWork = run.state === "Running" && ["running", "deferred"].includes(task.state);
+    const isAtWork = shown === "Running" && ["running", "deferred"].includes(task.state);
     return isAtWork ? [stopOffer()] : [];
   }
-  const hasFailed = task.state === "failed" || ["Failed", "Cancelled"].includes(run.state);
+  const hasFailed = task.state === "failed" || ["Stopping", "Failed", "Cancelled"].includes(shown);
   if (!hasFailed || task.state === "removed") {
     return [];
   }
@@ -157,7 +164,8 @@ function stopOffer() {
       "Marks the task as failed, which stops the execution, unless the DAG sets stop_on_kill=False. A stopped " +
       "execution cannot be resumed: a new one runs every step, and each is paid again.",
     note: null,
-    done: "The task is marked as failed, and its execution is being stopped.",
+    kind: "danger",
+    done: "The task is marked as failed, which stops the execution.",
     act: stop,
   };
 }
@@ -174,7 +182,7 @@ function Offer({ offer, onClick, autoFocus }) {
   return h(
     "div",
     { className: "psm-action" },
-    h(Button, { onClick, autoFocus, "aria-describedby": id }, offer.label),
+    h(Button, { onClick, autoFocus, kind: offer.kind ?? null, "aria-describedby": id }, offer.label),
     h("span", { id, className: "psm-action-text" }, offer.text),
   );
 }
@@ -194,6 +202,7 @@ function Result({ result }) {
 function Question({ offer, isRunning, onYes, onNo }) {
   const group = useRef(null);
   useEffect(() => group.current?.focus(), []);
+  const kind = offer.kind ?? "primary";
   // The second click of a double click is no answer.
   const unlessDouble = (event) => event.detail <= 1 && onYes();
   const onKeyDown = (event) => event.key === "Escape" && !isRunning && onNo();
@@ -206,7 +215,7 @@ function Question({ offer, isRunning, onYes, onNo }) {
     h(
       "div",
       { className: "psm-answers" },
-      h(Button, { onClick: unlessDouble, isDisabled: isRunning, isPrimary: true }, `Yes, ${lowerFirst(offer.label)}`),
+      h(Button, { onClick: unlessDouble, isDisabled: isRunning, kind }, `Yes, ${lowerFirst(offer.label)}`),
       h(Button, { onClick: onNo, isDisabled: isRunning }, "Cancel"),
     ),
   );

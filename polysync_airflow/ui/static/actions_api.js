@@ -1,15 +1,14 @@
 // What the buttons of the tab do: requests to Airflow's public REST API, and to the endpoint of ui/app.py.
 // https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html
 import { AirflowApiError, pathOf, readTaskInstance, send } from "./airflow_api.js";
-import { STEP_OPERATOR } from "./execution.js";
-import { property, readChoice, readList, readText } from "./validation.js";
+import { readGraph, stepTasksOf } from "./step_group.js";
+import { property, readChoice } from "./validation.js";
 
 const CHOICES = ["new", "resume"];
 // A clear of many tasks takes long.
 const CLEAR_TIMEOUT = 120_000;
 // A proxy has received no response from Airflow.
 const PROXY_STATUSES = [502, 504];
-const MAX_TASKS = 10_000;
 const AT_WORK = ["running", "deferred"];
 
 /**
@@ -69,23 +68,9 @@ async function clearFailedSteps(key, steps) {
   }
 }
 
-/** Returns the ids of the tasks of the steps that are upstream of a group's execution task. */
+/** Returns the ids of the tasks of the steps of an execution, by the key of its task. */
 async function readStepTasks(key) {
-  const { body } = await send(`api/v2/dags/${encodeURIComponent(key.dagId)}/tasks`);
-  const tasks = readList(property(body, "tasks"), MAX_TASKS);
-  const steps = tasks.filter((task) => property(task, "operator_name") === STEP_OPERATOR);
-  const found = new Set([key.taskId]);
-  for (let size = 0; size < found.size; ) {
-    size = found.size;
-    for (const task of steps) {
-      if (readList(property(task, "downstream_task_ids"), MAX_TASKS).some((id) => found.has(id))) {
-        found.add(readText(property(task, "task_id"), 250));
-      }
-    }
-  }
-  found.delete(key.taskId);
-  found.delete(null);
-  return [...found];
+  return stepTasksOf(await readGraph(key), key.taskId).map(({ id }) => id);
 }
 
 /**

@@ -1,7 +1,8 @@
 // Reads task instances and their XComs from Airflow's public REST API, with the session of the person who looks at
 // the page. https://airflow.apache.org/docs/apache-airflow/stable/stable-rest-api-ref.html
-import { countOmittedSteps, mayStillStop, readCallback, readRun, readSteps } from "./execution.js";
+import { countOmittedSteps, readCallback, readRun, readSteps } from "./execution.js";
 import { readSpending } from "./results.js";
+import { mayStillStop } from "./stops.js";
 import { property, readInteger, readList, readText, readTime } from "./validation.js";
 
 // The XComs of 500 steps with all their log lines are smaller.
@@ -52,6 +53,7 @@ export async function readTask(key, signal) {
   const record = readRun(valueOf("run"), task);
   return {
     task,
+    has: listed.has,
     forbidden: listed.forbidden || read.some(({ forbidden }) => forbidden),
     execution: record === null ? null : executionOf(record, xcoms),
     callback: isCallback ? readCallback(valueOf) : null,
@@ -142,10 +144,15 @@ export function pathOf(key) {
 }
 
 /** Returns the page of the tab for a task instance, relative to the page's base URL. */
-export function pageOf({ dagId, runId, taskId, mapIndex }) {
+export function pageOf(key) {
+  return `${taskPageOf(key)}/plugin/sagemaker`;
+}
+
+/** Returns the page of a task instance, which shows its log first. */
+export function taskPageOf({ dagId, runId, taskId, mapIndex }) {
   const [dag, run, task] = [dagId, runId, taskId].map(encodeURIComponent);
   const mapped = mapIndex < 0 ? "" : `/mapped/${mapIndex}`;
-  return `dags/${dag}/runs/${run}/tasks/${task}${mapped}/plugin/sagemaker`;
+  return `dags/${dag}/runs/${run}/tasks/${task}${mapped}`;
 }
 
 /** Returns the state of a task instance, and what else the tab uses of it. */

@@ -17,6 +17,7 @@ const ICONS = {
   NotTaken: "–",
   NotSelected: "–",
   Running: "▶",
+  Stopping: "□",
   Waiting: "…",
   Success: "✓",
   Failed: "✕",
@@ -34,6 +35,13 @@ export function StateBadge({ state, isLarge = false }) {
   const className = `psm-badge psm-state-${state}${isLarge ? " psm-badge-large" : ""}`;
   const icon = h("span", { "aria-hidden": true, className: "psm-badge-icon" }, ICONS[state]);
   return h("span", { className }, icon, LABELS[state] ?? state);
+}
+
+/** A state as an icon in its colour, with its text for whoever cannot see it. */
+export function StateIcon({ state }) {
+  const label = LABELS[state] ?? state;
+  const props = { className: `psm-icon psm-state-${state}`, role: "img", "aria-label": label, title: label };
+  return h("span", props, ICONS[state]);
 }
 
 /** A short remark about a step, such as "cache hit". */
@@ -124,9 +132,12 @@ export function Notice({ kind, title, children, action }) {
   );
 }
 
-/** A button; a primary one stands out. Other properties are those of the element. */
-export function Button({ children, isDisabled = false, isPrimary = false, ...props }) {
-  const className = isPrimary ? "psm-button psm-button-primary" : "psm-button";
+/**
+ * A button; `kind` is `primary` for one that stands out, `danger` for one that destroys something. Other properties are
+ * those of the element.
+ */
+export function Button({ children, isDisabled = false, kind = null, ...props }) {
+  const className = kind === null ? "psm-button" : `psm-button psm-button-${kind}`;
   return h("button", { type: "button", className, disabled: isDisabled, ...props }, children);
 }
 

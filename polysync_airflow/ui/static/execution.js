@@ -15,10 +15,14 @@ import { readBilled, readResults, readSpending } from "./results.js";
 
 export const START_OPERATOR = "PolysyncStartPipelineOperator";
 // Those of a group with a task for each step.
-const GROUP_OPERATOR = "PolysyncStepsExecutionOperator";
+export const GROUP_OPERATOR = "PolysyncStepsExecutionOperator";
 export const STEP_OPERATOR = "PolysyncPipelineStepOperator";
 export const START_OPERATORS = [START_OPERATOR, GROUP_OPERATOR];
-export const RUN_STATES = ["Running", "Waiting", "Success", "Failed", "Cancelled", "Unknown"];
+const RUN_STATES = ["Running", "Waiting", "Success", "Failed", "Cancelled", "Unknown"];
+// `run` says Running until AWS has stopped the execution. It says Stopping only while a task that was cleared waits for
+// the end of the execution of an earlier try.
+const STOPPING = "Stopping";
+export const SHOWN_STATES = ["Running", STOPPING, ...RUN_STATES.slice(1)];
 // NotListed and those of LEFT_OUT are states of the tab, not of the XCom.
 const LEFT_OUT = ["NotTaken", "NotSelected"];
 export const STEP_STATES = ["NotStarted", "NotListed", ...LEFT_OUT, ...RUN_STATES];
@@ -34,10 +38,6 @@ const MAX_ANSWERS = 50;
 const MIN_PAUSE = 60_000;
 const SHORT_REASON = 300;
 const MAX_DEPTH = 3;
-// For how long a triggerer asks AWS how a stop ends (triggers/stopping.py), and how late it may have begun.
-const FOLLOWED = 16 * 60_000;
-// How long after the end of its task a stop may be stored, and how long a worker may live after it.
-const REQUESTED = 2 * 60_000;
 const MAX_SECONDS = 10 * 366 * 24 * 3600;
 const NAME = 256;
 const REASON = 1300;
@@ -54,13 +54,14 @@ const LOG_LINE = 2000;
 export function readRun(value, { isEnded }) {
   const arn = readText(property(value, "execution_arn"), ARN);
   const capacity = isEnded ? null : readCapacity(property(value, "capacity"));
-  if (arn === null && capacity === null) {
+  const state = readChoice(property(value, "state"), SHOWN_STATES, "Unknown");
+  if ((arn === null && capacity === null) || (state === STOPPING && isEnded)) {
     return null;
   }
   return {
     arn,
     pipeline: readPipeline(property(value, "pipeline_name")),
-    state: capacity === null ? readChoice(property(value, "state"), RUN_STATES, "Unknown") : "Waiting",
+    state: capacity === null ? state : "Waiting",
     capacity,
     status: readText(property(value, "status"), NAME),
     message: readText(property(value, "message"), MESSAGE),
@@ -73,6 +74,8 @@ export function readRun(value, { isEnded }) {
     spending: readSpending(property(value, "spending")),
     stepsNote: readText(property(value, "steps_note"), REASON),
     stop: readStop(property(value, "stop")),
+    stopsWithTask: property(value, "stops_with_task") === true,
+    isSelective: readList(property(value, "selected_steps"), 1).length > 0,
     mlflowExperiment: readText(property(value, "mlflow_experiment_name"), NAME),
     mlflowArn: readText(property(value, "mlflow_resource_arn"), ARN),
     parameters: readEntries(property(value, "parameters"), MAX_PARAMETERS).map(([name, text]) => [
@@ -116,23 +119,6 @@ function readStop(value) {
     seenAt: readTime(property(value, "seen_at")),
     error: readText(property(value, "error"), REASON),
   };
-}
-
-/**
- * Returns whether somebody may still store how the execution of a task that has ended is stopped.
- *
- * @param {number} now the time of the server in milliseconds
- */
-export function mayStillStop(task, run, now) {
-  if (!task.isEnded || run.state !== "Running") {
-    return false;
-  }
-  if (run.stop !== null) {
-    const { process, result, error, requestedAt } = run.stop;
-    const limit = process === "triggerer" ? FOLLOWED : REQUESTED;
-    return result !== "failed" && error === null && now - requestedAt < limit;
-  }
-  return task.endedAt !== null && now - task.endedAt < REQUESTED;
 }
 
 /** Returns what a task that answers a callback step has stored; `valueOf` returns the value of an XCom by its key. */

@@ -6,14 +6,14 @@ import {
   attemptSeconds,
   countStates,
   isLeftOut,
-  mayStillStop,
   readPipeline,
   readRun,
   readSteps,
-  RUN_STATES,
   START_OPERATORS,
 } from "./execution.js";
-import { property, readChoice, readInteger, readList, readText, readTime } from "./validation.js";
+import { needsXComs, startOf } from "./execution_filters.js";
+import { mayStillStop, shownState } from "./stops.js";
+import { property, readInteger, readList, readText, readTime } from "./validation.js";
 
 const PAGE = 25;
 // So many tasks are compared with a filter that only XComs answer, until a page is full.
@@ -24,11 +24,10 @@ const AT_ONCE = 5;
 const TIMEOUT = 30_000;
 const MAX_XCOM = 1_000_000;
 const MAX_REMEMBERED = 2_000;
+const MAX_PARAMETER_TEXT = 4_000;
 const ID = 512;
 const NAME = 256;
 const FORBIDDEN = Symbol("forbidden");
-const HOUR = 3_600_000;
-const SINCE = { "1h": HOUR, "24h": 24 * HOUR, "7d": 7 * 24 * HOUR, "30d": 30 * 24 * HOUR };
 // Before that, nothing has started. What has never started has no time at all.
 const EVER = "2000-01-01T00:00:00Z";
 
@@ -39,30 +38,13 @@ const ENDED = ["success", "failed", "up_for_retry", "skipped", "removed"];
 const TASK_STATES = {
   "": [AT_WORK, ENDED],
   Running: [AT_WORK],
+  Stopping: [AT_WORK, ENDED],
   Waiting: [AT_WORK],
   Success: [["success"]],
   Failed: [["failed", "up_for_retry"]],
   Cancelled: [["failed", "up_for_retry", "skipped"]],
   Unknown: [AT_WORK, ENDED],
 };
-
-/** Returns the filters of a query string; what is invalid is left out. */
-export function readFilters(query) {
-  const offset = query.get("offset") ?? "";
-  return {
-    state: readChoice(query.get("state"), RUN_STATES, ""),
-    // A backslash at the end of a pattern is an error in some databases.
-    dag: readText(query.get("dag"), NAME)?.replaceAll("\\", "") ?? "",
-    pipeline: readText(query.get("pipeline"), NAME) ?? "",
-    since: readChoice(query.get("since"), Object.keys(SINCE), ""),
-    offset: /^\d{1,7}$/.test(offset) ? Number(offset) : 0,
-  };
-}
-
-/** Returns the members of a query string that `readFilters` reads. */
-export function writeFilters(filters) {
-  return Object.fromEntries(Object.entries(filters).filter(([, value]) => value !== "" && value !== 0));
-}
 
 /**
  * Returns a page of executions: those at work first, of the others the newest first.
@@ -78,7 +60,7 @@ export async function readExecutions(filters, memory, signal, show) {
   if (memory.size > MAX_REMEMBERED) {
     memory.clear();
   }
-  const isCompared = filters.state !== "" || filters.pipeline !== "";
+  const isCompared = needsXComs(filters);
   const end = filters.offset + (isCompared ? MAX_COMPARED : PAGE);
   // Most tasks say themselves which pipeline they have.
   const size = filters.pipeline === "" ? PAGE : MAX_LISTED;
@@ -110,7 +92,8 @@ export async function readExecutions(filters, memory, signal, show) {
       break;
     }
   }
-  return publish();
+  const last = publish();
+  return { ...last, rows: last.rows.map((row) => ({ ...row, isRead: true })) };
 }
 
 /** Returns rows with what is known of their DAG runs and, for the first row of a mapped task, of its map indexes. */
@@ -137,14 +120,26 @@ export function stateOf({ task, detail }) {
   if (detail === null || detail.forbidden) {
     return null;
   }
-  const state = detail.run?.state ?? "None";
-  // Nobody observes it any more.
-  return isLastKnown({ task, detail }) ? "Unknown" : state;
+  return detail.run === null ? "None" : shownState(task, detail.run, isFinal({ task, detail }));
 }
 
-/** Returns whether an execution was running when its task ended. */
+/** Returns whether the task of an execution has ended before it, so that nobody may have seen its end. */
 export function isLastKnown({ task, detail }) {
   return task.isEnded && detail?.run?.state === "Running";
+}
+
+/** Returns what to add to a state that nobody has seen change; null if there is nothing. */
+export function remarkOf(row) {
+  if (!isLastKnown(row)) {
+    return null;
+  }
+  if (row.detail.run.stop?.result === "failed") {
+    return "stop failed";
+  }
+  if (stateOf(row) === "Unknown") {
+    return "was running";
+  }
+  return isFinal(row) ? "end not seen" : null;
 }
 
 /** Returns the pipeline of a row: that of the execution, otherwise that of the task. */
@@ -157,12 +152,13 @@ export function durationOf(row, now) {
   return row.detail?.run && !isLastKnown(row) ? attemptSeconds(row.detail.run, now) : null;
 }
 
-function isShown(row, { state, pipeline }) {
+function isShown(row, { state, pipeline, parameter }) {
   // Airflow gives a start to skipped tasks, too.
   if (row.task.state === "skipped" && !row.detail?.run) {
     return false;
   }
-  return (state === "" || stateOf(row) === state) && hasPipeline(row, pipeline);
+  const hasParameter = parameter === "" || row.detail?.run?.parameterText.includes(parameter.toLowerCase());
+  return (state === "" || stateOf(row) === state) && hasPipeline(row, pipeline) && Boolean(hasParameter);
 }
 
 function hasPipeline(row, text) {
@@ -191,7 +187,7 @@ function queryOf({ dag, since }, states, offset, limit) {
     ...START_OPERATORS.map((operator) => ["operator", operator]),
     ...states.map((state) => ["state", state]),
     ...(dag === "" ? [] : [["dag_id_pattern", dag]]),
-    ["start_date_gte", since === "" ? EVER : new Date(Date.now() - SINCE[since]).toISOString()],
+    ["start_date_gte", startOf(since) ?? EVER],
     ["order_by", "-start_date"],
     ["limit", limit],
     ["offset", offset],
@@ -308,9 +304,19 @@ async function readDetail(row, filters, memory, attempt, signal) {
 
 /** Returns what the page shows of an execution: memory keeps that of many. */
 function shorten(run) {
-  const { failedSteps } = run ?? {};
-  const first = failedSteps?.slice(0, 1);
-  return run && { ...run, parameters: [], message: null, failedSteps: first, failures: failedSteps.length };
+  if (run === null) {
+    return null;
+  }
+  const { failedSteps, parameters } = run;
+  const text = parameters.map((parameter) => parameter.join("=")).join("\n");
+  return {
+    ...run,
+    parameters: [],
+    parameterText: text.slice(0, MAX_PARAMETER_TEXT).toLowerCase(),
+    message: null,
+    failedSteps: failedSteps.slice(0, 1),
+    failures: failedSteps.length,
+  };
 }
 
 function countSteps(value, run) {

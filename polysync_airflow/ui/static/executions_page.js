@@ -1,27 +1,28 @@
 // The page "SageMaker" in the navigation: all executions of this Airflow that the person who looks may see.
 import { pageOf } from "./airflow_api.js";
-import { CostNote, describeSpending } from "./comparison.js";
+import { describeSpending } from "./comparison.js";
 import { Button, h, Mark, Notice, StateBadge } from "./components.js";
-import { RUN_STATES } from "./execution.js";
+import { SHOWN_STATES } from "./execution.js";
+import { needsXComs, readFilters, writeFilters } from "./execution_filters.js";
 import {
   durationOf,
-  isLastKnown,
   pipelineOf,
   readExecutions,
-  readFilters,
+  remarkOf,
   stateOf,
-  writeFilters,
 } from "./executions.js";
+import { Summary } from "./executions_summary.js";
 import { formatCapacity, formatCost, formatSeconds, formatTime } from "./format.js";
 import { ErrorNotice, Loading } from "./notices.js";
 import { useNow, usePolling } from "./polling.js";
+import { readTime } from "./validation.js";
 
 const { Fragment, useCallback, useEffect, useRef, useState } = globalThis.React;
 
 // New executions appear, also while none runs.
-const IDLE_INTERVAL = 60_000;
+const IDLE_INTERVAL = 30_000;
 const SINCE = { "1h": "Last hour", "24h": "Last 24 hours", "7d": "Last 7 days", "30d": "Last 30 days" };
-const NO_FILTERS = { state: "", dag: "", pipeline: "", since: "" };
+const NO_FILTERS = { state: "", dag: "", pipeline: "", parameter: "", since: "" };
 // What Airflow calls the ways in which people trigger a DAG.
 const INTERFACES = { ui: "UI", cli: "CLI", rest_api: "REST API" };
 const BILLED = "Billable time, cost";
@@ -36,7 +37,7 @@ export function ExecutionsPage() {
   const filters = readFilters(new URLSearchParams(query));
   const memory = useRef(new Map());
   const read = useCallback((key, signal, show) => readExecutions(key, memory.current, signal, show), []);
-  const [state, refresh] = usePolling(filters, read, IDLE_INTERVAL);
+  const [state, refresh, refreshes] = usePolling(filters, read, IDLE_INTERVAL);
   const setFilters = (changes) => setQuery(writeFilters({ ...filters, offset: 0, ...changes }));
   return h(
     Fragment,
@@ -50,6 +51,7 @@ export function ExecutionsPage() {
     ),
     h(Filters, { filters, setFilters }),
     state.error && h(Problem, { state, refresh }),
+    h(Summary, { filters, setFilters, refreshes, isReady: state.data !== null && !state.isReading }),
     state.data ? h(Found, { state, filters, setFilters }) : !state.error && h(Loading),
   );
 }
@@ -88,10 +90,10 @@ function Filters({ filters, setFilters }) {
     event.preventDefault();
     apply({});
   };
-  const field = (name, label) => {
+  const field = (name, label, placeholder = "") => {
     const onChange = (event) => setDraft({ ...draft, [name]: event.target.value });
-    const props = { value: draft[name], onChange, maxLength: 256, className: "psm-select", type: "search" };
-    return h("label", { className: "psm-choice" }, label, h("input", props));
+    const props = { value: draft[name], onChange, placeholder, maxLength: 256, className: "psm-select" };
+    return h("label", { className: "psm-choice" }, label, h("input", { ...props, type: "search" }));
   };
   const choice = (name, label, all, options) => {
     const onChange = (event) => apply({ [name]: event.target.value });
@@ -103,9 +105,10 @@ function Filters({ filters, setFilters }) {
   return h(
     "form",
     { role: "search", "aria-label": "Filters", className: "psm-filters", onSubmit },
-    choice("state", "State", "All", RUN_STATES.map((state) => [state, state])),
+    choice("state", "State", "All", SHOWN_STATES.map((state) => [state, state])),
     field("dag", "DAG"),
     field("pipeline", "Pipeline"),
+    field("parameter", "Parameter", "name=value"),
     choice("since", "Started", "Any time", Object.entries(SINCE)),
     h(Button, { type: "submit" }, "Filter"),
     isFiltered && h(Button, { onClick: () => setFilters(NO_FILTERS) }, "Clear filters"),
@@ -147,7 +150,7 @@ function NoRows({ filters }) {
 
 function Pages({ state, filters, setFilters }) {
   const { rows, compared, total, next } = state.data;
-  const isCompared = filters.state !== "" || filters.pipeline !== "";
+  const isCompared = needsXComs(filters);
   const found = isCompared ? `${rows.length} found among ` : "";
   const range = `${filters.offset + 1} to ${filters.offset + compared} of ${total.toLocaleString("en")}`;
   const text = `Tasks that start executions: ${found}${range}.`;
@@ -196,11 +199,11 @@ function Row({ row, now }) {
     h(
       "td",
       null,
-      h(PageLink, { path: `dags/${dag}` }, key.dagId),
-      h(PageLink, { path: `dags/${dag}/runs/${dagRun}`, isMuted: true }, key.runId),
+      h(PageLink, { path: `dags/${dag}`, title: key.dagId }, key.dagId),
+      h(PageLink, { path: `dags/${dag}/runs/${dagRun}`, isMuted: true, title: key.runId }, runName(row)),
     ),
-    h("th", { scope: "row" }, h(PageLink, { path: pageOf(key) }, key.taskId), h(MapIndex, { row })),
-    h("td", { className: "psm-name psm-pipeline" }, pipelineOf(row) ?? "–"),
+    h("th", { scope: "row" }, h(PageLink, { path: pageOf(key), title: key.taskId }, key.taskId), h(MapIndex, { row })),
+    h("td", { title: pipelineOf(row) }, pipelineOf(row) ?? "–"),
     h("td", { className: "psm-short" }, formatTime(run?.startedAt ?? task.startedAt) || "–"),
     h("td", { className: "psm-short" }, formatSeconds(durationOf(row, now)) || "–"),
     h("td", { className: "psm-done" }, h(Steps, { row })),
@@ -212,19 +215,21 @@ function Row({ row, now }) {
 function State({ row }) {
   const state = stateOf(row);
   if (state === null) {
-    return row.detail === null ? "…" : "–";
+    const unread = row.isRead ? "not read" : "…";
+    return row.detail === null ? unread : "–";
   }
   if (state === "None") {
     return ["No execution", h("div", { key: "task", className: "psm-muted" }, `task ${row.task.state}`)];
   }
   const { run } = row.detail;
+  const remark = remarkOf(row);
   return h(
     "span",
     { className: "psm-stack" },
     h("span", null, h(StateBadge, { state })),
     run?.capacity &&
-      h("span", { className: "psm-muted", title: run.capacity.reason }, formatCapacity(run.capacity)),
-    isLastKnown(row) && h("span", null, h(Mark, { title: "The task has ended before the execution" }, "was running")),
+      h("span", { className: "psm-muted psm-cut", title: run.capacity.reason }, formatCapacity(run.capacity)),
+    remark !== null && h("span", null, h(Mark, { title: "The task has ended before the execution" }, remark)),
   );
 }
 
@@ -232,10 +237,9 @@ function MapIndex({ row: { key, mapped } }) {
   if (key.mapIndex < 0) {
     return null;
   }
-  return [
-    h("div", { key: "index", className: "psm-muted" }, `map index ${key.mapIndex}`),
-    mapped && h("div", { key: "all", className: "psm-muted" }, describeMapped(mapped)),
-  ];
+  const all = mapped ? `; ${describeMapped(mapped)}` : "";
+  const text = `map index ${key.mapIndex}${all}`;
+  return h("div", { className: "psm-muted", title: text }, text);
 }
 
 function describeMapped({ counts, counted, total }) {
@@ -250,10 +254,10 @@ function Steps({ row: { detail } }) {
   }
   const { failedSteps, failures } = detail.run;
   const more = failures > 1 ? ` and ${failures - 1} more` : "";
+  const failed = `failed: ${failedSteps[0]?.name}${more}`;
   return [
     h("div", { key: "done", className: "psm-short" }, `${steps.done} of ${steps.total}`),
-    failures > 0 &&
-      h("div", { key: "failed", className: "psm-muted psm-name" }, `failed: ${failedSteps[0].name}${more}`),
+    failures > 0 && h("div", { key: "failed", className: "psm-muted", title: failed }, failed),
   ];
 }
 
@@ -265,11 +269,13 @@ function costOf({ detail }) {
 function BilledTime({ run }) {
   const cost = run?.billed.cost ?? null;
   const spending = run?.spending ?? null;
+  const lacks = cost?.note ? ", not complete" : "";
+  const title = cost?.note ?? undefined;
+  const spent = spending === null ? null : `Spent: ${describeSpending(spending, null)}`;
   return [
     formatSeconds(run?.billed.seconds ?? null) || "–",
-    cost !== null && h("div", { key: "cost", className: "psm-muted" }, formatCost(cost)),
-    cost !== null && h(CostNote, { key: "note", cost }),
-    spending !== null && h("div", { key: "spending" }, `Spent: ${describeSpending(spending, null)}`),
+    cost !== null && h("div", { key: "cost", className: "psm-muted", title }, `${formatCost(cost)}${lacks}`),
+    spent !== null && h("div", { key: "spending", className: "psm-muted", title: spent }, spent),
   ];
 }
 
@@ -281,14 +287,19 @@ function Starter({ starter }) {
   const parts = [type, type === "manual" && by].filter(Boolean);
   const how = parts.map((name) => INTERFACES[name] ?? name.replaceAll("_", " ")).join(", ");
   return [
-    user && h("div", { key: "user", className: "psm-name" }, user),
+    user && h("div", { key: "user", title: user }, user),
     h("div", { key: "how", className: user ? "psm-muted psm-short" : "psm-short" }, how),
   ];
 }
 
-function PageLink({ path, isMuted = false, children }) {
-  const className = isMuted ? "psm-link psm-run" : "psm-link psm-name";
-  return h(globalThis.ReactRouterDOM.Link, { to: `/${path}`, className }, children);
+/** Returns the date of a DAG run: its id can have 250 characters. */
+function runName({ key, task }) {
+  return formatTime(readTime(task.runAfter)) || key.runId;
+}
+
+function PageLink({ path, title, isMuted = false, children }) {
+  const className = isMuted ? "psm-link psm-run" : "psm-link";
+  return h(globalThis.ReactRouterDOM.Link, { to: `/${path}`, title, className }, children);
 }
 
 function countOf(number, noun) {

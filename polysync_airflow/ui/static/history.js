@@ -96,11 +96,14 @@ async function listRuns(key, runAfter, limit, signal) {
     .filter(({ runId }) => runId !== null);
 }
 
-/** Returns the values of an earlier run; null if the task has started no execution, or did not wait for its success. */
+/**
+ * Returns the values of an earlier run; null if the task has started no execution of all steps, or did not wait for its
+ * success.
+ */
 async function readEarlierRun(key, { runId, runAfter }, hasResults, signal) {
   const earlier = { ...key, runId };
   const run = readRun(await readValue(earlier, "run", signal), { isEnded: true });
-  if (run?.state !== "Success") {
+  if (run?.state !== "Success" || run.isSelective) {
     return null;
   }
   const outputs = hasResults ? await readValue(earlier, "outputs", signal) : null;

@@ -7,6 +7,22 @@ const { useState } = globalThis.React;
 
 const SLOW = 3;
 
+/** Says that Airflow's own header does not show a clear by a button of the tab: it is not told. */
+export function OldHeader({ state }) {
+  const text = `They still say “${state}”, as before the clear. A reload shows the task as it is now.`;
+  const action = h(Button, { onClick: () => location.reload() }, "Reload the page");
+  return h(Notice, { kind: "info", title: "Airflow's header and grid are not up to date", action }, text);
+}
+
+/** Says that Airflow has no such task instance, and what becomes of its execution. */
+export function NoTask({ state, refresh }) {
+  const text =
+    "Somebody has deleted it, its DAG run or its DAG, or the address is wrong. The execution of a task that is " +
+    "deleted is stopped, unless the DAG sets stop_on_kill=False: the AWS console shows it.";
+  const action = h(Button, { onClick: refresh, isDisabled: state.isReading }, "Retry now");
+  return h(Notice, { kind: "warning", title: "Airflow has no such task instance", action }, text);
+}
+
 /** Says that Airflow's API could not be read, how old the data are, and when it is read again. */
 export function ErrorNotice({ state, refresh }) {
   const { error, data, readAt, retryAt } = state;

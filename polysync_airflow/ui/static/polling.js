@@ -1,6 +1,6 @@
 // Keeps data up to date while somebody looks at the tab or the page.
-import { readTask } from "./airflow_api.js";
 import { clockAhead } from "./execution.js";
+import { readTaskAndStep } from "./step_group.js";
 
 const { useCallback, useEffect, useRef, useState } = globalThis.React;
 
@@ -8,17 +8,27 @@ const INTERVAL = 10_000;
 const MAX_INTERVAL = 300_000;
 // After these statuses, another request has no other answer, unless somebody acts.
 const FINAL_STATUSES = [401, 403, 404];
+const CHANNEL = "polysync-sagemaker";
+// For so long after an action, something may begin.
+const STIRRED = 120_000;
+
+/** Lets the other pages of this browser read at once, because somebody has acted here. */
+export function tellOtherPages() {
+  const channel = new BroadcastChannel(CHANNEL);
+  channel.postMessage(null);
+  channel.close();
+}
 
 /** Returns what `usePolling` returns, with the data of a task instance. */
 export function useTask(key) {
-  return usePolling(key, readTask);
+  return usePolling(key, readTaskAndStep);
 }
 
 /**
  * Returns data, a function that reads them at once, and how often that was called.
  *
- * They are read every 10 s until they are final, and never while the page is hidden. After errors, the interval
- * doubles up to 5 minutes, and the last data remain.
+ * They are read every 10 s until they are final, and when somebody has acted on another page of this browser, but never
+ * while the page is hidden. After errors, the interval doubles up to 5 minutes, and the last data remain.
  *
  * @param key what is read; other data are read if it changes
  * @param read a function with the parameters `key`, `signal`, and `show`, which it may call with a part of the data
@@ -34,6 +44,7 @@ export function usePolling(key, read, idleInterval = null) {
     const abort = new AbortController();
     let timer = null;
     let isReading = false;
+    let stirredUntil = 0;
 
     async function poll() {
       clearTimeout(timer);
@@ -60,7 +71,7 @@ export function usePolling(key, read, idleInterval = null) {
         const data = await read(JSON.parse(keyText), abort.signal, show);
         failures.current = 0;
         setState({ keyText, data, error: null, readAt: Date.now(), isReading: false, retryAt: null });
-        return data.isFinal ? idleInterval : INTERVAL;
+        return data.isFinal && Date.now() >= stirredUntil ? idleInterval : INTERVAL;
       } catch (error) {
         if (abort.signal.aborted) {
           return null;
@@ -82,10 +93,16 @@ export function usePolling(key, read, idleInterval = null) {
     }
 
     setState((old) => (old.keyText === keyText ? old : initialState(key)));
+    const channel = new BroadcastChannel(CHANNEL);
+    channel.onmessage = () => {
+      stirredUntil = Date.now() + STIRRED;
+      void poll();
+    };
     document.addEventListener("visibilitychange", onVisibilityChange);
     void poll();
     return () => {
       abort.abort();
+      channel.close();
       clearTimeout(timer);
       document.removeEventListener("visibilitychange", onVisibilityChange);
     };

@@ -87,13 +87,15 @@ function readCost(cost) {
 /**
  * Returns the values of an execution that are compared with those of others.
  *
- * The duration of an execution that was resumed is that of its last attempt only, so it is left out.
+ * Time and money are left out if it has not run all steps to the end. The duration of an execution that was resumed is
+ * that of its last attempt only.
  */
 export function valuesOf(run, results) {
+  const isWhole = run.state === "Success" && !run.isSelective;
   return {
-    duration: run.resumes > 0 || run.state === "Running" ? null : run.seconds,
-    billable: run.billed.seconds,
-    cost: run.billed.cost,
+    duration: isWhole && run.resumes === 0 ? run.seconds : null,
+    billable: isWhole ? run.billed.seconds : null,
+    cost: isWhole ? run.billed.cost : null,
     startedAt: run.startedAt,
     results,
   };

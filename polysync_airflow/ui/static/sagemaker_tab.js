@@ -12,7 +12,7 @@ import {
   StateBadge,
   ValueTable,
 } from "./components.js";
-import { Billed, Compared, Cost, EarlierCosts, EarlierRuns, Spending } from "./comparison.js";
+import { Billed, Compared, Cost, EarlierRuns, Spending } from "./comparison.js";
 import {
   attemptSeconds,
   countBranchesNotTaken,
@@ -22,22 +22,20 @@ import {
   isLeftOut,
   isReused,
   isStart,
-  START_OPERATOR,
-  STEP_OPERATOR,
 } from "./execution.js";
 import { formatCapacity, formatSeconds, formatTime } from "./format.js";
 import { useEarlierRuns } from "./history.js";
 import { Instances } from "./mapped_tasks.js";
-import { ErrorNotice, Loading } from "./notices.js";
+import { NoExecution, STOP_OPERATOR } from "./no_execution.js";
+import { ErrorNotice, Loading, NoTask, OldHeader } from "./notices.js";
 import { lastWrite, useExecutionTime, useNow, useTask } from "./polling.js";
 import { executionValues } from "./results.js";
+import { StepTask } from "./step_task.js";
 import { Timeline } from "./steps.js";
+import { shownState } from "./stops.js";
 
-const { Fragment } = globalThis.React;
+const { Fragment, useState } = globalThis.React;
 
-const STOP_OPERATOR = "PolysyncStopPipelineOperator";
-const SENSOR = "PolysyncPipelineSensor";
-const CALLBACK_OPERATOR = "PolysyncCallbackStepOperator";
 const NOTE_TITLES = [
   ["Property file ", "A property file is missing"],
   ["The definition declares no property file ", "A property file is missing"],
@@ -47,12 +45,14 @@ const NOTE_TITLES = [
   ["The cost ", "The cost is not complete"],
   ["The training jobs of step ", "The cost is not complete"],
 ];
-const WAITING_STATES = [null, "scheduled", "queued", "up_for_retry", "up_for_reschedule", "restarting"];
 
 /** The tab of the task instance that is in the path of the page. */
 export function SageMakerTab({ dagId, runId, taskId, mapIndex }) {
   const index = /^\d{1,9}$/.test(mapIndex ?? "") ? Number(mapIndex) : -1;
   const [state, refresh, refreshes] = useTask({ dagId, runId, taskId, mapIndex: index });
+  if (state.error?.status === 404) {
+    return h(NoTask, { state, refresh });
+  }
   return h(
     Fragment,
     null,
@@ -71,6 +71,7 @@ function Content({ state, refresh, refreshes }) {
 
 function TaskContent({ state, refresh, refreshes }) {
   const { task, execution, callback, forbidden } = state.data;
+  const [cleared, setCleared] = useState(null);
   const earlier = useEarlierRuns(state, task.operator !== STOP_OPERATOR && !forbidden, refreshes);
   if (forbidden) {
     const text =
@@ -81,73 +82,48 @@ function TaskContent({ state, refresh, refreshes }) {
   if (callback !== null) {
     return h(CallbackStep, { task, callback, action });
   }
+  if (state.data.step) {
+    return h(StepTask, { state, refresh });
+  }
+  const oldHeader = cleared?.keyText === state.keyText && h(OldHeader, { key: "old", state: cleared.state });
   if (execution === null) {
     const mayHaveChoice = isStart(task) && task.isEnded;
     return [
-      h(NoExecution, { key: "none", task, action, costs: earlier.costs }),
+      oldHeader,
+      h(NoExecution, { key: "none", keyText: state.keyText, task, action, costs: earlier.costs }),
       // The last try may have failed before it has read the choice.
       mayHaveChoice && h(ChoiceLeft, { key: `choice ${state.keyText}`, keyText: state.keyText, refresh, refreshes }),
     ];
   }
+  const onClear = () => setCleared({ keyText: state.keyText, state: task.state });
   return [
+    oldHeader,
     h(Header, { key: "header", state, refresh, earlier }),
     h(LastKnownState, { key: "last", data: state.data }),
     execution.run.capacity === null
       ? h(End, { key: "end", ...execution })
       : h(CapacityWait, { key: "wait", capacity: execution.run.capacity }),
-    h(Actions, { key: `actions ${state.keyText} ${task.tryNumber}`, state, refresh, refreshes }),
+    h(Actions, { key: `actions ${state.keyText} ${task.tryNumber}`, state, refresh, refreshes, onClear }),
     h(StepsNotice, { key: "note", execution, task }),
     execution.steps.length > 0 && h(Timeline, { key: "steps", data: state.data, last: earlier.last }),
     task.isEnded && h(EarlierRuns, { key: "earlier", execution, earlier }),
   ];
 }
 
-function NoExecution({ task, action, costs }) {
-  const found = {
-    [STOP_OPERATOR]: "found the execution that it stops",
-    [SENSOR]: "found an execution",
-    [CALLBACK_OPERATOR]: "found the execution of its callback step",
-  }[task.operator];
-  const isOurs = (task.operator ?? "").startsWith("Polysync");
-  if ((isStart(task) || found) && !task.isEnded) {
-    const looks = task.operator === SENSOR && task.state === "up_for_reschedule";
-    const what = found ?? "started its execution";
-    const isWaiting = WAITING_STATES.includes(task.state) && !looks;
-    const title = isWaiting ? "The task has not started yet" : `The task has not ${what} yet`;
-    const text = `The execution appears here as soon as ${found ? "the task has found it" : "it exists"}.`;
-    return h(Notice, { kind: "info", title, action }, text, h(EarlierCosts, { costs }));
-  }
-  if (isStart(task) || found) {
-    const what = found ? "it had found the execution" : "SageMaker started an execution";
-    const text = `The task ended before ${what}. The task's log says why.`;
-    return h(Notice, { kind: "info", title: "There is no execution", action }, text);
-  }
-  if (task.operator === STEP_OPERATOR) {
-    const text = "The task “execution” of its group shows the execution here, with all steps.";
-    return h(Notice, { kind: "info", title: "This task watches one step" }, text);
-  }
-  const text =
-    "This tab shows SageMaker pipeline executions that a task of " +
-    `${START_OPERATOR} has started, one of ${STOP_OPERATOR} has stopped, or one of ${SENSOR} has found.`;
-  const operator = task.operator === null ? "" : ` The operator of this task is ${task.operator}.`;
-  const title = isOurs ? "This task starts no execution" : "This task has no execution of Polysync";
-  return h(Notice, { kind: "info", title }, `${text}${operator}`);
-}
-
 function Header({ state, refresh, earlier }) {
   const { last } = earlier;
   const { run, steps, consoleUrl } = state.data.execution;
   const { task, isFinal } = state.data;
-  // It no longer runs as it did, and nobody has seen how it has ended.
-  const isUnknown = isFinal && run.state === "Running" && run.stop !== null && run.stop.result !== "failed";
   const isPartial = [run, ...steps].some(hasEarlierAttempts);
+  const values = executionValues(state.data.execution);
+  const isOfTask = task.operator !== STOP_OPERATOR && run.state !== "Stopping";
   return h(
     "section",
     { className: "psm-card", "aria-label": "Execution" },
     h(
       "div",
       { className: "psm-title" },
-      h("span", { role: "status" }, h(StateBadge, { state: isUnknown ? "Unknown" : run.state, isLarge: true })),
+      h("span", { role: "status" }, h(StateBadge, { state: shownState(task, run, isFinal), isLarge: true })),
       h("h2", { className: "psm-name" }, run.pipeline ?? "Pipeline execution"),
       h("span", { className: "psm-spacer" }),
       consoleUrl && h(ConsoleLink, { url: consoleUrl, className: "psm-button" }, "SageMaker Console"),
@@ -161,9 +137,9 @@ function Header({ state, refresh, earlier }) {
         Stat,
         { label: durationLabel(run) },
         h(Duration, { data: state.data }),
-        last && h(Compared, { now: executionValues(state.data.execution).duration, before: last.duration }),
+        last && h(Compared, { now: values.duration, before: last.duration }),
       ),
-      h(Billed, { billed: run.billed, before: last?.billable ?? null, isPartial }),
+      h(Billed, { billed: run.billed, before: values.billable === null ? null : (last?.billable ?? null), isPartial }),
       h(Cost, { cost: run.billed.cost, earlier: earlier.costs }),
       h(SpentNow, { data: state.data }),
       steps.length > 0 && h(Stat, { label: "Steps" }, describeSteps(run, steps)),
@@ -187,7 +163,7 @@ function Header({ state, refresh, earlier }) {
             { id: "psm-parameters", title: `Parameters (${run.parameters.length})` },
             h(ValueTable, { rows: run.parameters, label: "Parameters of the execution" }),
           )
-        : h("span", { className: "psm-muted" }, task.operator === STOP_OPERATOR ? "" : "No parameters were sent."),
+        : h("span", { className: "psm-muted" }, isOfTask ? "No parameters were sent." : ""),
       h(Freshness, { state }),
     ),
   );
@@ -250,36 +226,52 @@ function Freshness({ state }) {
 }
 
 function LastKnownState({ data }) {
+  const { task, isFinal } = data;
   const { run } = data.execution;
-  if (!data.task.isEnded || run.state !== "Running") {
+  if (run.state === "Stopping") {
+    const text = "The task waits for its end, and then starts a new one.";
+    return h(Notice, { kind: "info", title: "The execution of an earlier try is being stopped" }, text);
+  }
+  const shown = shownState(task, run, isFinal);
+  if (run.state !== "Running" || shown === "Running") {
     return null;
   }
   const { stop } = run;
   const now = "Its present state is in the AWS console.";
-  if (stop === null) {
-    const text = `The execution was running when the task ended. ${now}`;
-    return h(Notice, { kind: "warning", title: "This is the last known state" }, text);
-  }
-  const asked = describeRequest(stop);
-  if (stop.result === "failed") {
+  const asked = describeStop(run);
+  if (stop?.result === "failed") {
     const text = `${asked} The execution may still be running: stop it in the AWS console.`;
     return h(Notice, { kind: "error", title: "The stop failed" }, text, h(Reason, { text: stop.error }));
   }
-  if (!data.isFinal) {
+  if (shown === "Unknown") {
+    const text = `The execution was running when the task ended. ${now}`;
+    return h(Notice, { kind: "warning", title: "This is the last known state" }, text);
+  }
+  if (!isFinal) {
     const text = `${asked} This page will show how it ends.`;
     return h(Notice, { kind: "info", title: "The execution is being stopped" }, text);
   }
-  const answer = stop.result === "accepted" ? "AWS has accepted it." : "What AWS has answered is not known.";
+  const answer = stop?.result === "requested" ? "What AWS has answered is not known." : "AWS has accepted it.";
+  const seenAt = stop?.seenAt ?? null;
   const seen =
-    stop.seenAt === null
+    seenAt === null
       ? ""
-      : ` The execution was last seen at ${formatTime(stop.seenAt)} (${run.status}); nobody has looked since.`;
+      : ` The execution was last seen at ${formatTime(seenAt)} (${run.status}); nobody has looked since.`;
   return h(
     Notice,
     { kind: "warning", title: "How the stop ended is not known" },
     `${asked} ${answer}${seen} ${now}`,
-    h(Reason, { text: stop.error }),
+    h(Reason, { text: stop?.error ?? null }),
   );
+}
+
+function describeStop({ stop, status }) {
+  if (stop !== null) {
+    return describeRequest(stop);
+  }
+  return ["Stopping", "Stopped"].includes(status)
+    ? "Somebody has stopped it in AWS."
+    : "The task was ended or cleared, so its execution is stopped.";
 }
 
 const STOP_REASONS = {
@@ -305,7 +297,7 @@ function Reason({ text }) {
 
 function End({ run, steps }) {
   const failure = failureOf(run, steps);
-  const isStopped = run.stop !== null && run.state !== "Running";
+  const isStopped = run.state === "Cancelled" || (run.stop !== null && run.state !== "Running");
   if (run.message === null && failure === null && !isStopped) {
     return null;
   }
@@ -320,7 +312,7 @@ function End({ run, steps }) {
   return h(
     Notice,
     { kind, title: `${titles[run.state] ?? "Message"}${failed}` },
-    isStopped && h("div", null, describeRequest(run.stop)),
+    isStopped && h("div", null, describeStop(run)),
     failure !== null && h(Reason, { text: failure.reason ?? "AWS has given no reason." }),
     run.message !== failure?.reason && h(Reason, { text: run.message }),
   );
@@ -342,7 +334,7 @@ function StepsNotice({ execution, task }) {
       run.stepsNote,
     );
   }
-  if (steps.length > 0) {
+  if (steps.length > 0 || run.state === "Stopping") {
     return null;
   }
   return h(Notice, { kind: "info" }, whyNoSteps(execution, task));

@@ -30,7 +30,7 @@ export function Timeline({ data, last }) {
           step,
           runArn: run.arn,
           consoleUrl,
-          before: last?.results.get(step.name),
+          before: step.state === "Success" ? last?.results.get(step.name) : undefined,
           isOpen: choices.get(index) ?? step.state === "Failed",
           toggle,
           ...barOf(step, axis, now),
@@ -148,6 +148,11 @@ function Bar({ step, left, width }) {
   const style = { left: `${left * 100}%`, width: `${width * 100}%` };
   const className = `psm-bar psm-state-${step.state}${step.cacheHit ? " psm-bar-cached" : ""}`;
   return h("span", { className: "psm-track" }, left !== null && h("span", { className, style }));
+}
+
+/** What is known of a step, apart from its state. */
+export function StepDetails(props) {
+  return h("div", { className: "psm-step-details" }, h("dl", null, detailsOf(props)));
 }
 
 function detailsOf({ step, before, runArn, consoleUrl }) {

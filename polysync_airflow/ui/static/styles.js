@@ -16,7 +16,7 @@ export const STYLES = `
 .psm-state-Running { --psm-bg: var(--chakra-colors-cyan-700, #0e7490); --psm-fg: #fff; }
 .psm-state-Success { --psm-bg: var(--chakra-colors-success-solid, #15803d); --psm-fg: var(--chakra-colors-success-contrast, #fff); }
 .psm-state-Failed { --psm-bg: var(--chakra-colors-failed-solid, #b91c1c); --psm-fg: var(--chakra-colors-failed-contrast, #fff); }
-.psm-state-Cancelled { --psm-bg: var(--chakra-colors-orange-700, #92310a); --psm-fg: #fff; }
+.psm-state-Stopping, .psm-state-Cancelled { --psm-bg: var(--chakra-colors-orange-700, #92310a); --psm-fg: #fff; }
 .psm-state-Unknown { --psm-bg: var(--chakra-colors-none-solid, #52525b); --psm-fg: var(--chakra-colors-none-contrast, #fff); }
 .psm-card { border: 1px solid var(--psm-border); border-radius: 8px; padding: 0.75rem 1rem; }
 .psm-title { display: flex; flex-wrap: wrap; align-items: center; gap: 0.5rem 0.75rem; }
@@ -55,6 +55,8 @@ export const STYLES = `
 .psm-action .psm-button { justify-self: stretch; }
 .psm-question:focus, .psm-result:focus { outline: none; }
 .psm-answers { display: flex; flex-wrap: wrap; gap: 0.5rem; }
+.psm-button-danger { background: var(--chakra-colors-danger-solid, #b91c1c); border-color: transparent; color: var(--chakra-colors-danger-contrast, #fff); }
+.psm-button-danger:hover { background: var(--chakra-colors-danger-solid, #b91c1c); filter: brightness(1.1); }
 .psm-button-small { padding: 0 0.4rem; font-size: 0.75rem; }
 .psm :is(button, a, pre, select):focus-visible { outline: 2px solid var(--psm-link); outline-offset: 1px; }
 .psm-disclosure { display: flex; align-items: center; gap: 0.25rem; background: none; border: 0; padding: 0; font: inherit; font-weight: 500; color: inherit; cursor: pointer; }
@@ -80,17 +82,24 @@ export const STYLES = `
 .psm-filters { display: flex; flex-wrap: wrap; align-items: center; gap: 0.5rem 1rem; }
 .psm-scroll { padding: 0; overflow-x: auto; }
 .psm-executions { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-.psm-executions :is(th, td) { padding: 0.375rem 0.75rem; text-align: left; vertical-align: top; font-weight: 400; }
+.psm-executions :is(th, td) { padding: 0.25rem 0.75rem; text-align: left; vertical-align: top; font-weight: 400; }
 .psm-executions thead th { color: var(--psm-muted); font-size: 0.75rem; font-weight: 600; white-space: nowrap; }
 .psm-executions tbody tr { border-top: 1px solid var(--psm-border); }
 .psm-executions tbody tr:hover { background: var(--psm-subtle); }
 .psm-executions .psm-link { display: block; min-height: 1.5rem; line-height: 1.5rem; }
-.psm-executions tbody :is(th, td) { max-width: 18rem; line-height: 1.5rem; }
-.psm-executions .psm-run { font-size: 0.75rem; line-height: 1.125rem; overflow-wrap: anywhere; }
-.psm-executions .psm-pipeline { min-width: 8rem; }
-.psm-executions tbody th { min-width: 9rem; }
-.psm-executions .psm-done { min-width: 6.5rem; }
+.psm-executions tbody :is(th, td) { max-width: max(10rem, 12cqi); line-height: 1.5rem; }
+.psm-executions tbody td.psm-short { max-width: none; }
+.psm-executions tbody :is(th, td), .psm-executions tbody :is(th, td) > :is(a, div), .psm-cut { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.psm-executions .psm-run { font-size: 0.75rem; color: var(--psm-muted); }
+.psm-executions .psm-stack { gap: 0; }
 .psm-executions .psm-muted { line-height: 1.125rem; }
+.psm-summary { display: flex; flex-wrap: wrap; align-items: center; gap: 0.5rem 1rem; padding-block: 0.5rem; }
+.psm-summary table { width: 100%; }
+.psm-summary svg { display: block; }
+.psm-day { fill: var(--psm-link); }
+.psm-day-failed { fill: var(--chakra-colors-failed-solid, #b91c1c); }
+.psm-link-button { min-width: 1.5rem; min-height: 1.5rem; border: 0; padding: 0; background: none; color: var(--psm-link); font: inherit; text-align: left; cursor: pointer; overflow-wrap: anywhere; }
+.psm-link-button:hover { text-decoration: underline; }
 .psm-short { white-space: nowrap; }
 .psm-chart { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: 0 0.5rem; margin: 0.75rem 0 0.5rem; color: var(--psm-muted); font-size: 0.75rem; font-variant-numeric: tabular-nums; }
 .psm-chart svg { display: block; color: var(--psm-link); }
@@ -134,7 +143,16 @@ export const STYLES = `
 .psm-bar-cached { background: transparent; border: 2px solid var(--psm-bg); }
 .psm-duration { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .psm-details { padding: 0.25rem 1rem 0.75rem 2.125rem; }
-.psm-details dl { display: flex; flex-direction: column; gap: 0.5rem; margin: 0; }
+.psm-step-details { margin-bottom: 0.75rem; }
+.psm-effects .psm-detail { grid-template-columns: 11rem minmax(0, 1fr); }
+.psm-icon {
+  display: inline-flex; align-items: center; justify-content: center; width: 1.25rem; height: 1.25rem; margin-right: 0.375rem; flex: none;
+  border-radius: 999px; background: var(--psm-bg); color: var(--psm-fg); font-size: 0.625rem;
+}
+.psm-strip { display: flex; gap: 0.5rem; margin: 0; padding: 0.25rem; overflow-x: auto; list-style: none; white-space: nowrap; }
+.psm-strip li > * { display: inline-flex; align-items: center; min-height: 1.75rem; padding: 0 0.625rem 0 0.25rem; border: 1px solid var(--psm-border); border-radius: 999px; }
+.psm-strip [aria-current] { border-color: currentColor; background: var(--psm-subtle); font-weight: 600; }
+.psm-details dl, .psm-step-details dl, .psm-effects dl { display: flex; flex-direction: column; gap: 0.5rem; margin: 0; }
 .psm-detail { display: grid; grid-template-columns: 7rem minmax(0, 1fr); gap: 0 0.75rem; align-items: start; }
 .psm-detail dt { line-height: 1.575; }
 .psm-log {
@@ -147,7 +165,7 @@ export const STYLES = `
   .psm-row .psm-duration { grid-row: 1; grid-column: 3; }
   .psm-axis { display: none; }
   .psm-action { grid-template-columns: minmax(0, 1fr); }
-  .psm-detail { grid-template-columns: minmax(0, 1fr); }
+  .psm-detail, .psm-effects .psm-detail { grid-template-columns: minmax(0, 1fr); }
   .psm-details { padding-left: 1rem; }
   .psm-table-wide :is(th, td) { padding-right: 0.75rem; }
 }

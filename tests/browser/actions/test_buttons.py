@@ -168,7 +168,7 @@ def test_stop_marks_the_task_as_failed(
 
     press(page, STOP)
 
-    page.wait_for("The task is marked as failed, and its execution is being stopped.")
+    page.wait_for("The task is marked as failed, which stops the execution.")
     assert site.state_of(task) == "failed"
     page.button(NEW).wait_for()
     assert site.record_of(task).clear_choice is None

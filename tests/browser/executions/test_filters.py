@@ -42,6 +42,19 @@ def test_states(page: TabPage, state: str) -> None:
     assert page.tab.get_by_label("State").input_value() == state
 
 
+@pytest.mark.parametrize(
+    ("text", "number"), [("maxdepth=6", 1), ("churn/2026-03", 1), ("MaxDepth=7", 0)]
+)
+def test_parameters(page: TabPage, text: str, number: int) -> None:
+    """A part of a name with its value is compared with those of each execution."""
+    query = "?dag=retraining_02&since=1h&state=Success"
+
+    page.open_executions(f"{query}&parameter={text}")
+
+    assert len(page.rows()) == number
+    assert page.tab.get_by_label("Parameter").input_value() == text
+
+
 def test_skipped_tasks_without_execution_are_no_rows(page: TabPage) -> None:
     """Airflow has given a start to the task that was skipped."""
     page.open_executions("?dag=retraining_02&since=1h")

@@ -82,7 +82,7 @@ def test_only_what_the_user_may_see(
     bodies: list[str] = []
 
     def record(response: Response) -> None:
-        if "/api/v2/dags/" in response.url:
+        if "/api/v2/dags/" in response.url or "executions-summary" in response.url:
             bodies.append(response.text())
 
     page.page.on("response", record)
@@ -95,6 +95,8 @@ def test_only_what_the_user_may_see(
     ]
     assert [row[3] for row in rows] == [f"pipeline-{number:02}" for number in visible]
     page.wait_for(f": 1 to {len(visible)} of {len(visible)}.")
+    names = page.tab.locator(".psm-summary tbody th").all_inner_texts()
+    assert sorted(names) == [f"pipeline-{number:02}" for number in sorted(visible)]
     hidden = [
         name
         for number in range(4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 
@@ -83,12 +84,39 @@ def test_all_executions(site: Site, page: TabPage) -> None:
         NONE,
         NONE,
         NONE,
-        f"22 min 48 s | 0.68 USD | {not_counted}",
+        "22 min 48 s | 0.68 USD, not complete",
         NONE,
     ]
+    assert page.tab.get_by_title(not_counted).count() == 1
     assert {row[8] for row in rows} == {"Anonymous | manual, REST API"}
     page.wait_for("Tasks that start executions: 1 to 5 of 5.")
     assert page.console_errors == []
+
+
+def test_rows_have_two_lines(site: Site, new_page: Callable[..., TabPage]) -> None:
+    """
+    Also with long names, in a window of 1440 pixels: what is cut off is in a title.
+    """
+    page = new_page(site, viewport={"width": 1440, "height": 900})
+    name = "pipeline-with-a-long-name-" * 4
+    xcoms = arranged.failure()
+    xcoms.run["pipeline_name"] = name
+    xcoms.run["failed_steps"] = [{"name": name, "reason": "x"}]
+    task = arrange(site, "retraining_02", "failed", xcoms)
+
+    page.open_executions("?dag=retraining_02&pipeline=pipeline-with")
+    (row,) = page.rows()
+
+    assert row[1] == f"retraining_02 | {task.run_id}"
+    run = page.tab.locator(".psm-run").first
+    assert re.fullmatch(r"2\d{3}-\d\d-\d\d \d\d:\d\d:\d\d UTC", run.inner_text())
+    heights = page.tab.locator(".psm-executions tbody tr").evaluate_all(
+        "rows => rows.map(row => row.getBoundingClientRect().height)"
+    )
+    assert max(heights) < 60
+    table = page.tab.locator(".psm-scroll")
+    assert table.evaluate("frame => frame.scrollWidth <= frame.clientWidth")
+    assert page.tab.get_by_title(name, exact=True).count() == 1
 
 
 def test_the_way_to_the_tab_and_back(site: Site, page: TabPage) -> None:
@@ -124,7 +152,7 @@ def test_mapped_tasks(site: Site, page: TabPage) -> None:
 
     rows = {row[2]: row[0] for row in page.rows() if row[1].endswith(first.run_id)}
     assert rows == {
-        "train_each | map index 0 | 3 in all: 1 at work, 1 succeeded": "▶ | Running",
+        "train_each | map index 0; 3 in all: 1 at work, 1 succeeded": "▶ | Running",
         "train_each | map index 1": "✓ | Success",
     }
     page.tab.get_by_role("link", name="train_each").first.click()

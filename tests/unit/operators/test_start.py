@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from polysync_airflow.exceptions import (
     PipelineExecutionTimeoutError,
     SageMakerApiError,
 )
+from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.links import (
     PolysyncPipelineExecutionLink,
     PolysyncStudioLink,
@@ -34,7 +36,7 @@ from tests.conftest import IN_BOTH_MODES, connection
 from tests.fakes.log_capture import capture_logs, texts_of
 from tests.managed_pipelines import MANAGED, NEEDS_ROLE, START_MANAGED
 from tests.tasks import TaskInstance, run_task
-from tests.world import World
+from tests.world import NEVER_ENDS, World
 
 ROLE = "arn:aws:iam::123456789012:role/Other"
 
@@ -254,6 +256,27 @@ def test_timedeltas_are_stored_as_seconds(deferrable: bool, world: World) -> Non
         assert (stored["poll_interval"], stored["progress_interval"]) == (60.0, 90.0)
 
 
+@IN_BOTH_MODES
+def test_stop_in_aws_is_told_before_the_end(deferrable: bool, world: World) -> None:
+    """The XCom ``run`` says Stopping as soon as a poll has seen it."""
+    world.control.put_scenario(NEVER_ENDS)
+    statuses: list[str | None] = []
+
+    class XComs(dict[str, Any]):
+        def __setitem__(self, key: str, value: Any) -> None:
+            super().__setitem__(key, value)
+            if key == "run":
+                statuses.append(value["status"])
+
+    ti = TaskInstance("train", xcoms=XComs())
+    stop = partial(PolysyncSageMakerHook().stop_pipeline_execution, attempt=0)
+    world.time.after(60, lambda: stop(ti.xcoms["execution_arn"]))
+
+    run_task(make_task(deferrable=deferrable, poll_interval=5), ti)
+
+    assert statuses == [None, "Stopping", "Stopped"]
+
+
 def test_run_xcom_describes_the_execution(deferrable: bool, world: World) -> None:
     """
     The XCom ``run`` describes the execution in JSON, with times in ISO 8601 UTC and the
@@ -295,6 +318,7 @@ def test_run_xcom_describes_the_execution(deferrable: bool, world: World) -> Non
         "message": "Step failure: One or multiple steps failed.",
         "parameters": {"Shards": "4"},
         "resumes": 0,
+        "stops_with_task": True,
     }
     assert all(
         re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", value)

@@ -322,3 +322,22 @@ def test_large_dag_needs_workers(tasks: int, in_triggerer: bool) -> None:
     stored = stored_dag.get_task(step.task_id)
 
     assert bool(stored.start_from_trigger) is in_triggerer
+
+
+@pytest.mark.parametrize("try_number", [1, 2])
+def test_later_try_after_the_end_of_the_step_says_that_nothing_is_repeated(
+    try_number: int, world: World
+) -> None:
+    """A clear of the task alone looks like a repetition, and is none."""
+    run_execution(world.emulator, GOOD)
+    ti = TaskInstance("step", try_number=try_number)
+
+    with capture_logs() as logs:
+        run_task(make_operator("AbaloneTrain"), ti)
+
+    said = [text for text in texts_of(logs) if text.startswith("AWS has repeated")]
+    expected = [
+        "AWS has repeated nothing: step AbaloneTrain had ended before this try. To"
+        " repeat it, clear this task with Downstream."
+    ]
+    assert said == expected * (try_number - 1)

@@ -307,6 +307,28 @@ def test_end_of_the_stop_is_followed_and_stored(lost: Lost, world: World) -> Non
     assert run["stop"]["seen_at"] is not None
 
 
+def test_end_is_stored_also_if_the_stop_was_requested_before(
+    lost: Lost, world: World
+) -> None:
+    """After a timeout, the task has requested it, and waits for no end."""
+    task = lost()
+    arn = task.ti.xcoms["execution_arn"]
+    PolysyncSageMakerHook().stop_pipeline_execution(arn)
+    findings = []
+
+    async def look_after_and_wait() -> None:
+        findings.append(await stop_if_left(**asdict(task.key)))
+        await asyncio.gather(*FOLLOWING)
+
+    asyncio.run(look_after_and_wait())
+    asyncio.run(look_after_and_wait())
+
+    assert findings == ["over", "over"]
+    assert world.calls(STOP) == [STOP]
+    assert task.ti.xcoms["run"]["status"] == "Stopped"
+    assert {step["state"] for step in task.ti.xcoms["steps"]} >= {"Cancelled"}
+
+
 def test_record_that_was_found_in_aws(lost: Lost, world: World) -> None:
     """A retry that has found its execution by the name writes all that is needed."""
     task = lost("up_for_retry")

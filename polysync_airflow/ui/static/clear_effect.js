@@ -1,0 +1,58 @@
+// What a clear of the task of a step makes AWS repeat. The rules are those of docs/how-to/steps-as-tasks.md; the
+// operator decides by them (execution/step_tasks.py).
+
+// AWS's limit of a selective execution.
+const MAX_SELECTED = 50;
+// The statuses of executions whose steps AWS repeats one by one.
+const SOURCE_STATUSES = ["Succeeded", "Failed"];
+const MAX_NAMES = 6;
+const NOTHING = "AWS repeats nothing";
+
+/**
+ * Returns what a clear of this task alone does, and what one with the tasks after it does.
+ *
+ * @param group what `groupOf` returns
+ * @param execution the execution as the tab knows it; null if there is none
+ */
+export function clearEffects(group, execution) {
+  return {
+    alone: `${NOTHING}. The task looks at the step again: clear with Downstream.`,
+    downstream: effectOf(group, execution),
+  };
+}
+
+function effectOf({ tasks, cleared }, execution) {
+  if (execution === null) {
+    return "AWS starts an execution, if there is none yet.";
+  }
+  const { run, steps } = execution;
+  // Airflow lists the tasks by their ids.
+  const order = steps.map(({ name }) => name);
+  const names = cleared.map(({ name }) => name).sort((one, other) => order.indexOf(one) - order.indexOf(other));
+  const stop = run.state === "Running" ? " The one that runs is stopped before." : "";
+  if (cleared.length === tasks.length) {
+    return `AWS runs all ${tasks.length} steps again, in a new execution.${stop}`;
+  }
+  if (run.state === "Running") {
+    return (
+      "The execution goes on to its end. If it fails, AWS then repeats the steps that have not succeeded; if it " +
+      `succeeds, those that had succeeded at the clear: ${listNames(names)}.`
+    );
+  }
+  const hasSucceeded = ({ name }) => steps.some((step) => step.name === name && step.state === "Success");
+  if (run.state === "Failed" && !cleared.some(hasSucceeded)) {
+    const left = steps.filter((step) => ["Failed", "Cancelled", "NotStarted"].includes(step.state));
+    return `AWS resumes the execution, and repeats what has not succeeded: ${listNames(left.map(({ name }) => name))}.`;
+  }
+  if (!SOURCE_STATUSES.includes(run.status)) {
+    return `${NOTHING}, because the execution ended with the status ${run.status ?? run.state}: clear all its steps.`;
+  }
+  return names.length > MAX_SELECTED
+    ? `${NOTHING}, because ${names.length} steps are more than the ${MAX_SELECTED} that it can select: clear all steps.`
+    : `AWS repeats ${listNames(names)}, in a new execution that takes over the results of the others.`;
+}
+
+function listNames(names) {
+  const more = names.length - MAX_NAMES;
+  return more > 0 ? `${names.slice(0, MAX_NAMES).join(", ")} and ${more} more` : names.join(", ");
+}

@@ -1,0 +1,157 @@
+// The summary above the executions: by pipeline, how many there were in the time of the filters, how many have failed,
+// how long they took, and what they cost. ui/summary.py computes it.
+import { send } from "./airflow_api.js";
+import { Button, h } from "./components.js";
+import { startOf } from "./execution_filters.js";
+import { formatCost, formatSeconds } from "./format.js";
+import { property, readEntries, readInteger, readList, readNumber, readText } from "./validation.js";
+
+const { useEffect, useState } = globalThis.React;
+
+const PATH = "polysync-sagemaker/executions-summary";
+const MAX_PIPELINES = 50;
+const MAX_DAYS = 31;
+const MAX_CURRENCIES = 3;
+const MAX_COUNT = 1_000_000;
+const MAX_NUMBER = 1e12;
+const NAME = 256;
+// The others are shown on demand.
+const SHOWN = 5;
+const DAY = 86_400_000;
+const BAR = 6;
+const HEIGHT = 20;
+const COLUMNS = ["Pipeline", "Executions", "Failed", "Median duration", "Estimated cost"];
+
+/** The summary. It is read after the executions, again if the filters change, and when somebody asks for it. */
+export function Summary({ filters, setFilters, refreshes, isReady }) {
+  const { since, dag, pipeline } = filters;
+  const id = JSON.stringify([since, dag, refreshes]);
+  const [found, setFound] = useState({ id: null, pipelines: [] });
+  const [isWhole, setWhole] = useState(false);
+  // The executions come first, and each of their refreshes needs no new summary.
+  const [readyId, setReadyId] = useState(null);
+  if (isReady && readyId !== id) {
+    setReadyId(id);
+  }
+  useEffect(() => {
+    if (readyId !== id) {
+      return undefined;
+    }
+    const abort = new AbortController();
+    readSummary(since, dag, abort.signal).then(
+      (summary) => setFound({ id, ...summary }),
+      // It is an extra: what stops the executions from being read is said there.
+      () => abort.signal.aborted || setFound({ id, pipelines: [] }),
+    );
+    return () => abort.abort();
+  }, [readyId, id]);
+  const matching = found.pipelines.filter(({ name }) => name.toLowerCase().includes(pipeline.toLowerCase()));
+  if (matching.length === 0) {
+    return null;
+  }
+  const shown = isWhole ? matching : matching.slice(0, SHOWN);
+  const all = `Show all ${matching.length} pipelines`;
+  const days = daysOf(found.pipelines);
+  return h(
+    "section",
+    { className: "psm-card psm-summary", "aria-label": "Summary" },
+    h(
+      "table",
+      { className: "psm-table psm-table-wide", "aria-label": "Executions by pipeline" },
+      h("thead", null, h(Head, { days })),
+      h("tbody", null, shown.map((each) => h(PipelineRow, { key: each.name, pipeline: each, days, setFilters }))),
+    ),
+    matching.length > SHOWN && h(Button, { onClick: () => setWhole(!isWhole) }, isWhole ? "Show fewer" : all),
+    found.isCut && h("span", { className: "psm-muted" }, "Of the newest 10,000 executions."),
+  );
+}
+
+function Head({ days }) {
+  const period = days.length > 1 ? `${days[0]} to ${days.at(-1)}` : days[0];
+  const columns = [...COLUMNS, `By day, ${period} (UTC)`];
+  return h("tr", null, columns.map((name) => h("th", { key: name, scope: "col" }, name)));
+}
+
+function PipelineRow({ pipeline, days, setFilters }) {
+  const { name, runs, failures, medianSeconds, costs } = pipeline;
+  const filterBy = (label, text, state) => {
+    const onClick = () => setFilters({ pipeline: name, state });
+    return h("button", { type: "button", className: "psm-link-button", "aria-label": label, onClick }, text);
+  };
+  return h(
+    "tr",
+    null,
+    h("th", { scope: "row" }, filterBy(`${name}: show its executions`, name, "")),
+    h("td", null, runs),
+    h("td", null, failures === 0 ? "0" : filterBy(`${failures}: show those of ${name}`, failures, "Failed")),
+    h("td", null, formatSeconds(medianSeconds) || "–"),
+    h("td", null, costs.map(formatCost).join(", ") || "–"),
+    h("td", null, h(Bars, { pipeline, days })),
+  );
+}
+
+/** A bar for each day: how many executions have started, and how many of them failed. */
+function Bars({ pipeline, days }) {
+  const most = Math.max(1, ...[...pipeline.days.values()].map(({ runs }) => runs));
+  const texts = [];
+  const bars = days.map((day, index) => {
+    const { runs = 0, failed = 0 } = pipeline.days.get(day) ?? {};
+    if (runs === 0) {
+      return null;
+    }
+    const text = `${day}: ${runs}${failed > 0 ? `, ${failed} failed` : ""}`;
+    texts.push(text);
+    const height = (count) => Math.max(count === 0 ? 0 : 2, (count / most) * HEIGHT);
+    const place = { x: index * BAR, width: BAR - 1 };
+    return h(
+      "g",
+      { key: day },
+      h("title", null, text),
+      h("rect", { ...place, y: HEIGHT - height(runs), height: height(runs), className: "psm-day" }),
+      h("rect", { ...place, y: HEIGHT - height(failed), height: height(failed), className: "psm-day-failed" }),
+    );
+  });
+  const size = { width: days.length * BAR, height: HEIGHT };
+  return h("svg", { ...size, role: "img", "aria-label": `Executions by day: ${texts.join("; ")}` }, bars);
+}
+
+/** Returns all days from the first to the last one with an execution, of which the last ones are shown. */
+function daysOf(pipelines) {
+  const times = pipelines.flatMap(({ days }) => [...days.keys()].map((day) => Date.parse(day)));
+  const last = Math.max(...times);
+  const first = Math.max(Math.min(...times), last - (MAX_DAYS - 1) * DAY);
+  const days = [];
+  for (let time = first; time <= last; time += DAY) {
+    days.push(new Date(time).toISOString().slice(0, 10));
+  }
+  return days;
+}
+
+async function readSummary(since, dag, signal) {
+  const start = startOf(since);
+  const query = new URLSearchParams({ dag, ...(start !== null && { since: start }) });
+  const { body } = await send(`${PATH}?${query}`, { signal });
+  const pipelines = readList(property(body, "pipelines"), MAX_PIPELINES)
+    .map(readPipeline)
+    .filter(({ name, days }) => name !== null && days.size > 0);
+  return { pipelines, isCut: property(body, "is_cut") === true };
+}
+
+function readPipeline(value) {
+  const count = (counted) => readInteger(counted, 0, MAX_COUNT) ?? 0;
+  return {
+    name: readText(property(value, "name"), NAME),
+    runs: count(property(value, "runs")),
+    failures: count(property(value, "failures")),
+    medianSeconds: readNumber(property(value, "median_seconds"), 0, MAX_NUMBER),
+    costs: readEntries(property(value, "costs"), MAX_CURRENCIES).map(([currency, amount]) => ({
+      currency: readText(currency, 3) ?? "",
+      amount: readNumber(amount, 0, MAX_NUMBER) ?? 0,
+    })),
+    days: new Map(
+      readEntries(property(value, "days"), MAX_DAYS)
+        .filter(([day]) => /^\d{4}-\d\d-\d\d$/.test(day))
+        .map(([day, counts]) => [day, { runs: count(counts?.[0]), failed: count(counts?.[1]) }]),
+    ),
+  };
+}

@@ -1,0 +1,118 @@
+// Reads the group that a step's task belongs to: the task of its execution, and the tasks of the other steps.
+import { readTask, readXCom, send } from "./airflow_api.js";
+import { GROUP_OPERATOR, readSteps, STEP_OPERATOR } from "./execution.js";
+import { property, readEntries, readList, readText } from "./validation.js";
+
+const MAX_TASKS = 10_000;
+const ID = 250;
+// The graph of a DAG changes with its file only.
+const MAX_REMEMBERED = 20;
+const graphs = new Map();
+
+/**
+ * Reads what the tab shows: of the task of a step, also the step and the execution that it belongs to.
+ *
+ * @param key the task instance
+ * @param {AbortSignal} signal ends the requests
+ * @returns what `readTask` returns; of a step's task also `step`, if its group can be read
+ * @throws {AirflowApiError} something cannot be read
+ */
+export async function readTaskAndStep(key, signal) {
+  const data = await readTask(key, signal);
+  if (data.instances || data.forbidden || data.task.operator !== STEP_OPERATOR) {
+    return data;
+  }
+  try {
+    const step = await readStep(key, data, signal);
+    return step === null ? data : { ...data, step, isFinal: data.isFinal && step.isFinal };
+  } catch (error) {
+    // The task itself is there: its group is not, or may not be seen.
+    if (error.status === 403 || error.status === 404) {
+      return data;
+    }
+    throw error;
+  }
+}
+
+async function readStep(key, data, signal) {
+  const group = groupOf(await readGraph(key, signal), key.taskId);
+  if (group === null) {
+    return null;
+  }
+  const executionKey = { ...key, taskId: group.executionTaskId };
+  const [execution, row, made] = await Promise.all([
+    readTask(executionKey, signal),
+    ...["step", "return_value"].map((name) => (data.has(name) ? readXCom(key, name, signal) : null)),
+  ]);
+  return { group, executionKey, ...execution, step: mergedStep(group, execution.execution ?? null, row, made) };
+}
+
+/** Returns the step as its own task has stored it, or else as the task of the execution has. */
+function mergedStep(group, execution, row, made) {
+  const name = group.own.name;
+  const listed = execution?.steps.find((step) => step.name === name) ?? null;
+  if (execution === null || !row?.value) {
+    return listed;
+  }
+  const outputs = Object.fromEntries(readEntries(made?.value, MAX_TASKS));
+  const [own] = readSteps([row.value], { [property(row.value, "name")]: outputs }, execution.run);
+  // A resume, or a clear, has repeated the step since.
+  const isNewer = own && (listed === null || (own.startedAt ?? 0) >= (listed.startedAt ?? 0));
+  return isNewer ? { ...listed, ...own, results: own.results ?? listed?.results ?? null } : listed;
+}
+
+/** Returns the tasks of a DAG: their ids, operators, names, and what follows each. */
+export async function readGraph({ dagId, runId }, signal) {
+  const id = JSON.stringify([dagId, runId]);
+  if (!graphs.has(id)) {
+    const { body } = await send(`api/v2/dags/${encodeURIComponent(dagId)}/tasks`, { signal });
+    const tasks = readList(property(body, "tasks"), MAX_TASKS)
+      .map((task) => ({
+        id: readText(property(task, "task_id"), ID),
+        operator: readText(property(task, "operator_name"), ID),
+        name: readText(property(task, "task_display_name"), ID),
+        next: readList(property(task, "downstream_task_ids"), MAX_TASKS),
+      }))
+      .filter((task) => task.id !== null);
+    if (graphs.size >= MAX_REMEMBERED) {
+      graphs.clear();
+    }
+    graphs.set(id, new Map(tasks.map((task) => [task.id, task])));
+  }
+  return graphs.get(id);
+}
+
+/** Returns the ids of the tasks that follow a task, with it, in the order in which they are found. */
+export function downstreamOf(graph, taskId) {
+  const found = new Set([taskId]);
+  // A set yields also what is added meanwhile.
+  for (const id of found) {
+    for (const next of graph.get(id)?.next ?? []) {
+      found.add(next);
+    }
+  }
+  return found;
+}
+
+/**
+ * Returns the group of a step's task: its own task, that of the execution, those of all steps, and the steps that a
+ * clear with "Downstream" clears; null if the DAG has no such group any more.
+ */
+export function groupOf(graph, taskId) {
+  const own = graph.get(taskId);
+  const following = downstreamOf(graph, taskId);
+  const executionTaskId = [...following].find((id) => graph.get(id)?.operator === GROUP_OPERATOR);
+  if (own === undefined || executionTaskId === undefined) {
+    return null;
+  }
+  const tasks = stepTasksOf(graph, executionTaskId);
+  return { own, executionTaskId, tasks, cleared: tasks.filter(({ id }) => following.has(id)) };
+}
+
+/** Returns the tasks of the steps of an execution, by the id of its task. */
+export function stepTasksOf(graph, executionTaskId) {
+  return [...graph.values()].filter(
+    ({ id, operator }) => operator === STEP_OPERATOR && downstreamOf(graph, id).has(executionTaskId),
+  );
+}
+

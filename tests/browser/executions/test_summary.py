@@ -1,0 +1,100 @@
+"""The summary above the executions of the page."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tests.browser import arranged
+from tests.browser.airflow_site import Site
+from tests.browser.executions.test_rows import NONE, arrange
+from tests.browser.tab_page import TabPage
+from tests.conftest import NEEDS_TABS
+
+pytestmark = [pytest.mark.system, NEEDS_TABS]
+
+DAG = "churn_retraining"
+SUMMARY = "Executions by pipeline"
+CHURN, MARKUP = "summary-churn", "summary-<b>x"
+
+
+def cost(amount: float) -> dict[str, Any]:
+    """Return the cost of an execution."""
+    fields = {"amount": amount, "currency": "USD", "prices_date": "2026-11-01"}
+    return {**fields, "note": None}
+
+
+@pytest.fixture(scope="module")
+def day(site: Site) -> str:
+    """Executions of two pipelines on two days; returns the second one."""
+    today = arranged.ago(60)
+    for days, seconds in ((1, 600), (1, 1200), (0, 3600)):
+        start = today - timedelta(days=days)
+        xcoms = arranged.measured(0.9, start=start, seconds=seconds, cost=cost(0.5))
+        xcoms.run["pipeline_name"] = CHURN
+        arrange(site, DAG, "success", xcoms)
+    failed = arranged.failure()
+    failed.run |= {"pipeline_name": CHURN, "started_at": today.isoformat()}
+    arrange(site, DAG, "failed", failed)
+    other = arranged.running()
+    other.run["pipeline_name"] = MARKUP
+    arrange(site, DAG, "deferred", other)
+    return today.date().isoformat()
+
+
+def test_summary_of_each_pipeline(day: str, page: TabPage) -> None:
+    """
+    How many executions there were, how many have failed, how long the others took, what
+    they cost, and a bar for each day, with a text.
+    """
+    page.open_executions(f"?dag={DAG}&since=1h&pipeline=summary-")
+    page.wait_for("By day, ")
+
+    _, *rows = page.table(SUMMARY)
+
+    assert [row[:5] for row in rows] == [
+        [CHURN, "4", "1", "20 min", "1.50 USD"],
+        [MARKUP, "1", "0", NONE, NONE],
+    ]
+    chart = page.tab.get_by_role("img", name=re.compile(f"{day}: 2, 1 failed"))
+    assert chart.locator("title").all_text_contents()[-1] == f"{day}: 2, 1 failed"
+    assert page.tab.locator("b").count() == 0
+
+
+@pytest.mark.usefixtures("day")
+def test_a_click_filters(page: TabPage) -> None:
+    """By the pipeline, or by its failures. The summary is not read again."""
+    page.open_executions(f"?dag={DAG}&since=1h&pipeline=summary-")
+    page.wait_for("By day, ")
+    urls: list[str] = []
+    page.page.on("request", lambda request: urls.append(request.url))
+
+    page.button(f"1: show those of {CHURN}").click()
+    page.page.wait_for_url("**state=Failed**")
+    assert [row[3] for row in page.rows()] == [CHURN]
+    page.button(f"{CHURN}: show").click()
+    page.page.wait_for_url(re.compile(f"pipeline={CHURN}&since=1h$"))
+
+    assert len(page.rows()) == 4
+    assert [row[0] for row in page.table(SUMMARY)[1:]] == [CHURN]
+    assert [url for url in urls if "executions-summary" in url] == []
+
+
+@pytest.mark.usefixtures("day")
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(403, {"detail": "Forbidden"}), (200, {"pipelines": [{"name": 7}, None]})],
+)
+def test_rows_are_there_without_a_summary(
+    page: TabPage, status: int, body: Any
+) -> None:
+    """It is an extra."""
+    page.answer("/executions-summary", status, body)
+
+    page.open_executions(f"?dag={DAG}&since=1h&pipeline=summary-")
+
+    assert len(page.rows()) >= 5
+    assert page.tab.get_by_role("table", name=SUMMARY).count() == 0

@@ -1,0 +1,167 @@
+"""
+What the tab shows of a task that watches one step: the step, the others, and what a
+clear of the task does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.browser import arranged
+from tests.browser.airflow_site import Site, Task
+from tests.browser.tab_page import TabPage
+from tests.conftest import NEEDS_TABS
+
+pytestmark = [pytest.mark.system, NEEDS_TABS]
+
+DAG = "churn_steps"
+STEPS = ("Preprocess", "Train", "Register")
+NOTHING = "AWS repeats nothing"
+ALONE = f"{NOTHING}. The task looks at the step again: clear with Downstream."
+
+
+def arrange(
+    site: Site, xcoms: arranged.XComs | None, execution: str | None = "failed"
+) -> dict[str, Task]:
+    """Return the tasks of a group's run, by step; that of the execution is in a state."""
+    states = {
+        "churn.Preprocess": "success",
+        "churn.Train": "failed",
+        "churn.Register": "upstream_failed",
+        "churn.execution": execution,
+    }
+    run_id = site.new_run(DAG, "failed", states, seconds=770)
+    tasks = {
+        name: Task(run_id, f"churn.{name}", dag_id=DAG)
+        for name in (*STEPS, "execution")
+    }
+    if xcoms:
+        xcoms.steps = [step for step in xcoms.steps if step["name"] in STEPS]
+        site.publish(tasks["execution"], xcoms)
+    return tasks
+
+
+def effects(page: TabPage) -> list[str]:
+    """Return what a clear does, alone and with Downstream."""
+    texts: list[str] = page.tab.locator(".psm-effects dd").all_inner_texts()
+    return texts
+
+
+def test_failed_step(site: Site, page: TabPage) -> None:
+    """
+    Its state, times, reason, log, job, metrics and what the steps before it have made;
+    the other steps in one row; the way to the execution.
+    """
+    xcoms = arranged.failure()
+    made = {"output_uris": {"train": "s3://ml-bucket/churn/train"}}
+    xcoms.outputs = {"Preprocess": made}
+    tasks = arrange(site, xcoms)
+    train = tasks["Train"]
+    (row,) = [step for step in xcoms.steps if step["name"] == "Train"]
+    site.write_xcom(train, "step", row)
+    returned = {"metrics": {"validation:auc": 0.83}, "billable_seconds": 460}
+    site.write_xcom(train, "return_value", returned)
+
+    page.open(train)
+    page.wait_for(arranged.REASON)
+
+    badge = page.tab.get_by_role("status").first.inner_text()
+    assert badge.split() == ["✕", "Failed"]
+    assert page.tab.get_by_role("heading").inner_text() == "Train"
+    assert page.stat("Duration") == "7 min 40 s"
+    assert page.stat("Type") == "Training"
+    assert arranged.LOG_LINES[-1] in page.text()
+    assert page.table("Metrics of Train")[1] == ["validation:auc", "0.83"]
+    assert arranged.LOG_URL in page.links()
+    page.button("Made by the steps before it").click()
+    assert page.table("What the steps before it have made") == [
+        ["Preprocess: output_uris.train", "s3://ml-bucket/churn/train"]
+    ]
+    chips = page.tab.get_by_role("list", name="Steps of the execution")
+    assert chips.get_by_role("listitem").all_inner_texts() == [
+        f"{icon}\n{name}" for icon, name in zip("✓✕○", STEPS, strict=True)
+    ]
+    chips.get_by_role("link", name="Preprocess").click()
+    page.page.wait_for_url("**/tasks/churn.Preprocess/**")
+    page.tab.get_by_role("heading", name="Preprocess").wait_for()
+    page.tab.get_by_role("link", name=arranged.PIPELINE).click()
+    page.wait_for("The execution failed: step Train")
+
+
+def case(state: str, status: str, **steps: str) -> arranged.XComs:
+    """Return an execution whose steps are in states."""
+    rows = [
+        arranged.step(name, "Training", steps.get(name, "NotStarted")) for name in STEPS
+    ]
+    return arranged.XComs(arranged.run(state, status, start=arranged.START), rows)
+
+
+ALL_SUCCEEDED = dict.fromkeys(STEPS, "Success")
+CASES: dict[str, tuple[str, arranged.XComs, str]] = {
+    "running": (
+        "Train",
+        case("Running", "Executing", Preprocess="Success", Train="Running"),
+        "The execution goes on to its end.",
+    ),
+    "failed": (
+        "Train",
+        case("Failed", "Failed", Preprocess="Success", Train="Failed"),
+        "AWS resumes the execution, and repeats what has not succeeded: Train, Register.",
+    ),
+    "succeeded": (
+        "Train",
+        case("Success", "Succeeded", **ALL_SUCCEEDED),
+        "AWS repeats Train, Register, in a new execution that takes over the results",
+    ),
+    "all": (
+        "Preprocess",
+        case("Success", "Succeeded", **ALL_SUCCEEDED),
+        "AWS runs all 3 steps again, in a new execution.",
+    ),
+    "stopped": (
+        "Train",
+        case("Cancelled", "Stopped", Preprocess="Success", Train="Cancelled"),
+        f"{NOTHING}, because the execution ended with the status Stopped",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_a_clear_does(name: str, site: Site, page: TabPage) -> None:
+    """The same as the operator decides after it."""
+    step, xcoms, expected = CASES[name]
+    execution = "deferred" if name == "running" else "failed"
+    tasks = arrange(site, xcoms, execution)
+
+    page.open(tasks[step])
+    page.wait_for("Clear with Downstream")
+
+    alone, downstream = effects(page)
+    assert alone == ALONE
+    assert downstream.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("xcoms", "expected"),
+    [
+        (None, "There is no execution yet"),
+        (
+            arranged.XComs(arranged.run("Running", "Executing", start=arranged.START)),
+            "Step Train is not known",
+        ),
+    ],
+    ids=["no execution", "no such step"],
+)
+def test_step_that_is_not_there(
+    site: Site, page: TabPage, xcoms: Any, expected: str
+) -> None:
+    """The tab says why, and leads to the execution."""
+    tasks = arrange(site, xcoms, "deferred")
+
+    page.open(tasks["Train"])
+
+    page.wait_for(expected)
+    page.tab.get_by_role("link", name="the execution").click()
+    page.page.wait_for_url("**/tasks/churn.execution/**")

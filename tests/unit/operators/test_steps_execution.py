@@ -233,7 +233,7 @@ def test_steps_of_an_execution_that_costs_too_much_say_so(
     make_run: Make, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One stop; the step that was stopped, and what comes after it, fail."""
-    prices = {"us-east-1": {"ml.m5.xlarge": 3600}}
+    prices = {"us-east-1": {"ml.m5.large": 3600}}
     table = {"currency": "USD", "date": "2026-11-01", "prices": prices}
     option = "AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES"
     monkeypatch.setenv(option, json.dumps(table))

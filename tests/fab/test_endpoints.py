@@ -43,7 +43,7 @@ if not has_fab():
 
 from airflow.api_fastapi.auth.managers.base_auth_manager import BaseAuthManager
 
-from polysync_airflow.ui.app import BUNDLE, PATH, build_id, create_app
+from polysync_airflow.ui.app import BUNDLE, PATH, SUMMARY_PATH, build_id, create_app
 
 UNKNOWN = "no_such_dag"
 # Whose DAG has a record. That of the last one is hidden from the editor of some DAGs.
@@ -161,7 +161,12 @@ def test_each_endpoint_is_tested() -> None:
 
     endpoints = {(method, route.path) for route in routes for method in route.methods}
 
-    assert endpoints == {("GET", "/{build}/{name}"), ("GET", PATH), ("PUT", PATH)}
+    assert endpoints == {
+        ("GET", "/{build}/{name}"),
+        ("GET", SUMMARY_PATH),
+        ("GET", PATH),
+        ("PUT", PATH),
+    }
 
 
 @pytest.mark.parametrize(
@@ -322,3 +327,5 @@ def test_who_has_the_page(call: Call, user: str, plugins: int, lists: int) -> No
     ]
 
     assert found == [plugins, lists, lists, lists]
+    # The summary has what these lists have, of the same DAGs (tests/browser).
+    assert call(user, "GET", URL_PREFIX + SUMMARY_PATH)[0] == lists

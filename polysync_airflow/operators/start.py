@@ -147,7 +147,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
     :param wait_for_capacity: if AWS refuses the start for a quota, send it again after
         a pause; if the execution fails for want of capacity, resume it after a pause.
         The first pause is ``poll_interval``, each is twice as long as the one before,
-        up to ten minutes. After ``timeout``, the task fails.
+        from ten seconds up to ten minutes. After ``timeout``, the task fails.
     :param max_cost: what the task may cost, from one clear to the next, with all its
         executions, resumes and retries: a number in the currency of
         ``[polysync_sagemaker] hourly_prices`` (templated). The cost is estimated with

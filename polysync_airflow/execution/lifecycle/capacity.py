@@ -21,7 +21,10 @@ from pydantic import Field
 from polysync_airflow.exceptions import CAPACITY_TEXTS
 from polysync_airflow.execution import models, texts
 
-MIN_PAUSE: Final = 1.0
+# A deferral that ends within seconds may be over before the scheduler has handled the
+# end of the process that deferred the task. Then it fails the task, and a retry is
+# used: https://github.com/apache/airflow/issues/72716
+MIN_PAUSE: Final = 10.0
 MAX_PAUSE: Final = 600.0
 # More do not matter: poll_interval has at least a second.
 _MAX_DOUBLINGS: Final = 10
@@ -135,7 +138,7 @@ def next_wait(
         return None
     share = crc32(f"{token} {pauses}".encode()) / 2**32
     seconds = min(limits.first_pause * 2 ** min(pauses, _MAX_DOUBLINGS), MAX_PAUSE)
-    seconds *= 1 - _JITTER + 2 * _JITTER * share
+    seconds = max(seconds * (1 - _JITTER + 2 * _JITTER * share), MIN_PAUSE)
     return CapacityWait(
         try_number=try_number,
         since=since,

@@ -94,10 +94,23 @@ def test_pauses_double_up_to_ten_minutes_and_end_at_the_timeout() -> None:
     last = after_pause(wait, "full", try_number=1, now=late)
     assert last is not None
     assert last.asks_at == NOW + timedelta(hours=1)
-    second_before = last.asks_at - timedelta(seconds=1)
-    assert after_pause(last, "full", try_number=1, now=second_before) is not None
+    just_in_time = last.asks_at - timedelta(seconds=10)
+    assert after_pause(last, "full", try_number=1, now=just_in_time) is not None
     assert after_pause(last, "full", try_number=1, now=last.asks_at) is None
     assert after_pause(last, "full", try_number=2, now=last.asks_at) is not None
+
+
+@pytest.mark.parametrize("first_pause", [1.0, 8.0])
+def test_pause_is_long_enough_for_airflow(first_pause: float) -> None:
+    """Airflow may fail a deferred task that goes on within seconds."""
+    limits = capacity.CapacityLimits(first_pause, timeout=3600)
+
+    wait = capacity.next_wait(
+        None, "full", limits, try_number=1, now=NOW, token="x", nothing_runs=True
+    )
+
+    assert wait is not None
+    assert wait.asks_at == NOW + timedelta(seconds=10)
 
 
 def test_requests_of_many_tasks_are_spread_over_half_a_pause() -> None:

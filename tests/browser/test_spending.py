@@ -76,7 +76,7 @@ def test_page_shows_the_dearest_executions_first(site: Site, page: TabPage) -> N
 
     page.open_executions("")
     newest = [row[7] for row in page.rows()[:3]]
-    button = page.page.get_by_role("button", name="Dearest of these first")
+    button = page.page.get_by_role("button", name="Billable time, cost")
     button.click()
     dearest = [row[7] for row in page.rows()[:3]]
     button.click()

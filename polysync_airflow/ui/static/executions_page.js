@@ -174,8 +174,13 @@ function Executions({ rows, now }) {
   const [isByCost, setByCost] = useState(false);
   // Airflow cannot sort by what XComs have, so only the rows of this page are sorted.
   const sorted = isByCost ? rows.toSorted((one, other) => costOf(other) - costOf(one)) : rows;
-  const sort = h(Button, { onClick: () => setByCost(!isByCost), "aria-pressed": isByCost }, "Dearest of these first");
-  const header = (name) => h("th", { key: name, scope: "col" }, name, name === BILLED && sort);
+  const sort = {
+    kind: "small",
+    onClick: () => setByCost(!isByCost),
+    "aria-pressed": isByCost,
+    title: "Dearest of these first",
+  };
+  const header = (name) => h("th", { key: name, scope: "col" }, name === BILLED ? h(Button, sort, name) : name);
   return h(
     "div",
     { className: "psm-card psm-scroll", role: "region", "aria-label": "Executions", tabIndex: 0 },

@@ -64,7 +64,7 @@ def test_task_that_has_spent_its_limit_says_so(site: Site, page: TabPage) -> Non
     text = "30.80 USD of at most 30.00 · dearest step: Tune"
     page.wait_for(reason)
     assert page.stat("Spent, as estimated") == text
-    page.open_executions("?pipeline=too-expensive")
+    page.open_executions(f"?dag={task.dag_id}&pipeline=too-expensive")
     (row,) = page.rows()
     assert row[7].endswith(f"Spent: {text}")
 
@@ -78,7 +78,7 @@ def test_page_shows_the_dearest_executions_first(site: Site, page: TabPage) -> N
         xcoms.run["pipeline_name"] = "by-cost"
         site.publish(task, xcoms)
 
-    page.open_executions("?pipeline=by-cost")
+    page.open_executions(f"?dag={task.dag_id}&pipeline=by-cost")
     newest = [row[7] for row in page.rows()]
     button = page.page.get_by_role("button", name="Billable time, cost")
     button.click()

@@ -169,6 +169,14 @@ def stored_variable(key: str, *, lock: bool) -> Iterator[StoredVariable]:
         yield StoredVariable(session, session.scalar(query))
 
 
+def stored_variables(prefix: str) -> Iterator[StoredVariable]:
+    """Read the Variables whose keys begin with a prefix, all with one query."""
+    query = select(Variable).where(Variable.key.startswith(prefix, autoescape=True))
+    with create_session() as session:
+        for row in session.scalars(query).all():
+            yield StoredVariable(session, row)
+
+
 def read_xcom(key: str, **task: Any) -> Any:
     """
     Return the value of an XCom of a task instance; None if there is none.

@@ -88,20 +88,19 @@ def find_waiting(pipelines: Collection[str]) -> Iterator[dict[str, Any]]:
 
     :param pipelines: the names of the pipelines that count.
     """
-    for key in database.variable_keys(records.KEY_PREFIX):
+    for variable in database.stored_variables(records.KEY_PREFIX):
         with suppress(PolysyncError):
-            with database.stored_variable(key, lock=False) as variable:
-                task = records.stored_task(variable)
-            if task is None or ENDED_STATES.issuperset(task.task_states):
+            task = records.task_in(variable.value or "")
+            if ENDED_STATES.issuperset(variable.states_of(**asdict(task))):
                 continue
-            record = records.stored_record(task.key)
+            record = records.stored_record(task)
             if record is None or record.capacity is None:
                 continue
             name = record.request.pipeline_name.rsplit("/")[-1]
             if record.waits_for_capacity and name in pipelines:
                 facts = {"pipeline_name": name, "execution_arn": record.execution_arn}
                 wait = record.capacity.model_dump(mode="json")
-                yield {**asdict(task.key), **facts, **wait}
+                yield {**asdict(task), **facts, **wait}
 
 
 def _watch() -> Watch:

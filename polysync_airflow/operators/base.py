@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
     # Imported when a task runs, because they take time, and the hook imports boto3:
     # Airflow parses a DAG file every 30 seconds.
+    from polysync_airflow.execution.prices import Spending
     from polysync_airflow.execution.steps.descriptions import StepDescription
     from polysync_airflow.execution.steps.progress import Progress
     from polysync_airflow.execution.waiter import (
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
     )
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
-    AfterPoll = Callable[[Polled], object]
+    AfterPoll = Callable[[Polled], Spending | None]
 
 Options_co = TypeVar("Options_co", bound=Options, covariant=True)
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -343,7 +344,7 @@ class ExecutionOperator(WaitingOperator):
 
         :param method_name: the method in which Airflow resumes a deferred task.
         :param after_poll: called on the worker with the response of each poll but the
-            last. It may return what the task has spent.
+            last. It returns what the task has spent; None if it was not estimated.
         :param kwargs: what that method gets beside the event.
         :param trigger_arguments: those that do not follow from ``waiter``.
         """
@@ -384,7 +385,6 @@ class ExecutionOperator(WaitingOperator):
         self, waiter: ExecutionWaiter, after_poll: AfterPoll | None
     ) -> ExecutionEvent:
         from polysync_airflow.aws.responses import time_limit
-        from polysync_airflow.execution.prices import Spending
         from polysync_airflow.execution.waiter import (
             LAST_POLL_SECONDS,
             Wait,
@@ -405,10 +405,8 @@ class ExecutionOperator(WaitingOperator):
                     result = result.waiter.decide(polled, clock.time())
                     write_lines(self.log, result.log_lines)
                     if after_poll and isinstance(result, Wait):
-                        spending = after_poll(polled)
-                        if isinstance(spending, Spending):
-                            end = after_estimate(result.waiter, spending)
-                            result = end or result
+                        end = after_estimate(result.waiter, after_poll(polled))
+                        result = end or result
         except sdk.AirflowTaskTimeout:
             # Airflow counts execution_timeout from the start of the task, so its timer
             # fires just before the waiter's deadline. The outcome must be the same as

@@ -83,14 +83,14 @@ class TryRunner:
 
     :param hook_for_region: returns the hook for a region; None is the task's own
         region.
-    :param capacity: how long the try waits for capacity, with ``wait_for_capacity``.
+    :param limits: how long the try retries its calls, and waits for capacity.
     :param max_cost: the rendered argument of the task.
     """
 
     options: TryOptions
     hook_for_region: HookForRegion
     log: Any
-    capacity: CapacityLimits
+    limits: CapacityLimits
     max_cost: object = None
     # Whether this process executes the task, so that its templates are rendered.
     is_executed: bool = False
@@ -143,7 +143,7 @@ class TryRunner:
             arguments=arguments,
             validate_parameters=self.options.validate_parameters,
             max_cost=self.max_cost,
-            deadline=clock.time() + self.capacity.timeout,
+            deadline=clock.time() + self.limits.timeout,
         )
         store = RecordStore(context)
         self._store = store
@@ -169,7 +169,7 @@ class TryRunner:
     def _task_try(self, store: RecordStore) -> TaskTry:
         capacity = None
         if self.options.wait_for_capacity:
-            capacity = self.capacity
+            capacity = self.limits
         return TaskTry(
             number=store.try_number,
             epoch=self._ti.max_tries,

@@ -43,6 +43,7 @@ from typing import (
 )
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     Field,
     StringConstraints,
@@ -59,7 +60,7 @@ from polysync_airflow.exceptions import (
     is_throttling,
 )
 from polysync_airflow.execution import models
-from polysync_airflow.execution.prices import Spending
+from polysync_airflow.execution.prices import CostLimit, Spending
 from polysync_airflow.execution.texts import (
     MAX_ARN_LENGTH,
     ArnText,
@@ -666,6 +667,11 @@ ProgressInterval = Annotated[
 ]
 
 
+def _check_cost_limit(text: str) -> str:
+    CostLimit.parse(text)
+    return text
+
+
 class WaitArguments(models.StrictModel):
     """What the arguments of all triggers have in common."""
 
@@ -701,4 +707,11 @@ class TriggerArguments(WaitArguments):
     progress_interval: ProgressInterval | None
     declared_steps: str | None
     step_task_ids: Annotated[tuple[str, ...], Field(max_length=models.MAX_STEPS)] | None
-    cost_limit: Annotated[str, StringConstraints(max_length=MAX_LIMIT_LENGTH)] | None
+    cost_limit: (
+        Annotated[
+            str,
+            StringConstraints(max_length=MAX_LIMIT_LENGTH),
+            AfterValidator(_check_cost_limit),
+        ]
+        | None
+    )

@@ -93,6 +93,7 @@ EDITED: dict[Any, tuple[dict[str, Any], list[dict[str, Any]]]] = {
             {"pipeline_name": ["x"]},
             {"declared_steps": nested_value()},
             {"step_task_ids": nested_value()},
+            *edits("cost_limit", "50", '{"max_cost": -1}', "[" * 5000),
         ],
     ),
     PolysyncPipelineSearchTrigger: (

@@ -103,11 +103,14 @@ def test_list_has_the_newest_first(
 def test_list_finds_the_executions_of_a_task_exactly(
     polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
 ) -> None:
-    """By DAG, task and run, which the description has; the table fits whatever they are."""
+    """
+    By DAG, task and run, which the description has. The table fits whatever they are,
+    and has their ends.
+    """
     arn = start_as_a_task()
     emulator.control.advance(60)
     start(sagemaker, PipelineExecutionDescription="Airflow: dags/retraining")
-    page = f"dags/{'d' * 100}/runs/{'r' * 100}/tasks/train/mapped/3"
+    page = f"dags/{'d' * 100}/runs/{'r' * 99}x/tasks/train/mapped/3"
     long = start(sagemaker, PipelineExecutionDescription=f"Airflow: {page}")
 
     def listed(*options: str) -> list[str]:
@@ -121,10 +124,11 @@ def test_list_finds_the_executions_of_a_task_exactly(
     assert listed("--task", "train") == [long, arn]
     lines = polysync("executions", "list", "--task=train").out.splitlines()
     assert max(map(len, lines)) == 160
-    assert re.search(r"d\N{HORIZONTAL ELLIPSIS} +r+\N{HORIZONTAL ELLIPSIS}$", lines[1])
+    task = r"d+\N{HORIZONTAL ELLIPSIS}d+/train\[3\]"
+    assert re.search(rf"{task} +r+\N{{HORIZONTAL ELLIPSIS}}r+x$", lines[1])
     assert re.search(rf"fanout +retraining/train +{re.escape(run)}$", lines[2])
     wide = polysync("executions", "list", "--task=train", "--wide").out
-    assert f"{'d' * 100}/train[3]  {'r' * 100}" in wide
+    assert f"{'d' * 100}/train[3]  {'r' * 99}x" in wide
 
 
 def test_list_says_what_it_may_not_read(

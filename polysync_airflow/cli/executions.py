@@ -439,16 +439,18 @@ def _fact_lines(
     values: Mapping[str, str] | None,
 ) -> Iterator[str]:
     """Yield what the lines about the outcome do not say."""
+    page = facts.get("airflow_page", "")
+    if not page.startswith("http"):
+        # Airflow's address is not configured, and a path leads nowhere.
+        page = ""
     texts_by_label = {
         "Airflow task": facts["airflow_task"],
+        "Airflow page": page,
         "Display name": facts["display_name"],
         "Started at": facts["started_at"],
         "Ended at": output.in_seconds(run.ended_at),
         "Created by": facts["created_by"],
     }
-    page = facts.get("airflow_page", "")
-    if page.startswith("http"):
-        texts_by_label["Airflow page"] = page
     if run.billable_seconds is not None:
         billable_time = texts.format_seconds(run.billable_seconds)
         texts_by_label["Billable time"] = billable_time

@@ -370,6 +370,20 @@ def test_start_of_a_task_is_shown(polysync: Polysync, emulator: EmulatorServer) 
     task = "retraining/train/scheduled__2026-01-01T00:00:00+00:00"
     assert f"Airflow task: {task}\n" in done.out
     assert "Ended at" not in done.out
+    assert "Airflow page" not in done.out
+
+
+def test_page_of_the_task_is_shown_where_its_address_is_known(
+    polysync: Polysync, sagemaker: Any
+) -> None:
+    """It follows the task."""
+    page = "https://airflow.example.com/dags/retraining/runs/first/tasks/train"
+    arn = start(sagemaker, PipelineExecutionDescription=f"Mine. Airflow: {page}")
+
+    done = polysync("executions", "show", arn)
+
+    task = "Airflow task: retraining/train/first"
+    assert f"{task}\nAirflow page: {page}\n" in done.out
 
 
 def test_show_never_states_what_it_may_not_read(

@@ -31,6 +31,6 @@ with DAG(
         task_id="train",
         pipeline_name="fanout",
         pipeline_parameters={"Shards": 5},
-        poll_interval=5,
+        poll_interval=10,
         timeout=timedelta(hours=6),
     )

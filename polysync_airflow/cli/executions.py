@@ -131,7 +131,6 @@ def _list(args: Namespace) -> int:
     if args.since:
         since = clock.now() - args.since
     rows: list[dict[str, Any]] = []
-    refusals: list[str] = []
     with output.airflow_in_use(args.conn_id, "Pipelines read:") as on_item:
         hook = output.hook(args)
         with importer.concurrent_calls(hook) as calls:
@@ -141,16 +140,14 @@ def _list(args: Namespace) -> int:
                 rows += newest
             rows.sort(key=lambda row: row["started_at"] or "", reverse=True)
             shown = rows[: args.max_executions]
-            for refusals_of_one in calls.map(partial(_add_end, hook), shown):
-                refusals += refusals_of_one
+            notes = [*calls.map(partial(_add_end, hook), shown)]
         _add_costs(hook, shown, args.costs)
-    for refusal in dict.fromkeys(refusals):
-        output.write_message(
-            f"warning: durations, failed steps: {NOT_KNOWN}, {refusal}"
-        )
-    waiting = _waiting(args, {name.rsplit("/")[-1] for name in names})
+    for note in dict.fromkeys(filter(None, notes)):
+        output.write_message(f"warning: {note}")
+    waiting = _waiting(args, {models.pipeline_name_of(name) for name in names})
     executions = output.counted(len(shown), "execution")
-    summary = f"{executions} of {output.counted(len(names), 'pipeline')}"
+    pipelines = output.counted(len(names), "pipeline")
+    summary = f"{executions} of {pipelines} in {hook.client_region}"
     if shown and not args.wide:
         summary += "; --wide adds their ARNs"
     if len(rows) > len(shown):
@@ -200,24 +197,25 @@ def _is_of_task(args: Namespace, facts: Mapping[str, Any]) -> bool:
     return all(facts.get(name) == value for name, value in wanted.items() if value)
 
 
-def _add_end(hook: PolysyncSageMakerHook, row: dict[str, Any]) -> list[str]:
+def _add_end(hook: PolysyncSageMakerHook, row: dict[str, Any]) -> str | None:
     """
     Add to an execution when it ended, how long it took, and which steps failed; None in
-    place of what AWS refuses to say. Return the refusals.
+    place of what AWS refuses to say. Return what that is, and why; None for nothing.
     """
     row |= {"ended_at": None, "seconds": None, "failed_steps": []}
     if row["state"] == PolysyncState.FAILED:
         row["failed_steps"] = None
     if not states.has_ended(row["status"]):
-        return []
+        return None
     arn = row["execution_arn"]
-    refusals = []
+    missing = "durations, failed steps"
     try:
         execution = hook.describe_pipeline_execution(arn)
         row["ended_at"] = output.in_seconds(execution.modified_at)
         if execution.created_at and execution.modified_at:
             duration = execution.modified_at - execution.created_at
             row["seconds"] = duration.total_seconds()
+        missing = "failed steps"
         if row["state"] == PolysyncState.FAILED:
             steps = hook.list_pipeline_execution_steps(arn, through=lambda call: call())
             row["failed_steps"] = [step.name for step in steps if _has_failed(step)]
@@ -225,8 +223,8 @@ def _add_end(hook: PolysyncSageMakerHook, row: dict[str, Any]) -> list[str]:
         if error.transient:
             # It is called again.
             raise
-        refusals.append(_refusal_text(error))
-    return refusals
+        return f"{missing}: {NOT_KNOWN}, {_refusal_text(error)}"
+    return None
 
 
 def _has_failed(step: StepDescription) -> bool:
@@ -439,16 +437,18 @@ def _fact_lines(
     values: Mapping[str, str] | None,
 ) -> Iterator[str]:
     """Yield what the lines about the outcome do not say."""
+    page = facts.get("airflow_page", "")
+    if not page.startswith("http"):
+        # Airflow's address is not configured, and a path leads nowhere.
+        page = ""
     texts_by_label = {
         "Airflow task": facts["airflow_task"],
+        "Airflow page": page,
         "Display name": facts["display_name"],
         "Started at": facts["started_at"],
         "Ended at": output.in_seconds(run.ended_at),
         "Created by": facts["created_by"],
     }
-    page = facts.get("airflow_page", "")
-    if page.startswith("http"):
-        texts_by_label["Airflow page"] = page
     if run.billable_seconds is not None:
         billable_time = texts.format_seconds(run.billable_seconds)
         texts_by_label["Billable time"] = billable_time

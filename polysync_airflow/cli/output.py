@@ -94,9 +94,12 @@ def table(rows: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
 
 
 def _fitted(cell: str, width: int) -> str:
-    if len(cell) > width:
-        return f"{cell[: width - 1]}\N{HORIZONTAL ELLIPSIS}"
-    return cell.ljust(width)
+    if len(cell) <= width:
+        return cell.ljust(width)
+    # The map index of a task, and what makes the name of a job unique, are at the end.
+    end = len(cell) - width // 4
+    start = width - 1 - width // 4
+    return f"{cell[:start]}\N{HORIZONTAL ELLIPSIS}{cell[end:]}"
 
 
 def write_message(text: str) -> None:

@@ -24,6 +24,7 @@ from polysync_airflow.execution.lifecycle.orphans import (
     Finding,
     TaskSnapshot,
 )
+from polysync_airflow.execution.models import pipeline_name_of
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.watch.orphan import AirflowAccess, Choose, Examined, Watch
@@ -96,7 +97,7 @@ def find_waiting(pipelines: Collection[str]) -> Iterator[dict[str, Any]]:
             record = records.stored_record(task)
             if record is None or record.capacity is None:
                 continue
-            name = record.request.pipeline_name.rsplit("/")[-1]
+            name = pipeline_name_of(record.request.pipeline_name)
             if record.waits_for_capacity and name in pipelines:
                 facts = {"pipeline_name": name, "execution_arn": record.execution_arn}
                 wait = record.capacity.model_dump(mode="json")

@@ -81,7 +81,9 @@ def test_list_has_the_newest_first(
 
     head, *lines = done.out.splitlines()
     assert done.code == 0
-    assert done.err == "3 executions of 5 pipelines; --wide adds their ARNs\n"
+    assert (
+        done.err == "3 executions of 5 pipelines in us-east-1; --wide adds their ARNs\n"
+    )
     assert head.split("  ")[0] == "STATE"
     assert re.fullmatch(
         r"Failed +20\d\d-\d\d-\d\d \d\d:\d\d:\d\d +[0-9a-z ]+ +fanout +Shard3", lines[0]
@@ -103,11 +105,14 @@ def test_list_has_the_newest_first(
 def test_list_finds_the_executions_of_a_task_exactly(
     polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
 ) -> None:
-    """By DAG, task and run, which the description has; the table fits whatever they are."""
+    """
+    By DAG, task and run, which the description has. The table fits whatever they are,
+    and has their ends.
+    """
     arn = start_as_a_task()
     emulator.control.advance(60)
     start(sagemaker, PipelineExecutionDescription="Airflow: dags/retraining")
-    page = f"dags/{'d' * 100}/runs/{'r' * 100}/tasks/train/mapped/3"
+    page = f"dags/{'d' * 100}/runs/{'r' * 99}x/tasks/train/mapped/3"
     long = start(sagemaker, PipelineExecutionDescription=f"Airflow: {page}")
 
     def listed(*options: str) -> list[str]:
@@ -121,10 +126,11 @@ def test_list_finds_the_executions_of_a_task_exactly(
     assert listed("--task", "train") == [long, arn]
     lines = polysync("executions", "list", "--task=train").out.splitlines()
     assert max(map(len, lines)) == 160
-    assert re.search(r"d\N{HORIZONTAL ELLIPSIS} +r+\N{HORIZONTAL ELLIPSIS}$", lines[1])
+    task = r"d+\N{HORIZONTAL ELLIPSIS}d+/train\[3\]"
+    assert re.search(rf"{task} +r+\N{{HORIZONTAL ELLIPSIS}}r+x$", lines[1])
     assert re.search(rf"fanout +retraining/train +{re.escape(run)}$", lines[2])
     wide = polysync("executions", "list", "--task=train", "--wide").out
-    assert f"{'d' * 100}/train[3]  {'r' * 100}" in wide
+    assert f"{'d' * 100}/train[3]  {'r' * 99}x" in wide
 
 
 def test_list_says_what_it_may_not_read(
@@ -134,17 +140,21 @@ def test_list_says_what_it_may_not_read(
     emulator.control.put_scenario(FAILURE)
     start(sagemaker)
     emulator.control.advance(3600)
-    for operation in ("DescribePipelineExecution", "ListPipelineExecutionSteps"):
+    for operation, missing in (
+        ("DescribePipelineExecution", ["durations", "failed steps"]),
+        ("ListPipelineExecutionSteps", ["failed steps"]),
+    ):
         emulator.control.add_fault(
             "error", operation, code="AccessDeniedException", message="no", count=1
         )
 
-    done = polysync("executions", "list")
+        done = polysync("executions", "list")
 
-    assert done.code == 0
-    assert done.out.splitlines()[1].split("  ")[-1].strip() == "not known"
-    assert done.out.count("not known") == 2
-    assert "sagemaker:DescribePipelineExecution" in done.err
+        assert done.code == 0
+        assert done.out.splitlines()[1].split("  ")[-1].strip() == "not known"
+        assert done.out.count("not known") == len(missing)
+        warning = f"warning: {', '.join(missing)}: not known, AccessDenied:"
+        assert done.err.startswith(f"{warning} sagemaker:{operation}\n")
 
 
 def test_list_is_limited_by_pipeline_prefix_state_and_age(
@@ -366,6 +376,20 @@ def test_start_of_a_task_is_shown(polysync: Polysync, emulator: EmulatorServer) 
     task = "retraining/train/scheduled__2026-01-01T00:00:00+00:00"
     assert f"Airflow task: {task}\n" in done.out
     assert "Ended at" not in done.out
+    assert "Airflow page" not in done.out
+
+
+def test_page_of_the_task_is_shown_where_its_address_is_known(
+    polysync: Polysync, sagemaker: Any
+) -> None:
+    """It follows the task."""
+    page = "https://airflow.example.com/dags/retraining/runs/first/tasks/train"
+    arn = start(sagemaker, PipelineExecutionDescription=f"Mine. Airflow: {page}")
+
+    done = polysync("executions", "show", arn)
+
+    task = "Airflow task: retraining/train/first"
+    assert f"{task}\nAirflow page: {page}\n" in done.out
 
 
 def test_show_never_states_what_it_may_not_read(

@@ -37,14 +37,13 @@ def estimate(limit: CostLimit, jobs: Sequence[JobOfStep], now: datetime) -> Spen
     amount = limit.amount_of(billed)
     # What is still running costs more in an hour than now.
     in_an_hour = seconds_by_instance_type(jobs, now + timedelta(hours=1))
-    amount_of_step = {
-        step.name: limit.amount_of(seconds_by_instance_type([(step, job)], now))
-        for step, job in jobs
-    }
-    dearest_step = max(amount_of_step, key=amount_of_step.__getitem__, default=None)
-    dearest_amount = amount_of_step.get(dearest_step or "", 0.0)
-    if not dearest_amount:
-        dearest_step = None
+    dearest_step: str | None = None
+    dearest_amount = 0.0
+    for step, job in jobs:
+        step_amount = limit.amount_of(seconds_by_instance_type([(step, job)], now))
+        if step_amount > dearest_amount:
+            dearest_step = step.name
+            dearest_amount = step_amount
     return Spending(
         at=now,
         amount=round(limit.spent + amount, 4),

@@ -206,3 +206,4 @@ def test_all_pages_are_in_one_file(site: Path) -> None:
         if path.read_text().splitlines()[0] not in text
     } == set()
     assert "](../" not in text
+    assert "\n::: " not in text

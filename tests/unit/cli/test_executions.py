@@ -466,9 +466,15 @@ def test_logs_of_a_step_without_a_job_are_refused(
 
 
 def test_logs_are_followed_until_the_step_ends(
-    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+    polysync: Polysync,
+    sagemaker: Any,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
 ) -> None:
-    """Each line is printed once, also those from before."""
+    """
+    Each line is printed once, also those from before, and those that CloudWatch stores
+    after the end.
+    """
     arn = start(sagemaker)
     emulator.control.advance(4)
 
@@ -476,6 +482,7 @@ def test_logs_are_followed_until_the_step_ends(
     whole = polysync("executions", "logs", arn, "Shard0")
 
     assert followed.code == 0, followed.err
+    assert emulated_time.slept[-1] == executions.LOG_DELAY_SECONDS
     lines = whole.out.splitlines()
     assert followed.out.splitlines() == lines
     assert lines[-1] == "Done"

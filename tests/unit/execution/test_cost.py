@@ -64,29 +64,49 @@ def test_estimate_has_ended_and_running_jobs() -> None:
     ended = step_of("Ended", StepStatus="Succeeded", EndTime=NOW - timedelta(hours=1))
     running = step_of("Running", StepStatus="Executing")
     other = step_of("Other", StepStatus="Executing")
-    jobs = [(ended, job_of(1.5)), (running, job_of(0.25)), (other, job_of(1, "ml.b"))]
+    function = StepDescription.model_validate(
+        {"StepName": "Notify", "Metadata": {"Lambda": {"Arn": "arn:x"}}}
+    )
+    jobs = [
+        (ended, job_of(1.5)),
+        (running, job_of(1.11111)),
+        (other, job_of(1, "ml.b")),
+        (function, None),
+    ]
 
     spending = estimate(LIMIT, jobs, NOW)
 
     assert spending == Spending(
         at=NOW,
-        amount=5 + 12 + 6,
+        amount=43.6667,
         max_cost=30,
         currency="EUR",
         prices_date=date(2026, 1, 1),
         spent_before=5,
         per_hour=24,
-        dearest_step="Ended",
-        dearest_amount=12,
+        dearest_step="Running",
+        dearest_amount=26.6667,
         unpriced=("ml.b",),
+        note="Not counted: Lambda functions (Notify).",
     )
-    assert not spending.is_over
-    assert estimate(LIMIT, jobs, NOW + timedelta(minutes=18)).is_over
     assert spending.text == (
-        "An estimated 23.00 EUR are spent, of max_cost = 30.00, by prices of 2026-01-01."
-        " 5.00 of it were spent by earlier attempts. Dearest step: Ended (12.00)."
-        " Without a price: ml.b."
+        "An estimated 43.67 EUR are spent, of max_cost = 30.00, by prices of 2026-01-01."
+        " 5.00 of it were spent by earlier attempts. Dearest step: Running (26.67)."
+        " Without a price: ml.b. Not counted: Lambda functions (Notify)."
     )
+
+
+def test_limit_is_reached_with_its_last_cent() -> None:
+    """Not before."""
+    job = job_of(1, "ml.c")
+    limit = LIMIT.model_copy(update={"prices": {"ml.c": 12.499951}})
+    step = step_of("Train", StepStatus="Executing")
+
+    spending = estimate(limit, [(step, job)], NOW)
+
+    assert (spending.amount, spending.per_hour) == (29.9999, 24.9999)
+    assert not spending.is_over
+    assert estimate(limit, [(step, job)], NOW + timedelta(seconds=1)).is_over
 
 
 def test_estimate_without_steps_is_what_was_spent_before() -> None:
@@ -94,3 +114,4 @@ def test_estimate_without_steps_is_what_was_spent_before() -> None:
     spending = estimate(LIMIT, [], NOW)
 
     assert (spending.amount, spending.dearest_step) == (5, None)
+    assert spending.dearest_amount == 0

@@ -26,7 +26,9 @@ from polysync_airflow.execution.waiter import (
     Finish,
     LogLine,
     Wait,
+    after_estimate,
 )
+from tests.unit.execution.lifecycle.builders import spending
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn/execution/abcdefghijkl"
 LABEL = f"Pipeline churn, execution {ARN}"
@@ -363,6 +365,21 @@ def test_event_at_the_deadline_says_the_limit() -> None:
     assert failed.message == f"{limit}; the last poll failed: no"
     assert failed.error_code == "InternalFailure"
     assert failed.operation == "Describe"
+
+
+def test_wait_whose_task_has_spent_too_much_ends() -> None:
+    """Its event has what was spent."""
+    waiter = make_waiter(last_status="Executing", started_at=CREATED)
+
+    end = after_estimate(waiter, spending(2))
+
+    assert end is not None
+    assert end.event.outcome == "too_expensive"
+    assert (end.event.execution_arn, end.event.status) == (ARN, "Executing")
+    assert end.event.message == spending(2).text
+    assert end.event.spending == spending(2)
+    assert after_estimate(waiter, spending(1.99)) is None
+    assert after_estimate(waiter, None) is None
 
 
 def test_last_line_before_a_timeout_is_that_of_the_last_status() -> None:

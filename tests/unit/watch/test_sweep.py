@@ -142,6 +142,9 @@ def test_tasks_that_wait_for_capacity_are_listed_with_executions(
     assert waiting["since"] < waiting["asks_at"]
     assert text.startswith(f"{waiting['since']}  Waits for capacity, asks again at")
     assert text.count("\n") == 1
+    for option in ("--state=Running", "--dag=other"):
+        assert main([*listing, option]) == 0
+        assert capsys.readouterr().out == ""
 
 
 def test_executions_of_ended_and_deleted_tasks_are_stopped(

@@ -22,6 +22,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     ExecutionRecord,
     ExecutionsListed,
     Instruction,
+    Spent,
     Store,
     TaskIdentity,
     TaskTry,
@@ -374,16 +375,18 @@ def test_clear_after_a_conflict_finds_what_has_ended_meanwhile() -> None:
 
 
 @pytest.mark.parametrize("status", ["Executing", "Failed"])
-def test_choice_of_a_clear_outlasts_a_conflict(status: str) -> None:
-    """The record that has it is there."""
+def test_choice_of_a_clear_and_what_was_spent_outlast_a_conflict(status: str) -> None:
+    """The record that has them is there."""
     choice = ClearChoice(on_clear="resume", epoch=2)
-    record = start_of_earlier_epoch(clear_choice=choice)
+    spent = Spent(epoch=2, amount=1.5, until=NOW)
+    record = start_of_earlier_epoch(clear_choice=choice, spent=spent)
     execution = listed(1, 0, status=status)
 
     instruction = look([execution], command=Command.LOOK_UP_STARTED, record=record)
 
     assert instruction.command is Command.DESCRIBE
     assert instruction.existing_record.clear_choice == choice
+    assert instruction.existing_record.spent == spent
 
 
 # ---- a start whose token AWS knows already

@@ -139,13 +139,17 @@ def airflow_database(tmp_path_factory: pytest.TempPathFactory) -> None:
     Create Airflow's database in the AIRFLOW_HOME of the tests; the processes of
     pytest-xdist copy the first one.
     """
-    made, shared = (
-        Path(os.environ["AIRFLOW_HOME"], "airflow.db"),
-        tmp_path_factory.getbasetemp(),
-    )
+    made = Path(os.environ["AIRFLOW_HOME"], "airflow.db")
+    shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
     template = shared / made.name
+    settings = sys.modules.get("airflow.settings")
+    if settings and settings.engine:
+        # A connection from before would go on reading an empty database.
+        settings.engine.dispose()
+    for path in made.parent.glob("airflow.db*"):
+        path.unlink()
     with (shared / "airflow.lock").open("w") as lock:
         flock(lock, LOCK_EX)
         if template.exists():

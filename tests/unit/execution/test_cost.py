@@ -99,7 +99,7 @@ def test_estimate_has_ended_and_running_jobs() -> None:
 def test_limit_is_reached_with_its_last_cent() -> None:
     """Not before."""
     job = job_of(1, "ml.c")
-    limit = LIMIT.model_copy(update={"prices": {"ml.c": 12.499951}})
+    limit = LIMIT.model_copy(update={"prices": {"ml.c": 12.49996}})
     step = step_of("Train", StepStatus="Executing")
 
     spending = estimate(limit, [(step, job)], NOW)
@@ -109,9 +109,10 @@ def test_limit_is_reached_with_its_last_cent() -> None:
     assert estimate(limit, [(step, job)], NOW + timedelta(seconds=1)).is_over
 
 
-def test_estimate_without_steps_is_what_was_spent_before() -> None:
-    """No step is the dearest."""
-    spending = estimate(LIMIT, [], NOW)
+@pytest.mark.parametrize("jobs", [[], [(step_of("Other"), job_of(1, "ml.b"))]])
+def test_no_step_is_the_dearest_if_none_costs_anything(jobs: list[Any]) -> None:
+    """What was spent before counts."""
+    spending = estimate(LIMIT, jobs, NOW)
 
     assert (spending.amount, spending.dearest_step) == (5, None)
     assert spending.dearest_amount == 0

@@ -33,8 +33,8 @@ _JITTER: Final = 0.25
 # AWS's text about a quota: "The account-level service limit 'ml.p2.xlarge for training
 # job usage' is 0 Instances, with current utilization of 0 Instances and a request delta
 # of 1 Instances."
-_LIMIT: Final = re.compile(r"limit '[^']*' is (\d+) ")
-_REQUESTED: Final = re.compile(r"request delta of (\d+) ")
+_LIMIT: Final = re.compile(r"limit '[^']*' is (\d{1,9}) ")
+_REQUESTED: Final = re.compile(r"request delta of (\d{1,9}) ")
 
 
 class CapacityWait(models.StrictModel):

@@ -59,6 +59,8 @@ def quota(limit: int, requested: int = 1) -> str:
         ([NO_INSTANCES], True),
         (["InsufficientInstanceCapacity: none", quota(4, 4)], True),
         ([UNUSED.format(4)], True),
+        # Python converts no text of more than 4,300 digits to a number.
+        ([UNUSED.format("9" * 5000)], True),
         ([UNUSED.format(0)], False),
         ([quota(0)], False),
         ([quota(1, 2)], False),

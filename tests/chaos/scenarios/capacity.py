@@ -18,7 +18,7 @@ NO_INSTANCES: Final = {
     "times": 1,
 }
 # Longer than a pause of these cases.
-AFTER_PAUSE: Final = 30.0
+AFTER_PAUSE: Final = 55.0
 
 
 def quota_is_used_up(run: Run) -> Steps:

@@ -149,11 +149,13 @@ class JobDescription(FrozenModel):
     A response that describes a job. Its fields are those of the XCom ``outputs``.
 
     :param read_uris: where in S3 its inputs are; not in ``outputs``.
+    :param image: its container image; not in ``outputs``.
     :param started_at: since when AWS bills it. From then on, only its end is missing in
         the response. Not in ``outputs``.
     """
 
     read_uris: UriList = Field(None, exclude=True)
+    image: Name = Field(None, exclude=True)
     started_at: ResponseTime = Field(None, exclude=True)
 
     # The field with the URIs of what it writes; None if it writes nothing.
@@ -247,6 +249,7 @@ class TrainingJob(_InstanceJob):
 
     written = "model_artifact"
     read_uris: Annotated[UriList, CHANNELS] = member("InputDataConfig", exclude=True)
+    image: Name = member("AlgorithmSpecification.TrainingImage", exclude=True)
     metrics: Annotated[Values, by_name("MetricName", "Value")] = member(
         "FinalMetricDataList"
     )
@@ -342,6 +345,7 @@ class ProcessingJob(_TimedJob):
     read_uris: Annotated[UriList, each_of("S3Input.S3Uri")] = member(
         "ProcessingInputs", exclude=True
     )
+    image: Name = member("AppSpecification.ImageUri", exclude=True)
     output_uris: Annotated[Uris, by_name("OutputName", "S3Output.S3Uri")] = member(
         "ProcessingOutputConfig.Outputs"
     )

@@ -195,6 +195,8 @@ class StepTaskEvent(EndOfWait):
     :param row: the step, as the XCom ``steps`` has it; None if it is not known.
     :param description: AWS's description of the step, in the process that has read it
         only.
+    :param job_facts: what the step's job cost, used and, if it has failed, made, in the
+        process that has read it only.
     :param repeats_nothing: whether the step had ended before this try of the task,
         which is not the first one.
     """
@@ -206,6 +208,7 @@ class StepTaskEvent(EndOfWait):
     pipeline_name: texts.ArnText | None = None
     row: StepRow | None = None
     description: StepDescription | None = Field(None, exclude=True)
+    job_facts: Mapping[str, Any] = Field({}, exclude=True)
     repeats_nothing: bool = False
 
 

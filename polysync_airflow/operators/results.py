@@ -107,6 +107,7 @@ class StepReport:
 
     :param rows: the rows of the XCom ``steps``.
     :param outputs: the XCom ``outputs``.
+    :param jobs: the steps, each with its job as far as it could be described.
     :param billed: the seconds for which AWS bills, by the type of instance; None if
         they are not known.
     :param cost: what that costs; None without prices.
@@ -121,6 +122,7 @@ class StepReport:
 
     rows: Sequence[StepRow] = ()
     outputs: dict[str, Any] = field(default_factory=dict)
+    jobs: Sequence[results.JobOfStep] = ()
     billed: dict[str, float] | None = None
     cost: prices.Cost | None = None
     datasets: Datasets = field(default_factory=Datasets)
@@ -138,6 +140,18 @@ class StepReport:
     def has_fail_step(self) -> bool:
         """Whether a Fail step has ended the execution."""
         return any(row.type == descriptions.FAIL for row in self.failed)
+
+    @property
+    def job_facts(self) -> dict[str, Any]:
+        """What one step cost, and what its job used, for the XCom ``step``."""
+        facts: dict[str, Any] = {}
+        if self.cost:
+            facts["cost"] = self.cost.model_dump(mode="json")
+        for _, job in self.jobs:
+            if job:
+                facts["image"] = job.image
+                facts["inputs"] = [uri for uri in job.read_uris or () if uri]
+        return facts
 
     @property
     def run_members(self) -> dict[str, Any]:
@@ -210,6 +224,7 @@ class ResultReader:
             cost = self._cost_of(billed, results.uncounted(own_jobs))
         return StepReport(
             outputs=outputs,
+            jobs=jobs,
             billed=billed,
             cost=cost,
             datasets=datasets_of(read_uris, written_uris, packages, reused_packages),

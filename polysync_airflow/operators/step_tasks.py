@@ -256,7 +256,8 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
 
     ``PolysyncPipelineTaskGroup`` makes it. It only watches: a person who marks it as
     failed or as success changes nothing in AWS. XComs: ``execution_arn``, ``step`` (the
-    entry of the XCom ``steps``), ``console_url`` and ``log_url`` of its job.
+    entry of the XCom ``steps``, with what its job cost and used), ``console_url`` and
+    ``log_url`` of its job.
 
     :param execution_task_id: the task that starts the execution.
     :param step_name: the name of the step.
@@ -407,8 +408,8 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         self, end: StepTaskEvent, hook: PolysyncSageMakerHook | None
     ) -> tuple[StepTaskEvent, dict[str, Any], Sequence[str]]:
         """
-        Return the end, with the last lines of the log of a step that failed; what the
-        step made; and notes on what is missing.
+        Return the end, with facts about the step's job and the last lines of the log of
+        a step that failed; what the step made; and notes on what is missing.
 
         An error of AWS's only makes a note: the outcome of the step is known.
         """
@@ -447,20 +448,21 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         fitting, note = descriptions.fit_outputs(storable)
         if note:
             notes.append(note)
-        outputs = fitting.get(end.step_name)
-        if not isinstance(outputs, dict):
-            outputs = {}
-        return end, outputs, notes
+        outputs = fitting.get(end.step_name, {})
+        job_facts = report.job_facts
+        if end.outcome == "failed":
+            # Otherwise, the XCom return_value has them.
+            job_facts["outputs"] = outputs
+        return end.model_copy(update={"job_facts": job_facts}), outputs, notes
 
     def _push_row(self, context: Context, end: StepTaskEvent) -> None:
-        from polysync_airflow.execution.steps.descriptions import fit_rows
+        from polysync_airflow.execution.steps.descriptions import step_value
 
         row = end.row
         if row is None:
             return
-        (value,), _ = fit_rows([row])
         ti = context["ti"]
-        ti.xcom_push("step", value)
+        ti.xcom_push("step", step_value(row, end.job_facts))
         urls = {
             links.PolysyncStepLink.key: row.console_url,
             links.PolysyncStepLogLink.key: row.log_url,

@@ -18,6 +18,8 @@ pytestmark = [pytest.mark.system, NEEDS_TABS]
 
 DAG = "churn_steps"
 STEPS = ("Preprocess", "Train", "Register")
+IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
+INPUTS = ["s3://ml-bucket/churn/train", "s3://ml-bucket/churn/validation"]
 NOTHING = "AWS repeats nothing"
 ALONE = f"{NOTHING}. The task looks at the step again: clear with Downstream."
 
@@ -49,10 +51,18 @@ def effects(page: TabPage) -> list[str]:
     return texts
 
 
+def detail(page: TabPage, name: str) -> str:
+    """Return what the tab says of the step under a name."""
+    term = page.page.get_by_role("term").get_by_text(name, exact=True)
+    details = page.tab.locator(".psm-step-details .psm-detail")
+    text: str = details.filter(has=term).get_by_role("definition").inner_text()
+    return text
+
+
 def test_failed_step(site: Site, page: TabPage) -> None:
     """
-    Its state, times, reason, log, job, metrics and what the steps before it have made;
-    the other steps in one row; the way to the execution.
+    Its state, times, reason, log, job, metrics, cost, image, inputs, outputs, and what
+    the steps before it have made; the other steps in one row; the way to the execution.
     """
     xcoms = arranged.failure()
     made = {"output_uris": {"train": "s3://ml-bucket/churn/train"}}
@@ -60,9 +70,16 @@ def test_failed_step(site: Site, page: TabPage) -> None:
     tasks = arrange(site, xcoms)
     train = tasks["Train"]
     (row,) = [step for step in xcoms.steps if step["name"] == "Train"]
-    site.write_xcom(train, "step", row)
-    returned = {"metrics": {"validation:auc": 0.83}, "billable_seconds": 460}
-    site.write_xcom(train, "return_value", returned)
+    cost = {"amount": 1.23, "currency": "USD", "prices_date": "2026-11-01"}
+    outputs = {
+        "metrics": {"validation:auc": 0.83},
+        "billable_seconds": 460,
+        "instance_type": "ml.m5.xlarge",
+        "instance_count": 2,
+        "training_job_arn": "arn:aws:sagemaker:us-east-1:1:training-job/train",
+    }
+    job = {"cost": cost, "image": IMAGE, "inputs": INPUTS, "outputs": outputs}
+    site.write_xcom(train, "step", {**row, **job})
 
     page.open(train)
     page.wait_for(arranged.REASON)
@@ -74,6 +91,13 @@ def test_failed_step(site: Site, page: TabPage) -> None:
     assert page.stat("Type") == "Training"
     assert arranged.LOG_LINES[-1] in page.text()
     assert page.table("Metrics of Train")[1] == ["validation:auc", "0.83"]
+    assert page.stat("Estimated cost") == "1.23 USD · prices of 2026-11-01"
+    assert detail(page, "Image") == IMAGE
+    assert detail(page, "Inputs").splitlines() == INPUTS
+    assert "ml.m5.xlarge, 7 min 40 s each" in detail(page, "Billable time")
+    assert page.table("Outputs of Train") == [
+        ["training_job_arn", outputs["training_job_arn"]]
+    ]
     assert arranged.LOG_URL in page.links()
     page.button("Made by the steps before it").click()
     assert page.table("What the steps before it have made") == [

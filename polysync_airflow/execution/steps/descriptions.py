@@ -497,6 +497,18 @@ def fit_rows(rows: Sequence[StepRow]) -> tuple[list[dict[str, Any]], str | None]
     return fitted, note
 
 
+def step_value(row: StepRow, job_facts: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Return the XCom ``step`` of a step's task: its row, with facts about its job as far
+    as they are known and fit into ``MAX_XCOM_BYTES``.
+    """
+    (value,), _ = fit_rows([row])
+    for name, fact in job_facts.items():
+        if fact and _size({**value, name: fact}) <= MAX_XCOM_BYTES:
+            value[name] = fact
+    return value
+
+
 def fit_outputs(
     outputs: Mapping[str, Mapping[str, Any]],
 ) -> tuple[dict[str, Any], str | None]:

@@ -76,7 +76,8 @@ export function readSpending(spending) {
   return { ...cost, at: readTime(property(spending, "at")), maxCost, perHour, dearestStep };
 }
 
-function readCost(cost) {
+/** Returns a cost, with what it lacks; null if it is none. */
+export function readCost(cost) {
   const amount = readNumber(property(cost, "amount"), 0, MAX_COST);
   const currency = readText(property(cost, "currency"), 3);
   const date = readText(property(cost, "prices_date"), 10);

@@ -1,10 +1,13 @@
 // Reads the group that a step's task belongs to: the task of its execution, and the tasks of the other steps.
 import { readTask, readXCom, send } from "./airflow_api.js";
 import { GROUP_OPERATOR, readSteps, STEP_OPERATOR } from "./execution.js";
+import { readCost } from "./results.js";
 import { property, readEntries, readList, readText } from "./validation.js";
 
 const MAX_TASKS = 10_000;
 const ID = 250;
+const MAX_INPUTS = 100;
+const URI = 2048;
 // The graph of a DAG changes with its file only.
 const MAX_REMEMBERED = 20;
 const graphs = new Map();
@@ -54,11 +57,24 @@ function mergedStep(group, execution, row, made) {
   if (execution === null || !row?.value) {
     return listed;
   }
-  const outputs = Object.fromEntries(readEntries(made?.value, MAX_TASKS));
+  // A step that has failed returns nothing.
+  const outputs = Object.fromEntries(readEntries(made?.value ?? property(row.value, "outputs"), MAX_TASKS));
   const [own] = readSteps([row.value], { [property(row.value, "name")]: outputs }, execution.run);
   // A resume, or a clear, has repeated the step since.
   const isNewer = own && (listed === null || (own.startedAt ?? 0) >= (listed.startedAt ?? 0));
-  return isNewer ? { ...listed, ...own, results: own.results ?? listed?.results ?? null } : listed;
+  const results = own?.results ?? listed?.results ?? null;
+  return isNewer ? { ...listed, ...own, results, job: readJob(row.value) } : listed;
+}
+
+/** Returns what a step cost, and what its job used, as only its own task has stored it. */
+function readJob(row) {
+  return {
+    cost: readCost(property(row, "cost")),
+    image: readText(property(row, "image"), URI),
+    inputs: readList(property(row, "inputs"), MAX_INPUTS)
+      .map((uri) => readText(uri, URI))
+      .filter((uri) => uri !== null),
+  };
 }
 
 /** Returns the tasks of a DAG: their ids, operators, names, and what follows each. */

@@ -1,6 +1,7 @@
 // The tab of a task that watches one step of an execution.
 import { pageOf } from "./airflow_api.js";
 import { clearEffects } from "./clear_effect.js";
+import { Cost } from "./comparison.js";
 import { Button, ConsoleLink, Disclosure, h, Notice, Stat, StateBadge, StateIcon, ValueTable } from "./components.js";
 import { secondsOf } from "./execution.js";
 import { formatCost, formatSeconds } from "./format.js";
@@ -64,6 +65,7 @@ function Step({ task, data, action }) {
         h(StateIcon, { state: shownState(data.task, run, data.isFinal) }),
         h(TaskLink, { taskKey: executionKey }, run.pipeline ?? "Execution"),
       ),
+      step.job && h(Cost, { cost: step.job.cost, earlier: [] }),
       run.billed.cost !== null && h(Stat, { label: "Cost of the execution" }, formatCost(run.billed.cost)),
     ),
     h(AllSteps, { data }),

@@ -170,6 +170,15 @@ function detailsOf({ step, before, runArn, consoleUrl }) {
     step.results && step.results.seconds !== null && ["Billable time", h(BilledStep, { step, before })],
     step.logUrl && ["Log", h(ConsoleLink, { url: step.logUrl }, `Open the log in ${logServiceOf(step.logUrl)}`)],
     (step.jobArn ?? step.jobName ?? step.consoleUrl) && ["Job", h(Job, { step })],
+    step.job?.image && ["Image", h("span", { className: "psm-code" }, step.job.image)],
+    step.job?.inputs.length > 0 && [
+      "Inputs",
+      h(
+        "span",
+        { className: "psm-stack" },
+        step.job.inputs.map((uri, index) => h("span", { key: index, className: "psm-code" }, uri)),
+      ),
+    ],
     step.outputs.length > 0 && [
       "Outputs",
       h(ValueTable, { rows: step.outputs, label: `Outputs of ${step.name}` }),

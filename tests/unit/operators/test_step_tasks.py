@@ -5,6 +5,7 @@ task pushes of the step.
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
@@ -20,6 +21,7 @@ from airflow.providers.common.compat.sdk import (
 from polysync_airflow import exceptions
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import EmptyOperator
+from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.operators.step_tasks import PolysyncPipelineStepOperator
 from sagemaker_emulator import EmulatorServer
@@ -129,6 +131,8 @@ def test_task_pushes_what_the_start_task_pushes(world: World) -> None:
         run, texts = run_in_each_mode(row["name"], property_files=True)
 
         xcoms = run.ti.xcoms
+        for name in ("image", "inputs"):
+            xcoms["step"].pop(name, None)
         links = {key: row[key] for key in ("console_url", "log_url") if row.get(key)}
         assert run.error is None
         assert xcoms == {
@@ -164,8 +168,48 @@ def test_error_of_a_failed_step_has_its_reason_job_and_log(world: World) -> None
         f"Console: {execution.xcoms['console_url']}",
     ]
     assert run.ti.xcoms["step"]["log_lines"][-2:] == LINES
-    assert {**run.ti.xcoms["step"], "log_lines": []} == {**row, "log_lines": []}
+    step = {**run.ti.xcoms["step"], "log_lines": []}
+    assert step == step | {**row, "log_lines": []}
+    assert step["outputs"]["instance_type"] == "ml.m5.xlarge"
     assert "return_value" not in run.ti.xcoms
+
+
+def test_step_has_what_its_job_cost_and_used(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    By the descriptions that are read anyway: an image, inputs, and the cost by the same
+    prices as that of the execution.
+    """
+    prices = {"us-east-1": {"ml.m5.xlarge": 3600.0}}
+    table = {"currency": "USD", "date": "2026-11-01", "prices": prices}
+    monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES", json.dumps(table))
+    execution = run_execution(world.emulator, GOOD)
+
+    costs = []
+    for row in execution.xcoms["steps"]:
+        run, _ = run_in_each_mode(row["name"])
+        step = run.ti.xcoms["step"]
+        costs.append(step.get("cost", {"amount": 0})["amount"])
+        if row["name"] == "AbaloneTrain":
+            trained = step
+
+    assert trained["image"].startswith("683313688378.dkr.ecr.us-east-1.amazonaws.com/")
+    assert [uri.rsplit("/")[-1] for uri in trained["inputs"]] == ["train"]
+    assert trained["cost"]["prices_date"] == "2026-11-01"
+    assert sum(costs) == pytest.approx(execution.xcoms["run"]["cost"]["amount"])
+    assert len([cost for cost in costs if cost]) > 1
+
+
+def test_facts_of_a_job_that_are_too_long_are_left_out() -> None:
+    """One that is short still fits."""
+    row = descriptions.StepRow(name="Train", state="Success")
+
+    value = descriptions.step_value(
+        row, {"inputs": 100 * ["s3://" + 2000 * "x"], "image": "image", "cost": None}
+    )
+
+    assert value.keys() - descriptions.StepRow.model_fields.keys() == {"image"}
 
 
 def test_branch_that_was_not_taken(world: World) -> None:

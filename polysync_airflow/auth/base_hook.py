@@ -47,7 +47,7 @@ from polysync_airflow.auth.connection import (
 )
 from polysync_airflow.aws import responses
 from polysync_airflow.aws.concurrent_calls import RETRY_TIMEOUT_SECONDS
-from polysync_airflow.aws.regions import misspelt_region_cure
+from polysync_airflow.aws.regions import has_misspelt_region
 from polysync_airflow.aws.sessions import SERVICES, prepare, reduce_models
 from polysync_airflow.exceptions import (
     UNKNOWN_HINT,
@@ -433,7 +433,7 @@ class PolysyncBaseHook(AwsBaseHook):
                 hint = hint_for(error.response["Error"]["Code"], error.operation_name)
             raise CredentialsError(
                 f"{problem}: {responses.text_with_cure(error)}",
-                permanent=hint.permanent or bool(misspelt_region_cure(error)),
+                permanent=hint.permanent or has_misspelt_region(error),
                 transient=responses.is_transient(error, hint),
             ) from None
 

@@ -12,6 +12,7 @@ from threading import Event, Lock
 from typing import Final, Self, TypeVar
 
 from polysync_airflow.aws.rate_limiter import RateLimiter
+from polysync_airflow.aws.regions import region_cure
 from polysync_airflow.aws.retry import Result, call_with_retry
 from polysync_airflow.exceptions import PolysyncError, is_throttling
 from polysync_airflow.execution import clock
@@ -108,7 +109,9 @@ class ConcurrentCalls:
                 return self._limiter.observe(function)
             except PolysyncError as error:
                 is_late = clock.monotonic() - began_at >= self._outage_seconds
-                if is_late and not is_throttling(error):
+                # botocore's error: a region may be newer than botocore, or a mistake.
+                has_no_host = bool(region_cure(error.__context__))
+                if has_no_host or (is_late and not is_throttling(error)):
                     error.transient = False
                 raise
 

@@ -34,25 +34,47 @@ def meant_region(region: str) -> str | None:
     return nearest_name(region, known_regions)
 
 
-def misspelt_region_cure(error: Exception) -> str:
+def region_cure(error: BaseException | None) -> str:
     """
     Return what to do about an error of botocore's; empty unless the host of AWS's
-    endpoint does not exist, and its region is misspelt.
+    endpoint does not exist, and botocore does not know its region.
     """
-    if not isinstance(error, EndpointConnectionError):
+    region = _region_without_host(error)
+    if region is None or region in _known_regions():
         return ""
+    meant = meant_region(region)
+    if meant:
+        return f"there is no region {region}. Did you mean {meant}?"
+    place = region.rpartition("-")[0]
+    nearest = sorted(name for name in _known_regions() if name.startswith(f"{place}-"))
+    known = ", ".join(nearest) or "none of this place"
+    return (
+        f"there is no region {region}, or no network: the name of the endpoint does not"
+        f" resolve. botocore knows {known}."
+    )
+
+
+def has_misspelt_region(error: Exception) -> bool:
+    """
+    Return whether an error of botocore's says that the host of AWS's endpoint does not
+    exist, and its region is misspelt.
+    """
+    region = _region_without_host(error)
+    return region is not None and meant_region(region) is not None
+
+
+def _region_without_host(error: BaseException | None) -> str | None:
+    if not isinstance(error, EndpointConnectionError):
+        return None
     cause = error.kwargs.get("error")
     name_error = getattr(cause, "__cause__", None) or cause
     if not isinstance(name_error, socket.gaierror):
-        return ""
+        return None
     host = urlsplit(str(error.kwargs.get("endpoint_url"))).hostname or ""
     match = _AWS_HOST.fullmatch(host)
     if match is None or name_error.errno != socket.EAI_NONAME:
-        return ""
-    meant = meant_region(match[1])
-    if meant is None:
-        return ""
-    return f"there is no region {match[1]}. Did you mean {meant}?"
+        return None
+    return match[1]
 
 
 @cache

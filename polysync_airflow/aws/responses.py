@@ -38,7 +38,7 @@ from botocore.parsers import ResponseParserError
 from botocore.session import Session
 
 from polysync_airflow import exceptions
-from polysync_airflow.aws.regions import misspelt_region_cure
+from polysync_airflow.aws.regions import has_misspelt_region, region_cure
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.execution.models import pipeline_arns
 from polysync_airflow.execution.texts import clean_line, clean_text
@@ -83,8 +83,7 @@ def map_error(
     fields = _hint_fields(
         operation, request, message, region or "of the session", partition
     )
-    region_cure = misspelt_region_cure(error)
-    cure = region_cure or hint.cure.format(**fields)
+    cure = region_cure(error) or hint.cure.format(**fields)
     if request.get("RoleArn") and hint is exceptions.HINTS[exceptions.ACCESS_DENIED]:
         cure += (
             " The start names a role, so the identity needs iam:PassRole on"
@@ -94,7 +93,7 @@ def map_error(
         f"{operation} failed: {code}: {message}{what_to_do(cure)}",
         error_code=code,
         operation=operation,
-        permanent=hint.permanent or bool(region_cure),
+        permanent=hint.permanent or has_misspelt_region(error),
         transient=is_transient(error, hint),
     )
 
@@ -118,7 +117,7 @@ def text_with_cure(error: BotoError) -> str:
     reached.
     """
     hint = exceptions.hint_for(type(error).__name__)
-    cure = misspelt_region_cure(error) or hint.cure
+    cure = region_cure(error) or hint.cure
     return f"{clean_text(str(error))}{what_to_do(cure)}"
 
 
@@ -187,7 +186,7 @@ def unusable_response_error(
 
 def is_transient(error: BotoError, hint: exceptions.Hint) -> bool:
     """Return whether the same call may succeed if it is repeated within moments."""
-    if misspelt_region_cure(error):
+    if has_misspelt_region(error):
         return False
     if hint is not exceptions.UNKNOWN_HINT:
         # The meaning of a known code is more exact than the HTTP status that came with

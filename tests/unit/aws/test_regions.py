@@ -8,7 +8,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 from urllib3.exceptions import NewConnectionError
 
-from polysync_airflow.aws.regions import meant_region, misspelt_region_cure
+from polysync_airflow.aws.regions import has_misspelt_region, meant_region, region_cure
 
 HOST = "https://api.sagemaker.eu-centrl-1.amazonaws.com/"
 
@@ -47,7 +47,6 @@ def connection_error(
         (connection_error(), True),
         (connection_error("https://sts.eu-centrl-1.amazonaws.com/"), True),
         (connection_error(number=socket.EAI_AGAIN), False),
-        (connection_error("https://api.sagemaker.eu-central-9.amazonaws.com/"), False),
         (connection_error("https://sagemaker.eu-centrl-1.example.com/"), False),
         (connection_error("not a URL"), False),
         (EndpointConnectionError(endpoint_url=HOST, error=OSError()), False),
@@ -61,4 +60,26 @@ def test_only_a_missing_host_of_aws_says_that_its_region_is_misspelt(
     """Not an outage, and not an endpoint of the connection's."""
     cure = "there is no region eu-centrl-1. Did you mean eu-central-1?"
 
-    assert misspelt_region_cure(error) == (cure if is_misspelt else "")
+    assert region_cure(error) == (cure if is_misspelt else "")
+    assert has_misspelt_region(error) is is_misspelt
+
+
+@pytest.mark.parametrize(
+    ("region", "known"),
+    [
+        ("us-east-7", " botocore knows us-east-1, us-east-2."),
+        ("mars-olympus-1", " botocore knows none of this place."),
+        ("us-east-1", ""),
+    ],
+)
+def test_region_that_botocore_does_not_know_may_be_new(region: str, known: str) -> None:
+    """It is named, with those of the same place; the call may be repeated."""
+    error = connection_error(f"https://sts.{region}.amazonaws.com/")
+
+    cure = region_cure(error)
+
+    assert not has_misspelt_region(error)
+    assert cure.startswith(f"there is no region {region}, or no network: ") is bool(
+        known
+    )
+    assert cure.endswith(known)

@@ -103,18 +103,34 @@ def test_unreachable_endpoint_of_sts_is_named_with_the_cures(
     assert CURE in report
 
 
+NO_REGION = "no region eu-centrl-1. Did you mean eu-central-1?"
+NO_HOST = (
+    "no region eu-central-9, or no network: the name of the endpoint does not resolve."
+    " botocore knows eu-central-1, eu-central-2."
+)
+
+
 @pytest.mark.parametrize(
-    ("field", "command"),
+    ("field", "command", "cure"),
     [
-        ("eu-centrl-1", ["executions", "list"]),
-        ("us-east-1", ["executions", "list", "--region", "eu-centrl-1"]),
-        ("us-east-1", ["jobs", "import", "--region", "eu-centrl-1"]),
-        ("eu-centrl-1", ["check"]),
+        ("eu-centrl-1", ["executions", "list"], NO_REGION),
+        ("us-east-1", ["executions", "list", "--region", "eu-centrl-1"], NO_REGION),
+        ("us-east-1", ["jobs", "import", "--region", "eu-centrl-1"], NO_REGION),
+        ("eu-centrl-1", ["check"], NO_REGION),
+        ("us-east-1", ["executions", "list", "--region", "eu-central-9"], NO_HOST),
+        ("us-east-1", ["jobs", "import", "--region", "eu-central-9"], NO_HOST),
+        ("eu-central-9", ["check"], NO_HOST),
+        (
+            "us-east-1",
+            ["executions", "show", ARN.replace("us-east-1", "eu-central-9")],
+            NO_HOST,
+        ),
     ],
 )
-def test_misspelt_region_is_refused_with_the_one_that_was_meant(
+def test_wrong_region_is_refused_with_what_may_be_meant(
     field: str,
     command: list[str],
+    cure: str,
     polysync: Polysync,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -132,7 +148,7 @@ def test_misspelt_region_is_refused_with_the_one_that_was_meant(
     done = polysync(*command)
 
     assert done.code in (1, 2)
-    assert "no region eu-centrl-1. Did you mean eu-central-1?" in done.out + done.err
+    assert cure in done.out + done.err
     assert "Transient error" not in done.err
     assert len(hosts) <= 3
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from polysync_airflow.airflow_compat.sdk import conf
 from polysync_airflow.auth.base_hook import REPORT_CONFIG
 from polysync_airflow.aws.concurrent_calls import ConcurrentCalls
 from polysync_airflow.aws.job_logs import log_of_step
+from polysync_airflow.aws.responses import PAGE_SIZE
 from polysync_airflow.cli import output
 from polysync_airflow.exceptions import (
     RESOURCE_NOT_FOUND,
@@ -64,6 +66,10 @@ POLL_SECONDS: Final = 10.0
 # CloudWatch Logs stores a line some seconds after the job wrote it.
 LOG_DELAY_SECONDS: Final = 15.0
 NOT_KNOWN: Final = "not known"
+# The head of the column that other commands take.
+EXECUTION: Final = "EXECUTION"
+# ``<pipeline>/<id>``
+_SHORT_NAME: Final = re.compile(rf"{models.PIPELINE_NAME_PATTERN}/[a-zA-Z0-9]+")
 # Of a line. Airflow's ids have at most 250 characters each.
 MAX_TEXT: Final = 2000
 
@@ -72,24 +78,62 @@ def main(args: Namespace) -> int:
     """Run the command, and return its exit code."""
     if args.command == "list":
         return _list(args)
-    arn = parameters.check_execution_arn(args.execution_arn)
-    region = models.region_from_arn(arn)
-    if args.region not in (None, region):
-        args.parser.error(
-            f"--region {args.region}: the execution is in {region}, so leave it out"
-        )
-    hook = PolysyncSageMakerHook(args.conn_id, region, config=REPORT_CONFIG)
-    with output.airflow_in_use(args.conn_id):
-        execution = hook.describe_pipeline_execution(arn)
+    hook, execution = _named(args)
     match args.command:
         case "show":
             return _show(args, hook, execution)
         case "stop":
             return _stop(args, hook, execution)
         case "logs":
-            return _logs(args, hook, arn)
+            return _logs(args, hook, execution.execution_arn)
         case _:
             return _watch(args, hook, execution)
+
+
+def _named(args: Namespace) -> tuple[PolysyncSageMakerHook, ExecutionDescription]:
+    """Return the execution that the arguments name, with the hook for its region."""
+    name = args.execution
+    is_short = _SHORT_NAME.fullmatch(name)
+    region = args.region
+    if not is_short:
+        if not parameters.is_valid(parameters.EXECUTION_ARN, name):
+            raise ParametersError(
+                f"{texts.shorten(name)} names no execution: give PIPELINE/ID, as"
+                " `polysync executions list` writes it, or the ARN."
+            )
+        region = models.region_from_arn(name)
+        if args.region not in (None, region):
+            args.parser.error(
+                f"--region {args.region}: the execution is in {region}, so leave it out"
+            )
+    hook = PolysyncSageMakerHook(args.conn_id, region, config=REPORT_CONFIG)
+    with output.airflow_in_use(args.conn_id):
+        arn = name
+        if is_short:
+            arn = _arn_of(hook, *name.split("/"))
+        return hook, hook.describe_pipeline_execution(arn)
+
+
+def _arn_of(hook: PolysyncSageMakerHook, pipeline: str, execution_id: str) -> str:
+    executions = hook.find_pipeline_executions(
+        pipeline, created_after=None, newest_first=True
+    )
+    try:
+        newest = [each.execution_arn for each in islice(executions, PAGE_SIZE)]
+    except SageMakerApiError as error:
+        if has_code(error, RESOURCE_NOT_FOUND):
+            raise importer.no_pipeline_error(hook, "execution", pipeline) from None
+        raise
+    ids = [arn.rpartition("/")[2] for arn in newest]
+    if execution_id not in ids and len(ids) < PAGE_SIZE:
+        listed = ", ".join(ids[: importer.MAX_NEAR]) or "none"
+        cure = texts.did_you_mean(execution_id, ids) or f" The newest: {listed}."
+        raise ParametersError(
+            f"{pipeline}/{execution_id}: the pipeline has no such execution in region"
+            f" {hook.client_region}.{cure}"
+        )
+    # AWS has the name of the pipeline in lower case there.
+    return f"{newest[0].rpartition('/')[0]}/{execution_id}"
 
 
 def _facts(execution: ExecutionDescription) -> dict[str, Any]:
@@ -185,7 +229,8 @@ def _newest(
         if args.state in (None, facts["state"]) and _is_of_task(args, facts)
     )
     try:
-        return [*islice(matching, args.max_executions + 1)]
+        name = {"pipeline_name": models.pipeline_name_of(pipeline)}
+        return [name | row for row in islice(matching, args.max_executions + 1)]
     except SageMakerApiError as error:
         if args.pipeline and has_code(error, RESOURCE_NOT_FOUND):
             raise importer.no_pipeline_error(hook, "--pipeline", pipeline) from None
@@ -272,7 +317,7 @@ def _table(args: Namespace, rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     table = [[*cells[0]], *([*row.values()] for row in cells)]
     if args.wide:
         return output.table(table, None)
-    return output.table(table, output.WIDTH_OF_A_FILE)
+    return output.table(table, output.WIDTH_OF_A_FILE, whole=EXECUTION)
 
 
 def _cells(args: Namespace, row: dict[str, Any]) -> dict[str, str]:
@@ -285,7 +330,7 @@ def _cells(args: Namespace, row: dict[str, Any]) -> dict[str, str]:
         "STATE": row["state"],
         "STARTED (UTC)": started_at[:19].replace("T", " "),
         "DURATION": _duration_text(row),
-        "PIPELINE": models.pipeline_name_of(row["execution_arn"]),
+        EXECUTION: f"{row['pipeline_name']}/{row['execution_arn'].rpartition('/')[2]}",
         "TASK": task,
         "RUN": row.get("run_id", ""),
         "FAILED STEP": NOT_KNOWN,

@@ -37,6 +37,8 @@ INTERRUPTED: Final = 130
 # For logs of CI systems, which are not limited to the 80 characters that rich assumes
 # for a file.
 WIDTH_OF_A_FILE: Final = 160
+# Of a column that is cut.
+MIN_WIDTH: Final = 8
 # Nobody looks at what is shown for a shorter time.
 PROGRESS_AFTER_SECONDS: Final = 2.0
 # botocore's attempts of a call, and how long a call is retried without an answer of
@@ -70,21 +72,28 @@ def write(
     return OK
 
 
-def table(rows: Sequence[Sequence[str]], width: int | None) -> Iterator[str]:
+def table(
+    rows: Sequence[Sequence[str]], width: int | None, whole: str | None = None
+) -> Iterator[str]:
     """
     Yield the lines of a table. Texts that others have written are cleaned.
 
     :param rows: the cells of each row; the first row is the head.
     :param width: how many characters a line may have: the widest columns are cut to
         fit. None if nothing is cut.
+    :param whole: the head of a column that is not cut, so that it can be pasted.
     """
     from polysync_airflow.execution.texts import MAX_ARN_LENGTH, clean_line
 
     rows = [[clean_line(cell, MAX_ARN_LENGTH) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     gaps = 2 * (len(widths) - 1)
+    cuttable = [place for place, head in enumerate(rows[0]) if head != whole]
     while width is not None and sum(widths) + gaps > width:
-        widths[widths.index(max(widths))] -= 1
+        widest = max(cuttable, key=widths.__getitem__)
+        if widths[widest] <= MIN_WIDTH:
+            break
+        widths[widest] -= 1
     for row in rows:
         cells = [
             _fitted(cell, cell_width)

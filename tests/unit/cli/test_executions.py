@@ -86,7 +86,8 @@ def test_list_has_the_newest_first(
     )
     assert head.split("  ")[0] == "STATE"
     assert re.fullmatch(
-        r"Failed +20\d\d-\d\d-\d\d \d\d:\d\d:\d\d +[0-9a-z ]+ +fanout +Shard3", lines[0]
+        r"Failed +20\d\d-\d\d-\d\d \d\d:\d\d:\d\d +[0-9a-z ]+ +fanout/[0-9a-z]+ +Shard3",
+        lines[0],
     )
     _, *wide_lines = wide.out.splitlines()
     assert [line.split()[-1] for line in wide_lines] == arns
@@ -128,7 +129,9 @@ def test_list_finds_the_executions_of_a_task_exactly(
     assert max(map(len, lines)) == 160
     task = r"d+\N{HORIZONTAL ELLIPSIS}d+/train\[3\]"
     assert re.search(rf"{task} +r+\N{{HORIZONTAL ELLIPSIS}}r+x$", lines[1])
-    assert re.search(rf"fanout +retraining/train +{re.escape(run)}$", lines[2])
+    assert re.search(
+        rf"fanout/[0-9a-z]+ +retraining/train +{re.escape(run)}$", lines[2]
+    )
     wide = polysync("executions", "list", "--task=train", "--wide").out
     assert f"{'d' * 100}/train[3]  {'r' * 99}x" in wide
 
@@ -488,20 +491,93 @@ def test_logs_are_followed_until_the_step_ends(
     assert lines[-1] == "Done"
 
 
-def test_arn_is_checked_first(polysync: Polysync, emulator: EmulatorServer) -> None:
+def test_name_is_checked_first(polysync: Polysync, emulator: EmulatorServer) -> None:
     """
-    What is no ARN of an execution, and another region than the one in it, are errors of
-    one line.
+    What is no name of an execution, and another region than the one in its ARN, are
+    errors of one line.
     """
     words = (["show"], ["stop"], ["watch"], ["logs", "Shard0"])
     wrong = [polysync("executions", word, "fanout", *more) for word, *more in words]
     region = polysync("executions", "show", NOT_THERE, "--region", "eu-west-1")
 
     for done in wrong:
-        problem = "is not the ARN of an execution: give arn:aws:sagemaker:"
+        problem = "'fanout' names no execution: give PIPELINE/ID, as `polysync "
         assert problem in done.refusal
     assert "eu-west-1: the execution is in us-east-1, so leave it out" in region.refusal
     assert emulator.control.calls() == []
+
+
+def listed_names(polysync: Polysync) -> list[str]:
+    """Return the cells of the table that other commands take."""
+    head, *lines = polysync("executions", "list").out.splitlines()
+    start = head.index("EXECUTION")
+    return [line[start:].split()[0] for line in lines]
+
+
+def test_name_of_the_table_can_be_pasted(
+    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+) -> None:
+    """
+    Into each command. AWS has the name of the pipeline in lower case in ARNs, and in
+    its case in lists, and takes both.
+    """
+    definition = sagemaker.describe_pipeline(PipelineName="fanout")
+    sagemaker.create_pipeline(
+        PipelineName="FanOut2",
+        PipelineDefinition=definition["PipelineDefinition"],
+        RoleArn=definition["RoleArn"],
+        ClientRequestToken=32 * "0",
+    )
+    arn = start(sagemaker, "FanOut2")
+    emulator.control.advance(4)
+    (name,) = listed_names(polysync)
+    emulator.control.clear_calls()
+
+    shown = polysync("executions", "show", name, "--output", "json")
+    calls = emulator.control.calls("ListPipelineExecutions")
+    stopped = polysync("executions", "stop", name.lower(), "--yes")
+
+    assert name == f"FanOut2/{arn.rpartition('/')[2]}"
+    assert shown.document["execution_arn"] == arn
+    assert len(calls) == 1
+    assert stopped.out.endswith(f"{arn}\n")
+    emulator.control.advance(3600)
+    assert polysync("executions", "watch", name).code == 1
+    assert polysync("executions", "logs", name, "Shard0").code == 0
+
+
+def test_old_execution_is_found(
+    polysync: Polysync, sagemaker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if it is not on the first page of the list."""
+    monkeypatch.setattr(executions, "PAGE_SIZE", 1)
+    arn = start(sagemaker)
+    start(sagemaker)
+
+    done = polysync("executions", "show", f"fanout/{arn.rpartition('/')[2]}")
+
+    assert done.code == 0
+    assert arn in done.out
+
+
+def test_name_of_nothing_is_an_error_with_what_is_there(
+    polysync: Polysync, sagemaker: Any
+) -> None:
+    """Of one line."""
+    none = polysync("executions", "show", "fanout/000000000000")
+    start(sagemaker)
+    (name,) = listed_names(polysync)
+    misspelt = polysync("executions", "watch", name[:-1])
+    other = polysync("executions", "logs", "fanout/000000000000", "Shard0")
+    no_pipeline = polysync("executions", "stop", name.replace("fanout", "fanuot"))
+
+    missing = "the pipeline has no such execution in region us-east-1."
+    assert f"fanout/000000000000: {missing} The newest: none." in none.refusal
+    assert f"{missing} Did you mean {name.partition('/')[2]}?" in misspelt.refusal
+    assert f"{missing} The newest: {name.partition('/')[2]}." in other.refusal
+    assert f"execution 'fanuot': {NO_PIPELINE} Did you mean fanout?" in (
+        no_pipeline.refusal
+    )
 
 
 @pytest.mark.parametrize("word", ["show", "stop", "watch", "logs"])

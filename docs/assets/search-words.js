@@ -15,7 +15,8 @@ const SAME = [
   [/\b(rerun|redo)\w*\b/, "retry clear"],
   [/\b(stuck|hang\w*)\b/, "progress"],
   [/\blog ?in\b/, "sign"],
-  [/\b(pric\w+|expensive|budget|money)\b/, "cost"],
+  [/\b(pric\w+|\w*expensive\w*|budget|money)\b/, "cost limit"],
+  [/\b(resourcelimitexceeded|capacityerror|quotas?)\b/, "wait capacity"],
 ];
 
 globalThis.Worker = class extends Worker {

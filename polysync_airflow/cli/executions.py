@@ -28,11 +28,13 @@ from polysync_airflow.aws.job_logs import log_of_step
 from polysync_airflow.aws.responses import PAGE_SIZE
 from polysync_airflow.cli import output
 from polysync_airflow.exceptions import (
+    ACCESS_DENIED,
     RESOURCE_NOT_FOUND,
     ParametersError,
     PolysyncError,
     SageMakerApiError,
     has_code,
+    is_throttling,
 )
 from polysync_airflow.execution import (
     clock,
@@ -63,6 +65,9 @@ from polysync_airflow.states import PolysyncState
 # Of a pipeline. commands.toml says so.
 MAX_LISTED: Final = 1000
 POLL_SECONDS: Final = 10.0
+# How long a call is repeated while AWS throttles it, and how often.
+THROTTLED_SECONDS: Final = 60.0
+PAUSE_SECONDS: Final = 5.0
 # CloudWatch Logs stores a line some seconds after the job wrote it.
 LOG_DELAY_SECONDS: Final = 15.0
 NOT_KNOWN: Final = "not known"
@@ -90,6 +95,24 @@ def main(args: Namespace) -> int:
             return _watch(args, hook, execution)
 
 
+class _Hook(PolysyncSageMakerHook):
+    """The hook for one execution, which calls again what AWS throttles."""
+
+    def call(self, operation: str, **request: Any) -> Any:
+        """Call a SageMaker operation."""
+        until = clock.time() + THROTTLED_SECONDS
+        while True:
+            try:
+                return super().call(operation, **request)
+            except SageMakerApiError as error:
+                if not is_throttling(error) or clock.time() >= until:
+                    raise
+            output.write_message(
+                f"AWS throttles {operation}: asking again in {PAUSE_SECONDS:.0f} s"
+            )
+            clock.sleep(PAUSE_SECONDS)
+
+
 def _named(args: Namespace) -> tuple[PolysyncSageMakerHook, ExecutionDescription]:
     """Return the execution that the arguments name, with the hook for its region."""
     name = args.execution
@@ -106,7 +129,7 @@ def _named(args: Namespace) -> tuple[PolysyncSageMakerHook, ExecutionDescription
             args.parser.error(
                 f"--region {args.region}: the execution is in {region}, so leave it out"
             )
-    hook = PolysyncSageMakerHook(args.conn_id, region, config=REPORT_CONFIG)
+    hook = _Hook(args.conn_id, region, config=REPORT_CONFIG)
     with output.airflow_in_use(args.conn_id):
         arn = name
         if is_short:
@@ -234,6 +257,10 @@ def _newest(
     except SageMakerApiError as error:
         if args.pipeline and has_code(error, RESOURCE_NOT_FOUND):
             raise importer.no_pipeline_error(hook, "--pipeline", pipeline) from None
+        if not args.pipeline and has_code(error, ACCESS_DENIED):
+            raise ParametersError(
+                f"{error} Or list only what the identity may read: --prefix, --pipeline"
+            ) from None
         raise
 
 
@@ -510,8 +537,11 @@ def _step_table(report: StepReport) -> Iterator[str]:
     rows = [("STEP", "STATE", "DURATION", "JOB")]
     for row in report.rows:
         duration = ""
-        if row.seconds is not None:
-            duration = texts.format_seconds(row.seconds)
+        seconds = row.seconds
+        if seconds is None and row.started_at:
+            seconds = (clock.now() - row.started_at).total_seconds()
+        if seconds is not None:
+            duration = texts.format_seconds(seconds)
         rows.append((row.name, row.state, duration, row.job_name or ""))
     if len(rows) > 1:
         yield from output.table(rows, output.WIDTH_OF_A_FILE)

@@ -197,8 +197,8 @@ class JobReader:
         if self._denied:
             actions = ", ".join(f"sagemaker:{operation}" for operation in self._denied)
             notes.append(
-                f"The XCom outputs lacks what jobs say of themselves: allow {actions}"
-                " in the IAM policy of the identity."
+                "What jobs say of themselves, such as their billable time, is not"
+                f" known: allow {actions} in the IAM policy of the identity."
             )
         if self._late:
             notes.append(

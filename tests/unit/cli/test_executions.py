@@ -631,6 +631,60 @@ def test_stop_asks_a_person(
     assert done.out == (asked if code == 0 else "")
 
 
+@pytest.mark.parametrize("word", ["show", "stop", "watch"])
+def test_throttled_calls_are_made_again(
+    word: str, polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+) -> None:
+    """Somebody waits for the answer: for a minute at most."""
+    arn = start(sagemaker)
+    operations = {
+        "show": "ListPipelineExecutionSteps",
+        "stop": "StopPipelineExecution",
+        "watch": "DescribePipelineExecution",
+    }
+    operation = operations[word]
+    emulator.control.add_fault("throttle", operation, count=5)
+
+    done = polysync("executions", word, arn, *["--yes"] * (word == "stop"))
+
+    assert done.code == 0
+    assert f"AWS throttles {operation}: asking again in 5 s\n" in done.err
+
+    emulator.control.add_fault("throttle", "DescribePipelineExecution", count=100)
+    late = polysync("executions", word, arn)
+    assert late.code == 2
+    assert late.error.startswith("error: DescribePipelineExecution failed: Throttling")
+    assert late.err.count("asking again") == 12
+
+
+def test_running_step_has_its_duration_until_now(
+    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+) -> None:
+    """That of one that has not begun is empty."""
+    arn = start(sagemaker)
+    emulator.control.advance(100)
+
+    lines = polysync("executions", "show", arn).out.splitlines()
+
+    assert any(re.match(r"Shard0 +Running +1 min 3\d s ", line) for line in lines)
+    assert lines[-1] == "Merge   NotStarted"
+
+
+def test_list_says_how_to_leave_out_what_may_not_be_read(
+    polysync: Polysync, emulator: EmulatorServer
+) -> None:
+    """A policy may allow some of the pipelines only."""
+    emulator.control.add_fault(
+        "error", "ListPipelineExecutions", code="AccessDeniedException", message="no"
+    )
+    choice = "Or list only what the identity may read: --prefix, --pipeline"
+
+    assert polysync("executions", "list").error.endswith(choice)
+    one = polysync("executions", "list", "--pipeline", "fanout")
+    assert "AccessDeniedException" in one.error
+    assert choice not in one.error
+
+
 def test_stop_prints_one_json_document(polysync: Polysync, sagemaker: Any) -> None:
     """
     A script learns the status, and whether a stop was needed; an execution of nobody's
@@ -705,11 +759,19 @@ def test_watch_goes_on_after_a_lost_response(
     polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
 ) -> None:
     """
-    Throttling while it watches is a line; that the identity may not look any more is an
-    error.
+    A failure of AWS while it watches is a line; that the identity may not look any more
+    is an error.
     """
     arn = start(sagemaker)
-    emulator.control.add_fault("throttle", "DescribePipelineExecution", count=2, skip=1)
+    emulator.control.add_fault(
+        "error",
+        "DescribePipelineExecution",
+        code="InternalFailure",
+        message="no",
+        status=500,
+        count=2,
+        skip=1,
+    )
 
     done = polysync("executions", "watch", arn)
     emulator.control.add_fault(

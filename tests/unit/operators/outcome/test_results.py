@@ -162,7 +162,7 @@ def test_denied_action_is_asked_once(deferrable: bool, aws: Account) -> None:
     assert outputs["Train1"] == {"training_job_arn": KINDS["TrainingJob"][0] + "1"}
     assert outputs["ProcessingJob"]["seconds"] == 90.5
     assert run.xcoms["run"]["steps_note"] == (
-        "The XCom outputs lacks what jobs say of themselves: allow sagemaker:DescribeTrainingJob, "
+        "What jobs say of themselves, such as their billable time, is not known: allow sagemaker:DescribeTrainingJob, "
         f"sagemaker:{LIST_TRAINING_JOBS} in the IAM policy of the identity."
     )
 

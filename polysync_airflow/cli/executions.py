@@ -150,10 +150,9 @@ def _arn_of(hook: PolysyncSageMakerHook, pipeline: str, execution_id: str) -> st
     ids = [arn.rpartition("/")[2] for arn in newest]
     if execution_id not in ids and len(ids) < PAGE_SIZE:
         listed = ", ".join(ids[: importer.MAX_NEAR]) or "none"
-        cure = texts.did_you_mean(execution_id, ids) or f" The newest: {listed}."
         raise ParametersError(
             f"{pipeline}/{execution_id}: the pipeline has no such execution in region"
-            f" {hook.client_region}.{cure}"
+            f" {hook.client_region}. The newest: {listed}."
         )
     # AWS has the name of the pipeline in lower case there.
     return f"{newest[0].rpartition('/')[0]}/{execution_id}"
@@ -353,8 +352,11 @@ def _cells(args: Namespace, row: dict[str, Any]) -> dict[str, str]:
     task = row["airflow_task"] or ""
     if "run_id" in row:
         task = _task_text(row)
+    state = row["state"]
+    if row["status"] == states.STATUS_STOPPING:
+        state = row["status"]
     cells = {
-        "STATE": row["state"],
+        "STATE": state,
         "STARTED (UTC)": started_at[:19].replace("T", " "),
         "DURATION": _duration_text(row),
         EXECUTION: f"{row['pipeline_name']}/{row['execution_arn'].rpartition('/')[2]}",

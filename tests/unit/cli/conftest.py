@@ -17,6 +17,8 @@ from polysync_airflow.aws import rate_limiter
 from polysync_airflow.cli import main
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
+from tests.tasks import EmulatedTime
+from tests.unit.events.conftest import client
 
 
 class Result(NamedTuple):
@@ -94,3 +96,20 @@ def run_polysync(
     except SystemExit as end:
         code = end.code
     return Result(code, *capsys.readouterr())
+
+
+@pytest.fixture
+def emulated_waits(
+    emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Let a watch take no time. The threads of a list wait for the rate limiter by the
+    host's clock: not here.
+    """
+    monkeypatch.setattr(rate_limiter, "BURST_SECONDS", 10.0)
+
+
+@pytest.fixture
+def sagemaker(emulator: EmulatorServer) -> Any:
+    """Return a client of boto3."""
+    return client(emulator, "sagemaker")

@@ -1,0 +1,123 @@
+"""The names of executions that ``polysync executions`` takes: those that it lists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from polysync_airflow.cli import executions
+from sagemaker_emulator import EmulatorServer
+from tests.unit.cli.conftest import Polysync
+from tests.unit.cli.test_executions import ACCOUNT, NO_PIPELINE, start
+
+pytestmark = pytest.mark.usefixtures("emulated_waits")
+
+NOT_THERE = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/fanout/execution/{0:012}"
+
+
+def test_name_is_checked_first(polysync: Polysync, emulator: EmulatorServer) -> None:
+    """
+    What is no name of an execution, and another region than the one in its ARN, are
+    errors of one line.
+    """
+    words = (["show"], ["stop"], ["watch"], ["logs", "Shard0"])
+    wrong = [polysync("executions", word, "fanout", *more) for word, *more in words]
+    region = polysync("executions", "show", NOT_THERE, "--region", "eu-west-1")
+
+    for done in wrong:
+        problem = "'fanout' names no execution: give PIPELINE/ID, as `polysync "
+        assert problem in done.refusal
+    assert "eu-west-1: the execution is in us-east-1, so leave it out" in region.refusal
+    assert emulator.control.calls() == []
+
+
+def listed_names(polysync: Polysync) -> list[str]:
+    """Return the cells of the table that other commands take."""
+    head, *lines = polysync("executions", "list").out.splitlines()
+    start = head.index("EXECUTION")
+    return [line[start:].split()[0] for line in lines]
+
+
+def test_name_of_the_table_can_be_pasted(
+    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+) -> None:
+    """
+    Into each command. AWS has the name of the pipeline in lower case in ARNs, and in
+    its case in lists, and takes both.
+    """
+    definition = sagemaker.describe_pipeline(PipelineName="fanout")
+    sagemaker.create_pipeline(
+        PipelineName="FanOut2",
+        PipelineDefinition=definition["PipelineDefinition"],
+        RoleArn=definition["RoleArn"],
+        ClientRequestToken=32 * "0",
+    )
+    arn = start(sagemaker, "FanOut2")
+    emulator.control.advance(4)
+    (name,) = listed_names(polysync)
+    emulator.control.clear_calls()
+
+    shown = polysync("executions", "show", name, "--output", "json")
+    calls = emulator.control.calls("ListPipelineExecutions")
+    stopped = polysync("executions", "stop", name.lower(), "--yes")
+
+    assert name == f"FanOut2/{arn.rpartition('/')[2]}"
+    assert shown.document["execution_arn"] == arn
+    assert len(calls) == 1
+    assert stopped.out.endswith(f"{arn}\n")
+    emulator.control.advance(3600)
+    assert polysync("executions", "watch", name).code == 1
+    assert polysync("executions", "logs", name, "Shard0").code == 0
+
+
+def test_old_execution_is_found(
+    polysync: Polysync, sagemaker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if it is not on the first page of the list."""
+    monkeypatch.setattr(executions, "PAGE_SIZE", 1)
+    arn = start(sagemaker)
+    start(sagemaker)
+
+    done = polysync("executions", "show", f"fanout/{arn.rpartition('/')[2]}")
+
+    assert done.code == 0
+    assert arn in done.out
+
+
+def test_name_of_nothing_is_an_error_with_what_is_there(
+    polysync: Polysync, sagemaker: Any
+) -> None:
+    """Of one line."""
+    none = polysync("executions", "show", "fanout/000000000000")
+    start(sagemaker)
+    (name,) = listed_names(polysync)
+    misspelt = polysync("executions", "watch", name[:-1])
+    no_pipeline = polysync("executions", "stop", name.replace("fanout", "fanuot"))
+
+    missing = "the pipeline has no such execution in region us-east-1."
+    assert f"fanout/000000000000: {missing} The newest: none." in none.refusal
+    assert f"{missing} The newest: {name.partition('/')[2]}." in misspelt.refusal
+    assert f"execution 'fanuot': {NO_PIPELINE} Did you mean fanout?" in (
+        no_pipeline.refusal
+    )
+
+
+@pytest.mark.parametrize("word", ["show", "stop", "watch", "logs"])
+def test_missing_execution_is_an_error_of_one_line(
+    word: str, polysync: Polysync
+) -> None:
+    """It is an error of one line, also for a watch."""
+    done = polysync("executions", word, NOT_THERE, *["Shard0"] * (word == "logs"))
+
+    assert "There is no execution" in done.refusal
+
+
+def test_region_is_of_the_arn(polysync: Polysync, emulator: EmulatorServer) -> None:
+    """The region of the connection does not count."""
+    done = polysync("executions", "show", NOT_THERE.replace("us-east-1", "eu-west-1"))
+
+    assert done.code == 2
+    assert [
+        call["region"] for call in emulator.control.calls("DescribePipelineExecution")
+    ] == ["eu-west-1"]

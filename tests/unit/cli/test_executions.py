@@ -20,7 +20,6 @@ from tests.unit.cli.conftest import Polysync, Terminal
 from tests.unit.cli.test_verify import sign_in_as
 
 ACCOUNT = "123456789012"
-NOT_THERE = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/fanout/execution/{0:012}"
 pytestmark = pytest.mark.usefixtures("emulated_waits")
 
 FAILURE = {"steps": {"Shard3": {"fail": {"reason": "no data"}}}}

@@ -352,6 +352,10 @@ def _cells(args: Namespace, row: dict[str, Any]) -> dict[str, str]:
     task = row["airflow_task"] or ""
     if "run_id" in row:
         task = _task_text(row)
+    execution = row["execution_arn"]
+    if args.managed_by != "AWS" and not (args.pipeline or "").startswith("arn:"):
+        # A name is that of a pipeline of the account.
+        execution = f"{row['pipeline_name']}/{execution.rpartition('/')[2]}"
     state = row["state"]
     if row["status"] == states.STATUS_STOPPING:
         state = row["status"]
@@ -359,7 +363,7 @@ def _cells(args: Namespace, row: dict[str, Any]) -> dict[str, str]:
         "STATE": state,
         "STARTED (UTC)": started_at[:19].replace("T", " "),
         "DURATION": _duration_text(row),
-        EXECUTION: f"{row['pipeline_name']}/{row['execution_arn'].rpartition('/')[2]}",
+        EXECUTION: execution,
         "TASK": task,
         "RUN": row.get("run_id", ""),
         "FAILED STEP": NOT_KNOWN,

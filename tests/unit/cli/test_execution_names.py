@@ -71,6 +71,18 @@ def test_name_of_the_table_can_be_pasted(
     assert polysync("executions", "logs", name, "Shard0").code == 0
 
 
+def test_pipeline_of_another_account_has_no_short_names(
+    polysync: Polysync, sagemaker: Any
+) -> None:
+    """Who gives its ARN gets those of its executions, and none is cut."""
+    arn = start(sagemaker)
+    pipeline = arn.partition("/execution/")[0]
+
+    done = polysync("executions", "list", "--pipeline", pipeline)
+
+    assert done.out.splitlines()[1].split()[-1] == arn
+
+
 def test_old_execution_is_found(
     polysync: Polysync, sagemaker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

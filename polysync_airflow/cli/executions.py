@@ -71,8 +71,6 @@ PAUSE_SECONDS: Final = 5.0
 # CloudWatch Logs stores a line some seconds after the job wrote it.
 LOG_DELAY_SECONDS: Final = 15.0
 NOT_KNOWN: Final = "not known"
-# The head of the column that other commands take.
-EXECUTION: Final = "EXECUTION"
 # ``<pipeline>/<id>``
 _SHORT_NAME: Final = re.compile(rf"{models.PIPELINE_NAME_PATTERN}/[a-zA-Z0-9]+")
 # Of a line. Airflow's ids have at most 250 characters each.
@@ -342,8 +340,8 @@ def _table(args: Namespace, rows: Sequence[dict[str, Any]]) -> Iterator[str]:
     cells = [_cells(args, row) for row in rows]
     table = [[*cells[0]], *([*row.values()] for row in cells)]
     if args.wide:
-        return output.table(table, None)
-    return output.table(table, output.WIDTH_OF_A_FILE, whole=EXECUTION)
+        return output.table(table, cut=())
+    return output.table(table, cut=("TASK", "RUN", "FAILED STEP", "COST"))
 
 
 def _cells(args: Namespace, row: dict[str, Any]) -> dict[str, str]:
@@ -363,7 +361,7 @@ def _cells(args: Namespace, row: dict[str, Any]) -> dict[str, str]:
         "STATE": state,
         "STARTED (UTC)": started_at[:19].replace("T", " "),
         "DURATION": _duration_text(row),
-        EXECUTION: execution,
+        "EXECUTION": execution,
         "TASK": task,
         "RUN": row.get("run_id", ""),
         "FAILED STEP": NOT_KNOWN,
@@ -550,7 +548,7 @@ def _step_table(report: StepReport) -> Iterator[str]:
             duration = texts.format_seconds(seconds)
         rows.append((row.name, row.state, duration, row.job_name or ""))
     if len(rows) > 1:
-        yield from output.table(rows, output.WIDTH_OF_A_FILE)
+        yield from output.table(rows, cut=("STEP", "JOB"))
     # The lines about the outcome have the reasons of the others.
     for row in report.failed[outcome.MAX_REASONS :]:
         if row.reason:

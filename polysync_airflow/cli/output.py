@@ -14,7 +14,7 @@ import re
 import sys
 import threading
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -72,24 +72,21 @@ def write(
     return OK
 
 
-def table(
-    rows: Sequence[Sequence[str]], width: int | None, whole: str | None = None
-) -> Iterator[str]:
+def table(rows: Sequence[Sequence[str]], cut: Collection[str]) -> Iterator[str]:
     """
     Yield the lines of a table. Texts that others have written are cleaned.
 
     :param rows: the cells of each row; the first row is the head.
-    :param width: how many characters a line may have: the widest columns are cut to
-        fit. None if nothing is cut.
-    :param whole: the head of a column that is not cut, so that it can be pasted.
+    :param cut: the heads of the columns that are cut if a line would have more than
+        ``WIDTH_OF_A_FILE`` characters, the widest ones first.
     """
     from polysync_airflow.execution.texts import MAX_ARN_LENGTH, clean_line
 
     rows = [[clean_line(cell, MAX_ARN_LENGTH) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     gaps = 2 * (len(widths) - 1)
-    cuttable = [place for place, head in enumerate(rows[0]) if head != whole]
-    while width is not None and sum(widths) + gaps > width:
+    cuttable = [place for place, head in enumerate(rows[0]) if head in cut]
+    while cuttable and sum(widths) + gaps > WIDTH_OF_A_FILE:
         widest = max(cuttable, key=widths.__getitem__)
         if widths[widest] <= MIN_WIDTH:
             break

@@ -25,7 +25,6 @@ from sqlalchemy import select
 
 from polysync_airflow.execution import models
 from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
-from polysync_airflow.execution.prices import Cost
 from polysync_airflow.execution.texts import ArnText
 from polysync_airflow.states import PolysyncState
 
@@ -36,6 +35,15 @@ MAX_EXECUTIONS: Final = 10_000
 MAX_PIPELINES: Final = 50
 MAX_DAYS: Final = 31
 _ROWS_AT_ONCE: Final = 500
+# Of larger numbers, the sum may be no number in JSON.
+_Number = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+
+
+class _Cost(BaseModel):
+    """What the summary uses of the member ``cost``."""
+
+    amount: _Number
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
 
 
 class _Run(BaseModel):
@@ -44,10 +52,10 @@ class _Run(BaseModel):
     pipeline_name: ArnText
     state: Annotated[str, Field(max_length=64)]
     started_at: models.UtcTime
-    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    seconds: _Number | None = None
     resumes: int = 0
     selected_steps: list[Any] = []
-    cost: Cost | None = None
+    cost: _Cost | None = None
 
 
 @dataclass

@@ -86,7 +86,11 @@ def test_duration_is_that_of_whole_executions(members: dict[str, Any]) -> None:
         run(started_at="soon"),
         run(seconds=-1),
         run(seconds="NaN"),
+        run(seconds=1e300),
         run(cost={"amount": "much"}),
+        run(cost={**COST, "amount": 1e308}),
+        run(cost={**COST, "amount": float("inf")}),
+        run(cost={**COST, "currency": "\ud800"}),
     ],
 )
 def test_other_shapes_are_left_out(value: Any) -> None:

@@ -139,9 +139,9 @@ def summarize(values: Iterable[Any]) -> dict[str, Any]:
         else is left out.
     """
     pipelines: dict[str, _Pipeline] = {}
-    number = 0
+    read = 0
     for stored in values:
-        number += 1
+        read += 1
         value = stored
         try:
             if isinstance(value, str):
@@ -151,9 +151,12 @@ def summarize(values: Iterable[Any]) -> dict[str, Any]:
             continue
         name = models.pipeline_name_of(run.pipeline_name)
         pipelines.setdefault(name, _Pipeline(name)).add(run)
+    newest_only = None
+    if read == MAX_EXECUTIONS:
+        newest_only = MAX_EXECUTIONS
     shown = sorted(pipelines.values(), key=lambda pipeline: -pipeline.runs)
     return {
         "pipelines": [pipeline.as_json() for pipeline in shown[:MAX_PIPELINES]],
         "more_pipelines": max(0, len(shown) - MAX_PIPELINES),
-        "is_cut": number == MAX_EXECUTIONS,
+        "newest_only": newest_only,
     }

@@ -62,7 +62,7 @@ export function Summary({ filters, setFilters, refreshes, isReady }) {
       h("tbody", null, shown.map((each) => h(PipelineRow, { key: each.name, pipeline: each, days, setFilters }))),
     ),
     matching.length > SHOWN && h(Button, { onClick: () => setWhole(!isWhole) }, isWhole ? "Show fewer" : all),
-    found.isCut && h("span", { className: "psm-muted" }, "Of the newest 10,000 executions."),
+    found.leftOut !== "" && h("span", { className: "psm-muted" }, found.leftOut),
   );
 }
 
@@ -134,7 +134,18 @@ async function readSummary(since, dag, signal) {
   const pipelines = readList(property(body, "pipelines"), MAX_PIPELINES)
     .map(readPipeline)
     .filter(({ name, days }) => name !== null && days.size > 0);
-  return { pipelines, isCut: property(body, "is_cut") === true };
+  return { pipelines, leftOut: describeLeftOut(body) };
+}
+
+function describeLeftOut(body) {
+  const newest = readInteger(property(body, "newest_only"), 1, MAX_COUNT);
+  const more = readInteger(property(body, "more_pipelines"), 1, MAX_COUNT);
+  return [
+    more !== null && `${more} more with fewer executions are left out.`,
+    newest !== null && `Of the newest ${newest.toLocaleString("en")} executions.`,
+  ]
+    .filter(Boolean)
+    .join(" ");
 }
 
 function readPipeline(value) {

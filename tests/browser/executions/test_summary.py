@@ -83,6 +83,18 @@ def test_a_click_filters(page: TabPage) -> None:
     assert [url for url in urls if "executions-summary" in url] == []
 
 
+def test_what_is_left_out_is_said(page: TabPage) -> None:
+    """Of more pipelines, or more executions, than the summary has."""
+    pipeline = {"name": CHURN, "runs": 1, "days": {"2026-11-30": [1, 0]}}
+    body = {"pipelines": [pipeline], "more_pipelines": 7, "newest_only": 10_000}
+    page.answer("/executions-summary", 200, body)
+
+    page.open_executions(f"?dag={DAG}&since=1h&pipeline=summary-")
+
+    page.wait_for("7 more with fewer executions are left out.")
+    page.wait_for("Of the newest 10,000 executions.")
+
+
 @pytest.mark.usefixtures("day")
 @pytest.mark.parametrize(
     ("status", "body"),

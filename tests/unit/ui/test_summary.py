@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from tests.unit.ui.stored_tasks import remove_executions, store_execution
 
 pytestmark = pytest.mark.skipif(
     not CAPABILITIES.react_apps, reason="this Airflow has no API server"
@@ -35,6 +38,64 @@ def summarize(*values: Any) -> dict[str, Any]:
     return summarize(values)
 
 
+@pytest.fixture
+def read(
+    airflow_database: None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., list[str]]]:
+    """
+    Returns a function that returns the names of the pipelines in the summary of a user
+    who may see each DAG but one.
+    """
+    from polysync_airflow.ui import summary
+
+    dag_ids = {"churn_daily", "churn-daily"}
+    auth_manager = SimpleNamespace(get_authorized_dag_ids=lambda **_: dag_ids)
+    monkeypatch.setattr(summary, "get_auth_manager", lambda: auth_manager)
+
+    def names(since: datetime | None = None, dag: str = "") -> list[str]:
+        user: Any = SimpleNamespace()
+        found = summary.read_summary(user, since, dag)
+        return [pipeline["name"] for pipeline in found["pipelines"]]
+
+    yield names
+    remove_executions()
+
+
+def test_which_executions_count(read: Callable[..., list[str]]) -> None:
+    """Those of the DAGs that the user may see, and of tasks that the page lists."""
+    tasks: dict[str, dict[str, Any]] = {
+        "counts": {},
+        "old": {"start_date": START - timedelta(seconds=1)},
+        "other-dag": {"dag_id": "churn-daily"},
+        "hidden": {"dag_id": "churn_hidden"},
+        "not-started": {"start_date": None},
+        "sensor": {"operator": "PolysyncPipelineSensor"},
+        "other-xcom": {"key": "started"},
+    }
+    for name, task in tasks.items():
+        store_execution(name, run(pipeline_name=name), **{"start_date": START, **task})
+
+    assert sorted(read()) == ["counts", "old", "other-dag"]
+    assert sorted(read(since=START)) == ["counts", "other-dag"]
+    # No character of a part of an id stands for others.
+    assert sorted(read(dag="N_D")) == ["counts", "old"]
+
+
+def test_only_the_newest_executions_are_read(
+    read: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The summary says so."""
+    from polysync_airflow.ui import summary
+
+    monkeypatch.setattr(summary, "MAX_EXECUTIONS", 2)
+    for day in (3, 1, 2):
+        start = START + timedelta(days=day)
+        store_execution(f"p{day}", run(pipeline_name=f"p{day}"), start_date=start)
+
+    assert sorted(read()) == ["p2", "p3"]
+    assert summarize(run(), run())["newest_only"] == 2
+
+
 def test_executions_are_counted_by_pipeline_and_day() -> None:
     """Those of a pipeline count together, whether by its name or by its ARN."""
     arn = "arn:aws:sagemaker:eu-central-1:aws:pipeline/churn"
@@ -57,7 +118,7 @@ def test_executions_are_counted_by_pipeline_and_day() -> None:
         "days": {"2026-03-01": [2, 1], "2026-03-02": [1, 0]},
     }
     assert other["name"] == "other"
-    assert (found["more_pipelines"], found["is_cut"]) == (0, False)
+    assert (found["more_pipelines"], found["newest_only"]) == (0, None)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ step's log.
 
 From Airflow 3 on, a button shows an XCom as Airflow stores it: the one that the task
 pushes for its users. A custom XCom backend may store something else than the URL, so
-Airflow then stores it once more at the end of a session.
+Airflow then stores it once more at the end of a session. Of mapped tasks, Airflow
+stores all buttons then.
 """
 
 from __future__ import annotations
@@ -52,9 +53,6 @@ class UrlLink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Return the URL that the task has pushed to XCom; empty if there is none."""
-        if CAPABILITIES.links_are_xcoms:
-            # Airflow asks in the process that has pushed it.
-            return str(vars(operator).get(self.key, ""))
         url = XCom.get_value(ti_key=ti_key, key=self.key)
         # Others can edit XComs, and a person clicks the button.
         if self.is_allowed(url):
@@ -130,5 +128,4 @@ def push_url(ti: Any, key: str, url: str | None, link: BaseOperatorLink) -> None
     ti.xcom_push(key, url)
     if url and CAPABILITIES.links_are_xcoms and link.xcom_key != key:
         ti.xcom_push(link.xcom_key, url)
-        setattr(ti.task, key, url)
         ti.task.operator_extra_links = (*ti.task.operator_extra_links, link)

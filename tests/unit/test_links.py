@@ -190,15 +190,11 @@ def test_url_of_nothing_else_in_unified_studio(url: Any) -> None:
     assert not is_unified_studio_url(url)
 
 
-ASKED = pytest.mark.skipif(
-    CAPABILITIES.links_are_xcoms, reason="Airflow 3 shows the XCom"
-)
 BUTTONS = pytest.mark.parametrize(
     "link", [PolysyncPipelineExecutionLink(), PolysyncFailedStepLogLink()]
 )
 
 
-@ASKED
 @BUTTONS
 @pytest.mark.parametrize(
     "url",
@@ -219,7 +215,6 @@ def studio_link(monkeypatch: pytest.MonkeyPatch, url: Any) -> str:
     return PolysyncStudioLink().get_link(None, ti_key=None)  # type: ignore[arg-type]
 
 
-@ASKED
 def test_button_of_studio_opens_its_url_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -231,7 +226,6 @@ def test_button_of_studio_opens_its_url_only(
     assert PolysyncPipelineExecutionLink().get_link(None, ti_key=None) == ""  # type: ignore[arg-type]
 
 
-@ASKED
 @pytest.mark.parametrize(
     "url",
     [
@@ -257,7 +251,6 @@ def test_button_leads_to_nothing_else_in_studio(
     assert studio_link(monkeypatch, url) == ""
 
 
-@ASKED
 @BUTTONS
 @pytest.mark.parametrize(
     "url",

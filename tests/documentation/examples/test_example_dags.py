@@ -16,7 +16,7 @@ import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.console import is_console_url
+from polysync_airflow.execution.console import execution_url, is_console_url
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.testing.dag_files import DagFiles, MetadataDatabase
 from polysync_airflow.testing.emulator import SageMakerEmulator, emulator_for_test
@@ -460,6 +460,11 @@ def test_import_and_fan_out_starts_the_jobs_that_have_values(
         ("start", 1, "success"),
         ("start", 2, "skipped"),
     ]
+    # At the end of a mapped task, Airflow stores the URLs of its buttons again.
+    ti = run.get_task_instance("start", map_index=0)
+    keys = ("console_url", "execution_arn")
+    url, arn = (ti.xcom_pull(task_ids="start", key=key, map_indexes=0) for key in keys)
+    assert url == execution_url(arn, "churn-tuning")
     started = {
         call["request"]["PipelineName"]: {
             p["Name"]: p["Value"] for p in call["request"]["PipelineParameters"]

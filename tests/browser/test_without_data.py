@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.system, pytest.mark.nightly, NEEDS_TABS]
     ("task_id", "state", "expected"),
     [
         ("import_jobs", "success", "This task starts no execution"),
+        ("import_jobs", "failed", "This task starts no execution"),
         ("approve", "queued", "The task has not started yet"),
         (
             "approve",
@@ -51,6 +52,8 @@ def test_no_execution(
     page.open(site.new_task(state, task_id))
 
     page.wait_for(expected)
+    if state == "failed":
+        page.tab.get_by_role("link", name="Log of the task").wait_for()
 
 
 def test_last_error_of_the_log_is_shown(site: Site, page: TabPage) -> None:

@@ -13,9 +13,7 @@ const STOP = "Stop execution";
 const AFTER = "and the tasks after it, so that the DAG run goes on.";
 const CLEARS = `This clears the task ${AFTER}`;
 const MAX_NAMES = 4;
-const NO_RECORD =
-  "The record of this execution is gone: somebody has deleted it. " +
-  "Airflow's button Clear starts a new execution.";
+const CLEAR_STARTS = "Airflow's button Clear starts a new execution.";
 // Where nobody can act: there is no such task, or no permission. After 401, the tab says that the session has ended.
 const QUIET_STATUSES = [401, 403, 404];
 
@@ -58,7 +56,7 @@ export function Actions({ state, refresh, refreshes, onClear }) {
   };
   return [
     result !== null && !isRunning && h(Result, { key: "result", result }),
-    offers.length > 0 && h(WhyNoButtons, { key: "why", permission, task, refresh }),
+    offers.length > 0 && h(WhyNoButtons, { key: "why", permission, task, run: execution.run, refresh }),
     permission.isGiven &&
       offers.length > 0 &&
       h(
@@ -82,13 +80,17 @@ export function Actions({ state, refresh, refreshes, onClear }) {
   ];
 }
 
-function WhyNoButtons({ permission, task, refresh }) {
+function WhyNoButtons({ permission, task, run, refresh }) {
   if (permission.error !== null) {
     const action = h(Button, { onClick: refresh }, "Try again");
     return h(Notice, { kind: "warning", title: "The buttons are not available", action }, permission.error);
   }
-  const isGone = permission.hasNoRecord && task.isEnded && isStart(task);
-  return isGone && h(Notice, { kind: "info" }, NO_RECORD);
+  if (!permission.hasNoRecord || !task.isEnded || !isStart(task)) {
+    return null;
+  }
+  // The task itself deletes it when the execution has succeeded.
+  const gone = run.state === "Success" ? "" : "The record of this execution is gone: somebody has deleted it. ";
+  return h(Notice, { kind: "info" }, `${gone}${CLEAR_STARTS}`);
 }
 
 /** Returns the actions that make sense: their labels, what they do, and what to say before and after. */

@@ -27,10 +27,10 @@ export function NoExecution({ keyText, task, action, costs }) {
     const before = isNext ? " If that of an earlier try still runs, the task stops it, and waits for its end." : "";
     return h(Notice, { kind: "info", title, action }, `${text}${before}`, h(EarlierCosts, { costs }));
   }
+  const end = task.tryNumber > 0 && h(EndOfLog, { keyText, tryNumber: task.tryNumber });
   if (isStart(task) || found) {
     const what = found ? "it had found the execution" : "SageMaker started an execution";
     const text = `The task ended before ${what}.`;
-    const end = task.tryNumber > 0 && h(EndOfLog, { keyText, tryNumber: task.tryNumber });
     return h(Notice, { kind: "info", title: "There is no execution", action }, text, end);
   }
   if (task.operator === STEP_OPERATOR) {
@@ -42,5 +42,5 @@ export function NoExecution({ keyText, task, action, costs }) {
     `${START_OPERATOR} has started, one of ${STOP_OPERATOR} has stopped, or one of ${SENSOR} has found.`;
   const operator = task.operator === null ? "" : ` The operator of this task is ${task.operator}.`;
   const title = isOurs ? "This task starts no execution" : "This task has no execution of Polysync";
-  return h(Notice, { kind: "info", title }, `${text}${operator}`);
+  return h(Notice, { kind: "info", title }, `${text}${operator}`, isOurs && task.state === "failed" && end);
 }

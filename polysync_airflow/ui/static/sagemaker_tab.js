@@ -33,6 +33,7 @@ import { executionValues } from "./results.js";
 import { StepTask } from "./step_task.js";
 import { Timeline } from "./steps.js";
 import { shownState } from "./stops.js";
+import { EndOfLog } from "./task_log.js";
 
 const { Fragment, useState } = globalThis.React;
 
@@ -101,7 +102,7 @@ function TaskContent({ state, refresh, refreshes }) {
     h(Header, { key: "header", state, refresh, earlier }),
     h(LastKnownState, { key: "last", data: state.data }),
     execution.run.capacity === null
-      ? h(End, { key: "end", ...execution })
+      ? h(End, { key: "end", keyText: state.keyText, task, ...execution })
       : h(CapacityWait, { key: "wait", capacity: execution.run.capacity }),
     h(Actions, { key: `actions ${state.keyText} ${task.tryNumber}`, state, refresh, refreshes, onClear }),
     h(StepsNotice, { key: "note", execution, task }),
@@ -295,9 +296,13 @@ function Reason({ text }) {
   return text !== null && h("div", { className: "psm-reason" }, text);
 }
 
-function End({ run, steps }) {
+function End({ keyText, task, run, steps }) {
   const failure = failureOf(run, steps);
   const isStopped = run.state === "Cancelled" || (run.stop !== null && run.state !== "Running");
+  if (run.state === "Success" && task.state === "failed" && !isStopped) {
+    const end = h(EndOfLog, { keyText, tryNumber: task.tryNumber });
+    return h(Notice, { kind: "error", title: "The execution succeeded, but the task failed" }, end);
+  }
   if (run.message === null && failure === null && !isStopped) {
     return null;
   }

@@ -218,6 +218,11 @@ def test_what_is_offered(site: Site, page: TabPage, new_task: NewTask) -> None:
     new_task(recorded=False)
     page.wait_for("The record of this execution is gone: somebody has deleted it.")
     assert_offered(page)
+    # The task has deleted its record, and failed afterwards.
+    new_task("failed", succeeded, recorded=False)
+    page.wait_for("The execution succeeded, but the task failed")
+    page.wait_for(re.compile("^Airflow's button Clear starts a new execution"))
+    assert page.tab.get_by_role("link", name="Log of the task").count() == 1
 
 
 def test_without_permission_there_are_no_buttons(

@@ -301,6 +301,7 @@ def test_more_xcoms_than_are_listed(site: Site, page: TabPage) -> None:
     """A task may have so many XComs that those of the execution are not in the list."""
     task = site.new_task("success")
     site.publish(task, arranged.success())
+    site.write_xcom(task, "spending", None)
     entries = [{"key": f"a{number}"} for number in range(100)]
     page.answer(r"/xcomEntries\?", 200, {"xcom_entries": entries, "total_entries": 106})
 

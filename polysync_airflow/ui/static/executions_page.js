@@ -200,7 +200,7 @@ function Row({ row, now }) {
   return h(
     "tr",
     null,
-    h("td", { className: "psm-short" }, h(State, { row })),
+    h("td", null, h(State, { row })),
     h(
       "td",
       null,
@@ -211,8 +211,8 @@ function Row({ row, now }) {
     h("td", { title: pipelineOf(row) }, pipelineOf(row) ?? "–"),
     h("td", { className: "psm-short" }, formatTime(run?.startedAt ?? task.startedAt) || "–"),
     h("td", { className: "psm-short" }, formatSeconds(durationOf(row, now)) || "–"),
-    h("td", { className: "psm-done" }, h(Steps, { row })),
-    h("td", { className: "psm-short" }, h(BilledTime, { run })),
+    h("td", null, h(Steps, { row })),
+    h("td", null, h(BilledTime, { run })),
     h("td", null, h(Starter, { starter: row.starter })),
   );
 }
@@ -232,10 +232,15 @@ function State({ row }) {
     "span",
     { className: "psm-stack" },
     h("span", null, h(StateBadge, { state })),
-    run?.capacity &&
-      h("span", { className: "psm-muted psm-cut", title: run.capacity.reason }, formatCapacity(run.capacity)),
+    run?.capacity && h(CapacityWait, { capacity: run.capacity }),
     remark !== null && h("span", null, h(Mark, { title: "The task has ended before the execution" }, remark)),
   );
+}
+
+function CapacityWait({ capacity }) {
+  const text = formatCapacity(capacity);
+  const title = [text, capacity.reason].filter(Boolean).join(": ");
+  return h("span", { className: "psm-muted psm-cut", title }, text);
 }
 
 function MapIndex({ row: { key, mapped } }) {

@@ -82,7 +82,7 @@ export const STYLES = `
 .psm-filters { display: flex; flex-wrap: wrap; align-items: center; gap: 0.5rem 1rem; }
 .psm-scroll { padding: 0; overflow-x: auto; }
 .psm-executions { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-.psm-executions :is(th, td) { padding: 0.25rem 0.75rem; text-align: left; vertical-align: top; font-weight: 400; }
+.psm-executions :is(th, td) { padding: 0.25rem 0.5rem; text-align: left; vertical-align: top; font-weight: 400; }
 .psm-executions thead th { color: var(--psm-muted); font-size: 0.75rem; font-weight: 600; white-space: nowrap; }
 .psm-executions tbody tr { border-top: 1px solid var(--psm-border); }
 .psm-executions tbody tr:hover { background: var(--psm-subtle); }
@@ -95,6 +95,8 @@ export const STYLES = `
 .psm-executions .psm-muted { line-height: 1.125rem; }
 .psm-summary { display: flex; flex-wrap: wrap; align-items: center; gap: 0.5rem 1rem; padding-block: 0.5rem; }
 .psm-summary table { width: 100%; }
+.psm-summary :is(thead th, td) { white-space: nowrap; }
+.psm-summary tbody :is(th, td) { vertical-align: middle; }
 .psm-summary svg { display: block; }
 .psm-day { fill: var(--psm-link); }
 .psm-day-failed { fill: var(--chakra-colors-failed-solid, #b91c1c); }

@@ -103,12 +103,22 @@ def test_rows_have_two_lines(site: Site, new_page: Callable[..., TabPage]) -> No
     xcoms.run["pipeline_name"] = name
     xcoms.run["failed_steps"] = [{"name": name, "reason": "x"}]
     task = arrange(site, "retraining_02", "failed", xcoms)
+    waiting = arranged.running()
+    times = {"since": "2026-03-01T13:00:00Z", "asks_at": "2026-03-01T13:10:00Z"}
+    waiting.run |= {"pipeline_name": name, "capacity": {**times, "reason": name}}
+    arrange(site, "retraining_02", "deferred", waiting)
+    spending = {"amount": 3.2, "currency": "USD", "prices_date": "2026-11-01"}
+    spending |= {"max_cost": 12, "per_hour": 1.4, "dearest_step": name}
+    costly = arranged.running()
+    costly.run |= {"pipeline_name": name, "spending": spending}
+    arrange(site, "retraining_02", "deferred", costly)
 
     page.open_executions("?dag=retraining_02&pipeline=pipeline-with")
-    (row,) = page.rows()
+    row = page.rows()[-1]
 
     assert row[1] == f"retraining_02 | {task.run_id}"
-    run = page.tab.locator(".psm-run").first
+    run = page.tab.locator(".psm-run").last
+    assert run.evaluate("text => text.scrollWidth <= text.clientWidth")
     assert re.fullmatch(r"2\d{3}-\d\d-\d\d \d\d:\d\d:\d\d UTC", run.inner_text())
     heights = page.tab.locator(".psm-executions tbody tr").evaluate_all(
         "rows => rows.map(row => row.getBoundingClientRect().height)"
@@ -116,7 +126,9 @@ def test_rows_have_two_lines(site: Site, new_page: Callable[..., TabPage]) -> No
     assert max(heights) < 60
     table = page.tab.locator(".psm-scroll")
     assert table.evaluate("frame => frame.scrollWidth <= frame.clientWidth")
-    assert page.tab.get_by_title(name, exact=True).count() == 1
+    assert page.tab.get_by_title(name, exact=True).count() == 3
+    title = re.compile(f"^since .* asks again at .* UTC: {name}$")
+    assert page.tab.get_by_title(title).count() == 1
 
 
 def test_the_way_to_the_tab_and_back(site: Site, page: TabPage) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -62,6 +63,19 @@ def test_summary_of_each_pipeline(day: str, page: TabPage) -> None:
     chart = page.tab.get_by_role("img", name=re.compile(f"{day}: 2, 1 failed"))
     assert chart.locator("title").all_text_contents()[-1] == f"{day}: 2, 1 failed"
     assert page.tab.locator("b").count() == 0
+
+
+@pytest.mark.usefixtures("day")
+def test_narrow_window(site: Site, new_page: Callable[..., TabPage]) -> None:
+    """No word of the head is broken: who has no room for all columns can scroll."""
+    page = new_page(site, viewport={"width": 420, "height": 900})
+    page.open_executions(f"?dag={DAG}&since=1h&pipeline=summary-")
+    page.wait_for("By day, ")
+
+    heights = page.tab.locator(".psm-summary thead th").evaluate_all(
+        "cells => cells.map(cell => cell.getBoundingClientRect().height)"
+    )
+    assert max(heights) < 24
 
 
 @pytest.mark.usefixtures("day")

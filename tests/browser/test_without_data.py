@@ -58,7 +58,12 @@ def test_no_execution(
 
 def test_last_error_of_the_log_is_shown(site: Site, page: TabPage) -> None:
     """Where there is no execution, with a link to the log of the try; never as markup."""
-    raised = {"exc_type": "ParametersError", "exc_value": "<b>MaxDepth</b> is unknown"}
+    raised: dict[str, Any] = {
+        "exc_type": "ParametersError",
+        "exc_value": "<b>MaxDepth</b> is unknown",
+    }
+    # Airflow's own page of the log reads more of it.
+    raised |= {"exc_notes": [], "frames": [], "is_cause": False, "syntax_error": None}
     entries = [
         {"event": "first", "level": "error"},
         {"event": "Task failed", "level": "error", "error_detail": [raised]},
@@ -117,6 +122,15 @@ def test_no_permission(site: Site, page: TabPage) -> None:
 
     page.wait_for("No permission to read XComs")
     assert "churn-tuning" not in page.text()
+
+
+def test_no_permission_for_the_task(site: Site, page: TabPage) -> None:
+    """A person who may not see it learns just that, and who can change it."""
+    page.answer("/taskInstances/train", 403, {"detail": "Forbidden"})
+
+    page.open(site.new_task("failed"))
+
+    page.wait_for("You may not see this task: an administrator of Airflow can")
 
 
 @pytest.mark.parametrize(

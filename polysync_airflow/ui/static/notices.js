@@ -31,6 +31,9 @@ export function ErrorNotice({ state, refresh }) {
   if (error.status === 401) {
     texts.push("Your session has ended: reload the page to sign in.");
   }
+  if (error.status === 403) {
+    texts.push("You may not see this task: an administrator of Airflow can change that.");
+  }
   if (data !== null) {
     texts.push(`What you see is ${formatSeconds(Math.max(1, (now - readAt) / 1000))} old.`);
   }

@@ -132,7 +132,7 @@ async function readInstances(key, signal) {
 }
 
 /** Returns the path of a task instance, without its map index. */
-function unmappedPathOf(key) {
+export function unmappedPathOf(key) {
   const [dag, run, task] = [key.dagId, key.runId, key.taskId].map(encodeURIComponent);
   // Relative to the page's base URL, which contains the path of a reverse proxy.
   return `api/v2/dags/${dag}/dagRuns/${run}/taskInstances/${task}`;

@@ -1,6 +1,6 @@
 // What an execution has measured and used, beside the same of the last successful run of its task.
 import { Chart } from "./chart.js";
-import { Disclosure, h, Stat } from "./components.js";
+import { Disclosure, h, HeaderRow, Stat } from "./components.js";
 import { hasEarlierAttempts } from "./execution.js";
 import { formatCost, formatEarlierCosts, formatNumber, formatSeconds, formatTime } from "./format.js";
 import { billableOf, chartValues, compareNumbers, compareSeconds, executionValues, metricOf } from "./results.js";
@@ -76,7 +76,7 @@ export function describeSpending(spending, now) {
 }
 
 /** What a cost lacks. */
-export function CostNote({ cost }) {
+function CostNote({ cost }) {
   return cost.note !== null && h("div", { className: "psm-muted" }, cost.note);
 }
 
@@ -222,13 +222,5 @@ function RunsTable({ points, label }) {
         ),
       ),
     ),
-  );
-}
-
-function HeaderRow({ columns }) {
-  return h(
-    "tr",
-    null,
-    columns.map((name) => h("th", { key: name, scope: "col" }, name)),
   );
 }

@@ -50,7 +50,7 @@ export function Mark({ children, title }) {
 }
 
 /** A button that copies a text, and says whether it could. */
-export function CopyButton({ text, label }) {
+function CopyButton({ text, label }) {
   const [result, setResult] = useState(null);
   useEffect(() => {
     const timer = result === null ? null : setTimeout(() => setResult(null), 2000);
@@ -180,6 +180,15 @@ export function ValueTable({ rows, label }) {
         h("tr", { key: index }, h("th", { scope: "row" }, name), h("td", { className: "psm-code" }, value)),
       ),
     ),
+  );
+}
+
+/** The names of the columns of a table. */
+export function HeaderRow({ columns }) {
+  return h(
+    "tr",
+    null,
+    columns.map((name) => h("th", { key: name, scope: "col" }, name)),
   );
 }
 

@@ -25,7 +25,7 @@ const STOPPING = "Stopping";
 export const SHOWN_STATES = ["Running", STOPPING, ...RUN_STATES.slice(1)];
 // NotListed and those of LEFT_OUT are states of the tab, not of the XCom.
 const LEFT_OUT = ["NotTaken", "NotSelected"];
-export const STEP_STATES = ["NotStarted", "NotListed", ...LEFT_OUT, ...RUN_STATES];
+const STEP_STATES = ["NotStarted", "NotListed", ...LEFT_OUT, ...RUN_STATES];
 
 const MAX_STEPS = 500;
 const MAX_LOG_LINES = 200;

@@ -124,7 +124,7 @@ export function stateOf({ task, detail }) {
 }
 
 /** Returns whether the task of an execution has ended before it, so that nobody may have seen its end. */
-export function isLastKnown({ task, detail }) {
+function isLastKnown({ task, detail }) {
   return task.isEnded && detail?.run?.state === "Running";
 }
 

@@ -22,7 +22,6 @@ const { Fragment, useCallback, useEffect, useRef, useState } = globalThis.React;
 // New executions appear, also while none runs.
 const IDLE_INTERVAL = 30_000;
 const SINCE = { "1h": "Last hour", "24h": "Last 24 hours", "7d": "Last 7 days", "30d": "Last 30 days" };
-const NO_FILTERS = { state: "", dag: "", pipeline: "", parameter: "", since: "" };
 // What Airflow calls the ways in which people trigger a DAG.
 const INTERFACES = { ui: "UI", cli: "CLI", rest_api: "REST API" };
 const BILLED = "Billable time, cost";
@@ -111,7 +110,7 @@ function Filters({ filters, setFilters }) {
     field("parameter", "Parameter", "name=value"),
     choice("since", "Started", "Any time", Object.entries(SINCE)),
     h(Button, { type: "submit" }, "Filter"),
-    isFiltered && h(Button, { onClick: () => setFilters(NO_FILTERS) }, "Clear filters"),
+    isFiltered && h(Button, { onClick: () => setFilters(readFilters(new URLSearchParams())) }, "Clear filters"),
   );
 }
 

@@ -1,7 +1,7 @@
 // The summary above the executions: by pipeline, how many there were in the time of the filters, how many have failed,
 // how long they took, and what they cost. ui/summary.py computes it.
 import { send } from "./airflow_api.js";
-import { Button, h } from "./components.js";
+import { Button, h, HeaderRow } from "./components.js";
 import { startOf } from "./execution_filters.js";
 import { formatCost, formatSeconds } from "./format.js";
 import { property, readEntries, readInteger, readList, readNumber, readText } from "./validation.js";
@@ -9,6 +9,7 @@ import { property, readEntries, readInteger, readList, readNumber, readText } fr
 const { useEffect, useState } = globalThis.React;
 
 const PATH = "polysync-sagemaker/executions-summary";
+// The same limits are in ui/summary.py.
 const MAX_PIPELINES = 50;
 const MAX_DAYS = 31;
 const MAX_CURRENCIES = 3;
@@ -52,24 +53,19 @@ export function Summary({ filters, setFilters, refreshes, isReady }) {
   const shown = isWhole ? matching : matching.slice(0, SHOWN);
   const all = `Show all ${matching.length} pipelines`;
   const days = daysOf(found.pipelines);
+  const period = days.length > 1 ? `${days[0]} to ${days.at(-1)}` : days[0];
   return h(
     "section",
     { className: "psm-card psm-summary", "aria-label": "Summary" },
     h(
       "table",
       { className: "psm-table psm-table-wide", "aria-label": "Executions by pipeline" },
-      h("thead", null, h(Head, { days })),
+      h("thead", null, h(HeaderRow, { columns: [...COLUMNS, `By day, ${period} (UTC)`] })),
       h("tbody", null, shown.map((each) => h(PipelineRow, { key: each.name, pipeline: each, days, setFilters }))),
     ),
     matching.length > SHOWN && h(Button, { onClick: () => setWhole(!isWhole) }, isWhole ? "Show fewer" : all),
     found.leftOut !== "" && h("span", { className: "psm-muted" }, found.leftOut),
   );
-}
-
-function Head({ days }) {
-  const period = days.length > 1 ? `${days[0]} to ${days.at(-1)}` : days[0];
-  const columns = [...COLUMNS, `By day, ${period} (UTC)`];
-  return h("tr", null, columns.map((name) => h("th", { key: name, scope: "col" }, name)));
 }
 
 function PipelineRow({ pipeline, days, setFilters }) {

@@ -1,6 +1,6 @@
 // What the tab shows on the page of a mapped task without a map index.
 import { pageOf } from "./airflow_api.js";
-import { h } from "./components.js";
+import { h, HeaderRow } from "./components.js";
 
 /** Links to the tabs of the instances, with the states of their tasks. */
 export function Instances({ keyText, instances, total, action }) {
@@ -19,7 +19,7 @@ export function Instances({ keyText, instances, total, action }) {
     h(
       "table",
       { className: "psm-table psm-table-wide", "aria-label": "Mapped task instances" },
-      h("thead", null, h("tr", null, ["Map index", "State of the task"].map((name) => h("th", { key: name }, name)))),
+      h("thead", null, h(HeaderRow, { columns: ["Map index", "State of the task"] })),
       h(
         "tbody",
         null,

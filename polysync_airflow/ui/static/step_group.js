@@ -99,7 +99,7 @@ export async function readGraph({ dagId, runId }, signal) {
 }
 
 /** Returns the ids of the tasks that follow a task, with it, in the order in which they are found. */
-export function downstreamOf(graph, taskId) {
+function downstreamOf(graph, taskId) {
   const found = new Set([taskId]);
   // A set yields also what is added meanwhile.
   for (const id of found) {

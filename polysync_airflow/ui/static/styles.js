@@ -80,6 +80,7 @@ export const STYLES = `
 }
 .psm h1 { font-size: 1.25rem; font-weight: 600; margin: 0; }
 .psm-filters { display: flex; flex-wrap: wrap; align-items: center; gap: 0.5rem 1rem; }
+.psm-filters input { width: 9.5rem; }
 .psm-scroll { padding: 0; overflow-x: auto; }
 .psm-executions { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 .psm-executions :is(th, td) { padding: 0.25rem 0.5rem; text-align: left; vertical-align: top; font-weight: 400; }

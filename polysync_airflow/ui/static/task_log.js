@@ -1,5 +1,5 @@
 // The end of a task's log, for a tab that has nothing else to show: its last error, and a link to the log.
-import { pathOf, send, taskPageOf } from "./airflow_api.js";
+import { send, taskPageOf, unmappedPathOf } from "./airflow_api.js";
 import { h } from "./components.js";
 import { property, readList, readText } from "./validation.js";
 
@@ -29,9 +29,8 @@ export function EndOfLog({ keyText, tryNumber }) {
 
 /** Returns the text of the last error in the log of a try; null if it has none. */
 async function readLastError(key, tryNumber, signal) {
-  const path = key.mapIndex < 0 ? pathOf(key) : pathOf({ ...key, mapIndex: -1 });
   const query = new URLSearchParams({ full_content: true, map_index: key.mapIndex });
-  const { body } = await send(`${path}/logs/${tryNumber}?${query}`, { signal, maxLength: MAX_LOG });
+  const { body } = await send(`${unmappedPathOf(key)}/logs/${tryNumber}?${query}`, { signal, maxLength: MAX_LOG });
   const errors = readList(property(body, "content"), MAX_ENTRIES).filter((entry) =>
     ERROR_LEVELS.includes(property(entry, "level")),
   );

@@ -152,6 +152,7 @@ def test_duration_is_that_of_whole_executions(members: dict[str, Any]) -> None:
         run(cost={**COST, "amount": 1e308}),
         run(cost={**COST, "amount": float("inf")}),
         run(cost={**COST, "currency": "\ud800"}),
+        run(cost={**COST, "currency": "dollars"}),
     ],
 )
 def test_other_shapes_are_left_out(value: Any) -> None:
@@ -175,3 +176,5 @@ def test_pipelines_and_days_are_limited() -> None:
     assert found["more_pipelines"] == 1
     first = found["pipelines"][0]
     assert (first["name"], len(first["days"])) == ("churn", MAX_DAYS)
+    last = START + timedelta(days=MAX_DAYS + 4)
+    assert max(first["days"]) == last.date().isoformat()

@@ -134,6 +134,11 @@ CASES: dict[str, tuple[str, arranged.XComs, str]] = {
         case("Failed", "Failed", Preprocess="Success", Train="Failed"),
         "AWS resumes the execution, and repeats what has not succeeded: Train, Register.",
     ),
+    "failed later": (
+        "Train",
+        case("Failed", "Failed", **{**ALL_SUCCEEDED, "Register": "Failed"}),
+        "AWS repeats Train, Register, in a new execution that takes over the results",
+    ),
     "succeeded": (
         "Train",
         case("Success", "Succeeded", **ALL_SUCCEEDED),

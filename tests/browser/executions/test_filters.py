@@ -43,7 +43,7 @@ def test_states(page: TabPage, state: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "number"), [("maxdepth=6", 1), ("churn/2026-03", 1), ("MaxDepth=7", 0)]
+    ("text", "number"), [("MAXdepth=6", 1), ("churn/2026-03", 1), ("MaxDepth=7", 0)]
 )
 def test_parameters(page: TabPage, text: str, number: int) -> None:
     """A part of a name with its value is compared with those of each execution."""

@@ -49,10 +49,14 @@ def day(site: Site) -> str:
 def test_summary_of_each_pipeline(day: str, page: TabPage) -> None:
     """
     How many executions there were, how many have failed, how long the others took, what
-    they cost, and a bar for each day, with a text.
+    they cost, and a bar for each day, with a text. The rows are read before.
     """
+    urls: list[str] = []
+    page.page.on("request", lambda request: urls.append(request.url))
     page.open_executions(f"?dag={DAG}&since=1h&pipeline=summary-")
     page.wait_for("By day, ")
+    page.rows()
+    assert "/xcomEntries/" not in "".join(urls).partition("executions-summary")[2]
 
     _, *rows = page.table(SUMMARY)
 

@@ -168,7 +168,13 @@ class RunSummary(models.FrozenModel):
         which may not have come.
         """
         if end.outcome == "ended":
-            return self.ended(end)._with_stop(seen_at=now)
+            # Why the task has stopped it, and what was spent, is as true as before.
+            kept = {
+                "message": end.message or self.message,
+                "spending": self.spending,
+            }
+            ended = self.ended(end)._with_stop(seen_at=now)
+            return ended.model_copy(update=kept)
         if has_ended(self.status):
             return self
         if end.outcome == "refused" or end.error_code:

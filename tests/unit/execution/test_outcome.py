@@ -18,6 +18,7 @@ from polysync_airflow.execution.outcome import (
     RunSummary,
     outcome_message,
 )
+from polysync_airflow.execution.prices import Spending
 from polysync_airflow.execution.steps.descriptions import StepRow
 from polysync_airflow.execution.waiter import ExecutionEvent
 from tests.unit.execution.lifecycle.builders import choose
@@ -81,6 +82,25 @@ def test_end_of_a_stop_is_final() -> None:
     assert ended.stop_followed(event("timed_out", "Stopping"), LATER) == ended
     assert ended.stop_text.endswith("and the execution has ended (AWS status Stopped).")
     assert ended.model_copy(update={"stop": None}).stop_text == ""
+
+
+def test_end_of_a_stop_keeps_why_the_task_has_asked_for_it() -> None:
+    """AWS has no message about it, and does not know what the task may spend."""
+    spent = Spending(
+        at=NOW,
+        amount=51,
+        max_cost=50,
+        currency="USD",
+        prices_date=NOW.date(),
+        per_hour=4,
+    )
+    before = requested().model_copy(update={"message": spent.text, "spending": spent})
+
+    ended = before.stop_followed(event("ended", "Stopped"), LATER)
+
+    assert ended.status == "Stopped"
+    assert ended.message == spent.text
+    assert ended.spending == spent
 
 
 def test_failed_poll_does_not_count_as_seen() -> None:

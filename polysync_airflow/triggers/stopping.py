@@ -48,6 +48,8 @@ STATE_RETRY_SECONDS: Final = (1.0, 4.0, 15.0)
 # minutes.
 FOLLOW_SECONDS: Final = 900.0
 FOLLOW_POLL_SECONDS: Final = 5.0
+# Then, seconds between the requests to Airflow whether the task has ended, too.
+TASK_END_SECONDS: Final = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
 # Why an ended task has not stopped its execution.
 NotStopped = Literal["left", "unknown"]
 submit_stop: Final = ThreadPools("polysync-stop").submit
@@ -56,9 +58,27 @@ submit_stop: Final = ThreadPools("polysync-stop").submit
 FOLLOWING: Final[set[asyncio.Task[None]]] = set()
 
 
-def keep_running(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine, whether or not its caller is cancelled."""
-    task = asyncio.create_task(coroutine)
+def keep_following(
+    coroutine: Coroutine[Any, Any, None], execution_arn: str, log: Any
+) -> None:
+    """
+    Follow the stop of an execution, whether or not the caller is cancelled.
+
+    :param coroutine: waits for the end of the stop, and stores it.
+    """
+
+    async def follow() -> None:
+        try:
+            await coroutine
+        except Exception as error:
+            log.warning(
+                "What became of the stop could not be stored: %s: %s. Execution: %s",
+                type(error).__name__,
+                error,
+                execution_arn,
+            )
+
+    task = asyncio.create_task(follow())
     FOLLOWING.add(task)
     task.add_done_callback(FOLLOWING.discard)
 
@@ -132,9 +152,12 @@ class TriggerStop(ReportedStop):
 
         :raises Exception: Airflow does not respond.
         """
-        state = task_instances.read_state(self.ti)
+        state = self._read_state()
         stored = self._read_record()
         return TaskSituation(state, stored, self._owner(state, stored))
+
+    def _read_state(self) -> str | None:
+        return task_instances.read_state(self.ti)
 
     def _read_record(self) -> ExecutionRecord | None:
         return read_record(self.ti)
@@ -202,6 +225,19 @@ class TriggerStop(ReportedStop):
 
     def _write_summary(self, summary: RunSummary) -> None:
         store_summary(self.ti, summary)
+
+    def _tell_end(self, end: ExecutionEvent) -> None:
+        """Store how the execution has ended, and its steps."""
+        summary = self.store_end(end)
+        if summary is None:
+            return
+        self.log.info("%s Execution: %s", summary.stop_text, self._arn)
+        store_steps(self.ti, self._arn, self.client, self.log.warning)
+
+    async def follow(self) -> None:
+        """Wait for the end of the execution, and store it."""
+        end = await end_of_stop(self.waiter, self.client.key)
+        await result_of(submit_stop(self.client.key[0], self._tell_end, end))
 
 
 def store_summary(ti: Any, summary: RunSummary) -> None:
@@ -276,6 +312,24 @@ class StopAtEndOfWait(TriggerStop):
             self.log.warning(text, self._arn, type(error).__name__, error)
             return None
 
+    async def follow(self) -> None:
+        """
+        Wait for the end of the execution and of its task, and store that of the
+        execution. Until its own end, the task may store what the event says.
+
+        Nobody else looks for it before the end of the DAG run.
+        """
+        end = await end_of_stop(self.waiter, self.client.key)
+        submit = partial(submit_stop, self.client.key[0])
+        for seconds in TASK_END_SECONDS:
+            if await result_of(submit(self._is_task_over)):
+                await result_of(submit(self._tell_end, end))
+                return
+            await asyncio.sleep(clock.timeout(seconds, idle=True) or 0)
+
+    def _is_task_over(self) -> bool:
+        return ending.is_over(_retry_airflow(self._read_state, self.log))
+
     def _stop(self) -> StopBeforeEvent | None:
         outcome = self.carry_out(ending.end_in_triggerer(self.ti.try_number))
         text = "The wait has ended before the execution. %s Execution: %s"
@@ -348,7 +402,7 @@ class EndedTask:
     async def on_kill(self) -> None:
         """Stop the execution, if nobody else goes on with it."""
         stopping = submit_stop(self.client.key[0], self._stop_at_once)
-        keep_running(self._follow(stopping))
+        keep_following(self._follow(stopping), self._arn, self.log)
         try:
             # The thread must not be cancelled with this coroutine.
             future = asyncio.wrap_future(stopping)
@@ -366,25 +420,16 @@ class EndedTask:
     async def _follow(self, stopping: Future[Any]) -> None:
         until = clock.time() + FOLLOW_SECONDS
         submit = partial(submit_stop, self.client.key[0])
-        try:
-            result = await result_of(stopping)
-            # Until the next try begins, somebody may end the task.
-            is_left = result == "left"
-            while is_left and clock.time() < until:
-                seconds = clock.timeout(FOLLOW_POLL_SECONDS, idle=True) or 0
-                await asyncio.sleep(seconds)
-                result = await result_of(submit(self._stop_unless_continued))
-                is_left = result in ("left", "unknown")
-            if isinstance(result, StopOfEndedTask):
-                end = await end_of_stop(self.waiter, self.client.key)
-                await result_of(submit(self._tell_end, result, end))
-        except Exception as error:
-            self.log.warning(
-                "What became of the stop could not be stored: %s: %s. Execution: %s",
-                type(error).__name__,
-                error,
-                self._arn,
-            )
+        result = await result_of(stopping)
+        # Until the next try begins, somebody may end the task.
+        is_left = result == "left"
+        while is_left and clock.time() < until:
+            seconds = clock.timeout(FOLLOW_POLL_SECONDS, idle=True) or 0
+            await asyncio.sleep(seconds)
+            result = await result_of(submit(self._stop_unless_continued))
+            is_left = result in ("left", "unknown")
+        if isinstance(result, StopOfEndedTask):
+            await result.follow()
 
     # ---- in a thread
 
@@ -449,13 +494,6 @@ class EndedTask:
             partial(task_instances.read_states, self.ti, self.step_task_ids)
         )
         return step_tasks.is_left_to_next_try(state, states)
-
-    def _tell_end(self, stop: StopOfEndedTask, end: ExecutionEvent) -> None:
-        summary = stop.store_end(end)
-        if summary is None:
-            return
-        self.log.info("%s Execution: %s", summary.stop_text, self._arn)
-        store_steps(self.ti, self._arn, self.client, self.log.warning)
 
 
 async def end_of_stop(

@@ -56,6 +56,7 @@ from polysync_airflow.triggers.step_pusher import FINISH_SECONDS, StepPusher
 from polysync_airflow.triggers.stopping import (
     EndedTask,
     StopAtEndOfWait,
+    keep_following,
     store_stopping,
 )
 
@@ -327,7 +328,10 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
                 log=self.log,
                 reason=reason,
             )
-            event = event.model_copy(update={"stop": await stop.before_event()})
+            answer = await stop.before_event()
+            event = event.model_copy(update={"stop": answer})
+            if answer:
+                keep_following(stop.follow(), self.execution_arn, self.log)
         # Without the declared steps, the task reads the XCom ``steps``.
         if event.outcome != "ended" or not progress or self.declared_steps is None:
             return event

@@ -53,7 +53,7 @@ async def stop_if_left(**task: Any) -> str:
     finding, stop = await result_of(_submit(_look_after, TaskKey(**task)))
     if stop is not None:
         # Airflow calls this function again where it still runs.
-        stopping.keep_running(_follow(stop))
+        stopping.keep_following(_follow(stop), stop.record.arn, log)
     name: str = finding.name.lower()
     return name
 
@@ -84,28 +84,20 @@ async def _follow(stop: orphan.OrphanStop) -> None:
 
     A task does not wait for it after a timeout, for example.
     """
-    try:
-        record = stop.record
-        region = models.region_from_arn(record.arn)
-        waiter = ExecutionWaiter(
-            execution_arn=record.arn,
-            pipeline_name=record.request.pipeline_name,
-            poll_interval=stopping.FOLLOW_POLL_SECONDS,
-            since=clock.time(),
-            deadline=clock.time() + stopping.FOLLOW_SECONDS,
-            attempt=record.resumes,
-        )
-        key = (stop.connection_id, region)
-        client = poller_for(ExecutionPoller, *key).client
-        end = await stopping.end_of_stop(waiter, key)
-        await result_of(_submit(_store_end, stop, end, client))
-    except Exception as error:
-        log.warning(
-            "What became of the stop could not be stored: %s: %s. Execution: %s",
-            type(error).__name__,
-            error,
-            stop.record.execution_arn,
-        )
+    record = stop.record
+    region = models.region_from_arn(record.arn)
+    waiter = ExecutionWaiter(
+        execution_arn=record.arn,
+        pipeline_name=record.request.pipeline_name,
+        poll_interval=stopping.FOLLOW_POLL_SECONDS,
+        since=clock.time(),
+        deadline=clock.time() + stopping.FOLLOW_SECONDS,
+        attempt=record.resumes,
+    )
+    key = (stop.connection_id, region)
+    client = poller_for(ExecutionPoller, *key).client
+    end = await stopping.end_of_stop(waiter, key)
+    await result_of(_submit(_store_end, stop, end, client))
 
 
 def _store_end(

@@ -75,6 +75,40 @@ def test_execution_is_stopped_though_nobody_resumes_the_task(
     assert stop["requested_at"] == event["stop"]["requested_at"]
 
 
+@pytest.mark.parametrize("is_late", [False, True], ids=["worker first", "AWS first"])
+def test_end_of_the_stop_is_stored_while_the_dag_run_goes_on(
+    is_late: bool,
+    make_deferred: MakeDeferred,
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    The triggerer waits for the end of the execution, and for that of the task, which
+    stores what the event says.
+    """
+    # The clock of the test is faster than the worker.
+    monkeypatch.setattr(stopping, "TASK_END_SECONDS", 10_000 * [5.0])
+    task = make_deferred()
+    deferral = task.defer()
+    class_path, arguments = deferral.trigger.serialize()
+
+    async def run_triggerer() -> None:
+        event = await fire(class_path, arguments, task.ti)
+        while is_late and world.log.statuses != ["Stopped"]:
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(task.resume, deferral, event)
+        await asyncio.gather(*stopping.FOLLOWING)
+
+    asyncio.run(run_triggerer())
+
+    run = run_of(task)
+    assert (run["state"], run["status"]) == ("Cancelled", "Stopped")
+    assert run["stop"]["reason"] == "timeout"
+    assert run["message"].startswith("the limit of 1 h (timeout= ")
+    assert "Cancelled" in {step["state"] for step in task.ti.xcoms["steps"]}
+    assert world.calls(STOP) == [STOP]
+
+
 def test_event_that_comes_days_later_stops_nothing_again(
     make_deferred: MakeDeferred, world: World
 ) -> None:

@@ -354,11 +354,8 @@ def _cells(args: Namespace, row: dict[str, Any]) -> dict[str, str]:
     if args.managed_by != "AWS" and not (args.pipeline or "").startswith("arn:"):
         # A name is that of a pipeline of the account.
         execution = f"{row['pipeline_name']}/{execution.rpartition('/')[2]}"
-    state = row["state"]
-    if row["status"] == states.STATUS_STOPPING:
-        state = row["status"]
     cells = {
-        "STATE": state,
+        "STATE": _state_text(row["status"]),
         "STARTED (UTC)": started_at[:19].replace("T", " "),
         "DURATION": _duration_text(row),
         "EXECUTION": execution,
@@ -379,6 +376,13 @@ def _cells(args: Namespace, row: dict[str, Any]) -> dict[str, str]:
         cells["DISPLAY NAME"] = row["display_name"] or ""
         cells["ARN"] = row["execution_arn"]
     return cells
+
+
+def _state_text(status: str) -> str:
+    """Return the state for people: the tab and the page say ``Stopping``, too."""
+    if status == states.STATUS_STOPPING:
+        return status
+    return states.state_of(status)
 
 
 def _duration_text(row: dict[str, Any]) -> str:
@@ -479,7 +483,8 @@ def _read(
 
     run = outcome.described(execution, parameters=values)
     run = run.model_copy(update=step_report.run_members)
-    lines = [f"Pipeline {run.pipeline_name}: {run.state} (AWS status {run.status})."]
+    state = _state_text(execution.status)
+    lines = [f"Pipeline {run.pipeline_name}: {state} (AWS status {run.status})."]
     end = _waiter(execution).updated(execution).end_of(execution, 0)
     if end:
         run = run.ended(end)

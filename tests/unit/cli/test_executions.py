@@ -377,6 +377,24 @@ def test_page_of_the_task_is_shown_where_its_address_is_known(
     assert f"{task}\nAirflow page: {page}\n" in done.out
 
 
+def test_execution_that_is_being_stopped(
+    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+) -> None:
+    """Its state is that of the tab and the page; programs get the two of XCom."""
+    arn = start_as_a_task()
+    emulator.control.advance(30)
+    token = "t" * 32
+    sagemaker.stop_pipeline_execution(
+        PipelineExecutionArn=arn, ClientRequestToken=token
+    )
+
+    shown = polysync("executions", "show", arn)
+    document = polysync("executions", "show", arn, "--output=json").document
+
+    assert shown.out.startswith("Pipeline fanout: Stopping (AWS status Stopping).\n")
+    assert (document["state"], document["status"]) == ("Running", "Stopping")
+
+
 def test_show_never_states_what_it_may_not_read(
     polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
 ) -> None:

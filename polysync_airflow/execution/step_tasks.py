@@ -197,8 +197,6 @@ class StepTaskEvent(EndOfWait):
         only.
     :param job_facts: what the step's job cost, used and, if it has failed, made, in the
         process that has read it only.
-    :param repeats_nothing: whether the step had ended before this try of the task,
-        which is not the first one.
     """
 
     outcome: Verdict
@@ -209,7 +207,6 @@ class StepTaskEvent(EndOfWait):
     row: StepRow | None = None
     description: StepDescription | None = Field(None, exclude=True)
     job_facts: Mapping[str, Any] = Field({}, exclude=True)
-    repeats_nothing: bool = False
 
 
 def verdict_of(
@@ -220,7 +217,6 @@ def verdict_of(
     those at the top.
 
     :param is_retry: whether an earlier try of the same clear has failed.
-    :param is_first_try: whether this is the first try of the task.
     """
     if snapshot.run is None:
         if not snapshot.is_over:
@@ -325,7 +321,6 @@ class StepTaskWaiter(Waiter[StepsSnapshot, StepTaskEvent]):
     execution_task: TaskKey
     step_name: str
     is_retry: bool = False
-    is_first_try: bool = True
     ends_task: bool = False
     logged_statuses: str = "{}"
     execution_arn: str | None = None
@@ -411,13 +406,10 @@ class StepTaskWaiter(Waiter[StepsSnapshot, StepTaskEvent]):
         if verdict is None:
             return None
         outcome, text = verdict
-        row = response.rows.get(self.step_name)
-        details: dict[str, Any] = {
-            "row": row,
+        details = {
+            "row": response.rows.get(self.step_name),
             "description": response.description(self.step_name),
         }
-        if row and row.ended_at and not self.is_first_try:
-            details["repeats_nothing"] = row.ended_at.timestamp() < self.since
         return self.event(outcome, text).model_copy(update=details)
 
     def event(
@@ -467,7 +459,6 @@ class StepTaskArguments(models.StrictModel):
             # The first try after a clear waits in the same way: a triggerer does not
             # know whether it is one.
             is_retry=self.retries > 0 and ti.try_number > 1,
-            is_first_try=ti.try_number == 1,
             poll_interval=self.poll_interval,
             since=now,
             deadline=now + MAX_SECONDS,

@@ -22,6 +22,7 @@ from polysync_airflow.airflow_compat.sdk import (
     AirflowRescheduleException,
     AirflowSkipException,
 )
+from polysync_airflow.airflow_compat.supervisor import call_slow_airflow
 from polysync_airflow.airflow_compat.task_instances import (
     read_states,
     read_xcom,
@@ -383,7 +384,7 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
             raise outcome.refusal_error(
                 end, f"Step {end.step_name} can no longer be watched: {end.text}"
             )
-        if end.repeats_nothing:
+        if self._is_as_before(context["ti"], end):
             self.log.warning(
                 "AWS has repeated nothing: step %s had ended before this try. To repeat"
                 " it, clear this task with Downstream.",
@@ -403,6 +404,21 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         for note in notes:
             self.log.warning("%s", note)
         return outputs
+
+    def _is_as_before(self, ti: Any, end: StepTaskEvent) -> bool:
+        """
+        Return whether an earlier try of the task has seen the same end of the step.
+
+        Its XComs stay if this try has begun in the triggerer. The time at which the try
+        began says less: AWS repeats steps without waiting for their tasks.
+        """
+        from polysync_airflow.execution.steps.descriptions import parse_rows
+
+        if ti.try_number == 1 or end.row is None or end.row.ended_at is None:
+            return False
+        read = partial(read_xcom, ti, "step")
+        before = parse_rows([call_slow_airflow(read, self.log.warning)])
+        return any(row.ended_at == end.row.ended_at for row in before)
 
     def _read_step(
         self, end: StepTaskEvent, hook: PolysyncSageMakerHook | None

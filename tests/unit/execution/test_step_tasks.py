@@ -466,7 +466,6 @@ def test_stored_trigger_waits_for_the_task_of_its_dag_run(
         since=100.0,
         deadline=100.0 + step_tasks.MAX_SECONDS,
         is_retry=is_retry,
-        is_first_try=try_number == 1,
         rate_limited=True,
     )
     assert waiter.first_delay == FIRST_POLL_DELAY_SECONDS

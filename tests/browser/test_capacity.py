@@ -43,6 +43,9 @@ def test_wait_for_capacity_is_shown_until_the_task_ends(
     page.open(task)
     page.wait_for(f"Waits for capacity {TEXT}")
     assert WAIT["reason"] in page.text()
+    # Nobody has asked for steps, or sent parameters, before the start.
+    assert "has not stored the steps" not in page.text()
+    assert "No parameters were sent" not in page.text()
 
     page.open_executions("?state=Waiting")
     row = page.rows()[0]

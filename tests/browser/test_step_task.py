@@ -114,6 +114,24 @@ def test_failed_step(site: Site, page: TabPage) -> None:
     page.wait_for("The execution failed: step Train")
 
 
+def test_step_that_is_repeated_is_not_shown_as_before(
+    site: Site, page: TabPage
+) -> None:
+    """A task that begins again in a triggerer keeps the XComs of its earlier try."""
+    tasks = arrange(site, case("Running", "Executing", Preprocess="Success"))
+    train = tasks["Train"]
+    row = arranged.step("Train", "Training", "Success", start=arranged.START)
+    site.write_xcom(train, "step", row)
+    site.set_state(train, "deferred")
+    site.set_state(tasks["execution"], "deferred")
+
+    page.open(train)
+    page.wait_for("Clear with Downstream")
+
+    badge = page.tab.get_by_role("status").first.inner_text()
+    assert badge.split(maxsplit=1) == ["○", "Not started"]
+
+
 def case(state: str, status: str, **steps: str) -> arranged.XComs:
     """Return an execution whose steps are in states."""
     rows = [
@@ -127,7 +145,14 @@ CASES: dict[str, tuple[str, arranged.XComs, str]] = {
     "running": (
         "Train",
         case("Running", "Executing", Preprocess="Success", Train="Running"),
-        "The execution goes on to its end.",
+        "The execution goes on to its end. If it fails, AWS resumes it, and repeats what"
+        " has not succeeded; otherwise, AWS repeats nothing.",
+    ),
+    "running, succeeded": (
+        "Train",
+        case("Running", "Executing", Preprocess="Success", Train="Success"),
+        "The execution goes on to its end. Then AWS repeats Train, Register, in a new"
+        " execution that takes over the results of the others.",
     ),
     "failed": (
         "Train",
@@ -161,7 +186,7 @@ CASES: dict[str, tuple[str, arranged.XComs, str]] = {
 def test_what_a_clear_does(name: str, site: Site, page: TabPage) -> None:
     """The same as the operator decides after it."""
     step, xcoms, expected = CASES[name]
-    execution = "deferred" if name == "running" else "failed"
+    execution = "deferred" if name.startswith("running") else "failed"
     tasks = arrange(site, xcoms, execution)
 
     page.open(tasks[step])

@@ -7,6 +7,7 @@ const MAX_SELECTED = 50;
 const SOURCE_STATUSES = ["Succeeded", "Failed"];
 const MAX_NAMES = 6;
 const NOTHING = "AWS repeats nothing";
+const GOES_ON = "The execution goes on to its end.";
 
 /**
  * Returns what a clear of this task alone does, and what one with the tasks after it does.
@@ -29,27 +30,30 @@ function effectOf({ tasks, cleared }, execution) {
   // Airflow lists the tasks by their ids.
   const order = steps.map(({ name }) => name);
   const names = cleared.map(({ name }) => name).sort((one, other) => order.indexOf(one) - order.indexOf(other));
-  const stop = run.state === "Running" ? " The one that runs is stopped before." : "";
+  const isRunning = run.state === "Running";
   if (cleared.length === tasks.length) {
+    const stop = isRunning ? " The one that runs is stopped before." : "";
     return `AWS runs all ${tasks.length} steps again, in a new execution.${stop}`;
   }
-  if (run.state === "Running") {
-    return (
-      "The execution goes on to its end. If it fails, AWS then repeats the steps that have not succeeded; if it " +
-      `succeeds, those that had succeeded at the clear: ${listNames(names)}.`
-    );
-  }
   const hasSucceeded = ({ name }) => steps.some((step) => step.name === name && step.state === "Success");
-  if (run.state === "Failed" && !cleared.some(hasSucceeded)) {
+  const repeatsSuccess = cleared.some(hasSucceeded);
+  if (isRunning && !repeatsSuccess) {
+    const resumes = "If it fails, AWS resumes it, and repeats what has not succeeded; otherwise, AWS repeats nothing.";
+    return `${GOES_ON} ${resumes}`;
+  }
+  if (run.state === "Failed" && !repeatsSuccess) {
     const left = steps.filter((step) => ["Failed", "Cancelled", "NotStarted"].includes(step.state));
     return `AWS resumes the execution, and repeats what has not succeeded: ${listNames(left.map(({ name }) => name))}.`;
   }
-  if (!SOURCE_STATUSES.includes(run.status)) {
+  if (!isRunning && !SOURCE_STATUSES.includes(run.status)) {
     return `${NOTHING}, because the execution ended with the status ${run.status ?? run.state}: clear all its steps.`;
   }
-  return names.length > MAX_SELECTED
-    ? `${NOTHING}, because ${names.length} steps are more than the ${MAX_SELECTED} that it can select: clear all steps.`
-    : `AWS repeats ${listNames(names)}, in a new execution that takes over the results of the others.`;
+  if (names.length > MAX_SELECTED) {
+    const limit = `${names.length} steps are more than the ${MAX_SELECTED} that it can select`;
+    return `${NOTHING}, because ${limit}: clear all steps.`;
+  }
+  const first = isRunning ? `${GOES_ON} Then ` : "";
+  return `${first}AWS repeats ${listNames(names)}, in a new execution that takes over the results of the others.`;
 }
 
 function listNames(names) {

@@ -117,7 +117,7 @@ function Header({ state, refresh, earlier }) {
   const { task, isFinal } = state.data;
   const isPartial = [run, ...steps].some(hasEarlierAttempts);
   const values = executionValues(state.data.execution);
-  const isOfTask = task.operator !== STOP_OPERATOR && run.state !== "Stopping";
+  const isOfTask = task.operator !== STOP_OPERATOR && run.state !== "Stopping" && run.arn !== null;
   return h(
     "section",
     { className: "psm-card", "aria-label": "Execution" },
@@ -339,7 +339,7 @@ function StepsNotice({ execution, task }) {
       run.stepsNote,
     );
   }
-  if (steps.length > 0 || run.state === "Stopping") {
+  if (steps.length > 0 || ["Stopping", "Waiting"].includes(run.state)) {
     return null;
   }
   return h(Notice, { kind: "info" }, whyNoSteps(execution, task));

@@ -43,9 +43,11 @@ async function readStep(key, data, signal) {
     return null;
   }
   const executionKey = { ...key, taskId: group.executionTaskId };
+  // A task that begins again in a triggerer keeps what its earlier try has stored.
+  const hasOwn = data.task.isEnded || data.task.state === "up_for_retry";
   const [execution, row, made] = await Promise.all([
     readTask(executionKey, signal),
-    ...["step", "return_value"].map((name) => (data.has(name) ? readXCom(key, name, signal) : null)),
+    ...["step", "return_value"].map((name) => (hasOwn && data.has(name) ? readXCom(key, name, signal) : null)),
   ]);
   return { group, executionKey, ...execution, step: mergedStep(group, execution.execution ?? null, row, made) };
 }

@@ -219,3 +219,15 @@ def test_step_that_is_not_there(
     page.wait_for(expected)
     page.tab.get_by_role("link", name="the execution").click()
     page.page.wait_for_url("**/tasks/churn.execution/**")
+
+
+def test_execution_that_goes_on_after_a_clear_of_some_steps(
+    site: Site, page: TabPage
+) -> None:
+    """Its task waits for it, and has no execution of its own meanwhile."""
+    task = arrange(site, None)["execution"]
+    site.set_state(task, "deferred", 2)
+
+    page.open(task)
+
+    page.wait_for("the task waits for its end, and stops it if all steps were cleared.")

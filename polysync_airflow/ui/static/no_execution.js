@@ -1,7 +1,7 @@
 // What the tab shows of a task that has no execution.
 import { EarlierCosts } from "./comparison.js";
 import { h, Notice } from "./components.js";
-import { isStart, START_OPERATOR, STEP_OPERATOR } from "./execution.js";
+import { hasStepTasks, isStart, START_OPERATOR, STEP_OPERATOR } from "./execution.js";
 import { EndOfLog } from "./task_log.js";
 
 export const STOP_OPERATOR = "PolysyncStopPipelineOperator";
@@ -23,8 +23,10 @@ export function NoExecution({ keyText, task, action, costs }) {
     const isWaiting = WAITING_STATES.includes(task.state) && !looks;
     const title = isWaiting ? "The task has not started yet" : `The task has not ${what} yet`;
     const text = `The execution appears here as soon as ${found ? "the task has found it" : "it exists"}.`;
-    const isNext = !found && task.tryNumber > 1;
-    const before = isNext ? " If that of an earlier try still runs, the task stops it, and waits for its end." : "";
+    const stops = hasStepTasks(task)
+      ? "waits for its end, and stops it if all steps were cleared"
+      : "stops it, and waits for its end";
+    const before = !found && task.tryNumber > 1 ? ` If that of an earlier try still runs, the task ${stops}.` : "";
     return h(Notice, { kind: "info", title, action }, `${text}${before}`, h(EarlierCosts, { costs }));
   }
   const end = task.tryNumber > 0 && h(EndOfLog, { keyText, tryNumber: task.tryNumber });

@@ -62,6 +62,7 @@ def run(folder: Path, *command: str | Path, **more: str) -> Run:
     with EmulatorServer(clock=RealClock(speed=100)) as server, proxy() as outside:
         # What the function of a step returns, which no job runs.
         server.control.put_scenario({"steps": {"add": {"result": 5}}}, "Functions")
+        server.control.put_scenario({"steps": {"Endless": {"duration": None}}}, "Demo")
         variables = {
             **outside.variables,
             "PATH": os.environ["PATH"],
@@ -97,20 +98,24 @@ def test_generic_client(client: str, tmp_path: Path) -> None:
     Each client creates a pipeline, waits, reads the steps by pages, and stops; its
     errors have their codes.
     """
-    low = fail(
-        "TooLow",
-        {"Std:Join": {"On": " ", "Values": ["Score is", {"Get": "Parameters.Score"}]}},
-    )
-    high = {
-        "Type": "GreaterThan",
+    score_is_low = {
+        "Type": "LessThan",
         "LeftValue": {"Get": "Parameters.Score"},
         "RightValue": 0.5,
     }
+    message = {
+        "Std:Join": {"On": " ", "Values": ["Score is", {"Get": "Parameters.Score"}]}
+    }
+    # With the default score, the execution runs until the client stops it.
+    is_low = condition(
+        "IsLow", [score_is_low], [fail("TooLow", message)], [step("Endless")]
+    )
+    score_is_high = {**score_is_low, "Type": "GreaterThan"}
     check = {
-        **condition("Check", [high], [step("Train", "Training")], [low]),
+        **condition("Check", [score_is_high], [step("Train", "Training")], [is_low]),
         "DependsOn": ["Prepare"],
     }
-    score = {"Name": "Score", "Type": "Float", "DefaultValue": 0.9}
+    score = {"Name": "Score", "Type": "Float", "DefaultValue": 0.5}
     file = tmp_path / "definition.json"
     file.write_text(definition(check, step("Prepare"), parameters=(score,)))
     command: tuple[str | Path, ...]
@@ -182,7 +187,7 @@ def test_sagemaker_sdk(version: int, tmp_path: Path) -> None:
         "created": arn,
         "updated": arn,
         "succeeded": "Succeeded",
-        "stopping": "Stopping",
+        "is_stopped": True,
         "function": 5,
     }
     only: dict[int, dict[str, Any]] = {

@@ -137,7 +137,8 @@ def main(folder: Path) -> None:
 
     stopped = pipeline.start()
     stopped.stop()
-    results["stopping"] = stopped.describe()["PipelineExecutionStatus"]
+    status = stopped.describe()["PipelineExecutionStatus"]
+    results["is_stopped"] = status in ("Stopping", "Stopped")
     try:
         pipeline.start(parameters={"Nonsense": "x"})
     except ClientError as error:

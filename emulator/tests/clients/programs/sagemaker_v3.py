@@ -180,7 +180,8 @@ def run(folder: Path) -> dict[str, object]:
 
     stopped = pipeline.start()
     stopped.stop()
-    results["stopping"] = stopped.describe()["PipelineExecutionStatus"]
+    status = stopped.describe()["PipelineExecutionStatus"]
+    results["is_stopped"] = status in ("Stopping", "Stopped")
     results["function"] = result_of_a_function(session)
 
     pipeline = loops(session)

@@ -67,7 +67,7 @@ def check_failure(step: Step, scope: Scope) -> str | None:
     return f"ClientError: {CHECKS[step.type]} check failed. See violation report."
 
 
-def outcome(conditions: list[Any], scope: Scope) -> bool:
+def outcome(conditions: Any, scope: Scope) -> bool:
     """
     Return whether the step runs its ``IfSteps``.
 

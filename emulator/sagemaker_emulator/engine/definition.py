@@ -36,16 +36,6 @@ MAX_CONCURRENCY = 50
 MAX_LITERAL_ITEMS = 100
 #: Lambda functions whose names begin so do not exist; all others do.
 MISSING_FUNCTION = "polysync-no-such-function"
-#: The exception types of retry policies, and the maximum number of retries; see
-#: https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-retry-policy.html
-EXCEPTION_TYPES = (
-    "Step.SERVICE_FAULT",
-    "Step.THROTTLING",
-    "SageMaker.JOB_INTERNAL_ERROR",
-    "SageMaker.CAPACITY_ERROR",
-    "SageMaker.RESOURCE_LIMIT",
-)
-MAX_RETRIES = 20
 # An ISO 8601 duration. AWS's examples also have no P and lower-case letters.
 _DURATION = re.compile(
     r"P?(?:(\d{1,9})Y)?(?:(\d{1,9})M)?(?:(\d{1,9})W)?(?:(\d{1,9})D)?"
@@ -150,12 +140,6 @@ class Step:
         if self.condition is None:
             return self.depends_on
         return self.depends_on | {self.condition}
-
-    def member_naming(self, other: str) -> str:
-        """Return the member of the step by which it depends on another one."""
-        if other in self.triggers:
-            return "DependsOn"
-        return "Arguments"
 
     @property
     def calls_missing_function(self) -> bool:
@@ -268,8 +252,6 @@ def _document(text: str) -> dict[str, Any]:
         raise DefinitionError(f"the text is not JSON: {error}") from error
     if not isinstance(document, dict):
         raise DefinitionError("the text is not a JSON object")
-    if not isinstance(document.get("Version"), str):
-        raise DefinitionError("'Version' is missing or not a string")
     if not isinstance(document.get("Steps"), list) or not document["Steps"]:
         raise DefinitionError("'Steps' is missing or empty")
     return document
@@ -380,8 +362,6 @@ def _steps(
         yield step
         if step.type != "Condition":
             continue
-        if not isinstance(step.arguments.get("Conditions"), list):
-            raise DefinitionError(f"condition step '{step.name}' has no 'Conditions'")
         for member, is_if in (("IfSteps", True), ("ElseSteps", False)):
             branch_steps = step.arguments.get(member)
             where = f"{member} of step '{step.name}'"
@@ -599,7 +579,9 @@ def duration_seconds(text: Any) -> float | None:
 def _check_graph(steps: Mapping[str, Step]) -> None:
     for step in steps.values():
         for other in sorted(step.depends_on):
-            member = f"'{step.member_naming(other)}'"
+            member = "'Arguments'"
+            if other in step.triggers:
+                member = "'DependsOn'"
             if other not in steps:
                 raise DefinitionError(
                     f"{member} of step '{step.name}' depends on '{other}', which does"

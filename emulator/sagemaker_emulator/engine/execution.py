@@ -427,7 +427,7 @@ class Execution:
         step = run.step
         scope = self.scope_of(step)
         if step.type == "Condition":
-            run.outcome = outcome(step.arguments["Conditions"], scope)
+            run.outcome = outcome(step.arguments.get("Conditions"), scope)
             self.scope.outcomes[step.name] = run.outcome
         elif step.type == "Fail":
             message = evaluate(step.arguments.get("ErrorMessage", ""), scope)

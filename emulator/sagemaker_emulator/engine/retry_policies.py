@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
-from sagemaker_emulator.engine.definition import MAX_RETRIES, Step
+from sagemaker_emulator.engine.definition import Step
 
 _DEFAULT_RETRIES = 5
+_MAX_RETRIES = 20
 # The types that support policies, by AWS's page and, for EMR Serverless, the SageMaker
 # Python SDK. A notebook job is a Training step.
 _STEP_TYPES = frozenset(
@@ -106,7 +107,7 @@ def _policy(entry: dict[str, Any]) -> RetryPolicy:
     minutes = entry.get("ExpireAfterMin")
     if minutes is not None:
         # The expiry alone ends the retries, unless the policy has a maximum, too.
-        max_retries = MAX_RETRIES
+        max_retries = _MAX_RETRIES
         expire_after = minutes * 60.0
     return RetryPolicy(
         exception_types=frozenset(entry["ExceptionType"]),

@@ -62,7 +62,7 @@ from dataclasses import dataclass, field, replace
 from math import inf, isfinite
 from typing import Any
 
-from sagemaker_emulator.engine.definition import EXCEPTION_TYPES, Step
+from sagemaker_emulator.engine.definition import Step
 from sagemaker_emulator.engine.durations import STEP_START
 from sagemaker_emulator.engine.expressions import FUNCTION_RESULT, Scope
 
@@ -94,8 +94,16 @@ _STEP_MEMBERS = {
     "metrics",
     "violations",
 }
-# The errors in the failure reasons of jobs, and their exception types in
+# The exception types of retry policies, and which of them the errors in the failure
+# reasons of jobs have:
 # https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-retry-policy.html
+_EXCEPTION_TYPES = (
+    "Step.SERVICE_FAULT",
+    "Step.THROTTLING",
+    "SageMaker.JOB_INTERNAL_ERROR",
+    "SageMaker.CAPACITY_ERROR",
+    "SageMaker.RESOURCE_LIMIT",
+)
 _ERRORS = (
     ("InternalServerError", "SageMaker.JOB_INTERNAL_ERROR"),
     ("CapacityError", "SageMaker.CAPACITY_ERROR"),
@@ -336,10 +344,10 @@ def _failing(behaviour: StepScenario, document: Any, where: str) -> StepScenario
     body = _object(document, where, {"reason", "times", "exception_type", "log_lines"})
     reason = _text(body, "reason", where, FAILURE_REASON_LENGTH)
     exception_type = body.get("exception_type")
-    if exception_type is not None and exception_type not in EXCEPTION_TYPES:
+    if exception_type is not None and exception_type not in _EXCEPTION_TYPES:
         raise ScenarioError(
             f"{where}.exception_type is {exception_type!r}, not one of"
-            f" {list(EXCEPTION_TYPES)}"
+            f" {list(_EXCEPTION_TYPES)}"
         )
     log_lines = _log_lines(body, where)
     exception_types: tuple[str, ...]
@@ -348,7 +356,7 @@ def _failing(behaviour: StepScenario, document: Any, where: str) -> StepScenario
     elif reason is not None:
         exception_types = tuple(kind for error, kind in _ERRORS if error in reason)
     else:
-        exception_types = EXCEPTION_TYPES
+        exception_types = _EXCEPTION_TYPES
     if reason is None:
         step = where.split(".")[-2]
         reason = f"The emulated step {step} failed."

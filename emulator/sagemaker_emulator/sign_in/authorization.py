@@ -53,7 +53,6 @@ _NAMED_BY = {
     **{name: (job.member, job.resource) for name, job in JOB_OPERATIONS.items()},
 }
 _S3_OBJECT = re.compile(r"(?:GET|HEAD) /([^/]+)/(.+)")
-_WILDCARD_ONLY = frozenset({"ListPipelines"})
 # The requests that name an execution by the token of a callback step only.
 _BY_TOKEN = frozenset(
     {"SendPipelineExecutionStepSuccess", "SendPipelineExecutionStepFailure"}
@@ -195,8 +194,6 @@ def _resource(operation: str, region: str, request: Mapping[str, Any]) -> str:
             )
         return _arn_of(str(request.get(member)), kind, region)
 
-    if operation in _WILDCARD_ONLY:
-        return "*"
     for member in _RESOURCE_MEMBERS:
         name_or_arn = request.get(member)
         if isinstance(name_or_arn, str):

@@ -120,7 +120,7 @@ def test_invalid_definition_is_rejected(sagemaker: Any) -> None:
     )
     assert (code, message) == (
         "ValidationException",
-        "Unable to parse pipeline definition. Model Validation failed: 'Version' is missing or not a string",
+        "Unable to parse pipeline definition. Model Validation failed: 'Steps' is missing or empty",
     )
 
 

@@ -89,7 +89,6 @@ def _faults(definition: Definition, max_steps: int) -> Iterator[Fault]:
     declared = Declarations(definition.parameters, steps)
     for name, body in steps.items():
         yield from _faults_of_step(body, Checker(declared, name in loop_bodies))
-    yield from _faults_of_branches(definition)
 
 
 def _faults_of_defaults(definition: Definition) -> Iterator[Fault]:
@@ -170,25 +169,3 @@ def _faults_of_repeated_exceptions(policies: Any, place: Place) -> Iterator[Faul
                     f"'{shown(kind)}' is in the policies more than once"
                 )
             used.append(kind)
-
-
-def _faults_of_branches(definition: Definition) -> Iterator[Fault]:
-    """
-    Check that no step waits for one in the other branch of the same condition step: one
-    of them never runs.
-    """
-    branches: dict[str, dict[str, bool]] = {}
-    for step in definition.steps.values():
-        taken: dict[str, bool] = {}
-        if step.condition is not None and step.branch is not None:
-            # A condition step stands before the steps of its branches.
-            taken = {**branches[step.condition], step.condition: step.branch}
-        branches[step.name] = taken
-    for step in definition.steps.values():
-        own = branches[step.name]
-        for other in sorted(step.depends_on):
-            for condition, branch in branches[other].items():
-                if own.get(condition, branch) is not branch:
-                    yield Place(step.name, step.member_naming(other)).fault(
-                        f"step '{other}' is in the other branch of step '{condition}'"
-                    )

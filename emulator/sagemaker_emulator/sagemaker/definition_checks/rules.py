@@ -43,7 +43,7 @@ def _own_model() -> ServiceModel:
             shapes[name] = {
                 "type": "structure",
                 "members": {**base["members"], **variant.get("members", {})},
-                "required": [*base["required"], *variant.get("required", ())],
+                "required": [*base.get("required", ()), *variant.get("required", ())],
             }
     return ServiceModel({"metadata": {}, "shapes": shapes})
 

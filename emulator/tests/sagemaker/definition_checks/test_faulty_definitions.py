@@ -55,10 +55,10 @@ def output(name: str) -> dict[str, Any]:
     return {"OutputName": name, "S3Output": location}
 
 
-def channel(reference: str) -> dict[str, Any]:
+def channel(name: str, location: Any) -> dict[str, Any]:
     """Return an input channel of a training job."""
-    source = {"S3DataType": "S3Prefix", "S3Uri": get(reference)}
-    return {"ChannelName": "train", "DataSource": {"S3DataSource": source}}
+    source = {"S3DataType": "S3Prefix", "S3Uri": location}
+    return {"ChannelName": name, "DataSource": {"S3DataSource": source}}
 
 
 def sound_steps() -> list[dict[str, Any]]:
@@ -83,7 +83,11 @@ def sound_steps() -> list[dict[str, Any]]:
         "Train",
         "Training",
         Arguments={
-            "InputDataConfig": [channel(DATA)],
+            "InputDataConfig": [
+                channel("train", get(DATA)),
+                # The SDK writes it for a model that is no object of S3.
+                channel("model", "/tmp/model.tar.gz"),
+            ],
             "HyperParameters": {"depth": "5", "path": join("s3:/", get(DATA))},
         },
         CacheConfig={"Enabled": True, "ExpireAfter": "P30D"},
@@ -101,7 +105,8 @@ def sound_steps() -> list[dict[str, Any]]:
             "ModelApprovalStatus": get("Parameters.Approval"),
             "InferenceSpecification": {
                 "Containers": [container],
-                "SupportedContentTypes": ["text/csv"],
+                "SupportedContentTypes": ["*"],
+                "SupportedResponseMIMETypes": ["*"],
             },
         },
     )
@@ -170,7 +175,11 @@ def sound_steps() -> list[dict[str, Any]]:
                 },
             ],
             [step("Good"), condition("Inner", [], [step("Deep", "Model")], [])],
-            [fail("Bad", join("Run", get("Execution.PipelineExecutionId")))],
+            [
+                # It never runs, but AWS accepts it.
+                step("Other", "Lambda", "Good"),
+                fail("Bad", join("Run", get("Execution.PipelineExecutionId"))),
+            ],
         ),
         {
             "Name": "Loop",
@@ -270,7 +279,6 @@ CONDITION = "Arguments.Conditions[0]"
 FAULTS: list[tuple[str | None, str, Any, str | None]] = [
     # Members of the definition.
     (None, "Version", "2021-01-01", None),
-    (None, "Version", MISSING, None),
     (None, "Step", [], None),
     (None, "Metadata", "team", None),
     (None, "Metadata.Owner", 5, None),
@@ -308,7 +316,6 @@ FAULTS: list[tuple[str | None, str, Any, str | None]] = [
     ("Prepare", "DependsOn", ["Nowhere"], None),
     ("Prepare", "DependsOn", ["Train"], None),
     ("Good", "DependsOn", ["Bad"], None),
-    ("Deep", "DependsOn", ["Bad"], None),
     # Cache and retry policies.
     ("Train", "CacheConfig.ExpireAfter", "30 days", None),
     ("Train", "CacheConfig.ExpireAfter", 30, None),
@@ -356,7 +363,7 @@ FAULTS: list[tuple[str | None, str, Any, str | None]] = [
     ("Train", "Arguments.StoppingCondition", MISSING, None),
     ("Train", "Arguments.HyperParameter", {}, None),
     ("Train", "Arguments.HyperParameters.depth", 5, None),
-    ("Train", f"{SOURCE}.S3Uri", "bucket/data", None),
+    ("Train", "Arguments.OutputDataConfig.S3OutputPath", "bucket/models", None),
     ("Train", f"{SOURCE}.S3Uri", get("Steps.Prepare.Nothing"), None),
     ("Train", f"{SOURCE}.S3Uri", get("Steps.Nowhere.ModelName"), "Arguments"),
     ("Train", f"{SOURCE}.S3Uri", get("Steps.Train.TrainingJobName"), "references"),
@@ -387,6 +394,7 @@ FAULTS: list[tuple[str | None, str, Any, str | None]] = [
     ("Score", "Arguments.ModelName", get("Steps.Model.Name"), None),
     ("Score", "Arguments.TransformResources.InstanceType", "m5.large", None),
     ("Score", "Arguments.BatchStrategy", "All", None),
+    ("Register", "Arguments", MISSING, None),
     ("Register", "Arguments.ModelPackageName", "model", None),
     ("Register", "Arguments.ModelApprovalStatus", "Perhaps", None),
     ("Register", f"{INFERENCE}.Containers", MISSING, None),
@@ -427,7 +435,8 @@ FAULTS: list[tuple[str | None, str, Any, str | None]] = [
     ("Serverless", "Arguments.ApplicationConfig", {}, None),
     ("Serverless", "Arguments.ApplicationId", MISSING, None),
     # Conditions.
-    ("Decide", "Arguments.Conditions", MISSING, "Conditions"),
+    ("Decide", "Arguments.Conditions", MISSING, None),
+    ("Inner", "Arguments", MISSING, None),
     ("Decide", f"{CONDITION}.LeftValue", MISSING, None),
     ("Decide", f"{CONDITION}.RightValue", [1], None),
     ("Decide", f"{CONDITION}.Type", "Greater", None),
@@ -476,7 +485,7 @@ FAULTS: list[tuple[str | None, str, Any, str | None]] = [
 def test_sound_definition_is_accepted() -> None:
     """All rows differ from it in one member."""
     text = json.dumps(sound_definition())
-    assert len(checked(text, max_steps=50).steps) == 25
+    assert len(checked(text, max_steps=50).steps) == 26
 
 
 def test_table_has_enough_rows() -> None:

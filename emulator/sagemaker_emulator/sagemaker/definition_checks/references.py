@@ -131,8 +131,6 @@ def _property_type(reference: str, start: int, step: Json) -> str | None:
     others = rules()["references"]["properties"].get(kind)
     if property_name in (others or ()) or _has_output(step, path):
         return None
-    if property_name == "PropertyFiles" and step.get("PropertyFiles"):
-        return None
     if property_name and not shapes and others is None:
         return None
     raise UnknownReferenceError(

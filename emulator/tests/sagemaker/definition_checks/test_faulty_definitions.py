@@ -18,10 +18,13 @@ from tests.builders import condition, fail
 
 #: A member that is removed.
 MISSING: Final = object()
-DATA = "Steps.Prepare.ProcessingOutputConfig.Outputs['data'].S3Output.S3Uri"
+OUTPUTS = "Steps.Prepare.ProcessingOutputConfig.Outputs"
+DATA = f"{OUTPUTS}['data'].S3Output.S3Uri"
 MODEL = "Steps.Train.ModelArtifacts.S3ModelArtifacts"
 TICKET = "Steps.Notify.OutputParameters['ticket']"
 REPORT = "Steps.Prepare.PropertyFiles.Report"
+# It is a map.
+PARAMETER = "Steps.Train.HyperParameters[0]"
 POLICY = {"ExceptionType": ["Step.THROTTLING"], "MaxAttempts": 3}
 
 
@@ -67,7 +70,10 @@ def sound_steps() -> list[dict[str, Any]]:
         "Prepare",
         Arguments={
             "ProcessingOutputConfig": {"Outputs": [output("data"), output("report")]},
-            "Environment": {"SOURCE": get("Parameters.Source")},
+            "Environment": {
+                "SOURCE": get("Parameters.Source"),
+                "EXPERIMENT": get("PipelineExperimentConfig.ExperimentName"),
+            },
         },
         PropertyFiles=[
             {
@@ -107,6 +113,8 @@ def sound_steps() -> list[dict[str, Any]]:
                 "Containers": [container],
                 "SupportedContentTypes": ["*"],
                 "SupportedResponseMIMETypes": ["*"],
+                # Programs write it for what is not given.
+                "SupportedTransformInstanceTypes": [],
             },
         },
     )
@@ -121,11 +129,30 @@ def sound_steps() -> list[dict[str, Any]]:
             ]
         }
     }
+    search = {
+        "AutoMLJobInputDataConfig": [{"ChannelType": "training"}],
+        "AutoMLProblemTypeConfig": {"TabularJobConfig": {"TargetAttributeName": "y"}},
+        "OutputDataConfig": {"S3OutputPath": "s3://bucket/models"},
+        "RoleArn": ROLE,
+    }
+    job = {
+        "JobCategory": "AgentRFT",
+        "JobConfigDocument": "{}",
+        "JobConfigSchemaVersion": "1.0.0",
+        "RoleArn": ROLE,
+    }
+    variant = {
+        "ModelName": "model",
+        "VariantName": "all",
+        "InitialVariantWeight": get("Parameters.Count"),
+    }
     steps = [
         prepare,
         train,
         step("Tune", "Tuning", "Train"),
         step("Search", "AutoML"),
+        {"Name": "NewSearch", "Type": "AutoML", "Arguments": search},
+        {"Name": "Job", "Type": "Job", "Arguments": job},
         step("Model", "Model", Arguments={"PrimaryContainer": container}),
         step(
             "Score", "Transform", Arguments={"ModelName": get("Steps.Model.ModelName")}
@@ -143,7 +170,11 @@ def sound_steps() -> list[dict[str, Any]]:
         step("Emr", "EMR"),
         step("Cluster", "EMR"),
         step("Serverless", "EMRServerless"),
-        step("Config", "EndpointConfig"),
+        step(
+            "Config",
+            "EndpointConfig",
+            Arguments={"ProductionVariants": [variant]},
+        ),
         step(
             "Endpoint",
             "Endpoint",
@@ -201,7 +232,16 @@ def sound_steps() -> list[dict[str, Any]]:
                 },
             },
         },
-        step("Best", "Lambda", Arguments={"n": get("Steps.Loop.TotalStepCount")}),
+        step(
+            "Best",
+            "Lambda",
+            Arguments={
+                "n": get("Steps.Loop.TotalStepCount"),
+                "emr": get("Steps.Emr.Status.State"),
+                "lineage": get("Steps.Record.Anything"),
+                "job": get("Steps.Job.JobConfigDocument.OutputDataConfig"),
+            },
+        ),
     ]
     for each in steps:
         if each["Name"] == "Cluster":
@@ -291,6 +331,8 @@ FAULTS: list[tuple[str | None, str, Any, str | None]] = [
     (None, "Parameters[0].Name", "a b", None),
     (None, "Parameters[0].Name", "Count", "not unique"),
     (None, "Parameters[0].DefaultValue", 5, None),
+    (None, "Parameters[0].DefaultValue", "x" * 4097, None),
+    (None, "Parameters", [{"Name": f"P{n}"} for n in range(201)], "equal to 200"),
     (None, "Parameters[1].DefaultValue", "abc", None),
     (None, "Parameters[1].DefaultValue", 1.5, None),
     (None, "Parameters[1].DefaultValue", True, None),
@@ -344,27 +386,39 @@ FAULTS: list[tuple[str | None, str, Any, str | None]] = [
     ("Prepare", f"{PROCESSING}.InstanceCount", get("Parameters.Source"), None),
     ("Prepare", f"{PROCESSING}.VolumeSizeInGB", MISSING, None),
     ("Prepare", "Arguments.Environment.SOURCE", get("Parameters.Count"), None),
+    ("Prepare", f"{PROCESSING}.InstanceCount", get("Parameters.Rate"), None),
     ("Prepare", "Arguments.Environment.SOURCE", 7, None),
+    ("Prepare", f"Arguments.Environment.{'A' * 257}", "x", None),
     ("Prepare", "Arguments.ProcessingInputs", get("Parameters.Source"), None),
     ("Prepare", "Arguments.ProcessingInputs", {}, None),
     ("Prepare", "Arguments.ProcessingInputs", [{"InputName": "x"}] * 11, None),
     ("Prepare", "PropertyFiles[0].OutputName", "reports", None),
     ("Prepare", "PropertyFiles[0].FilePath", MISSING, None),
     ("Prepare", "PropertyFiles", [{"OutputName": "report"}], "PropertyFileName"),
+    (
+        "Prepare",
+        "PropertyFiles",
+        [{"PropertyFileName": "Report", "OutputName": "report", "FilePath": "a"}] * 2,
+        "PropertyFiles[1].PropertyFileName",
+    ),
     # Training.
     ("Train", SPECIFICATION, MISSING, None),
     ("Train", f"{SPECIFICATION}.TrainingImage", MISSING, None),
     ("Train", f"{SPECIFICATION}.AlgorithmName", "xgboost", None),
     ("Train", f"{SPECIFICATION}.TrainingInputMode", "Stream", None),
+    ("Train", f"{SPECIFICATION}.TrainingInputMode", "Stream" * 1000, None),
     ("Train", "Arguments.OutputDataConfig", MISSING, None),
     ("Train", "Arguments.ResourceConfig", MISSING, None),
     ("Train", "Arguments.ResourceConfig.InstanceType", MISSING, None),
     ("Train", "Arguments.ResourceConfig.InstanceCount", -1, None),
+    ("Train", "Arguments.ResourceConfig.InstanceCount", join(1), None),
     ("Train", "Arguments.StoppingCondition", MISSING, None),
     ("Train", "Arguments.HyperParameter", {}, None),
     ("Train", "Arguments.HyperParameters.depth", 5, None),
     ("Train", "Arguments.OutputDataConfig.S3OutputPath", "bucket/models", None),
     ("Train", f"{SOURCE}.S3Uri", get("Steps.Prepare.Nothing"), None),
+    ("Train", f"{SOURCE}.S3Uri", get(f"{OUTPUTS}.data.OutputName"), None),
+    ("Tune", "Arguments.Tags", [{"Key": "a", "Value": get(PARAMETER)}], "Tags[0]"),
     ("Train", f"{SOURCE}.S3Uri", get("Steps.Nowhere.ModelName"), "Arguments"),
     ("Train", f"{SOURCE}.S3Uri", get("Steps.Train.TrainingJobName"), "references"),
     ("Train", f"{SOURCE}.S3Uri", get("Parameters.Nothing"), None),
@@ -380,6 +434,12 @@ FAULTS: list[tuple[str | None, str, Any, str | None]] = [
     ("Search", "Arguments.InputDataConfig", MISSING, None),
     ("Search", "Arguments.InputDataConfig[0].TargetAttributeName", MISSING, None),
     ("Search", "Arguments.ProblemType", "Guess", None),
+    (
+        "NewSearch",
+        "Arguments.AutoMLProblemTypeConfig.TextClassificationJobConfig",
+        {"ContentColumn": "text", "TargetLabelColumn": "y"},
+        "Arguments.AutoMLProblemTypeConfig",
+    ),
     (
         "Search",
         "Arguments.AutoMLJobConfig",
@@ -485,7 +545,7 @@ FAULTS: list[tuple[str | None, str, Any, str | None]] = [
 def test_sound_definition_is_accepted() -> None:
     """All rows differ from it in one member."""
     text = json.dumps(sound_definition())
-    assert len(checked(text, max_steps=50).steps) == 26
+    assert len(checked(text, max_steps=50).steps) == 28
 
 
 def test_table_has_enough_rows() -> None:
@@ -509,5 +569,6 @@ def test_fault_is_refused_with_step_and_member(
         checked(changed(name, path, value), max_steps=50)
     message = str(error.value)
     assert (named or path) in message
+    assert len(message) < 5000
     if name is not None:
         assert f"'{value if path == 'Name' else name}'" in message

@@ -62,6 +62,7 @@ _ARGUMENTS: Final[Mapping[str, Mapping[str, Any]]] = {
         "TransformResources": {"InstanceCount": 1, "InstanceType": "ml.m5.large"},
     },
     "AutoML": {
+        "AutoMLJobConfig": {"Mode": "ENSEMBLING"},
         "InputDataConfig": [
             {"DataSource": {"S3DataSource": _S3_SOURCE}, "TargetAttributeName": "y"}
         ],

@@ -529,7 +529,8 @@ def _auto_ml(uses: _Uses) -> Json:
         ],
         "OutputDataConfig": {"S3OutputPath": f"{BUCKET}/search"},
         "AutoMLJobConfig": {
-            "CompletionCriteria": {"MaxAutoMLJobRuntimeInSeconds": limit}
+            "CompletionCriteria": {"MaxAutoMLJobRuntimeInSeconds": limit},
+            "Mode": "ENSEMBLING",
         },
         "RoleArn": ROLE,
     }

@@ -431,7 +431,10 @@ FAULTS: list[tuple[str | None, str, Any, str | None]] = [
     ("Tune", f"{TUNING}.ResourceLimits.MaxParallelTrainingJobs", MISSING, None),
     ("Tune", "Arguments.TrainingJobDefinition", MISSING, None),
     ("Tune", "Arguments.TrainingJobDefinition.RoleArn", MISSING, None),
+    ("Tune", "Arguments.TrainingJobDefinition.ResourceConfig", MISSING, None),
     ("Search", "Arguments.InputDataConfig", MISSING, None),
+    ("Search", "Arguments.AutoMLJobConfig", MISSING, None),
+    ("Search", "Arguments.AutoMLJobConfig.Mode", MISSING, None),
     ("Search", "Arguments.InputDataConfig[0].TargetAttributeName", MISSING, None),
     ("Search", "Arguments.ProblemType", "Guess", None),
     (
@@ -440,12 +443,7 @@ FAULTS: list[tuple[str | None, str, Any, str | None]] = [
         {"ContentColumn": "text", "TargetLabelColumn": "y"},
         "Arguments.AutoMLProblemTypeConfig",
     ),
-    (
-        "Search",
-        "Arguments.AutoMLJobConfig",
-        {"Mode": "HYPERPARAMETER_TUNING"},
-        "Arguments.AutoMLJobConfig.Mode",
-    ),
+    ("Search", "Arguments.AutoMLJobConfig.Mode", "HYPERPARAMETER_TUNING", None),
     # Models and endpoints.
     ("Model", "Arguments.PrimaryContainer", MISSING, None),
     ("Model", "Arguments.ExecutionRoleArn", MISSING, None),

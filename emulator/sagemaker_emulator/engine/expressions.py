@@ -115,6 +115,9 @@ def evaluate_all(value: Any, scope: Scope) -> Any:
     result = evaluate(value, scope)
     if isinstance(result, Unknown):
         return str(result)
+    if result is not value:
+        # What looks like an expression in the value of an expression is none.
+        return result
     if isinstance(result, dict):
         return {key: evaluate_all(item, scope) for key, item in result.items()}
     if isinstance(result, list):

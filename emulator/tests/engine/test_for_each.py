@@ -11,6 +11,7 @@ import pytest
 from sagemaker_emulator.builders import definition, step
 from sagemaker_emulator.engine.definition import DefinitionError, parse
 from sagemaker_emulator.engine.execution import Execution
+from sagemaker_emulator.engine.expressions import Scope, evaluate_all
 from tests.builders import FOREVER, execution, fail, timeline
 
 ITEMS = {"Name": "Items", "Type": "String"}
@@ -202,6 +203,13 @@ def test_retry_repeats_all_iterations_of_a_failed_loop() -> None:
     engine.advance(FOREVER)
     assert engine.status == "Succeeded"
     assert [engine.runs[name].attempt for name in ("Body-0", "Body-1")] == [2, 2]
+
+
+def test_item_with_what_looks_like_an_expression_is_a_value() -> None:
+    """Otherwise, an item could refer to itself without end."""
+    current = {"Get": "ForEach.CurrentItem"}
+    item = {"name": current}
+    assert evaluate_all({"Item": current}, Scope(item=item)) == {"Item": item}
 
 
 def test_item_is_available_in_the_body() -> None:

@@ -4,8 +4,9 @@ emulator.
 
 In a checkout of the branch master-v2 of https://github.com/aws/sagemaker-python-sdk,
 with an environment that has the SDK and what its tests import, and an emulator with
-``--speed 1000 --max-steps 2000``, since two tests have 500 and 2,000 steps. No container runs: the image of the tests of functions that are steps
-is not built, and `RESULTS` has what these functions return::
+``--speed 1000 --max-steps 2000``, since two tests have 500 and 2,000 steps. No
+container runs: the image of the tests of functions that are steps is not built, and
+`RESULTS` has what these functions return::
 
     PYTHONPATH=<the folder emulator/ of this project>:<the folder of this file> EMULATOR=http://127.0.0.1:4599 \
         python -m pytest -p aws_sdk_suite tests/integ/sagemaker/workflow

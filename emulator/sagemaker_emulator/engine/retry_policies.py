@@ -88,10 +88,11 @@ def retries(step: Step) -> Retries:
     """
     Return the policies of a step; none if its type does not support them, like AWS.
     """
-    if step.type not in _STEP_TYPES:
+    entries = step.body.get("RetryPolicies")
+    if step.type not in _STEP_TYPES or not isinstance(entries, list):
         return Retries(())
     policies: list[RetryPolicy] = []
-    for entry in step.body.get("RetryPolicies") or ():
+    for entry in entries:
         # A lenient emulator accepts policies that AWS would refuse.
         with suppress(AttributeError, KeyError, TypeError, ValueError):
             policies.append(_policy(entry))

@@ -167,10 +167,13 @@ def test_wrong_json_type_is_a_serialization_exception(
     )
 
 
-def test_body_must_be_json(server: EmulatorServer) -> None:
-    """A body that is not JSON is a SerializationException."""
-    _, response = post(server, "DescribePipeline", "{", Authorization=SCOPE)
-    assert response["__type"] == "SerializationException"
+@pytest.mark.parametrize("body", ["{", "[" * 100_000])
+def test_body_must_be_json(server: EmulatorServer, body: str) -> None:
+    """
+    A body that is not JSON, or is nested too deeply, is a SerializationException.
+    """
+    status, response = post(server, "DescribePipeline", body, Authorization=SCOPE)
+    assert (status, response["__type"]) == (400, "SerializationException")
 
 
 def test_unknown_member_is_ignored_and_logged(

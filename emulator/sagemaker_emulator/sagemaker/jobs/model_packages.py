@@ -57,8 +57,6 @@ def register_model_packages(region: Region, services: AwsServices) -> None:
         request = _with_types(arguments_of(record, run))
         if not request.get("ModelPackageName"):
             request.setdefault("ModelPackageGroupName", _DEFAULT_GROUP)
-        if request.get("ModelPackageGroupName"):
-            request.pop("ModelPackageName", None)
         # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_MetadataProperties.html
         request["MetadataProperties"] = {
             "GeneratedBy": record.arn,

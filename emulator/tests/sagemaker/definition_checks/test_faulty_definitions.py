@@ -195,7 +195,7 @@ def sound_steps() -> list[dict[str, Any]]:
                         {
                             "Type": "In",
                             "QueryValue": get("Parameters.Source"),
-                            "Values": ["a", "b"],
+                            "Values": ["a", "s3://bucket/in"],
                         },
                         {
                             "Type": "NotIn",
@@ -331,6 +331,7 @@ FAULTS: list[tuple[str | None, str, Any, str | None]] = [
     (None, "Parameters[0].Name", "a b", None),
     (None, "Parameters[0].Name", "Count", "not unique"),
     (None, "Parameters[0].DefaultValue", 5, None),
+    (None, "Parameters[0].DefaultValue", json_get(), None),
     (None, "Parameters[0].DefaultValue", "x" * 4097, None),
     (None, "Parameters", [{"Name": f"P{n}"} for n in range(201)], "equal to 200"),
     (None, "Parameters[1].DefaultValue", "abc", None),
@@ -365,6 +366,7 @@ FAULTS: list[tuple[str | None, str, Any, str | None]] = [
     ("Train", "CacheConfig.Expires", "P1D", None),
     ("Train", "CacheConfig", [], None),
     ("Train", "RetryPolicies", POLICY, None),
+    ("Train", "RetryPolicies", 5, None),
     ("Train", "RetryPolicies[0].ExceptionType", MISSING, None),
     ("Train", "RetryPolicies[0].ExceptionType", [], None),
     ("Train", "RetryPolicies[0].ExceptionType[0]", "Step.TIMEOUT", None),
@@ -455,6 +457,7 @@ FAULTS: list[tuple[str | None, str, Any, str | None]] = [
     ("Register", "Arguments", MISSING, None),
     ("Register", "Arguments.ModelPackageName", "model", None),
     ("Register", "Arguments.ModelApprovalStatus", "Perhaps", None),
+    ("Register", "Arguments.MetadataProperties", ["x"], None),
     ("Register", f"{INFERENCE}.Containers", MISSING, None),
     ("Config", "Arguments.ProductionVariants", MISSING, None),
     ("Config", "Arguments.ProductionVariants[0].VariantName", MISSING, None),

@@ -96,6 +96,8 @@ def test_faulty_definitions_do_not_break_other_services(
         )
     services_answer(client_of)
     assert len(executions) > 25
+    packages = client_of("sagemaker").list_model_packages(ModelPackageType="Both")
+    assert len(packages["ModelPackageSummaryList"]) > 25
 
 
 def test_package_with_a_name_and_a_group_is_refused(

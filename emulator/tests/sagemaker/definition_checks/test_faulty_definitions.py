@@ -265,6 +265,7 @@ def sound_definition() -> dict[str, Any]:
                 "DefaultValue": "Approved",
                 "EnumValues": ["Approved", "Rejected"],
             },
+            {"Name": "Long", "DefaultValue": "x" * 4096},
         ],
         "PipelineExperimentConfig": {
             "ExperimentName": get("Execution.PipelineName"),

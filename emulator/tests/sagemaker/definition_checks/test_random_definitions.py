@@ -111,5 +111,6 @@ def test_no_definition_is_an_internal_failure(
         described = answer_to("DescribePipelineExecution", PipelineExecutionArn=arn)
         assert described["PipelineExecutionStatus"] in ("Succeeded", "Failed")
         answer_to("ListPipelineExecutionSteps", PipelineExecutionArn=arn)
+        answer_to("ListPipelineParametersForExecution", PipelineExecutionArn=arn)
     answer_to("Search", Resource="PipelineExecution")
     assert executions

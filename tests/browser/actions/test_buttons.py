@@ -18,7 +18,7 @@ from tests.browser.tab_page import TabPage
 from tests.conftest import NEEDS_TABS
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Route
+    from playwright.sync_api import Locator, Route
 
 pytestmark = [pytest.mark.system, NEEDS_TABS]
 
@@ -74,21 +74,25 @@ def assert_offered(page: TabPage, *names: str) -> None:
 ANSWER_MILLISECONDS = 10_000
 
 
-def press(page: TabPage, name: str) -> None:
-    """Press a button, and confirm it."""
+def ask(page: TabPage, name: str) -> Locator:
+    """Press a button, and return the one that confirms it."""
     from playwright.sync_api import TimeoutError as PageTimeout
 
     page.button(name).click()
+    answer = page.button(f"Yes, {name[0].lower()}{name[1:]}")
     try:
-        page.button(f"Yes, {name[0].lower()}{name[1:]}").click(
-            timeout=ANSWER_MILLISECONDS
-        )
+        answer.wait_for(timeout=ANSWER_MILLISECONDS)
     except PageTimeout:
         # The tab takes a question away if Airflow's API fails meanwhile, as it does if
         # SQLite is locked for long.
         page.load_again()
         page.button(name).click()
-        page.button(f"Yes, {name[0].lower()}{name[1:]}").click()
+    return answer
+
+
+def press(page: TabPage, name: str) -> None:
+    """Press a button, and confirm it."""
+    ask(page, name).click()
 
 
 @pytest.mark.parametrize(
@@ -107,14 +111,14 @@ def test_choice_reaches_the_clear(
     )
     page.wait_for(RESUMES)
     page.wait_for(STARTS)
-    page.button(name).click()
+    answer = ask(page, name)
     page.wait_for(
         "This clears the task and the tasks after it, so that the DAG run goes on."
     )
     assert site.state_of(task) == "failed"
     assert_offered(page)
 
-    page.button("Yes").click()
+    answer.click()
 
     page.wait_for("The task is cleared.")
     assert site.state_of(task) is None

@@ -19,6 +19,7 @@ from itertools import islice
 from typing import Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_fixed
 
 from polysync_airflow import states
 from polysync_airflow.airflow_compat.sdk import conf
@@ -65,9 +66,9 @@ from polysync_airflow.states import PolysyncState
 # Of a pipeline. commands.toml says so.
 MAX_LISTED: Final = 1000
 POLL_SECONDS: Final = 10.0
-# How long a call is repeated while AWS throttles it, and how often.
-THROTTLED_SECONDS: Final = 60.0
+# While AWS throttles a call, it is repeated for a minute.
 PAUSE_SECONDS: Final = 5.0
+ATTEMPTS: Final = 13
 # CloudWatch Logs stores a line some seconds after the job wrote it.
 LOG_DELAY_SECONDS: Final = 15.0
 NOT_KNOWN: Final = "not known"
@@ -98,17 +99,16 @@ class _Hook(PolysyncSageMakerHook):
 
     def call(self, operation: str, **request: Any) -> Any:
         """Call a SageMaker operation."""
-        until = clock.time() + THROTTLED_SECONDS
-        while True:
-            try:
-                return super().call(operation, **request)
-            except SageMakerApiError as error:
-                if not is_throttling(error) or clock.time() >= until:
-                    raise
-            output.write_message(
-                f"AWS throttles {operation}: asking again in {PAUSE_SECONDS:.0f} s"
-            )
-            clock.sleep(PAUSE_SECONDS)
+        text = f"AWS throttles {operation}: asking again in {PAUSE_SECONDS:.0f} s"
+        retrying = Retrying(
+            retry=retry_if_exception(is_throttling),
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=wait_fixed(PAUSE_SECONDS),
+            before_sleep=lambda _: output.write_message(text),
+            sleep=clock.sleep,
+            reraise=True,
+        )
+        return retrying(super().call, operation, **request)
 
 
 def _named(args: Namespace) -> tuple[PolysyncSageMakerHook, ExecutionDescription]:

@@ -321,11 +321,11 @@ class StopAtEndOfWait(TriggerStop):
         """
         end = await end_of_stop(self.waiter, self.client.key)
         submit = partial(submit_stop, self.client.key[0])
-        for seconds in TASK_END_SECONDS:
+        for seconds in (0.0, *TASK_END_SECONDS):
+            await asyncio.sleep(clock.timeout(seconds, idle=True) or 0)
             if await result_of(submit(self._is_task_over)):
                 await result_of(submit(self._tell_end, end))
                 return
-            await asyncio.sleep(clock.timeout(seconds, idle=True) or 0)
 
     def _is_task_over(self) -> bool:
         return ending.is_over(_retry_airflow(self._read_state, self.log))

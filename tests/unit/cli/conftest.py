@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from polysync_airflow.aws import rate_limiter
+from polysync_airflow.aws import rate_limiter, retry
 from polysync_airflow.cli import main
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
@@ -103,10 +103,12 @@ def emulated_waits(
     emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    Let a watch take no time. The threads of a list wait for the rate limiter by the
-    host's clock: not here.
+    Let a watch take no time. The threads of a list wait for the rate limiter and before
+    a retry by the host's clock, and so does botocore: not here.
     """
     monkeypatch.setattr(rate_limiter, "BURST_SECONDS", 10.0)
+    monkeypatch.setattr(retry, "MIN_BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr("botocore.endpoint.time", emulated_time)
 
 
 @pytest.fixture

@@ -89,11 +89,15 @@ def test_pipeline_of_another_account_has_no_short_names(
 
 
 def test_old_execution_is_found(
-    polysync: Polysync, sagemaker: Any, monkeypatch: pytest.MonkeyPatch
+    polysync: Polysync,
+    sagemaker: Any,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also if it is not on the first page of the list."""
     monkeypatch.setattr(executions, "PAGE_SIZE", 1)
     arn = start(sagemaker)
+    emulator.control.advance(60)
     start(sagemaker)
 
     done = polysync("executions", "show", f"fanout/{arn.rpartition('/')[2]}")

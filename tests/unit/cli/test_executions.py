@@ -121,10 +121,13 @@ def test_list_finds_the_executions_of_a_task_exactly(
 def test_list_says_what_it_may_not_read(
     polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
 ) -> None:
-    """Neither a duration nor a failed step is made up."""
+    """Neither a duration nor a failed step is made up. An outage is no refusal."""
     emulator.control.put_scenario(FAILURE)
     start(sagemaker)
     emulator.control.advance(3600)
+    outage = {"code": "InternalFailure", "message": "no", "status": 500, "count": 2}
+    emulator.control.add_fault("error", "DescribePipelineExecution", **outage)
+    assert "not known" not in polysync("executions", "list").out
     for operation, missing in (
         ("DescribePipelineExecution", ["durations", "failed steps"]),
         ("ListPipelineExecutionSteps", ["failed steps"]),

@@ -10,13 +10,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.execution.waiter import ExecutionWaiter, TriggerArguments
-from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.hooks import PolysyncSageMakerHook, executions
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller
 from polysync_airflow.triggers.poller import SharedClient
 from sagemaker_emulator import EmulatorServer
@@ -124,6 +125,28 @@ def test_executions_of_one_pipeline_are_listed_together(
     assert all(event[0]["ended_at"] and event[0]["started_at"] for event in events)
     assert count_calls(world.emulator)[DESCRIBE] == 40
     assert count_calls(world.emulator)[LIST] < 20
+
+
+def test_listing_takes_no_more_pages_than_there_are_waits(
+    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind many executions of others, descriptions of two take fewer calls."""
+    monkeypatch.setattr(executions, "PAGE_SIZE", 1)
+    (oldest,) = start_executions(emulator, 1)
+    emulator.control.advance(60)
+    start_executions(emulator, 3)
+    emulator.control.advance(60)
+    (newest,) = start_executions(emulator, 1)
+
+    listing = SharedClient("polysync_default", None).list_executions(
+        "fanout",
+        datetime.fromtimestamp(0, UTC),
+        {oldest, newest},
+        is_wanted=lambda: True,
+    )
+
+    assert listing.executions.keys() == {newest}
+    assert listing.pages == len(emulator.control.calls(LIST)) == 2
 
 
 @NEEDS_ROLE

@@ -139,6 +139,34 @@ def test_execution_of_a_task_that_was_cleared_meanwhile_is_not_stopped(
     assert world.log.statuses == ["Executing"]
 
 
+@pytest.mark.parametrize(
+    ("announced", "is_cleared", "left"),
+    [(None, False, None), (1, False, 1), (None, True, 1)],
+)
+def test_refused_stop_leaves_the_record_as_it_was(
+    announced: int | None, is_cleared: bool, left: int | None, world: World
+) -> None:
+    """
+    With the announcement of a worker that has died before its request. The record of a
+    task that was cleared meanwhile is that of its next try.
+    """
+    task = Task(arguments={"timeout": 3600})
+    if announced:
+        world.requests.before(STOP, crash)
+    else:
+        world.time.after(60, crash)
+    task.next_try()
+    task.state = "failed"
+    assert task.record.get("stop_requested_by") == announced
+    world.deny(STOP)
+    if is_cleared:
+        world.requests.after(STOP, lambda _: task.clear())
+
+    assert look_after(task) == "stop"
+
+    assert task.record.get("stop_requested_by") == left
+
+
 def test_later_try_between_the_looks(lost: Lost, world: World) -> None:
     """A record that another try has written since is not that which was examined."""
     task = lost()

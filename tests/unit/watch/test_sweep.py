@@ -120,15 +120,25 @@ def sweep(capsys: pytest.CaptureFixture[str]) -> Sweep:
 def test_tasks_that_wait_for_capacity_are_listed_with_executions(
     lost: Lost, states: States, world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By their records; not those that have ended since, or are of other pipelines."""
+    """
+    By their records; not those that have ended since, whose request was sent again, or
+    that are of other pipelines.
+    """
     refusal = {"code": "ResourceLimitExceeded", "message": "20 are enough"}
     world.control.add_fault("error", START, **refusal)
     for task_id, state, pipeline in (
         ("waits", "deferred", "fanout"),
         ("marked", "failed", "fanout"),
         ("other", "deferred", "churn-tuning"),
+        ("sent", "deferred", "fanout"),
     ):
-        lost(task_id, state, wait_for_capacity=True, pipeline_name=pipeline)
+        task = lost(task_id, state, wait_for_capacity=True, pipeline_name=pipeline)
+    world.control.remove_faults()
+    world.requests.after(START, crash)
+    task.next_try()
+    key = variable_key(task.key)
+    with stored_variable(key, lock=True) as variable:
+        variable.replace(AIRFLOW.record_text(key))
     capsys.readouterr()
 
     listing = ["executions", "list", "--pipeline", "fanout"]
@@ -141,8 +151,8 @@ def test_tasks_that_wait_for_capacity_are_listed_with_executions(
     assert "20 are enough" in waiting["reason"]
     assert waiting["since"] < waiting["asks_at"]
     assert text.startswith(f"{waiting['since']}  Waits for capacity, asks again at")
-    assert text.count("\n") == 1
-    for option in ("--state=Running", "--dag=other"):
+    assert text.count("Waits for capacity") == 1
+    for option in ("--state=Failed", "--dag=other"):
         assert main([*listing, option]) == 0
         assert capsys.readouterr().out == ""
 

@@ -109,6 +109,25 @@ def test_end_of_the_stop_is_stored_while_the_dag_run_goes_on(
     assert world.calls(STOP) == [STOP]
 
 
+def test_end_is_stored_of_a_task_that_ends_minutes_later(
+    make_deferred: MakeDeferred, world: World
+) -> None:
+    """The scheduler and the workers are busy, or the task fails in a long callback."""
+    task = make_deferred()
+    deferral = task.defer()
+    class_path, arguments = deferral.trigger.serialize()
+
+    async def run_triggerer() -> None:
+        await fire(class_path, arguments, task.ti)
+        task.state = "running"
+        world.time.after(540, lambda: setattr(task, "state", "failed"))
+        await asyncio.gather(*stopping.FOLLOWING)
+
+    asyncio.run(run_triggerer())
+
+    assert run_of(task)["status"] == "Stopped"
+
+
 def test_event_that_comes_days_later_stops_nothing_again(
     make_deferred: MakeDeferred, world: World
 ) -> None:

@@ -138,7 +138,7 @@ def test_tasks_that_wait_for_capacity_are_listed_with_executions(
     task.next_try()
     key = variable_key(task.key)
     with stored_variable(key, lock=True) as variable:
-        variable.replace(AIRFLOW.record_text(key))
+        variable.replace(AIRFLOW.record_text(key) or "")
     capsys.readouterr()
 
     listing = ["executions", "list", "--pipeline", "fanout"]

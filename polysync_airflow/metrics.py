@@ -60,6 +60,9 @@ EXECUTIONS_RESUMED: Final = Metric("polysync.executions.resumed", "counter", _PL
 EXECUTIONS_STOPPED: Final = Metric("polysync.executions.stopped", "counter", _PLACE)
 EXECUTIONS_ENDED: Final = Metric("polysync.executions.ended", "counter", _END)
 WAITS: Final = Metric("polysync.waits", "gauge", _POLLER_ON_HOST)
+WAITS_WITHOUT_TRIGGER: Final = Metric(
+    "polysync.waits.without_trigger", "counter", _PLACE
+)
 CALLS: Final = Metric("polysync.calls", "counter", _CALLS)
 CALLS_FAILED: Final = Metric("polysync.calls.failed", "counter", _CALLS)
 CALLS_THROTTLED: Final = Metric("polysync.calls.throttled", "counter", _CALLS)

@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.listeners import variable_keys_in
 from polysync_airflow.airflow_compat.teams import is_multi_team
+from polysync_airflow.airflow_compat.triggerers import Slots, read_slots
 
 log = logging.getLogger(__name__)
 
@@ -175,6 +176,16 @@ def stored_variables(prefix: str) -> Iterator[StoredVariable]:
     with create_session() as session:
         for row in session.scalars(query).all():
             yield StoredVariable(session, row)
+
+
+def slots_of_triggerers(path: str) -> Slots:
+    """
+    Return how full the triggerers are.
+
+    :param path: the import path of the function whose waiting calls are counted.
+    """
+    with create_session() as session:
+        return read_slots(session, path)
 
 
 def read_xcom(key: str, **task: Any) -> Any:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.airflow_compat.triggerers import triggerer_for
 
 # Only these processes have imported these modules, however they were started.
 _SCHEDULER: Final = "airflow.jobs.scheduler_job_runner"
@@ -128,6 +129,11 @@ def let_triggerer_call(
     """
     Let a triggerer call a coroutine function, if the transaction is committed.
 
+    A triggerer calls it also if it has no free slot. An ``ExecutorCallback`` would not
+    need a triggerer, but a worker, which may not ask for the state of the task.
+    Executors that know none raise an error in the scheduler's loop, and that of a DAG
+    run that was deleted is a warning in each loop.
+
     With several triggerers, Airflow 3.2 and 3.3 call it in each of them.
 
     :param path: the import path of the function.
@@ -148,6 +154,9 @@ def let_triggerer_call(
         callback.queue(session=session)
     else:
         callback.queue()
+    # It takes seconds, and stops what costs money: it waits for no free slot.
+    trigger = callback.trigger
+    trigger.triggerer_id = triggerer_for(session, trigger)
     session.add(callback)
 
 

@@ -24,9 +24,9 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 
 if TYPE_CHECKING or CAPABILITIES.task_sdk:
     from airflow.providers.standard.operators.empty import EmptyOperator
-    from airflow.sdk.exceptions import AirflowRescheduleException
+    from airflow.sdk.exceptions import AirflowRescheduleException, TaskDeferralTimeout
 else:
-    from airflow.exceptions import AirflowRescheduleException
+    from airflow.exceptions import AirflowRescheduleException, TaskDeferralTimeout
     from airflow.operators.empty import EmptyOperator
 
 if TYPE_CHECKING or CAPABILITIES.retry_policy:

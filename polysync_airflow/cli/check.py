@@ -1,19 +1,29 @@
 """
 The command ``polysync check``: it tests a connection as the button of the connection
-form does, and shows what identifies this deployment of Airflow.
+form does, and shows what identifies this deployment of Airflow, and how full its
+triggerers are.
 """
 
 from __future__ import annotations
 
 import argparse
+from typing import Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from polysync_airflow.airflow_compat.database import slots_of_triggerers
 from polysync_airflow.airflow_compat.teams import is_multi_team
+from polysync_airflow.airflow_compat.triggerers import Slots
 from polysync_airflow.cli import output
 from polysync_airflow.deployment import DEPLOYMENT_KEY
 from polysync_airflow.execution.texts import clean_line
 from polysync_airflow.records import deployment_of_database
+from polysync_airflow.watch.listeners import CALLBACK
+
+# A triggerer with free slots takes a new trigger within seconds.
+LONG_SECONDS: Final = 60.0
+NEARLY_FULL: Final = 0.9
+_MORE: Final = "raise [triggerer] capacity, or start another triggerer"
 
 
 def main(args: argparse.Namespace) -> int:
@@ -23,9 +33,16 @@ def main(args: argparse.Namespace) -> int:
     with output.airflow_in_use(args.conn_id):
         is_usable, report = output.hook(args).test_connection()
         deployment, line = _deployment()
+        slots, slots_line = _triggerers()
     lines = report.split(" -- ")
-    document = {"usable": is_usable, "report": lines, "deployment": deployment}
-    output.write(args, document, [*lines, f"Deployment: {line}"])
+    document = {
+        "usable": is_usable,
+        "report": lines,
+        "deployment": deployment,
+        "triggerers": slots,
+    }
+    texts = [*lines, f"Triggerers: {slots_line}", f"Deployment: {line}"]
+    output.write(args, document, texts)
     if not is_usable:
         return output.FAILED
     return output.OK
@@ -36,10 +53,53 @@ def _deployment() -> tuple[str | None, str]:
     try:
         identity = deployment_of_database()
     except SQLAlchemyError as error:
-        reason = clean_line(str(getattr(error, "orig", None) or error))
-        return None, f"not known, since Airflow's database cannot be used: {reason}"
+        return None, _no_database(error)
     if identity is not None:
         return identity, identity
     if is_multi_team():
         return None, f"each team has its own, in a Variable {DEPLOYMENT_KEY}.<team>"
     return None, "none yet; the first task that starts an execution identifies it"
+
+
+def _no_database(error: SQLAlchemyError) -> str:
+    reason = clean_line(str(getattr(error, "orig", None) or error))
+    return f"not known, since Airflow's database cannot be used: {reason}"
+
+
+def _triggerers() -> tuple[dict[str, Any] | None, str]:
+    """Return how full the triggerers are, and a line about it."""
+    try:
+        slots = slots_of_triggerers(CALLBACK)
+    except SQLAlchemyError as error:
+        return None, _no_database(error)
+    warning = warning_about(slots)
+    document = {**slots._asdict(), "warning": warning}
+    line = (
+        f"{slots.triggerers}, with {slots.running} of at most {slots.capacity}"
+        f" triggers; {slots.waiting} have no triggerer"
+    )
+    if warning:
+        line = f"{line}. {warning}"
+    return document, line
+
+
+def warning_about(slots: Slots) -> str | None:
+    """
+    Return what is wrong with the triggerers, and the cure; None if nothing is.
+
+    A trigger whose queue or team no triggerer has waits, too.
+    """
+    if slots.waiting and not slots.triggerers:
+        return "WARNING: no triggerer runs, so nobody polls for deferred tasks"
+    if slots.waiting and slots.seconds > LONG_SECONDS:
+        stops = ""
+        if slots.waiting_calls:
+            stops = f" {slots.waiting_calls} executions may run whose task has ended."
+        return (
+            f"WARNING: a trigger has waited for a triggerer for {slots.seconds:.0f} s."
+            f" Nobody polls for such a task, or keeps its max_cost.{stops} Is there a"
+            f" triggerer of its queue and team? Otherwise {_MORE}"
+        )
+    if slots.running > NEARLY_FULL * slots.capacity:
+        return f"WARNING: few slots are free: {_MORE}"
+    return None

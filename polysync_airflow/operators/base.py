@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from functools import cached_property, partial, wraps
 from typing import (
     TYPE_CHECKING,
@@ -337,6 +338,7 @@ class ExecutionOperator(WaitingOperator):
         method_name: str = "execute_complete",
         after_poll: AfterPoll | None = None,
         kwargs: dict[str, Any] | None = None,
+        trigger_timeout: timedelta | None = None,
         **trigger_arguments: Any,
     ) -> ExecutionEvent:
         """
@@ -346,6 +348,8 @@ class ExecutionOperator(WaitingOperator):
         :param after_poll: called on the worker with the response of each poll but the
             last. It returns what the task has spent; None if it was not estimated.
         :param kwargs: what that method gets beside the event.
+        :param trigger_timeout: after which Airflow ends a deferral that no trigger has
+            ended; None for never.
         :param trigger_arguments: those that do not follow from ``waiter``.
         """
         if self.options.deferrable:
@@ -354,7 +358,12 @@ class ExecutionOperator(WaitingOperator):
             trigger = PolysyncPipelineExecutionTrigger(
                 **self._trigger_arguments(waiter, **trigger_arguments)
             )
-            self.defer(trigger=trigger, method_name=method_name, kwargs=kwargs)
+            self.defer(
+                trigger=trigger,
+                method_name=method_name,
+                kwargs=kwargs,
+                timeout=trigger_timeout,
+            )
         return self._wait_on_worker(waiter, after_poll)
 
     def _trigger_arguments(
@@ -414,6 +423,18 @@ class ExecutionOperator(WaitingOperator):
             if isinstance(result, Wait):
                 result = result.waiter.time_out()
         return result.event
+
+
+def trigger_timeout(deadline: float) -> timedelta:
+    """
+    Return after how long Airflow's scheduler returns a deferred task to a worker.
+
+    :param deadline: when the trigger ends the wait, as Unix time.
+    """
+    from polysync_airflow.execution.lifecycle.ending import TRIGGER_GRACE_SECONDS
+
+    seconds_left = max(deadline - clock.time(), 0)
+    return timedelta(seconds=seconds_left + TRIGGER_GRACE_SECONDS)
 
 
 class ListedSteps(NamedTuple):

@@ -247,6 +247,23 @@ def raise_unless_ended(end: ExecutionEvent) -> None:
     raise outcome.unended_error(end, outcome.outcome_message(end, notes=notes))
 
 
+def report_missing_trigger(
+    polysync_conn_id: str, region_name: str, warn: Callable[[str], object]
+) -> None:
+    """
+    Tell and count that no trigger has ended a wait in time.
+
+    :param warn: called with a message.
+    """
+    from polysync_airflow.metrics import WAITS_WITHOUT_TRIGGER, count
+
+    warn(
+        "No trigger has ended the wait in time, so this worker goes on. Are there"
+        " triggerers with free slots ([triggerer] capacity)? polysync check says so."
+    )
+    count(WAITS_WITHOUT_TRIGGER, connection=polysync_conn_id, region=region_name)
+
+
 def execution_extra(
     execution_arn: str,
     pipeline_name: str | None,

@@ -15,7 +15,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
+from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout, TaskDeferralTimeout
 from polysync_airflow.airflow_compat.teams import warn_of_hidden_connection
 from polysync_airflow.exceptions import (
     ParametersError,
@@ -121,10 +121,11 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         comes after 5 seconds at the earliest.
     :param timeout: seconds, or a timedelta, that the execution may take, counted from
         its start; ``execution_timeout`` applies if it is shorter, also while the task
-        is deferred.
+        is deferred. If no triggerer has a free slot, the task ends 15 minutes later.
     :param stop_on_kill: stop the execution when the task ends before it: the task is
         marked as success or failed, cleared, failed with its DAG run, out of time, or
-        failed without a retry.
+        failed without a retry. With False, the execution then goes on without
+        ``max_cost``.
     :param on_completed_with_failures: ``fail`` or ``succeed`` when AWS reports
         CompletedWithFailures.
     :param on_cancelled: when somebody else stopped the execution: ``fail`` without
@@ -153,7 +154,8 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         ``[polysync_sagemaker] hourly_prices`` (templated). The cost is estimated with
         each list of the steps. At the limit, the execution is stopped, and the task
         fails without its retries. ``[polysync_sagemaker] max_cost`` counts if it is
-        lower. Default: no limit.
+        lower. Nobody keeps the limit after the end of the task, or while no triggerer
+        has a free slot. Default: no limit.
     :return: the ARN of the execution (XCom ``return_value``).
     :raises ParametersError: an argument is not valid; no execution was started.
     :raises CredentialsError: the connection is missing or unusable; no execution was
@@ -392,6 +394,48 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             timed_out=isinstance(sys.exc_info()[1], AirflowTaskTimeout)
         )
 
+    def resume_execution(
+        self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context
+    ) -> Any:
+        """
+        Continue after a deferral, also after one that no trigger has ended in time:
+        while no triggerer has a free slot, nobody else keeps the deadline.
+        """
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralTimeout:
+            _, record = self.try_runner.own_record(context)
+            if record is None:
+                raise
+            return self._execute_without_trigger(context, record)
+
+    def _execute_without_trigger(
+        self, context: Context, record: ExecutionRecord
+    ) -> str:
+        """Do what follows from a wait that no trigger has ended in time."""
+        from polysync_airflow.execution.lifecycle.ending import AwaitedEnd, awaited_end
+
+        if CAPABILITIES.task_sdk or not self.execution_timeout:
+            # Airflow 2 ends each deferral at execution_timeout, whatever triggers do.
+            reporting.report_missing_trigger(
+                self.polysync_conn_id, record.region_name, self.log.warning
+            )
+        awaited = awaited_end(record, context["ti"].max_tries)
+        if awaited is AwaitedEnd.PAUSE:
+            return self.execute_after_pause(context)
+        # The limit ends now, so this poll is the last one.
+        since = clock.now() - timedelta(seconds=self._timeout_seconds)
+        waiter = self._make_waiter(
+            record.arn,
+            record.request.pipeline_name,
+            started_at=since,
+            attempt=record.resumes,
+        )
+        event = self._wait_on_worker(waiter, None).model_dump(mode="json")
+        if awaited is AwaitedEnd.EARLIER_EXECUTION:
+            return self.execute_after_end(context, event)
+        return self.execute_complete(context, event)
+
     @base.apply_retry_policy
     def execute_after_end(
         self, context: Context, event: dict[str, Any] | None = None
@@ -522,7 +566,9 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         pause = max(wait.asks_at - clock.now(), timedelta())
         if self.options.deferrable:
             self.defer(
-                trigger=TimeDeltaTrigger(pause), method_name="execute_after_pause"
+                trigger=TimeDeltaTrigger(pause),
+                method_name="execute_after_pause",
+                timeout=base.trigger_timeout(clock.time() + pause.total_seconds()),
             )
         try:
             self.try_runner.sleep(pause.total_seconds())
@@ -641,6 +687,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         end = self._wait_for_end(
             waiter,
             method_name="execute_after_end",
+            trigger_timeout=base.trigger_timeout(waiter.deadline),
             stop_on_kill=stop_on_kill,
             stop_at=ending.outcomes_to_stop_earlier_at(
                 stop_on_kill=stop_on_kill,
@@ -662,6 +709,12 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
 
         record = instruction.existing_record
         limit = self._cost_limit(instruction)
+        options = self.options
+        if limit and not options.stop_on_kill:
+            self.log.warning(
+                "If the task ends before its execution, that goes on without max_cost,"
+                " because of stop_on_kill=False."
+            )
         reporter = self._step_reporter(
             context, record.arn, record.resumed_at, cost_limit=limit
         )
@@ -680,10 +733,10 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         run = None
         if self.run_summary:
             run = reporting.storable_summary(self.run_summary, self.log.debug)
-        options = self.options
         return self._wait_for_end(
             waiter,
             kwargs={"started": {"run": run, "declared_steps": reporter.declared_steps}},
+            trigger_timeout=base.trigger_timeout(waiter.deadline),
             stop_on_kill=options.stop_on_kill,
             stop_at=ending.outcomes_to_stop_at(
                 stop_on_kill=options.stop_on_kill,

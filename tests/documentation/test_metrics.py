@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+from airflow.jobs import triggerer_job_runner
 
+from polysync_airflow.metrics import Metric
 from tests.fakes.metrics import METRICS
 from tests.pages import DOCS, page
 
@@ -19,6 +22,9 @@ ALERTS: dict[str, Any] = yaml.safe_load((DOCS / "assets" / "alerts.yaml").read_t
 RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
 # As the StatsD exporter names them.
 NAMES = {f"airflow_{metric.name.replace('.', '_')}": metric for metric in METRICS}
+# Of Airflow.
+CAPACITY_LEFT = Metric("triggerer.capacity_left", "gauge", ("hostname",))
+OF_AIRFLOW = {"airflow_triggerer_capacity_left": CAPACITY_LEFT}
 _SELECTOR = re.compile(r"(airflow_\w+)(?:\{([^}]*)\})?")
 _BY = re.compile(r"\bby \(([^)]*)\)")
 
@@ -59,7 +65,7 @@ def test_queries_use_what_is_sent(title: str) -> None:
 
     assert found
     for name, matchers in found:
-        metric = NAMES[name]
+        metric = {**NAMES, **OF_AIRFLOW}[name]
         tags = set(re.findall(r"(\w+)\s*[=!]", matchers)) | {
             tag.strip() for tags in _BY.findall(query) for tag in tags.split(",")
         }
@@ -77,7 +83,7 @@ def test_the_dashboard_shows_every_metric() -> None:
         name for query in queries().values() for name, _ in _SELECTOR.findall(query)
     }
 
-    assert shown == set(NAMES)
+    assert shown == {*NAMES, *OF_AIRFLOW}
     assert DASHBOARD["templating"]["list"][0]["type"] == "datasource"
     ids = [panel["id"] for panel in DASHBOARD["panels"]]
     assert len(ids) == len(set(ids))
@@ -90,3 +96,21 @@ def test_alerts_say_what_to_do() -> None:
     """Each rule has a name of its own and a summary."""
     assert len({rule["alert"] for rule in RULES}) == len(RULES) > 0
     assert all(rule["annotations"]["summary"] for rule in RULES)
+
+
+def test_airflow_sends_the_metric_of_free_slots(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the tag by which the dashboard shows it."""
+    sent: dict[str, Any] = {}
+    module: Any = triggerer_job_runner
+    monkeypatch.setattr(
+        module.stats, "gauge", lambda name, _, tags: sent.update({name: tags})
+    )
+    runner = SimpleNamespace(
+        capacity=1, running_triggers={1}, metric_tags=lambda: {"hostname": "host"}
+    )
+
+    module.TriggerRunnerSupervisor.emit_metrics(runner)
+
+    assert tuple(sent[CAPACITY_LEFT.name]) == CAPACITY_LEFT.tags

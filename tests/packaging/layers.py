@@ -25,7 +25,8 @@ LAYERS = (
 FOLDER_LAYERS = {
     "airflow_compat": (
         {"capabilities"},
-        {"listeners", "sdk", "task_instances"},
+        {"sdk", "task_instances", "triggerers"},
+        {"listeners"},
         {"supervisor"},
         {"teams"},
         {"database"},

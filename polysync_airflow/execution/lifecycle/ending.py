@@ -33,6 +33,8 @@ Rules:
 7. Where Airflow does not say, the execution is left to the next try or to the failure
    callback in the DAG processor, which know: a process that was frozen or cut off must
    not stop what a later try has gone on with.
+8. A wait that no trigger has ended long after its deadline, because no triggerer has a
+   free slot, is ended by a worker, to which Airflow's scheduler returns the task.
 
 Everything here is pure. The drivers are ``operators/try_runner.py`` on a worker, the
 trigger, and the failure callback.
@@ -65,6 +67,10 @@ _WITH_LATER_TRY: Final = (
     "up_for_reschedule",
 )
 
+# How long after its deadline a deferred wait is left to its trigger, in seconds. A
+# trigger may take ten minutes for its stop, and a triggerer that is restarted stops
+# also where no worker goes on, for example because the DAG is paused.
+TRIGGER_GRACE_SECONDS: Final = 900.0
 # Airflow does not tell the start of every DAG run.
 _UNKNOWN_START: Final = datetime.min.replace(tzinfo=UTC)
 
@@ -467,6 +473,31 @@ def stops_before_event(
 
 
 # ---- the end of a wait
+
+
+class AwaitedEnd(Enum):
+    """What a deferred task waits for."""
+
+    OWN_EXECUTION = auto()
+    # That of an earlier epoch, beside which no new one may run.
+    EARLIER_EXECUTION = auto()
+    # Of a pause for want of capacity.
+    PAUSE = auto()
+
+
+def awaited_end(record: ExecutionRecord, epoch: int) -> AwaitedEnd:
+    """
+    Return what a deferred task has waited for. Airflow forgets it if it ends the wait
+    (rule 8).
+
+    :param record: the record of the task instance.
+    :param epoch: that of its try.
+    """
+    if record.waits_for_capacity:
+        return AwaitedEnd.PAUSE
+    if record.epoch == epoch:
+        return AwaitedEnd.OWN_EXECUTION
+    return AwaitedEnd.EARLIER_EXECUTION
 
 
 def needs_record(end: ExecutionEvent, *, stop_on_kill: bool) -> bool:

@@ -272,7 +272,7 @@ def test_check_reports_identity_and_permissions(polysync: Polysync) -> None:
     assert "ListPipelines: granted" in lines
     document = polysync("check", "--output", "json").document
     assert document["usable"] is True
-    assert document["report"][1:] == lines[1:-1]
+    assert document["report"][1:] == lines[1:-2]
     assert "StartPipelineExecution: granted" in lines
 
 
@@ -357,7 +357,7 @@ def test_check_of_an_instance_profile_off_aws_is_one_line(
     assert result.out.startswith(
         "auth_method = 'instance_profile', but neither EC2 (IMDSv2), ECS nor EKS"
     )
-    assert result.out.count("\n") == 2
+    assert result.out.count("\n") == 3
     assert result.err == ""
     assert [record for record in caplog.records if record.exc_info] == []
 

@@ -110,6 +110,19 @@ def test_each_execution_is_counted_once(
     assert not statsd.unreadable
 
 
+def test_wait_that_no_trigger_has_ended_is_counted(
+    world: World, statsd: StatsdServer
+) -> None:
+    """Beside its end, and the stop of its execution."""
+    world.control.put_scenario(NEVER_ENDS)
+    task = Task(deferrable=True, arguments={"timeout": 600})
+
+    task.end_deferral(task.defer())
+
+    name = "polysync.waits.without_trigger"
+    statsd.wait_for(lambda: statsd.total(name, **PLACE) == 1)
+
+
 def test_without_tags_their_values_are_in_the_name(
     world: World, monkeypatch: pytest.MonkeyPatch, server: StatsdServer
 ) -> None:

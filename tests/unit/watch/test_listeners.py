@@ -21,6 +21,7 @@ from polysync_airflow.records import KEY_PREFIX, variable_key
 if not CAPABILITIES.triggerer_callbacks:
     pytest.skip("this Airflow tells no listener of ends", allow_module_level=True)
 
+from airflow.jobs.job import Job
 from airflow.models.callback import TriggererCallback
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
@@ -52,6 +53,7 @@ def _delete_all(session: Any) -> None:
         session.query(model).filter_by(dag_id=DAG_ID).delete()
     session.query(TriggererCallback).delete()
     session.query(Trigger).delete()
+    session.query(Job).delete()
     session.query(Variable).filter(Variable.key.startswith(KEY_PREFIX)).delete()
     session.commit()
 
@@ -192,6 +194,27 @@ def test_marked_task_adds_a_row_whatever_its_state(session: Any, state: str) -> 
     session.commit()
 
     assert told(session) == [variable_key(key)]
+
+
+def test_row_waits_for_no_free_slot_of_a_triggerer(session: Any) -> None:
+    """A triggerer runs what it is assigned to, although its capacity is used up."""
+    job: Any = Job(job_type="TriggererJob")  # type: ignore[no-untyped-call]
+    session.add(job)
+    session.flush()
+    other = Trigger("path.Of", {})
+    other.triggerer_id = job.id
+    session.add(other)
+    key = add_task(session, "deferred")
+    ti = task_instance(session, key, "failed")
+
+    EndListener().on_task_instance_failed(None, ti, "marked")
+    session.commit()
+
+    assert told(session) == [variable_key(key)]
+    row = session.scalar(select(TriggererCallback))
+    assert row.trigger.triggerer_id == job.id
+    Trigger.assign_unassigned(job.id, 1, 30, session=session)
+    assert row.trigger.id in Trigger.ids_for_triggerer(job.id, session=session)
 
 
 def test_failure_with_a_retry_adds_no_row(session: Any) -> None:

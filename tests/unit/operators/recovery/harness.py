@@ -188,15 +188,28 @@ class Task:
 
     def resume(self, deferral: TaskDeferred, event: Any) -> Run:
         """Deliver an event, and run the session that ends the try."""
+        arguments = {**(deferral.kwargs or {}), "event": event}
+        return self._resume(deferral.method_name, arguments)
+
+    def end_deferral(self, deferral: TaskDeferred) -> Run:
+        """
+        Let the time of a deferral pass that no trigger ends, and run the session in
+        which Airflow then resumes the task, as ``check_trigger_timeouts`` in
+        airflow/jobs/scheduler_job_runner.py says.
+        """
+        assert deferral.timeout is not None
+        clock.sleep(deferral.timeout.total_seconds())
+        return self._resume("__fail__", {"error": "Trigger timeout"})
+
+    def _resume(self, method_name: str, arguments: dict[str, Any]) -> Run:
         self.state = "running"
         operator = self._make_operator({})
-        run = Run(self.ti, event=event, operator=operator)
+        run = Run(self.ti, event=arguments.get("event"), operator=operator)
         context = self.ti.context(operator)
-        method = getattr(operator, deferral.method_name)
         with AIRFLOW.process(self.ti):
             allow_execute_in_this_thread()
             try:
-                run.result = method(context, event, **(deferral.kwargs or {}))
+                run.result = operator.resume_execution(method_name, arguments, context)
             except Exception as error:
                 run.error = cause_of(error)
         self.state = self._state_after(run)

@@ -11,6 +11,7 @@ import pytest
 from polysync_airflow.exceptions import (
     ParametersError,
     PipelineExecutionFailedError,
+    PipelineExecutionTimeoutError,
     PipelineExecutionTooExpensiveError,
     SageMakerApiError,
 )
@@ -69,6 +70,25 @@ def test_execution_is_stopped_within_two_intervals_after_the_limit(
     assert "costs too much" in text
     assert "of max_cost = 30.00" in text
     assert "After a clear, the cost counts from 0." in text
+
+
+@IN_BOTH_MODES
+def test_limit_ends_with_a_task_that_leaves_its_execution_running(
+    make_task: MakeTask, world: World
+) -> None:
+    """With ``stop_on_kill=False``, after the timeout. The log says so at the start."""
+    world.control.put_scenario({"steps": {"Shard0": RUN, "Shard3": RUN}})
+    task = make_task(max_cost=200, timeout=60, stop_on_kill=False, retries=0, **LISTS)
+
+    with capture_logs() as logs:
+        run = task.next_try()
+    world.control.advance(1200)
+
+    assert isinstance(run.error, PipelineExecutionTimeoutError)
+    assert world.calls(*CHANGES) == [START]
+    assert world.log.statuses == ["Succeeded"]
+    told = [text for text in texts_of(logs) if "goes on without max_cost" in text]
+    assert len(told) == 1
 
 
 @IN_BOTH_MODES

@@ -1,0 +1,126 @@
+"""
+The triggerers that run now, as Airflow's database has them.
+
+It has neither how many triggers one of them may run nor which queues it serves.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from airflow.providers.common.compat.sdk import conf
+
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.execution import clock
+
+
+class Slots(NamedTuple):
+    """
+    How full the triggerers are.
+
+    :param triggerers: how many of them run.
+    :param capacity: how many triggers they may run together, if all have the
+        configuration of this process.
+    :param running: how many triggers they run.
+    :param waiting: how many triggers none of them runs.
+    :param seconds: for how long the oldest of these has waited for its first run.
+    :param waiting_calls: how many of these call a function of a listener.
+    """
+
+    triggerers: int
+    capacity: int
+    running: int
+    waiting: int
+    seconds: float
+    waiting_calls: int
+
+
+def read_slots(session: Any, path: str) -> Slots:
+    """
+    Return how full the triggerers are.
+
+    :param path: the import path of the function whose calls are counted.
+    """
+    from airflow.models.trigger import Trigger
+    from sqlalchemy import func, or_, select
+
+    living = _living()
+    triggers = select(func.count(Trigger.id))
+    is_new = Trigger.triggerer_id.is_(None)
+    waits = or_(is_new, Trigger.triggerer_id.not_in(living))
+    triggerers = len(session.scalars(living).all())
+    oldest = session.scalar(select(func.min(Trigger.created_date)).where(is_new))
+    seconds = 0.0
+    if oldest is not None:
+        seconds = max((clock.now() - oldest).total_seconds(), 0)
+    return Slots(
+        triggerers=triggerers,
+        capacity=triggerers * _capacity(),
+        running=session.scalar(triggers.where(Trigger.triggerer_id.in_(living))),
+        waiting=session.scalar(triggers.where(waits)),
+        seconds=seconds,
+        waiting_calls=_waiting_calls(session, path, waits),
+    )
+
+
+def _living() -> Any:
+    """Return the query of the triggerers that run (``Trigger.assign_unassigned``)."""
+    from airflow.jobs.job import Job
+    from sqlalchemy import select
+
+    threshold = conf.getfloat(
+        "triggerer", "triggerer_health_check_threshold", fallback=30.0
+    )
+    return select(Job.id).where(
+        Job.job_type == "TriggererJob",
+        Job.end_date.is_(None),
+        Job.latest_heartbeat > clock.now() - timedelta(seconds=threshold),
+    )
+
+
+def _capacity() -> int:
+    option = "capacity"
+    if not CAPABILITIES.task_sdk:
+        option = "default_capacity"
+    capacity: int = conf.getint("triggerer", option, fallback=1000)
+    return capacity
+
+
+def _waiting_calls(session: Any, path: str, waits: Any) -> int:
+    if not CAPABILITIES.triggerer_callbacks:
+        return 0
+    from airflow.models.callback import TriggererCallback
+    from sqlalchemy import select
+
+    query = select(TriggererCallback).join(TriggererCallback.trigger).where(waits)
+    return sum(row.data["path"] == path for row in session.scalars(query))
+
+
+def triggerer_for(session: Any, trigger: Any) -> int | None:
+    """
+    Return the triggerer that runs a trigger although it may have no free slot: that
+    with the fewest triggers of the same queue and team.
+
+    A triggerer runs all triggers that are assigned to it. Its capacity counts only when
+    it assigns them to itself (``assign_unassigned`` and ``ids_for_triggerer`` of
+    ``Trigger``).
+
+    :param trigger: the row, not yet assigned.
+    :return: the id of its job; None if none runs such triggers, so that there is none,
+        or one with free slots, which assigns the trigger to itself.
+    """
+    from airflow.models.trigger import Trigger
+    from sqlalchemy import func, select
+
+    query = (
+        select(Trigger.triggerer_id)
+        .where(Trigger.triggerer_id.in_(_living()), Trigger.queue == trigger.queue)
+        .group_by(Trigger.triggerer_id)
+        .order_by(func.count(Trigger.id))
+    )
+    # Before Airflow 3.3, triggers have no team.
+    if hasattr(Trigger, "team_name"):
+        query = query.where(Trigger.team_name == trigger.team_name)
+    job_id: int | None = session.scalar(query.limit(1))
+    return job_id

@@ -1,0 +1,158 @@
+"""How full the triggerers are, and which one gets what must not wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.jobs.job import Job
+from airflow.models.trigger import Trigger
+from airflow.utils.session import create_session
+from sqlalchemy import inspect
+
+from polysync_airflow.airflow_compat import triggerers
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.airflow_compat.triggerers import Slots
+from polysync_airflow.cli.check import warning_about
+from polysync_airflow.execution import clock
+from tests.unit.cli.conftest import Polysync
+
+pytestmark = pytest.mark.usefixtures("airflow_database")
+CALL = "polysync_airflow.watch.callback.stop_if_left"
+
+
+@pytest.fixture
+def session() -> Iterator[Any]:
+    """A session of Airflow's database without triggers and triggerers."""
+    with create_session() as made:
+        _delete_all(made)
+        yield made
+        made.rollback()
+        _delete_all(made)
+
+
+def _delete_all(session: Any) -> None:
+    if CAPABILITIES.triggerer_callbacks:
+        from airflow.models.callback import TriggererCallback
+
+        session.query(TriggererCallback).delete()
+    session.query(Trigger).delete()
+    session.query(Job).delete()
+    session.commit()
+
+
+def add_triggerer(session: Any, *, seconds: float = 0, ended: bool = False) -> int:
+    """Store a triggerer, and how many seconds ago it has sent its last heartbeat."""
+    job: Any = Job(job_type="TriggererJob")  # type: ignore[no-untyped-call]
+    job.latest_heartbeat = clock.now() - timedelta(seconds=seconds)
+    if ended:
+        job.end_date = clock.now()
+    session.add(job)
+    session.commit()
+    job_id: int = job.id
+    return job_id
+
+
+def add_trigger(
+    session: Any, triggerer: int | None, *, seconds: float = 0, queue: str | None = None
+) -> Any:
+    """Store a trigger that a triggerer has, and how old it is."""
+    created_at = clock.now() - timedelta(seconds=seconds)
+    trigger: Any = Trigger("path.Of", {}, created_date=created_at)
+    trigger.triggerer_id = triggerer
+    if queue:
+        trigger.queue = queue
+    session.add(trigger)
+    session.commit()
+    return trigger
+
+
+def test_slots_of_triggerers_that_run(session: Any) -> None:
+    """Triggers of a dead triggerer wait, but not since their creation."""
+    first = add_triggerer(session)
+    second = add_triggerer(session)
+    dead = add_triggerer(session, seconds=3600)
+    ended = add_triggerer(session, ended=True)
+    for triggerer in (first, first, second, dead, ended):
+        add_trigger(session, triggerer, seconds=7200)
+    add_trigger(session, None, seconds=5)
+    add_trigger(session, None, seconds=190)
+
+    slots = triggerers.read_slots(session, CALL)
+
+    assert slots._replace(seconds=0) == Slots(2, 2000, 3, 4, 0, 0)
+    assert 190 <= slots.seconds < 220
+
+
+@pytest.mark.skipif(not CAPABILITIES.triggerer_callbacks, reason="has no callbacks")
+def test_waiting_calls_are_those_of_the_watch_without_a_triggerer(session: Any) -> None:
+    """Others call functions by such rows, too."""
+    from airflow.models.callback import TriggererCallback
+
+    living = add_triggerer(session)
+    for path, triggerer in ((CALL, None), (CALL, living), ("other.path", None)):
+        definition: Any = type("_", (), {"serialize": lambda _: {}})()
+        row: Any = TriggererCallback(definition)
+        row.data = {"path": path, "kwargs": {}}
+        row.trigger = add_trigger(session, triggerer)
+        session.add(row)
+    session.commit()
+
+    assert triggerers.read_slots(session, CALL).waiting_calls == 1
+
+
+@pytest.mark.skipif(
+    "queue" not in inspect(Trigger).columns, reason="triggers have no queue"
+)
+def test_least_busy_triggerer_of_the_queue_gets_the_trigger(session: Any) -> None:
+    """One that is dead, or runs triggers of other queues only, may never run it."""
+    busy = add_triggerer(session)
+    least_busy = add_triggerer(session)
+    of_queue = add_triggerer(session)
+    dead = add_triggerer(session, seconds=3600)
+    for triggerer in (busy, busy, busy, least_busy, least_busy, dead):
+        add_trigger(session, triggerer)
+    add_trigger(session, of_queue, queue="gpu")
+
+    chosen = [
+        triggerers.triggerer_for(session, add_trigger(session, None, queue=queue))
+        for queue in (None, "gpu", "other")
+    ]
+
+    assert chosen == [least_busy, of_queue, None]
+
+
+@pytest.mark.parametrize(
+    ("slots", "text"),
+    [
+        (Slots(0, 0, 0, 0, 0, 0), None),
+        (Slots(0, 0, 0, 1, 5, 0), "no triggerer runs"),
+        (Slots(2, 2000, 1800, 3, 60, 0), None),
+        (Slots(2, 2000, 1801, 3, 60, 0), "few slots are free"),
+        (Slots(1, 1, 1, 1, 190, 0), "has waited for a triggerer for 190 s"),
+        (Slots(2, 2000, 3, 3, 61, 2), "2 executions may run whose task has ended"),
+    ],
+)
+def test_warning_about_triggerers(slots: Slots, text: str | None) -> None:
+    """None where all triggers run; else what is wrong, and the cure."""
+    warning = warning_about(slots)
+
+    assert (warning is None) is (text is None)
+    assert text is None or text in str(warning)
+
+
+def test_check_tells_of_a_trigger_that_waits(session: Any, polysync: Polysync) -> None:
+    """As a text and as JSON. The exit code is that of the connection."""
+    add_trigger(session, add_triggerer(session))
+    add_trigger(session, None, seconds=190)
+
+    result = polysync("check")
+    document = polysync("check", "--output", "json").document["triggerers"]
+
+    assert result.code == 0
+    line = "Triggerers: 1, with 1 of at most 1000 triggers; 1 have no triggerer. WARN"
+    assert line in result.out
+    assert document["waiting"] == 1
+    assert document["warning"] in result.out

@@ -273,6 +273,9 @@ def test_check_reports_identity_and_permissions(polysync: Polysync) -> None:
     document = polysync("check", "--output", "json").document
     assert document["usable"] is True
     assert document["report"][1:] == lines[1:-2]
+    assert (
+        lines[-2] == "Triggerers: 0, with 0 of at most 0 triggers; 0 have no triggerer"
+    )
     assert "StartPipelineExecution: granted" in lines
 
 

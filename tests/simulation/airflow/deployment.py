@@ -1,0 +1,123 @@
+"""A deployment of Airflow: its rooms, and what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.simulation import kernel as kernels
+from tests.simulation.airflow.database import (
+    ApiServer,
+    Database,
+    Key,
+    Listeners,
+    RuntimeTI,
+    TaskInstance,
+)
+from tests.simulation.airflow.people import People
+from tests.simulation.airflow.scheduler import Scheduler
+from tests.simulation.airflow.triggerers import Triggerers
+from tests.simulation.airflow.workers import Workers, dag_run_in_context
+from tests.simulation.journal import Journal, Owner
+
+
+@dataclass(frozen=True)
+class Settings:
+    """
+    How a deployment is set up.
+
+    :param renders_none: arguments of tasks that a template renders to nothing, in half
+        of the sessions.
+    """
+
+    triggerers: int = 1
+    capacity: int = 100
+    dagrun_timeout: float | None = None
+    renders_none: tuple[str, ...] = ()
+    options: dict[tuple[str, str], str] = field(default_factory=dict)
+
+
+class Deployment:
+    """
+    A deployment with one DAG.
+
+    :param parse: returns its tasks by their ids, as a parse of its file does.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        database: Database,
+        settings: Settings,
+        parse: Callable[[], dict[str, Any]],
+        journal: Journal,
+    ) -> None:
+        self.name = name
+        self.db = database
+        self.settings = settings
+        self.options = settings.options
+        self.parse = parse
+        self.tasks = parse()
+        self.journal = journal
+        self.api = ApiServer(self)
+        self.listeners = Listeners(database)
+        self.workers = Workers(self)
+        self.people = People(self)
+        self.triggerers = Triggerers(self)
+        self.scheduler = Scheduler(self)
+        for number in range(settings.triggerers):
+            self.triggerers.add(f"triggerer{number}", settings.capacity)
+
+    # ---- task instances
+
+    def owner(self, key: Key) -> Owner:
+        """Return the name of a task instance in the journal."""
+        return Owner(self.name, *key)
+
+    def owner_of(self, ti: RuntimeTI) -> Owner:
+        """Return the name of what the code of a task sees."""
+        return Owner(self.name, ti.run_id, ti.task_id, ti.map_index)
+
+    def set_state(self, ti: TaskInstance, state: str | None) -> None:
+        """Give a task instance another state."""
+        ti.state = state
+        self.journal.note("state", str(state), self.owner(ti.key), ti.try_number)
+        self.touch()
+
+    def end(self, ti: TaskInstance, state: str) -> None:
+        """End a task instance."""
+        ti.next_method = None
+        ti.trigger_id = None
+        self.set_state(ti, state)
+
+    def told(self, key: Key | None, text: str) -> None:
+        """Note a text for people."""
+        self.journal.note("told", text, self.owner(key) if key else None, self.name)
+
+    def touch(self) -> None:
+        """Let scheduler and triggerers look soon: something has changed."""
+        self.scheduler.touch()
+        self.triggerers.touch()
+
+    # ---- the code of tasks
+
+    def context(self, ti: TaskInstance, task: Any) -> Any:
+        """Return the context of a session."""
+        run = self.db.runs[ti.key.run_id]
+        return {
+            "ti": RuntimeTI(ti, task),
+            "task": task,
+            "dag_run": dag_run_in_context(run),
+        }
+
+    def render(self, task: Any) -> None:
+        """Render the templates of a task."""
+        for name in self.settings.renders_none:
+            if hasattr(task, name) and kernels.KERNEL.random.random() < 0.5:
+                setattr(task, name, None)
+
+    def copy_database(self) -> Database:
+        """Return a copy of the database, without processes."""
+        return deepcopy(self.db)

@@ -1,0 +1,166 @@
+"""The run of a plan."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from tests.simulation import aws as accounts
+from tests.simulation import installed, oracle
+from tests.simulation import kernel as kernels
+from tests.simulation.actions import KINDS
+from tests.simulation.airflow.database import ENDED, Database
+from tests.simulation.airflow.deployment import Deployment, Settings
+from tests.simulation.aws import Aws
+from tests.simulation.dags import definition_of, parse, scenario_of
+from tests.simulation.journal import Journal
+from tests.simulation.kernel import Process
+from tests.simulation.plans import RUN, Action, Moment, Plan
+
+MAX_SECONDS: Final = 9000.0
+_SLICE_SECONDS: Final = 200.0
+# How many slices pass after the last end.
+_QUIET_SLICES: Final = 4
+
+
+@dataclass
+class Result:
+    """
+    What a history has shown.
+
+    :param violations: what the oracle says.
+    :param errors: what has ended a thread that no error may end.
+    """
+
+    plan: Plan
+    journal: Journal
+    violations: list[oracle.Violation] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    switches: int = 0
+
+    @property
+    def kinds(self) -> list[str]:
+        """What was violated."""
+        kinds = [each.rule for each in self.violations]
+        return sorted({*kinds, *(["CRASH"] if self.errors else [])})
+
+
+class History:
+    """
+    A history that is run once.
+
+    :param plan: what happens in it.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.journal = Journal()
+        self._kernel = installed.begin(plan.seed)
+        account = plan.account
+        self.aws = Aws(
+            self.journal, definition_of(account), scenario_of(account), plan.seed
+        )
+        accounts.use(self.aws)
+        self.deployments: dict[str, Deployment] = {}
+        # The process that an action finds in the middle of a request.
+        self.interrupted: Process | None = None
+        self._people = Process("people", "people")
+        self._moments: dict[Moment, list[Action]] = {}
+        self._processes: Counter[Moment] = Counter()
+        self.add_deployment("a", Database())
+        self.deployments["a"].people.start_run(RUN)
+
+    def add_deployment(self, name: str, database: Database) -> None:
+        """Begin to run a deployment."""
+        airflow = self.plan.airflow
+        settings = Settings(
+            airflow.triggerers,
+            airflow.capacity,
+            airflow.dagrun_timeout,
+            airflow.renders_none,
+            {("api", "base_url"): f"https://{name}.example.com"},
+        )
+        self.deployments[name] = Deployment(
+            name, database, settings, partial(parse, self.plan), self.journal
+        )
+
+    def run(self) -> Result:
+        """Run it to its end, and judge."""
+        kernel = self._kernel
+        for action in self.plan.actions:
+            if action.moment:
+                self._moments.setdefault(action.moment, []).append(action)
+        if self._moments:
+            kernel.on_request = self._on_request
+        people = kernel.spawn(self._people, self._act_at_times, "people")
+        quiet = 0
+        end = kernel.now + MAX_SECONDS
+        while kernel.now < end and not kernel.errors and quiet < _QUIET_SLICES:
+            kernel.run(kernel.now + _SLICE_SECONDS)
+            is_idle = self.aws.is_idle and people.is_done and self._all_ended
+            quiet = quiet + 1 if is_idle else 0
+        result = Result(self.plan, self.journal)
+        result.violations = oracle.judge(self.plan, self.aws, self.journal)
+        result.errors = kernel.errors
+        result.switches = kernel.switches
+        kernel.close()
+        return result
+
+    @property
+    def _all_ended(self) -> bool:
+        return all(
+            ti.state in ENDED
+            for deployment in self.deployments.values()
+            for ti in deployment.db.tis.values()
+        )
+
+    # ---- actions
+
+    def _act_at_times(self) -> None:
+        for action in self.plan.actions:
+            if action.at is not None:
+                self._kernel.sleep(kernels.START + action.at - self._kernel.now)
+                self._act(action)
+
+    def _act(self, action: Action) -> None:
+        deployment = self.deployments.get(action.deployment)
+        if action.name == "copy":
+            deployment = self.deployments["a"]
+        kind = KINDS.get(action.name)
+        if deployment is None or kind is None:
+            return
+        self._people.deployment = deployment
+        if kind.act(self, deployment, action) is not False:
+            values = f"{action.task} {action.value}"
+            owner = deployment.name
+            self.journal.note("action", action.name, None, f"{owner} {values}")
+
+    def _on_request(
+        self, process: Process, moment: str, request: str, number: int
+    ) -> None:
+        """Act in the middle of a request, as the plan says."""
+        for wanted in list(self._moments):
+            if (wanted.role, wanted.request) != (process.role, request):
+                continue
+            if (wanted.moment, wanted.number) != (moment, number):
+                continue
+            self._processes[wanted] += 1
+            if self._processes[wanted] == wanted.process:
+                self._interrupt(process, self._moments.pop(wanted))
+
+    def _interrupt(self, process: Process, actions: list[Action]) -> None:
+        kernel = self._kernel
+        fiber = kernel.current
+
+        def act() -> None:
+            for action in actions:
+                self.interrupted = process
+                self._act(action)
+                self.interrupted = None
+            assert fiber
+            kernel.wake(fiber)
+
+        kernel.spawn(self._people, act, "interrupt")
+        kernel.park()

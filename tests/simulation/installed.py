@@ -1,0 +1,188 @@
+"""
+Puts the simulation in place of threads, clock, supervisor and AWS.
+
+Of the provider, the following is replaced and nothing else: what its modules have
+imported of ``threading`` and ``concurrent.futures``, its clock (by the function that is
+there for tests), the client of its hooks, and the rows of its listeners, which are the
+other side of Airflow's database.
+"""
+
+from __future__ import annotations
+
+import ast
+import gc
+import importlib
+import logging
+import os
+import pkgutil
+import random
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from inspect import getsource
+from types import ModuleType
+from typing import Any, Final
+from unittest.mock import patch
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+from tests.simulation import kernel as kernels
+from tests.simulation.kernel import Kernel
+from tests.simulation.threads import REPLACED, Local, Lock
+
+_PACKAGE: Final = "polysync_airflow"
+# They are no part of a deployment's workers, triggerers and servers.
+_LEFT_OUT: Final = (f"{_PACKAGE}.ui", f"{_PACKAGE}.testing")
+_PRICES: Final = (
+    '{"currency": "USD", "date": "2026-01-01",'
+    ' "prices": {"us-east-1": {"ml.m5.large": 3600}}}'
+)
+_CONNECTION: Final = (
+    '{"conn_type": "polysync_sagemaker", "login": "AKIAIOSFODNN7EXAMPLE",'
+    ' "password": "x",'
+    ' "extra": {"auth_method": "access_key", "region_name": "us-east-1"}}'
+)
+_ENVIRONMENT: Final = {
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW__CORE__FERNET_KEY": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
+    "AIRFLOW__LOGGING__LOGGING_LEVEL": "CRITICAL",
+    "AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES": _PRICES,
+    "AIRFLOW_CONN_POLYSYNC_DEFAULT": _CONNECTION,
+}
+_KEPT: Final = ExitStack()
+_EMPTY_CONTAINERS: Final = (dict, list, set, WeakKeyDictionary, WeakValueDictionary)
+
+
+def install() -> None:
+    """Make this process one for histories. It is good for nothing else afterwards."""
+    os.environ |= _ENVIRONMENT
+    os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="simulation-")
+    logging.disable(logging.CRITICAL)
+    # What these import has real locks. Then the provider's modules have simulated ones,
+    # also in fields of dataclasses.
+    for name in ("airflow.sdk", "airflow.providers.amazon.aws.hooks.base_aws"):
+        importlib.import_module(name)
+    with patch("threading.Lock", Lock), patch("threading.local", Local):
+        modules = _import_package()
+    _replace_in(modules)
+    _replace_in_airflow()
+    _find_globals(modules)
+    # Finalizers would else run when the memory of the process says so.
+    gc.disable()
+    gc.freeze()
+
+
+def begin(seed: str) -> Kernel:
+    """Begin a history: forget the one before."""
+    gc.collect()
+    random.seed(seed)
+    return Kernel(seed)
+
+
+def _import_package() -> list[ModuleType]:
+    package = importlib.import_module(_PACKAGE)
+    names = pkgutil.walk_packages(package.__path__, f"{_PACKAGE}.", lambda _: None)
+    return [
+        importlib.import_module(each.name)
+        for each in names
+        if not each.name.startswith(_LEFT_OUT)
+    ]
+
+
+def _replace_in(modules: list[ModuleType]) -> None:
+    from polysync_airflow.auth.base_hook import PolysyncBaseHook
+    from polysync_airflow.execution import clock
+    from tests.simulation import aws
+
+    replaced = {id(real): simulated for real, simulated in REPLACED}
+    for module in modules:
+        for name, value in list(vars(module).items()):
+            if id(value) in replaced:
+                setattr(module, name, replaced[id(value)])
+
+    class SimulatedClock(clock.Clock):
+        def time(self) -> float:
+            return kernels.KERNEL.now
+
+        monotonic = time
+
+        def sleep(self, seconds: float) -> None:
+            kernels.KERNEL.sleep(seconds)
+
+    # Never left: this process ends.
+    _KEPT.enter_context(clock.replaced_by(SimulatedClock()))
+    hook: Any = PolysyncBaseHook
+    hook._signed_in_client = aws.Client()
+    aws.observe_engine()
+
+
+def _replace_in_airflow() -> None:
+    import structlog
+    from airflow.providers.common.compat.sdk import conf
+    from airflow.sdk import log
+    from airflow.sdk.bases.operator import ExecutorSafeguard
+    from airflow.sdk.execution_time import task_runner
+
+    from tests.simulation.airflow import database
+
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
+    )
+    ExecutorSafeguard.test_mode = True
+    configuration: Any = conf
+    get = configuration.get
+
+    def get_option(section: str, key: str, **kwargs: Any) -> Any:
+        process = kernels.running_process()
+        options = process.deployment.options if process else {}
+        if (section, key) in options:
+            return options[section, key]
+        return get(section, key, **kwargs)
+
+    def new_uuid() -> uuid.UUID:
+        process = kernels.running_process()
+        assert process
+        return uuid.UUID(int=process.random.getrandbits(128))
+
+    configuration.get = get_option
+    log.mask_secret = lambda *_: None
+    uuid.uuid4 = new_uuid
+    supervisor: Any = task_runner
+    supervisor.SUPERVISOR_COMMS = _Supervisor()
+    database.install()
+
+
+class _Supervisor:
+    """Each process reaches the API server of its deployment."""
+
+    def send(self, msg: Any) -> Any:
+        return kernels.KERNEL.process.deployment.api.send(msg)
+
+
+def _find_globals(modules: list[ModuleType]) -> None:
+    """Find the variables of which each process has its own."""
+    known = set()
+    for module in modules:
+        for name in sorted(_changing_names(module)):
+            value = vars(module)[name]
+            places = [module]
+            if value is not None:
+                # Others may have imported it.
+                places = [each for each in modules if vars(each).get(name) is value]
+            if (name, id(value)) not in known or value is None:
+                Kernel.globals.add(places, name)
+            known.add((name, id(value)))
+
+
+def _changing_names(module: ModuleType) -> Iterator[str]:
+    declared = {
+        name
+        for node in ast.walk(ast.parse(getsource(module)))
+        if isinstance(node, ast.Global)
+        for name in node.names
+    }
+    for name, value in vars(module).items():
+        is_empty = type(value) in _EMPTY_CONTAINERS and not value
+        is_unset = value is None and name in declared
+        if is_unset or (is_empty and not name.startswith("__")):
+            yield name

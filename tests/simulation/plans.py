@@ -1,0 +1,306 @@
+"""
+Plans: all that is decided before a history begins, as data. What is left is the order
+of what happens at the same time, and how long requests take, which its seed decides.
+
+A plan is stored as JSON. Fields that are not known are left out, fields that are
+missing have the default, and an action that does not apply does nothing, so that stored
+plans outlive changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict
+
+STEPS: Final = ("A", "B", "C")
+EXECUTION: Final = "execution"
+RUN: Final = "r1"
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Moment(_Data):
+    """
+    A request of a process.
+
+    :param role: that of the process: ``worker``, ``triggerer`` and so on.
+    :param request: ``aws``, ``airflow``, an operation or the type of a message.
+    :param number: which request of this kind, from 1.
+    :param moment: ``sent``: before it is processed; ``answered``: before the response
+        is received.
+    :param process: which of the processes that come so far, from 1.
+    """
+
+    role: str
+    request: str
+    number: int
+    moment: str = "answered"
+    process: int = 1
+
+
+class Action(_Data):
+    """
+    Something that people do, or that breaks; see ``actions.py``.
+
+    :param at: seconds from the beginning. None for a ``moment``.
+    :param task: the id of a task.
+    """
+
+    name: str
+    at: float | None = None
+    moment: Moment | None = None
+    deployment: str = "a"
+    run: str = RUN
+    task: str = ""
+    value: Any = None
+
+
+class Task(_Data):
+    """
+    A task, or a group.
+
+    :param kind: see ``dags.py``.
+    """
+
+    kind: str
+    id: str
+    arguments: dict[str, Any] = {}
+
+
+class Account(_Data):
+    """
+    How executions go in AWS.
+
+    :param durations: those of the steps, in seconds.
+    :param failing: how many attempts of the first step fail.
+    :param repeats_jobs: whether the definition has AWS repeat the first step.
+    """
+
+    durations: dict[str, float] = dict.fromkeys(STEPS, 60.0)
+    failing: int = 0
+    repeats_jobs: bool = False
+
+
+class Airflow(_Data):
+    """How the deployments are set up; see ``airflow.deployment.Settings``."""
+
+    triggerers: int = 1
+    capacity: int = 100
+    dagrun_timeout: float | None = None
+    renders_none: tuple[str, ...] = ()
+
+
+class Plan(_Data):
+    """A plan."""
+
+    seed: str
+    tasks: tuple[Task, ...]
+    account: Account = Account()
+    airflow: Airflow = Airflow()
+    actions: tuple[Action, ...] = ()
+
+    @property
+    def task_ids(self) -> list[str]:
+        """The ids of the tasks that actions may name."""
+        ids: list[str] = []
+        for task in self.tasks:
+            ids += [*STEPS, EXECUTION] if task.kind == "group" else [task.id]
+        return ids
+
+    def arguments_of(self, task_id: str) -> dict[str, Any]:
+        """Return the arguments of the task that starts an execution."""
+        for task in self.tasks:
+            if task.id == task_id or (task.kind, task_id) == ("group", EXECUTION):
+                return task.arguments
+        return {}
+
+
+# ---- drawing
+
+
+def draw(seed: str) -> Plan:
+    """Return the plan of a seed."""
+    return _Drawing(seed).plan()
+
+
+class _Drawing:
+    """
+    Draws a plan. The seed also draws how probable each feature is, so that those which
+    are rare come together ("swarm testing", Groce et al., ISSTA 2012).
+    """
+
+    def __init__(self, seed: str) -> None:
+        self._seed = seed
+        self._random = Random(f"plan {seed}")
+        self._weights: dict[str, float] = {}
+
+    def _weight(self, feature: str) -> float:
+        if feature not in self._weights:
+            self._weights[feature] = self._random.choice([0.0, 0.3, 1.0, 3.0])
+        return self._weights[feature]
+
+    def _has(self, feature: str, probability: float) -> bool:
+        return self._random.random() < probability * self._weight(feature)
+
+    def plan(self) -> Plan:
+        """Return the plan."""
+        random = self._random
+        task = self._task()
+        plan = Plan(
+            seed=self._seed,
+            tasks=(task,),
+            account=Account(
+                durations={
+                    step: random.choice([60.0, 300.0, 1500.0, 6000.0]) for step in STEPS
+                },
+                failing=random.choice([0, 0, 1, 9]),
+                repeats_jobs=self._has("repeats_jobs", 0.3),
+            ),
+            airflow=Airflow(
+                triggerers=random.choice([1, 2, 2]),
+                dagrun_timeout=1000.0 if self._has("dagrun_timeout", 0.2) else None,
+                renders_none=("max_cost",) if self._has("renders_none", 0.1) else (),
+            ),
+        )
+        number = random.choice([0, 1, 2, 3, 4, 6])
+        actions = [self._action(plan) for _ in range(number)]
+        actions.sort(key=lambda action: action.at or 0.0)
+        return plan.model_copy(update={"actions": tuple(actions)})
+
+    def _task(self) -> Task:
+        random = self._random
+        arguments: dict[str, Any] = {
+            "retries": random.choice([0, 0, 1, 2]),
+            "poll_interval": random.choice([20, 60]),
+            "stop_on_kill": not self._has("keeps_running", 0.25),
+        }
+        if self._has("max_cost", 0.5):
+            arguments["max_cost"] = random.choice([150, 600, 1500])
+        if self._has("timeout", 0.2):
+            arguments["timeout"] = random.choice([500, 2000])
+        if random.random() < 0.5:
+            return Task(kind="group", id="g", arguments=arguments)
+        arguments["deferrable"] = random.random() < 0.7
+        arguments["retry_mode"] = random.choice(["new", "resume"])
+        arguments["on_clear"] = random.choice(["new", "resume"])
+        return Task(kind="start", id="train", arguments=arguments)
+
+    def _action(self, plan: Plan) -> Action:
+        from tests.simulation.actions import KINDS
+
+        random = self._random
+        weights = [self._weight(name) for name in KINDS]
+        if not any(weights):
+            weights = [1.0] * len(weights)
+        (name,) = random.choices(list(KINDS), weights)
+        values: dict[str, Any] = {
+            "name": name,
+            "task": random.choice(plan.task_ids),
+            "deployment": random.choice(["a", "a", "copy"]),
+            "value": KINDS[name].draw(random),
+        }
+        if self._has("moments", 0.4):
+            return Action(**values, moment=self._moment())
+        limit = random.choice([60.0, 1000.0, 5000.0])
+        return Action(**values, at=round(random.uniform(0, limit), 1))
+
+    def _moment(self) -> Moment:
+        random = self._random
+        role = random.choice(["worker", "worker", "triggerer"])
+        request = random.choice(["aws", "airflow", *_REQUESTS])
+        return Moment(
+            role=role,
+            request=request,
+            number=random.choice([1, 1, 2, 3, random.randint(1, 30)]),
+            moment=random.choice(["sent", "answered"]),
+            process=random.choice([1, 1, 2, 3]),
+        )
+
+
+_REQUESTS: Final = (
+    "StartPipelineExecution",
+    "RetryPipelineExecution",
+    "StopPipelineExecution",
+    "DescribePipelineExecution",
+    "SetXCom",
+    "PutVariable",
+    "DeleteVariable",
+    "GetTaskStates",
+)
+
+
+# ---- shrinking
+
+
+def shrink(
+    plan: Plan, fails: Callable[[Plan], bool], *, tries: int = 300
+) -> tuple[Plan, int]:
+    """
+    Leave out of a plan what its violation does not need.
+
+    :param fails: returns whether a plan has the same violation.
+    :return: the plan, and how many were tried.
+    """
+    tried = 0
+    found = True
+    while found and tried < tries:
+        found = False
+        for candidate in _simpler(plan):
+            tried += 1
+            if fails(candidate):
+                plan = candidate
+                found = True
+                break
+            if tried >= tries:
+                break
+    return plan, tried
+
+
+_SIMPLE: Final[dict[str, Any]] = {
+    "retries": 0,
+    "stop_on_kill": True,
+    "retry_mode": "new",
+    "on_clear": "new",
+    "poll_interval": 60,
+}
+
+
+def _simpler(plan: Plan) -> Iterator[Plan]:
+    """Yield plans with one thing less, the greatest first."""
+    actions = plan.actions
+    half = len(actions) // 2
+    if half > 1:
+        yield plan.model_copy(update={"actions": actions[half:]})
+        yield plan.model_copy(update={"actions": actions[:half]})
+    for number in range(len(actions)):
+        left = actions[:number] + actions[number + 1 :]
+        yield plan.model_copy(update={"actions": left})
+    for part in ("account", "airflow"):
+        settings = getattr(plan, part)
+        for name, field in type(settings).model_fields.items():
+            if getattr(settings, name) != field.default:
+                simpler = settings.model_copy(update={name: field.default})
+                yield plan.model_copy(update={part: simpler})
+    for number, task in enumerate(plan.tasks):
+        for arguments in _simpler_arguments(task.arguments):
+            simpler = task.model_copy(update={"arguments": arguments})
+            tasks = (*plan.tasks[:number], simpler, *plan.tasks[number + 1 :])
+            yield plan.model_copy(update={"tasks": tasks})
+    for number, action in enumerate(actions):
+        if action.at is not None and action.at != round(action.at, -1):
+            simpler = action.model_copy(update={"at": round(action.at, -1)})
+            rounded = (*actions[:number], simpler, *actions[number + 1 :])
+            yield plan.model_copy(update={"actions": rounded})
+
+
+def _simpler_arguments(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for name, value in arguments.items():
+        if name not in _SIMPLE:
+            yield {key: each for key, each in arguments.items() if key != name}
+        elif value != _SIMPLE[name]:
+            yield {**arguments, name: _SIMPLE[name]}

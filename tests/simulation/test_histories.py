@@ -1,0 +1,39 @@
+"""
+At most one execution of a task runs, and none without its task, in simulated histories.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+# For more: make simulation.
+HISTORIES: Final = 12
+PLANS: Final = sorted((Path(__file__).parent / "plans").glob("*.json"))
+
+
+def _simulate(*arguments: object) -> str:
+    """Run the program in a process of its own, and return what it prints."""
+    command = [sys.executable, "-m", "tests.simulation", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_drawn_and_stored_plans_show_no_violation() -> None:
+    """All rules of the oracle hold."""
+    _simulate("search", 0, HISTORIES, "--plans", *PLANS)
+
+
+@pytest.mark.nightly
+def test_a_history_is_the_same_in_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The seed decides all, and the order of sets nothing."""
+    digests = set()
+    for seed in ("1", "2"):
+        monkeypatch.setenv("PYTHONHASHSEED", seed)
+        digests.add(_simulate("search", 0, HISTORIES).rpartition("digest")[2])
+    assert len(digests) == 1

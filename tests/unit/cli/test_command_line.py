@@ -273,9 +273,7 @@ def test_check_reports_identity_and_permissions(polysync: Polysync) -> None:
     document = polysync("check", "--output", "json").document
     assert document["usable"] is True
     assert document["report"][1:] == lines[1:-2]
-    assert (
-        lines[-2] == "Triggerers: 0, with 0 of at most 0 triggers; 0 have no triggerer"
-    )
+    assert lines[-2].startswith("Triggerers: ")
     assert "StartPipelineExecution: granted" in lines
 
 

@@ -3,20 +3,13 @@ The record of a task's execution, kept between the tries in a Variable for each 
 instance.
 
 Its fields are defined by ``ExecutionRecord`` in
-``execution/lifecycle/instructions.py``. Airflow's users can edit it, so it is signed,
-and a task believes only what it has written itself. The signature is an HMAC with
-Airflow's Fernet key, which users of the UI and of the REST API do not have. It covers
-the task instance, so a record that was copied from another task fails the check.
-Without a key, everything that is stored in Airflow lies open, and the shape of the
-record is all that can be checked.
+``execution/lifecycle/instructions.py``. Airflow's users can edit it, so it is signed
+(``airflow_compat/signatures.py``), and a task believes only what it has written itself.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
-import hmac
 import json
 import logging
 import math
@@ -24,15 +17,21 @@ import re
 import uuid
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, astuple
+from dataclasses import asdict
 from datetime import datetime
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from airflow.providers.common.compat.sdk import Context, Variable, conf
+from airflow.providers.common.compat.sdk import Context, Variable
 from pydantic import ValidationError
 
 from polysync_airflow.airflow_compat import task_instances, teams
+from polysync_airflow.airflow_compat.signatures import (
+    SIGNATURE,
+    is_genuine,
+    signed,
+    signing_keys,
+)
 from polysync_airflow.deployment import (
     DEPLOYMENT_KEY,
     configured_name,
@@ -48,6 +47,7 @@ from polysync_airflow.execution.lifecycle.ending import Owner, owner_by_record
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, TaskKey
 from polysync_airflow.execution.lifecycle.options import OnClear
 from polysync_airflow.execution.lifecycle.orphans import ENDED_STATES
+from polysync_airflow.execution.lifecycle.provenance import Provenance
 from polysync_airflow.execution.models import MAX_INTEGER
 from polysync_airflow.execution.texts import describe_validation_error, is_storable_text
 from polysync_airflow.get_provider_info import DEPLOYMENT
@@ -58,84 +58,6 @@ if TYPE_CHECKING:
     from polysync_airflow.airflow_compat.database import StoredVariable
 
 log = logging.getLogger(__name__)
-
-SIGNATURE: Final = "signature"
-# Keeps this HMAC apart from every other use of the Fernet key.
-_PURPOSE: Final = b"polysync_airflow: record of an execution, version 1\n"
-_FERNET_KEY_BYTES: Final = 32
-# What Airflow's SDK returns if no key is set: the default of its configuration
-# template, not filled in.
-_NO_KEY: Final = ("", "{FERNET_KEY}")
-
-
-def signing_keys() -> list[bytes]:
-    """
-    Return the keys of the deployment, the current one first; empty if it has no Fernet
-    key.
-
-    https://airflow.apache.org/docs/apache-airflow/stable/security/secrets/fernet.html
-
-    :raises PolysyncError: a key is set, but is not a Fernet key.
-    """
-    setting = (conf.get("core", "fernet_key", fallback="") or "").strip()
-    if setting in _NO_KEY:
-        warn_of_no_key()
-        return []
-    return [_decoded(text) for text in setting.split(",")]
-
-
-@cache
-def warn_of_no_key() -> None:
-    """Warn once in each process that records are not signed."""
-    log.warning(
-        "No [core] fernet_key is set, so the records of executions have no signature."
-        " Whoever may edit Variables decides which execution a retry continues or"
-        " stops. Set [core] fernet_key to the same key on all hosts."
-    )
-
-
-def signed(values: Mapping[str, Any], task: TaskKey, key: bytes) -> dict[str, Any]:
-    """Return a record with its signature."""
-    return {**values, SIGNATURE: _digest(values, task, key)}
-
-
-def is_genuine(
-    values: Mapping[str, Any], signature: Any, task: TaskKey, keys: list[bytes]
-) -> bool:
-    """
-    Return whether a record was signed for a task instance, with one of the keys.
-
-    :param values: the record without its signature.
-    :param keys: the keys of the deployment. After a rotation, older ones are valid too.
-    """
-    if not isinstance(signature, str):
-        return False
-    given = signature.encode(errors="replace")
-    for key in keys:
-        if hmac.compare_digest(_digest(values, task, key).encode(), given):
-            return True
-    return False
-
-
-def _digest(values: Mapping[str, Any], task: TaskKey, key: bytes) -> str:
-    # Airflow's database may return the members in another order.
-    content = json.dumps({"task": astuple(task), "record": values}, sort_keys=True)
-    return hmac.digest(key, _PURPOSE + content.encode(), "sha256").hex()
-
-
-def _decoded(fernet_key: str) -> bytes:
-    try:
-        key = base64.urlsafe_b64decode(fernet_key.strip())
-    except (binascii.Error, ValueError):
-        key = b""
-    if len(key) != _FERNET_KEY_BYTES:
-        # Never the key itself.
-        raise PolysyncError(
-            "[core] fernet_key is set, but cannot be used: each key in it must be 32"
-            " bytes in URL-safe base64. Correct it on all hosts, or leave it empty."
-        )
-    return key
-
 
 # Running tasks have stored their record under this key. With another one, their next
 # try would not find the record and would start a second execution.
@@ -383,6 +305,8 @@ class RecordStore:
         self._has_announced = False
         # Why the record that is stored cannot be believed.
         self.unproven: StoredRecordError | None = None
+        # The deployment that it names, proven or not.
+        self._named_deployment: str | None = None
 
     @property
     def try_number(self) -> int:
@@ -422,10 +346,29 @@ class RecordStore:
 
     @cached_property
     def _deployment(self) -> str | None:
-        if self._is_copied and not self._is_on_worker:
-            # Airflow hides the Variable of the team.
+        if self._is_hidden:
             return configured_name()
         return read_deployment(teams.team_of(self._context))
+
+    @property
+    def provenance(self) -> Provenance:
+        """
+        What tells which deployment has started an execution, where ``read`` has
+        returned None.
+
+        :raises Exception: Airflow does not respond.
+        """
+        return Provenance(
+            key=self._task,
+            deployment=self._deployment,
+            named_deployment=self._named_deployment,
+            is_hidden=self._is_hidden,
+        )
+
+    @property
+    def _is_hidden(self) -> bool:
+        """Whether Airflow may hide the Variables of the task from this process."""
+        return self._is_copied and not self._is_on_worker
 
     def read(self) -> ExecutionRecord | None:
         """
@@ -444,12 +387,11 @@ class RecordStore:
             return None
         place = f"the XCom {RECORD_KEY!r}"
         try:
-            record = from_stored(value, self._task, place=place)
-            check_deployment(record, self._deployment, place=place)
+            return self._checked(from_stored(value, self._task, place=place), place)
         except StoredRecordError as error:
             log.warning("XCom %r is ignored: %s", RECORD_KEY, error)
+            self._remember(error)
             return None
-        return record
 
     def confirm(self, seconds: float = CONFIRMED_SECONDS) -> None:
         """
@@ -572,8 +514,18 @@ class RecordStore:
         if text is None:
             return None
         record = from_variable(text, self._task, place=self.place)
-        check_deployment(record, self._deployment, place=self.place)
+        return self._checked(record, self.place)
+
+    def _checked(self, record: ExecutionRecord, place: str) -> ExecutionRecord:
+        self._named_deployment = record.deployment
+        check_deployment(record, self._deployment, place=place)
         return record
+
+    def _remember(self, error: StoredRecordError) -> None:
+        """Remember why a record is not believed, and which deployment it names."""
+        self.unproven = error
+        if error.record:
+            self._named_deployment = error.record.deployment
 
     def _read_if_proven(self) -> ExecutionRecord | None:
         # This try holds a record of its own. What somebody else has written in its
@@ -584,7 +536,7 @@ class RecordStore:
         except StoredRecordError as error:
             if self.unproven is None:
                 log.warning("%s It is not used: %s.", error.problem, self.place)
-            self.unproven = error
+            self._remember(error)
             return None
 
     def _put(self, record: ExecutionRecord) -> None:
@@ -606,7 +558,7 @@ class RecordStore:
         # Only the next try must know of the stop, and reads the Variable. Airflow lets
         # a worker whose try it has replaced write no XCom of a team.
         self._put(record)
-        if self._is_copied and not self._is_on_worker:
+        if self._is_hidden:
             self._put_copy(record)
 
     def _read_hidden(self) -> ExecutionRecord | None:

@@ -15,6 +15,8 @@ from polysync_airflow.airflow_compat.sdk import is_mapped
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from polysync_airflow.records import RecordStore
+
 log = logging.getLogger(__name__)
 
 
@@ -45,10 +47,11 @@ def stop_orphaned_execution(context: Context) -> None:
     )
     from polysync_airflow.hooks import PolysyncSageMakerHook
     from polysync_airflow.hooks.stops import stop_recorded_execution
-    from polysync_airflow.records import read_record
+    from polysync_airflow.records import RecordStore
 
     ti = context["ti"]
-    record = read_record(ti)
+    store = RecordStore({"ti": ti})
+    record = store.read()
     # Airflow 3.2 runs this callback for each lost process. Its retry reattaches to the
     # execution.
     retry_follows = (
@@ -56,7 +59,7 @@ def stop_orphaned_execution(context: Context) -> None:
     )
     if record is None:
         if not retry_follows and not task.try_runner.is_executed:
-            log.warning("The task has failed. %s", _why_no_record(task, ti))
+            log.warning("The task has failed. %s", _why_no_record(task, ti, store))
         return
     owner = owner_of_dead_process(record, ti.try_number, retry_follows=retry_follows)
     try_end = leave(record, ti.try_number, stop_on_kill=task.options.stop_on_kill)
@@ -77,11 +80,14 @@ def stop_orphaned_execution(context: Context) -> None:
     )
 
 
-def _why_no_record(task: Any, ti: Any) -> str:
+def _why_no_record(task: Any, ti: Any, store: RecordStore) -> str:
     from polysync_airflow.airflow_compat.teams import is_hidden_variable, is_multi_team
+    from polysync_airflow.execution.lifecycle.ending import OF_OTHER_DEPLOYMENT
     from polysync_airflow.execution.lifecycle.instructions import TaskKey
     from polysync_airflow.records import RECORD_KEY, variable_key
 
+    if store.unproven and store.provenance.is_of_other_deployment(None):
+        return OF_OTHER_DEPLOYMENT
     key = variable_key(TaskKey.of(ti))
     if is_multi_team() and is_hidden_variable(key):
         return (

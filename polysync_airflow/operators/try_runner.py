@@ -24,7 +24,7 @@ from airflow.providers.common.compat.sdk import Context
 from polysync_airflow.airflow_compat.sdk import RetryPolicy
 from polysync_airflow.airflow_compat.supervisor import exit_if_replaced
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS
-from polysync_airflow.exceptions import PolysyncError
+from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle import ending, instructions, lookup, machine
 from polysync_airflow.execution.lifecycle.capacity import CapacityLimits
@@ -303,7 +303,8 @@ class TryRunner:
             "unattended_stop": self._unattended_stop(),
         }
         record: ExecutionRecord | None
-        if store.unproven is None:
+        execution = self._describe_unrecorded(arn, store)
+        if store.unproven is None or execution is None:
             # The event proves it: this try's own trigger has sent it.
             record = lookup.record_of_wait(
                 arn, end.attempt, store.identity, pipeline_name
@@ -311,8 +312,6 @@ class TryRunner:
             changes["epoch"] = context["ti"].max_tries
         else:
             # The name of the execution says whether this task has started it.
-            hook = self.hook_for_region(models.region_from_arn(arn))
-            execution = hook.describe_pipeline_execution(arn)
             record = lookup.record_if_own(
                 execution, store.identity, store.unproven.record, pipeline_name
             )
@@ -321,6 +320,27 @@ class TryRunner:
         record = record.model_copy(update=changes)
         store.write(record)
         return record
+
+    def _describe_unrecorded(
+        self, arn: str, store: RecordStore
+    ) -> models.ExecutionDescription | None:
+        """
+        Describe an execution without a proven record.
+
+        :return: None if AWS does not tell, and there is no record that claims it.
+        :raises PolysyncError: another deployment has started it, so the trigger of this
+            task is that of a copied database.
+        """
+        hook = self.hook_for_region(models.region_from_arn(arn))
+        try:
+            execution = hook.describe_pipeline_execution(arn)
+        except SageMakerApiError:
+            if store.unproven:
+                raise
+            return None
+        if store.provenance.is_of_other_deployment(lookup.name_of(execution)):
+            raise PolysyncError(ending.OF_OTHER_DEPLOYMENT)
+        return execution
 
     def wait_for_capacity(
         self, context: Context, end: ExecutionEvent, reason: str

@@ -16,10 +16,14 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 from polysync_airflow.airflow_compat import task_instances
 from polysync_airflow.airflow_compat.supervisor import call_airflow
+from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
+from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock, step_tasks
 from polysync_airflow.execution.lifecycle import ending
 from polysync_airflow.execution.lifecycle.ending import Owner, TryEnd
-from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord
+from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, StartName
+from polysync_airflow.execution.lifecycle.lookup import name_of
+from polysync_airflow.execution.lifecycle.provenance import Provenance
 from polysync_airflow.execution.models import StopBeforeEvent
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
 from polysync_airflow.execution.waiter import ExecutionEvent, ExecutionWaiter, Finish
@@ -30,7 +34,7 @@ from polysync_airflow.hooks.stops import (
     stop_execution_by_arn,
     summary_of,
 )
-from polysync_airflow.records import RecordStore, read_record
+from polysync_airflow.records import RecordStore
 from polysync_airflow.states import STATUS_STOPPING, has_ended
 from polysync_airflow.triggers.poller import ExecutionPoller, SharedClient, poller_for
 from polysync_airflow.triggers.step_pusher import StepPusher
@@ -101,11 +105,14 @@ class TaskSituation(NamedTuple):
     :param state: its state; ``DELETED`` if it was deleted.
     :param stored: the proven record; None if there is none.
     :param owner: who decides about the execution.
+    :param provenance: what tells whether another deployment has started it; None if
+        nobody needs to know.
     """
 
     state: str | None
     stored: ExecutionRecord | None
     owner: Owner
+    provenance: Provenance | None = None
 
     @property
     def may_store(self) -> bool:
@@ -152,15 +159,21 @@ class TriggerStop(ReportedStop):
 
         :raises Exception: Airflow does not respond.
         """
-        state = self._read_state()
-        stored = self._read_record()
-        return TaskSituation(state, stored, self._owner(state, stored))
+        return self._situation_in(self._read_state())
+
+    def _situation_in(self, state: str | None) -> TaskSituation:
+        """Ask Airflow the same about a task instance whose state is known."""
+        context: Any = {"ti": self.ti}
+        store = RecordStore(context)
+        stored = store.read()
+        owner = self._owner(state, stored)
+        provenance = None
+        if ending.needs_provenance(owner, stored):
+            provenance = store.provenance
+        return TaskSituation(state, stored, owner, provenance)
 
     def _read_state(self) -> str | None:
         return task_instances.read_state(self.ti)
-
-    def _read_record(self) -> ExecutionRecord | None:
-        return read_record(self.ti)
 
     def _situation_before_stop(self) -> TaskSituation:
         """
@@ -169,7 +182,31 @@ class TriggerStop(ReportedStop):
 
         :raises Exception: Airflow does not respond.
         """
-        return _retry_airflow(self._situation, self.log)
+        return self._with_provenance(_retry_airflow(self._situation, self.log))
+
+    def _with_provenance(self, situation: TaskSituation) -> TaskSituation:
+        """Ask AWS which deployment has started the execution, if that is not known."""
+        provenance = situation.provenance
+        if provenance is None:
+            return situation
+        owner = ending.owner_by_provenance(
+            situation.owner, provenance, self._ask_name()
+        )
+        return situation._replace(owner=owner)
+
+    def _ask_name(self) -> StartName | None:
+        """Return what the execution says of its start; None if AWS does not tell it."""
+        try:
+            hook = self.client.hook
+            execution = call_with_retry(
+                partial(hook.describe_pipeline_execution, self._arn),
+                until=clock.time() + STOP_TIMEOUT_SECONDS,
+                warn=self.log.warning,
+            )
+            return name_of(execution)
+        except PolysyncError as error:
+            self.log.warning("The name of the execution is not known: %s", error)
+            return None
 
     def _announce(self, try_end: TryEnd) -> Announcement:
         try:
@@ -361,19 +398,11 @@ class StopOfEndedTask(TriggerStop):
         return ending.owner_of_deferred(state, stored, self._arn, self.ti.try_number)
 
     def _situation_before_stop(self) -> TaskSituation:
-        stored = None
-        # A trigger that has only moved needs no record, which spares a request.
-        if self.state != ending.DEFERRED:
-            stored = self._read_record()
-        return TaskSituation(self.state, stored, self._owner(self.state, stored))
-
-    def _read_record(self) -> ExecutionRecord | None:
-        # Without it, the state decides: nobody else stops the execution.
-        try:
-            return call_airflow(super()._read_record)
-        except Exception as error:
-            self.log.warning("The record of the task cannot be read: %s", error)
-            return None
+        if self.state == ending.DEFERRED:
+            # A trigger that has only moved needs no record, which spares a request.
+            return TaskSituation(self.state, None, self._owner(self.state, None))
+        ask = partial(self._situation_in, self.state)
+        return self._with_provenance(_retry_airflow(ask, self.log))
 
 
 @dataclass(kw_only=True)
@@ -475,7 +504,8 @@ class EndedTask:
         )
         outcome = stop.carry_out(ending.end_in_triggerer(self.ti.try_number))
         if outcome.result is None:
-            self.log.info("%s Execution: %s", outcome.try_end.text, self._arn)
+            log = self.log.info if outcome.try_end.handled else self.log.error
+            log("%s Execution: %s", outcome.try_end.text, self._arn)
             return None
         self.log.warning(
             "Task was ended (state %s). %s Execution: %s",

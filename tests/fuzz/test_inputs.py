@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import DAG, AirflowException
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from polysync_airflow.airflow_compat.signatures import signed, signing_keys
 from polysync_airflow.dags import job_form
 from polysync_airflow.exceptions import (
     CredentialsError,
@@ -50,13 +51,7 @@ from polysync_airflow.operators.reporting import (
     push_ended,
 )
 from polysync_airflow.operators.results import StepReport
-from polysync_airflow.records import (
-    RECORD_KEY,
-    RecordStore,
-    read_record,
-    signed,
-    signing_keys,
-)
+from polysync_airflow.records import RECORD_KEY, RecordStore, read_record
 from tests.fakes.airflow_encoding import check_dag, check_task, delivered, pulled
 from tests.strategies import fuzz, json_values, scalars, texts, values, variations
 from tests.tasks import TaskInstance

@@ -25,7 +25,7 @@ LAYERS = (
 FOLDER_LAYERS = {
     "airflow_compat": (
         {"capabilities"},
-        {"sdk", "task_instances", "triggerers"},
+        {"sdk", "signatures", "task_instances", "triggerers"},
         {"listeners"},
         {"supervisor"},
         {"teams"},
@@ -48,7 +48,8 @@ FOLDER_LAYERS = {
     "execution.lifecycle": (
         {"capacity", "options"},
         {"instructions"},
-        {"decisions", "ending", "lookup"},
+        {"decisions", "lookup", "provenance"},
+        {"ending"},
         {"resuming", "orphans"},
         {"machine"},
         {"__init__"},

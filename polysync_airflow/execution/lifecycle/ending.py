@@ -35,6 +35,9 @@ Rules:
    not stop what a later try has gone on with.
 8. A wait that no trigger has ended long after its deadline, because no triggerer has a
    free slot, is ended by a worker, to which Airflow's scheduler returns the task.
+9. An execution of another deployment is stopped by nobody here, also if the task ends
+   that waits for it: the database is a copy. Without a proven record, the execution
+   itself says which deployment has started it (``provenance.py``).
 
 Everything here is pure. The drivers are ``operators/try_runner.py`` on a worker, the
 trigger, and the failure callback.
@@ -49,7 +52,8 @@ from enum import Enum, auto
 from typing import Final
 
 from polysync_airflow.execution.lifecycle import instructions
-from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord
+from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, StartName
+from polysync_airflow.execution.lifecycle.provenance import Provenance
 from polysync_airflow.execution.models import CONNECTION_NOT_FOUND, UnendedOutcome
 from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.states import DELETED, PolysyncState, state_of
@@ -89,6 +93,9 @@ class Owner(Enum):
     OTHER_TRIGGER = auto()
     # The worker to which Airflow returns the deferred task.
     WORKER = auto()
+    # That of another deployment of Airflow, for example the one whose database was
+    # copied. Nobody here may stop it.
+    OTHER_DEPLOYMENT = auto()
     # Airflow does not say, for example because the process was away for longer than its
     # token is valid.
     UNKNOWN = auto()
@@ -204,6 +211,31 @@ def _has_later_try(stored: ExecutionRecord | None, arn: str, try_number: int) ->
     return stored.execution_arn != arn or stored.try_number > try_number
 
 
+def needs_provenance(owner: Owner, stored: ExecutionRecord | None) -> bool:
+    """
+    Return whether a process must find out which deployment has started the execution,
+    before it stops it (rule 9).
+
+    :param stored: the proven record of this deployment; None if there is none.
+    """
+    return stored is None and owner in (Owner.THIS_TRY, Owner.NOBODY)
+
+
+def owner_by_provenance(
+    owner: Owner, provenance: Provenance, name: StartName | None
+) -> Owner:
+    """
+    Return who decides about an execution without a proven record, now that AWS was
+    asked for its name.
+
+    :param owner: who does, if this deployment has started it.
+    :param name: as for ``Provenance.is_of_other_deployment``.
+    """
+    if provenance.is_of_other_deployment(name):
+        return Owner.OTHER_DEPLOYMENT
+    return owner
+
+
 def owner_of_dead_process(
     stored: ExecutionRecord | None, try_number: int, *, retry_follows: bool
 ) -> Owner:
@@ -285,6 +317,12 @@ SHUTTING_DOWN: Final = (
 NOTHING_RUNS: Final = "Nothing runs, because the task waits for capacity."
 KEEPS_RUNNING: Final = "The execution keeps running because stop_on_kill=False."
 LEFT_TO_RETRY: Final = "The next try continues with the execution."
+OF_OTHER_DEPLOYMENT: Final = (
+    "Another deployment of Airflow has started the execution, for example the one whose"
+    " database was copied. So it is left alone. If it is that of this deployment, whose"
+    " address or Variable polysync_deployment has changed, set [polysync_sagemaker]"
+    " deployment to the identity before."
+)
 _OTHER_RECORD: Final = (
     "The execution was not stopped, because the record of this task is missing or names"
     " another."
@@ -298,6 +336,7 @@ _LEFT: Final = {
     Owner.WORKER: (
         "Airflow has gone on with the task meanwhile: the trigger stops nothing."
     ),
+    Owner.OTHER_DEPLOYMENT: OF_OTHER_DEPLOYMENT,
     Owner.UNKNOWN: (
         "It is not stopped, because Airflow does not say whether a later try has it."
         " The next try, or the failure callback in the DAG processor, decides."
@@ -348,7 +387,8 @@ class TryEnd:
         """
         if self.is_signalled and owner is Owner.THIS_TRY:
             return replace(self._done(SHUTTING_DOWN), is_shutdown=True)
-        if self.retry_follows and owner is not Owner.NOBODY:
+        is_retried = self.retry_follows and owner is not Owner.OTHER_DEPLOYMENT
+        if is_retried and owner is not Owner.NOBODY:
             # If Airflow does not say, the retry will know.
             return self._done(LEFT_TO_RETRY)
         if owner in _LEFT:

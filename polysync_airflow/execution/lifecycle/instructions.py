@@ -391,7 +391,7 @@ class TaskIdentity:
     @property
     def task_mark(self) -> str:
         """A digest of the deployment and the task instance, for the display name."""
-        return _digest(self.key, self.deployment)[:_TASK_DIGITS]
+        return task_mark(self.key, self.deployment)
 
     @property
     def incarnation_mark(self) -> str:
@@ -422,6 +422,11 @@ class TaskIdentity:
             start = started_at.isoformat()
         incarnation = (start, self.incarnation.region, self.nonce)
         return _digest(self.key, self.deployment, *incarnation, *parts)
+
+
+def task_mark(key: TaskKey, deployment: str) -> str:
+    """Return ``TaskIdentity.task_mark``, which no incarnation changes."""
+    return _digest(key, deployment)[:_TASK_DIGITS]
 
 
 def _digest(key: TaskKey, *parts: object) -> str:

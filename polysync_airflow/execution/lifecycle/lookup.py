@@ -14,8 +14,9 @@ Rules:
    has started in the same deployment, and that has not ended. It is neither continued
    nor resumed, but stopped.
 4. If there is none either, and an unproven record names an execution that has not
-   ended, nothing is started beside it. Only if the token in the record is that of a
-   start of this epoch, the start itself asks AWS.
+   ended, nothing is started beside it, unless both say that it is that of another
+   deployment. Only if the token in the record is that of a start of this epoch, the
+   start itself asks AWS.
 5. A record that has a request but no ARN belongs to the execution that has the name in
    the request.
 
@@ -93,7 +94,7 @@ def arn_of(record: ExecutionRecord, listing: ExecutionsListed) -> str | None:
     if name is None:
         return None
     for execution in listing.listed:
-        if _name_of(execution) == name:
+        if name_of(execution) == name:
             return execution.execution_arn
     return None
 
@@ -105,7 +106,12 @@ def is_blocked(task_try: TaskTry, listing: ExecutionsListed) -> bool:
     """
     if listing.claimed is None or has_ended(listing.claimed.status):
         return False
-    return task_try.task.next_number(_unproven_record_of(task_try), task_try.epoch) == 0
+    unproven_record = _unproven_record_of(task_try)
+    if unproven_record and unproven_record.deployment != task_try.task.deployment:
+        name = name_of(listing.claimed)
+        if name and name.task_mark != task_try.task.task_mark:
+            return False
+    return task_try.task.next_number(unproven_record, task_try.epoch) == 0
 
 
 def record_if_own(
@@ -122,7 +128,7 @@ def record_if_own(
         if there is none.
     :param pipeline_name: the name or ARN of its pipeline.
     """
-    name = _name_of(execution)
+    name = name_of(execution)
     if name is None:
         return None
     incarnations = [task.incarnation]
@@ -163,7 +169,7 @@ def _records_of_others(
     """
     records = []
     for execution in executions:
-        name = _name_of(execution)
+        name = name_of(execution)
         if name is None or name.task_mark != task_try.task.task_mark:
             continue
         # Nobody knows the token of the start, and nobody needs it: an execution with an
@@ -204,7 +210,8 @@ def _record_of(
     )
 
 
-def _name_of(execution: ExecutionDescription) -> StartName | None:
+def name_of(execution: ExecutionDescription) -> StartName | None:
+    """Return what an execution says of its start; None if it says nothing."""
     return read_name(execution.display_name, execution.description)
 
 

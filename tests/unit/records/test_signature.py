@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from polysync_airflow.airflow_compat.signatures import signing_keys, warn_of_no_key
 from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.records import signing_keys, warn_of_no_key
 
 FERNET_KEY = "AIRFLOW__CORE__FERNET_KEY"
 ZEROS = "A" * 43 + "="

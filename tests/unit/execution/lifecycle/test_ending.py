@@ -12,6 +12,7 @@ from typing import Literal
 import pytest
 
 from polysync_airflow.execution.lifecycle.ending import (
+    OF_OTHER_DEPLOYMENT,
     EndAction,
     Owner,
     TryEnd,
@@ -98,6 +99,9 @@ OWNERS: list[tuple[dict[str, bool], Owner, EndAction, str]] = [
     (FAILED, Owner.LATER_TRY, EndAction.DONE, LATER),
     (FAILED, Owner.OTHER_TRIGGER, EndAction.DONE, MOVED),
     (FAILED, Owner.WORKER, EndAction.DONE, RESUMED),
+    (FAILED, Owner.OTHER_DEPLOYMENT, EndAction.DONE, OF_OTHER_DEPLOYMENT),
+    (RETRIED_LATER, Owner.OTHER_DEPLOYMENT, EndAction.DONE, OF_OTHER_DEPLOYMENT),
+    (SIGNALLED, Owner.OTHER_DEPLOYMENT, EndAction.DONE, OF_OTHER_DEPLOYMENT),
     (FAILED, Owner.UNKNOWN, EndAction.DONE, UNKNOWN),
     (RETRIED_LATER, Owner.THIS_TRY, EndAction.DONE, RETRIED),
     (RETRIED_LATER, Owner.LATER_TRY, EndAction.DONE, RETRIED),

@@ -257,6 +257,9 @@ def test_record_that_is_not_proven_names_its_incarnation() -> None:
 
 WITH_FOREIGN_TOKEN = stored(request=edited(REQUEST, client_request_token="x" * 40))
 CLAIMED = named("nightly", "x", status="Executing")
+# The record of another deployment in a copy of its database, and its execution.
+COPIED = edited(WITH_FOREIGN_TOKEN, deployment="staging")
+OF_STAGING = listed(2, 0, task=ELSEWHERE, status="Executing")
 
 
 @pytest.mark.parametrize(
@@ -264,11 +267,23 @@ CLAIMED = named("nightly", "x", status="Executing")
     [
         (WITH_FOREIGN_TOKEN, CLAIMED, Command.FAIL),
         (None, CLAIMED, Command.FAIL),
+        (COPIED, CLAIMED, Command.FAIL),
+        (COPIED, OF_STAGING, Command.PREPARE),
+        (WITH_FOREIGN_TOKEN, OF_STAGING, Command.FAIL),
         (stored(), CLAIMED, Command.PREPARE),
         (None, edited(CLAIMED, status="Failed"), Command.PREPARE),
         (None, None, Command.PREPARE),
     ],
-    ids=["foreign token", "no token", "token of this epoch", "ended", "gone"],
+    ids=[
+        "foreign token",
+        "no token",
+        "copied record",
+        "copied record and name",
+        "name of another task",
+        "token of this epoch",
+        "ended",
+        "gone",
+    ],
 )
 def test_nothing_is_started_beside_what_a_record_names(
     record: ExecutionRecord | None,

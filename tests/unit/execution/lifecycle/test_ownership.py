@@ -5,8 +5,10 @@ Who decides about an execution, as each process of Airflow sees it: the whole ta
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,9 @@ from polysync_airflow.execution.lifecycle.ending import (
     is_over,
     keeps_xcoms,
     may_store,
+    needs_provenance,
     owner_at_end_of_wait,
+    owner_by_provenance,
     owner_by_record,
     owner_of_dead_process,
     owner_of_deferred,
@@ -23,9 +27,11 @@ from polysync_airflow.execution.lifecycle.ending import (
 from polysync_airflow.execution.lifecycle.instructions import (
     ExecutionRecord,
     Incarnation,
+    read_name,
 )
+from polysync_airflow.execution.lifecycle.provenance import Provenance
 from polysync_airflow.states import DELETED
-from tests.unit.execution.lifecycle.builders import EARLIER, edited, stored
+from tests.unit.execution.lifecycle.builders import EARLIER, TASK, edited, stored
 
 RECORD = stored()
 OF_A_LATER_TRY = edited(RECORD, try_number=3)
@@ -199,6 +205,50 @@ def test_owner_at_the_end_of_a_wait_is_this_try_until_airflow_goes_on(
     for record in (OF_A_LATER_TRY, WITH_ANOTHER_ARN):
         later = owner_at_end_of_wait(state, record, RECORD.arn, 2)
         assert later is Owner.LATER_TRY
+
+
+NAME = read_name(TASK.display_name(0, 0))
+NAME_ELSEWHERE = read_name(replace(TASK, deployment="staging").display_name(0, 0))
+
+
+@pytest.mark.parametrize(
+    ("own", "named", "is_hidden", "name", "is_other"),
+    [
+        # The name of the execution says it.
+        (TASK.deployment, None, False, NAME, False),
+        (TASK.deployment, "staging", False, NAME, False),
+        (TASK.deployment, None, False, NAME_ELSEWHERE, True),
+        (TASK.deployment, TASK.deployment, False, NAME_ELSEWHERE, True),
+        # It has none, so the record says it.
+        (TASK.deployment, None, False, None, False),
+        (TASK.deployment, TASK.deployment, False, None, False),
+        (TASK.deployment, "staging", False, None, True),
+        # The identity was deleted, or never made, or is hidden.
+        (None, "staging", False, NAME, False),
+        (None, None, False, NAME, True),
+        (None, None, True, None, False),
+        (None, "staging", True, None, False),
+    ],
+)
+def test_execution_of_another_deployment_is_told_by_its_name(
+    own: str | None, named: str | None, is_hidden: bool, name: Any, is_other: bool
+) -> None:
+    """Only where it has none, by the record. It changes who decides without a record."""
+    provenance = Provenance(TASK.key, own, named, is_hidden)
+
+    assert provenance.is_of_other_deployment(name) is is_other
+    for owner in Owner:
+        found = owner_by_provenance(owner, provenance, name)
+        assert found is (Owner.OTHER_DEPLOYMENT if is_other else owner)
+
+
+@pytest.mark.parametrize("owner", Owner)
+def test_provenance_is_needed_for_a_stop_without_a_record(owner: Owner) -> None:
+    """A proven record is that of this deployment, and who stops nothing asks nobody."""
+    may_stop = owner in (Owner.THIS_TRY, Owner.NOBODY)
+
+    assert needs_provenance(owner, None) is may_stop
+    assert not needs_provenance(owner, RECORD)
 
 
 @pytest.mark.parametrize("state", STATES)

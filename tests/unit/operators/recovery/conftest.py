@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.operators import PolysyncStartPipelineOperator
 from tests.fakes import airflow_service
-from tests.tasks import run_task
-from tests.unit.operators.recovery.fake_triggerer import FakeSupervisor
+from tests.unit.operators.recovery.fake_triggerer import FakeSupervisor, start_execution
 from tests.unit.operators.recovery.harness import Task
 from tests.world import World
 
@@ -42,8 +40,5 @@ def make_supervisor(monkeypatch: pytest.MonkeyPatch) -> MakeSupervisor:
 
 @pytest.fixture
 def arn(world: World) -> str:
-    """The ARN of a running execution, which the execution log has recorded."""
-    operator = PolysyncStartPipelineOperator(
-        task_id="train", pipeline_name="fanout", wait_for_completion=False
-    )
-    return str(run_task(operator).result)
+    """The ARN of a running execution of the task that the fake supervisor knows."""
+    return start_execution()

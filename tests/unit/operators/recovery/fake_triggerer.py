@@ -11,9 +11,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
+from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.records import to_variable, variable_key
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
 from tests.fakes.simulated_airflow import AIRFLOW, SimulatedAirflow
+from tests.tasks import TaskInstance, run_task
 
 DAG, RUN, TASK = "retraining", "scheduled__2026-01-01T00:00:00+00:00", "group.train"
 
@@ -118,6 +120,15 @@ def make_trigger(
         dag_id=DAG, task_id=TASK, run_id=RUN, map_index=map_index, try_number=try_number
     )
     return trigger
+
+
+def start_execution(map_index: int = -1) -> str:
+    """Start an execution of the task, and return its ARN. It has no record."""
+    operator = PolysyncStartPipelineOperator(
+        task_id=TASK, pipeline_name="fanout", wait_for_completion=False
+    )
+    ti = TaskInstance(TASK, DAG, RUN, map_index)
+    return str(run_task(operator, ti).result)
 
 
 def call_on_kill(trigger: PolysyncPipelineExecutionTrigger) -> None:

@@ -13,7 +13,7 @@ from tests.conftest import IN_BOTH_MODES
 from tests.fakes.simulated_airflow import SimulatedAirflow
 from tests.tasks import EmulatedTime
 from tests.unit.operators.recovery.conftest import MakeTask
-from tests.unit.operators.recovery.harness import crash, run_failure_callbacks
+from tests.unit.operators.recovery.harness import Task, crash, run_failure_callbacks
 from tests.world import NEVER_ENDS, START, STOP, World
 
 if not CAPABILITIES.variable_keys:
@@ -152,6 +152,23 @@ def test_edited_copy_is_not_believed(
 
     assert world.calls(STOP) == []
     assert any("is ignored" in line for line in caplog.messages)
+
+
+@pytest.mark.parametrize("name", [None, "staging"])
+def test_trigger_in_a_copied_database_stops_nothing(
+    name: str | None, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The option tells it from the original: Airflow hides the identity."""
+    world.control.put_scenario(NEVER_ENDS)
+    task = Task(deferrable=True, retries=0, arguments={"timeout": 600})
+    deferral = task.defer()
+    if name:
+        monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__DEPLOYMENT", name)
+
+    event = task.fire(deferral)
+
+    assert (event["stop"] is None) is (name is not None)
+    assert world.calls(STOP) == ([] if name else [STOP])
 
 
 def test_without_teams_there_is_no_copy(

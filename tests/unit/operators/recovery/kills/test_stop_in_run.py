@@ -234,8 +234,13 @@ def test_stops_do_not_wait_for_the_ends_of_others(
     monkeypatch.setattr(stopping, "FOLLOW_SECONDS", 6 * 3600.0)
     arns = [arn]
     for number in range(threads.MAX_THREADS + 1):
+        # Of a task with another id, but without a name that says so.
         operator = PolysyncStartPipelineOperator(
-            task_id=f"t{number}", pipeline_name="fanout", wait_for_completion=False
+            task_id=f"t{number}",
+            pipeline_name="fanout",
+            execution_display_name="mine",
+            execution_description=3072 * "x",
+            wait_for_completion=False,
         )
         arns.append(run_task(operator).result)
     make_supervisor("failed")

@@ -12,16 +12,10 @@ from typing import Any
 
 import pytest
 
+from polysync_airflow.airflow_compat.signatures import signed, signing_keys
 from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.hooks import PolysyncSageMakerHook, executions
-from polysync_airflow.records import (
-    RECORD_KEY,
-    from_stored,
-    place_of,
-    signed,
-    signing_keys,
-    variable_key,
-)
+from polysync_airflow.records import RECORD_KEY, from_stored, place_of, variable_key
 from tests.tasks import DagRun, EmulatedTime
 from tests.unit.operators.recovery.conftest import MakeTask
 from tests.unit.operators.recovery.harness import Task, crash

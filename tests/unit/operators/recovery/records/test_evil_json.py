@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from polysync_airflow.deployment import DEPLOYMENT_KEY
 from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.records import KEY_PREFIX, from_stored, from_variable
 from tests.conftest import IN_BOTH_MODES
+from tests.fakes.airflow_service import DEPLOYMENT
 from tests.fakes.evil_json import EVIL, NESTED, nested_value
 from tests.fakes.simulated_airflow import SimulatedAirflow
 from tests.tasks import TaskInstance
@@ -106,7 +108,8 @@ def test_trigger_stops_beside_an_unreadable_run(
 ) -> None:
     """Neither the record nor ``run`` can be read, and the user has ended the task."""
     supervisor = make_supervisor("failed")
-    monkeypatch.setattr(supervisor, "variable", lambda *_: NESTED)
+    values = {DEPLOYMENT_KEY: DEPLOYMENT}
+    monkeypatch.setattr(supervisor, "variable", lambda key: values.get(key, NESTED))
     monkeypatch.setattr(supervisor, "xcom", read)
 
     call_on_kill(make_trigger(arn))

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from polysync_airflow.airflow_compat.signatures import signed, signing_keys
 from polysync_airflow.exceptions import PipelineExecutionTimeoutError, StoredRecordError
-from polysync_airflow.records import RECORD_KEY, from_stored, signed, signing_keys
+from polysync_airflow.records import RECORD_KEY, from_stored
 from tests.tasks import DagRun, EmulatedTime
 from tests.unit.operators.recovery.conftest import MakeTask
 from tests.unit.operators.recovery.harness import MERGE_FAILS_ONCE, Task, crash

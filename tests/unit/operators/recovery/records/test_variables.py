@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from polysync_airflow.airflow_compat.signatures import SIGNATURE
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.models import StartRequest
-from polysync_airflow.records import RECORD, SIGNATURE, TASK, variable_key
+from polysync_airflow.records import RECORD, TASK, variable_key
 from tests.conftest import IN_BOTH_MODES
 from tests.fakes.simulated_airflow import SimulatedAirflow
 from tests.tasks import EmulatedTime

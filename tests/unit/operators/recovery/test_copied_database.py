@@ -1,0 +1,198 @@
+"""
+A copy of the database, with an address of its own: whatever happens there to a task, the
+execution of the original goes on, and the original still stops it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
+
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.execution.lifecycle.ending import OF_OTHER_DEPLOYMENT
+from polysync_airflow.records import RECORD_KEY
+from polysync_airflow.watch.callback import stop_if_left
+from tests.fakes import simulated_airflow
+from tests.fakes.simulated_airflow import AIRFLOW
+from tests.unit.operators.recovery.harness import Task, crash, run_failure_callbacks
+from tests.unit.operators.recovery.test_max_cost import PRICES_OPTION, prices_of
+from tests.world import CHANGES, NEVER_ENDS, START, STOP, World
+
+PROD = "https://prod.example.com"
+# What the database has, and its copy.
+IDENTITY = f"abc 1 {PROD}"
+SECTION = "API" if CAPABILITIES.task_sdk else "WEBSERVER"
+BASE_URL = f"AIRFLOW__{SECTION}__BASE_URL"
+FERNET_KEY = "AIRFLOW__CORE__FERNET_KEY"
+OTHER_KEY = "ODg4ODg4ODg4ODg4ODg4ODg4ODg4ODg4ODg4ODg4ODg="
+
+Begin = Callable[[str], None]
+Happen = Callable[[Task, Any], None]
+
+
+@pytest.fixture
+def begin(world: World, monkeypatch: pytest.MonkeyPatch) -> Begin:
+    """Let the processes of one deployment run from now on: ``prod``, or a copy of it."""
+    world.control.put_scenario(NEVER_ENDS)
+    monkeypatch.setenv(PRICES_OPTION, prices_of(2))
+
+    def begin_in(deployment: str) -> None:
+        is_prod = deployment == "prod"
+        url = PROD if is_prod else "https://staging.example.com"
+        monkeypatch.setenv(BASE_URL, url)
+        # Another key, by which the Variables were encrypted again, or without that.
+        if not is_prod and deployment != "same key":
+            monkeypatch.setenv(FERNET_KEY, OTHER_KEY)
+        elif is_prod:
+            monkeypatch.setenv(FERNET_KEY, OTHER_KEY.replace("O", "P"))
+        identity = None if deployment == "no Variables" else IDENTITY
+        monkeypatch.setattr(simulated_airflow, "DEPLOYMENT", identity)
+
+    begin_in("prod")
+    return begin_in
+
+
+def copy_of(task: Task, deployment: str) -> Task:
+    """Return the task as a copy of its database has it."""
+    identity, store = task.deployment, deepcopy(task.store)
+    if deployment == "no Variables":
+        identity = None
+        store.values.pop(RECORD_KEY, None)
+    copied = replace(task, store=store, deployment=identity)
+    copied.max_tries = task.max_tries
+    copied.ti = replace(
+        task.ti,
+        xcoms=deepcopy(task.ti.xcoms),
+        store=store,
+        latest=lambda: copied.ti,
+        state=lambda: copied.state,
+        deployment=identity,
+    )
+    return copied
+
+
+def on_kill(task: Task, deferral: TaskDeferred) -> None:
+    """Let Airflow end the trigger of a task."""
+    trigger: Any = deferral.trigger
+    trigger = type(trigger)(**trigger.serialize()[1])
+    trigger.task_instance = task.ti
+    asyncio.run(trigger.on_kill())
+
+
+# ---- what happens in the copy
+
+
+def marked(task: Task, deferral: TaskDeferred) -> None:
+    """A user marks the task."""
+    task.state = "failed"
+    on_kill(task, deferral)
+
+
+def cleared(task: Task, deferral: TaskDeferred) -> None:
+    """A user clears the task."""
+    task.clear()
+    on_kill(task, deferral)
+
+
+def deleted(task: Task, deferral: TaskDeferred) -> None:
+    """A user deletes the DAG run."""
+    task.delete()
+    on_kill(task, deferral)
+
+
+def wait_ends(task: Task, deferral: TaskDeferred) -> None:
+    """The wait comes to its deadline, or to ``max_cost``. An error says what is so."""
+    event = task.fire(deferral)
+    assert event["stop"] is None
+    error = str(task.resume(deferral, event).error)
+    assert OF_OTHER_DEPLOYMENT in error
+
+
+def process_dies(task: Task, deferral: TaskDeferred) -> None:
+    """The DAG processor looks at the task after its last try."""
+    task.state = "failed"
+    operator = task.prepare_try()
+    run_failure_callbacks(operator, task.ti)
+
+
+def looked_after(task: Task, deferral: TaskDeferred) -> None:
+    """The watch is told that the task was marked."""
+    task.state = "failed"
+    assert asyncio.run(stop_if_left(**asdict(task.key))) == "keep"
+
+
+COPIES = ["same key", "other key", "no Variables"]
+
+
+@pytest.mark.parametrize("copy", COPIES)
+@pytest.mark.parametrize(
+    ("arguments", "happen"),
+    [
+        ({}, marked),
+        ({}, cleared),
+        ({}, deleted),
+        ({"timeout": 600}, wait_ends),
+        ({"max_cost": 30, "progress_interval": 10, "poll_interval": 10}, wait_ends),
+        ({}, process_dies),
+        ({}, looked_after),
+    ],
+    ids=["marked", "cleared", "deleted", "deadline", "max_cost", "callback", "watch"],
+)
+def test_deferred_task_of_a_copy_stops_nothing(
+    arguments: dict[str, Any], happen: Happen, copy: str, begin: Begin, world: World
+) -> None:
+    """The original stops its execution when its own task is marked."""
+    prod = Task(True, arguments, retries=0, deployment=IDENTITY)
+    deferral = prod.defer()
+    copied = copy_of(prod, copy)
+    begin(copy)
+
+    happen(copied, deferral)
+
+    assert world.calls(*CHANGES) == [START]
+    assert world.log.statuses == ["Executing"]
+    begin("prod")
+    AIRFLOW.instances.append(prod.ti)
+    marked(prod, deferral)
+    assert world.calls(*CHANGES) == [START, STOP]
+
+
+@pytest.mark.parametrize("copy", COPIES)
+@pytest.mark.parametrize("is_cleared", [False, True])
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_next_try_of_a_copy_starts_an_execution_of_its_own(
+    deferrable: bool, is_cleared: bool, copy: str, begin: Begin, world: World
+) -> None:
+    """The worker was killed, or a user has cleared the task."""
+    prod = Task(deferrable, {"retry_mode": "resume"}, deployment=IDENTITY)
+    world.time.after(100, crash)
+    prod.next_try()
+    copied = copy_of(prod, copy)
+    begin(copy)
+    if is_cleared:
+        copied.clear()
+    world.control.put_scenario({})
+
+    assert copied.next_try().error is None
+
+    assert world.calls(*CHANGES) == [START, START]
+    assert world.log.statuses == ["Executing", "Succeeded"]
+
+
+def test_name_of_the_execution_counts_more_than_an_edited_record(
+    begin: Begin, world: World
+) -> None:
+    """Who names another deployment in the record does not keep it from its stop."""
+    task = Task(True, retries=0, deployment=IDENTITY)
+    deferral = task.defer()
+    task.store.set(RECORD_KEY, {**task.record, "deployment": "staging"})
+
+    marked(task, deferral)
+
+    assert world.calls(*CHANGES) == [START, STOP]

@@ -175,6 +175,7 @@ class Aws:
             kernel.sleep(_READ_TIMEOUT_SECONDS)
             raise ReadTimeoutError(endpoint_url="https://sagemaker")
         kernel.sleep(_WAY_SECONDS + kernel.random.random() * 0.2)
+        kernel.request("received", operation)
         shape = service_model().operation_model(operation).output_shape
         if shape is None:
             return {}

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from tests.simulation import aws as accounts
-from tests.simulation import installed, oracle
+from tests.simulation import installed, oracle, reached
 from tests.simulation import kernel as kernels
 from tests.simulation.actions import KINDS
 from tests.simulation.airflow.database import ENDED, Database
@@ -81,6 +81,7 @@ class History:
             airflow.dagrun_timeout,
             airflow.renders_none,
             {("api", "base_url"): f"https://{name}.example.com"},
+            tuple(self.plan.starting_ids),
         )
         self.deployments[name] = Deployment(
             name, database, settings, partial(parse, self.plan), self.journal
@@ -133,6 +134,7 @@ class History:
             return
         self._people.deployment = deployment
         if kind.act(self, deployment, action) is not False:
+            reached.happened(action.name, deployment)
             values = f"{action.task} {action.value}"
             owner = deployment.name
             self.journal.note("action", action.name, None, f"{owner} {values}")

@@ -10,6 +10,7 @@ other side of Airflow's database.
 from __future__ import annotations
 
 import ast
+import functools
 import gc
 import importlib
 import logging
@@ -20,6 +21,8 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
+from copy import copy
+from datetime import UTC, datetime
 from inspect import getsource
 from types import ModuleType
 from typing import Any, Final
@@ -47,7 +50,6 @@ _ENVIRONMENT: Final = {
     "AIRFLOW__CORE__FERNET_KEY": "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=",
     "AIRFLOW__LOGGING__LOGGING_LEVEL": "CRITICAL",
     "AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES": _PRICES,
-    "AIRFLOW_CONN_POLYSYNC_DEFAULT": _CONNECTION,
 }
 _KEPT: Final = ExitStack()
 _EMPTY_CONTAINERS: Final = (dict, list, set, WeakKeyDictionary, WeakValueDictionary)
@@ -92,8 +94,9 @@ def _import_package() -> list[ModuleType]:
 def _replace_in(modules: list[ModuleType]) -> None:
     from polysync_airflow.auth.base_hook import PolysyncBaseHook
     from polysync_airflow.execution import clock
-    from tests.simulation import aws
+    from tests.simulation import aws, reached
 
+    reached.observe(modules)
     replaced = {id(real): simulated for real, simulated in REPLACED}
     for module in modules:
         for name, value in list(vars(module).items()):
@@ -119,9 +122,9 @@ def _replace_in(modules: list[ModuleType]) -> None:
 def _replace_in_airflow() -> None:
     import structlog
     from airflow.providers.common.compat.sdk import conf
-    from airflow.sdk import log
+    from airflow.sdk import Connection, log, timezone
     from airflow.sdk.bases.operator import ExecutorSafeguard
-    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time import context, task_runner
 
     from tests.simulation.airflow import database
 
@@ -130,7 +133,8 @@ def _replace_in_airflow() -> None:
     )
     ExecutorSafeguard.test_mode = True
     configuration: Any = conf
-    get = configuration.get
+    get = functools.cache(configuration.get)
+    connection = Connection.from_json(_CONNECTION, "polysync_default")
 
     def get_option(section: str, key: str, **kwargs: Any) -> Any:
         process = kernels.running_process()
@@ -147,6 +151,10 @@ def _replace_in_airflow() -> None:
     configuration.get = get_option
     log.mask_secret = lambda *_: None
     uuid.uuid4 = new_uuid
+    # Airflow reads an environment variable anew for each hook, which takes a seventh of
+    # the time of a history.
+    context._get_connection = lambda _: copy(connection)
+    timezone.utcnow = lambda: datetime.fromtimestamp(kernels.KERNEL.now, UTC)
     supervisor: Any = task_runner
     supervisor.SUPERVISOR_COMMS = _Supervisor()
     database.install()

@@ -112,6 +112,11 @@ class Plan(_Data):
             ids += [*STEPS, EXECUTION] if task.kind == "group" else [task.id]
         return ids
 
+    @property
+    def starting_ids(self) -> list[str]:
+        """The ids of the tasks that start executions."""
+        return [EXECUTION if task.kind == "group" else task.id for task in self.tasks]
+
     def arguments_of(self, task_id: str) -> dict[str, Any]:
         """Return the arguments of the task that starts an execution."""
         for task in self.tasks:

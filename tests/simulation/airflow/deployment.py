@@ -30,6 +30,7 @@ class Settings:
 
     :param renders_none: arguments of tasks that a template renders to nothing, in half
         of the sessions.
+    :param starting_ids: the tasks that start executions.
     """
 
     triggerers: int = 1
@@ -37,6 +38,7 @@ class Settings:
     dagrun_timeout: float | None = None
     renders_none: tuple[str, ...] = ()
     options: dict[tuple[str, str], str] = field(default_factory=dict)
+    starting_ids: tuple[str, ...] = ()
 
 
 class Deployment:

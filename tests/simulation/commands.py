@@ -1,0 +1,101 @@
+"""What ``python -m tests.simulation`` does, once the simulation is installed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.simulation import reached
+from tests.simulation.history import History, Result
+from tests.simulation.plans import Plan, draw, shrink
+
+
+def plan_of(name: str) -> Plan:
+    """Return the plan of a file, or that which a seed draws."""
+    if name.endswith(".json"):
+        return Plan.model_validate_json(Path(name).read_text())
+    return draw(name)
+
+
+def run(plan: Plan) -> Result:
+    """Return what a plan leads to."""
+    return History(plan).run()
+
+
+def search(names: list[str], processes: int, *, is_complete: bool) -> int:
+    """
+    Run many histories, and print what has gone wrong.
+
+    :param is_complete: whether something may not be left out.
+    :return: the exit status.
+    """
+    begin = time.monotonic()
+    kinds: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+    switches = 0
+    digest = 0
+    with multiprocessing.get_context("fork").Pool(processes) as pool:
+        for found in pool.imap(_summary, names):
+            for text in found.texts:
+                print(f"{found.name}: {text}", flush=True)
+            kinds.update(found.kinds)
+            counts.update(found.counts)
+            switches += found.switches
+            digest ^= int(found.digest, 16)
+    seconds = time.monotonic() - begin
+    missing = sorted(reached.wanted() - set(counts))
+    if is_complete:
+        print(
+            "Reached:", *(f"{n} {name}" for name, n in sorted(counts.items())), sep="\n"
+        )
+        print("Not reached:", *missing, sep="\n")
+    print(
+        f"{len(names)} histories in {seconds:.1f} s, {len(names) / seconds:.1f} a"
+        f" second; {switches} switches; {dict(kinds)}; {len(missing)} not reached;"
+        f" digest {digest:012x}"
+    )
+    return 1 if kinds or (is_complete and missing) else 0
+
+
+class Summary(NamedTuple):
+    """What is shown of one history among many."""
+
+    name: str
+    kinds: list[str]
+    texts: list[str]
+    counts: dict[str, int]
+    switches: int
+    digest: str
+
+
+def _summary(name: str) -> Summary:
+    reached.COUNTS.clear()
+    result = run(plan_of(name))
+    texts = {each.rule: str(each) for each in reversed(result.violations)}
+    return Summary(
+        name,
+        result.kinds,
+        [*texts.values(), *result.errors],
+        dict(reached.COUNTS),
+        result.switches,
+        result.journal.digest,
+    )
+
+
+def shrunk(result: Result) -> Result:
+    """Return what the smallest plan leads to that fails in the same way."""
+    wanted = result.kinds[0]
+    plan, tried = shrink(result.plan, lambda plan: wanted in run(plan).kinds)
+    print(f"{len(plan.actions)} actions are left after {tried} histories")
+    return run(plan)
+
+
+def show(result: Result) -> None:
+    """Print a history."""
+    print(result.plan.model_dump_json(indent=1))
+    print(result.journal.trace)
+    print(*result.violations, *result.errors, sep="\n")
+    print(f"digest {result.journal.digest}, {result.switches} switches")

@@ -1,0 +1,95 @@
+"""
+What histories have reached: the transitions of the machine's table, and what happened
+while a task was where.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+from polysync_airflow.execution.lifecycle import machine
+from tests.simulation.airflow.database import ENDED, TaskInstance
+
+if TYPE_CHECKING:
+    from tests.simulation.airflow.deployment import Deployment
+
+COUNTS: Final[Counter[str]] = Counter()
+# Where a task may be when something happens.
+PLACES: Final = (
+    "queued",
+    "before its start",
+    "start in flight",
+    "waits on a worker",
+    "deferred",
+    "waits for capacity",
+    "has fired",
+    "waits for its retry",
+    "has ended",
+)
+_START: Final = "StartPipelineExecution"
+_AFTER_PAUSE: Final = "execute_after_pause"
+
+
+def observe(modules: list[ModuleType]) -> None:
+    """Count the transitions of all drivers."""
+    after = machine.after
+
+    def counted(instruction: Any, event: Any) -> Any:
+        following = after(instruction, event)
+        COUNTS[_transition(instruction.command, type(event), following.command)] += 1
+        return following
+
+    for module in modules:
+        for name, value in list(vars(module).items()):
+            if value is after:
+                setattr(module, name, counted)
+
+
+def _transition(command: Any, event: type, following: Any) -> str:
+    return f"{command.name} {event.__name__} -> {following.name}"
+
+
+def wanted() -> set[str]:
+    """Return what many histories must reach."""
+    from tests.simulation.actions import KINDS
+
+    transitions = {
+        _transition(command, event, following)
+        for command, transitions in machine.TRANSITIONS.items()
+        for event, transition in transitions.items()
+        for following in transition.follows
+    }
+    pairs = {_pair(name, place) for name in KINDS for place in PLACES}
+    return transitions | pairs
+
+
+def happened(name: str, deployment: Deployment) -> None:
+    """Count what happens, with the places of the tasks that start executions."""
+    for ti in deployment.db.tis.values():
+        if ti.key.task_id in deployment.settings.starting_ids:
+            COUNTS[_pair(name, _place_of(ti, deployment))] += 1
+
+
+def _pair(name: str, place: str) -> str:
+    return f"{name}: {place}"
+
+
+def _place_of(ti: TaskInstance, deployment: Deployment) -> str:
+    if ti.state in ENDED:
+        return "has ended"
+    if ti.state == "up_for_retry":
+        return "waits for its retry"
+    if ti.state == "deferred":
+        is_pause = ti.next_method == _AFTER_PAUSE
+        return "waits for capacity" if is_pause else "deferred"
+    if ti.state == "scheduled" or ti.next_method:
+        return "has fired"
+    if ti.state != "running" or ti.process is None:
+        return "queued"
+    sent = ti.process.requests["sent", _START]
+    answered = ti.process.requests["received", _START]
+    if sent > answered:
+        return "start in flight"
+    return "waits on a worker" if sent else "before its start"

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
@@ -24,9 +24,9 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 
 if TYPE_CHECKING or CAPABILITIES.task_sdk:
     from airflow.providers.standard.operators.empty import EmptyOperator
-    from airflow.sdk.exceptions import AirflowRescheduleException, TaskDeferralTimeout
+    from airflow.sdk.exceptions import AirflowRescheduleException
 else:
-    from airflow.exceptions import AirflowRescheduleException, TaskDeferralTimeout
+    from airflow.exceptions import AirflowRescheduleException
     from airflow.operators.empty import EmptyOperator
 
 if TYPE_CHECKING or CAPABILITIES.retry_policy:
@@ -68,6 +68,25 @@ def is_mapped(task: Any) -> bool:
     :param task: the ``task`` of a context.
     """
     return isinstance(task, MappedOperator)
+
+
+# What the scheduler stores of a deferral that no trigger has ended in time
+# (``check_trigger_timeouts`` in airflow/jobs/scheduler_job_runner.py).
+_FAIL: Final = "__fail__"
+TRIGGER_TIMEOUT: Final = (
+    "Trigger timeout" if CAPABILITIES.task_sdk else "Trigger/execution timeout"
+)
+
+
+def is_trigger_timeout(method_name: str, arguments: Mapping[str, Any] | None) -> bool:
+    """
+    Return whether Airflow resumes a task because no trigger has ended its deferral in
+    time.
+
+    :param method_name: ``next_method`` of the task instance.
+    :param arguments: ``next_kwargs`` of the task instance.
+    """
+    return method_name == _FAIL and (arguments or {}).get("error") == TRIGGER_TIMEOUT
 
 
 def form_widget(field: Mapping[str, Any]) -> Any:

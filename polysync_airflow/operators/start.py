@@ -15,7 +15,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout, TaskDeferralTimeout
+from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout, is_trigger_timeout
 from polysync_airflow.airflow_compat.teams import warn_of_hidden_connection
 from polysync_airflow.exceptions import (
     ParametersError,
@@ -401,13 +401,11 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         Continue after a deferral, also after one that no trigger has ended in time:
         while no triggerer has a free slot, nobody else keeps the deadline.
         """
-        try:
-            return super().resume_execution(next_method, next_kwargs, context)
-        except TaskDeferralTimeout:
+        if is_trigger_timeout(next_method, next_kwargs):
             _, record = self.try_runner.own_record(context)
-            if record is None:
-                raise
-            return self._execute_without_trigger(context, record)
+            if record is not None:
+                return self._execute_without_trigger(context, record)
+        return super().resume_execution(next_method, next_kwargs, context)
 
     def _execute_without_trigger(
         self, context: Context, record: ExecutionRecord

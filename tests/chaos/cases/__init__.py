@@ -7,6 +7,7 @@ from typing import Final
 from tests.chaos.cases.capacity_cases import CAPACITY_CASES
 from tests.chaos.cases.change_cases import CHANGE_CASES, UPGRADE_CASES
 from tests.chaos.cases.cost_cases import COST_CASES
+from tests.chaos.cases.full_triggerer_cases import FULL_TRIGGERER_CASES
 from tests.chaos.cases.group_cases import GROUP_CASES
 from tests.chaos.cases.pod_cases import POD_CASES
 from tests.chaos.cases.task_cases import TASK_CASES
@@ -22,6 +23,7 @@ CASES: Final = (
     *WATCH_CASES,
     *CAPACITY_CASES,
     *COST_CASES,
+    *FULL_TRIGGERER_CASES,
 )
 ALL_CASES: Final = (*CASES, *UPGRADE_CASES)
 # The test cases that the amazon provider's operators are measured in.

@@ -67,6 +67,11 @@ SPEED: Final = 1.0
 SUITE_ACCESS_KEY_ID: Final = "AKIACHAOSCHAOSCHAOS0"
 START_TIMEOUT: Final = 90.0
 REPAIR_TIMEOUT: Final = 180.0
+# Airflow 2 has another name for it.
+CAPACITY: Final = (
+    "AIRFLOW__TRIGGERER__CAPACITY",
+    "AIRFLOW__TRIGGERER__DEFAULT_CAPACITY",
+)
 # What a Celery worker writes to its log when it can run tasks.
 WORKER_READY: Final = "ready."
 # Seconds after which a worker's request for a message expires in the broker, and some
@@ -151,15 +156,19 @@ class AirflowDeployment:
     ) -> None:
         self._stack.close()
 
-    def start_triggerer(self, name: str) -> None:
+    def start_triggerer(self, name: str, *, capacity: int | None = None) -> None:
         """
         Start or restart a triggerer.
 
         :param name: the name of the component, for example ``triggerer-2``.
+        :param capacity: how many triggers it may run; None for Airflow's default.
         :raises AirflowError: if it does not register a job in time.
         """
+        settings = {}
+        if capacity:
+            settings = dict.fromkeys(CAPACITY, str(capacity))
         before = self.client.jobs("TriggererJob")
-        self.airflow.start_component(name)
+        self.airflow.start_component(name, settings)
         self._jobs[name] = self._new_job(name, before)
 
     def upgrade(self) -> None:

@@ -7,8 +7,10 @@ import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.providers.common.compat.sdk import DAG, Asset
+from airflow.providers.common.compat.sdk import DAG, Asset, BaseOperator
+from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
 
+from polysync_airflow.execution.lifecycle import ending
 from polysync_airflow.operators import (
     PolysyncCallbackStepOperator,
     PolysyncStartPipelineOperator,
@@ -35,6 +37,21 @@ PIPELINE = "{{ dag_run.conf['pipeline'] }}"
 
 # The task waits in its worker, and records its processes.
 SYNCHRONOUS: dict[str, Any] = {"pre_execute": record_process(), "deferrable": False}
+
+
+class TakeSlot(BaseOperator):
+    """Takes a slot of a triggerer for an hour."""
+
+    def execute(self, context: Any) -> None:
+        self.defer(
+            trigger=TimeDeltaTrigger(timedelta(hours=1)), method_name="execute_complete"
+        )
+
+
+def shorten_grace(_: Any) -> None:
+    """Let Airflow return the task to a worker a minute after its deadline."""
+    vars(ending)["TRIGGER_GRACE_SECONDS"] = 60.0
+
 
 # The operator's arguments, by test case.
 CASES: dict[str, dict[str, Any]] = {
@@ -133,6 +150,11 @@ for number in "abcdefghijk":
 CASES["62a"] = {"max_cost": 40, "progress_interval": 10}
 CASES["62b"] = CASES["62a"]
 CASES["62c"] = CASES["62a"] | SYNCHRONOUS
+# No triggerer has a free slot. Airflow returns them to a worker long after their
+# deadline, which here is sooner.
+CASES["63a"] = {}
+CASES["63b"] = {"timeout": 30, "retries": 0, "pre_execute": shorten_grace}
+CASES["63c"] = {**CASES["62a"], **CASES["63b"], "timeout": 60}
 # They end before their retry.
 for number in ("60a", "60b", "60c", "60d", "60e", "60f", "60g"):
     CASES[number] = {**SYNCHRONOUS, "retry_delay": timedelta(seconds=600)}
@@ -185,6 +207,9 @@ COMMON: dict[str, Any] = {
     "retries": 2,
     "retry_delay": timedelta(seconds=2),
 }
+
+with DAG(dag_id="polysync_slot", schedule=None):
+    TakeSlot(task_id="take_slot")
 
 for case, options in CASES.items():
     with DAG(

@@ -16,7 +16,12 @@ from airflow.providers.common.compat.sdk import (
     TaskDeferred,
 )
 
-from polysync_airflow.airflow_compat.sdk import RetryAction, RetryDecision, RetryPolicy
+from polysync_airflow.airflow_compat.sdk import (
+    TRIGGER_TIMEOUT,
+    RetryAction,
+    RetryDecision,
+    RetryPolicy,
+)
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.operators import PolysyncStartPipelineOperator
@@ -199,7 +204,7 @@ class Task:
         """
         assert deferral.timeout is not None
         clock.sleep(deferral.timeout.total_seconds())
-        return self._resume("__fail__", {"error": "Trigger timeout"})
+        return self._resume("__fail__", {"error": TRIGGER_TIMEOUT})
 
     def _resume(self, method_name: str, arguments: dict[str, Any]) -> Run:
         self.state = "running"

@@ -140,6 +140,8 @@ def _end(random: Random) -> list[Any]:
     return [kind, random.choice([10, 60, 200, 400])]
 
 
+# These need a process that is in the middle of a request.
+AT_REQUESTS: Final = ("stop here",)
 _SECONDS: Final = _choice(10, 60, 200)
 KINDS: Final[dict[str, Kind]] = {
     "mark": Kind(_choice("failed", "success"), _mark),

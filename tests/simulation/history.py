@@ -15,9 +15,9 @@ from tests.simulation.airflow.database import ENDED, Database
 from tests.simulation.airflow.deployment import Deployment, Settings
 from tests.simulation.aws import Aws
 from tests.simulation.dags import definition_of, parse, scenario_of
-from tests.simulation.journal import Journal
+from tests.simulation.journal import Entry, Journal, Owner
 from tests.simulation.kernel import Process
-from tests.simulation.plans import RUN, Action, Moment, Plan
+from tests.simulation.plans import RUN, Action, Plan, Request
 
 MAX_SECONDS: Final = 9000.0
 _SLICE_SECONDS: Final = 200.0
@@ -67,8 +67,9 @@ class History:
         # The process that an action finds in the middle of a request.
         self.interrupted: Process | None = None
         self._people = Process("people", "people")
-        self._moments: dict[Moment, list[Action]] = {}
-        self._processes: Counter[Moment] = Counter()
+        self._at_requests: dict[Request, list[Action]] = {}
+        self._processes: Counter[Request] = Counter()
+        self._changes: Counter[tuple[Owner, str]] = Counter()
         self.add_deployment("a", Database())
         self.deployments["a"].people.start_run(RUN)
 
@@ -91,10 +92,11 @@ class History:
         """Run it to its end, and judge."""
         kernel = self._kernel
         for action in self.plan.actions:
-            if action.moment:
-                self._moments.setdefault(action.moment, []).append(action)
-        if self._moments:
+            if action.request:
+                self._at_requests.setdefault(action.request, []).append(action)
+        if self._at_requests:
             kernel.on_request = self._on_request
+        self.journal.follow = self._on_entry
         people = kernel.spawn(self._people, self._act_at_times, "people")
         quiet = 0
         end = kernel.now + MAX_SECONDS
@@ -121,9 +123,29 @@ class History:
 
     def _act_at_times(self) -> None:
         for action in self.plan.actions:
-            if action.at is not None:
+            if not action.request and not action.change:
                 self._kernel.sleep(kernels.START + action.at - self._kernel.now)
                 self._act(action)
+
+    def _on_entry(self, entry: Entry) -> None:
+        """Act after a change of a task, as the plan says."""
+        owner = entry.owner
+        if entry.kind != "state" or owner is None:
+            return
+        self._changes[owner, entry.text] += 1
+        key = (owner.deployment, owner.run_id, owner.task_id)
+        for action in self.plan.actions:
+            change = action.change
+            if key != (action.deployment, action.run, action.task) or not change:
+                continue
+            number = self._changes[owner, entry.text]
+            if (change.state, change.number) == (entry.text, number):
+                self._kernel.spawn(self._people, partial(self._act_later, action))
+
+    def _act_later(self, action: Action) -> None:
+        if action.at:
+            self._kernel.sleep(action.at)
+        self._act(action)
 
     def _act(self, action: Action) -> None:
         deployment = self.deployments.get(action.deployment)
@@ -143,14 +165,14 @@ class History:
         self, process: Process, moment: str, request: str, number: int
     ) -> None:
         """Act in the middle of a request, as the plan says."""
-        for wanted in list(self._moments):
-            if (wanted.role, wanted.request) != (process.role, request):
+        for wanted in list(self._at_requests):
+            if (wanted.role, wanted.name) != (process.role, request):
                 continue
             if (wanted.moment, wanted.number) != (moment, number):
                 continue
             self._processes[wanted] += 1
             if self._processes[wanted] == wanted.process:
-                self._interrupt(process, self._moments.pop(wanted))
+                self._interrupt(process, self._at_requests.pop(wanted))
 
     def _interrupt(self, process: Process, actions: list[Action]) -> None:
         kernel = self._kernel

@@ -153,7 +153,7 @@ def _replace_in_airflow() -> None:
     uuid.uuid4 = new_uuid
     # Airflow reads an environment variable anew for each hook, which takes a seventh of
     # the time of a history.
-    context._get_connection = lambda _: copy(connection)
+    context._get_connection = lambda conn_id: copy(connection)
     timezone.utcnow = lambda: datetime.fromtimestamp(kernels.KERNEL.now, UTC)
     supervisor: Any = task_runner
     supervisor.SUPERVISOR_COMMS = _Supervisor()

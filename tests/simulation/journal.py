@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -52,12 +52,17 @@ class Journal:
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
+        # Called with each entry.
+        self.follow: Callable[[Entry], None] | None = None
 
     def note(
         self, kind: str, text: str, owner: Owner | None = None, details: Any = None
     ) -> None:
         """Note what happens now."""
-        self.entries.append(Entry(kernels.KERNEL.now, kind, text, owner, details))
+        entry = Entry(kernels.KERNEL.now, kind, text, owner, details)
+        self.entries.append(entry)
+        if self.follow:
+            self.follow(entry)
 
     def of_kind(self, *kinds: str) -> Iterator[Entry]:
         """Yield the entries of some kinds."""

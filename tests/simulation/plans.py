@@ -24,36 +24,50 @@ class _Data(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Moment(_Data):
+class Request(_Data):
     """
     A request of a process.
 
     :param role: that of the process: ``worker``, ``triggerer`` and so on.
-    :param request: ``aws``, ``airflow``, an operation or the type of a message.
-    :param number: which request of this kind, from 1.
+    :param name: ``aws``, ``airflow``, an operation or the type of a message.
+    :param number: which request of this name, from 1.
     :param moment: ``sent``: before it is processed; ``answered``: before the response
         is received.
     :param process: which of the processes that come so far, from 1.
     """
 
     role: str
-    request: str
-    number: int
+    name: str
+    number: int = 1
     moment: str = "answered"
     process: int = 1
+
+
+class Change(_Data):
+    """
+    A task gets a state.
+
+    :param number: for which time, from 1.
+    """
+
+    state: str
+    number: int = 1
 
 
 class Action(_Data):
     """
     Something that people do, or that breaks; see ``actions.py``.
 
-    :param at: seconds from the beginning. None for a ``moment``.
+    :param at: seconds from the beginning, or from the change.
+    :param request: in the middle of which request it happens, in place of a time.
+    :param change: after which change of the task it happens.
     :param task: the id of a task.
     """
 
     name: str
-    at: float | None = None
-    moment: Moment | None = None
+    at: float = 0.0
+    request: Request | None = None
+    change: Change | None = None
     deployment: str = "a"
     run: str = RUN
     task: str = ""
@@ -174,7 +188,7 @@ class _Drawing:
         )
         number = random.choice([0, 1, 2, 3, 4, 6])
         actions = [self._action(plan) for _ in range(number)]
-        actions.sort(key=lambda action: action.at or 0.0)
+        actions.sort(key=lambda action: action.at)
         return plan.model_copy(update={"actions": tuple(actions)})
 
     def _task(self) -> Task:
@@ -196,7 +210,7 @@ class _Drawing:
         return Task(kind="start", id="train", arguments=arguments)
 
     def _action(self, plan: Plan) -> Action:
-        from tests.simulation.actions import KINDS
+        from tests.simulation.actions import AT_REQUESTS, KINDS
 
         random = self._random
         weights = [self._weight(name) for name in KINDS]
@@ -205,28 +219,42 @@ class _Drawing:
         (name,) = random.choices(list(KINDS), weights)
         values: dict[str, Any] = {
             "name": name,
-            "task": random.choice(plan.task_ids),
-            "deployment": random.choice(["a", "a", "copy"]),
+            "task": random.choice([*plan.task_ids, *plan.starting_ids]),
+            "deployment": random.choice(["a", "a", "a", "copy"]),
             "value": KINDS[name].draw(random),
         }
-        if self._has("moments", 0.4):
-            return Action(**values, moment=self._moment())
-        limit = random.choice([60.0, 1000.0, 5000.0])
+        if name in AT_REQUESTS or self._has("at requests", 0.3):
+            return Action(**values, request=self._request())
+        if self._has("after changes", 0.4):
+            change = Change(
+                state=random.choice(_STATES), number=random.choice([1, 1, 1, 2, 3])
+            )
+            seconds = random.choice([0.0, 0.0, random.uniform(0, 4), 30.0, 400.0])
+            return Action(**values, at=round(seconds, 1), change=change)
+        limit = random.choice([15.0, 60.0, 1000.0, 5000.0])
         return Action(**values, at=round(random.uniform(0, limit), 1))
 
-    def _moment(self) -> Moment:
+    def _request(self) -> Request:
         random = self._random
-        role = random.choice(["worker", "worker", "triggerer"])
-        request = random.choice(["aws", "airflow", *_REQUESTS])
-        return Moment(
-            role=role,
-            request=request,
+        return Request(
+            role=random.choice(["worker", "worker", "triggerer"]),
+            name=random.choice(["aws", "airflow", *_REQUESTS]),
             number=random.choice([1, 1, 2, 3, random.randint(1, 30)]),
             moment=random.choice(["sent", "answered"]),
             process=random.choice([1, 1, 2, 3]),
         )
 
 
+_STATES: Final = (
+    "queued",
+    "running",
+    "deferred",
+    "scheduled",
+    "up_for_retry",
+    "restarting",
+    "success",
+    "failed",
+)
 _REQUESTS: Final = (
     "StartPipelineExecution",
     "RetryPipelineExecution",
@@ -289,18 +317,28 @@ def _simpler(plan: Plan) -> Iterator[Plan]:
         settings = getattr(plan, part)
         for name, field in type(settings).model_fields.items():
             if getattr(settings, name) != field.default:
-                simpler = settings.model_copy(update={name: field.default})
-                yield plan.model_copy(update={part: simpler})
+                simple = settings.model_copy(update={name: field.default})
+                yield plan.model_copy(update={part: simple})
     for number, task in enumerate(plan.tasks):
         for arguments in _simpler_arguments(task.arguments):
-            simpler = task.model_copy(update={"arguments": arguments})
-            tasks = (*plan.tasks[:number], simpler, *plan.tasks[number + 1 :])
+            other = task.model_copy(update={"arguments": arguments})
+            tasks = (*plan.tasks[:number], other, *plan.tasks[number + 1 :])
             yield plan.model_copy(update={"tasks": tasks})
     for number, action in enumerate(actions):
-        if action.at is not None and action.at != round(action.at, -1):
-            simpler = action.model_copy(update={"at": round(action.at, -1)})
-            rounded = (*actions[:number], simpler, *actions[number + 1 :])
-            yield plan.model_copy(update={"actions": rounded})
+        for simpler in _simpler_actions(action):
+            changed = (*actions[:number], simpler, *actions[number + 1 :])
+            yield plan.model_copy(update={"actions": changed})
+
+
+def _simpler_actions(action: Action) -> Iterator[Action]:
+    if action.at != round(action.at, -1):
+        yield action.model_copy(update={"at": round(action.at, -1)})
+    for part in ("request", "change"):
+        moment = getattr(action, part)
+        for name in ("number", "process"):
+            if getattr(moment, name, 1) != 1:
+                first = moment.model_copy(update={name: 1})
+                yield action.model_copy(update={part: first})
 
 
 def _simpler_arguments(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:

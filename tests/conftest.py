@@ -137,9 +137,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def airflow_database(tmp_path_factory: pytest.TempPathFactory) -> None:
     """
     Create Airflow's database in the AIRFLOW_HOME of the tests; the processes of
-    pytest-xdist copy the first one.
+    pytest-xdist copy the first one, and mutmut's sessions in one process the first of
+    the process.
     """
     made = Path(os.environ["AIRFLOW_HOME"], "airflow.db")
+    empty = made.with_name("empty.db")
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
@@ -150,14 +152,15 @@ def airflow_database(tmp_path_factory: pytest.TempPathFactory) -> None:
         settings.engine.dispose()
     for path in made.parent.glob("airflow.db*"):
         path.unlink()
-    with (shared / "airflow.lock").open("w") as lock:
-        flock(lock, LOCK_EX)
-        if template.exists():
-            shutil.copyfile(template, made)
-        else:
-            migrate = [sys.executable, "-m", "airflow", "db", "migrate"]
-            subprocess.run(migrate, check=True, capture_output=True)
-            shutil.copyfile(made, template)
+    if not empty.exists():
+        with (shared / "airflow.lock").open("w") as lock:
+            flock(lock, LOCK_EX)
+            if not template.exists():
+                migrate = [sys.executable, "-m", "airflow", "db", "migrate"]
+                subprocess.run(migrate, check=True, capture_output=True)
+                shutil.copyfile(made, template)
+            shutil.copyfile(template, empty)
+    shutil.copyfile(empty, made)
 
 
 @pytest.fixture(scope="session")

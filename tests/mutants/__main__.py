@@ -48,8 +48,10 @@ MUTMUT: Final = """
 import json, sys
 from mutmut.__main__ import cli
 from mutmut.configuration import config
-vars(config()).update(json.loads(sys.argv[1]))
-sys.argv[1:] = ["run", *sys.argv[2:]]
+settings = json.loads(sys.argv[1])
+options = [f"--max-children={settings.pop(name)}" for name in ("max_children",) if name in settings]
+vars(config()).update(settings)
+sys.argv[1:] = ["run", *options, *sys.argv[2:]]
 cli()
 """
 

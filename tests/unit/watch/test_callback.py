@@ -18,10 +18,12 @@ from polysync_airflow.records import RECORD_KEY
 from polysync_airflow.triggers.stopping import FOLLOWING
 from polysync_airflow.watch import callback
 from polysync_airflow.watch.callback import stop_if_left
+from sagemaker_emulator.builders import definition, step
 from tests.fakes.simulated_airflow import AIRFLOW
 from tests.tasks import EmulatedTime
 from tests.unit.operators.recovery.harness import Task, crash
-from tests.world import DESCRIBE, NEVER_ENDS, START, STOP, World
+from tests.unit.sensors.sessions import start_execution
+from tests.world import DESCRIBE, LIST, LIST_STEPS, NEVER_ENDS, START, STOP, World
 
 pytestmark = pytest.mark.usefixtures("_endless")
 Lost = Callable[..., Task]
@@ -58,6 +60,17 @@ def lost_at_start(world: World, **arguments: Any) -> Task:
 def look_after(task: Task) -> str:
     """Let a triggerer do what the row of a listener says."""
     return asyncio.run(stop_if_left(**asdict(task.key)))
+
+
+def look_after_and_wait(task: Task) -> str:
+    """Let a triggerer also follow the stop to its end."""
+
+    async def look() -> str:
+        finding = await stop_if_left(**asdict(task.key))
+        await asyncio.gather(*FOLLOWING)
+        return finding
+
+    return asyncio.run(look())
 
 
 @pytest.mark.parametrize("state", ["failed", "success", "skipped", "removed"])
@@ -162,9 +175,11 @@ def test_refused_stop_leaves_the_record_as_it_was(
     if is_cleared:
         world.requests.after(STOP, lambda _: task.clear())
 
-    assert look_after(task) == "stop"
+    assert look_after_and_wait(task) == "stop"
 
     assert task.record.get("stop_requested_by") == left
+    stop = task.ti.xcoms["run"]["stop"]
+    assert (stop["result"], stop["seen_at"]) == ("failed", None)
 
 
 def test_later_try_between_the_looks(lost: Lost, world: World) -> None:
@@ -219,18 +234,20 @@ def test_execution_of_a_lost_response_is_found_by_its_name(
 def test_start_without_a_response_behind_those_of_others(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its execution is on the last of several pages."""
+    """Its execution is on one of several pages, of which AWS throttles some."""
     monkeypatch.setattr(executions, "PAGE_SIZE", 1)
+    start_execution()
+    world.time.sleep(60)
     task = lost_at_start(world)
     task.state = "failed"
     world.time.sleep(60)
-    client: Any = PolysyncSageMakerHook().conn
     for _ in range(2):
-        client.start_pipeline_execution(PipelineName="fanout")
+        start_execution()
+    world.control.add_fault("throttle", LIST, count=2)
 
     assert look_after(task) == "stop"
 
-    assert world.log.statuses == ["Stopping", "Executing", "Executing"]
+    assert world.log.statuses == ["Executing", "Stopping", "Executing", "Executing"]
 
 
 @pytest.mark.parametrize(
@@ -248,6 +265,43 @@ def test_execution_that_aws_does_not_know_yet(
     assert look_after(task) == finding
 
     assert world.log.statuses == [status]
+
+
+def test_execution_whose_status_is_refused_is_stopped(lost: Lost, world: World) -> None:
+    """It may run, and its task has ended."""
+    task = lost()
+    world.deny(DESCRIBE)
+
+    assert look_after(task) == "stop"
+
+    assert world.log.statuses == ["Stopping"]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_execution_in_another_region_is_stopped_there(
+    is_known: bool, world: World
+) -> None:
+    """It is looked for, stopped and followed in its own region."""
+    client: Any = PolysyncSageMakerHook(region_name="eu-west-1").conn
+    client.create_pipeline(
+        PipelineName="churn",
+        PipelineDefinition=definition(step("A")),
+        RoleArn="arn:aws:iam::123456789012:role/pipelines",
+        ClientRequestToken="t" * 32,
+    )
+    task = Task(arguments={"pipeline_name": "churn", "region_name": "eu-west-1"})
+    if is_known:
+        world.time.after(5, crash)
+    else:
+        world.requests.after(START, crash)
+    task.next_try()
+    task.state = "failed"
+
+    assert look_after_and_wait(task) == "stop"
+
+    assert world.log.statuses == ["Stopped"]
+    run = task.ti.xcoms.get("run")
+    assert (run and run["status"]) == ("Stopped" if is_known else None)
 
 
 def test_start_that_was_never_sent(world: World) -> None:
@@ -290,10 +344,10 @@ def test_task_without_a_record_is_left_alone(lost: Lost, world: World) -> None:
 def test_airflow_that_does_not_respond_at_first(
     lost: Lost, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is asked again."""
+    """It is asked again, for more than a minute."""
     task = lost()
     variable = AIRFLOW.variable
-    answers = iter([PolysyncError("down"), PolysyncError("down")])
+    answers = iter(4 * [PolysyncError("down")])
 
     def read(key: str) -> Any:
         error = next(answers, None)
@@ -323,11 +377,7 @@ def test_end_of_the_stop_is_followed_and_stored(lost: Lost, world: World) -> Non
     """It is followed, although the function has returned, and stored."""
     task = lost()
 
-    async def look_after_and_wait() -> None:
-        await stop_if_left(**asdict(task.key))
-        await asyncio.gather(*FOLLOWING)
-
-    asyncio.run(look_after_and_wait())
+    look_after_and_wait(task)
 
     assert world.log.statuses == ["Stopped"]
     run = task.ti.xcoms["run"]
@@ -342,16 +392,12 @@ def test_end_is_stored_also_if_the_stop_was_requested_before(
     task = lost()
     arn = task.ti.xcoms["execution_arn"]
     PolysyncSageMakerHook().stop_pipeline_execution(arn)
-    findings = []
 
-    async def look_after_and_wait() -> None:
-        findings.append(await stop_if_left(**asdict(task.key)))
-        await asyncio.gather(*FOLLOWING)
+    assert look_after_and_wait(task) == "over"
+    lists = len(world.calls(LIST_STEPS))
+    assert look_after_and_wait(task) == "over"
 
-    asyncio.run(look_after_and_wait())
-    asyncio.run(look_after_and_wait())
-
-    assert findings == ["over", "over"]
+    assert len(world.calls(LIST_STEPS)) == lists
     assert world.calls(STOP) == [STOP]
     assert task.ti.xcoms["run"]["status"] == "Stopped"
     assert {step["state"] for step in task.ti.xcoms["steps"]} >= {"Cancelled"}

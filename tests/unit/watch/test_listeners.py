@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +16,7 @@ from polysync_airflow.airflow_compat import listeners as compat
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.records import KEY_PREFIX, variable_key
+from tests.unit.watch import rows
 
 if not CAPABILITIES.triggerer_callbacks:
     pytest.skip("this Airflow tells no listener of ends", allow_module_level=True)
@@ -41,7 +41,7 @@ def session() -> Iterator[Any]:
     """A session of the caller, with a DAG run; all is deleted again."""
     with create_session() as made:
         _delete_all(made)
-        add_run(made)
+        rows.add_run(made, DAG_ID, RUN_ID)
         made.commit()
         yield made
         made.rollback()
@@ -49,30 +49,12 @@ def session() -> Iterator[Any]:
 
 
 def _delete_all(session: Any) -> None:
-    for model in (TaskInstance, DagRun):
-        session.query(model).filter_by(dag_id=DAG_ID).delete()
+    rows.remove_dag(session, DAG_ID)
     session.query(TriggererCallback).delete()
     session.query(Trigger).delete()
     session.query(Job).delete()
     session.query(Variable).filter(Variable.key.startswith(KEY_PREFIX)).delete()
     session.commit()
-
-
-def add_run(session: Any, run_id: str = RUN_ID) -> None:
-    """Store a DAG run."""
-    now = datetime(2026, 1, 1, tzinfo=UTC)
-    values = {
-        "dag_id": DAG_ID,
-        "run_id": run_id,
-        "state": "running",
-        "run_type": "manual",
-        "run_after": now,
-        "queued_at": now,
-        "start_date": now,
-        "clear_number": 0,
-        "log_template_id": 1,
-    }
-    session.execute(DagRun.__table__.insert().values(**values))
 
 
 def add_task(
@@ -84,28 +66,8 @@ def add_task(
     has_record: bool = True,
 ) -> TaskKey:
     """Store a task instance, and that it has a record."""
-    from sqlalchemy import insert
-    from uuid6 import uuid7
-
-    index = (
-        "region_index"
-        if "region_index" in TaskInstance.__table__.columns
-        else "map_index"
-    )
-    values = {
-        "id": uuid7(),
-        "dag_id": DAG_ID,
-        "run_id": RUN_ID,
-        "task_id": task_id,
-        index: map_index,
-        "state": state,
-        "pool": "default_pool",
-        "pool_slots": 1,
-        "max_tries": 2,
-        "try_number": 1,
-    }
-    session.execute(insert(TaskInstance.__table__).values(**values))
     key = TaskKey(DAG_ID, RUN_ID, task_id, map_index)
+    rows.add_task(session, key, state, 1)
     if has_record:
         session.add(Variable(key=variable_key(key), val="{}"))  # type: ignore[no-untyped-call]
     session.commit()
@@ -129,10 +91,10 @@ def task_instance(session: Any, key: TaskKey, state: str) -> Any:
 
 def told(session: Any) -> list[str]:
     """Return the keys of the records of which a triggerer is told."""
-    rows = session.scalars(select(TriggererCallback)).all()
-    assert {row.data["path"] for row in rows} <= {CALLBACK}
-    assert all(row.trigger is not None for row in rows)
-    return sorted(variable_key(TaskKey(**row.data["kwargs"])) for row in rows)
+    stored = session.scalars(select(TriggererCallback)).all()
+    assert {row.data["path"] for row in stored} <= {CALLBACK}
+    assert all(row.trigger is not None for row in stored)
+    return sorted(variable_key(TaskKey(**row.data["kwargs"])) for row in stored)
 
 
 def statements_of(session: Any) -> list[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 from importlib.metadata import entry_points
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -48,13 +50,17 @@ def test_airflow_loads_the_plugin() -> None:
 def test_scheduler_and_api_server_have_a_listener(
     monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
-    """The scheduler and the API server, by what they have imported."""
-    monkeypatch.setitem(sys.modules, API_SERVER, ModuleType(API_SERVER))
+    """By what they have imported. The tasks that a scheduler forks have none."""
+    for other in (SCHEDULER, API_SERVER):
+        monkeypatch.delitem(sys.modules, other, raising=False)
     monkeypatch.setitem(sys.modules, module, ModuleType(module))
+    forks: list[Any] = []
+    monkeypatch.setattr(os, "register_at_fork", lambda **at: forks.append(at))
 
     names = [type(each).__name__ for each in PolysyncWatchPlugin().listeners]
 
     assert names == ["EndListener"]
+    assert len(forks) == (module == SCHEDULER)
 
 
 def test_other_processes_have_no_listener(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,9 @@ are gone, and nothing else.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -14,53 +16,48 @@ import pytest
 from polysync_airflow.airflow_compat import database
 from polysync_airflow.airflow_compat.database import stored_variable
 from polysync_airflow.cli.command_line import main
-from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.records import KEY_PREFIX, from_variable, variable_key
-from polysync_airflow.watch.sweep import DatabaseAccess
 from sagemaker_emulator import EmulatorServer
 from tests.fakes import airflow_service
 from tests.fakes.simulated_airflow import AIRFLOW
 from tests.unit.operators.recovery.harness import Task, crash
+from tests.unit.watch import rows
 from tests.world import DESCRIBE, NEVER_ENDS, START, STOP, World
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
-# What Airflow's database says of the task instances; a task that is left out is gone.
-Try = tuple[str | None, int]
-States = dict[TaskKey, Try | list[Try]]
+SetState = Callable[..., None]
 Lost = Callable[..., Task]
 Sweep = Callable[..., dict[str, Any]]
 Print = Callable[[], str]
+DAG_ID, RUN_ID = Task.dag_id, Task.run_id
 
 
 @pytest.fixture
-def states(monkeypatch: pytest.MonkeyPatch) -> States:
-    """Return what the database says of task instances."""
-    found: States = {}
+def set_state() -> Iterator[SetState]:
+    """
+    Return a function that stores the state of a task in Airflow's database, and the
+    number of its newest try; without them, it deletes the task.
+    """
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
 
-    def tries_of(_: Any, **key: Any) -> list[Try]:
-        tries = found.get(TaskKey(**key), [])
-        return tries if isinstance(tries, list) else [tries]
+    def store(task: Task, *state_and_number: Any) -> None:
+        key = {"dag_id": DAG_ID, "run_id": RUN_ID, "task_id": task.task_id}
+        with create_session() as session:
+            session.query(TaskInstance).filter_by(**key).delete()
+            if state_and_number:
+                rows.add_task(session, task.key, *state_and_number)
 
-    monkeypatch.setattr(database.StoredVariable, "tries_of", tries_of)
-    return found
-
-
-@pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Return the XComs that the sweep has stored."""
-    xcoms: dict[str, Any] = {}
-    monkeypatch.setattr(DatabaseAccess, "read_summary", lambda *_: xcoms.get("run"))
-
-    def write(_: Any, task: TaskKey, run: Any) -> None:
-        xcoms["run"] = run.model_dump(mode="json")
-
-    monkeypatch.setattr(DatabaseAccess, "write_summary", write)
-    return xcoms
+    with create_session() as session:
+        rows.add_run(session, DAG_ID, RUN_ID)
+    yield store
+    with create_session() as session:
+        rows.remove_dag(session, DAG_ID)
 
 
 @pytest.fixture
 def lost(
-    world: World, states: States, monkeypatch: pytest.MonkeyPatch
+    world: World, set_state: SetState, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Lost]:
     """
     Return a function that lets a task lose its process, and stores its record in the
@@ -77,11 +74,13 @@ def lost(
         task = Task(task_id=task_id, arguments=arguments)
         world.time.after(60, crash)
         task.next_try()
-        states[task.key] = (state, 1)
+        set_state(task, state, 1)
         key = variable_key(task.key)
         with create_session() as session:
             value = AIRFLOW.record_text(key)
             session.add(Variable(key=key, val=value))  # type: ignore[no-untyped-call]
+        if "run" in task.ti.xcoms:
+            database.write_xcom("run", task.ti.xcoms["run"], **asdict(task.key))
         return task
 
     yield make
@@ -118,7 +117,7 @@ def sweep(capsys: pytest.CaptureFixture[str]) -> Sweep:
 
 
 def test_tasks_that_wait_for_capacity_are_listed_with_executions(
-    lost: Lost, states: States, world: World, capsys: pytest.CaptureFixture[str]
+    lost: Lost, world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """
     By their records; not those that have ended since, whose request was sent again, or
@@ -158,18 +157,18 @@ def test_tasks_that_wait_for_capacity_are_listed_with_executions(
 
 
 def test_executions_of_ended_and_deleted_tasks_are_stopped(
-    lost: Lost, states: States, world: World, sweep: Sweep, runs: dict[str, Any]
+    lost: Lost, set_state: SetState, world: World, sweep: Sweep
 ) -> None:
     """Ended and deleted tasks, beside live ones and others."""
     lost("failed", "failed")
     lost("marked", "success")
     gone = lost("gone", None)
-    del states[gone.key]
+    set_state(gone)
     lost("waiting", "up_for_retry")
     lost("cleared", None)
     lost("keeping", "failed", stop_on_kill=False)
     again = lost("again", None)
-    states[again.key] = (None, 0)
+    set_state(again, None, 0)
 
     found = sweep("--dry-run")
     assert world.log.statuses == ["Executing"] * 7
@@ -191,13 +190,12 @@ def test_executions_of_ended_and_deleted_tasks_are_stopped(
 
 
 def test_command_writes_a_line_for_each_execution_and_a_sum(
-    lost: Lost, world: World, printed: Print, runs: dict[str, Any]
+    lost: Lost, world: World, printed: Print
 ) -> None:
     """A line for each execution that is concerned, and a sum."""
     task = lost("failed", "failed")
     lost("waiting", "up_for_retry")
     key = variable_key(task.key)
-    runs["run"] = task.ti.xcoms["run"]
 
     line, total = printed().splitlines()
 
@@ -206,21 +204,34 @@ def test_command_writes_a_line_for_each_execution_and_a_sum(
         f" execution was asked to stop. Record: {key}"
     )
     assert total == "2 records: 1 executions stopped, 0 failed, 0 ignored."
-    assert runs["run"]["stop"]["process"] == "command"
-    assert runs["run"]["stop"]["result"] == "accepted"
+    run = database.read_xcom("run", **asdict(task.key))
+    assert (run["stop"]["process"], run["stop"]["result"]) == ("command", "accepted")
+    assert database.read_xcom("state", **asdict(task.key)) == run["state"] == "Running"
     with stored_variable(key, lock=False) as variable:
         stored = from_variable(variable.value or "", task.key, place="")
     assert stored.stop_requested_by == 1
 
 
+def test_connections_of_the_database_are_found(
+    lost: Lost, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow looks for them in such a process only."""
+    lost("train", "failed")
+    monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "")
+    monkeypatch.delenv("_AIRFLOW_PROCESS_CONTEXT")
+
+    assert sweep() == {"train": "stopped"}
+    assert os.environ["_AIRFLOW_PROCESS_CONTEXT"] == "server"
+
+
 def test_execution_of_a_task_that_was_cleared_meanwhile_is_not_stopped(
-    lost: Lost, states: States, world: World, sweep: Sweep
+    lost: Lost, set_state: SetState, world: World, sweep: Sweep
 ) -> None:
     """Airflow is asked again before the stop."""
     task = lost("train", "failed")
 
     def clear(_: Any) -> None:
-        states[task.key] = ("scheduled", 1)
+        set_state(task, "scheduled", 1)
 
     world.requests.after(DESCRIBE, clear)
 
@@ -229,11 +240,12 @@ def test_execution_of_a_task_that_was_cleared_meanwhile_is_not_stopped(
 
 
 def test_loop_stops_nothing_while_one_of_its_passes_goes_on(
-    lost: Lost, states: States, world: World, sweep: Sweep
+    lost: Lost, world: World, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its passes have one key: while one of them has not ended, nothing is stopped."""
-    task = lost("train", "failed")
-    states[task.key] = [("running", 1), ("success", 1)]
+    lost("train", "failed")
+    passes = [("success", 0), ("running", 1), ("success", 1)]
+    monkeypatch.setattr(database.StoredVariable, "tries_of", lambda *_, **__: passes)
 
     assert sweep() == {"train": "kept"}
     assert world.log.statuses == ["Executing"]
@@ -241,7 +253,7 @@ def test_loop_stops_nothing_while_one_of_its_passes_goes_on(
 
 @pytest.mark.parametrize("field", ["execution_arn", "unattended_stop"])
 def test_unproven_record_is_named_and_the_sweep_goes_on(
-    lost: Lost, world: World, printed: Print, runs: dict[str, Any], field: str
+    lost: Lost, world: World, printed: Print, field: str
 ) -> None:
     """One that is not proven is named, and the sweep goes on."""
     bad = lost("bad", "failed")
@@ -261,7 +273,7 @@ def test_unproven_record_is_named_and_the_sweep_goes_on(
 
 
 def test_stop_that_fails_changes_the_exit_code(
-    emulator: EmulatorServer, lost: Lost, sweep: Sweep, runs: dict[str, Any]
+    emulator: EmulatorServer, lost: Lost, sweep: Sweep
 ) -> None:
     """The exit code says so, for whoever schedules the command."""
     lost("train", "failed")

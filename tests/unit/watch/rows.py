@@ -1,0 +1,59 @@
+"""DAG runs and task instances in the database of this process."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from polysync_airflow.execution.lifecycle.instructions import TaskKey
+
+
+def add_run(session: Any, dag_id: str, run_id: str) -> None:
+    """Store a DAG run."""
+    from airflow.models.dagrun import DagRun
+
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    values = {
+        "dag_id": dag_id,
+        "run_id": run_id,
+        "state": "running",
+        "run_type": "manual",
+        "run_after": now,
+        "queued_at": now,
+        "start_date": now,
+        "clear_number": 0,
+        "log_template_id": 1,
+    }
+    session.execute(DagRun.__table__.insert().values(**values))
+
+
+def add_task(session: Any, key: TaskKey, state: str | None, try_number: int) -> None:
+    """Store a task instance of a DAG run that exists."""
+    from airflow.models.taskinstance import TaskInstance
+    from uuid6 import uuid7
+
+    index = "map_index"
+    if "region_index" in TaskInstance.__table__.columns:
+        index = "region_index"
+    values = {
+        "id": uuid7(),
+        "dag_id": key.dag_id,
+        "run_id": key.run_id,
+        "task_id": key.task_id,
+        index: key.map_index,
+        "state": state,
+        "pool": "default_pool",
+        "pool_slots": 1,
+        "max_tries": 2,
+        "try_number": try_number,
+    }
+    session.execute(TaskInstance.__table__.insert().values(**values))
+
+
+def remove_dag(session: Any, dag_id: str) -> None:
+    """Delete the DAG runs of a DAG, and all that belongs to them."""
+    from airflow.models.dagrun import DagRun
+    from airflow.models.taskinstance import TaskInstance
+
+    for model in (TaskInstance, DagRun):
+        session.query(model).filter_by(dag_id=dag_id).delete()

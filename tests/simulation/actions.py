@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
+from botocore.exceptions import ClientError, ReadTimeoutError
+
+from polysync_airflow.deployment import DEPLOYMENT_KEY
 from tests.simulation import kernel as kernels
-from tests.simulation.airflow.database import Key
+from tests.simulation.airflow.database import Database, Key
 from tests.simulation.airflow.deployment import Deployment
-from tests.simulation.aws import Fault
+from tests.simulation.aws import REGION, Fault
 from tests.simulation.kernel import Process
-from tests.simulation.plans import Action
+from tests.simulation.plans import RUN, Action
 
 if TYPE_CHECKING:
     from tests.simulation.history import History
 
+CONSOLE: Final = "console"
 Act = Callable[["History", Deployment, Action], Any]
 
 
@@ -104,6 +110,58 @@ def _break_api(_: History, deployment: Deployment, action: Action) -> None:
     deployment.api.outages.append((now, now + action.value))
 
 
+def _stop_in_aws(history: History, _: Deployment, action: Action) -> Any:
+    """Somebody stops the newest execution in the console."""
+    running = [each for each in history.aws.attempts if each.ended_at is None]
+    if not running:
+        return False
+    request = {"PipelineExecutionArn": running[-1].arn, "ClientRequestToken": "x" * 32}
+    console: Any = SimpleNamespace(name=CONSOLE, options={})
+    process = Process(CONSOLE, CONSOLE, console)
+
+    def stop() -> None:
+        with suppress(ClientError, ReadTimeoutError):
+            history.aws.call("StopPipelineExecution", request)
+
+    kernels.KERNEL.spawn(process, stop, "stop")
+    return True
+
+
+def _start_run(_: History, deployment: Deployment, action: Action) -> Any:
+    return deployment.people.start_run("r2")
+
+
+def _lose_records(_: History, deployment: Deployment, action: Action) -> Any:
+    records = _records(deployment)
+    for key in records:
+        del deployment.db.variables[key]
+    return bool(records)
+
+
+def _edit_records(_: History, deployment: Deployment, action: Action) -> Any:
+    records = _records(deployment)
+    for key, text in records.items():
+        deployment.db.variables[key] = text.replace(REGION, "eu-west-1")
+    return bool(records)
+
+
+def _records(deployment: Deployment) -> dict[str, str]:
+    return {
+        key: value
+        for key, value in deployment.db.variables.items()
+        if key != DEPLOYMENT_KEY
+    }
+
+
+def _import(history: History, deployment: Deployment, action: Action) -> Any:
+    """Import all Variables into a new deployment with the same DAG and run id."""
+    if "copy" in history.deployments:
+        return False
+    database = Database(variables=dict(history.deployments["a"].db.variables))
+    history.add_deployment("copy", database)
+    return history.deployments["copy"].people.start_run(RUN)
+
+
 def _copy(history: History, deployment: Deployment, action: Action) -> Any:
     if "copy" in history.deployments:
         return False
@@ -127,12 +185,13 @@ def _choice(*values: Any) -> Callable[[Random], Any]:
 
 
 def _fault(random: Random) -> list[Any]:
-    operations = [".*", "Start.*", "Stop.*", "Describe.*|List.*"]
-    return [
-        random.choice(["throttle", "error", "lost"]),
-        random.choice(operations),
-        random.choice([5, 60, 300]),
-    ]
+    operations = random.choice([".*", "Start.*|Retry.*", "Stop.*", "Describe.*|List.*"])
+    kinds = ["throttle", "error", "lost"]
+    if operations.startswith("S"):
+        kinds += ["conflict", "denied"]
+    if operations.startswith("Start"):
+        kinds += ["limit"] * 3
+    return [random.choice(kinds), operations, random.choice([5, 60, 300])]
 
 
 def _end(random: Random) -> list[Any]:
@@ -153,6 +212,11 @@ KINDS: Final[dict[str, Kind]] = {
     "move": Kind(_choice(None), _move),
     "aws": Kind(_fault, _break_aws),
     "api": Kind(_SECONDS, _break_api),
+    "stop in AWS": Kind(_choice(None), _stop_in_aws),
+    "lose records": Kind(_choice(None), _lose_records),
+    "edit records": Kind(_choice(None), _edit_records),
+    "start run": Kind(_choice(None), _start_run),
     "copy": Kind(_choice(None), _copy),
+    "import": Kind(_choice(None), _import),
     "pause": Kind(_SECONDS, _pause),
 }

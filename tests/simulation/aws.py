@@ -35,6 +35,16 @@ _PARSER: Final[Any] = JSONParser()
 _BEGINNING: Final = ("StartPipelineExecution", "RetryPipelineExecution")
 
 
+# What refuses a request: the code, the text and the HTTP status.
+FAULTS: Final = {
+    "throttle": ("ThrottlingException", "Rate exceeded", 400),
+    "error": ("InternalFailure", "try again", 500),
+    "conflict": ("ConflictException", "Another change is in progress", 409),
+    "limit": ("ResourceLimitExceeded", "The account-level limit is reached", 400),
+    "denied": ("AccessDeniedException", "not authorized", 400),
+}
+
+
 class _NoServices:
     """The other services: what steps write goes nowhere."""
 
@@ -73,7 +83,7 @@ class Fault:
     """
     What some operations meet for a while.
 
-    :param kind: ``throttle``, ``error``, or ``lost`` (of the response).
+    :param kind: one of ``FAULTS``, or ``lost``: the response.
     :param operations: a pattern of their names.
     """
 
@@ -194,10 +204,8 @@ class Aws:
     def _respond(
         self, operation: str, request: dict[str, Any], fault: str | None
     ) -> Any:
-        if fault == "throttle":
-            raise _error("ThrottlingException", "Rate exceeded", operation)
-        if fault == "error":
-            raise _error("InternalFailure", "try again", operation, 500)
+        if fault in FAULTS:
+            raise _error(*FAULTS[fault], operation)
         body = {
             name: value.timestamp() if isinstance(value, datetime) else value
             for name, value in request.items()
@@ -209,7 +217,7 @@ class Aws:
         try:
             response, _ = self._sagemaker.call(operation, REGION, body)
         except ApiError as error:
-            raise _error(error.code, error.message, operation, error.status) from None
+            raise _error(error.code, error.message, error.status, operation) from None
         if operation == "StartPipelineExecution":
             arn = response["PipelineExecutionArn"]
             self.owners.setdefault(arn, process.owner)
@@ -239,7 +247,7 @@ class Aws:
         return response
 
 
-def _error(code: str, message: str, operation: str, status: int = 400) -> ClientError:
+def _error(code: str, message: str, status: int, operation: str) -> ClientError:
     response: Any = {
         "Error": {"Code": code, "Message": message},
         "ResponseMetadata": {"HTTPStatusCode": status},

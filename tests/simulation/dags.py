@@ -64,8 +64,7 @@ def scenario_of(account: Account) -> dict[str, Any]:
         name: {"duration": seconds} for name, seconds in account.durations.items()
     }
     if account.failing:
-        reason = "InternalServerError: no"
-        steps[STEPS[0]]["fail"] = {"reason": reason, "times": account.failing}
+        steps[STEPS[0]]["fail"] = {"reason": account.reason, "times": account.failing}
     return {"steps": steps}
 
 

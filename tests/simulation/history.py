@@ -149,7 +149,7 @@ class History:
 
     def _act(self, action: Action) -> None:
         deployment = self.deployments.get(action.deployment)
-        if action.name == "copy":
+        if action.name in ("copy", "import"):
             deployment = self.deployments["a"]
         kind = KINDS.get(action.name)
         if deployment is None or kind is None:

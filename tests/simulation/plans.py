@@ -92,11 +92,13 @@ class Account(_Data):
 
     :param durations: those of the steps, in seconds.
     :param failing: how many attempts of the first step fail.
+    :param reason: why.
     :param repeats_jobs: whether the definition has AWS repeat the first step.
     """
 
     durations: dict[str, float] = dict.fromkeys(STEPS, 60.0)
     failing: int = 0
+    reason: str = "InternalServerError: no"
     repeats_jobs: bool = False
 
 
@@ -169,15 +171,18 @@ class _Drawing:
     def plan(self) -> Plan:
         """Return the plan."""
         random = self._random
-        task = self._task()
+        tasks = [self._task("train")]
+        if self._has("two tasks", 0.3):
+            tasks.append(self._start("deploy"))
         plan = Plan(
             seed=self._seed,
-            tasks=(task,),
+            tasks=tuple(tasks),
             account=Account(
                 durations={
                     step: random.choice([60.0, 300.0, 1500.0, 6000.0]) for step in STEPS
                 },
                 failing=random.choice([0, 0, 1, 9]),
+                reason=random.choice(_REASONS),
                 repeats_jobs=self._has("repeats_jobs", 0.3),
             ),
             airflow=Airflow(
@@ -191,23 +196,37 @@ class _Drawing:
         actions.sort(key=lambda action: action.at)
         return plan.model_copy(update={"actions": tuple(actions)})
 
-    def _task(self) -> Task:
+    def _task(self, task_id: str) -> Task:
+        if self._random.random() < 0.4:
+            return Task(kind="group", id="g", arguments=self._arguments())
+        return self._start(task_id)
+
+    def _start(self, task_id: str) -> Task:
+        random = self._random
+        arguments = {
+            **self._arguments(),
+            "deferrable": random.random() < 0.6,
+            "retry_mode": random.choice(["new", "resume"]),
+            "on_clear": random.choice(["new", "resume"]),
+        }
+        if "max_cost" not in arguments and self._has("does not wait", 0.1):
+            arguments["wait_for_completion"] = False
+        return Task(kind="start", id=task_id, arguments=arguments)
+
+    def _arguments(self) -> dict[str, Any]:
         random = self._random
         arguments: dict[str, Any] = {
             "retries": random.choice([0, 0, 1, 2]),
             "poll_interval": random.choice([20, 60]),
-            "stop_on_kill": not self._has("keeps_running", 0.25),
+            "stop_on_kill": not self._has("keeps_running", 0.2),
         }
         if self._has("max_cost", 0.5):
             arguments["max_cost"] = random.choice([150, 600, 1500])
         if self._has("timeout", 0.2):
             arguments["timeout"] = random.choice([500, 2000])
-        if random.random() < 0.5:
-            return Task(kind="group", id="g", arguments=arguments)
-        arguments["deferrable"] = random.random() < 0.7
-        arguments["retry_mode"] = random.choice(["new", "resume"])
-        arguments["on_clear"] = random.choice(["new", "resume"])
-        return Task(kind="start", id="train", arguments=arguments)
+        if self._has("capacity", 0.3):
+            arguments["wait_for_capacity"] = True
+        return arguments
 
     def _action(self, plan: Plan) -> Action:
         from tests.simulation.actions import AT_REQUESTS, KINDS
@@ -221,6 +240,7 @@ class _Drawing:
             "name": name,
             "task": random.choice([*plan.task_ids, *plan.starting_ids]),
             "deployment": random.choice(["a", "a", "a", "copy"]),
+            "run": random.choice([RUN, RUN, RUN, "r2"]),
             "value": KINDS[name].draw(random),
         }
         if name in AT_REQUESTS or self._has("at requests", 0.3):
@@ -245,6 +265,10 @@ class _Drawing:
         )
 
 
+_REASONS: Final = (
+    "InternalServerError: no",
+    "CapacityError: Unable to provision requested ML compute capacity.",
+)
 _STATES: Final = (
     "queued",
     "running",

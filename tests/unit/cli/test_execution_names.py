@@ -8,8 +8,10 @@ import pytest
 
 from polysync_airflow.cli import executions
 from sagemaker_emulator import EmulatorServer
+from tests.managed_pipelines import MANAGED, MODEL, NEEDS_ROLE, ROLE
 from tests.unit.cli.conftest import Polysync
 from tests.unit.cli.test_executions import ACCOUNT, NO_PIPELINE, start
+from tests.unit.sensors.sessions import start_execution
 
 pytestmark = pytest.mark.usefixtures("emulated_waits")
 
@@ -86,6 +88,14 @@ def test_pipeline_of_another_account_has_no_short_names(
     cells = done.out.splitlines()[1].split()
     assert arn in cells
     assert len([cell for cell in cells if "\N{HORIZONTAL ELLIPSIS}" in cell]) == 2
+
+
+@NEEDS_ROLE
+def test_pipeline_that_aws_manages_has_no_short_names(polysync: Polysync) -> None:
+    """Its name is that of a pipeline of the account."""
+    arn = start_execution(MANAGED, role=ROLE, ModelPackageArn=MODEL)
+
+    assert arn in polysync("executions", "list", "--managed-by", "AWS").out
 
 
 def test_old_execution_is_found(

@@ -78,6 +78,7 @@ def record_of(started_at: datetime, **changes: Any) -> str:
 VALUES = {
     "old": record_of(OLD),
     "young": record_of(YOUNG),
+    "recent": record_of(NOW - timedelta(hours=2)),
     "other": record_of(OLD, dag_id="other"),
     "without a start": json.dumps({TASK: json.loads(record_of(OLD))[TASK], RECORD: {}}),
     # What is no record.
@@ -88,7 +89,7 @@ VALUES = {
     "half a character in a run": record_of(OLD, run_id="\ud800"),
     "map index": record_of(OLD, map_index=2**70),
 }
-RECORDS = {"old", "young", "other", "without a start"}
+RECORDS = {"old", "young", "recent", "other", "without a start"}
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def variables(airflow_database: None) -> Iterator[None]:
 def test_command_deletes_only_old_records(capsys: pytest.CaptureFixture[str]) -> None:
     """What is not a record may be needed by whoever wrote it."""
     assert main(["records", "--dag-id", "gone"]) == 1
-    assert "3 Variables.\n" in capsys.readouterr().out
+    assert "4 Variables.\n" in capsys.readouterr().out
 
     assert main(["records", "--dag-id", "gone", "--older-than", "30d"]) == 1
     assert (

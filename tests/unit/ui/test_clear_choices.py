@@ -396,6 +396,17 @@ def test_pages_of_other_sites_are_refused(
     assert (variable()[0] == to_text(RECORDED)) is (status != 200)
 
 
+@pytest.mark.parametrize("base_url", ["", "/team"])
+def test_page_without_an_origin_is_none_of_a_server_without_a_host(
+    base_url: str, put_task: PutTask, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither has a host, and no host is no host in common."""
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", base_url)
+    put_task()
+
+    assert call(json=body(), headers={"Origin": "null"})[0] == 403
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [

@@ -74,6 +74,11 @@ class Call(NamedTuple):
     deployment: str
     answer: str
 
+    @property
+    def is_accepted(self) -> bool:
+        """Whether AWS has done it, also if the response was lost."""
+        return self.answer in ("ok", "lost")
+
     def __str__(self) -> str:
         return f"{self.arn[-12:]} by {self.process}: {self.answer}"
 

@@ -74,12 +74,12 @@ class Summary(NamedTuple):
 def _summary(name: str) -> Summary:
     reached.COUNTS.clear()
     result = run(plan_of(name))
-    texts = {each.rule: str(each) for each in reversed(result.violations)}
+    texts = {each.rule: str(each) for each in reversed(result.judgement.violations)}
     return Summary(
         name,
         result.kinds,
         [*texts.values(), *result.errors],
-        dict(reached.COUNTS),
+        dict(reached.COUNTS + result.judgement.counts),
         result.switches,
         result.journal.digest,
     )
@@ -97,5 +97,5 @@ def show(result: Result) -> None:
     """Print a history."""
     print(result.plan.model_dump_json(indent=1))
     print(result.journal.trace)
-    print(*result.violations, *result.errors, sep="\n")
+    print(*result.judgement.violations, *result.errors, sep="\n")
     print(f"digest {result.journal.digest}, {result.switches} switches")

@@ -15,7 +15,7 @@ from tests.simulation.airflow.database import ENDED, Database
 from tests.simulation.airflow.deployment import Deployment, Settings
 from tests.simulation.aws import Aws
 from tests.simulation.dags import definition_of, parse, scenario_of
-from tests.simulation.journal import Entry, Journal, Owner
+from tests.simulation.journal import Act, Entry, Journal, Owner
 from tests.simulation.kernel import Process
 from tests.simulation.plans import RUN, Action, Plan, Request
 
@@ -30,20 +30,20 @@ class Result:
     """
     What a history has shown.
 
-    :param violations: what the oracle says.
+    :param judgement: what the oracle says.
     :param errors: what has ended a thread that no error may end.
     """
 
     plan: Plan
     journal: Journal
-    violations: list[oracle.Violation] = field(default_factory=list)
+    judgement: oracle.Judgement = field(default_factory=oracle.Judgement)
     errors: list[str] = field(default_factory=list)
     switches: int = 0
 
     @property
     def kinds(self) -> list[str]:
         """What was violated."""
-        kinds = [each.rule for each in self.violations]
+        kinds = [each.rule for each in self.judgement.violations]
         return sorted({*kinds, *(["CRASH"] if self.errors else [])})
 
 
@@ -105,7 +105,7 @@ class History:
             is_idle = self.aws.is_idle and people.is_done and self._all_ended
             quiet = quiet + 1 if is_idle else 0
         result = Result(self.plan, self.journal)
-        result.violations = oracle.judge(self.plan, self.aws, self.journal)
+        result.judgement = oracle.judge(self.plan, self.aws, self.journal, kernel.now)
         result.errors = kernel.errors
         result.switches = kernel.switches
         kernel.close()
@@ -157,9 +157,9 @@ class History:
         self._people.deployment = deployment
         if kind.act(self, deployment, action) is not False:
             reached.happened(action.name, deployment)
-            values = f"{action.task} {action.value}"
-            owner = deployment.name
-            self.journal.note("action", action.name, None, f"{owner} {values}")
+            process = str(self.interrupted or "")
+            done = Act(deployment.name, action.run, action.task, action.value, process)
+            self.journal.note("action", action.name, None, done)
 
     def _on_request(
         self, process: Process, moment: str, request: str, number: int

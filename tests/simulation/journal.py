@@ -23,6 +23,23 @@ class Owner(NamedTuple):
         return f"{self.deployment}.{self.run_id}.{self.task_id}{mapped}"
 
 
+class Act(NamedTuple):
+    """
+    An action of the plan that has been done.
+
+    :param process: which process it has hit; empty if none.
+    """
+
+    deployment: str
+    run_id: str
+    task_id: str
+    value: Any
+    process: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.deployment} {self.task_id} {self.value} {self.process}".rstrip()
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """

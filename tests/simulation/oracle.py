@@ -1,24 +1,44 @@
-"""What a history must not have shown."""
+"""
+What a history must not have shown, by what AWS has seen.
+
+1. ``TWO AT ONCE``: two executions of one task never run at the same time.
+2. ``LEFT RUNNING``: none runs on after its task has ended.
+3. ``OTHER DEPLOYMENT``: none is stopped by another deployment.
+4. ``NO REASON``: none is stopped whose task goes on.
+5. ``TOO EXPENSIVE``: none costs more than its limit and the bound of the page.
+
+``told.py`` has the statements about texts. What a page allows is in ``allowances.py``.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
-from tests.simulation import kernel as kernels
+from tests.simulation import allowances, told
 from tests.simulation.airflow.database import ENDED
+from tests.simulation.allowances import Allowance
 from tests.simulation.aws import Attempt, Aws
 from tests.simulation.journal import Entry, Journal, Owner
-from tests.simulation.plans import Plan
+from tests.simulation.plans import EXECUTION, STEPS, Plan
+from tests.simulation.timeline import CLEARED, DELETED, Span, Timeline, since_start
 
-LEFT_SECONDS: Final = 400.0
+# How long a stop may take from its reason, if nothing keeps Airflow and AWS from it.
+STOP_SECONDS: Final = 90.0
+# A try that fails stops its execution first.
+FAILS_SECONDS: Final = 60.0
+# A poll may come early or late by this.
+_POLL_SECONDS: Final = 30.0
+# How many jobs of the pipeline run at once.
+_MAX_JOBS: Final = 2
 
 
 @dataclass(frozen=True)
 class Violation:
     """
-    A rule that did not hold.
+    A statement that did not hold.
 
     :param rule: its name.
     """
@@ -30,133 +50,241 @@ class Violation:
         return f"{self.rule}: {self.text}"
 
 
-def judge(plan: Plan, aws: Aws, journal: Journal) -> list[Violation]:
-    """Return what has gone wrong."""
-    return _Judgement(plan, aws, journal).violations()
+@dataclass
+class Judgement:
+    """
+    What the oracle says of a history.
+
+    :param counts: what was looked at, and which allowances were used.
+    """
+
+    violations: list[Violation] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
 
 
-class _Judgement:
-    def __init__(self, plan: Plan, aws: Aws, journal: Journal) -> None:
+def judge(plan: Plan, aws: Aws, journal: Journal, now: float) -> Judgement:
+    """
+    Return what has gone wrong.
+
+    :param now: the end of the history.
+    """
+    return _Judge(plan, aws, journal, now).judge()
+
+
+class _Judge:
+    def __init__(self, plan: Plan, aws: Aws, journal: Journal, now: float) -> None:
         self._plan = plan
         self._aws = aws
         self._journal = journal
-        self._now = kernels.KERNEL.now
-        self._found: list[Violation] = []
-        self._disrupted = sum(map(_disrupted_seconds, plan.actions))
+        self._time = Timeline(journal, now)
+        self._judgement = Judgement()
 
-    def violations(self) -> list[Violation]:
-        """Return all of them."""
+    def judge(self) -> Judgement:
         self._two_at_once()
-        self._stops()
-        self._left_running()
-        self._costs()
-        return self._found
+        for entry in self._journal.of_kind("aws"):
+            if entry.text == "StopPipelineExecution" and entry.details.is_accepted:
+                self._stop(entry)
+        for attempt in self._aws.attempts:
+            self._left_running(attempt)
+        for owner in sorted({each.owner for each in self._aws.attempts}):
+            if "max_cost" in self._plan.arguments_of(owner.task_id):
+                self._costs(owner)
+        for text, is_true, what in told.compared(self._time):
+            self._judgement.counts[f"text: {text}"] += 1
+            if not is_true:
+                self._add("TEXT", what)
+        return self._judgement
 
-    def _add(self, rule: str, text: str) -> None:
-        self._found.append(Violation(rule, text))
+    def _add(self, rule: str, text: str, allowed: Allowance | None = None) -> None:
+        if allowed:
+            self._judgement.counts[f"allowed: {allowed.name}"] += 1
+            return
+        self._judgement.violations.append(Violation(rule, text))
+
+    def _saw(self, what: str) -> None:
+        self._judgement.counts[what] += 1
+
+    # ---- executions at the same time
 
     def _two_at_once(self) -> None:
         attempts = sorted(self._aws.attempts, key=lambda each: each.began_at)
         for number, one in enumerate(attempts):
+            end = self._time.now if one.ended_at is None else one.ended_at
             for other in attempts[number + 1 :]:
-                end = one.ended_at or self._now
-                if one.owner == other.owner and other.began_at < end - 1:
-                    text = f"{one.arn[-12:]} and {other.arn[-12:]} of {one.owner}"
+                if one.owner != other.owner:
+                    continue
+                self._saw("pairs of executions of one task")
+                if other.began_at < end:
+                    seconds = min(end, other.ended_at or end) - other.began_at
+                    text = (
+                        f"{one.arn[-12:]} and {other.arn[-12:]} of {one.owner} at"
+                        f" {since_start(other.began_at):.2f} for {seconds:.0f} s"
+                    )
                     self._add("TWO AT ONCE", text)
 
-    def _stops(self) -> None:
-        for entry in self._journal.of_kind("aws"):
-            call = entry.details
-            is_stop = entry.text == "StopPipelineExecution"
-            if not is_stop or call.answer not in ("ok", "lost"):
-                continue
-            owner = self._aws.owners[call.arn]
-            text = f"{call.process} has stopped {call.arn[-12:]} of {owner}"
-            if owner.deployment != call.deployment:
-                self._add("OTHER DEPLOYMENT", text)
-            elif not self._has_reason(owner, call.arn, entry.at):
-                self._add("NO REASON", text)
+    # ---- stops
+
+    def _stop(self, entry: Entry) -> None:
+        call = entry.details
+        owner = self._aws.owners[call.arn]
+        self._saw("stops")
+        text = (
+            f"{call.process} has stopped {call.arn[-12:]} of {owner} at"
+            f" {since_start(entry.at):.2f}"
+        )
+        if owner.deployment != call.deployment:
+            self._add("OTHER DEPLOYMENT", text)
+        elif not self._has_reason(owner, call.arn, entry.at):
+            self._add("NO REASON", text, allowances.of_stop(self._time, owner, entry))
 
     def _has_reason(self, owner: Owner, arn: str, at: float) -> bool:
-        if any(self._is_reason(entry, owner) for entry in self._before(at + 1)):
+        attempt = [
+            each
+            for each in self._aws.attempts
+            if each.arn == arn and each.began_at <= at
+        ][-1]
+        if self._time.is_over(owner, at):
             return True
+        since = Span(attempt.began_at, at)
+        if self._was_ended_or_cleared(owner, since):
+            return True
+        if self._is_late(owner, attempt, at) or self._is_expensive(owner, at):
+            return True
+        return self._fails_soon(owner, at)
+
+    def _was_ended_or_cleared(self, owner: Owner, since: Span) -> bool:
+        for entry in self._time.states(owner):
+            if not since.begin <= entry.at <= since.end + 1:
+                continue
+            if entry.text in (*ENDED, DELETED):
+                return True
+            if entry.text in CLEARED and self._is_cleared_as_a_whole(owner, entry.at):
+                return True
+        return False
+
+    def _is_cleared_as_a_whole(self, owner: Owner, at: float) -> bool:
+        """
+        Return whether the execution is not wanted any more: a clear of some steps of a
+        group keeps it.
+        """
+        if owner.task_id != EXECUTION:
+            return True
+        return all(
+            self._time.was_cleared(owner._replace(task_id=step), at) for step in STEPS
+        )
+
+    def _is_late(self, owner: Owner, attempt: Attempt, at: float) -> bool:
         arguments = self._plan.arguments_of(owner.task_id)
-        spent = self._aws.cost_of(arn, 0, at)
-        if "max_cost" in arguments and spent > 0.9 * arguments["max_cost"] - 5:
-            return True
-        begin = next(each.began_at for each in self._aws.attempts if each.arn == arn)
-        return "timeout" in arguments and at - begin > arguments["timeout"] - 5
+        limits = [
+            arguments[name]
+            for name in ("timeout", "execution_timeout")
+            if name in arguments
+        ]
+        return any(at - attempt.began_at > limit - 5 for limit in limits)
 
-    def _before(self, at: float) -> list[Entry]:
-        return [each for each in self._journal.entries if each.at <= at]
+    def _is_expensive(self, owner: Owner, at: float) -> bool:
+        limit = self._plan.arguments_of(owner.task_id).get("max_cost")
+        if limit is None:
+            return False
+        # The estimate is never ahead of the truth, but for whole seconds of each job.
+        return self._spent(owner, self._epoch_at(owner, at), at) > limit - 10
 
-    def _is_reason(self, entry: Entry, owner: Owner) -> bool:
-        if entry.kind == "action":
-            return entry.text in ("kill worker", "stop here", "clear")
-        is_state = entry.kind == "state" and entry.owner == owner
-        return is_state and entry.text in ENDED and entry.text != "success"
-
-    def _left_running(self) -> None:
-        for attempt in self._aws.attempts:
-            if not self._plan.arguments_of(attempt.owner.task_id)["stop_on_kill"]:
+    def _fails_soon(self, owner: Owner, at: float) -> bool:
+        """Return whether the task has failed next, before another try of it ran."""
+        for entry in self._time.states(owner):
+            if entry.at < at or entry.text in ("scheduled", "queued", "running"):
                 continue
-            for since, until in self._ends_of(attempt.owner):
-                seconds = self._seconds_after(attempt, since, until)
-                if seconds > LEFT_SECONDS + self._disrupted:
-                    text = f"{attempt.arn[-12:]} of {attempt.owner}: {seconds:.0f} s"
-                    self._add("LEFT RUNNING", text)
+            span = Span(at, entry.at)
+            seconds = self._time.undisturbed(owner.deployment, span)
+            return seconds < FAILS_SECONDS and entry.text in (*ENDED, *CLEARED)
+        return False
 
-    def _seconds_after(self, attempt: Attempt, since: float, until: float) -> float:
-        end = min(attempt.ended_at or self._now, until)
-        return end - since if attempt.began_at <= since else 0.0
+    # ---- executions that are left
 
-    def _ends_of(self, owner: Owner) -> list[tuple[float, float]]:
-        """Return the times in which a task was over."""
-        found: list[tuple[float, float]] = []
-        since = None
-        for entry in self._journal.of_kind("state"):
-            if entry.owner != owner:
+    def _left_running(self, attempt: Attempt) -> None:
+        owner = attempt.owner
+        arguments = self._plan.arguments_of(owner.task_id)
+        end = self._time.now if attempt.ended_at is None else attempt.ended_at
+        for over in self._time.ends(owner):
+            span = Span(max(over.begin, attempt.began_at), min(over.end, end))
+            if span.end <= span.begin:
                 continue
-            if since is not None:
-                found.append((since, entry.at))
-            since = entry.at if entry.text in ENDED else None
-        if since is not None:
-            found.append((since, self._now))
-        return found
+            self._saw("ends of tasks before their executions")
+            seconds = self._time.undisturbed(owner.deployment, span)
+            if seconds > STOP_SECONDS:
+                text = (
+                    f"{attempt.arn[-12:]} of {owner} for {seconds:.0f} s from"
+                    f" {since_start(span.begin):.2f}"
+                )
+                allowed = allowances.of_left(self._time, owner, arguments, span)
+                self._add("LEFT RUNNING", text, allowed)
 
-    def _costs(self) -> None:
-        for owner in sorted({each.owner for each in self._aws.attempts}):
-            arguments = self._plan.arguments_of(owner.task_id)
-            if "max_cost" not in arguments:
-                continue
-            interval = max(60.0, arguments["poll_interval"])
-            bound = arguments["max_cost"] + 2.0 * (interval + 180 + self._disrupted)
-            clears = [
-                entry.at
-                for entry in self._journal.of_kind("state")
-                if entry.owner == owner and entry.text == "None"
-            ]
-            bounds = [kernels.START, *clears, self._now]
-            arns = sorted(
-                arn for arn, each in self._aws.owners.items() if each == owner
+    # ---- money
+
+    def _epochs(self, owner: Owner) -> list[Span]:
+        clears = [
+            entry.at for entry in self._time.states(owner) if entry.text == "None"
+        ]
+        return [
+            Span(begin, end) for begin, end in pairwise([0.0, *clears, self._time.now])
+        ]
+
+    def _epoch_at(self, owner: Owner, at: float) -> Span:
+        return next(
+            epoch
+            for epoch in reversed(self._epochs(owner))
+            if epoch.begin <= at or epoch.begin == 0.0
+        )
+
+    def _spent(self, owner: Owner, epoch: Span, until: float) -> float:
+        """Return what the attempts that began in an epoch have cost."""
+        return sum(
+            self._aws.cost_of(
+                each.arn, each.began_at, min(each.ended_at or until, until)
             )
-            for since, until in pairwise(bounds):
-                spent = sum(self._aws.cost_of(arn, since, until) for arn in arns)
-                if spent > bound:
-                    text = f"{owner}: {spent:.0f}, bound {bound:.0f}"
-                    self._add("TOO EXPENSIVE", text)
+            for each in self._aws.attempts
+            if each.owner == owner
+            and epoch.begin <= each.began_at < epoch.end
+            and each.began_at < until
+        )
 
+    def _costs(self, owner: Owner) -> None:
+        arguments = self._plan.arguments_of(owner.task_id)
+        limit = arguments["max_cost"]
+        for epoch in self._epochs(owner):
+            spent = self._spent(owner, epoch, self._time.now)
+            if spent <= limit:
+                continue
+            self._saw("limits reached")
+            reached = self._reached_at(owner, epoch, limit)
+            late = self._late_cost(owner, epoch, reached)
+            if late > 0:
+                text = f"{owner}: {spent:.0f} of at most {limit}, {late:.0f} too late"
+                allowed = allowances.of_cost(self._time, owner, arguments, reached)
+                self._add("TOO EXPENSIVE", text, allowed)
 
-def _disrupted_seconds(action: Any) -> float:
-    """Return for how long an action may keep Airflow or AWS from a stop."""
-    match action.name:
-        case "kill worker" | "stop here":
-            return 800.0
-        case "kill triggerer":
-            return 60.0
-        case "aws":
-            return float(2 * action.value[2] + 120)
-        case "api" | "pause" | "freeze triggerer":
-            return float(action.value + 60)
-        case _:
-            return 0.0
+    def _reached_at(self, owner: Owner, epoch: Span, limit: float) -> float:
+        """Return when the limit was reached, to a second."""
+        low = epoch.begin
+        high = self._time.now
+        while high - low > 1:
+            middle = (low + high) / 2
+            if self._spent(owner, epoch, middle) > limit:
+                high = middle
+            else:
+                low = middle
+        return high
+
+    def _late_cost(self, owner: Owner, epoch: Span, reached: float) -> float:
+        """Return what was spent after the time in which the limit had to be kept."""
+        arguments = self._plan.arguments_of(owner.task_id)
+        interval = max(60.0, arguments["poll_interval"])
+        bound = interval + STOP_SECONDS + _POLL_SECONDS
+        end = reached + bound
+        while (
+            end < self._time.now
+            and self._time.undisturbed(owner.deployment, Span(reached, end)) < bound
+        ):
+            end += 10
+        in_time = self._spent(owner, epoch, end)
+        return self._spent(owner, epoch, self._time.now) - in_time - _MAX_JOBS

@@ -1,0 +1,132 @@
+"""The journal of a history by tasks, and the times in which nothing could be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from tests.simulation import kernel as kernels
+from tests.simulation.airflow.database import ENDED
+from tests.simulation.journal import Entry, Journal, Owner
+
+# States in which Airflow has forgotten the try of a task: a user has cleared it.
+CLEARED: Final = ("None", "restarting")
+# The state of a task instance that was deleted.
+DELETED: Final = "deleted"
+# After so much time, what was kept from an answer has asked again.
+_ASKS_AGAIN_SECONDS: Final = 90.0
+# A triggerer takes over the triggers of another one after that.
+_TAKEN_OVER_SECONDS: Final = 60.0
+
+
+class Span(NamedTuple):
+    """A time with its end."""
+
+    begin: float
+    end: float
+
+
+class Timeline:
+    """
+    What happened to the tasks.
+
+    :param now: the end of the history.
+    """
+
+    def __init__(self, journal: Journal, now: float) -> None:
+        self.now = now
+        self.entries = journal.entries
+        self._states: dict[Owner, list[Entry]] = {}
+        for entry in journal.of_kind("state"):
+            if entry.owner:
+                self._states.setdefault(entry.owner, []).append(entry)
+        self._hindrances = sorted(_hindrances(journal))
+
+    def states(self, owner: Owner) -> list[Entry]:
+        """Return the states that a task had, in order."""
+        return self._states.get(owner, [])
+
+    def state_at(self, owner: Owner, at: float) -> str | None:
+        """Return the state of a task; None before its first one."""
+        before = [each.text for each in self.states(owner) if each.at <= at]
+        return before[-1] if before else None
+
+    def ends(self, owner: Owner) -> Iterator[Span]:
+        """Yield the times in which a task was over."""
+        begin = None
+        for entry in self.states(owner):
+            is_over = entry.text in (*ENDED, DELETED)
+            if is_over and begin is None:
+                begin = entry.at
+            if not is_over and begin is not None:
+                yield Span(begin, entry.at)
+                begin = None
+        if begin is not None:
+            yield Span(begin, self.now)
+
+    def is_over(self, owner: Owner, at: float) -> bool:
+        """Return whether a task had ended."""
+        return any(span.begin <= at < span.end for span in self.ends(owner))
+
+    def was_cleared(self, owner: Owner, at: float) -> bool:
+        """Return whether a clear at a time was one of this task, too."""
+        return any(
+            entry.at == at and entry.text in CLEARED for entry in self.states(owner)
+        )
+
+    def actions(self, span: Span) -> list[Entry]:
+        """Return what was done in a time."""
+        return [
+            entry
+            for entry in self.entries
+            if entry.kind == "action" and span.begin <= entry.at <= span.end
+        ]
+
+    def undisturbed(self, deployment: str, span: Span) -> float:
+        """
+        Return for how many seconds of a time both Airflow and AWS could be asked.
+
+        Each hindrance counts for its own interval: none makes up for another one.
+        """
+        seconds = 0.0
+        at = span.begin
+        for begin, end, where in self._hindrances:
+            if where not in ("", deployment) or end <= at:
+                continue
+            if begin >= span.end:
+                break
+            seconds += max(0.0, begin - at)
+            at = end
+        return seconds + max(0.0, span.end - at)
+
+    def is_hindered(self, deployment: str, span: Span) -> bool:
+        """Return whether something could not be asked for a while."""
+        return self.undisturbed(deployment, span) < span.end - span.begin
+
+
+def _hindrances(journal: Journal) -> Iterator[tuple[float, float, str]]:
+    """Yield begin, end, and the deployment; an empty name for all of them."""
+    for entry in journal.of_kind("action"):
+        act = entry.details
+        match entry.text:
+            case "api":
+                seconds = act.value + _ASKS_AGAIN_SECONDS
+                yield entry.at, entry.at + seconds, act.deployment
+            case "aws":
+                seconds = act.value[2] + _ASKS_AGAIN_SECONDS
+                yield entry.at, entry.at + seconds, ""
+            case "freeze triggerer":
+                seconds = act.value + _TAKEN_OVER_SECONDS
+                yield entry.at, entry.at + seconds, act.deployment
+            case "kill triggerer" | "move":
+                yield entry.at, entry.at + _TAKEN_OVER_SECONDS, act.deployment
+            case "stop here":
+                kind, seconds = act.value
+                frozen = seconds if kind == "freeze" else 0
+                end = entry.at + frozen + _TAKEN_OVER_SECONDS
+                yield entry.at, end, act.deployment
+
+
+def since_start(at: float) -> float:
+    """Return a time as the trace has it."""
+    return at - kernels.START

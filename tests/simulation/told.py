@@ -1,0 +1,156 @@
+"""
+Whether what a person is told of comes next: the ends of the messages of failed tasks,
+compared with what AWS and Airflow see then.
+
+Nothing is compared if a person does something else meanwhile, or if something breaks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from tests.simulation.airflow.database import ENDED
+from tests.simulation.journal import Entry, Owner
+from tests.simulation.timeline import Span, Timeline, since_start
+
+_START: Final = "StartPipelineExecution"
+_RESUME: Final = "RetryPipelineExecution"
+
+
+class _Promise(NamedTuple):
+    """
+    What a text says of comes next.
+
+    :param after_clear: whether it says so of a clear, and not of the retry.
+    :param request: what AWS is sent then.
+    """
+
+    name: str
+    pattern: re.Pattern[str]
+    after_clear: bool
+    request: str
+
+
+_PROMISES: Final = (
+    _Promise("the retry starts", re.compile(r"The retry starts a new"), False, _START),
+    _Promise("the retry resumes", re.compile(r"The retry resumes the"), False, _RESUME),
+    _Promise(
+        "a clear starts",
+        re.compile(r"clear the task\.\s+That starts a new"),
+        True,
+        _START,
+    ),
+    _Promise(
+        "a clear resumes",
+        re.compile(r"clear the task\.\s+That repeats only"),
+        True,
+        _RESUME,
+    ),
+)
+_RETRIES: Final = re.compile(r"Next: Airflow retries the task")
+_NO_RETRY: Final = re.compile(r"Next: .*clear the task")
+
+
+class Comparison(NamedTuple):
+    """
+    A text, and what then happened.
+
+    :param text: which one.
+    :param what: the difference, for people.
+    """
+
+    text: str
+    is_true: bool
+    what: str
+
+
+def compared(time: Timeline) -> Iterator[Comparison]:
+    """Yield each text that can be compared with what happened then."""
+    for number, entry in enumerate(time.entries):
+        if entry.kind != "told" or entry.owner is None:
+            continue
+        later = time.entries[number + 1 :]
+        for promise in _PROMISES:
+            if promise.pattern.search(entry.text):
+                yield from _compare(time, promise, entry, entry.owner, later)
+        yield from _retries(time, entry, entry.owner, later)
+
+
+def _compare(
+    time: Timeline, promise: _Promise, told: Entry, owner: Owner, later: list[Entry]
+) -> Iterator[Comparison]:
+    begin = told.at
+    if promise.after_clear:
+        cleared = _next_state(later, owner, "None")
+        if cleared is None or _is_ended_between(time, owner, told.at, cleared.at):
+            return
+        begin = cleared.at
+    request = next(
+        (
+            each
+            for each in later
+            if each.at >= begin
+            and each.kind == "aws"
+            and each.owner == owner
+            and each.text in (_START, _RESUME)
+        ),
+        None,
+    )
+    if request is None or not request.details.is_accepted:
+        return
+    if _is_disturbed(time, owner, Span(begin, request.at), promise, told.at):
+        return
+    yield Comparison(
+        promise.name,
+        request.text == promise.request,
+        f"{owner} was told at {since_start(told.at):.2f} that {promise.name}:"
+        f" {request.text} at {since_start(request.at):.2f}",
+    )
+
+
+def _next_state(later: list[Entry], owner: Owner, state: str) -> Entry | None:
+    for entry in later:
+        if entry.kind == "state" and entry.owner == owner and entry.text == state:
+            return entry
+    return None
+
+
+def _is_ended_between(time: Timeline, owner: Owner, begin: float, end: float) -> bool:
+    """Return whether another try has ended meanwhile, which has told something else."""
+    tries = [
+        entry
+        for entry in time.states(owner)
+        if begin + 1 < entry.at < end and entry.text in (*ENDED, "running")
+    ]
+    return bool(tries)
+
+
+def _is_disturbed(
+    time: Timeline, owner: Owner, span: Span, promise: _Promise, told_at: float
+) -> bool:
+    if time.is_hindered(owner.deployment, Span(told_at, span.end)):
+        return True
+    own_clear = 1 if promise.after_clear else 0
+    return len(time.actions(Span(told_at, span.end))) > own_clear
+
+
+def _retries(
+    time: Timeline, told: Entry, owner: Owner, later: list[Entry]
+) -> Iterator[Comparison]:
+    """Compare whether Airflow retries the task, as a text says or does not say."""
+    says_so = bool(_RETRIES.search(told.text))
+    if not says_so and not _NO_RETRY.search(told.text):
+        return
+    state = next(
+        (each for each in later if each.kind == "state" and each.owner == owner), None
+    )
+    if state is None or time.actions(Span(told.at, state.at)):
+        return
+    yield Comparison(
+        "Airflow retries" if says_so else "no retry",
+        says_so == (state.text == "up_for_retry"),
+        f"{owner} was told at {since_start(told.at):.2f} that Airflow"
+        f" {'retries' if says_so else 'does not retry'} the task: it is {state.text}",
+    )

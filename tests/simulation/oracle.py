@@ -187,7 +187,8 @@ class _Judge:
         if limit is None:
             return False
         # The estimate is never ahead of the truth, but for whole seconds of each job.
-        return self._spent(owner, self._epoch_at(owner, at), at) > limit - 10
+        spent = self._spent(owner, self._epoch_at(owner, at), at)
+        return spent > float(limit) - 10
 
     def _fails_soon(self, owner: Owner, at: float) -> bool:
         """Return whether the task has failed next, before another try of it ran."""

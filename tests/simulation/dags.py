@@ -65,7 +65,13 @@ def scenario_of(account: Account) -> dict[str, Any]:
     }
     if account.failing:
         steps[STEPS[0]]["fail"] = {"reason": account.reason, "times": account.failing}
-    return {"steps": steps}
+    scenario: dict[str, Any] = {"steps": steps}
+    if account.end_as and account.failing:
+        scenario["end_as"] = account.end_as
+    if account.unknown_status:
+        shown = {"status": "Pausing", "after": 50, "until": 300}
+        scenario["statuses"] = [shown]
+    return scenario
 
 
 def parse(plan: Plan) -> dict[str, Any]:

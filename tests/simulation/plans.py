@@ -94,12 +94,16 @@ class Account(_Data):
     :param failing: how many attempts of the first step fail.
     :param reason: why.
     :param repeats_jobs: whether the definition has AWS repeat the first step.
+    :param end_as: the status that takes the place of ``Failed``.
+    :param unknown_status: whether a status is shown that AWS does not have today.
     """
 
     durations: dict[str, float] = dict.fromkeys(STEPS, 60.0)
     failing: int = 0
     reason: str = "InternalServerError: no"
     repeats_jobs: bool = False
+    end_as: str | None = None
+    unknown_status: bool = False
 
 
 class Airflow(_Data):
@@ -184,6 +188,8 @@ class _Drawing:
                 failing=random.choice([0, 0, 1, 9]),
                 reason=random.choice(_REASONS),
                 repeats_jobs=self._has("repeats_jobs", 0.3),
+                end_as=_PARTLY if self._has("fails partly", 0.1) else None,
+                unknown_status=self._has("unknown status", 0.1),
             ),
             airflow=Airflow(
                 triggerers=random.choice([1, 2, 2]),
@@ -224,6 +230,10 @@ class _Drawing:
             arguments["max_cost"] = random.choice([150, 600, 1500])
         if self._has("timeout", 0.2):
             arguments["timeout"] = random.choice([500, 2000])
+        if self._has("succeeds partly", 0.2):
+            arguments["on_completed_with_failures"] = "succeed"
+        if self._has("on cancelled", 0.3):
+            arguments["on_cancelled"] = random.choice(["skip", "retry"])
         if self._has("capacity", 0.3):
             arguments["wait_for_capacity"] = True
         return arguments
@@ -265,6 +275,7 @@ class _Drawing:
         )
 
 
+_PARTLY: Final = "CompletedWithFailures"
 _REASONS: Final = (
     "InternalServerError: no",
     "CapacityError: Unable to provision requested ML compute capacity.",

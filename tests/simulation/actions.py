@@ -201,6 +201,8 @@ def _end(random: Random) -> list[Any]:
 
 # These need a process that is in the middle of a request.
 AT_REQUESTS: Final = ("stop here",)
+# These make another deployment of "a".
+COPIES: Final = ("copy", "import")
 _SECONDS: Final = _choice(10, 60, 200)
 KINDS: Final[dict[str, Kind]] = {
     "mark": Kind(_choice("failed", "success"), _mark),

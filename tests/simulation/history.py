@@ -10,7 +10,7 @@ from typing import Final
 from tests.simulation import aws as accounts
 from tests.simulation import installed, oracle, reached
 from tests.simulation import kernel as kernels
-from tests.simulation.actions import KINDS
+from tests.simulation.actions import COPIES, KINDS
 from tests.simulation.airflow.database import ENDED, Database
 from tests.simulation.airflow.deployment import Deployment, Settings
 from tests.simulation.aws import Aws
@@ -19,7 +19,7 @@ from tests.simulation.journal import Act, Entry, Journal, Owner
 from tests.simulation.kernel import Process
 from tests.simulation.plans import RUN, Action, Plan, Request
 
-MAX_SECONDS: Final = 9000.0
+MAX_SECONDS: Final = 7000.0
 _SLICE_SECONDS: Final = 200.0
 # How many slices pass after the last end.
 _QUIET_SLICES: Final = 4
@@ -149,7 +149,7 @@ class History:
 
     def _act(self, action: Action) -> None:
         deployment = self.deployments.get(action.deployment)
-        if action.name in ("copy", "import"):
+        if action.name in COPIES:
             deployment = self.deployments["a"]
         kind = KINDS.get(action.name)
         if deployment is None or kind is None:

@@ -174,6 +174,8 @@ class _Drawing:
 
     def plan(self) -> Plan:
         """Return the plan."""
+        from tests.simulation.actions import COPIES
+
         random = self._random
         tasks = [self._task("train")]
         if self._has("two tasks", 0.3):
@@ -183,7 +185,7 @@ class _Drawing:
             tasks=tuple(tasks),
             account=Account(
                 durations={
-                    step: random.choice([60.0, 300.0, 1500.0, 6000.0]) for step in STEPS
+                    step: random.choice([60.0, 300.0, 1500.0, 4000.0]) for step in STEPS
                 },
                 failing=random.choice([0, 0, 1, 9]),
                 reason=random.choice(_REASONS),
@@ -197,8 +199,10 @@ class _Drawing:
                 renders_none=("max_cost",) if self._has("renders_none", 0.1) else (),
             ),
         )
-        number = random.choice([0, 1, 2, 3, 4, 6])
+        number = random.choice([0, 1, 2, 3, 4, 6, 8])
         actions = [self._action(plan) for _ in range(number)]
+        if any(action.name in COPIES for action in actions):
+            actions = [self._maybe_of_copy(action) for action in actions]
         actions.sort(key=lambda action: action.at)
         return plan.model_copy(update={"actions": tuple(actions)})
 
@@ -249,7 +253,6 @@ class _Drawing:
         values: dict[str, Any] = {
             "name": name,
             "task": random.choice([*plan.task_ids, *plan.starting_ids]),
-            "deployment": random.choice(["a", "a", "a", "copy"]),
             "run": random.choice([RUN, RUN, RUN, "r2"]),
             "value": KINDS[name].draw(random),
         }
@@ -263,6 +266,10 @@ class _Drawing:
             return Action(**values, at=round(seconds, 1), change=change)
         limit = random.choice([15.0, 60.0, 1000.0, 5000.0])
         return Action(**values, at=round(random.uniform(0, limit), 1))
+
+    def _maybe_of_copy(self, action: Action) -> Action:
+        deployment = self._random.choice(["a", "copy"])
+        return action.model_copy(update={"deployment": deployment})
 
     def _request(self) -> Request:
         random = self._random

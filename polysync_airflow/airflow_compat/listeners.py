@@ -14,13 +14,18 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.triggerers import triggerer_for
+from polysync_airflow.airflow_compat.triggerers import least_busy_triggerers
 
 # Only these processes have imported these modules, however they were started.
 _SCHEDULER: Final = "airflow.jobs.scheduler_job_runner"
 _API_SERVER: Final = "airflow.api_fastapi.main"
+# By transaction and team. One transaction may end a thousand tasks.
+_TRIGGERERS: Final[WeakKeyDictionary[Any, dict[str | None, dict[str | None, int]]]] = (
+    WeakKeyDictionary()
+)
 
 
 def is_told_of_ends() -> bool:
@@ -156,8 +161,17 @@ def let_triggerer_call(
         callback.queue()
     # It takes seconds, and stops what costs money: it waits for no free slot.
     trigger = callback.trigger
-    trigger.triggerer_id = triggerer_for(session, trigger)
+    trigger.triggerer_id = _least_busy_triggerers(session, trigger).get(trigger.queue)
     session.add(callback)
+
+
+def _least_busy_triggerers(session: Any, trigger: Any) -> dict[str | None, int]:
+    """Return the same as ``least_busy_triggerers``, asked once in a transaction."""
+    by_team = _TRIGGERERS.setdefault(session.connection().get_transaction(), {})
+    team = getattr(trigger, "team_name", None)
+    if team not in by_team:
+        by_team[team] = least_busy_triggerers(session, trigger)
+    return by_team[team]
 
 
 class _CallbackDefinition(NamedTuple):

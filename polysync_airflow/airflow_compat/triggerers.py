@@ -97,30 +97,28 @@ def _waiting_calls(session: Any, path: str, waits: Any) -> int:
     return sum(row.data["path"] == path for row in session.scalars(query))
 
 
-def triggerer_for(session: Any, trigger: Any) -> int | None:
+def least_busy_triggerers(session: Any, trigger: Any) -> dict[str | None, int]:
     """
-    Return the triggerer that runs a trigger although it may have no free slot: that
-    with the fewest triggers of the same queue and team.
+    Return which triggerers run a trigger even if they have no free slot: the id of the
+    job of that with the fewest triggers, by the queue of these.
 
     A triggerer runs all triggers that are assigned to it. Its capacity counts only when
     it assigns them to itself (``assign_unassigned`` and ``ids_for_triggerer`` of
-    ``Trigger``).
+    ``Trigger``). Where a queue is missing, no triggerer of it runs, or one with free
+    slots only, which assigns the trigger to itself.
 
-    :param trigger: the row, not yet assigned.
-    :return: the id of its job; None if none runs such triggers, so that there is none,
-        or one with free slots, which assigns the trigger to itself.
+    :param trigger: the row, which has the team.
     """
     from airflow.models.trigger import Trigger
     from sqlalchemy import func, select
 
     query = (
-        select(Trigger.triggerer_id)
-        .where(Trigger.triggerer_id.in_(_living()), Trigger.queue == trigger.queue)
-        .group_by(Trigger.triggerer_id)
-        .order_by(func.count(Trigger.id))
+        select(Trigger.queue, Trigger.triggerer_id)
+        .where(Trigger.triggerer_id.in_(_living()))
+        .group_by(Trigger.queue, Trigger.triggerer_id)
+        .order_by(func.count(Trigger.id).desc())
     )
     # Before Airflow 3.3, triggers have no team.
     if hasattr(Trigger, "team_name"):
         query = query.where(Trigger.team_name == trigger.team_name)
-    job_id: int | None = session.scalar(query.limit(1))
-    return job_id
+    return {row.queue: row.triggerer_id for row in session.execute(query)}

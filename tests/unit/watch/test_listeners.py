@@ -158,25 +158,28 @@ def test_marked_task_adds_a_row_whatever_its_state(session: Any, state: str) -> 
     assert told(session) == [variable_key(key)]
 
 
-def test_row_waits_for_no_free_slot_of_a_triggerer(session: Any) -> None:
-    """A triggerer runs what it is assigned to, although its capacity is used up."""
+def test_rows_wait_for_no_free_slot_of_a_triggerer(session: Any) -> None:
+    """
+    A triggerer runs what it is assigned to, although its capacity is used up. One query
+    finds the triggerer of all rows.
+    """
     job: Any = Job(job_type="TriggererJob")  # type: ignore[no-untyped-call]
     session.add(job)
     session.flush()
     other = Trigger("path.Of", {})
     other.triggerer_id = job.id
     session.add(other)
-    key = add_task(session, "deferred")
-    ti = task_instance(session, key, "failed")
+    keys = [add_task(session, "deferred", map_index=index) for index in (0, 1)]
+    statements = statements_of(session)
 
-    EndListener().on_task_instance_failed(None, ti, "marked")
+    EndListener().on_dag_run_failed(dag_run(session), "marked")
     session.commit()
 
-    assert told(session) == [variable_key(key)]
-    row = session.scalar(select(TriggererCallback))
-    assert row.trigger.triggerer_id == job.id
+    assert told(session) == sorted(map(variable_key, keys))
+    assert sum("FROM job" in each for each in statements) == 1
     Trigger.assign_unassigned(job.id, 1, 30, session=session)
-    assert row.trigger.id in Trigger.ids_for_triggerer(job.id, session=session)
+    run = set(Trigger.ids_for_triggerer(job.id, session=session))
+    assert run == set(session.scalars(select(Trigger.id)))
 
 
 def test_failure_with_a_retry_adds_no_row(session: Any) -> None:

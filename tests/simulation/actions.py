@@ -84,9 +84,7 @@ def _replace_triggerer(deployment: Deployment, process: Process) -> bool:
     running = deployment.triggerers.running
     names = [name for name, each in running.items() if each.process is process]
     for name in names:
-        deployment.triggerers.kill(name)
-        capacity = deployment.settings.capacity
-        deployment.triggerers.add(f"t{kernels.KERNEL.now:.1f}", capacity)
+        deployment.triggerers.replace(name)
     return bool(names)
 
 
@@ -106,8 +104,7 @@ def _break_aws(history: History, _: Deployment, action: Action) -> None:
 
 
 def _break_api(_: History, deployment: Deployment, action: Action) -> None:
-    now = kernels.KERNEL.now
-    deployment.api.outages.append((now, now + action.value))
+    deployment.api.go_down(action.value, of_database=action.name == "database")
 
 
 def _stop_in_aws(history: History, _: Deployment, action: Action) -> Any:

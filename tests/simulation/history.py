@@ -77,12 +77,9 @@ class History:
         """Begin to run a deployment."""
         airflow = self.plan.airflow
         settings = Settings(
-            airflow.triggerers,
-            airflow.capacity,
-            airflow.dagrun_timeout,
-            airflow.renders_none,
-            {("api", "base_url"): f"https://{name}.example.com"},
-            tuple(self.plan.starting_ids),
+            **airflow.model_dump(),
+            options={("api", "base_url"): f"https://{name}.example.com"},
+            starting_ids=tuple(self.plan.starting_ids),
         )
         self.deployments[name] = Deployment(
             name, database, settings, partial(parse, self.plan), self.journal

@@ -126,7 +126,7 @@ def _replace_in_airflow() -> None:
     from airflow.sdk.bases.operator import ExecutorSafeguard
     from airflow.sdk.execution_time import context, task_runner
 
-    from tests.simulation.airflow import database
+    from tests.simulation.airflow import doors
 
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
@@ -157,7 +157,7 @@ def _replace_in_airflow() -> None:
     timezone.utcnow = lambda: datetime.fromtimestamp(kernels.KERNEL.now, UTC)
     supervisor: Any = task_runner
     supervisor.SUPERVISOR_COMMS = _Supervisor()
-    database.install()
+    doors.install()
 
 
 class _Supervisor:

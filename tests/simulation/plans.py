@@ -111,7 +111,10 @@ class Airflow(_Data):
 
     triggerers: int = 1
     capacity: int = 100
+    with_queues: int = 0
     dagrun_timeout: float | None = None
+    scheduled_runs: int = 0
+    team: str | None = None
     renders_none: tuple[str, ...] = ()
 
 

@@ -84,7 +84,7 @@ def _place_of(ti: TaskInstance, deployment: Deployment) -> str:
     if ti.state == "deferred":
         is_pause = ti.next_method == _AFTER_PAUSE
         return "waits for capacity" if is_pause else "deferred"
-    if ti.state == "scheduled" or ti.next_method:
+    if ti.state == "scheduled" or (ti.state == "queued" and ti.next_method):
         return "has fired"
     if ti.state != "running" or ti.process is None:
         return "queued"

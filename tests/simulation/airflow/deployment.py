@@ -12,10 +12,10 @@ from tests.simulation.airflow.database import (
     ApiServer,
     Database,
     Key,
-    Listeners,
     RuntimeTI,
     TaskInstance,
 )
+from tests.simulation.airflow.doors import Listeners
 from tests.simulation.airflow.people import People
 from tests.simulation.airflow.scheduler import Scheduler
 from tests.simulation.airflow.triggerers import Triggerers
@@ -28,6 +28,10 @@ class Settings:
     """
     How a deployment is set up.
 
+    :param with_queues: how many of the triggerers have ``--queues default``, the queue
+        of all tasks.
+    :param scheduled_runs: how many DAG runs the scheduler creates.
+    :param team: that of the DAG.
     :param renders_none: arguments of tasks that a template renders to nothing, in half
         of the sessions.
     :param starting_ids: the tasks that start executions.
@@ -35,10 +39,19 @@ class Settings:
 
     triggerers: int = 1
     capacity: int = 100
+    with_queues: int = 0
     dagrun_timeout: float | None = None
+    scheduled_runs: int = 0
+    schedule_seconds: float = 900.0
+    team: str | None = None
     renders_none: tuple[str, ...] = ()
     options: dict[tuple[str, str], str] = field(default_factory=dict)
     starting_ids: tuple[str, ...] = ()
+
+    @property
+    def has_queues(self) -> bool:
+        """``[triggerer] queues_enabled``."""
+        return self.with_queues > 0
 
 
 class Deployment:
@@ -59,18 +72,22 @@ class Deployment:
         self.name = name
         self.db = database
         self.settings = settings
-        self.options = settings.options
+        self.options = {
+            ("core", "multi_team"): str(settings.team is not None),
+            **settings.options,
+        }
         self.parse = parse
         self.tasks = parse()
         self.journal = journal
         self.api = ApiServer(self)
-        self.listeners = Listeners(database)
+        self.listeners = Listeners(self)
         self.workers = Workers(self)
         self.people = People(self)
         self.triggerers = Triggerers(self)
         self.scheduler = Scheduler(self)
         for number in range(settings.triggerers):
-            self.triggerers.add(f"triggerer{number}", settings.capacity)
+            queues = ["default"] if number < settings.with_queues else []
+            self.triggerers.add(frozenset(queues))
 
     # ---- task instances
 
@@ -78,20 +95,16 @@ class Deployment:
         """Return the name of a task instance in the journal."""
         return Owner(self.name, *key)
 
-    def owner_of(self, ti: RuntimeTI) -> Owner:
-        """Return the name of what the code of a task sees."""
-        return Owner(self.name, ti.run_id, ti.task_id, ti.map_index)
-
     def set_state(self, ti: TaskInstance, state: str | None) -> None:
         """Give a task instance another state."""
         ti.state = state
         self.journal.note("state", str(state), self.owner(ti.key), ti.try_number)
+        self.workers.check(ti)
         self.touch()
 
     def end(self, ti: TaskInstance, state: str) -> None:
-        """End a task instance."""
-        ti.next_method = None
-        ti.trigger_id = None
+        """End a task instance, as its process says."""
+        ti.forget_method()
         self.set_state(ti, state)
 
     def told(self, key: Key | None, text: str) -> None:
@@ -105,13 +118,28 @@ class Deployment:
 
     # ---- the code of tasks
 
+    def map_indexes(self, task_id: str) -> range:
+        """Return the map indexes of the instances of a task."""
+        expansion = getattr(self.tasks[task_id], "expand_input", None)
+        if expansion is None:
+            return range(-1, 0)
+        return range(len(next(iter(expansion.value.values()))))
+
+    def task_of(self, key: Key) -> Any:
+        """Return the task of an instance, as a process gets it by a parse."""
+        task = self.parse()[key.task_id]
+        if key.map_index < 0:
+            return task
+        expanded = task.expand_input.value.items()
+        return task.unmap({name: values[key.map_index] for name, values in expanded})
+
     def context(self, ti: TaskInstance, task: Any) -> Any:
         """Return the context of a session."""
         run = self.db.runs[ti.key.run_id]
         return {
             "ti": RuntimeTI(ti, task),
             "task": task,
-            "dag_run": dag_run_in_context(run),
+            "dag_run": dag_run_in_context(run, self.settings.team),
         }
 
     def render(self, task: Any) -> None:

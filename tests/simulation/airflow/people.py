@@ -1,17 +1,22 @@
-"""What users do in the UI and with the API."""
+"""What users do in the UI, with the API and with commands."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tests.simulation import kernel as kernels
-from tests.simulation.airflow.database import ENDED, DagRun, Key, TaskInstance
-from tests.simulation.airflow.scheduler import new_id, new_task_instance
+from tests.simulation.airflow.database import DagRun, Key, TaskInstance
+from tests.simulation.airflow.doors import Session
+from tests.simulation.airflow.scheduler import new_task_instance, new_try
+from tests.simulation.kernel import Process
 
 if TYPE_CHECKING:
     from tests.simulation.airflow.deployment import Deployment
+
+_FAILED = ("failed", "upstream_failed")
+_FINISHED = ("success", "failed", "skipped", "upstream_failed", "removed")
+_RUNNING = ("running", "deferred", "up_for_reschedule")
 
 
 class People:
@@ -20,91 +25,197 @@ class People:
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
 
+    # ---- runs
+
     def start_run(self, run_id: str) -> bool:
         """Trigger a DAG run; return whether there was none."""
-        db = self._deployment.db
-        if run_id in db.runs:
+        deployment = self._deployment
+        if run_id in deployment.db.runs:
             return False
-        db.runs[run_id] = DagRun(
-            run_id, datetime.fromtimestamp(kernels.KERNEL.now, UTC)
-        )
-        for task_id, task in self._deployment.tasks.items():
-            key = Key(run_id, task_id)
-            db.tis[key] = new_task_instance(key, task)
-        self._deployment.touch()
+        date = datetime.fromtimestamp(kernels.KERNEL.now - 1, UTC)
+        deployment.db.runs[run_id] = DagRun(run_id, date)
+        for task_id, task in deployment.tasks.items():
+            for map_index in deployment.map_indexes(task_id):
+                key = Key(run_id, task_id, map_index)
+                deployment.db.tis[key] = new_task_instance(key, task)
+        deployment.touch()
         return True
 
-    def mark(self, key: Key, state: str) -> bool:
+    def mark_run(self, run_id: str, state: str) -> bool:
         """
-        Mark a task instance. As ``set_state`` in airflow/serialization/definitions/
-        and ``patch_task_instance`` in airflow/api_fastapi/core_api/.
+        Mark a DAG run. As ``patch_dag_run_state`` in airflow/api_fastapi/core_api/
+        services/public/dag_run.py and ``_set_dag_run_terminal_state`` in
+        airflow/api/common/mark_tasks.py.
         """
-        ti = self._deployment.db.tis.get(key)
-        if ti is None or ti.state in ENDED:
+        deployment = self._deployment
+        run = deployment.db.runs.get(run_id)
+        if run is None:
             return False
-        self._end(ti, state)
-        self._deployment.listeners.task_marked(ti)
+        tis = deployment.db.of_run(run_id)
+        killed = [ti for ti in tis if ti.state in _RUNNING]
+        for ti in tis:
+            if ti.state not in (*_RUNNING, *_FINISHED):
+                deployment.set_state(ti, "skipped")
+        run.state = state
+        for ti in killed:
+            # It takes all instances of a mapped task.
+            for each in deployment.db.of_task(ti.key._replace(map_index=-1)):
+                if each.state != state:
+                    deployment.set_state(each, state)
+        session = Session(deployment)
+        for ti in killed:
+            deployment.listeners.task_ended(ti, state, session)
+        deployment.listeners.run_ended(run, session)
         return True
 
-    def _end(self, ti: TaskInstance, state: str) -> None:
-        process = ti.process
-        ti.process = None
-        self._deployment.end(ti, state)
-        if process:
-            self._deployment.workers.end_process(ti, process)
+    def delete_run(self, run_id: str) -> bool:
+        """
+        Delete a DAG run: as ``delete_dag_run`` in airflow/api_fastapi/core_api/routes/
+        public/dag_run.py, which answers 409 while it runs, and calls no listener.
+        """
+        run = self._deployment.db.runs.get(run_id)
+        if run is None or run.state == "running":
+            return False
+        self._delete(run_id)
+        return True
 
-    def clear(self, key: Key, *, downstream: bool) -> list[Key]:
-        """
-        Clear a task instance, and those below it; return which were cleared. As
-        ``clear_task_instances`` in airflow/models/taskinstance.py.
-        """
+    def delete_dag(self) -> bool:
+        """Delete the DAG: as ``delete_dag`` in airflow/api/common/delete_dag.py."""
         db = self._deployment.db
-        run = db.runs.get(key.run_id)
-        if run is None or key not in db.tis:
-            return []
-        task_ids = self._with_downstream(key.task_id) if downstream else [key.task_id]
-        cleared = [ti for ti in db.of_run(run.run_id) if ti.key.task_id in task_ids]
-        for ti in cleared:
-            self._clear(ti)
-        run.clear_number += 1
-        if run.state in ("failed", "success"):
-            run.state = "queued"
-        self._deployment.touch()
-        return [ti.key for ti in cleared]
+        if any(ti.state == "running" for ti in db.tis.values()):
+            return False
+        for run_id in list(db.runs):
+            self._delete(run_id)
+        return True
 
-    def _clear(self, ti: TaskInstance) -> None:
-        ti.id = new_id()
-        if ti.state == "running":
-            self._deployment.set_state(ti, "restarting")
-            if ti.process:
-                self._deployment.workers.end_process(ti, ti.process)
-            return
-        task = self._deployment.tasks[ti.key.task_id]
-        ti.max_tries = ti.try_number + task.retries
-        ti.next_method = None
-        ti.next_kwargs = {}
-        ti.trigger_id = None
-        ti.due = 0.0
-        self._deployment.set_state(ti, None)
-
-    def _with_downstream(self, task_id: str) -> Iterable[str]:
-        found: set[str] = set()
-        ahead = {task_id}
-        while ahead:
-            found |= ahead
-            ahead = {
-                below
-                for each in ahead
-                for below in self._deployment.tasks[each].downstream_task_ids
-            } - found
-        return found
+    def _delete(self, run_id: str) -> None:
+        deployment = self._deployment
+        db = deployment.db
+        del db.runs[run_id]
+        for ti in db.of_run(run_id):
+            deployment.set_state(ti, "deleted")
+            del db.tis[ti.key]
+        for entry in [each for each in db.xcoms if each[0].run_id == run_id]:
+            del db.xcoms[entry]
 
     def pause(self, is_paused: bool) -> None:
         """Pause the DAG, or let it go on."""
         self._deployment.db.is_paused = is_paused
         self._deployment.touch()
 
-    def running(self, run_id: str) -> list[Any]:
+    # ---- tasks
+
+    def mark(self, key: Key, state: str) -> bool:
+        """
+        Mark a task instance. As ``_patch_task_instance_state`` in airflow/api_fastapi/
+        core_api/services/public/task_instances.py and ``set_task_instance_state`` in
+        airflow/serialization/definitions/dag.py.
+        """
+        deployment = self._deployment
+        marked = [ti for ti in deployment.db.of_task(key) if ti.state != state]
+        for ti in marked:
+            deployment.set_state(ti, state)
+        if not marked:
+            return False
+        below = [
+            ti
+            for task_id in self._relatives(key.task_id) - {key.task_id}
+            for ti in deployment.db.of_task(Key(key.run_id, task_id))
+        ]
+        self._clear_all([ti for ti in below if ti.state in _FAILED])
+        session = Session(deployment)
+        for ti in marked:
+            deployment.listeners.task_ended(ti, state, session)
+        return True
+
+    def clear(
+        self,
+        key: Key,
+        *,
+        downstream: bool = True,
+        upstream: bool = False,
+        only_failed: bool = False,
+    ) -> list[Key]:
+        """
+        Clear a task instance, and its relatives on demand; all task instances of the
+        run if the key names no task. Return which were cleared. As ``DAG.clear`` in
+        airflow/serialization/definitions/dag.py.
+        """
+        tis = self._deployment.db.of_run(key.run_id)
+        if key.task_id:
+            relatives = {key.task_id}
+            if downstream:
+                relatives |= self._relatives(key.task_id)
+            if upstream:
+                relatives |= self._relatives(key.task_id, "upstream_task_ids")
+            tis = [ti for ti in tis if ti.key.task_id in relatives]
+        if only_failed:
+            tis = [ti for ti in tis if ti.state in _FAILED]
+        self._clear_all(tis)
+        return [ti.key for ti in tis]
+
+    def _clear_all(self, tis: list[TaskInstance]) -> None:
+        """As ``clear_task_instances`` in airflow/models/taskinstance.py."""
+        deployment = self._deployment
+        for ti in tis:
+            new_try(ti)
+            if ti.state == "running":
+                deployment.set_state(ti, "restarting")
+                continue
+            task = deployment.tasks[ti.key.task_id]
+            ti.max_tries = ti.try_number + task.retries
+            ti.forget_method()
+            ti.due = 0.0
+            deployment.set_state(ti, None)
+        for run_id in sorted({ti.key.run_id for ti in tis}):
+            run = deployment.db.runs[run_id]
+            run.clear_number += 1
+            if run.state in ("failed", "success"):
+                run.state = "queued"
+                run.start_date = None
+
+    def _relatives(
+        self, task_id: str, direction: str = "downstream_task_ids"
+    ) -> set[str]:
+        found: set[str] = set()
+        ahead = {task_id}
+        while ahead:
+            found |= ahead
+            ahead = {
+                relative
+                for each in ahead
+                for relative in getattr(self._deployment.tasks[each], direction)
+            } - found
+        return found
+
+    def test_task(self, key: Key) -> bool:
+        """
+        ``airflow tasks test``, beside the DAG run: it makes the task instance queued
+        and starts it, in the same try. As ``_run_task`` in airflow/sdk/definitions/
+        dag.py.
+        """
+        ti = self._deployment.db.tis.get(key)
+        if ti is None:
+            return False
+        ti.forget_method()
+        self._deployment.set_state(ti, "queued")
+        self._deployment.workers.start(ti)
+        return True
+
+    def running(self, run_id: str) -> list[TaskInstance]:
         """Return the task instances that have a process."""
         tis = self._deployment.db.of_run(run_id)
         return [ti for ti in tis if ti.process and ti.process.is_alive]
+
+    def sweep(self) -> None:
+        """``polysync records --stop-orphans``."""
+        from polysync_airflow.watch.sweep import stop_orphans
+
+        name = f"{self._deployment.name}.sweep"
+        process = Process(name, "command", self._deployment)
+
+        def run() -> None:
+            for swept in stop_orphans(None):
+                self._deployment.told(None, f"sweep: {swept.result}: {swept.text}")
+
+        process.main = kernels.KERNEL.spawn(process, run, "sweep")

@@ -13,7 +13,12 @@ from tests.simulation.kernel import Process
 if TYPE_CHECKING:
     from tests.simulation.airflow.deployment import Deployment
 
-RETRY_DELAY_SECONDS: Final = 20.0
+# How a resumed task learns that its trigger has failed, or took too long:
+# ``TRIGGER_FAIL_REPR`` and ``TriggerFailureReason`` in airflow/models/trigger.py.
+FAIL_METHOD: Final = "__fail__"
+TRIGGER_FAILURE: Final = "Trigger failure"
+TRIGGER_TIMEOUT: Final = "Trigger timeout"
+_IDLE_SECONDS: Final = 60.0
 
 
 class Scheduler:
@@ -35,53 +40,89 @@ class Scheduler:
 
     def _run(self) -> None:
         kernel = kernels.KERNEL
-        db = self._deployment.db
         while True:
             if not self._has_news:
-                # What waits for a time is looked at often enough.
-                waits = any(ti.state == "up_for_retry" for ti in db.tis.values())
-                kernel.park(5 if waits else 60)
+                kernel.park(max(1.0, min(self._next_due() - kernel.now, _IDLE_SECONDS)))
             self._has_news = False
             kernel.sleep(0.5 + kernel.random.random() * 2)
-            for run in list(db.runs.values()):
+            if self._deployment.api.is_down("scheduler"):
+                self._has_news = True
+                continue
+            self._create_run()
+            for run in list(self._deployment.db.runs.values()):
                 self._schedule(run)
-            self._clean_triggers()
+            self._check_trigger_timeouts()
+            if self._deployment.db.clean_triggers():
+                self._deployment.touch()
 
-    def _clean_triggers(self) -> None:
-        """As ``Trigger.clean_unused`` in airflow/models/trigger.py."""
+    def _next_due(self) -> float:
+        """Return when something is due without a change before."""
         db = self._deployment.db
-        used = {ti.trigger_id for ti in db.tis.values() if ti.state == "deferred"}
-        for row_id in [each for each in db.triggers if each not in used]:
-            del db.triggers[row_id]
-            self._deployment.touch()
+        times = [
+            ti.due
+            for ti in db.tis.values()
+            if ti.state in ("up_for_retry", "up_for_reschedule")
+        ]
+        for ti in db.tis.values():
+            if ti.state == "deferred" and ti.trigger_timeout:
+                times.append(ti.trigger_timeout)
+        return min(times, default=kernels.KERNEL.now + _IDLE_SECONDS)
+
+    def _create_run(self) -> None:
+        """As ``_create_dag_runs`` in airflow/jobs/scheduler_job_runner.py."""
+        db = self._deployment.db
+        settings = self._deployment.settings
+        for number in range(1, settings.scheduled_runs + 1):
+            run_id = f"s{number}"
+            due = kernels.START + number * settings.schedule_seconds
+            if due <= kernels.KERNEL.now and not db.is_paused:
+                self._deployment.people.start_run(run_id)
+
+    def _check_trigger_timeouts(self) -> None:
+        """As ``check_trigger_timeouts`` in airflow/jobs/scheduler_job_runner.py."""
+        for ti in self._deployment.db.tis.values():
+            timeout = ti.trigger_timeout
+            if ti.state == "deferred" and timeout and timeout < kernels.KERNEL.now:
+                ti.trigger_id = None
+                ti.next_method = FAIL_METHOD
+                ti.next_kwargs = {"error": TRIGGER_TIMEOUT}
+                self._deployment.set_state(ti, "scheduled")
 
     def _schedule(self, run: DagRun) -> None:
         """
-        As ``_schedule_dag_run`` in airflow/jobs/scheduler_job_runner.py and
-        ``DagRun.update_state`` in airflow/models/dagrun.py.
+        As ``_start_queued_dagruns`` and ``_schedule_dag_run`` in airflow/jobs/
+        scheduler_job_runner.py. Neither sees the runs of a paused DAG
+        (``get_running_dag_runs_to_examine`` in airflow/models/dagrun.py).
         """
-        db = self._deployment.db
+        deployment = self._deployment
+        if deployment.db.is_paused or run.state not in ("queued", "running"):
+            return
         now = kernels.KERNEL.now
-        tis = db.of_run(run.run_id)
-        if run.state == "queued":
+        if run.state == "queued" or run.start_date is None:
             run.state = "running"
             run.start_date = datetime.fromtimestamp(now, UTC)
-        if run.state != "running" or db.is_paused:
-            return
-        timeout = self._deployment.settings.dagrun_timeout
+        tis = deployment.db.of_run(run.run_id)
+        timeout = deployment.settings.dagrun_timeout
         if timeout and now - run.start_date.timestamp() > timeout:
             for ti in tis:
                 if ti.state not in ENDED:
-                    self._deployment.end(ti, "skipped")
+                    deployment.set_state(ti, "skipped")
             self._end_run(run, "failed")
         elif all(ti.state in ENDED for ti in tis):
-            failed = any(ti.state in ("failed", "upstream_failed") for ti in tis)
-            self._end_run(run, "failed" if failed else "success")
+            self._end_run(run, self._state_of(tis))
         else:
             for ti in tis:
-                is_waiting = ti.state in (None, "up_for_retry", "scheduled")
-                if is_waiting and ti.due <= now:
+                if ti.state in _WAITING and ti.due <= now:
                     self._next(ti)
+
+    def _state_of(self, tis: list[TaskInstance]) -> str:
+        """As ``DagRun.update_state`` in airflow/models/dagrun.py: the leaves count."""
+        failed = any(
+            ti.state in ("failed", "upstream_failed")
+            for ti in tis
+            if not self._deployment.tasks[ti.key.task_id].downstream_task_ids
+        )
+        return "failed" if failed else "success"
 
     def _end_run(self, run: DagRun, state: str) -> None:
         run.state = state
@@ -89,45 +130,104 @@ class Scheduler:
         self._deployment.listeners.run_ended(run)
 
     def _next(self, ti: TaskInstance) -> None:
-        """Queue a task instance if its trigger rule allows it."""
+        """
+        Queue a task instance if its trigger rule allows it, or defer it. As
+        ``DagRun.schedule_tis`` and ``_critical_section_enqueue_task_instances``.
+        """
         deployment = self._deployment
-        if ti.next_method is None:
-            task = deployment.tasks[ti.key.task_id]
-            above = [
-                deployment.db.tis[ti.key._replace(task_id=each, map_index=-1)].state
-                for each in sorted(task.upstream_task_ids)
-            ]
-            state = _state_by_rule(task.trigger_rule, above)
+        task = deployment.tasks[ti.key.task_id]
+        if ti.state != "scheduled":
+            state = state_by_rule(task.trigger_rule, self._states_above(ti, task))
             if state is None:
                 return
+            if state == "queued" and task.inherits_from_empty_operator:
+                state = "success"
             if state != "queued":
-                deployment.end(ti, state)
+                deployment.set_state(ti, state)
                 return
-            if type(task).__name__ == "EmptyOperator":
-                deployment.end(ti, "success")
+            if ti.state != "up_for_reschedule":
+                ti.try_number += 1
+            if getattr(task, "start_from_trigger", False):
+                self._defer(ti, task)
                 return
-            ti.try_number += 1
-            ti.has_begun = False
         deployment.set_state(ti, "queued")
         deployment.workers.start(ti)
 
-    def fail(self, ti: TaskInstance, *, is_final: bool = False) -> None:
+    def _states_above(self, ti: TaskInstance, task: Any) -> list[str | None]:
+        keys = (ti.key._replace(task_id=each) for each in task.upstream_task_ids)
+        return [
+            above.state
+            for key in sorted(keys)
+            for above in self._deployment.db.of_task(key._replace(map_index=-1))
+        ]
+
+    def _defer(self, ti: TaskInstance, task: Any) -> None:
+        """As ``TaskInstance.defer_task`` in airflow/models/taskinstance.py."""
+        arguments = task.start_trigger_args
+        now = kernels.KERNEL.now
+        times = [
+            now + each.total_seconds()
+            for each in (arguments.timeout, task.execution_timeout)
+            if each
+        ]
+        row = self._deployment.db.add_trigger(
+            arguments.trigger_cls, arguments.trigger_kwargs or {}
+        )
+        ti.trigger_id = row.id
+        ti.trigger_timeout = min(times, default=None)
+        ti.next_method = arguments.next_method
+        ti.next_kwargs = dict(arguments.next_kwargs or {})
+        self._deployment.set_state(ti, "deferred")
+
+    # ---- ends of tries
+
+    def end_try(self, ti: TaskInstance, *, is_retried: bool) -> None:
         """
-        Let a task instance wait for its retry, or fail. As
-        ``fetch_handle_failure_context`` in airflow/models/taskinstance.py.
+        Let a task instance fail, or wait for its retry: what ``ti_update_state`` in
+        airflow/api_fastapi/execution_api/routes/ and ``fetch_handle_failure_context``
+        in airflow/models/taskinstance.py have in common.
         """
-        is_restarting = ti.state == "restarting"
         ti.process = None
-        if not is_restarting and (is_final or ti.try_number > ti.max_tries):
-            self._deployment.end(ti, "failed")
+        ti.forget_method()
+        if not is_retried:
+            self._deployment.set_state(ti, "failed")
             return
-        if not is_restarting:
-            ti.id = new_id()
-        ti.next_method = None
-        ti.due = kernels.KERNEL.now
-        if not is_restarting:
-            ti.due += RETRY_DELAY_SECONDS
+        if ti.state != "restarting":
+            new_try(ti)
+        delay = self._deployment.tasks[ti.key.task_id].retry_delay
+        ti.due = kernels.KERNEL.now + delay.total_seconds()
         self._deployment.set_state(ti, "up_for_retry")
+
+    def handle_failure(self, ti: TaskInstance) -> None:
+        """
+        End a try whose process is gone. As ``process_executor_events`` in airflow/jobs/
+        scheduler_job_runner.py and ``TaskInstance.handle_failure``.
+        """
+        is_retried = self.is_eligible_to_retry(ti)
+        state = "up_for_retry" if is_retried else "failed"
+        self._deployment.workers.call_back_elsewhere(ti, state)
+        self.end_try(ti, is_retried=is_retried)
+        self._deployment.listeners.task_ended(ti, "failed")
+
+    def is_eligible_to_retry(self, ti: TaskInstance) -> bool:
+        """As ``TaskInstance.is_eligible_to_retry`` in airflow/models/."""
+        if ti.state == "restarting":
+            return True
+        task = self._deployment.tasks[ti.key.task_id]
+        return bool(task.retries and ti.try_number <= ti.max_tries)
+
+    def restart(self, ti: TaskInstance) -> None:
+        """
+        Let a task run that was cleared while it ran, and whose process has ended. As
+        ``process_executor_events`` does for ``restarting``.
+        """
+        task = self._deployment.tasks[ti.key.task_id]
+        ti.process = None
+        ti.max_tries = ti.try_number + task.retries
+        self._deployment.set_state(ti, None)
+
+
+_WAITING: Final = (None, "up_for_retry", "up_for_reschedule", "scheduled")
 
 
 def new_id() -> uuid.UUID:
@@ -135,12 +235,18 @@ def new_id() -> uuid.UUID:
     return uuid.UUID(int=kernels.KERNEL.random.getrandbits(128))
 
 
+def new_try(ti: TaskInstance) -> None:
+    """As ``TaskInstance.prepare_db_for_next_try`` in airflow/models/."""
+    ti.id = new_id()
+    ti.began_at = None
+
+
 def new_task_instance(key: Key, task: Any) -> TaskInstance:
     """Return the row of a task instance that has not run."""
     return TaskInstance(key, new_id(), task.retries)
 
 
-def _state_by_rule(rule: str, above: list[str | None]) -> str | None:
+def state_by_rule(rule: str, above: list[str | None]) -> str | None:
     """
     Return the state that a trigger rule leads to: ``queued``, one of an end, or None
     to wait. As ``_evaluate_trigger_rule`` in airflow/ti_deps/deps/trigger_rule_dep.py.

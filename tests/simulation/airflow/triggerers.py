@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from airflow.triggers.base import BaseTaskEndEvent, TriggerEvent
+
 from tests.fakes.airflow_encoding import delivered
 from tests.simulation import kernel as kernels
-from tests.simulation.airflow.database import CallbackRow, RuntimeTI, TriggerRow
-from tests.simulation.airflow.workers import FAIL_METHOD
+from tests.simulation.airflow.database import RuntimeTI, TaskInstance, TriggerRow
+from tests.simulation.airflow.scheduler import FAIL_METHOD, TRIGGER_FAILURE
 from tests.simulation.kernel import Process
 from tests.simulation.threads import Loop
 
 if TYPE_CHECKING:
     from tests.simulation.airflow.deployment import Deployment
 
-# ``_USER_ACTION_CANCEL_MSG`` in airflow/jobs/triggerer_job_runner.py, whose import takes
-# a second.
+# ``_USER_ACTION_CANCEL_MSG`` and ``_ON_CANCEL_TIMEOUT`` in
+# airflow/jobs/triggerer_job_runner.py, whose import takes a second.
 USER_ACTION: Final = "__airflow_user_action__"
-HEARTBEAT_SECONDS: Final = 15.0
-# As of ``[triggerer] job_heartbeat_sec``: a triggerer is taken for dead after this.
-DEAD_SECONDS: Final = 30.0
 ON_KILL_SECONDS: Final = 30.0
+_LOOK_SECONDS: Final = 15.0
+# ``[triggerer] triggerer_health_check_threshold``.
+DEAD_SECONDS: Final = 30.0
 
 
 class Triggerers:
@@ -34,10 +37,14 @@ class Triggerers:
         self._deployment = deployment
         self.running: dict[str, Triggerer] = {}
         self._beats: dict[str, float] = {}
+        self._number = 0
 
-    def add(self, name: str, capacity: int) -> None:
+    def add(self, queues: frozenset[str] = frozenset()) -> None:
         """Start one."""
-        self.running[name] = Triggerer(self._deployment, self, name, capacity)
+        name = f"{self._deployment.name}.triggerer{self._number}"
+        self._number += 1
+        self.beat(name)
+        self.running[name] = Triggerer(self._deployment, self, name, queues)
 
     def touch(self) -> None:
         """Let them look soon."""
@@ -54,35 +61,43 @@ class Triggerers:
             return True
         return kernels.KERNEL.now - self._beats.get(name, 0) > DEAD_SECONDS
 
-    def kill(self, name: str) -> None:
-        """Kill one."""
-        self.running.pop(name).process.kill()
+    def replace(self, name: str) -> None:
+        """Kill one, and start another one."""
+        triggerer = self.running.pop(name)
+        triggerer.process.kill()
+        self.add(triggerer.queues)
 
     def move(self) -> None:
-        """Let each trigger run in any triggerer, as a rebalancing does."""
+        """Let each trigger run in any triggerer, as if the others had been dead."""
         names = sorted(self.running)
         for row in self._deployment.db.triggers.values():
             row.triggerer = kernels.KERNEL.random.choice(names)
+        self.touch()
 
 
 class Triggerer:
     """
-    One triggerer. As ``TriggererJobRunner`` and ``TriggerRunner`` in
+    One triggerer. As ``TriggerRunnerSupervisor`` and ``TriggerRunner`` in
     airflow/jobs/triggerer_job_runner.py.
 
-    :param capacity: how many triggers it runs.
+    :param queues: what ``--queues`` says.
     """
 
     def __init__(
-        self, deployment: Deployment, all_of_them: Triggerers, name: str, capacity: int
+        self,
+        deployment: Deployment,
+        all_of_them: Triggerers,
+        name: str,
+        queues: frozenset[str],
     ) -> None:
         self._deployment = deployment
         self._all = all_of_them
         self._name = name
-        self._capacity = capacity
-        self.process = Process(f"{deployment.name}.{name}", "triggerer", deployment)
+        self.queues = queues
+        self.process = Process(name, "triggerer", deployment)
         self._triggers: dict[int, asyncio.Task[Any]] = {}
-        self._callbacks: set[asyncio.Task[Any]] = set()
+        # What has fired, and the errors of triggers.
+        self._events: deque[tuple[int, TriggerEvent | None]] = deque()
         self._news: Callable[[], None] = lambda: None
         self.process.main = kernels.KERNEL.spawn(self.process, self._run, "loop")
 
@@ -95,7 +110,6 @@ class Triggerer:
         Loop().run_until_complete(self._supervise())
 
     async def _supervise(self) -> None:
-        kernel = kernels.KERNEL
         loop = asyncio.get_running_loop()
         news = asyncio.Event()
 
@@ -106,88 +120,158 @@ class Triggerer:
         self._news = wake
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                async with asyncio.timeout(_LOOK_SECONDS):
                     await news.wait()
             news.clear()
-            await asyncio.sleep(0.5 + kernel.random.random() * 1.5)
+            await asyncio.sleep(0.5 + kernels.KERNEL.random.random() * 1.5)
+            if self._deployment.api.is_down("triggerer"):
+                continue
             self._all.beat(self._name)
             self._assign()
-            self._start_and_cancel()
-            self._call_back()
+            self._update()
+            while self._events:
+                self._submit(*self._events.popleft())
+            if self._deployment.db.clean_triggers():
+                self._deployment.touch()
+
+    def _is_mine(self, row: TriggerRow) -> bool:
+        """As ``Trigger.ids_for_triggerer`` in airflow/models/trigger.py."""
+        return row.triggerer == self._name and self._serves(row)
+
+    def _serves(self, row: TriggerRow) -> bool:
+        return row.queue in self.queues if self.queues else row.queue is None
 
     def _assign(self) -> None:
-        """As ``Trigger.assign_unassigned`` in airflow/models/trigger.py."""
-        rows = self._deployment.db.triggers.values()
-        for row in rows:
-            own = sum(each.triggerer == self._name for each in rows)
-            if self._all.is_dead(row.triggerer) and own < self._capacity:
-                row.triggerer = self._name
+        """
+        As ``Trigger.assign_unassigned`` and ``get_sorted_triggers``: rows of callbacks
+        come first, also those that another triggerer runs.
+        """
+        db = self._deployment.db
+        rows = db.triggers.values()
+        own = sum(row.triggerer == self._name for row in rows)
+        free = max(0, self._deployment.settings.capacity - own)
+        callbacks = [row for row in rows if row.is_callback]
+        others = [
+            row
+            for row in rows
+            if self._all.is_dead(row.triggerer) and db.waiting_for(row)
+        ]
+        for row in list(filter(self._serves, [*callbacks, *others]))[:free]:
+            row.triggerer = self._name
 
-    def _start_and_cancel(self) -> None:
-        """As ``TriggerRunnerSupervisor.update_triggers`` and ``cancel_triggers``."""
-        rows = self._deployment.db.triggers
-        for row in rows.values():
-            if row.triggerer == self._name and row.id not in self._triggers:
-                self._triggers[row.id] = asyncio.create_task(self._run_trigger(row))
+    def _update(self) -> None:
+        """
+        As ``update_triggers`` and ``cancel_triggers``. A trigger that has moved gets
+        the same message as one whose task a user has ended.
+        """
+        db = self._deployment.db
+        wanted = {row.id: row for row in db.triggers.values() if self._is_mine(row)}
+        fired = {row_id for row_id, _ in self._events}
+        for row in wanted.values():
+            ti = db.waiting_for(row)
+            is_new = row.id not in self._triggers and row.id not in fired
+            if is_new and (ti or row.is_callback):
+                self._triggers[row.id] = asyncio.create_task(self._run_trigger(row, ti))
         for row_id, task in list(self._triggers.items()):
-            is_left = row_id in rows
             if task.done():
-                if not is_left:
-                    del self._triggers[row_id]
-            elif not is_left or rows[row_id].triggerer != self._name:
-                # A trigger that has moved is not told that a user has done something.
-                task.cancel(None if is_left else USER_ACTION)
+                del self._triggers[row_id]
+            elif row_id not in wanted:
+                task.cancel(USER_ACTION)
                 del self._triggers[row_id]
 
-    async def _run_trigger(self, row: TriggerRow) -> None:
-        """As ``TriggerRunner.run_trigger``."""
-        ti = self._deployment.db.tis.get(row.key)
-        if ti is None:
-            return
+    async def _run_trigger(self, row: TriggerRow, ti: TaskInstance | None) -> None:
+        """As ``TriggerRunner.run_trigger`` and ``cleanup_finished_triggers``."""
         trigger = _imported(row.path)(**delivered(row.kwargs))
-        runtime = RuntimeTI(ti, None)
-        runtime.id = row.ti_id
-        runtime.try_number = row.try_number
-        trigger.task_instance = runtime
+        timeout = None
+        if ti:
+            timeout = ti.trigger_timeout
+            trigger.task_instance = self._runtime(ti)
+        has_fired = False
         try:
             async for event in trigger.run():
-                self._fired(row, {"event": event.payload}, None)
+                self._events.append((row.id, event))
+                has_fired = True
+                self.wake()
         except asyncio.CancelledError as cancelled:
-            if USER_ACTION in cancelled.args:
-                try:
-                    await asyncio.wait_for(trigger.on_kill(), ON_KILL_SECONDS)
-                except (TimeoutError, Exception) as error:
-                    self._deployment.told(row.key, f"on_kill: {error!r}")
+            is_late = timeout is not None and timeout < kernels.KERNEL.now
+            if USER_ACTION in cancelled.args and not is_late:
+                await self._on_kill(trigger, row, ti)
             raise
         except Exception as error:
-            self._deployment.told(row.key, f"trigger: {error!r}")
-            self._fired(row, {}, FAIL_METHOD)
+            self._told(ti, f"trigger: {error!r}")
+        finally:
+            with suppress(Exception):
+                await trigger.cleanup()
+        if not has_fired:
+            self._events.append((row.id, None))
+            self.wake()
 
-    def _fired(self, row: TriggerRow, kwargs: dict[str, Any], method: Any) -> None:
-        """As ``Trigger.submit_event`` and ``submit_failure``."""
-        db = self._deployment.db
-        ti = db.tis.get(row.key)
-        was_known = db.triggers.pop(row.id, None)
-        if not was_known or not ti or (ti.trigger_id, ti.state) != (row.id, "deferred"):
-            return
-        ti.trigger_id = None
-        ti.due = 0.0
-        ti.next_method = method or ti.next_method
-        ti.next_kwargs = {} if method else {**ti.next_kwargs, **kwargs}
-        self._deployment.set_state(ti, "scheduled")
+    def _runtime(self, ti: TaskInstance) -> RuntimeTI:
+        """As ``create_runtime_ti``: only what starts in the triggerer has its task."""
+        task = self._deployment.tasks[ti.key.task_id]
+        if not getattr(task, "start_from_trigger", False):
+            return RuntimeTI(ti, None)
+        runtime = RuntimeTI(ti, task)
+        context = self._deployment.context(ti, task)
+        runtime.get_template_context = lambda: dict(context)
+        return runtime
 
-    def _call_back(self) -> None:
-        """Each triggerer calls each row, as those of Airflow 3.2 and 3.3 do."""
-        for row in self._deployment.db.callbacks:
-            if self._name not in row.called_by:
-                row.called_by.add(self._name)
-                self._callbacks.add(asyncio.create_task(self._run_callback(row)))
-
-    async def _run_callback(self, row: CallbackRow) -> None:
+    async def _on_kill(
+        self, trigger: Any, row: TriggerRow, ti: TaskInstance | None
+    ) -> None:
         try:
-            await _imported(row.path)(**row.kwargs)
-        except Exception as error:
-            self._deployment.told(None, f"watch: {error!r}")
+            await asyncio.wait_for(trigger.on_kill(), ON_KILL_SECONDS)
+        except (TimeoutError, asyncio.CancelledError, Exception) as error:
+            self._told(ti, f"on_kill: {error!r}")
+
+    def _told(self, ti: TaskInstance | None, text: str) -> None:
+        self._deployment.told(ti.key if ti else None, text)
+
+    # ---- events
+
+    def _submit(self, row_id: int, event: TriggerEvent | None) -> None:
+        """As ``Trigger.submit_event`` and ``submit_failure``."""
+        deployment = self._deployment
+        row = deployment.db.triggers.get(row_id)
+        if row and row.is_callback:
+            self._end_callback(row, event)
+        for ti in deployment.db.tis.values():
+            if ti.trigger_id != row_id or ti.state != "deferred":
+                continue
+            ti.trigger_id = None
+            if isinstance(event, BaseTaskEndEvent):
+                self._end_task(ti, event)
+                continue
+            if event is None:
+                ti.next_method = FAIL_METHOD
+                ti.next_kwargs = {"error": TRIGGER_FAILURE}
+            else:
+                ti.next_kwargs = {**ti.next_kwargs, "event": event.payload}
+            deployment.set_state(ti, "scheduled")
+
+    def _end_callback(self, row: TriggerRow, event: TriggerEvent | None) -> None:
+        """As ``TriggererCallback.handle_event`` in airflow/models/callback.py."""
+        state = event.payload["state"] if event else None
+        if state in ("success", "failed"):
+            del self._deployment.db.triggers[row.id]
+        if event and state == "failed":
+            self._told(None, f"watch: {event.payload['body']}")
+
+    def _end_task(self, ti: TaskInstance, event: BaseTaskEndEvent) -> None:
+        """As ``handle_event_submit`` in airflow/models/trigger.py."""
+        deployment = self._deployment
+        scheduler = deployment.scheduler
+        state = str(event.task_instance_state.value)
+        is_retried = state == "failed" and scheduler.is_eligible_to_retry(ti)
+        if state == "failed":
+            called = "up_for_retry" if is_retried else "failed"
+            deployment.workers.call_back_elsewhere(ti, called)
+            scheduler.end_try(ti, is_retried=is_retried)
+        else:
+            deployment.set_state(ti, state)
+        if not is_retried:
+            for key, value in (event.xcoms or {}).items():
+                deployment.db.xcoms[ti.key, key] = value
 
 
 def _imported(path: str) -> Any:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,25 +14,54 @@ from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
     TaskDeferred,
 )
+from airflow.sdk.exceptions import (
+    AirflowRescheduleException,
+    AirflowRuntimeError,
+    AirflowSensorTimeout,
+    AirflowTaskTimeout,
+)
 
 from polysync_airflow.retrying import forbids_retry
 from tests.fakes.airflow_encoding import delivered
 from tests.simulation import kernel as kernels
-from tests.simulation.airflow.database import TaskInstance, TriggerRow
+from tests.simulation.airflow.database import TaskInstance
 from tests.simulation.kernel import Process
 
 if TYPE_CHECKING:
     from tests.simulation.airflow.deployment import Deployment
 
+# ``[workers] min_heartbeat_interval`` and ``max_failed_heartbeats``.
 HEARTBEAT_SECONDS: Final = 5.0
+MAX_FAILED_HEARTBEATS: Final = 3
+# ``kill`` of ``WatchedSubprocess`` in airflow/sdk/execution_time/supervisor.py.
 KILL_SECONDS: Final = 5.0
+# ``[scheduler] task_instance_heartbeat_timeout``.
 LOST_HOST_SECONDS: Final = 300.0
-# How a resumed task learns that its trigger has failed.
-FAIL_METHOD: Final = "__fail__"
+# As that of a pod.
+GRACE_SECONDS: Final = 30.0
+_FINAL_ERRORS: Final = (AirflowFailException, AirflowSensorTimeout)
 
 
-class TriggerFailureError(Exception):
-    """A trigger has raised an error."""
+@dataclass
+class _Session:
+    """
+    A process that runs a try, as its supervisor knows it.
+
+    :param ti_id: that of the try for which it was started.
+    :param should_retry: what Airflow has said at its start.
+    :param has_alarm: whether ``execution_timeout`` is over.
+    """
+
+    process: Process
+    ti: TaskInstance
+    ti_id: uuid.UUID
+    should_retry: bool = False
+    is_executing: bool = False
+    has_alarm: bool = False
+
+    def is_current(self, database: Any) -> bool:
+        """Return whether the API server accepts what the process reports."""
+        return database.holds(self.ti, self.ti_id) and self.ti.state == "running"
 
 
 class Workers:
@@ -45,155 +77,310 @@ class Workers:
         owner = deployment.owner(ti.key)
         number = self._numbers[str(owner)] = self._numbers.get(str(owner), 0) + 1
         process = Process(f"{owner}.{number}", "worker", deployment, owner)
-        ti_id = ti.id
-        process.main = kernels.KERNEL.spawn(
-            process, lambda: self._run(process, ti, ti_id), "main"
-        )
+        session = _Session(process, ti, ti.id)
+        process.main = kernels.KERNEL.spawn(process, lambda: self._run(session), "main")
 
-    def _run(self, process: Process, ti: TaskInstance, ti_id: uuid.UUID) -> None:
+    def _run(self, session: _Session) -> None:
         kernel = kernels.KERNEL
+        kernel.sleep(0.2 + kernel.random.random() * 3)
+        try:
+            if self._begin(session):
+                self._run_session(session)
+        finally:
+            # ``os._exit`` waits for no other thread.
+            session.process.kill()
+
+    def _begin(self, session: _Session) -> bool:
+        """As ``ti_run`` in airflow/api_fastapi/execution_api/routes/."""
         deployment = self._deployment
         db = deployment.db
-        kernel.sleep(0.2 + kernel.random.random() * 3)
-        if ti.state != "queued" or not db.holds(ti, ti_id):
-            return
-        deployment.set_state(ti, "running")
-        ti.process = process
-        if not ti.has_begun:
-            # As ``ti_run`` in airflow/api_fastapi/execution_api/routes/.
-            ti.has_begun = True
+        ti = session.ti
+        try:
+            deployment.api.reach("StartTask")
+        except AirflowRuntimeError:
+            if ti.state == "queued" and db.holds(ti, session.ti_id):
+                deployment.scheduler.handle_failure(ti)
+            return False
+        if ti.state != "queued" or not db.holds(ti, session.ti_id):
+            return False
+        session.should_retry = ti.max_tries != 0 and ti.try_number <= ti.max_tries
+        if not ti.next_method:
             for entry in [each for each in db.xcoms if each[0] == ti.key]:
                 del db.xcoms[entry]
-        task = deployment.parse()[ti.key.task_id]
-        context = deployment.context(ti, task)
-        method = ti.next_method or "execute"
-        kwargs = delivered(ti.next_kwargs)
-        ti.next_method = None
-        ti.next_kwargs = {}
-        process.on_signal = task.on_kill
-        result = self._outcome(task, method, context, kwargs)
-        kernel.sleep(0.01 + kernel.random.random() * 0.1)
-        if ti.state != "running" or not db.holds(ti, ti_id):
-            # The API server refuses the report.
-            return
-        ti.process = None
-        self._finish(ti, task, context, result)
+        ti.process = session.process
+        deployment.set_state(ti, "running")
+        return True
 
-    def _outcome(
-        self, task: Any, method: str, context: Any, kwargs: dict[str, Any]
-    ) -> Any:
+    def _run_session(self, session: _Session) -> None:
+        deployment = self._deployment
+        ti = session.ti
+        task = deployment.task_of(ti.key)
+        context = deployment.context(ti, task)
+        session.process.on_signal = lambda: _on_signal(session, task)
+        error = self._outcome(session, task, context)
+        report = self._report_of(session, task, context, error)
+        self._send(session, type(error).__name__, report)
+        # Also if the API server refuses the report: ``finalize`` in task_runner.py.
+        if isinstance(error, (TaskDeferred, AirflowRescheduleException)):
+            return
+        if error is not None and not isinstance(error, AirflowSkipException):
+            is_retried = self._is_retried(session, task, context, error)
+            self.call_back(task, context, "up_for_retry" if is_retried else "failed")
+
+    def _outcome(self, session: _Session, task: Any, context: Any) -> Any:
         """
-        Run a session of a task. As ``run`` in
+        Run a session of a task. As ``_execute_task`` in
         airflow/sdk/execution_time/task_runner.py.
 
         :return: the exception with which it has ended; None if it has succeeded.
         """
-        deployment = self._deployment
-        deployment.render(task)
+        ti = session.ti
+        self._deployment.render(task)
         try:
-            if method == FAIL_METHOD:
-                raise TriggerFailureError
-            result = getattr(task, method)(context, **kwargs)
+            try:
+                session.is_executing = True
+                self._set_alarm(session, task)
+                if ti.next_method:
+                    kwargs = delivered(ti.next_kwargs)
+                    result = task.resume_execution(ti.next_method, kwargs, context)
+                else:
+                    result = task.execute(context)
+            except AirflowTaskTimeout:
+                session.is_executing = False
+                task.on_kill()
+                raise
+            finally:
+                session.is_executing = False
             if result is not None:
                 context["ti"].xcom_push("return_value", result)
-        except (TaskDeferred, Exception) as error:
+        except (TaskDeferred, AirflowTaskTimeout, Exception) as error:
             return error
         return None
 
-    def _finish(self, ti: TaskInstance, task: Any, context: Any, error: Any) -> None:
-        deployment = self._deployment
-        if isinstance(error, TaskDeferred):
-            self._defer(ti, error)
-        elif error is None:
-            deployment.end(ti, "success")
-        elif isinstance(error, AirflowSkipException):
-            deployment.end(ti, "skipped")
-        else:
-            deployment.told(ti.key, f"{type(error).__name__}: {error}")
-            policy = getattr(task, "retry_policy", None)
-            is_final = isinstance(error, AirflowFailException) or (
-                policy is not None and forbids_retry(policy, error, context)
-            )
-            deployment.scheduler.fail(ti, is_final=is_final)
-            if ti.state == "failed":
-                self.call_back(task, context)
+    def _set_alarm(self, session: _Session, task: Any) -> None:
+        """As ``TimeoutPosix`` in airflow/sdk/execution_time/timeout.py."""
+        if not task.execution_timeout:
+            return
+        seconds = task.execution_timeout.total_seconds()
 
-    def _defer(self, ti: TaskInstance, deferral: TaskDeferred) -> None:
-        db = self._deployment.db
+        def ring() -> None:
+            kernels.KERNEL.sleep(seconds)
+            if session.is_executing:
+                session.has_alarm = True
+                session.process.signal()
+
+        kernels.KERNEL.spawn(session.process, ring, "alarm")
+
+    def _is_retried(
+        self, session: _Session, task: Any, context: Any, error: Any
+    ) -> bool:
+        """As ``_handle_current_task_failed`` in task_runner.py."""
+        policy = getattr(task, "retry_policy", None)
+        if isinstance(error, _FINAL_ERRORS):
+            return False
+        if policy is not None and forbids_retry(policy, error, context):
+            return False
+        return session.should_retry
+
+    def _report_of(
+        self, session: _Session, task: Any, context: Any, error: Any
+    ) -> Callable[[], None]:
+        """As ``_create_ti_state_update_query_and_update_state`` of the API server."""
+        deployment = self._deployment
+        ti = session.ti
+        if isinstance(error, TaskDeferred):
+            return lambda: self._defer(ti, task, error)
+        if isinstance(error, AirflowRescheduleException):
+            return lambda: _reschedule(deployment, ti, error)
+        if error is None or isinstance(error, AirflowSkipException):
+            state = "skipped" if error else "success"
+            return lambda: deployment.end(ti, state)
+        deployment.told(ti.key, f"{type(error).__name__}: {error}")
+        is_retried = self._is_retried(session, task, context, error)
+        return lambda: deployment.scheduler.end_try(ti, is_retried=is_retried)
+
+    def _send(self, session: _Session, name: str, report: Callable[[], None]) -> None:
+        """
+        Report the end of a session, twice if need be
+        (``_replay_pending_terminal_state_msg`` in supervisor.py).
+        """
+        deployment = self._deployment
+        for _ in range(2):
+            try:
+                deployment.api.reach(name)
+            except AirflowRuntimeError:
+                continue
+            if session.is_current(deployment.db):
+                session.ti.process = None
+                report()
+            kernels.KERNEL.request("answered", "airflow", name)
+            return
+        if session.is_current(deployment.db):
+            deployment.scheduler.handle_failure(session.ti)
+
+    def _defer(self, ti: TaskInstance, task: Any, deferral: TaskDeferred) -> None:
+        """As ``_defer_task`` in task_runner.py, and the API server."""
+        deployment = self._deployment
         path, kwargs = deferral.trigger.serialize()
-        db.last_trigger_id += 1
-        row = TriggerRow(db.last_trigger_id, path, kwargs, ti.key, ti.id, ti.try_number)
-        db.triggers[row.id] = row
-        ti.trigger_id = row.id
+        queue = task.queue if deployment.settings.has_queues else None
+        ti.trigger_id = deployment.db.add_trigger(path, kwargs, queue).id
+        ti.trigger_timeout = None
+        if deferral.timeout is not None:
+            seconds = deferral.timeout.total_seconds()
+            ti.trigger_timeout = kernels.KERNEL.now + seconds
         ti.next_method = deferral.method_name
         ti.next_kwargs = dict(deferral.kwargs or {})
-        self._deployment.set_state(ti, "deferred")
+        deployment.set_state(ti, "deferred")
 
-    def call_back(self, task: Any, context: Any) -> None:
-        """Call the failure callbacks of a task."""
-        for callback in task.on_failure_callback or ():
+    def call_back(self, task: Any, context: Any, state: str) -> None:
+        """As ``_run_task_state_change_callbacks`` in task_runner.py."""
+        name = "on_failure_callback" if state == "failed" else "on_retry_callback"
+        for callback in getattr(task, name) or ():
             try:
                 callback(context)
             except Exception as error:
-                self._deployment.told(None, f"failure callback: {error!r}")
+                self._deployment.told(None, f"{name}: {error!r}")
 
-    def end_process(self, ti: TaskInstance, process: Process) -> None:
+    def call_back_elsewhere(self, ti: TaskInstance, state: str) -> None:
+        """As ``_execute_task_callbacks`` in airflow/dag_processing/processor.py."""
+        deployment = self._deployment
+        task = deployment.task_of(ti.key)
+        runtime = deployment.context(ti, task)["ti"]
+        context = {"ti": runtime, "task": task, "dag": None, "params": {}}
+        owner = deployment.owner(ti.key)
+        name = f"{deployment.name}.dag_processor"
+        process = Process(name, "dag_processor", deployment, owner)
+        process.main = kernels.KERNEL.spawn(
+            process, lambda: self.call_back(task, context, state), "callback"
+        )
+
+    # ---- supervisors
+
+    def check(self, ti: TaskInstance) -> None:
         """
-        End a process whose try Airflow has ended or replaced: SIGTERM, then SIGKILL. As
-        ``ActivitySubprocess._send_heartbeat_if_needed`` and ``kill`` in
-        airflow/sdk/execution_time/supervisor.py.
+        Let the supervisor of a process notice at its next heartbeat that Airflow has
+        ended or replaced the try: ``ti_heartbeat`` of the API server answers 404, 409
+        or 410. As ``_send_heartbeat_if_needed`` in supervisor.py.
         """
-        kernel = kernels.KERNEL
+        process = ti.process
+        if process is None or ti.state == "running":
+            return
+        ti.process = None
 
         def supervise() -> None:
+            kernel = kernels.KERNEL
             kernel.sleep(kernel.random.random() * HEARTBEAT_SECONDS)
-            process.signal()
-            kernel.sleep(KILL_SECONDS)
-            process.kill()
+            while self._deployment.api.is_down("worker"):
+                kernel.sleep(HEARTBEAT_SECONDS)
+            _terminate(process)
             if ti.state == "restarting":
-                self._deployment.scheduler.fail(ti)
+                self._deployment.scheduler.restart(ti)
 
-        kernel.spawn(self._deployment.scheduler.process, supervise, "supervisor")
+        self._supervise(supervise)
+
+    def miss_heartbeats(self) -> None:
+        """
+        Let the supervisors end their processes if the API server does not answer: as
+        ``_handle_heartbeat_failures`` in supervisor.py.
+        """
+        for ti in self._deployment.db.tis.values():
+            if ti.process and ti.process.is_alive:
+                session = _Session(ti.process, ti, ti.id)
+                self._supervise(partial(self._heartbeat, session))
+
+    def _heartbeat(self, session: _Session) -> None:
+        for _ in range(MAX_FAILED_HEARTBEATS):
+            kernels.KERNEL.sleep(HEARTBEAT_SECONDS)
+            try:
+                self._deployment.api.reach("Heartbeat")
+            except AirflowRuntimeError:
+                continue
+            return
+        _terminate(session.process)
+        if session.ti.process is session.process and session.ti.state == "running":
+            self._deployment.scheduler.handle_failure(session.ti)
 
     def lose(self, ti: TaskInstance, *, with_host: bool) -> None:
         """
-        Kill the process of a try, or its host. Then only the scheduler notices: as
-        ``_find_and_purge_task_instances_without_heartbeats`` in
-        airflow/jobs/scheduler_job_runner.py.
+        Kill the process of a try, or its host. In the first case, its supervisor tells
+        Airflow (``final_state`` in supervisor.py), in the second, only the scheduler
+        notices (``_find_and_purge_task_instances_without_heartbeats``).
         """
-        kernel = kernels.KERNEL
         process = ti.process
         assert process
         process.kill()
-        ti_id = ti.id
 
         def notice() -> None:
-            kernel.sleep(LOST_HOST_SECONDS if with_host else 1)
-            is_same = ti.state == "running" and ti.id == ti_id
-            if ti.process is not process or not (is_same or ti.state == "restarting"):
-                return
-            task = self._deployment.parse()[ti.key.task_id]
-            context = self._deployment.context(ti, task)
-            self._deployment.scheduler.fail(ti)
-            if ti.state == "failed" and with_host:
-                self._call_back_elsewhere(task, context)
+            kernels.KERNEL.sleep(LOST_HOST_SECONDS if with_host else 1)
+            self._lost(ti, process, with_host=with_host)
 
-        kernel.spawn(self._deployment.scheduler.process, notice, "heartbeats")
+        self._supervise(notice)
 
-    def _call_back_elsewhere(self, task: Any, context: Any) -> None:
-        """As ``_execute_task_callbacks`` in airflow/dag_processing/processor.py."""
-        deployment = self._deployment
-        ti = context["ti"]
-        context = {"ti": ti, "task": task, "dag": None, "params": {}}
-        name = f"{deployment.name}.dag_processor"
-        owner = deployment.owner_of(ti)
-        process = Process(name, "dag_processor", deployment, owner)
-        call = lambda: self.call_back(task, context)  # noqa: E731
-        process.main = kernels.KERNEL.spawn(process, call, "callback")
+    def _lost(self, ti: TaskInstance, process: Process, *, with_host: bool) -> None:
+        scheduler = self._deployment.scheduler
+        if ti.process is not process or ti.state != "running":
+            return
+        if with_host or scheduler.is_eligible_to_retry(ti):
+            if with_host:
+                state = "up_for_retry" if ti.try_number <= ti.max_tries else "failed"
+                self.call_back_elsewhere(ti, state)
+            scheduler.handle_failure(ti)
+        else:
+            scheduler.end_try(ti, is_retried=False)
+
+    def evict(self, ti: TaskInstance) -> None:
+        """
+        Send SIGTERM to a supervisor, which hands it on (``_forward_signal`` in
+        supervisor.py), and end both when the time of grace is over.
+        """
+        process = ti.process
+        assert process
+        process.signal()
+
+        def end() -> None:
+            kernels.KERNEL.sleep(GRACE_SECONDS)
+            if ti.process is process and process.is_alive:
+                self.lose(ti, with_host=True)
+
+        self._supervise(end)
+
+    def _supervise(self, function: Callable[[], None]) -> None:
+        process = self._deployment.scheduler.process
+        kernels.KERNEL.spawn(process, function, "supervisor")
 
 
-def dag_run_in_context(run: Any) -> Any:
+def _on_signal(session: _Session, task: Any) -> None:
+    if session.has_alarm:
+        session.has_alarm = False
+        if session.is_executing:
+            raise AirflowTaskTimeout("Timeout")
+        return
+    task.on_kill()
+
+
+def _terminate(process: Process) -> None:
+    """As ``WatchedSubprocess.kill`` in supervisor.py: SIGTERM, then SIGKILL."""
+    process.signal()
+    end = kernels.KERNEL.now + KILL_SECONDS
+    while process.is_alive and kernels.KERNEL.now < end:
+        kernels.KERNEL.sleep(1)
+    process.kill()
+
+
+def _reschedule(deployment: Deployment, ti: TaskInstance, error: Any) -> None:
+    ti.began_at = ti.began_at or kernels.KERNEL.now
+    ti.due = error.reschedule_date.timestamp()
+    ti.forget_method()
+    deployment.set_state(ti, "up_for_reschedule")
+
+
+def dag_run_in_context(run: Any, team: str | None) -> Any:
     """Return the DAG run that the code of a task sees."""
     return SimpleNamespace(
-        run_id=run.run_id, start_date=run.start_date, clear_number=run.clear_number
+        run_id=run.run_id,
+        start_date=run.start_date,
+        clear_number=run.clear_number,
+        logical_date=run.logical_date,
+        run_after=run.logical_date,
+        team_name=team,
     )

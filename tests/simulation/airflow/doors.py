@@ -1,0 +1,183 @@
+"""
+The doors to the database that the provider has in the scheduler, in the API server and
+in commands: those of ``airflow_compat/listeners.py`` and ``airflow_compat/database.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from tests.simulation import kernel as kernels
+from tests.simulation.airflow.database import (
+    CALLBACK_TRIGGER,
+    DAG_ID,
+    DagRun,
+    Database,
+    Key,
+    TaskInstance,
+)
+
+if TYPE_CHECKING:
+    from tests.simulation.airflow.deployment import Deployment
+
+
+class Session:
+    """What the listeners get in place of a session of the database."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+
+    def connection(self) -> None:
+        """Begin a transaction."""
+
+    def get_transaction(self) -> Session:
+        """Return the transaction."""
+        return self
+
+
+class Listeners:
+    """Tells the provider's listener what the scheduler or the API server has done."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        from polysync_airflow.watch.listeners import EndListener
+
+        self._deployment = deployment
+        self._listener: Any = EndListener()
+
+    def run_ended(self, run: DagRun, session: Session | None = None) -> None:
+        """As ``DagRun.notify_dagrun_state_changed`` in airflow/models/dagrun.py."""
+        row = SimpleNamespace(
+            dag_id=DAG_ID,
+            run_id=run.run_id,
+            session=session or Session(self._deployment),
+        )
+        getattr(self._listener, f"on_dag_run_{run.state}")(row, "")
+
+    def task_ended(
+        self, ti: TaskInstance, state: str | None, session: Session | None = None
+    ) -> None:
+        """
+        As ``_emit_state_listener_hooks`` in airflow/api_fastapi/core_api/services/
+        public/task_instances.py and ``TaskInstance.fetch_handle_failure_context``.
+        """
+        row = SimpleNamespace(
+            dag_id=DAG_ID,
+            **ti.key._asdict(),
+            state=ti.state,
+            session=session or Session(self._deployment),
+        )
+        extra = {"error": None} if state == "failed" else {}
+        getattr(self._listener, f"on_task_instance_{state}")(None, row, **extra)
+
+
+def install() -> None:
+    """Let the provider find the rows."""
+    _open_to_listeners()
+    _open_to_commands()
+
+
+def _open_to_listeners() -> None:
+    from polysync_airflow.airflow_compat import listeners
+
+    def variable_keys_in(session: Session, prefix: str) -> set[str]:
+        keys = session.deployment.db.variables
+        return {key for key in keys if key.startswith(prefix)}
+
+    def unattended_tasks(session: Session, dag_id: str, run_id: str) -> Iterable[Any]:
+        return [
+            listeners.EndedTask(dag_id, *ti.key)
+            for ti in session.deployment.db.of_run(run_id)
+            if ti.state != "success"
+        ]
+
+    def let_triggerer_call(
+        session: Session, path: str, arguments: Any, *_: Any, **__: Any
+    ) -> None:
+        kwargs = {"callback_path": path, "callback_kwargs": dict(arguments)}
+        deployment = session.deployment
+        row = deployment.db.add_trigger(CALLBACK_TRIGGER, kwargs)
+        row.triggerer = _least_busy(deployment, row.queue)
+
+    replaced: Any = listeners
+    replaced.session_of = lambda row: row.session
+    replaced.savepoint = nullcontext
+    replaced.variable_keys_in = variable_keys_in
+    replaced.unattended_tasks = unattended_tasks
+    replaced.let_triggerer_call = let_triggerer_call
+
+
+def _least_busy(deployment: Deployment, queue: str | None) -> str | None:
+    """As ``triggerer_for`` in polysync_airflow/airflow_compat/triggerers.py."""
+    rows = [each for each in deployment.db.triggers.values() if each.queue == queue]
+    counts: dict[str, int] = {}
+    for row in rows:
+        if row.triggerer and not deployment.triggerers.is_dead(row.triggerer):
+            counts[row.triggerer] = counts.get(row.triggerer, 0) + 1
+    return min(counts, key=lambda name: counts[name], default=None)
+
+
+def _open_to_commands() -> None:
+    from polysync_airflow.airflow_compat import database
+
+    class Variable(database.StoredVariable):
+        """A Variable of the simulated database."""
+
+        def value_of(self, key: str) -> str | None:
+            return _variable(key).value
+
+        def delete(self) -> None:
+            _db().variables.pop(self._row.key)
+
+        def tries_of(self, **key: Any) -> list[tuple[str | None, int]]:
+            ti = _db().tis.get(_key(key))
+            return [(ti.state, ti.try_number)] if ti else []
+
+    def _variable(key: str) -> Variable:
+        return Variable(None, _Row(_db(), key) if key in _db().variables else None)
+
+    @contextmanager
+    def stored_variable(key: str, *, lock: bool) -> Iterator[Variable]:
+        yield _variable(key)
+
+    replaced: Any = database
+    replaced.stored_variable = stored_variable
+    replaced.stored_variables = lambda prefix: map(_variable, _keys(prefix))
+    replaced.variable_keys = _keys
+    replaced.use_connection_of_the_database = lambda _: None
+    replaced.read_xcom = lambda key, **task: _db().xcoms.get((_key(task), key))
+    replaced.write_xcom = lambda key, value, **task: _db().xcoms.update(
+        {(_key(task), key): value}
+    )
+
+
+class _Row:
+    """A row of ``variable``."""
+
+    def __init__(self, database: Database, key: str) -> None:
+        self.key = key
+        self.team_name = database.teams.get(key)
+        self._variables = database.variables
+
+    def get_val(self) -> str:
+        """Return the value."""
+        return self._variables[self.key]
+
+    def set_val(self, value: str) -> None:
+        """Replace the value."""
+        self._variables[self.key] = value
+
+
+def _db() -> Database:
+    database: Database = kernels.KERNEL.process.deployment.db
+    return database
+
+
+def _key(task: dict[str, Any]) -> Key:
+    return Key(task["run_id"], task["task_id"], task["map_index"])
+
+
+def _keys(prefix: str) -> list[str]:
+    return sorted(key for key in _db().variables if key.startswith(prefix))

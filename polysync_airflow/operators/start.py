@@ -413,11 +413,9 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         """Do what follows from a wait that no trigger has ended in time."""
         from polysync_airflow.execution.lifecycle.ending import AwaitedEnd, awaited_end
 
-        if CAPABILITIES.task_sdk or not self.execution_timeout:
-            # Airflow 2 ends each deferral at execution_timeout, whatever triggers do.
-            reporting.report_missing_trigger(
-                self.polysync_conn_id, record.region_name, self.log.warning
-            )
+        reporting.report_missing_trigger(
+            self.polysync_conn_id, record.region_name, self.log.warning
+        )
         awaited = awaited_end(record, context["ti"].max_tries)
         if awaited is AwaitedEnd.PAUSE:
             return self.execute_after_pause(context)

@@ -5,14 +5,12 @@ after the deadline, Airflow's scheduler returns the task to a worker.
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from polysync_airflow import exceptions
-from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution.lifecycle.ending import TRIGGER_GRACE_SECONDS
 from polysync_airflow.records import RECORD_KEY
 from polysync_airflow.triggers.stopping import BEFORE_EVENT_SECONDS
@@ -72,19 +70,6 @@ def test_execution_that_has_ended_meanwhile_is_reported(
     assert type(run.error) is (error or type(None))
     assert run.xcoms["state"] == state
     assert world.calls(*CHANGES) == [START]
-
-
-def test_execution_goes_on_without_a_limit_if_nothing_is_to_stop_it(
-    world: World,
-) -> None:
-    """With ``stop_on_kill=False``, the error says so."""
-    world.control.put_scenario(NEVER_ENDS)
-    task = deferred_task(stop_on_kill=False)
-
-    run = task.end_deferral(task.defer())
-
-    assert "keeps running because stop_on_kill=False" in str(run.error)
-    assert world.calls(STOP) == []
 
 
 def test_cleared_task_starts_nothing_beside_an_execution_that_runs(
@@ -153,15 +138,3 @@ def test_lost_record_is_left_to_the_retry(world: World) -> None:
 
     assert type(run.error).__name__.startswith("TaskDeferral")
     assert task.state == "up_for_retry"
-
-
-@pytest.mark.skipif(CAPABILITIES.task_sdk, reason="only Airflow 2 does so")
-def test_ordinary_end_at_execution_timeout_is_not_reported(world: World) -> None:
-    """Airflow 2 ends each deferral then."""
-    world.control.put_scenario(NEVER_ENDS)
-    task = deferred_task(execution_timeout=timedelta(minutes=20))
-
-    with capture_logs() as logs:
-        task.end_deferral(task.defer())
-
-    assert not any(REPORT in text for text in texts_of(logs))

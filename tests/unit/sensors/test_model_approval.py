@@ -203,18 +203,9 @@ BAD: tuple[tuple[dict[str, Any], str], ...] = (
         "group, and nothing else has an approval status: give arn:aws:sagemaker:",
     ),
     (
-        {"model_package_arn": f"{PREFIX}/single"},
-        "is not the ARN of a version of a model package group",
-    ),
-    (
         {"model_package_group": "a b", **NO_ARN},
         "model_package_group = 'a b' is not a model package group: give its name",
     ),
-    (
-        {"model_package_group": f"{PREFIX}/churn/1"},
-        "is not a model package group: give its name",
-    ),
-    ({"model_package_arn": 7}, "model_package_arn = 7 is not the ARN of a version"),
     (
         {**FIRST, "region_name": "eu-west-1"},
         "region_name = 'eu-west-1' is not the region of the model package, us-east-1: "

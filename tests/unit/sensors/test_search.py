@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from polysync_airflow.execution import search
 from polysync_airflow.sensors.pipeline import default_window
 from sagemaker_emulator import EmulatorServer
 from tests.managed_pipelines import MANAGED, MODEL, NEEDS_ROLE, ROLE
@@ -155,6 +156,24 @@ def test_searches_cost_few_calls(
     assert requests[0]["CreatedAfter"] == pytest.approx(begin - 2, abs=2)
     if mode != "reschedule":
         assert requests[-1]["CreatedAfter"] > begin + 600
+
+
+@pytest.mark.parametrize("mode", ["poke", "deferrable"])
+def test_window_with_too_many_executions_is_an_error(
+    mode: str, airflow_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One more than are looked at is enough to know it."""
+    monkeypatch.setattr(search, "MAX_LISTED", 3)
+    begin = at(airflow_time.time() - 1)
+    window = {"pipeline_name": "fanout", "created_after": begin, "timeout": HOUR}
+    sensor = make_sensor(mode, display_name_pattern="none", **window)
+    # A sensor that defers has looked before.
+    for seconds in range(300, 304):
+        airflow_time.after(seconds, start_execution)
+
+    run = run_sensor(sensor)
+
+    assert "has more than 3 executions in the window" in str(run.error)
 
 
 @NEEDS_ROLE

@@ -8,8 +8,10 @@ import threading
 from functools import partial
 from typing import Any
 
+import pytest
+
 from polysync_airflow.execution.search import make_search
-from polysync_airflow.triggers import PolysyncPipelineSearchTrigger, poller
+from polysync_airflow.triggers import PolysyncPipelineSearchTrigger, poller, searches
 from tests.unit.sensors.sessions import HOUR, at, start_execution
 from tests.unit.triggers.test_poller import all_events
 from tests.world import LIST, World
@@ -63,3 +65,45 @@ def test_searches_in_a_pipeline_share_its_lists(
     ]
     assert 20 < len(world.control.calls(LIST)) < 35
     assert poller._POLLERS == {}
+
+
+def test_search_finds_what_is_older_than_the_searches_of_others(
+    world: World, gate: threading.Event
+) -> None:
+    """They share a list of what is new for the one that has listed least."""
+    arn = start_execution(name="old")
+    world.time.sleep(600)
+    now = world.time.time()
+    older = make_search_trigger(
+        now, created_after=at(now - HOUR), display_name_pattern="old"
+    )
+    other = make_search_trigger(now, display_name_pattern="none", deadline=now + HOUR)
+
+    (found,), _ = all_events([other, older], gate)[::-1]
+
+    assert found["execution_arn"] == arn
+
+
+def test_parameters_of_few_executions_are_kept(
+    world: World, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A triggerer may run for months."""
+    monkeypatch.setattr(searches, "MAX_EXECUTIONS", 2)
+    kept: list[int] = []
+
+    def count() -> None:
+        (running,) = poller._POLLERS.values()
+        assert isinstance(running, searches.SearchPoller)
+        kept.append(len(running._parameters))
+
+    for number in range(4):
+        world.time.after(300 + number, start_execution)
+    world.time.after(900, count)
+    now = world.time.time()
+
+    all_events(
+        [make_search_trigger(now, parameters={"Shards": "9"}, deadline=now + HOUR)],
+        gate,
+    )
+
+    assert kept == [2]

@@ -22,7 +22,7 @@ from tests.fakes import airflow_service
 from tests.fakes.simulated_airflow import AIRFLOW
 from tests.unit.operators.recovery.harness import Task, crash
 from tests.unit.watch import rows
-from tests.world import DESCRIBE, NEVER_ENDS, START, STOP, World
+from tests.world import DESCRIBE, LIST, NEVER_ENDS, START, STOP, World
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 SetState = Callable[..., None]
@@ -55,6 +55,15 @@ def set_state() -> Iterator[SetState]:
         rows.remove_dag(session, DAG_ID)
 
 
+def add_variable(key: str, value: str | None) -> None:
+    """Store a Variable in the database."""
+    from airflow.models.variable import Variable
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        session.add(Variable(key=key, val=value))  # type: ignore[no-untyped-call]
+
+
 @pytest.fixture
 def lost(
     world: World, set_state: SetState, monkeypatch: pytest.MonkeyPatch
@@ -76,9 +85,7 @@ def lost(
         task.next_try()
         set_state(task, state, 1)
         key = variable_key(task.key)
-        with create_session() as session:
-            value = AIRFLOW.record_text(key)
-            session.add(Variable(key=key, val=value))  # type: ignore[no-untyped-call]
+        add_variable(key, AIRFLOW.record_text(key))
         if "run" in task.ti.xcoms:
             database.write_xcom("run", task.ti.xcoms["run"], **asdict(task.key))
         return task
@@ -101,7 +108,13 @@ def printed(capsys: pytest.CaptureFixture[str]) -> Print:
 
 
 @pytest.fixture
-def sweep(capsys: pytest.CaptureFixture[str]) -> Sweep:
+def texts() -> dict[str, str]:
+    """Return what the last sweep has said of each task."""
+    return {}
+
+
+@pytest.fixture
+def sweep(capsys: pytest.CaptureFixture[str], texts: dict[str, str]) -> Sweep:
     """Return a function that runs the command, and returns the result of each task."""
 
     def run(*options: str) -> dict[str, Any]:
@@ -109,6 +122,10 @@ def sweep(capsys: pytest.CaptureFixture[str]) -> Sweep:
         status = main(["records", "--stop-orphans", "--output", "json", *options])
         document = json.loads(capsys.readouterr().out)
         results = {row["task_id"]: row["result"] for row in document["executions"]}
+        for row in document["executions"]:
+            texts[row["task_id"]] = row["text"]
+            if row["result"] == "stopped":
+                assert row["status"] == "Stopping"
         assert status == (1 if "failed" in results.values() else 0)
         assert document["dry_run"] is ("--dry-run" in options)
         return results
@@ -123,12 +140,14 @@ def test_tasks_that_wait_for_capacity_are_listed_with_executions(
     By their records; not those that have ended since, whose request was sent again, or
     that are of other pipelines.
     """
+    add_variable(f"{KEY_PREFIX}damaged", "no record")
+    lost("runs", "deferred")
     refusal = {"code": "ResourceLimitExceeded", "message": "20 are enough"}
     world.control.add_fault("error", START, **refusal)
     for task_id, state, pipeline in (
-        ("waits", "deferred", "fanout"),
         ("marked", "failed", "fanout"),
         ("other", "deferred", "churn-tuning"),
+        ("waits", "deferred", "fanout"),
         ("sent", "deferred", "fanout"),
     ):
         task = lost(task_id, state, wait_for_capacity=True, pipeline_name=pipeline)
@@ -225,7 +244,7 @@ def test_connections_of_the_database_are_found(
 
 
 def test_execution_of_a_task_that_was_cleared_meanwhile_is_not_stopped(
-    lost: Lost, set_state: SetState, world: World, sweep: Sweep
+    lost: Lost, set_state: SetState, world: World, sweep: Sweep, texts: dict[str, str]
 ) -> None:
     """Airflow is asked again before the stop."""
     task = lost("train", "failed")
@@ -236,11 +255,16 @@ def test_execution_of_a_task_that_was_cleared_meanwhile_is_not_stopped(
     world.requests.after(DESCRIBE, clear)
 
     assert sweep() == {"train": "kept"}
+    assert "later try" in texts["train"]
     assert world.log.statuses == ["Executing"]
 
 
 def test_loop_stops_nothing_while_one_of_its_passes_goes_on(
-    lost: Lost, world: World, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+    lost: Lost,
+    world: World,
+    sweep: Sweep,
+    texts: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its passes have one key: while one of them has not ended, nothing is stopped."""
     lost("train", "failed")
@@ -248,6 +272,7 @@ def test_loop_stops_nothing_while_one_of_its_passes_goes_on(
     monkeypatch.setattr(database.StoredVariable, "tries_of", lambda *_, **__: passes)
 
     assert sweep() == {"train": "kept"}
+    assert "(state running)" in texts["train"]
     assert world.log.statuses == ["Executing"]
 
 
@@ -273,7 +298,7 @@ def test_unproven_record_is_named_and_the_sweep_goes_on(
 
 
 def test_stop_that_fails_changes_the_exit_code(
-    emulator: EmulatorServer, lost: Lost, sweep: Sweep
+    emulator: EmulatorServer, lost: Lost, sweep: Sweep, texts: dict[str, str]
 ) -> None:
     """The exit code says so, for whoever schedules the command."""
     lost("train", "failed")
@@ -282,13 +307,30 @@ def test_stop_that_fails_changes_the_exit_code(
     )
 
     assert sweep() == {"train": "failed"}
+    assert (
+        "its stop failed: StopPipelineExecution failed: AccessDenied"
+        in (texts["train"])
+    )
+
+
+def test_list_for_a_lost_response_is_asked_for_again(
+    world: World, lost: Lost, sweep: Sweep
+) -> None:
+    """If AWS throttles it."""
+    world.requests.after(START, crash)
+    lost("train", "failed")
+    world.time.at.clear()
+    world.control.add_fault("throttle", LIST, count=3)
+
+    assert sweep() == {"train": "stopped"}
 
 
 def test_other_dags_are_left_out(world: World, lost: Lost, sweep: Sweep) -> None:
     """Records of other DAGs are left out."""
     lost("train", "failed")
 
-    assert sweep("--dag-id", "other") == {}
+    for options in ((), ("--dry-run",)):
+        assert sweep("--dag-id", "other", *options) == {}
     assert world.calls(STOP) == []
 
 

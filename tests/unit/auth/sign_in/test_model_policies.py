@@ -75,22 +75,12 @@ def _can_update(hook: PolysyncSageMakerHook, arn: str, members: dict[str, str]) 
     return True
 
 
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        (("--approve-models",), "--approve-models needs --model-package-group"),
-        (("--model-package-group", "*"), "has a wildcard"),
-        (("--model-package-group", "a/b"), "is not the name of a model package group"),
-        (("--model-package-group", " "), "is empty"),
-    ],
-)
-def test_command_refuses_what_allows_too_much(
-    arguments: tuple[str, ...], text: str, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_approval_needs_a_group(capfd: pytest.CaptureFixture[str]) -> None:
     """Nothing about models is allowed unless a group is named."""
     with pytest.raises(SystemExit):
-        main(["iam", *POLICY, *arguments])
+        main(["iam", *POLICY, "--approve-models"])
 
-    assert text in capfd.readouterr().err
+    problem = "--approve-models needs --model-package-group"
+    assert problem in capfd.readouterr().err
     main(["iam", *POLICY])
     assert "Model" not in capfd.readouterr().out

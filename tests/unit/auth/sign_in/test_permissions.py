@@ -74,23 +74,6 @@ def test_printed_policy_is_sufficient(
     assert stopped.result == "Cancelled"
 
 
-def test_policy_for_one_pipeline_allows_no_other(
-    user: Account, emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
-    """
-    A policy for one pipeline, named in any case, allows it with its executions and no
-    other pipeline.
-    """
-    grant(user, printed_document(*POLICY, "--pipeline", "FanOut"))
-
-    allowed = start()
-    other = start(pipeline_name="churn-tuning")
-
-    assert allowed.xcoms["state"] == "Success"
-    assert isinstance(other.error, SageMakerApiError)
-    assert other.error.error_code == "AccessDeniedException"
-
-
 @NEEDS_ROLE
 @IN_BOTH_MODES
 def test_policy_for_a_pipeline_that_aws_manages_is_sufficient(

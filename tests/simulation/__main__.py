@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> int:
     command.add_argument("--plans", nargs="*", default=[], help="stored ones besides")
     command.add_argument("--processes", type=int, default=os.cpu_count())
     command.add_argument(
-        "--complete", action="store_true", help="fail if something was not reached"
+        "--wants", choices=["all", "some"], help="fail if it was not reached"
     )
     for name, text in (("replay", "show a history"), ("shrink", "find its kernel")):
         command = commands.add_parser(name, help=text)
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
     if options.command == "search":
         seeds = range(options.first, options.first + options.count)
         names = [*options.plans, *map(str, seeds)]
-        return simulation.search(names, options.processes, is_complete=options.complete)
+        return simulation.search(names, options.processes, wants=options.wants)
     result = simulation.run(simulation.plan_of(options.plan))
     if options.command == "shrink" and result.kinds:
         result = simulation.shrunk(result)

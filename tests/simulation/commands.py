@@ -25,11 +25,11 @@ def run(plan: Plan) -> Result:
     return History(plan).run()
 
 
-def search(names: list[str], processes: int, *, is_complete: bool) -> int:
+def search(names: list[str], processes: int, *, wants: str | None) -> int:
     """
     Run many histories, and print what has gone wrong.
 
-    :param is_complete: whether something may not be left out.
+    :param wants: what must be reached, ``all`` or ``some``; see ``reached.missing``.
     :return: the exit status.
     """
     begin = time.monotonic()
@@ -46,8 +46,8 @@ def search(names: list[str], processes: int, *, is_complete: bool) -> int:
             switches += found.switches
             digest ^= int(found.digest, 16)
     seconds = time.monotonic() - begin
-    missing = sorted(reached.wanted() - set(counts))
-    if is_complete:
+    missing = reached.missing(counts, from_many=wants != "some")
+    if wants:
         print(
             "Reached:", *(f"{n} {name}" for name, n in sorted(counts.items())), sep="\n"
         )
@@ -57,7 +57,7 @@ def search(names: list[str], processes: int, *, is_complete: bool) -> int:
         f" second; {switches} switches; {dict(kinds)}; {len(missing)} not reached;"
         f" digest {digest:012x}"
     )
-    return 1 if kinds or (is_complete and missing) else 0
+    return 1 if kinds or (wants and missing) else 0
 
 
 class Summary(NamedTuple):

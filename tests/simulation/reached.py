@@ -28,6 +28,7 @@ PLACES: Final = (
     "waits for its retry",
     "has ended",
 )
+_FOLLOWS: Final = " -> "
 _START: Final = "StartPipelineExecution"
 _AFTER_PAUSE: Final = "execute_after_pause"
 
@@ -48,11 +49,10 @@ def observe(modules: list[ModuleType]) -> None:
 
 
 def _transition(command: Any, event: type, following: Any) -> str:
-    return f"{command.name} {event.__name__} -> {following.name}"
+    return f"{command.name} {event.__name__}{_FOLLOWS}{following.name}"
 
 
-def wanted() -> set[str]:
-    """Return what many histories must reach."""
+def _wanted() -> set[str]:
     from tests.simulation.actions import KINDS
 
     transitions = {
@@ -63,6 +63,26 @@ def wanted() -> set[str]:
     }
     pairs = {_pair(name, place) for name in KINDS for place in PLACES}
     return transitions | pairs
+
+
+def missing(counts: Counter[str], *, from_many: bool) -> list[str]:
+    """
+    Return what was not reached.
+
+    :param from_many: whether all pairs and transitions are wanted. A few histories must
+        only do each action, find a task in each place, and get from each command to
+        another one.
+    """
+    if from_many:
+        return sorted(_wanted() - set(counts))
+    found = {part for name in counts for part in _parts(name)}
+    return sorted({part for name in _wanted() for part in _parts(name)} - found)
+
+
+def _parts(name: str) -> list[str]:
+    if _FOLLOWS in name:
+        return [name.partition(" ")[0]]
+    return name.split(": ")
 
 
 def happened(name: str, deployment: Deployment) -> None:

@@ -13,10 +13,12 @@ import pytest
 
 from polysync_airflow.execution.lifecycle.ending import (
     OF_OTHER_DEPLOYMENT,
+    AwaitedEnd,
     EndAction,
     Owner,
     TryEnd,
     after_wait,
+    awaited_end,
     end_in_triggerer,
     leave,
     needs_record,
@@ -27,7 +29,14 @@ from polysync_airflow.execution.lifecycle.ending import (
 from polysync_airflow.execution.lifecycle.instructions import NO_EPOCH, ExecutionRecord
 from polysync_airflow.execution.models import CONNECTION_NOT_FOUND, StopBeforeEvent
 from polysync_airflow.execution.waiter import ExecutionEvent
-from tests.unit.execution.lifecycle.builders import ARN, edited, end_of_wait, stored
+from tests.unit.execution.lifecycle.builders import (
+    ARN,
+    REFUSED_START,
+    WAIT,
+    edited,
+    end_of_wait,
+    stored,
+)
 
 KEEPS_RUNNING = "The execution keeps running because stop_on_kill=False."
 RETRIED = "The next try continues with the execution."
@@ -394,3 +403,19 @@ def test_record_is_read_only_where_it_matters(
     """Each read is a request to Airflow, which may not respond."""
     assert needs_record(end, stop_on_kill=True) is with_stop
     assert needs_record(end, stop_on_kill=False) is without_stop
+
+
+@pytest.mark.parametrize(
+    ("record", "epoch", "awaited"),
+    [
+        (stored(), 2, AwaitedEnd.OWN_EXECUTION),
+        (stored(), 5, AwaitedEnd.EARLIER_EXECUTION),
+        (stored(capacity=WAIT), 2, AwaitedEnd.PAUSE),
+        (REFUSED_START, 5, AwaitedEnd.PAUSE),
+    ],
+)
+def test_what_a_wait_was_for_follows_from_the_record(
+    record: ExecutionRecord, epoch: int, awaited: AwaitedEnd
+) -> None:
+    """Airflow forgets it if it ends the wait itself."""
+    assert awaited_end(record, epoch) is awaited

@@ -11,13 +11,14 @@ import os
 import sys
 from pathlib import Path
 
-from tests.simulation import installed
+from tests.simulation import faults, installed
 
 
 def main(arguments: list[str]) -> int:
     """Do what the command line says; return the exit status."""
     parser = argparse.ArgumentParser("python -m tests.simulation", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser.add_argument("--faults", action="store_true", help="find all faults")
+    commands = parser.add_subparsers(dest="command")
     command = commands.add_parser("search", help="run the plans that seeds draw")
     command.add_argument("first", type=int, help="the first seed")
     command.add_argument("count", type=int, help="how many seeds")
@@ -26,11 +27,20 @@ def main(arguments: list[str]) -> int:
     command.add_argument(
         "--wants", choices=["all", "some"], help="fail if it was not reached"
     )
+    command.add_argument("--until", help="the statement that ends it")
     for name, text in (("replay", "show a history"), ("shrink", "find its kernel")):
         command = commands.add_parser(name, help=text)
         command.add_argument("plan", help="a seed, or a file")
-    command.add_argument("file", nargs="?", help="gets the plan as JSON")
+        command.add_argument("file", nargs="?", help="gets the plan as JSON")
+    for command in commands.choices.values():
+        command.add_argument("--fault", help="one of faults.py is put in")
     options = parser.parse_args(arguments)
+    if options.faults:
+        return faults.find_all()
+    if options.command is None:
+        parser.error("say what to do, or --faults")
+    if options.fault:
+        faults.put_in(faults.named(options.fault))
     installed.install()
     # These import the provider, which must find the simulation.
     from tests.simulation import commands as simulation
@@ -38,7 +48,9 @@ def main(arguments: list[str]) -> int:
     if options.command == "search":
         seeds = range(options.first, options.first + options.count)
         names = [*options.plans, *map(str, seeds)]
-        return simulation.search(names, options.processes, wants=options.wants)
+        return simulation.search(
+            names, options.processes, wants=options.wants, until=options.until
+        )
     result = simulation.run(simulation.plan_of(options.plan))
     if options.command == "shrink" and result.kinds:
         result = simulation.shrunk(result)

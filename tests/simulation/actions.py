@@ -15,14 +15,14 @@ from polysync_airflow.deployment import DEPLOYMENT_KEY
 from tests.simulation import kernel as kernels
 from tests.simulation.airflow.database import Database, Key
 from tests.simulation.airflow.deployment import Deployment
-from tests.simulation.aws import REGION, Fault
+from tests.simulation.aws import CONSOLE, REGION, Fault
 from tests.simulation.kernel import Process
 from tests.simulation.plans import RUN, Action
 
 if TYPE_CHECKING:
     from tests.simulation.history import History
 
-CONSOLE: Final = "console"
+
 Act = Callable[["History", Deployment, Action], Any]
 
 

@@ -37,13 +37,21 @@ NO_ANSWER: Final = Allowance(
     PROMISE,
     "no triggerer runs, or Airflow does not answer a triggerer for a minute and a half",
 )
+KILLED: Final = Allowance(
+    "kill -9 without a retry",
+    PROMISE,
+    "its process is killed with `kill -9` or runs out of memory while the rest of the"
+    " worker lives, and no retry is left: on Airflow 3, until the DAG run ends",
+)
 LIMIT_ENDS: Final = Allowance(
     "the limit ends with the task", COSTS, "The limit ends with the task."
 )
-ALL: Final = (KEEPS_RUNNING, NO_ANSWER, LIMIT_ENDS)
+ALL: Final = (KEEPS_RUNNING, NO_ANSWER, KILLED, LIMIT_ENDS)
 
 # Airflow is asked again so long: ``RETRY_SECONDS`` in watch/callback.py.
 _NO_ANSWER_SECONDS: Final = 60.0
+# The watch stops what is left in this time.
+_STOPPED_SECONDS: Final = 90.0
 
 
 def of_left(
@@ -52,6 +60,8 @@ def of_left(
     """Return what allows that an execution runs on after its task; None for nothing."""
     if not arguments.get("stop_on_kill", True):
         return KEEPS_RUNNING
+    if _is_killed_in_run(time, owner, span):
+        return KILLED
     around = Span(span.begin - 250, span.begin + _NO_ANSWER_SECONDS)
     for entry in time.actions(around):
         act = entry.details
@@ -60,6 +70,31 @@ def of_left(
         if entry.at + act.value > span.begin and act.value >= _NO_ANSWER_SECONDS:
             return NO_ANSWER
     return None
+
+
+def _is_killed_in_run(time: Timeline, owner: Owner, span: Span) -> bool:
+    """
+    Return whether the process of a task was killed without its host, and its DAG run
+    went on.
+    """
+    kills = [
+        entry
+        for entry in time.actions(Span(span.begin - 3, span.begin))
+        if entry.text in ("kill worker", "stop here")
+        and entry.details.deployment == owner.deployment
+    ]
+    if not kills or time.state_at(owner, span.begin) != "failed":
+        return False
+    ended_at = time.run_ended_at(owner, span.begin)
+    after_run = Span(min(ended_at, span.end), span.end)
+    return time.undisturbed(owner.deployment, after_run) < _STOPPED_SECONDS
+
+
+def of_late(
+    time: Timeline, owner: Owner, arguments: dict[str, Any], span: Span
+) -> Allowance | None:
+    """Return what allows that an execution runs on after its timeout."""
+    return of_left(time, owner, arguments, span)
 
 
 def of_stop(time: Timeline, owner: Owner, entry: Entry) -> Allowance | None:
@@ -71,6 +106,9 @@ def of_cost(
     time: Timeline, owner: Owner, arguments: dict[str, Any], reached: float
 ) -> Allowance | None:
     """Return what allows that a limit is exceeded by more; None for nothing."""
-    if not arguments.get("stop_on_kill", True) and time.is_over(owner, reached):
+    if not time.is_over(owner, reached):
+        return None
+    if not arguments.get("stop_on_kill", True):
         return LIMIT_ENDS
-    return None
+    over = [each for each in time.ends(owner) if each.begin <= reached < each.end]
+    return of_left(time, owner, arguments, over[0])

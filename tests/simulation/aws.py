@@ -25,6 +25,8 @@ from tests.simulation import kernel as kernels
 from tests.simulation.journal import Journal, Owner
 
 REGION: Final = "us-east-1"
+# The deployment, in place of one of Airflow's, of what users do in AWS.
+CONSOLE: Final = "console"
 # Of one instance: see HOURLY_PRICES in installed.py.
 PRICE_PER_SECOND: Final = 1.0
 # A call is at least this long on its way, in each direction.

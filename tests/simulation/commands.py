@@ -25,11 +25,14 @@ def run(plan: Plan) -> Result:
     return History(plan).run()
 
 
-def search(names: list[str], processes: int, *, wants: str | None) -> int:
+def search(
+    names: list[str], processes: int, *, wants: str | None, until: str | None = None
+) -> int:
     """
     Run many histories, and print what has gone wrong.
 
     :param wants: what must be reached, ``all`` or ``some``; see ``reached.missing``.
+    :param until: the statement of the oracle that ends the search if it does not hold.
     :return: the exit status.
     """
     begin = time.monotonic()
@@ -45,6 +48,10 @@ def search(names: list[str], processes: int, *, wants: str | None) -> int:
             counts.update(found.counts)
             switches += found.switches
             digest ^= int(found.digest, 16)
+            if until in found.kinds:
+                pool.terminate()
+                print(f"{until} in {names.index(found.name) + 1} histories")
+                return 1
     seconds = time.monotonic() - begin
     missing = reached.missing(counts, from_many=wants != "some")
     if wants:

@@ -5,13 +5,17 @@ What a history must not have shown, by what AWS has seen.
 2. ``LEFT RUNNING``: none runs on after its task has ended.
 3. ``OTHER DEPLOYMENT``: none is stopped by another deployment.
 4. ``NO REASON``: none is stopped whose task goes on.
-5. ``TOO EXPENSIVE``: none costs more than its limit and the bound of the page.
+5. ``TOO LONG``: none runs on after its ``timeout``.
+6. ``TOO EXPENSIVE``: none costs more than its limit and the bound of the page.
+7. ``BEGUN AGAIN``: none that a user has stopped in AWS is replaced in the same try.
+8. ``NOT CANCELLED``: only a stop of a user counts as one.
 
 ``told.py`` has the statements about texts. What a page allows is in ``allowances.py``.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -20,7 +24,7 @@ from typing import Final
 from tests.simulation import allowances, told
 from tests.simulation.airflow.database import ENDED
 from tests.simulation.allowances import Allowance
-from tests.simulation.aws import Attempt, Aws
+from tests.simulation.aws import CONSOLE, Attempt, Aws, Call
 from tests.simulation.journal import Entry, Journal, Owner
 from tests.simulation.plans import EXECUTION, STEPS, Plan
 from tests.simulation.timeline import CLEARED, DELETED, Span, Timeline, since_start
@@ -86,6 +90,10 @@ class _Judge:
                 self._stop(entry)
         for attempt in self._aws.attempts:
             self._left_running(attempt)
+            self._too_long(attempt)
+            self._begun_again(attempt)
+        for entry in self._journal.of_kind("told"):
+            self._not_cancelled(entry)
         for owner in sorted({each.owner for each in self._aws.attempts}):
             if "max_cost" in self._plan.arguments_of(owner.task_id):
                 self._costs(owner)
@@ -127,6 +135,8 @@ class _Judge:
     def _stop(self, entry: Entry) -> None:
         call = entry.details
         owner = self._aws.owners[call.arn]
+        if call.deployment == CONSOLE:
+            return
         self._saw("stops")
         text = (
             f"{call.process} has stopped {call.arn[-12:]} of {owner} at"
@@ -219,6 +229,70 @@ class _Judge:
                 )
                 allowed = allowances.of_left(self._time, owner, arguments, span)
                 self._add("LEFT RUNNING", text, allowed)
+
+    def _too_long(self, attempt: Attempt) -> None:
+        arguments = self._plan.arguments_of(attempt.owner.task_id)
+        end = self._time.now if attempt.ended_at is None else attempt.ended_at
+        deadline = attempt.began_at + arguments.get("timeout", math.inf)
+        if end <= deadline:
+            return
+        self._saw("executions past their timeout")
+        span = Span(deadline, end)
+        seconds = self._time.undisturbed(attempt.owner.deployment, span)
+        if seconds > STOP_SECONDS + _POLL_SECONDS + arguments["poll_interval"]:
+            text = f"{attempt.arn[-12:]} of {attempt.owner} for {seconds:.0f} s"
+            allowed = allowances.of_late(self._time, attempt.owner, arguments, span)
+            self._add("TOO LONG", text, allowed)
+
+    # ---- stops of users in AWS
+
+    def _stops_in(self, attempt: Attempt) -> list[Call]:
+        """Return the stops of an attempt that AWS has accepted."""
+        end = self._time.now if attempt.ended_at is None else attempt.ended_at
+        return [
+            entry.details
+            for entry in self._journal.of_kind("aws")
+            if entry.text == "StopPipelineExecution"
+            and entry.details.is_accepted
+            and entry.details.arn == attempt.arn
+            and attempt.began_at <= entry.at <= end
+        ]
+
+    def _begun_again(self, attempt: Attempt) -> None:
+        owner = attempt.owner
+        stops = self._stops_in(attempt)
+        if attempt.ended_at is None or not stops:
+            return
+        if any(call.deployment != CONSOLE for call in stops):
+            return
+        later = [
+            each
+            for each in self._aws.attempts
+            if each.owner == owner and each.began_at >= attempt.ended_at
+        ]
+        if not later:
+            return
+        self._saw("begun after a stop of a user")
+        since = Span(attempt.ended_at, later[0].began_at)
+        has_new_try = any(
+            since.begin <= entry.at <= since.end
+            for entry in self._time.states(owner)
+            if entry.text in (*CLEARED, "up_for_retry")
+        )
+        if not has_new_try:
+            self._add("BEGUN AGAIN", f"{attempt.arn[-12:]} of {owner}")
+
+    def _not_cancelled(self, told: Entry) -> None:
+        kind, _, message = told.text.partition(":")
+        if kind != "PipelineExecutionCancelledFailError":
+            return
+        self._saw("cancelled")
+        for attempt in self._aws.attempts:
+            if attempt.arn in message and any(
+                call.deployment == CONSOLE for call in self._stops_in(attempt)
+            ):
+                return
+        self._add("NOT CANCELLED", f"{told.owner}: {message.strip()[:200]}")
 
     # ---- money
 

@@ -68,6 +68,14 @@ class Timeline:
         """Return whether a task had ended."""
         return any(span.begin <= at < span.end for span in self.ends(owner))
 
+    def run_ended_at(self, owner: Owner, since: float) -> float:
+        """Return when the DAG run of a task has ended next."""
+        run = owner._replace(task_id="", map_index=-1)
+        for entry in self.entries:
+            if entry.kind == "run" and entry.owner == run and entry.at >= since:
+                return entry.at
+        return self.now
+
     def was_cleared(self, owner: Owner, at: float) -> bool:
         """Return whether a clear at a time was one of this task, too."""
         return any(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tests.simulation import kernel as kernels
 from tests.simulation.airflow.database import ENDED, DagRun, Key, TaskInstance
+from tests.simulation.journal import Owner
 from tests.simulation.kernel import Process
 
 if TYPE_CHECKING:
@@ -126,7 +127,8 @@ class Scheduler:
 
     def _end_run(self, run: DagRun, state: str) -> None:
         run.state = state
-        self._deployment.journal.note("run", f"{run.run_id} is {state}")
+        owner = Owner(self._deployment.name, run.run_id, "")
+        self._deployment.journal.note("run", state, owner)
         self._deployment.listeners.run_ended(run)
 
     def _next(self, ti: TaskInstance) -> None:

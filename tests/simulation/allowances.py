@@ -32,6 +32,11 @@ KEEPS_RUNNING: Final = Allowance(
     PROMISE,
     "With `stop_on_kill=False`, nothing is stopped but what costs too much",
 )
+GOES_ON: Final = Allowance(
+    "wait_for_completion=False",
+    PROMISE,
+    "With `wait_for_completion=False`, a success leaves the execution alone.",
+)
 NO_ANSWER: Final = Allowance(
     "Airflow does not answer",
     PROMISE,
@@ -46,7 +51,7 @@ KILLED: Final = Allowance(
 LIMIT_ENDS: Final = Allowance(
     "the limit ends with the task", COSTS, "The limit ends with the task."
 )
-ALL: Final = (KEEPS_RUNNING, NO_ANSWER, KILLED, LIMIT_ENDS)
+ALL: Final = (KEEPS_RUNNING, GOES_ON, NO_ANSWER, KILLED, LIMIT_ENDS)
 
 # Airflow is asked again so long: ``RETRY_SECONDS`` in watch/callback.py.
 _NO_ANSWER_SECONDS: Final = 60.0
@@ -60,6 +65,9 @@ def of_left(
     """Return what allows that an execution runs on after its task; None for nothing."""
     if not arguments.get("stop_on_kill", True):
         return KEEPS_RUNNING
+    is_waited_for = arguments.get("wait_for_completion", True)
+    if not is_waited_for and time.state_at(owner, span.begin) == "success":
+        return GOES_ON
     if _is_killed_in_run(time, owner, span):
         return KILLED
     around = Span(span.begin - 250, span.begin + _NO_ANSWER_SECONDS)

@@ -11,8 +11,11 @@ from typing import Final
 
 import pytest
 
+from tests.simulation import allowances, faults
+
 # For more: make simulation.
 HISTORIES: Final = 12
+DOCS: Final = Path("docs")
 PLANS: Final = sorted((Path(__file__).parent / "plans").glob("*.json"))
 
 
@@ -37,3 +40,16 @@ def test_a_history_is_the_same_in_each_process(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv("PYTHONHASHSEED", seed)
         digests.add(_simulate("search", 0, HISTORIES).rpartition("digest")[2])
     assert len(digests) == 1
+
+
+@pytest.mark.parametrize("allowance", allowances.ALL, ids=lambda each: each.name)
+def test_a_page_says_what_the_oracle_allows(allowance: allowances.Allowance) -> None:
+    """Nothing is allowed that users are not told."""
+    assert (DOCS / allowance.page).read_text().count(allowance.line) == 1
+
+
+@pytest.mark.parametrize("fault", faults.FAULTS, ids=lambda each: each.name)
+def test_a_fault_can_be_put_in(fault: faults.Fault) -> None:
+    """The module still has the text that the fault changes."""
+    module = Path(*fault.module.split(".")).with_suffix(".py")
+    compile(faults.changed(fault, module.read_text()), str(module), "exec")

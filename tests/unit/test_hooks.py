@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -28,6 +29,8 @@ from polysync_airflow.hooks import PolysyncSageMakerHook
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.builders import definition, step
 from tests.conftest import connection
+from tests.unit.sensors.sessions import start_execution
+from tests.world import STOP, World
 
 pytestmark = pytest.mark.usefixtures("emulator")
 
@@ -264,6 +267,23 @@ def test_connection_errors_are_transient(
         describe(hook)
 
     assert caught.value.transient is transient
+
+
+@pytest.mark.parametrize(("conflicts", "stops"), [(4, ["Stopping"]), (5, [])])
+def test_stop_is_repeated_while_an_execution_moves_between_two_steps(
+    conflicts: int, stops: list[str], world: World
+) -> None:
+    """For a second."""
+    arn = start_execution()
+    world.control.add_fault(
+        "error", STOP, code="ConflictException", message="no", count=conflicts
+    )
+
+    with suppress(SageMakerApiError):
+        PolysyncSageMakerHook().stop_pipeline_execution(arn)
+
+    assert [each for each in world.log.statuses if each != "Executing"] == stops
+    assert world.calls(STOP) == 5 * [STOP]
 
 
 def test_list_reads_all_pages(emulator: EmulatorServer) -> None:

@@ -134,6 +134,19 @@ def test_missing_group_is_no_error(emulator: EmulatorServer) -> None:
     assert PolysyncSageMakerHook().read_step_log(STEP, 20) == []
 
 
+def test_last_lines_are_those_before_the_end_of_the_step(
+    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log stream may go on with lines of others."""
+    hook = PolysyncSageMakerHook()
+    logs = Logs([{"logStreamName": "job/a"}], [{"message": "one"}])
+    monkeypatch.setattr(hook, "call_logs", logs)
+
+    assert hook.read_step_log(STEP.model_copy(update={"ended_at": NOON}), 5) == ["one"]
+
+    assert logs.requests["GetLogEvents"]["endTime"] >= 1000 * NOON.timestamp()
+
+
 def test_denied_permission_is_named(emulator: EmulatorServer) -> None:
     """The error says which permission on which log group is missing."""
     emulator.control.add_fault(

@@ -183,3 +183,20 @@ def test_the_last_report_comes_last(statsd: StatsdServer) -> None:
     regular.join()
 
     statsd.wait_for(lambda: list(statsd.gauges["polysync.waits"].values()) == [[3, 0]])
+
+
+def test_longest_delay_since_the_last_report_is_reported(statsd: StatsdServer) -> None:
+    """A short one does not hide it. Without a wait, no call is missed."""
+    activity = Activity("executions", "polysync_default", None)
+    activity._last_success -= 60
+    for delays in ([7.0, 2.0], [1.0]):
+        for seconds in delays:
+            activity.detected(seconds)
+        activity.report(10, is_last=True)
+
+    gauges = ("polysync.detection_delay", "polysync.last_call_age")
+    statsd.wait_for(
+        lambda: (
+            [[*statsd.gauges[each].values()] for each in gauges] == [[[7, 1]], [[0, 0]]]
+        )
+    )

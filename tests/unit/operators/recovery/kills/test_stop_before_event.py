@@ -282,6 +282,26 @@ def test_worker_stops_if_airflow_does_not_answer_the_trigger(
     assert world.calls(STOP) == [STOP]
 
 
+def test_trigger_stops_though_airflow_answers_after_twenty_seconds(
+    make_deferred: MakeDeferred, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An API server that restarts takes some."""
+    task = make_deferred()
+    deferral = task.defer()
+    read_state = AIRFLOW.task_state
+    until: list[float] = []
+
+    def read_late(*key: Any) -> Any:
+        until.append(until[0] if until else world.time.time() + 19)
+        if world.time.time() < until[0]:
+            raise ConnectionError("no API server")
+        return read_state(*key)
+
+    monkeypatch.setattr(AIRFLOW, "task_state", read_late)
+
+    assert task.fire(deferral)["stop"]["status"] == "Stopping"
+
+
 @pytest.mark.parametrize("record", [None, "a text"])
 def test_lost_record_does_not_keep_the_execution_running(
     record: Any, make_deferred: MakeDeferred, world: World

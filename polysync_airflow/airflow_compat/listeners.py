@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.triggerers import least_busy_triggerers
+from polysync_airflow.execution.lifecycle.orphans import queue_of_watch
 
 # Only these processes have imported these modules, however they were started.
 _SCHEDULER: Final = "airflow.jobs.scheduler_job_runner"
@@ -99,12 +100,17 @@ def variable_keys_in(session: Any, prefix: str) -> set[str]:
 
 
 class EndedTask(NamedTuple):
-    """What identifies a task instance of a DAG run."""
+    """
+    What identifies a task instance of a DAG run.
+
+    :param queue: the queue of its workers.
+    """
 
     dag_id: str
     run_id: str
     task_id: str
     map_index: int
+    queue: str | None
 
 
 def unattended_tasks(session: Any, dag_id: str, run_id: str) -> list[EndedTask]:
@@ -118,18 +124,24 @@ def unattended_tasks(session: Any, dag_id: str, run_id: str) -> list[EndedTask]:
     from airflow.models.taskinstance import TaskInstance
     from sqlalchemy import or_, select
 
-    query = select(TaskInstance.task_id, TaskInstance.map_index).where(
-        TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id
-    )
+    query = select(
+        TaskInstance.task_id, TaskInstance.map_index, TaskInstance.queue
+    ).where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)
     if CAPABILITIES.run_marks_skip_tasks:
         is_other = TaskInstance.state != "success"
         query = query.where(or_(TaskInstance.state.is_(None), is_other))
     rows: Sequence[Any] = session.execute(query).all()
-    return [EndedTask(dag_id, run_id, row.task_id, row.map_index) for row in rows]
+    return [
+        EndedTask(dag_id, run_id, row.task_id, row.map_index, row.queue) for row in rows
+    ]
 
 
 def let_triggerer_call(
-    session: Any, path: str, arguments: Mapping[str, Any], dag_id: str
+    session: Any,
+    path: str,
+    arguments: Mapping[str, Any],
+    dag_id: str,
+    task_queue: str | None,
 ) -> None:
     """
     Let a triggerer call a coroutine function, if the transaction is committed.
@@ -144,6 +156,7 @@ def let_triggerer_call(
     :param path: the import path of the function.
     :param arguments: its keyword arguments, as JSON.
     :param dag_id: the DAG whose team has the triggerer.
+    :param task_queue: the queue of the task.
     """
     from airflow.configuration import conf
     from airflow.models.callback import TriggererCallback
@@ -159,9 +172,12 @@ def let_triggerer_call(
         callback.queue(session=session)
     else:
         callback.queue()
-    # It takes seconds, and stops what costs money: it waits for no free slot.
     trigger = callback.trigger
-    trigger.triggerer_id = _least_busy_triggerers(session, trigger).get(trigger.queue)
+    triggerers = _least_busy_triggerers(session, trigger)
+    if conf.getboolean("triggerer", "queues_enabled", fallback=False):
+        # Airflow 3.2 and 3.3 give the triggers of callbacks no queue.
+        trigger.queue = queue_of_watch(task_queue, triggerers)
+    trigger.triggerer_id = triggerers.get(trigger.queue)
     session.add(callback)
 
 

@@ -21,6 +21,7 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import (
     AirflowRescheduleException,
     AirflowSkipException,
+    conf,
 )
 from polysync_airflow.airflow_compat.supervisor import call_slow_airflow
 from polysync_airflow.airflow_compat.task_instances import (
@@ -314,6 +315,10 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
         serializes the DAG.
         """
         if not CAPABILITIES.start_from_trigger:
+            return False
+        if conf.getboolean("triggerer", "queues_enabled", fallback=False):
+            # Airflow gives its trigger no queue (``defer_task`` in
+            # airflow/models/taskinstance.py), so a triggerer with queues never runs it.
             return False
         if any(getattr(self, name, None) for name in base.ON_WORKERS_ONLY):
             return False

@@ -106,7 +106,7 @@ class EndListener:
             return
         with listeners.savepoint(session) as nested:
             tasks = listeners.unattended_tasks(nested, dag_run.dag_id, dag_run.run_id)
-        for task in map(TaskKey.of, tasks):
+        for task in tasks:
             self._add_row(session, keys, task)
 
     def _task_ended(self, session: Any, task_instance: Any) -> None:
@@ -115,14 +115,17 @@ class EndListener:
             return
         keys = self._keys(session, task_instance.dag_id)
         if keys:
-            self._add_row(session, keys, TaskKey.of(task_instance))
+            self._add_row(session, keys, task_instance)
 
-    def _add_row(self, session: Any, keys: set[str], task: TaskKey) -> None:
+    def _add_row(self, session: Any, keys: set[str], ended: Any) -> None:
+        task = TaskKey.of(ended)
         key = variable_key(task)
         if key not in keys:
             return
         with listeners.savepoint(session) as nested:
-            listeners.let_triggerer_call(nested, CALLBACK, asdict(task), task.dag_id)
+            listeners.let_triggerer_call(
+                nested, CALLBACK, asdict(task), task.dag_id, ended.queue
+            )
         # One end has up to three calls.
         keys.remove(key)
 

@@ -31,20 +31,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", type=int, default=1000, help="default: 1000")
     parser.add_argument("--variables", type=int, default=10000, help="default: 10000")
+    parser.add_argument(
+        "--triggers",
+        type=int,
+        default=0,
+        help="that run, in a deployment with [triggerer] queues_enabled; default: 0,"
+        " and no queues",
+    )
     options = parser.parse_args()
+    if options.triggers:
+        os.environ["AIRFLOW__TRIGGERER__QUEUES_ENABLED"] = "True"
     with private_postgres() as server:
         os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = server.url
         migrate = [sys.executable, "-m", "airflow", "db", "migrate"]
         subprocess.run(migrate, check=True, capture_output=True)
-        _measure(options.tasks, options.variables)
+        _measure(options.tasks, options.variables, options.triggers)
 
 
-def _measure(tasks: int, variables: int) -> None:
+def _measure(tasks: int, variables: int, triggers: int) -> None:
     from airflow.models.variable import Variable
     from airflow.utils.session import create_session
 
     from polysync_airflow.watch.listeners import EndListener
-    from tests.unit.watch.test_listeners import add_run, add_task
+    from tests.unit.watch.test_listeners import add_run, add_task, add_triggers
 
     with create_session() as session:
         add_run(session)
@@ -53,6 +62,8 @@ def _measure(tasks: int, variables: int) -> None:
         for number in range(variables):
             session.add(Variable(key=f"other_{number}", val="{}"))  # type: ignore[no-untyped-call]
         session.commit()
+        if triggers:
+            add_triggers(session, "default", triggers)
         listener = EndListener()
         print(f"{tasks} tasks, {variables} other Variables")
         print(f"{'what is marked':24}{'median':>10}{'CPU':>10}  statements")

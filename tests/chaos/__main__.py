@@ -30,6 +30,7 @@ from tests.chaos.deployment.airflow_deployment import (
     LOCAL,
     NO_KEY,
     PODS,
+    QUEUES,
     TEAM,
     AirflowDeployment,
 )
@@ -50,6 +51,7 @@ DESCRIPTIONS: Final = {
     PODS: "PostgreSQL, the emulator, a Kubernetes API and Airflow with KubernetesExecutor and two triggerers",
     TEAM: "PostgreSQL, the emulator and Airflow with a team: LocalExecutor and two triggerers of the team",
     NO_KEY: "PostgreSQL, the emulator and Airflow with LocalExecutor, two triggerers and no Fernet key",
+    QUEUES: "PostgreSQL, the emulator and Airflow with LocalExecutor and two triggerers with --queues default",
     CELERY: "PostgreSQL, Redis, the emulator and Airflow with two Celery workers and two triggerers",
 }
 

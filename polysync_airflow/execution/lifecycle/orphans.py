@@ -8,6 +8,7 @@ tries.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
@@ -132,3 +133,26 @@ def _is_of_same_try(stored: ExecutionRecord, examined: ExecutionRecord) -> bool:
         and stored.resumes == examined.resumes
         and stored.try_number == examined.try_number
     )
+
+
+def queue_of_watch(
+    task_queue: str | None, served: Collection[str | None]
+) -> str | None:
+    """
+    Return the queue of the trigger that looks after an execution, where triggerers run
+    only those of their queues.
+
+    The triggerer of the task comes first: its network and its role may be the only ones
+    that reach AWS.
+
+    :param task_queue: the queue of the task.
+    :param served: the queues of the triggers that run now; None among them: a triggerer
+        without queues. Empty if none runs: it is not known then which queues triggerers
+        serve, but deferred tasks of a queue need one of it.
+    :return: None for the triggerers without queues.
+    """
+    if not served or task_queue in served:
+        return task_queue
+    if None in served:
+        return None
+    return min(queue for queue in served if queue is not None)

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from tests.chaos.deployment.airflow_deployment import CELERY, LOCAL, NO_KEY, PODS, TEAM
+from tests.chaos.deployment.airflow_deployment import (
+    CELERY,
+    LOCAL,
+    NO_KEY,
+    PODS,
+    QUEUES,
+    TEAM,
+)
 from tests.chaos.scenarios.shared import Scenario
 
 # Step duration, in seconds, of executions that do not end during the test unless they
@@ -13,6 +20,7 @@ from tests.chaos.scenarios.shared import Scenario
 LONG: Final = 200.0
 LOCAL_AND_CELERY: Final = (LOCAL, CELERY)
 ALSO_OF_TEAM: Final = (*LOCAL_AND_CELERY, TEAM)
+ALSO_WITH_QUEUES: Final = (LOCAL, QUEUES)
 ALSO_WITHOUT_KEY: Final = (LOCAL, NO_KEY)
 
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.chaos.cases.case import LONG, ONLY_LOCAL, STOPPED, Case, Expected
+from tests.chaos.cases.case import (
+    ALSO_WITH_QUEUES,
+    LONG,
+    ONLY_LOCAL,
+    STOPPED,
+    Case,
+    Expected,
+)
 from tests.chaos.run import Run
 from tests.chaos.scenarios import watch
 from tests.chaos.scenarios.shared import Scenario
@@ -21,8 +28,8 @@ def _case(number: str, title: str, scenario: Scenario, *, short: bool = False) -
         scenario,
         ENDED,
         LONG,
-        short=ONLY_LOCAL if short else (),
-        executors=ONLY_LOCAL,
+        short=ALSO_WITH_QUEUES if short else (),
+        executors=ALSO_WITH_QUEUES,
     )
 
 

@@ -35,6 +35,7 @@ from tests.chaos.deployment.packages import PackageInstaller
 from tests.chaos.deployment.postgres import private_postgres
 from tests.chaos.deployment.redis import RedisServer, private_redis
 from tests.chaos.deployment.settings import (
+    QUEUE_SETTINGS,
     SETTINGS,
     SHORT_VISIBILITY,
     celery_settings,
@@ -49,14 +50,16 @@ DAG_FOLDERS: Final = Path(__file__).parents[1] / "dags"
 VARIABLES: Final = text("SELECT key FROM variable")
 REPOSITORY: Final = Path(__file__).parents[3]
 PYTHONPATH: Final = "PYTHONPATH"
-LOCAL, CELERY, PODS, TEAM, NO_KEY = EXECUTORS = (
+LOCAL, CELERY, PODS, TEAM, NO_KEY, QUEUES = EXECUTORS = (
     "local",
     "celery",
     "pods",
     "team",
     "no-key",
+    "queues",
 )
 TEAM_NAME: Final = "polysync_team"
+DEFAULT_QUEUE: Final = "default"
 FIRST, SECOND = TRIGGERERS = ("triggerer-1", "triggerer-2")
 WORKERS: Final = ("worker-1", "worker-2")
 STAGING: Final = "staging"
@@ -86,8 +89,9 @@ class AirflowDeployment:
     :param home: an empty folder for logs, settings and marker files.
     :param provider: the provider whose operators run: ``polysync`` or ``amazon``.
     :param executor: Airflow's executor: ``local``, ``celery`` or ``pods``; ``team`` for
-        the LocalExecutor of a team, which has all DAGs and triggerers; or ``no-key``
-        for LocalExecutor without a Fernet key.
+        the LocalExecutor of a team, which has all DAGs and triggerers; ``no-key`` for
+        LocalExecutor without a Fernet key; or ``queues`` for LocalExecutor with
+        triggerers that run only the triggers of a queue.
     :param python: the interpreter of the environment with Airflow, until `upgrade`.
     """
 
@@ -477,11 +481,14 @@ class AirflowDeployment:
             database=database,
             python=self._python,
             team=TEAM_NAME if self.executor == TEAM else None,
+            queues=DEFAULT_QUEUE if self.executor == QUEUES else None,
         )
 
     def _executor_settings(self, database: str) -> dict[str, str]:
         if self.executor == CELERY:
             return celery_settings(self.broker.url, database)
+        if self.executor == QUEUES:
+            return QUEUE_SETTINGS
         return (
             pod_settings(self._cluster_folder, self._home)
             if self.executor == PODS

@@ -44,6 +44,8 @@ SETTINGS: Final = {
     "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
     "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": f"{TRIGGERER_THRESHOLD}",
 }
+# Each trigger has the queue of its task.
+QUEUE_SETTINGS: Final = {"AIRFLOW__TRIGGERER__QUEUES_ENABLED": "True"}
 # Processes of each Celery worker, of which each runs one task. Enough for the tasks
 # that wait in a worker.
 WORKER_CONCURRENCY: Final = 8

@@ -326,6 +326,15 @@ def test_what_needs_a_worker_lets_the_task_start_there(
     assert not make_operator(**arguments).start_from_trigger
 
 
+def test_task_starts_on_a_worker_where_triggerers_have_queues(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Airflow gives the trigger of a task that starts in the triggerer no queue."""
+    monkeypatch.setenv("AIRFLOW__TRIGGERER__QUEUES_ENABLED", "True")
+
+    assert not make_operator().start_from_trigger
+
+
 def test_task_starts_in_the_triggerer_if_airflow_can() -> None:
     """Also with what the DAG processor does."""
     arguments: Any = {"on_failure_callback": callback, "property_files": ["Eval"]}

@@ -44,6 +44,7 @@ def add_task(session: Any, key: TaskKey, state: str | None, try_number: int) -> 
         "state": state,
         "pool": "default_pool",
         "pool_slots": 1,
+        "queue": "gpu",
         "max_tries": 2,
         "try_number": try_number,
     }

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -46,6 +47,33 @@ def session() -> Iterator[Any]:
         yield made
         made.rollback()
         _delete_all(made)
+
+
+def add_triggers(
+    session: Any,
+    queue: str | None,
+    count: int = 1,
+    *,
+    age: float = 0.0,
+    ended: bool = False,
+    **more: Any,
+) -> None:
+    """
+    Store triggers that a triggerer runs.
+
+    :param age: seconds since its heartbeat.
+    """
+    now = datetime.now(UTC)
+    job = Job(job_type="TriggererJob")  # type: ignore[no-untyped-call]
+    job.latest_heartbeat = now - timedelta(seconds=age)
+    job.end_date = now if ended else None
+    session.add(job)
+    session.flush()
+    for _ in range(count):
+        trigger = Trigger(classpath="a.Trigger", kwargs={}, queue=queue, **more)
+        trigger.triggerer_id = job.id
+        session.add(trigger)
+    session.commit()
 
 
 def _delete_all(session: Any) -> None:
@@ -191,6 +219,63 @@ def test_failure_with_a_retry_adds_no_row(session: Any) -> None:
     session.commit()
 
     assert told(session) == []
+
+
+def queues_of_rows(session: Any, key: TaskKey) -> set[tuple[str | None, bool]]:
+    """
+    Return the queues of the rows for a mark of a task and for one of its run, and
+    whether they have a triggerer.
+    """
+    EndListener().on_dag_run_failed(dag_run(session), "marked")
+    ti = task_instance(session, key, "skipped")
+    EndListener().on_task_instance_skipped(None, ti)
+    session.commit()
+    found = session.scalars(select(TriggererCallback)).all()
+    assert len(found) == 2
+    triggers = [row.trigger for row in found]
+    return {(each.queue, each.triggerer_id is not None) for each in triggers}
+
+
+@pytest.mark.parametrize("is_enabled", [True, False])
+def test_row_has_the_queue_of_its_task(
+    session: Any, monkeypatch: pytest.MonkeyPatch, is_enabled: bool
+) -> None:
+    """A triggerer with --queues runs no trigger without a queue, and the reverse."""
+    monkeypatch.setenv("AIRFLOW__TRIGGERER__QUEUES_ENABLED", str(is_enabled))
+
+    queues = queues_of_rows(session, add_task(session, "up_for_retry"))
+
+    assert queues == {("gpu" if is_enabled else None, False)}
+
+
+def test_row_has_a_queue_that_a_living_triggerer_serves(
+    session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Triggerers that have ended, or that send no heartbeat, do not count."""
+    monkeypatch.setenv("AIRFLOW__TRIGGERER__QUEUES_ENABLED", "True")
+    key = add_task(session, "up_for_retry")
+    add_triggers(session, "gpu", age=31.0)
+    add_triggers(session, "gpu", ended=True)
+    add_triggers(session, "default", age=20.0)
+
+    assert queues_of_rows(session, key) == {("default", True)}
+
+
+@pytest.mark.skipif(not hasattr(Trigger, "team_name"), reason="triggers have no team")
+def test_triggerers_of_other_teams_do_not_count(
+    session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They run no trigger of the task's team."""
+    from airflow.models.team import Team
+
+    monkeypatch.setenv("AIRFLOW__TRIGGERER__QUEUES_ENABLED", "True")
+    session.merge(Team(name="others"))
+    session.commit()
+    add_triggers(session, "default", team_name="others")
+
+    queues = queues_of_rows(session, add_task(session, "up_for_retry"))
+
+    assert queues == {("gpu", False)}
 
 
 def test_one_end_with_three_calls(session: Any) -> None:

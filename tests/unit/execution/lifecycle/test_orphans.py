@@ -14,6 +14,7 @@ from polysync_airflow.execution.lifecycle.orphans import (
     Verdict,
     judge_task,
     owner_of_orphan,
+    queue_of_watch,
     with_status,
 )
 from tests.unit.execution.lifecycle.builders import (
@@ -133,3 +134,18 @@ def test_whoever_goes_on_between_the_looks_is_the_owner(
         now = edited(examined, **changes)
 
     assert owner_of_orphan(now, examined, task) is owner
+
+
+@pytest.mark.parametrize(
+    ("served", "queue"),
+    [
+        # Nothing is known: deferred tasks of this queue need a triggerer of it.
+        (set(), "gpu"),
+        ({"gpu", "a", None}, "gpu"),
+        ({"a", None}, None),
+        ({"b", "a"}, "a"),
+    ],
+)
+def test_queue_of_the_watch(served: set[str | None], queue: str | None) -> None:
+    """That of the task, or else one that a triggerer serves."""
+    assert queue_of_watch("gpu", served) == queue

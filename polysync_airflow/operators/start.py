@@ -443,6 +443,9 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         """
         from polysync_airflow.execution.waiter import ExecutionEvent, check_event
 
+        if event is None:
+            # As in ``execute_complete``.
+            return self.execute(context)
         end = check_event(ExecutionEvent, event)
         # The failure callback has nothing to do if the trigger has stopped it.
         self.try_runner.is_handled = end.stop is not None
@@ -480,6 +483,12 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         if isinstance(started, dict):
             before = started
         self._restore_run_summary(context, before.get("run"))
+        if event is None:
+            self.log.warning(
+                "Airflow has resumed the task without an event, as airflow tasks test"
+                " does: it goes on with its execution."
+            )
+            return self.execute(context)
         end = check_event(ExecutionEvent, event)
         declared_steps = before.get("declared_steps")
         self.steps_before = None

@@ -55,7 +55,7 @@ FOLLOW_POLL_SECONDS: Final = 5.0
 # Then, seconds between the requests to Airflow whether the task has ended, too.
 TASK_END_SECONDS: Final = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
 # Why an ended task has not stopped its execution.
-NotStopped = Literal["left", "unknown"]
+NotStopped = Literal["left", "queued", "unknown"]
 submit_stop: Final = ThreadPools("polysync-stop").submit
 
 # The event loop itself holds its tasks weakly.
@@ -423,6 +423,8 @@ class EndedTask:
     client: SharedClient
     log: Any
     step_task_ids: Sequence[str] = ()
+    # Since when the task is to be scheduled; None if it is not.
+    _scheduled_since: float | None = field(default=None, init=False)
 
     @property
     def _arn(self) -> str:
@@ -451,12 +453,15 @@ class EndedTask:
         submit = partial(submit_stop, self.client.key[0])
         result = await result_of(stopping)
         # Until the next try begins, somebody may end the task.
-        is_left = result == "left"
+        is_left = result in ("left", "queued")
+        pause = FOLLOW_POLL_SECONDS
         while is_left and clock.time() < until:
-            seconds = clock.timeout(FOLLOW_POLL_SECONDS, idle=True) or 0
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(clock.timeout(pause, idle=True) or 0)
             result = await result_of(submit(self._stop_unless_continued))
-            is_left = result in ("left", "unknown")
+            is_left = result in ("left", "queued", "unknown")
+            if result == "queued":
+                # Somebody may have cleared a thousand tasks at once.
+                pause *= 2
         if isinstance(result, StopOfEndedTask):
             await result.follow()
 
@@ -470,6 +475,12 @@ class EndedTask:
                 " the execution: %s",
                 self._arn,
             )
+        elif result == "queued":
+            self.log.info(
+                "The task waits for a worker, because it was cleared, or goes on. The"
+                " process that begins decides about the execution: %s",
+                self._arn,
+            )
         return result
 
     def _stop_unless_continued(self) -> StopOfEndedTask | NotStopped | None:
@@ -478,7 +489,8 @@ class EndedTask:
 
         :return: the stop, if AWS has accepted it; ``left`` if the task was cleared with
             some of its steps, so that its next try goes on with the execution;
-            ``unknown`` if Airflow does not return its state.
+            ``queued`` if a process will begin, which decides; ``unknown`` if Airflow
+            does not return its state.
         """
         try:
             state = _retry_airflow(
@@ -495,6 +507,8 @@ class EndedTask:
             return "unknown"
         if self._is_left_to_next_try(state):
             return "left"
+        if ending.awaits_process(state, self._scheduled_seconds(state)):
+            return "queued"
         stop = StopOfEndedTask(
             ti=self.ti,
             waiter=self.waiter,
@@ -516,6 +530,15 @@ class EndedTask:
         if outcome.is_accepted:
             return stop
         return None
+
+    def _scheduled_seconds(self, state: str | None) -> float:
+        if state != ending.SCHEDULED:
+            self._scheduled_since = None
+            return 0.0
+        now = clock.time()
+        if self._scheduled_since is None:
+            self._scheduled_since = now
+        return now - self._scheduled_since
 
     def _is_left_to_next_try(self, state: str | None) -> bool:
         if not self.step_task_ids or not step_tasks.may_be_left(state):

@@ -38,6 +38,14 @@ Rules:
 9. An execution of another deployment is stopped by nobody here, also if the task ends
    that waits for it: the database is a copy. Without a proven record, the execution
    itself says which deployment has started it (``provenance.py``).
+10. A trigger cannot tell whether a task that waits for a worker was cleared, or goes
+    on: after the event of the same trigger in another triggerer, or because of
+    ``airflow tasks test``. The process that begins can tell, and stops the execution of
+    a cleared task itself. So the trigger looks again. It stops the execution of a task
+    that is to be scheduled for a minute, for example because a pool is full: one that
+    goes on waits so only after the end of its execution, or after its deadline. Where
+    tasks may be queued for long, Airflow limits that (``[scheduler]
+    task_queued_timeout``).
 
 Everything here is pure. The drivers are ``operators/try_runner.py`` on a worker, the
 trigger, and the failure callback.
@@ -62,14 +70,14 @@ from polysync_airflow.states import DELETED, PolysyncState, state_of
 # user has cleared or ended the task.
 _RUNNING: Final = "running"
 DEFERRED: Final = "deferred"
-_WITH_LATER_TRY: Final = (
-    "scheduled",
-    "queued",
-    _RUNNING,
-    DEFERRED,
-    "up_for_retry",
-    "up_for_reschedule",
-)
+SCHEDULED: Final = "scheduled"
+_QUEUED: Final = "queued"
+_FOR_RETRY: Final = ("up_for_retry", "up_for_reschedule")
+_WITH_LATER_TRY: Final = (SCHEDULED, _QUEUED, _RUNNING, DEFERRED, *_FOR_RETRY)
+
+# How long a trigger leaves the execution of a task that is to be scheduled to the
+# process that will begin.
+SCHEDULED_SECONDS: Final = 60.0
 
 # How long after its deadline a deferred wait is left to its trigger, in seconds. A
 # trigger may take ten minutes for its stop, and a triggerer that is restarted stops
@@ -167,20 +175,32 @@ def owner_of_deferred(
 
     If the task is still deferred, its trigger has only moved to another triggerer
     (Airflow 3.4 no longer reports that), or the task was cleared: then its new try has
-    stopped this execution, or waits for it. A try that is at work reads the record
-    itself.
+    stopped this execution, or waits for it. A try that is at work, or that a retry
+    follows, reads the record itself.
 
     :param arn: the execution.
     """
     if state == DEFERRED:
         return Owner.OTHER_TRIGGER
-    if state == _RUNNING:
+    if state == _RUNNING or state in _FOR_RETRY:
         return Owner.LATER_TRY
     # A triggerer that was suspended may learn only after the next try that its trigger
     # has moved.
     if _has_later_try(stored, arn, try_number):
         return Owner.LATER_TRY
     return Owner.NOBODY
+
+
+def awaits_process(state: str | None, scheduled_seconds: float) -> bool:
+    """
+    Return whether a trigger that Airflow has ended leaves the execution to the process
+    that will begin, and looks again (rule 10).
+
+    :param scheduled_seconds: for how long the trigger has seen the task ``scheduled``.
+    """
+    if state == SCHEDULED:
+        return scheduled_seconds < SCHEDULED_SECONDS
+    return state == _QUEUED
 
 
 def owner_at_end_of_wait(

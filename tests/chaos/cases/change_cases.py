@@ -234,6 +234,14 @@ CHANGE_CASES: Final = (
         short=(NO_KEY,),
         executors=ALSO_WITHOUT_KEY,
     ),
+    _case(
+        "65",
+        "airflow tasks test of the deferred task",
+        users.deferred_task_tested,
+        Expected(),
+        seconds=5.0,
+        released=True,
+    ),
     Case(
         "47",
         "10 DAG runs by asset events, 20 mapped tasks each",

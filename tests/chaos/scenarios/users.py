@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
-from tests.chaos.run import Run, Steps
+from tests.chaos.run import TASK, Run, Steps
 from tests.chaos.scenarios.shared import (
     SHORT_STEP,
     Scenario,
     clear,
+    release,
+    sleep,
     start_and_defer,
     start_and_poll,
     wait_for_end,
@@ -16,6 +19,10 @@ from tests.chaos.scenarios.shared import (
     wait_for_kill,
 )
 from tests.system.airflow.versions import INSTALLED
+
+# What Airflow writes when a test runs the trigger of its task, without a triggerer.
+TEST_WAITS: Final = "running trigger in line"
+SECONDS_OF_TEST: Final = 90.0
 
 
 def user_ends_task(action: Callable[[Run], None]) -> Scenario:
@@ -121,6 +128,22 @@ def user_clears_ended_run(run: Run) -> Steps:
     run.clear_dag_run()
     yield from run.until("a second execution exists", lambda: len(run.executions()) > 1)
     yield from wait_for_end(run)
+
+
+def deferred_task_tested(run: Run) -> Steps:
+    """A user tests the deferred task on the command line, in its own DAG run."""
+    yield from start_and_defer(run)
+    test = run.deployment.airflow.start_command(
+        f"test-{run.pipeline}", "tasks", "test", run.dag_id, TASK, run.run_ids[0]
+    )
+    yield from run.until(
+        "the test waits",
+        lambda: test.status() is not None or TEST_WAITS in test.log.read_text(),
+    )
+    # The trigger of the task looks again meanwhile.
+    yield from sleep(SECONDS_OF_TEST)
+    yield from release(run)
+    yield from run.until("the test has ended", lambda: test.status() is not None)
 
 
 def _succeed_in_later_run(run: Run, left: list[str]) -> Steps:

@@ -78,6 +78,8 @@ class PrivateAirflow:
         this process.
     :param team: the team that has all DAGs and triggerers; None for a deployment
         without teams.
+    :param queues: whose triggers the triggerers run; None for a deployment without
+        queues of triggers.
     :param on_wait: called with what the start waits for, each time that this changes.
     """
 
@@ -92,6 +94,7 @@ class PrivateAirflow:
         database: str | None = None,
         python: Path = Path(sys.executable),
         team: str | None = None,
+        queues: str | None = None,
         on_wait: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.home = home
@@ -99,6 +102,7 @@ class PrivateAirflow:
         self._python = python
         self._initial_components = components
         self._team = team
+        self._queues = queues
         port = free_port()
         self.url = f"http://{HOST}:{port}"
         # Five seconds, the default, are too short for a busy machine.
@@ -116,6 +120,7 @@ class PrivateAirflow:
             self.env |= team_settings(team, self.env)
         self.client = INSTALLED.client(self.url, database)
         self.components: dict[str, ProcessSession] = {}
+        self._commands: list[ProcessSession] = []
 
     def start(self) -> None:
         """
@@ -184,6 +189,8 @@ class PrivateAirflow:
         if kind == "triggerer" and self._team is not None:
             # A triggerer without a team does not run the triggers of teams.
             return ("--team-name", self._team)
+        if kind == "triggerer" and self._queues is not None:
+            return ("--queues", self._queues)
         return ()
 
     def stop(self) -> None:
@@ -193,7 +200,7 @@ class PrivateAirflow:
         :raises ProcessError: if a process still runs.
         """
         self.client.close()
-        end_all(self.components.values(), grace=STOP_GRACE)
+        end_all([*self.components.values(), *self._commands], grace=STOP_GRACE)
 
     def environment(self, settings: Mapping[str, str] | None = None) -> dict[str, str]:
         """
@@ -228,6 +235,17 @@ class PrivateAirflow:
             check=True,
         )
         return completed.stdout
+
+    def start_command(self, name: str, *arguments: str) -> ProcessSession:
+        """
+        Start a command of Airflow's command line, which may end at any time.
+
+        :param name: the name of its log.
+        :param arguments: the arguments of ``airflow``.
+        """
+        command = self._spawn(name, arguments)
+        self._commands.append(command)
+        return command
 
     def check_alive(self) -> None:
         """

@@ -133,6 +133,7 @@ CASES: dict[str, dict[str, Any]] = {
     "48b": {"polysync_conn_id": PIPELINE, "retries": 0},
     "49a": {"wait_for_completion": False},
     "49b": {"wait_for_completion": False, "deferrable": False},
+    "65": {"retries": 0},
     "50a": {},
     "50b": {"pre_execute": AFTER_START, "retry_delay": timedelta(seconds=120)},
     "50c": {},

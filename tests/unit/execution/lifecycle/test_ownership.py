@@ -14,6 +14,7 @@ import pytest
 
 from polysync_airflow.execution.lifecycle.ending import (
     Owner,
+    awaits_process,
     is_over,
     keeps_xcoms,
     may_store,
@@ -168,13 +169,13 @@ def owners_of_deferred() -> Iterator[tuple[str | None, ExecutionRecord | None, O
     """Yield the state, the record and the owner."""
     for record in (RECORD, OF_A_LATER_TRY, None):
         yield "deferred", record, Owner.OTHER_TRIGGER
-        yield "running", record, Owner.LATER_TRY
-    for state in STATES:
-        if state not in ("running", "deferred"):
-            for record in (RECORD, OF_AN_EARLIER_TRY, None):
-                yield state, record, Owner.NOBODY
-            yield state, OF_A_LATER_TRY, Owner.LATER_TRY
-            yield state, WITH_ANOTHER_ARN, Owner.LATER_TRY
+        for of_later in ("running", "up_for_retry", "up_for_reschedule"):
+            yield of_later, record, Owner.LATER_TRY
+    for state in (*WITHOUT, "scheduled", "queued"):
+        for record in (RECORD, OF_AN_EARLIER_TRY, None):
+            yield state, record, Owner.NOBODY
+        yield state, OF_A_LATER_TRY, Owner.LATER_TRY
+        yield state, WITH_ANOTHER_ARN, Owner.LATER_TRY
 
 
 @pytest.mark.parametrize(("state", "record", "owner"), list(owners_of_deferred()))
@@ -183,6 +184,19 @@ def test_owner_of_a_deferred_task_is_told_by_state_and_record(
 ) -> None:
     """Airflow ends a trigger when the task ends, and when the trigger moves."""
     assert owner_of_deferred(state, record, RECORD.arn, 2) is owner
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_trigger_looks_again_while_its_task_waits_for_a_worker(
+    state: str | None,
+) -> None:
+    """While it is queued, and for a minute while it is to be scheduled."""
+    awaited = [
+        seconds for seconds in (0.0, 59.0, 60.0) if awaits_process(state, seconds)
+    ]
+
+    by_state = {"queued": [0.0, 59.0, 60.0], "scheduled": [0.0, 59.0]}
+    assert awaited == by_state.get(str(state), [])
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,8 @@ EVENTS: dict[str, tuple[Any, dict[str, Any], list[Any]]] = {
     "start": (
         PolysyncStartPipelineOperator,
         {"pipeline_name": "fanout"},
-        OF_EXECUTIONS,
+        # Without an event, it goes on with its execution.
+        [event for event in OF_EXECUTIONS if event is not None],
     ),
     "stop": (PolysyncStopPipelineOperator, {"execution_arn": ARN}, OF_EXECUTIONS),
     "sensor": (PolysyncPipelineSensor, {"execution_arn": ARN}, OF_SENSORS),

@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import TaskDeferred
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution import clock
@@ -30,7 +32,7 @@ from tests.unit.operators.recovery.fake_triggerer import (
     start_execution,
 )
 from tests.unit.operators.recovery.harness import Task, crash
-from tests.world import DESCRIBE, NEVER_ENDS, STOP, World
+from tests.world import CHANGES, DESCRIBE, NEVER_ENDS, START, STOP, World
 
 End = Callable[..., None]
 
@@ -110,6 +112,84 @@ def test_stop_on_kill_false_stops_nothing(
 
     assert world.calls(STOP) == []
     assert supervisor.requests == []
+
+
+Later = Sequence[tuple[float, Any]]
+
+
+@pytest.mark.parametrize(
+    ("state", "later", "stopped_at"),
+    [
+        # It goes on in the same try, or its next one begins.
+        ("queued", [(9, "running")], None),
+        ("scheduled", [(70, "queued"), (300, "running")], None),
+        ("queued", [(30, "scheduled"), (80, "queued"), (130, "running")], None),
+        ("queued", [(9, "deferred"), (20, "failed")], None),
+        ("queued", [(9, "up_for_retry"), (20, "failed")], None),
+        # Nobody else stops it.
+        ("scheduled", [], 75),
+        ("queued", [(30, "scheduled")], 155),
+        ("queued", [(9, "failed")], 15),
+        ("scheduled", [(9, None)], 15),
+        ("queued", [(20, MISSING)], 35),
+        ("queued", [(700, "failed")], 1275),
+        # At last, it is left to the process that begins.
+        ("queued", [(1300, "failed")], None),
+    ],
+)
+def test_task_that_waits_for_a_worker(
+    state: str,
+    later: Later,
+    stopped_at: float | None,
+    request: pytest.FixtureRequest,
+    make_supervisor: MakeSupervisor,
+    world: World,
+) -> None:
+    """
+    Cleared, or to go on: its process knows, and decides. A trigger looks again until
+    it begins.
+    """
+    world.control.put_scenario(NEVER_ENDS)
+    arn = request.getfixturevalue("arn")
+    supervisor = make_supervisor(state)
+    begin = world.time.time()
+    stops: list[float] = []
+    world.requests.before(STOP, lambda _: stops.append(world.time.time() - begin))
+    for seconds, then in later:
+        world.time.after(seconds, partial(setattr, supervisor, "state", then))
+
+    async def run() -> None:
+        await make_trigger(arn).on_kill()
+        await asyncio.gather(*stopping.FOLLOWING)
+
+    asyncio.run(run())
+
+    assert stops == ([pytest.approx(stopped_at, abs=1)] if stopped_at else [])
+
+
+def test_task_resumed_without_an_event_goes_on(world: World) -> None:
+    """
+    ``airflow tasks test`` does that to the task of a DAG run, in both of its waits.
+    """
+    task = Task(deferrable=True)
+    resumed = list[str]()
+    for clear in (False, True):
+        if clear:
+            task.clear()
+        deferral = task.defer()
+        with pytest.raises(TaskDeferred) as again:
+            task.resume(deferral, None)
+        assert again.value.trigger.serialize() == deferral.trigger.serialize()
+        resumed.append(deferral.method_name)
+    # The stop of the execution before the clear has ended.
+    with pytest.raises(TaskDeferred) as last:
+        task.resume(again.value, task.fire(again.value))
+    run = task.resume(last.value, task.fire(last.value))
+
+    assert resumed == ["execute_complete", "execute_after_end"]
+    assert run.error is None
+    assert world.calls(*CHANGES) == [START, STOP, START]
+    assert world.log.statuses == ["Stopped", "Succeeded"]
 
 
 @pytest.mark.parametrize("unreadable", ["state_error", "variable_error"])

@@ -181,6 +181,8 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         "pipeline_parameters": "json"
     }
     options = base.ValidatedOptions(StartOptions)
+    # Whether the process of the task shall end.
+    _is_killed = False
     # Whether a cleared task stops an execution that runs.
     stop_on_clear = True
 
@@ -268,9 +270,14 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         from polysync_airflow.operators.try_runner import TryRunner
 
         limits = CapacityLimits(self._poll_seconds, self._timeout_seconds)
-        return TryRunner(
+        try_runner = TryRunner(
             self.options, self.hook_for_region, self.log, limits, self.max_cost
         )
+        # From here on, ``on_kill`` finds it; before, a kill is only noted.
+        vars(self)["try_runner"] = try_runner
+        if self._is_killed:
+            try_runner.note_kill()
+        return try_runner
 
     @property
     def pipeline_parameters(self) -> Any:
@@ -389,10 +396,12 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         If the worker shuts down, the execution is left to the next try.
         """
         # Airflow calls this in its signal handler, or directly when execution_timeout
-        # has passed.
-        self.try_runner.kill(
-            timed_out=isinstance(sys.exc_info()[1], AirflowTaskTimeout)
-        )
+        # has passed. The signal may have interrupted the imports of ``try_runner``, so
+        # nothing is imported here.
+        self._is_killed = True
+        try_runner: TryRunner | None = vars(self).get("try_runner")
+        if try_runner:
+            try_runner.kill(timed_out=isinstance(sys.exc_info()[1], AirflowTaskTimeout))
 
     def resume_execution(
         self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context

@@ -426,6 +426,13 @@ class TryRunner:
         self._instruction = None
         return try_end
 
+    def note_kill(self) -> None:
+        """
+        Note that the process shall end, before this try has an execution: it starts
+        nothing, and waits for nothing.
+        """
+        self._is_killed = True
+
     def kill(self, *, timed_out: bool) -> None:
         """
         Decide about the execution that this process started or waits for, because the
@@ -436,7 +443,7 @@ class TryRunner:
         :raises PolysyncError: the worker shuts down, and the interrupted code only
             waits.
         """
-        self._is_killed = True
+        self.note_kill()
         if self.record is None:
             return
         reason: StopReason = "ended_task"

@@ -53,10 +53,11 @@ def _measure(tasks: int, variables: int, triggers: int) -> None:
     from airflow.utils.session import create_session
 
     from polysync_airflow.watch.listeners import EndListener
-    from tests.unit.watch.test_listeners import add_run, add_task, add_triggers
+    from tests.unit.watch import rows
+    from tests.unit.watch.test_listeners import DAG_ID, RUN_ID, add_task, add_triggers
 
     with create_session() as session:
-        add_run(session)
+        rows.add_run(session, DAG_ID, RUN_ID)
         for number in range(tasks):
             add_task(session, "skipped", f"task_{number}", has_record=False)
         for number in range(variables):

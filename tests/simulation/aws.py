@@ -287,6 +287,16 @@ class RefusingClient(Client):
         return refuse
 
 
+class OtherService(Client):
+    """A client of another service, which the role may not use."""
+
+    def __getattr__(self, name: str) -> Callable[..., dict[str, Any]]:
+        def refuse(**_: Any) -> dict[str, Any]:
+            raise _error(*FAULTS["denied"], name)
+
+        return refuse
+
+
 AWS: Aws
 
 

@@ -116,6 +116,7 @@ def _replace_in(modules: list[ModuleType]) -> None:
     _KEPT.enter_context(clock.replaced_by(SimulatedClock()))
     hook: Any = PolysyncBaseHook
     hook._signed_in_client = aws.Client()
+    hook.client_for = lambda self, service: aws.OtherService()
     hook._report_client = lambda *_: aws.RefusingClient()
     aws.observe_engine()
 

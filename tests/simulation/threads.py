@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, Final
@@ -228,9 +229,14 @@ class Loop(asyncio.BaseEventLoop):
 
 
 _THREADING: Final = SimpleNamespace(Lock=Lock, Event=Event, Thread=Thread, local=Local)
+_TIME: Final = SimpleNamespace(
+    time=lambda: kernels.KERNEL.now,
+    monotonic=lambda: kernels.KERNEL.now,
+)
 # In place of what a module may have imported.
 REPLACED: Final[list[tuple[Any, Any]]] = [
     (threading, _THREADING),
+    (time, _TIME),
     (threading.Event, Event),
     (threading.Thread, Thread),
     (concurrent.futures.Future, Future),

@@ -24,7 +24,7 @@ from tests.unit.triggers.test_poller import (
     make_trigger,
     start_executions,
 )
-from tests.world import LIST_STEPS, World
+from tests.world import DESCRIBE, LIST_STEPS, World
 
 
 def test_unexpected_error_of_a_list_repeats_no_line(
@@ -120,3 +120,24 @@ def test_few_lists_run_at_the_same_time(
     assert max(running) == at_once
     pauses = [later - before for before, later in itertools.pairwise(begun)]
     assert sorted(pauses)[1] > pause / 2
+
+
+@pytest.mark.parametrize("throttled", [DESCRIBE, LIST_STEPS])
+def test_no_wait_lists_steps_in_the_minute_after_a_throttled_call(
+    throttled: str, world: World, gate: threading.Event
+) -> None:
+    """Polls come first."""
+    fanout = start_executions(world.emulator, 1)
+    tuning = start_executions(world.emulator, 1, "churn-tuning")
+    world.control.add_fault("throttle", throttled, skip=8, count=1)
+    times = {"poll_interval": 10.0, "progress_interval": 10.0}
+    triggers = [
+        make_trigger(arn, world.time.time(), **times) for arn in (*fanout, *tuning)
+    ]
+
+    all_events(triggers, gate)
+
+    (at,) = [call["time"] for call in world.control.calls(throttled) if call["fault"]]
+    lists = [call["time"] for call in world.control.calls(LIST_STEPS)]
+    assert len([each for each in lists if each <= at]) > 4
+    assert min(each for each in lists if each > at) >= at + 60

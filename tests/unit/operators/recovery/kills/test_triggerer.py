@@ -286,6 +286,25 @@ def test_without_a_proven_record_the_state_decides(
     assert world.calls(STOP) == stops
 
 
+def test_stop_that_cannot_be_announced_is_requested(
+    make_supervisor: MakeSupervisor, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else stops the execution of a task that has ended."""
+    task = Task(deferrable=True, task_id=TASK)
+    task.defer()
+    supervisor = make_supervisor("failed")
+    supervisor.record = task.record
+
+    def refuse(*_: Any) -> None:
+        raise ConnectionError("no API server")
+
+    monkeypatch.setattr(supervisor, "put_variable", refuse)
+
+    call_on_kill(make_trigger(task.record["execution_arn"]))
+
+    assert world.calls(STOP) == [STOP]
+
+
 @pytest.mark.parametrize("state", ["running", "failed"])
 def test_trigger_of_an_earlier_try_stops_nothing(
     state: str, make_supervisor: MakeSupervisor, world: World

@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from polysync_airflow.execution.lifecycle.orphans import queue_of_watch
 from tests.simulation import kernel as kernels
 from tests.simulation.airflow.database import (
     CALLBACK_TRIGGER,
@@ -67,6 +68,7 @@ class Listeners:
             dag_id=DAG_ID,
             **ti.key._asdict(),
             state=ti.state,
+            queue=_queue_of(self._deployment, ti),
             session=session or Session(self._deployment),
         )
         extra = {"error": None} if state == "failed" else {}
@@ -88,18 +90,22 @@ def _open_to_listeners() -> None:
 
     def unattended_tasks(session: Session, dag_id: str, run_id: str) -> Iterable[Any]:
         return [
-            listeners.EndedTask(dag_id, *ti.key)
+            listeners.EndedTask(dag_id, *ti.key, _queue_of(session.deployment, ti))
             for ti in session.deployment.db.of_run(run_id)
             if ti.state != "success"
         ]
 
     def let_triggerer_call(
-        session: Session, path: str, arguments: Any, *_: Any, **__: Any
+        session: Session, path: str, arguments: Any, dag_id: str, task_queue: str | None
     ) -> None:
         kwargs = {"callback_path": path, "callback_kwargs": dict(arguments)}
         deployment = session.deployment
-        row = deployment.db.add_trigger(CALLBACK_TRIGGER, kwargs)
-        row.triggerer = _least_busy(deployment, row.queue)
+        queue = None
+        if deployment.settings.has_queues:
+            queue = queue_of_watch(task_queue, _served_queues(deployment))
+        triggerer = _least_busy(deployment, queue)
+        row = deployment.db.add_trigger(CALLBACK_TRIGGER, kwargs, queue)
+        row.triggerer = triggerer
 
     replaced: Any = listeners
     replaced.session_of = lambda row: row.session
@@ -107,6 +113,16 @@ def _open_to_listeners() -> None:
     replaced.variable_keys_in = variable_keys_in
     replaced.unattended_tasks = unattended_tasks
     replaced.let_triggerer_call = let_triggerer_call
+
+
+def _queue_of(deployment: Deployment, ti: TaskInstance) -> str | None:
+    queue: str | None = deployment.tasks[ti.key.task_id].queue
+    return queue
+
+
+def _served_queues(deployment: Deployment) -> set[str | None]:
+    rows = deployment.db.triggers.values()
+    return {row.queue for row in rows if _least_busy(deployment, row.queue)}
 
 
 def _least_busy(deployment: Deployment, queue: str | None) -> str | None:

@@ -39,19 +39,58 @@ class Kind:
     act: Act
 
 
+def _key(action: Action) -> Key:
+    return Key(action.run, action.task, action.map_index)
+
+
 def _mark(_: History, deployment: Deployment, action: Action) -> Any:
-    return deployment.people.mark(Key(action.run, action.task), action.value)
+    return deployment.people.mark(_key(action), action.value)
 
 
 def _clear(_: History, deployment: Deployment, action: Action) -> Any:
-    key = Key(action.run, action.task)
+    key = _key(action)
     return bool(deployment.people.clear(key, downstream=bool(action.value)))
+
+
+def _mark_run(_: History, deployment: Deployment, action: Action) -> Any:
+    return deployment.people.mark_run(action.run, action.value)
+
+
+def _clear_run(_: History, deployment: Deployment, action: Action) -> Any:
+    key = Key(action.run, "")
+    return bool(deployment.people.clear(key, only_failed=bool(action.value)))
+
+
+def _delete_run(_: History, deployment: Deployment, action: Action) -> Any:
+    """Delete a DAG run, which must first end; create another one with its id."""
+    people = deployment.people
+    run = deployment.db.runs.get(action.run)
+    if run is not None and run.state == "running":
+        people.mark_run(action.run, "failed")
+    return people.delete_run(action.run) and (
+        action.value == "only" or people.start_run(action.run)
+    )
+
+
+def _delete_dag(_: History, deployment: Deployment, action: Action) -> Any:
+    return deployment.people.delete_dag()
+
+
+def _test_task(_: History, deployment: Deployment, action: Action) -> Any:
+    return deployment.people.test_task(_key(action))
+
+
+def _sweep(_: History, deployment: Deployment, action: Action) -> None:
+    deployment.people.sweep()
 
 
 def _kill_worker(_: History, deployment: Deployment, action: Action) -> Any:
     running = deployment.people.running(action.run)
     for ti in running[:1]:
-        deployment.workers.lose(ti, with_host=action.value == "host")
+        if action.value == "evict":
+            deployment.workers.evict(ti)
+        else:
+            deployment.workers.lose(ti, with_host=action.value == "host")
     return bool(running)
 
 
@@ -204,13 +243,20 @@ _SECONDS: Final = _choice(10, 60, 200)
 KINDS: Final[dict[str, Kind]] = {
     "mark": Kind(_choice("failed", "success"), _mark),
     "clear": Kind(_choice(True, True, False), _clear),
-    "kill worker": Kind(_choice("process", "host"), _kill_worker),
+    "mark run": Kind(_choice("failed", "success"), _mark_run),
+    "clear run": Kind(_choice(True, False), _clear_run),
+    "delete run": Kind(_choice("only", "again"), _delete_run),
+    "delete dag": Kind(_choice(None), _delete_dag),
+    "test task": Kind(_choice(None), _test_task),
+    "sweep": Kind(_choice(None), _sweep),
+    "kill worker": Kind(_choice("process", "host", "evict"), _kill_worker),
     "stop here": Kind(_end, _stop_here),
     "kill triggerer": Kind(_choice(None), _kill_triggerer),
     "freeze triggerer": Kind(_SECONDS, _freeze_triggerer),
     "move": Kind(_choice(None), _move),
     "aws": Kind(_fault, _break_aws),
     "api": Kind(_SECONDS, _break_api),
+    "database": Kind(_SECONDS, _break_api),
     "stop in AWS": Kind(_choice(None), _stop_in_aws),
     "lose records": Kind(_choice(None), _lose_records),
     "edit records": Kind(_choice(None), _edit_records),

@@ -6,12 +6,14 @@ import functools
 import json
 import tempfile
 from copy import copy
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from airflow.sdk import DAG
 
 from polysync_airflow.operators import PolysyncStartPipelineOperator
+from polysync_airflow.sensors import PolysyncPipelineSensor
 from polysync_airflow.task_groups import PolysyncPipelineTaskGroup
 from tests.simulation.airflow.database import DAG_ID
 from tests.simulation.plans import STEPS, Account, Plan
@@ -88,12 +90,23 @@ def _tasks(text: str) -> dict[str, Any]:
     with DAG(DAG_ID, schedule=None) as dag:
         for task in json.loads(text):
             arguments = {"pipeline_name": PIPELINE, **task["arguments"]}
+            if "execution_timeout" in arguments:
+                seconds = arguments["execution_timeout"]
+                arguments["execution_timeout"] = timedelta(seconds=seconds)
             if task["kind"] == "group":
                 PolysyncPipelineTaskGroup(
                     task["id"], prefix_group_id=False, definition=file, **arguments
                 )
             elif task["kind"] == "start":
                 PolysyncStartPipelineOperator(task_id=task["id"], **arguments)
+            elif task["kind"] == "mapped":
+                PolysyncStartPipelineOperator.partial(
+                    task_id=task["id"], **arguments
+                ).expand(execution_description=["one", "another"])
+            elif task["kind"] == "sensor":
+                PolysyncPipelineSensor(
+                    task_id=task["id"], created_after="2020-01-01", **arguments
+                )
             else:
                 raise ValueError(f"{task['kind']!r} is no kind of a task")
     return dict(dag.task_dict)

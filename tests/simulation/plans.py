@@ -71,6 +71,7 @@ class Action(_Data):
     deployment: str = "a"
     run: str = RUN
     task: str = ""
+    map_index: int = -1
     value: Any = None
 
 
@@ -138,7 +139,11 @@ class Plan(_Data):
     @property
     def starting_ids(self) -> list[str]:
         """The ids of the tasks that start executions."""
-        return [EXECUTION if task.kind == "group" else task.id for task in self.tasks]
+        return [
+            EXECUTION if task.kind == "group" else task.id
+            for task in self.tasks
+            if task.kind != "sensor"
+        ]
 
     def arguments_of(self, task_id: str) -> dict[str, Any]:
         """Return the arguments of the task that starts an execution."""
@@ -181,8 +186,10 @@ class _Drawing:
 
         random = self._random
         tasks = [self._task("train")]
-        if self._has("two tasks", 0.3):
+        if self._has("two tasks", 0.2):
             tasks.append(self._start("deploy"))
+        if self._has("sensor", 0.2):
+            tasks.append(self._sensor())
         plan = Plan(
             seed=self._seed,
             tasks=tuple(tasks),
@@ -198,6 +205,10 @@ class _Drawing:
             ),
             airflow=Airflow(
                 triggerers=random.choice([1, 2, 2]),
+                capacity=random.choice([1, 2]) if self._has("few slots", 0.1) else 100,
+                with_queues=1 if self._has("queues", 0.15) else 0,
+                scheduled_runs=2 if self._has("scheduled runs", 0.1) else 0,
+                team="ml" if self._has("team", 0.1) else None,
                 dagrun_timeout=1000.0 if self._has("dagrun_timeout", 0.2) else None,
                 renders_none=("max_cost",) if self._has("renders_none", 0.1) else (),
             ),
@@ -224,7 +235,18 @@ class _Drawing:
         }
         if "max_cost" not in arguments and self._has("does not wait", 0.1):
             arguments["wait_for_completion"] = False
-        return Task(kind="start", id=task_id, arguments=arguments)
+        kind = "mapped" if self._has("mapped", 0.15) else "start"
+        return Task(kind=kind, id=task_id, arguments=arguments)
+
+    def _sensor(self) -> Task:
+        random = self._random
+        arguments = {
+            "retries": random.choice([0, 1]),
+            "poke_interval": random.choice([20, 60]),
+            "timeout": random.choice([1000, 5000]),
+            **random.choice([{"deferrable": True}, {"start_from_trigger": True}]),
+        }
+        return Task(kind="sensor", id="wait", arguments=arguments)
 
     def _arguments(self) -> dict[str, Any]:
         random = self._random
@@ -237,6 +259,8 @@ class _Drawing:
             arguments["max_cost"] = random.choice([150, 600, 1500])
         if self._has("timeout", 0.2):
             arguments["timeout"] = random.choice([500, 2000])
+        if self._has("execution_timeout", 0.15):
+            arguments["execution_timeout"] = random.choice([400, 1500])
         if self._has("succeeds partly", 0.2):
             arguments["on_completed_with_failures"] = "succeed"
         if self._has("on cancelled", 0.3):

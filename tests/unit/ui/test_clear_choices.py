@@ -529,7 +529,7 @@ def test_key_that_cannot_be_used_is_an_error(
     """Nothing is written without a signature."""
     put_task()
     before = variable()[0]
-    monkeypatch.setattr("polysync_airflow.records.conf.get", lambda *_, **__: "no key")
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "no key")
 
     status, answer = call(json=body())
 

@@ -48,8 +48,9 @@ def _mark(_: History, deployment: Deployment, action: Action) -> Any:
 
 
 def _clear(_: History, deployment: Deployment, action: Action) -> Any:
-    key = _key(action)
-    return bool(deployment.people.clear(key, downstream=bool(action.value)))
+    return deployment.people.clear(
+        _key(action), downstream=bool(action.value), upstream=action.value == "upstream"
+    )
 
 
 def _mark_run(_: History, deployment: Deployment, action: Action) -> Any:
@@ -58,7 +59,7 @@ def _mark_run(_: History, deployment: Deployment, action: Action) -> Any:
 
 def _clear_run(_: History, deployment: Deployment, action: Action) -> Any:
     key = Key(action.run, "")
-    return bool(deployment.people.clear(key, only_failed=bool(action.value)))
+    return deployment.people.clear(key, only_failed=bool(action.value))
 
 
 def _delete_run(_: History, deployment: Deployment, action: Action) -> Any:
@@ -241,8 +242,8 @@ AT_REQUESTS: Final = ("stop here",)
 COPIES: Final = ("copy", "import")
 _SECONDS: Final = _choice(10, 60, 200)
 KINDS: Final[dict[str, Kind]] = {
-    "mark": Kind(_choice("failed", "success"), _mark),
-    "clear": Kind(_choice(True, True, False), _clear),
+    "mark": Kind(_choice("failed", "success", "skipped"), _mark),
+    "clear": Kind(_choice(True, True, False, "upstream"), _clear),
     "mark run": Kind(_choice("failed", "success"), _mark_run),
     "clear run": Kind(_choice(True, False), _clear_run),
     "delete run": Kind(_choice("only", "again"), _delete_run),

@@ -87,7 +87,8 @@ def _tasks(text: str) -> dict[str, Any]:
     file = _FOLDER / "definition.json"
     if not file.exists():
         file.write_text(definition_of(Account()))
-    with DAG(DAG_ID, schedule=None) as dag:
+    defaults = {"retry_delay": timedelta(seconds=20)}
+    with DAG(DAG_ID, schedule=None, default_args=defaults) as dag:
         for task in json.loads(text):
             arguments = {"pipeline_name": PIPELINE, **task["arguments"]}
             if "execution_timeout" in arguments:

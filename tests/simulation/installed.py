@@ -103,6 +103,18 @@ def _replace_in(modules: list[ModuleType]) -> None:
             if id(value) in replaced:
                 setattr(module, name, replaced[id(value)])
 
+    # Never left: this process ends.
+    _KEPT.enter_context(clock.replaced_by(_clock()))
+    hook: Any = PolysyncBaseHook
+    hook._signed_in_client = aws.Client()
+    hook.client_for = lambda self, service: aws.OtherService()
+    hook._report_client = lambda *_: aws.RefusingClient()
+    aws.observe_engine()
+
+
+def _clock() -> Any:
+    from polysync_airflow.execution import clock
+
     class SimulatedClock(clock.Clock):
         def time(self) -> float:
             return kernels.KERNEL.now
@@ -112,19 +124,14 @@ def _replace_in(modules: list[ModuleType]) -> None:
         def sleep(self, seconds: float) -> None:
             kernels.KERNEL.sleep(seconds)
 
-    # Never left: this process ends.
-    _KEPT.enter_context(clock.replaced_by(SimulatedClock()))
-    hook: Any = PolysyncBaseHook
-    hook._signed_in_client = aws.Client()
-    hook.client_for = lambda self, service: aws.OtherService()
-    hook._report_client = lambda *_: aws.RefusingClient()
-    aws.observe_engine()
+    return SimulatedClock()
 
 
 def _replace_in_airflow() -> None:
     import structlog
     from airflow.providers.common.compat.sdk import conf
     from airflow.sdk import Connection, log, timezone
+    from airflow.sdk.bases import sensor
     from airflow.sdk.bases.operator import ExecutorSafeguard
     from airflow.sdk.execution_time import context, task_runner
 
@@ -157,6 +164,8 @@ def _replace_in_airflow() -> None:
     # the time of a history.
     context._get_connection = lambda conn_id: copy(connection)
     timezone.utcnow = lambda: datetime.fromtimestamp(kernels.KERNEL.now, UTC)
+    sensors: Any = sensor
+    sensors.time = _clock()
     supervisor: Any = task_runner
     supervisor.SUPERVISOR_COMMS = _Supervisor()
     doors.install()

@@ -190,7 +190,8 @@ class _Judge:
             for name in ("timeout", "execution_timeout")
             if name in arguments
         ]
-        return any(at - attempt.began_at > limit - 5 for limit in limits)
+        # The session of the task has begun before.
+        return any(at - attempt.began_at > limit - 15 for limit in limits)
 
     def _is_expensive(self, owner: Owner, at: float) -> bool:
         limit = self._plan.arguments_of(owner.task_id).get("max_cost")

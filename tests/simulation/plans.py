@@ -244,7 +244,7 @@ class _Drawing:
             "retries": random.choice([0, 1]),
             "poke_interval": random.choice([20, 60]),
             "timeout": random.choice([1000, 5000]),
-            **random.choice([{"deferrable": True}, {"start_from_trigger": True}]),
+            **random.choice(_SENSOR_MODES),
         }
         return Task(kind="sensor", id="wait", arguments=arguments)
 
@@ -309,6 +309,12 @@ class _Drawing:
         )
 
 
+_SENSOR_MODES: Final[tuple[dict[str, Any], ...]] = (
+    {"mode": "poke"},
+    {"mode": "reschedule"},
+    {"deferrable": True},
+    {"start_from_trigger": True},
+)
 _PARTLY: Final = "CompletedWithFailures"
 _REASONS: Final = (
     "InternalServerError: no",

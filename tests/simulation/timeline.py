@@ -117,7 +117,7 @@ def _hindrances(journal: Journal) -> Iterator[tuple[float, float, str]]:
     for entry in journal.of_kind("action"):
         act = entry.details
         match entry.text:
-            case "api":
+            case "api" | "database":
                 seconds = act.value + _ASKS_AGAIN_SECONDS
                 yield entry.at, entry.at + seconds, act.deployment
             case "aws":

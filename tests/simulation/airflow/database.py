@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from tests.simulation.airflow.deployment import Deployment
 
 DAG_ID: Final = "dag"
+# That of all tasks.
+QUEUE: Final = "default"
 # The last one is that of a task instance whose row is gone.
 ENDED: Final = (
     "success",

@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.simulation import kernel as kernels
 from tests.simulation.airflow.database import (
+    QUEUE,
     ApiServer,
     Database,
     Key,
@@ -28,6 +29,8 @@ class Settings:
     """
     How a deployment is set up.
 
+    :param capacity: how many triggers of this DAG a triggerer runs. What is less than
+        100 is so because of those of other DAGs.
     :param with_queues: how many of the triggerers have ``--queues default``, the queue
         of all tasks.
     :param scheduled_runs: how many DAG runs the scheduler creates.
@@ -47,6 +50,11 @@ class Settings:
     renders_none: tuple[str, ...] = ()
     options: dict[tuple[str, str], str] = field(default_factory=dict)
     starting_ids: tuple[str, ...] = ()
+
+    @property
+    def other_triggers(self) -> bool:
+        """Whether each triggerer runs triggers of other DAGs."""
+        return self.capacity < Settings.capacity
 
     @property
     def has_queues(self) -> bool:
@@ -74,6 +82,7 @@ class Deployment:
         self.settings = settings
         self.options = {
             ("core", "multi_team"): str(settings.team is not None),
+            ("triggerer", "queues_enabled"): str(settings.has_queues),
             **settings.options,
         }
         self.parse = parse
@@ -86,8 +95,7 @@ class Deployment:
         self.triggerers = Triggerers(self)
         self.scheduler = Scheduler(self)
         for number in range(settings.triggerers):
-            queues = ["default"] if number < settings.with_queues else []
-            self.triggerers.add(frozenset(queues))
+            self.triggerers.add(QUEUE if number < settings.with_queues else None)
 
     # ---- task instances
 

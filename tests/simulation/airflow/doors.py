@@ -5,16 +5,17 @@ in commands: those of ``airflow_compat/listeners.py`` and ``airflow_compat/datab
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from polysync_airflow.execution.lifecycle.orphans import queue_of_watch
 from tests.simulation import kernel as kernels
 from tests.simulation.airflow.database import (
     CALLBACK_TRIGGER,
     DAG_ID,
+    QUEUE,
     DagRun,
     Database,
     Key,
@@ -68,7 +69,7 @@ class Listeners:
             dag_id=DAG_ID,
             **ti.key._asdict(),
             state=ti.state,
-            queue=_queue_of(self._deployment, ti),
+            queue=QUEUE,
             session=session or Session(self._deployment),
         )
         extra = {"error": None} if state == "failed" else {}
@@ -83,6 +84,7 @@ def install() -> None:
 
 def _open_to_listeners() -> None:
     from polysync_airflow.airflow_compat import listeners
+    from polysync_airflow.execution.lifecycle.orphans import queue_of_watch
 
     def variable_keys_in(session: Session, prefix: str) -> set[str]:
         keys = session.deployment.db.variables
@@ -90,22 +92,21 @@ def _open_to_listeners() -> None:
 
     def unattended_tasks(session: Session, dag_id: str, run_id: str) -> Iterable[Any]:
         return [
-            listeners.EndedTask(dag_id, *ti.key, _queue_of(session.deployment, ti))
+            listeners.EndedTask(dag_id, *ti.key, QUEUE)
             for ti in session.deployment.db.of_run(run_id)
             if ti.state != "success"
         ]
 
     def let_triggerer_call(
-        session: Session, path: str, arguments: Any, dag_id: str, task_queue: str | None
+        session: Session, path: str, arguments: Any, _: str, task_queue: str | None
     ) -> None:
-        kwargs = {"callback_path": path, "callback_kwargs": dict(arguments)}
         deployment = session.deployment
-        queue = None
+        kwargs = {"callback_path": path, "callback_kwargs": dict(arguments)}
+        row = deployment.db.add_trigger(CALLBACK_TRIGGER, kwargs)
+        least_busy = _least_busy(deployment)
         if deployment.settings.has_queues:
-            queue = queue_of_watch(task_queue, _served_queues(deployment))
-        triggerer = _least_busy(deployment, queue)
-        row = deployment.db.add_trigger(CALLBACK_TRIGGER, kwargs, queue)
-        row.triggerer = triggerer
+            row.queue = queue_of_watch(task_queue, least_busy)
+        row.triggerer = least_busy.get(row.queue)
 
     replaced: Any = listeners
     replaced.session_of = lambda row: row.session
@@ -115,24 +116,17 @@ def _open_to_listeners() -> None:
     replaced.let_triggerer_call = let_triggerer_call
 
 
-def _queue_of(deployment: Deployment, ti: TaskInstance) -> str | None:
-    queue: str | None = deployment.tasks[ti.key.task_id].queue
-    return queue
-
-
-def _served_queues(deployment: Deployment) -> set[str | None]:
-    rows = deployment.db.triggers.values()
-    return {row.queue for row in rows if _least_busy(deployment, row.queue)}
-
-
-def _least_busy(deployment: Deployment, queue: str | None) -> str | None:
-    """As ``triggerer_for`` in polysync_airflow/airflow_compat/triggerers.py."""
-    rows = [each for each in deployment.db.triggers.values() if each.queue == queue]
-    counts: dict[str, int] = {}
-    for row in rows:
-        if row.triggerer and not deployment.triggerers.is_dead(row.triggerer):
-            counts[row.triggerer] = counts.get(row.triggerer, 0) + 1
-    return min(counts, key=lambda name: counts[name], default=None)
+def _least_busy(deployment: Deployment) -> dict[str | None, Any]:
+    """As ``least_busy_triggerers`` in polysync_airflow/airflow_compat/triggerers.py."""
+    triggerers = deployment.triggerers
+    counts = Counter(
+        (row.queue, row.triggerer)
+        for row in deployment.db.triggers.values()
+        if not triggerers.is_dead(row.triggerer)
+    )
+    if deployment.settings.other_triggers:
+        counts.update((each.queue, name) for name, each in triggerers.running.items())
+    return dict(sorted(counts, key=lambda each: -counts[each]))
 
 
 def _open_to_commands() -> None:
@@ -146,6 +140,10 @@ def _open_to_commands() -> None:
 
         def delete(self) -> None:
             _db().variables.pop(self._row.key)
+
+        def dag_run(self, dag_id: str, run_id: str) -> tuple[str | None, Any]:
+            run = _db().runs.get(run_id)
+            return (run.state, None) if run else (None, None)
 
         def tries_of(self, **key: Any) -> list[tuple[str | None, int]]:
             ti = _db().tis.get(_key(key))

@@ -135,10 +135,10 @@ class People:
         downstream: bool = True,
         upstream: bool = False,
         only_failed: bool = False,
-    ) -> list[Key]:
+    ) -> bool:
         """
         Clear a task instance, and its relatives on demand; all task instances of the
-        run if the key names no task. Return which were cleared. As ``DAG.clear`` in
+        run if the key names no task. Return whether there are any. As ``DAG.clear`` in
         airflow/serialization/definitions/dag.py.
         """
         tis = self._deployment.db.of_run(key.run_id)
@@ -152,7 +152,7 @@ class People:
         if only_failed:
             tis = [ti for ti in tis if ti.state in _FAILED]
         self._clear_all(tis)
-        return [ti.key for ti in tis]
+        return bool(tis)
 
     def _clear_all(self, tis: list[TaskInstance]) -> None:
         """As ``clear_task_instances`` in airflow/models/taskinstance.py."""

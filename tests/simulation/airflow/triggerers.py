@@ -39,12 +39,12 @@ class Triggerers:
         self._beats: dict[str, float] = {}
         self._number = 0
 
-    def add(self, queues: frozenset[str] = frozenset()) -> None:
+    def add(self, queue: str | None) -> None:
         """Start one."""
         name = f"{self._deployment.name}.triggerer{self._number}"
         self._number += 1
         self.beat(name)
-        self.running[name] = Triggerer(self._deployment, self, name, queues)
+        self.running[name] = Triggerer(self._deployment, self, name, queue)
 
     def touch(self) -> None:
         """Let them look soon."""
@@ -65,7 +65,7 @@ class Triggerers:
         """Kill one, and start another one."""
         triggerer = self.running.pop(name)
         triggerer.process.kill()
-        self.add(triggerer.queues)
+        self.add(triggerer.queue)
 
     def move(self) -> None:
         """Let each trigger run in any triggerer, as if the others had been dead."""
@@ -80,7 +80,7 @@ class Triggerer:
     One triggerer. As ``TriggerRunnerSupervisor`` and ``TriggerRunner`` in
     airflow/jobs/triggerer_job_runner.py.
 
-    :param queues: what ``--queues`` says.
+    :param queue: what ``--queues`` says.
     """
 
     def __init__(
@@ -88,12 +88,12 @@ class Triggerer:
         deployment: Deployment,
         all_of_them: Triggerers,
         name: str,
-        queues: frozenset[str],
+        queue: str | None,
     ) -> None:
         self._deployment = deployment
         self._all = all_of_them
         self._name = name
-        self.queues = queues
+        self.queue = queue
         self.process = Process(name, "triggerer", deployment)
         self._triggers: dict[int, asyncio.Task[Any]] = {}
         # What has fired, and the errors of triggers.
@@ -136,10 +136,7 @@ class Triggerer:
 
     def _is_mine(self, row: TriggerRow) -> bool:
         """As ``Trigger.ids_for_triggerer`` in airflow/models/trigger.py."""
-        return row.triggerer == self._name and self._serves(row)
-
-    def _serves(self, row: TriggerRow) -> bool:
-        return row.queue in self.queues if self.queues else row.queue is None
+        return (row.triggerer, row.queue) == (self._name, self.queue)
 
     def _assign(self) -> None:
         """
@@ -156,7 +153,8 @@ class Triggerer:
             for row in rows
             if self._all.is_dead(row.triggerer) and db.waiting_for(row)
         ]
-        for row in list(filter(self._serves, [*callbacks, *others]))[:free]:
+        served = [row for row in (*callbacks, *others) if row.queue == self.queue]
+        for row in served[:free]:
             row.triggerer = self._name
 
     def _update(self) -> None:

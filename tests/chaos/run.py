@@ -383,11 +383,11 @@ class Run:
 
     def trigger_log_has(self, text: str) -> bool:
         """Return whether a triggerer wrote a text to the task's log."""
-        return self._has(self._logs(), "*.trigger.*.log", text)
+        return self.has(self._logs(), "*.trigger.*.log", text)
 
     def task_log_has(self, text: str, *, try_number: int) -> bool:
         """Return whether a worker wrote a text to the task's log."""
-        return self._has(self._logs(), f"attempt={try_number}.log", text)
+        return self.has(self._logs(), f"attempt={try_number}.log", text)
 
     def was_taken_for_ended(self) -> bool:
         """
@@ -410,7 +410,7 @@ class Run:
         Return whether the DAG processor, which runs the callbacks of dead tasks, wrote
         a text to a log.
         """
-        return self._has(self.deployment.logs / "dag_processor", "*.log", text)
+        return self.has(self.deployment.logs / "dag_processor", "*.log", text)
 
     def deliveries(self) -> int:
         """
@@ -452,7 +452,8 @@ class Run:
         return self.deployment.logs / f"dag_id={self.dag_id}" / f"run_id={self._run_id}"
 
     @staticmethod
-    def _has(folder: Path, pattern: str, text: str) -> bool:
+    def has(folder: Path, pattern: str, text: str) -> bool:
+        """Return whether a log below a folder has a text."""
         return any(
             text in log.read_text(errors="replace") for log in folder.rglob(pattern)
         )

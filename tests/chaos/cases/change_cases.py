@@ -201,6 +201,13 @@ CHANGE_CASES: Final = (
         deployments.processes_killed,
         tries=2,
     ),
+    _change(
+        "56",
+        "the database is copied, a user marks the deferred task in the copy",
+        deployments.marked_in_copy,
+        Expected(),
+        "56",
+    ),
     Case(
         "48a",
         "the connection belongs to the team of the task, synchronous mode",

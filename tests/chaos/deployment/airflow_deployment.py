@@ -4,7 +4,8 @@ with two triggerers.
 
 With CeleryExecutor, Redis and two Celery workers are added; with KubernetesExecutor, a
 cluster whose pods are processes. A second Airflow, ``staging``, may run beside it, with
-a database of its own, and the same Fernet key, DAGs and emulator.
+a database of its own, and the same Fernet key, DAGs and emulator; or ``copy``, with a
+copy of the database. Each has an address of its own in its settings.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ DEFAULT_QUEUE: Final = "default"
 FIRST, SECOND = TRIGGERERS = ("triggerer-1", "triggerer-2")
 WORKERS: Final = ("worker-1", "worker-2")
 STAGING: Final = "staging"
+COPY: Final = "copy"
 # Emulated time is real time, because deadlines and overlapping executions are checked
 # in real seconds.
 SPEED: Final = 1.0
@@ -112,7 +114,7 @@ class AirflowDeployment:
         self._stack = ExitStack()
         self._home = home
         self._fernet_key = "" if executor == NO_KEY else Fernet.generate_key().decode()
-        self._staging: PrivateAirflow | None = None
+        self._beside: dict[str, PrivateAirflow] = {}
         self._cluster_folder = home / "cluster"
         self.edited = EditedDags(home / "edited")
         self._jobs: dict[str, int] = {}
@@ -190,8 +192,12 @@ class AirflowDeployment:
     @property
     def staging(self) -> PrivateAirflow:
         """The Airflow that `start_staging` has started."""
-        assert self._staging, "staging was not started"
-        return self._staging
+        return self._beside[STAGING]
+
+    @property
+    def copy(self) -> PrivateAirflow:
+        """The Airflow that `start_copy` has started."""
+        return self._beside[COPY]
 
     def start_staging(self) -> None:
         """
@@ -200,17 +206,23 @@ class AirflowDeployment:
 
         :raises ProcessError: if it is not healthy in time.
         """
-        home = self._home / STAGING
+        self._start_beside(STAGING, self.database.create_database(STAGING))
+
+    def start_copy(self) -> None:
+        """
+        Start another one, which has a copy of the database as it is now.
+
+        :raises ProcessError: if it is not healthy in time.
+        """
+        self._start_beside(COPY, self.database.copy_database(COPY))
+
+    def _start_beside(self, name: str, database: str) -> None:
+        home = self._home / name
         marker_folder = home / "markers"
         marker_folder.mkdir(parents=True)
-        self._staging = self._stack.enter_context(
-            self._airflow(
-                home,
-                self.database.create_database(STAGING),
-                marker_folder,
-                ("api-server", "dag-processor", "scheduler", "triggerer"),
-            )
-        )
+        components = ("api-server", "dag-processor", "scheduler", "triggerer")
+        airflow = self._airflow(home, database, marker_folder, components)
+        self._beside[name] = self._stack.enter_context(airflow)
 
     def variables(self) -> set[str]:
         """Return the keys of all Variables."""
@@ -471,6 +483,7 @@ class AirflowDeployment:
                 **SETTINGS,
                 **self._executor_settings(database),
                 "AIRFLOW__CORE__FERNET_KEY": self._fernet_key,
+                "AIRFLOW__API__BASE_URL": f"https://{home.name}.example.com",
                 markers.FOLDER_VARIABLE: str(marker_folder),
                 PYTHONPATH: str(REPOSITORY),
                 # otherwise, the package in the current folder would come before the one

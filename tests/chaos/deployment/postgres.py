@@ -102,6 +102,27 @@ class PostgresServer:
             connection.execute(text(f"CREATE DATABASE {name}"))
         return self._url(name)
 
+    def copy_database(self, name: str) -> str:
+        """
+        Copy the first database to another one while it is in use, and return its
+        SQLAlchemy URL.
+        """
+        url = self.create_database(name)
+        access = ("--host", str(self._folder), "--username", DATABASE_USER)
+        dump = subprocess.run(
+            [str(self._programs / "pg_dump"), *access, "--dbname", "postgres"],
+            check=True,
+            stdout=subprocess.PIPE,
+        )
+        load = [str(self._programs / "psql"), *access, "--quiet", "--dbname", name]
+        subprocess.run(
+            [*load, "--set", "ON_ERROR_STOP=1"],
+            check=True,
+            input=dump.stdout,
+            stdout=subprocess.DEVNULL,
+        )
+        return url
+
     def kill(self) -> None:
         """
         Kill all processes of the server with SIGKILL. Committed data survives, because

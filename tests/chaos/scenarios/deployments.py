@@ -1,22 +1,29 @@
 """
 Scenarios with a second deployment beside the first one: it has the same Fernet key,
-DAGs and run ids, and starts the same pipelines.
+DAGs and run ids, and starts the same pipelines, or has a copy of the database.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from polysync_airflow.execution.lifecycle.ending import OF_OTHER_DEPLOYMENT
 from tests.chaos.run import TASK, Run, Steps
+from tests.chaos.scenarios.executions import STOP
 from tests.chaos.scenarios.shared import (
+    DESCRIBE,
     ENDED,
     START,
     Scenario,
     release,
+    sleep,
+    start_and_defer,
     wait_for_kill,
     wait_for_second_try,
 )
 
+# In which the watch of the copy has looked after the task.
+WATCH_SECONDS = 15.0
 REFUSAL = {
     "code": "ResourceLimitExceeded",
     "message": "The account-level limit was reached.",
@@ -55,6 +62,41 @@ def processes_killed(run: Run) -> Steps:
     yield from wait_for_kill(run)
     yield from wait_for_second_try(run)
     yield from _retry_in_staging(run)
+
+
+def marked_in_copy(run: Run) -> Steps:
+    """
+    The database is copied while the task is deferred, and a user of the copy marks the
+    task there. The execution goes on, and the task ends with it.
+    """
+    yield from start_and_defer(run)
+    deployment = run.deployment
+    yield from run.meet("the copy is started", deployment.start_copy)
+    copy = deployment.copy
+    (run_id,) = run.run_ids
+
+    def task() -> dict[str, Any]:
+        return next(iter(copy.client.tasks(run.dag_id, run_id)), {})
+
+    def triggerer_of_copy() -> bool:
+        # The copied row still names a triggerer of the original at first.
+        job = (task().get("triggerer_job") or {}).get("id")
+        return job is not None and deployment.triggerer_of(job) is None
+
+    yield from run.until("the copy has its own trigger", triggerer_of_copy)
+    polls = len(run.calls(DESCRIBE))
+    yield from run.until("both poll", lambda: len(run.calls(DESCRIBE)) > polls + 2)
+    copy.client.mark_task(run.dag_id, run_id, TASK, "failed")
+    logs = copy.home / "logs" / f"dag_id={run.dag_id}" / f"run_id={run_id}"
+    yield from run.until(
+        "the trigger of the copy has said whose the execution is",
+        lambda: run.has(logs, "*.trigger.*.log", OF_OTHER_DEPLOYMENT),
+    )
+    run.require(task()["state"] == "failed", f"in the copy: {task()['state']}")
+    yield from sleep(WATCH_SECONDS)
+    run.require(not run.calls(STOP), "a stop was requested")
+    yield from release(run)
+    yield from run.meet("the copy is stopped", copy.stop)
 
 
 def _start_staging(run: Run) -> Steps:

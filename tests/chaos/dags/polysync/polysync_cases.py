@@ -129,6 +129,7 @@ CASES: dict[str, dict[str, Any]] = {
     "46b": {"deferrable": False},
     "46c": {"pre_execute": kill_at_begin()},
     "46d": {"pre_execute": kill_at_begin(), "deferrable": False},
+    "56": {},
     "48a": {"polysync_conn_id": PIPELINE, "deferrable": False},
     "48b": {"polysync_conn_id": PIPELINE, "retries": 0},
     "49a": {"wait_for_completion": False},

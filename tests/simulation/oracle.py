@@ -285,7 +285,8 @@ class _Judge:
 
     def _not_cancelled(self, told: Entry) -> None:
         kind, _, message = told.text.partition(":")
-        if kind != "PipelineExecutionCancelledFailError":
+        is_starting = told.owner and told.owner.task_id in self._plan.starting_ids
+        if not is_starting or kind != "PipelineExecutionCancelledFailError":
             return
         self._saw("cancelled")
         for attempt in self._aws.attempts:

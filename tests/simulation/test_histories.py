@@ -29,7 +29,7 @@ def _simulate(*arguments: object) -> str:
 
 def test_drawn_and_stored_plans_show_no_violation() -> None:
     """All rules of the oracle hold."""
-    _simulate("search", 0, HISTORIES, "--plans", *PLANS)
+    _simulate("search", 0, HISTORIES, "--wants", "some", "--plans", *PLANS)
 
 
 @pytest.mark.nightly

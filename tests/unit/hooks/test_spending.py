@@ -122,17 +122,19 @@ def test_spot_instances_are_described_again_before_a_stop(
 def test_job_that_cannot_be_described_again_counts_as_before(
     emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The execution is stopped then."""
+    """The execution is stopped then. Problems of earlier lists are not kept."""
     hook = FakeHook(clock.time() + 1_000_000)
     reader = SpendingReader(hook, print)
     reader.spending(LIMIT, [step_of("Executing")])
     emulated_time.sleep(1200)
-    denied = SageMakerApiError(
-        "no", error_code="AccessDeniedException", operation="Describe", permanent=True
+    gone = SageMakerApiError(
+        "no", error_code="ValidationException", operation="Describe", permanent=True
     )
-    monkeypatch.setattr(hook, "describe_job", Mock(side_effect=denied))
+    monkeypatch.setattr(hook, "describe_job", Mock(side_effect=gone))
 
-    assert reader.spending(LIMIT, [step_of("Executing")]).amount == 1200
+    for _ in range(3):
+        assert reader.spending(LIMIT, [step_of("Executing")]).amount == 1200
+    assert len(reader.jobs.problems) == 1
 
 
 @pytest.mark.usefixtures("emulator")

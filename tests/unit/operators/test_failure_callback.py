@@ -20,7 +20,7 @@ from tests.unit.operators.recovery.harness import (
     crash,
     run_failure_callbacks,
 )
-from tests.world import RequestInterceptor, World
+from tests.world import LIST, NEVER_ENDS, START, RequestInterceptor, World
 
 
 def make_task(**arguments: Any) -> Any:
@@ -100,6 +100,22 @@ def test_execution_of_a_dead_process_is_stopped(
     assert len({call["request"]["ClientRequestToken"] for call in calls}) == 1
     line = f"The process of the task has died. The execution was asked to stop. Execution: {arn}"
     assert line in caplog.messages
+
+
+@pytest.mark.parametrize("may_list", [True, False])
+def test_execution_of_a_lost_response_is_stopped(may_list: bool, world: World) -> None:
+    """If AWS does not list it, it is found by the client token of its start."""
+    world.control.put_scenario(NEVER_ENDS)
+    world.requests.after(START, crash)
+    ti = TaskInstance("train")
+    with pytest.raises(CrashError):
+        run_task(make_task(), ti)
+    if not may_list:
+        world.deny(LIST)
+
+    run_failure_callbacks(make_task(), ti)
+
+    assert world.log.statuses == ["Stopping"]
 
 
 @pytest.mark.parametrize(("try_number", "lines"), [(1, 0), (2, 1)])

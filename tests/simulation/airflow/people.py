@@ -191,13 +191,12 @@ class People:
     def test_task(self, key: Key) -> bool:
         """
         ``airflow tasks test``, beside the DAG run: it makes the task instance queued
-        and starts it, in the same try. As ``_run_task`` in airflow/sdk/definitions/
-        dag.py.
+        and starts it, in the same try. A deferred one goes on without an event. As
+        ``_run_task`` in airflow/sdk/definitions/dag.py.
         """
         ti = self._deployment.db.tis.get(key)
         if ti is None:
             return False
-        ti.forget_method()
         self._deployment.set_state(ti, "queued")
         self._deployment.workers.start(ti)
         return True

@@ -6,11 +6,12 @@ pipelines. What tells them apart is a Variable with a random value, which the fi
 of a deployment writes. It survives a rotation of the Fernet key, since Airflow encrypts
 it again.
 
-A copy of the database has the same Variable. So the identity also has the address of
-the API server: the Variable keeps that of the deployment in which it was written, and
-another address makes another deployment. Where no address is configured, the Variable
-decides alone. The option ``[polysync_sagemaker] deployment`` gives the identity a name
-in place of all this.
+A copy of the database has the same Variable, and so has a deployment into which it was
+imported. So the identity also has the address of the API server: the Variable keeps
+that of the deployment in which it was written, and another address makes another
+deployment. Where no address is configured, the Variable decides alone; the first worker
+that has one adds it. The option ``[polysync_sagemaker] deployment`` gives the identity
+a name in place of all this.
 
 A key of a Variable is unique among the teams of a deployment, and each sees only its
 own Variables and those without a team. So each team has an identity of its own, unless
@@ -87,7 +88,7 @@ def find_deployment(team: str | None, read: Callable[[str], str | None]) -> str 
     name = configured_name()
     if name is not None:
         return name
-    stored = _find_stored(team, read)
+    stored = stored_identity(team, read)
     if stored is None:
         return None
     return stored.identity
@@ -108,7 +109,7 @@ def ensure_deployment(recorded: str | None, team: str | None) -> str:
     if name is not None:
         return name
     for reads in range(_MAX_READS):
-        stored = _find_stored(team, task_instances.get_variable)
+        stored = stored_identity(team, task_instances.get_variable)
         if stored is None:
             if reads == 0:
                 _store(recorded or uuid.uuid4().hex[:_DIGITS], team)
@@ -116,6 +117,7 @@ def ensure_deployment(recorded: str | None, team: str | None) -> str:
             continue
         seconds = stored.stored_at + SETTLE_SECONDS - clock.time()
         if seconds <= 0:
+            _compare_addresses(stored)
             return stored.identity
         # The clocks of two hosts may differ.
         clock.sleep(min(seconds, SETTLE_SECONDS))
@@ -127,22 +129,115 @@ def ensure_deployment(recorded: str | None, team: str | None) -> str:
     )
 
 
-class _Stored(NamedTuple):
+class StoredIdentity(NamedTuple):
     """
     What a Variable says.
 
+    :param key: that of the Variable.
+    :param value: its whole value.
+    :param stored: the identity in it.
+    :param url: the address of the deployment that has stored it; None if it had none.
     :param stored_at: when it was stored, as Unix time.
     """
 
-    identity: str
+    key: str
+    value: str
+    stored: str
+    url: str | None
     stored_at: float
 
+    @property
+    def is_of_other_address(self) -> bool:
+        """Whether the database is a copy, or the address has changed."""
+        own_url = base_url()
+        return None not in (own_url, self.url) and own_url != self.url
 
-def _find_stored(team: str | None, read: Callable[[str], str | None]) -> _Stored | None:
+    @property
+    def identity(self) -> str:
+        """The identity of this deployment."""
+        if not self.is_of_other_address:
+            return self.stored
+        content = f"{self.stored} {base_url()}".encode()
+        return hashlib.sha256(content).hexdigest()[:_DIGITS]
+
+
+def stored_identity(
+    team: str | None, read: Callable[[str], str | None]
+) -> StoredIdentity | None:
+    """
+    Return what the Variable says; None if there is none, or if it is damaged.
+
+    :param read: returns the value of a Variable by its key, None if there is none.
+    """
     for key in deployment_keys(team):
-        stored = _parse(read(key))
-        if stored is not None:
-            return stored
+        value = read(key)
+        match = _STORED.fullmatch(value or "")
+        if match is not None:
+            stored_at = float(match["stored_at"] or 0)
+            return StoredIdentity(
+                key, match[0], match["identity"], match["url"], stored_at
+            )
+    return None
+
+
+def _compare_addresses(stored: StoredIdentity) -> None:
+    """
+    Add the address of this deployment to an identity that has settled without one. Warn
+    if only the identity has one. For a worker.
+    """
+    own_url = base_url()
+    if stored.url is None and own_url is not None:
+        # All workers write the same, unless their addresses differ.
+        try:
+            Variable.set(
+                stored.key, f"{stored.value} {own_url}", description=_DESCRIPTION
+            )
+        except Exception as error:
+            log.warning("The Variable %s keeps no address: %s", stored.key, error)
+        else:
+            log.info("Added the address %s to the Variable %s", own_url, stored.key)
+    elif stored.url is not None and own_url is None:
+        log.warning("%s", doubt_about(stored))
+
+
+def doubt_about(stored: StoredIdentity) -> str | None:
+    """
+    Return why another deployment may count as this one, or this one as another, and the
+    cure; None if neither may.
+
+    :raises PolysyncError: the option ``deployment`` is not valid.
+    """
+    if configured_name() is not None:
+        return None
+    own_url = base_url()
+    option = f"[{DEPLOYMENT[0]}] {DEPLOYMENT[1]}"
+    if stored.url is None and own_url is None:
+        return (
+            f"The Variable {stored.key} has no address, and no [api] base_url is"
+            " configured: a copy of this database, and a deployment into which its"
+            " Variables are imported, count as this one. Set base_url on all hosts, or"
+            f" {option}."
+        )
+    if stored.url is None:
+        return (
+            f"The Variable {stored.key} has no address yet. The next task that starts"
+            f" an execution adds {own_url}; a copy of the database that is older counts"
+            " as this deployment."
+        )
+    if own_url is None:
+        return (
+            f"The Variable {stored.key} is that of the deployment at {stored.url}, and"
+            " no [api] base_url is configured here, so this host counts as one of that"
+            " deployment. If the Variable was imported, or the database was copied, set"
+            f" {option}; otherwise set base_url here, too."
+        )
+    if stored.is_of_other_address:
+        return (
+            f"The Variable {stored.key} is that of the deployment at {stored.url}, and"
+            f" this one is at {own_url}: the database is a copy, or the Variable was"
+            " imported. The executions of that deployment are left alone. If the"
+            f" address of this one has changed, set {option} = {stored.stored}."
+        )
     return None
 
 
@@ -151,22 +246,6 @@ def _store(identity: str, team: str | None) -> None:
     key = deployment_keys(team)[0]
     Variable.set(key, value, description=_DESCRIPTION)
     log.info("Stored an identity of this deployment in the Variable %s", key)
-
-
-def _parse(text: str | None) -> _Stored | None:
-    """Return what the value of a Variable says, which users can edit."""
-    match = _STORED.fullmatch(text or "")
-    if match is None:
-        return None
-    identity = match["identity"]
-    stored_url = match["url"]
-    stored_at = float(match["stored_at"] or 0)
-    own_url = base_url()
-    if own_url is not None and stored_url is not None and own_url != stored_url:
-        # The database is a copy, or the address has changed.
-        content = f"{identity} {own_url}".encode()
-        identity = hashlib.sha256(content).hexdigest()[:_DIGITS]
-    return _Stored(identity, stored_at)
 
 
 def configured_name() -> str | None:

@@ -35,9 +35,11 @@ from polysync_airflow.airflow_compat.signatures import (
 from polysync_airflow.deployment import (
     DEPLOYMENT_KEY,
     configured_name,
+    doubt_about,
     ensure_deployment,
     find_deployment,
     read_deployment,
+    stored_identity,
 )
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution import clock
@@ -47,7 +49,7 @@ from polysync_airflow.execution.lifecycle.ending import Owner, owner_by_record
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, TaskKey
 from polysync_airflow.execution.lifecycle.options import OnClear
 from polysync_airflow.execution.lifecycle.orphans import ENDED_STATES
-from polysync_airflow.execution.lifecycle.provenance import Provenance
+from polysync_airflow.execution.lifecycle.provenance import Provenance, has_never_begun
 from polysync_airflow.execution.models import MAX_INTEGER
 from polysync_airflow.execution.texts import describe_validation_error, is_storable_text
 from polysync_airflow.get_provider_info import DEPLOYMENT
@@ -711,12 +713,46 @@ def store_clear_choice(task: TaskKey, on_clear: OnClear | None) -> None:
         variable.replace(to_variable(to_stored(changed, task), task))
 
 
-def deployment_of_database() -> str | None:
-    """Return the identity of this deployment, without teams. For commands."""
+def deployment_of_database() -> tuple[str | None, str | None]:
+    """
+    Return the identity of this deployment, without teams, and why it may be taken for
+    another one; None if it may not. For commands.
+    """
     from polysync_airflow.airflow_compat.database import stored_variable
 
     with stored_variable(DEPLOYMENT_KEY, lock=False) as variable:
-        return find_deployment(None, variable.value_of)
+        identity = find_deployment(None, variable.value_of)
+        stored = stored_identity(None, variable.value_of)
+    doubt = None
+    if stored is not None:
+        doubt = doubt_about(stored)
+    return identity, doubt
+
+
+def imported_records() -> list[str]:
+    """
+    Return the keys of the records whose task has never begun in this database. For
+    commands.
+    """
+    from polysync_airflow.airflow_compat.database import stored_variables
+
+    keys = []
+    for variable in stored_variables(KEY_PREFIX):
+        with suppress(StoredRecordError):
+            task = task_in(variable.value or "")
+            if is_imported(variable, task):
+                keys.append(variable_key(task))
+    return keys
+
+
+def is_imported(variable: StoredVariable, task: TaskKey) -> bool:
+    """
+    Return whether no try of a task instance has begun in the database of a Variable, so
+    that another deployment has written its record.
+    """
+    key = asdict(task)
+    numbers = [number for _, number in variable.tries_of(**key)]
+    return has_never_begun(numbers, lambda: variable.has_begun(**key))
 
 
 def stored_record(task: TaskKey) -> ExecutionRecord | None:

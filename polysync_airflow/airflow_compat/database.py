@@ -15,6 +15,7 @@ from typing import Any
 
 from airflow.models.connection import Connection
 from airflow.models.dagrun import DagRun
+from airflow.models.log import Log
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.variable import Variable
 from airflow.utils.session import create_session
@@ -151,6 +152,20 @@ class StoredVariable:
         query = select(TaskInstance.state, TaskInstance.try_number).filter_by(**key)
         rows = self._session.execute(query.order_by(TaskInstance.try_number))
         return [(_text_of(state), number) for state, number in rows]
+
+    def has_begun(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> bool:
+        """
+        Return whether Airflow's audit log has a try of a task, also if its task
+        instance was deleted since.
+
+        Airflow writes it with each begin (``ti_run`` in
+        airflow/api_fastapi/execution_api/routes/task_instances.py), and keeps it until
+        ``airflow db clean`` deletes it. All map indices count for one, since Airflow
+        3.4 writes another number in its place.
+        """
+        key = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id}
+        query = select(Log.id).filter_by(event="running", **key).limit(1)
+        return self._session.scalar(query) is not None
 
 
 def _text_of(state: Any) -> str | None:

@@ -116,7 +116,7 @@ class EndedTask(NamedTuple):
 def unattended_tasks(session: Any, dag_id: str, run_id: str) -> list[EndedTask]:
     """
     Return the task instances of a DAG run, without those that have succeeded by
-    themselves.
+    themselves, or that have never begun.
 
     From Airflow 3.3 on, no mark of a DAG run makes a task succeed without a call for
     the task itself.
@@ -126,7 +126,11 @@ def unattended_tasks(session: Any, dag_id: str, run_id: str) -> list[EndedTask]:
 
     query = select(
         TaskInstance.task_id, TaskInstance.map_index, TaskInstance.queue
-    ).where(TaskInstance.dag_id == dag_id, TaskInstance.run_id == run_id)
+    ).where(
+        TaskInstance.dag_id == dag_id,
+        TaskInstance.run_id == run_id,
+        TaskInstance.try_number > 0,
+    )
     if CAPABILITIES.run_marks_skip_tasks:
         is_other = TaskInstance.state != "success"
         query = query.where(or_(TaskInstance.state.is_(None), is_other))

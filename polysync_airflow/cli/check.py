@@ -17,12 +17,17 @@ from polysync_airflow.airflow_compat.triggerers import Slots
 from polysync_airflow.cli import output
 from polysync_airflow.deployment import DEPLOYMENT_KEY
 from polysync_airflow.execution.texts import clean_line
-from polysync_airflow.records import deployment_of_database
+from polysync_airflow.records import deployment_of_database, imported_records
 from polysync_airflow.watch.listeners import CALLBACK
 
 # A triggerer with free slots takes a new trigger within seconds.
 LONG_SECONDS: Final = 60.0
 NEARLY_FULL: Final = 0.9
+_IMPORTED: Final = (
+    "{count} records are of tasks that have never begun in this database, the first one"
+    " is the Variable {key}. If Variables were imported, set [polysync_sagemaker]"
+    " deployment, and delete these: their executions are those of another deployment."
+)
 _MORE: Final = "raise [triggerer] capacity, or start another triggerer"
 
 
@@ -32,33 +37,46 @@ def main(args: argparse.Namespace) -> int:
     """
     with output.airflow_in_use(args.conn_id):
         is_usable, report = output.hook(args).test_connection()
-        deployment, line = _deployment()
+        deployment, doubts, line = _deployment()
         slots, slots_line = _triggerers()
     lines = report.split(" -- ")
     document = {
         "usable": is_usable,
         "report": lines,
         "deployment": deployment,
+        "deployment_warnings": doubts,
         "triggerers": slots,
     }
     texts = [*lines, f"Triggerers: {slots_line}", f"Deployment: {line}"]
+    texts += [f"WARNING: {doubt}" for doubt in doubts]
     output.write(args, document, texts)
     if not is_usable:
         return output.FAILED
     return output.OK
 
 
-def _deployment() -> tuple[str | None, str]:
-    """Return the identity of this deployment, if it has one, and a line about it."""
+def _deployment() -> tuple[str | None, list[str], str]:
+    """
+    Return the identity of this deployment, if it has one, why it may be taken for
+    another one, and a line about it.
+    """
     try:
-        identity = deployment_of_database()
+        identity, doubt = deployment_of_database()
+        imported = imported_records()
     except SQLAlchemyError as error:
-        return None, _no_database(error)
+        return None, [], _no_database(error)
+    doubts = [doubt] if doubt else []
+    if imported:
+        doubts.append(
+            _IMPORTED.format(count=len(imported), key=clean_line(imported[0]))
+        )
     if identity is not None:
-        return identity, identity
+        return identity, doubts, identity
     if is_multi_team():
-        return None, f"each team has its own, in a Variable {DEPLOYMENT_KEY}.<team>"
-    return None, "none yet; the first task that starts an execution identifies it"
+        line = f"each team has its own, in a Variable {DEPLOYMENT_KEY}.<team>"
+        return None, doubts, line
+    line = "none yet; the first task that starts an execution identifies it"
+    return None, doubts, line
 
 
 def _no_database(error: SQLAlchemyError) -> str:

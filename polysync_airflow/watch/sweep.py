@@ -41,6 +41,14 @@ _RESULTS: Final[dict[Finding, Result]] = {
 }
 
 
+IMPORTED: Final = (
+    "no try of its task has begun in this database, as Airflow's audit log says. If the"
+    " Variable was imported, the execution is that of another deployment: delete the"
+    " Variable. If the audit log was cleaned, look for the execution in the SageMaker"
+    " console"
+)
+
+
 class Swept(NamedTuple):
     """
     What became of the execution of a record.
@@ -153,10 +161,12 @@ def _task_of(key: str) -> TaskKey | None:
     """
     with database.stored_variable(key, lock=False) as variable:
         stored = records.stored_task(variable)
-    if stored is None:
-        return None
-    if records.variable_key(stored.key) != key:
-        raise StoredRecordError("it is not the record of the task of its key")
+        if stored is None:
+            return None
+        if records.variable_key(stored.key) != key:
+            raise StoredRecordError("it is not the record of the task of its key")
+        if records.is_imported(variable, stored.key):
+            raise StoredRecordError(IMPORTED)
     return stored.key
 
 

@@ -1,7 +1,8 @@
 """
 Airflow's database is restored from a backup: which executions there are then.
 
-The page "Run it in production" has the table, which is compared with these cases.
+The page "Run it in production" has the table, which is compared with these cases, and
+one of copies, which is compared with the cases of their tests.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
 from sagemaker_emulator import EmulatorServer
 from tests.pages import page
 from tests.tasks import DagRun, EmulatedTime, Run, TaskInstance, resume_task
+from tests.unit.operators.recovery import test_copied_database
 from tests.unit.operators.recovery.conftest import MakeTask
 from tests.unit.operators.recovery.harness import (
     MERGE_FAILS,
@@ -390,3 +392,13 @@ def test_the_table_of_restored_databases_is_proven() -> None:
         answer = documented[case.row]
         assert answer.startswith("**Yes**") == bool(sync or deferred), case.row
         assert ("on a worker. Deferred: no" in answer) == (sync != deferred), case.row
+
+
+def test_the_table_of_copied_databases_is_proven() -> None:
+    """No execution of the original is stopped."""
+    production = page("how-to/run-in-production.md")
+    rows = production.rows("What if a copy of the database is started?")
+    rows.pop("What happens to a copied task")
+
+    assert tuple(rows) == test_copied_database.ROWS
+    assert {cells.split("|")[-1].strip() for cells in rows.values()} == {"No"}

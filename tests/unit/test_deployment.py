@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from unittest.mock import Mock
 
 import pytest
 from airflow.providers.common.compat.sdk import Variable
@@ -13,8 +14,10 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.deployment import (
     DEPLOYMENT_KEY,
     SETTLE_SECONDS,
+    doubt_about,
     ensure_deployment,
     find_deployment,
+    stored_identity,
 )
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
@@ -57,6 +60,96 @@ def test_first_task_makes_the_identity(
     assert ensure_deployment(None, None) == made
     variables.clear()
     assert ensure_deployment(None, None) != made
+
+
+STORED = "abc 1"
+
+
+def test_first_worker_with_an_address_adds_it(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The identity stays; a copy of the database that is made later has another one."""
+    variables[DEPLOYMENT_KEY] = STORED
+    assert ensure_deployment(None, None) == "abc"
+    assert variables[DEPLOYMENT_KEY] == STORED
+    monkeypatch.setenv(BASE_URL, PROD)
+
+    assert ensure_deployment(None, "team") == "abc"
+
+    assert variables == {DEPLOYMENT_KEY: f"{STORED} {PROD}"}
+    assert ensure_deployment(None, None) == "abc"
+    monkeypatch.setenv(BASE_URL, "https://staging.example.com")
+    assert ensure_deployment(None, None) != "abc"
+    assert variables == {DEPLOYMENT_KEY: f"{STORED} {PROD}"}
+
+
+def test_address_is_added_when_the_identity_has_settled(
+    variables: dict[str, str],
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A slower first task may replace it until then."""
+    monkeypatch.setenv(BASE_URL, PROD)
+    now = clock.time()
+    variables[DEPLOYMENT_KEY] = f"first {now:.0f}"
+    second = f"second {now + 2:.0f}"
+    emulated_time.after(2, lambda: variables.update({DEPLOYMENT_KEY: second}))
+
+    assert ensure_deployment(None, None) == "second"
+
+    assert variables[DEPLOYMENT_KEY] == f"{second} {PROD}"
+
+
+def test_address_that_is_not_stored_keeps_no_task_from_its_work(
+    variables: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Airflow does not respond, or refuses the write."""
+    variables[DEPLOYMENT_KEY] = STORED
+    monkeypatch.setenv(BASE_URL, PROD)
+    monkeypatch.setattr(Variable, "set", Mock(side_effect=ConnectionError("down")))
+
+    assert ensure_deployment(None, None) == "abc"
+
+    assert "The Variable polysync_deployment keeps no address: down" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("url", "own", "name", "doubt"),
+    [
+        (None, None, None, "a deployment into which its Variables are imported"),
+        (None, PROD, None, f"The next task that starts an execution adds {PROD}"),
+        (PROD, PROD, None, None),
+        (PROD, None, None, f"is that of the deployment at {PROD}, and no [api]"),
+        (PROD, "https://staging.example.com", None, "deployment = abc."),
+        (None, None, "prod", None),
+    ],
+)
+def test_what_may_be_taken_for_another_deployment(
+    url: str | None,
+    own: str | None,
+    name: str | None,
+    doubt: str | None,
+    variables: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """``polysync check`` says it, and the log of a host without an address."""
+    value = " ".join(filter(None, (STORED, url)))
+    variables[DEPLOYMENT_KEY] = value
+    monkeypatch.setenv(BASE_URL, own or "http://localhost:8080")
+    monkeypatch.setenv(NAME, name or "")
+    stored = stored_identity(None, variables.get)
+    assert stored is not None
+
+    found = doubt_about(stored)
+
+    assert (found is None) is (doubt is None)
+    assert (doubt or "") in (found or "")
+    ensure_deployment(None, None)
+    is_host_without_address = url is not None and own is None
+    assert (str(found) in caplog.text) is is_host_without_address
 
 
 def test_tasks_that_come_first_at_the_same_time_get_the_same_identity(

@@ -12,12 +12,15 @@ Rules:
    has edited may keep an execution from its stop, but leads to none.
 3. Each start stores the identity of its deployment before. So a deployment without one
    has started nothing, if there is no record either, and Airflow hides neither.
+4. Records that were imported with their identity name this deployment. Only the
+   database tells them from own ones: a task has begun in it before it writes a record.
 
 Everything here is pure.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from polysync_airflow.execution.lifecycle.instructions import (
@@ -59,3 +62,16 @@ class Provenance:
         if name is not None:
             return name.task_mark != task_mark(self.key, own)
         return self.named_deployment not in (None, own)
+
+
+def has_never_begun(
+    try_numbers: Collection[int], is_in_audit_log: Callable[[], bool]
+) -> bool:
+    """
+    Return whether no try of a task instance has begun in a database (rule 4).
+
+    :param try_numbers: that of its newest try, or of the newest one of each pass in a
+        loop; empty if the task instance was deleted. Before its first try, it is 0.
+    :param is_in_audit_log: asks whether Airflow's audit log has a try of it.
+    """
+    return not any(try_numbers) and not is_in_audit_log()

@@ -163,6 +163,8 @@ def test_control_characters_of_records_reach_no_terminal(
     assert result.out == f"{line}\n1 Variables.\n"
     assert records == [{"key": key, **task, "dag_run_state": None, "ended_at": None}]
     assert key in variable_keys(KEY_PREFIX)
+    with create_session() as session:
+        session.query(Variable).filter_by(key=key).delete()
 
 
 def test_database_without_tables_is_an_error_with_its_cure(
@@ -294,7 +296,10 @@ def test_check_shows_what_identifies_the_deployment(
 @pytest.mark.parametrize(
     ("answer", "line"),
     [
-        (None, "none yet; the first task that starts an execution identifies it"),
+        (
+            (None, None),
+            "none yet; the first task that starts an execution identifies it",
+        ),
         (
             OperationalError("SELECT", {}, Exception("no such table")),
             "not known, since Airflow's database cannot be used: no such table",
@@ -311,6 +316,25 @@ def test_check_succeeds_without_an_identity_of_the_deployment(
 
     assert result.code == 0
     assert result.out.splitlines()[-1] == f"Deployment: {line}"
+
+
+def test_check_warns_of_copies_and_imports(
+    polysync: Polysync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exit code stays."""
+    answer = ("abc", "Another deployment may count as this one.")
+    monkeypatch.setattr(check, "deployment_of_database", lambda: answer)
+    monkeypatch.setattr(check, "imported_records", lambda: ["polysync_execution.a", ""])
+
+    result = polysync("check")
+
+    assert result.code == 0
+    _, *warnings = result.out[result.out.index("Deployment: abc") :].splitlines()
+    assert warnings[0] == f"WARNING: {answer[1]}"
+    assert warnings[1].startswith("WARNING: 2 records are of tasks that have never")
+    assert "polysync_execution.a" in warnings[1]
+    document = polysync("check", "--output", "json").document
+    assert len(document["deployment_warnings"]) == 2
 
 
 def test_check_prints_the_statement_for_a_missing_permission(

@@ -158,7 +158,7 @@ def test_command_finds_the_connection_of_a_team(
     assert (result.code, "there is no such connection" in result.out) == (
         (0, False) if multi_team == "True" else (1, True)
     )
-    says_of_teams = result.out.endswith(f"in a Variable {DEPLOYMENT_KEY}.<team>\n")
+    says_of_teams = f"in a Variable {DEPLOYMENT_KEY}.<team>\n" in result.out
     assert says_of_teams == (multi_team == "True")
 
 

@@ -51,10 +51,23 @@ def add_task(session: Any, key: TaskKey, state: str | None, try_number: int) -> 
     session.execute(TaskInstance.__table__.insert().values(**values))
 
 
+def add_begin(session: Any, key: TaskKey, event: str = "running") -> None:
+    """Store in the audit log that a try of a task has begun, or another event."""
+    from airflow.models.log import Log
+
+    names: dict[str, Any] = {
+        "dag_id": key.dag_id,
+        "run_id": key.run_id,
+        "task_id": key.task_id,
+    }
+    session.add(Log(event, **names))
+
+
 def remove_dag(session: Any, dag_id: str) -> None:
-    """Delete the DAG runs of a DAG, and all that belongs to them."""
+    """Delete the DAG runs of a DAG, all that belongs to them, and its audit log."""
     from airflow.models.dagrun import DagRun
+    from airflow.models.log import Log
     from airflow.models.taskinstance import TaskInstance
 
-    for model in (TaskInstance, DagRun):
+    for model in (TaskInstance, DagRun, Log):
         session.query(model).filter_by(dag_id=dag_id).delete()

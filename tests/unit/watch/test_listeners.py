@@ -92,10 +92,11 @@ def add_task(
     map_index: int = -1,
     *,
     has_record: bool = True,
+    try_number: int = 1,
 ) -> TaskKey:
     """Store a task instance, and that it has a record."""
     key = TaskKey(DAG_ID, RUN_ID, task_id, map_index)
-    rows.add_task(session, key, state, 1)
+    rows.add_task(session, key, state, try_number)
     if has_record:
         session.add(Variable(key=variable_key(key), val="{}"))  # type: ignore[no-untyped-call]
     session.commit()
@@ -208,6 +209,18 @@ def test_rows_wait_for_no_free_slot_of_a_triggerer(session: Any) -> None:
     Trigger.assign_unassigned(job.id, 1, 30, session=session)
     run = set(Trigger.ids_for_triggerer(job.id, session=session))
     assert run == set(session.scalars(select(Trigger.id)))
+
+
+def test_task_that_has_never_begun_adds_no_row(session: Any) -> None:
+    """Its record was imported, or is that of an earlier run with the same id."""
+    key = add_task(session, None, try_number=0)
+    ti = task_instance(session, key, "failed")
+
+    EndListener().on_task_instance_failed(None, ti, "marked")
+    EndListener().on_dag_run_failed(dag_run(session), "marked")
+    session.commit()
+
+    assert told(session) == []
 
 
 def test_failure_with_a_retry_adds_no_row(session: Any) -> None:

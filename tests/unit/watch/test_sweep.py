@@ -16,7 +16,12 @@ import pytest
 from polysync_airflow.airflow_compat import database
 from polysync_airflow.airflow_compat.database import stored_variable
 from polysync_airflow.cli.command_line import main
-from polysync_airflow.records import KEY_PREFIX, from_variable, variable_key
+from polysync_airflow.records import (
+    KEY_PREFIX,
+    from_variable,
+    imported_records,
+    variable_key,
+)
 from sagemaker_emulator import EmulatorServer
 from tests.fakes import airflow_service
 from tests.fakes.simulated_airflow import AIRFLOW
@@ -86,6 +91,8 @@ def lost(
         set_state(task, state, 1)
         key = variable_key(task.key)
         add_variable(key, AIRFLOW.record_text(key))
+        with create_session() as session:
+            rows.add_begin(session, task.key)
         if "run" in task.ti.xcoms:
             database.write_xcom("run", task.ti.xcoms["run"], **asdict(task.key))
         return task
@@ -361,6 +368,31 @@ def test_executions_of_another_deployment_are_left_alone(
 
     assert "is that of another deployment of Airflow" in printed()
     assert world.log.statuses == ["Executing"]
+
+
+@pytest.mark.parametrize("event", ["running", "failed"])
+@pytest.mark.parametrize("tries", [(), ("failed", 0), ("failed", 1)])
+def test_imported_record_is_left_alone(
+    tries: Any,
+    event: str,
+    lost: Lost,
+    set_state: SetState,
+    world: World,
+    printed: Print,
+) -> None:
+    """Unless a try of its task has begun in this database, as the audit log says."""
+    from airflow.models.log import Log
+    from airflow.utils.session import create_session
+
+    task = lost("train", "failed")
+    set_state(task, *tries)
+    with create_session() as session:
+        session.query(Log).filter_by(dag_id=DAG_ID).update({"event": event})
+
+    is_own = event == "running" or tries == ("failed", 1)
+    assert len(imported_records()) == (0 if is_own else 1)
+    assert ("no try of its task has begun in this database" in printed()) is not is_own
+    assert world.log.statuses == ["Stopping" if is_own else "Executing"]
 
 
 def test_record_under_another_key_is_not_believed(

@@ -128,6 +128,13 @@ def looked_after(task: Task, deferral: TaskDeferred) -> None:
 
 
 COPIES = ["same key", "other key", "no Variables"]
+# The rows of the documentation that these tests prove.
+ENDS = "It is deferred, and the execution ends"
+MARKED = "It is deferred, and is marked, cleared or deleted"
+UP = "It is deferred, and reaches timeout or max_cost"
+LOST = "It ran on a worker, which the copy does not have"
+ROWS = (ENDS, MARKED, UP, LOST)
+MAX_COST = {"max_cost": 30, "progress_interval": 10, "poll_interval": 10}
 
 
 @pytest.mark.parametrize("copy", COPIES)
@@ -137,12 +144,12 @@ COPIES = ["same key", "other key", "no Variables"]
         ({}, marked),
         ({}, cleared),
         ({}, deleted),
-        ({"timeout": 600}, wait_ends),
-        ({"max_cost": 30, "progress_interval": 10, "poll_interval": 10}, wait_ends),
-        ({}, process_dies),
         ({}, looked_after),
+        ({"timeout": 600}, wait_ends),
+        (MAX_COST, wait_ends),
+        ({}, process_dies),
     ],
-    ids=["marked", "cleared", "deleted", "deadline", "max_cost", "callback", "watch"],
+    ids=[*4 * [MARKED], UP, UP, LOST],
 )
 def test_deferred_task_of_a_copy_stops_nothing(
     arguments: dict[str, Any], happen: Happen, copy: str, begin: Begin, world: World
@@ -164,12 +171,30 @@ def test_deferred_task_of_a_copy_stops_nothing(
 
 
 @pytest.mark.parametrize("copy", COPIES)
+def test_deferred_task_of_a_copy_takes_the_result(
+    copy: str, begin: Begin, world: World
+) -> None:
+    """The row ``ENDS``: nothing is resumed, started or stopped."""
+    world.control.put_scenario({})
+    prod = Task(True, {"retry_mode": "resume"}, deployment=IDENTITY)
+    deferral = prod.defer()
+    copied = copy_of(prod, copy)
+    begin(copy)
+
+    run = copied.resume(deferral, copied.fire(deferral))
+
+    assert run.error is None
+    assert world.calls(*CHANGES) == [START]
+    assert prod.record is not None
+
+
+@pytest.mark.parametrize("copy", COPIES)
 @pytest.mark.parametrize("is_cleared", [False, True])
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_next_try_of_a_copy_starts_an_execution_of_its_own(
     deferrable: bool, is_cleared: bool, copy: str, begin: Begin, world: World
 ) -> None:
-    """The worker was killed, or a user has cleared the task."""
+    """The rows ``LOST`` and ``MARKED``: the worker is gone, or a user has cleared it."""
     prod = Task(deferrable, {"retry_mode": "resume"}, deployment=IDENTITY)
     world.time.after(100, crash)
     prod.next_try()

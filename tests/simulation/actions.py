@@ -138,9 +138,9 @@ def _move(_: History, deployment: Deployment, action: Action) -> None:
 
 
 def _break_aws(history: History, _: Deployment, action: Action) -> None:
-    kind, operations, seconds = action.value
+    kind, operations, seconds, *share = action.value
     now = kernels.KERNEL.now
-    history.aws.faults.append(Fault(now, now + seconds, kind, operations))
+    history.aws.faults.append(Fault(now, now + seconds, kind, operations, *share))
 
 
 def _break_api(_: History, deployment: Deployment, action: Action) -> None:
@@ -227,8 +227,9 @@ def _fault(random: Random) -> list[Any]:
     if operations.startswith("S"):
         kinds += ["conflict", "denied"]
     if operations.startswith("Start"):
-        kinds += ["limit"] * 3
-    return [random.choice(kinds), operations, random.choice([5, 60, 300])]
+        kinds += ["limit", "limit", "refused"]
+    seconds = random.choice([5, 60, 300])
+    return [random.choice(kinds), operations, seconds, random.choice([0.5, 1.0])]
 
 
 def _end(random: Random) -> list[Any]:

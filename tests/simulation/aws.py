@@ -43,6 +43,7 @@ FAULTS: Final = {
     "error": ("InternalFailure", "try again", 500),
     "conflict": ("ConflictException", "Another change is in progress", 409),
     "limit": ("ResourceLimitExceeded", "The account-level limit is reached", 400),
+    "refused": ("ValidationException", "The request is not valid", 400),
     "denied": ("AccessDeniedException", "not authorized", 400),
 }
 
@@ -92,12 +93,14 @@ class Fault:
 
     :param kind: one of ``FAULTS``, or ``lost``: the response.
     :param operations: a pattern of their names.
+    :param share: how many of the requests it meets.
     """
 
     begin: float
     end: float
     kind: str
     operations: str
+    share: float = 1.0
 
 
 class Aws:
@@ -204,7 +207,7 @@ class Aws:
         for fault in self.faults:
             is_now = fault.begin <= kernel.now < fault.end
             is_meant = is_now and re.fullmatch(fault.operations, operation)
-            if is_meant and kernel.random.random() < 0.8:
+            if is_meant and kernel.random.random() < fault.share:
                 return fault.kind
         return None
 

@@ -152,8 +152,9 @@ class History:
         if deployment is None or kind is None:
             return
         self._people.deployment = deployment
+        places = reached.places(deployment)
         if kind.act(self, deployment, action) is not False:
-            reached.happened(action.name, deployment)
+            reached.happened(action.name, places)
             process = str(self.interrupted or "")
             done = Act(deployment.name, action.run, action.task, action.value, process)
             self.journal.note("action", action.name, None, done)

@@ -85,18 +85,25 @@ def _parts(name: str) -> list[str]:
     return name.split(": ")
 
 
-def happened(name: str, deployment: Deployment) -> None:
-    """Count what happens, with the places of the tasks that start executions."""
-    for ti in deployment.db.tis.values():
-        if ti.key.task_id in deployment.settings.starting_ids:
-            COUNTS[_pair(name, _place_of(ti, deployment))] += 1
+def places(deployment: Deployment) -> list[str]:
+    """Return where the tasks are that start executions."""
+    return [
+        _place_of(ti)
+        for ti in deployment.db.tis.values()
+        if ti.key.task_id in deployment.settings.starting_ids
+    ]
+
+
+def happened(name: str, places: list[str]) -> None:
+    """Count what has happened to tasks that were in these places."""
+    COUNTS.update(_pair(name, place) for place in places)
 
 
 def _pair(name: str, place: str) -> str:
     return f"{name}: {place}"
 
 
-def _place_of(ti: TaskInstance, deployment: Deployment) -> str:
+def _place_of(ti: TaskInstance) -> str:
     if ti.state in ENDED:
         return "has ended"
     if ti.state == "up_for_retry":

@@ -48,15 +48,21 @@ KILLED: Final = Allowance(
     "its process is killed with `kill -9` or runs out of memory while the rest of the"
     " worker lives, and no retry is left: on Airflow 3, until the DAG run ends",
 )
+DELETED_DAG: Final = Allowance(
+    "the DAG is deleted",
+    PROMISE,
+    "its DAG is deleted while no process of the task runs",
+)
 LIMIT_ENDS: Final = Allowance(
     "the limit ends with the task", COSTS, "The limit ends with the task."
 )
-ALL: Final = (KEEPS_RUNNING, GOES_ON, NO_ANSWER, KILLED, LIMIT_ENDS)
+ALL: Final = (KEEPS_RUNNING, GOES_ON, NO_ANSWER, KILLED, DELETED_DAG, LIMIT_ENDS)
 
 # Airflow is asked again so long: ``RETRY_SECONDS`` in watch/callback.py.
 _NO_ANSWER_SECONDS: Final = 60.0
 # The watch stops what is left in this time.
 _STOPPED_SECONDS: Final = 90.0
+_TRIGGER_BEGINS_SECONDS: Final = 10.0
 
 
 def of_left(
@@ -68,6 +74,8 @@ def of_left(
     is_waited_for = arguments.get("wait_for_completion", True)
     if not is_waited_for and time.state_at(owner, span.begin) == "success":
         return GOES_ON
+    if _is_deleted_with_dag(time, owner, span):
+        return DELETED_DAG
     if _is_killed_in_run(time, owner, span):
         return KILLED
     around = Span(span.begin - 250, span.begin + _NO_ANSWER_SECONDS)
@@ -78,6 +86,18 @@ def of_left(
         if entry.at + act.value > span.begin and act.value >= _NO_ANSWER_SECONDS:
             return NO_ANSWER
     return None
+
+
+def _is_deleted_with_dag(time: Timeline, owner: Owner, span: Span) -> bool:
+    """Return whether a DAG was deleted when no process of its task ran yet, or any more."""
+    at = span.begin
+    if all(entry.text != "delete dag" for entry in time.actions(Span(at, at))):
+        return False
+    before = [each for each in time.states(owner) if each.at < at][-1]
+    if before.text == "deferred":
+        # Its trigger begins some seconds later.
+        return at - before.at < _TRIGGER_BEGINS_SECONDS
+    return before.text != "running"
 
 
 def _is_killed_in_run(time: Timeline, owner: Owner, span: Span) -> bool:

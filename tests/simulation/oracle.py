@@ -299,8 +299,11 @@ class _Judge:
     # ---- money
 
     def _epochs(self, owner: Owner) -> list[Span]:
+        # A clear of a task that runs keeps its epoch.
         clears = [
-            entry.at for entry in self._time.states(owner) if entry.text == "None"
+            entry.at
+            for entry in self._time.states(owner)
+            if entry.text in ("None", DELETED)
         ]
         return [
             Span(begin, end) for begin, end in pairwise([0.0, *clears, self._time.now])

@@ -467,7 +467,7 @@ class RecordStore:
         :raises Exception: Airflow does not respond.
         """
         self._has_announced = True
-        self._put_of_stop(record.with_choice_of(stored))
+        self.write_unconfirmed(record.with_choice_of(stored))
 
     def withdraw_stop(self, record: ExecutionRecord) -> None:
         """
@@ -476,7 +476,7 @@ class RecordStore:
         """
         try:
             if self._read_if_proven() == self._latest:
-                self._put_of_stop(record.with_choice_of(self._latest))
+                self.write_unconfirmed(record.with_choice_of(self._latest))
         except Exception as error:
             log.warning("The record cannot be updated: %s", error)
 
@@ -556,9 +556,10 @@ class RecordStore:
         value = to_stored(record.without_values(), self._task)
         task_instances.write_xcom(self._ti, RECORD_KEY, value)
 
-    def _put_of_stop(self, record: ExecutionRecord) -> None:
-        # Only the next try must know of the stop, and reads the Variable. Airflow lets
-        # a worker whose try it has replaced write no XCom of a team.
+    def write_unconfirmed(self, record: ExecutionRecord) -> None:
+        """Store the record. Airflow has just said that this process may."""
+        # Of a worker's stop, only the next try must know, and reads the Variable.
+        # Airflow lets a worker that it has replaced write no XCom of a team.
         self._put(record)
         if self._is_hidden:
             self._put_copy(record)

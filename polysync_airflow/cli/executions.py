@@ -577,6 +577,7 @@ def _report(
 def _waiter(execution: ExecutionDescription) -> waiter.ExecutionWaiter:
     return waiter.ExecutionWaiter(
         execution_arn=execution.execution_arn,
+        cost_limit=None,
         pipeline_name=models.pipeline_name_of(execution.execution_arn),
         poll_interval=POLL_SECONDS,
         since=clock.time(),
@@ -623,7 +624,7 @@ def _watch(
         while True:
             result = wait.decide(response, clock.time())
             lines = [*result.log_lines]
-            listed = list_steps_if_due(hook, arn, progress, response)
+            listed = list_steps_if_due(hook, wait, progress, response)
             if listed:
                 lines += listed.log_lines
             for line in lines:

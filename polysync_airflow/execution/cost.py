@@ -2,19 +2,36 @@
 What a task with ``max_cost`` has spent, by what AWS says of its steps and their jobs.
 
 What counts is an attempt's own work: not what an earlier execution has made, and not
-steps that ended before this attempt, which ``CostLimit.spent`` has.
+steps that ended before this attempt, which ``CostLimit.spent`` has. If AWS repeats a
+step by its retry policy, it lists only the last job. So the record of the execution has
+the names of all (``ExecutionRecord.step_jobs``): a trigger that moves, a retry, and
+whoever comes after a process that has died, count the same. An XCom would not do, as
+Airflow deletes those of a task when its next try begins.
 
 Everything here is pure; ``hooks/spending.py`` reads the jobs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Final
 
-from polysync_airflow.execution import results
+from pydantic import TypeAdapter
+
+from polysync_airflow.execution import models, results
+from polysync_airflow.execution.lifecycle.instructions import (
+    MAX_JOBS_OF_STEP,
+    StepJob,
+    StepJobs,
+)
+from polysync_airflow.execution.parameters import DEFER_BUILD, is_valid
 from polysync_airflow.execution.prices import CostLimit, Spending
-from polysync_airflow.execution.results import JobOfStep, seconds_by_instance_type
+from polysync_airflow.execution.results import (
+    JobKind,
+    JobOfStep,
+    seconds_by_instance_type,
+)
 from polysync_airflow.execution.steps.descriptions import StepDescription
 
 
@@ -27,12 +44,87 @@ def is_own(limit: CostLimit, step: StepDescription) -> bool:
     return step.ended_at >= limit.since
 
 
-def estimate(limit: CostLimit, jobs: Sequence[JobOfStep], now: datetime) -> Spending:
+_STEP_AND_JOB: Final[TypeAdapter[tuple[str, str]]] = TypeAdapter(
+    tuple[models.StepName, StepJob], config=DEFER_BUILD
+)
+_KINDS: Final[Mapping[str, JobKind]] = {
+    kind.resource: kind
+    for kind in results.JOB_KINDS.values()
+    if kind.description.is_counted
+}
+
+
+def _job_of(step: StepDescription) -> str | None:
+    key = results.job_of(step)
+    if key is None:
+        return None
+    kind, name = key
+    job = f"{kind.resource}/{name}"
+    if kind.resource in _KINDS and is_valid(_STEP_AND_JOB, (step.name, job)):
+        return job
+    return None
+
+
+def with_jobs_of(known: StepJobs, steps: Sequence[StepDescription]) -> StepJobs:
+    """
+    Return the jobs that the steps have had, now that AWS has listed them again.
+
+    :param known: those of the lists before.
+    """
+    jobs = dict(known)
+    for step in steps:
+        job = _job_of(step)
+        of_step = jobs.get(step.name, ())
+        has_room = len(of_step) < MAX_JOBS_OF_STEP and len(jobs) < models.MAX_STEP_ROWS
+        if job and job not in of_step and has_room:
+            jobs[step.name] = (*of_step, job)
+    return jobs
+
+
+def merged_jobs(first: StepJobs, second: StepJobs) -> StepJobs:
+    """Return what two processes have seen, the jobs of the second one last."""
+    jobs = dict(first)
+    for name, of_step in second.items():
+        earlier = [job for job in jobs.get(name, ()) if job not in of_step]
+        jobs[name] = (*earlier, *of_step)[-MAX_JOBS_OF_STEP:]
+    return jobs
+
+
+def earlier_jobs(
+    known: StepJobs, steps: Sequence[StepDescription]
+) -> Iterator[tuple[StepDescription, tuple[JobKind, str]]]:
+    """Yield the jobs that AWS no longer lists, as ``job_of`` returns them."""
+    for step in steps:
+        last = _job_of(step)
+        for job in known.get(step.name, ()):
+            resource, _, name = job.partition("/")
+            kind = _KINDS.get(resource)
+            if kind and job != last:
+                yield step, (kind, name)
+
+
+def with_all_attempts(
+    limit: CostLimit, known: StepJobs, steps: Sequence[StepDescription]
+) -> list[str]:
+    """Return the names of the steps whose earlier attempts are counted."""
+    return [
+        step.name
+        for step in steps
+        # Those before a resume are in ``spent``.
+        if limit.since or len(known.get(step.name, ())) >= (step.attempt_count or 1)
+    ]
+
+
+def estimate(
+    limit: CostLimit, jobs: Sequence[JobOfStep], now: datetime, known: StepJobs
+) -> Spending:
     """
     Return what was spent, and what an hour costs from now on.
 
     :param jobs: the steps that ``is_own``, each with its job.
+    :param known: the jobs that they have had.
     """
+    steps = [step for step, _ in jobs]
     billed = seconds_by_instance_type(jobs, now)
     amount = limit.amount_of(billed)
     # What is still running costs more in an hour than now.
@@ -55,5 +147,5 @@ def estimate(limit: CostLimit, jobs: Sequence[JobOfStep], now: datetime) -> Spen
         dearest_step=dearest_step,
         dearest_amount=round(dearest_amount, 4),
         unpriced=tuple(sorted(in_an_hour.keys() - limit.prices.keys())),
-        note=results.uncounted(jobs),
+        note=results.uncounted(jobs, with_all_attempts(limit, known, steps)),
     )

@@ -54,6 +54,15 @@ StopReason = Literal["ended_task", "timeout", "failure", "cost"]
 StopProcess = Literal["worker", "triggerer", "command"]
 
 
+def stop_reason(end: ExecutionEvent) -> StopReason:
+    """Return why a task stops an execution that has not ended when its wait has."""
+    if end.outcome == "timed_out":
+        return "timeout"
+    if end.outcome == "too_expensive":
+        return "cost"
+    return "failure"
+
+
 class RequestedStop(models.FrozenModel):
     """
     The stop that a task has requested of its execution: a member of the XCom ``run``.
@@ -118,6 +127,16 @@ class RunSummary(models.FrozenModel):
     def ended(self, end: ExecutionEvent) -> RunSummary:
         """Return the summary after the end of a wait."""
         status = end.status
+        stop = self.stop
+        if end.stop and stop is None:
+            # There was no summary yet when the triggerer has requested it.
+            stop = RequestedStop(
+                requested_at=end.stop.requested_at,
+                reason=stop_reason(end),
+                process="triggerer",
+                result="accepted",
+            )
+            status = end.stop.status
         if end.outcome != "ended" and self._is_stop_accepted:
             # The answer to the stop is newer than the last poll.
             status = self.status
@@ -132,6 +151,7 @@ class RunSummary(models.FrozenModel):
             "seconds": end.seconds,
             "resumes": end.attempt,
             "spending": end.spending,
+            "stop": stop,
         }
         return self.model_copy(update=changes)
 

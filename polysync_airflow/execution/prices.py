@@ -17,6 +17,9 @@ from polysync_airflow.execution.json_input import read_json
 MAX_BYTES: Final = 2 * 1024 * 1024
 SPENDING_KEY: Final = "spending"
 MAX_AMOUNT: Final = 1_000_000_000
+# In place of a limit that the DAG author has not given. One that was given, and whose
+# template renders to None or to an empty text, is an error.
+NOT_GIVEN: Final = object()
 # What the message of a task says that has spent what it may.
 NEXT_STEP: Final = (
     "Next: make the pipeline cheaper or raise max_cost, then clear the task.\n"
@@ -202,16 +205,17 @@ def limit_of(
     Return the limit of a task: the lower one of its own and that of the deployment;
     None without both.
 
-    :param max_cost: the argument of the operator, as it was rendered.
+    :param max_cost: the argument of the operator, as it was rendered; ``NOT_GIVEN`` if
+        the DAG author has given none.
     :param option: the config option ``max_cost``; empty for no limit.
     :param table: the prices of the deployment; None if it has none.
     :raises ParametersError: a limit is not valid, or there are no prices.
     """
-    amounts = [
-        _amount_of("max_cost", max_cost),
-        _amount_of("[polysync_sagemaker] max_cost", option),
-    ]
-    limits = [amount for amount in amounts if amount is not None]
+    limits = []
+    if max_cost is not NOT_GIVEN:
+        limits.append(_amount_of("max_cost", max_cost))
+    if option:
+        limits.append(_amount_of("[polysync_sagemaker] max_cost", option))
     if not limits:
         return None
     max_amount = min(limits)
@@ -228,9 +232,13 @@ def limit_of(
     )
 
 
-def _amount_of(name: str, value: object) -> float | None:
+def _amount_of(name: str, value: object) -> float:
     if value is None or value == "":
-        return None
+        raise ParametersError(
+            f"{name} = {value!r} is no limit, although one was given: its template has"
+            " rendered to nothing. Give a number above 0, in the currency of"
+            f" hourly_prices, or leave {name} out for no limit."
+        )
     amount = math.nan
     if isinstance(value, str | int | float) and not isinstance(value, bool):
         with suppress(ValueError, OverflowError):

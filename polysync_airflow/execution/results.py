@@ -16,7 +16,7 @@ Everything here is pure.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Final, NamedTuple
 
@@ -618,14 +618,18 @@ def seconds_by_instance_type(
     }
 
 
-def uncounted(jobs: Iterable[JobOfStep]) -> str | None:
+def uncounted(
+    jobs: Iterable[JobOfStep], with_all_attempts: Container[str] = ()
+) -> str | None:
     """
     Return a sentence that names what ``seconds_by_instance_type`` lacks; None if it has
     everything that the steps cost.
+
+    :param with_all_attempts: the names of the steps whose earlier attempts are counted.
     """
     step_names: dict[str, list[str]] = {}
     for step, job in jobs:
-        for noun in _uncounted_of(step, job):
+        for noun in _uncounted_of(step, job, with_all_attempts):
             step_names.setdefault(noun, []).append(step.name)
     if not step_names:
         return None
@@ -638,7 +642,9 @@ def uncounted(jobs: Iterable[JobOfStep]) -> str | None:
     return f"Not counted: {'; '.join(parts)}."
 
 
-def _uncounted_of(step: StepDescription, job: JobDescription | None) -> Iterator[str]:
+def _uncounted_of(
+    step: StepDescription, job: JobDescription | None, with_all_attempts: Container[str]
+) -> Iterator[str]:
     if step.kind is None:
         return
     kind = JOB_KINDS.get(step.kind)
@@ -648,7 +654,8 @@ def _uncounted_of(step: StepDescription, job: JobDescription | None) -> Iterator
         yield "jobs that could not be described"
     if step.facts.uncounted:
         yield step.facts.uncounted
-    if step.attempt_count and step.attempt_count > 1:
+    is_repeated = step.attempt_count is not None and step.attempt_count > 1
+    if is_repeated and step.name not in with_all_attempts:
         yield "earlier attempts"
 
 

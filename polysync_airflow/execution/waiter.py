@@ -448,12 +448,15 @@ class ExecutionWaiter(Waiter[models.ExecutionDescription, ExecutionEvent]):
     :param since: when the attempt of the execution began, as Unix time.
     :param attempt: the attempt of the execution: 0 for its start, n for its n-th
         resume.
+    :param cost_limit: what the task may spend, a ``CostLimit`` as JSON; None for no
+        limit. It has no default: no wait begins without a word about it.
     :param last_status: AWS's last known status.
     :param started_at: AWS's creation time of the execution.
     :param warned_statuses: the unknown statuses that were logged.
     """
 
     execution_arn: str
+    cost_limit: str | None
     pipeline_name: str | None = None
     attempt: int = 0
     last_status: str | None = None
@@ -563,7 +566,7 @@ class ExecutionWaiter(Waiter[models.ExecutionDescription, ExecutionEvent]):
 
 
 def after_estimate(
-    waiter: Waiter[Any, ExecutionEvent], spending: Spending | None
+    waiter: ExecutionWaiter, spending: Spending | None
 ) -> Finish[ExecutionEvent] | None:
     """
     Return the end of a wait whose task has spent too much; None if the wait goes on.

@@ -30,7 +30,7 @@ from polysync_airflow.execution.results import (
     JobOfStep,
     TrainingJobSummary,
 )
-from polysync_airflow.execution.steps.descriptions import StepDescription, job_name_of
+from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.hooks.executions import HookCalls, parse, valid
 
 Value = TypeVar("Value")
@@ -129,14 +129,13 @@ class JobReader:
     def _read_job(self, step: StepDescription, key: Job) -> JobDescription | None:
         job = self.describe(step, *key)
         if isinstance(job, results.TuningJob):
-            return self.with_training_jobs(step, job)
+            return self.with_training_jobs(step, key[1], job)
         return job
 
     def with_training_jobs(
-        self, step: StepDescription, job: results.TuningJob
+        self, step: StepDescription, name: str, job: results.TuningJob
     ) -> results.TuningJob:
         """Return the tuning job of a step with the training jobs that AWS lists now."""
-        name = job_name_of(step) or ""
         summaries = self.call(
             partial(self.hook.list_training_jobs, name),
             f"The training jobs of step {step.name} could not be listed",

@@ -4,13 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
+from functools import partial
 
 from polysync_airflow.execution import clock, cost, results
+from polysync_airflow.execution.lifecycle.instructions import StepJobs
 from polysync_airflow.execution.prices import CostLimit, Spending
 from polysync_airflow.execution.results import JobDescription
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.hooks.jobs import Job, JobMethods, JobReader
 from polysync_airflow.states import has_ended
+
+
+class StepJobStore:
+    """
+    Keeps the jobs that the steps of an attempt have had. This one does so for the
+    process only.
+
+    :param jobs: those that are known.
+    """
+
+    def __init__(self, jobs: StepJobs | None = None) -> None:
+        self._jobs = jobs or {}
+
+    def read(self) -> StepJobs:
+        """Return the jobs that are known."""
+        return self._jobs
+
+    def write(self, jobs: StepJobs) -> None:
+        """Keep the jobs."""
+        self._jobs = jobs
 
 
 class SpendingReader:
@@ -24,19 +46,21 @@ class SpendingReader:
     :param hook: the hook for the execution's region.
     :param warn: called with a message about a call that fails, and about a type of
         instance without a price.
+    :param store: keeps the jobs of the steps, for whoever estimates later.
     """
 
-    def __init__(self, hook: JobMethods, warn: Callable[[str], object]) -> None:
+    def __init__(
+        self, hook: JobMethods, warn: Callable[[str], object], store: StepJobStore
+    ) -> None:
+        self._store = store
         self.jobs = JobReader(hook, warn)
         self._warn = warn
         # Each job as it was read last, and whether its step had ended before.
         self._read: dict[Job, tuple[JobDescription | None, bool]] = {}
         # The jobs that may cost less than what was described.
         self._uncertain: set[Job] = set()
-        # The last job of each step, and what the jobs before have cost: AWS repeats
-        # steps with a retry policy, and lists their last job only.
-        self._last: dict[str, Job] = {}
-        self._repeated = 0.0
+        # The seconds of jobs that AWS no longer lists, by type of instance.
+        self._earlier: dict[Job, dict[str, float]] = {}
         self._unpriced: set[str] = set()
 
     def spending(self, limit: CostLimit, steps: Sequence[StepDescription]) -> Spending:
@@ -45,14 +69,18 @@ class SpendingReader:
         # Those of the lists before, which the log has.
         self.jobs.problems.clear()
         own_steps = [step for step in steps if cost.is_own(limit, step)]
-        for step in own_steps:
-            self._note_job(limit, step, now)
-        limit = limit.model_copy(update={"spent": limit.spent + self._repeated})
+        known = self._store.read()
+        jobs = cost.with_jobs_of(known, own_steps)
+        if jobs != known:
+            self._store.write(jobs)
         with self.jobs.in_time():
-            spending = self._estimate(limit, own_steps, now, again=set())
+            earlier = self._cost_of_earlier_jobs(limit, jobs, own_steps, now)
+            limit = limit.model_copy(update={"spent": limit.spent + earlier})
+            estimate = partial(self._estimate, limit, own_steps, jobs, now)
+            spending = estimate(again=set())
             if spending.is_over and self._uncertain:
                 again = set(self._uncertain)
-                spending = self._estimate(limit, own_steps, now, again=again)
+                spending = estimate(again=again)
         unpriced = set(spending.unpriced) - self._unpriced
         if unpriced:
             self._unpriced |= unpriced
@@ -60,23 +88,41 @@ class SpendingReader:
             self._warn(f"max_cost does not count {names}: hourly_prices has no price.")
         return spending
 
-    def _note_job(self, limit: CostLimit, step: StepDescription, now: datetime) -> None:
-        """Note which job a step has, and what the one before has cost."""
-        key = results.job_of(step)
-        if key is None:
-            return
-        last = self._last.get(step.name)
-        self._last[step.name] = key
-        if last in (None, key):
-            return
-        job, _ = self._read.get(last, (None, False))
-        billed = results.seconds_by_instance_type([(step, job)], now)
-        self._repeated += limit.amount_of(billed)
+    def _cost_of_earlier_jobs(
+        self,
+        limit: CostLimit,
+        jobs: StepJobs,
+        steps: Sequence[StepDescription],
+        now: datetime,
+    ) -> float:
+        """Return what the jobs have cost that AWS no longer lists: they have ended."""
+        amount = 0.0
+        for step, key in cost.earlier_jobs(jobs, steps):
+            if key not in self._earlier:
+                job = self._describe_earlier(step, key)
+                if job is None:
+                    # The note says so. It is described again at the next list.
+                    continue
+                billed = results.seconds_by_instance_type([(step, job)], now)
+                self._earlier[key] = billed
+            amount += limit.amount_of(self._earlier[key])
+        return amount
+
+    def _describe_earlier(
+        self, step: StepDescription, key: Job
+    ) -> JobDescription | None:
+        job = self.jobs.describe(step, *key)
+        if isinstance(job, results.TuningJob):
+            job = self.jobs.with_training_jobs(step, key[1], job)
+        if job is None:
+            job, _ = self._read.get(key, (None, False))
+        return job
 
     def _estimate(
         self,
         limit: CostLimit,
         steps: Sequence[StepDescription],
+        known: StepJobs,
         now: datetime,
         *,
         again: Collection[Job],
@@ -87,7 +133,7 @@ class SpendingReader:
         :param again: the jobs that are described again.
         """
         jobs = [(step, self._job_of(step, now, again)) for step in steps]
-        return cost.estimate(limit, jobs, now)
+        return cost.estimate(limit, jobs, now, known)
 
     def _job_of(
         self, step: StepDescription, now: datetime, again: Collection[Job]
@@ -102,7 +148,7 @@ class SpendingReader:
         if job is None or key in again:
             job = self._describe(step, key, now) or job
         if isinstance(job, results.TuningJob):
-            job = self.jobs.with_training_jobs(step, job)
+            job = self.jobs.with_training_jobs(step, key[1], job)
         self._read[key] = (job, step_has_ended)
         return job
 

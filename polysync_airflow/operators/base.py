@@ -65,7 +65,8 @@ if TYPE_CHECKING:
     )
     from polysync_airflow.hooks import PolysyncSageMakerHook
 
-    AfterPoll = Callable[[Polled], Spending | None]
+    AfterPoll = Callable[[ExecutionWaiter, Polled], Sequence[StepDescription] | None]
+    Estimate = Callable[[Sequence[StepDescription]], Spending]
 
 Options_co = TypeVar("Options_co", bound=Options, covariant=True)
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -85,6 +86,7 @@ _WAITER_ARGUMENTS: Final = (
     "since",
     "deadline",
     "attempt",
+    "cost_limit",
 )
 # The retry policy is not asked about these: a rescheduled sensor has not failed.
 _NO_FAILURES: Final = (
@@ -314,9 +316,16 @@ class ExecutionOperator(WaitingOperator):
         execution_arn: str,
         pipeline_name: str | None,
         *,
+        cost_limit: str | None,
         started_at: datetime | None = None,
         attempt: int = 0,
     ) -> ExecutionWaiter:
+        """
+        Return the wait for an execution.
+
+        :param cost_limit: what the task may spend, a ``CostLimit`` as JSON; None for no
+            limit.
+        """
         from polysync_airflow.execution.waiter import ExecutionWaiter
 
         since = clock.time()
@@ -324,6 +333,7 @@ class ExecutionOperator(WaitingOperator):
             since = started_at.timestamp()
         return ExecutionWaiter(
             execution_arn=execution_arn,
+            cost_limit=cost_limit,
             pipeline_name=pipeline_name,
             poll_interval=self._poll_seconds,
             since=since,
@@ -346,7 +356,8 @@ class ExecutionOperator(WaitingOperator):
 
         :param method_name: the method in which Airflow resumes a deferred task.
         :param after_poll: called on the worker with the response of each poll but the
-            last. It returns what the task has spent; None if it was not estimated.
+            last. It returns the steps; None if they were not listed. Without it, they
+            are listed if the task has a limit of its cost.
         :param kwargs: what that method gets beside the event.
         :param trigger_timeout: after which Airflow ends a deferral that no trigger has
             ended; None for never.
@@ -390,10 +401,19 @@ class ExecutionOperator(WaitingOperator):
         """Wait on the worker."""
         clock.sleep(seconds)
 
+    def _estimator(self, hook: PolysyncSageMakerHook, limit: str) -> Estimate:
+        """
+        Return what estimates by a list of the steps what the task has spent.
+
+        :param limit: its ``CostLimit``, as JSON.
+        """
+        raise NotImplementedError
+
     def _wait_on_worker(
         self, waiter: ExecutionWaiter, after_poll: AfterPoll | None
     ) -> ExecutionEvent:
         from polysync_airflow.aws.responses import time_limit
+        from polysync_airflow.execution.steps.progress import Progress
         from polysync_airflow.execution.waiter import (
             LAST_POLL_SECONDS,
             Wait,
@@ -404,6 +424,12 @@ class ExecutionOperator(WaitingOperator):
         result: Wait[ExecutionWaiter] | Finish[ExecutionEvent]
         result = waiter.first_wait(clock.time())
         parent = os.getppid()
+        estimate: Estimate | None = None
+        if waiter.cost_limit is not None:
+            estimate = self._estimator(hook, waiter.cost_limit)
+        progress = Progress.for_limit(waiter)
+        if after_poll is None and progress:
+            after_poll = partial(list_steps_of, hook, progress)
         try:
             while isinstance(result, Wait):
                 self._sleep(result.seconds)
@@ -414,8 +440,10 @@ class ExecutionOperator(WaitingOperator):
                     result = result.waiter.decide(polled, clock.time())
                     write_lines(self.log, result.log_lines)
                     if after_poll and isinstance(result, Wait):
-                        end = after_estimate(result.waiter, after_poll(polled))
-                        result = end or result
+                        steps = after_poll(result.waiter, polled)
+                        if estimate and steps is not None:
+                            end = after_estimate(result.waiter, estimate(steps))
+                            result = end or result
         except sdk.AirflowTaskTimeout:
             # Airflow counts execution_timeout from the start of the task, so its timer
             # fires just before the waiter's deadline. The outcome must be the same as
@@ -450,7 +478,10 @@ class ListedSteps(NamedTuple):
 
 
 def list_steps_if_due(
-    hook: PolysyncSageMakerHook, execution_arn: str, progress: Progress, polled: Polled
+    hook: PolysyncSageMakerHook,
+    waiter: ExecutionWaiter,
+    progress: Progress,
+    polled: Polled,
 ) -> ListedSteps | None:
     """
     List the steps of an execution after a poll that has not ended the wait.
@@ -458,7 +489,7 @@ def list_steps_if_due(
     :param progress: says when the steps are listed, and what the log says of them.
     :param polled: the response of the poll, or its error.
     :return: None if no list is due.
-    :raises PolysyncError: a step is awaited, and the steps can never be listed.
+    :raises PolysyncError: the wait needs the steps, and they can never be listed.
     """
     poll_error = None
     if isinstance(polled, PolysyncError):
@@ -467,10 +498,26 @@ def list_steps_if_due(
         return None
     steps: Sequence[StepDescription] | PolysyncError
     try:
-        steps = hook.list_pipeline_execution_steps(execution_arn)
+        steps = hook.list_pipeline_execution_steps(waiter.execution_arn)
     except PolysyncError as error:
         steps = error
-    return ListedSteps(steps, progress.after_list(steps, clock.time()))
+    return ListedSteps(steps, progress.after_list(waiter, steps, clock.time()))
+
+
+def list_steps_of(
+    hook: PolysyncSageMakerHook,
+    progress: Progress,
+    waiter: ExecutionWaiter,
+    polled: Polled,
+) -> Sequence[StepDescription] | None:
+    """
+    Return the steps after a poll that has not ended the wait, for a wait that shows
+    none; None if they are not listed.
+    """
+    listed = list_steps_if_due(hook, waiter, progress, polled)
+    if listed is None or isinstance(listed.steps, PolysyncError):
+        return None
+    return listed.steps
 
 
 def pull_own(context: Context, key: str) -> Any:

@@ -134,7 +134,9 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
         push_links(context, self.hook, self.execution_arn, pipeline_name, self.log)
         step_run = self._step_run(context)
         step_run.check_declared()
-        return self._answer(step_run, self._make_waiter(self.execution_arn, None))
+        return self._answer(
+            step_run, self._make_waiter(self.execution_arn, None, cost_limit=None)
+        )
 
     @base.apply_retry_policy
     def execute_complete(
@@ -149,7 +151,7 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
         from polysync_airflow.execution.waiter import ExecutionEvent, check_event
 
         step_run = self._step_run(context)
-        waiter = self._make_waiter(self.execution_arn, None)
+        waiter = self._make_waiter(self.execution_arn, None, cost_limit=None)
         change = parse_step_changed(event)
         if change:
             # The limit is that of the whole wait, also if the task is deferred again.

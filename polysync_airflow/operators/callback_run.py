@@ -39,7 +39,7 @@ from polysync_airflow.execution.steps.callbacks import (
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress, check_step_declared
 from polysync_airflow.execution.texts import clean_line, clean_text
-from polysync_airflow.execution.waiter import ExecutionEvent, Polled
+from polysync_airflow.execution.waiter import ExecutionEvent, ExecutionWaiter, Polled
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import result_or_error
 from polysync_airflow.operators.base import list_steps_if_due, write_lines
@@ -731,7 +731,9 @@ class StepRun:
         situation = callbacks.callback_status(step, execution.status)
         return StepSituation(situation, step, execution.status)
 
-    def raise_if_news(self, progress: Progress, polled: Polled) -> None:
+    def raise_if_news(
+        self, progress: Progress, waiter: ExecutionWaiter, polled: Polled
+    ) -> None:
         """
         End a wait on a worker after a poll, if there is something for the task to do.
 
@@ -744,7 +746,7 @@ class StepRun:
             status = polled.status
         if callbacks.is_news(self.name, status, None):
             raise StepNewsError
-        listed = list_steps_if_due(self.hook, self.arn, progress, polled)
+        listed = list_steps_if_due(self.hook, waiter, progress, polled)
         if listed is None:
             return
         write_lines(self.log, listed.log_lines)

@@ -6,7 +6,7 @@ The calls of a try on a worker: each command of the core, as requests to AWS.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -41,9 +41,10 @@ from polysync_airflow.execution.parameters import (
     make_start_request,
     with_role,
 )
+from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import request_stop
-from polysync_airflow.hooks.spending import SpendingReader
+from polysync_airflow.hooks.spending import SpendingReader, StepJobStore
 from polysync_airflow.operators import parameter_check
 from polysync_airflow.operators.results import read_limit
 
@@ -58,7 +59,7 @@ class ExecutionCalls:
     :param hook_for_region: returns the hook for a region; None is the task's own
         region.
     :param arguments: the rendered arguments of the task for a new execution.
-    :param max_cost: the rendered argument of the task.
+    :param max_cost: the rendered argument of the task; ``NOT_GIVEN`` without one.
     :param deadline: when to stop retrying calls that fail with transient errors, as
         Unix time.
     """
@@ -177,9 +178,13 @@ class ExecutionCalls:
         if limit is None:
             raise LookupError("the task has no max_cost")
         limit = record.limit_in(instruction.task_try.epoch, limit)
-        list_steps = partial(hook.list_pipeline_execution_steps, record.arn)
-        steps = self._retry(list_steps)
-        reader = SpendingReader(hook, self.log.warning)
+        steps: Sequence[StepDescription] = ()
+        if record.epoch == instruction.task_try.epoch:
+            # After a clear, nothing counts that was before.
+            list_steps = partial(hook.list_pipeline_execution_steps, record.arn)
+            steps = self._retry(list_steps)
+        store = StepJobStore(record.step_jobs)
+        reader = SpendingReader(hook, self.log.warning, store)
         return AddedUp(reader.spending(limit, steps))
 
     def _stop(self, record: ExecutionRecord) -> Accepted:

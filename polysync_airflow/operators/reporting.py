@@ -45,7 +45,11 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from polysync_airflow.execution.datasets import Datasets
-    from polysync_airflow.execution.lifecycle.instructions import Instruction
+    from polysync_airflow.execution.lifecycle.capacity import CapacityWait
+    from polysync_airflow.execution.lifecycle.instructions import (
+        ExecutionRecord,
+        Instruction,
+    )
     from polysync_airflow.execution.steps.descriptions import StepRow
     from polysync_airflow.execution.waiter import ExecutionEvent
     from polysync_airflow.hooks import PolysyncSageMakerHook
@@ -164,6 +168,29 @@ def push_ended(
     return summary
 
 
+def push_earlier(
+    context: Context,
+    hook: PolysyncSageMakerHook,
+    end: ExecutionEvent,
+    task_log: Any,
+) -> RunSummary:
+    """
+    Push the links to an execution of earlier tries, and ``run``: its end becomes that
+    of the task.
+
+    :param hook: a hook with the task's connection.
+    :return: the XCom ``run``.
+    """
+    arn = end.execution_arn
+    name = end.pipeline_name or models.pipeline_name_of(arn)
+    push_links(context, hook, arn, name, task_log)
+    summary = _summary_of(context, arn).model_copy(
+        update={"pipeline_name": name, "resumes": end.attempt}
+    )
+    push_summary(context, summary)
+    return summary
+
+
 def push_spent(
     context: Context,
     hook: PolysyncSageMakerHook,
@@ -191,6 +218,28 @@ def push_spent(
     summary = _summary_of(context, arn).model_copy(update=changes)
     push_summary(context, summary)
     return summary
+
+
+def push_waiting(
+    context: Context,
+    record: ExecutionRecord,
+    wait: CapacityWait,
+    summary: RunSummary | None,
+) -> None:
+    """
+    Push ``run`` of a task that waits for capacity.
+
+    :param summary: that of the execution, if it has failed; None without one.
+    """
+    run: dict[str, Any] = {
+        "execution_arn": record.execution_arn,
+        "pipeline_name": record.request.pipeline_name,
+        "state": outcome.WAITING,
+    }
+    if summary:
+        run = summary.model_dump(mode="json")
+    run["capacity"] = wait.model_dump(mode="json")
+    context["ti"].xcom_push("run", storable_xcom("run", run, log.warning))
 
 
 def _summary_of(
@@ -321,6 +370,26 @@ def attach_to_outlets(
             )
 
 
+def count_end(end: ExecutionEvent, connection_id: str) -> None:
+    """Count the end of a wait in the metrics."""
+    # Imported here, as it is only needed when a task runs.
+    from polysync_airflow.metrics import EXECUTIONS_ENDED, count
+
+    state = state_of(end.status).value
+    if end.outcome == "timed_out":
+        state = "TimedOut"
+    elif end.outcome == "refused":
+        state = "Refused"
+    elif end.outcome == "too_expensive":
+        state = "TooExpensive"
+    count(
+        EXECUTIONS_ENDED,
+        state=state,
+        connection=connection_id,
+        region=models.region_from_arn(end.execution_arn),
+    )
+
+
 class ReportOptions(base.LimitOptions):
     """The options of the report of an execution's end."""
 
@@ -359,6 +428,31 @@ class ReportingOperator(base.ExecutionOperator):
     # that the trigger has logged.
     earlier_summary: RunSummary | None = None
     steps_before: tuple[str, Mapping[str, str]] | None = None
+
+    def _restore_run_summary(self, context: Context, before_deferral: Any) -> None:
+        """
+        Let lineage name the execution even if this process, which has not started it,
+        fails early.
+
+        :param before_deferral: the XCom ``run`` that Airflow has kept for this session;
+            None to read the XCom.
+        """
+        self.earlier_summary = None
+        if self.run_summary:
+            return
+        try:
+            summary = outcome.parse_run_summary(before_deferral, self.log.warning)
+            if summary is None:
+                summary = pull_summary(context)
+        except Exception as error:
+            # The execution must still be stopped, if its time is up.
+            self.log.warning(
+                "Lineage cannot name the execution: the XCom run cannot be read: %s",
+                error,
+            )
+            return
+        self.earlier_summary = summary
+        self.run_summary = summary
 
     @abstractmethod
     def _next_step(

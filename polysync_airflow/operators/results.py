@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,11 +36,10 @@ from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
 from polysync_airflow.execution.steps.progress import Progress, logged_statuses_of
 from polysync_airflow.execution.texts import storable_xcom
-from polysync_airflow.execution.waiter import Polled
+from polysync_airflow.execution.waiter import ExecutionWaiter, Polled
 from polysync_airflow.get_provider_info import CONFIG_SECTION, HOURLY_PRICES, MAX_COST
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.jobs import JobReader
-from polysync_airflow.hooks.spending import SpendingReader
 from polysync_airflow.links import LOG_URL_XCOM_KEY, PolysyncFailedStepLogLink, push_url
 from polysync_airflow.operators.base import list_steps_if_due, pull_own, write_lines
 from polysync_airflow.states import STATUS_STOPPING, PolysyncState, state_of_step
@@ -74,17 +73,19 @@ def has_limit(max_cost: object) -> bool:
     """
     Return whether a task may spend only so much.
 
-    :param max_cost: the argument of the operator.
+    :param max_cost: the argument of the operator, as it was rendered; ``NOT_GIVEN`` if
+        the DAG author has given none.
     """
-    is_set = max_cost is not None and max_cost != ""
-    return is_set or bool(conf.get(*MAX_COST, fallback="").strip())
+    is_given = max_cost is not prices.NOT_GIVEN
+    return is_given or bool(conf.get(*MAX_COST, fallback="").strip())
 
 
 def read_limit(max_cost: object, region: str) -> prices.CostLimit | None:
     """
     Return what a task may spend; None if it has no limit.
 
-    :param max_cost: the argument of the operator, as it was rendered.
+    :param max_cost: the argument of the operator, as it was rendered; ``NOT_GIVEN`` if
+        the DAG author has given none.
     :param region: the region of the execution.
     :raises ParametersError: a limit is not valid, or the prices are missing.
     """
@@ -381,8 +382,6 @@ class StepReporter:
     :param resumed_at: when the execution was resumed last; None if it was not.
     :param is_repeated: another process makes the next poll, and lists the steps again.
     :param is_awaited: whether the task waits for one of the steps.
-    :param cost_limit: what the task may spend, a ``CostLimit`` as JSON; None for no
-        limit.
     """
 
     hook: PolysyncSageMakerHook
@@ -393,7 +392,6 @@ class StepReporter:
     resumed_at: datetime | None
     is_repeated: bool = False
     is_awaited: bool = False
-    cost_limit: str | None = None
     _declared: Sequence[DeclaredStep] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
@@ -403,12 +401,7 @@ class StepReporter:
             resumed_at=self.resumed_at,
             is_repeated=self.is_repeated,
             must_list=self.is_awaited,
-            cost_limit=self.cost_limit,
         )
-
-    @cached_property
-    def _spending(self) -> SpendingReader:
-        return SpendingReader(self.hook, self.log.warning)
 
     def push_declared(
         self, selected: Sequence[str] | None = None
@@ -435,20 +428,6 @@ class StepReporter:
         self._push_steps(descriptions.rows_of(begun, self._declared, self.arn))
         return self._declared
 
-    def spending_after_poll(self, polled: Polled) -> prices.Spending | None:
-        """
-        Report the steps after a poll that has not ended the wait, and return what the
-        task has spent; None if that was not estimated.
-        """
-        steps = self.after_poll(polled)
-        if steps is None or self.cost_limit is None:
-            return None
-        limit = prices.CostLimit.parse(self.cost_limit)
-        spending = self._spending.spending(limit, steps)
-        value = spending.model_dump(mode="json")
-        self.context["ti"].xcom_push(prices.SPENDING_KEY, value)
-        return spending
-
     @property
     def declared_steps(self) -> str | None:
         """
@@ -460,7 +439,9 @@ class StepReporter:
             return None
         return text
 
-    def after_poll(self, polled: Polled) -> Sequence[StepDescription] | None:
+    def after_poll(
+        self, waiter: ExecutionWaiter, polled: Polled
+    ) -> Sequence[StepDescription] | None:
         """
         Report the steps after a poll that has not ended the wait, if that is due, and
         return them; None if they are not listed.
@@ -472,7 +453,7 @@ class StepReporter:
         if not self.interval:
             return None
         is_quiet = self._progress.is_quiet
-        listed = list_steps_if_due(self.hook, self.arn, self._progress, polled)
+        listed = list_steps_if_due(self.hook, waiter, self._progress, polled)
         if listed is None:
             return None
         write_lines(self.log, listed.log_lines)

@@ -8,11 +8,11 @@ the wait is in ``base.py``, and the report of the end in ``reporting.py``.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout, is_trigger_timeout
@@ -29,18 +29,12 @@ from polysync_airflow.execution.lifecycle.options import (
     RetryMode,
 )
 from polysync_airflow.execution.models import region_from_arn
-from polysync_airflow.execution.outcome import (
-    STOPPING,
-    WAITING,
-    OnCancelled,
-    parse_run_summary,
-)
+from polysync_airflow.execution.outcome import STOPPING, OnCancelled
 from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS, storable_parameters
-from polysync_airflow.execution.texts import storable_xcom
 from polysync_airflow.operators import base, reporting
 from polysync_airflow.operators.failure_callback import with_own_callback
 from polysync_airflow.retrying import is_last_try, may_retry_refusal
-from polysync_airflow.states import STATUS_STOPPING, has_ended, state_of
+from polysync_airflow.states import STATUS_STOPPING, PolysyncState, has_ended
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -52,7 +46,9 @@ if TYPE_CHECKING:
         ExecutionRecord,
         Instruction,
     )
+    from polysync_airflow.execution.prices import CostLimit
     from polysync_airflow.execution.waiter import ExecutionEvent
+    from polysync_airflow.hooks import PolysyncSageMakerHook
     from polysync_airflow.operators.results import StepReport
     from polysync_airflow.operators.try_runner import TryRunner
 
@@ -155,7 +151,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         each list of the steps. At the limit, the execution is stopped, and the task
         fails without its retries. ``[polysync_sagemaker] max_cost`` counts if it is
         lower. Nobody keeps the limit after the end of the task, or while no triggerer
-        has a free slot. Default: no limit.
+        has a free slot. Default: no limit; a template that renders to None is an error.
     :return: the ARN of the execution (XCom ``return_value``).
     :raises ParametersError: an argument is not valid; no execution was started.
     :raises CredentialsError: the connection is missing or unusable; no execution was
@@ -248,6 +244,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         self.validate_parameters = validate_parameters
         self.wait_for_capacity = wait_for_capacity
         self.max_cost = max_cost
+        self._is_limited = max_cost is not None
         _ = self.options  # raises an error if one is not valid
         if max_cost is not None and not wait_for_completion:
             raise ParametersError(
@@ -271,13 +268,29 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
 
         limits = CapacityLimits(self._poll_seconds, self._timeout_seconds)
         try_runner = TryRunner(
-            self.options, self.hook_for_region, self.log, limits, self.max_cost
+            self.options, self.hook_for_region, self.log, limits, self._limit_argument
         )
         # From here on, ``on_kill`` finds it; before, a kill is only noted.
         vars(self)["try_runner"] = try_runner
         if self._is_killed:
             try_runner.note_kill()
         return try_runner
+
+    def prepare_for_execution(self) -> Self:
+        """Return the copy that Airflow executes, before it renders the templates."""
+        task = super().prepare_for_execution()
+        # A cluster policy may have changed the limit.
+        task._is_limited = task.max_cost is not None
+        return task
+
+    @property
+    def _limit_argument(self) -> object:
+        """``max_cost``, as it was rendered; ``NOT_GIVEN`` if the author gave none."""
+        from polysync_airflow.execution.prices import NOT_GIVEN
+
+        if self._is_limited or self.max_cost is not None:
+            return self.max_cost
+        return NOT_GIVEN
 
     @property
     def pipeline_parameters(self) -> Any:
@@ -331,9 +344,6 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
 
         :return: its ARN; None if the task begins again.
         """
-        from polysync_airflow.execution.lifecycle.instructions import Command
-        from polysync_airflow.operators.results import has_limit
-
         try_runner = self.try_runner
         try_runner.is_executed = True
         self.earlier_summary = None
@@ -342,42 +352,63 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             try_runner.stop_on_final_failure(context, self.retry_policy),
             self._pushing_what_was_spent(context),
         ):
-            get_execution = partial(
-                try_runner.get_execution,
-                context,
-                self._attributes(REQUEST_ARGUMENTS),
-            )
-            instruction = get_execution()
-            while instruction.command is not Command.WATCH:
-                record = instruction.existing_record
-                if instruction.command is Command.WAIT_FOR_END:
-                    self._wait_for_earlier_execution(context, record)
-                else:
-                    self._pause(context, record)
-                instruction = get_execution()
-            record = instruction.existing_record
-            parameters = try_runner.parameters_of(instruction)
-            options = self.options
-            self.run_summary = reporting.push_started(
-                context,
-                self.hook,
-                instruction,
-                parameters,
-                self.log,
-                stops_with_task=options.stop_on_kill and options.wait_for_completion,
-            )
-            if not options.wait_for_completion:
-                if has_limit(self.max_cost):
-                    self.log.warning(
-                        "The execution goes on without [polysync_sagemaker] max_cost,"
-                        " because of wait_for_completion=False."
-                    )
-                context["ti"].xcom_push("state", self.run_summary.state)
-                self._publish(context, record.arn, record.request.pipeline_name)
-                self._forget(context)
-                return record.arn
-            end = self._wait_for_execution(context, instruction)
+            instruction, end = self._get_execution(context)
+            if end is None:
+                self._push_started(context, instruction)
+                if not self.options.wait_for_completion:
+                    return self._leave_running(context, instruction.existing_record)
+                end = self._wait_for_execution(context, instruction)
         return self._complete(context, end)
+
+    def _get_execution(
+        self, context: Context
+    ) -> tuple[Instruction, ExecutionEvent | None]:
+        """
+        Get an execution, after the end of one that must not run beside it, and when
+        there is capacity.
+
+        :return: what the core says; and the end of the wait for an execution of earlier
+            tries, if it has cost so much that nothing follows.
+        """
+        from polysync_airflow.execution.lifecycle.instructions import Command
+
+        arguments = self._attributes(REQUEST_ARGUMENTS)
+        get_execution = partial(self.try_runner.get_execution, context, arguments)
+        instruction = get_execution()
+        while instruction.command is not Command.WATCH:
+            record = instruction.existing_record
+            if instruction.command is Command.WAIT_FOR_END:
+                end = self._wait_for_earlier_execution(context, instruction)
+                if self._is_end_of_task(context, end):
+                    return instruction, end
+            else:
+                self._pause(context, record)
+            instruction = get_execution()
+        return instruction, None
+
+    def _push_started(self, context: Context, instruction: Instruction) -> None:
+        options = self.options
+        self.run_summary = reporting.push_started(
+            context,
+            self.hook,
+            instruction,
+            self.try_runner.parameters_of(instruction),
+            self.log,
+            stops_with_task=options.stop_on_kill and options.wait_for_completion,
+        )
+
+    def _leave_running(self, context: Context, record: ExecutionRecord) -> str:
+        from polysync_airflow.operators.results import has_limit
+
+        if has_limit(self._limit_argument):
+            self.log.warning(
+                "The execution goes on without [polysync_sagemaker] max_cost,"
+                " because of wait_for_completion=False."
+            )
+        context["ti"].xcom_push("state", PolysyncState.RUNNING.value)
+        self._publish(context, record.arn, record.request.pipeline_name)
+        self._forget(context)
+        return record.arn
 
     @contextmanager
     def _pushing_what_was_spent(self, context: Context) -> Iterator[None]:
@@ -433,6 +464,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         waiter = self._make_waiter(
             record.arn,
             record.request.pipeline_name,
+            cost_limit=None,
             started_at=since,
             attempt=record.resumes,
         )
@@ -458,7 +490,9 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         end = check_event(ExecutionEvent, event)
         # The failure callback has nothing to do if the trigger has stopped it.
         self.try_runner.is_handled = end.stop is not None
-        reporting.raise_unless_ended(end)
+        if self._is_end_of_task(context, end):
+            self.try_runner.is_executed = True
+            return self._complete(context, end) or self.execute(context)
         return self.execute(context)
 
     @base.apply_retry_policy
@@ -516,10 +550,10 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         is_own_stop = False
         if end.has_ended_by_itself:
             self.try_runner.release()
-            self._count_end(end)
+            reporting.count_end(end, self.polysync_conn_id)
         else:
             try_end = self.try_runner.finish(context, end, self.retry_policy)
-            self._count_end(end)
+            reporting.count_end(end, self.polysync_conn_id)
             if try_end.begins_again:
                 return None
             note = try_end.text
@@ -567,16 +601,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             f"{wait.asks_at:%Y-%m-%d %H:%M:%S} UTC",
             wait.reason,
         )
-        run: dict[str, Any] = {
-            "execution_arn": record.execution_arn,
-            "pipeline_name": record.request.pipeline_name,
-            "state": WAITING,
-        }
-        if self.run_summary:
-            # The execution has failed.
-            run = self.run_summary.model_dump(mode="json")
-        run["capacity"] = wait.model_dump(mode="json")
-        context["ti"].xcom_push("run", storable_xcom("run", run, self.log.warning))
+        reporting.push_waiting(context, record, wait, self.run_summary)
         pause = max(wait.asks_at - clock.now(), timedelta())
         if self.options.deferrable:
             self.defer(
@@ -624,49 +649,6 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
     # A task may fail before it has an execution.
     get_openlineage_facets_on_failure = get_openlineage_facets_on_complete
 
-    def _count_end(self, end: ExecutionEvent) -> None:
-        # Imported here, as it is only needed when a task runs.
-        from polysync_airflow.metrics import EXECUTIONS_ENDED, count
-
-        state = state_of(end.status).value
-        if end.outcome == "timed_out":
-            state = "TimedOut"
-        elif end.outcome == "refused":
-            state = "Refused"
-        elif end.outcome == "too_expensive":
-            state = "TooExpensive"
-        count(
-            EXECUTIONS_ENDED,
-            state=state,
-            connection=self.polysync_conn_id,
-            region=region_from_arn(end.execution_arn),
-        )
-
-    def _restore_run_summary(self, context: Context, before_deferral: Any) -> None:
-        """
-        Let lineage name the execution even if this process, which has not started it,
-        fails early.
-
-        :param before_deferral: the XCom ``run`` that Airflow has kept for this session;
-            None to read the XCom.
-        """
-        self.earlier_summary = None
-        if self.run_summary:
-            return
-        try:
-            summary = parse_run_summary(before_deferral, self.log.warning)
-            if summary is None:
-                summary = reporting.pull_summary(context)
-        except Exception as error:
-            # The execution must still be stopped, if its time is up.
-            self.log.warning(
-                "Lineage cannot name the execution: the XCom run cannot be read: %s",
-                error,
-            )
-            return
-        self.earlier_summary = summary
-        self.run_summary = summary
-
     def _next_step(
         self, status: str | None, retry: str | None, *, by_fail_step: bool
     ) -> str | None:
@@ -677,17 +659,24 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         )
 
     def _wait_for_earlier_execution(
-        self, context: Context, record: ExecutionRecord
-    ) -> None:
+        self, context: Context, instruction: Instruction
+    ) -> ExecutionEvent:
         """
         Wait for the end of an execution that must not run beside a new one.
 
         A deferred task goes on in ``execute_after_end``.
         """
-        from polysync_airflow.execution.lifecycle import ending
+        from polysync_airflow.execution.lifecycle import decisions, ending
 
+        record = instruction.existing_record
+        limit = None
+        if not decisions.is_being_stopped(instruction):
+            limit = self._cost_limit(record, record.limit_of_attempt)
         waiter = self._make_waiter(
-            record.arn, record.request.pipeline_name, attempt=record.resumes
+            record.arn,
+            record.request.pipeline_name,
+            cost_limit=limit,
+            attempt=record.resumes,
         )
         stop_on_kill = self.options.stop_on_kill
         if self.options.stops_cleared:
@@ -698,7 +687,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
                 "status": STATUS_STOPPING,
             }
             context["ti"].xcom_push("run", run)
-        end = self._wait_for_end(
+        return self._wait_for_end(
             waiter,
             method_name="execute_after_end",
             trigger_timeout=base.trigger_timeout(waiter.deadline),
@@ -709,7 +698,19 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
                 may_retry_refusal=may_retry_refusal(self.retry_policy, context),
             ),
         )
-        reporting.raise_unless_ended(end)
+
+    def _is_end_of_task(self, context: Context, end: ExecutionEvent) -> bool:
+        """
+        Return whether the end of the wait for an earlier execution is that of the task:
+        if it has cost too much, it is stopped, and no other one follows.
+
+        :raises PolysyncError: the execution has not ended, for another reason.
+        """
+        if end.outcome != "too_expensive":
+            reporting.raise_unless_ended(end)
+            return False
+        self.run_summary = reporting.push_earlier(context, self.hook, end, self.log)
+        return True
 
     def _wait_for_execution(
         self, context: Context, instruction: Instruction
@@ -722,20 +723,21 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         from polysync_airflow.execution.waiter import Finish
 
         record = instruction.existing_record
-        limit = self._cost_limit(instruction)
+        limit = self._cost_limit(
+            record, partial(record.limit_in, instruction.task_try.epoch)
+        )
         options = self.options
         if limit and not options.stop_on_kill:
             self.log.warning(
                 "If the task ends before its execution, that goes on without max_cost,"
                 " because of stop_on_kill=False."
             )
-        reporter = self._step_reporter(
-            context, record.arn, record.resumed_at, cost_limit=limit
-        )
+        reporter = self._step_reporter(context, record.arn, record.resumed_at)
         reporter.push_declared(record.request.selected_steps)
         waiter = self._make_waiter(
             record.arn,
             record.request.pipeline_name,
+            cost_limit=limit,
             started_at=instruction.attempt_started_at,
             attempt=record.resumes,
         )
@@ -755,38 +757,41 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             stop_at=ending.outcomes_to_stop_at(
                 stop_on_kill=options.stop_on_kill,
                 may_retry_refusal=may_retry_refusal(self.retry_policy, context),
-                has_cost_limit=limit is not None,
             ),
             progress_interval=self._list_seconds,
             declared_steps=reporter.declared_steps,
-            cost_limit=limit,
-            after_poll=reporter.spending_after_poll,
+            after_poll=reporter.after_poll,
         )
 
-    def _cost_limit(self, instruction: Instruction) -> str | None:
+    def _cost_limit(
+        self, record: ExecutionRecord, of_attempt: Callable[[CostLimit], CostLimit]
+    ) -> str | None:
         """
-        Return what this attempt may still cost, as JSON; None if it has no limit.
+        Return what an attempt may still cost, as JSON; None if it has no limit.
+
+        :param of_attempt: adds what was spent before to a limit.
         """
         from polysync_airflow.operators.results import read_limit
 
-        record = instruction.existing_record
         try:
-            limit = read_limit(self.max_cost, region_from_arn(record.arn))
+            limit = read_limit(self._limit_argument, region_from_arn(record.arn))
         except ParametersError as error:
             # Nothing may keep a try from an execution that runs.
             self.log.warning("The execution goes on without max_cost: %s", error)
             return None
         if limit is None:
             return None
-        limit = record.limit_in(instruction.task_try.epoch, limit)
-        return limit.model_dump_json()
+        return of_attempt(limit).model_dump_json()
+
+    def _estimator(self, hook: PolysyncSageMakerHook, limit: str) -> base.Estimate:
+        return self.try_runner.estimate(hook, limit)
 
     @property
     def _list_seconds(self) -> float | None:
         from polysync_airflow.operators.results import has_limit
 
         seconds = self.options.progress_interval
-        if seconds is None and has_limit(self.max_cost):
+        if seconds is None and has_limit(self._limit_argument):
             # Only the deployment has a limit.
             return reporting.DEFAULT_PROGRESS_INTERVAL
         return seconds

@@ -109,7 +109,9 @@ class PolysyncStopPipelineOperator(base.ExecutionOperator):
         status = self._request_stop(context)
         if has_ended(status) or not self.options.wait_for_completion:
             return state_of(status).value
-        event = self._wait_for_end(self._make_waiter(self.execution_arn, None))
+        event = self._wait_for_end(
+            self._make_waiter(self.execution_arn, None, cost_limit=None)
+        )
         return self.execute_complete(context, event.model_dump(mode="json"))
 
     @base.apply_retry_policy

@@ -13,9 +13,9 @@ execution.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
@@ -38,12 +38,22 @@ from polysync_airflow.execution.lifecycle.instructions import (
     ExecutionsListed,
     Instruction,
     Killed,
+    StepJobs,
     Store,
     TaskTry,
     UnattendedStop,
 )
-from polysync_airflow.execution.outcome import StopReason, refusal_error
+from polysync_airflow.execution.outcome import StopReason, refusal_error, stop_reason
+from polysync_airflow.execution.prices import (
+    NOT_GIVEN,
+    SPENDING_KEY,
+    CostLimit,
+    Spending,
+)
+from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.waiter import ExecutionEvent
+from polysync_airflow.hooks.jobs import JobMethods
+from polysync_airflow.hooks.spending import SpendingReader, StepJobStore
 from polysync_airflow.metrics import EXECUTIONS_RESUMED, EXECUTIONS_STARTED, count
 from polysync_airflow.operators.base import TryOptions, write_lines
 from polysync_airflow.operators.execution_calls import (
@@ -76,6 +86,19 @@ _COUNTED: Final = {
 }
 
 
+class TryStepJobs(StepJobStore):
+    """Keeps the jobs of the steps in the record of a try, while it waits."""
+
+    def __init__(self, runner: TryRunner, jobs: StepJobs | None) -> None:
+        super().__init__(jobs)
+        self._runner = runner
+
+    def write(self, jobs: StepJobs) -> None:
+        """Keep the jobs, and store them in the record."""
+        super().write(jobs)
+        self._runner.write_step_jobs(jobs)
+
+
 @dataclass(eq=False)
 class TryRunner:
     """
@@ -84,14 +107,14 @@ class TryRunner:
     :param hook_for_region: returns the hook for a region; None is the task's own
         region.
     :param limits: how long the try retries its calls, and waits for capacity.
-    :param max_cost: the rendered argument of the task.
+    :param max_cost: the rendered argument of the task; ``NOT_GIVEN`` without one.
     """
 
     options: TryOptions
     hook_for_region: HookForRegion
     log: Any
     limits: CapacityLimits
-    max_cost: object = None
+    max_cost: object = NOT_GIVEN
     # Whether this process executes the task, so that its templates are rendered.
     is_executed: bool = False
     # Whether the execution has ended, was stopped, or is the next try's, so that the
@@ -260,7 +283,46 @@ class TryRunner:
         if self._is_shutdown:
             raise machine.shutdown_error()
 
+    def estimate(
+        self,
+        hook: JobMethods,
+        limit: str,
+    ) -> Callable[[Sequence[StepDescription]], Spending]:
+        """
+        Return what estimates by a list of the steps what the task has spent, and pushes
+        it.
+
+        :param limit: its ``CostLimit``, as JSON.
+        """
+        known = None
+        if self.record:
+            known = self.record.step_jobs
+        reader = SpendingReader(hook, self.log.warning, TryStepJobs(self, known))
+        parsed_limit = CostLimit.parse(limit)
+
+        def estimate(steps: Sequence[StepDescription]) -> Spending:
+            spending = reader.spending(parsed_limit, steps)
+            value = spending.model_dump(mode="json")
+            self._ti.xcom_push(SPENDING_KEY, value)
+            return spending
+
+        return estimate
+
     # ---- the record
+
+    def write_step_jobs(self, jobs: StepJobs) -> None:
+        """
+        Store the jobs of the steps in the record of the execution that is waited for.
+
+        :raises PolysyncError: this try is no longer the current one.
+        :raises Exception: Airflow does not respond.
+        """
+        if self._store is None or self._instruction is None:
+            return
+        changes = {"step_jobs": jobs}
+        record = self._instruction.existing_record.model_copy(update=changes)
+        self._store.write(record)
+        self._instruction = replace(self._instruction, record=record)
 
     def own_record(
         self, context: Context
@@ -416,12 +478,7 @@ class TryRunner:
             return try_end
         if self._store and record:
             self._ti = context["ti"]
-            reason: StopReason = "failure"
-            if end.outcome == "timed_out":
-                reason = "timeout"
-            elif end.outcome == "too_expensive":
-                reason = "cost"
-            try_end = self._carry_out(try_end, self._store, record, reason)
+            try_end = self._carry_out(try_end, self._store, record, stop_reason(end))
         self.is_handled = try_end.handled
         self._instruction = None
         return try_end

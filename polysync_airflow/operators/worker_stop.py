@@ -74,6 +74,7 @@ class WorkerStop(ReportedStop):
             since = self.record.resumed_at.timestamp()
         waiter = ExecutionWaiter(
             execution_arn=arn,
+            cost_limit=None,
             pipeline_name=self.record.request.pipeline_name,
             poll_interval=POLL_SECONDS,
             since=since,

@@ -368,7 +368,9 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             declared = self._reporter.push_declared()
             if self.step_name:
                 check_step_declared(self.step_name, declared)
-        return self._make_waiter(arn, pipeline_name, started_at=self._began_at)
+        return self._make_waiter(
+            arn, pipeline_name, cost_limit=None, started_at=self._began_at
+        )
 
     def _poll_execution(
         self, context: Context, waiter: ExecutionWaiter
@@ -384,7 +386,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         if isinstance(result, Finish):
             return cast("ExecutionEvent", result.event)
         self._waiter = result.waiter
-        steps = self._reporter.after_poll(polled)
+        steps = self._reporter.after_poll(result.waiter, polled)
         if not self.step_name:
             return None
         return ended_step(steps, self.step_name, arn)

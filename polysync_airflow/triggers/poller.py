@@ -51,6 +51,7 @@ from polysync_airflow.execution.waiter import (
 )
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import result_or_error
+from polysync_airflow.hooks.spending import StepJobStore
 from polysync_airflow.triggers import schedule
 from polysync_airflow.triggers.activity import Activity
 from polysync_airflow.triggers.schedule import Job, Listing, Schedule, ScheduledWait
@@ -263,7 +264,7 @@ class Subscription(ScheduledWait):
     A wait, and the way to its trigger. Its event loop only may use it.
 
     :param progress: when the steps are listed; None for never.
-    :param spending: what its task has spent; None before the first list.
+    :param spending: what its task has spent; None without a limit of the cost.
     """
 
     progress: Progress | None = None
@@ -599,12 +600,31 @@ class ExecutionPoller(Poller):
         self._shown_steps = StepLists(SHOWN_STEPS_PAUSE_SECONDS)
         # The hook whose connection may list no executions.
         self._denied: object = None
-        # What describes jobs. Made for the first wait with ``max_cost``.
+        # Describes jobs, for waits with a limit.
         self._jobs: LiveConnection[PolysyncSageMakerHook] | None = None
 
     @property
     def _can_list(self) -> bool:
         return self._denied is None or self._denied is not self.client.hook
+
+    def subscribe(
+        self,
+        waiter: Any,
+        progress: Progress | None = None,
+        step_jobs: StepJobStore | None = None,
+    ) -> Subscription:
+        """
+        Begin to poll, and to estimate what the task has spent if it has a limit.
+
+        :param step_jobs: keeps the jobs of the steps; None for this process only.
+        """
+        progress = progress or Progress.for_limit(waiter)
+        subscription = super().subscribe(waiter, progress)
+        if waiter.cost_limit is not None:
+            self._jobs = self._jobs or job_connection(*self.client.key)
+            spending = WaitSpending(waiter.cost_limit, self._jobs, step_jobs)
+            subscription.spending = spending
+        return subscription
 
     def poll(
         self, waiters: Sequence[ExecutionWaiter], is_wanted: Callable[[], bool]
@@ -638,10 +658,6 @@ class ExecutionPoller(Poller):
         seconds = max(lists.due - now, self.client.limiter.delay(clock.monotonic()))
         if seconds > 0:
             return seconds
-        limit = subscription.progress and subscription.progress.cost_limit
-        if limit and subscription.spending is None:
-            self._jobs = self._jobs or job_connection(*self.client.key)
-            subscription.spending = WaitSpending(limit, self._jobs)
         call = partial(self._list_steps, subscription)
         self._begin(self._calls, call, partial(self._handle_steps, subscription))
         del lists.waiting[subscription]
@@ -710,21 +726,22 @@ class ExecutionPoller(Poller):
         if isinstance(changes, BaseException):
             changes = StepChanges(changes)
         steps = changes.steps
+        waiter: Any = subscription.waiter
         now = clock.time()
         if is_throttling(steps):
             self._pause_step_lists(now)
         elif isinstance(steps, BaseException) and not isinstance(steps, PolysyncError):
             log.error("The steps of an execution could not be listed", exc_info=steps)
         try:
-            lines = subscription.progress.after_list(steps, now)
+            lines = subscription.progress.after_list(waiter, steps, now)
         except PolysyncError as error:
-            event = subscription.waiter.event("refused", str(error), error)
+            event = waiter.event("refused", str(error), error)
             self._end(subscription, Finish(event))
             return
         lines = (*changes.log_lines, *lines)
         if lines or changes.is_news:
             subscription.send(StepChanges(steps, lines, changes.spending))
-        end = after_estimate(subscription.waiter, changes.spending)
+        end = after_estimate(waiter, changes.spending)
         if end:
             self._end(subscription, end)
 
@@ -738,7 +755,7 @@ class ExecutionPoller(Poller):
             progress = subscription.progress
             if subscription.waiter.name != execution_arn or progress is None:
                 continue
-            if progress.cost_limit is None:
+            if subscription.spending is None:
                 progress.postpone(now)
                 self._handle_steps(subscription, StepChanges(steps))
 

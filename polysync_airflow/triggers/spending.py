@@ -6,15 +6,24 @@ import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from polysync_airflow.airflow_compat.supervisor import call_airflow
+from polysync_airflow.airflow_compat.task_instances import read_state
 from polysync_airflow.auth.base_hook import LiveConnection
 from polysync_airflow.auth.iam_policies import JOB_OPERATIONS
 from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
+from polysync_airflow.execution import cost
+from polysync_airflow.execution.lifecycle.ending import Owner, owner_at_end_of_wait
+from polysync_airflow.execution.lifecycle.instructions import StepJobs
 from polysync_airflow.execution.prices import CostLimit, Spending
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.waiter import LogLine
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.hooks.spending import SpendingReader
+from polysync_airflow.hooks.spending import SpendingReader, StepJobStore
+from polysync_airflow.records import RecordStore, read_record
+
+log = logging.getLogger(__name__)
 
 
 def job_connection(
@@ -50,6 +59,69 @@ class StepChanges:
     is_news: bool = False
 
 
+class RecordedStepJobs(StepJobStore):
+    """
+    Keeps the jobs of the steps in the record of the execution of a deferred task, where
+    the trigger finds them in another triggerer. Its methods block.
+
+    If Airflow does not respond, the process goes on with what it knows, and asks again
+    with the next list of the steps.
+
+    :param ti: the task instance.
+    """
+
+    def __init__(self, ti: Any, execution_arn: str) -> None:
+        super().__init__()
+        self._ti = ti
+        self._arn = execution_arn
+        self._is_read = False
+        # What the record has, as far as this process knows.
+        self._recorded: StepJobs = {}
+
+    def read(self) -> StepJobs:
+        """Return the jobs that are known."""
+        if not self._is_read or self._recorded != self._jobs:
+            self._exchange()
+        return self._jobs
+
+    def write(self, jobs: StepJobs) -> None:
+        """Keep the jobs, and store them in the record."""
+        super().write(jobs)
+        self._exchange()
+
+    def _exchange(self) -> None:
+        try:
+            call_airflow(self._merge)
+        except Exception as error:
+            log.warning(
+                "The jobs of the steps cannot be kept in the record, retrying: %s: %s."
+                " Execution: %s",
+                type(error).__name__,
+                error,
+                self._arn,
+            )
+
+    def _merge(self) -> None:
+        """Learn what the record has, and store what it lacks."""
+        record = read_record(self._ti)
+        if record is None or record.execution_arn != self._arn:
+            # Without a record, what was seen is known to this process only.
+            self._recorded = self._jobs
+            self._is_read = True
+            return
+        recorded = record.step_jobs or {}
+        self._jobs = cost.merged_jobs(recorded, self._jobs)
+        self._is_read = True
+        if self._jobs != recorded:
+            state = read_state(self._ti)
+            owner = owner_at_end_of_wait(state, record, self._arn, self._ti.try_number)
+            if owner is Owner.THIS_TRY:
+                context: Any = {"ti": self._ti}
+                changed = record.model_copy(update={"step_jobs": self._jobs})
+                RecordStore(context).write_unconfirmed(changed)
+        self._recorded = self._jobs
+
+
 class WaitSpending:
     """
     What the task of one wait has spent.
@@ -57,13 +129,18 @@ class WaitSpending:
     :param limit: its ``CostLimit``, as JSON: thousands of tables of prices would need
         much memory.
     :param client: what describes jobs, for all waits with this connection.
+    :param store: keeps the jobs of the steps; None for this process only.
     """
 
     def __init__(
-        self, limit: str, client: LiveConnection[PolysyncSageMakerHook]
+        self,
+        limit: str,
+        client: LiveConnection[PolysyncSageMakerHook],
+        store: StepJobStore | None,
     ) -> None:
         self._limit = limit
         self._client = client
+        self._store = store or StepJobStore()
         # A list may be read while the next one is made.
         self._lock = threading.Lock()
         self._warnings: list[str] = []
@@ -81,7 +158,7 @@ class WaitSpending:
             self._client.read()
         hook = self._client.hook
         if self._reader is None:
-            self._reader = SpendingReader(hook, self._warnings.append)
+            self._reader = SpendingReader(hook, self._warnings.append, self._store)
         self._reader.jobs.hook = hook
         spending = self._reader.spending(CostLimit.parse(self._limit), steps)
         lines = [LogLine(logging.WARNING, text) for text in self._warnings]

@@ -44,6 +44,7 @@ class StepPusher:
         Push steps as soon as the push before has ended; of several that wait, only the
         last one.
 
+        :param steps: none for the spending only.
         :param spending: what the task has spent; None without ``max_cost``.
         """
         self._next = steps, spending
@@ -84,6 +85,8 @@ class StepPusher:
         """Store steps, and what the task has spent. Sends requests to Airflow."""
         if spending:
             write_xcom(self.ti, SPENDING_KEY, spending.model_dump(mode="json"))
+        if not steps:
+            return
         if self.order is None:
             # The worker has pushed them. Read once: a request costs more than all the
             # rest of a push.

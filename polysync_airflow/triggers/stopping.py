@@ -562,7 +562,9 @@ async def end_of_stop(
     """
     executions = poller_for(ExecutionPoller, *client_key)
     deadline = clock.time() + FOLLOW_SECONDS
-    waiter = replace(waiter, poll_interval=FOLLOW_POLL_SECONDS, deadline=deadline)
+    waiter = replace(
+        waiter, poll_interval=FOLLOW_POLL_SECONDS, deadline=deadline, cost_limit=None
+    )
     subscription = executions.subscribe(waiter)
     try:
         result = await subscription.next_result()

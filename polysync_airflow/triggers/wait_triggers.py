@@ -27,7 +27,7 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.supervisor import call_airflow, use_event_loop
 from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle import ending
-from polysync_airflow.execution.outcome import StopReason
+from polysync_airflow.execution.outcome import stop_reason
 from polysync_airflow.execution.parameters import check_trigger_arguments
 from polysync_airflow.execution.prices import Spending
 from polysync_airflow.execution.steps.callbacks import StepChangedEvent, is_news
@@ -51,7 +51,7 @@ from polysync_airflow.execution.waiter import (
 from polysync_airflow.states import STATUS_STOPPING
 from polysync_airflow.triggers import poller
 from polysync_airflow.triggers.poller import SharedClient, WaitResult
-from polysync_airflow.triggers.spending import StepChanges
+from polysync_airflow.triggers.spending import RecordedStepJobs, StepChanges
 from polysync_airflow.triggers.step_pusher import FINISH_SECONDS, StepPusher
 from polysync_airflow.triggers.stopping import (
     EndedTask,
@@ -105,7 +105,7 @@ class WaitTrigger(BaseTrigger):
         waiter = self._waiter()
         progress = self._progress()
         self._poller = self._find_poller()
-        subscription = self._poller.subscribe(waiter, progress)
+        subscription = self._subscribe(self._poller, waiter, progress)
         try:
             event = None
             while event is None:
@@ -133,6 +133,11 @@ class WaitTrigger(BaseTrigger):
 
     def _progress(self) -> Progress | None:
         return None
+
+    def _subscribe(
+        self, shared: poller.Poller, waiter: Waiter[Any, Any], progress: Progress | None
+    ) -> poller.Subscription:
+        return shared.subscribe(waiter, progress)
 
     def _handle(self, result: WaitResult) -> BaseModel | None:
         """Log what a result says; return the event if it ends the wait."""
@@ -254,11 +259,21 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         progress = Progress(
             interval,
             is_awaited=self.awaits_step or self.cost_limit is not None,
-            cost_limit=self.cost_limit,
         )
         if self.attempt:
             progress.resumed_at = datetime.fromtimestamp(self.since, UTC)
         return progress
+
+    def _subscribe(
+        self, shared: poller.Poller, waiter: Waiter[Any, Any], progress: Progress | None
+    ) -> poller.Subscription:
+        step_jobs = None
+        if self.cost_limit is not None and self.task_instance:
+            step_jobs = RecordedStepJobs(self.task_instance, self.execution_arn)
+        executions: Any = shared
+        return cast(
+            "poller.Subscription", executions.subscribe(waiter, progress, step_jobs)
+        )
 
     def _handle(self, result: WaitResult) -> BaseModel | None:
         """
@@ -281,6 +296,9 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
     def _push(
         self, steps: Sequence[StepDescription], spending: Spending | None
     ) -> None:
+        if self.progress_interval is None:
+            # They were listed for the limit only.
+            steps = ()
         if self._pusher is None:
             # Made when it is needed: a triggerer holds thousands of waits, and most
             # have nothing to push.
@@ -316,17 +334,12 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
             return event
         # In ``dag.test()``, the task goes on at once, and Airflow cannot be asked.
         if self.task_instance and ending.stops_before_event(event, self.stop_at):
-            reason: StopReason = "failure"
-            if event.outcome == "timed_out":
-                reason = "timeout"
-            elif event.outcome == "too_expensive":
-                reason = "cost"
             stop = StopAtEndOfWait(
                 ti=self.task_instance,
                 waiter=self._execution_waiter(),
                 client=self._client(),
                 log=self.log,
-                reason=reason,
+                reason=stop_reason(event),
             )
             answer = await stop.before_event()
             event = event.model_copy(update={"stop": answer})

@@ -88,6 +88,7 @@ async def _follow(stop: orphan.OrphanStop) -> None:
     region = models.region_from_arn(record.arn)
     waiter = ExecutionWaiter(
         execution_arn=record.arn,
+        cost_limit=None,
         pipeline_name=record.request.pipeline_name,
         poll_interval=stopping.FOLLOW_POLL_SECONDS,
         since=clock.time(),

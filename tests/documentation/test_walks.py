@@ -47,6 +47,7 @@ CALLERS: Final = {
     Function("operators/execution_calls.py", "_retry"),
     # Until the task has an outcome.
     Function("operators/start.py", "execute"),
+    Function("operators/start.py", "_execute_once"),
     # Before Airflow 3.3.
     Function("operators/base.py", "run"),
 }

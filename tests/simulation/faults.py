@@ -109,7 +109,8 @@ FAULTS: Final = (
         "a retry forgets what was spent",
         "TOO EXPENSIVE",
         f"{_LIFECYCLE}.instructions",
-        "        if spent is None or spent.epoch != epoch:\n            return limit\n",
+        "        if self.spent is None or self.spent.epoch != epoch:\n"
+        "            return limit\n",
         "        return limit\n",
     ),
     Fault(
@@ -123,8 +124,8 @@ FAULTS: Final = (
         "a trigger leaves the stop at the timeout to a worker",
         "TOO LONG",
         f"{_LIFECYCLE}.ending",
-        '    outcomes.append("timed_out")\n',
-        "",
+        '    outcomes: list[UnendedOutcome] = ["timed_out"]\n',
+        "    outcomes: list[UnendedOutcome] = []\n",
     ),
     Fault(
         "a clear is told to resume, and starts anew",

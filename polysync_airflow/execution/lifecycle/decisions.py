@@ -129,6 +129,17 @@ def _after_clear(
     return _replace(record, status, options)
 
 
+def is_being_stopped(instruction: Instruction) -> bool:
+    """
+    Return whether the execution for whose end a try waits is being stopped, so that its
+    limit has nothing more to stop.
+    """
+    if instruction.task_try.options.stops_cleared:
+        return True
+    description = instruction.description
+    return description is not None and description.status == states.STATUS_STOPPING
+
+
 def _continue(status: str, *, after_failure: Decision) -> Decision:
     """Return what a try does that wants the result of the execution."""
     if status == states.STATUS_STOPPING:

@@ -481,22 +481,18 @@ def end_in_triggerer(try_number: int) -> TryEnd:
 
 
 def outcomes_to_stop_at(
-    *, stop_on_kill: bool, may_retry_refusal: bool, has_cost_limit: bool = False
+    *, stop_on_kill: bool, may_retry_refusal: bool
 ) -> list[UnendedOutcome]:
     """
     Return the outcomes of a wait at which the trigger stops the execution before it
-    fires its event (rule 6).
+    fires its event (rule 6). What costs too much, it stops in any case.
 
     :param may_retry_refusal: whether a retry may follow if AWS refuses the polls for
         good.
     """
-    outcomes: list[UnendedOutcome] = []
-    if has_cost_limit:
-        # Nobody wants it to go on, whatever ``stop_on_kill`` says.
-        outcomes.append("too_expensive")
     if not stop_on_kill:
-        return outcomes
-    outcomes.append("timed_out")
+        return []
+    outcomes: list[UnendedOutcome] = ["timed_out"]
     if not may_retry_refusal:
         outcomes.append("refused")
     return outcomes
@@ -529,6 +525,9 @@ def stops_before_event(
         # Whoever has deleted the connection does not want it to be used, and a retry
         # may follow: the connection may come back.
         return False
+    if end.outcome == "too_expensive":
+        # Nobody wants it to go on, whatever ``stop_on_kill`` says.
+        return True
     return end.outcome in outcomes
 
 

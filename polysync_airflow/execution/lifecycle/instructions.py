@@ -18,7 +18,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from datetime import datetime
 from enum import Enum, auto
@@ -94,6 +94,20 @@ class Spent(models.StrictModel):
     until: models.UtcTime
 
 
+# A job of a step, as its ARN has it: ``training-job/<name>``.
+StepJob = Annotated[
+    str, StringConstraints(max_length=100, pattern=r"^[a-z\-]+/[A-Za-z0-9\-]+$")
+]
+MAX_JOBS_OF_STEP: Final = 100
+# The jobs that each step has had, the last one at the end.
+StepJobs = Annotated[
+    Mapping[
+        models.StepName,
+        Annotated[tuple[StepJob, ...], Field(max_length=MAX_JOBS_OF_STEP)],
+    ],
+    Field(max_length=models.MAX_STEP_ROWS),
+]
+
 # The epoch of a record that another incarnation of the task instance has written.
 NO_EPOCH: Final = -1
 # A name that an administrator gives, or a digest.
@@ -132,6 +146,9 @@ class ExecutionRecord(models.StrictModel):
         none has.
     :param spent: what the attempts before this one cost; None if there was none, or
         without ``max_cost``.
+    :param step_jobs: the jobs that the steps of this attempt have had: AWS lists only
+        the last one of a step that it repeats. None without ``max_cost``, and before
+        the first one.
     """
 
     version: Literal[1] = 1
@@ -152,6 +169,7 @@ class ExecutionRecord(models.StrictModel):
     unattended_stop: UnattendedStop | None = None
     capacity: CapacityWait | None = None
     spent: Spent | None = None
+    step_jobs: StepJobs | None = None
 
     @model_validator(mode="after")
     def _only_a_start_replaces(self) -> ExecutionRecord:
@@ -227,11 +245,23 @@ class ExecutionRecord(models.StrictModel):
 
     def limit_in(self, epoch: int, limit: CostLimit) -> CostLimit:
         """Return the limit of an attempt, with what was spent before in the epoch."""
-        spent = self.spent
-        if spent is None or spent.epoch != epoch:
+        if self.spent is None or self.spent.epoch != epoch:
             return limit
-        changes = {"spent": spent.amount, "since": spent.until}
+        return self.limit_of_attempt(limit)
+
+    def limit_of_attempt(self, limit: CostLimit) -> CostLimit:
+        """
+        Return the limit of the attempt, with what was spent before in the epoch that
+        has begun it.
+        """
+        if self.spent is None:
+            return limit
+        changes = {"spent": self.spent.amount, "since": self.spent.until}
         return limit.model_copy(update=changes)
+
+    def with_spent(self, spent: Spent) -> ExecutionRecord:
+        """Return the record before its next attempt, with what was spent."""
+        return self.model_copy(update={"spent": spent, "step_jobs": None})
 
     @property
     def arn(self) -> str:

@@ -45,7 +45,9 @@ Rules:
     says the opposite again. If it is not certain, rule 7 holds.
 13. With ``max_cost``, a try adds up what its epoch has spent before it resumes or
     replaces an execution. If that is too much, it fails, and nothing begins. The record
-    has what was spent, and until when, so that nothing is counted twice.
+    has what was spent, and until when, so that nothing is counted twice. While a try
+    waits for the end of an execution that an earlier epoch has begun, the limit of that
+    epoch goes on.
 
 All transitions are in the table at the end: for each command and each event, what may
 follow. ``lookup.py`` has what AWS says if the record is missing, ``resuming.py`` the
@@ -420,10 +422,12 @@ def _described(instruction: Instruction, event: Described) -> Instruction:
     description = event.description
     command = next_command(record, task_try.epoch, description.status, task_try.options)
     is_cleared = record.epoch != task_try.epoch
-    if task_try.has_cost_limit and is_cleared:
-        # What was spent before does not count.
+    waits_for_end = command in (Command.STOP, Command.WAIT_FOR_END)
+    if task_try.has_cost_limit and is_cleared and not waits_for_end:
+        # What was spent before does not count. An execution that runs on counts until
+        # its end where it has begun.
         spent = Spent(epoch=task_try.epoch, amount=0, until=event.at)
-        record = record.model_copy(update={"spent": spent})
+        record = record.with_spent(spent)
     instruction = replace(
         instruction,
         record=record,
@@ -433,7 +437,10 @@ def _described(instruction: Instruction, event: Described) -> Instruction:
     )
     match command:
         case Command.PREPARE | Command.RESUME:
-            if task_try.has_cost_limit and not is_cleared:
+            # A resume needs it also after a clear: for a limit that is not valid,
+            # nothing begins. A new execution is prepared, which finds that out.
+            is_next = not is_cleared or command is Command.RESUME
+            if task_try.has_cost_limit and is_next:
                 return instruction.next(Command.ADD_UP)
             return _begin_again(instruction, command)
         case Command.WATCH:
@@ -471,8 +478,13 @@ def _added_up(instruction: Instruction, event: AddedUp) -> Instruction:
         return instruction.next(Command.FAIL, record=None, error=error)
     command = next_command(record, task_try.epoch, status, task_try.options)
     spent = Spent(epoch=task_try.epoch, amount=spending.amount, until=spending.at)
-    record = record.model_copy(update={"spent": spent})
+    record = record.with_spent(spent)
     return _begin_again(replace(instruction, record=record), command)
+
+
+def _add_up_refused(instruction: Instruction, event: Refused) -> Instruction:
+    # The execution has ended, so this try leaves nothing to stop.
+    return instruction.next(Command.FAIL, record=None, error=event.error)
 
 
 def _describe_refused(instruction: Instruction, event: Refused) -> Instruction:
@@ -656,6 +668,7 @@ TRANSITIONS: Final[Mapping[Command, Mapping[type[Event], Transition]]] = {
     },
     Command.ADD_UP: {
         AddedUp: Transition(_added_up, {Command.RESUME, Command.PREPARE, Command.FAIL}),
+        Refused: Transition(_add_up_refused, {Command.FAIL}),
     },
     Command.STOP: {
         Accepted: Transition(_stop_requested, {Command.WAIT_FOR_END}),

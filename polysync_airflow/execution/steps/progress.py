@@ -15,9 +15,12 @@ Rules, for a wait on a worker and for a trigger:
    each poll. The same holds if another process, which does not know what was logged,
    makes the next poll. The log has no lines then.
 6. If AWS refuses to list the steps before they were listed once, the wait for a step
-   fails. So does a wait whose task has a limit of its cost, whenever AWS refuses.
+   fails. So does a wait whose task has a limit of its cost, whenever AWS refuses. After
+   any other error, such a wait lists them again.
 7. The log has at most ``MAX_LINES`` lines about one list, so that thousands of steps do
    not stop the event loop of a triggerer.
+8. A wait that shows no steps, but whose task has a limit of its cost, lists them after
+   each poll, and at most every ``MIN_PROGRESS_INTERVAL``.
 
 Everything here is pure: the time is an argument.
 """
@@ -43,6 +46,7 @@ from polysync_airflow.execution.pipelines import DeclaredStep, all_steps, step_n
 from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
 from polysync_airflow.execution.waiter import (
     ExecutionEvent,
+    ExecutionWaiter,
     LogLine,
     TriggerArguments,
     check_event,
@@ -69,8 +73,7 @@ class Progress:
     :param must_list: a task waits for a step, and the steps were not listed yet.
     :param is_awaited: a trigger waits for a step, so that its lists come before those
         that are only shown.
-    :param cost_limit: what the task may spend, a ``CostLimit`` as JSON; None for no
-        limit.
+    :param is_shown: whether the log, and the XCom ``steps``, show the steps.
     """
 
     interval: float
@@ -80,7 +83,18 @@ class Progress:
     is_repeated: bool = False
     must_list: bool = False
     is_awaited: bool = False
-    cost_limit: str | None = None
+    is_shown: bool = True
+
+    @classmethod
+    def for_limit(cls, waiter: ExecutionWaiter) -> Progress | None:
+        """
+        Return when a wait that shows no steps lists them (rule 8); None for never.
+        """
+        if waiter.cost_limit is None:
+            return None
+        # Half of the interval, because polls are not exactly on time.
+        interval = max(models.MIN_PROGRESS_INTERVAL, waiter.poll_interval / 2)
+        return cls(interval, is_awaited=True, is_shown=False)
 
     @property
     def is_quiet(self) -> bool:
@@ -106,12 +120,16 @@ class Progress:
         return True
 
     def after_list(
-        self, result: Sequence[StepDescription] | BaseException, now: float
+        self,
+        waiter: ExecutionWaiter,
+        result: Sequence[StepDescription] | BaseException,
+        now: float,
     ) -> Sequence[LogLine]:
         """
         Record the statuses of the steps, and return lines about those that have
         changed.
 
+        :param waiter: the wait, which may have a limit of the cost.
         :param result: AWS's list, or the error.
         :raises PolysyncError: the error, if the steps are needed and can never be
             listed.
@@ -119,11 +137,12 @@ class Progress:
         if not isinstance(result, BaseException):
             is_quiet = self.is_quiet
             self.must_list = False
-            if is_quiet:
+            if is_quiet or not self.is_shown:
                 return ()
             return self.update(result)
         is_transient = isinstance(result, PolysyncError) and result.transient
-        is_needed = self.must_list or self.cost_limit is not None
+        has_limit = waiter.cost_limit is not None
+        is_needed = self.must_list or has_limit
         if is_needed and isinstance(result, PolysyncError) and not is_transient:
             raise result
         if is_throttling(result):
@@ -131,13 +150,16 @@ class Progress:
             return ()
         if is_transient:
             return ()
-        self.due = math.inf
+        if not has_limit:
+            self.due = math.inf
         if self.is_quiet:
             return ()
         reason = texts.clean_text(repr(result))
         if isinstance(result, PolysyncError):
             reason = str(result)
         text = f"The log has no lines about steps: {reason}"
+        if has_limit:
+            text = f"The steps cannot be listed; asking again: {reason}"
         return (LogLine(logging.WARNING, text),)
 
     def postpone(self, now: float) -> None:

@@ -74,7 +74,7 @@ def test_estimate_has_ended_and_running_jobs() -> None:
         (function, None),
     ]
 
-    spending = estimate(LIMIT, jobs, NOW)
+    spending = estimate(LIMIT, jobs, NOW, {})
 
     assert spending == Spending(
         at=NOW,
@@ -102,17 +102,17 @@ def test_limit_is_reached_with_its_last_cent() -> None:
     limit = LIMIT.model_copy(update={"prices": {"ml.c": 12.49996}})
     step = step_of("Train", StepStatus="Executing")
 
-    spending = estimate(limit, [(step, job)], NOW)
+    spending = estimate(limit, [(step, job)], NOW, {})
 
     assert (spending.amount, spending.per_hour) == (29.9999, 24.9999)
     assert not spending.is_over
-    assert estimate(limit, [(step, job)], NOW + timedelta(seconds=1)).is_over
+    assert estimate(limit, [(step, job)], NOW + timedelta(seconds=1), {}).is_over
 
 
 @pytest.mark.parametrize("jobs", [[], [(step_of("Other"), job_of(1, "ml.b"))]])
 def test_no_step_is_the_dearest_if_none_costs_anything(jobs: list[Any]) -> None:
     """What was spent before counts."""
-    spending = estimate(LIMIT, jobs, NOW)
+    spending = estimate(LIMIT, jobs, NOW, {})
 
     assert (spending.amount, spending.dearest_step) == (5, None)
     assert spending.dearest_amount == 0

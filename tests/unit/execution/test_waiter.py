@@ -38,7 +38,7 @@ CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 def make_waiter(**fields: Any) -> ExecutionWaiter:
     """Return the state of a wait that began at 0 and has its deadline at 3,600."""
     times = {"poll_interval": 30, "since": 0, "deadline": 3600}
-    names = {"execution_arn": ARN, "pipeline_name": "churn"}
+    names = {"execution_arn": ARN, "pipeline_name": "churn", "cost_limit": None}
     return ExecutionWaiter(**{**names, **times, **fields})
 
 

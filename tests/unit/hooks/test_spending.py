@@ -15,7 +15,7 @@ from polysync_airflow.execution.prices import CostLimit
 from polysync_airflow.execution.results import JobKind, TrainingJob
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.hooks.spending import SpendingReader
+from polysync_airflow.hooks.spending import SpendingReader, StepJobStore
 from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime
 from tests.unit.events.conftest import client
@@ -41,11 +41,16 @@ class FakeHook(PolysyncSageMakerHook):
         super().__init__()
         self.starts_at = starts_at
         self.described = described
+        self.gone = ""
         self.calls = 0
 
     def describe_job(self, kind: JobKind, name: str) -> TrainingJob:
         """Describe the job."""
         self.calls += 1
+        if name == self.gone:
+            raise SageMakerApiError(
+                "no", error_code="Gone", operation="Describe", permanent=True
+            )
         response: dict[str, Any] = {
             "ResourceConfig": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1}
         }
@@ -69,7 +74,7 @@ def test_job_is_described_once_and_counts_until_its_step_has_ended(
 ) -> None:
     """However long it runs."""
     hook = FakeHook(clock.time() - 10)
-    reader = SpendingReader(hook, print)
+    reader = SpendingReader(hook, print, StepJobStore())
     amounts = []
     for _ in range(5):
         amounts.append(reader.spending(LIMIT, [step_of("Executing")]).amount)
@@ -89,7 +94,7 @@ def test_job_that_has_not_started_is_described_again_before_a_stop(
 ) -> None:
     """Until then it counts from when it was described. A guess stops no execution."""
     hook = FakeHook(clock.time() + 1500)
-    reader = SpendingReader(hook, print)
+    reader = SpendingReader(hook, print, StepJobStore())
     amounts = []
     for _ in range(6):
         amounts.append(reader.spending(LIMIT, [step_of("Executing")]).amount)
@@ -106,7 +111,7 @@ def test_spot_instances_are_described_again_before_a_stop(
 ) -> None:
     """AWS says after their end what they have saved."""
     hook = FakeHook(clock.time(), EnableManagedSpotTraining=True)
-    reader = SpendingReader(hook, print)
+    reader = SpendingReader(hook, print, StepJobStore())
     reader.spending(LIMIT, [step_of("Executing")])
     emulated_time.sleep(1200)
     hook.described["BillableTimeInSeconds"] = 300
@@ -124,7 +129,7 @@ def test_job_that_cannot_be_described_again_counts_as_before(
 ) -> None:
     """The execution is stopped then. Problems of earlier lists are not kept."""
     hook = FakeHook(clock.time() + 1_000_000)
-    reader = SpendingReader(hook, print)
+    reader = SpendingReader(hook, print, StepJobStore())
     reader.spending(LIMIT, [step_of("Executing")])
     emulated_time.sleep(1200)
     gone = SageMakerApiError(
@@ -138,13 +143,16 @@ def test_job_that_cannot_be_described_again_counts_as_before(
 
 
 @pytest.mark.usefixtures("emulator")
-def test_jobs_count_whose_step_aws_has_repeated(emulated_time: EmulatedTime) -> None:
-    """AWS lists only the last one."""
+def test_repeated_job_that_cannot_be_described_again_counts_as_seen(
+    emulated_time: EmulatedTime,
+) -> None:
+    """Of a step that AWS repeats, it lists the last job only."""
     hook = FakeHook(clock.time())
-    reader = SpendingReader(hook, print)
+    reader = SpendingReader(hook, print, StepJobStore())
     reader.spending(LIMIT, [step_of("Executing", "first")])
     emulated_time.sleep(100)
     hook.starts_at = clock.time()
+    hook.gone = "first"
     reader.spending(LIMIT, [step_of("Executing", "second")])
     emulated_time.sleep(50)
 
@@ -162,7 +170,7 @@ def test_training_jobs_of_a_tuning_job_are_listed_until_it_has_ended(
     started = sagemaker.start_pipeline_execution(PipelineName="churn-tuning")
     arn = started["PipelineExecutionArn"]
     hook = PolysyncSageMakerHook()
-    reader = SpendingReader(hook, print)
+    reader = SpendingReader(hook, print, StepJobStore())
     limit = LIMIT.model_copy(update={"max_cost": 1_000_000})
     amounts = []
     for seconds in [*[60] * 20, 3600, 60, 60]:

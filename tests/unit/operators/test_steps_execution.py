@@ -229,22 +229,56 @@ def test_clear_of_a_succeeded_step_selects(make_run: Make, world: World) -> None
 # ---- a limit of the cost
 
 
-def test_steps_of_an_execution_that_costs_too_much_say_so(
-    make_run: Make, world: World, monkeypatch: pytest.MonkeyPatch
+def when_failed(
+    run: SimulatedDagRun, time: EmulatedTime, step_name: str, then: Callable[[], Any]
 ) -> None:
-    """One stop; the step that was stopped, and what comes after it, fail."""
+    """Call a function when the task of a step has failed."""
+
+    def look() -> None:
+        if run.states[f"g.{step_name}"] == "failed":
+            then()
+        else:
+            time.after(10, look)
+
+    time.after(10, look)
+
+
+@pytest.mark.parametrize("is_cleared", [False, True])
+def test_steps_of_an_execution_that_costs_too_much_say_so(
+    is_cleared: bool,
+    make_run: Make,
+    world: World,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    One stop; the step that was stopped, and what comes after it, fail. A clear of a
+    step that has failed does not extend the limit of the execution that goes on.
+    """
     prices = {"us-east-1": {"ml.m5.large": 3600}}
     table = {"currency": "USD", "date": "2026-11-01", "prices": prices}
     option = "AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES"
     monkeypatch.setenv(option, json.dumps(table))
-    run = make_run({"B": {"duration": None}}, max_cost=900, progress_interval=300)
+    wide = definition(step("A"), step("B"), step("C"), JOIN, step("End"))
+    put_pipelines(world.emulator, {"steps": json.loads(wide)}, update=True)
+    file = tmp_path / "wide.json"
+    file.write_text(wide)
+    scenario: dict[str, Any] = {"B": {"duration": None}}
+    if is_cleared:
+        scenario["A"] = {"fail": {"reason": "AlgorithmError: no data", "times": 1}}
+    # The tasks of the steps list them more often, and share their lists.
+    arguments = {"poll_interval": 60, "progress_interval": 300, "max_cost": 900}
+    run = make_run(scenario, retries=0, definition=file, **arguments)
+    if is_cleared:
+        when_failed(run, world.time, "A", lambda: run.clear("g.A"))
 
     run.run()
 
-    error = run.runs["g.execution"].error
-    assert isinstance(error, PipelineExecutionTooExpensiveError)
+    execution = run.runs["g.execution"]
+    assert isinstance(execution.error, PipelineExecutionTooExpensiveError)
+    assert execution.ti.try_number == 1 + is_cleared
     assert world.calls(*CHANGES) == [START, STOP]
-    assert states_of(run)[:2] == ["success", "failed"]
+    assert run.states["g.B"] == "failed"
     why = "The execution was stopped, because its task has spent max_cost."
     assert run.runs["g.B"].ti.xcoms["step"]["reason"] == why
 

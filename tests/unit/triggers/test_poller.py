@@ -306,7 +306,7 @@ def test_results_reach_the_trigger_in_their_order() -> None:
     async def receive() -> None:
         arn = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/a/execution/b"
         waiter = ExecutionWaiter(
-            execution_arn=arn, poll_interval=30, since=0, deadline=60
+            execution_arn=arn, cost_limit=None, poll_interval=30, since=0, deadline=60
         )
         subscription = poller.Subscription(waiter)
         steps = [subscription.waiter.time_out(f"{number}") for number in range(4)]

@@ -50,6 +50,7 @@ def make_waiter(
     arn = f"arn:aws:sagemaker:us-east-1:123456789012:pipeline/{name}/execution/{execution}"
     return ExecutionWaiter(
         execution_arn=arn,
+        cost_limit=None,
         pipeline_name=name,
         poll_interval=poll_interval,
         since=NOW,

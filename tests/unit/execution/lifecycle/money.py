@@ -60,15 +60,17 @@ class Money:
             return False
         return self._amount(record) >= self.max_cost
 
-    def add_up(self, record: ExecutionRecord) -> AddedUp:
+    def add_up(self, record: ExecutionRecord, epoch: int) -> AddedUp:
         """Return what a try adds up, and check that nothing is missing or twice in it."""
         # No attempt begins at the time that is stored.
         self._aws.now += timedelta(seconds=1)
         at = self._aws.now
         self._aws.now += timedelta(seconds=1)
-        amount = self._amount(record)
-        epoch = record.incarnation, record.epoch
-        of_epoch = [each for each in self._attempts if each.epoch == epoch]
+        amount = 0.0
+        if record.epoch == epoch:
+            amount = self._amount(record)
+        of_try = record.incarnation, epoch
+        of_epoch = [each for each in self._attempts if each.epoch == of_try]
         assert amount <= len(self._attempts), "an attempt is counted twice"
         if self.is_known:
             assert amount >= len(of_epoch), "an attempt is not counted"
@@ -89,7 +91,7 @@ class Money:
             prices_date=date(2026, 1, 1),
             prices={},
         )
-        limit = record.limit_in(record.epoch, limit)
+        limit = record.limit_of_attempt(limit)
         own = [each for each in self._attempts if each.arn == record.arn]
         counted = [
             each for each in own if limit.since is None or each.began_at >= limit.since

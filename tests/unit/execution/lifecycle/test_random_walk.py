@@ -48,7 +48,7 @@ BLOCKS = max(3, WALKS // 5_000)
 # How often each of at least three blocks reaches each row of the table of transitions,
 # so that all of them do it more than 50 times; and each command that may follow there.
 ROW_REACHED = 17
-FOLLOWING_REACHED = 5
+FOLLOWING_REACHED = 4
 # Where a process that is frozen does most harm when it goes on.
 BEFORE_A_REQUEST = [
     f"sending {each.name}"
@@ -657,9 +657,10 @@ def rare_rows(reached: Counter[Row]) -> Iterator[str]:
             is_rare = sum(times.values()) < ROW_REACHED
             if is_rare or min(times.values()) < FOLLOWING_REACHED:
                 yield f"{command.name} {event.__name__} {times}"
-    too_expensive = reached[Command.WATCH, AddedUp, Command.STOP]
-    if too_expensive < ROW_REACHED:
-        yield f"executions that are too expensive: {too_expensive}"
+    for wait in (Command.WATCH, Command.WAIT_FOR_END):
+        too_expensive = reached[wait, AddedUp, Command.STOP]
+        if too_expensive < FOLLOWING_REACHED:
+            yield f"executions that are too expensive: {wait} {too_expensive}"
     failures = reached[Command.WATCH, Described, Command.WAIT_FOR_CAPACITY]
     if failures < ROW_REACHED:
         yield f"executions without capacity: {failures}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from polysync_airflow.exceptions import PipelineExecutionTooExpensiveError
 from polysync_airflow.execution.lifecycle.instructions import (
     AddedUp,
     Command,
+    Described,
     Instruction,
     Prepared,
     Spent,
@@ -29,9 +31,12 @@ from tests.unit.execution.lifecycle.builders import (
 SPENT = Spent(epoch=2, amount=1.5, until=NOW)
 
 
-def add_up(amount: float, retry_mode: str) -> Instruction:
+JOBS = {"Train": ("training-job/a", "training-job/b")}
+
+
+def add_up(amount: float, retry_mode: str, **record: Any) -> Instruction:
     """Return what follows when the failed execution of the try before has cost."""
-    before = at(Command.ADD_UP, stored(), retry_mode=retry_mode)
+    before = at(Command.ADD_UP, stored(**record), retry_mode=retry_mode)
     before = replace(before, description=describe("Failed"))
     return after(before, AddedUp(spending(amount)))
 
@@ -46,11 +51,36 @@ def test_what_was_spent_is_kept_with_a_new_execution() -> None:
 
 
 def test_what_was_spent_is_kept_with_a_resume() -> None:
-    """It counts in the epoch of the try."""
-    instruction = add_up(1.5, "resume")
+    """It counts in the epoch of the try, with the jobs that were seen before."""
+    instruction = add_up(1.5, "resume", step_jobs=JOBS)
 
     assert instruction.command is Command.RESUME
     assert instruction.existing_record.spent == SPENT
+    assert instruction.existing_record.step_jobs is None
+
+
+@pytest.mark.parametrize(
+    ("status", "spent", "jobs"),
+    [
+        ("Executing", SPENT, JOBS),
+        ("Stopping", SPENT, JOBS),
+        ("Failed", Spent(epoch=5, amount=0, until=NOW), None),
+    ],
+)
+@pytest.mark.parametrize("stop_on_kill", [True, False])
+def test_cost_counts_from_0_after_a_clear_for_what_begins_then(
+    stop_on_kill: bool, status: str, spent: Spent, jobs: object
+) -> None:
+    """The limit of an execution that runs goes on where it was."""
+    record = stored(spent=SPENT, step_jobs=JOBS)
+    before = at(Command.DESCRIBE, record, epoch=5, stop_on_kill=stop_on_kill)
+    task_try = replace(before.task_try, has_cost_limit=True)
+
+    described = Described(NOW, describe(status))
+    instruction = after(replace(before, task_try=task_try), described)
+
+    current = instruction.record or instruction.restored
+    assert (current.spent, current.step_jobs) == (spent, jobs)
 
 
 @pytest.mark.parametrize("retry_mode", ["new", "resume"])

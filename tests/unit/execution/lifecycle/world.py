@@ -335,7 +335,8 @@ class TryProcess:
                 continue
             self._take(instruction)
             end = yield from self._wait(instruction)
-            if instruction.command is Command.WAIT_FOR_END:
+            is_earlier = instruction.command is Command.WAIT_FOR_END
+            if is_earlier and end.outcome == "ended":
                 continue
             record = self.instruction.existing_record if self.instruction else None
             try_end = after_wait(
@@ -345,7 +346,7 @@ class TryProcess:
                 continue
             if record and end.outcome == "too_expensive":
                 airflow.too_expensive.add(end.execution_arn)
-                airflow.rows[Command.WATCH, AddedUp, Command.STOP] += 1
+                airflow.rows[instruction.command, AddedUp, Command.STOP] += 1
                 self.instruction = None
                 yield from self._carry_out(try_end, record)
                 yield from self._end("failed")
@@ -382,8 +383,13 @@ class TryProcess:
             yield f"after {instruction.command.name}"
             before = instruction
             instruction = self._after(before, event)
+            if instruction.command is Command.ADD_UP:
+                continue
             if before.command is Command.DESCRIBE and isinstance(event, Described):
                 self._check_choice(before, event.description.status, instruction)
+            elif isinstance(event, AddedUp):
+                status = before.existing_description.status
+                self._check_choice(before, status, instruction)
 
     def _after_failure(self, instruction: Instruction, end: Any) -> Instruction | None:
         """Return what follows if an execution has failed for want of capacity."""
@@ -424,8 +430,6 @@ class TryProcess:
         if following.command is Command.STOP:
             arn = following.existing_record.arn
             assert arn not in airflow.taken[self.epoch], "a retry stops its execution"
-        if following.command in (Command.RESUME, Command.RESEND_RESUME):
-            self._adopt(following.existing_record.arn)
         if following.command is Command.RESUME:
             arn = following.existing_record.arn
             assert arn not in airflow.to_be_replaced[self.epoch], (
@@ -549,6 +553,9 @@ class TryProcess:
         if instruction.store is Store.WRITE:
             self._put(instruction.existing_record)
             self.wrote = True
+            is_resumed = instruction.command in (Command.RESUME, Command.RESEND_RESUME)
+            if is_resumed and self._may_write:
+                self._adopt(instruction.existing_record.arn)
             # Known limit: a process that was frozen right before this write marks what a
             # later try may already go on with.
             is_replaced = instruction.command in (Command.STOP, Command.WAIT_FOR_END)
@@ -643,7 +650,7 @@ class TryProcess:
                 self.airflow.money.begin(record, record.arn)
             self.airflow.note_epoch(record.arn, record.epoch)
         elif instruction.command is Command.ADD_UP:
-            return self.airflow.money.add_up(record)
+            return self.airflow.money.add_up(record, self.epoch)
         elif instruction.command is Command.STOP:
             if not aws.stop(record.arn, record.resumes):
                 raise api_error("InternalFailure", transient=True)
@@ -695,8 +702,8 @@ class TryProcess:
             yield "waiting"
             if self.killed:
                 raise PolysyncError("killed", permanent=False)
-            is_watched = instruction.command is Command.WATCH
-            if is_watched and self.airflow.money.is_too_much(record):
+            is_stopping = execution.status == "Stopping"
+            if not is_stopping and self.airflow.money.is_too_much(record):
                 return end_of_wait("too_expensive", execution.status, arn=execution.arn)
         return end_of_wait("ended", execution.status, arn=execution.arn)
 

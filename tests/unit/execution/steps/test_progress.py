@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,10 +17,15 @@ from polysync_airflow.execution.steps.progress import (
     logged_statuses_of,
 )
 from polysync_airflow.execution.texts import MAX_REASON_LENGTH
+from polysync_airflow.execution.waiter import ExecutionWaiter
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 EXECUTION = (
     "arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn/execution/abc123"
+)
+
+WAIT = ExecutionWaiter(
+    execution_arn=EXECUTION, cost_limit=None, poll_interval=30, since=0, deadline=9e9
 )
 
 
@@ -224,7 +230,7 @@ def test_throttling_pauses_the_lists_for_a_minute(
     assert progress.after_poll(None, 1000)
 
     if of_list:
-        assert progress.after_list(THROTTLED, 1000) == ()
+        assert progress.after_list(WAIT, THROTTLED, 1000) == ()
     else:
         assert not progress.after_poll(THROTTLED, 1000)
 
@@ -245,14 +251,14 @@ def test_lists_end_after_an_error_that_stays(error: Exception, line: str) -> Non
     For example, the permission is missing. What was logged before is not forgotten.
     """
     progress = Progress(60, due=0)
-    progress.after_list([step("Train", "Executing")], 0)
+    progress.after_list(WAIT, [step("Train", "Executing")], 0)
 
-    (reported,) = progress.after_list(error, 0)
+    (reported,) = progress.after_list(WAIT, error, 0)
 
     assert reported.text == f"The log has no lines about steps: {line}"
     assert reported.level == logging.WARNING
     assert not progress.after_poll(None, 1e9)
-    assert progress.after_list([step("Train", "Executing")], 0) == []
+    assert progress.after_list(WAIT, [step("Train", "Executing")], 0) == []
 
 
 def test_transient_error_of_a_list_is_no_news() -> None:
@@ -260,7 +266,7 @@ def test_transient_error_of_a_list_is_no_news() -> None:
     progress = Progress(60, due=0)
     assert progress.after_poll(None, 0)
 
-    assert progress.after_list(UNAVAILABLE, 0) == ()
+    assert progress.after_list(WAIT, UNAVAILABLE, 0) == ()
 
     assert not progress.after_poll(None, 59)
     assert progress.after_poll(None, 60)
@@ -277,7 +283,7 @@ def test_lists_without_lines_come_after_each_poll(fields: dict[str, Any]) -> Non
     assert progress.is_quiet
     assert progress.after_poll(None, 1000)
     assert not progress.after_poll(THROTTLED, 1000)
-    assert progress.after_list(THROTTLED, 1000) == ()
+    assert progress.after_list(WAIT, THROTTLED, 1000) == ()
     assert progress.after_poll(None, 1001)
 
 
@@ -286,10 +292,10 @@ def test_awaited_step_is_listed_once_and_then_in_the_interval() -> None:
     progress = Progress(60, must_list=True)
     listed = [step("Train", "Executing")]
 
-    assert progress.after_list(listed, 1000) == ()
+    assert progress.after_list(WAIT, listed, 1000) == ()
     assert progress.is_quiet is False
     assert progress.after_poll(None, 1000)
-    assert len(progress.after_list(listed, 1000)) == 1
+    assert len(progress.after_list(WAIT, listed, 1000)) == 1
     assert not progress.after_poll(None, 1059)
 
 
@@ -311,8 +317,8 @@ def test_process_that_is_followed_by_another_one_writes_no_lines() -> None:
     """
     progress = Progress(60, is_repeated=True)
 
-    assert progress.after_list([step("Train", "Executing")], 1000) == ()
-    assert progress.after_list(DENIED, 1000) == ()
+    assert progress.after_list(WAIT, [step("Train", "Executing")], 1000) == ()
+    assert progress.after_list(WAIT, DENIED, 1000) == ()
     assert progress.is_quiet
 
 
@@ -322,12 +328,42 @@ def test_step_that_can_never_be_listed_is_not_awaited(is_repeated: bool) -> None
     Once the steps were listed, the end of the execution tells how the step has ended.
     """
     progress = Progress(60, must_list=True, is_repeated=is_repeated)
-    assert progress.after_list(UNAVAILABLE, 1000) == ()
+    assert progress.after_list(WAIT, UNAVAILABLE, 1000) == ()
 
     with pytest.raises(SageMakerApiError) as caught:
-        progress.after_list(DENIED, 1000)
+        progress.after_list(WAIT, DENIED, 1000)
 
     assert caught.value is DENIED
-    progress.after_list([], 1000)
-    lines = progress.after_list(DENIED, 1000)
+    progress.after_list(WAIT, [], 1000)
+    lines = progress.after_list(WAIT, DENIED, 1000)
     assert bool(lines) == (not is_repeated)
+
+
+LIMITED = replace(WAIT, cost_limit="{}")
+
+
+def test_wait_with_a_limit_lists_again_after_an_error_that_nobody_expects() -> None:
+    """Without the lists, nobody could keep the limit. A refusal ends the wait."""
+    progress = Progress(60)
+    assert progress.after_poll(None, 0)
+
+    (line,) = progress.after_list(LIMITED, RuntimeError("no"), 0)
+
+    assert "cannot be listed; asking again: RuntimeError" in line.text
+    assert progress.after_poll(None, 60)
+    with pytest.raises(SageMakerApiError):
+        progress.after_list(LIMITED, DENIED, 60)
+
+
+def test_wait_that_shows_no_steps_lists_them_for_its_limit() -> None:
+    """After each poll, without a line in the log."""
+    assert Progress.for_limit(WAIT) is None
+    progress = Progress.for_limit(LIMITED)
+
+    assert progress is not None
+    assert [progress.after_poll(None, time) for time in (0, 14, 30)] == [
+        True,
+        False,
+        True,
+    ]
+    assert progress.after_list(LIMITED, [step("Train", "Executing")], 30) == ()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
+from polysync_airflow import records
 from polysync_airflow.exceptions import (
     ParametersError,
     PipelineExecutionFailedError,
@@ -15,16 +19,40 @@ from polysync_airflow.exceptions import (
     PipelineExecutionTooExpensiveError,
     SageMakerApiError,
 )
+from polysync_airflow.execution.prices import Spending
+from polysync_airflow.triggers import spending
+from sagemaker_emulator.builders import definition, step
 from tests.conftest import IN_BOTH_MODES
 from tests.fakes.log_capture import capture_logs, texts_of
+from tests.tasks import Run, fire
+from tests.unit.jobs.catalogue.builders import put_pipelines
 from tests.unit.operators.recovery.conftest import MakeTask
-from tests.world import CHANGES, LIST_STEPS, RETRY, RUNS_ON, START, STOP, World
+from tests.unit.operators.recovery.harness import CrashError, Task, crash, step_attempts
+from tests.world import (
+    CHANGES,
+    DESCRIBE,
+    LIST_STEPS,
+    RETRY,
+    RUNS_ON,
+    START,
+    STOP,
+    World,
+)
 
 PRICES_OPTION = "AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES"
 LIMIT_OPTION = "AIRFLOW__POLYSYNC_SAGEMAKER__MAX_COST"
 INTERVAL = 10
 LISTS: dict[str, Any] = {"progress_interval": INTERVAL, "poll_interval": INTERVAL}
 RUN = {"duration": 600}
+BOTH_RUN = {"steps": {"Shard0": RUN, "Shard3": RUN}}
+CAPACITY_ERROR = "CapacityError: Unable to provision requested ML compute capacity."
+FAILS_AT_ONCE = {
+    "steps": {
+        "Shard0": {"duration": 1, "fail": {"reason": CAPACITY_ERROR, "times": 1}},
+        "Shard3": {"duration": 1, "fail": {"reason": CAPACITY_ERROR, "times": 1}},
+    }
+}
+FAILS_OFTEN = {"duration": 100, "fail": {"reason": CAPACITY_ERROR, "times": 99}}
 # A job takes 30 seconds until it has instances.
 FAILS = {"duration": 150, "fail": {"reason": "AlgorithmError: no data", "times": 99}}
 
@@ -70,6 +98,220 @@ def test_execution_is_stopped_within_two_intervals_after_the_limit(
     assert "costs too much" in text
     assert "of max_cost = 30.00" in text
     assert "After a clear, the cost counts from 0." in text
+
+
+def crash_after_start(task: Task, world: World) -> None:
+    """Let the process of the first try die as soon as it has an execution."""
+    world.requests.before(DESCRIBE, crash)
+    task.next_try()
+    world.requests.clear()
+
+
+def lose_record(task: Task, world: World) -> None:
+    """Let the first try die, and somebody delete its record."""
+    crash_after_start(task, world)
+    task.store.delete(records.RECORD_KEY)
+
+
+def clear_running(task: Task, world: World) -> None:
+    """Let the next try wait for the end of the execution that runs."""
+    task.arguments["stop_on_kill"] = False
+    crash_after_start(task, world)
+    task.clear()
+
+
+def fail_before_retry(task: Task, world: World) -> None:
+    """Let the next try resume an execution that has cost nothing."""
+    task.arguments["retry_mode"] = "resume"
+    world.control.put_scenario(FAILS_AT_ONCE)
+    task.next_try()
+    world.control.put_scenario(BOTH_RUN)
+
+
+def fail_before_clear(task: Task, world: World) -> None:
+    """Let a clear resume an execution that has cost nothing."""
+    fail_before_retry(task, world)
+    task.arguments["on_clear"] = "resume"
+    task.clear()
+
+
+def lack_capacity(task: Task, world: World) -> None:
+    """Let the try resume an execution that has lacked capacity."""
+    task.arguments["wait_for_capacity"] = True
+    world.requests.after(START, lambda _: world.control.put_scenario(BOTH_RUN))
+    world.control.put_scenario(FAILS_AT_ONCE)
+
+
+def render(task: Task, value: Any) -> Task:
+    """Prepare the next try, and render its limit as Airflow does."""
+    operator = task.prepare_try()
+    task.operator = operator.prepare_for_execution()
+    task.operator.max_cost = value
+    return task
+
+
+def change_nothing(*_: object) -> None:
+    """Let the first try wait."""
+
+
+@IN_BOTH_MODES
+@pytest.mark.parametrize(
+    "where",
+    [
+        change_nothing,
+        crash_after_start,
+        lose_record,
+        clear_running,
+        fail_before_retry,
+        fail_before_clear,
+        lack_capacity,
+    ],
+)
+def test_limit_holds_wherever_the_task_waits(
+    where: Callable[[Task, World], None], make_task: MakeTask, world: World
+) -> None:
+    """What runs is stopped after at most two more lists, and nothing follows."""
+    world.control.put_scenario(BOTH_RUN)
+    task = make_task(max_cost=30, **LISTS)
+    where(task, world)
+    shown = []
+    world.requests.before(STOP, lambda _: shown.append("steps" in task.ti.xcoms))
+
+    run = task.next_try()
+
+    error = run.error
+    assert isinstance(error, PipelineExecutionTooExpensiveError)
+    assert 30 <= error.spending.amount < 30 + 2 * INTERVAL * 2
+    assert error.spending == Spending.model_validate(run.xcoms["spending"])
+    assert task.state == "failed"
+    assert [world.calls(*CHANGES)[0], world.calls(*CHANGES)[-1]] == [START, STOP]
+    assert len(world.log.executions) == 1
+    # The steps of an execution that is not the task's own would be taken for its own.
+    assert shown == [where is not clear_running]
+    summary = run.xcoms["run"]
+    assert summary["status"] == "Stopping"
+    assert summary["stop"]["reason"] == "cost"
+    assert "of max_cost = 30.00" in summary["message"]
+
+
+# ---- jobs of steps that AWS repeats
+
+
+def put_repeating(world: World, times: int = 20) -> None:
+    """Let a pipeline have a step that AWS repeats so often, and that always fails."""
+    policy = {
+        "ExceptionType": ["SageMaker.CAPACITY_ERROR"],
+        "IntervalSeconds": 1,
+        "BackoffRate": 1,
+        "MaxAttempts": times,
+    }
+    text = definition(step("Train", "Training", RetryPolicies=[policy]))
+    put_pipelines(world.emulator, {"repeating": json.loads(text)})
+    world.control.put_scenario({"steps": {"Train": FAILS_OFTEN}})
+
+
+def crash_between_lists(task: Task, world: World) -> Run:
+    """Let the process of each try die after 150 seconds, until one ends by itself."""
+    while True:
+        world.time.after(150, lambda: world.requests.before(DESCRIBE, crash))
+        run = task.next_try()
+        world.requests.clear()
+        if not isinstance(run.error, CrashError):
+            return run
+
+
+def move_trigger(task: Task, world: World) -> Run:
+    """Let the trigger move to another triggerer every 150 seconds."""
+    deferral = task.defer()
+    class_path, arguments = deferral.trigger.serialize()
+
+    async def run_until_moved() -> Any:
+        loop = asyncio.get_running_loop()
+        firing = asyncio.create_task(fire(class_path, arguments, task.ti))
+
+        def move() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(firing.cancel)
+
+        world.time.after(150, move)
+        with suppress(asyncio.CancelledError):
+            return await firing
+
+    event = None
+    while event is None:
+        event = asyncio.run(run_until_moved())
+    return task.resume(deferral, event)
+
+
+def stay(task: Task, world: World) -> Run:
+    """Let one process wait."""
+    return task.next_try()
+
+
+@pytest.mark.parametrize(
+    ("deferrable", "run_task"),
+    [(False, stay), (True, stay), (False, crash_between_lists), (True, move_trigger)],
+    indirect=["deferrable"],
+)
+def test_jobs_count_that_aws_has_repeated(
+    run_task: Callable[[Task, World], Run], make_task: MakeTask, world: World
+) -> None:
+    """
+    AWS lists only the last job of a step. In whichever processes the task waits, each
+    of its jobs, of 40 seconds, counts once.
+    """
+    put_repeating(world)
+    task = make_task(pipeline_name="repeating", max_cost=250, retries=99, **LISTS)
+
+    run = run_task(task, world)
+
+    error = run.error
+    assert isinstance(error, PipelineExecutionTooExpensiveError)
+    assert 250 <= error.spending.amount < 250 + 2 * INTERVAL
+    assert error.spending.note is None
+    (execution,) = world.log.executions
+    assert step_attempts(execution) == {"Train": 7}
+    assert world.calls(*CHANGES) == [START, STOP]
+
+
+def test_retry_counts_jobs_that_aws_has_repeated(
+    make_task: MakeTask, world: World
+) -> None:
+    """It starts nothing: four jobs of 40 seconds have cost too much."""
+    put_repeating(world, times=3)
+    task = make_task(pipeline_name="repeating", max_cost=2000, **LISTS)
+    task.next_try()
+    task.arguments["max_cost"] = 150
+
+    error = task.next_try().error
+
+    assert isinstance(error, PipelineExecutionTooExpensiveError)
+    assert (error.spending.amount, error.spending.note) == (160, None)
+    assert world.calls(*CHANGES) == [START]
+
+
+@pytest.mark.parametrize("deferrable", [True], indirect=True)
+def test_jobs_are_kept_in_the_record_again_after_airflow_was_away(
+    make_task: MakeTask, world: World, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    """The log of the triggerer says so; the wait, and its limit, go on."""
+    world.control.put_scenario(BOTH_RUN)
+    errors = [OSError("away"), OSError("away")]
+
+    def read_record(ti: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return records.read_record(ti)
+
+    monkeypatch.setattr(spending, "read_record", read_record)
+    task = make_task(max_cost=30, **LISTS)
+
+    run = task.next_try()
+
+    assert isinstance(run.error, PipelineExecutionTooExpensiveError)
+    assert caplog.text.count("kept in the record, retrying: OSError: away") == 2
+    jobs = {name: len(jobs) for name, jobs in task.record["step_jobs"].items()}
+    assert jobs == {"Shard0": 1, "Shard3": 1}
 
 
 @IN_BOTH_MODES
@@ -176,6 +418,7 @@ def test_each_job_is_described_once_more_than_without_a_limit(
         ("{}", 300, "", "hourly_prices: currency: Field required"),
         (None, "a lot", "", "max_cost = 'a lot' is not valid: give a number above 0"),
         (None, -1, "", "max_cost = -1 is not valid"),
+        (None, "", "", "max_cost = '' is no limit, although one was given"),
         (None, None, "0", "[polysync_sagemaker] max_cost = '0' is not valid"),
     ],
 )
@@ -198,6 +441,27 @@ def test_nothing_is_started_with_a_limit_that_cannot_be_kept(
     assert isinstance(run.error, ParametersError)
     assert problem in str(run.error)
     assert world.calls(*CHANGES) == []
+
+
+@IN_BOTH_MODES
+@pytest.mark.parametrize("value", [None, ""])
+@pytest.mark.parametrize("on_clear", ["new", "resume"])
+def test_limit_that_renders_to_nothing_starts_nothing(
+    on_clear: str, value: object, make_task: MakeTask, world: World
+) -> None:
+    """Neither at first nor after a clear: the error says what to give."""
+    world.control.put_scenario(FAILS_AT_ONCE)
+    task = make_task(max_cost="{{ params.limit }}", on_clear=on_clear, **LISTS)
+    errors = [render(task, value).run_prepared_try().error]
+    render(task, 300).run_prepared_try()
+    task.clear()
+    errors.append(render(task, value).run_prepared_try().error)
+
+    for error in errors:
+        assert isinstance(error, ParametersError)
+        assert f"max_cost = {value!r} is no limit, although one was given" in str(error)
+        assert "leave max_cost out for no limit" in str(error)
+    assert world.calls(*CHANGES) == [START]
 
 
 @pytest.mark.parametrize("lost", ["wait_for_completion", "progress_interval"])

@@ -33,6 +33,7 @@ from tests.simulation.timeline import CLEARED, DELETED, Span, Timeline, since_st
 STOP_SECONDS: Final = 90.0
 # A try that fails stops its execution first.
 FAILS_SECONDS: Final = 60.0
+_RESENT_SECONDS: Final = 5.0
 # A poll may come early or late by this.
 _POLL_SECONDS: Final = 30.0
 # How many jobs of the pipeline run at once.
@@ -148,14 +149,18 @@ class _Judge:
             self._add("NO REASON", text, allowances.of_stop(self._time, owner, entry))
 
     def _has_reason(self, owner: Owner, arn: str, at: float) -> bool:
-        attempt = [
+        *before, attempt = [
             each
             for each in self._aws.attempts
             if each.arn == arn and each.began_at <= at
-        ][-1]
+        ]
         if self._time.is_over(owner, at):
             return True
         since = Span(attempt.began_at, at)
+        if before and at - attempt.began_at < _RESENT_SECONDS:
+            # A resume that was pending when the task was cleared is sent again, so that
+            # no frozen process sends it later, and is stopped.
+            since = Span(before[-1].began_at, at)
         if self._was_ended_or_cleared(owner, since):
             return True
         if self._is_late(owner, attempt, at) or self._is_expensive(owner, at):

@@ -19,6 +19,7 @@ from polysync_airflow.triggers.stopping import FOLLOWING
 from polysync_airflow.watch import callback
 from polysync_airflow.watch.callback import stop_if_left
 from sagemaker_emulator.builders import definition, step
+from sagemaker_emulator.engine import execution
 from tests.fakes.simulated_airflow import AIRFLOW
 from tests.tasks import EmulatedTime
 from tests.unit.operators.recovery.harness import Task, crash
@@ -111,12 +112,14 @@ def test_deleted_task_is_stopped(
     "state", ["up_for_retry", "scheduled", "queued", "running", "deferred", None]
 )
 def test_live_retry_is_left_alone(lost: Lost, world: World, state: Any) -> None:
-    """A try that runs, or is on its way, decides itself."""
+    """A try that runs, or is on its way, decides itself. AWS is not asked."""
     task = lost(state)
+    calls = world.calls()
 
     assert look_after(task) == "keep"
 
     assert world.log.statuses == ["Executing"]
+    assert world.calls() == calls
 
 
 def test_two_triggerers_stop_once(world: World, lost: Lost) -> None:
@@ -373,8 +376,11 @@ def test_listener_names_the_function_by_its_public_path() -> None:
     assert asyncio.iscoroutinefunction(stop_if_left)
 
 
-def test_end_of_the_stop_is_followed_and_stored(lost: Lost, world: World) -> None:
-    """It is followed, although the function has returned, and stored."""
+def test_end_of_the_stop_is_followed_and_stored(
+    lost: Lost, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is followed for minutes, although the function has returned, and stored."""
+    monkeypatch.setattr(execution, "STOPPING", 600.0)
     task = lost()
 
     look_after_and_wait(task)

@@ -279,7 +279,7 @@ STS_BODIES = [
 ]
 
 
-@pytest.mark.parametrize("body", STS_BODIES)
+@pytest.mark.parametrize("body", STS_BODIES, ids=str)
 @pytest.mark.parametrize("call", ["describe", "identity"])
 def test_invalid_responses_of_sts_are_temporary_credentials_errors(
     monkeypatch: pytest.MonkeyPatch, body: bytes, call: str

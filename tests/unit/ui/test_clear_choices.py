@@ -453,9 +453,11 @@ def test_bodies_that_are_no_change(
     """What is too long is refused before it is parsed."""
     put_task()
 
-    assert (
-        call(content=content, headers={"Content-Type": "application/json"})[0] == status
-    )
+    found, answer = call(content=content, headers={"Content-Type": "application/json"})
+    assert found == status
+    if content[:1] != b"[" and status == 422:
+        assert answer["detail"].startswith("The body ")
+    assert status == 422 or answer["detail"] == "The body is longer than 16384 bytes."
     assert (
         call(
             json={name: value for name, value in body().items() if name != "on_clear"}

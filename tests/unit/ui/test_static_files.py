@@ -91,6 +91,10 @@ def test_nothing_else_is_served(signed_in: Any, path: str) -> None:
 
     assert response.status_code == 404
     assert "immutable" not in response.headers.get("Cache-Control", "")
+    if path.startswith("/0.0.1"):
+        # A page that was opened before an upgrade.
+        assert response.json() == {"detail": "Not found. Reload the page."}
+        assert response.headers["Cache-Control"] == "no-store"
 
 
 @NEEDS_API_SERVER

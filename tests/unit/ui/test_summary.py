@@ -48,13 +48,18 @@ def read(
     """
     from polysync_airflow.ui import summary
 
-    dag_ids = {"churn_daily", "churn-daily"}
-    auth_manager = SimpleNamespace(get_authorized_dag_ids=lambda **_: dag_ids)
-    monkeypatch.setattr(summary, "get_auth_manager", lambda: auth_manager)
+    reader: Any = SimpleNamespace()
+
+    class AuthManager:
+        @staticmethod
+        def get_authorized_dag_ids(*, user: Any, method: str) -> set[str]:
+            assert (user, method) == (reader, "GET")
+            return {"churn_daily", "churn-daily"}
+
+    monkeypatch.setattr(summary, "get_auth_manager", AuthManager)
 
     def names(since: datetime | None = None, dag: str = "") -> list[str]:
-        user: Any = SimpleNamespace()
-        found = summary.read_summary(user, since, dag)
+        found = summary.read_summary(reader, since, dag)
         return [pipeline["name"] for pipeline in found["pipelines"]]
 
     yield names
@@ -105,17 +110,18 @@ def test_executions_are_counted_by_pipeline_and_day() -> None:
         run(),
         json.dumps(run(pipeline_name=arn, started_at=later, seconds=120.0)),
         run("Failed", seconds=5.0, cost=None),
+        run("Failed", seconds=5.0, cost=None),
         run(pipeline_name="other"),
     )
 
     churn, other = found["pipelines"]
     assert churn == {
         "name": "churn",
-        "runs": 3,
-        "failures": 1,
+        "runs": 4,
+        "failures": 2,
         "median_seconds": 90.0,
         "costs": {"USD": 3.0},
-        "days": {"2026-03-01": [2, 1], "2026-03-02": [1, 0]},
+        "days": {"2026-03-01": [3, 2], "2026-03-02": [1, 0]},
     }
     assert other["name"] == "other"
     assert (found["more_pipelines"], found["newest_only"]) == (0, None)

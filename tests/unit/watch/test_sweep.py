@@ -218,7 +218,7 @@ def test_executions_of_ended_and_deleted_tasks_are_stopped(
 def test_command_writes_a_line_for_each_execution_and_a_sum(
     lost: Lost, world: World, printed: Print
 ) -> None:
-    """A line for each execution that is concerned, and a sum."""
+    """A line for each execution that is concerned, and a sum. None is stopped twice."""
     task = lost("failed", "failed")
     lost("waiting", "up_for_retry")
     key = variable_key(task.key)
@@ -236,6 +236,8 @@ def test_command_writes_a_line_for_each_execution_and_a_sum(
     with stored_variable(key, lock=False) as variable:
         stored = from_variable(variable.value or "", task.key, place="")
     assert stored.stop_requested_by == 1
+    nothing = "2 records: 0 executions stopped, 0 failed, 0 ignored.\n"
+    assert printed() == nothing
 
 
 def test_connections_of_the_database_are_found(

@@ -421,15 +421,3 @@ def test_record_that_was_found_in_aws(lost: Lost, world: World) -> None:
 
     assert world.log.statuses == ["Stopping"]
     assert task.record["try_number"] == 2
-
-
-def test_execution_of_another_deployment_is_not_stopped(
-    lost: Lost, world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A copy of the database has records of executions that are not its own."""
-    task = lost()
-    monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__DEPLOYMENT", "staging")
-
-    assert look_after(task) == "keep"
-
-    assert world.log.statuses == ["Executing"]

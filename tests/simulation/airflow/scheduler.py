@@ -194,7 +194,7 @@ class Scheduler:
         if not is_retried:
             self._deployment.set_state(ti, "failed")
             return
-        if ti.state != "restarting":
+        if ti.state not in ("restarting", "queued"):
             new_try(ti)
         delay = self._deployment.tasks[ti.key.task_id].retry_delay
         ti.due = kernels.KERNEL.now + delay.total_seconds()

@@ -264,10 +264,10 @@ class Triggerer:
         if state == "failed":
             called = "up_for_retry" if is_retried else "failed"
             deployment.workers.call_back_elsewhere(ti, called)
-            scheduler.end_try(ti, is_retried=is_retried)
+        if is_retried:
+            scheduler.end_try(ti, is_retried=True)
         else:
             deployment.set_state(ti, state)
-        if not is_retried:
             for key, value in (event.xcoms or {}).items():
                 deployment.db.xcoms[ti.key, key] = value
 

@@ -103,7 +103,7 @@ class Workers:
             return False
         if ti.state != "queued" or not db.holds(ti, session.ti_id):
             return False
-        session.should_retry = ti.max_tries != 0 and ti.try_number <= ti.max_tries
+        session.should_retry = should_retry(ti.try_number, ti.max_tries)
         if not ti.next_method:
             for entry in [each for each in db.xcoms if each[0] == ti.key]:
                 del db.xcoms[entry]
@@ -347,6 +347,11 @@ class Workers:
     def _supervise(self, function: Callable[[], None]) -> None:
         process = self._deployment.scheduler.process
         kernels.KERNEL.spawn(process, function, "supervisor")
+
+
+def should_retry(try_number: int, max_tries: int) -> bool:
+    """As ``_is_eligible_to_retry`` in the execution API's routes/task_instances.py."""
+    return max_tries != 0 and try_number <= max_tries
 
 
 def _on_signal(session: _Session, task: Any) -> None:

@@ -163,13 +163,16 @@ class Aws:
         ]
 
     def cost_of(self, arn: str, since: float, until: float) -> float:
-        """Return what the jobs of an execution cost between two times."""
+        """
+        Return what the jobs of an execution cost between two times. AWS bills no job
+        before its container runs.
+        """
         execution = next(each for each in self.executions() if each.arn == arn)
         seconds = 0.0
         for run in execution.engine.history:
             if run.reused_from:
                 continue
-            times = [(each.started_at, each.ended_at) for each in run.attempts]
+            times = [(each.executing_at, each.ended_at) for each in run.attempts]
             for begin, ended_at in times or [(run.started_at, run.ended_at)]:
                 end = until if ended_at is None else min(ended_at, until)
                 seconds += max(0.0, end - max(begin, since))

@@ -30,10 +30,10 @@ help: ## list the targets
 # ---- tests and checks
 
 test: test-provider test-emulator ## the default test suites: those of the provider and of the emulator
-test-provider: $(VENV)/.ready ## the first of them: tests/unit
+test-provider: $(VENV)/.ready ## the first of them: tests/unit and tests/simulation
 	$(PY) -m pytest $(IN_PARALLEL) $(ARGS)
 test-repository: $(VENV)/.ready ## packages, public names and stored shapes, random input
-	$(PY) -m pytest $(IN_PARALLEL) --ignore tests/unit --ignore tests/documentation tests $(ARGS)
+	$(PY) -m pytest $(IN_PARALLEL) --ignore tests/unit --ignore tests/simulation --ignore tests/documentation tests $(ARGS)
 test-emulator: $(VENV)-emulator/.ready ## the second, in an environment without Airflow
 	$(EMULATOR_PYTEST) $(IN_PARALLEL) $(ARGS)
 test-browser: $(VENV)/.ready $(VENV)-tools/.ready ## the tab, the page and forms. Installs Chromium if it is missing

@@ -40,7 +40,7 @@ GOES_ON: Final = Allowance(
 NO_ANSWER: Final = Allowance(
     "Airflow does not answer",
     PROMISE,
-    "no triggerer runs, or Airflow does not answer a triggerer for a minute and a half",
+    "or Airflow does not answer a triggerer for a minute and a half.",
 )
 KILLED: Final = Allowance(
     "kill -9 without a retry",

@@ -117,7 +117,7 @@ FAULTS: Final = (
         "the end of a DAG run tells nobody",
         "LEFT RUNNING",
         "polysync_airflow.watch.listeners",
-        "        for task in map(TaskKey.of, tasks):\n",
+        "        for task in tasks:\n",
         "        for task in ():\n",
     ),
     Fault(

@@ -123,7 +123,7 @@ Later = Sequence[tuple[float, Any]]
         # It goes on in the same try, or its next one begins.
         ("queued", [(9, "running")], None),
         ("scheduled", [(70, "queued"), (300, "running")], None),
-        ("queued", [(30, "scheduled"), (80, "queued"), (130, "running")], None),
+        ("scheduled", [(9, "queued"), (60, "scheduled"), (99, "running")], None),
         ("queued", [(9, "deferred"), (20, "failed")], None),
         ("queued", [(9, "up_for_retry"), (20, "failed")], None),
         # Nobody else stops it.

@@ -56,7 +56,20 @@ DELETED_DAG: Final = Allowance(
 LIMIT_ENDS: Final = Allowance(
     "the limit ends with the task", COSTS, "The limit ends with the task."
 )
-ALL: Final = (KEEPS_RUNNING, GOES_ON, NO_ANSWER, KILLED, DELETED_DAG, LIMIT_ENDS)
+NO_SLOT: Final = Allowance(
+    "no free slot",
+    PROMISE,
+    "While no triggerer has a free slot, nobody polls for a deferred task that has none.",
+)
+ALL: Final = (
+    NO_SLOT,
+    KEEPS_RUNNING,
+    GOES_ON,
+    NO_ANSWER,
+    KILLED,
+    DELETED_DAG,
+    LIMIT_ENDS,
+)
 
 # Airflow is asked again so long: ``RETRY_SECONDS`` in watch/callback.py.
 _NO_ANSWER_SECONDS: Final = 60.0
@@ -122,6 +135,8 @@ def of_late(
     time: Timeline, owner: Owner, arguments: dict[str, Any], span: Span
 ) -> Allowance | None:
     """Return what allows that an execution runs on after its timeout."""
+    if time.lacks_slot(owner, span.begin):
+        return NO_SLOT
     return of_left(time, owner, arguments, span)
 
 
@@ -134,6 +149,8 @@ def of_cost(
     time: Timeline, owner: Owner, arguments: dict[str, Any], reached: float
 ) -> Allowance | None:
     """Return what allows that a limit is exceeded by more; None for nothing."""
+    if time.lacks_slot(owner, reached):
+        return NO_SLOT
     if not time.is_over(owner, reached):
         return None
     if not arguments.get("stop_on_kill", True):

@@ -81,7 +81,8 @@ class _Judge:
         self._plan = plan
         self._aws = aws
         self._journal = journal
-        self._time = Timeline(journal, now)
+        slots = plan.airflow.capacity * plan.airflow.triggerers
+        self._time = Timeline(journal, now, slots)
         self._judgement = Judgement()
 
     def judge(self) -> Judgement:

@@ -31,10 +31,12 @@ class Timeline:
     What happened to the tasks.
 
     :param now: the end of the history.
+    :param slots: how many triggers run in a deployment at once.
     """
 
-    def __init__(self, journal: Journal, now: float) -> None:
+    def __init__(self, journal: Journal, now: float, slots: int) -> None:
         self.now = now
+        self._slots = slots
         self.entries = journal.entries
         self._states: dict[Owner, list[Entry]] = {}
         for entry in journal.of_kind("state"):
@@ -50,6 +52,18 @@ class Timeline:
         """Return the state of a task; None before its first one."""
         before = [each.text for each in self.states(owner) if each.at <= at]
         return before[-1] if before else None
+
+    def lacks_slot(self, owner: Owner, at: float) -> bool:
+        """Return whether a deferred task may have no slot of a triggerer."""
+        if self.state_at(owner, at) != "deferred":
+            return False
+        deferred = [
+            each
+            for each in self._states
+            if each.deployment == owner.deployment
+            and self.state_at(each, at) == "deferred"
+        ]
+        return len(deferred) > self._slots
 
     def ends(self, owner: Owner) -> Iterator[Span]:
         """Yield the times in which a task was over."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 from threading import Barrier, Event, Lock
 
 import pytest
@@ -37,6 +38,16 @@ def test_result_reaches_the_future_and_no_thread_is_left(threads: ThreadPools) -
 
     assert future.result(LONG) == (3, 2)
     wait_until_no_thread_is_left(PREFIX)
+
+
+def test_function_has_the_context_of_its_caller(threads: ThreadPools) -> None:
+    """By that, Airflow writes its lines to the log of the task."""
+    task: ContextVar[str] = ContextVar("task")
+    token = task.set("train")
+
+    assert threads.submit("c", task.get).result(LONG) == "train"
+
+    task.reset(token)
 
 
 def test_at_most_eight_functions_run_at_the_same_time(threads: ThreadPools) -> None:

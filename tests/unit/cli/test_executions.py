@@ -319,6 +319,8 @@ def test_show_has_the_cost_of_a_tuning_step_as_its_task_has(
         assert document[member] == summary[member]
     lines = shown.out.splitlines()
     assert "Estimated cost: 2,000.00 USD, by prices of 2026-11-01." in lines
+    # Property files may be large, and nothing is shown of them.
+    assert [call for call in emulator.control.calls() if call["service"] == "s3"] == []
 
 
 def test_list_has_the_costs_of_the_newest_successful_executions(

@@ -131,6 +131,7 @@ def sweep(capsys: pytest.CaptureFixture[str], texts: dict[str, str]) -> Sweep:
         results = {row["task_id"]: row["result"] for row in document["executions"]}
         for row in document["executions"]:
             texts[row["task_id"]] = row["text"]
+            assert {"dag_id", "run_id", "map_index"} <= row.keys()
             if row["result"] == "stopped":
                 assert row["status"] == "Stopping"
         assert status == (1 if "failed" in results.values() else 0)
@@ -398,7 +399,7 @@ def test_imported_record_is_left_alone(
 
 
 def test_record_under_another_key_is_not_believed(
-    lost: Lost, world: World, printed: Print
+    lost: Lost, world: World, printed: Print, sweep: Sweep
 ) -> None:
     """A copy that somebody has kept may name an execution that a later try has."""
     from airflow.models.variable import Variable
@@ -410,4 +411,5 @@ def test_record_under_another_key_is_not_believed(
         variable.key = f"{KEY_PREFIX}copy"
 
     assert "not the record of the task of its key" in printed()
+    assert sweep() == {None: "unreadable"}
     assert world.log.statuses == ["Executing"]

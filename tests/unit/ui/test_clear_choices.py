@@ -404,7 +404,11 @@ def test_page_without_an_origin_is_none_of_a_server_without_a_host(
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", base_url)
     put_task()
 
-    assert call(json=body(), headers={"Origin": "null"})[0] == 403
+    detail = "The request comes from a page of another site."
+    sent = call(json=body(), headers={"Origin": "null"})
+    assert sent == (403, {"detail": detail})
+    # Without a type of its content.
+    assert call(content=json.dumps(body()))[0] == 415
 
 
 @pytest.mark.parametrize(

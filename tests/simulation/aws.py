@@ -70,12 +70,14 @@ class Call(NamedTuple):
     A request that changes something.
 
     :param answer: ``ok``, ``lost``, or the code of the error.
+    :param token: its client token.
     """
 
     arn: str
     process: str
     deployment: str
     answer: str
+    token: str
 
     @property
     def is_accepted(self) -> bool:
@@ -190,7 +192,8 @@ class Aws:
             response = self._respond(operation, request, fault)
         except ClientError as error:
             code = error.response["Error"]["Code"]
-            self._note(operation, request.get("PipelineExecutionArn", ""), code)
+            arn = request.get("PipelineExecutionArn", "")
+            self._note(operation, arn, code, request)
             raise
         finally:
             kernel.request("answered", "aws", operation)
@@ -237,16 +240,19 @@ class Aws:
         if operation in _BEGINNING:
             for attempt in self.attempts:
                 attempt.arn = attempt.arn or arn
-        self._note(operation, arn, "lost" if fault == "lost" else "ok")
+        self._note(operation, arn, "lost" if fault == "lost" else "ok", request)
         if operation == "DescribePipelineExecution":
             return self._lagging(arn, response)
         return response
 
-    def _note(self, operation: str, arn: str, answer: str) -> None:
+    def _note(
+        self, operation: str, arn: str, answer: str, request: dict[str, Any]
+    ) -> None:
         if operation.startswith(("Describe", "List")):
             return
         process = kernels.KERNEL.process
-        call = Call(arn, process.name, process.deployment.name, answer)
+        token = request.get("ClientRequestToken", "")
+        call = Call(arn, process.name, process.deployment.name, answer, token)
         self._journal.note("aws", operation, self.owners.get(arn), call)
 
     def _lagging(self, arn: str, response: Any) -> Any:

@@ -9,6 +9,8 @@ What a history must not have shown, by what AWS has seen.
 6. ``TOO EXPENSIVE``: none costs more than its limit and the bound of the page.
 7. ``BEGUN AGAIN``: none that a user has stopped in AWS is replaced in the same try.
 8. ``NOT CANCELLED``: only a stop of a user counts as one.
+9. ``TOKENS``: all stops of an attempt have the same token, and there are no more
+   resumes than retries and clears.
 
 ``told.py`` has the statements about texts. What a page allows is in ``allowances.py``.
 """
@@ -96,6 +98,8 @@ class _Judge:
             self._begun_again(attempt)
         for entry in self._journal.of_kind("told"):
             self._not_cancelled(entry)
+        for arn, owner in self._aws.owners.items():
+            self._tokens(arn, owner)
         for owner in sorted({each.owner for each in self._aws.attempts}):
             if "max_cost" in self._plan.arguments_of(owner.task_id):
                 self._costs(owner)
@@ -216,6 +220,36 @@ class _Judge:
             seconds = self._time.undisturbed(owner.deployment, span)
             return seconds < FAILS_SECONDS and entry.text in (*ENDED, *CLEARED)
         return False
+
+    # ---- tokens
+
+    def _tokens(self, arn: str, owner: Owner) -> None:
+        attempts = sum(each.arn == arn for each in self._aws.attempts)
+        new_tries = sum(
+            entry.text in (*CLEARED, "up_for_retry")
+            for entry in self._time.states(owner)
+        )
+        # A try may be killed before it sends a resume that it has stored.
+        limits = {
+            "StopPipelineExecution": attempts + (attempts > 1 or new_tries > 0),
+            # Each wait for capacity ends with one, too.
+            "RetryPipelineExecution": new_tries + self._pauses(owner),
+        }
+        for operation, limit in limits.items():
+            tokens = {
+                entry.details.token
+                for entry in self._journal.of_kind("aws")
+                if entry.text == operation
+                and entry.details.arn == arn
+                and entry.details.deployment != CONSOLE
+            }
+            self._judgement.counts["tokens"] += len(tokens)
+            if len(tokens) > limit:
+                self._add("TOKENS", f"{len(tokens)} of {operation} of {arn[-12:]}")
+
+    def _pauses(self, owner: Owner) -> int:
+        states = [entry.text for entry in self._time.states(owner)]
+        return states.count("deferred") + states.count("running")
 
     # ---- executions that are left
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from tests.simulation.journal import Entry, Owner
+from tests.simulation.journal import Owner
 from tests.simulation.timeline import Span, Timeline
 
 PROMISE: Final = "explanation/one-execution-per-task.md"
@@ -61,14 +61,20 @@ NO_SLOT: Final = Allowance(
     PROMISE,
     "While no triggerer has a free slot, nobody polls for a deferred task that has none.",
 )
+TEAMS: Final = Allowance(
+    "a copy of a deployment with teams",
+    PROMISE,
+    "the original has teams: Airflow hides the Variables from its triggerers.",
+)
 ALL: Final = (
-    NO_SLOT,
     KEEPS_RUNNING,
     GOES_ON,
     NO_ANSWER,
     KILLED,
     DELETED_DAG,
     LIMIT_ENDS,
+    NO_SLOT,
+    TEAMS,
 )
 
 # Airflow is asked again so long: ``RETRY_SECONDS`` in watch/callback.py.
@@ -140,15 +146,22 @@ def of_late(
     return of_left(time, owner, arguments, span)
 
 
-def of_stop(time: Timeline, owner: Owner, entry: Entry) -> Allowance | None:
-    """Return what allows a stop without a reason; None for nothing."""
+def of_foreign_stop(team: str | None, copied: bool) -> Allowance | None:
+    """Return what allows a stop by another deployment; None for nothing."""
+    if team and copied:
+        return TEAMS
     return None
 
 
 def of_cost(
-    time: Timeline, owner: Owner, arguments: dict[str, Any], reached: float
+    time: Timeline, owner: Owner, arguments: dict[str, Any], reached: float, end: float
 ) -> Allowance | None:
-    """Return what allows that a limit is exceeded by more; None for nothing."""
+    """
+    Return what allows that a limit is exceeded by more; None for nothing.
+
+    :param reached: when it was reached.
+    :param end: when nothing was spent any more.
+    """
     if time.lacks_slot(owner, reached):
         return NO_SLOT
     if not time.is_over(owner, reached):
@@ -156,4 +169,4 @@ def of_cost(
     if not arguments.get("stop_on_kill", True):
         return LIMIT_ENDS
     over = [each for each in time.ends(owner) if each.begin <= reached < each.end]
-    return of_left(time, owner, arguments, over[0])
+    return of_left(time, owner, arguments, Span(over[0].begin, end))

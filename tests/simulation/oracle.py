@@ -83,8 +83,7 @@ class _Judge:
         self._plan = plan
         self._aws = aws
         self._journal = journal
-        slots = plan.airflow.capacity * plan.airflow.triggerers
-        self._time = Timeline(journal, now, slots)
+        self._time = Timeline(journal, now)
         self._judgement = Judgement()
 
     def judge(self) -> Judgement:
@@ -149,9 +148,14 @@ class _Judge:
             f" {since_start(entry.at):.2f}"
         )
         if owner.deployment != call.deployment:
-            self._add("OTHER DEPLOYMENT", text)
+            is_copied = any(
+                each.text in ("copy", "import") for each in self._time.entries
+            )
+            team = self._plan.airflow.team
+            allowed = allowances.of_foreign_stop(team, is_copied)
+            self._add("OTHER DEPLOYMENT", text, allowed)
         elif not self._has_reason(owner, call.arn, entry.at):
-            self._add("NO REASON", text, allowances.of_stop(self._time, owner, entry))
+            self._add("NO REASON", text)
 
     def _has_reason(self, owner: Owner, arn: str, at: float) -> bool:
         *before, attempt = [
@@ -330,9 +334,11 @@ class _Judge:
             return
         self._saw("cancelled")
         for attempt in self._aws.attempts:
-            if attempt.arn in message and any(
-                call.deployment == CONSOLE for call in self._stops_in(attempt)
-            ):
+            if attempt.arn not in message:
+                continue
+            # What another deployment stops is judged as its stop.
+            stoppers = {call.deployment for call in self._stops_in(attempt)}
+            if stoppers - {told.owner.deployment}:
                 return
         self._add("NOT CANCELLED", f"{told.owner}: {message.strip()[:200]}")
 
@@ -380,7 +386,12 @@ class _Judge:
             late = self._late_cost(owner, epoch, reached)
             if late > 0:
                 text = f"{owner}: {spent:.0f} of at most {limit}, {late:.0f} too late"
-                allowed = allowances.of_cost(self._time, owner, arguments, reached)
+                end = max(
+                    each.ended_at or self._time.now
+                    for each in self._aws.attempts
+                    if each.owner == owner
+                )
+                allowed = allowances.of_cost(self._time, owner, arguments, reached, end)
                 self._add("TOO EXPENSIVE", text, allowed)
 
     def _reached_at(self, owner: Owner, epoch: Span, limit: float) -> float:

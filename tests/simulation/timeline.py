@@ -31,12 +31,10 @@ class Timeline:
     What happened to the tasks.
 
     :param now: the end of the history.
-    :param slots: how many triggers run in a deployment at once.
     """
 
-    def __init__(self, journal: Journal, now: float, slots: int) -> None:
+    def __init__(self, journal: Journal, now: float) -> None:
         self.now = now
-        self._slots = slots
         self.entries = journal.entries
         self._states: dict[Owner, list[Entry]] = {}
         for entry in journal.of_kind("state"):
@@ -54,16 +52,16 @@ class Timeline:
         return before[-1] if before else None
 
     def lacks_slot(self, owner: Owner, at: float) -> bool:
-        """Return whether a deferred task may have no slot of a triggerer."""
-        if self.state_at(owner, at) != "deferred":
+        """Return whether no triggerer runs the trigger of a deferred task."""
+        before = [each for each in self.states(owner) if each.at <= at]
+        if not before or before[-1].text != "deferred":
             return False
-        deferred = [
-            each
-            for each in self._states
-            if each.deployment == owner.deployment
-            and self.state_at(each, at) == "deferred"
-        ]
-        return len(deferred) > self._slots
+        return not any(
+            entry.kind == "trigger"
+            and entry.owner == owner
+            and before[-1].at <= entry.at <= at
+            for entry in self.entries
+        )
 
     def ends(self, owner: Owner) -> Iterator[Span]:
         """Yield the times in which a task was over."""

@@ -146,7 +146,10 @@ def _retries(
     state = next(
         (each for each in later if each.kind == "state" and each.owner == owner), None
     )
-    if state is None or time.actions(Span(told.at, state.at)):
+    # ``airflow tasks test`` of a task that has never run gives it no number of a try.
+    if state is None or not state.details:
+        return
+    if time.actions(Span(told.at, state.at)):
         return
     yield Comparison(
         "Airflow retries" if says_so else "no retry",

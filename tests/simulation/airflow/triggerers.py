@@ -184,6 +184,8 @@ class Triggerer:
         if ti:
             timeout = ti.trigger_timeout
             trigger.task_instance = self._runtime(ti)
+            owner = self._deployment.owner(ti.key)
+            self._deployment.journal.note("trigger", "begins", owner)
         has_fired = False
         try:
             async for event in trigger.run():

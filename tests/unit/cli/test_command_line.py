@@ -13,6 +13,7 @@ import sys
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest.mock import Mock
 
@@ -385,6 +386,25 @@ def test_check_of_an_instance_profile_off_aws_is_one_line(
     assert result.out.count("\n") == 3
     assert result.err == ""
     assert [record for record in caplog.records if record.exc_info] == []
+
+
+def test_what_an_import_prints_is_no_result(
+    polysync: Polysync, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow's loggers keep the stream that they find when they are imported."""
+
+    def load(name: str) -> Any:
+        print("loaded", name)
+        return lambda _: 0
+
+    module: Any = ModuleType("polysync_airflow.cli.prices")
+    module.__getattr__ = load
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+    result = polysync("prices", "eu-central-1")
+
+    assert (result.code, result.out) == (0, "")
+    assert "loaded main\n" in result.err
 
 
 def test_interrupted_command_ends_with_one_line(

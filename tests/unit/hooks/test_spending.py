@@ -161,6 +161,20 @@ def test_repeated_job_that_cannot_be_described_again_counts_as_seen(
     assert (spending.amount, spending.spent_before) == (150, 100)
 
 
+@pytest.mark.usefixtures("emulator")
+def test_instance_without_a_price_is_named_once(emulated_time: EmulatedTime) -> None:
+    """It may cost any amount."""
+    lines: list[str] = []
+    reader = SpendingReader(FakeHook(clock.time() - 10), lines.append, StepJobStore())
+    limit = LIMIT.model_copy(update={"prices": {"ml.other": 1.0}})
+
+    for _ in range(3):
+        assert reader.spending(limit, [step_of("Executing")]).amount == 0
+
+    text = "max_cost does not count ml.m5.xlarge: hourly_prices has no price."
+    assert lines == [text]
+
+
 def test_training_jobs_of_a_tuning_job_are_listed_until_it_has_ended(
     emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from airflow.providers.common.compat.sdk import Context, Variable
@@ -46,7 +46,11 @@ from polysync_airflow.execution import clock
 from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
 from polysync_airflow.execution.lifecycle import instructions
 from polysync_airflow.execution.lifecycle.ending import Owner, owner_by_record
-from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, TaskKey
+from polysync_airflow.execution.lifecycle.instructions import (
+    NO_EPOCH,
+    ExecutionRecord,
+    TaskKey,
+)
 from polysync_airflow.execution.lifecycle.options import OnClear
 from polysync_airflow.execution.lifecycle.orphans import ENDED_STATES
 from polysync_airflow.execution.lifecycle.provenance import Provenance, has_never_begun
@@ -302,6 +306,8 @@ class RecordStore:
         # The record that this process has read or written last.
         self._latest: ExecutionRecord | None = None
         self._confirmed_at = confirmed_at
+        # Whether the task is that of a group of steps.
+        self.is_of_group = False
         # Whether the record has a stop of this process, while its main thread may still
         # go on.
         self._has_announced = False
@@ -448,7 +454,10 @@ class RecordStore:
         owner, stored, state = self.owner(record)
         # A task instance that was deleted has no later try, and Airflow 3.4 does not
         # let it write.
-        if owner in (Owner.THIS_TRY, Owner.NOBODY) and state != DELETED:
+        # After a clear of a group, only the end of the epoch is stored, and no stop.
+        is_end_of_epoch = owner is Owner.NEXT_TRY and record.epoch == NO_EPOCH
+        owns = owner in (Owner.THIS_TRY, Owner.NOBODY) or is_end_of_epoch
+        if owns and state != DELETED:
             try:
                 self.store_announcement(record, stored)
             except Exception as error:
@@ -493,9 +502,8 @@ class RecordStore:
             is_current = state != DELETED and task_instances.is_current(self._ti)
         except Exception as error:
             return self._unknown(error), None, None
-        owner = owner_by_record(
-            record, self.try_number, state, stored, is_current=is_current
-        )
+        decide = partial(owner_by_record, is_of_group=self.is_of_group)
+        owner = decide(record, self.try_number, state, stored, is_current=is_current)
         return owner, stored, state
 
     def forget(self) -> None:

@@ -193,10 +193,14 @@ def write_xcom(ti: Any, key: str, value: Any) -> None:
 
 def delete_xcom(ti: Any, key: str) -> None:
     """
-    Delete an XCom of a task instance, if there is one. For a triggerer, from Airflow 3
-    on.
+    Delete an XCom of a task instance, if there is one. For a triggerer.
+
+    On Airflow 2, which has no such method, its value is None then.
     """
-    XCom.delete(key=key, **_key(ti))
+    if CAPABILITIES.task_sdk:
+        XCom.delete(key=key, **_key(ti))
+    else:
+        write_xcom(ti, key, None)
 
 
 def _key(ti: Any) -> dict[str, Any]:

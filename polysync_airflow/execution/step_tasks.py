@@ -1,6 +1,5 @@
 """
-The steps of an execution as tasks of their own: how each of them ends, and what a clear
-of some means.
+The steps of an execution as tasks of their own: how each of them ends.
 
 One task of the group, the *execution task*, starts the execution and is responsible for
 it, as every Start task is. The task of a step only watches.
@@ -23,49 +22,36 @@ Rules of the task of a step:
    While the execution runs, a failure from before the last
    resume does not count.
 6. If the execution task is over and has no execution, the step fails.
+7. While the execution runs that is to repeat a cleared step after its end, the task of
+   the step waits, whatever the status of the step is.
+8. A task that begins again leaves a note, until it sees the execution of the current
+   try of the execution task. So that task can tell it from one that waits since before
+   the clear: Airflow says the same of both.
 
-Rules of the execution task after a clear, by the tasks of the steps that were cleared
-with it:
+``step_clears.py`` has the rules of the execution task after a clear.
 
-1. All of them: a new execution, after the stop of one that runs.
-2. Some of them: an execution that runs goes on to its end. Airflow does not say whether
-   a task that has not ended was cleared. So the next try notes which steps had
-   succeeded when it first listed them: a step that has succeeded since is not repeated.
-   Then:
-3. If AWS can resume the execution, and no step is to be repeated that has succeeded in
-   it, AWS resumes it, once. It repeats all steps that have not succeeded.
-4. If such a step is to be repeated, a selective execution runs the cleared steps, with
-   this execution as its source. AWS accepts only a source that has succeeded or failed.
-5. None of them: an execution that has failed is resumed.
-6. If the execution has succeeded since, and there is nothing to repeat, its outcome is
-   that of the task.
-7. Otherwise the task fails with a sentence that says what to clear in place of it.
-
-A retry of the execution task resumes the execution.
-
-Everything here is pure. The drivers are ``triggers/step_tasks.py`` and
-``operators/step_tasks.py``.
+Everything here is pure. The driver is ``triggers/step_tasks.py``.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Final, Literal, NamedTuple, Self
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints
 
 from polysync_airflow import states
-from polysync_airflow.exceptions import ParametersError, PolysyncError
+from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import models, texts
 from polysync_airflow.execution import waiter as waiting
 from polysync_airflow.execution.lifecycle.capacity import lacked_by
 from polysync_airflow.execution.lifecycle.ending import DEFERRED, is_over
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.outcome import RunSummary
-from polysync_airflow.execution.pipelines import SOURCE_STATUSES, DeclaredStep
+from polysync_airflow.execution.pipelines import DeclaredStep
+from polysync_airflow.execution.step_clears import FirstListing
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
 from polysync_airflow.execution.steps.progress import changes_of
@@ -115,6 +101,8 @@ class StepsSnapshot:
     :param rows: the steps by name, as the XCom ``steps`` has them.
     :param steps: AWS's list of the steps.
     :param due: when they are listed again, as Unix time; None if they were not listed.
+    :param listing: which steps the execution task repeats after the end of the
+        execution; None if it repeats none, or if nobody has asked.
     """
 
     state: str | None
@@ -124,6 +112,7 @@ class StepsSnapshot:
     rows: Mapping[str, StepRow] = field(default_factory=dict)
     steps: Sequence[StepDescription] = ()
     due: float | None = None
+    listing: FirstListing | None = None
 
     @property
     def is_over(self) -> bool:
@@ -140,6 +129,16 @@ class StepsSnapshot:
         ]
         return lacked_by(failed) is not None
 
+    def is_repeated(self, name: str) -> bool:
+        """Return whether a cleared step is repeated after the end of the execution."""
+        if self.listing is None or self.run is None or self.is_over:
+            return False
+        row = self.rows.get(name)
+        status = None
+        if row:
+            status = row.status
+        return self.listing.is_repeated(name, state_of_step(status), self.run)
+
     def description(self, name: str) -> StepDescription | None:
         """Return AWS's description of a step; None if it has not begun."""
         for step in self.steps:
@@ -155,6 +154,7 @@ def steps_snapshot(
     steps: Sequence[StepDescription],
     status: str | None,
     due: float | None = None,
+    listing: FirstListing | None = None,
 ) -> StepsSnapshot:
     """
     Return the snapshot that a poll has made of an execution.
@@ -168,7 +168,7 @@ def steps_snapshot(
         for name, row in rows.items():
             if state_of_step(row.status) is PolysyncState.CANCELLED:
                 rows[name] = row.model_copy(update={"reason": _TOO_EXPENSIVE})
-    return StepsSnapshot(state, run, status, bool(order), rows, steps, due)
+    return StepsSnapshot(state, run, status, bool(order), rows, steps, due, listing)
 
 
 _TOO_EXPENSIVE: Final = (
@@ -226,6 +226,8 @@ def verdict_of(
             " execution."
         )
         return "failed", text
+    if snapshot.is_repeated(name):
+        return None
     row = snapshot.rows.get(name)
     if row is None or row.status is None:
         return _of_unbegun(name, row, snapshot)
@@ -312,6 +314,9 @@ class StepTaskWaiter(Waiter[StepsSnapshot, StepTaskEvent]):
     :param execution_task: the execution task.
     :param step_name: the step.
     :param is_retry: whether an earlier try of the same clear has failed.
+    :param task: the task of the step, if it may leave a note.
+    :param is_repeated: whether the task had an earlier try.
+    :param is_noted: whether it has left a note.
     :param ends_task: whether the task ends in the triggerer.
     :param logged_statuses: the statuses that the log has, of the step and of those that
         it runs, in JSON.
@@ -321,6 +326,9 @@ class StepTaskWaiter(Waiter[StepsSnapshot, StepTaskEvent]):
     execution_task: TaskKey
     step_name: str
     is_retry: bool = False
+    task: TaskKey | None = None
+    is_repeated: bool = False
+    is_noted: bool = False
     ends_task: bool = False
     logged_statuses: str = "{}"
     execution_arn: str | None = None
@@ -356,9 +364,17 @@ class StepTaskWaiter(Waiter[StepsSnapshot, StepTaskEvent]):
         result = Waiter.decide(self, response, now)
         if isinstance(response, PolysyncError) or isinstance(result, Finish):
             return result
+        if result.waiter.task:
+            return replace(result, seconds=min(result.seconds, _NOTED_SECONDS))
         if response.due is None:
             return result
         return replace(result, seconds=max(0.0, response.due - now))
+
+    def leaves_note(self, snapshot: StepsSnapshot) -> bool:
+        """Return whether the task of the step notes now that it has begun again."""
+        if self.task is None or self.is_noted:
+            return False
+        return snapshot.run is None and not snapshot.is_over
 
     def verdict(self, snapshot: StepsSnapshot) -> tuple[Verdict, str] | None:
         """Return how the task ends with what was seen; None if it waits on."""
@@ -368,10 +384,15 @@ class StepTaskWaiter(Waiter[StepsSnapshot, StepTaskEvent]):
         """Return the state after a poll."""
         run = response.run
         if run is None:
-            return self
+            return replace(self, is_noted=self.task is not None)
+        task = self.task
+        if response.state is not None:
+            # Airflow was asked just now.
+            task = None
         logged_statuses, _ = self._changes(response, run)
         return replace(
             self,
+            task=task,
             logged_statuses=logged_statuses,
             execution_arn=run.execution_arn,
             pipeline_name=run.pipeline_name,
@@ -426,6 +447,8 @@ class StepTaskWaiter(Waiter[StepsSnapshot, StepTaskEvent]):
         )
 
 
+# Between two polls of a task with a note, which counts until the next one.
+_NOTED_SECONDS: Final = 5.0
 # The execution task has a timeout, so this only bounds the wait.
 MAX_SECONDS: Final = 400 * 24 * 3600.0
 
@@ -452,13 +475,19 @@ class StepTaskArguments(models.StrictModel):
 
         :param now: as Unix time.
         """
-        key = replace(TaskKey.of(ti), task_id=self.execution_task_id)
+        key = TaskKey.of(ti)
+        is_repeated = ti.try_number > 1
+        task = None
+        if is_repeated:
+            task = key
         return StepTaskWaiter(
-            execution_task=key,
+            execution_task=replace(key, task_id=self.execution_task_id),
+            task=task,
+            is_repeated=is_repeated,
             step_name=self.step_name,
             # The first try after a clear waits in the same way: a triggerer does not
             # know whether it is one.
-            is_retry=self.retries > 0 and ti.try_number > 1,
+            is_retry=self.retries > 0 and is_repeated,
             poll_interval=self.poll_interval,
             since=now,
             deadline=now + MAX_SECONDS,
@@ -482,173 +511,3 @@ class StepTaskEndArguments(StepTaskArguments):
         :param now: as Unix time.
         """
         return replace(super().waiter_of(ti, now), ends_task=True)
-
-
-# ---- a clear
-
-# States of a task that was cleared, and whose next try has not begun.
-_BEFORE_TRY: Final = (None, "scheduled", "queued")
-
-
-def may_be_left(state: str | None) -> bool:
-    """
-    Return whether an execution task in a state was cleared, and its next try has not
-    begun.
-    """
-    return state in _BEFORE_TRY
-
-
-def is_left_to_next_try(
-    state: str | None, task_states: Mapping[str, str | None]
-) -> bool:
-    """
-    Return whether a cleared execution task goes on with its execution, so that nobody
-    stops that.
-
-    :param state: the state of the execution task.
-    :param task_states: the states of the tasks of the steps.
-    """
-    return may_be_left(state) and len(cleared_steps(task_states)) < len(task_states)
-
-
-# States of the task of a step which say that it was not cleared.
-_NOT_CLEARED: Final = ("success", "skipped", "failed", "upstream_failed", "removed")
-
-ClearAction = Literal["new", "wait", "resume", "select"]
-
-
-class Clear(NamedTuple):
-    """
-    What the execution task does after a clear.
-
-    :param action: ``new``: a new execution, after the stop of one that runs; ``wait``:
-        wait for its end, then decide again; ``resume``: go on with it; ``select``: a
-        selective execution of ``steps``.
-    """
-
-    action: ClearAction
-    steps: Sequence[str] = ()
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What the lifecycle gets as the options of the DAG's author."""
-        match self.action:
-            case "new" | "select":
-                return {"on_clear": "new", "stop_on_clear": True}
-            case "wait":
-                return {"on_clear": "new", "stop_on_clear": False}
-            case "resume":
-                return {"on_clear": "resume", "stop_on_clear": False}
-
-
-class FirstListing(models.StrictModel):
-    """
-    The steps as the execution task listed them for the first time after a clear.
-
-    :param epoch: the epoch that the clear has begun.
-    :param succeeded: the steps that had succeeded.
-    """
-
-    execution_arn: models.ExecutionArn
-    epoch: Annotated[int, Field(ge=0, le=models.MAX_INTEGER)]
-    succeeded: Annotated[list[models.StepName], Field(max_length=models.MAX_STEPS)]
-
-
-def first_listing(
-    stored: Any, execution_arn: str, epoch: int, steps: Sequence[StepDescription]
-) -> tuple[FirstListing, bool]:
-    """
-    Return the first listing after a clear, and whether this one is the first.
-
-    :param stored: the first listing, if an earlier one was stored; or anything else.
-    :param steps: AWS's list of the steps.
-    """
-    with suppress(ValidationError):
-        first = FirstListing.model_validate(stored)
-        if first.execution_arn == execution_arn and first.epoch == epoch:
-            return first, False
-    # What a loop runs has no task.
-    succeeded = _succeeded(step for step in steps if step.loop is None)
-    first = FirstListing(
-        execution_arn=execution_arn,
-        epoch=epoch,
-        succeeded=succeeded[: models.MAX_STEPS],
-    )
-    return first, True
-
-
-def _succeeded(steps: Iterable[StepDescription]) -> list[str]:
-    return [
-        step.name
-        for step in steps
-        if state_of_step(step.status) is PolysyncState.SUCCESS
-    ]
-
-
-def cleared_steps(task_states: Mapping[str, str | None]) -> list[str]:
-    """
-    Return the steps whose tasks were cleared.
-
-    :param task_states: the states of their tasks in Airflow by step, in the order of
-        the definition.
-    """
-    return [step for step, state in task_states.items() if state not in _NOT_CLEARED]
-
-
-def after_clear(
-    cleared: Sequence[str],
-    count: int,
-    status: str,
-    steps: Sequence[StepDescription],
-    first: FirstListing | None = None,
-) -> Clear:
-    """
-    Return what the execution task does after a clear. The rules are those at the top.
-
-    :param cleared: the steps whose tasks were cleared, in the order of the definition.
-    :param count: how many steps have a task.
-    :param status: AWS's status of the execution.
-    :param steps: AWS's list of its steps; it counts only if the execution has ended.
-    :param first: the first listing after the clear; None if this one is the first.
-    :raises ParametersError: AWS has nothing that does what was cleared. The text says
-        what to clear.
-    """
-    if len(cleared) == count:
-        return Clear("new")
-    if not has_ended(status):
-        return Clear("wait")
-
-    succeeded = set(_succeeded(steps))
-    if first:
-        # What has succeeded since need not be repeated (rule 2).
-        succeeded.intersection_update(first.succeeded)
-    if succeeded.isdisjoint(cleared):
-        state = states.state_of(status)
-        if state is PolysyncState.FAILED:
-            return Clear("resume")
-        if state is PolysyncState.SUCCESS and first:
-            # The outcome of the execution is that of the task (rule 6).
-            return Clear("resume")
-
-    if not cleared:
-        raise ParametersError(
-            f"The execution has ended (AWS status {status}), and the task of no step"
-            f" was cleared, so there is nothing to repeat. {_CLEAR_ALL}"
-        )
-    if status not in SOURCE_STATUSES:
-        raise ParametersError(
-            "AWS can repeat single steps of an execution that has succeeded or failed"
-            f" only, and this one has the status {status}. {_CLEAR_ALL}"
-        )
-    if len(cleared) > models.MAX_SELECTED_STEPS:
-        raise ParametersError(
-            f"{len(cleared)} steps were cleared. AWS repeats at most"
-            f" {models.MAX_SELECTED_STEPS} selected steps. {_CLEAR_ALL}"
-        )
-    return Clear("select", tuple(cleared))
-
-
-_CLEAR_ALL: Final = (
-    "For a new execution, clear the first task of the group with all tasks that follow"
-    " (Downstream)."
-)

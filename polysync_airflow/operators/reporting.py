@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from pydantic import Field
 
 from polysync_airflow import exceptions, links
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import AirflowSkipException
 from polysync_airflow.airflow_compat.task_instances import outlet_event_extras
 from polysync_airflow.execution import models, outcome
@@ -57,6 +58,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# What else resumes an execution, for the message of a failure.
+RESUME_BUTTON = ""
+if CAPABILITIES.react_apps:
+    RESUME_BUTTON = 'or the tab\'s "Resume failed steps" '
 DEFAULT_PROGRESS_INTERVAL: Final = 60.0
 MAX_FILES: Final = 50
 FileName = Annotated[str, Field(min_length=1, max_length=256)]
@@ -278,6 +283,14 @@ def push_summary(context: Context, summary: RunSummary) -> None:
     context["ti"].xcom_push("run", storable_summary(summary, log.warning))
 
 
+def push_status(context: Context, execution_arn: str, status: str) -> None:
+    """Push the status of an execution that has ended, if the task shows it."""
+    summary = pull_summary(context)
+    if summary and summary.execution_arn == execution_arn:
+        changes = {"status": status, "state": state_of(status).value}
+        push_summary(context, summary.model_copy(update=changes))
+
+
 def storable_summary(summary: RunSummary, warn: Callable[[str], object]) -> Any:
     """Return ``run`` in a form that Airflow can store."""
     return storable_xcom("run", summary.model_dump(mode="json"), warn)
@@ -456,14 +469,18 @@ class ReportingOperator(base.ExecutionOperator):
 
     @abstractmethod
     def _next_step(
-        self, status: str | None, retry: str | None, *, by_fail_step: bool
+        self,
+        context: Context,
+        end: ExecutionEvent,
+        retry: str | None,
+        *,
+        by_fail_step: bool,
     ) -> str | None:
         """
         Return what comes next, as the last sentences of a failure's message; None if
         nothing is to be said.
 
-        :param status: AWS status with which the execution has ended; None if it may
-            still be running.
+        :param end: how the wait has ended.
         :param retry: when Airflow starts another try, such as ``in 5 min``; None if
             none follows.
         :param by_fail_step: whether a Fail step has ended the execution.
@@ -547,12 +564,10 @@ class ReportingOperator(base.ExecutionOperator):
         # The retry policy needs the error to decide whether a retry follows, which the
         # message then says.
         retry = next_retry(self.retry_policy, error, context)
-        status = None
-        if end.outcome == "ended":
-            status = end.status
-        following = self._next_step(status, retry, by_fail_step=by_fail_step)
         if end.outcome == "too_expensive":
-            following = NEXT_STEP
+            following: str | None = NEXT_STEP
+        else:
+            following = self._next_step(context, end, retry, by_fail_step=by_fail_step)
         text = message(notes=(*notes, following))
         raise self._make_error(end, text, is_own_stop=is_own_stop) or error
 

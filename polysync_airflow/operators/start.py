@@ -14,7 +14,6 @@ from datetime import timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
-from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout, is_trigger_timeout
 from polysync_airflow.airflow_compat.teams import warn_of_hidden_connection
 from polysync_airflow.exceptions import (
@@ -54,10 +53,6 @@ if TYPE_CHECKING:
 
 # The pipeline's name, which is the end of its ARN.
 MAP_INDEX_TEMPLATE: Final = "{{ task.pipeline_name.rsplit('/')[-1] }}"
-# What else resumes an execution, for the message of a failure.
-RESUME_BUTTON = ""
-if CAPABILITIES.react_apps:
-    RESUME_BUTTON = 'or the tab\'s "Resume failed steps" '
 
 
 class StartOptions(base.WaitOptions, base.TryOptions, reporting.ReportOptions):
@@ -376,13 +371,12 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         get_execution = partial(self.try_runner.get_execution, context, arguments)
         instruction = get_execution()
         while instruction.command is not Command.WATCH:
-            record = instruction.existing_record
             if instruction.command is Command.WAIT_FOR_END:
                 end = self._wait_for_earlier_execution(context, instruction)
                 if self._is_end_of_task(context, end):
                     return instruction, end
             else:
-                self._pause(context, record)
+                self._pause(context, instruction.existing_record)
             instruction = get_execution()
         return instruction, None
 
@@ -650,13 +644,19 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
     get_openlineage_facets_on_failure = get_openlineage_facets_on_complete
 
     def _next_step(
-        self, status: str | None, retry: str | None, *, by_fail_step: bool
+        self,
+        context: Context,
+        end: ExecutionEvent,
+        retry: str | None,
+        *,
+        by_fail_step: bool,
     ) -> str | None:
         from polysync_airflow.execution.lifecycle.decisions import next_step
 
-        return next_step(
-            status, self.options, retry, by_fail_step=by_fail_step, button=RESUME_BUTTON
-        )
+        button = reporting.RESUME_BUTTON
+        say = partial(next_step, by_fail_step=by_fail_step, button=button)
+        seen = self.try_runner.seen_by_next_try(context, end)
+        return say(*seen, self.options, retry)
 
     def _wait_for_earlier_execution(
         self, context: Context, instruction: Instruction

@@ -2,7 +2,8 @@
 The tasks of a group that shows a pipeline step by step: the execution task, and a task
 for each step.
 
-``execution/step_tasks.py`` decides how a step's task ends, and what a clear means.
+``execution/step_tasks.py`` decides how a step's task ends, and
+``execution/step_clears.py`` what a clear means.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.triggers.base import StartTriggerArgs
@@ -33,32 +34,28 @@ from polysync_airflow.execution import clock, outcome
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.waiter import check_event
-from polysync_airflow.operators import base
-from polysync_airflow.operators.start import (
-    RESUME_BUTTON,
-    PolysyncStartPipelineOperator,
-)
+from polysync_airflow.operators import base, reporting
+from polysync_airflow.operators.start import PolysyncStartPipelineOperator
 from polysync_airflow.states import PolysyncState, has_ended, state_of_step
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord
-    from polysync_airflow.execution.step_tasks import Clear, StepTaskEvent
-    from polysync_airflow.execution.waiter import ExecutionWaiter
+    from polysync_airflow.execution.lifecycle.instructions import (
+        ExecutionRecord,
+        Instruction,
+    )
+    from polysync_airflow.execution.step_clears import Clear, ClearedSteps, FirstListing
+    from polysync_airflow.execution.step_tasks import StepTaskEvent
+    from polysync_airflow.execution.waiter import ExecutionEvent, ExecutionWaiter
     from polysync_airflow.hooks import PolysyncSageMakerHook
+    from polysync_airflow.operators.try_runner import TryRunner
 
-# An XCom of the first task: which steps had succeeded when the execution task listed
-# them for the first time after a clear.
-FIRST_LISTING_KEY = "polysync_clear"
-_CLEAR_STEPS = (
-    "Next: mend the cause, then clear the task of the failed step with the tasks that"
-    f" follow (Downstream).\n  That {RESUME_BUTTON}repeats only the steps that had not"
-    " succeeded."
-)
 # Airflow sends the whole DAG to the triggerer for each task that starts there. With 200
 # such tasks at a time in a DAG of a thousand, that takes 2 GiB.
 MAX_TASKS_IN_TRIGGERER: Final = 200
+# Between two looks for the notes of the steps' tasks.
+_SECONDS_BETWEEN_LOOKS: Final = 1.0
 # Between two polls of ``dag.test()``, which has no triggerer.
 _SECONDS_BETWEEN_POLLS: Final = 1.0
 _AT_ONCE: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -94,10 +91,18 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
             "retry_mode": "resume",
             "on_clear": "new",
         }
+        self._listing: FirstListing | None = None
         # It starts at once, although it is below the tasks of the steps.
         super().__init__(**{**kwargs, "trigger_rule": "one_success"})
         self.first_task_id = first_task_id
         self.step_task_ids = dict(step_task_ids)
+
+    @cached_property
+    def try_runner(self) -> TryRunner:
+        """The state of this try."""
+        runner = super().try_runner
+        runner.is_of_group = True
+        return runner
 
     @base.apply_retry_policy
     def execute(self, context: Context) -> str:
@@ -107,9 +112,10 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         """
         # The failure callback has nothing to do before there is an execution.
         self.try_runner.is_executed = True
-        arn = self._read_cleared_execution(context)
-        if arn:
-            clear = self._decide_after_clear(context["ti"], arn)
+        self._listing = None
+        record = self._read_cleared_execution(context)
+        if record:
+            clear = self._decide_after_clear(context, record)
             for name, value in clear.options.items():
                 setattr(self, name, value)
             if clear.action == "select":
@@ -117,13 +123,14 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
                     "Repeated, as their tasks were cleared: %s", ", ".join(clear.steps)
                 )
                 self.selected_steps = list(clear.steps)
-                self.source_execution = arn
+                self.source_execution = record.arn
             self.try_runner.options = self.options
         return super().execute(context)
 
-    def _read_cleared_execution(self, context: Context) -> str | None:
+    def _read_cleared_execution(self, context: Context) -> ExecutionRecord | None:
         """
-        Return the execution of the earlier tries, if some of its steps were cleared.
+        Return the record of the earlier tries' execution, if some of its steps were
+        cleared.
 
         :return: None if this is the first try, or a retry, or if there is no execution
             that can be continued.
@@ -150,16 +157,17 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         if record.choice_in(ti.max_tries):
             # Somebody has chosen in the tab what becomes of it.
             return None
-        return record.execution_arn
+        return record
 
-    def _decide_after_clear(self, ti: Any, arn: str) -> Clear:
+    def _decide_after_clear(self, context: Context, record: ExecutionRecord) -> Clear:
         """
         Return what is done now that steps of an execution were cleared.
 
         :raises ParametersError: AWS has nothing that does what was cleared.
         """
-        from polysync_airflow.execution.step_tasks import Clear
+        from polysync_airflow.execution.step_clears import Clear
 
+        arn = record.arn
         hook = self.hook_for_region(region_from_arn(arn))
         status = None
         try:
@@ -167,10 +175,11 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
                 partial(hook.describe_pipeline_execution, arn)
             )
             status = execution.status
-            return self._decide(ti, arn, status, hook)
+            return self._decide(context["ti"], record, status, hook)
         except Exception as error:
-            if has_ended(status):
+            if status and has_ended(status):
                 self.try_runner.is_handled = True
+                reporting.push_status(context, arn, status)
                 raise
             # Nobody else is responsible for the execution. If this try cannot go on
             # with it, it stops it.
@@ -180,26 +189,82 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
             return Clear("wait")
 
     def _decide(
-        self, ti: Any, arn: str, status: str, hook: PolysyncSageMakerHook
+        self,
+        ti: Any,
+        record: ExecutionRecord,
+        status: str,
+        hook: PolysyncSageMakerHook,
     ) -> Clear:
-        from polysync_airflow.execution import step_tasks
+        from polysync_airflow.execution import step_clears
 
-        task_ids = self.step_task_ids
-        states = read_states(ti, list(task_ids.values()))
-        # A task that a newer version of the DAG has added was not cleared.
-        cleared = step_tasks.cleared_steps(
-            {step: states.get(task_id, "removed") for step, task_id in task_ids.items()}
-        )
+        arn = record.arn
         steps = self._call_with_retry(partial(hook.list_pipeline_execution_steps, arn))
         first_task = self._first_task(ti)
-        stored = read_xcom(first_task, FIRST_LISTING_KEY)
-        first, is_first = step_tasks.first_listing(stored, arn, ti.max_tries, steps)
+        stored = read_xcom(first_task, step_clears.CLEAR_KEY)
+        first, is_first = step_clears.first_listing(
+            stored, arn, ti.max_tries, steps, record.resumes
+        )
         if not is_first:
-            return step_tasks.after_clear(cleared, len(task_ids), status, steps, first)
-        clear = step_tasks.after_clear(cleared, len(task_ids), status, steps)
+            cleared = step_clears.still_cleared(first, self._read_step_states(ti))
+            clear = step_clears.after_clear(cleared, status, steps, first)
+        else:
+            waiting = step_clears.waiting_steps(stored, arn, record.resumes)
+            cleared = self._find_cleared(ti, status, waiting)
+            clear = step_clears.after_clear(cleared, status, steps)
+            first = first.model_copy(update={"cleared": list(cleared.steps)})
         if clear.action == "wait":
-            write_xcom(first_task, FIRST_LISTING_KEY, first.model_dump(mode="json"))
+            self._listing = first
+            if is_first:
+                value = first.model_dump(mode="json")
+                write_xcom(first_task, step_clears.CLEAR_KEY, value)
         return clear
+
+    def _find_cleared(
+        self, ti: Any, status: str, waiting: Sequence[str]
+    ) -> ClearedSteps:
+        """
+        Return which steps were cleared. The tasks that begin again get some time for
+        their notes.
+        """
+        from polysync_airflow.execution import step_clears
+
+        until = clock.time() + step_clears.NOTES_SECONDS
+        while True:
+            states = self._read_step_states(ti)
+            noted = [step for step in states if self._has_note(ti, step)]
+            cleared = step_clears.cleared_steps(states, noted, status, waiting)
+            if cleared.is_certain or clock.time() >= until:
+                return cleared
+            clock.sleep(_SECONDS_BETWEEN_LOOKS)
+
+    def _read_step_states(self, ti: Any) -> dict[str, str | None]:
+        """Return the states of the tasks of the steps, by step."""
+        states = read_states(ti, list(self.step_task_ids.values()))
+        # A task that a newer version of the DAG has added was not cleared.
+        return {
+            step: states.get(task_id, "removed")
+            for step, task_id in self.step_task_ids.items()
+        }
+
+    def _has_note(self, ti: Any, step: str) -> bool:
+        from polysync_airflow.execution.step_clears import CLEAR_KEY
+
+        task = replace(TaskKey.of(ti), task_id=self.step_task_ids[step])
+        return read_xcom(task, CLEAR_KEY) is not None
+
+    def _wait_for_earlier_execution(
+        self, context: Context, instruction: Instruction
+    ) -> ExecutionEvent:
+        """Wait for its end. Meanwhile, the tasks of the other steps follow it."""
+        from polysync_airflow.execution.step_clears import CLEAR_KEY
+
+        record = instruction.existing_record
+        if self._listing:
+            reporter = self._step_reporter(context, record.arn, record.resumed_at)
+            reporter.push_declared(record.request.selected_steps)
+            context["ti"].xcom_push(CLEAR_KEY, self._listing.model_dump(mode="json"))
+            self._push_started(context, instruction)
+        return super()._wait_for_earlier_execution(context, instruction)
 
     def _read_record(self, context: Context) -> ExecutionRecord | None:
         """
@@ -244,12 +309,22 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         )
 
     def _next_step(
-        self, status: str | None, retry: str | None, *, by_fail_step: bool
+        self,
+        context: Context,
+        end: ExecutionEvent,
+        retry: str | None,
+        *,
+        by_fail_step: bool,
     ) -> str | None:
-        following = super()._next_step(status, retry, by_fail_step=by_fail_step)
-        if retry or by_fail_step or following is None:
-            return following
-        return _CLEAR_STEPS
+        from polysync_airflow.execution.step_clears import what_to_clear
+
+        if retry is None and not by_fail_step:
+            record, status = self.try_runner.seen_by_next_try(context, end)
+            button = reporting.RESUME_BUTTON
+            text = what_to_clear(record, status, self.options, button=button)
+            if text:
+                return text
+        return super()._next_step(context, end, retry, by_fail_step=by_fail_step)
 
 
 class PolysyncPipelineStepOperator(base.PolysyncOperator):

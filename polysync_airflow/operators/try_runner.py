@@ -115,6 +115,8 @@ class TryRunner:
     log: Any
     limits: CapacityLimits
     max_cost: object = NOT_GIVEN
+    # Whether it is that of a group of steps.
+    is_of_group: bool = False
     # Whether this process executes the task, so that its templates are rendered.
     is_executed: bool = False
     # Whether the execution has ended, was stopped, or is the next try's, so that the
@@ -169,6 +171,7 @@ class TryRunner:
             deadline=clock.time() + self.limits.timeout,
         )
         store = RecordStore(context)
+        store.is_of_group = self.is_of_group
         self._store = store
         record = store.read()
         task_try = self._task_try(store)
@@ -333,10 +336,37 @@ class TryRunner:
         """
         if self._store is None or self._instruction is None:
             store = RecordStore(context)
+            store.is_of_group = self.is_of_group
             return store, store.read()
         if self._stop and self._stop.announced:
             return self._store, self._stop.announced
         return self._store, self._instruction.record
+
+    def seen_by_next_try(
+        self, context: Context, end: ExecutionEvent
+    ) -> tuple[ExecutionRecord | None, str | None]:
+        """
+        Return the record and the status that the next try finds of an execution; None
+        in place of what is not known.
+        """
+        if end.outcome != "ended":
+            return None, None
+        try:
+            store, record = self.own_record(context)
+            if record is None or record.execution_arn != end.execution_arn:
+                # The next try finds the execution in AWS.
+                record = lookup.record_of_wait(
+                    end.execution_arn,
+                    end.attempt,
+                    store.identity,
+                    end.pipeline_name or "",
+                )
+                epoch = context["ti"].max_tries
+                record = record.model_copy(update={"epoch": epoch})
+        except Exception as error:
+            self.log.warning("What the next try does is not known: %s", error)
+            return None, end.status
+        return record, end.status
 
     def forget_record(self, context: Context) -> None:
         """Delete the record, because the task succeeds."""

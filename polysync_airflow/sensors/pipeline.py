@@ -484,14 +484,19 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         )
 
     def _next_step(
-        self, status: str | None, retry: str | None, *, by_fail_step: bool
+        self,
+        context: Context,
+        end: ExecutionEvent,
+        retry: str | None,
+        *,
+        by_fail_step: bool,
     ) -> str | None:
         if retry:
             again = "waits for the same execution"
             if self.pipeline_name:
                 again = "looks for an execution again"
             return f"Next: Airflow retries the task {retry}. The retry {again}."
-        if state_of(status) is PolysyncState.FAILED:
+        if end.outcome == "ended" and state_of(end.status) is PolysyncState.FAILED:
             return (
                 "Next: mend the cause, and start or resume the execution where it was"
                 " started.\n  Then clear this task."

@@ -17,7 +17,12 @@ from typing import Any, ClassVar, Final, cast
 from airflow.triggers.base import TriggerEvent
 
 from polysync_airflow.airflow_compat.supervisor import call_airflow
-from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom
+from polysync_airflow.airflow_compat.task_instances import (
+    delete_xcom,
+    read_state,
+    read_xcom,
+    write_xcom,
+)
 from polysync_airflow.auth.iam_policies import JOB_OPERATIONS
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
@@ -25,6 +30,11 @@ from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.outcome import RunSummary, parse_run_summary
 from polysync_airflow.execution.parameters import check_trigger_arguments
+from polysync_airflow.execution.step_clears import (
+    CLEAR_KEY,
+    FirstListing,
+    parse_listing,
+)
 from polysync_airflow.execution.step_tasks import (
     StepsSnapshot,
     StepTaskArguments,
@@ -52,6 +62,7 @@ class GroupExecution:
 
     :param order: the steps of its definition; empty if they are not known.
     :param due: when its steps are listed next, as Unix time.
+    :param listing: which steps are repeated after its end; None if none are.
     """
 
     run: RunSummary
@@ -59,6 +70,7 @@ class GroupExecution:
     steps: Sequence[StepDescription] = ()
     status: str | None = None
     due: float = 0.0
+    listing: FirstListing | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -70,7 +82,9 @@ class GroupExecution:
         due = None
         if not self.has_ended:
             due = self.due
-        return steps_snapshot(state, self.run, self.order, self.steps, self.status, due)
+        return steps_snapshot(
+            state, self.run, self.order, self.steps, self.status, due, self.listing
+        )
 
 
 # The tasks that end here describe the jobs of their steps with the same client.
@@ -132,10 +146,13 @@ class StepTaskPoller(poller.Poller):
         self, waiters: Sequence[StepTaskWaiter], is_wanted: Callable[[], bool]
     ) -> StepsSnapshot:
         task = waiters[0].execution_task
+        has_cleared = any(waiter.is_repeated for waiter in waiters)
         state = None
         execution = self._executions.get(task)
-        if execution is None or execution.has_ended:
-            state, execution = self._ask_airflow(task)
+        unsettled = [waiter for waiter in waiters if waiter.task]
+        if execution is None or execution.has_ended or unsettled:
+            state, execution = self._ask_airflow(task, has_cleared=has_cleared)
+        self._update_notes(unsettled, state, execution)
         if execution is None:
             return StepsSnapshot(state)
         if not execution.has_ended and execution.due <= clock.time():
@@ -148,15 +165,34 @@ class StepTaskPoller(poller.Poller):
             return snapshot
         # Before a task ends: the execution task may have been cleared, or have begun
         # its next try.
-        state, current = self._ask_airflow(task)
+        state, current = self._ask_airflow(task, has_cleared=has_cleared)
         if current is execution:
             return execution.snapshot(state)
         return StepsSnapshot(state)
 
-    def _ask_airflow(self, task: TaskKey) -> tuple[str | None, GroupExecution | None]:
+    def _update_notes(
+        self,
+        waiters: Sequence[StepTaskWaiter],
+        state: str | None,
+        execution: GroupExecution | None,
+    ) -> None:
+        """Let the tasks that have begun again leave their notes, or take them back."""
+        snapshot = StepsSnapshot(state)
+        if execution:
+            snapshot = execution.snapshot(state)
+        for waiter in waiters:
+            if waiter.task and waiter.leaves_note(snapshot):
+                call_airflow(partial(write_xcom, waiter.task, CLEAR_KEY, True))
+            elif waiter.task and execution:
+                call_airflow(partial(_delete_note, waiter.task))
+
+    def _ask_airflow(
+        self, task: TaskKey, *, has_cleared: bool
+    ) -> tuple[str | None, GroupExecution | None]:
         """
         Return the state of the execution task, and its execution.
 
+        :param has_cleared: whether the task of a step has had an earlier try.
         :return: None in place of the execution if the task has none in its current try.
         """
         state, value = call_airflow(lambda: (read_state(task), read_xcom(task, "run")))
@@ -171,6 +207,9 @@ class StepTaskPoller(poller.Poller):
             execution = GroupExecution(run, descriptions.parse_rows(rows))
         # It may say by now why the execution is stopped.
         execution.run = run
+        if has_cleared:
+            listing = call_airflow(partial(read_xcom, task, CLEAR_KEY))
+            execution.listing = parse_listing(listing)
         while len(self._executions) >= MAX_GROUPS:
             self._executions.pop(next(iter(self._executions)))
         self._executions[task] = execution
@@ -202,6 +241,11 @@ class StepTaskPoller(poller.Poller):
         if isinstance(steps, PolysyncError):
             raise steps
         return steps
+
+
+def _delete_note(task: TaskKey) -> None:
+    if read_xcom(task, CLEAR_KEY) is not None:
+        delete_xcom(task, CLEAR_KEY)
 
 
 class PolysyncStepTaskTrigger(WaitTrigger):

@@ -18,7 +18,7 @@ from polysync_airflow.airflow_compat import task_instances
 from polysync_airflow.airflow_compat.supervisor import call_airflow
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.execution import clock, step_tasks
+from polysync_airflow.execution import clock, step_clears
 from polysync_airflow.execution.lifecycle import ending
 from polysync_airflow.execution.lifecycle.ending import Owner, TryEnd
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, StartName
@@ -471,8 +471,8 @@ class EndedTask:
         result = self._stop_unless_continued()
         if result == "left":
             self.log.info(
-                "The task was cleared with some of its steps. Its next try goes on with"
-                " the execution: %s",
+                "The task was cleared. Its next try decides by the steps that were"
+                " cleared with it what becomes of the execution: %s",
                 self._arn,
             )
         elif result == "queued":
@@ -487,10 +487,10 @@ class EndedTask:
         """
         Stop the execution, if nobody goes on with it.
 
-        :return: the stop, if AWS has accepted it; ``left`` if the task was cleared with
-            some of its steps, so that its next try goes on with the execution;
-            ``queued`` if a process will begin, which decides; ``unknown`` if Airflow
-            does not return its state.
+        :return: the stop, if AWS has accepted it; ``left`` if the task of a group was
+            cleared, so that its next try decides about the execution; ``queued`` if a
+            process will begin, which decides; ``unknown`` if Airflow does not return
+            its state.
         """
         try:
             state = _retry_airflow(
@@ -541,12 +541,7 @@ class EndedTask:
         return now - self._scheduled_since
 
     def _is_left_to_next_try(self, state: str | None) -> bool:
-        if not self.step_task_ids or not step_tasks.may_be_left(state):
-            return False
-        states = call_airflow(
-            partial(task_instances.read_states, self.ti, self.step_task_ids)
-        )
-        return step_tasks.is_left_to_next_try(state, states)
+        return bool(self.step_task_ids) and step_clears.is_left_to_next_try(state)
 
 
 async def end_of_stop(

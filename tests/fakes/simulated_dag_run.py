@@ -9,6 +9,7 @@ import asyncio
 import importlib
 from collections import Counter
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -40,8 +41,8 @@ _OVER: Final = ("success", "failed", "skipped", "upstream_failed")
 
 class SimulatedDagRun:
     """
-    A DAG run. Its tasks run in one event loop: workers one after the other, triggers
-    together.
+    A DAG run. Its triggers run in one event loop, its workers in a thread, one after the
+    other.
 
     ``states`` has the states of the tasks by id, and ``runs`` their last tries.
 
@@ -70,6 +71,7 @@ class SimulatedDagRun:
         self._tries: dict[str, asyncio.Task[None]] = {}
         self._triggers: dict[str, Any] = {}
         self._kills: set[asyncio.Task[None]] = set()
+        self._worker = ThreadPoolExecutor(1)
 
     def run(
         self, *, until: Callable[[], bool] = lambda: False
@@ -81,6 +83,10 @@ class SimulatedDagRun:
         """
         asyncio.run(self._run(until))
         return self.states
+
+    def is_alive(self, task_id: str) -> bool:
+        """Return whether a try of a task has begun and has not ended."""
+        return self.states[task_id] in ("running", "deferred")
 
     def record(self, task_id: str) -> JsonStore:
         """Return what the tries of a task have stored in a Variable."""
@@ -167,8 +173,8 @@ class SimulatedDagRun:
         while True:
             try:
                 # Each session gets the task as another worker does.
-                allow_execute_in_this_thread()
-                run.result = pulled(getattr(copy(task), method)(context, *arguments))
+                code = partial(getattr(copy(task), method), context, *arguments)
+                run.result = pulled(await self.session(code))
                 if run.result is not None:
                     run.ti.xcoms["return_value"] = run.result
             except TaskDeferred as deferral:
@@ -179,6 +185,15 @@ class SimulatedDagRun:
                 self.states[task_id] = "running"
             else:
                 return "success"
+
+    async def session(self, code: Callable[[], Any]) -> Any:
+        """Run the code of a task in the thread of the workers."""
+
+        def run() -> Any:
+            allow_execute_in_this_thread()
+            return code()
+
+        return await asyncio.get_running_loop().run_in_executor(self._worker, run)
 
     async def _in_the_triggerer(self, task_id: str, task: Any, run: Run) -> str:
         start = task.start_trigger_args

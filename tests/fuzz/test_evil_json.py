@@ -29,7 +29,7 @@ from polysync_airflow.execution.pipelines import (
 from polysync_airflow.execution.prices import HourlyPrices
 from polysync_airflow.execution.results import parse
 from polysync_airflow.execution.search import SearchArguments
-from polysync_airflow.execution.step_tasks import first_listing
+from polysync_airflow.execution.step_clears import first_listing
 from polysync_airflow.execution.steps.callbacks import parse_message, parse_step_changed
 from polysync_airflow.execution.steps.descriptions import order_of, parse_rows
 from polysync_airflow.execution.steps.progress import (

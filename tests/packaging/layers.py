@@ -41,7 +41,7 @@ FOLDER_LAYERS = {
         {"pipelines"},
         {"steps"},
         {"datasets", "outcome", "results"},
-        {"cost"},
+        {"cost", "step_clears"},
         {"step_tasks"},
         {"__init__"},
     ),

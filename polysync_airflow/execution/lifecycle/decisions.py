@@ -39,6 +39,7 @@ from polysync_airflow.execution.lifecycle import instructions
 from polysync_airflow.execution.lifecycle.capacity import next_wait
 from polysync_airflow.execution.lifecycle.instructions import (
     NO_EPOCH,
+    ClearChoice,
     Command,
     ExecutionRecord,
     Instruction,
@@ -210,8 +211,10 @@ def _counts_as_success(status: str, options: RecoveryOptions) -> bool:
 # What the message of a failure says about the retry, if one follows.
 _RETRY_STARTS: Final = "The retry starts a new execution."
 _RETRY_REPEATS_ALL: Final = (
-    'The retry starts a new execution and\n  repeats every step; retry_mode="resume"'
-    " would repeat only those that had not succeeded."
+    "The retry starts a new execution and\n  repeats every step{alternative}."
+)
+_ALTERNATIVE: Final = (
+    '; retry_mode="resume" would repeat only those that had not succeeded'
 )
 _RETRY_RESUMES: Final = (
     "The retry resumes the execution:\n"
@@ -223,23 +226,19 @@ _RETRY_AFTER_FAIL_STEP: Final = (
     "  repeats every step, since AWS does not resume after a Fail step."
 )
 # What it says about a clear, if no retry follows.
+_CLEAR: Final = "Next: mend the cause, then clear the task."
 _CLEAR_AFTER_FAIL_STEP: Final = (
-    "Next: mend the cause, then clear the task. "
-    "That starts a new execution and repeats every step,\n"
+    f"{_CLEAR} That starts a new execution and repeats every step,\n"
     "  since AWS does not resume after a Fail step."
 )
-_CLEAR_STARTS: Final = (
-    "Next: mend the cause, then clear the task. "
-    "That starts a new execution and repeats every step;\n"
-    '  on_clear="resume" {button}repeats only what had not succeeded.'
-)
+_CLEAR_STARTS: Final = f"{_CLEAR} That starts a new execution and repeats every step"
 _CLEAR_RESUMES: Final = (
-    "Next: mend the cause, then clear the task.\n"
-    "  That {button}repeats only the steps that had not succeeded."
+    f"{_CLEAR}\n  That {{button}}repeats only the steps that had not succeeded."
 )
 
 
 def next_step(
+    record: ExecutionRecord | None,
     status: str | None,
     options: RecoveryOptions,
     retry: str | None,
@@ -251,44 +250,85 @@ def next_step(
     Return what comes next, as the last sentences of a failure's message; None if only
     the user knows.
 
+    It says what ``next_command`` returns to the next try.
+
+    :param record: the record that the next try finds; None if it is not known.
     :param status: AWS status with which the execution has ended; None if it may still
         be running.
     :param retry: when Airflow starts another try, such as ``in 5 min``; None if none
         follows.
-    :param by_fail_step: whether a Fail step has ended the execution.
+    :param by_fail_step: whether a Fail step has ended the execution, so that AWS
+        refuses its resume, and the try starts a new one.
     :param button: what else resumes it, such as ``or this button ``; empty for nothing.
     """
     if retry is None:
-        return _what_to_clear(status, options, by_fail_step=by_fail_step, button=button)
+        return _what_to_clear(
+            record, status, options, by_fail_step=by_fail_step, button=button
+        )
     next_try = f"Next: Airflow retries the task {retry}."
-    if status is None:
+    if status is None or record is None:
         return next_try
-    effect = _what_the_retry_does(status, options, by_fail_step=by_fail_step)
-    return f"{next_try} {effect}"
+    effect = _what_the_retry_does(record, status, options, by_fail_step=by_fail_step)
+    return f"{next_try} {effect}".rstrip()
 
 
 def _what_the_retry_does(
-    status: str, options: RecoveryOptions, *, by_fail_step: bool
+    record: ExecutionRecord,
+    status: str,
+    options: RecoveryOptions,
+    *,
+    by_fail_step: bool,
 ) -> str:
+    command = next_command(record, record.epoch, status, options)
+    if command not in (Command.PREPARE, Command.RESUME):
+        return ""
+    if by_fail_step and _has_failed(status):
+        return _RETRY_AFTER_FAIL_STEP
+    if command is Command.RESUME:
+        return _RETRY_RESUMES
     if not _has_failed(status):
         return _RETRY_STARTS
-    if by_fail_step:
-        return _RETRY_AFTER_FAIL_STEP
-    if options.retry_mode == "resume":
-        return _RETRY_RESUMES
-    return _RETRY_REPEATS_ALL
+    other = options.model_copy(update={"retry_mode": "resume"})
+    alternative = ""
+    if next_command(record, record.epoch, status, other) is Command.RESUME:
+        alternative = _ALTERNATIVE
+    return _RETRY_REPEATS_ALL.format(alternative=alternative)
+
+
+def after_clear_of(
+    record: ExecutionRecord, status: str, options: RecoveryOptions
+) -> Decision:
+    """Return what the first try after the next clear does."""
+    return next_command(record, record.epoch + 1, status, options)
 
 
 def _what_to_clear(
-    status: str | None, options: RecoveryOptions, *, by_fail_step: bool, button: str
+    record: ExecutionRecord | None,
+    status: str | None,
+    options: RecoveryOptions,
+    *,
+    by_fail_step: bool,
+    button: str,
 ) -> str | None:
-    if not _has_failed(status):
+    if status is None or not _has_failed(status):
         return None
+    if record is None:
+        return _CLEAR
+    command = after_clear_of(record, status, options)
+    if command not in (Command.PREPARE, Command.RESUME):
+        return _CLEAR
     if by_fail_step:
         return _CLEAR_AFTER_FAIL_STEP
-    if options.on_clear == "resume":
+    chosen = record.model_copy(update={"clear_choice": ClearChoice(on_clear="resume")})
+    if after_clear_of(chosen, status, options) is not Command.RESUME:
+        button = ""
+    if command is Command.RESUME:
         return _CLEAR_RESUMES.format(button=button)
-    return _CLEAR_STARTS.format(button=button)
+    other = options.model_copy(update={"on_clear": "resume"})
+    if after_clear_of(record, status, other) is not Command.RESUME:
+        return f"{_CLEAR_STARTS}."
+    resumes = f'on_clear="resume" {button}repeats only what had not succeeded.'
+    return f"{_CLEAR_STARTS};\n  {resumes}"
 
 
 def is_of_other_incarnation(

@@ -83,6 +83,9 @@ SCHEDULED_SECONDS: Final = 60.0
 # trigger may take ten minutes for its stop, and a triggerer that is restarted stops
 # also where no worker goes on, for example because the DAG is paused.
 TRIGGER_GRACE_SECONDS: Final = 900.0
+# A task that was cleared while it ran, and whose next try has not begun.
+_CLEARED: Final = ("restarting", None)
+
 # Airflow does not tell the start of every DAG run.
 _UNKNOWN_START: Final = datetime.min.replace(tzinfo=UTC)
 
@@ -97,6 +100,9 @@ class Owner(Enum):
     NOBODY = auto()
     # A later try decides.
     LATER_TRY = auto()
+    # A user has cleared the task of a group of steps. Its next try decides, by the
+    # steps that were cleared with it.
+    NEXT_TRY = auto()
     # The trigger of the same try in another triggerer, or that of a later try.
     OTHER_TRIGGER = auto()
     # The worker to which Airflow returns the deferred task.
@@ -142,6 +148,7 @@ def owner_by_record(
     stored: ExecutionRecord | None,
     *,
     is_current: bool,
+    is_of_group: bool = False,
 ) -> Owner:
     """
     Return who decides about the execution of a try, as its own process sees it.
@@ -151,6 +158,7 @@ def owner_by_record(
     request that this one has sent late, only this one knows what AWS has begun.
 
     :param is_current: whether this try is still the current one of the task instance.
+    :param is_of_group: whether the task is that of a group of steps.
     """
     if stored and _is_of_later_try(stored, record, try_number):
         if is_over(state) and _is_unanswered(stored, record):
@@ -160,6 +168,8 @@ def owner_by_record(
         return Owner.THIS_TRY
     if not is_over(state):
         return Owner.LATER_TRY
+    if is_of_group and state in _CLEARED and stored:
+        return Owner.NEXT_TRY
     if is_current or stored or state == DELETED:
         return Owner.NOBODY
     # Without a record, a later try may have succeeded and deleted it.
@@ -336,6 +346,9 @@ SHUTTING_DOWN: Final = (
 )
 NOTHING_RUNS: Final = "Nothing runs, because the task waits for capacity."
 KEEPS_RUNNING: Final = "The execution keeps running because stop_on_kill=False."
+LEFT_TO_CLEAR: Final = (
+    "The task was cleared. Its next try decides what becomes of the execution."
+)
 LEFT_TO_RETRY: Final = "The next try continues with the execution."
 OF_OTHER_DEPLOYMENT: Final = (
     "Another deployment of Airflow has started the execution, for example the one whose"
@@ -407,6 +420,9 @@ class TryEnd:
         """
         if self.is_signalled and owner is Owner.THIS_TRY:
             return replace(self._done(SHUTTING_DOWN), is_shutdown=True)
+        if owner is Owner.NEXT_TRY:
+            # As below, a clear of a running task does not raise ``max_tries``.
+            return replace(self, action=EndAction.END_EPOCH, text=LEFT_TO_CLEAR)
         is_retried = self.retry_follows and owner is not Owner.OTHER_DEPLOYMENT
         if is_retried and owner is not Owner.NOBODY:
             # If Airflow does not say, the retry will know.

@@ -88,6 +88,10 @@ function WhyNoButtons({ permission, task, run, refresh }) {
   if (!permission.hasNoRecord || !task.isEnded || !isStart(task)) {
     return null;
   }
+  if (run.state === "Success" && hasStepTasks(task)) {
+    // What a clear does follows from the tasks that are cleared with this one.
+    return null;
+  }
   // The task itself deletes it when the execution has succeeded.
   const gone = run.state === "Success" ? "" : "The record of this execution is gone: somebody has deleted it. ";
   return h(Notice, { kind: "info" }, `${gone}${CLEAR_STARTS}`);

@@ -1,5 +1,5 @@
 // What a clear of the task of a step makes AWS repeat. The rules are those of docs/how-to/steps-as-tasks.md; the
-// operator decides by them (execution/step_tasks.py).
+// operator decides by them (execution/step_clears.py).
 
 // AWS's limit of a selective execution.
 const MAX_SELECTED = 50;

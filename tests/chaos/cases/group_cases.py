@@ -10,6 +10,7 @@ from tests.chaos.cases.case import LONG, ONLY_LOCAL, STOPPED, Case
 from tests.chaos.cases.case import Expected as ExpectedOfTask
 from tests.chaos.scenarios import step_groups
 from tests.chaos.scenarios.shared import Scenario
+from tests.chaos.scenarios.step_groups import FAILS_ONCE
 
 
 def _expected(*statuses: str) -> ExpectedOfTask:
@@ -111,6 +112,17 @@ GROUP_CASES: Final = (
         "user clears the whole group while steps run",
         step_groups.all_cleared,
         _expected("Stopped", "Succeeded"),
+    ),
+    _case(
+        "53f",
+        "user clears a failed step while the only other one that has begun runs",
+        step_groups.one_of_two_cleared(FAILS_ONCE),
+        short=True,
+    ),
+    _case(
+        "53g",
+        "user clears a step right after the start, while another one runs, too",
+        step_groups.one_of_two_cleared(None),
     ),
     _case(
         "54a",

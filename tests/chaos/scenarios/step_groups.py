@@ -26,7 +26,11 @@ from tests.chaos.scenarios.shared import (
 )
 from tests.system.airflow.versions import INSTALLED
 
-DEFINITION: Final = Path(__file__).parents[1] / "dags" / "polysync" / "step_group.json"
+_FOLDER: Final = Path(__file__).parents[1] / "dags" / "polysync"
+DEFINITION: Final = _FOLDER / "step_group.json"
+# Its first two steps run at the same time, and the third one needs both.
+PARALLEL: Final = _FOLDER / "parallel_steps.json"
+PARALLEL_STEPS: Final = ("Train", "Report", "Compare")
 GROUP: Final = "steps"
 # The first task of the group, and the one that starts the execution.
 BEGIN, EXECUTION = OWN_TASKS = ("begin", "execution")
@@ -53,11 +57,21 @@ class StepGroup:
 
     :param run: the run.
     :param held: the steps that end only when `release` is called.
+    :param definition: the file of the DAG.
+    :param steps: the names of its steps.
     """
 
-    def __init__(self, run: Run, *held: str) -> None:
+    def __init__(
+        self,
+        run: Run,
+        *held: str,
+        definition: Path = DEFINITION,
+        steps: Sequence[str] = STEPS,
+    ) -> None:
         self.run = run
         self._held = held
+        self._definition = definition
+        self._steps = steps
 
     def start(self, **behaviour: dict[str, Any]) -> None:
         """
@@ -65,7 +79,7 @@ class StepGroup:
 
         :param behaviour: members to add to the emulator's scenario of a step, by step.
         """
-        document = json.loads(DEFINITION.read_text())
+        document = json.loads(self._definition.read_text())
         for step in document["Steps"]:
             if step["Name"] in self._held:
                 step |= {
@@ -84,11 +98,12 @@ class StepGroup:
         """Set how the steps of the next execution, or of its resume, behave."""
         ends = {
             name: {"duration": self.run.seconds}
-            for name in STEPS
+            for name in self._steps
             if name not in (*self._held, "Check")
         }
         steps = {
-            name: {**ends.get(name, {}), **behaviour.get(name, {})} for name in STEPS
+            name: {**ends.get(name, {}), **behaviour.get(name, {})}
+            for name in self._steps
         }
         scenario = {"steps": steps, "step_delay": 0}
         self.run.deployment.emulator.control.put_scenario(scenario, self.run.pipeline)
@@ -437,7 +452,19 @@ def failed_step_cleared_while_branch_runs(run: Run) -> Steps:
     yield from group.until_states(
         Train="failed", Explain="success", Report="deferred", **below
     )
-    group.clear("Train")
+    yield from _clear_while_others_run(group, "Train")
+    yield from group.release()
+    yield from group.wait_for_end()
+    group.require_resumes("Train", "Check", "Register")
+    group.require_states(ALL_SUCCEEDED)
+    group.require_tries(second=("Train", EXECUTION))
+
+
+def _clear_while_others_run(group: StepGroup, step: str) -> Steps:
+    """Clear a step, and wait until the next try of the execution's task waits."""
+    run = group.run
+    group.clear(step)
+    start = time.monotonic()
     yield from run.until(
         "the next try of the execution's task waits",
         lambda: (
@@ -445,14 +472,44 @@ def failed_step_cleared_while_branch_runs(run: Run) -> Steps:
             and task["state"] == "deferred"
         ),
     )
+    seconds = time.monotonic() - start
+    run.remarks.append(f"the next try waits {seconds:.0f} s after the clear")
     run.require(
         run.running_statuses() == ["Executing"], f"after the clear: {run.state_line()}"
     )
-    yield from group.release()
-    yield from group.wait_for_end()
-    group.require_resumes("Train", "Check", "Register")
-    group.require_states(ALL_SUCCEEDED)
-    group.require_tries(second=("Train", EXECUTION))
+
+
+def one_of_two_cleared(train: dict[str, Any] | None) -> Scenario:
+    """
+    Two steps run at the same time, and one is cleared with what follows: the execution
+    goes on, although no step's task has ended that was not cleared.
+
+    :param train: how that step behaves; None if it runs at the clear.
+    """
+
+    def scenario(run: Run) -> Steps:
+        held = ["Report"]
+        state = "failed"
+        if train is None:
+            held.append("Train")
+            state = "deferred"
+        group = StepGroup(run, *held, definition=PARALLEL, steps=PARALLEL_STEPS)
+        group.start(Train=train or {})
+        yield from group.until_states(
+            Train=state, Report="deferred", execution="deferred"
+        )
+        yield from _clear_while_others_run(group, "Train")
+        yield from group.release()
+        if train:
+            # Its task does not wait for the end of the execution.
+            yield from group.until_states(Report="success")
+        yield from group.wait_for_end()
+        if train:
+            group.require_resumes("Train", "Compare")
+        group.require_states(dict.fromkeys((*OWN_TASKS, *PARALLEL_STEPS), "success"))
+        group.require_tries(second=("Train", EXECUTION))
+
+    return scenario
 
 
 def failed_steps_cleared(*failing: str) -> Scenario:

@@ -21,7 +21,7 @@ from polysync_airflow.execution.outcome import (
 from polysync_airflow.execution.prices import Spending
 from polysync_airflow.execution.steps.descriptions import StepRow
 from polysync_airflow.execution.waiter import ExecutionEvent
-from tests.unit.execution.lifecycle.builders import choose
+from tests.unit.execution.lifecycle.builders import choose, stored
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn-tuning/execution/4jg7o29joci6"
 NOW = datetime(2026, 3, 1, 13, tzinfo=UTC)
@@ -146,6 +146,7 @@ def message(
 ) -> list[str]:
     """Return the lines of the message of a failed execution."""
     note = next_step(
+        stored(),
         "Failed",
         choose(retry_mode=retry_mode, on_clear=on_clear),
         retry,

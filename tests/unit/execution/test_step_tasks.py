@@ -1,6 +1,5 @@
 """
-How the task of a step ends, and what the execution task does after a clear: each rule
-of the core.
+How the task of a step ends: each rule of the core.
 """
 
 from __future__ import annotations
@@ -13,14 +12,13 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.exceptions import ParametersError, SageMakerApiError
+from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.execution import step_tasks
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.outcome import RequestedStop, RunSummary
 from polysync_airflow.execution.pipelines import DeclaredStep
+from polysync_airflow.execution.step_clears import FirstListing
 from polysync_airflow.execution.step_tasks import (
-    Clear,
-    FirstListing,
     StepsSnapshot,
     StepTaskEndArguments,
     StepTaskWaiter,
@@ -462,6 +460,8 @@ def test_stored_trigger_waits_for_the_task_of_its_dag_run(
 
     assert waiter == make_waiter(
         execution_task=TaskKey("dag", "run", "group.execution", 3),
+        task=TaskKey.of(ti) if try_number > 1 else None,
+        is_repeated=try_number > 1,
         poll_interval=7.0,
         since=100.0,
         deadline=100.0 + step_tasks.MAX_SECONDS,
@@ -476,150 +476,62 @@ def test_stored_trigger_waits_for_the_task_of_its_dag_run(
     assert replace(without_delay, ends_task=False) == waiter
 
 
-# ---- a clear
-
-
-def test_steps_without_an_end_were_cleared() -> None:
-    """Those that have not ended."""
-    kept = dict.fromkeys(("success", "skipped", "failed", "upstream_failed", "removed"))
-    cleared = [*WITHOUT_OWN_XCOMS, *ALIVE]
-    task_states = {str(state): state for state in (*kept, *cleared)}
-
-    assert step_tasks.cleared_steps(task_states) == [str(state) for state in cleared]
-
-
-STEPS = [step("Train", "Succeeded"), step("Check", "Failed")]
-TWO = ("Train", "Register")
-FORTY_NINE = tuple(map(str, range(49)))
+# ---- a clear of other steps
 
 
 @pytest.mark.parametrize(
-    ("cleared", "status", "expected"),
+    ("status", "cleared", "succeeded", "waits"),
     [
-        (("Train", "Check", "Register"), "Succeeded", Clear("new")),
-        (("Check", "Register"), "Executing", Clear("wait")),
-        ((), "Executing", Clear("wait")),
-        (("Check", "Register"), "Failed", Clear("resume")),
-        (("Check",), "CompletedWithFailures", Clear("resume")),
-        ((), "Failed", Clear("resume")),
-        (("Train", "Check"), "Failed", Clear("select", ("Train", "Check"))),
-        (("Train",), "Succeeded", Clear("select", ("Train",))),
-        (("Register",), "Succeeded", Clear("select", ("Register",))),
-        (("Train", *FORTY_NINE), "Succeeded", Clear("select", ("Train", *FORTY_NINE))),
+        ("Failed", True, False, True),
+        (None, True, False, True),
+        ("Succeeded", True, True, True),
+        ("Succeeded", True, False, False),
+        ("Failed", False, False, False),
     ],
 )
-def test_clear_does_what_the_cleared_steps_need(
-    cleared: tuple[str, ...], status: str, expected: Clear
-) -> None:
-    """One of three steps has succeeded, and one has failed."""
-    count = 3 if len(cleared) <= 3 else 99
-    assert step_tasks.after_clear(cleared, count, status, STEPS) == expected
-
-
-@pytest.mark.parametrize(
-    ("cleared", "status", "before", "expected"),
-    [
-        (("Train", "Check"), "Failed", (), Clear("resume")),
-        (("Train", "Check"), "Failed", ("Train",), Clear("select", ("Train", "Check"))),
-        (("Check",), "Failed", ("Train",), Clear("resume")),
-        (("Train", "Register"), "Succeeded", (), Clear("resume")),
-        (TWO, "Succeeded", ("Train",), Clear("select", TWO)),
-        ((), "Succeeded", (), Clear("resume")),
-    ],
-)
-def test_clear_does_not_repeat_what_has_succeeded_since(
-    cleared: tuple[str, ...], status: str, before: tuple[str, ...], expected: Clear
+def test_cleared_step_waits_for_the_end_of_the_execution(
+    status: str | None, cleared: bool, succeeded: bool, waits: bool
 ) -> None:
     """
-    What has succeeded only since the clear is not repeated: nobody knows whether its
-    task was cleared.
+    Rule 7: it is repeated then, unless it has succeeded since. When the execution was
+    resumed, or its task is over, it does not wait any more.
     """
-    first = FirstListing(execution_arn=ARN, epoch=1, succeeded=list(before))
+    listing = FirstListing(
+        execution_arn=ARN,
+        epoch=1,
+        succeeded=["Train"] if succeeded else [],
+        cleared=["Train"] if cleared else ["Check"],
+    )
+    found = replace(seen(step("Train", status), status="Failed"), listing=listing)
 
-    assert step_tasks.after_clear(cleared, 3, status, STEPS, first) == expected
-
-
-def test_first_listing_after_a_clear_counts_until_the_next_clear() -> None:
-    """What the first look has stored counts until the next clear."""
-    context = {"Index": 0, "ParentStepName": "Loop"}
-    item = step("Score", "Succeeded", IterationContext=context)
-    running = [step("Train", "Executing"), item, step("Report", "Succeeded")]
-    stored, is_first = step_tasks.first_listing(None, ARN, 1, running)
-    assert is_first
-    assert stored.succeeded == ["Report"]
-    value = stored.model_dump(mode="json")
-
-    assert step_tasks.first_listing(value, ARN, 1, STEPS) == (stored, False)
-    for other, arn, epoch in (
-        (value, ARN, 2),
-        (value, f"{ARN}d", 1),
-        ({"succeeded": 1}, ARN, 1),
+    assert (outcome("Train", found) is None) is (waits or status is None)
+    for later in (
+        replace(found, state="failed"),
+        replace(found, state="failed", run=run_of(resumes=1)),
     ):
-        look, is_first = step_tasks.first_listing(other, arn, epoch, STEPS)
-        assert is_first
-        assert look.succeeded == ["Train"]
+        assert outcome("Train", later) is not None
+    assert found.run
+    resumed = run_of(resumes=1, attempt_started_at=AN_HOUR_AGO)
+    assert replace(found, run=resumed).is_repeated("Train") is False
 
 
-@pytest.mark.parametrize(
-    ("action", "on_clear", "stops"),
-    [
-        ("new", "new", True),
-        ("select", "new", True),
-        ("wait", "new", False),
-        ("resume", "resume", False),
-    ],
-)
-def test_only_a_new_execution_stops_the_one_that_runs(
-    action: Any, on_clear: str, stops: bool
-) -> None:
-    """Only what starts another execution stops the one that runs."""
-    assert Clear(action).options == {"on_clear": on_clear, "stop_on_clear": stops}
+def test_task_that_begins_again_leaves_a_note_until_the_execution_is_current() -> None:
+    """Rule 8: it looks often, and what others have listed before does not count."""
+    own = replace(TASK, task_id="group.Train")
+    waiter = make_waiter(task=own, is_repeated=True, poll_interval=300.0)
+    assert not make_waiter().leaves_note(StepsSnapshot(None))
+    assert not waiter.leaves_note(StepsSnapshot("failed"))
+    for state in (*WITHOUT_OWN_XCOMS, "deferred"):
+        assert waiter.leaves_note(StepsSnapshot(state))
 
-
-NO_SOURCE = (
-    "^AWS can repeat single steps of an execution that has succeeded or failed only,"
-    " and this one has the status"
-)
-
-
-@pytest.mark.parametrize(
-    ("cleared", "status", "text"),
-    [
-        ((), "Succeeded", "no step was cleared"),
-        ((), "Stopped", "no step was cleared"),
-        (("Check",), "Stopped", f"{NO_SOURCE} Stopped\\."),
-        (("Train",), "CompletedWithFailures", f"{NO_SOURCE} CompletedWithFailures\\."),
-        (
-            ("Train", *map(str, range(50))),
-            "Succeeded",
-            "51 steps were cleared. AWS repeats at most 50 selected steps.",
-        ),
-    ],
-)
-def test_clear_that_aws_cannot_do_is_refused_with_the_cure(
-    cleared: tuple[str, ...], status: str, text: str
-) -> None:
-    """The sentence says what to clear in place of it."""
-    with pytest.raises(ParametersError, match=text) as error:
-        step_tasks.after_clear(cleared, 99, status, STEPS)
-
-    assert "clear the first task of the group" in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("state", "kept", "expected"),
-    [
-        (None, True, True),
-        ("queued", True, True),
-        (None, False, False),
-        ("running", True, False),
-        ("failed", True, False),
-    ],
-)
-def test_cleared_execution_goes_on_while_a_step_was_kept(
-    state: str | None, kept: bool, expected: bool
-) -> None:
-    """If some of the steps were not cleared, until its next try begins."""
-    task_states = {"Train": "success" if kept else None, "Check": None}
-
-    assert step_tasks.is_left_to_next_try(state, task_states) is expected
+    waits = waiter.decide(StepsSnapshot(None), 1.0)
+    assert isinstance(waits, Wait)
+    assert waits.seconds == 5.0
+    assert not waits.waiter.leaves_note(StepsSnapshot(None))
+    running = step("Train", "Executing")
+    before = waits.waiter.decide(seen(running, state=None), 6.0)
+    assert isinstance(before, Wait)
+    assert before.waiter.task == own
+    after = before.waiter.decide(seen(running), 11.0)
+    assert isinstance(after, Wait)
+    assert (after.waiter.task, after.seconds) == (None, 300.0)

@@ -6,6 +6,7 @@ execution, and what it keeps.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -18,6 +19,8 @@ from polysync_airflow.airflow_compat import task_instances
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.auth import base_hook
 from polysync_airflow.exceptions import PipelineExecutionTooExpensiveError
+from polysync_airflow.execution.step_clears import CLEAR_KEY
+from polysync_airflow.operators.step_tasks import PolysyncStepsExecutionOperator
 from polysync_airflow.records import RECORD_KEY
 from polysync_airflow.task_groups import PolysyncPipelineTaskGroup
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, stopping
@@ -59,31 +62,62 @@ def make_run(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> M
         with DAG("retraining", schedule=None) as dag:
             PolysyncPipelineTaskGroup("g", pipeline_name="steps", **arguments)
         in_triggerer = CAPABILITIES.start_from_trigger
-        return SimulatedDagRun(dag, in_triggerer=in_triggerer, run_id=run_id)
+        run = SimulatedDagRun(dag, in_triggerer=in_triggerer, run_id=run_id)
+        look_after_notes(run, monkeypatch)
+        return run
 
     return make
+
+
+def look_after_notes(run: SimulatedDagRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Let the execution task look for notes when the tasks that begin again have had the
+    time for them.
+    """
+    find = PolysyncStepsExecutionOperator._find_cleared
+
+    def is_noted(task_id: str) -> bool:
+        if not run.is_alive(task_id) or run.try_numbers[task_id] == 1:
+            return True
+        return CLEAR_KEY in run.runs[task_id].ti.xcoms
+
+    def find_after_notes(task: Any, *arguments: Any) -> Any:
+        deadline = time.monotonic() + 60
+        while not all(map(is_noted, task.step_task_ids.values())):
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        return find(task, *arguments)
+
+    monkeypatch.setattr(
+        PolysyncStepsExecutionOperator, "_find_cleared", find_after_notes
+    )
 
 
 def hold_time_while_tasks_end(
     emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    Let no time pass while the code of a task runs in a thread of the triggerer, as none
-    does on a worker.
+    Let no time pass while the code of a task runs in a thread of the triggerer, or on a
+    worker, unless it sleeps.
     """
-    running, run, timeout = list[TaskEnd](), TaskEnd.run, emulated_time.timeout
+    running, timeout = list[Any](), emulated_time.timeout
 
-    async def run_and_hold(end: TaskEnd, code: Any) -> Any:
-        running.append(end)
-        try:
-            return await run(end, code)
-        finally:
-            running.remove(end)
+    def holding(run: Callable[..., Any]) -> Callable[..., Any]:
+        async def run_and_hold(*arguments: Any) -> Any:
+            running.append(arguments)
+            try:
+                return await run(*arguments)
+            finally:
+                running.remove(arguments)
+
+        return run_and_hold
 
     def timeout_unless_held(seconds: float | None, *, idle: bool) -> float | None:
         return 0.01 if running else timeout(seconds, idle=idle)
 
-    monkeypatch.setattr(TaskEnd, "run", run_and_hold)
+    monkeypatch.setattr(TaskEnd, "run", holding(TaskEnd.run))
+    session = holding(SimulatedDagRun.session)
+    monkeypatch.setattr(SimulatedDagRun, "session", session)
     monkeypatch.setattr(emulated_time, "timeout", timeout_unless_held)
 
 
@@ -191,6 +225,116 @@ def test_clear_of_some_leaves_the_execution_that_runs(
     assert world.calls(*CHANGES) == ([START, RETRY] if fails else [START])
     attempts = {**dict.fromkeys(STEPS, 1), "B": 2 if fails else 1}
     assert step_attempts(world.log.executions[0]) == attempts
+
+
+A_FAILS_ONCE = {"A": {"fail": {"times": 1}}, "B": {"duration": 7200}}
+BOTH_RUN = {"A": {"duration": 3600}, "B": {"duration": 7200}}
+
+
+def when_state(
+    run: SimulatedDagRun, time: EmulatedTime, task_id: str, state: str, then: Any
+) -> None:
+    """Call a function when a task has a state, which takes more than a second."""
+
+    def look() -> None:
+        if run.states[task_id] == state:
+            then()
+        else:
+            time.after(1, look)
+
+    time.after(1, look)
+
+
+@pytest.mark.parametrize(
+    ("scenario", "cleared", "task_id", "state", "calls"),
+    [
+        (A_FAILS_ONCE, "g.A", "g.A", "failed", [START, RETRY]),
+        (BOTH_RUN, "g.A", "g.execution", "deferred", [START]),
+        (BOTH_RUN, "g.execution", "g.execution", "deferred", [START]),
+    ],
+    ids=["after a failure", "after the start", "the execution alone"],
+)
+def test_step_that_runs_is_not_cleared_by_a_clear_of_others(
+    scenario: Any,
+    cleared: str,
+    task_id: str,
+    state: str,
+    calls: list[str],
+    make_run: Make,
+    world: World,
+) -> None:
+    """
+    Rule 2, while no step's task has ended that was not cleared: nothing is stopped, and
+    B runs once.
+    """
+    run = make_run(scenario)
+    when_state(run, world.time, task_id, state, lambda: run.clear(cleared))
+
+    run.run()
+
+    assert states_of(run) == 5 * ["success"]
+    assert world.calls(*CHANGES) == calls
+    assert run.try_numbers["g.execution"] == 2
+    assert run.try_numbers["g.B"] == 1
+    assert step_attempts(world.log.executions[0])["B"] == 1
+
+
+def test_cleared_step_waits_while_the_others_go_on(
+    make_run: Make, world: World
+) -> None:
+    """
+    A, which has succeeded, is repeated after the end of the execution. Until then, its
+    task waits, and that of B, which runs, ends with its step.
+    """
+    join = {"duration": 7200}
+    run = make_run({"B": {"duration": 7200}, "Join": join})
+    seen = list[Any]()
+
+    def note() -> None:
+        seen.append((states_of(run), len(world.calls(*CHANGES))))
+
+    def clear() -> None:
+        run.clear("g.A")
+        when_ended(run, world.time, "B", note)
+
+    when_ended(run, world.time, "A", clear)
+
+    run.run()
+
+    assert seen == [(["deferred", "success", None, None, "deferred"], 1)]
+    assert states_of(run) == 5 * ["success"]
+    (source, _) = world.log.arns
+    assert selections(world.emulator) == [None, (["A", "Join", "End"], source)]
+    assert run.try_numbers["g.B"] == 1
+    assert world.log.statuses == ["Succeeded", "Succeeded"]
+
+
+def test_second_clear_counts_with_the_first(make_run: Make, world: World) -> None:
+    """
+    Of two clears while the execution runs, both are repeated. A clear of all that
+    follows stops it.
+    """
+    run = make_run({"A": {"fail": {"times": 1}}, "B": {"duration": None}})
+    cleared = list[Any]()
+
+    def clear(*task_ids: str) -> None:
+        run.clear(*task_ids)
+        cleared.append(world.calls(*CHANGES))
+        if len(cleared) == 1:
+            world.time.after(1800, lambda: clear("g.A"))
+        elif len(cleared) == 2:
+            set_scenario(world.emulator, {})
+            world.time.after(1800, lambda: clear("g.begin"))
+
+    when_state(run, world.time, "g.A", "failed", lambda: clear("g.A"))
+
+    run.run()
+
+    assert cleared == 3 * [[START]]
+    assert states_of(run) == 5 * ["success"]
+    assert world.calls(*CHANGES) == [START, STOP, START]
+    assert selections(world.emulator) == [None, None]
+    assert world.log.max_concurrent == 1
 
 
 def test_clear_of_a_failed_step_resumes_once(make_run: Make, world: World) -> None:

@@ -21,6 +21,7 @@ import pytest
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution.outcome import RunSummary
 from polysync_airflow.execution.pipelines import declared_steps
+from polysync_airflow.execution.step_clears import CLEAR_KEY
 from polysync_airflow.execution.steps.descriptions import fit_rows, rows_of
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.start_in_triggerer import PolysyncStepTaskEndTrigger
@@ -351,6 +352,55 @@ def test_next_attempt_is_seen_before_an_end(world: World) -> None:
 
     assert statuses == ["Failed"]
     assert (event["outcome"], event["row"]["attempt"]) == ("success", 2)
+
+
+# ---- a clear
+
+
+def test_task_that_begins_again_leaves_a_note(world: World) -> None:
+    """
+    Until it sees the execution of the current try, of which it asks Airflow often. A
+    task that waits since before the clear leaves none.
+    """
+    task = ExecutionTask(world.emulator, steps={"Train": {"duration": None}})
+    world.time.sleep(300)
+    first, again = (make_trigger("Train", try_number=number) for number in (1, 2))
+    notes = list[Any]()
+
+    def note() -> None:
+        xcoms = [each.task_instance.xcoms for each in (first, again)]  # type: ignore[union-attr]
+        notes.append([each.get(CLEAR_KEY) for each in xcoms])
+
+    async def run() -> None:
+        waits = [asyncio.create_task(event_of(each)) for each in (first, again)]
+        while len(notes) < 3:
+            await asyncio.sleep(0.001)
+        for wait in waits:
+            wait.cancel()
+        await asyncio.wait(waits)
+
+    task.state = None
+    for seconds, state in ((60, "queued"), (120, "running"), (200, "deferred")):
+        world.time.after(seconds, partial(setattr, task, "state", state))
+    for seconds in (50, 190, 230):
+        world.time.after(seconds, note)
+    asyncio.run(run())
+
+    assert notes == [[None, True], [None, True], [None, None]]
+
+
+def test_cleared_step_is_not_reported_while_it_is_to_be_repeated(world: World) -> None:
+    """What the execution task repeats counts until the execution was resumed."""
+    fail = {"fail": {"times": 1}}
+    task = ExecutionTask(world.emulator, steps={"Prepare": fail})
+    listing = {"execution_arn": task.arn, "epoch": 1, "succeeded": []}
+    task.ti.xcoms[CLEAR_KEY] = {**listing, "cleared": ["Prepare"], "resumes": 0}
+    world.time.after(2000, task.resume)
+
+    events = events_of([make_trigger("Prepare", try_number=2)])
+
+    assert [event["row"]["attempt"] for event in events] == [2]
+    assert outcomes(events) == ["success"]
 
 
 # ---- what fails

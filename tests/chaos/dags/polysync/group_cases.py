@@ -15,6 +15,12 @@ from tests.chaos.kill_points import kill_at_call
 
 START = "StartPipelineExecution"
 RETRIED: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=2)}
+DEFAULTS: dict[str, Any] = {
+    "definition": "step_group.json",
+    "poll_interval": 2,
+    "retries": 0,
+}
+PARALLEL: dict[str, Any] = {"definition": "parallel_steps.json"}
 
 # The arguments of the group, by test case. A kill point is one of the task that starts
 # the execution.
@@ -31,6 +37,8 @@ CASES: dict[str, dict[str, Any]] = {
     "53c": {},
     "53d": {},
     "53e": {},
+    "53f": PARALLEL,
+    "53g": PARALLEL,
     "54a": {"pre_execute": kill_at_call(START, after_response=False), **RETRIED},
     "54b": {"pre_execute": kill_at_call(START, after_response=True), **RETRIED},
 }
@@ -40,7 +48,5 @@ for case, options in CASES.items():
         PolysyncPipelineTaskGroup(
             "steps",
             pipeline_name="{{ dag_run.conf['pipeline'] }}",
-            definition="step_group.json",
-            poll_interval=2,
-            **{"retries": 0, **options},
+            **{**DEFAULTS, **options},
         )

@@ -149,6 +149,20 @@ def test_owner_decides_what_a_try_does_with_its_execution(
         assert each.is_shutdown == (text == SHUTTING_DOWN)
 
 
+@pytest.mark.parametrize("why", [FAILED, RETRIED_LATER, SIGNALLED])
+def test_execution_of_a_group_is_left_to_the_try_after_a_clear(
+    why: dict[str, bool],
+) -> None:
+    """The next try must know that it is none after a failure."""
+    try_end = leave(stored(), 2, stop_on_kill=True, **why).owned_by(Owner.NEXT_TRY)
+
+    assert try_end.action is EndAction.END_EPOCH
+    assert try_end.text == (
+        "The task was cleared. Its next try decides what becomes of the execution."
+    )
+    assert try_end.handled
+
+
 def test_clear_ends_the_epoch_of_an_execution_that_is_kept() -> None:
     """The next try must not take itself for a retry, which would go on with it."""
     try_end = leave(stored(), 2, stop_on_kill=False, **SIGNALLED).owned_by(Owner.NOBODY)

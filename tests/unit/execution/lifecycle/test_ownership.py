@@ -116,6 +116,23 @@ def test_owner_as_the_process_of_a_try_sees_it(
     assert owner_by_record(RECORD, 2, state, record, is_current=is_current) is owner
 
 
+@pytest.mark.parametrize(
+    ("state", "record", "is_current", "owner"), list(owners_by_record())
+)
+def test_cleared_task_of_a_group_is_its_next_trys(
+    state: str | None, record: ExecutionRecord | None, is_current: bool, owner: Owner
+) -> None:
+    """Only a clear: whoever ends the task wants the execution to be stopped."""
+    if owner is Owner.NOBODY and record and state in ("restarting", None):
+        owner = Owner.NEXT_TRY
+
+    found = owner_by_record(
+        RECORD, 2, state, record, is_current=is_current, is_of_group=True
+    )
+
+    assert found is owner
+
+
 def test_owner_of_a_record_that_a_later_try_has_written() -> None:
     """
     A process that was frozen during a deferral reads it as its own, and must leave the

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.execution import step_tasks
+from polysync_airflow.execution import step_clears
 from polysync_airflow.execution.lifecycle.decisions import is_of_other_incarnation
 from polysync_airflow.execution.lifecycle.instructions import (
     Command,
@@ -21,8 +21,9 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Instruction,
 )
 from polysync_airflow.execution.lifecycle.options import RecoveryOptions
-from polysync_airflow.execution.step_tasks import Clear
+from polysync_airflow.execution.step_clears import Clear, ClearedSteps
 from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.states import has_ended
 from tests.unit.execution.lifecycle.sessions import end_deferred
 from tests.unit.execution.lifecycle.test_random_walk import (
     BLOCKS,
@@ -57,7 +58,7 @@ class GroupAirflow(Airflow):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        # The tasks of the steps that have not ended after a clear.
+        # The steps whose tasks were cleared.
         self.cleared: tuple[str, ...] = ALL
         # The XComs of the first task.
         self.kept: ExecutionRecord | None = None
@@ -79,14 +80,10 @@ class GroupAirflow(Airflow):
 
     def clear(self) -> None:
         """Clear the task with some, with all, or with none of the steps."""
-        running = bool(self.running)
         super().clear()
         self.cleared = self.random.choice(
             [ALL, ALL, ("Second",), ("First", "Second"), ()]
         )
-        if running and "Report" not in self.cleared:
-            # Nobody has cleared its task, but it has not ended either.
-            self.cleared = (*self.cleared, "Report")
         self.history[-1] = f"cleared with {self.cleared}"
 
     def create_again(self) -> None:
@@ -96,13 +93,21 @@ class GroupAirflow(Airflow):
         self.kept = None
         self.first_look = None
 
-    @property
-    def is_left(self) -> bool:
-        """Whether nobody stops the execution, as the next try goes on with it."""
-        task_states = {
-            name: None if name in self.cleared else "success" for name in ALL
+    def find_cleared(self, status: str) -> ClearedSteps:
+        """
+        Return the steps that were cleared. The task of Report, which was not, waits
+        until the execution has ended.
+        """
+        kept = "success" if has_ended(status) else "deferred"
+        states: dict[str, str | None] = {
+            "First": "success",
+            "Second": "failed",
+            "Report": kept,
         }
-        return step_tasks.is_left_to_next_try(self.state, task_states)
+        noted = [name for name in self.cleared if self.random.random() < 0.5]
+        for name in self.cleared:
+            states[name] = "deferred" if name in noted else None
+        return step_clears.cleared_steps(states, noted, status)
 
 
 class GroupTry(TryProcess):
@@ -151,13 +156,17 @@ class GroupTry(TryProcess):
             StepDescription.model_validate({"StepName": name, "StepStatus": each})
             for name, each in listed
         ]
-        first, is_first = step_tasks.first_listing(
+        first, is_first = step_clears.first_listing(
             airflow.first_listing, arn, self.epoch, steps
         )
-        clear = step_tasks.after_clear(
-            airflow.cleared, len(ALL), status, steps, None if is_first else first
+        cleared = airflow.find_cleared(status)
+        if not is_first:
+            cleared = ClearedSteps(first.cleared or ())
+        clear = step_clears.after_clear(
+            cleared, status, steps, None if is_first else first
         )
         if is_first and clear.action == "wait":
+            first = first.model_copy(update={"cleared": list(cleared.steps)})
             airflow.first_listing = first.model_dump(mode="json")
         return clear
 
@@ -262,7 +271,7 @@ class GroupWalk(Walk):
         airflow = self.airflow
         record, number = self.late[-1]
         stops = airflow.aws.stops
-        if airflow.is_left:
+        if step_clears.is_left_to_next_try(airflow.state):
             airflow.history.append("left to the next try")
             return
         self.late.pop()

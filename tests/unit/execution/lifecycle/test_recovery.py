@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from polysync_airflow.execution.lifecycle import decisions
 from polysync_airflow.execution.lifecycle.decisions import (
     next_command,
     next_step,
@@ -23,9 +24,10 @@ from polysync_airflow.execution.lifecycle.instructions import (
 )
 from polysync_airflow.execution.lifecycle.machine import TRANSITIONS
 from polysync_airflow.execution.lifecycle.options import OnClear, RetryMode
-from polysync_airflow.states import STATE_OF_STATUS
+from polysync_airflow.states import STATE_OF_STATUS, PolysyncState, state_of
 from tests.unit.execution.lifecycle.builders import (
     ARN,
+    NOW,
     REQUEST,
     choose,
     edited,
@@ -163,6 +165,7 @@ def test_message_says_what_the_retry_does(
 ) -> None:
     """It follows by itself, whatever a clear or a button would do."""
     told = next_step(
+        stored(),
         status,
         choose(retry_mode=retry_mode, on_clear=on_clear),
         "in 5 min",
@@ -202,6 +205,7 @@ def test_message_says_what_a_clear_does(
 ) -> None:
     """A person has to do something only after the last try."""
     told = next_step(
+        stored(),
         status,
         choose(retry_mode=retry_mode, on_clear=on_clear),
         None,
@@ -216,7 +220,136 @@ def test_message_says_what_a_clear_does(
 @pytest.mark.parametrize("status", ["Stopped", None])
 def test_message_has_no_next_step_after_a_stop(status: str | None) -> None:
     """A person has stopped it, or nobody knows how it has ended."""
-    assert next_step(status, choose(), None) is None
+    assert next_step(stored(), status, choose(), None) is None
+
+
+def test_message_says_what_is_known_without_the_record() -> None:
+    """Airflow does not respond."""
+    clear = "Next: mend the cause, then clear the task."
+    assert next_step(None, "Failed", choose(), None) == clear
+    again = next_step(None, "Failed", choose(), "in 5 min")
+    assert again == "Next: Airflow retries the task in 5 min."
+
+
+def said_commands(text: str | None) -> set[Command]:
+    """Return which commands a message means, of those after a failure."""
+    words = " ".join(str(text).split())
+    said = set[Command]()
+    if "starts a new execution" in words:
+        said.add(Command.PREPARE)
+    for part in ("The retry resumes the execution", "That repeats only the steps"):
+        if part in words:
+            said.add(Command.RESUME)
+    return said
+
+
+ADVICE = ('retry_mode="resume" would repeat', 'on_clear="resume" repeats only')
+
+
+def decide_nothing_new(decide: Any) -> Any:
+    return decide
+
+
+def resume_three_times(decide: Any) -> Any:
+    """A limit of resumes, as a later version may have."""
+
+    def limited(record: Any, *arguments: Any) -> Any:
+        command = decide(record, *arguments)
+        if command is Command.RESUME and record.resumes >= 3:
+            return Command.PREPARE
+        return command
+
+    return limited
+
+
+def resume_all(decide: Any) -> Any:
+    return lambda *arguments: Command.RESUME
+
+
+def resume_nothing(decide: Any) -> Any:
+    def limited(*arguments: Any) -> Any:
+        command = decide(*arguments)
+        return Command.PREPARE if command is Command.RESUME else command
+
+    return limited
+
+
+def wait_for_all(decide: Any) -> Any:
+    return lambda *arguments: Command.WAIT_FOR_END
+
+
+RULES = [decide_nothing_new, resume_three_times, resume_all, resume_nothing]
+
+
+@pytest.mark.parametrize("rule", [*RULES, wait_for_all])
+@pytest.mark.parametrize("retry", ["in 5 min", None], ids=["retry", "clear"])
+def test_message_follows_from_the_decision(
+    rule: Any, retry: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    For every record, status and option, also with other rules: it says what the next
+    try does, and what another argument would do.
+    """
+    decide = rule(next_command)
+    monkeypatch.setattr(decisions, "next_command", decide)
+    after_failures = (Command.PREPARE, Command.RESUME)
+    records = [stored(), edited(resumed(), resumes=3), stored(resumes=2)]
+    records += [edited(record, resumed_at=NOW) for record in records[1:2]]
+    cases = product(records, STATUSES, RETRY_MODES, ON_CLEAR, FAILURES, (False, True))
+    for record, status, retry_mode, on_clear, failures, by_fail_step in cases:
+        options = choose(
+            retry_mode=retry_mode,
+            on_clear=on_clear,
+            on_completed_with_failures=failures,
+        )
+        epoch = record.epoch if retry else record.epoch + 1
+        text = next_step(record, status, options, retry, by_fail_step=by_fail_step)
+
+        has_failed = state_of(status) is PolysyncState.FAILED
+        if text is None:
+            assert not has_failed
+            continue
+        expected = {decide(record, epoch, status, options)}
+        if by_fail_step and has_failed and expected <= set(after_failures):
+            # AWS refuses the resume.
+            assert said_commands(text) == {Command.PREPARE}
+            assert "AWS does not resume after a Fail step" in text
+            continue
+        assert said_commands(text) == expected & set(after_failures), (text, record)
+        other = options.model_copy(
+            update={"retry_mode" if retry else "on_clear": "resume"}
+        )
+        resumes = decide(record, epoch, status, other) is Command.RESUME
+        is_advised = ADVICE[retry is None] in text
+        advises = has_failed and resumes and expected == {Command.PREPARE}
+        assert is_advised is advises, (text, record)
+
+
+def resume_without_choice(decide: Any) -> Any:
+    return lambda record, *arguments: (
+        Command.PREPARE if record.clear_choice else decide(record, *arguments)
+    )
+
+
+@pytest.mark.parametrize("rule", [*RULES, resume_without_choice])
+@pytest.mark.parametrize("status", STATUSES)
+def test_message_names_the_button_if_that_resumes(
+    status: str, rule: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The button is in the tab of a task whose execution has failed."""
+    decide = rule(next_command)
+    monkeypatch.setattr(decisions, "next_command", decide)
+    record = stored(resumes=3)
+    chosen = edited(record, clear_choice=ClearChoice(on_clear="resume"))
+    for on_clear in ON_CLEAR:
+        options = choose(on_clear=on_clear)
+        text = str(next_step(record, status, options, None, button="or the button "))
+
+        command = decide(record, record.epoch + 1, status, options)
+        other = decide(record, record.epoch + 1, status, choose(on_clear="resume"))
+        resumes = decide(chosen, record.epoch + 1, status, options)
+        is_told = Command.RESUME in (command, other) and text != "None"
+        assert ("the button" in text) is (is_told and resumes is Command.RESUME)
 
 
 def test_smaller_epoch_is_a_new_epoch() -> None:

@@ -15,7 +15,8 @@ from polysync_airflow.operators import (
     PolysyncStartPipelineOperator,
     PolysyncStopPipelineOperator,
 )
-from polysync_airflow.operators.start import MAP_INDEX_TEMPLATE, RESUME_BUTTON
+from polysync_airflow.operators.reporting import RESUME_BUTTON
+from polysync_airflow.operators.start import MAP_INDEX_TEMPLATE
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES
 from tests.fakes.log_capture import capture_logs, texts_of

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from polysync_airflow.exceptions import PolysyncError
+from polysync_airflow.execution.lifecycle.instructions import NO_EPOCH
 from polysync_airflow.operators import try_runner
+from polysync_airflow.operators.step_tasks import PolysyncStepsExecutionOperator
 from polysync_airflow.states import DELETED
 from tests.conftest import IN_BOTH_MODES
-from tests.tasks import EmulatedTime, Run
+from tests.tasks import EmulatedTime, Run, TaskInstance
 from tests.unit.operators.recovery.harness import Task, crash, run_failure_callbacks
 from tests.unit.sensors.sessions import stop_execution
 from tests.world import NEVER_ENDS, START, STOP, World
@@ -86,6 +88,51 @@ def test_clear_or_deletion_of_the_running_task(
         assert task.next_try().error is None
         assert world.log.statuses == ["Stopped", "Succeeded"]
         assert world.log.max_concurrent == 1
+
+
+class GroupTask(Task):
+    """The execution task of a group with one step, whose task waits."""
+
+    def _make_operator(self, changes: dict[str, Any]) -> PolysyncStepsExecutionOperator:
+        TaskInstance("A", run_id=self.run_id, state=lambda: "deferred")
+        return PolysyncStepsExecutionOperator(
+            task_id=self.task_id,
+            pipeline_name="fanout",
+            poll_interval=180,
+            progress_interval=None,
+            retries=self.retries,
+            first_task_id="begin",
+            step_task_ids={"A": "A"},
+        )
+
+
+@pytest.mark.parametrize("state", ["restarting", "failed"])
+def test_clear_of_a_group_on_a_worker_stops_nothing(
+    state: str, emulated_time: EmulatedTime, world: World
+) -> None:
+    """
+    The next try knows which steps were cleared: none, so it waits for the end of the
+    execution. It does not take itself for a retry.
+    """
+    task = GroupTask()
+    TaskInstance("begin", run_id=task.run_id)
+    task.prepare_try()
+
+    def end_and_kill(*_: Any) -> None:
+        task.state = state
+        task.operator.on_kill()
+
+    world.requests.after(START, end_and_kill)
+
+    task.run_prepared_try()
+
+    if state == "failed":
+        assert STOP in world.calls()
+        return
+    assert task.record["epoch"] == NO_EPOCH
+    assert task.next_try().error is None
+    assert world.calls(START, STOP) == [START]
+    assert world.log.statuses == ["Succeeded"]
 
 
 @pytest.mark.parametrize("status_code", [401, 403, 500])

@@ -1,0 +1,296 @@
+"""
+What the execution task of a group does after a clear: each rule of the core.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from polysync_airflow.exceptions import ParametersError
+from polysync_airflow.execution import step_clears
+from polysync_airflow.execution.lifecycle import decisions
+from polysync_airflow.execution.lifecycle.instructions import Command
+from polysync_airflow.execution.step_clears import (
+    Clear,
+    ClearedSteps,
+    FirstListing,
+    what_to_clear,
+)
+from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.states import STATE_OF_STATUS
+from tests.unit.execution.lifecycle.builders import choose, stored
+
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn/execution/abc"
+
+
+def step(name: str, status: str | None, **members: Any) -> StepDescription:
+    """Return AWS's description of a step."""
+    response = {"StepName": name, "StepStatus": status, **members}
+    return StepDescription.model_validate(response)
+
+
+KEPT = (
+    "success",
+    "skipped",
+    "failed",
+    "upstream_failed",
+    "removed",
+    "up_for_retry",
+    "up_for_reschedule",
+)
+
+# The states of the tasks of A, B and C, which needs both, after a clear.
+RUNS, NEW = "deferred", None
+
+
+@pytest.mark.parametrize(
+    ("states", "noted", "status", "expected"),
+    [
+        # A is cleared with what follows, while B runs.
+        ((RUNS, RUNS, NEW), "A", "Executing", ("AC", False, False)),
+        ((NEW, RUNS, NEW), "", "Executing", ("AC", False, False)),
+        # B has ended, waits for its retry, or was removed from the DAG.
+        ((RUNS, "success", NEW), "A", "Executing", ("AC", False, True)),
+        ((RUNS, "failed", NEW), "A", "Failed", ("AC", False, True)),
+        ((RUNS, "up_for_retry", NEW), "A", "Executing", ("AC", False, True)),
+        ((RUNS, "removed", NEW), "A", "Executing", ("AC", False, True)),
+        # The execution alone, while they run.
+        ((RUNS, RUNS, NEW), "", "Executing", ("C", False, False)),
+        # Nothing has begun: the first tasks would, after a clear of all.
+        ((NEW, NEW, NEW), "", "Executing", ("ABC", False, False)),
+        (("scheduled", "queued", NEW), "", "Executing", ("C", False, False)),
+        # All.
+        ((RUNS, RUNS, NEW), "AB", "Executing", ("ABC", True, True)),
+        (("running", RUNS, NEW), "AB", "Stopping", ("ABC", True, True)),
+        (("restarting", RUNS, NEW), "B", "Executing", ("ABC", True, True)),
+        ((RUNS, RUNS, NEW), "AB", "Failed", ("ABC", True, True)),
+        ((NEW, NEW, NEW), "", "Failed", ("ABC", True, True)),
+        # One of two roots has not left its note yet.
+        ((RUNS, RUNS, NEW), "A", "Failed", ("AC", False, False)),
+        # None, after the end.
+        (("success", "failed", "upstream_failed"), "", "Failed", ("", False, True)),
+    ],
+)
+def test_which_steps_were_cleared(
+    states: tuple[str | None, ...],
+    noted: str,
+    status: str,
+    expected: tuple[str, bool, bool],
+) -> None:
+    """By the states of their tasks, and their notes."""
+    cleared = step_clears.cleared_steps(
+        dict(zip("ABC", states, strict=True)), noted, status
+    )
+
+    steps, are_all, is_certain = expected
+    assert cleared == ClearedSteps([*steps], are_all, is_certain)
+
+
+def test_clear_of_some_is_never_taken_for_one_of_all() -> None:
+    """
+    Whatever the states are: if a task has begun, and was not cleared, the execution
+    that runs is not stopped.
+    """
+    begun = ["scheduled", "queued", "running", RUNS, *KEPT]
+    others = [(NEW, False), (RUNS, False), (RUNS, True), ("success", False)]
+    for state, status in itertools.product(begun, ("Executing", "Failed")):
+        for (a, a_noted), (c, c_noted) in itertools.product(others, others):
+            noted = [*"A" * a_noted, *"C" * c_noted]
+            tasks = {"A": a, "B": state, "C": c}
+            cleared = step_clears.cleared_steps(tasks, noted, status)
+            assert not cleared.are_all
+            assert "B" not in cleared.steps
+            clear = step_clears.after_clear(cleared, "Executing", ())
+            assert clear == Clear("wait")
+
+
+def test_steps_of_an_earlier_clear_are_repeated_as_well() -> None:
+    """While their tasks wait, and the execution is the same attempt of the same."""
+    listing = FirstListing(
+        execution_arn=ARN, epoch=1, succeeded=[], cleared=["A"], resumes=2
+    )
+    stored = listing.model_dump(mode="json")
+    assert step_clears.waiting_steps(stored, ARN, 2) == ["A"]
+    for value, arn, resumes in (
+        (stored, ARN, 1),
+        (stored, f"{ARN}d", 2),
+        ({**stored, "cleared": None}, ARN, 2),
+        (None, ARN, 2),
+    ):
+        assert not step_clears.waiting_steps(value, arn, resumes)
+
+    tasks = {"A": RUNS, "B": RUNS, "C": NEW}
+    cleared = step_clears.cleared_steps(tasks, "B", "Executing", ["A"])
+    assert cleared == ClearedSteps(["A", "B", "C"])
+    # All of them, again.
+    cleared = step_clears.cleared_steps(tasks, "AB", "Executing", ["A"])
+    assert cleared.are_all
+    # They have ended meanwhile, for example because a person marked them.
+    assert step_clears.still_cleared(listing, tasks) == ClearedSteps(["A"])
+    ended = {**tasks, "A": "success"}
+    assert step_clears.still_cleared(listing, ended) == ClearedSteps([])
+    # An earlier release has stored no steps.
+    old = listing.model_copy(update={"cleared": None})
+    assert step_clears.still_cleared(old, ended) == ClearedSteps(["B", "C"])
+
+
+STEPS = [step("Train", "Succeeded"), step("Check", "Failed")]
+TWO = ("Train", "Register")
+FORTY_NINE = tuple(map(str, range(49)))
+
+
+@pytest.mark.parametrize(
+    ("cleared", "status", "expected"),
+    [
+        (("Train", "Check", "Register"), "Succeeded", Clear("new")),
+        (("Check", "Register"), "Executing", Clear("wait")),
+        ((), "Executing", Clear("wait")),
+        (("Check", "Register"), "Failed", Clear("resume")),
+        (("Check",), "CompletedWithFailures", Clear("resume")),
+        ((), "Failed", Clear("resume")),
+        (("Train", "Check"), "Failed", Clear("select", ("Train", "Check"))),
+        (("Train",), "Succeeded", Clear("select", ("Train",))),
+        (("Register",), "Succeeded", Clear("select", ("Register",))),
+        (("Train", *FORTY_NINE), "Succeeded", Clear("select", ("Train", *FORTY_NINE))),
+    ],
+)
+def test_clear_does_what_the_cleared_steps_need(
+    cleared: tuple[str, ...], status: str, expected: Clear
+) -> None:
+    """One of three steps has succeeded, and one has failed."""
+    steps = ClearedSteps(cleared, are_all=len(cleared) == 3)
+    assert step_clears.after_clear(steps, status, STEPS) == expected
+
+
+@pytest.mark.parametrize(
+    ("cleared", "status", "before", "expected"),
+    [
+        (("Train", "Check"), "Failed", (), Clear("resume")),
+        (("Train", "Check"), "Failed", ("Train",), Clear("select", ("Train", "Check"))),
+        (("Check",), "Failed", ("Train",), Clear("resume")),
+        (("Train", "Register"), "Succeeded", (), Clear("resume")),
+        (TWO, "Succeeded", ("Train",), Clear("select", TWO)),
+        ((), "Succeeded", (), Clear("resume")),
+    ],
+)
+def test_clear_does_not_repeat_what_has_succeeded_since(
+    cleared: tuple[str, ...], status: str, before: tuple[str, ...], expected: Clear
+) -> None:
+    """
+    What has succeeded only since the clear is not repeated: nobody knows whether its
+    task was cleared.
+    """
+    first = FirstListing(execution_arn=ARN, epoch=1, succeeded=list(before))
+
+    steps = ClearedSteps(cleared)
+    assert step_clears.after_clear(steps, status, STEPS, first) == expected
+
+
+def test_first_listing_after_a_clear_counts_until_the_next_clear() -> None:
+    """What the first look has stored counts until the next clear."""
+    context = {"Index": 0, "ParentStepName": "Loop"}
+    item = step("Score", "Succeeded", IterationContext=context)
+    running = [step("Train", "Executing"), item, step("Report", "Succeeded")]
+    stored, is_first = step_clears.first_listing(None, ARN, 1, running)
+    assert is_first
+    assert stored.succeeded == ["Report"]
+    value = stored.model_dump(mode="json")
+
+    assert step_clears.first_listing(value, ARN, 1, STEPS) == (stored, False)
+    for other, arn, epoch in (
+        (value, ARN, 2),
+        (value, f"{ARN}d", 1),
+        ({"succeeded": 1}, ARN, 1),
+    ):
+        look, is_first = step_clears.first_listing(other, arn, epoch, STEPS)
+        assert is_first
+        assert look.succeeded == ["Train"]
+
+
+@pytest.mark.parametrize(
+    ("action", "on_clear", "stops"),
+    [
+        ("new", "new", True),
+        ("select", "new", True),
+        ("wait", "new", False),
+        ("resume", "resume", False),
+    ],
+)
+def test_only_a_new_execution_stops_the_one_that_runs(
+    action: Any, on_clear: str, stops: bool
+) -> None:
+    """Only what starts another execution stops the one that runs."""
+    assert Clear(action).options == {"on_clear": on_clear, "stop_on_clear": stops}
+
+
+NO_SOURCE = (
+    "^AWS can repeat single steps of an execution that has succeeded or failed only,"
+    " and this one has the status"
+)
+
+
+@pytest.mark.parametrize(
+    ("cleared", "status", "text"),
+    [
+        ((), "Succeeded", "no step was cleared"),
+        ((), "Stopped", "no step was cleared"),
+        (("Check",), "Stopped", f"{NO_SOURCE} Stopped\\."),
+        (("Train",), "CompletedWithFailures", f"{NO_SOURCE} CompletedWithFailures\\."),
+        (
+            ("Train", *map(str, range(50))),
+            "Succeeded",
+            "51 steps were cleared. AWS repeats at most 50 selected steps.",
+        ),
+    ],
+)
+def test_clear_that_aws_cannot_do_is_refused_with_the_cure(
+    cleared: tuple[str, ...], status: str, text: str
+) -> None:
+    """The sentence says what to clear in place of it."""
+    with pytest.raises(ParametersError, match=text) as error:
+        step_clears.after_clear(ClearedSteps(cleared), status, STEPS)
+
+    assert "clear the first task of the group" in str(error.value)
+
+
+CLEAR_FAILED = (
+    "Next: mend the cause, then clear the task of the failed step with the tasks that"
+    " follow (Downstream).\n  That or the button repeats only the steps that had not"
+    " succeeded."
+)
+
+
+@pytest.mark.parametrize("status", ["Pausing", None, *STATE_OF_STATUS])
+@pytest.mark.parametrize("resumes", [True, False])
+def test_message_of_a_group_follows_from_the_decision(
+    status: str | None, resumes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    It says which clear lets AWS resume the execution, if one does: also with other
+    rules than those of today.
+    """
+    if not resumes:
+        other = Command.PREPARE
+        monkeypatch.setattr(decisions, "next_command", lambda *_: other)
+    button = "or the button "
+
+    text = what_to_clear(stored(), status, choose(), button=button)
+
+    has_failed = status in ("Failed", "CompletedWithFailures")
+    assert text == (CLEAR_FAILED if has_failed and resumes else None)
+    assert what_to_clear(None, status, choose(), button=button) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [(None, True), ("scheduled", True), ("queued", True)]
+    + [(state, False) for state in ("running", "deferred", "restarting", *KEPT)],
+)
+def test_cleared_execution_goes_on_until_its_next_try(
+    state: str | None, expected: bool
+) -> None:
+    """Only that can know which steps were cleared."""
+    assert step_clears.is_left_to_next_try(state) is expected

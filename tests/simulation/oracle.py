@@ -329,8 +329,10 @@ class _Judge:
 
     def _not_cancelled(self, told: Entry) -> None:
         kind, _, message = told.text.partition(":")
-        is_starting = told.owner and told.owner.task_id in self._plan.starting_ids
-        if not is_starting or kind != "PipelineExecutionCancelledFailError":
+        owner = told.owner
+        if owner is None or owner.task_id not in self._plan.starting_ids:
+            return
+        if kind != "PipelineExecutionCancelledFailError":
             return
         self._saw("cancelled")
         for attempt in self._aws.attempts:
@@ -338,9 +340,9 @@ class _Judge:
                 continue
             # What another deployment stops is judged as its stop.
             stoppers = {call.deployment for call in self._stops_in(attempt)}
-            if stoppers - {told.owner.deployment}:
+            if stoppers - {owner.deployment}:
                 return
-        self._add("NOT CANCELLED", f"{told.owner}: {message.strip()[:200]}")
+        self._add("NOT CANCELLED", f"{owner}: {message.strip()[:200]}")
 
     # ---- money
 

@@ -116,7 +116,11 @@ class TriggerRow:
 
 @dataclass
 class Database:
-    """All rows."""
+    """
+    All rows.
+
+    :param begun: the runs and tasks that the audit log names. It outlives them.
+    """
 
     tis: dict[Key, TaskInstance] = field(default_factory=dict)
     runs: dict[str, DagRun] = field(default_factory=dict)
@@ -124,6 +128,7 @@ class Database:
     xcoms: dict[tuple[Key, str], Any] = field(default_factory=dict)
     variables: dict[str, str] = field(default_factory=dict)
     teams: dict[str, str] = field(default_factory=dict)
+    begun: set[tuple[str, str]] = field(default_factory=set)
     is_paused: bool = False
     last_trigger_id: int = 0
 

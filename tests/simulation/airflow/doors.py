@@ -145,6 +145,11 @@ def _open_to_commands() -> None:
             run = _db().runs.get(run_id)
             return (run.state, None) if run else (None, None)
 
+        def has_begun(
+            self, dag_id: str, run_id: str, task_id: str, map_index: int
+        ) -> bool:
+            return (run_id, task_id) in _db().begun
+
         def tries_of(self, **key: Any) -> list[tuple[str | None, int]]:
             ti = _db().tis.get(_key(key))
             return [(ti.state, ti.try_number)] if ti else []

@@ -107,6 +107,7 @@ class Workers:
         if not ti.next_method:
             for entry in [each for each in db.xcoms if each[0] == ti.key]:
                 del db.xcoms[entry]
+        db.begun.add(ti.key[:2])
         ti.process = session.process
         deployment.set_state(ti, "running")
         return True

@@ -100,7 +100,8 @@ def of_left(
     around = Span(span.begin - 250, span.begin + _NO_ANSWER_SECONDS)
     for entry in time.actions(around):
         act = entry.details
-        if entry.text != "api" or act.deployment != owner.deployment:
+        is_outage = entry.text in ("api", "database")
+        if not is_outage or act.deployment != owner.deployment:
             continue
         if entry.at + act.value > span.begin and act.value >= _NO_ANSWER_SECONDS:
             return NO_ANSWER

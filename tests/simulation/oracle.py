@@ -163,7 +163,8 @@ class _Judge:
             for each in self._aws.attempts
             if each.arn == arn and each.began_at <= at
         ]
-        if self._time.is_over(owner, at):
+        was_wanted = self._time.state_at(owner, attempt.began_at) == "running"
+        if not was_wanted or self._time.is_over(owner, at):
             return True
         since = Span(attempt.began_at, at)
         if before and at - attempt.began_at < _RESENT_SECONDS:

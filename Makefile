@@ -171,8 +171,12 @@ constraints: ## write constraints.txt again, from the newest releases, and const
 	rm -rf $(VENV)-constraints
 	$(MAKE) $(VENV)-constraints/.ready
 	$(VENV)-constraints/bin/python -m uv pip list --format freeze --exclude-editable > constraints.txt
+	# Airflow requires libcst, which requires this on Python 3.13 only.
+	echo pyyaml-ft | $(VENV)-constraints/bin/python -m uv pip compile --quiet --system-certs --no-deps --no-annotate \
+	    --no-header --no-emit-index-url --python-version 3.13 - >> constraints.txt
 	$(VENV)-constraints/bin/python -m uv pip compile --quiet --system-certs --no-deps --no-annotate --no-header \
-	    --no-emit-index-url --generate-hashes --output-file $(VENV)-constraints/hashed.txt constraints.txt
+	    --no-emit-index-url --python-version 3.13 --generate-hashes --output-file $(VENV)-constraints/hashed.txt \
+	    constraints.txt
 	sed -e :a -e '/\\$$/{N;s/ *\\\n */ /;ta' -e '}' $(VENV)-constraints/hashed.txt > constraints-hashed.txt
 	rm -rf $(VENV)-constraints
 clean: ## remove the environments

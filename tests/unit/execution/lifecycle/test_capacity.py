@@ -58,7 +58,7 @@ def quota(limit: int, requested: int = 1) -> str:
     [
         ([NO_INSTANCES], True),
         (["InsufficientInstanceCapacity: none", quota(4, 4)], True),
-        ([UNUSED.format(4)], True),
+        ([UNUSED.format(1)], True),
         # Python converts no text of more than 4,300 digits to a number.
         ([UNUSED.format("9" * 5000)], True),
         ([UNUSED.format(0)], False),
@@ -161,6 +161,9 @@ def test_request_that_lacks_capacity_is_stored_with_what_is_certain(
     assert waiting.command is Command.WAIT_FOR_CAPACITY
     assert waiting.store is Store.WRITE
     assert waiting.existing_record.waits_for_capacity is nothing_runs
+    wait = waiting.existing_record.capacity
+    assert wait is not None
+    assert wait.reason == "AWS said no"
     impatient = follows(command, record, refusal, epoch=epoch)
     assert impatient.command is Command.FAIL
 
@@ -275,9 +278,11 @@ def test_nothing_is_stopped_while_nothing_runs(record: ExecutionRecord) -> None:
     stop = instructions.UnattendedStop(polysync_conn_id="aws")
     failed = orphans.TaskSnapshot(exists=True, state="failed", try_number=2)
     verdict = orphans.judge_task(edited(record, unattended_stop=stop), failed)
-    assert verdict.finding is orphans.Finding.OVER
+    text = "Nothing runs: the task waits for capacity."
+    assert verdict == orphans.Verdict(orphans.Finding.OVER, text)
     ended = ending.leave(record, 2, stop_on_kill=True)
-    assert ended.owned_by(ending.Owner.NOBODY).action is ending.EndAction.DONE
+    assert ended.action is ending.EndAction.DONE
+    assert ended.text == "Nothing runs, because the task waits for capacity."
     signalled = ending.leave(record, 2, stop_on_kill=True, is_signalled=True)
     assert signalled.owned_by(ending.Owner.NOBODY).action is ending.EndAction.END_EPOCH
     assert signalled.owned_by(ending.Owner.THIS_TRY).is_shutdown

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from polysync_airflow.execution.lifecycle.decisions import is_being_stopped
 from polysync_airflow.execution.lifecycle.instructions import (
     Accepted,
     Command,
@@ -16,9 +18,11 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Store,
 )
 from polysync_airflow.execution.lifecycle.machine import after
+from polysync_airflow.execution.models import ExecutionDescription
 from tests.unit.execution.lifecycle.builders import (
     ARN,
     EARLIER,
+    LIMITS,
     NOW,
     REQUEST,
     START_TOKEN,
@@ -29,6 +33,7 @@ from tests.unit.execution.lifecycle.builders import (
     edited,
     follows,
     lines_of,
+    refused,
     resumed,
     stored,
 )
@@ -125,6 +130,25 @@ def test_end_is_waited_for_after_the_stop() -> None:
     assert instruction.lines == ()
 
 
+@pytest.mark.parametrize(
+    ("stop_on_kill", "description", "is_stopped"),
+    [
+        (True, describe("Executing"), True),
+        (False, describe("Executing"), False),
+        (False, describe("Stopping"), True),
+        (False, None, False),
+    ],
+)
+def test_limit_stops_nothing_that_is_being_stopped(
+    stop_on_kill: bool, description: ExecutionDescription | None, is_stopped: bool
+) -> None:
+    """The try has stopped what it waits for, or somebody else has."""
+    instruction = at(Command.WAIT_FOR_END, stored(), stop_on_kill=stop_on_kill)
+    instruction = replace(instruction, description=description)
+
+    assert is_being_stopped(instruction) is is_stopped
+
+
 # ---- a resume
 
 
@@ -173,10 +197,16 @@ def test_each_resume_has_a_token_of_its_own() -> None:
 
 
 def test_pending_resume_is_sent_again_with_its_token() -> None:
-    """AWS resumes once, however often the request is sent."""
-    instruction = resume_of(resumed())
+    """
+    AWS resumes once, however often the request is sent. It may have accepted the
+    request of the earlier try, also if it refuses this one for a quota.
+    """
+    instruction = resume_of(resumed(), capacity=LIMITS)
+    waiting = after(instruction, refused("ResourceLimitExceeded"))
 
     assert does(instruction) == (Command.RESUME, Store.WRITE, resumed(try_number=3))
+    assert waiting.command is Command.WAIT_FOR_CAPACITY
+    assert not waiting.existing_record.waits_for_capacity
 
 
 def test_accepted_resume_is_watched_from_then_on() -> None:

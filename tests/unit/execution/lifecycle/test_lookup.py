@@ -104,10 +104,9 @@ def test_first_try_looks_only_if_there_is_a_record() -> None:
     first = make_try(1, 2)
     unproven = replace(first, unproven=lost(None))
 
-    assert does(begin(first, None)) == (Command.PREPARE, Store.KEEP, None)
+    assert begin(first, None) == Instruction(Command.PREPARE, first)
     for task_try in (unproven, make_try(2, 2)):
-        instruction = begin(task_try, None)
-        assert does(instruction) == (Command.LOOK_UP, Store.KEEP, None)
+        assert begin(task_try, None) == Instruction(Command.LOOK_UP, task_try)
 
 
 def test_nothing_found_prepares_the_first_start_of_the_epoch() -> None:

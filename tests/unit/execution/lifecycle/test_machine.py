@@ -22,6 +22,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Killed,
     Prepared,
     Store,
+    UnattendedStop,
 )
 from polysync_airflow.execution.lifecycle.machine import after
 from tests.unit.execution.lifecycle.builders import (
@@ -57,6 +58,10 @@ def test_request_is_stored_before_it_is_sent() -> None:
     """
     before = replace(at(Command.PREPARE, None), description=describe("Failed"))
 
+    stop = UnattendedStop(polysync_conn_id="aws")
+    task_try = replace(before.task_try, unattended_stop=stop)
+    before = replace(before, task_try=task_try)
+
     instruction = after(before, Prepared(REQUEST, "eu-west-1"))
 
     assert instruction.command is Command.START
@@ -69,6 +74,7 @@ def test_request_is_stored_before_it_is_sent() -> None:
         region_name="eu-west-1",
         request=REQUEST,
         try_number=3,
+        unattended_stop=stop,
     )
 
 
@@ -276,7 +282,7 @@ def test_description_counts_the_next_answers_anew() -> None:
 
 def test_resent_start_describes_its_execution() -> None:
     """The execution may have been stopped meanwhile, or have ended."""
-    instruction = follows(Command.RESEND_START, UNKNOWN_ARN, Accepted(NOW, ARN))
+    instruction = follows(Command.RESEND_START, START_IN_PLACE, Accepted(NOW, ARN))
 
     assert does(instruction) == (Command.DESCRIBE, Store.WRITE, stored(try_number=3))
     assert lines_of(instruction) == [

@@ -30,7 +30,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Incarnation,
     read_name,
 )
-from polysync_airflow.execution.lifecycle.provenance import Provenance
+from polysync_airflow.execution.lifecycle.provenance import Provenance, has_never_begun
 from polysync_airflow.states import DELETED
 from tests.unit.execution.lifecycle.builders import EARLIER, TASK, edited, stored
 
@@ -271,6 +271,23 @@ def test_execution_of_another_deployment_is_told_by_its_name(
     for owner in Owner:
         found = owner_by_provenance(owner, provenance, name)
         assert found is (Owner.OTHER_DEPLOYMENT if is_other else owner)
+
+
+@pytest.mark.parametrize(
+    ("try_numbers", "is_logged", "never"),
+    [
+        ([], False, True),
+        ([0], False, True),
+        ([], True, False),
+        ([0], True, False),
+        ([0, 1], False, False),
+    ],
+)
+def test_imported_record_is_told_by_tries(
+    try_numbers: list[int], is_logged: bool, never: bool
+) -> None:
+    """A task writes no record before a try of it has begun in this database."""
+    assert has_never_begun(try_numbers, lambda: is_logged) is never
 
 
 @pytest.mark.parametrize("owner", Owner)

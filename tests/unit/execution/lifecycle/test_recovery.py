@@ -377,6 +377,8 @@ def test_later_clear_does_not_resume_an_earlier_task_instance(group: bool) -> No
     options = choose(on_clear="resume", stop_on_clear=not group)
 
     assert next_command(record, 3, "Failed", options) is Command.PREPARE
+    ends = Command.WAIT_FOR_END if group else Command.STOP
+    assert next_command(record, 3, "Executing", options) is ends
 
     choice = ClearChoice(on_clear="resume")
     chosen = edited(record, clear_choice=choice)

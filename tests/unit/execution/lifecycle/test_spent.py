@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 from typing import Any
 
 import pytest
@@ -18,12 +19,16 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Store,
 )
 from polysync_airflow.execution.lifecycle.machine import after
+from polysync_airflow.execution.prices import CostLimit
 from tests.unit.execution.lifecycle.builders import (
     ARN,
     NOW,
     REQUEST,
     at,
     describe,
+    does,
+    edited,
+    refused,
     spending,
     stored,
 )
@@ -98,3 +103,50 @@ def test_nothing_is_started_if_the_limit_was_reached(retry_mode: str) -> None:
     first, *_, last = str(error).splitlines()
     assert first == f"Nothing was started: {spending(2).text}"
     assert last == f"Execution: {ARN}"
+
+
+@pytest.mark.parametrize(
+    ("epoch", "options", "command"),
+    [
+        (2, {"retry_mode": "new"}, Command.ADD_UP),
+        (2, {"retry_mode": "resume"}, Command.ADD_UP),
+        # The limit may not be valid any more, and nothing else finds that out.
+        (5, {"on_clear": "resume"}, Command.ADD_UP),
+        (5, {"on_clear": "new"}, Command.PREPARE),
+    ],
+)
+def test_cost_is_added_up_before_the_next_attempt(
+    epoch: int, options: dict[str, Any], command: Command
+) -> None:
+    """Only with a limit, and only where what was spent counts."""
+    before = at(Command.DESCRIBE, stored(), epoch=epoch, **options)
+    task_try = replace(before.task_try, has_cost_limit=True)
+    described = Described(NOW, describe("Failed"))
+
+    assert after(replace(before, task_try=task_try), described).command is command
+    assert after(before, described).command is not Command.ADD_UP
+
+
+def test_nothing_is_started_if_the_cost_is_not_known() -> None:
+    """The execution has ended, so the try leaves nothing to stop."""
+    refusal = refused()
+
+    instruction = after(at(Command.ADD_UP, stored()), refusal)
+
+    assert does(instruction) == (Command.FAIL, Store.KEEP, None)
+    assert instruction.error is refusal.error
+
+
+def test_limit_counts_what_the_epoch_has_spent() -> None:
+    """That of an attempt goes on in the epoch that has begun it, whatever follows."""
+    limit = CostLimit(
+        max_cost=2, currency="USD", prices_date=date(2026, 1, 1), prices={}
+    )
+    counted = edited(limit, spent=1.5, since=NOW)
+    record = stored(spent=SPENT)
+
+    assert record.limit_in(2, limit) == counted
+    assert record.limit_in(3, limit) == limit
+    assert record.limit_of_attempt(limit) == counted
+    assert stored().limit_in(2, limit) == limit
+    assert stored().limit_of_attempt(limit) == limit

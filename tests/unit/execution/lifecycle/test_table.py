@@ -12,7 +12,9 @@ import pytest
 
 from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.execution.lifecycle.instructions import (
+    COSTS_MONEY,
     ENDS_THE_START,
+    NOT_WHEN_KILLED,
     Accepted,
     AddedUp,
     ClearChoice,
@@ -173,3 +175,18 @@ def test_every_command_is_reached_and_ends() -> None:
     assert reached == set(Command)
     ends = {command for command, transitions in TRANSITIONS.items() if not transitions}
     assert ends == ENDS_THE_START | {Command.FAIL}
+
+
+def test_replaced_try_sends_nothing_that_costs_money() -> None:
+    """AWS begins something by each request that it accepts, except for a stop."""
+    accepted = {command for command in Command if Accepted in TRANSITIONS[command]}
+
+    assert accepted - {Command.STOP} == COSTS_MONEY
+
+
+def test_killed_process_only_learns_what_runs_and_stops_it() -> None:
+    """It begins nothing, and waits for nothing."""
+    learns = {command for command in Command if Described in TRANSITIONS[command]}
+    learns |= {Command.LOOK_UP_STARTED}
+
+    assert set(Command) - NOT_WHEN_KILLED == {*learns, Command.STOP, Command.FAIL}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +17,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Described,
     ExecutionsListed,
     Store,
+    UnattendedStop,
 )
 from polysync_airflow.execution.lifecycle.machine import after, begin
 from tests.unit.execution.lifecycle.builders import (
@@ -23,7 +25,9 @@ from tests.unit.execution.lifecycle.builders import (
     EARLIER,
     INCARNATION,
     RESUME_TOKEN,
+    START_IN_PLACE,
     UNKNOWN_ARN,
+    WAIT,
     describe,
     does,
     edited,
@@ -40,9 +44,13 @@ LATER = EARLIER + timedelta(hours=1)
 
 def test_try_takes_a_record_over_before_anything_else() -> None:
     """From then on, an earlier try that is still alive must not stop the execution."""
-    instruction = begin(make_try(3, 2), stored())
+    stop = UnattendedStop(polysync_conn_id="aws")
+    task_try = replace(make_try(3, 2), unattended_stop=stop)
 
-    assert does(instruction) == (Command.DESCRIBE, Store.WRITE, stored(try_number=3))
+    instruction = begin(task_try, stored())
+
+    written = stored(try_number=3, unattended_stop=stop)
+    assert does(instruction) == (Command.DESCRIBE, Store.WRITE, written)
     assert instruction.lines == ()
 
 
@@ -82,7 +90,7 @@ def test_request_without_an_arn_is_looked_up_and_sent_again(number: int) -> None
 def test_execution_of_a_request_without_an_arn_is_found_by_its_name() -> None:
     """Then it does not matter how long AWS remembers tokens."""
     instruction = after(
-        begin(make_try(3, 2), UNKNOWN_ARN),
+        begin(make_try(3, 2), START_IN_PLACE),
         ExecutionsListed("fanout", [listed(2, 1, "a"), listed(2, 0, "b")]),
     )
 
@@ -150,12 +158,15 @@ def test_choice_to_resume_takes_over_what_was_resumed_elsewhere(status: str) -> 
     with it.
     """
     record = stored(clear_choice=ClearChoice(on_clear="resume"))
-
     description = Described(EARLIER, describe(status))
-    instruction = after(begin(make_try(3, 3), record), description)
 
-    written = stored(epoch=3, try_number=3)
-    assert does(instruction) == (Command.WATCH, Store.WRITE, written)
+    for waiting in ({}, {"capacity": WAIT}):
+        begun = begin(make_try(3, 3), edited(record, **waiting))
+        instruction = after(begun, description)
+
+        resumed_at = EARLIER if waiting else None
+        written = stored(epoch=3, try_number=3, resumed_at=resumed_at)
+        assert does(instruction) == (Command.WATCH, Store.WRITE, written)
 
 
 # ---- a DAG run that was deleted and comes again, and the passes of a loop

@@ -267,6 +267,8 @@ def test_failed_execution_is_resumed_with_a_new_token_unless_the_task_is_cleared
         assert instruction.store is Store.WRITE
         assert instruction.existing_record.capacity is None
         assert not instruction.existing_record.resume_is_pending
+        replaced_by = instruction.existing_record.replaced_by_epoch
+        assert replaced_by == (3 if epoch == 3 else None)
 
 
 @pytest.mark.parametrize("record", [REFUSED_START, stored(capacity=WAIT)])

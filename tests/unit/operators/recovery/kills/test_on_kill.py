@@ -44,28 +44,6 @@ def let_stop_take_effect(emulator: EmulatorServer) -> None:
     emulator.control.advance(60)
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
-def test_kill_during_the_start_stops_the_execution(
-    moment: str, deferrable: bool, world: World
-) -> None:
-    """
-    The ARN is not known yet: the request is resent with the same token, and the
-    execution is stopped.
-    """
-    task = Task(deferrable)
-    (world.requests.before if moment == "before" else world.requests.after)(
-        START, kill(task)
-    )
-
-    run = task.next_try()
-    let_stop_take_effect(world.emulator)
-
-    assert str(run.error) == ended(1)
-    assert run.trigger is None
-    assert world.log.statuses == ["Stopped"]
-    assert len(set(world.tokens(START))) == len(set(world.tokens(STOP))) == 1
-
-
 def test_kill_before_the_start_sends_nothing(deferrable: bool, world: World) -> None:
     """
     A try that is killed before its start sends nothing, and the next try starts
@@ -79,26 +57,6 @@ def test_kill_before_the_start_sends_nothing(deferrable: bool, world: World) -> 
     assert isinstance(run.error, PolysyncError)
     assert not run.error.permanent
     assert world.calls() == []
-    assert task.next_try().error is None
-    assert world.log.statuses == ["Succeeded"]
-
-
-def test_kill_while_the_request_is_stored(deferrable: bool, world: World) -> None:
-    """A try that is killed while its request is stored does not send the request."""
-    task = Task(deferrable)
-    task.prepare_try()
-    store_set = task.store.set
-
-    def set_and_kill(key: str, value: Any) -> None:
-        store_set(key, value)
-        task.kill()
-
-    task.store.set = set_and_kill  # type: ignore[method-assign]
-
-    task.run_prepared_try()
-
-    assert world.log.arns == []
-    task.store.set = store_set  # type: ignore[method-assign]
     assert task.next_try().error is None
     assert world.log.statuses == ["Succeeded"]
 

@@ -17,7 +17,7 @@ from polysync_airflow.operators.step_tasks import PolysyncStepsExecutionOperator
 from polysync_airflow.states import DELETED
 from tests.conftest import IN_BOTH_MODES
 from tests.tasks import EmulatedTime, Run, TaskInstance
-from tests.unit.operators.recovery.harness import Task, crash, run_failure_callbacks
+from tests.unit.operators.recovery.harness import Task, run_failure_callbacks
 from tests.unit.sensors.sessions import stop_execution
 from tests.world import NEVER_ENDS, START, STOP, World
 
@@ -26,37 +26,6 @@ from tests.world import NEVER_ENDS, START, STOP, World
 def task(emulated_time: EmulatedTime) -> Task:
     """A task that waits on the worker; Airflow answers requests for its state."""
     return Task(deferrable=False)
-
-
-@pytest.mark.parametrize("killed", [True, False])
-@pytest.mark.parametrize("moment", ["before", "after"])
-def test_cut_off_while_the_start_is_in_flight(
-    deferrable: bool, moment: str, killed: bool, world: World
-) -> None:
-    """
-    A later try gets the execution by the stored token; the first process stops it
-    neither when it is killed nor when it fails to store the ARN.
-    """
-    task, runs = Task(deferrable), list[Run]()
-    first = task.prepare_try()
-
-    def come_back(*_: Any) -> None:
-        # The process was frozen, and a later try has run to its end.
-        task.lose_heartbeat()
-        runs.append(task.next_try())
-        if killed:
-            first.on_kill()
-
-    (world.requests.before if moment == "before" else world.requests.after)(
-        START, come_back
-    )
-
-    late = task.run_prepared_try()
-
-    assert late.error is not None
-    assert (runs[0].error, task.state) == (None, "success")
-    assert world.calls(STOP) == []
-    assert world.log.statuses == ["Succeeded"]
 
 
 @pytest.mark.parametrize("state", ["restarting", "failed", None, DELETED])
@@ -132,29 +101,6 @@ def test_clear_of_a_group_on_a_worker_stops_nothing(
     assert task.record["epoch"] == NO_EPOCH
     assert task.next_try().error is None
     assert world.calls(START, STOP) == [START]
-    assert world.log.statuses == ["Succeeded"]
-
-
-@pytest.mark.parametrize("status_code", [401, 403, 500])
-def test_kill_after_the_token_has_expired(
-    status_code: int, task: Task, world: World
-) -> None:
-    """
-    If Airflow does not answer, the execution is left to the try that can know: the next
-    one.
-    """
-
-    def expire_and_kill() -> None:
-        task.ti.cut_off(status_code)
-        task.operator.on_kill()
-
-    world.time.after(100, expire_and_kill)
-    world.time.after(200, crash)
-    task.next_try()
-    assert world.calls(STOP) == []
-
-    assert task.next_try().error is None
-
     assert world.log.statuses == ["Succeeded"]
 
 

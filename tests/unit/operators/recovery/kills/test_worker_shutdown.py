@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-from polysync_airflow.exceptions import PipelineExecutionCancelledError, PolysyncError
+from polysync_airflow.exceptions import PolysyncError
 from tests.unit.operators.recovery.harness import (
     RetryEverything,
     Task,
-    crash,
     run_failure_callbacks,
 )
 from tests.world import NEVER_ENDS, START, STOP, World
@@ -55,36 +54,6 @@ def test_retry_reattaches_after_a_shutdown(stop_on_kill: bool, world: World) -> 
     assert world.log.statuses == ["Succeeded"]
 
 
-@pytest.mark.parametrize("killed", [True, False], ids=["then killed", "not killed"])
-@pytest.mark.parametrize("moment", ["before", "after"])
-def test_retry_goes_on_after_a_shutdown_during_the_start(
-    moment: str, killed: bool, deferrable: bool, world: World
-) -> None:
-    """
-    The retry continues with the execution, whether the process still stores the ARN or
-    not.
-    """
-    task = Task(deferrable)
-
-    def shut_down(_: Any) -> None:
-        task.shut_down_worker()
-        if killed:
-            crash()
-
-    (world.requests.before if moment == "before" else world.requests.after)(
-        START, shut_down
-    )
-
-    first = task.next_try()
-
-    assert first.trigger is None
-    assert killed or str(first.error) == SHUTTING_DOWN
-    assert task.state == "up_for_retry"
-    assert task.next_try().error is None
-    assert world.calls(STOP) == []
-    assert world.log.statuses == ["Succeeded"]
-
-
 def test_shutdown_in_the_moment_of_the_deferral(world: World) -> None:
     """
     The deferral is complete before the grace period ends: the same try goes on with the
@@ -98,22 +67,6 @@ def test_shutdown_in_the_moment_of_the_deferral(world: World) -> None:
     assert (run.error, task.state, task.try_number) == (None, "success", 1)
     assert world.calls(STOP) == []
     assert world.log.statuses == ["Succeeded"]
-
-
-def test_task_that_goes_on_after_its_own_stop_uses_its_retries(world: World) -> None:
-    """
-    In the moment of the deferral, a process goes on after ``on_kill``. Its own stop is
-    no user's cancellation.
-    """
-    world.control.put_scenario(NEVER_ENDS)
-    task = Task(deferrable=True, arguments={"on_cancelled": "skip"})
-
-    at_deferral(task, task.kill)
-    run = task.run_prepared_try()
-
-    assert world.log.statuses == ["Stopped"]
-    assert type(run.error) is PipelineExecutionCancelledError
-    assert run.xcoms["state"] == "Cancelled"
 
 
 @pytest.mark.parametrize("retries", [0, 2])

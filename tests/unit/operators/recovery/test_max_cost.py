@@ -74,32 +74,6 @@ def prices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(PRICES_OPTION, prices_of(2))
 
 
-@IN_BOTH_MODES
-@pytest.mark.parametrize("stop_on_kill", [True, False])
-def test_execution_is_stopped_within_two_intervals_after_the_limit(
-    stop_on_kill: bool, make_task: MakeTask, world: World
-) -> None:
-    """One stop, no retry; error, log and XComs say why."""
-    world.control.put_scenario({"steps": {"Shard0": RUN, "Shard3": RUN}})
-    task = make_task(max_cost="30", stop_on_kill=stop_on_kill, **LISTS)
-
-    run = task.next_try()
-
-    assert isinstance(run.error, PipelineExecutionTooExpensiveError)
-    assert task.state == "failed"
-    assert world.calls(*CHANGES) == [START, STOP]
-    spending = run.xcoms["run"]["spending"]
-    assert 30 <= spending["amount"] < 30 + 2 * INTERVAL * 2
-    assert spending == run.xcoms["spending"]
-    assert spending["per_hour"] == 2 * 3600
-    assert spending["dearest_step"] in ("Shard0", "Shard3")
-    assert run.xcoms["run"]["stop"]["reason"] == "cost"
-    text = str(run.error)
-    assert "costs too much" in text
-    assert "of max_cost = 30.00" in text
-    assert "After a clear, the cost counts from 0." in text
-
-
 def crash_after_start(task: Task, world: World) -> None:
     """Let the process of the first try die as soon as it has an execution."""
     world.requests.before(DESCRIBE, crash)
@@ -192,6 +166,10 @@ def test_limit_holds_wherever_the_task_waits(
     assert summary["status"] == "Stopping"
     assert summary["stop"]["reason"] == "cost"
     assert "of max_cost = 30.00" in summary["message"]
+    assert error.spending.per_hour == 2 * 3600
+    assert error.spending.dearest_step in ("Shard0", "Shard3")
+    assert "costs too much" in str(error)
+    assert "After a clear, the cost counts from 0." in str(error)
 
 
 # ---- jobs of steps that AWS repeats

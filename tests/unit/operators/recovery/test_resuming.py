@@ -5,7 +5,6 @@ clear (``on_clear``), or because a user chose so.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,31 +17,19 @@ from polysync_airflow.execution.texts import format_seconds
 from polysync_airflow.records import RECORD_KEY, from_stored, to_stored
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs, texts_of
-from tests.tasks import EmulatedTime, Run
+from tests.tasks import EmulatedTime
 from tests.unit.operators.recovery.conftest import MakeTask
 from tests.unit.operators.recovery.harness import (
     MERGE_FAILS,
     MERGE_FAILS_ONCE,
     MERGE_FAILS_TWICE,
-    CrashError,
     Task,
     crash,
     step_attempts,
 )
-from tests.world import LIST_STEPS, RETRY, START, STOP, RequestInterceptor, World
+from tests.world import LIST_STEPS, RETRY, START, STOP, World
 
 SHARDS = ["Shard0", "Shard3"]
-
-
-def fail_then_retry(
-    task: Task, emulator: EmulatorServer, **arguments: Any
-) -> tuple[Run, list[Any]]:
-    """Let the execution of the first try fail; return the second try and its log."""
-    assert "AlgorithmError" in str(task.next_try().error)
-    emulator.control.clear_calls()
-    with capture_logs() as logs:
-        run = task.next_try(**arguments)
-    return run, logs
 
 
 @pytest.fixture
@@ -133,25 +120,6 @@ def test_resume_without_the_permission_to_list_steps(
     assert {
         step["name"]: step["state"] for step in waiting.xcoms["steps"]
     } == dict.fromkeys([*SHARDS, "Merge"], "NotStarted")
-
-
-@pytest.mark.parametrize("limit", [2, None])
-@pytest.mark.usefixtures("fails_once")
-def test_resume_sends_max_parallel_steps(
-    limit: int | None, make_task: MakeTask, world: World
-) -> None:
-    """
-    The resume sends the first try's ``max_parallel_steps``, because AWS does not keep
-    it for a retry.
-    """
-    task = make_task(retry_mode="resume", max_parallel_steps=limit)
-
-    fail_then_retry(task, world.emulator, max_parallel_steps=7)
-
-    (call,) = world.control.calls(RETRY)
-    expected = {"MaxParallelExecutionSteps": limit} if limit else None
-    assert call["request"].get("ParallelismConfiguration") == expected
-    assert call["request"]["PipelineExecutionArn"] == world.log.arns[0]
 
 
 REFUSALS = [
@@ -295,75 +263,6 @@ def test_arguments_that_are_not_valid_do_not_prevent_the_resume(
     (warning,) = [line for line in texts_of(logs, "warning") if "arguments" in line]
     assert "The arguments of this try are not valid, and are not used: " in warning
     assert [line for line in texts_of(unchanged) if "arguments" in line] == []
-
-
-def after_writes(
-    number: int,
-) -> Callable[[Task, RequestInterceptor, EmulatedTime], None]:
-    """Crash right after the n-th write to the record store."""
-
-    def stage(task: Task, _: RequestInterceptor, __: EmulatedTime) -> None:
-        store_set, left = task.store.set, [number]
-
-        def crashing_set(key: str, value: Any) -> None:
-            store_set(key, value)
-            left[0] -= 1
-            if left[0] == 0:
-                crash()
-
-        task.store.set = crashing_set  # type: ignore[method-assign]
-
-    return stage
-
-
-CRASHES: dict[str, Callable[[Task, RequestInterceptor, EmulatedTime], Any]] = {
-    "after the record is taken over": after_writes(1),
-    "after the resume is stored": after_writes(2),
-    "after the response is stored": after_writes(3),
-    "while the steps are listed": lambda _, interceptor, __: interceptor.before(
-        LIST_STEPS, crash
-    ),
-    "before Retry is sent": lambda _, interceptor, __: interceptor.before(RETRY, crash),
-    "before the response to Retry is read": lambda _, interceptor, __: (
-        interceptor.after(RETRY, crash)
-    ),
-    "while waiting for the resumed execution": lambda _, __, time: time.after(
-        100, crash
-    ),
-}
-
-
-@pytest.mark.parametrize(
-    ("moment", "retry_mode"),
-    [*((each, "new") for each in CRASHES), ("before Retry is sent", "resume")],
-)
-def test_crash_at_any_point_leaves_one_resume(
-    moment: str, retry_mode: str, make_task: MakeTask, world: World
-) -> None:
-    """
-    The retry after the crash completes the same resume: no second one, and no second
-    execution.
-    """
-    task = make_task(on_clear="resume", retry_mode=retry_mode, retries=0)
-    fail_and_clear(task, world.emulator)
-    task.max_tries += 1
-    CRASHES[moment](task, world.requests, world.time)
-    assert isinstance(task.next_try().error, CrashError)
-    assert task.state == "up_for_retry"
-
-    run = task.next_try()
-
-    assert run.error is None
-    assert run.result == world.log.arns[0]
-    assert world.log.statuses == ["Succeeded"]
-    assert world.calls(START, STOP) == []
-    assert step_attempts(world.log.executions[0])["Merge"] == 2
-    assert set(world.tokens(RETRY)) == {task.last_record["resume_token"]}
-    assert (task.last_record["epoch"], task.last_record["resumes"]) == (
-        task.max_tries,
-        1,
-    )
-    assert run.xcoms["run"]["resumes"] == 1
 
 
 def choose(task: Task, on_clear: OnClear) -> None:

@@ -41,14 +41,6 @@ class Fault:
 
 
 DENIED = Fault("error", "AccessDeniedException")
-REFUSALS = [
-    DENIED,
-    Fault("error", "ValidationException"),
-    Fault("error", "ResourceNotFound"),
-    Fault("error", "ResourceLimitExceeded"),
-    Fault("error", "ExpiredTokenException"),
-    Fault("error", "SomethingNewException"),
-]
 AMBIGUOUS_FAULTS = [
     Fault("dropped"),
     Fault("lost_response"),
@@ -59,27 +51,6 @@ AMBIGUOUS_FAULTS = [
 # With a timeout of 10 s, the try gives up after the fourth call.
 SHORT_TIMEOUT: dict[str, Any] = {"timeout": 10}
 CALLS = 4
-
-
-@pytest.mark.parametrize("fault", REFUSALS[::2], ids=str)
-def test_record_is_deleted_after_a_refusal(
-    fault: Fault, make_task: MakeTask, world: World
-) -> None:
-    """
-    If AWS refuses the start, the record is deleted, and the next try sends its own
-    arguments.
-    """
-    fault.inject(world.emulator, count=1)
-    task = make_task()
-
-    first = task.next_try(pipeline_parameters={"Shards": 4})
-    assert isinstance(first.error, SageMakerApiError)
-    assert task.store.values == {}
-    second = task.next_try(pipeline_parameters={"Shards": 3})
-
-    assert second.error is None
-    assert second.xcoms["run"]["parameters"] == {"Shards": "3"}
-    assert world.log.statuses == ["Succeeded"]
 
 
 def test_refusal_of_a_resent_request_is_not_explained(

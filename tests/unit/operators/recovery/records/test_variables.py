@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from polysync_airflow.airflow_compat.signatures import SIGNATURE
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.records import RECORD, TASK, variable_key
-from tests.conftest import IN_BOTH_MODES
 from tests.fakes.simulated_airflow import SimulatedAirflow
 from tests.tasks import EmulatedTime
 from tests.unit.operators.recovery.conftest import MakeTask
@@ -26,7 +23,7 @@ from tests.unit.operators.recovery.harness import (
     Task,
     crash,
 )
-from tests.world import NEVER_ENDS, RETRY, START, STOP, World
+from tests.world import RETRY, START, STOP, World
 
 KEY = TaskKey("retraining", "scheduled__2026-01-01T00:00:00+00:00", "train", -1)
 SIMILAR = [
@@ -162,26 +159,6 @@ def save_request_and_record(task: Task, saved: list[Any]) -> Any:
     return lambda body: saved.append((body, task.last_record))
 
 
-def test_start_request_is_stored_before_it_is_sent(
-    make_task: MakeTask, world: World
-) -> None:
-    """
-    Before StartPipelineExecution is sent, the record has the same token and content,
-    and no ARN.
-    """
-    task, saved = make_task(pipeline_parameters={"Shards": 4}, max_parallel_steps=2), []  # type: ignore[var-annotated]
-    world.requests.before(START, save_request_and_record(task, saved))
-
-    task.next_try()
-
-    ((request, record),) = saved
-    assert StartRequest.model_validate(record["request"]).to_aws() == request
-    assert record["request"]["client_request_token"] == request["ClientRequestToken"]
-    assert record["epoch"] == task.max_tries
-    assert record["region_name"] == "us-east-1"
-    assert record.get("execution_arn") is None
-
-
 def test_arn_is_stored_before_xcoms_are_pushed(
     make_task: MakeTask, world: World
 ) -> None:
@@ -278,60 +255,10 @@ def test_each_task_instance_has_its_own_execution(
     assert len(names) == len(similar_tasks)
 
 
-LATER = datetime(2026, 2, 1, tzinfo=UTC)
-
-
-@pytest.mark.parametrize("on_clear", ["new", "resume"])
-def test_execution_of_the_deleted_dag_run_is_stopped_first(
-    on_clear: str, make_task: MakeTask, world: World
-) -> None:
-    """Its process died with the deletion, so that its execution still runs."""
-    world.control.put_scenario(NEVER_ENDS)
-    task = make_task(on_clear=on_clear)
-    world.time.after(100, crash)
-    task.next_try()
-    task.delete()
-    task.create_again(LATER)
-    world.control.put_scenario({})
-
-    run = task.next_try()
-
-    assert run.error is None
-    assert world.log.statuses == ["Stopped", "Succeeded"]
-    assert world.log.max_concurrent == 1
-
-
 def crash_while_waiting(task: Task, time: EmulatedTime, **arguments: Any) -> None:
     """Let a try crash while it waits."""
     time.after(100, crash)
     assert isinstance(task.next_try(**arguments).error, CrashError)
-
-
-@IN_BOTH_MODES
-def test_running_execution_is_stopped_before_a_new_one_starts(
-    make_task: MakeTask, world: World
-) -> None:
-    """The running execution is stopped, and the new one starts only after its end."""
-    task = make_task()
-    crash_while_waiting(task, world.time, pipeline_parameters={"Shards": 4})
-    task.clear()
-
-    run = task.next_try(pipeline_parameters={"Shards": 3})
-
-    assert run.error is None
-    assert world.log.statuses == ["Stopped", "Succeeded"]
-    assert world.log.max_concurrent == 1
-    assert (
-        run.result
-        == run.xcoms["execution_arn"]
-        == run.xcoms["run"]["execution_arn"]
-        == world.log.arns[1]
-    )
-    assert run.xcoms["run"]["parameters"] == {"Shards": "3"}
-    assert (task.last_record["epoch"], task.last_record.get("execution_arn")) == (
-        task.max_tries,
-        world.log.arns[1],
-    )
 
 
 def test_wait_behind_the_old_execution_does_not_use_the_timeout(

@@ -88,21 +88,6 @@ def test_cleared_task_starts_nothing_beside_an_execution_that_runs(
     assert world.log.statuses == ["Stopping"]
 
 
-def test_cleared_task_goes_on_after_the_end_of_the_earlier_execution(
-    world: World,
-) -> None:
-    """In the same try, deferred again."""
-    world.control.put_scenario(NEVER_ENDS)
-    task = deferred_task()
-    deferral = defer_after_clear(task, world)
-
-    with pytest.raises(TaskDeferred) as deferred:
-        task.end_deferral(deferral)
-
-    assert deferred.value.method_name == "execute_complete"
-    assert world.log.statuses == ["Stopped", "Executing"]
-
-
 def defer_after_clear(task: Task, world: World) -> TaskDeferred:
     """Return the deferral of a cleared task that waits for the end of its execution."""
     task.defer()

@@ -17,7 +17,6 @@ import pytest
 from airflow.providers.common.compat.sdk import TaskDeferred
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.execution import clock
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.triggers import stopping, wait_triggers
 from tests.fakes.airflow_service import MISSING
@@ -218,24 +217,6 @@ def test_airflow_that_does_not_answer_stops_nothing(
 
     assert world.calls(STOP) == []
     assert any(arn in line["event"] for line in logs if line["log_level"] == "error")
-
-
-def test_unreadable_state_is_read_again(
-    arn: str,
-    make_supervisor: MakeSupervisor,
-    world: World,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The stop follows once the state can be read."""
-    supervisor = make_supervisor("failed")
-    supervisor.state_error = ConnectionError("no API server")
-    monkeypatch.setattr(
-        clock, "sleep", lambda _: setattr(supervisor, "state_error", None)
-    )
-
-    call_on_kill(make_trigger(arn))
-
-    assert world.calls(STOP) == [STOP]
 
 
 @pytest.mark.parametrize(("state", "stops"), [("deferred", 0), ("failed", 1)])

@@ -5,7 +5,6 @@ for want of instances.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -16,11 +15,7 @@ from polysync_airflow.exceptions import SageMakerApiError
 from tests.conftest import IN_BOTH_MODES
 from tests.fakes.log_capture import capture_logs, texts_of
 from tests.unit.operators.recovery.conftest import MakeTask
-from tests.unit.operators.recovery.harness import (
-    Task,
-    run_failure_callbacks,
-    step_attempts,
-)
+from tests.unit.operators.recovery.harness import Task, step_attempts
 from tests.world import CHANGES, RETRY, START, World
 
 CAPACITY_ERROR = "CapacityError: Unable to provision requested ML compute capacity."
@@ -82,21 +77,6 @@ def test_execution_without_capacity_is_resumed_in_the_same_try(
 
 
 @IN_BOTH_MODES
-@pytest.mark.parametrize("reason", [CAPACITY_ERROR, NO_QUOTA])
-def test_execution_fails_when_waiting_is_in_vain(
-    reason: str, task: Task, world: World
-) -> None:
-    """The time is up, or it is for ever; the retries apply."""
-    world.control.put_scenario({"steps": {"Merge": {"fail": {"reason": reason}}}})
-
-    run = task.next_try()
-
-    assert reason in str(run.error)
-    assert bool(world.calls(RETRY)) is (reason is CAPACITY_ERROR)
-    assert task.state == "up_for_retry"
-
-
-@IN_BOTH_MODES
 @pytest.mark.parametrize(
     ("quota", "starts", "hours"), [({"message": NO_QUOTA}, 1, 0), ({}, 8, 1)]
 )
@@ -114,39 +94,6 @@ def test_start_fails_at_once_for_a_quota_of_zero_and_else_at_the_timeout(
     assert len(world.calls(START)) == starts
     assert round((world.time.time() - before) / HOUR) == hours
     assert task.record is None
-
-
-ENDINGS: dict[str, Callable[[Task], None]] = {
-    "killed": Task.kill,
-    "cleared": Task.kill_by_clear,
-    "shut down": Task.shut_down_worker,
-}
-
-
-@pytest.mark.parametrize("ending", ENDINGS)
-def test_nothing_is_sent_after_a_pause_on_a_worker_was_ended(
-    ending: str, world: World
-) -> None:
-    """
-    Nothing runs, so nothing is stopped. A clear starts a new execution; the retry after
-    a shutdown sends the same request.
-    """
-    task = Task(arguments={"wait_for_capacity": True})
-    world.control.add_fault("quota", START, count=1)
-    requests = note_starts(world)
-    world.time.after(60, lambda: ENDINGS[ending](task))
-
-    run = task.next_try()
-    run_failure_callbacks(task.operator, task.ti)
-
-    assert run.error is not None
-    assert world.calls(*CHANGES) == [START]
-    if ending == "killed":
-        task.clear()
-    assert task.next_try(execution_description="anew").error is None
-    assert world.calls(*CHANGES) == [START, START]
-    is_same_request = requests[0] == requests[1]
-    assert is_same_request is (ending == "shut down")
 
 
 def test_execution_timeout_in_a_pause_ends_with_the_reason(world: World) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -14,7 +12,6 @@ import pytest
 from polysync_airflow import records
 from polysync_airflow.exceptions import (
     ParametersError,
-    PipelineExecutionFailedError,
     PipelineExecutionTimeoutError,
     PipelineExecutionTooExpensiveError,
     SageMakerApiError,
@@ -24,20 +21,10 @@ from polysync_airflow.triggers import spending
 from sagemaker_emulator.builders import definition, step
 from tests.conftest import IN_BOTH_MODES
 from tests.fakes.log_capture import capture_logs, texts_of
-from tests.tasks import Run, fire
 from tests.unit.jobs.catalogue.builders import put_pipelines
 from tests.unit.operators.recovery.conftest import MakeTask
-from tests.unit.operators.recovery.harness import CrashError, Task, crash, step_attempts
-from tests.world import (
-    CHANGES,
-    DESCRIBE,
-    LIST_STEPS,
-    RETRY,
-    RUNS_ON,
-    START,
-    STOP,
-    World,
-)
+from tests.unit.operators.recovery.harness import Task, crash
+from tests.world import CHANGES, DESCRIBE, LIST_STEPS, RUNS_ON, START, STOP, World
 
 PRICES_OPTION = "AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES"
 LIMIT_OPTION = "AIRFLOW__POLYSYNC_SAGEMAKER__MAX_COST"
@@ -188,70 +175,6 @@ def put_repeating(world: World, times: int = 20) -> None:
     world.control.put_scenario({"steps": {"Train": FAILS_OFTEN}})
 
 
-def crash_between_lists(task: Task, world: World) -> Run:
-    """Let the process of each try die after 150 seconds, until one ends by itself."""
-    while True:
-        world.time.after(150, lambda: world.requests.before(DESCRIBE, crash))
-        run = task.next_try()
-        world.requests.clear()
-        if not isinstance(run.error, CrashError):
-            return run
-
-
-def move_trigger(task: Task, world: World) -> Run:
-    """Let the trigger move to another triggerer every 150 seconds."""
-    deferral = task.defer()
-    class_path, arguments = deferral.trigger.serialize()
-
-    async def run_until_moved() -> Any:
-        loop = asyncio.get_running_loop()
-        firing = asyncio.create_task(fire(class_path, arguments, task.ti))
-
-        def move() -> None:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(firing.cancel)
-
-        world.time.after(150, move)
-        with suppress(asyncio.CancelledError):
-            return await firing
-
-    event = None
-    while event is None:
-        event = asyncio.run(run_until_moved())
-    return task.resume(deferral, event)
-
-
-def stay(task: Task, world: World) -> Run:
-    """Let one process wait."""
-    return task.next_try()
-
-
-@pytest.mark.parametrize(
-    ("deferrable", "run_task"),
-    [(False, stay), (True, stay), (False, crash_between_lists), (True, move_trigger)],
-    indirect=["deferrable"],
-)
-def test_jobs_count_that_aws_has_repeated(
-    run_task: Callable[[Task, World], Run], make_task: MakeTask, world: World
-) -> None:
-    """
-    AWS lists only the last job of a step. In whichever processes the task waits, each
-    of its jobs, of 40 seconds, counts once.
-    """
-    put_repeating(world)
-    task = make_task(pipeline_name="repeating", max_cost=250, retries=99, **LISTS)
-
-    run = run_task(task, world)
-
-    error = run.error
-    assert isinstance(error, PipelineExecutionTooExpensiveError)
-    assert 250 <= error.spending.amount < 250 + 2 * INTERVAL
-    assert error.spending.note is None
-    (execution,) = world.log.executions
-    assert step_attempts(execution) == {"Train": 7}
-    assert world.calls(*CHANGES) == [START, STOP]
-
-
 def test_retry_counts_jobs_that_aws_has_repeated(
     make_task: MakeTask, world: World
 ) -> None:
@@ -309,36 +232,6 @@ def test_limit_ends_with_a_task_that_leaves_its_execution_running(
     assert world.log.statuses == ["Succeeded"]
     told = [text for text in texts_of(logs) if "goes on without max_cost" in text]
     assert len(told) == 1
-
-
-@IN_BOTH_MODES
-@pytest.mark.parametrize("retry_mode", ["new", "resume"])
-def test_retries_together_cost_no_more_than_the_limit(
-    retry_mode: str,
-    make_task: MakeTask,
-    world: World,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """
-    Each try costs 12 in 120 seconds: under a limit of 30, the third is stopped at 6,
-    and none follows. After a clear, the cost counts from 0.
-    """
-    monkeypatch.setenv(PRICES_OPTION, prices_of(0.1))
-    world.control.put_scenario({"steps": {"Shard0": FAILS, "Shard3": FAILS}})
-    again = {"new": START, "resume": RETRY}[retry_mode]
-    task = make_task(max_cost=30, retries=9, retry_mode=retry_mode, **LISTS)
-    errors = [task.next_try().error for _ in range(2)]
-    assert [type(error) for error in errors] == [PipelineExecutionFailedError] * 2
-
-    error = task.next_try().error
-
-    assert isinstance(error, PipelineExecutionTooExpensiveError)
-    assert error.spending.spent_before == 24
-    assert 30 <= error.spending.amount < 30 + 2 * INTERVAL * 0.1
-    assert task.state == "failed"
-    assert world.calls(*CHANGES) == [START, again, again, STOP]
-    task.clear()
-    assert isinstance(task.next_try().error, PipelineExecutionFailedError)
 
 
 @IN_BOTH_MODES

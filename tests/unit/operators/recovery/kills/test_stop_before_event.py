@@ -182,30 +182,6 @@ def test_worker_repeats_a_stop_that_was_refused(
     assert run_of(task)["stop"]["process"] == "worker"
 
 
-def test_later_try_keeps_its_execution(
-    make_deferred: MakeDeferred, world: World
-) -> None:
-    """
-    A triggerer that was frozen runs the trigger of the first try to its deadline, when
-    the second try, with more time, has gone on with the execution.
-    """
-    task = make_deferred(retries=1)
-    of_first_try = task.defer()
-    first = task.ti
-    task.lose_heartbeat()
-    task.arguments["timeout"] = 2 * HOUR
-    of_second_try = task.defer()
-
-    class_path, arguments = of_first_try.trigger.serialize()
-    event = asyncio.run(fire(class_path, arguments, first))
-
-    assert event["stop"] is None
-    assert world.calls(STOP) == []
-    assert world.log.statuses == ["Executing"]
-    task.fire(of_second_try)
-    assert world.calls(STOP) == [STOP]
-
-
 def test_two_triggerers_make_one_stop(
     make_deferred: MakeDeferred, world: World
 ) -> None:
@@ -231,26 +207,6 @@ def test_two_triggerers_make_one_stop(
     world.control.advance(60)
     assert world.log.statuses == ["Stopped"]
     assert run_of(task)["stop"]["result"] == "accepted"
-
-
-@pytest.mark.parametrize(
-    ("state", "stops"), [("scheduled", 0), ("failed", 1), (None, 1), ("deleted", 1)]
-)
-def test_state_of_the_task_decides_at_the_deadline(
-    state: Any, stops: int, make_deferred: MakeDeferred, world: World
-) -> None:
-    """
-    Airflow has gone on with the task, so the worker decides; or a user has ended it,
-    and Airflow calls no ``on_kill`` of a trigger that has fired its event.
-    """
-    task = make_deferred()
-    deferral = task.defer()
-    task.state = state
-
-    event = task.fire(deferral)
-
-    assert len(world.calls(STOP)) == stops
-    assert bool(event["stop"]) is bool(stops)
 
 
 @pytest.mark.parametrize(

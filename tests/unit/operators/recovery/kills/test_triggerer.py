@@ -246,27 +246,6 @@ def test_trigger_without_task_instance_stops_nothing(arn: str, world: World) -> 
     assert world.calls(STOP) == []
 
 
-@pytest.mark.parametrize("record", [None, "a text"])
-@pytest.mark.parametrize(("state", "stops"), [("failed", [STOP]), ("running", [])])
-def test_without_a_proven_record_the_state_decides(
-    state: str,
-    stops: list[str],
-    record: Any,
-    arn: str,
-    make_supervisor: MakeSupervisor,
-    world: World,
-) -> None:
-    """
-    Nobody else stops the execution of a task that has ended, and its name says that
-    this deployment has started it; a try that is at work decides itself.
-    """
-    make_supervisor(state).record = record
-
-    call_on_kill(make_trigger(arn))
-
-    assert world.calls(STOP) == stops
-
-
 def test_stop_that_cannot_be_announced_is_requested(
     make_supervisor: MakeSupervisor, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,28 +263,6 @@ def test_stop_that_cannot_be_announced_is_requested(
     call_on_kill(make_trigger(task.record["execution_arn"]))
 
     assert world.calls(STOP) == [STOP]
-
-
-@pytest.mark.parametrize("state", ["running", "failed"])
-def test_trigger_of_an_earlier_try_stops_nothing(
-    state: str, make_supervisor: MakeSupervisor, world: World
-) -> None:
-    """
-    A triggerer that was suspended may call ``on_kill`` after a later try has gone on
-    with the execution.
-    """
-    task = Task(deferrable=True, task_id=TASK)
-    for _ in range(2):
-        world.time.after(100, crash)
-        task.next_try()
-    make_supervisor(state).record = task.record
-    arn = task.record["execution_arn"]
-
-    call_on_kill(make_trigger(arn))
-    assert world.calls(STOP) == []
-    call_on_kill(make_trigger(arn, try_number=2))
-    # A try that is at work decides itself.
-    assert world.calls(STOP) == ([STOP] if state == "failed" else [])
 
 
 def test_start_passes_stop_on_kill_to_its_triggers(

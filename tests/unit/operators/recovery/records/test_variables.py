@@ -213,48 +213,6 @@ def test_start_is_not_sent_if_the_record_cannot_be_stored(
     assert world.tokens(START) == []
 
 
-# Each differs in one property from the first.
-SIMILAR_TASKS: list[dict[str, Any]] = [
-    {},
-    {"map_index": 0},
-    {"task_id": "north.train"},
-    {"run_id": "backfill__2026-01-01T00:00:00+00:00"},
-    {"dag_id": "retraining_copy"},
-]
-
-
-@pytest.fixture
-def similar_tasks(emulated_time: EmulatedTime) -> list[Task]:
-    """
-    Tasks that start the same pipeline with the same parameters; each has a record of
-    its own.
-    """
-    return [
-        Task(True, {"pipeline_parameters": {"Shards": 4}}, **key)
-        for key in SIMILAR_TASKS
-    ]
-
-
-def test_each_task_instance_has_its_own_execution(
-    similar_tasks: list[Task], world: World
-) -> None:
-    """
-    Each task instance has its own execution, client token, display name and result.
-    """
-    runs = [task.next_try() for task in similar_tasks]
-
-    assert [run.error for run in runs] == [None] * len(similar_tasks)
-    assert sorted(run.result for run in runs) == sorted(world.log.arns)
-    assert (
-        len(set(world.log.arns)) == len(set(world.tokens(START))) == len(similar_tasks)
-    )
-    names = {
-        call["request"]["PipelineExecutionDisplayName"]
-        for call in world.control.calls(START)
-    }
-    assert len(names) == len(similar_tasks)
-
-
 def crash_while_waiting(task: Task, time: EmulatedTime, **arguments: Any) -> None:
     """Let a try crash while it waits."""
     time.after(100, crash)

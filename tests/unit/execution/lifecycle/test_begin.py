@@ -233,12 +233,3 @@ def test_record_of_another_incarnation_loses_its_epoch(
         " of a DAG run that was deleted and created again. Its execution is not"
         " continued."
     )
-
-
-def test_task_that_was_cleared_with_its_dag_run_keeps_its_record() -> None:
-    """The number of the try has grown, so it is the same task instance."""
-    cleared = edited(INCARNATION, dag_run_started_at=LATER, clear_number=1)
-
-    instruction = begin(make_try(3, 3, cleared), stored())
-
-    assert instruction.record == stored(try_number=3, incarnation=cleared)

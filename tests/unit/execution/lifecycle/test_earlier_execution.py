@@ -122,14 +122,6 @@ def test_group_of_steps_goes_on_with_a_running_execution() -> None:
     )
 
 
-def test_end_is_waited_for_after_the_stop() -> None:
-    """AWS has accepted the stop."""
-    instruction = follows(Command.STOP, stored(), Accepted(NOW))
-
-    assert does(instruction) == (Command.WAIT_FOR_END, Store.KEEP, stored())
-    assert instruction.lines == ()
-
-
 @pytest.mark.parametrize(
     ("stop_on_kill", "description", "is_stopped"),
     [

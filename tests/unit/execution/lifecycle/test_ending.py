@@ -27,7 +27,11 @@ from polysync_airflow.execution.lifecycle.ending import (
     stops_before_event,
 )
 from polysync_airflow.execution.lifecycle.instructions import NO_EPOCH, ExecutionRecord
-from polysync_airflow.execution.models import CONNECTION_NOT_FOUND, StopBeforeEvent
+from polysync_airflow.execution.models import (
+    CONNECTION_NOT_FOUND,
+    StopBeforeEvent,
+    UnendedOutcome,
+)
 from polysync_airflow.execution.waiter import ExecutionEvent
 from tests.unit.execution.lifecycle.builders import (
     ARN,
@@ -170,24 +174,6 @@ def test_clear_ends_the_epoch_of_an_execution_that_is_kept() -> None:
     assert try_end.announced(stored()) == stored(epoch=NO_EPOCH)
 
 
-@pytest.mark.parametrize("why", [RETRIED_LATER, SIGNALLED])
-@pytest.mark.parametrize(
-    ("owner", "action"),
-    [
-        (Owner.NOBODY, EndAction.STOP),
-        (Owner.LATER_TRY, EndAction.DONE),
-        (Owner.UNKNOWN, EndAction.DONE),
-    ],
-)
-def test_owner_is_asked_again_with_the_announcement(
-    why: dict[str, bool], owner: Owner, action: EndAction
-) -> None:
-    """A later try may begin between the question and the announcement."""
-    try_end = leave(stored(), 2, stop_on_kill=True, **why).owned_by(Owner.NOBODY)
-
-    assert try_end.owned_by(owner).action is action
-
-
 @pytest.mark.parametrize("owner", [Owner.THIS_TRY, Owner.NOBODY])
 def test_failed_stop_is_withdrawn(owner: Owner) -> None:
     """A later try must not take a cancellation by a user for this stop."""
@@ -298,12 +284,11 @@ def test_execution_is_left_to_a_retry_unless_its_time_is_up(
 def test_execution_that_is_too_expensive_is_stopped_whatever_stop_on_kill_says(
     stop_on_kill: bool,
 ) -> None:
-    """By the trigger before its event, or by the worker."""
+    """By the worker, if its trigger has not."""
     end = end_of_wait("too_expensive", "Executing")
 
     try_end = after_wait(end, stored(), 2, stop_on_kill=stop_on_kill)
 
-    assert stops_before_event(end, [])
     assert needs_record(end, stop_on_kill=stop_on_kill)
     assert try_end.action is EndAction.ANNOUNCE_STOP
 
@@ -364,26 +349,28 @@ def test_outcomes_at_which_the_trigger_stops(
         assert earlier == (outcomes_of_earlier if stop_on_kill else [])
 
 
-def test_trigger_stops_before_its_event() -> None:
-    """Only at the outcomes that the worker has named."""
-    timed_out = end_of_wait("timed_out", "Executing")
-    refused = end_of_wait("refused", None)
-
-    assert stops_before_event(timed_out, ["timed_out"])
-    assert not stops_before_event(refused, ["timed_out"])
-    assert stops_before_event(refused, ["timed_out", "refused"])
-    assert not stops_before_event(timed_out, [])
-    assert not stops_before_event(
-        end_of_wait("ended", "Failed"), ["timed_out", "refused"]
-    )
+TIMED_OUT = end_of_wait("timed_out", "Executing")
+REFUSED = end_of_wait("refused", None)
 
 
-def test_trigger_stops_nothing_with_a_deleted_connection() -> None:
-    """The connection may come back, and a retry goes on."""
-    end = end_of_wait("refused", "Executing")
-    end = edited(end, error_code=CONNECTION_NOT_FOUND)
-
-    assert not stops_before_event(end, ["timed_out", "refused"])
+@pytest.mark.parametrize(
+    ("end", "outcomes", "stops"),
+    [
+        (TIMED_OUT, ["timed_out"], True),
+        (REFUSED, ["timed_out"], False),
+        (REFUSED, ["timed_out", "refused"], True),
+        (TIMED_OUT, [], False),
+        (end_of_wait("too_expensive", "Executing"), [], True),
+        (end_of_wait("ended", "Failed"), ["timed_out", "refused"], False),
+        # The connection may come back, and a retry goes on.
+        (edited(REFUSED, error_code=CONNECTION_NOT_FOUND), ["refused"], False),
+    ],
+)
+def test_trigger_stops_before_its_event(
+    end: ExecutionEvent, outcomes: list[UnendedOutcome], stops: bool
+) -> None:
+    """At the outcomes that the worker has named, and what is too expensive."""
+    assert stops_before_event(end, outcomes) is stops
 
 
 def test_trigger_announces_its_stop_first() -> None:

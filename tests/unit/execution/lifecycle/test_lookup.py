@@ -462,15 +462,3 @@ def test_start_that_cannot_be_described_is_watched() -> None:
     assert instruction.command is Command.WATCH
     assert instruction.error is None
     assert instruction.record == stored()
-
-
-@pytest.mark.parametrize("command", [Command.START, Command.RESEND_START])
-def test_token_used_with_other_parameters_leads_to_a_look(command: Command) -> None:
-    """The record stays until the execution is found."""
-    instruction = follows(
-        command, UNKNOWN_ARN, refused("ConflictException", transient=True)
-    )
-
-    assert does(instruction) == (Command.LOOK_UP_STARTED, Store.KEEP, UNKNOWN_ARN)
-    assert instruction.error is None
-    assert lines_of(instruction) == [(WARNING, "AWS said no")]

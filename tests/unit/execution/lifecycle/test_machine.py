@@ -90,13 +90,15 @@ def test_arn_is_stored_before_the_wait() -> None:
 
 
 # "transient" and "repeated" stand for errors of the network, before and after a request
-# that AWS may have accepted.
+# that AWS may have accepted; "conflict" for the use of a token with other parameters.
 REFUSALS = """
 command           record       epoch  error                  next              store
 
 START             UNKNOWN_ARN  2      ValidationException    FAIL              DELETE
 START             UNKNOWN_ARN  2      transient              FAIL              KEEP
 START             UNKNOWN_ARN  2      repeated               FAIL              KEEP
+START             UNKNOWN_ARN  2      conflict               LOOK_UP_STARTED   KEEP
+RESEND_START      UNKNOWN_ARN  2      conflict               LOOK_UP_STARTED   KEEP
 RESEND_START      UNKNOWN_ARN  2      ValidationException    FAIL              DELETE
 RESEND_START      UNKNOWN_ARN  2      ResourceNotFound       FAIL              DELETE
 RESEND_START      UNKNOWN_ARN  2      AccessDeniedException  FAIL              KEEP
@@ -115,7 +117,12 @@ STOP              STORED       2      AccessDeniedException  FAIL              K
 _, *REFUSAL_ROWS = [tuple(line.split()) for line in REFUSALS.splitlines() if line]
 RECORDS = {"UNKNOWN_ARN": UNKNOWN_ARN, "STORED": stored(), "RESUMED": resumed()}
 REPEATED = refused("ValidationException", repeated=True)
-ERRORS = {"transient": refused(transient=True), "repeated": REPEATED}
+CONFLICT = refused("ConflictException", transient=True)
+ERRORS = {
+    "transient": refused(transient=True),
+    "repeated": REPEATED,
+    "conflict": CONFLICT,
+}
 
 
 @pytest.mark.parametrize(
@@ -147,6 +154,9 @@ def test_line_about_a_refusal_says_which_execution_and_why() -> None:
     start = follows(Command.RESEND_START, UNKNOWN_ARN, refusal, epoch=3)
     replaced = follows(Command.DESCRIBE_REFUSED, resumed(), described("Failed"))
 
+    for command in (Command.START, Command.RESEND_START):
+        looks = follows(command, UNKNOWN_ARN, CONFLICT)
+        assert lines_of(looks) == [(WARNING, "AWS said no")]
     text = f"The execution cannot be resumed: AWS said no Execution: {ARN}"
     assert lines_of(resume) == [(WARNING, text)]
     text = "the earlier request did not start an execution: AWS said no"
@@ -180,24 +190,20 @@ def test_start_keeps_what_it_replaces_until_aws_has_accepted_it() -> None:
         (Command.RESEND_START, refused("ValidationException")),
     ],
 )
-def test_refused_start_leaves_what_was_there(command: Command, event: Event) -> None:
+@pytest.mark.parametrize("choice", [None, ClearChoice(on_clear="resume")])
+def test_refused_start_leaves_what_was_there(
+    command: Command, event: Event, choice: ClearChoice | None
+) -> None:
     """
-    A later clear resumes the execution that was not replaced. Nothing is left to stop.
+    A later clear resumes the execution that was not replaced, or does what the user
+    chose while the record had the start. Nothing is left to stop.
     """
-    instruction = follows(command, START_IN_PLACE, event)
-
-    assert does(instruction) == (Command.FAIL, Store.RESTORE, None)
-    assert instruction.restored == edited(REPLACED, try_number=2)
-
-
-def test_choice_of_a_user_outlives_the_refused_start() -> None:
-    """The user chose while the record had the start."""
-    choice = ClearChoice(on_clear="resume")
     start = edited(START_IN_PLACE, clear_choice=choice)
 
-    instruction = follows(Command.START, start, refused("ValidationException"))
+    instruction = follows(command, start, event)
 
-    assert instruction.restored.clear_choice == choice
+    assert does(instruction) == (Command.FAIL, Store.RESTORE, None)
+    assert instruction.restored == edited(REPLACED, try_number=2, clear_choice=choice)
 
 
 @pytest.mark.parametrize(

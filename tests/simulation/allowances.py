@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from tests.simulation.journal import Owner
-from tests.simulation.timeline import Span, Timeline
+from tests.simulation.timeline import DELETED, Span, Timeline
 
 PROMISE: Final = "explanation/one-execution-per-task.md"
 COSTS: Final = "how-to/limit-costs.md"
@@ -66,7 +66,14 @@ TEAMS: Final = Allowance(
     PROMISE,
     "the original has teams: Airflow hides the Variables from its triggerers.",
 )
+CREATED_AGAIN: Final = Allowance(
+    "created again without a record",
+    PROMISE,
+    "a DAG run was deleted and created again, and its task has no record any more, for"
+    " example after a success with `wait_for_completion=False`",
+)
 ALL: Final = (
+    CREATED_AGAIN,
     KEEPS_RUNNING,
     GOES_ON,
     NO_ANSWER,
@@ -82,6 +89,14 @@ _NO_ANSWER_SECONDS: Final = 60.0
 # The watch stops what is left in this time.
 _STOPPED_SECONDS: Final = 90.0
 _TRIGGER_BEGINS_SECONDS: Final = 10.0
+
+
+def of_two(time: Timeline, owner: Owner, arguments: dict[str, Any]) -> Allowance | None:
+    """Return what allows two executions of a task at once; None for nothing."""
+    is_deleted = any(entry.text == DELETED for entry in time.states(owner))
+    if is_deleted and not arguments.get("wait_for_completion", True):
+        return CREATED_AGAIN
+    return None
 
 
 def of_left(
@@ -115,8 +130,9 @@ def _is_deleted_with_dag(time: Timeline, owner: Owner, span: Span) -> bool:
         return False
     before = [each for each in time.states(owner) if each.at < at][-1]
     if before.text == "deferred":
-        # Its trigger begins some seconds later.
-        return at - before.at < _TRIGGER_BEGINS_SECONDS
+        # Its trigger begins some seconds later, or when there is a slot.
+        is_new = at - before.at < _TRIGGER_BEGINS_SECONDS
+        return is_new or time.lacks_slot(owner, at - 1)
     return before.text != "running"
 
 

@@ -11,6 +11,7 @@ What a history must not have shown, by what AWS has seen.
 8. ``NOT CANCELLED``: only a stop of a user counts as one.
 9. ``TOKENS``: all stops of an attempt have the same token, and there are no more
    resumes than retries and clears.
+10. ``UNEXPECTED``: a stored plan leads to the requests that it expects.
 
 ``told.py`` has the statements about texts. What a page allows is in ``allowances.py``.
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
@@ -88,22 +90,23 @@ class _Judge:
 
     def judge(self) -> Judgement:
         self._two_at_once()
-        for entry in self._journal.of_kind("aws"):
-            if entry.text == "StopPipelineExecution" and entry.details.is_accepted:
+        for owner_name, requests in self._plan.expects.items():
+            self._expected(owner_name, requests)
+        for entry in self._journal.of_kind("aws", "told"):
+            if entry.kind == "told":
+                self._not_cancelled(entry)
+            elif entry.text == "StopPipelineExecution" and entry.details.is_accepted:
                 self._stop(entry)
         for attempt in self._aws.attempts:
             self._left_running(attempt)
             self._too_long(attempt)
             self._begun_again(attempt)
-        for entry in self._journal.of_kind("told"):
-            self._not_cancelled(entry)
         for arn, owner in self._aws.owners.items():
             self._tokens(arn, owner)
         for owner in sorted({each.owner for each in self._aws.attempts}):
-            if "max_cost" in self._plan.arguments_of(owner.task_id):
-                self._costs(owner)
+            self._costs(owner)
         for text, is_true, what in told.compared(self._time):
-            self._judgement.counts[f"text: {text}"] += 1
+            self._saw(f"text: {text}")
             if not is_true:
                 self._add("TEXT", what)
         return self._judgement
@@ -116,6 +119,15 @@ class _Judge:
 
     def _saw(self, what: str) -> None:
         self._judgement.counts[what] += 1
+
+    def _expected(self, owner_name: str, requests: Sequence[str]) -> None:
+        sent = [
+            entry.text
+            for entry in self._journal.of_kind("aws")
+            if str(entry.owner) == owner_name and entry.details.is_accepted
+        ]
+        if sent != list(requests):
+            self._add("UNEXPECTED", f"{owner_name}: {', '.join(sent) or 'nothing'}")
 
     # ---- executions at the same time
 
@@ -133,7 +145,9 @@ class _Judge:
                         f"{one.arn[-12:]} and {other.arn[-12:]} of {one.owner} at"
                         f" {since_start(other.began_at):.2f} for {seconds:.0f} s"
                     )
-                    self._add("TWO AT ONCE", text)
+                    arguments = self._plan.arguments_of(one.owner.task_id)
+                    allowed = allowances.of_two(self._time, one.owner, arguments)
+                    self._add("TWO AT ONCE", text, allowed)
 
     # ---- stops
 
@@ -323,7 +337,7 @@ class _Judge:
         has_new_try = any(
             since.begin <= entry.at <= since.end
             for entry in self._time.states(owner)
-            if entry.text in (*CLEARED, "up_for_retry")
+            if entry.text in (*CLEARED, DELETED, "up_for_retry")
         )
         if not has_new_try:
             self._add("BEGUN AGAIN", f"{attempt.arn[-12:]} of {owner}")
@@ -379,7 +393,7 @@ class _Judge:
 
     def _costs(self, owner: Owner) -> None:
         arguments = self._plan.arguments_of(owner.task_id)
-        limit = arguments["max_cost"]
+        limit = arguments.get("max_cost", math.inf)
         for epoch in self._epochs(owner):
             spent = self._spent(owner, epoch, self._time.now)
             if spent <= limit:

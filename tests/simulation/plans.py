@@ -120,13 +120,19 @@ class Airflow(_Data):
 
 
 class Plan(_Data):
-    """A plan."""
+    """
+    A plan.
+
+    :param expects: for stored plans: the requests that change something for a task, as
+        AWS accepts them in order, by the task's name in the journal.
+    """
 
     seed: str
     tasks: tuple[Task, ...]
     account: Account = Account()
     airflow: Airflow = Airflow()
     actions: tuple[Action, ...] = ()
+    expects: dict[str, tuple[str, ...]] = {}
 
     @property
     def task_ids(self) -> list[str]:

@@ -206,27 +206,6 @@ def test_clear_of_all_stops_the_execution_that_runs(
     assert world.log.max_concurrent == 1
 
 
-@pytest.mark.parametrize("fails", [False, True], ids=["success", "failure"])
-def test_clear_of_some_leaves_the_execution_that_runs(
-    fails: bool, make_run: Make, world: World
-) -> None:
-    """
-    Rule 2: it is not stopped. B, which runs, has not to be repeated if it succeeds
-    (rule 6).
-    """
-    failure = {"fail": {"times": 1}} if fails else {}
-    run = make_run({"B": {"duration": 7200, **failure}})
-    when_ended(run, world.time, "A", lambda: run.clear("g.B"))
-
-    run.run()
-
-    assert states_of(run) == 5 * ["success"]
-    assert run.try_numbers["g.A"] == 1
-    assert world.calls(*CHANGES) == ([START, RETRY] if fails else [START])
-    attempts = {**dict.fromkeys(STEPS, 1), "B": 2 if fails else 1}
-    assert step_attempts(world.log.executions[0]) == attempts
-
-
 A_FAILS_ONCE = {"A": {"fail": {"times": 1}}, "B": {"duration": 7200}}
 BOTH_RUN = {"A": {"duration": 3600}, "B": {"duration": 7200}}
 
@@ -277,36 +256,6 @@ def test_step_that_runs_is_not_cleared_by_a_clear_of_others(
     assert run.try_numbers["g.execution"] == 2
     assert run.try_numbers["g.B"] == 1
     assert step_attempts(world.log.executions[0])["B"] == 1
-
-
-def test_cleared_step_waits_while_the_others_go_on(
-    make_run: Make, world: World
-) -> None:
-    """
-    A, which has succeeded, is repeated after the end of the execution. Until then, its
-    task waits, and that of B, which runs, ends with its step.
-    """
-    join = {"duration": 7200}
-    run = make_run({"B": {"duration": 7200}, "Join": join})
-    seen = list[Any]()
-
-    def note() -> None:
-        seen.append((states_of(run), len(world.calls(*CHANGES))))
-
-    def clear() -> None:
-        run.clear("g.A")
-        when_ended(run, world.time, "B", note)
-
-    when_ended(run, world.time, "A", clear)
-
-    run.run()
-
-    assert seen == [(["deferred", "success", None, None, "deferred"], 1)]
-    assert states_of(run) == 5 * ["success"]
-    (source, _) = world.log.arns
-    assert selections(world.emulator) == [None, (["A", "Join", "End"], source)]
-    assert run.try_numbers["g.B"] == 1
-    assert world.log.statuses == ["Succeeded", "Succeeded"]
 
 
 def test_second_clear_counts_with_the_first(make_run: Make, world: World) -> None:

@@ -128,6 +128,8 @@ def test_every_row_matches_a_case() -> None:
     assert {row[-1] for row in ROWS} == {command.name for command in decided}
 
 
+NEXT_RETRY = "Next: Airflow retries the task in 5 min."
+NEXT_CLEAR = "Next: mend the cause, then clear the task."
 ALL_AGAIN = "starts a new execution and repeats every step"
 AFTER_FAIL_STEP = "since AWS does not resume after a Fail step."
 RETRY_RESUMES = (
@@ -174,7 +176,7 @@ def test_message_says_what_the_retry_does(
     )
 
     words = " ".join(str(told).split())
-    assert words == f"Next: Airflow retries the task in 5 min.{text}"
+    assert words == f"{NEXT_RETRY}{text}"
 
 
 CLEAR_RESUMES = "That or the button repeats only the steps that had not succeeded."
@@ -214,7 +216,7 @@ def test_message_says_what_a_clear_does(
     )
 
     words = " ".join(str(told).split())
-    assert words == f"Next: mend the cause, then clear the task. {text}"
+    assert words == f"{NEXT_CLEAR} {text}"
 
 
 @pytest.mark.parametrize("status", ["Stopped", None])
@@ -225,10 +227,8 @@ def test_message_has_no_next_step_after_a_stop(status: str | None) -> None:
 
 def test_message_says_what_is_known_without_the_record() -> None:
     """Airflow does not respond."""
-    clear = "Next: mend the cause, then clear the task."
-    assert next_step(None, "Failed", choose(), None) == clear
-    again = next_step(None, "Failed", choose(), "in 5 min")
-    assert again == "Next: Airflow retries the task in 5 min."
+    assert next_step(None, "Failed", choose(), None) == NEXT_CLEAR
+    assert next_step(None, "Failed", choose(), "in 5 min") == NEXT_RETRY
 
 
 def said_commands(text: str | None) -> set[Command]:
@@ -323,6 +323,10 @@ def test_message_follows_from_the_decision(
         is_advised = ADVICE[retry is None] in text
         advises = has_failed and resumes and expected == {Command.PREPARE}
         assert is_advised is advises, (text, record)
+        if not said_commands(text):
+            assert text in (NEXT_RETRY, NEXT_CLEAR)
+        if has_failed and expected == {Command.PREPARE} and not advises:
+            assert text.endswith("repeats every step.")
 
 
 def resume_without_choice(decide: Any) -> Any:
@@ -349,7 +353,10 @@ def test_message_names_the_button_if_that_resumes(
         other = decide(record, record.epoch + 1, status, choose(on_clear="resume"))
         resumes = decide(chosen, record.epoch + 1, status, options)
         is_told = Command.RESUME in (command, other) and text != "None"
-        assert ("the button" in text) is (is_told and resumes is Command.RESUME)
+        names_button = is_told and resumes is Command.RESUME
+        assert ("the button" in text) is names_button
+        without_button = str(next_step(record, status, options, None))
+        assert (text == without_button) is not names_button
 
 
 def test_smaller_epoch_is_a_new_epoch() -> None:

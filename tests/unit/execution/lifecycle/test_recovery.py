@@ -355,8 +355,8 @@ def test_message_names_the_button_if_that_resumes(
         is_told = Command.RESUME in (command, other) and text != "None"
         names_button = is_told and resumes is Command.RESUME
         assert ("the button" in text) is names_button
-        without_button = str(next_step(record, status, options, None))
-        assert (text == without_button) is not names_button
+        if is_told and not names_button:
+            assert "That repeats only" in text or ADVICE[1] in text
 
 
 def test_smaller_epoch_is_a_new_epoch() -> None:

@@ -25,9 +25,8 @@ from tests.unit.operators.recovery.harness import (
     MERGE_FAILS_TWICE,
     Task,
     crash,
-    step_attempts,
 )
-from tests.world import LIST_STEPS, RETRY, START, STOP, World
+from tests.world import LIST_STEPS, RETRY, STOP, World
 
 SHARDS = ["Shard0", "Shard3"]
 
@@ -122,50 +121,6 @@ def test_resume_without_the_permission_to_list_steps(
     } == dict.fromkeys([*SHARDS, "Merge"], "NotStarted")
 
 
-REFUSALS = [
-    ("AccessDeniedException", "not you"),
-    ("ValidationException", "too old to be retried"),
-]
-
-
-@pytest.mark.parametrize(
-    ("code", "message"), REFUSALS, ids=[code for code, _ in REFUSALS]
-)
-def test_refused_resume_starts_a_new_execution(
-    code: str, message: str, make_task: MakeTask, world: World
-) -> None:
-    """
-    If AWS refuses the resume, the retry starts a new execution and logs the reason.
-    """
-    world.control.put_scenario(MERGE_FAILS)
-    world.control.add_fault("error", RETRY, code=code, message=message)
-    task = make_task(retry_mode="resume")
-    assert task.next_try().error
-    world.control.put_scenario({})
-
-    with capture_logs() as logs:
-        run = task.next_try(pipeline_parameters={"Shards": 3})
-
-    assert run.error is None
-    assert world.log.statuses == ["Failed", "Succeeded"]
-    assert run.xcoms["run"]["parameters"] == {"Shards": "3"}
-    assert run.xcoms["run"]["resumes"] == 0
-    warnings = "\n".join(texts_of(logs, "warning"))
-    assert (
-        f"cannot be resumed: RetryPipelineExecution failed: {code}: {message}"
-        in warnings
-    )
-    assert (
-        "A new execution, which repeats every step, is started in place of execution "
-        in warnings
-    )
-    if code == "AccessDeniedException":
-        assert "Allow sagemaker:RetryPipelineExecution" in warnings
-
-
-COMPLETED_ONCE = {"end_as": "CompletedWithFailures", **MERGE_FAILS_ONCE}
-
-
 def fail_and_clear(
     task: Task, emulator: EmulatorServer, scenario: dict[str, Any] = MERGE_FAILS_ONCE
 ) -> None:
@@ -177,39 +132,6 @@ def fail_and_clear(
     assert "AlgorithmError" in str(task.next_try().error)
     task.clear()
     emulator.control.clear_calls()
-
-
-@pytest.mark.parametrize("retry_mode", ["new", "resume"])
-@pytest.mark.parametrize(
-    "scenario", [MERGE_FAILS_ONCE, COMPLETED_ONCE], ids=["Failed", "Completed"]
-)
-def test_cleared_task_repeats_only_the_failed_step(
-    scenario: dict[str, Any], retry_mode: str, make_task: MakeTask, world: World
-) -> None:
-    """
-    The execution goes on from its failed step, in the epoch of the clear, whatever
-    ``retry_mode`` says.
-    """
-    task = make_task(on_clear="resume", retry_mode=retry_mode, retries=0)
-    fail_and_clear(task, world.emulator, scenario)
-    world.control.put_scenario(MERGE_FAILS_ONCE)
-
-    run = task.next_try()
-
-    assert run.error is None
-    assert world.calls(START, STOP, RETRY) == [RETRY]
-    assert world.log.statuses == ["Succeeded"]
-    assert step_attempts(world.log.executions[0]) == {
-        "Shard0": 1,
-        "Shard3": 1,
-        "Merge": 2,
-    }
-    assert run.result == run.xcoms["execution_arn"] == world.log.arns[0]
-    assert run.xcoms["run"]["resumes"] == 1
-    assert (task.last_record["epoch"], task.last_record["resumes"]) == (
-        task.max_tries,
-        1,
-    )
 
 
 def test_arguments_of_the_start_are_kept_and_the_others_are_logged(

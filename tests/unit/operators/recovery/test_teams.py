@@ -48,22 +48,6 @@ def test_execution_of_a_dead_process_is_stopped_once(
     assert len(set(world.tokens(STOP))) == 1
 
 
-def test_retry_writes_the_copy_again(make_task: MakeTask, world: World) -> None:
-    """Airflow deletes the XComs of a task when its next try begins."""
-    world.time.after(60, crash)
-    task = make_task(retries=1)
-    task.next_try()
-    assert task.state == "up_for_retry"
-    world.time.after(60, crash)
-    task.next_try()
-    assert task.state == "failed"
-
-    run_failure_callbacks(task.prepare_try(), task.ti)
-    world.time.sleep(60)
-
-    assert world.log.statuses == ["Stopped"]
-
-
 def test_retry_that_died_before_it_wrote_the_copy(
     make_task: MakeTask, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -92,22 +76,6 @@ def test_success_deletes_the_copy(make_task: MakeTask) -> None:
     assert run.error is None
     assert task.record is None
     assert RECORD_KEY not in run.xcoms
-
-
-def test_start_that_aws_refuses_leaves_no_copy(
-    make_task: MakeTask, world: World
-) -> None:
-    """From the copy of a request, the failure callback would start an execution."""
-    world.control.add_fault(
-        "error", START, code="ValidationException", message="no", count=1
-    )
-    task = make_task(retries=0)
-    run = task.next_try()
-
-    run_failure_callbacks(task.prepare_try(), task.ti)
-
-    assert RECORD_KEY not in run.xcoms
-    assert len(world.calls(START)) == 1
 
 
 @pytest.mark.parametrize("state", ["restarting", None])

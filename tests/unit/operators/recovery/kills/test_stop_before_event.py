@@ -22,7 +22,7 @@ from sagemaker_emulator import EmulatorServer
 from tests.fakes.simulated_airflow import AIRFLOW, SimulatedAirflow
 from tests.tasks import fire
 from tests.unit.operators.recovery.harness import RetryEverything, Task
-from tests.world import DESCRIBE, NEVER_ENDS, START, STOP, World
+from tests.world import DESCRIBE, NEVER_ENDS, STOP, World
 
 HOUR = 3600.0
 # Seconds. No step of these tests may take this long, even on a busy machine.
@@ -126,32 +126,6 @@ def test_end_is_stored_of_a_task_that_ends_minutes_later(
     asyncio.run(run_triggerer())
 
     assert run_of(task)["status"] == "Stopped"
-
-
-def test_event_that_comes_days_later_stops_nothing_again(
-    make_deferred: MakeDeferred, world: World
-) -> None:
-    """
-    The error says who has requested the stop, and when. The retry starts after the end.
-    """
-    task = make_deferred(retries=1)
-    deferral = task.defer()
-    event = task.fire(deferral)
-    world.time.sleep(3 * 24 * HOUR)
-
-    run = task.resume(deferral, event)
-
-    assert isinstance(run.error, exceptions.PipelineExecutionTimeoutError)
-    at = event["stop"]["requested_at"].replace("T", " ")[:19]
-    assert f"{BY_TRIGGERER}{at} UTC." in str(run.error)
-    assert world.calls(STOP) == [STOP]
-    told = run_of(task)["status"], run_of(task)["stop"]["process"]
-    assert told == ("Stopping", "triggerer")
-    world.control.put_scenario({})
-    task.next_try()
-    assert world.calls(START, STOP) == [START, STOP, START]
-    assert world.log.statuses == ["Stopped", "Succeeded"]
-    assert world.log.max_concurrent == 1
 
 
 def test_worker_repeats_a_stop_that_was_refused(

@@ -21,7 +21,6 @@ from polysync_airflow.states import DELETED
 from polysync_airflow.triggers import stopping, threads
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.engine import execution
-from tests.conftest import IN_BOTH_MODES
 from tests.fakes.airflow_service import MISSING
 from tests.fakes.log_capture import capture_logs
 from tests.tasks import EmulatedTime, TaskInstance, run_task
@@ -335,18 +334,3 @@ def test_slow_airflow_does_not_hold_the_stop_back(
     assert hung == ["state"]
     assert world.calls(STOP) == [STOP]
     assert run.xcoms["state"] == "Cancelled"
-
-
-@IN_BOTH_MODES
-def test_stop_after_a_timeout_is_stored(deferrable: bool, world: World) -> None:
-    """It is the last that the task does, so nobody sees how the stop ends."""
-    world.control.put_scenario(NEVER_ENDS)
-
-    run = Task(deferrable, {"timeout": 3600}, retries=0).next_try().xcoms["run"]
-
-    assert (run["state"], run["stop"]["reason"], run["stop"]["result"]) == (
-        "Running",
-        "timeout",
-        "accepted",
-    )
-    assert run["stop"]["seen_at"] >= run["stop"]["requested_at"]

@@ -18,7 +18,7 @@ from tests.tasks import DagRun, EmulatedTime
 from tests.unit.operators.recovery.conftest import MakeTask
 from tests.unit.operators.recovery.harness import MERGE_FAILS_ONCE, Task, crash
 from tests.unit.operators.recovery.records.test_damaged_records import EXECUTION, RECORD
-from tests.world import CHANGES, NEVER_ENDS, START, STOP, World
+from tests.world import CHANGES, NEVER_ENDS, World
 
 FERNET_KEY = "AIRFLOW__CORE__FERNET_KEY"
 KEY_A, KEY_B = "A" * 43 + "=", "B" * 42 + "A="
@@ -75,25 +75,6 @@ def crash_while_waiting(task: Task, clock: EmulatedTime) -> dict[str, Any]:
     clock.after(100, crash)
     task.next_try()
     return dict(task.last_record)
-
-
-@pytest.mark.parametrize("clear", [False, True], ids=["retry", "clear"])
-def test_task_with_a_forged_record_goes_on_with_its_own_execution(
-    clear: bool, make_task: MakeTask, world: World, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The log says why the record is not used."""
-    task = make_task()
-    record = crash_while_waiting(task, world.time)
-    world.control.clear_calls()
-    task.store.set(RECORD_KEY, FORGED["adopt another execution"](record))
-    if clear:
-        task.clear()
-
-    assert task.next_try().error is None
-
-    assert "its signature is not that of this task" in caplog.text
-    assert world.calls(*CHANGES) == ([STOP, START] if clear else [])
-    assert world.log.statuses == (["Stopped", "Succeeded"] if clear else ["Succeeded"])
 
 
 @pytest.mark.parametrize(

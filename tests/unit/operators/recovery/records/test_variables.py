@@ -117,40 +117,6 @@ def test_success_leaves_no_record(make_task: MakeTask, world: World) -> None:
     assert [task.record for task in tasks] == 4 * [None]
 
 
-@pytest.mark.parametrize("name", [None, "nightly"], ids=["default name", "own name"])
-def test_death_after_the_deletion_starts_nothing(
-    name: str | None,
-    make_task: MakeTask,
-    simulated_airflow: SimulatedAirflow,
-    monkeypatch: pytest.MonkeyPatch,
-    world: World,
-) -> None:
-    """
-    Airflow takes the try for failed: the retry gets the execution that has succeeded.
-    """
-    task = make_task(execution_display_name=name)
-    delete = simulated_airflow.delete_variable
-
-    def delete_and_die(key: str) -> None:
-        delete(key)
-        crash()
-
-    with monkeypatch.context() as patched:
-        patched.setattr(simulated_airflow, "delete_variable", delete_and_die)
-        assert isinstance(
-            task.next_try(pipeline_parameters={"Shards": 3}).error, CrashError
-        )
-    assert task.record is None
-
-    run = task.next_try(pipeline_parameters={"Shards": 4})
-
-    assert run.error is None
-    assert world.log.statuses == ["Succeeded"]
-    assert run.result == world.log.arns[0]
-    assert run.xcoms["run"]["parameters"]["Shards"] == "3"
-    assert task.record is None
-
-
 def save_request_and_record(task: Task, saved: list[Any]) -> Any:
     """
     Return an action that saves a request together with the record that is stored at

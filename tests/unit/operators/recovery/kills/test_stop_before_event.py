@@ -345,43 +345,36 @@ def refused(task: Task, emulator: EmulatorServer, **error: Any) -> Any:
     return deferral, task.fire(deferral)
 
 
-def test_lasting_refusal_without_retry_stops_the_execution(
-    make_deferred: MakeDeferred, world: World
+@pytest.mark.parametrize(
+    ("retries", "arguments", "stops"),
+    [
+        (2, {}, [STOP]),
+        (0, {"retry_policy": RetryEverything()}, [STOP]),
+        (1, {"retry_policy": RetryEverything()}, []),
+    ],
+)
+def test_lasting_refusal_stops_the_execution_unless_it_may_be_retried(
+    retries: int,
+    arguments: dict[str, Any],
+    stops: list[str],
+    make_deferred: MakeDeferred,
+    world: World,
 ) -> None:
-    """The provider's own policy does not retry it, so nobody goes on."""
-    task = make_deferred(retries=2)
+    """
+    The provider's own policy does not retry it. What that of a DAG author says is known
+    to the worker only; after the last try, it does not matter.
+    """
+    task = make_deferred(retries=retries, **arguments)
 
     deferral, event = refused(task, world.emulator)
-    world.control.advance(60)
 
     assert event["outcome"] == "refused"
-    assert event["stop"]["status"] == "Stopping"
-    assert world.log.statuses == ["Stopped"]
-    assert run_of(task)["stop"]["reason"] == "failure"
+    assert world.calls(STOP) == stops
     run = task.resume(deferral, event)
     assert isinstance(run.error, exceptions.SageMakerApiError)
-    assert BY_TRIGGERER in str(run.error)
-    assert world.calls(STOP) == [STOP]
-    assert task.state == "failed"
-
-
-@pytest.mark.parametrize(("retries", "stops"), [(1, []), (0, [STOP])])
-def test_refusal_that_may_be_retried_is_left_to_the_worker(
-    retries: int, stops: list[str], make_deferred: MakeDeferred, world: World
-) -> None:
-    """
-    What the policy of a DAG author says is known to the worker only; after the last
-    try, it does not matter.
-    """
-    task = make_deferred(retries=retries, retry_policy=RetryEverything())
-
-    deferral, event = refused(task, world.emulator)
-
-    assert event["outcome"] == "refused"
+    assert (BY_TRIGGERER in str(run.error)) is bool(stops)
     assert world.calls(STOP) == stops
-    task.resume(deferral, event)
-    assert world.calls(STOP) == stops
-    assert task.state == ("up_for_retry" if retries else "failed")
+    assert task.state == ("failed" if stops else "up_for_retry")
 
 
 def test_trigger_outside_of_airflow_stops_nothing(

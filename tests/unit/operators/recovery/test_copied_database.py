@@ -20,7 +20,7 @@ from polysync_airflow.records import RECORD_KEY
 from polysync_airflow.watch.callback import stop_if_left
 from tests.fakes import simulated_airflow
 from tests.fakes.simulated_airflow import AIRFLOW
-from tests.unit.operators.recovery.harness import Task, crash, run_failure_callbacks
+from tests.unit.operators.recovery.harness import Task, run_failure_callbacks
 from tests.unit.operators.recovery.test_max_cost import PRICES_OPTION, prices_of
 from tests.world import CHANGES, NEVER_ENDS, START, STOP, World
 
@@ -186,28 +186,6 @@ def test_deferred_task_of_a_copy_takes_the_result(
     assert run.error is None
     assert world.calls(*CHANGES) == [START]
     assert prod.record is not None
-
-
-@pytest.mark.parametrize("copy", COPIES)
-@pytest.mark.parametrize("is_cleared", [False, True])
-@pytest.mark.parametrize("deferrable", [False, True])
-def test_next_try_of_a_copy_starts_an_execution_of_its_own(
-    deferrable: bool, is_cleared: bool, copy: str, begin: Begin, world: World
-) -> None:
-    """The rows ``LOST`` and ``MARKED``: the worker is gone, or a user has cleared it."""
-    prod = Task(deferrable, {"retry_mode": "resume"}, deployment=IDENTITY)
-    world.time.after(100, crash)
-    prod.next_try()
-    copied = copy_of(prod, copy)
-    begin(copy)
-    if is_cleared:
-        copied.clear()
-    world.control.put_scenario({})
-
-    assert copied.next_try().error is None
-
-    assert world.calls(*CHANGES) == [START, START]
-    assert world.log.statuses == ["Executing", "Succeeded"]
 
 
 def test_name_of_the_execution_counts_more_than_an_edited_record(

@@ -18,7 +18,7 @@ from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES
 from tests.tasks import TaskInstance
 from tests.unit.operators.recovery.conftest import MakeTask
-from tests.unit.operators.recovery.harness import Task, crash
+from tests.unit.operators.recovery.harness import crash
 from tests.world import START, STOP, World
 
 
@@ -96,24 +96,6 @@ def test_request_is_resent_after_an_ambiguous_error(
     assert len(set(world.tokens(START)) - {""}) == 1
 
 
-def test_task_that_fails_without_the_arn_stops_the_execution(
-    make_task: MakeTask, world: World
-) -> None:
-    """
-    If the task fails after a lost response, the request is resent for the ARN, to stop
-    the execution.
-    """
-    Fault("lost_response").inject(world.emulator, count=1)
-    DENIED.inject(world.emulator, count=1)
-    task = make_task()
-
-    task.next_try()
-    world.control.advance(60)
-
-    assert task.state == "failed"
-    assert world.log.statuses == ["Stopped"]
-
-
 FailPush = Callable[[BaseException], None]
 
 
@@ -180,15 +162,6 @@ def test_final_error_stops_the_execution(
 # ---- executions with an unknown ARN
 
 
-def try_without_response(task: Task, emulator: EmulatorServer, **arguments: Any) -> Any:
-    """
-    Run a try whose start gets no response; with a timeout of 10 s it ends after the
-    fourth call.
-    """
-    emulator.control.add_fault("lost_response", START, count=4)
-    return task.next_try(timeout=10, **arguments)
-
-
 def test_unknown_execution_is_stopped_in_its_own_region(
     make_task: MakeTask, world: World
 ) -> None:
@@ -200,14 +173,10 @@ def test_unknown_execution_is_stopped_in_its_own_region(
     world.requests.after(START, crash)
     task.next_try()
 
-    try_without_response(task, world.emulator, region_name="eu-west-1")
+    world.deny("ListPipelineExecutions")
+    DENIED.inject(world.emulator, count=1)
+    task.next_try(region_name="eu-west-1")
     world.control.advance(60)
 
     assert world.log.statuses == ["Stopped"]
     assert {call["region"] for call in world.control.calls(START)} == {"us-east-1"}
-
-
-# ---- execution_timeout
-
-
-# ---- stop_on_kill=False

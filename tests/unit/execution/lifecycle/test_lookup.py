@@ -48,7 +48,6 @@ from tests.unit.execution.lifecycle.builders import (
     listed,
     make_try,
     named,
-    refused,
     stored,
 )
 
@@ -451,14 +450,3 @@ def test_start_without_a_time_in_its_response_is_new() -> None:
     before = at(Command.DESCRIBE_STARTED, stored())
 
     assert after(before, described("Failed")).command is Command.WATCH
-
-
-def test_start_that_cannot_be_described_is_watched() -> None:
-    """The execution exists, and the wait deals with errors."""
-    instruction = follows(
-        Command.DESCRIBE_STARTED, stored(), refused("AccessDeniedException")
-    )
-
-    assert instruction.command is Command.WATCH
-    assert instruction.error is None
-    assert instruction.record == stored()

@@ -106,6 +106,7 @@ RESEND_START      UNKNOWN_ARN  3      ValidationException    PREPARE           D
 RESEND_START      UNKNOWN_ARN  3      ResourceLimitExceeded  FAIL              KEEP
 DESCRIBE          STORED       2      AccessDeniedException  FAIL              KEEP
 DESCRIBE          STORED       3      OtherAccount           FAIL              KEEP
+DESCRIBE_STARTED  STORED       2      AccessDeniedException  WATCH             KEEP
 DESCRIBE_RESUMED  RESUMED      2      transient              FAIL              KEEP
 RESUME            RESUMED      2      transient              FAIL              KEEP
 RESUME            RESUMED      2      ResourceLimitExceeded  FAIL              KEEP

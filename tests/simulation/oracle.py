@@ -294,7 +294,7 @@ class _Judge:
         arguments = self._plan.arguments_of(attempt.owner.task_id)
         end = self._time.now if attempt.ended_at is None else attempt.ended_at
         deadline = attempt.began_at + arguments.get("timeout", math.inf)
-        if end <= deadline:
+        if end <= deadline or self._time.is_over(attempt.owner, deadline):
             return
         self._saw("executions past their timeout")
         span = Span(deadline, end)

@@ -195,10 +195,13 @@ def test_pending_resume_is_sent_again_with_its_token() -> None:
     """
     instruction = resume_of(resumed(), capacity=LIMITS)
     waiting = after(instruction, refused("ResourceLimitExceeded"))
+    first = resume_of(stored(), retry_mode="resume", capacity=LIMITS)
+    waiting_first = after(first, refused("ResourceLimitExceeded"))
 
     assert does(instruction) == (Command.RESUME, Store.WRITE, resumed(try_number=3))
     assert waiting.command is Command.WAIT_FOR_CAPACITY
     assert not waiting.existing_record.waits_for_capacity
+    assert waiting_first.existing_record.waits_for_capacity
 
 
 def test_accepted_resume_is_watched_from_then_on() -> None:

@@ -156,33 +156,6 @@ def test_worker_repeats_a_stop_that_was_refused(
     assert run_of(task)["stop"]["process"] == "worker"
 
 
-def test_two_triggerers_make_one_stop(
-    make_deferred: MakeDeferred, world: World
-) -> None:
-    """
-    During a failover the trigger runs twice. Both requests have the same token, and
-    Airflow takes either event.
-    """
-    task = make_deferred()
-    deferral = task.defer()
-    world.control.add_fault("latency", STOP, delay=0.2)
-
-    async def run_twice() -> list[Any]:
-        class_path, arguments = deferral.trigger.serialize()
-        twice = [fire(class_path, arguments, task.ti) for _ in range(2)]
-        return await asyncio.gather(*twice)
-
-    events = asyncio.run(run_twice())
-
-    assert len(set(world.tokens(STOP))) == 1
-    assert [event["stop"]["status"] for event in events] == ["Stopping", "Stopping"]
-    for event in events:
-        assert BY_TRIGGERER in str(task.resume(deferral, event).error)
-    world.control.advance(60)
-    assert world.log.statuses == ["Stopped"]
-    assert run_of(task)["stop"]["result"] == "accepted"
-
-
 @pytest.mark.parametrize(
     "refuses", [AIRFLOW.task_state, AIRFLOW.variable, AIRFLOW.put_variable]
 )

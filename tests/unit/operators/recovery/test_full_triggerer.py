@@ -15,8 +15,8 @@ from polysync_airflow.execution.lifecycle.ending import TRIGGER_GRACE_SECONDS
 from polysync_airflow.records import RECORD_KEY
 from polysync_airflow.triggers.stopping import BEFORE_EVENT_SECONDS
 from tests.fakes.log_capture import capture_logs, texts_of
-from tests.unit.operators.recovery.harness import MERGE_FAILS, Task
-from tests.world import CHANGES, NEVER_ENDS, START, STOP, World
+from tests.unit.operators.recovery.harness import Task
+from tests.world import NEVER_ENDS, START, STOP, World
 
 HOUR = 3600.0
 REPORT = "No trigger has ended the wait in time"
@@ -51,27 +51,6 @@ def test_worker_stops_the_execution_after_the_deadline(world: World) -> None:
     assert seconds == pytest.approx(HOUR + TRIGGER_GRACE_SECONDS, abs=10)
 
 
-@pytest.mark.parametrize(
-    ("scenario", "state", "error"),
-    [
-        ({}, "Success", None),
-        (MERGE_FAILS, "Failed", exceptions.PipelineExecutionFailedError),
-    ],
-)
-def test_execution_that_has_ended_meanwhile_is_reported(
-    scenario: Any, state: str, error: type[Exception] | None, world: World
-) -> None:
-    """This try starts nothing else, whatever a retry would do."""
-    world.control.put_scenario(scenario)
-    task = deferred_task()
-
-    run = task.end_deferral(task.defer())
-
-    assert type(run.error) is (error or type(None))
-    assert run.xcoms["state"] == state
-    assert world.calls(*CHANGES) == [START]
-
-
 def test_cleared_task_starts_nothing_beside_an_execution_that_runs(
     world: World,
 ) -> None:
@@ -79,23 +58,17 @@ def test_cleared_task_starts_nothing_beside_an_execution_that_runs(
     task = deferred_task(
         pipeline_name="callback-lambda", pipeline_parameters={"Approver": "me"}
     )
-    deferral = defer_after_clear(task, world)
+    task.defer()
+    world.time.sleep(120)
+    task.clear()
+    deferral = task.defer()
+    assert deferral.method_name == "execute_after_end"
 
     run = task.end_deferral(deferral)
 
     assert "No new execution was started beside it." in str(run.error)
     assert world.calls(START) == [START]
     assert world.log.statuses == ["Stopping"]
-
-
-def defer_after_clear(task: Task, world: World) -> TaskDeferred:
-    """Return the deferral of a cleared task that waits for the end of its execution."""
-    task.defer()
-    world.time.sleep(120)
-    task.clear()
-    deferral = task.defer()
-    assert deferral.method_name == "execute_after_end"
-    return deferral
 
 
 def test_pause_for_want_of_capacity_ends(world: World) -> None:

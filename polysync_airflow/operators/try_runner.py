@@ -23,6 +23,7 @@ from airflow.providers.common.compat.sdk import Context
 
 from polysync_airflow.airflow_compat.sdk import RetryPolicy
 from polysync_airflow.airflow_compat.supervisor import exit_if_replaced
+from polysync_airflow.airflow_compat.task_instances import read_state
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 from polysync_airflow.execution import clock, models
@@ -190,7 +191,20 @@ class TryRunner:
                 # After the record is stored, and also if the process was killed
                 # meanwhile.
                 self._count(performed, event)
+        if instruction.started_at:
+            self._raise_if_ended()
         return instruction
+
+    def _raise_if_ended(self) -> None:
+        """
+        End the try if somebody has ended the task while it was about to start its
+        execution. There was no record yet by which the watch would find that.
+        """
+        state = read_state(self._ti)
+        if ending.has_ended_before_wait(state, waits=self.options.wait_for_completion):
+            raise PolysyncError(
+                f"The task has ended meanwhile (state {state}).", permanent=False
+            )
 
     def _task_try(self, store: RecordStore) -> TaskTry:
         capacity = None

@@ -121,6 +121,13 @@ FAULTS: Final = (
         "        for task in ():\n",
     ),
     Fault(
+        "a try does not look whether its task has ended while it started",
+        "LEFT RUNNING",
+        "polysync_airflow.operators.try_runner",
+        "        if instruction.started_at:\n",
+        "        if False:\n",
+    ),
+    Fault(
         "a trigger leaves the stop at the timeout to a worker",
         "TOO LONG",
         f"{_LIFECYCLE}.ending",

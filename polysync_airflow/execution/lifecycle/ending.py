@@ -123,6 +123,19 @@ def is_over(state: str | None) -> bool:
     return state not in _WITH_LATER_TRY
 
 
+def has_ended_before_wait(state: str | None, *, waits: bool) -> bool:
+    """
+    Return whether somebody has ended a task, so that its try does not wait for the
+    execution that it has just started.
+
+    :param waits: whether the task waits for its execution. If not, its success leaves
+        the execution alone.
+    """
+    if state == "success" and not waits:
+        return False
+    return is_over(state)
+
+
 def keeps_xcoms(state: str | None) -> bool:
     """
     Return whether a task keeps the XComs of its last try, because no later try deletes

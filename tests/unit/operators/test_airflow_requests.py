@@ -69,6 +69,8 @@ def test_deferred_task_sends_few_requests(
         "DeleteVariable": 1,
         # Whether this try is the current one, before the request is stored and sent.
         "ValidateInletsAndOutlets": 1,
+        # Whether somebody has ended the task while its execution was started.
+        "GetTaskStates": 1,
     }
     assert [request for request in sessions.requests if "_link" in str(request)] == []
     assert sessions.xcoms["console_url"].startswith(
@@ -97,6 +99,7 @@ def test_task_of_a_team_sends_four_requests_more(
         "PutVariable": 2,
         "DeleteVariable": 1,
         "ValidateInletsAndOutlets": 1,
+        "GetTaskStates": 1,
     }
 
 

@@ -15,6 +15,7 @@ import pytest
 from polysync_airflow.execution.lifecycle.ending import (
     Owner,
     awaits_process,
+    has_ended_before_wait,
     is_over,
     keeps_xcoms,
     may_store,
@@ -70,6 +71,15 @@ def test_task_is_over_unless_a_process_may_still_run() -> None:
     No process of it may write a record any more, or send a request that costs money.
     """
     assert [state for state in STATES if is_over(state)] == list(WITHOUT)
+
+
+def test_task_that_is_over_does_not_begin_to_wait() -> None:
+    """A success leaves the execution alone if the task does not wait for it."""
+    waiting = [each for each in STATES if has_ended_before_wait(each, waits=True)]
+    leaving = [each for each in STATES if has_ended_before_wait(each, waits=False)]
+
+    assert waiting == list(WITHOUT)
+    assert leaving == [each for each in WITHOUT if each != "success"]
 
 
 def test_task_that_is_over_keeps_its_xcoms_unless_it_was_deleted() -> None:

@@ -110,17 +110,16 @@ class FirstListing(models.StrictModel):
 
     :param epoch: the epoch that the clear has begun.
     :param succeeded: the steps that had succeeded.
-    :param cleared: the steps that were cleared; None if an earlier release of this
-        package has stored the listing.
+    :param cleared: the steps that were cleared.
     :param resumes: how often the execution was resumed before.
     """
 
     execution_arn: models.ExecutionArn
     epoch: Annotated[int, Field(ge=0, le=models.MAX_INTEGER)]
     succeeded: Annotated[list[models.StepName], Field(max_length=models.MAX_STEPS)]
-    cleared: Annotated[
-        list[models.StepName] | None, Field(max_length=models.MAX_STEPS)
-    ] = None
+    cleared: list[models.StepName] = Field(
+        default_factory=list, max_length=models.MAX_STEPS
+    )
     resumes: Annotated[int, Field(ge=0, le=models.MAX_INTEGER)] = 0
 
     def is_repeated(self, name: str, state: PolysyncState, run: RunSummary) -> bool:
@@ -132,7 +131,7 @@ class FirstListing(models.StrictModel):
         """
         if not run.is_of(self.execution_arn, self.resumes):
             return False
-        if name not in (self.cleared or ()):
+        if name not in self.cleared:
             return False
         # What has succeeded since is not repeated (rule 2).
         return state is not PolysyncState.SUCCESS or name in self.succeeded
@@ -188,7 +187,7 @@ def waiting_steps(stored: Any, execution_arn: str, resumes: int) -> Sequence[str
     :param stored: the first listing after it, if one was stored; or anything else.
     """
     earlier = parse_listing(stored)
-    if earlier is None or earlier.cleared is None:
+    if earlier is None:
         return ()
     if (earlier.execution_arn, earlier.resumes) != (execution_arn, resumes):
         return ()
@@ -261,8 +260,6 @@ def still_cleared(
     whose tasks wait since.
     """
     waiting = [step for step, state in task_states.items() if state not in _NOT_CLEARED]
-    if first.cleared is None:
-        return ClearedSteps(waiting)
     return ClearedSteps([step for step in waiting if step in first.cleared])
 
 

@@ -117,10 +117,8 @@ class FirstListing(models.StrictModel):
     execution_arn: models.ExecutionArn
     epoch: Annotated[int, Field(ge=0, le=models.MAX_INTEGER)]
     succeeded: Annotated[list[models.StepName], Field(max_length=models.MAX_STEPS)]
-    cleared: list[models.StepName] = Field(
-        default_factory=list, max_length=models.MAX_STEPS
-    )
-    resumes: Annotated[int, Field(ge=0, le=models.MAX_INTEGER)] = 0
+    cleared: Annotated[list[models.StepName], Field(max_length=models.MAX_STEPS)]
+    resumes: Annotated[int, Field(ge=0, le=models.MAX_INTEGER)]
 
     def is_repeated(self, name: str, state: PolysyncState, run: RunSummary) -> bool:
         """
@@ -144,31 +142,42 @@ def parse_listing(stored: Any) -> FirstListing | None:
     return None
 
 
-def first_listing(
-    stored: Any,
-    execution_arn: str,
-    epoch: int,
-    steps: Sequence[StepDescription],
-    resumes: int = 0,
-) -> tuple[FirstListing, bool]:
+def listing_of_clear(
+    stored: Any, execution_arn: str, epoch: int
+) -> FirstListing | None:
     """
-    Return the first listing after a clear, and whether this one is the first.
+    Return the first listing after a clear; None if none was stored since.
 
     :param stored: the first listing, if an earlier one was stored; or anything else.
-    :param steps: AWS's list of the steps.
     """
     first = parse_listing(stored)
     if first and first.execution_arn == execution_arn and first.epoch == epoch:
-        return first, False
+        return first
+    return None
+
+
+def first_listing(
+    execution_arn: str,
+    epoch: int,
+    steps: Sequence[StepDescription],
+    cleared: ClearedSteps,
+    resumes: int,
+) -> FirstListing:
+    """
+    Return this listing as the first one after a clear.
+
+    :param steps: AWS's list of the steps.
+    :param resumes: how often the execution was resumed before.
+    """
     # What a loop runs has no task.
     succeeded = _succeeded(step for step in steps if step.loop is None)
-    first = FirstListing(
+    return FirstListing(
         execution_arn=execution_arn,
         epoch=epoch,
         succeeded=succeeded[: models.MAX_STEPS],
+        cleared=list(cleared.steps),
         resumes=resumes,
     )
-    return first, True
 
 
 def _succeeded(steps: Iterable[StepDescription]) -> list[str]:
@@ -319,7 +328,7 @@ def what_to_clear(
     status: str | None,
     options: RecoveryOptions,
     *,
-    button: str = "",
+    button: str,
 ) -> str | None:
     """
     Return what comes next after a failure, as the last sentences of its message, if a

@@ -201,22 +201,23 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         steps = self._call_with_retry(partial(hook.list_pipeline_execution_steps, arn))
         first_task = self._first_task(ti)
         stored = read_xcom(first_task, step_clears.CLEAR_KEY)
-        first, is_first = step_clears.first_listing(
-            stored, arn, ti.max_tries, steps, record.resumes
-        )
-        if not is_first:
+        first = step_clears.listing_of_clear(stored, arn, ti.max_tries)
+        if first:
             cleared = step_clears.still_cleared(first, self._read_step_states(ti))
             clear = step_clears.after_clear(cleared, status, steps, first)
-        else:
-            waiting = step_clears.waiting_steps(stored, arn, record.resumes)
-            cleared = self._find_cleared(ti, status, waiting)
-            clear = step_clears.after_clear(cleared, status, steps)
-            first = first.model_copy(update={"cleared": list(cleared.steps)})
+            if clear.action == "wait":
+                self._listing = first
+            return clear
+
+        waiting = step_clears.waiting_steps(stored, arn, record.resumes)
+        cleared = self._find_cleared(ti, status, waiting)
+        clear = step_clears.after_clear(cleared, status, steps)
         if clear.action == "wait":
-            self._listing = first
-            if is_first:
-                value = first.model_dump(mode="json")
-                write_xcom(first_task, step_clears.CLEAR_KEY, value)
+            self._listing = step_clears.first_listing(
+                arn, ti.max_tries, steps, cleared, record.resumes
+            )
+            value = self._listing.model_dump(mode="json")
+            write_xcom(first_task, step_clears.CLEAR_KEY, value)
         return clear
 
     def _find_cleared(

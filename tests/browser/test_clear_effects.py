@@ -63,7 +63,7 @@ def decided(
         clear = after_clear(tasks, status, steps)
         if clear.action != "wait":
             return (clear.action,)
-        first, _ = first_listing(None, ARN, 1, steps)
+        first = first_listing(ARN, 1, steps, tasks, 0)
         ends = ("Failed", "Succeeded")
         later = [after_clear(tasks, end, steps, first).action for end in ends]
     except ParametersError:

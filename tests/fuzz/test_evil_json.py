@@ -29,7 +29,7 @@ from polysync_airflow.execution.pipelines import (
 from polysync_airflow.execution.prices import HourlyPrices
 from polysync_airflow.execution.results import parse
 from polysync_airflow.execution.search import SearchArguments
-from polysync_airflow.execution.step_clears import first_listing
+from polysync_airflow.execution.step_clears import listing_of_clear
 from polysync_airflow.execution.steps.callbacks import parse_message, parse_step_changed
 from polysync_airflow.execution.steps.descriptions import order_of, parse_rows
 from polysync_airflow.execution.steps.progress import (
@@ -105,7 +105,7 @@ VALUES: dict[str, tuple[Callable[[Any], Any], tuple[type[Exception], ...]]] = {
     "run": (lambda value: parse_run_summary(value, ignore), ()),
     "steps": (parse_rows, ()),
     "steps, one of them": (lambda value: parse_rows([value]), ()),
-    "first look": (lambda value: first_listing(value, ARN, 0, ()), ()),
+    "first look": (lambda value: listing_of_clear(value, ARN, 0), ()),
     "event": (lambda value: check_event(ExecutionEvent, value), (TriggerEventError,)),
     "event of a step that has ended": (parse_step_ended, (TriggerEventError,)),
     "event of a callback step": (parse_step_changed, ()),

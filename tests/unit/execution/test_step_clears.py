@@ -179,7 +179,9 @@ def test_clear_does_not_repeat_what_has_succeeded_since(
     What has succeeded only since the clear is not repeated: nobody knows whether its
     task was cleared.
     """
-    first = FirstListing(execution_arn=ARN, epoch=1, succeeded=list(before))
+    first = FirstListing(
+        execution_arn=ARN, epoch=1, succeeded=list(before), cleared=[], resumes=0
+    )
 
     steps = ClearedSteps(cleared)
     assert step_clears.after_clear(steps, status, STEPS, first) == expected
@@ -190,20 +192,19 @@ def test_first_listing_after_a_clear_counts_until_the_next_clear() -> None:
     context = {"Index": 0, "ParentStepName": "Loop"}
     item = step("Score", "Succeeded", IterationContext=context)
     running = [step("Train", "Executing"), item, step("Report", "Succeeded")]
-    stored, is_first = step_clears.first_listing(None, ARN, 1, running)
-    assert is_first
-    assert stored.succeeded == ["Report"]
-    value = stored.model_dump(mode="json")
+    first = step_clears.first_listing(ARN, 1, running, ClearedSteps(("Train",)), 2)
+    assert (first.succeeded, first.cleared) == (["Report"], ["Train"])
+    assert first.resumes == 2
+    value = first.model_dump(mode="json")
 
-    assert step_clears.first_listing(value, ARN, 1, STEPS) == (stored, False)
+    assert step_clears.listing_of_clear(value, ARN, 1) == first
     for other, arn, epoch in (
+        (None, ARN, 1),
         (value, ARN, 2),
         (value, f"{ARN}d", 1),
         ({"succeeded": 1}, ARN, 1),
     ):
-        look, is_first = step_clears.first_listing(other, arn, epoch, STEPS)
-        assert is_first
-        assert look.succeeded == ["Train"]
+        assert step_clears.listing_of_clear(other, arn, epoch) is None
 
 
 @pytest.mark.parametrize(

@@ -501,6 +501,7 @@ def test_cleared_step_waits_for_the_end_of_the_execution(
         epoch=1,
         succeeded=["Train"] if succeeded else [],
         cleared=["Train"] if cleared else ["Check"],
+        resumes=0,
     )
     found = replace(seen(step("Train", status), status="Failed"), listing=listing)
 

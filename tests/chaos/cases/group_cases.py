@@ -86,7 +86,7 @@ GROUP_CASES: Final = (
         "user clears a failed step while another branch runs",
         step_groups.failed_step_cleared_while_branch_runs,
     ),
-    # Of these, the one in which the task defers once: beside other stages, the
+    # In short, those in which the task defers once: beside other stages, the
     # scheduler is seconds late, and fails a task that it resumes before it has noticed
     # the end of the session before.
     _case(
@@ -117,7 +117,6 @@ GROUP_CASES: Final = (
         "53f",
         "user clears a failed step while the only other one that has begun runs",
         step_groups.one_of_two_cleared(FAILS_ONCE),
-        short=True,
     ),
     _case(
         "53g",

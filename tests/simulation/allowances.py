@@ -171,19 +171,19 @@ def of_foreign_stop(team: str | None, copied: bool) -> Allowance | None:
 
 
 def of_cost(
-    time: Timeline, owner: Owner, arguments: dict[str, Any], reached: float, end: float
+    time: Timeline, owner: Owner, arguments: dict[str, Any], reached: float, span: Span
 ) -> Allowance | None:
     """
     Return what allows that a limit is exceeded by more; None for nothing.
 
     :param reached: when it was reached.
-    :param end: when nothing was spent any more.
+    :param span: from when it had to be kept, until nothing was spent any more.
     """
     if time.lacks_slot(owner, reached):
         return NO_SLOT
-    if not time.is_over(owner, reached):
+    over = [each for each in time.ends(owner) if each.begin <= span.begin < each.end]
+    if not over:
         return None
     if not arguments.get("stop_on_kill", True):
         return LIMIT_ENDS
-    over = [each for each in time.ends(owner) if each.begin <= reached < each.end]
-    return of_left(time, owner, arguments, Span(over[0].begin, end))
+    return of_left(time, owner, arguments, Span(over[0].begin, span.end))

@@ -248,11 +248,15 @@ class _Judge:
             entry.text in (*CLEARED, "up_for_retry")
             for entry in self._time.states(owner)
         )
+        # ``airflow tasks test`` runs the same try again.
+        new_tries += sum(
+            entry.text == "test task" and entry.details[:3] == owner[:3]
+            for entry in self._time.entries
+        )
         # A try may be killed before it sends a resume that it has stored.
         limits = {
             "StopPipelineExecution": attempts + (attempts > 1 or new_tries > 0),
-            # Each wait for capacity ends with one, too.
-            "RetryPipelineExecution": new_tries + self._pauses(owner),
+            "RetryPipelineExecution": new_tries + self._pauses(arn, owner),
         }
         for operation, limit in limits.items():
             tokens = {
@@ -266,9 +270,12 @@ class _Judge:
             if len(tokens) > limit:
                 self._add("TOKENS", f"{len(tokens)} of {operation} of {arn[-12:]}")
 
-    def _pauses(self, owner: Owner) -> int:
-        states = [entry.text for entry in self._time.states(owner)]
-        return states.count("deferred") + states.count("running")
+    def _pauses(self, arn: str, owner: Owner) -> int:
+        """Return how many waits for capacity may have ended with a resume."""
+        if not self._plan.arguments_of(owner.task_id).get("wait_for_capacity"):
+            return 0
+        ends = [each.ended_at for each in self._aws.attempts if each.arn == arn]
+        return len(ends) - ends.count(None)
 
     # ---- executions that are left
 
@@ -400,7 +407,8 @@ class _Judge:
                 continue
             self._saw("limits reached")
             reached = self._reached_at(owner, epoch, limit)
-            late = self._late_cost(owner, epoch, reached)
+            due = self._due_at(owner, reached)
+            late = spent - self._spent(owner, epoch, due) - _MAX_JOBS
             if late > 0:
                 text = f"{owner}: {spent:.0f} of at most {limit}, {late:.0f} too late"
                 end = max(
@@ -408,7 +416,10 @@ class _Judge:
                     for each in self._aws.attempts
                     if each.owner == owner
                 )
-                allowed = allowances.of_cost(self._time, owner, arguments, reached, end)
+                span = Span(due, end)
+                allowed = allowances.of_cost(
+                    self._time, owner, arguments, reached, span
+                )
                 self._add("TOO EXPENSIVE", text, allowed)
 
     def _reached_at(self, owner: Owner, epoch: Span, limit: float) -> float:
@@ -423,16 +434,15 @@ class _Judge:
                 low = middle
         return high
 
-    def _late_cost(self, owner: Owner, epoch: Span, reached: float) -> float:
-        """Return what was spent after the time in which the limit had to be kept."""
+    def _due_at(self, owner: Owner, reached: float) -> float:
+        """Return when a limit had to be kept that was reached at a time."""
         arguments = self._plan.arguments_of(owner.task_id)
         interval = max(60.0, arguments["poll_interval"])
         bound = interval + STOP_SECONDS + _POLL_SECONDS
-        end = reached + bound
+        due: float = reached + bound
         while (
-            end < self._time.now
-            and self._time.undisturbed(owner.deployment, Span(reached, end)) < bound
+            due < self._time.now
+            and self._time.undisturbed(owner.deployment, Span(reached, due)) < bound
         ):
-            end += 10
-        in_time = self._spent(owner, epoch, end)
-        return self._spent(owner, epoch, self._time.now) - in_time - _MAX_JOBS
+            due += 10
+        return due

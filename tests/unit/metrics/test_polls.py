@@ -13,7 +13,7 @@ from polysync_airflow.triggers import PolysyncModelApprovalTrigger
 from polysync_airflow.triggers.activity import Activity
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.metrics import HOST, OtlpReceiver, Received, StatsdServer, metrics_to
-from tests.unit.sensors import test_approval_trigger as approvals
+from tests.unit.sensors import test_model_approval as approvals
 from tests.unit.sensors.conftest import registry
 from tests.unit.sensors.registry import Registry
 from tests.unit.triggers.test_poller import (

@@ -1,15 +1,20 @@
 """
-The poller with the emulator: how many calls many waits take, and how errors of a call,
-loop or thread end.
+The poller with the emulator: how many calls many waits take, how errors of a call, loop
+or thread end, what an outage writes, and when steps are listed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import itertools
+import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +24,7 @@ from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.execution.waiter import ExecutionWaiter, TriggerArguments
 from polysync_airflow.hooks import PolysyncSageMakerHook, executions
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller
-from polysync_airflow.triggers.poller import SharedClient
+from polysync_airflow.triggers.poller import WORKERS, SharedClient
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
 from tests.managed_pipelines import MANAGED, NEEDS_ROLE, START_MANAGED
@@ -327,3 +332,330 @@ def test_results_reach_the_trigger_in_their_order() -> None:
         assert received == steps
 
     asyncio.run(receive())
+
+
+def test_error_of_the_schedule_backs_off_and_fails_no_wait(
+    world: World, gate: threading.Event, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    """
+    If the host starts no thread for a while, the polls go on afterwards, with all of
+    their threads.
+    """
+    arns = start_executions(world.emulator, 2) + start_executions(
+        world.emulator, 1, "churn-tuning"
+    )
+    submit = ThreadPoolExecutor.submit
+    failures = WORKERS + 2
+    failed_at: list[float] = []
+
+    def fail_at_first(self: Any, *arguments: Any) -> Future[Any]:
+        if len(failed_at) < failures:
+            failed_at.append(world.time.time())
+            raise RuntimeError("can't start new thread")
+        return submit(self, *arguments)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", fail_at_first)
+
+    events = all_events([make_trigger(arn, world.time.time()) for arn in arns], gate)
+
+    assert [event[0]["status"] for event in events] == 3 * ["Succeeded"]
+    pauses = [round(later - before) for before, later in itertools.pairwise(failed_at)]
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    lines = [
+        record
+        for record in caplog.records
+        if "The schedule of the calls failed" in record.getMessage()
+    ]
+    assert len(lines) == failures
+    assert all(record.exc_info for record in lines)
+
+
+def test_lines_of_the_poller_are_not_those_of_its_first_task(
+    world: World, gate: threading.Event
+) -> None:
+    """
+    Airflow finds the log of a task by the context, which an asyncio task inherits from
+    the one that makes it.
+    """
+    world.deny(LIST)
+    arns = start_executions(world.emulator, 2)
+    task: ContextVar[str | None] = ContextVar("task", default=None)
+    tasks_of_lines: list[str | None] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            tasks_of_lines.append(task.get())
+
+    async def run(number: int) -> Any:
+        task.set(f"task {number}")
+        return await events_of(make_trigger(arns[number], world.time.time()))
+
+    async def run_both() -> None:
+        waits = [asyncio.create_task(run(number)) for number in range(2)]
+        await asyncio.sleep(0.05)
+        gate.set()
+        await asyncio.gather(*waits)
+
+    handler = Handler()
+    poller.log.addHandler(handler)
+    try:
+        asyncio.run(run_both())
+    finally:
+        poller.log.removeHandler(handler)
+
+    assert tasks_of_lines == [None]
+
+
+def test_event_loops_of_a_process_have_their_own_pollers(
+    world: World, gate: threading.Event
+) -> None:
+    """Two loops in two threads wait with the same connection at the same time."""
+    first, second = start_executions(world.emulator, 2)
+    events: list[Any] = []
+
+    def other_loop() -> None:
+        events.extend(asyncio.run(events_of(make_trigger(first, world.time.time()))))
+
+    thread = threading.Thread(target=other_loop)
+    thread.start()
+    while not poller._POLLERS:
+        time.sleep(0.01)
+
+    async def run() -> list[Any]:
+        wait = asyncio.create_task(events_of(make_trigger(second, world.time.time())))
+        await asyncio.sleep(0.05)
+        assert len({id(each) for each in poller._POLLERS.values()}) == 2
+        gate.set()
+        return await wait
+
+    events += asyncio.run(run())
+    thread.join(30)
+
+    assert [event["status"] for event in events] == 2 * ["Succeeded"]
+    assert poller._POLLERS == {}
+
+
+def test_process_ends_while_a_wait_goes_on(world: World, caplog: Any) -> None:
+    """
+    The event loop is left in the middle of a call: its threads end, and nothing is
+    reported.
+    """
+    # What event loops of other tests have left reports itself when it is deleted.
+    gc.collect()
+    caplog.clear()
+    (arn,) = start_executions(world.emulator, 1)
+    world.control.add_fault("latency", delay=0.3)
+
+    async def run_for_a_moment() -> None:
+        wait = asyncio.create_task(events_of(make_trigger(arn, world.time.time())))
+        while not threads_named("polysync-poll"):
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        assert not wait.done()
+
+    asyncio.run(run_for_a_moment())
+
+    wait_until_no_thread_is_left()
+    assert poller._POLLERS == {}
+    assert [
+        record.getMessage()
+        for record in caplog.records
+        if record.levelno >= logging.ERROR
+    ] == []
+
+
+def test_closed_event_loop_does_not_affect_other_loops(
+    world: World, gate: threading.Event
+) -> None:
+    """
+    A subscription whose event loop was closed is dropped; the waits of other loops go
+    on.
+    """
+    abandoned, awaited = start_executions(world.emulator, 2)
+    subscribed = threading.Event()
+
+    def other_loop() -> None:
+        loop = asyncio.new_event_loop()
+
+        async def begin() -> None:
+            events = make_trigger(abandoned, world.time.time()).run()
+            references.append(events)
+            asyncio.ensure_future(anext(events))  # noqa: RUF006 # never awaited, as the loop is closed
+            await asyncio.sleep(0.05)
+
+        loop.run_until_complete(begin())
+        loop.close()
+        subscribed.set()
+
+    # Without a reference, the generator would end its subscription.
+    references: list[Any] = []
+    thread = threading.Thread(target=other_loop)
+    thread.start()
+    assert subscribed.wait(10)
+    thread.join()
+
+    (event,) = all_events([make_trigger(awaited, world.time.time())], gate)
+
+    assert event[0]["status"] == "Succeeded"
+    # The abandoned subscription does not keep the poller.
+    assert poller._POLLERS == {}
+
+
+Run = Callable[[list[Any]], list[str]]
+
+
+@pytest.fixture
+def run(gate: threading.Event) -> Run:
+    """Return a function that runs triggers, and returns the lines about polls."""
+
+    def run_all(triggers: list[Any]) -> list[str]:
+        with capture_logs() as logs:
+            all_events(triggers, gate)
+        lines = [line["event"] for line in logs]
+        return [line for line in lines if "retrying" in line or "again" in line]
+
+    return run_all
+
+
+def test_short_outage_is_not_in_the_logs_of_tasks(run: Run, world: World) -> None:
+    """It would be a line in thousands of logs, also if the error changes."""
+    arns = start_executions(world.emulator, 60)
+    world.control.add_fault(
+        "error", service="sagemaker", code="InternalFailure", message="A", count=1
+    )
+    world.control.add_fault("dropped", service="sagemaker", seconds=50)
+
+    assert run([make_trigger(arn, world.time.time()) for arn in arns]) == []
+
+
+def test_long_outage_is_in_the_log_of_each_task(run: Run, world: World) -> None:
+    """
+    After a minute each says how long nothing is known, and later that polls succeed
+    again.
+    """
+    arns = start_executions(world.emulator, 20)
+    world.control.add_fault("dropped", service="sagemaker", seconds=1200)
+
+    lines = run([make_trigger(arn, world.time.time()) for arn in arns])
+
+    succeed = "Polls succeed again: Execution arn:"
+    assert len([line for line in lines if line.startswith(succeed)]) == 20
+    failed = [line for line in lines if line.startswith("Poll failed, retrying for ")]
+    assert len(failed) == 20
+    assert all(" min" in line and "ConnectionClosedError" in line for line in failed)
+
+
+def test_unexpected_error_of_a_list_repeats_no_line(
+    world: World, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    The log says what happened, and has each line about a step once; the wait goes on
+    without lists.
+    """
+    (arn,) = start_executions(world.emulator, 1, "churn-tuning")
+    call = PolysyncSageMakerHook.call
+    lists = []
+
+    def fail_once(self: PolysyncSageMakerHook, operation: str, **request: Any) -> Any:
+        lists.extend([1] if operation == LIST_STEPS else [])
+        if operation == LIST_STEPS and len(lists) == 2:
+            raise ZeroDivisionError("a bug")
+        return call(self, operation, **request)
+
+    monkeypatch.setattr(PolysyncSageMakerHook, "call", fail_once)
+    trigger = make_trigger(
+        arn, world.time.time(), poll_interval=10.0, progress_interval=30.0
+    )
+
+    with capture_logs() as logs:
+        ((event,),) = all_events([trigger], gate)
+
+    lines = [entry["event"] for entry in logs if "tep" in entry["event"]]
+    assert event["status"] == "Succeeded"
+    assert len(lists) == 2
+    assert lines[-1] == "The log has no lines about steps: ZeroDivisionError('a bug')"
+    assert len(lines) > 1
+    assert len(set(lines)) == len(lines)
+
+
+@pytest.mark.parametrize(
+    ("awaits_step", "at_once", "pause"),
+    [
+        (True, poller.MAX_CALLS_WITH_STEP_LIST, poller.STEP_LIST_PAUSE_SECONDS),
+        (False, 1, poller.SHOWN_STEPS_PAUSE_SECONDS),
+    ],
+)
+def test_few_lists_run_at_the_same_time(
+    awaits_step: bool,
+    at_once: int,
+    pause: float,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    There is a pause between two of them, and half of the calls are left to the polls.
+    """
+    monkeypatch.setattr(PolysyncPipelineExecutionTrigger, "awaits_step", awaits_step)
+    monkeypatch.setattr(
+        "polysync_airflow.execution.waiter.FIRST_POLL_DELAY_SECONDS", 0.0
+    )
+    accept_short_intervals(monkeypatch)
+    arns = start_executions(emulator, 3 * at_once, "churn-tuning")
+    call = PolysyncSageMakerHook.call
+    lock = threading.Lock()
+    begun: list[float] = []
+    running: list[int] = [0]
+
+    def slow_list(self: PolysyncSageMakerHook, operation: str, **request: Any) -> Any:
+        if operation != LIST_STEPS:
+            return call(self, operation, **request)
+        with lock:
+            begun.append(time.monotonic())
+            running.append(running[-1] + 1)
+        time.sleep(0.1)
+        result = call(self, operation, **request)
+        with lock:
+            running.append(running[-1] - 1)
+        return result
+
+    monkeypatch.setattr(PolysyncSageMakerHook, "call", slow_list)
+
+    async def run() -> None:
+        triggers = [
+            make_trigger(arn, time.time(), poll_interval=1.0, progress_interval=0.1)
+            for arn in arns
+        ]
+        waits = [asyncio.create_task(events_of(trigger)) for trigger in triggers]
+        async with asyncio.timeout(20):
+            while len(begun) < 3 * at_once:
+                await asyncio.sleep(0.05)
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
+    asyncio.run(run())
+
+    assert max(running) == at_once
+    pauses = [later - before for before, later in itertools.pairwise(begun)]
+    assert sorted(pauses)[1] > pause / 2
+
+
+@pytest.mark.parametrize("throttled", [DESCRIBE, LIST_STEPS])
+def test_no_wait_lists_steps_in_the_minute_after_a_throttled_call(
+    throttled: str, world: World, gate: threading.Event
+) -> None:
+    """Polls come first."""
+    fanout = start_executions(world.emulator, 1)
+    tuning = start_executions(world.emulator, 1, "churn-tuning")
+    world.control.add_fault("throttle", throttled, skip=8, count=1)
+    times = {"poll_interval": 10.0, "progress_interval": 10.0}
+    triggers = [
+        make_trigger(arn, world.time.time(), **times) for arn in (*fanout, *tuning)
+    ]
+
+    all_events(triggers, gate)
+
+    (at,) = [call["time"] for call in world.control.calls(throttled) if call["fault"]]
+    lists = [call["time"] for call in world.control.calls(LIST_STEPS)]
+    assert len([each for each in lists if each <= at]) > 4
+    assert min(each for each in lists if each > at) >= at + 60

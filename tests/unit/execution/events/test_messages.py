@@ -1,21 +1,30 @@
 """
-Messages of a queue: AWS's examples are read, everything else is refused with a reason.
+Messages of a queue: AWS's examples are read, everything else is refused with a reason;
+what a watcher wants, and whether others receive them.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution.events import (
+    CHECK_EVERY_SECONDS,
     MAX_MESSAGE_BYTES,
+    MIN_RECEIVES,
+    RETURN_SECONDS,
+    ConsumerCheck,
     RecentEntries,
     UnreadableMessageError,
+    check_watcher,
     read_message,
+    region_of_queue,
 )
 from tests.unit.execution.events.samples import (
     EXECUTION_ARN,
@@ -235,3 +244,177 @@ def test_entries_that_were_not_seen_lately_are_forgotten() -> None:
 
     assert [memory.add(entry) for entry in "aabac"] == [True, False, True, False, True]
     assert ["a" in memory, "b" in memory, "c" in memory] == [True, False, True]
+
+
+URL = "https://sqs.us-east-1.amazonaws.com/123456789012/changes"
+REQUIRED = {"queue_url": URL, "polysync_conn_id": "polysync_default"}
+
+
+ALL_MODELS = {"model_package_groups": ["*"]}
+WITHOUT_GROUP = model_package(ModelPackageGroupName=None)
+NO_STATE = "which is none of Success, Failed, Cancelled, Running"
+TOGETHER = "model_package_groups is given together with pipelines or steps"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "body", "wanted"),
+    [
+        ({}, execution("Succeeded"), True),
+        ({}, execution("Stopped"), True),
+        ({}, execution("Executing"), False),
+        ({}, of_step(), False),
+        ({"states": ["Running"]}, execution("Executing"), True),
+        ({"pipelines": ["myPipeline-123"]}, execution(), True),
+        ({"pipelines": ["MYPIPELINE-*", "x"]}, execution(), True),
+        ({"pipelines": ["myPipeline"]}, execution(), False),
+        ({"steps": ["*"]}, execution(), False),
+        ({"steps": ["myprocessingstep?"]}, of_step(), True),
+        ({"steps": ["MyProcessingStep1"]}, of_step(), False),
+        ({"steps": ["*"]}, of_step("Starting"), False),
+        ({"steps": ["*"], "states": ["Running"]}, of_step("Starting"), True),
+        ({"steps": ["*"], "pipelines": ["other"]}, of_step(), False),
+        ({"model_package_groups": ["versionedmp-*"]}, model_package(), True),
+        ({**ALL_MODELS, "states": ["Approved"]}, model_package("Rejected"), False),
+        ({"model_package_groups": ["other"]}, model_package(), False),
+        (ALL_MODELS, model_package(ModelPackageGroupName=None), True),
+        ({"model_package_groups": ["?*"]}, WITHOUT_GROUP, False),
+        (ALL_MODELS, execution(), False),
+    ],
+)
+def test_watcher_wants_changes_of_its_names_and_states(
+    arguments: dict[str, Any], body: str, wanted: bool
+) -> None:
+    """
+    A watcher wants changes of one kind, by names and states; pipelines also in another
+    case.
+    """
+    assert check_watcher({**REQUIRED, **arguments}).wants(read_message(body)) is wanted
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"queue_url": "changes"}, "= 'changes'.*Give the URL of a standard queue"),
+        ({"queue_url": f"{URL}.fifo"}, "queue_url = .*not .fifo"),
+        ({"polysync_conn_id": ""}, "polysync_conn_id = ''.*Give the id of"),
+        ({"region_name": "Frankfurt"}, "= 'Frankfurt'.*Give the AWS region"),
+        (
+            {"region_name": "eu-west-1"},
+            "region_name = 'eu-west-1' is not the region of the queue, 'us-east-1'",
+        ),
+        ({"pipelines": []}, "pipelines = a list of 0.*Give a list of 1 to 200 names"),
+        ({"pipelines": ["a", "a b"]}, r"pipelines\[1\] = 'a b'"),
+        ({"pipelines": ["x"] * 201}, "pipelines = a list of 201"),
+        ({"steps": [1]}, r"steps\[0\] = 1"),
+        ({"states": ["Done"]}, f"states has 'Done', {NO_STATE}"),
+        ({**ALL_MODELS, "states": ["Success"]}, "Approved, Rejected, PendingManual"),
+        ({**ALL_MODELS, "steps": ["s"]}, f"{TOGETHER}: use a watcher for each"),
+        ({"other": 1}, "other = 1: Extra inputs are not permitted."),
+        ({"a\nb": 1}, "a b = 1"),
+    ],
+)
+def test_wrong_argument_is_refused_with_its_value_and_the_cure(
+    arguments: dict[str, Any], problem: str
+) -> None:
+    """The error names the argument, its value and the cure."""
+    with pytest.raises(ParametersError) as caught:
+        check_watcher({**REQUIRED, **arguments})
+
+    first, *lines = str(caught.value).split("\n")
+    assert first == "Nothing is watched, because these arguments are not valid:"
+    assert re.search(f"^- .*{problem}", lines[0])
+
+
+def test_problem_of_a_name_is_one_line_with_the_cure() -> None:
+    """It is one line, also beside others."""
+    with pytest.raises(ParametersError) as caught:
+        check_watcher({**REQUIRED, "steps": ["a", ["b"]], "other": 1})
+
+    assert str(caught.value).split("\n")[1:] == [
+        (
+            "- steps[1] = a list of 1: Input should be a valid string. Give a list of"
+            " 1 to 200 names, in which * and ? stand for any characters, or leave it"
+            " out to watch executions."
+        ),
+        "- other = 1: Extra inputs are not permitted.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("url", "region"),
+    [
+        (URL, "us-east-1"),
+        ("https://sqs.cn-north-1.amazonaws.com.cn/123456789012/changes", "cn-north-1"),
+        (
+            "https://sqs.eusc-de-east-1.amazonaws.eu/123456789012/changes",
+            "eusc-de-east-1",
+        ),
+        (
+            "https://sqs-fips.us-gov-west-1.amazonaws.com/123456789012/changes",
+            "us-gov-west-1",
+        ),
+        ("http://127.0.0.1:4599/123456789012/changes", None),
+    ],
+)
+def test_region_of_the_queue_is_in_its_url(url: str, region: str | None) -> None:
+    """The URL of a queue of AWS has its region."""
+    assert check_watcher({**REQUIRED, "queue_url": url}).region == region
+    assert region_of_queue("changes") is None
+
+
+BEGUN = 1000.0
+
+
+def check(*given_back: str) -> ConsumerCheck:
+    """Return a check that has given messages back."""
+    made = ConsumerCheck()
+    assert made.is_due(BEGUN)
+    made.begin(given_back, BEGUN)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("received", "has_room", "seconds", "missing"),
+    [
+        ([[]] * MIN_RECEIVES, True, RETURN_SECONDS, {"a", "b"}),
+        ([["a"], *[[]] * (MIN_RECEIVES - 1)], True, RETURN_SECONDS, {"b"}),
+        ([["a", "c"], ["b"], *[[]] * MIN_RECEIVES], True, RETURN_SECONDS, set()),
+        # A killed process may have received it, and keeps it until its visibility
+        # timeout has passed.
+        ([[]] * 10, True, RETURN_SECONDS - 1, set()),
+        # While there are more messages than a receive brings, it may be one of those
+        # that follow.
+        ([["c"]] * 100, False, RETURN_SECONDS * 100, set()),
+        ([[]] * (MIN_RECEIVES - 1), True, RETURN_SECONDS, set()),
+    ],
+)
+def test_message_is_missing_only_after_time_and_room_to_return(
+    received: list[list[str]], has_room: bool, seconds: float, missing: set[str]
+) -> None:
+    """
+    Only what has not returned although it had the time, and receives had the room.
+    """
+    made = check("a", "b")
+    now = BEGUN + seconds
+
+    found = [made.missing(ids, has_room=has_room, now=now) for ids in received]
+
+    assert found == [*[set()] * (len(received) - 1), missing]
+
+
+def test_consumers_are_checked_once_a_day() -> None:
+    """
+    Before the first one, nothing is missing; the next one is a day later, also for what
+    joined meanwhile.
+    """
+    assert ConsumerCheck().missing(["a"], has_room=True, now=BEGUN) == set()
+    made = check("a")
+
+    assert not made.is_due(BEGUN + CHECK_EVERY_SECONDS - 1)
+    assert made.is_due(BEGUN + CHECK_EVERY_SECONDS)
+    made.begin(["b"], BEGUN + CHECK_EVERY_SECONDS)
+    end = BEGUN + CHECK_EVERY_SECONDS + RETURN_SECONDS
+    missing = [
+        made.missing([], has_room=True, now=end) for _ in range(MIN_RECEIVES + 1)
+    ]
+    assert missing == [set(), set(), {"b"}, set()]

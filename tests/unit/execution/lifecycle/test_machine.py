@@ -1,38 +1,54 @@
 """
-The life of an execution: which instruction follows from what happens, and what is
-stored before it.
+The life of an execution: how a try begins, which instruction follows from what happens,
+and what is stored before it.
 """
 
 from __future__ import annotations
 
 import logging
+import uuid
 from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from polysync_airflow.exceptions import PolysyncError
+from polysync_airflow.execution.lifecycle.decisions import (
+    is_being_stopped,
+    is_of_other_incarnation,
+)
 from polysync_airflow.execution.lifecycle.instructions import (
+    NO_EPOCH,
     Accepted,
     ClearChoice,
     Command,
     Described,
     Event,
     ExecutionRecord,
+    ExecutionsListed,
+    Instruction,
     Killed,
     Prepared,
     Store,
     UnattendedStop,
 )
-from polysync_airflow.execution.lifecycle.machine import after
+from polysync_airflow.execution.lifecycle.machine import after, begin
+from polysync_airflow.execution.models import ExecutionDescription
 from tests.unit.execution.lifecycle.builders import (
     ARN,
+    EARLIER,
     INCARNATION,
+    LIMITS,
     NOW,
     REPLACED,
     REQUEST,
+    RESUME_TOKEN,
     START_IN_PLACE,
+    START_TOKEN,
     UNKNOWN_ARN,
+    WAIT,
     at,
     describe,
     described,
@@ -40,6 +56,8 @@ from tests.unit.execution.lifecycle.builders import (
     edited,
     follows,
     lines_of,
+    listed,
+    make_try,
     refused,
     resumed,
     stored,
@@ -327,3 +345,440 @@ def test_kill_fails_the_try_and_keeps_the_record(
     assert isinstance(instruction.error, PolysyncError)
     assert str(instruction.error) == text
     assert instruction.error.permanent is False
+
+
+LATER = EARLIER + timedelta(hours=1)
+
+
+def test_try_takes_a_record_over_before_anything_else() -> None:
+    """From then on, an earlier try that is still alive must not stop the execution."""
+    stop = UnattendedStop(polysync_conn_id="aws")
+    task_try = replace(make_try(3, 2), unattended_stop=stop)
+
+    instruction = begin(task_try, stored())
+
+    written = stored(try_number=3, unattended_stop=stop)
+    assert does(instruction) == (Command.DESCRIBE, Store.WRITE, written)
+    assert instruction.lines == ()
+
+
+def test_record_of_the_same_try_is_not_written_again() -> None:
+    """
+    The try begins again, for example after the end of an execution that it waited for.
+    """
+    instruction = begin(make_try(2, 2), stored())
+
+    assert does(instruction) == (Command.DESCRIBE, Store.KEEP, stored())
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_request_without_an_arn_is_looked_up_and_sent_again(number: int) -> None:
+    """The earlier try may have sent it, and AWS may have forgotten its token."""
+    instruction = begin(make_try(number, 2), UNKNOWN_ARN)
+    again = after(instruction, ExecutionsListed("fanout", [listed(2, 1)]))
+
+    assert instruction.command is Command.LOOK_UP
+    assert instruction.store is (Store.KEEP if number == 2 else Store.WRITE)
+    assert does(again) == (Command.RESEND_START, Store.KEEP, instruction.record)
+    assert [*instruction.lines, *again.lines] == [
+        (
+            WARNING,
+            "Pipeline fanout: an earlier try sent a start request and did not receive the ARN.",
+        ),
+        (
+            INFO,
+            (
+                "AWS lists no execution of that request. Sending it again with the"
+                " same client token, so that AWS starts no second execution."
+            ),
+        ),
+    ]
+
+
+def test_execution_of_a_request_without_an_arn_is_found_by_its_name() -> None:
+    """Then it does not matter how long AWS remembers tokens."""
+    instruction = after(
+        begin(make_try(3, 2), START_IN_PLACE),
+        ExecutionsListed("fanout", [listed(2, 1, "a"), listed(2, 0, "b")]),
+    )
+
+    written = stored(try_number=3, execution_arn=f"{ARN}b")
+    assert does(instruction) == (Command.DESCRIBE, Store.WRITE, written)
+    assert lines_of(instruction) == [
+        (INFO, f"Found by the name of the earlier start request: execution {ARN}b")
+    ]
+
+
+# ---- what a user chose for a clear
+
+
+RESUME_IN_2 = ClearChoice(on_clear="resume", epoch=2)
+
+
+@pytest.mark.parametrize(
+    ("chosen_for", "epoch", "expected"),
+    [
+        (None, 3, {"clear_choice": ClearChoice(on_clear="resume", epoch=3)}),
+        # ``retries`` was lowered, so that the clear has not changed ``max_tries``.
+        (None, 2, {"clear_choice": RESUME_IN_2, "epoch": NO_EPOCH}),
+        # A retry, before which nothing could be resumed.
+        (3, 3, {"clear_choice": ClearChoice(on_clear="resume", epoch=3)}),
+        # One that has the execution already.
+        (2, 2, {"clear_choice": RESUME_IN_2}),
+        # An earlier clear.
+        (3, 4, {"clear_choice": None}),
+    ],
+    ids=["clear", "same max_tries", "retry", "second retry", "another clear"],
+)
+def test_choice_counts_for_one_clear(
+    chosen_for: int | None, epoch: int, expected: dict[str, Any]
+) -> None:
+    """
+    The first try of the clear binds the choice to its epoch, and a later clear drops
+    it.
+    """
+    record = stored(clear_choice=ClearChoice(on_clear="resume", epoch=chosen_for))
+
+    instruction = begin(make_try(3, epoch), record)
+
+    written = stored(try_number=3, **expected)
+    assert does(instruction) == (Command.DESCRIBE, Store.WRITE, written)
+
+
+@pytest.mark.parametrize("resume", [{}, {"resumes": 1, "resume_token": RESUME_TOKEN}])
+def test_choice_ends_with_the_resume_that_it_asked_for(resume: dict[str, Any]) -> None:
+    """What fails after it is for ``retry_mode``, or for the next clear."""
+    record = stored(clear_choice=ClearChoice(on_clear="resume"), **resume)
+
+    description = Described(EARLIER, describe("Failed"))
+    instruction = after(begin(make_try(3, 3), record), description)
+
+    assert instruction.command is (Command.RESEND_RESUME if resume else Command.RESUME)
+    assert instruction.existing_record.epoch == 3
+    assert instruction.existing_record.clear_choice is None
+    assert instruction.store is Store.WRITE
+
+
+@pytest.mark.parametrize("status", ["Executing", "Succeeded"])
+def test_choice_to_resume_takes_over_what_was_resumed_elsewhere(status: str) -> None:
+    """
+    The execution is neither stopped nor replaced, and a retry of this clear goes on
+    with it.
+    """
+    record = stored(clear_choice=ClearChoice(on_clear="resume"))
+    description = Described(EARLIER, describe(status))
+
+    for waiting in ({}, {"capacity": WAIT}):
+        begun = begin(make_try(3, 3), edited(record, **waiting))
+        instruction = after(begun, description)
+
+        resumed_at = EARLIER if waiting else None
+        written = stored(epoch=3, try_number=3, resumed_at=resumed_at)
+        assert does(instruction) == (Command.WATCH, Store.WRITE, written)
+
+
+# ---- a DAG run that was deleted and comes again, and the passes of a loop
+
+
+@pytest.mark.parametrize(
+    ("changes", "number", "is_other"),
+    [
+        ({}, 3, False),
+        # A retry never has the number of an earlier try, but a task begins again after
+        # a deferral.
+        ({}, 2, False),
+        ({"dag_run_started_at": LATER}, 1, True),
+        ({"dag_run_started_at": LATER}, 2, True),
+        # A user has queued the running DAG run again, or the first try of a new one has
+        # died early.
+        ({"dag_run_started_at": LATER}, 3, True),
+        # The DAG run was cleared after its end.
+        ({"dag_run_started_at": LATER, "clear_number": 1}, 3, False),
+        # It was created again, and cleared before this task began.
+        ({"dag_run_started_at": LATER, "clear_number": 1}, 1, True),
+        ({"dag_run_started_at": LATER, "clear_number": 1}, 2, True),
+        # Another task of the running DAG run was cleared.
+        ({"clear_number": 1}, 3, False),
+        ({"region": "7/1"}, 1, True),
+        ({"region": "7/1"}, 3, True),
+    ],
+)
+def test_record_of_another_incarnation_is_told_by_start_and_number(
+    changes: dict[str, Any], number: int, is_other: bool
+) -> None:
+    """The start of the DAG run tells two of them apart, and a clear changes it, too."""
+    incarnation = INCARNATION.model_copy(update=changes)
+
+    assert is_of_other_incarnation(stored(), incarnation, number) is is_other
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("record", "command"),
+    [(stored(), Command.DESCRIBE), (UNKNOWN_ARN, Command.LOOK_UP)],
+)
+def test_record_of_another_incarnation_loses_its_epoch(
+    record: Any, command: Command, number: int
+) -> None:
+    """
+    The execution is neither continued nor resumed, but must end before another one is
+    started.
+    """
+    again = edited(INCARNATION, dag_run_started_at=LATER)
+
+    chosen = edited(record, clear_choice=ClearChoice(on_clear="resume"))
+    instruction = begin(make_try(number, 2, again, on_clear="resume"), chosen)
+
+    assert instruction.command is command
+    assert instruction.store is Store.WRITE
+    changes = {"epoch": NO_EPOCH, "replaced_by_epoch": 2, "incarnation": again}
+    assert instruction.record == edited(record, try_number=number, **changes)
+    foreign, *others = instruction.lines
+    assert foreign.level == WARNING
+    assert len(others) == (1 if command is Command.LOOK_UP else 0)
+    assert foreign.text == (
+        "The record is that of an earlier task instance with the same key, for example"
+        " of a DAG run that was deleted and created again. Its execution is not"
+        " continued."
+    )
+
+
+# ---- the execution of an earlier try
+
+
+def test_running_execution_is_waited_for() -> None:
+    """The wait goes on where the earlier try left it."""
+    instruction = follows(Command.DESCRIBE, stored(), described("Executing"))
+
+    assert does(instruction) == (Command.WATCH, Store.KEEP, stored())
+    assert instruction.description == describe("Executing")
+    assert instruction.started_at == describe("Executing").created_at
+    assert instruction.attempt_started_at == EARLIER
+    text = (
+        "Reattached to the execution of an earlier try (AWS status Executing); no new"
+        f" one is started: execution {ARN}"
+    )
+    assert lines_of(instruction) == [(INFO, text)]
+
+
+def test_pending_resume_of_a_running_execution_was_accepted() -> None:
+    """
+    The earlier try did not receive the response, so this one stores that there was one.
+    """
+    instruction = follows(Command.DESCRIBE, resumed(), described("Executing"))
+
+    assert instruction.command is Command.WATCH
+    assert instruction.store is Store.WRITE
+    assert instruction.record == resumed(resumed_at=NOW, try_number=3)
+    (line,) = instruction.lines
+    assert line.text.startswith("Reattached to ")
+    assert instruction.attempt_started_at == NOW
+
+
+@pytest.mark.parametrize(
+    ("status", "stop_on_kill", "command", "store"),
+    [
+        ("Executing", True, Command.STOP, Store.WRITE),
+        ("Stopping", True, Command.WAIT_FOR_END, Store.WRITE),
+        ("Executing", False, Command.WAIT_FOR_END, Store.KEEP),
+    ],
+)
+def test_cleared_task_replaces_a_running_execution(
+    status: str, stop_on_kill: bool, command: Command, store: Store
+) -> None:
+    """
+    It is marked before it is stopped: a retry must not resume it if it fails while it
+    stops.
+    """
+    instruction = follows(
+        Command.DESCRIBE,
+        stored(),
+        described(status),
+        epoch=3,
+        stop_on_kill=stop_on_kill,
+    )
+
+    assert instruction.command is command
+    assert instruction.store is store
+    marked = stored(replaced_by_epoch=3, try_number=3)
+    assert instruction.record == (marked if stop_on_kill else stored())
+    note = "" if stop_on_kill else "; stop_on_kill=False keeps it running"
+    text = (
+        f"The execution of an earlier try has not ended (AWS status {status}). A new"
+        f" one starts after its end{note}: execution {ARN}"
+    )
+    assert lines_of(instruction) == [(WARNING, text)]
+
+
+def test_group_of_steps_goes_on_with_a_running_execution() -> None:
+    """Some of its steps were cleared, which is decided after the end."""
+    instruction = follows(
+        Command.DESCRIBE, stored(), described("Executing"), epoch=3, stop_on_clear=False
+    )
+
+    assert does(instruction) == (Command.WAIT_FOR_END, Store.KEEP, stored())
+    (line,) = instruction.lines
+    assert line.text == (
+        "The execution of an earlier try has not ended (AWS status Executing). The"
+        f" task goes on with it after its end: execution {ARN}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("stop_on_kill", "description", "is_stopped"),
+    [
+        (True, describe("Executing"), True),
+        (False, describe("Executing"), False),
+        (False, describe("Stopping"), True),
+        (False, None, False),
+    ],
+)
+def test_limit_stops_nothing_that_is_being_stopped(
+    stop_on_kill: bool, description: ExecutionDescription | None, is_stopped: bool
+) -> None:
+    """The try has stopped what it waits for, or somebody else has."""
+    instruction = at(Command.WAIT_FOR_END, stored(), stop_on_kill=stop_on_kill)
+    instruction = replace(instruction, description=description)
+
+    assert is_being_stopped(instruction) is is_stopped
+
+
+# ---- a resume
+
+
+def resume_of(
+    record: ExecutionRecord, *, epoch: int = 2, **options: Any
+) -> Instruction:
+    """Return the instruction after the description of a failed execution."""
+    return follows(
+        Command.DESCRIBE, record, described("Failed"), epoch=epoch, **options
+    )
+
+
+def test_token_and_epoch_are_stored_before_the_resume() -> None:
+    """What belonged to the attempt before is forgotten."""
+    before = stored(stop_requested_by=1, epoch=1)
+
+    instruction = resume_of(before, on_clear="resume")
+
+    assert instruction.command is Command.RESUME
+    assert instruction.store is Store.WRITE
+    token = instruction.existing_record.resume_token
+    assert token not in (None, START_TOKEN)
+    attempt = {"resumes": 1, "resume_token": token, "stop_requested_by": None}
+    assert instruction.record == edited(before, **attempt, epoch=2, try_number=3)
+
+
+def test_each_resume_has_a_token_of_its_own() -> None:
+    """
+    It follows from the start token, the number and the try, so that a try that is
+    repeated sends the same one.
+    """
+    first = resume_of(stored(), retry_mode="resume").existing_record
+    second = resume_of(
+        edited(first, resumed_at=NOW), retry_mode="resume"
+    ).existing_record
+    request = edited(REQUEST, client_request_token="x" * 32)
+    other = resume_of(stored(request=request), retry_mode="resume").existing_record
+
+    assert first == resume_of(stored(), retry_mode="resume").existing_record
+    name = f"{START_TOKEN} resume 1 of try 3"
+    assert first.resume_token == f"polysync-{uuid.uuid5(uuid.NAMESPACE_OID, name)}"
+    assert (second.resumes, second.resumed_at) == (2, None)
+    # If a record was lost, nobody knows how many resumes there were.
+    forgotten = resume_of(stored(), number=4, retry_mode="resume").existing_record
+    assert len({each.resume_token for each in (first, second, other, forgotten)}) == 4
+
+
+def test_pending_resume_is_sent_again_with_its_token() -> None:
+    """
+    AWS resumes once, however often the request is sent. It may have accepted the
+    request of the earlier try, also if it refuses this one for a quota.
+    """
+    instruction = resume_of(resumed(), capacity=LIMITS)
+    waiting = after(instruction, refused("ResourceLimitExceeded"))
+    first = resume_of(stored(), retry_mode="resume", capacity=LIMITS)
+    waiting_first = after(first, refused("ResourceLimitExceeded"))
+
+    assert does(instruction) == (Command.RESUME, Store.WRITE, resumed(try_number=3))
+    assert waiting.command is Command.WAIT_FOR_CAPACITY
+    assert not waiting.existing_record.waits_for_capacity
+    assert waiting_first.existing_record.waits_for_capacity
+
+
+def test_accepted_resume_is_watched_from_then_on() -> None:
+    """Its attempt begins now, whatever AWS said of the attempt before."""
+    before = resume_of(stored(), retry_mode="resume")
+
+    instruction = after(before, Accepted(NOW))
+
+    assert instruction.command is Command.WATCH
+    assert instruction.store is Store.WRITE
+    assert instruction.description is None
+    assert instruction.record == edited(before.existing_record, resumed_at=NOW)
+    assert instruction.attempt_started_at == NOW
+    assert lines_of(instruction) == [(INFO, f"Resumed (resume 1): execution {ARN}")]
+
+
+@pytest.mark.parametrize(
+    ("status", "command", "resumes"),
+    [
+        ("Failed", Command.RESUME, 2),
+        ("Executing", Command.WATCH, 1),
+        ("Succeeded", Command.WATCH, 1),
+    ],
+)
+def test_resume_from_before_a_clear_is_settled_first(
+    status: str, command: Command, resumes: int
+) -> None:
+    """
+    If AWS had accepted it and it has failed since, the user wants the failed steps to
+    run now.
+    """
+    again = resume_of(resumed(epoch=1), on_clear="resume")
+    assert again.command == Command.RESEND_RESUME
+    assert again.record == resumed(epoch=2, try_number=3)
+    accepted = after(again, Accepted(NOW))
+    assert accepted.command is Command.DESCRIBE_RESUMED
+    assert accepted.store is Store.WRITE
+    assert accepted.existing_record.resumed_at == NOW
+
+    instruction = after(accepted, described(status))
+
+    assert instruction.command == command
+    assert instruction.existing_record.resumes == resumes
+    if command is Command.RESUME:
+        assert instruction.lines == ()
+        return
+    assert lines_of(instruction) == [(INFO, f"Resumed (resume 1): execution {ARN}")]
+    assert instruction.description == describe(status)
+
+
+@pytest.mark.parametrize(
+    ("status", "command"), [("Executing", Command.STOP), ("Failed", Command.PREPARE)]
+)
+def test_resume_that_is_not_wanted_any_more_is_settled_and_stopped(
+    status: str, command: Command
+) -> None:
+    """
+    A process that was frozen may still send it, so it is sent before something else is
+    started.
+    """
+    again = resume_of(resumed(epoch=1))
+    # Written although nothing changes, so that Airflow refuses it to a try that it has
+    # replaced.
+    assert again.command is Command.RESEND_RESUME
+    assert again.store is Store.WRITE
+    assert again.record == resumed(epoch=1, try_number=3)
+    accepted = after(again, Accepted(NOW))
+    assert accepted.command is Command.DESCRIBE
+    assert accepted.store is Store.WRITE
+    assert accepted.record == resumed(epoch=1, try_number=3, resumed_at=NOW)
+
+    assert after(accepted, described(status)).command is command
+
+
+def test_record_is_missed_where_there_must_be_one() -> None:
+    """An instruction about an execution without a record is an error of the core."""
+    with pytest.raises(LookupError, match=r"Command.DESCRIBE has no record"):
+        _ = at(Command.DESCRIBE, None).existing_record

@@ -23,7 +23,6 @@ TABLES: Final = (
     "tests/unit/sensors",
     "tests/documentation/test_restored_database.py",
     "tests/unit/sensors/test_errors.py",
-    "tests/fuzz/test_random_histories.py",
     "tests/unit/triggers",
     "tests/unit/jobs",
     "tests/unit/hooks",

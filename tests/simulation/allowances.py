@@ -88,6 +88,8 @@ ALL: Final = (
 _NO_ANSWER_SECONDS: Final = 60.0
 # The watch stops what is left in this time.
 _STOPPED_SECONDS: Final = 90.0
+# Airflow returns a deferred task to a worker so long after its deadline.
+_RETURNED_SECONDS: Final = 900.0
 _TRIGGER_BEGINS_SECONDS: Final = 10.0
 
 
@@ -159,7 +161,13 @@ def of_late(
 ) -> Allowance | None:
     """Return what allows that an execution runs on after its timeout."""
     if time.lacks_slot(owner, span.begin):
-        return NO_SLOT
+        since = span.begin + _RETURNED_SECONDS
+        returned = Span(min(since, span.end), span.end)
+        paused = sum(
+            entry.details.value for entry in time.actions(span) if entry.text == "pause"
+        )
+        if time.undisturbed(owner.deployment, returned) < _STOPPED_SECONDS + paused:
+            return NO_SLOT
     return of_left(time, owner, arguments, span)
 
 

@@ -63,6 +63,7 @@ class Attempt:
     began_at: float
     arn: str = ""
     ended_at: float | None = None
+    status: str = "Executing"
 
 
 class Call(NamedTuple):
@@ -147,7 +148,9 @@ class Aws:
     def finished(self, engine: Execution, at: float) -> None:
         """Note that an execution has ended."""
         if engine.seed in self._running:
-            self._running.pop(engine.seed).ended_at = at
+            attempt = self._running.pop(engine.seed)
+            attempt.ended_at = at
+            attempt.status = engine.status
 
     @property
     def is_idle(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from tests.simulation import aws as accounts
 from tests.simulation import installed, oracle, reached
@@ -102,11 +102,23 @@ class History:
             is_idle = self.aws.is_idle and people.is_done and self._all_ended
             quiet = quiet + 1 if is_idle else 0
         result = Result(self.plan, self.journal)
-        result.judgement = oracle.judge(self.plan, self.aws, self.journal, kernel.now)
+        result.judgement = oracle.judge(
+            self.plan, self.aws, self.journal, kernel.now, self._xcoms()
+        )
         result.errors = kernel.errors
+        for deployment in self.deployments.values():
+            result.errors += sorted(deployment.listeners.errors)
         result.switches = kernel.switches
         kernel.close()
         return result
+
+    def _xcoms(self) -> dict[Owner, dict[str, Any]]:
+        """Return what each task has stored for others."""
+        xcoms: dict[Owner, dict[str, Any]] = {}
+        for deployment in self.deployments.values():
+            for (key, name), value in deployment.db.xcoms.items():
+                xcoms.setdefault(deployment.owner(key), {})[name] = value
+        return xcoms
 
     @property
     def _all_ended(self) -> bool:

@@ -11,7 +11,9 @@ What a history must not have shown, by what AWS has seen.
 8. ``NOT CANCELLED``: only a stop of a user counts as one.
 9. ``TOKENS``: all stops of an attempt have the same token, and there are no more
    resumes than retries and clears.
-10. ``UNEXPECTED``: a stored plan leads to the requests that it expects.
+10. ``NO CAUSE``: a try fails only for a cause, which a transient fault of AWS is not.
+11. ``RESULT``: a task that succeeds has the result of its last execution.
+12. ``UNEXPECTED``: a stored plan leads to the requests that it expects.
 
 ``told.py`` has the statements about texts. What a page allows is in ``allowances.py``.
 """
@@ -20,10 +22,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 from tests.simulation import allowances, told
 from tests.simulation.airflow.database import ENDED
@@ -42,6 +44,33 @@ _RESENT_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 30.0
 # How many jobs of the pipeline run at once.
 _MAX_JOBS: Final = 2
+
+
+# By the class of an error: how the execution has ended that its text names ...
+_AFTER_ENDS: Final = {
+    "PipelineExecutionFailedError": ("Failed", "CompletedWithFailures"),
+    "PipelineExecutionCancelledError": ("Stopped",),
+    "PipelineExecutionCancelledFailError": ("Stopped",),
+}
+# ... or what was done before.
+_AFTER_ACTIONS: Final = {
+    "SageMakerApiError": ("aws",),
+    "AirflowRuntimeError": ("api", "database"),
+    "PolysyncError": (
+        "aws",
+        "api",
+        "database",
+        "kill worker",
+        "stop here",
+        "test task",
+    ),
+}
+# What AWS answers for a while in place of what a request is for.
+_TRANSIENT: Final = ("throttle", "error", "lost")
+# What keeps Airflow or AWS from answering lasts 200 or 300 s, and a process asks again.
+_OUTAGE_SECONDS: Final = 400.0
+# As that of ``ending.py``, less what a trigger may begin late.
+_TRIGGER_GRACE_SECONDS: Final = 800.0
 
 
 @dataclass(frozen=True)
@@ -71,13 +100,28 @@ class Judgement:
     counts: Counter[str] = field(default_factory=Counter)
 
 
-def judge(plan: Plan, aws: Aws, journal: Journal, now: float) -> Judgement:
+def judge(
+    plan: Plan,
+    aws: Aws,
+    journal: Journal,
+    now: float,
+    xcoms: Mapping[Owner, dict[str, Any]],
+) -> Judgement:
     """
     Return what has gone wrong.
 
     :param now: the end of the history.
+    :param xcoms: those of each task at the end.
     """
-    return _Judge(plan, aws, journal, now).judge()
+    judge = _Judge(plan, aws, journal, now)
+    for owner in sorted(xcoms):
+        judge.result(owner, xcoms[owner])
+    return judge.judge()
+
+
+def _is_transient(entry: Entry) -> bool:
+    """Return whether an action lets AWS refuse only what a process sends again."""
+    return entry.text == "aws" and entry.details.value[0] in _TRANSIENT
 
 
 class _Judge:
@@ -95,6 +139,7 @@ class _Judge:
         for entry in self._journal.of_kind("aws", "told"):
             if entry.kind == "told":
                 self._not_cancelled(entry)
+                self._no_cause(entry)
             elif entry.text == "StopPipelineExecution" and entry.details.is_accepted:
                 self._stop(entry)
         for attempt in self._aws.attempts:
@@ -222,12 +267,21 @@ class _Judge:
         # The session of the task has begun before.
         return any(at - attempt.began_at > limit - 15 for limit in limits)
 
-    def _is_expensive(self, owner: Owner, at: float) -> bool:
+    def _is_expensive(
+        self, owner: Owner, at: float, arns: Collection[str] = ()
+    ) -> bool:
+        """
+        Return whether a task has spent its limit.
+
+        :param arns: executions that count although they began in an earlier epoch.
+        """
         limit = self._plan.arguments_of(owner.task_id).get("max_cost")
         if limit is None:
             return False
         # The estimate is never ahead of the truth, but for whole seconds of each job.
         spent = self._spent(owner, self._epoch_at(owner, at), at)
+        for arn in arns:
+            spent = max(spent, self._aws.cost_of(arn, 0, at))
         return spent > float(limit) - 10
 
     def _fails_soon(self, owner: Owner, at: float) -> bool:
@@ -365,6 +419,70 @@ class _Judge:
             if stoppers - {owner.deployment}:
                 return
         self._add("NOT CANCELLED", f"{owner}: {message.strip()[:200]}")
+
+    # ---- ends of tries
+
+    def _no_cause(self, told: Entry) -> None:
+        owner = told.owner
+        if owner is None or owner.task_id not in self._plan.starting_ids:
+            return
+        self._saw("failed tries")
+        kind, _, message = told.text.partition(": ")
+        about = [each for each in self._aws.attempts if each.arn in message]
+        if not self._has_cause(owner, kind, about, told.at):
+            self._add("NO CAUSE", f"{owner}: {told.text.strip()[:200]}")
+
+    def _has_cause(
+        self, owner: Owner, kind: str, about: Sequence[Attempt], at: float
+    ) -> bool:
+        """
+        Return whether something has happened that an error may follow.
+
+        :param kind: the class of the error.
+        :param about: the attempts of the execution that its text names.
+        """
+        if kind in _AFTER_ENDS:
+            return any(each.status in _AFTER_ENDS[kind] for each in about)
+        match kind:
+            case "PipelineExecutionTimeoutError":
+                return any(self._is_late(each.owner, each, at) for each in about)
+            case "PipelineExecutionTooExpensiveError":
+                arns = {each.arn for each in about}
+                payers = {owner, *(each.owner for each in about)}
+                return any(self._is_expensive(each, at, arns) for each in payers)
+            case "ParametersError":
+                cleared = [
+                    each
+                    for each in self._time.actions(Span(0, at))
+                    if each.text == "clear"
+                ]
+                return "max_cost" in self._plan.airflow.renders_none or bool(cleared)
+            case "TaskDeferralTimeout":
+                deferred = self._time.last_at(owner, "deferred", at)
+                return at - deferred > _TRIGGER_GRACE_SECONDS
+            case "PolysyncError" if self._time.state_at(owner, at) != "running":
+                return True
+        return any(
+            entry.text in _AFTER_ACTIONS.get(kind, ()) and not _is_transient(entry)
+            for entry in self._time.actions(Span(at - _OUTAGE_SECONDS, at))
+        )
+
+    def result(self, owner: Owner, xcoms: dict[str, Any]) -> None:
+        """Judge the XComs of a task."""
+        own = [each for each in self._aws.attempts if each.owner == owner]
+        is_success = self._time.state_at(owner, self._time.now) == "success"
+        if not own or not is_success or "return_value" not in xcoms:
+            return
+        self._saw("results")
+        last = max(own, key=lambda each: each.began_at)
+        names = {xcoms["return_value"], xcoms.get("execution_arn")}
+        names.add(xcoms.get("run", {}).get("execution_arn"))
+        is_waited_for = self._plan.arguments_of(owner.task_id).get(
+            "wait_for_completion", True
+        )
+        has_succeeded = last.status in ("Succeeded", "CompletedWithFailures")
+        if names != {last.arn} or (is_waited_for and not has_succeeded):
+            self._add("RESULT", f"{owner}: {names}, {last.arn} is {last.status}")
 
     # ---- money
 

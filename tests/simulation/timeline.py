@@ -51,6 +51,15 @@ class Timeline:
         before = [each.text for each in self.states(owner) if each.at <= at]
         return before[-1] if before else None
 
+    def last_at(self, owner: Owner, state: str, at: float) -> float:
+        """Return when a task had a state last; 0 if it never had."""
+        before = [
+            each.at
+            for each in self.states(owner)
+            if each.text == state and each.at <= at
+        ]
+        return before[-1] if before else 0.0
+
     def lacks_slot(self, owner: Owner, at: float) -> bool:
         """Return whether no triggerer runs the trigger of a deferred task."""
         before = [each for each in self.states(owner) if each.at <= at]

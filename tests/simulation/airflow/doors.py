@@ -43,6 +43,11 @@ class Session:
 class Listeners:
     """Tells the provider's listener what the scheduler or the API server has done."""
 
+    @property
+    def errors(self) -> set[str]:
+        """The errors of the listener, which it hides from Airflow."""
+        return set(self._listener._logged)
+
     def __init__(self, deployment: Deployment) -> None:
         from polysync_airflow.watch.listeners import EndListener
 
@@ -69,6 +74,7 @@ class Listeners:
             dag_id=DAG_ID,
             **ti.key._asdict(),
             state=ti.state,
+            try_number=ti.try_number,
             queue=QUEUE,
             session=session or Session(self._deployment),
         )

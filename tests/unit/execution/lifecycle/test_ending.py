@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import product
 from typing import Any, Literal
 
@@ -67,6 +68,10 @@ from tests.unit.execution.lifecycle.builders import (
 KEEPS_RUNNING = "The execution keeps running because stop_on_kill=False."
 RETRIED = "The next try continues with the execution."
 LATER = "A later try continues with the execution, so it is not stopped."
+BEGUN = (
+    "Another process has begun this try, as airflow tasks test does, and goes on with"
+    " the execution. This process ends without a result."
+)
 MOVED = (
     "The task is still deferred: another triggerer has its trigger, or a later try has"
     " taken its place. Nothing is stopped."
@@ -132,6 +137,9 @@ OWNERS: list[tuple[dict[str, bool], Owner, EndAction, str]] = [
     (FAILED, Owner.THIS_TRY, EndAction.STOP, ""),
     (FAILED, Owner.NOBODY, EndAction.STOP, ""),
     (FAILED, Owner.LATER_TRY, EndAction.DONE, LATER),
+    (FAILED, Owner.OTHER_PROCESS, EndAction.DONE, BEGUN),
+    (RETRIED_LATER, Owner.OTHER_PROCESS, EndAction.DONE, BEGUN),
+    (SIGNALLED, Owner.OTHER_PROCESS, EndAction.DONE, BEGUN),
     (FAILED, Owner.OTHER_TRIGGER, EndAction.DONE, MOVED),
     (FAILED, Owner.WORKER, EndAction.DONE, RESUMED),
     (FAILED, Owner.OTHER_DEPLOYMENT, EndAction.DONE, OF_OTHER_DEPLOYMENT),
@@ -173,6 +181,8 @@ def test_owner_decides_what_a_try_does_with_its_execution(
         # Else the failure callback must decide.
         assert each.handled == (text != UNKNOWN)
         assert each.is_shutdown == (text == SHUTTING_DOWN)
+        # Then its process reports nothing.
+        assert each.is_replaced == (text == BEGUN)
 
 
 @pytest.mark.parametrize("why", [FAILED, RETRIED_LATER, SIGNALLED])
@@ -528,25 +538,18 @@ def owners_by_record() -> Iterator[
 def test_owner_as_the_process_of_a_try_sees_it(
     state: str | None, record: ExecutionRecord | None, is_current: bool, owner: Owner
 ) -> None:
-    """The number of the try in the record says who has gone on with the execution."""
-    assert owner_by_record(RECORD, 2, state, record, is_current=is_current) is owner
+    """
+    The number of the try in the record says who has gone on with the execution. That of
+    a group is left to the next try after a clear only: whoever ends the task wants it
+    to be stopped. Only a current try that runs can have begun twice.
+    """
+    decide = partial(owner_by_record, RECORD, 2, state, record, is_current=is_current)
+    is_cleared = owner is Owner.NOBODY and record and state in ("restarting", None)
+    of_two = {Owner.THIS_TRY: Owner.OTHER_PROCESS}.get(owner, owner)
 
-
-@pytest.mark.parametrize(
-    ("state", "record", "is_current", "owner"), list(owners_by_record())
-)
-def test_cleared_task_of_a_group_is_its_next_trys(
-    state: str | None, record: ExecutionRecord | None, is_current: bool, owner: Owner
-) -> None:
-    """Only a clear: whoever ends the task wants the execution to be stopped."""
-    if owner is Owner.NOBODY and record and state in ("restarting", None):
-        owner = Owner.NEXT_TRY
-
-    found = owner_by_record(
-        RECORD, 2, state, record, is_current=is_current, is_of_group=True
-    )
-
-    assert found is owner
+    assert decide() is owner
+    assert decide(is_of_group=True) is (Owner.NEXT_TRY if is_cleared else owner)
+    assert decide(is_begun_elsewhere=True) is of_two
 
 
 def test_owner_of_a_record_that_a_later_try_has_written() -> None:

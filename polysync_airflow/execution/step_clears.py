@@ -35,7 +35,7 @@ from pydantic import Field, ValidationError
 from polysync_airflow import states
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import models
-from polysync_airflow.execution.lifecycle.decisions import after_clear_of
+from polysync_airflow.execution.lifecycle.decisions import Nothing, after_clear_of
 from polysync_airflow.execution.lifecycle.instructions import Command, ExecutionRecord
 from polysync_airflow.execution.lifecycle.options import RecoveryOptions
 from polysync_airflow.execution.outcome import RunSummary
@@ -324,7 +324,7 @@ def after_clear(
 
 
 def what_to_clear(
-    record: ExecutionRecord | None,
+    record: ExecutionRecord | Nothing | None,
     status: str | None,
     options: RecoveryOptions,
     *,
@@ -334,11 +334,13 @@ def what_to_clear(
     Return what comes next after a failure, as the last sentences of its message, if a
     clear of the failed steps lets AWS resume the execution; None if it does not.
 
-    :param record: the record that the next try finds; None if it is not known.
+    :param record: what the next try finds; None if that is not known.
     :param status: AWS's status of the execution.
     :param button: what else resumes it, such as ``or this button ``; empty for nothing.
     """
-    if record is None or states.state_of(status) is not PolysyncState.FAILED:
+    if record is None or record is Nothing.FOUND:
+        return None
+    if states.state_of(status) is not PolysyncState.FAILED:
         return None
     clear = after_clear(ClearedSteps(["the failed one"]), str(status), ())
     options = options.model_copy(update=clear.options)

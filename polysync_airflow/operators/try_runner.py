@@ -32,7 +32,7 @@ from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
 from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle import ending, instructions, lookup, machine
 from polysync_airflow.execution.lifecycle.capacity import CapacityLimits
-from polysync_airflow.execution.lifecycle.decisions import wait_for_capacity
+from polysync_airflow.execution.lifecycle.decisions import Nothing, wait_for_capacity
 from polysync_airflow.execution.lifecycle.ending import EndAction, TryEnd
 from polysync_airflow.execution.lifecycle.instructions import (
     Accepted,
@@ -361,29 +361,35 @@ class TryRunner:
 
     def seen_by_next_try(
         self, context: Context, end: ExecutionEvent
-    ) -> tuple[ExecutionRecord | None, str | None]:
+    ) -> tuple[ExecutionRecord | Nothing | None, str | None]:
         """
         Return the record and the status that the next try finds of an execution; None
         in place of what is not known.
         """
         if end.outcome != "ended":
             return None, None
+        self._ti = context["ti"]
         try:
             store, record = self.own_record(context)
-            if record is None or record.execution_arn != end.execution_arn:
-                # The next try finds the execution in AWS.
-                record = lookup.record_of_wait(
-                    end.execution_arn,
-                    end.attempt,
-                    store.identity,
-                    end.pipeline_name or "",
-                )
-                epoch = context["ti"].max_tries
-                record = record.model_copy(update={"epoch": epoch})
+            if record is None:
+                return self._looked_up_by_next_try(store, end), end.status
+            if record.execution_arn != end.execution_arn:
+                return None, end.status
         except Exception as error:
             self.log.warning("What the next try does is not known: %s", error)
             return None, end.status
         return record, end.status
+
+    def _looked_up_by_next_try(
+        self, store: RecordStore, end: ExecutionEvent
+    ) -> ExecutionRecord | Nothing:
+        """Return what the next try finds in AWS, since it has no record to believe."""
+        arn = end.execution_arn
+        hook = self.hook_for_region(models.region_from_arn(arn))
+        execution = hook.describe_pipeline_execution(arn)
+        name = end.pipeline_name or models.pipeline_name_of(arn)
+        listing = ExecutionsListed(name, [execution])
+        return lookup.find(self._task_try(store), listing) or Nothing.FOUND
 
     def forget_record(self, context: Context) -> None:
         """Delete the record, because the task succeeds."""

@@ -44,7 +44,7 @@ _PROMISES: Final = (
     ),
     _Promise(
         "a clear resumes",
-        re.compile(r"clear the task\.\s+That repeats only"),
+        re.compile(r"clear the task\.\s+That .*repeats only"),
         True,
         _RESUME,
     ),

@@ -31,6 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
+from enum import Enum, auto
 from typing import Final, Literal
 
 from polysync_airflow import states
@@ -208,6 +209,15 @@ def _counts_as_success(status: str, options: RecoveryOptions) -> bool:
     return status == states.STATUS_COMPLETED_WITH_FAILURES
 
 
+class Nothing(Enum):
+    """
+    In place of a record: the next try finds none, nor an execution of its own, and
+    starts a new one.
+    """
+
+    FOUND = auto()
+
+
 # What the message of a failure says about the retry, if one follows.
 _RETRY_STARTS: Final = "The retry starts a new execution."
 _RETRY_REPEATS_ALL: Final = (
@@ -238,7 +248,7 @@ _CLEAR_RESUMES: Final = (
 
 
 def next_step(
-    record: ExecutionRecord | None,
+    record: ExecutionRecord | Nothing | None,
     status: str | None,
     options: RecoveryOptions,
     retry: str | None,
@@ -252,7 +262,7 @@ def next_step(
 
     It says what ``next_command`` returns to the next try.
 
-    :param record: the record that the next try finds; None if it is not known.
+    :param record: what the next try finds; None if that is not known.
     :param status: AWS status with which the execution has ended; None if it may still
         be running.
     :param retry: when Airflow starts another try, such as ``in 5 min``; None if none
@@ -273,13 +283,13 @@ def next_step(
 
 
 def _what_the_retry_does(
-    record: ExecutionRecord,
+    record: ExecutionRecord | Nothing,
     status: str,
     options: RecoveryOptions,
     *,
     by_fail_step: bool,
 ) -> str:
-    command = next_command(record, record.epoch, status, options)
+    command = _after_retry(record, status, options)
     if command not in (Command.PREPARE, Command.RESUME):
         return ""
     if by_fail_step and _has_failed(status):
@@ -290,9 +300,17 @@ def _what_the_retry_does(
         return _RETRY_STARTS
     other = options.model_copy(update={"retry_mode": "resume"})
     alternative = ""
-    if next_command(record, record.epoch, status, other) is Command.RESUME:
+    if _after_retry(record, status, other) is Command.RESUME:
         alternative = _ALTERNATIVE
     return _RETRY_REPEATS_ALL.format(alternative=alternative)
+
+
+def _after_retry(
+    record: ExecutionRecord | Nothing, status: str, options: RecoveryOptions
+) -> Decision:
+    if record is Nothing.FOUND:
+        return Command.PREPARE
+    return next_command(record, record.epoch, status, options)
 
 
 def after_clear_of(
@@ -303,7 +321,7 @@ def after_clear_of(
 
 
 def _what_to_clear(
-    record: ExecutionRecord | None,
+    record: ExecutionRecord | Nothing | None,
     status: str | None,
     options: RecoveryOptions,
     *,
@@ -314,6 +332,8 @@ def _what_to_clear(
         return None
     if record is None:
         return _CLEAR
+    if record is Nothing.FOUND:
+        return f"{_CLEAR_STARTS}."
     command = after_clear_of(record, status, options)
     if command not in (Command.PREPARE, Command.RESUME):
         return _CLEAR

@@ -278,7 +278,8 @@ def test_message_of_a_group_follows_from_the_decision(
 
     has_failed = status in ("Failed", "CompletedWithFailures")
     assert text == (CLEAR_FAILED if has_failed and resumes else None)
-    assert what_to_clear(None, status, choose(), button=button) is None
+    for record in (None, decisions.Nothing.FOUND):
+        assert what_to_clear(record, status, choose(), button=button) is None
 
 
 @pytest.mark.parametrize(

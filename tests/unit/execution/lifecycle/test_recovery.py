@@ -12,6 +12,7 @@ import pytest
 
 from polysync_airflow.execution.lifecycle import decisions
 from polysync_airflow.execution.lifecycle.decisions import (
+    Nothing,
     next_command,
     next_step,
     unused_arguments,
@@ -229,6 +230,19 @@ def test_message_says_what_is_known_without_the_record() -> None:
     """Airflow does not respond."""
     assert next_step(None, "Failed", choose(), None) == NEXT_CLEAR
     assert next_step(None, "Failed", choose(), "in 5 min") == NEXT_RETRY
+
+
+@pytest.mark.parametrize("retry", ["in 5 min", None])
+def test_message_says_that_a_try_which_finds_nothing_starts_anew(
+    retry: str | None,
+) -> None:
+    """The execution is that of another deployment: no option and no button resumes it."""
+    options = choose(retry_mode="resume", on_clear="resume")
+    told = next_step(Nothing.FOUND, "Failed", options, retry, button="or the button ")
+
+    words = " ".join(str(told).split())
+    effect = f"The retry {ALL_AGAIN}" if retry else f"That {ALL_AGAIN}"
+    assert words == f"{NEXT_RETRY if retry else NEXT_CLEAR} {effect}."
 
 
 def said_commands(text: str | None) -> set[Command]:

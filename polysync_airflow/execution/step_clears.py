@@ -5,7 +5,8 @@ the steps that were cleared with it.
 Rules:
 
 1. All of them: a new execution, after the stop of one that runs. It must be certain:
-   each task has begun again, or has no state, and one of them has left a note.
+   each task has begun again, or has no state, and one of them has left a note. A note
+   from before the execution is that of an earlier clear.
 2. Some of them: an execution that runs goes on to its end. The next try stores which
    steps were cleared, and which had succeeded when it first listed them: a step that
    has succeeded since is not repeated. Then:
@@ -28,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
@@ -46,7 +48,7 @@ from polysync_airflow.states import PolysyncState, has_ended, state_of_step
 # States of a task that was cleared, and whose next try has not begun.
 _BEFORE_TRY: Final = (None, "scheduled", "queued")
 # An XCom of the execution task, and of the group's first task: the first listing after
-# a clear. Of the task of a step: its note.
+# a clear. Of the task of a step: its note, which is the time.
 CLEAR_KEY: Final = "polysync_clear"
 # How long the execution task looks for the notes of the steps' tasks. In a triggerer
 # that is not full, a task begins within a few seconds.
@@ -201,6 +203,20 @@ def waiting_steps(stored: Any, execution_arn: str, resumes: int) -> Sequence[str
     if (earlier.execution_arn, earlier.resumes) != (execution_arn, resumes):
         return ()
     return earlier.cleared
+
+
+def is_note_since(note: Any, began_at: datetime | None) -> bool:
+    """
+    Return whether the task of a step has begun again since an execution began. It keeps
+    the note of an earlier clear until it sees the execution of that clear.
+
+    :param note: its XCom, or anything else.
+    :param began_at: when the execution began, or was resumed last; None if AWS does not
+        say.
+    """
+    if not isinstance(note, int | float):
+        return False
+    return began_at is None or note >= began_at.timestamp()
 
 
 class ClearedSteps(NamedTuple):

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         ExecutionRecord,
         Instruction,
     )
+    from polysync_airflow.execution.models import ExecutionDescription
     from polysync_airflow.execution.step_clears import Clear, ClearedSteps, FirstListing
     from polysync_airflow.execution.step_tasks import StepTaskEvent
     from polysync_airflow.execution.waiter import ExecutionEvent, ExecutionWaiter
@@ -175,7 +176,7 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
                 partial(hook.describe_pipeline_execution, arn)
             )
             status = execution.status
-            return self._decide(context["ti"], record, status, hook)
+            return self._decide(context["ti"], record, execution, hook)
         except Exception as error:
             if status and has_ended(status):
                 self.try_runner.is_handled = True
@@ -192,12 +193,13 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         self,
         ti: Any,
         record: ExecutionRecord,
-        status: str,
+        execution: ExecutionDescription,
         hook: PolysyncSageMakerHook,
     ) -> Clear:
         from polysync_airflow.execution import step_clears
 
         arn = record.arn
+        status = execution.status
         steps = self._call_with_retry(partial(hook.list_pipeline_execution_steps, arn))
         first_task = self._first_task(ti)
         stored = read_xcom(first_task, step_clears.CLEAR_KEY)
@@ -210,7 +212,8 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
             return clear
 
         waiting = step_clears.waiting_steps(stored, arn, record.resumes)
-        cleared = self._find_cleared(ti, status, waiting)
+        began_at = record.resumed_at or execution.created_at
+        cleared = self._find_cleared(ti, status, began_at, waiting)
         clear = step_clears.after_clear(cleared, status, steps)
         if clear.action == "wait":
             self._listing = step_clears.first_listing(
@@ -221,7 +224,11 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         return clear
 
     def _find_cleared(
-        self, ti: Any, status: str, waiting: Sequence[str]
+        self,
+        ti: Any,
+        status: str,
+        began_at: datetime | None,
+        waiting: Sequence[str],
     ) -> ClearedSteps:
         """
         Return which steps were cleared. The tasks that begin again get some time for
@@ -232,7 +239,7 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         until = clock.time() + step_clears.NOTES_SECONDS
         while True:
             states = self._read_step_states(ti)
-            noted = [step for step in states if self._has_note(ti, step)]
+            noted = [step for step in states if self._has_note(ti, step, began_at)]
             cleared = step_clears.cleared_steps(states, noted, status, waiting)
             if cleared.is_certain or clock.time() >= until:
                 return cleared
@@ -247,11 +254,11 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
             for step, task_id in self.step_task_ids.items()
         }
 
-    def _has_note(self, ti: Any, step: str) -> bool:
-        from polysync_airflow.execution.step_clears import CLEAR_KEY
+    def _has_note(self, ti: Any, step: str, began_at: datetime | None) -> bool:
+        from polysync_airflow.execution.step_clears import CLEAR_KEY, is_note_since
 
         task = replace(TaskKey.of(ti), task_id=self.step_task_ids[step])
-        return read_xcom(task, CLEAR_KEY) is not None
+        return is_note_since(read_xcom(task, CLEAR_KEY), began_at)
 
     def _wait_for_earlier_execution(
         self, context: Context, instruction: Instruction

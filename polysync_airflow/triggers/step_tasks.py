@@ -182,7 +182,7 @@ class StepTaskPoller(poller.Poller):
             snapshot = execution.snapshot(state)
         for waiter in waiters:
             if waiter.task and waiter.leaves_note(snapshot):
-                call_airflow(partial(write_xcom, waiter.task, CLEAR_KEY, True))
+                call_airflow(partial(write_xcom, waiter.task, CLEAR_KEY, clock.time()))
             elif waiter.task and execution:
                 call_airflow(partial(_delete_note, waiter.task))
 

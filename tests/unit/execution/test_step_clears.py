@@ -5,6 +5,7 @@ What the execution task of a group does after a clear: each rule of the core.
 from __future__ import annotations
 
 import itertools
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -87,6 +88,14 @@ def test_which_steps_were_cleared(
 
     steps, are_all, is_certain = expected
     assert cleared == ClearedSteps([*steps], are_all, is_certain)
+
+
+def test_note_of_an_earlier_clear_does_not_count() -> None:
+    """A task keeps it until it sees the execution that this clear has begun."""
+    began_at = datetime.fromtimestamp(1000, UTC)
+    for note, counts in ((1000.5, True), (999, False), (None, False), ("x", False)):
+        assert step_clears.is_note_since(note, began_at) is counts
+    assert step_clears.is_note_since(999.0, None)
 
 
 def test_clear_of_some_is_never_taken_for_one_of_all() -> None:

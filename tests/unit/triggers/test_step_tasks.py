@@ -364,6 +364,7 @@ def test_task_that_begins_again_leaves_a_note(world: World) -> None:
     """
     task = ExecutionTask(world.emulator, steps={"Train": {"duration": None}})
     world.time.sleep(300)
+    began_at = world.time.time()
     first, again = (make_trigger("Train", try_number=number) for number in (1, 2))
     notes = list[Any]()
 
@@ -386,7 +387,9 @@ def test_task_that_begins_again_leaves_a_note(world: World) -> None:
         world.time.after(seconds, note)
     asyncio.run(run())
 
-    assert notes == [[None, True], [None, True], [None, None]]
+    (_, noted_at), *_ = notes
+    assert began_at <= noted_at <= began_at + 50
+    assert notes == [[None, noted_at], [None, noted_at], [None, None]]
 
 
 def test_cleared_step_is_not_reported_while_it_is_to_be_repeated(world: World) -> None:

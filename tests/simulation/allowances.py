@@ -53,6 +53,12 @@ DELETED_DAG: Final = Allowance(
     PROMISE,
     "its DAG is deleted while no process of the task runs",
 )
+NO_RECORD: Final = Allowance(
+    "no proven record",
+    PROMISE,
+    "or its record deleted or edited, since its start, and its process dies without a"
+    " retry, or nobody waits for it when the task ends;",
+)
 LIMIT_ENDS: Final = Allowance(
     "the limit ends with the task", COSTS, "The limit ends with the task."
 )
@@ -79,6 +85,7 @@ ALL: Final = (
     NO_ANSWER,
     KILLED,
     DELETED_DAG,
+    NO_RECORD,
     LIMIT_ENDS,
     NO_SLOT,
     TEAMS,
@@ -108,12 +115,14 @@ def of_left(
     if not arguments.get("stop_on_kill", True):
         return KEEPS_RUNNING
     is_waited_for = arguments.get("wait_for_completion", True)
-    if not is_waited_for and time.state_at(owner, span.begin) == "success":
+    if not is_waited_for and _has_succeeded(time, owner, span.begin):
         return GOES_ON
     if _is_deleted_with_dag(time, owner, span):
         return DELETED_DAG
     if _is_killed_in_run(time, owner, span):
         return KILLED
+    if _lacks_record(time, owner, span.begin):
+        return NO_RECORD
     around = Span(span.begin - 250, span.begin + _NO_ANSWER_SECONDS)
     for entry in time.actions(around):
         act = entry.details
@@ -123,6 +132,13 @@ def of_left(
         if entry.at + act.value > span.begin and act.value >= _NO_ANSWER_SECONDS:
             return NO_ANSWER
     return None
+
+
+def _has_succeeded(time: Timeline, owner: Owner, at: float) -> bool:
+    """Return whether the last process of a task that has run has ended in a success."""
+    states = [each.text for each in time.states(owner) if each.at <= at]
+    ends = [state for state in states if state in ("running", "success")]
+    return ends[-1:] == ["success"]
 
 
 def _is_deleted_with_dag(time: Timeline, owner: Owner, span: Span) -> bool:
@@ -136,6 +152,24 @@ def _is_deleted_with_dag(time: Timeline, owner: Owner, span: Span) -> bool:
         is_new = at - before.at < _TRIGGER_BEGINS_SECONDS
         return is_new or time.lacks_slot(owner, at - 1)
     return before.text != "running"
+
+
+def _lacks_record(time: Timeline, owner: Owner, at: float) -> bool:
+    """
+    Return whether the record of a task was edited or deleted, and nobody waits for its
+    execution when the task ends.
+    """
+    before = [each for each in time.states(owner) if each.at < at]
+    begun = [each.at for each in before if each.text == "running"]
+    if not begun:
+        return False
+    since = time.actions(Span(begun[-1], at))
+    edits = [each for each in since if each.text in ("edit records", "lose records")]
+    if all(each.details.deployment != owner.deployment for each in edits):
+        return False
+    if before[-1].text == "running":
+        return any(each.text in ("kill worker", "stop here") for each in since)
+    return before[-1].text != "deferred" or time.lacks_slot(owner, at - 1)
 
 
 def _is_killed_in_run(time: Timeline, owner: Owner, span: Span) -> bool:

@@ -194,14 +194,14 @@ class TryRunner:
                 # After the record is stored, and also if the process was killed
                 # meanwhile.
                 self._count(performed, event)
-        if instruction.started_at:
+        if instruction.started_at and self.options.wait_for_completion:
             self._raise_if_ended()
         return instruction
 
     def _raise_if_ended(self) -> None:
         """
-        End the try if somebody has ended the task while it was about to start its
-        execution. There was no record yet by which the watch would find that.
+        End the try if somebody has ended the task while it had no record by which the
+        watch would find that: before its start, or before its end.
         """
         state = read_state(self._ti)
         if ending.has_ended_before_wait(state, waits=self.options.wait_for_completion):
@@ -392,7 +392,11 @@ class TryRunner:
         return lookup.find(self._task_try(store), listing) or Nothing.FOUND
 
     def forget_record(self, context: Context) -> None:
-        """Delete the record, because the task succeeds."""
+        """
+        Delete the record, because the task succeeds.
+
+        :raises PolysyncError: somebody has ended the task, and its execution runs.
+        """
         if self._is_killed:
             # The task may have a later try.
             return
@@ -400,6 +404,8 @@ class TryRunner:
         if store is None:
             store = RecordStore(context, confirmed_at=self._began_at)
         store.forget()
+        if not self.options.wait_for_completion:
+            self._raise_if_ended()
 
     def _make_record(
         self, context: Context, store: RecordStore, end: ExecutionEvent

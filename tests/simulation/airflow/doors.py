@@ -61,7 +61,7 @@ class Listeners:
             run_id=run.run_id,
             session=session or Session(self._deployment),
         )
-        getattr(self._listener, f"on_dag_run_{run.state}")(row, "")
+        self._call(f"on_dag_run_{run.state}", row, "")
 
     def task_ended(
         self, ti: TaskInstance, state: str | None, session: Session | None = None
@@ -79,7 +79,12 @@ class Listeners:
             session=session or Session(self._deployment),
         )
         extra = {"error": None} if state == "failed" else {}
-        getattr(self._listener, f"on_task_instance_{state}")(None, row, **extra)
+        self._call(f"on_task_instance_{state}", None, row, **extra)
+
+    def _call(self, name: str, *arguments: Any, **extra: Any) -> None:
+        getattr(self._listener, name)(*arguments, **extra)
+        # It keeps its errors from Airflow, and logs them.
+        assert not self._listener._logged, self._listener._logged
 
 
 def install() -> None:

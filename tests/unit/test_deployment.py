@@ -168,17 +168,6 @@ def test_tasks_that_come_first_at_the_same_time_get_the_same_identity(
     assert clock.time() >= now + 2 + SETTLE_SECONDS
 
 
-def test_young_identity_is_read_again_before_it_counts(
-    variables: dict[str, str], emulated_time: EmulatedTime
-) -> None:
-    """A third task has found the value of the first one."""
-    variables[DEPLOYMENT_KEY] = f"first {clock.time():.0f}"
-    value = f"second {clock.time() + 2:.0f}"
-    emulated_time.after(2, lambda: variables.update({DEPLOYMENT_KEY: value}))
-
-    assert ensure_deployment(None, None) == "second"
-
-
 def test_clock_of_another_host_delays_no_start_for_long(
     variables: dict[str, str], emulated_time: EmulatedTime
 ) -> None:

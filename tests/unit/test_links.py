@@ -5,16 +5,12 @@ there.
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import XCom
 
-from polysync_airflow import ui
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.execution import console
 from polysync_airflow.execution.console import (
     execution_url,
     is_studio_url,
@@ -63,16 +59,6 @@ def test_isolated_partition_has_no_url() -> None:
     arn = f"arn:{region}:123456789012:pipeline/churn/execution/abc"
 
     assert execution_url(arn, "Churn") is None
-
-
-def test_tab_opens_the_console_of_each_partition() -> None:
-    """The tab, whose code is JavaScript, knows the same domains."""
-    code = Path(ui.__file__).with_name("static").joinpath("validation.js").read_text()
-    (pattern,) = re.findall(r"^const CONSOLE_HOST =\s+/(.+)/;$", code, re.MULTILINE)
-
-    for domain in console._CONSOLE_DOMAINS.values():
-        assert re.fullmatch(pattern, f"eusc-de-east-1.{domain}")
-        assert not re.fullmatch(pattern, f"{domain}.example.com")
 
 
 def test_url_has_the_pipeline_name_if_an_arn_is_given() -> None:

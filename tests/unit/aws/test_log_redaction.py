@@ -22,7 +22,6 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
-from botocore.exceptions import ClientError
 from botocore.session import Session
 
 from polysync_airflow.aws.sessions import RedactedBytes, RedactedStr, client_creator
@@ -177,52 +176,6 @@ def test_sign_in_with_a_web_identity_leaves_no_secret_in_the_log(
     assert leaked(log, SECRETS) == []
     assert "'WebIdentityToken': '***'" in log
     assert "Response body:\nb'***'" in log
-
-
-def test_assume_role_leaves_no_secret_in_the_log(
-    sts: FakeSts, debug_log: Callable[[], str]
-) -> None:
-    """
-    AssumeRole returns the real credentials, and logs neither these nor the key and the
-    session token that sign the request.
-    """
-    create = client_creator(Config(), region_name="us-east-1", endpoint_url=sts.url)
-    client = create(
-        "sts",
-        aws_access_key_id="AKIAIOSFODNN7EXAMPLE",
-        aws_secret_access_key="the-callers-secret",
-        aws_session_token="the-callers-token",
-    )
-
-    credentials = client.assume_role(RoleArn=ROLE, RoleSessionName="airflow")[
-        "Credentials"
-    ]
-
-    assert credentials["SecretAccessKey"] == SECRET_KEY
-    assert credentials["SessionToken"] == SESSION_TOKEN
-    assert sts.tokens == ["the-callers-token"]
-    callers = ("the-callers-secret", "the-callers-token")
-    assert leaked(debug_log(), (SECRET_KEY, SESSION_TOKEN, *callers)) == []
-
-
-def test_refused_sign_in_leaves_no_token_in_the_log(
-    sts: FakeSts, debug_log: Callable[[], str]
-) -> None:
-    """
-    The error of a refused request has AWS's code and message, and the log does not show
-    the token.
-    """
-    sts.denies = True
-
-    with pytest.raises(ClientError) as caught:
-        create_client(sts).assume_role_with_web_identity(
-            RoleArn=ROLE, RoleSessionName="airflow", WebIdentityToken=RedactedStr(TOKEN)
-        )
-
-    error = caught.value.response["Error"]
-    assert (error["Code"], error["Message"]) == ("AccessDenied", "Not authorized")
-    assert sts.requests[0]["WebIdentityToken"] == TOKEN
-    assert TOKEN not in debug_log() + repr(caught.value)
 
 
 def leaked(log: str, secrets: Sequence[str] = ALL_SECRETS) -> list[str]:

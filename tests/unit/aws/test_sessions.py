@@ -28,7 +28,6 @@ from polysync_airflow.aws.sessions import (
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers.poller import PollingHook, SharedClient
 from sagemaker_emulator import EmulatorServer
-from tests.conftest import connection
 
 ARN = "arn:aws:sagemaker:eu-west-1:123456789012:pipeline/p/execution/abcdefghijkl"
 
@@ -200,24 +199,6 @@ def test_reduced_models_are_read_once_per_process() -> None:
         ["DescribePipeline"],
         ["ListPipelines"],
     ]
-
-
-def test_rotated_keys_leave_no_models(
-    monkeypatch: pytest.MonkeyPatch, emulator: EmulatorServer
-) -> None:
-    """However many keys a process has seen, it has read SageMaker's model once."""
-    loaders = set()
-    for number in range(5):
-        rotated = connection(
-            login=f"AKIAROTATEDEXAMPLE0{number}", endpoint_url=emulator.endpoint_url
-        )
-        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", rotated)
-        SharedClient("polysync_default", None).describe(ARN)
-        session = PollingHook("polysync_default").get_session()._session
-        loaders.add(session.get_component("data_loader"))
-
-    assert len({call["access_key_id"] for call in emulator.control.calls()}) == 5
-    assert len(loaders) == 1
 
 
 def test_sts_sessions_have_two_operations() -> None:

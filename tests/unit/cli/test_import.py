@@ -72,24 +72,6 @@ def test_pipelines_that_aws_manages_have_a_file_of_their_own(
     assert "--managed-by" in mixed.error
 
 
-def test_descriptions_of_people_are_kept(
-    polysync: Polysync, path: Path, emulator: EmulatorServer
-) -> None:
-    """What people write into the file stays when the pipeline changes."""
-    polysync("jobs", "import", path, "--prefix", "abalone")
-    text = path.read_text()
-    path.write_text(
-        text.replace("  region:", "  description: Predicts ages\n  region:")
-    )
-    put_pipelines(emulator, {"abalone": PLAIN}, update=True)
-
-    result = polysync("jobs", "import", path)
-
-    (job, *_) = read_catalogue(path).jobs
-    assert job.description == "Predicts ages"
-    assert "Changed: abalone\n" in result.err
-
-
 def test_descriptions_and_unknown_types_of_a_definition(
     polysync: Polysync,
     path: Path,

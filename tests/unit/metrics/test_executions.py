@@ -4,7 +4,6 @@ The metrics of tasks: executions by what happened to them, and refreshes of cred
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -13,12 +12,8 @@ import pytest
 from polysync_airflow.auth.sts import RefreshingCredentials
 from polysync_airflow.exceptions import CredentialsError
 from polysync_airflow.execution import clock
-from polysync_airflow.operators import (
-    PolysyncStartPipelineOperator,
-    PolysyncStopPipelineOperator,
-)
-from tests.fakes.metrics import HOST, StatsdServer, metrics_to
-from tests.tasks import EmulatedTime, run_task
+from tests.fakes.metrics import StatsdServer
+from tests.tasks import EmulatedTime
 from tests.unit.operators.recovery.harness import MERGE_FAILS_ONCE, Task, crash
 from tests.world import NEVER_ENDS, START, RequestInterceptor, World
 
@@ -121,41 +116,6 @@ def test_wait_that_no_trigger_has_ended_is_counted(
 
     name = "polysync.waits.without_trigger"
     statsd.wait_for(lambda: statsd.total(name, **PLACE) == 1)
-
-
-def test_without_tags_their_values_are_in_the_name(
-    world: World, monkeypatch: pytest.MonkeyPatch, server: StatsdServer
-) -> None:
-    """
-    Plain StatsD has no tags; a connection id with characters that Airflow refuses is
-    sent without them.
-    """
-    connection = "team:a/(eu).1"
-    monkeypatch.setenv(
-        f"AIRFLOW_CONN_{connection.upper()}",
-        os.environ["AIRFLOW_CONN_POLYSYNC_DEFAULT"],
-    )
-    operator = PolysyncStartPipelineOperator(
-        task_id="train",
-        pipeline_name="fanout",
-        polysync_conn_id=connection,
-        wait_for_completion=False,
-    )
-    with metrics_to(
-        monkeypatch, statsd_on=True, statsd_host=HOST, statsd_port=server.port
-    ):
-        arn = run_task(operator).result
-        run_task(
-            PolysyncStopPipelineOperator(
-                task_id="stop", execution_arn=arn, polysync_conn_id=connection
-            )
-        )
-
-        names = {
-            f"polysync.executions.{name}.team_a__eu__1.us-east-1"
-            for name in ("started", "stopped")
-        }
-        server.wait_for(lambda: names <= set(server.counters))
 
 
 def test_refreshes_of_credentials_are_counted(

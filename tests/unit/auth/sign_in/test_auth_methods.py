@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
 
@@ -117,45 +116,6 @@ def current_key(hook: PolysyncSageMakerHook | None = None) -> str:
     return str(credentials.get_frozen_credentials().access_key)
 
 
-@pytest.mark.parametrize(
-    "auth_method",
-    [auth_methods.assume_role, auth_methods.identity_file, auth_methods.client_secret],
-    ids=lambda method: method.__name__,
-)
-def test_many_hooks_refresh_once_per_expiry(
-    auth_method: AuthMethod,
-    context: SignInContext,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
-    """
-    A dozen hooks send one STS request for each refresh, after three quarters of the
-    credentials' lifetime.
-    """
-    auth_method(context)
-    emulator.control.set_sign_in(sts={"lifetime": 1000, "clock": "emulated"})
-    hooks = [PolysyncSageMakerHook() for _ in range(12)]
-
-    with ThreadPoolExecutor(8) as pool:
-        all_credentials = list(
-            pool.map(lambda hook: hook.get_session().get_credentials(), hooks)
-        )
-        # No request has been sent so far: the credentials are fetched at their first
-        # use.
-        for _ in range(20):
-            keys = list(
-                pool.map(
-                    lambda each: each.get_frozen_credentials().access_key,
-                    all_credentials,
-                )
-            )
-            assert len(keys) == 12
-            emulated_time.sleep(100)
-
-    requests = [call for call in emulator.control.calls() if call["issued"]]
-    assert len(requests) == 3, "after 0, 800 and 1,600 seconds"
-
-
 def test_wait_continues_after_sts_outage(
     context: SignInContext, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:
@@ -196,15 +156,3 @@ def test_expiring_ec2_credentials_are_refreshed_in_time(context: SignInContext) 
     assert hook.credentials_expire_at is not None
     remaining = (hook.credentials_expire_at - datetime.now(UTC)).total_seconds()
     assert remaining < 300
-
-
-def test_edited_connection_gets_new_credentials(
-    context: SignInContext, emulator: EmulatorServer
-) -> None:
-    """After the key in the connection was replaced, the next hook uses the new key."""
-    auth_methods.access_key(context)
-    first_key = current_key()
-    login, password = context.account.user("another")
-    context.connect(auth_method="access_key", login=login, password=password)
-
-    assert current_key() == login != first_key

@@ -1,27 +1,19 @@
 """
-The printed policy allows each action for the narrowest resources that AWS has for it,
-and the emulator refuses it for others.
+The printed policy allows each action for the narrowest resources that AWS has for it.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
-from functools import partial
 from importlib.resources import files
 from itertools import product
 from typing import Any
 
-from botocore import xform_name
-from botocore.exceptions import ClientError
+import pytest
 
 from polysync_airflow.auth import iam_policies
-from polysync_airflow.hooks import PolysyncSageMakerHook
-from sagemaker_emulator import EXAMPLE_DEFINITIONS
-from sagemaker_emulator.builders import ROLE as PIPELINE_ROLE
-from tests.tasks import EmulatedTime
-from tests.unit.auth.sign_in.conftest import ACCOUNT, Account, grant
+from tests.unit.auth.sign_in.conftest import ACCOUNT
 
 # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsagemaker.html
 # and its sisters for the other services: the types of the resources that an action has,
@@ -97,6 +89,23 @@ OPTIONS: dict[str, Any] = {
 }
 
 
+# What a policy allows with an option, and not without it.
+ADDED = {
+    "pass_roles": {"iam:PassRole"},
+    "property_files": {"s3:GetObject"},
+    "model_package_groups": {
+        "sagemaker:DescribeModelPackage",
+        "sagemaker:ListModelPackages",
+    },
+    "callback_queues": {
+        action
+        for action in RESOURCE_TYPES
+        if action.startswith(("sqs:", "sagemaker:SendPipeline"))
+    },
+    "simulate_policy": {"iam:SimulatePrincipalPolicy"},
+}
+
+
 def pairs(**options: Any) -> set[tuple[str, str]]:
     """Return the actions that a policy allows, each with its resources."""
     policy = iam_policies.identity_policy(
@@ -158,6 +167,37 @@ def test_policy_for_verify_allows_nothing_else() -> None:
     assert resources == {"*", made, f"{made}/execution/*", ROLE}
 
 
+@pytest.mark.parametrize("option", ADDED)
+def test_option_adds_only_its_own_actions(option: str) -> None:
+    """Nothing of it is allowed without the option."""
+    added = pairs(**{option: OPTIONS[option]}) - pairs()
+
+    assert {action for action, _ in added} == ADDED[option]
+
+
+def test_required_permissions_are_the_fewest() -> None:
+    """Without what the provider works without."""
+    allowed = {action for action, _ in pairs(optional=False, callback_queues=[QUEUE])}
+
+    sagemaker = (
+        *iam_policies.LIST_OPERATIONS,
+        *iam_policies.REQUIRED_OPERATIONS,
+        *iam_policies.ANSWER_OPERATIONS,
+    )
+    assert allowed == {
+        *(f"sagemaker:{operation}" for operation in sagemaker),
+        *(f"sqs:{operation}" for operation in iam_policies.QUEUE_OPERATIONS),
+    }
+
+
+def test_role_is_passed_to_sagemaker_only() -> None:
+    """Otherwise another service could be given the role."""
+    statement = iam_policies.identity_policy(pass_roles=[ROLE])["Statement"][-1]
+
+    service = {"iam:PassedToService": "sagemaker.amazonaws.com"}
+    assert statement["Condition"] == {"StringEquals": service}
+
+
 def test_types_are_those_of_the_service_authorization_reference() -> None:
     """cfn-lint has a copy of AWS's reference, which its releases renew."""
     text = files("cfnlint").joinpath("data/AdditionalSpecs/Policies.json").read_text()
@@ -169,92 +209,3 @@ def test_types_are_those_of_the_service_authorization_reference() -> None:
         types = set(entry.get("Resources", ()))
         assert kinds <= types, action
         assert bool(kinds) is bool(types), action
-
-
-def code_of(call: Callable[[], Any]) -> str:
-    """Return the code of AWS's error; empty without an error."""
-    try:
-        call()
-    except ClientError as error:
-        return str(error.response["Error"]["Code"])
-    return ""
-
-
-def waiting(client: Any, pipeline: str, clock: EmulatedTime) -> tuple[str, str]:
-    """
-    Start an execution with a callback step; return its ARN and the token of the step.
-    """
-    parameters = [{"Name": "Approver", "Value": "me"}]
-    arn = client.start_pipeline_execution(
-        PipelineName=pipeline, PipelineParameters=parameters
-    )["PipelineExecutionArn"]
-    clock.sleep(3600)
-    steps = client.list_pipeline_execution_steps(PipelineExecutionArn=arn)
-    (token,) = (
-        step["Metadata"]["Callback"]["CallbackToken"]
-        for step in steps["PipelineExecutionSteps"]
-        if "Callback" in step["Metadata"]
-    )
-    return arn, token
-
-
-def test_policy_is_sufficient_for_its_pipeline_and_for_no_other(
-    user: Account, emulated_time: EmulatedTime
-) -> None:
-    """
-    It allows each operation on the pipeline and its executions; the emulator denies
-    each for another pipeline.
-    """
-    admin = user.client("sagemaker")
-    admin.create_pipeline(
-        PipelineName="Other",
-        PipelineDefinition=(EXAMPLE_DEFINITIONS / "callback_lambda.json").read_text(),
-        RoleArn=PIPELINE_ROLE,
-    )
-    grant(
-        user,
-        iam_policies.identity_policy(
-            account=ACCOUNT,
-            region="us-east-1",
-            pipelines=["callback-lambda"],
-            callback_queues=[QUEUE],
-        ),
-    )
-    client: Any = PolysyncSageMakerHook().conn
-
-    def codes(pipeline: str) -> dict[str, str]:
-        """Return the code of the error of each operation on a pipeline."""
-        arn, token = waiting(admin, pipeline, emulated_time)
-        by_token = iam_policies.ANSWER_OPERATIONS
-        by_execution = (
-            *iam_policies.EXECUTION_OPERATIONS,
-            *iam_policies.OPTIONAL_EXECUTION_OPERATIONS,
-        )
-        by_name = (
-            *iam_policies.PIPELINE_OPERATIONS,
-            *iam_policies.OPTIONAL_PIPELINE_OPERATIONS,
-        )
-        requests = {
-            **{name: {"PipelineName": pipeline} for name in by_name},
-            **{name: {"PipelineExecutionArn": arn} for name in by_execution},
-            **{name: {"CallbackToken": token} for name in by_token},
-        }
-        return {
-            operation: code_of(
-                partial(getattr(client, xform_name(operation)), **request)
-            )
-            for operation, request in requests.items()
-        }
-
-    allowed = codes("callback-lambda")
-    denied = codes("Other")
-
-    assert "AccessDeniedException" not in allowed.values()
-    assert {*denied.values()} == {"AccessDeniedException"}
-    pipelines = {"pipeline", "pipeline-execution"}
-    of_pipelines = {
-        action.removeprefix("sagemaker:")
-        for action, kinds in RESOURCE_TYPES.items()
-        if kinds and kinds <= pipelines
-    }
-    assert of_pipelines - set(iam_policies.VERIFY_OPERATIONS) == denied.keys()

@@ -1,9 +1,8 @@
-"""Builds jobs, entries of catalogues, and many different pipeline definitions."""
+"""Builds jobs, entries of catalogues, and pipelines."""
 
 from __future__ import annotations
 
 import json
-import random
 from typing import Any
 
 from polysync_airflow.execution.pipelines import DeclaredParameter, Job
@@ -82,38 +81,6 @@ def entry(
     return CatalogueJob.model_validate(
         {**own, "definition_digest": DIGEST, "parameters": plain, **fields}
     )
-
-
-def definitions(count: int = 72, seed: int = 72) -> dict[str, dict[str, Any]]:
-    """Return definitions by pipeline name, as different as those of a real account."""
-    chance = random.Random(seed)
-    names = [f"team{number % 3}-{number:03d}" for number in range(count)]
-    return {name: _definition(chance) for name in names}
-
-
-def _definition(chance: random.Random) -> dict[str, Any]:
-    count = chance.choice([0, 1, 3, 12, 40])
-    content: dict[str, Any] = {"Version": "2020-12-01", "Metadata": {}, "Steps": STEPS}
-    if count or chance.random() < 0.5:
-        names = [f"P{number}" for number in range(count)]
-        content["Parameters"] = [_parameter(name, chance) for name in names]
-    return content
-
-
-def _parameter(name: str, chance: random.Random) -> dict[str, Any]:
-    kind = chance.choice(list(DEFAULTS))
-    declared: dict[str, Any] = {"Name": name}
-    if kind != "String" or chance.random() < 0.5:
-        declared["Type"] = kind
-    # AWS accepts no empty value of a start, and the emulator checks defaults in the
-    # same way.
-    values = [value for value in DEFAULTS[kind] if value != ""]
-    if chance.random() < 0.6:
-        declared["DefaultValue"] = chance.choice(values)
-    if kind == "String" and chance.random() < 0.3:
-        default = str(declared.get("DefaultValue", "a"))
-        declared["EnumValues"] = sorted({default, "b", "c"})
-    return declared
 
 
 def put_pipelines(

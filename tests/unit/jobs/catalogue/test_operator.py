@@ -22,12 +22,7 @@ from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
 from tests.managed_pipelines import MANAGED, NEEDS_ROLE
 from tests.tasks import Run, run_task
-from tests.unit.jobs.catalogue.builders import (
-    STEPS,
-    definitions,
-    delete_pipelines,
-    put_pipelines,
-)
+from tests.unit.jobs.catalogue.builders import STEPS, delete_pipelines, put_pipelines
 
 NEW = {"Name": "New", "Type": "Integer"}
 CHANGED = {"Version": "2020-12-01", "Parameters": [NEW], "Steps": STEPS}
@@ -112,7 +107,7 @@ def test_error_lists_some_differences(
     catalogue: Path, emulator: EmulatorServer
 ) -> None:
     """Of 72 new pipelines, the error lists 20, and the log lists all."""
-    put_pipelines(emulator, definitions())
+    put_pipelines(emulator, {f"team-{number}": CHANGED for number in range(72)})
 
     result, lines = run(catalogue)
 

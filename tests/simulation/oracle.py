@@ -558,9 +558,12 @@ class _Judge:
         interval = max(60.0, arguments["poll_interval"])
         bound = interval + STOP_SECONDS + _POLL_SECONDS
         due: float = reached + bound
-        while (
-            due < self._time.now
-            and self._time.undisturbed(owner.deployment, Span(reached, due)) < bound
-        ):
+        while due < self._time.now and self._kept_seconds(owner, reached, due) < bound:
             due += 10
         return due
+
+    def _kept_seconds(self, owner: Owner, begin: float, end: float) -> float:
+        """Return for how many seconds of a time somebody could keep a limit."""
+        span = Span(begin, end)
+        seconds = self._time.undisturbed(owner.deployment, span)
+        return seconds - self._time.without_process(owner, span)

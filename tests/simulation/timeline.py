@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from tests.simulation import kernel as kernels
@@ -127,6 +128,31 @@ class Timeline:
             seconds += max(0.0, begin - at)
             at = end
         return seconds + max(0.0, span.end - at)
+
+    def without_process(self, owner: Owner, span: Span) -> float:
+        """
+        Return for how many seconds of a time Airflow may not have noticed yet that the
+        process of a task was lost, or the task has waited for its retry.
+        """
+        seconds = 0.0
+        states = [*self.states(owner), Entry(self.now, "state", "", owner)]
+        for entry, following in pairwise(states):
+            begin = entry.at
+            if entry.text == "running":
+                losses = self._losses(owner, Span(entry.at, following.at))
+                begin = min(losses, default=following.at)
+            elif entry.text != "up_for_retry":
+                continue
+            seconds += max(0.0, min(following.at, span.end) - max(begin, span.begin))
+        return seconds
+
+    def _losses(self, owner: Owner, span: Span) -> list[float]:
+        return [
+            entry.at
+            for entry in self.actions(span)
+            if entry.text in ("kill worker", "stop here")
+            and entry.details.deployment == owner.deployment
+        ]
 
     def is_hindered(self, deployment: str, span: Span) -> bool:
         """Return whether something could not be asked for a while."""

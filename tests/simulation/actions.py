@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from polysync_airflow.deployment import DEPLOYMENT_KEY
+from polysync_airflow.records import KEY_PREFIX
 from tests.simulation import kernel as kernels
 from tests.simulation.airflow.database import Database, Key
 from tests.simulation.airflow.deployment import Deployment
@@ -186,7 +186,7 @@ def _records(deployment: Deployment) -> dict[str, str]:
     return {
         key: value
         for key, value in deployment.db.variables.items()
-        if key != DEPLOYMENT_KEY
+        if key.startswith(KEY_PREFIX)
     }
 
 

@@ -63,6 +63,8 @@ _AFTER_ACTIONS: Final = {
         "kill worker",
         "stop here",
         "test task",
+        "delete run",
+        "delete dag",
     ),
 }
 # What AWS answers for a while in place of what a request is for.

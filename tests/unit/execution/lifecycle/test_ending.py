@@ -539,17 +539,17 @@ def test_owner_as_the_process_of_a_try_sees_it(
     state: str | None, record: ExecutionRecord | None, is_current: bool, owner: Owner
 ) -> None:
     """
-    The number of the try in the record says who has gone on with the execution. That of
-    a group is left to the next try after a clear only: whoever ends the task wants it
-    to be stopped. Only a current try that runs can have begun twice.
+    The number of the try in the record says who has gone on with the execution. A
+    cleared task of a group is its next try's: whoever ends the task wants the execution
+    to be stopped.
     """
-    decide = partial(owner_by_record, RECORD, 2, state, record, is_current=is_current)
-    is_cleared = owner is Owner.NOBODY and record and state in ("restarting", None)
-    of_two = {Owner.THIS_TRY: Owner.OTHER_PROCESS}.get(owner, owner)
+    of_group = owner
+    if owner is Owner.NOBODY and record and state in ("restarting", None):
+        of_group = Owner.NEXT_TRY
+    see = partial(owner_by_record, RECORD, 2, state, record, is_current=is_current)
 
-    assert decide() is owner
-    assert decide(is_of_group=True) is (Owner.NEXT_TRY if is_cleared else owner)
-    assert decide(is_begun_elsewhere=True) is of_two
+    assert see() is owner
+    assert see(is_of_group=True) is of_group
 
 
 def test_owner_of_a_record_that_a_later_try_has_written() -> None:

@@ -35,6 +35,7 @@ from tests.unit.execution.lifecycle.builders import (
     EARLIER,
     INCARNATION,
     NOW,
+    REPLACED,
     REQUEST,
     TASK,
     UNKNOWN_ARN,
@@ -344,27 +345,24 @@ def test_conflict_that_lasts_uses_the_retries() -> None:
     )
 
 
-def test_clear_after_a_conflict_that_lasts_starts_anew() -> None:
+@pytest.mark.parametrize(
+    ("replaces", "command", "store"),
+    [
+        (None, Command.PREPARE, Store.DELETE),
+        # As if that start had never been requested.
+        (REPLACED, Command.DESCRIBE, Store.WRITE),
+    ],
+)
+def test_clear_after_a_conflict_that_lasts_starts_anew(
+    replaces: ExecutionRecord | None, command: Command, store: Store
+) -> None:
     """The user has looked for the execution, as the error says."""
-    record = stored(epoch=1, execution_arn=None)
-
-    instruction = look([], command=Command.LOOK_UP_STARTED, record=record)
-
-    assert instruction.command is Command.PREPARE
-    assert instruction.store is Store.DELETE
-    assert [line.text for line in instruction.lines] == [PROBLEM]
-
-
-def test_clear_after_a_conflict_goes_on_with_what_was_to_be_replaced() -> None:
-    """As if that start had never been requested."""
-    replaces = stored(epoch=0, execution_arn=f"{ARN}1")
     record = stored(epoch=1, execution_arn=None, replaces=replaces)
 
     instruction = look([], command=Command.LOOK_UP_STARTED, record=record)
 
-    assert instruction.command is Command.DESCRIBE
-    assert instruction.store is Store.WRITE
-    assert instruction.existing_record.execution_arn == f"{ARN}1"
+    written = replaces and edited(replaces, try_number=3)
+    assert does(instruction) == (command, store, written)
     assert lines_of(instruction) == [(WARNING, PROBLEM)]
 
 
@@ -376,30 +374,26 @@ def start_of_earlier_epoch(**changes: Any) -> ExecutionRecord:
     return stored(epoch=1, execution_arn=None, request=request, **changes)
 
 
-def test_clear_after_a_conflict_finds_what_has_ended_meanwhile() -> None:
-    """AWS has accepted that start, so the clear does not pay for its steps again."""
-    record = start_of_earlier_epoch()
-    ended = listed(1, 0, status="Failed")
-
-    instruction = look([ended], command=Command.LOOK_UP_STARTED, record=record)
-
-    written = edited(record, execution_arn=ARN, try_number=3)
-    assert does(instruction) == (Command.DESCRIBE, Store.WRITE, written)
-
-
 @pytest.mark.parametrize("status", ["Executing", "Failed"])
-def test_choice_of_a_clear_and_what_was_spent_outlast_a_conflict(status: str) -> None:
-    """The record that has them is there."""
-    choice = ClearChoice(on_clear="resume", epoch=2)
-    spent = Spent(epoch=2, amount=1.5, until=NOW)
-    record = start_of_earlier_epoch(clear_choice=choice, spent=spent)
+def test_clear_after_a_conflict_finds_what_was_started(status: str) -> None:
+    """
+    AWS has accepted that start, so the clear does not pay for its steps again. What the
+    user chose, and what was spent, are in its record.
+    """
+    kept: dict[str, Any] = {
+        "clear_choice": ClearChoice(on_clear="resume", epoch=2),
+        "spent": Spent(epoch=2, amount=1.5, until=NOW),
+    }
+    record = start_of_earlier_epoch(**kept)
     execution = listed(1, 0, status=status)
 
     instruction = look([execution], command=Command.LOOK_UP_STARTED, record=record)
 
-    assert instruction.command is Command.DESCRIBE
-    assert instruction.existing_record.clear_choice == choice
-    assert instruction.existing_record.spent == spent
+    written = edited(record, execution_arn=ARN, try_number=3)
+    if status == "Executing":
+        # It is told by its name, as without a record.
+        written = found_record(epoch=1, **kept)
+    assert does(instruction) == (Command.DESCRIBE, Store.WRITE, written)
 
 
 # ---- a start whose token AWS knows already

@@ -512,13 +512,12 @@ def test_record_of_another_incarnation_is_told_by_start_and_number(
     assert is_of_other_incarnation(stored(), incarnation, number) is is_other
 
 
-@pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize(
     ("record", "command"),
     [(stored(), Command.DESCRIBE), (UNKNOWN_ARN, Command.LOOK_UP)],
 )
 def test_record_of_another_incarnation_loses_its_epoch(
-    record: Any, command: Command, number: int
+    record: Any, command: Command
 ) -> None:
     """
     The execution is neither continued nor resumed, but must end before another one is
@@ -527,12 +526,12 @@ def test_record_of_another_incarnation_loses_its_epoch(
     again = edited(INCARNATION, dag_run_started_at=LATER)
 
     chosen = edited(record, clear_choice=ClearChoice(on_clear="resume"))
-    instruction = begin(make_try(number, 2, again, on_clear="resume"), chosen)
+    instruction = begin(make_try(1, 2, again, on_clear="resume"), chosen)
 
     assert instruction.command is command
     assert instruction.store is Store.WRITE
     changes = {"epoch": NO_EPOCH, "replaced_by_epoch": 2, "incarnation": again}
-    assert instruction.record == edited(record, try_number=number, **changes)
+    assert instruction.record == edited(record, try_number=1, **changes)
     foreign, *others = instruction.lines
     assert foreign.level == WARNING
     assert len(others) == (1 if command is Command.LOOK_UP else 0)
@@ -721,61 +720,47 @@ def test_accepted_resume_is_watched_from_then_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "command", "resumes"),
+    ("on_clear", "status", "command", "resumes"),
     [
-        ("Failed", Command.RESUME, 2),
-        ("Executing", Command.WATCH, 1),
-        ("Succeeded", Command.WATCH, 1),
+        # If AWS had accepted it and it has failed since, the user wants the failed
+        # steps to run now.
+        ("resume", "Failed", Command.RESUME, 2),
+        ("resume", "Executing", Command.WATCH, 1),
+        ("resume", "Succeeded", Command.WATCH, 1),
+        # It is not wanted any more.
+        ("new", "Executing", Command.STOP, 1),
+        ("new", "Failed", Command.PREPARE, 1),
     ],
 )
 def test_resume_from_before_a_clear_is_settled_first(
-    status: str, command: Command, resumes: int
+    on_clear: str, status: str, command: Command, resumes: int
 ) -> None:
     """
-    If AWS had accepted it and it has failed since, the user wants the failed steps to
-    run now.
+    A process that was frozen may still send it, so it is sent before something else is
+    decided.
     """
-    again = resume_of(resumed(epoch=1), on_clear="resume")
-    assert again.command == Command.RESEND_RESUME
-    assert again.record == resumed(epoch=2, try_number=3)
+    is_wanted = on_clear == "resume"
+    again = resume_of(resumed(epoch=1), on_clear=on_clear)
+    # Written although nothing may change, so that Airflow refuses it to a try that it
+    # has replaced.
+    epoch = 2 if is_wanted else 1
+    written = resumed(epoch=epoch, try_number=3)
+    assert does(again) == (Command.RESEND_RESUME, Store.WRITE, written)
     accepted = after(again, Accepted(NOW))
-    assert accepted.command is Command.DESCRIBE_RESUMED
-    assert accepted.store is Store.WRITE
-    assert accepted.existing_record.resumed_at == NOW
+    look = Command.DESCRIBE_RESUMED if is_wanted else Command.DESCRIBE
+    written = edited(written, resumed_at=NOW)
+    assert does(accepted) == (look, Store.WRITE, written)
 
     instruction = after(accepted, described(status))
 
     assert instruction.command == command
-    assert instruction.existing_record.resumes == resumes
-    if command is Command.RESUME:
-        assert instruction.lines == ()
-        return
-    assert lines_of(instruction) == [(INFO, f"Resumed (resume 1): execution {ARN}")]
-    assert instruction.description == describe(status)
-
-
-@pytest.mark.parametrize(
-    ("status", "command"), [("Executing", Command.STOP), ("Failed", Command.PREPARE)]
-)
-def test_resume_that_is_not_wanted_any_more_is_settled_and_stopped(
-    status: str, command: Command
-) -> None:
-    """
-    A process that was frozen may still send it, so it is sent before something else is
-    started.
-    """
-    again = resume_of(resumed(epoch=1))
-    # Written although nothing changes, so that Airflow refuses it to a try that it has
-    # replaced.
-    assert again.command is Command.RESEND_RESUME
-    assert again.store is Store.WRITE
-    assert again.record == resumed(epoch=1, try_number=3)
-    accepted = after(again, Accepted(NOW))
-    assert accepted.command is Command.DESCRIBE
-    assert accepted.store is Store.WRITE
-    assert accepted.record == resumed(epoch=1, try_number=3, resumed_at=NOW)
-
-    assert after(accepted, described(status)).command is command
+    record = instruction.record or instruction.replaced
+    assert record is not None
+    assert record.resumes == resumes
+    if command is Command.WATCH:
+        text = f"Resumed (resume 1): execution {ARN}"
+        assert lines_of(instruction) == [(INFO, text)]
+        assert instruction.description == describe(status)
 
 
 def test_record_is_missed_where_there_must_be_one() -> None:

@@ -100,7 +100,8 @@ def test_command_is_the_one_in_the_table(epoch: str, status: str) -> None:
     its command.
     """
     records = {"none": stored(), "open": resumed()}
-    epochs = {"same": 2, "new": 3}
+    # A user who lowers ``retries`` and clears the task begins a new epoch, too.
+    epochs = {"same": [2], "new": [1, 3]}
     for case in product(RESUMES, RETRY_MODES, ON_CLEAR, FAILURES, MAY_STOP):
         resume, retry_mode, on_clear, failures, may_stop = case
         options = choose(
@@ -110,9 +111,9 @@ def test_command_is_the_one_in_the_table(epoch: str, status: str) -> None:
             stop_on_kill=may_stop == "yes",
         )
 
-        command = next_command(records[resume], epochs[epoch], status, options)
-
-        assert command.name == row_of(epoch, status, *case)[-1], case
+        for number in epochs[epoch]:
+            command = next_command(records[resume], number, status, options)
+            assert command.name == row_of(epoch, status, *case)[-1], case
 
 
 def test_every_row_matches_a_case() -> None:
@@ -139,85 +140,72 @@ RETRY_RESUMES = (
 )
 
 
+CLEAR_RESUMES = " That or the button repeats only the steps that had not succeeded."
+
+
 @pytest.mark.parametrize(
-    ("status", "retry_mode", "by_fail_step", "text"),
+    ("retry", "status", "mode", "by_fail_step", "text"),
     [
         (
+            "in 5 min",
             "Failed",
             "new",
             False,
             f' The retry {ALL_AGAIN}; retry_mode="resume" would repeat only those that'
             " had not succeeded.",
         ),
-        ("Failed", "resume", False, RETRY_RESUMES),
-        ("CompletedWithFailures", "resume", False, RETRY_RESUMES),
-        ("Failed", "resume", True, f" The retry {ALL_AGAIN}, {AFTER_FAIL_STEP}"),
-        # Nobody resumes an execution that somebody has stopped.
-        ("Stopped", "resume", True, " The retry starts a new execution."),
-        # It may still be running, then the retry goes on with it.
-        (None, "resume", False, ""),
-    ],
-)
-@pytest.mark.parametrize("on_clear", ON_CLEAR)
-def test_message_says_what_the_retry_does(
-    status: str | None,
-    retry_mode: RetryMode,
-    by_fail_step: bool,
-    text: str,
-    on_clear: OnClear,
-) -> None:
-    """It follows by itself, whatever a clear or a button would do."""
-    told = next_step(
-        stored(),
-        status,
-        choose(retry_mode=retry_mode, on_clear=on_clear),
-        "in 5 min",
-        by_fail_step=by_fail_step,
-        button="or the button ",
-    )
-
-    words = " ".join(str(told).split())
-    assert words == f"{NEXT_RETRY}{text}"
-
-
-CLEAR_RESUMES = "That or the button repeats only the steps that had not succeeded."
-
-
-@pytest.mark.parametrize(
-    ("status", "on_clear", "by_fail_step", "text"),
-    [
+        ("in 5 min", "Failed", "resume", False, RETRY_RESUMES),
+        ("in 5 min", "CompletedWithFailures", "resume", False, RETRY_RESUMES),
         (
+            "in 5 min",
+            "Failed",
+            "resume",
+            True,
+            f" The retry {ALL_AGAIN}, {AFTER_FAIL_STEP}",
+        ),
+        # Nobody resumes an execution that somebody has stopped.
+        ("in 5 min", "Stopped", "resume", True, " The retry starts a new execution."),
+        # It may still be running, then the retry goes on with it.
+        ("in 5 min", None, "resume", False, ""),
+        # A person has to do something only after the last try.
+        (
+            None,
             "Failed",
             "new",
             False,
-            f'That {ALL_AGAIN}; on_clear="resume" or the button repeats only what had'
+            f' That {ALL_AGAIN}; on_clear="resume" or the button repeats only what had'
             " not succeeded.",
         ),
-        ("Failed", "resume", False, CLEAR_RESUMES),
-        ("CompletedWithFailures", "resume", False, CLEAR_RESUMES),
-        ("Failed", "resume", True, f"That {ALL_AGAIN}, {AFTER_FAIL_STEP}"),
+        (None, "Failed", "resume", False, CLEAR_RESUMES),
+        (None, "CompletedWithFailures", "resume", False, CLEAR_RESUMES),
+        (None, "Failed", "resume", True, f" That {ALL_AGAIN}, {AFTER_FAIL_STEP}"),
     ],
 )
-@pytest.mark.parametrize("retry_mode", RETRY_MODES)
-def test_message_says_what_a_clear_does(
-    status: str,
-    on_clear: OnClear,
+@pytest.mark.parametrize("other", ON_CLEAR)
+def test_message_says_what_a_retry_or_a_clear_does(
+    retry: str | None,
+    status: str | None,
+    mode: str,
     by_fail_step: bool,
     text: str,
-    retry_mode: RetryMode,
+    other: str,
 ) -> None:
-    """A person has to do something only after the last try."""
+    """It follows by itself, whatever the other of the two would do."""
+    options = choose(retry_mode=mode, on_clear=other)
+    if retry is None:
+        options = choose(retry_mode=other, on_clear=mode)
+
     told = next_step(
         stored(),
         status,
-        choose(retry_mode=retry_mode, on_clear=on_clear),
-        None,
+        options,
+        retry,
         by_fail_step=by_fail_step,
         button="or the button ",
     )
 
     words = " ".join(str(told).split())
-    assert words == f"{NEXT_CLEAR} {text}"
+    assert words == f"{NEXT_RETRY if retry else NEXT_CLEAR}{text}"
 
 
 @pytest.mark.parametrize("status", ["Stopped", None])
@@ -373,21 +361,18 @@ def test_message_names_the_button_if_that_resumes(
             assert "That repeats only" in text or ADVICE[1] in text
 
 
-def test_smaller_epoch_is_a_new_epoch() -> None:
-    """A user who lowers ``retries`` and clears the task gets a new execution too."""
-    record = stored()
-
-    assert next_command(record, 1, "Succeeded", choose()) is Command.PREPARE
-    assert next_command(record, 1, "Executing", choose()) is Command.STOP
-
-
 @pytest.mark.parametrize("status", ["Failed", "CompletedWithFailures"])
 def test_execution_that_this_epoch_replaces_is_not_resumed(status: str) -> None:
-    """It was running when the user cleared the task. A later clear decides again."""
+    """
+    It was running when the user cleared the task, also if the user chose to resume. A
+    later clear decides again.
+    """
     replaced = stored(replaced_by_epoch=3)
+    chosen = edited(replaced, clear_choice=ClearChoice(on_clear="resume", epoch=3))
 
     resume = choose(on_clear="resume")
-    assert next_command(replaced, 3, status, resume) is Command.PREPARE
+    for record in (replaced, chosen):
+        assert next_command(record, 3, status, resume) is Command.PREPARE
     assert next_command(replaced, 4, status, resume) is Command.RESUME
 
 
@@ -458,14 +443,6 @@ def test_choice_of_a_clear_takes_the_place_of_on_clear(status: str) -> None:
         for epoch in (2, 3):
             without_choice = next_command(plain, epoch, status, options)
             assert next_command(record, epoch, status, options) is without_choice
-
-
-def test_execution_that_this_epoch_replaces_is_not_resumed_by_choice() -> None:
-    """It was stopped for a new one, and may have failed meanwhile."""
-    choice = ClearChoice(on_clear="resume", epoch=3)
-    replaced = stored(replaced_by_epoch=3, clear_choice=choice)
-
-    assert next_command(replaced, 3, "Failed", choose()) is Command.PREPARE
 
 
 def test_arguments_that_a_resume_ignores_are_named() -> None:

@@ -204,10 +204,18 @@ def test_problems_beyond_the_first_are_counted(more: int) -> None:
 
 
 def test_problems_of_pydantic_name_their_fields() -> None:
-    """But not their values, which may be secret."""
+    """
+    But not their values, which may be secret. That of a validator has its words only,
+    without pydantic's "Value error".
+    """
 
     class Inner(BaseModel):
         size: int
+
+        @field_validator("size")
+        @classmethod
+        def _check(cls, size: int) -> int:
+            raise ValueError("Give an even number.")
 
     class Outer(BaseModel):
         inner: Inner
@@ -219,26 +227,13 @@ def test_problems_of_pydantic_name_their_fields() -> None:
     with pytest.raises(ValidationError) as whole:
         TypeAdapter(int).validate_python("s3cret")
 
+    with pytest.raises(ValidationError) as odd:
+        Inner.model_validate({"size": 1})
+
     problem = "Input should be a valid integer, unable to parse string as an integer"
     assert described == f"inner.size: {problem}; name: {problem}"
+    assert describe_validation_error(odd.value) == "size: Give an even number."
     assert describe_validation_error(whole.value) == f"the whole value: {problem}"
-
-
-def test_problem_of_a_validator_has_its_words_only() -> None:
-    """Without pydantic's "Value error"."""
-
-    class Even(BaseModel):
-        size: int
-
-        @field_validator("size")
-        @classmethod
-        def _check(cls, size: int) -> int:
-            raise ValueError("Give an even number.")
-
-    with pytest.raises(ValidationError) as caught:
-        Even.model_validate({"size": 1})
-
-    assert describe_validation_error(caught.value) == "size: Give an even number."
 
 
 def test_problems_of_arguments_name_value_and_cure() -> None:

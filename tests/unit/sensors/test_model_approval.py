@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from polysync_airflow.triggers import PolysyncModelApprovalTrigger, poller
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.builders import CALLER
 from tests.fakes.json_store import JsonStore
-from tests.tasks import EmulatedTime, TaskInstance, fire, run_task
+from tests.tasks import EmulatedTime, TaskInstance, run_task
 from tests.unit.sensors.registry import GROUP, PREFIX, Registry, version
 from tests.unit.sensors.sessions import MODES, run_sensor
 from tests.unit.triggers.test_poller import all_events
@@ -316,22 +315,6 @@ def arguments(time: EmulatedTime, **changes: Any) -> dict[str, Any]:
 
 
 PATH = "polysync_airflow.triggers.PolysyncModelApprovalTrigger"
-
-
-def test_late_trigger_looks_once_more(world: World, registry: Registry) -> None:
-    """
-    A model that was approved while no triggerer ran counts as approved, after the
-    deadline, too.
-    """
-    registry.register("Approved")
-    late = arguments(
-        world.time, since=world.time.time() - 7200, deadline=world.time.time() - 3600
-    )
-
-    event = asyncio.run(fire(PATH, late))
-
-    assert (event["outcome"], event["model_package_arn"]) == ("approved", ARN)
-    assert world.time.slept[:1] == [5.0]
 
 
 def test_triggers_share_calls_and_leave_nothing(

@@ -1,6 +1,6 @@
 """
 The poller with the emulator: how many calls many waits take, how errors of a call, loop
-or thread end, what an outage writes, and when steps are listed.
+or thread end, and when steps are listed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -28,7 +28,6 @@ from polysync_airflow.triggers.poller import WORKERS, SharedClient
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs
 from tests.managed_pipelines import MANAGED, NEEDS_ROLE, START_MANAGED
-from tests.tasks import fire
 from tests.world import DESCRIBE, LIST, LIST_STEPS, World
 
 
@@ -270,24 +269,6 @@ def test_cancelled_wait_does_not_affect_the_others(
     assert arns[0] not in described
 
 
-def test_two_triggerers_get_the_same_event_and_only_poll(world: World) -> None:
-    """
-    During a failover a trigger runs twice: both fire the same event, and make no calls
-    that change something.
-    """
-    (arn,) = start_executions(world.emulator, 1)
-    now = world.time.time()
-    path, stored = make_trigger(arn, now, progress_interval=60.0).serialize()
-
-    async def run_both() -> list[object]:
-        return list(await asyncio.gather(fire(path, stored), fire(path, stored)))
-
-    first, second = asyncio.run(run_both())
-
-    assert first == second
-    assert count_calls(world.emulator).keys() == {DESCRIBE, LIST_STEPS}
-
-
 def test_shared_client_has_a_connection_for_each_thread(
     emulator: EmulatorServer,
 ) -> None:
@@ -499,50 +480,6 @@ def test_closed_event_loop_does_not_affect_other_loops(
     assert event[0]["status"] == "Succeeded"
     # The abandoned subscription does not keep the poller.
     assert poller._POLLERS == {}
-
-
-Run = Callable[[list[Any]], list[str]]
-
-
-@pytest.fixture
-def run(gate: threading.Event) -> Run:
-    """Return a function that runs triggers, and returns the lines about polls."""
-
-    def run_all(triggers: list[Any]) -> list[str]:
-        with capture_logs() as logs:
-            all_events(triggers, gate)
-        lines = [line["event"] for line in logs]
-        return [line for line in lines if "retrying" in line or "again" in line]
-
-    return run_all
-
-
-def test_short_outage_is_not_in_the_logs_of_tasks(run: Run, world: World) -> None:
-    """It would be a line in thousands of logs, also if the error changes."""
-    arns = start_executions(world.emulator, 60)
-    world.control.add_fault(
-        "error", service="sagemaker", code="InternalFailure", message="A", count=1
-    )
-    world.control.add_fault("dropped", service="sagemaker", seconds=50)
-
-    assert run([make_trigger(arn, world.time.time()) for arn in arns]) == []
-
-
-def test_long_outage_is_in_the_log_of_each_task(run: Run, world: World) -> None:
-    """
-    After a minute each says how long nothing is known, and later that polls succeed
-    again.
-    """
-    arns = start_executions(world.emulator, 20)
-    world.control.add_fault("dropped", service="sagemaker", seconds=1200)
-
-    lines = run([make_trigger(arn, world.time.time()) for arn in arns])
-
-    succeed = "Polls succeed again: Execution arn:"
-    assert len([line for line in lines if line.startswith(succeed)]) == 20
-    failed = [line for line in lines if line.startswith("Poll failed, retrying for ")]
-    assert len(failed) == 20
-    assert all(" min" in line and "ConnectionClosedError" in line for line in failed)
 
 
 def test_unexpected_error_of_a_list_repeats_no_line(

@@ -30,16 +30,6 @@ def threads() -> Iterator[ThreadPools]:
     wait_until_no_thread_is_left(PREFIX)
 
 
-def test_result_reaches_the_future_and_no_thread_is_left(threads: ThreadPools) -> None:
-    """
-    A function gets its arguments, its result is in the future, and its thread ends.
-    """
-    future = threads.submit("c", divmod, 17, 5)
-
-    assert future.result(LONG) == (3, 2)
-    wait_until_no_thread_is_left(PREFIX)
-
-
 def test_function_has_the_context_of_its_caller(threads: ThreadPools) -> None:
     """By that, Airflow writes its lines to the log of the task."""
     task: ContextVar[str] = ContextVar("task")
@@ -84,24 +74,6 @@ def test_at_most_eight_functions_run_at_the_same_time(threads: ThreadPools) -> N
     assert most == MAX_THREADS
 
 
-def test_error_reaches_the_future(threads: ThreadPools) -> None:
-    """
-    The error of a function is raised by its future only, and its thread ends as well.
-    """
-    error = ZeroDivisionError("no")
-
-    def fail() -> None:
-        raise error
-
-    failed = threads.submit("c", fail)
-    succeeded = threads.submit("c", int, "7")
-
-    with pytest.raises(ZeroDivisionError) as caught:
-        failed.result(LONG)
-    assert caught.value is error
-    assert succeeded.result(LONG) == 7
-
-
 def test_function_submitted_at_the_last_end_is_called(
     threads: ThreadPools,
 ) -> None:
@@ -143,13 +115,6 @@ def test_cancelled_function_is_not_called_and_leaves_no_thread(
     free.set()
 
     assert all(future.result(LONG) for future in running)
-
-
-def test_function_may_submit_another_one(threads: ThreadPools) -> None:
-    """A function that submits another one while it runs does not block."""
-    inner = threads.submit("c", lambda: threads.submit("c", int, "7")).result(LONG)
-
-    assert inner.result(LONG) == 7
 
 
 def test_all_triggers_share_the_threads() -> None:

@@ -234,20 +234,3 @@ def test_cancelled_trigger_pushes_nothing_more() -> None:
     asyncio.run(cancel())
 
     assert end.ti.xcoms == {}
-
-
-def test_event_loop_is_free_while_code_blocks() -> None:
-    """Other triggers run in the same event loop."""
-    free = threading.Event()
-
-    def code(context: Any) -> str:
-        assert free.wait(LONG)
-        return "arn"
-
-    async def run() -> Any:
-        running = asyncio.create_task(make_end().run(code))
-        await asyncio.sleep(0)
-        free.set()
-        return await running
-
-    assert type(asyncio.run(run())) is TaskSuccessEvent

@@ -161,17 +161,6 @@ def test_of_very_many_changes_the_failed_ones_come_first(left_out: int) -> None:
     assert entries == expected
 
 
-def test_all_lines_keep_their_order_while_none_is_left_out() -> None:
-    """Steps without times stay as AWS lists them, also those that have failed."""
-    step = {"StepStatus": "Starting"}
-    steps = [{**step, "StepName": f"S{number:02}"} for number in range(MAX_LINES - 1)]
-    steps.append({"StepName": "Z", "StepStatus": "Failed"})
-
-    entries = Progress(60).update(list(map(StepDescription.model_validate, steps)))
-
-    assert [entry.level for entry in entries] == [logging.INFO, logging.ERROR]
-
-
 def test_what_the_rows_show_is_not_reported_again() -> None:
     """After a deferral, the worker knows from the XCom what the trigger has logged."""
     steps = [step("A", "Succeeded", 10, AttemptCount=2), step("B", "Executing")]
@@ -195,18 +184,6 @@ def refused(
 THROTTLED = refused("ThrottlingException", transient=True)
 UNAVAILABLE = refused("InternalFailure", transient=True)
 DENIED = refused("AccessDeniedException", permanent=True)
-
-
-def test_steps_are_listed_after_the_first_poll() -> None:
-    """
-    Whoever looks at a task that has just begun sees what runs, and not only what the
-    definition declares.
-    """
-    progress = Progress(60)
-
-    assert progress.after_poll(None, 1030)
-    assert not progress.after_poll(None, 1060)
-    assert progress.after_poll(None, 1090)
 
 
 def test_steps_are_listed_after_polls_that_succeed() -> None:

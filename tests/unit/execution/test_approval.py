@@ -19,7 +19,6 @@ from polysync_airflow.exceptions import (
 )
 from polysync_airflow.execution.approval import (
     ApprovalEvent,
-    ApprovalOutcome,
     ApprovalWaiter,
     ModelPackageDescription,
     approval_message,
@@ -167,9 +166,9 @@ IN_TIME = "was not approved in time: 1 h. Its last known approval status is"
 UNUSABLE = "cannot be used: its status is"
 
 
-@pytest.mark.parametrize(
-    ("outcome", "members", "message"),
-    [
+def test_each_end_of_a_wait_is_one_line() -> None:
+    """Each end of a wait is one line."""
+    for outcome, members, message in (
         ("approved", {}, "is approved"),
         ("rejected", LONG, f"is rejected (last changed by ada): {'x' * 1021}..."),
         ("failed", {"status": "Failed"}, f"{UNUSABLE} Failed. {REGISTER}"),
@@ -180,15 +179,10 @@ UNUSABLE = "cannot be used: its status is"
         ),
         ("timed_out", PENDING, f"{IN_TIME} PendingManualApproval."),
         ("timed_out", {"message": "1 h"}, f"{IN_TIME} unknown."),
-    ],
-)
-def test_each_end_of_a_wait_is_one_line(
-    outcome: ApprovalOutcome, members: dict[str, Any], message: str
-) -> None:
-    """Each end of a wait is one line."""
-    event = ApprovalEvent(outcome=outcome, model_package_arn=ARN, **members)
+    ):
+        event = ApprovalEvent(outcome=outcome, model_package_arn=ARN, **members)
 
-    assert approval_message(event) == f"Model package {ARN} {message}"
+        assert approval_message(event) == f"Model package {ARN} {message}"
 
 
 def test_message_of_a_refusal_knows_nothing_of_the_package() -> None:
@@ -238,43 +232,35 @@ GROUP_ARN = (
 )
 
 
-@pytest.mark.parametrize(
-    ("context", "expected"),
-    [
+def test_clearest_name_of_who_changed_it_counts() -> None:
+    """
+    The clearest name counts; anything of another form is no name, and the answer stays
+    valid.
+    """
+    for context, expected in (
         ({"UserProfileName": "ada", "IamIdentity": {"Arn": "arn:x"}}, "ada"),
         ({"IamIdentity": {"Arn": "arn:x", "SourceIdentity": "a@b.org"}}, "a@b.org"),
         ({"IamIdentity": {"Arn": "arn:x", "PrincipalId": "AROA"}}, "arn:x"),
         ({"UserProfileName": "x" * 3000}, "x" * 2045 + "..."),
         ({"IamIdentity": "x", "UserProfileName": 7}, None),
         (None, None),
-    ],
-)
-def test_clearest_name_of_who_changed_it_counts(
-    context: Any, expected: str | None
-) -> None:
-    """
-    The clearest name counts; anything of another form is no name, and the answer stays
-    valid.
-    """
-    assert described(LastModifiedBy=context).modified_by == expected
+    ):
+        assert described(LastModifiedBy=context).modified_by == expected
 
 
 NO_IMAGE = {"ValidationStatuses": [{"Name": "a"}, {"FailureReason": "no image"}]}
 DAMAGED = {"ValidationStatuses": "x"}
 
 
-@pytest.mark.parametrize(
-    ("details", "expected"),
-    [
+def test_first_reason_of_a_failure_is_read() -> None:
+    """The first reason is read, cut to the length of AWS's other reasons."""
+    for details, expected in (
         ({**NO_IMAGE, "ImageScanStatuses": []}, "no image"),
         ({"ImageScanStatuses": [{"FailureReason": "x" * 5000}]}, "x" * 1297 + "..."),
         ({**DAMAGED, "ImageScanStatuses": [7, {"FailureReason": 7}]}, None),
         ([], None),
-    ],
-)
-def test_first_reason_of_a_failure_is_read(details: Any, expected: str | None) -> None:
-    """The first reason is read, cut to the length of AWS's other reasons."""
-    assert described(ModelPackageStatusDetails=details).failure_reason == expected
+    ):
+        assert described(ModelPackageStatusDetails=details).failure_reason == expected
 
 
 def test_description_is_cleaned() -> None:
@@ -289,19 +275,16 @@ def test_description_is_cleaned() -> None:
     assert len(text) == 1024
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
+def test_answer_without_arn_or_status_is_not_valid() -> None:
+    """A status that is no name, and the ARN of something else, are not AWS's."""
+    for changes in (
         {"ModelPackageArn": ARN.replace("/churn/1", "/single")},
         {"ModelPackageStatus": "<b>Completed</b>"},
         {"ModelPackageStatus": None},
         {"ModelApprovalStatus": "Approved\n"},
-    ],
-)
-def test_answer_without_arn_or_status_is_not_valid(changes: dict[str, Any]) -> None:
-    """A status that is no name, and the ARN of something else, are not AWS's."""
-    with pytest.raises(ValidationError):
-        described(**changes)
+    ):
+        with pytest.raises(ValidationError):
+            described(**changes)
 
 
 def test_versions_and_groups_are_accepted_in_each_form() -> None:

@@ -41,22 +41,17 @@ def job_of(hours: float, instance_type: str = "ml.a") -> TrainingJob:
     )
 
 
-@pytest.mark.parametrize(
-    ("members", "expected"),
-    [
+def test_steps_before_the_attempt_and_reused_ones_do_not_count() -> None:
+    """What ended before is in ``spent``."""
+    for members, expected in (
         ({}, True),
         ({"EndTime": NOW}, True),
         ({"EndTime": NOW - timedelta(hours=2)}, True),
         ({"EndTime": NOW - timedelta(hours=3)}, False),
         ({"CacheHitResult": {"SourcePipelineExecutionArn": "arn:x/y"}}, False),
         (REUSED, False),
-    ],
-)
-def test_steps_before_the_attempt_and_reused_ones_do_not_count(
-    members: dict[str, Any], expected: bool
-) -> None:
-    """What ended before is in ``spent``."""
-    assert is_own(LIMIT, step_of("Train", **members)) is expected
+    ):
+        assert is_own(LIMIT, step_of("Train", **members)) is expected
 
 
 def test_estimate_has_ended_and_running_jobs() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-from typing import Any
 
 import pytest
 
@@ -54,23 +53,18 @@ def test_cost_has_the_prices_of_the_region(
     assert note == missing
 
 
-@pytest.mark.parametrize(
-    ("change", "field"),
-    [
+def test_table_that_is_not_valid_is_refused_with_its_field() -> None:
+    """The error names the field."""
+    for change, field in (
         ({"currency": "Euro"}, "currency"),
         ({"date": "November"}, "date"),
         ({"prices": {"Frankfurt": {}}}, "prices.Frankfurt"),
         ({"prices": {REGION: {"ml.m5.large": -1}}}, "prices.eu-central-1.ml.m5.large"),
         ({"prices": {REGION: {"<b>": 1}}}, "prices.eu-central-1.<b>"),
         ({"hourly": {}}, "hourly"),
-    ],
-)
-def test_table_that_is_not_valid_is_refused_with_its_field(
-    change: dict[str, Any], field: str
-) -> None:
-    """The error names the field."""
-    with pytest.raises(ValueError, match=field):
-        HourlyPrices.parse(json.dumps({**TABLE, **change}))
+    ):
+        with pytest.raises(ValueError, match=field):
+            HourlyPrices.parse(json.dumps({**TABLE, **change}))
 
 
 def test_text_that_is_no_table_is_refused() -> None:

@@ -210,25 +210,20 @@ def test_number_of_executions_is_limited(monkeypatch: pytest.MonkeyPatch) -> Non
     )
 
 
-@pytest.mark.parametrize(
-    ("which", "hour", "settled_at"),
-    [
+def test_choice_is_settled_a_minute_after_the_last_rival_can_exist() -> None:
+    """Until then, who looks again may find another one."""
+    for which, hour, settled_at in (
         ("first", 20, 20 * 3600 + 60),
         # The newest that existed at noon may still appear a minute later; after the
         # window, none can.
         ("latest", 20, 24 * 3600 + 60),
         ("latest", 42, 42 * 3600 + 60),
-    ],
-)
-def test_choice_is_settled_a_minute_after_the_last_rival_can_exist(
-    which: str, hour: float, settled_at: float
-) -> None:
-    """Until then, who looks again may find another one."""
-    base = DAY[0].timestamp()
-    found = listed("x", hour)
+    ):
+        base = DAY[0].timestamp()
+        found = listed("x", hour)
 
-    assert not is_settled(search(which=which), found, base + settled_at - 1)
-    assert is_settled(search(which=which), found, base + settled_at)
+        assert not is_settled(search(which=which), found, base + settled_at - 1)
+        assert is_settled(search(which=which), found, base + settled_at)
 
 
 A_MAPPING = "Give a mapping of at most 200 names to strings, numbers or booleans"
@@ -282,9 +277,9 @@ def test_only_the_first_problems_are_named() -> None:
     assert str(caught.value).endswith(f"- and {100 - MAX_PROBLEMS} more")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
+def test_search_is_described_in_one_line() -> None:
+    """A search is described in one line."""
+    for arguments, text in (
         ({}, "created from 2026-01-01T00:00:00+00:00 to 2026-01-02T00:00:00+00:00"),
         ({"created_after": "2026-01-01"}, "created from 2026-01-01T00:00:00+00:00 on"),
         (
@@ -298,12 +293,9 @@ def test_only_the_first_problems_are_named() -> None:
                 " with parameters A, B"
             ),
         ),
-    ],
-)
-def test_search_is_described_in_one_line(arguments: dict[str, Any], text: str) -> None:
-    """A search is described in one line."""
-    description = f"the first execution of pipeline fanout {text}"
-    assert describe_search(search(**arguments)) == description
+    ):
+        description = f"the first execution of pipeline fanout {text}"
+        assert describe_search(search(**arguments)) == description
 
 
 BEGUN = {"began_at": BEGAN_AT.isoformat()}

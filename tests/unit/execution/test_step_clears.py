@@ -170,30 +170,25 @@ def test_clear_does_what_the_cleared_steps_need(
     assert step_clears.after_clear(steps, status, STEPS) == expected
 
 
-@pytest.mark.parametrize(
-    ("cleared", "status", "before", "expected"),
-    [
+def test_clear_does_not_repeat_what_has_succeeded_since() -> None:
+    """
+    What has succeeded only since the clear is not repeated: nobody knows whether its
+    task was cleared.
+    """
+    for cleared, status, before, expected in (
         (("Train", "Check"), "Failed", (), Clear("resume")),
         (("Train", "Check"), "Failed", ("Train",), Clear("select", ("Train", "Check"))),
         (("Check",), "Failed", ("Train",), Clear("resume")),
         (("Train", "Register"), "Succeeded", (), Clear("resume")),
         (TWO, "Succeeded", ("Train",), Clear("select", TWO)),
         ((), "Succeeded", (), Clear("resume")),
-    ],
-)
-def test_clear_does_not_repeat_what_has_succeeded_since(
-    cleared: tuple[str, ...], status: str, before: tuple[str, ...], expected: Clear
-) -> None:
-    """
-    What has succeeded only since the clear is not repeated: nobody knows whether its
-    task was cleared.
-    """
-    first = FirstListing(
-        execution_arn=ARN, epoch=1, succeeded=list(before), cleared=[], resumes=0
-    )
+    ):
+        first = FirstListing(
+            execution_arn=ARN, epoch=1, succeeded=list(before), cleared=[], resumes=0
+        )
 
-    steps = ClearedSteps(cleared)
-    assert step_clears.after_clear(steps, status, STEPS, first) == expected
+        steps = ClearedSteps(cleared)
+        assert step_clears.after_clear(steps, status, STEPS, first) == expected
 
 
 def test_first_listing_after_a_clear_counts_until_the_next_clear() -> None:
@@ -238,9 +233,9 @@ NO_SOURCE = (
 )
 
 
-@pytest.mark.parametrize(
-    ("cleared", "status", "text"),
-    [
+def test_clear_that_aws_cannot_do_is_refused_with_the_cure() -> None:
+    """The sentence says what to clear in place of it."""
+    for cleared, status, text in (
         ((), "Succeeded", "no step was cleared"),
         ((), "Stopped", "no step was cleared"),
         (("Check",), "Stopped", f"{NO_SOURCE} Stopped\\."),
@@ -250,16 +245,11 @@ NO_SOURCE = (
             "Succeeded",
             "51 steps were cleared. AWS repeats at most 50 selected steps.",
         ),
-    ],
-)
-def test_clear_that_aws_cannot_do_is_refused_with_the_cure(
-    cleared: tuple[str, ...], status: str, text: str
-) -> None:
-    """The sentence says what to clear in place of it."""
-    with pytest.raises(ParametersError, match=text) as error:
-        step_clears.after_clear(ClearedSteps(cleared), status, STEPS)
+    ):
+        with pytest.raises(ParametersError, match=text) as error:
+            step_clears.after_clear(ClearedSteps(cleared), status, STEPS)
 
-    assert "clear the first task of the group" in str(error.value)
+        assert "clear the first task of the group" in str(error.value)
 
 
 CLEAR_FAILED = (

@@ -78,25 +78,20 @@ def outcome(name: str, found: StepsSnapshot, *, is_retry: bool = False) -> str |
     return verdict[0] if verdict else None
 
 
-@pytest.mark.parametrize(
-    ("reason", "state", "verdict"),
-    [
+def test_step_without_capacity_waits_for_the_resume() -> None:
+    """So does a step that AWS has stopped because of it."""
+    for reason, state, verdict in (
         ("CapacityError: none", "deferred", None),
         ("CapacityError: none", "failed", "failed"),
         ("AlgorithmError: no data", "deferred", "failed"),
-    ],
-)
-def test_step_without_capacity_waits_for_the_resume(
-    reason: str, state: str, verdict: str | None
-) -> None:
-    """So does a step that AWS has stopped because of it."""
-    steps = [
-        step("Train", "Failed", FailureReason=reason),
-        step("Report", "Stopped"),
-    ]
-    snapshot = seen(*steps, state=state, status="Failed")
-    for name in ("Train", "Report"):
-        assert outcome(name, snapshot) == verdict
+    ):
+        steps = [
+            step("Train", "Failed", FailureReason=reason),
+            step("Report", "Stopped"),
+        ]
+        snapshot = seen(*steps, state=state, status="Failed")
+        for name in ("Train", "Report"):
+            assert outcome(name, snapshot) == verdict
 
 
 def test_steps_of_an_execution_that_is_too_expensive_say_so() -> None:
@@ -153,24 +148,19 @@ def test_step_fails_without_an_execution(state: str) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("status", "expected"),
-    [
+def test_status_of_the_step_decides() -> None:
+    """While the execution runs."""
+    for status, expected in (
         ("Executing", None),
         ("Stopping", None),
         ("New", None),
         ("Succeeded", ("success", "Step Train succeeded.")),
         ("Failed", ("failed", "Step Train failed (AWS status Failed).")),
         ("Stopped", ("failed", "Step Train was stopped (AWS status Stopped).")),
-    ],
-)
-def test_status_of_the_step_decides(
-    status: str, expected: tuple[str, str] | None
-) -> None:
-    """While the execution runs."""
-    listed = seen(step("Train", status))
+    ):
+        listed = seen(step("Train", status))
 
-    assert verdict_of("Train", listed, is_retry=False) == expected
+        assert verdict_of("Train", listed, is_retry=False) == expected
 
 
 def test_text_of_a_success_says_where_the_result_is_from() -> None:
@@ -280,23 +270,18 @@ def test_retry_waits_for_the_resume(step_status: str) -> None:
     assert outcome("Train", over, is_retry=True) == "failed"
 
 
-@pytest.mark.parametrize(
-    ("ended_at", "status", "expected"),
-    [
+def test_failure_before_a_resume_does_not_count() -> None:
+    """AWS lists it until the step begins again."""
+    for ended_at, status, expected in (
         (NOW - timedelta(seconds=1), "Executing", None),
         (NOW - timedelta(seconds=1), "Failed", "failed"),
         (NOW, "Executing", "failed"),
         (NOW + timedelta(seconds=1), "Executing", "failed"),
-    ],
-)
-def test_failure_before_a_resume_does_not_count(
-    ended_at: datetime, status: str, expected: str | None
-) -> None:
-    """AWS lists it until the step begins again."""
-    failed = step("Train", "Failed", StartTime=AN_HOUR_AGO, EndTime=ended_at)
-    run = run_of(resumes=1, attempt_started_at=NOW)
+    ):
+        failed = step("Train", "Failed", StartTime=AN_HOUR_AGO, EndTime=ended_at)
+        run = run_of(resumes=1, attempt_started_at=NOW)
 
-    assert outcome("Train", seen(failed, run=run, status=status)) == expected
+        assert outcome("Train", seen(failed, run=run, status=status)) == expected
 
 
 # ---- the wait
@@ -479,41 +464,36 @@ def test_stored_trigger_waits_for_the_task_of_its_dag_run(
 # ---- a clear of other steps
 
 
-@pytest.mark.parametrize(
-    ("status", "cleared", "succeeded", "waits"),
-    [
+def test_cleared_step_waits_for_the_end_of_the_execution() -> None:
+    """
+    Rule 7: it is repeated then, unless it has succeeded since. When the execution was
+    resumed, or its task is over, it does not wait any more.
+    """
+    for status, cleared, succeeded, waits in (
         ("Failed", True, False, True),
         (None, True, False, True),
         ("Succeeded", True, True, True),
         ("Succeeded", True, False, False),
         ("Failed", False, False, False),
-    ],
-)
-def test_cleared_step_waits_for_the_end_of_the_execution(
-    status: str | None, cleared: bool, succeeded: bool, waits: bool
-) -> None:
-    """
-    Rule 7: it is repeated then, unless it has succeeded since. When the execution was
-    resumed, or its task is over, it does not wait any more.
-    """
-    listing = FirstListing(
-        execution_arn=ARN,
-        epoch=1,
-        succeeded=["Train"] if succeeded else [],
-        cleared=["Train"] if cleared else ["Check"],
-        resumes=0,
-    )
-    found = replace(seen(step("Train", status), status="Failed"), listing=listing)
-
-    assert (outcome("Train", found) is None) is (waits or status is None)
-    for later in (
-        replace(found, state="failed"),
-        replace(found, state="failed", run=run_of(resumes=1)),
     ):
-        assert outcome("Train", later) is not None
-    assert found.run
-    resumed = run_of(resumes=1, attempt_started_at=AN_HOUR_AGO)
-    assert replace(found, run=resumed).is_repeated("Train") is False
+        listing = FirstListing(
+            execution_arn=ARN,
+            epoch=1,
+            succeeded=["Train"] if succeeded else [],
+            cleared=["Train"] if cleared else ["Check"],
+            resumes=0,
+        )
+        found = replace(seen(step("Train", status), status="Failed"), listing=listing)
+
+        assert (outcome("Train", found) is None) is (waits or status is None)
+        for later in (
+            replace(found, state="failed"),
+            replace(found, state="failed", run=run_of(resumes=1)),
+        ):
+            assert outcome("Train", later) is not None
+        assert found.run
+        resumed = run_of(resumes=1, attempt_started_at=AN_HOUR_AGO)
+        assert replace(found, run=resumed).is_repeated("Train") is False
 
 
 def test_task_that_begins_again_leaves_a_note_until_the_execution_is_current() -> None:

@@ -91,27 +91,22 @@ def end_of(
 # ---- when the next poll comes
 
 
-@pytest.mark.parametrize(
-    ("interval", "now", "first"),
-    [
+def test_first_poll_comes_after_the_deferral_is_recorded() -> None:
+    """
+    The first poll is delayed: the scheduler may fail a task that resumes right after
+    its deferral.
+    """
+    for interval, now, first in (
         (1, 0, 5),
         (30, 0, 30),
         (600, 0, 600),
         # At the deadline at the latest, but not within the first seconds.
         (600, 3500, 100),
         (600, 9999, 5),
-    ],
-)
-def test_first_poll_comes_after_the_deferral_is_recorded(
-    interval: float, now: float, first: float
-) -> None:
-    """
-    The first poll is delayed: the scheduler may fail a task that resumes right after
-    its deferral.
-    """
-    waiter = make_waiter(poll_interval=interval)
+    ):
+        waiter = make_waiter(poll_interval=interval)
 
-    assert waiter.first_wait(now) == Wait(first, waiter)
+        assert waiter.first_wait(now) == Wait(first, waiter)
 
 
 EXPIRED = CredentialsError("expired", permanent=False)
@@ -427,9 +422,12 @@ def test_deleted_connection_ends_the_wait_with_a_code_of_its_own() -> None:
 # ---- a deleted connection
 
 
-@pytest.mark.parametrize(
-    ("reads", "is_deleted"),
-    [
+def test_connection_is_deleted_if_no_read_finds_it_for_a_while() -> None:
+    """
+    A single "not found" proves nothing: Airflow says the same if its database does not
+    respond.
+    """
+    for reads, is_deleted in (
         ([], False),
         ([(0, True), (DELETED_AFTER_SECONDS - 0.1, True)], False),
         ([(0, True), (DELETED_AFTER_SECONDS, True)], True),
@@ -437,29 +435,21 @@ def test_deleted_connection_ends_the_wait_with_a_code_of_its_own() -> None:
         # A read that has found it, or has failed for another reason, begins the time
         # anew.
         ([(0, True), (7, False), (14, True), (21, True)], False),
-    ],
-)
-def test_connection_is_deleted_if_no_read_finds_it_for_a_while(
-    reads: list[tuple[float, bool]], is_deleted: bool
-) -> None:
-    """
-    A single "not found" proves nothing: Airflow says the same if its database does not
-    respond.
-    """
-    deletion = Deletion("team", " Or it is hidden.")
-    for now, is_missing in reads:
-        if is_missing:
-            deletion.note_missing(1000 + now)
-        else:
-            deletion.begin_anew()
+    ):
+        deletion = Deletion("team", " Or it is hidden.")
+        for now, is_missing in reads:
+            if is_missing:
+                deletion.note_missing(1000 + now)
+            else:
+                deletion.begin_anew()
 
-    assert (deletion.error is not None) == is_deleted
-    if deletion.error:
-        assert deletion.error.permanent
-        assert deletion.error.error_code == CONNECTION_NOT_FOUND
-        seconds = f"{reads[-1][0] - reads[0][0]:.0f} s"
-        assert str(deletion.error) == (
-            "polysync_conn_id = 'team': the connection was deleted or renamed. Airflow"
-            f" has not found it for {seconds}. Add it again under Admin > Connections."
-            " If no retry follows, clear the task. Or it is hidden."
-        )
+        assert (deletion.error is not None) == is_deleted
+        if deletion.error:
+            assert deletion.error.permanent
+            assert deletion.error.error_code == CONNECTION_NOT_FOUND
+            seconds = f"{reads[-1][0] - reads[0][0]:.0f} s"
+            assert str(deletion.error) == (
+                "polysync_conn_id = 'team': the connection was deleted or renamed. Airflow"
+                f" has not found it for {seconds}. Add it again under Admin > Connections."
+                " If no retry follows, clear the task. Or it is hidden."
+            )

@@ -408,31 +408,29 @@ def test_after_a_listing_ended_and_missing_executions_are_described() -> None:
     assert a.group.calls == 1
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
+def test_listing_that_failed_is_a_failed_poll_of_what_it_lacks() -> None:
+    """The pipeline is listed again later."""
+    for error in (
         refused("InternalFailure", permanent=False),
         CredentialsError("gone"),
         PolysyncError("x", permanent=False),
-    ],
-)
-def test_listing_that_failed_is_a_failed_poll_of_what_it_lacks(
-    error: PolysyncError,
-) -> None:
-    """The pipeline is listed again later."""
-    schedule, (a, b) = scheduled([0, 1])
+    ):
+        schedule, (a, b) = scheduled([0, 1])
 
-    after = schedule.after_listing(
-        begun(schedule), listed(row(a), pages=7, error=error)
-    )
+        after = schedule.after_listing(
+            begun(schedule), listed(row(a), pages=7, error=error)
+        )
 
-    assert after == AfterListing([(a, row(a)), (b, error)])
-    assert (a.group.can_list, a.group.calls, schedule.next_due) == (True, 1, None)
+        assert after == AfterListing([(a, row(a)), (b, error)])
+        assert (a.group.can_list, a.group.calls, schedule.next_due) == (True, 1, None)
 
 
-@pytest.mark.parametrize(
-    ("error", "warning", "is_denied"),
-    [
+def test_listing_that_cannot_succeed_is_given_up() -> None:
+    """
+    The executions may be described nevertheless. Without the permission, no pipeline
+    can be listed.
+    """
+    for error, warning, is_denied in (
         (
             refused("AccessDeniedException"),
             "Each execution is described on its own, which takes more calls: no",
@@ -449,25 +447,17 @@ def test_listing_that_failed_is_a_failed_poll_of_what_it_lacks(
             "Each execution of {} is described on its own: no",
             False,
         ),
-    ],
-)
-def test_listing_that_cannot_succeed_is_given_up(
-    error: SageMakerApiError, warning: str | None, is_denied: bool
-) -> None:
-    """
-    The executions may be described nevertheless. Without the permission, no pipeline
-    can be listed.
-    """
-    schedule, (a, b) = scheduled([0, 1])
+    ):
+        schedule, (a, b) = scheduled([0, 1])
 
-    after = schedule.after_listing(begun(schedule), listed(row(a), error=error))
+        after = schedule.after_listing(begun(schedule), listed(row(a), error=error))
 
-    assert after == AfterListing(
-        [(a, row(a))], warning and warning.format(a.group.name), is_denied
-    )
-    # A connection that has changed may list the pipeline again.
-    assert a.group.can_list is is_denied
-    assert begun(schedule, can_list=not is_denied) == Job([b])
+        assert after == AfterListing(
+            [(a, row(a))], warning and warning.format(a.group.name), is_denied
+        )
+        # A connection that has changed may list the pipeline again.
+        assert a.group.can_list is is_denied
+        assert begun(schedule, can_list=not is_denied) == Job([b])
 
 
 # ---- polls that serve all at no cost

@@ -25,7 +25,7 @@ from polysync_airflow.execution.step_clears import CLEAR_KEY
 from polysync_airflow.execution.steps.descriptions import fit_rows, rows_of
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.start_in_triggerer import PolysyncStepTaskEndTrigger
-from polysync_airflow.triggers import PolysyncStepTaskTrigger, poller
+from polysync_airflow.triggers import PolysyncStepTaskTrigger
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.builders import definition, step
 from tests.fakes.log_capture import capture_logs
@@ -177,27 +177,6 @@ def test_execution_is_described_when_no_step_runs(world: World) -> None:
     assert described == between
 
 
-def test_step_that_runs_after_the_list_is_not_skipped(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """
-    It has begun and ended when AWS describes the execution, which has succeeded: it is
-    not skipped.
-    """
-    ExecutionTask(world.emulator, step_delay=600)
-    describe = poller.SharedClient.describe
-
-    def describe_later(client: poller.SharedClient, arn: str) -> Any:
-        world.time.sleep(3600)
-        return describe(client, arn)
-
-    monkeypatch.setattr(poller.SharedClient, "describe", describe_later)
-
-    (event,) = events_of([make_trigger("Train")])
-
-    assert event["outcome"] == "success"
-
-
 def test_nothing_is_read_from_aws_before_there_is_an_execution(world: World) -> None:
     """And nothing after its end, while the execution task may still resume it."""
     task = ExecutionTask(world.emulator, steps={"Prepare": {"fail": {}}})
@@ -275,31 +254,6 @@ def test_new_task_is_decided_by_the_list_of_the_others(
 
 
 # ---- the confirmation before an end
-
-
-def test_xcoms_of_an_earlier_try_count_for_nothing(world: World) -> None:
-    """After a clear, Airflow keeps them until the next try begins."""
-    task = ExecutionTask(world.emulator, steps={"Train": {"fail": {}}})
-    world.time.sleep(3600)
-    old = task.arn
-    task.state = None
-    calls = list[Any]()
-
-    def begin_next_try() -> None:
-        calls.extend(task.calls())
-        world.control.put_scenario({})
-        task.start()
-        task.state = "deferred"
-
-    for seconds, state in ((300, "scheduled"), (600, "queued")):
-        world.time.after(seconds, partial(setattr, task, "state", state))
-    world.time.after(900, begin_next_try)
-
-    (event,) = events_of([make_trigger("Train")])
-
-    assert calls == []
-    assert (event["outcome"], event["execution_arn"]) == ("success", task.arn)
-    assert task.arn != old
 
 
 @pytest.mark.parametrize("has_begun", [False, True], ids=["not begun", "begun"])

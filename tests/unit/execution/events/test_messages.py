@@ -373,9 +373,11 @@ def check(*given_back: str) -> ConsumerCheck:
     return made
 
 
-@pytest.mark.parametrize(
-    ("received", "has_room", "seconds", "missing"),
-    [
+def test_message_is_missing_only_after_time_and_room_to_return() -> None:
+    """
+    Only what has not returned although it had the time, and receives had the room.
+    """
+    for received, has_room, seconds, missing in (
         ([[]] * MIN_RECEIVES, True, RETURN_SECONDS, {"a", "b"}),
         ([["a"], *[[]] * (MIN_RECEIVES - 1)], True, RETURN_SECONDS, {"b"}),
         ([["a", "c"], ["b"], *[[]] * MIN_RECEIVES], True, RETURN_SECONDS, set()),
@@ -386,20 +388,13 @@ def check(*given_back: str) -> ConsumerCheck:
         # that follow.
         ([["c"]] * 100, False, RETURN_SECONDS * 100, set()),
         ([[]] * (MIN_RECEIVES - 1), True, RETURN_SECONDS, set()),
-    ],
-)
-def test_message_is_missing_only_after_time_and_room_to_return(
-    received: list[list[str]], has_room: bool, seconds: float, missing: set[str]
-) -> None:
-    """
-    Only what has not returned although it had the time, and receives had the room.
-    """
-    made = check("a", "b")
-    now = BEGUN + seconds
+    ):
+        made = check("a", "b")
+        now = BEGUN + seconds
 
-    found = [made.missing(ids, has_room=has_room, now=now) for ids in received]
+        found = [made.missing(ids, has_room=has_room, now=now) for ids in received]
 
-    assert found == [*[set()] * (len(received) - 1), missing]
+        assert found == [*[set()] * (len(received) - 1), missing]
 
 
 def test_consumers_are_checked_once_a_day() -> None:

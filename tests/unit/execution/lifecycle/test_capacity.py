@@ -135,37 +135,28 @@ def test_requests_of_many_tasks_are_spread_over_half_a_pause() -> None:
     assert 120 < max(pauses) <= 125
 
 
-@pytest.mark.parametrize(
-    ("command", "record", "epoch", "repeated", "nothing_runs"),
-    [
+def test_request_that_lacks_capacity_is_stored_with_what_is_certain() -> None:
+    """It is not, if an earlier attempt of the request may have succeeded."""
+    for command, record, epoch, repeated, nothing_runs in (
         (Command.START, UNKNOWN_ARN, 2, False, True),
         (Command.START, UNKNOWN_ARN, 2, True, False),
         (Command.RESEND_START, UNKNOWN_ARN, 2, False, False),
         (Command.RESUME, resumed(), 2, False, True),
         (Command.RESUME, resumed(), 2, True, False),
         (Command.RESEND_RESUME, resumed(), 3, False, False),
-    ],
-)
-def test_request_that_lacks_capacity_is_stored_with_what_is_certain(
-    command: Command,
-    record: ExecutionRecord,
-    epoch: int,
-    repeated: bool,
-    nothing_runs: bool,
-) -> None:
-    """It is not, if an earlier attempt of the request may have succeeded."""
-    refusal = refused("ResourceLimitExceeded", repeated=repeated)
+    ):
+        refusal = refused("ResourceLimitExceeded", repeated=repeated)
 
-    waiting = follows(command, record, refusal, epoch=epoch, capacity=LIMITS)
+        waiting = follows(command, record, refusal, epoch=epoch, capacity=LIMITS)
 
-    assert waiting.command is Command.WAIT_FOR_CAPACITY
-    assert waiting.store is Store.WRITE
-    assert waiting.existing_record.waits_for_capacity is nothing_runs
-    wait = waiting.existing_record.capacity
-    assert wait is not None
-    assert wait.reason == "AWS said no"
-    impatient = follows(command, record, refusal, epoch=epoch)
-    assert impatient.command is Command.FAIL
+        assert waiting.command is Command.WAIT_FOR_CAPACITY
+        assert waiting.store is Store.WRITE
+        assert waiting.existing_record.waits_for_capacity is nothing_runs
+        wait = waiting.existing_record.capacity
+        assert wait is not None
+        assert wait.reason == "AWS said no"
+        impatient = follows(command, record, refusal, epoch=epoch)
+        assert impatient.command is Command.FAIL
 
 
 def test_refused_request_continues_the_wait_of_its_record() -> None:
@@ -189,9 +180,9 @@ OTHER = instructions.Incarnation(dag_run_started_at=NOW)
 CHOSEN = instructions.ClearChoice(on_clear="new")
 
 
-@pytest.mark.parametrize(
-    ("record", "epoch", "command", "store"),
-    [
+def test_refused_start_is_sent_again_by_its_epoch_only() -> None:
+    """Before it is sent, the record says that something may run."""
+    for record, epoch, command, store in (
         (REFUSED_START, 2, Command.START, Store.WRITE),
         (REFUSED_START, 3, Command.PREPARE, Store.DELETE),
         (
@@ -212,23 +203,18 @@ CHOSEN = instructions.ClearChoice(on_clear="new")
             Command.PREPARE,
             Store.DELETE,
         ),
-    ],
-)
-def test_refused_start_is_sent_again_by_its_epoch_only(
-    record: ExecutionRecord, epoch: int, command: Command, store: Store
-) -> None:
-    """Before it is sent, the record says that something may run."""
-    instruction = begin(make_try(3, epoch), record)
+    ):
+        instruction = begin(make_try(3, epoch), record)
 
-    assert instruction.command is command
-    assert instruction.store is store
-    text = "The start that waited for capacity is not sent, after a clear."
-    if command is not Command.START:
-        assert (logging.INFO, text) in lines_of(instruction)
-        return
-    assert instruction.lines == ()
-    request = edited(WAIT, nothing_runs=False)
-    assert instruction.record == edited(record, try_number=3, capacity=request)
+        assert instruction.command is command
+        assert instruction.store is store
+        text = "The start that waited for capacity is not sent, after a clear."
+        if command is not Command.START:
+            assert (logging.INFO, text) in lines_of(instruction)
+            continue
+        assert instruction.lines == ()
+        request = edited(WAIT, nothing_runs=False)
+        assert instruction.record == edited(record, try_number=3, capacity=request)
 
 
 @pytest.mark.parametrize(

@@ -97,9 +97,12 @@ def test_without_an_execution_there_is_nothing_to_do() -> None:
     assert try_end.handled
 
 
-@pytest.mark.parametrize(
-    ("stop_on_kill", "retry_follows", "is_signalled", "action"),
-    [
+def test_stop_is_announced_unless_somebody_must_be_asked_first() -> None:
+    """
+    A stop is announced, unless a retry follows, a signal has come, or the author wants
+    none.
+    """
+    for stop_on_kill, retry_follows, is_signalled, action in (
         (True, False, False, EndAction.ANNOUNCE_STOP),
         (True, True, False, EndAction.ASK_OWNER),
         (False, True, False, EndAction.ASK_OWNER),
@@ -107,26 +110,18 @@ def test_without_an_execution_there_is_nothing_to_do() -> None:
         (True, False, True, EndAction.ASK_OWNER),
         # The process must know whether it is to end.
         (False, False, True, EndAction.ASK_OWNER),
-    ],
-)
-def test_stop_is_announced_unless_somebody_must_be_asked_first(
-    stop_on_kill: bool, retry_follows: bool, is_signalled: bool, action: EndAction
-) -> None:
-    """
-    A stop is announced, unless a retry follows, a signal has come, or the author wants
-    none.
-    """
-    try_end = leave(
-        stored(),
-        2,
-        stop_on_kill=stop_on_kill,
-        retry_follows=retry_follows,
-        is_signalled=is_signalled,
-    )
+    ):
+        try_end = leave(
+            stored(),
+            2,
+            stop_on_kill=stop_on_kill,
+            retry_follows=retry_follows,
+            is_signalled=is_signalled,
+        )
 
-    assert try_end.action is action
-    assert try_end.text == (KEEPS_RUNNING if action is EndAction.DONE else "")
-    assert try_end.handled
+        assert try_end.action is action
+        assert try_end.text == (KEEPS_RUNNING if action is EndAction.DONE else "")
+        assert try_end.handled
 
 
 FAILED: dict[str, bool] = {}
@@ -294,22 +289,17 @@ def test_execution_whose_wait_ends_before_it(
     assert try_end == TryEnd(action, 2, stop_on_kill, text=text, handled=handled)
 
 
-@pytest.mark.parametrize(
-    ("end", "action"),
-    [
-        (end_of_wait("refused", "Executing"), EndAction.ASK_OWNER),
-        (end_of_wait("timed_out", "Executing"), EndAction.ANNOUNCE_STOP),
-    ],
-)
-def test_execution_is_left_to_a_retry_unless_its_time_is_up(
-    end: ExecutionEvent, action: EndAction
-) -> None:
+def test_execution_is_left_to_a_retry_unless_its_time_is_up() -> None:
     """
     Polls that are refused, for example without a connection, say nothing about the
     execution.
     """
-    try_end = after_wait(end, stored(), 2, stop_on_kill=True, retry_follows=True)
-    assert try_end.action is action
+    for end, action in (
+        (end_of_wait("refused", "Executing"), EndAction.ASK_OWNER),
+        (end_of_wait("timed_out", "Executing"), EndAction.ANNOUNCE_STOP),
+    ):
+        try_end = after_wait(end, stored(), 2, stop_on_kill=True, retry_follows=True)
+        assert try_end.action is action
 
 
 @pytest.mark.parametrize("stop_on_kill", [True, False])
@@ -355,30 +345,25 @@ def test_execution_that_the_trigger_has_stopped(
     assert not needs_record(end, stop_on_kill=True)
 
 
-@pytest.mark.parametrize(
-    ("is_last_try", "may_retry_refusal", "outcomes", "outcomes_of_earlier"),
-    [
-        (True, False, ["timed_out", "refused"], ["timed_out", "refused"]),
-        (False, False, ["timed_out", "refused"], ["refused"]),
-        (False, True, ["timed_out"], []),
-    ],
-)
-def test_outcomes_at_which_the_trigger_stops(
-    is_last_try: bool,
-    may_retry_refusal: bool,
-    outcomes: list[str],
-    outcomes_of_earlier: list[str],
-) -> None:
+def test_outcomes_at_which_the_trigger_stops() -> None:
     """
     The time of this try's execution is up; to that of an earlier try, and to one that
     cannot be polled, a retry may come back.
     """
-    for stop_on_kill in (True, False):
-        stops = {"stop_on_kill": stop_on_kill, "may_retry_refusal": may_retry_refusal}
-        own = outcomes_to_stop_at(**stops)
-        earlier = outcomes_to_stop_earlier_at(is_last_try=is_last_try, **stops)
-        assert own == (outcomes if stop_on_kill else [])
-        assert earlier == (outcomes_of_earlier if stop_on_kill else [])
+    for is_last_try, may_retry_refusal, outcomes, outcomes_of_earlier in (
+        (True, False, ["timed_out", "refused"], ["timed_out", "refused"]),
+        (False, False, ["timed_out", "refused"], ["refused"]),
+        (False, True, ["timed_out"], []),
+    ):
+        for stop_on_kill in (True, False):
+            stops = {
+                "stop_on_kill": stop_on_kill,
+                "may_retry_refusal": may_retry_refusal,
+            }
+            own = outcomes_to_stop_at(**stops)
+            earlier = outcomes_to_stop_earlier_at(is_last_try=is_last_try, **stops)
+            assert own == (outcomes if stop_on_kill else [])
+            assert earlier == (outcomes_of_earlier if stop_on_kill else [])
 
 
 TIMED_OUT = end_of_wait("timed_out", "Executing")
@@ -418,37 +403,27 @@ def test_trigger_announces_its_stop_first() -> None:
     assert try_end.owned_by(Owner.NOBODY).action is EndAction.STOP
 
 
-@pytest.mark.parametrize(
-    ("end", "with_stop", "without_stop"),
-    [
+def test_record_is_read_only_where_it_matters() -> None:
+    """Each read is a request to Airflow, which may not respond."""
+    for end, with_stop, without_stop in (
         (end_of_wait("ended", "Stopped"), True, True),
         (end_of_wait("ended", "Failed"), False, False),
         (end_of_wait("timed_out", "Stopped"), True, False),
         (end_of_wait("refused", None), True, False),
-    ],
-)
-def test_record_is_read_only_where_it_matters(
-    end: ExecutionEvent, with_stop: bool, without_stop: bool
-) -> None:
-    """Each read is a request to Airflow, which may not respond."""
-    assert needs_record(end, stop_on_kill=True) is with_stop
-    assert needs_record(end, stop_on_kill=False) is without_stop
+    ):
+        assert needs_record(end, stop_on_kill=True) is with_stop
+        assert needs_record(end, stop_on_kill=False) is without_stop
 
 
-@pytest.mark.parametrize(
-    ("record", "epoch", "awaited"),
-    [
+def test_what_a_wait_was_for_follows_from_the_record() -> None:
+    """Airflow forgets it if it ends the wait itself."""
+    for record, epoch, awaited in (
         (stored(), 2, AwaitedEnd.OWN_EXECUTION),
         (stored(), 5, AwaitedEnd.EARLIER_EXECUTION),
         (stored(capacity=WAIT), 2, AwaitedEnd.PAUSE),
         (REFUSED_START, 5, AwaitedEnd.PAUSE),
-    ],
-)
-def test_what_a_wait_was_for_follows_from_the_record(
-    record: ExecutionRecord, epoch: int, awaited: AwaitedEnd
-) -> None:
-    """Airflow forgets it if it ends the wait itself."""
-    assert awaited_end(record, epoch) is awaited
+    ):
+        assert awaited_end(record, epoch) is awaited
 
 
 RECORD = stored()
@@ -729,19 +704,14 @@ def test_process_without_context_stores_only_what_no_other_process_writes(
     assert stored_by == [Owner.THIS_TRY, *of_ended_task]
 
 
-@pytest.mark.parametrize(
-    ("record", "retry_follows", "owner"),
-    [
+def test_owner_of_a_dead_process_is_nobody_unless_a_later_try_goes_on() -> None:
+    """The failure callback stops nothing that a later try has written."""
+    for record, retry_follows, owner in (
         (RECORD, False, Owner.NOBODY),
         (RECORD, True, Owner.LATER_TRY),
         (OF_A_LATER_TRY, False, Owner.LATER_TRY),
         # The last try has died before it could write its number.
         (OF_AN_EARLIER_TRY, False, Owner.NOBODY),
         (None, False, Owner.LATER_TRY),
-    ],
-)
-def test_owner_of_a_dead_process_is_nobody_unless_a_later_try_goes_on(
-    record: ExecutionRecord | None, retry_follows: bool, owner: Owner
-) -> None:
-    """The failure callback stops nothing that a later try has written."""
-    assert owner_of_dead_process(record, 2, retry_follows=retry_follows) is owner
+    ):
+        assert owner_of_dead_process(record, 2, retry_follows=retry_follows) is owner

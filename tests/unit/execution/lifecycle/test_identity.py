@@ -127,25 +127,20 @@ def test_default_display_name_has_dag_task_and_run_as_far_as_there_is_room(
         assert read_name(longer) == start
 
 
-@pytest.mark.parametrize(
-    "texts",
-    [
+def test_owner_of_an_execution_is_told_by_its_name() -> None:
+    """It is what its name says of DAG, task and run, without the digests at its end."""
+    for texts in (
         ("{}", None),
         ("nightly", "Airflow: {}"),
         (None, "Airflow: {}"),
         ("nightly", "Why. Airflow: dags/retraining/runs/r/tasks/train {}"),
-    ],
-)
-def test_owner_of_an_execution_is_told_by_its_name(
-    texts: tuple[str | None, ...],
-) -> None:
-    """It is what its name says of DAG, task and run, without the digests at its end."""
-    name = TASK.display_name(2, 0)
-    given = [text and text.format(name) for text in texts]
+    ):
+        name = TASK.display_name(2, 0)
+        given = [text and text.format(name) for text in texts]
 
-    assert owner_text(*given) == name.removesuffix(
-        f"-{TASK.task_mark}-{TASK.incarnation_mark}-2-0"
-    )
+        assert owner_text(*given) == name.removesuffix(
+            f"-{TASK.task_mark}-{TASK.incarnation_mark}-2-0"
+        )
 
 
 @pytest.mark.parametrize("url", ["", "https://airflow.example.com/ml/"])
@@ -215,19 +210,14 @@ OTHERS_NAME = "a-0123456789-0123456789ab-2-11"
 OTHERS_START = StartName("0123456789", "0123456789ab", 2, 11)
 
 
-@pytest.mark.parametrize(
-    ("texts", "start"),
-    [
+def test_only_what_ends_as_a_default_name_is_one() -> None:
+    """Only what ends as a default name does is one."""
+    for texts, start in (
         (("nightly", f"Airflow: {OTHERS_NAME}"), OTHERS_START),
         ((OTHERS_NAME, None), OTHERS_START),
         (("a-0123456789-0123456789ab-2-11x", ""), None),
         (("a-0123456789-0123456789AB-2-11", None), None),
         (("a-0123456789-0123456789ab-2-1234567890", None), None),
         ((None, None), None),
-    ],
-)
-def test_only_what_ends_as_a_default_name_is_one(
-    texts: tuple[str | None, ...], start: StartName | None
-) -> None:
-    """Only what ends as a default name does is one."""
-    assert read_name(*texts) == start
+    ):
+        assert read_name(*texts) == start

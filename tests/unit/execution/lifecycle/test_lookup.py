@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -345,25 +345,20 @@ def test_conflict_that_lasts_uses_the_retries() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("replaces", "command", "store"),
-    [
+def test_clear_after_a_conflict_that_lasts_starts_anew() -> None:
+    """The user has looked for the execution, as the error says."""
+    for replaces, command, store in (
         (None, Command.PREPARE, Store.DELETE),
         # As if that start had never been requested.
         (REPLACED, Command.DESCRIBE, Store.WRITE),
-    ],
-)
-def test_clear_after_a_conflict_that_lasts_starts_anew(
-    replaces: ExecutionRecord | None, command: Command, store: Store
-) -> None:
-    """The user has looked for the execution, as the error says."""
-    record = stored(epoch=1, execution_arn=None, replaces=replaces)
+    ):
+        record = stored(epoch=1, execution_arn=None, replaces=replaces)
 
-    instruction = look([], command=Command.LOOK_UP_STARTED, record=record)
+        instruction = look([], command=Command.LOOK_UP_STARTED, record=record)
 
-    written = replaces and edited(replaces, try_number=3)
-    assert does(instruction) == (command, store, written)
-    assert lines_of(instruction) == [(WARNING, PROBLEM)]
+        written = replaces and edited(replaces, try_number=3)
+        assert does(instruction) == (command, store, written)
+        assert lines_of(instruction) == [(WARNING, PROBLEM)]
 
 
 def start_of_earlier_epoch(**changes: Any) -> ExecutionRecord:
@@ -410,33 +405,28 @@ def test_later_try_looks_at_what_its_start_has_returned() -> None:
 MINUTE = timedelta(minutes=1)
 
 
-@pytest.mark.parametrize(
-    ("created_at", "status", "command", "number"),
-    [
+def test_start_that_returns_an_old_execution() -> None:
+    """
+    What an earlier try has started is decided about as if its record had been found.
+    """
+    for created_at, status, command, number in (
         (NOW, "Executing", Command.WATCH, 0),
         (NOW - MINUTE, "Failed", Command.WATCH, 0),
         (None, "Failed", Command.WATCH, 0),
         (NOW - 1.1 * MINUTE, "Executing", Command.WATCH, 0),
         (NOW - 1.1 * MINUTE, "Failed", Command.PREPARE, 1),
-    ],
-)
-def test_start_that_returns_an_old_execution(
-    created_at: datetime | None, status: str, command: Command, number: int
-) -> None:
-    """
-    What an earlier try has started is decided about as if its record had been found.
-    """
-    before = replace(at(Command.DESCRIBE_STARTED, stored()), started_at=NOW)
+    ):
+        before = replace(at(Command.DESCRIBE_STARTED, stored()), started_at=NOW)
 
-    description = edited(describe(status), created_at=created_at)
-    instruction = after(before, Described(NOW, description))
+        description = edited(describe(status), created_at=created_at)
+        instruction = after(before, Described(NOW, description))
 
-    assert instruction.command is command
-    assert instruction.store is Store.KEEP
-    assert instruction.start_number == number
-    is_old = created_at is not None and created_at < NOW - MINUTE
-    is_described = is_old and command is Command.WATCH
-    assert (instruction.description is not None) is is_described
+        assert instruction.command is command
+        assert instruction.store is Store.KEEP
+        assert instruction.start_number == number
+        is_old = created_at is not None and created_at < NOW - MINUTE
+        is_described = is_old and command is Command.WATCH
+        assert (instruction.description is not None) is is_described
 
 
 def test_start_without_a_time_in_its_response_is_new() -> None:

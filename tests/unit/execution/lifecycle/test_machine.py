@@ -35,7 +35,6 @@ from polysync_airflow.execution.lifecycle.instructions import (
     UnattendedStop,
 )
 from polysync_airflow.execution.lifecycle.machine import after, begin
-from polysync_airflow.execution.models import ExecutionDescription
 from tests.unit.execution.lifecycle.builders import (
     ARN,
     EARLIER,
@@ -225,21 +224,16 @@ def test_refused_start_leaves_what_was_there(
     assert instruction.restored == edited(REPLACED, try_number=2, clear_choice=choice)
 
 
-@pytest.mark.parametrize(
-    ("record", "replaces", "problem"),
-    [
+def test_record_with_a_wrong_replacement_is_damaged() -> None:
+    """Users can edit it."""
+    for record, replaces, problem in (
         (stored(), REPLACED, "replaces must not be set once"),
         (UNKNOWN_ARN, UNKNOWN_ARN, "replaces must have an execution_arn"),
-    ],
-)
-def test_record_with_a_wrong_replacement_is_damaged(
-    record: ExecutionRecord, replaces: ExecutionRecord, problem: str
-) -> None:
-    """Users can edit it."""
-    values = record.model_dump() | {"replaces": replaces.model_dump()}
+    ):
+        values = record.model_dump() | {"replaces": replaces.model_dump()}
 
-    with pytest.raises(ValidationError, match=problem):
-        ExecutionRecord.model_validate(values)
+        with pytest.raises(ValidationError, match=problem):
+            ExecutionRecord.model_validate(values)
 
 
 # ---- an execution that AWS does not know
@@ -574,39 +568,34 @@ def test_pending_resume_of_a_running_execution_was_accepted() -> None:
     assert instruction.attempt_started_at == NOW
 
 
-@pytest.mark.parametrize(
-    ("status", "stop_on_kill", "command", "store"),
-    [
-        ("Executing", True, Command.STOP, Store.WRITE),
-        ("Stopping", True, Command.WAIT_FOR_END, Store.WRITE),
-        ("Executing", False, Command.WAIT_FOR_END, Store.KEEP),
-    ],
-)
-def test_cleared_task_replaces_a_running_execution(
-    status: str, stop_on_kill: bool, command: Command, store: Store
-) -> None:
+def test_cleared_task_replaces_a_running_execution() -> None:
     """
     It is marked before it is stopped: a retry must not resume it if it fails while it
     stops.
     """
-    instruction = follows(
-        Command.DESCRIBE,
-        stored(),
-        described(status),
-        epoch=3,
-        stop_on_kill=stop_on_kill,
-    )
+    for status, stop_on_kill, command, store in (
+        ("Executing", True, Command.STOP, Store.WRITE),
+        ("Stopping", True, Command.WAIT_FOR_END, Store.WRITE),
+        ("Executing", False, Command.WAIT_FOR_END, Store.KEEP),
+    ):
+        instruction = follows(
+            Command.DESCRIBE,
+            stored(),
+            described(status),
+            epoch=3,
+            stop_on_kill=stop_on_kill,
+        )
 
-    assert instruction.command is command
-    assert instruction.store is store
-    marked = stored(replaced_by_epoch=3, try_number=3)
-    assert instruction.record == (marked if stop_on_kill else stored())
-    note = "" if stop_on_kill else "; stop_on_kill=False keeps it running"
-    text = (
-        f"The execution of an earlier try has not ended (AWS status {status}). A new"
-        f" one starts after its end{note}: execution {ARN}"
-    )
-    assert lines_of(instruction) == [(WARNING, text)]
+        assert instruction.command is command
+        assert instruction.store is store
+        marked = stored(replaced_by_epoch=3, try_number=3)
+        assert instruction.record == (marked if stop_on_kill else stored())
+        note = "" if stop_on_kill else "; stop_on_kill=False keeps it running"
+        text = (
+            f"The execution of an earlier try has not ended (AWS status {status}). A new"
+            f" one starts after its end{note}: execution {ARN}"
+        )
+        assert lines_of(instruction) == [(WARNING, text)]
 
 
 def test_group_of_steps_goes_on_with_a_running_execution() -> None:
@@ -623,23 +612,18 @@ def test_group_of_steps_goes_on_with_a_running_execution() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("stop_on_kill", "description", "is_stopped"),
-    [
+def test_limit_stops_nothing_that_is_being_stopped() -> None:
+    """The try has stopped what it waits for, or somebody else has."""
+    for stop_on_kill, description, is_stopped in (
         (True, describe("Executing"), True),
         (False, describe("Executing"), False),
         (False, describe("Stopping"), True),
         (False, None, False),
-    ],
-)
-def test_limit_stops_nothing_that_is_being_stopped(
-    stop_on_kill: bool, description: ExecutionDescription | None, is_stopped: bool
-) -> None:
-    """The try has stopped what it waits for, or somebody else has."""
-    instruction = at(Command.WAIT_FOR_END, stored(), stop_on_kill=stop_on_kill)
-    instruction = replace(instruction, description=description)
+    ):
+        instruction = at(Command.WAIT_FOR_END, stored(), stop_on_kill=stop_on_kill)
+        instruction = replace(instruction, description=description)
 
-    assert is_being_stopped(instruction) is is_stopped
+        assert is_being_stopped(instruction) is is_stopped
 
 
 # ---- a resume
@@ -719,9 +703,12 @@ def test_accepted_resume_is_watched_from_then_on() -> None:
     assert lines_of(instruction) == [(INFO, f"Resumed (resume 1): execution {ARN}")]
 
 
-@pytest.mark.parametrize(
-    ("on_clear", "status", "command", "resumes"),
-    [
+def test_resume_from_before_a_clear_is_settled_first() -> None:
+    """
+    A process that was frozen may still send it, so it is sent before something else is
+    decided.
+    """
+    for on_clear, status, command, resumes in (
         # If AWS had accepted it and it has failed since, the user wants the failed
         # steps to run now.
         ("resume", "Failed", Command.RESUME, 2),
@@ -730,37 +717,29 @@ def test_accepted_resume_is_watched_from_then_on() -> None:
         # It is not wanted any more.
         ("new", "Executing", Command.STOP, 1),
         ("new", "Failed", Command.PREPARE, 1),
-    ],
-)
-def test_resume_from_before_a_clear_is_settled_first(
-    on_clear: str, status: str, command: Command, resumes: int
-) -> None:
-    """
-    A process that was frozen may still send it, so it is sent before something else is
-    decided.
-    """
-    is_wanted = on_clear == "resume"
-    again = resume_of(resumed(epoch=1), on_clear=on_clear)
-    # Written although nothing may change, so that Airflow refuses it to a try that it
-    # has replaced.
-    epoch = 2 if is_wanted else 1
-    written = resumed(epoch=epoch, try_number=3)
-    assert does(again) == (Command.RESEND_RESUME, Store.WRITE, written)
-    accepted = after(again, Accepted(NOW))
-    look = Command.DESCRIBE_RESUMED if is_wanted else Command.DESCRIBE
-    written = edited(written, resumed_at=NOW)
-    assert does(accepted) == (look, Store.WRITE, written)
+    ):
+        is_wanted = on_clear == "resume"
+        again = resume_of(resumed(epoch=1), on_clear=on_clear)
+        # Written although nothing may change, so that Airflow refuses it to a try that it
+        # has replaced.
+        epoch = 2 if is_wanted else 1
+        written = resumed(epoch=epoch, try_number=3)
+        assert does(again) == (Command.RESEND_RESUME, Store.WRITE, written)
+        accepted = after(again, Accepted(NOW))
+        look = Command.DESCRIBE_RESUMED if is_wanted else Command.DESCRIBE
+        written = edited(written, resumed_at=NOW)
+        assert does(accepted) == (look, Store.WRITE, written)
 
-    instruction = after(accepted, described(status))
+        instruction = after(accepted, described(status))
 
-    assert instruction.command == command
-    record = instruction.record or instruction.replaced
-    assert record is not None
-    assert record.resumes == resumes
-    if command is Command.WATCH:
-        text = f"Resumed (resume 1): execution {ARN}"
-        assert lines_of(instruction) == [(INFO, text)]
-        assert instruction.description == describe(status)
+        assert instruction.command == command
+        record = instruction.record or instruction.replaced
+        assert record is not None
+        assert record.resumes == resumes
+        if command is Command.WATCH:
+            text = f"Resumed (resume 1): execution {ARN}"
+            assert lines_of(instruction) == [(INFO, text)]
+            assert instruction.description == describe(status)
 
 
 def test_record_is_missed_where_there_must_be_one() -> None:

@@ -77,28 +77,23 @@ def test_only_what_nobody_may_go_on_with_is_stopped(
     assert verdict == Verdict(finding, text.format(task.state))
 
 
-@pytest.mark.parametrize(
-    ("before", "status", "after"),
-    [
+def test_status_can_spare_a_stop_but_asks_for_none() -> None:
+    """AWS's status can spare a stop, and asks for none."""
+    for before, status, after in (
         (Finding.STOP, "Executing", Finding.STOP),
         (Finding.STOP, None, Finding.STOP),
         (Finding.STOP, "OfALaterAws", Finding.STOP),
         (Finding.STOP, "Stopping", Finding.OVER),
         (Finding.STOP, "Failed", Finding.OVER),
         (Finding.KEEP, "Failed", Finding.KEEP),
-    ],
-)
-def test_status_can_spare_a_stop_but_asks_for_none(
-    before: Finding, status: str | None, after: Finding
-) -> None:
-    """AWS's status can spare a stop, and asks for none."""
-    text = DELETED
-    if after is Finding.OVER:
-        text += (
-            " No stop is needed: the execution has ended or is stopping (AWS status"
-            f" {status})."
-        )
-    assert with_status(Verdict(before, DELETED), status) == Verdict(after, text)
+    ):
+        text = DELETED
+        if after is Finding.OVER:
+            text += (
+                " No stop is needed: the execution has ended or is stopping (AWS status"
+                f" {status})."
+            )
+        assert with_status(Verdict(before, DELETED), status) == Verdict(after, text)
 
 
 FAILED = TaskSnapshot(True, "failed")
@@ -136,16 +131,13 @@ def test_whoever_goes_on_between_the_looks_is_the_owner(
     assert owner_of_orphan(now, examined, task) is owner
 
 
-@pytest.mark.parametrize(
-    ("served", "queue"),
-    [
+def test_queue_of_the_watch() -> None:
+    """That of the task, or else one that a triggerer serves."""
+    for served, queue in (
         # Nothing is known: deferred tasks of this queue need a triggerer of it.
         (set(), "gpu"),
         ({"gpu", "a", None}, "gpu"),
         ({"a", None}, None),
         ({"b", "a"}, "a"),
-    ],
-)
-def test_queue_of_the_watch(served: set[str | None], queue: str | None) -> None:
-    """That of the task, or else one that a triggerer serves."""
-    assert queue_of_watch("gpu", served) == queue
+    ):
+        assert queue_of_watch("gpu", served) == queue

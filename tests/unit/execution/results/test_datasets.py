@@ -52,21 +52,16 @@ def test_only_names_of_objects_and_folders_in_s3_are_datasets(
     assert datasets_of([], [uri]) == Datasets(outputs=expected)
 
 
-@pytest.mark.parametrize(
-    ("arn", "dataset"),
-    [
+def test_model_packages_are_named_by_their_arns() -> None:
+    """They are named by their ARNs."""
+    for arn, dataset in (
         (f"{ACCOUNT}:model-package/churn/7", Dataset(ACCOUNT, "model-package/churn/7")),
         (f"{CHINESE}:model-package/churn", Dataset(CHINESE, "model-package/churn")),
         (f"{ACCOUNT}:model-package/churn/7\n", None),
         (f"{ACCOUNT}:model/churn", None),
         ("arn:aws:s3:::ml-bucket", None),
-    ],
-)
-def test_model_packages_are_named_by_their_arns(
-    arn: str, dataset: Dataset | None
-) -> None:
-    """They are named by their ARNs."""
-    assert datasets_of([], [], [arn]).outputs == ((dataset,) if dataset else ())
+    ):
+        assert datasets_of([], [], [arn]).outputs == ((dataset,) if dataset else ())
 
 
 def test_what_one_step_writes_and_another_reads_is_an_output() -> None:

@@ -110,18 +110,15 @@ def test_message_of_the_documentation_is_read() -> None:
         assert message.is_stop is bool(members)
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
+def test_message_that_is_not_of_a_callback_step_is_none() -> None:
+    """A message that is not one of a callback step is none of ours, whatever it is."""
+    for body in (
         "{",
         "[]",
         json.dumps({"a": BODY}),
         json.dumps({**BODY, "arguments": []}),
-    ],
-)
-def test_message_that_is_not_of_a_callback_step_is_none(body: str) -> None:
-    """A message that is not one of a callback step is none of ours, whatever it is."""
-    assert parse_message(body) is None
+    ):
+        assert parse_message(body) is None
 
 
 def test_message_of_more_than_a_mebibyte_is_not_read() -> None:
@@ -250,9 +247,9 @@ CURE = (
 )
 
 
-@pytest.mark.parametrize(
-    ("value", "outputs"),
-    [
+def test_what_a_function_may_return_becomes_texts() -> None:
+    """What a function may return, up to AWS's limits, as texts."""
+    for value, outputs in (
         (None, {}),
         ({}, {}),
         (
@@ -262,13 +259,8 @@ CURE = (
         ({"n" * 256: "v" * 1024}, {"n" * 256: "v" * 1024}),
         ({"n": ""}, {"n": ""}),
         ({str(n): n for n in range(50)}, {str(n): str(n) for n in range(50)}),
-    ],
-)
-def test_what_a_function_may_return_becomes_texts(
-    value: Any, outputs: dict[str, str]
-) -> None:
-    """What a function may return, up to AWS's limits, as texts."""
-    assert output_parameters(value) == outputs
+    ):
+        assert output_parameters(value) == outputs
 
 
 @pytest.mark.parametrize(

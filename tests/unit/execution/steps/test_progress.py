@@ -78,22 +78,17 @@ def test_line_of_a_change_begins_with_the_verdict(
     assert progress.update([changed]) == []
 
 
-@pytest.mark.parametrize(
-    ("changed", "line"),
-    [
+def test_lines_after_a_resume_name_the_older() -> None:
+    """The first list after a resume has the steps of the attempts before, too."""
+    for changed, line in (
         (FAILED_IN_10, "failed after 10 s, before the last resume: no"),
         (step("A", "Succeeded", 20), "succeeded after 20 s"),
         (step("A", "Executing"), "started"),
-    ],
-)
-def test_lines_after_a_resume_name_the_older(
-    changed: StepDescription, line: str
-) -> None:
-    """The first list after a resume has the steps of the attempts before, too."""
-    progress = Progress(60, resumed_at=START + timedelta(seconds=20))
+    ):
+        progress = Progress(60, resumed_at=START + timedelta(seconds=20))
 
-    (reported,) = progress.update([changed])
-    assert reported.text == f"Step A {line}"
+        (reported,) = progress.update([changed])
+        assert reported.text == f"Step A {line}"
 
 
 def test_changes_are_in_the_order_of_time() -> None:

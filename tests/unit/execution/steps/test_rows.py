@@ -204,24 +204,19 @@ def test_type_of_a_row_is_that_of_the_definition(kind: str) -> None:
 QUERY = {"Athena": {"QueryExecutionId": "12-ab"}}
 
 
-@pytest.mark.parametrize(
-    ("metadata", "name", "page"),
-    [
+def test_job_without_an_arn_is_named_by_its_id() -> None:
+    """It is the name of the job, and leads to its page."""
+    for metadata, name, page in (
         ({"EMR": CLUSTER}, "j-1", "emr/home#/clusterDetails/j-1"),
         (QUERY, "12-ab", "athena/home#/query-editor/history/12-ab"),
         ({"EMRServerless": {"JobRunId": "00f1"}}, "00f1", None),
         ({"EMR": {"StepId": "s-1"}}, None, None),
         ({"EMR": {"ClusterId": 7}}, None, None),
-    ],
-)
-def test_job_without_an_arn_is_named_by_its_id(
-    metadata: Any, name: str | None, page: str | None
-) -> None:
-    """It is the name of the job, and leads to its page."""
-    (row,) = rows_of([step("It", Metadata=metadata)], (), EXECUTION)
+    ):
+        (row,) = rows_of([step("It", Metadata=metadata)], (), EXECUTION)
 
-    assert (row.job_arn, row.job_name) == (None, name)
-    assert row.console_url == (page and url_of(page))
+        assert (row.job_arn, row.job_name) == (None, name)
+        assert row.console_url == (page and url_of(page))
 
 
 def test_model_packages_are_found() -> None:
@@ -464,32 +459,27 @@ NESTED = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("outcomes", "not_taken"),
-    [
-        ({"Check": None}, []),
-        ({"Check": "True"}, ["Again", "Retrain", "Report"]),
-        ({"Check": "False"}, ["Register"]),
-        ({"Check": "False", "Again": "False"}, ["Register", "Retrain"]),
-    ],
-)
-def test_steps_of_a_branch_that_was_not_taken_are_marked(
-    outcomes: dict[str, str | None], not_taken: list[str]
-) -> None:
+def test_steps_of_a_branch_that_was_not_taken_are_marked() -> None:
     """
     As soon as the outcome of the condition is known; a condition in such a branch has
     no outcome.
     """
-    steps = [
-        step(name, Metadata={"Condition": {"Outcome": outcome}})
-        for name, outcome in outcomes.items()
-    ]
+    for outcomes, not_taken in (
+        ({"Check": None}, []),
+        ({"Check": "True"}, ["Again", "Retrain", "Report"]),
+        ({"Check": "False"}, ["Register"]),
+        ({"Check": "False", "Again": "False"}, ["Register", "Retrain"]),
+    ):
+        steps = [
+            step(name, Metadata={"Condition": {"Outcome": outcome}})
+            for name, outcome in outcomes.items()
+        ]
 
-    rows = rows_of(steps, NESTED, EXECUTION)
+        rows = rows_of(steps, NESTED, EXECUTION)
 
-    assert [row.name for row in rows if row.not_taken] == not_taken
-    # From the rows themselves, as a trigger does it.
-    assert rows_of(steps, rows, EXECUTION) == rows
+        assert [row.name for row in rows if row.not_taken] == not_taken
+        # From the rows themselves, as a trigger does it.
+        assert rows_of(steps, rows, EXECUTION) == rows
 
 
 def test_unusable_outcome_leaves_no_branch_out() -> None:

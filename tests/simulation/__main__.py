@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.simulation import faults, installed
@@ -39,8 +40,11 @@ def main(arguments: list[str]) -> int:
         return faults.find_all()
     if options.command is None:
         parser.error("say what to do, or --faults")
+    often: Sequence[str] = ()
     if options.fault:
-        faults.put_in(faults.named(options.fault))
+        fault = faults.named(options.fault)
+        faults.put_in(fault)
+        often = fault.often
     installed.install()
     # These import the provider, which must find the simulation.
     from tests.simulation import commands as simulation
@@ -49,9 +53,13 @@ def main(arguments: list[str]) -> int:
         seeds = range(options.first, options.first + options.count)
         names = [*options.plans, *map(str, seeds)]
         return simulation.search(
-            names, options.processes, wants=options.wants, until=options.until
+            names,
+            options.processes,
+            wants=options.wants,
+            until=options.until,
+            often=often,
         )
-    result = simulation.run(simulation.plan_of(options.plan))
+    result = simulation.run(simulation.plan_of(options.plan, often))
     if options.command == "shrink" and result.kinds:
         result = simulation.shrunk(result)
     simulation.show(result)

@@ -1,95 +1,55 @@
 """
-What the pages say that is not guaranteed: each exception of the oracle is one value,
-with the line of the page that allows it.
+What the pages say that is not guaranteed, and when the oracle allows it. The lines are
+in ``allowances.toml``; a test compares them with the pages, in both directions.
 """
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from tests.simulation.journal import Owner
+from tests.simulation.journal import Entry, Owner
 from tests.simulation.timeline import DELETED, Span, Timeline
 
 PROMISE: Final = "explanation/one-execution-per-task.md"
-COSTS: Final = "how-to/limit-costs.md"
 
 
 class Allowance(NamedTuple):
     """
-    An exception of a statement.
+    What a page says is not guaranteed.
 
+    :param line: what it says, word for word.
+    :param allows: the statements that it is an exception of.
+    :param why: why no statement needs an exception.
     :param page: in ``docs/``.
-    :param line: what the page says, word for word.
     """
 
     name: str
-    page: str
     line: str
+    allows: tuple[str, ...] = ()
+    why: str = ""
+    page: str = PROMISE
 
 
-KEEPS_RUNNING: Final = Allowance(
-    "stop_on_kill=False",
-    PROMISE,
-    "With `stop_on_kill=False`, nothing is stopped but what costs too much",
-)
-GOES_ON: Final = Allowance(
-    "wait_for_completion=False",
-    PROMISE,
-    "With `wait_for_completion=False`, a success leaves the execution alone.",
-)
-NO_ANSWER: Final = Allowance(
-    "Airflow does not answer",
-    PROMISE,
-    "or Airflow does not answer a triggerer for a minute and a half.",
-)
-KILLED: Final = Allowance(
-    "kill -9 without a retry",
-    PROMISE,
-    "its process is killed with `kill -9` or runs out of memory while the rest of the"
-    " worker lives, and no retry is left: on Airflow 3, until the DAG run ends",
-)
-DELETED_DAG: Final = Allowance(
-    "the DAG is deleted",
-    PROMISE,
-    "its DAG is deleted while no process of the task runs",
-)
-NO_RECORD: Final = Allowance(
-    "no proven record",
-    PROMISE,
-    "or its record deleted or edited, since its start, and its process dies without a"
-    " retry, or nobody waits for it when the task ends;",
-)
-LIMIT_ENDS: Final = Allowance(
-    "the limit ends with the task", COSTS, "The limit ends with the task."
-)
-NO_SLOT: Final = Allowance(
-    "no free slot",
-    PROMISE,
-    "While no triggerer has a free slot, nobody polls for a deferred task that has none.",
-)
-TEAMS: Final = Allowance(
-    "a copy of a deployment with teams",
-    PROMISE,
-    "the original has teams: Airflow hides the Variables from its triggerers.",
-)
-CREATED_AGAIN: Final = Allowance(
-    "created again without a record",
-    PROMISE,
-    "a DAG run was deleted and created again, and its task has no record any more, for"
-    " example after a success with `wait_for_completion=False`",
-)
-ALL: Final = (
-    CREATED_AGAIN,
-    KEEPS_RUNNING,
-    GOES_ON,
-    NO_ANSWER,
-    KILLED,
-    DELETED_DAG,
-    NO_RECORD,
-    LIMIT_ENDS,
-    NO_SLOT,
-    TEAMS,
-)
+_STORED: Final = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
+# Each point of the page's list of what is not guaranteed.
+ALL: Final = tuple(Allowance(**each) for each in _STORED["exceptions"])
+# What authors ask for, and bounds.
+OTHERS: Final = tuple(Allowance(**each) for each in _STORED["others"])
+_NAMED: Final = {each.name: each for each in (*ALL, *OTHERS)}
+
+KILLED: Final = _NAMED["kill -9 without a retry"]
+DELETED_DAG: Final = _NAMED["the DAG is deleted"]
+NO_ANSWER: Final = _NAMED["no triggerer answers"]
+NO_RECORD: Final = _NAMED["no proven record"]
+LATE: Final = _NAMED["the deadline passes without a slot"]
+CREATED_AGAIN: Final = _NAMED["created again without a record"]
+COPIED: Final = _NAMED["a copy that counts as the original"]
+KEEPS_RUNNING: Final = _NAMED["stop_on_kill=False"]
+GOES_ON: Final = _NAMED["wait_for_completion=False"]
+NO_SLOT: Final = _NAMED["no free slot"]
+LIMIT_ENDS: Final = _NAMED["the limit ends with the task"]
 
 # Airflow is asked again so long: ``RETRY_SECONDS`` in watch/callback.py.
 _NO_ANSWER_SECONDS: Final = 60.0
@@ -98,11 +58,18 @@ _STOPPED_SECONDS: Final = 90.0
 # Airflow returns a deferred task to a worker so long after its deadline.
 _RETURNED_SECONDS: Final = 900.0
 _TRIGGER_BEGINS_SECONDS: Final = 10.0
+_KILL: Final = ("kill worker", "stop here")
 
 
-def of_two(time: Timeline, owner: Owner, arguments: dict[str, Any]) -> Allowance | None:
-    """Return what allows two executions of a task at once; None for nothing."""
-    is_deleted = any(entry.text == DELETED for entry in time.states(owner))
+def of_two(
+    time: Timeline, owner: Owner, arguments: dict[str, Any], begins: Span
+) -> Allowance | None:
+    """
+    Return what allows two executions of a task at once; None for nothing.
+
+    :param begins: when the first and the second one began.
+    """
+    is_deleted = time.has_state(owner, (DELETED,), begins)
     if is_deleted and not arguments.get("wait_for_completion", True):
         return CREATED_AGAIN
     return None
@@ -123,15 +90,25 @@ def of_left(
         return KILLED
     if _lacks_record(time, owner, span.begin):
         return NO_RECORD
-    around = Span(span.begin - 250, span.begin + _NO_ANSWER_SECONDS)
-    for entry in time.actions(around):
-        act = entry.details
-        is_outage = entry.text in ("api", "database")
-        if not is_outage or act.deployment != owner.deployment:
-            continue
-        if entry.at + act.value > span.begin and act.value >= _NO_ANSWER_SECONDS:
+    return _without_answer(time, owner, span)
+
+
+def _without_answer(time: Timeline, owner: Owner, span: Span) -> Allowance | None:
+    # A triggerer has an API server of its own, and needs the database.
+    for entry in _actions(time, owner, Span(span.begin - 250, span.begin + 60)):
+        left = entry.at - max(span.begin, entry.at)
+        if entry.text == "database" and left + entry.details.value > _NO_ANSWER_SECONDS:
             return NO_ANSWER
     return None
+
+
+def _actions(time: Timeline, owner: Owner, span: Span) -> list[Entry]:
+    """Return what was done in the deployment of a task."""
+    return [
+        entry
+        for entry in time.actions(span)
+        if entry.details.deployment == owner.deployment
+    ]
 
 
 def _has_succeeded(time: Timeline, owner: Owner, at: float) -> bool:
@@ -154,24 +131,6 @@ def _is_deleted_with_dag(time: Timeline, owner: Owner, span: Span) -> bool:
     return before.text != "running"
 
 
-def _lacks_record(time: Timeline, owner: Owner, at: float) -> bool:
-    """
-    Return whether the record of a task was edited or deleted, and nobody waits for its
-    execution when the task ends.
-    """
-    before = [each for each in time.states(owner) if each.at < at]
-    begun = [each.at for each in before if each.text == "running"]
-    if not begun:
-        return False
-    since = time.actions(Span(begun[-1], at))
-    edits = [each for each in since if each.text in ("edit records", "lose records")]
-    if all(each.details.deployment != owner.deployment for each in edits):
-        return False
-    if before[-1].text == "running":
-        return any(each.text in ("kill worker", "stop here") for each in since)
-    return before[-1].text != "deferred" or time.lacks_slot(owner, at - 1)
-
-
 def _is_killed_in_run(time: Timeline, owner: Owner, span: Span) -> bool:
     """
     Return whether the process of a task was killed without its host, and its DAG run
@@ -179,9 +138,9 @@ def _is_killed_in_run(time: Timeline, owner: Owner, span: Span) -> bool:
     """
     kills = [
         entry
-        for entry in time.actions(Span(span.begin - 3, span.begin))
-        if entry.text in ("kill worker", "stop here")
-        and entry.details.deployment == owner.deployment
+        for entry in _actions(time, owner, Span(span.begin - 3, span.begin))
+        if entry.text in _KILL
+        and (entry.details.value == "process" or "kill" in entry.details.value)
     ]
     if not kills or time.state_at(owner, span.begin) != "failed":
         return False
@@ -190,25 +149,45 @@ def _is_killed_in_run(time: Timeline, owner: Owner, span: Span) -> bool:
     return time.undisturbed(owner.deployment, after_run) < _STOPPED_SECONDS
 
 
+def _lacks_record(time: Timeline, owner: Owner, at: float) -> bool:
+    """
+    Return whether the record of a task was edited or deleted, and nobody waits for its
+    execution when the task ends.
+    """
+    before = [each for each in time.states(owner) if each.at < at]
+    began_at = time.last_at(owner, "running", at)
+    since = {entry.text for entry in _actions(time, owner, Span(began_at, at))}
+    if not began_at or since.isdisjoint(("edit records", "lose records")):
+        return False
+    if before[-1].text == "running":
+        return not since.isdisjoint(_KILL)
+    return before[-1].text != "deferred" or time.lacks_slot(owner, at - 1)
+
+
 def of_late(
     time: Timeline, owner: Owner, arguments: dict[str, Any], span: Span
 ) -> Allowance | None:
     """Return what allows that an execution runs on after its timeout."""
+    if not arguments.get("stop_on_kill", True):
+        return KEEPS_RUNNING
     if time.lacks_slot(owner, span.begin):
         since = span.begin + _RETURNED_SECONDS
         returned = Span(min(since, span.end), span.end)
         paused = sum(
-            entry.details.value for entry in time.actions(span) if entry.text == "pause"
+            entry.details.value
+            for entry in _actions(time, owner, span)
+            if entry.text == "pause"
         )
         if time.undisturbed(owner.deployment, returned) < _STOPPED_SECONDS + paused:
-            return NO_SLOT
-    return of_left(time, owner, arguments, span)
+            return LATE
+    return _without_answer(time, owner, span)
 
 
-def of_foreign_stop(team: str | None, copied: bool) -> Allowance | None:
+def of_foreign_stop(team: str | None, copied: bool, process: str) -> Allowance | None:
     """Return what allows a stop by another deployment; None for nothing."""
-    if team and copied:
-        return TEAMS
+    # Airflow hides the Variables of a team from its triggerers.
+    if team and copied and ".triggerer" in process:
+        return COPIED
     return None
 
 

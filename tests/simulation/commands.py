@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections import Counter
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,11 +15,11 @@ from tests.simulation.history import History, Result
 from tests.simulation.plans import Plan, draw, shrink
 
 
-def plan_of(name: str) -> Plan:
+def plan_of(name: str, often: Sequence[str] = ()) -> Plan:
     """Return the plan of a file, or that which a seed draws."""
     if name.endswith(".json"):
         return Plan.model_validate_json(Path(name).read_text())
-    return draw(name)
+    return draw(name, often)
 
 
 def run(plan: Plan) -> Result:
@@ -26,13 +28,19 @@ def run(plan: Plan) -> Result:
 
 
 def search(
-    names: list[str], processes: int, *, wants: str | None, until: str | None = None
+    names: list[str],
+    processes: int,
+    *,
+    wants: str | None = None,
+    until: str | None = None,
+    often: Sequence[str] = (),
 ) -> int:
     """
     Run many histories, and print what has gone wrong.
 
     :param wants: what must be reached, ``all`` or ``some``; see ``reached.missing``.
     :param until: the statement of the oracle that ends the search if it does not hold.
+    :param often: as for ``plans.draw``.
     :return: the exit status.
     """
     begin = time.monotonic()
@@ -41,7 +49,7 @@ def search(
     switches = 0
     digest = 0
     with multiprocessing.get_context("fork").Pool(processes) as pool:
-        for found in pool.imap(_summary, names):
+        for found in pool.imap(partial(_summary, often), names):
             for text in found.texts:
                 print(f"{found.name}: {text}", flush=True)
             kinds.update(found.kinds)
@@ -78,9 +86,9 @@ class Summary(NamedTuple):
     digest: str
 
 
-def _summary(name: str) -> Summary:
+def _summary(often: Sequence[str], name: str) -> Summary:
     reached.COUNTS.clear()
-    result = run(plan_of(name))
+    result = run(plan_of(name, often))
     texts = {each.rule: str(each) for each in reversed(result.judgement.violations)}
     return Summary(
         name,

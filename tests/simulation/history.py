@@ -106,8 +106,6 @@ class History:
             self.plan, self.aws, self.journal, kernel.now, self._xcoms()
         )
         result.errors = kernel.errors
-        for deployment in self.deployments.values():
-            result.errors += sorted(deployment.listeners.errors)
         result.switches = kernel.switches
         kernel.close()
         return result

@@ -71,6 +71,8 @@ _AFTER_ACTIONS: Final = {
 _TRANSIENT: Final = ("throttle", "error", "lost")
 # What keeps Airflow or AWS from answering lasts 200 or 300 s, and a process asks again.
 _OUTAGE_SECONDS: Final = 400.0
+# A process goes on for a while when its try has ended.
+_ENDS_PROCESS_SECONDS: Final = 30.0
 # As that of ``ending.py``, less what a trigger may begin late.
 _TRIGGER_GRACE_SECONDS: Final = 800.0
 
@@ -160,6 +162,7 @@ class _Judge:
 
     def _add(self, rule: str, text: str, allowed: Allowance | None = None) -> None:
         if allowed:
+            assert rule in allowed.allows, allowed.name
             self._judgement.counts[f"allowed: {allowed.name}"] += 1
             return
         self._judgement.violations.append(Violation(rule, text))
@@ -193,7 +196,10 @@ class _Judge:
                         f" {since_start(other.began_at):.2f} for {seconds:.0f} s"
                     )
                     arguments = self._plan.arguments_of(one.owner.task_id)
-                    allowed = allowances.of_two(self._time, one.owner, arguments)
+                    begins = Span(one.began_at, other.began_at)
+                    allowed = allowances.of_two(
+                        self._time, one.owner, arguments, begins
+                    )
                     self._add("TWO AT ONCE", text, allowed)
 
     # ---- stops
@@ -213,7 +219,7 @@ class _Judge:
                 each.text in ("copy", "import") for each in self._time.entries
             )
             team = self._plan.airflow.team
-            allowed = allowances.of_foreign_stop(team, is_copied)
+            allowed = allowances.of_foreign_stop(team, is_copied, call.process)
             self._add("OTHER DEPLOYMENT", text, allowed)
         elif not self._has_reason(owner, call.arn, entry.at):
             self._add("NO REASON", text)
@@ -397,12 +403,8 @@ class _Judge:
             return
         self._saw("begun after a stop of a user")
         since = Span(attempt.ended_at, later[0].began_at)
-        has_new_try = any(
-            since.begin <= entry.at <= since.end
-            for entry in self._time.states(owner)
-            if entry.text in (*CLEARED, DELETED, "up_for_retry")
-        )
-        if not has_new_try:
+        new_try = (*CLEARED, DELETED, "up_for_retry")
+        if not self._time.has_state(owner, new_try, since):
             self._add("BEGUN AGAIN", f"{attempt.arn[-12:]} of {owner}")
 
     def _not_cancelled(self, told: Entry) -> None:
@@ -462,8 +464,10 @@ class _Judge:
             case "TaskDeferralTimeout":
                 deferred = self._time.last_at(owner, "deferred", at)
                 return at - deferred > _TRIGGER_GRACE_SECONDS
-            case "PolysyncError" if self._time.state_at(owner, at) != "running":
-                return True
+            case "PolysyncError":
+                recent = Span(at - _ENDS_PROCESS_SECONDS, at)
+                if self._time.has_state(owner, (*ENDED, *CLEARED), recent):
+                    return True
         return any(
             entry.text in _AFTER_ACTIONS.get(kind, ()) and not _is_transient(entry)
             for entry in self._time.actions(Span(at - _OUTAGE_SECONDS, at))

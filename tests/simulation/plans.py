@@ -9,7 +9,7 @@ plans outlive changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from random import Random
 from typing import Any, Final
 
@@ -162,9 +162,13 @@ class Plan(_Data):
 # ---- drawing
 
 
-def draw(seed: str) -> Plan:
-    """Return the plan of a seed."""
-    return _Drawing(seed).plan()
+def draw(seed: str, often: Iterable[str] = ()) -> Plan:
+    """
+    Return the plan of a seed.
+
+    :param often: features that are probable in the plans of all seeds.
+    """
+    return _Drawing(seed, often).plan()
 
 
 class _Drawing:
@@ -173,10 +177,10 @@ class _Drawing:
     are rare come together ("swarm testing", Groce et al., ISSTA 2012).
     """
 
-    def __init__(self, seed: str) -> None:
+    def __init__(self, seed: str, often: Iterable[str]) -> None:
         self._seed = seed
         self._random = Random(f"plan {seed}")
-        self._weights: dict[str, float] = {}
+        self._weights = dict.fromkeys(often, 10.0)
 
     def _weight(self, feature: str) -> float:
         if feature not in self._weights:

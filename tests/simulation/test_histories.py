@@ -4,6 +4,7 @@ At most one execution of a task runs, and none without its task, in simulated hi
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -42,10 +43,25 @@ def test_a_history_is_the_same_in_each_process(monkeypatch: pytest.MonkeyPatch) 
     assert len(digests) == 1
 
 
-@pytest.mark.parametrize("allowance", allowances.ALL, ids=lambda each: each.name)
+@pytest.mark.parametrize(
+    "allowance", [*allowances.ALL, *allowances.OTHERS], ids=lambda each: each.name
+)
 def test_a_page_says_what_the_oracle_allows(allowance: allowances.Allowance) -> None:
-    """Nothing is allowed that users are not told."""
+    """Nothing is allowed that users are not told, and each line is allowed or told."""
     assert (DOCS / allowance.page).read_text().count(allowance.line) == 1
+    function = f'= _NAMED["{allowance.name}"]'
+    is_allowed = function in inspect.getsource(allowances)
+    assert is_allowed == bool(allowance.allows) != bool(allowance.why)
+
+
+def test_the_oracle_knows_each_exception_of_the_page() -> None:
+    """Each point of the list is one exception, in the same order; there are few."""
+    page = (DOCS / allowances.PROMISE).read_text()
+    section = page.partition("## What is not guaranteed\n")[2]
+    points = [line for line in section.splitlines() if line.startswith("- ")]
+    assert len(points) < 26
+    for point, allowance in zip(points, allowances.ALL, strict=True):
+        assert allowance.line in point
 
 
 @pytest.mark.parametrize("fault", faults.FAULTS, ids=lambda each: each.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -52,6 +52,13 @@ class Timeline:
         before = [each.text for each in self.states(owner) if each.at <= at]
         return before[-1] if before else None
 
+    def has_state(self, owner: Owner, states: Iterable[str], span: Span) -> bool:
+        """Return whether a task got one of some states in a time."""
+        return any(
+            entry.text in states and span.begin <= entry.at <= span.end
+            for entry in self.states(owner)
+        )
+
     def last_at(self, owner: Owner, state: str, at: float) -> float:
         """Return when a task had a state last; 0 if it never had."""
         before = [
@@ -100,9 +107,7 @@ class Timeline:
 
     def was_cleared(self, owner: Owner, at: float) -> bool:
         """Return whether a clear at a time was one of this task, too."""
-        return any(
-            entry.at == at and entry.text in CLEARED for entry in self.states(owner)
-        )
+        return self.has_state(owner, CLEARED, Span(at, at))
 
     def actions(self, span: Span) -> list[Entry]:
         """Return what was done in a time."""

@@ -43,11 +43,6 @@ class Session:
 class Listeners:
     """Tells the provider's listener what the scheduler or the API server has done."""
 
-    @property
-    def errors(self) -> set[str]:
-        """The errors of the listener, which it hides from Airflow."""
-        return set(self._listener._logged)
-
     def __init__(self, deployment: Deployment) -> None:
         from polysync_airflow.watch.listeners import EndListener
 

@@ -55,6 +55,9 @@ except ImportError:
 # The error codes that decide what the provider does, as SageMaker spells them.
 ACCESS_DENIED: Final = "AccessDeniedException"
 CONFLICT: Final = "ConflictException"
+# AWS reports a conflict while an execution moves between two steps. For how long the
+# request is repeated, in seconds: a conflict that lasts has another cause.
+CONFLICT_SECONDS: Final = 60.0
 # As botocore names its error for an endpoint that cannot be reached.
 NO_CONNECTION: Final = "EndpointConnectionError"
 # As botocore names its error for a list that does not end.

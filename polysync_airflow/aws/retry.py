@@ -14,16 +14,18 @@ from typing import Final, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential
 
-from polysync_airflow.exceptions import CONFLICT, PolysyncError, has_code
+from polysync_airflow.exceptions import (
+    CONFLICT,
+    CONFLICT_SECONDS,
+    PolysyncError,
+    has_code,
+)
 from polysync_airflow.execution import clock
 
 Result = TypeVar("Result")
 
 MIN_BACKOFF_SECONDS: Final = 1.0
 MAX_BACKOFF_SECONDS: Final = 60.0
-# AWS reports a conflict while an execution moves between two steps. A conflict that
-# lasts has another cause.
-CONFLICT_TIMEOUT_SECONDS: Final = 60.0
 STEP_LISTING_TIMEOUT_SECONDS: Final = 60.0
 # Longer than the others: an execution that is not stopped goes on costing money.
 STOP_TIMEOUT_SECONDS: Final = 600.0
@@ -49,14 +51,23 @@ def call_with_retry(
     :raises PolysyncError: an error that is not transient, or the last error when the
         time is up.
     """
-    conflict_until = min(until, clock.time() + CONFLICT_TIMEOUT_SECONDS)
+    conflict_until = min(until, clock.time() + CONFLICT_SECONDS)
     last_message = ""
+    backoff = wait_exponential(multiplier=MIN_BACKOFF_SECONDS, max=MAX_BACKOFF_SECONDS)
+
+    def wait(state: RetryCallState) -> float:
+        seconds = backoff(state)
+        left = conflict_until - clock.time()
+        if has_code(_error_of(state), CONFLICT) and left > 0:
+            # The last call is at the end of the time, as the error says.
+            return min(seconds, left)
+        return seconds
 
     def give_up(state: RetryCallState) -> bool:
-        next_call_at = clock.time() + state.upcoming_sleep
+        now = clock.time()
         if has_code(_error_of(state), CONFLICT):
-            return next_call_at > conflict_until
-        return next_call_at > until
+            return now >= conflict_until
+        return now + state.upcoming_sleep > until
 
     def warn_once(state: RetryCallState) -> None:
         nonlocal last_message
@@ -70,7 +81,7 @@ def call_with_retry(
 
     retrying = Retrying(
         retry=retry_if_exception(is_transient),
-        wait=wait_exponential(multiplier=MIN_BACKOFF_SECONDS, max=MAX_BACKOFF_SECONDS),
+        wait=wait,
         stop=give_up,
         before_sleep=warn_once,
         sleep=sleep or clock.sleep,

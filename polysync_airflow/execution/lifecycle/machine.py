@@ -65,6 +65,7 @@ from typing import Any, Final
 
 from polysync_airflow.exceptions import (
     CONFLICT,
+    CONFLICT_SECONDS,
     RESOURCE_NOT_FOUND,
     VALIDATION,
     PipelineExecutionTooExpensiveError,
@@ -261,11 +262,12 @@ def _looked_up_started(
         # record exists.
         return _looked_up_request(instruction, event)
     problem = (
-        "AWS has answered the start with ConflictException for a minute: another change"
-        f" of pipeline {event.pipeline_name} is in progress, or an earlier try of this"
-        " task has started an execution with other arguments, of which AWS knows the"
-        f" client token. None of the newest {MAX_LISTED} executions of the pipeline"
-        " has the name of this task."
+        "AWS has answered the start with ConflictException, also when it was repeated"
+        f" for up to {CONFLICT_SECONDS:g} s: another change of pipeline"
+        f" {event.pipeline_name} is in progress, or an earlier try of this task has"
+        " started an execution with other arguments, of which AWS knows the client"
+        f" token. None of the newest {MAX_LISTED} executions of the pipeline has the"
+        " name of this task."
     )
     if instruction.existing_record.epoch != task_try.epoch:
         return _prepare_after_refusal(instruction, warning(problem))

@@ -124,10 +124,11 @@ CONFLICT = "ConflictException"
         (10, [THROTTLING], [1, 2, 4]),
         (15, [THROTTLING], [1, 2, 4, 8]),
         (200, [THROTTLING], [1, 2, 4, 8, 16, 32, 60, 60]),
-        # A conflict lasts for less than a minute: AWS reports it while an execution
-        # moves between two steps.
-        (600, [CONFLICT], [1, 2, 4, 8, 16]),
-        (5, [CONFLICT], [1, 2]),
+        # A conflict is repeated for a minute, as an error says: AWS reports it while an
+        # execution moves between two steps.
+        (600, [CONFLICT], [1, 2, 4, 8, 16, 29]),
+        (5, [CONFLICT], [1, 2, 2]),
+        (0, [CONFLICT], []),
         (600, [*6 * [THROTTLING], CONFLICT], [1, 2, 4, 8, 16, 32]),
     ],
 )

@@ -324,10 +324,11 @@ def test_record_that_was_deleted_during_the_wait_is_made_again() -> None:
 
 
 PROBLEM = (
-    "AWS has answered the start with ConflictException for a minute: another change of"
-    " pipeline fanout is in progress, or an earlier try of this task has started an"
-    " execution with other arguments, of which AWS knows the client token. None of the"
-    " newest 300 executions of the pipeline has the name of this task."
+    "AWS has answered the start with ConflictException, also when it was repeated for"
+    " up to 60 s: another change of pipeline fanout is in progress, or an earlier try of"
+    " this task has started an execution with other arguments, of which AWS knows the"
+    " client token. None of the newest 300 executions of the pipeline has the name of"
+    " this task."
 )
 
 

@@ -113,9 +113,9 @@ EXPIRED = CredentialsError("expired", permanent=False)
 THROTTLED_OFTEN = [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
 
 
-@pytest.mark.parametrize(
-    ("fields", "error", "seconds"),
-    [
+def test_seconds_after_failed_polls_double_up_to_a_maximum() -> None:
+    """The seconds double up to a maximum."""
+    for fields, error, seconds in (
         ({}, api_error(), [30, 60, 120, 240, 300, 300]),
         # An interval above the longest backoff is used unchanged.
         ({"poll_interval": 900}, api_error(), [900, 900]),
@@ -129,20 +129,15 @@ THROTTLED_OFTEN = [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
         # Failures without end make no number too large.
         ({"failures": Failures(10_000)}, api_error(), [300]),
         ({"failures": Failures(10_000), "rate_limited": True}, throttled(), [300]),
-    ],
-)
-def test_seconds_after_failed_polls_double_up_to_a_maximum(
-    fields: dict[str, Any], error: PolysyncError, seconds: list[float]
-) -> None:
-    """The seconds double up to a maximum."""
-    waiter = make_waiter(**fields)
-    seen = []
-    for _ in seconds:
-        step = after(waiter, error)
-        seen.append(step.seconds)
-        waiter = step.waiter
+    ):
+        waiter = make_waiter(**fields)
+        seen = []
+        for _ in seconds:
+            step = after(waiter, error)
+            seen.append(step.seconds)
+            waiter = step.waiter
 
-    assert seen == seconds
+        assert seen == seconds
 
 
 @pytest.mark.parametrize(
@@ -308,9 +303,12 @@ def test_event_of_a_resumed_execution_has_its_attempt() -> None:
     assert event.message is None
 
 
-@pytest.mark.parametrize(
-    ("response", "now", "outcome"),
-    [
+def test_last_poll_at_the_deadline_decides() -> None:
+    """
+    An execution that ended in time counts as ended, even if only the last poll shows
+    its end.
+    """
+    for response, now, outcome in (
         (described("Executing"), 3599.9, None),
         (described("Executing"), 3600, "timed_out"),
         (described("Succeeded"), 3600, "ended"),
@@ -319,18 +317,10 @@ def test_event_of_a_resumed_execution_has_its_attempt() -> None:
         (api_error(), 3599.9, None),
         (api_error(), 3600, "timed_out"),
         (api_error(permanent=True), 3600, "refused"),
-    ],
-)
-def test_last_poll_at_the_deadline_decides(
-    response: Any, now: float, outcome: str | None
-) -> None:
-    """
-    An execution that ended in time counts as ended, even if only the last poll shows
-    its end.
-    """
-    step = make_waiter(last_status="Executing").decide(response, now)
+    ):
+        step = make_waiter(last_status="Executing").decide(response, now)
 
-    assert (step.event.outcome if isinstance(step, Finish) else None) == outcome
+        assert (step.event.outcome if isinstance(step, Finish) else None) == outcome
 
 
 def test_event_at_the_deadline_says_the_limit() -> None:

@@ -120,9 +120,12 @@ def test_first_polls_are_spread_even_with_a_short_interval() -> None:
     assert max(polls) <= 2 * FIRST_POLL_DELAY_SECONDS
 
 
-@pytest.mark.parametrize(
-    ("next_poll", "interval", "first"),
-    [
+def test_new_execution_is_polled_together_with_its_pipeline() -> None:
+    """
+    If its pipeline is polled already, an execution is polled first in one of the
+    pipeline's polls.
+    """
+    for next_poll, interval, first in (
         # In the pipeline's next poll, if that is not too early.
         (5, 30, 5),
         (20, 30, 20),
@@ -135,23 +138,15 @@ def test_first_polls_are_spread_even_with_a_short_interval() -> None:
         (3, 2, 5),
         (2, 2, 6),
         (-100, 30, 20),
-    ],
-)
-def test_new_execution_is_polled_together_with_its_pipeline(
-    next_poll: float, interval: float, first: float
-) -> None:
-    """
-    If its pipeline is polled already, an execution is polled first in one of the
-    pipeline's polls.
-    """
-    schedule, (polled,) = scheduled([0])
-    polled.group.next_poll = NOW + next_poll
-    new = ScheduledWait(make_waiter(poll_interval=interval))
+    ):
+        schedule, (polled,) = scheduled([0])
+        polled.group.next_poll = NOW + next_poll
+        new = ScheduledWait(make_waiter(poll_interval=interval))
 
-    schedule.add(new, NOW)
+        schedule.add(new, NOW)
 
-    assert new.due == NOW + first
-    assert new.earliest_poll == EARLIEST
+        assert new.due == NOW + first
+        assert new.earliest_poll == EARLIEST
 
 
 @given(st.floats(-1000, 1000), st.floats(1, 600))
@@ -298,9 +293,12 @@ def test_entries_are_not_tracked_by_the_garbage_collector() -> None:
 # ---- listings
 
 
-@pytest.mark.parametrize(
-    ("pages", "dues", "executions", "together"),
-    [
+def test_listing_is_used_only_if_it_takes_fewer_calls() -> None:
+    """
+    With the same number of calls, the executions are described, since a description has
+    more details.
+    """
+    for pages, dues, executions, together in (
         (1, [0], "a", 1),
         (1, [0, 0], "ab", 2),
         (2, [0, 0], "ab", 1),
@@ -312,27 +310,19 @@ def test_entries_are_not_tracked_by_the_garbage_collector() -> None:
         # Two tasks may wait for the same execution.
         (1, [0, 0], "aa", 1),
         (1, [0, 0, 0], "aab", 3),
-    ],
-)
-def test_listing_is_used_only_if_it_takes_fewer_calls(
-    pages: int, dues: Sequence[float], executions: str, together: int
-) -> None:
-    """
-    With the same number of calls, the executions are described, since a description has
-    more details.
-    """
-    schedule, subscriptions = scheduled(dues, executions=executions)
-    pipeline = subscriptions[0].group
-    pipeline.calls = pages
+    ):
+        schedule, subscriptions = scheduled(dues, executions=executions)
+        pipeline = subscriptions[0].group
+        pipeline.calls = pages
 
-    job = begun(schedule)
+        job = begun(schedule)
 
-    assert job.waits[0] is subscriptions[0]
-    assert set(job.waits) == set(subscriptions[:together])
-    assert job.group is (pipeline if together > 1 else None)
-    assert [each.due is None for each in subscriptions] == [
-        each < together for each in range(len(dues))
-    ]
+        assert job.waits[0] is subscriptions[0]
+        assert set(job.waits) == set(subscriptions[:together])
+        assert job.group is (pipeline if together > 1 else None)
+        assert [each.due is None for each in subscriptions] == [
+            each < together for each in range(len(dues))
+        ]
 
 
 def test_listing_leaves_out_what_runs_and_what_is_new() -> None:

@@ -8,7 +8,6 @@ import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -95,9 +94,12 @@ def test_number_of_the_next_start_is_from_the_record(token: str, number: int) ->
     assert TASK.next_number(None, 2) == 0
 
 
-@pytest.mark.parametrize(
-    ("key", "name"),
-    [
+def test_default_display_name_has_dag_task_and_run_as_far_as_there_is_room() -> None:
+    """
+    It has what AWS accepts of DAG, task and run, as much as there is room for, and the
+    start can be read from it.
+    """
+    for key, name in (
         (("_d", "r_", "Xt", -1), "d-Xt-r-{}-2-0"),
         (("X", "r", "t", 0), "X-t-r-0-{}-2-0"),
         (("d", "r", "t", 3), "d-t-r-3-{}-2-0"),
@@ -107,24 +109,16 @@ def test_number_of_the_next_start_is_from_the_record(token: str, number: int) ->
         (("dd-" + "d-" * 99, "r", "t", -1), "dd-" + "d-" * 25 + "d-{}-2-0"),
         (("_", "-", ".", -1), "{}-2-0"),
         (("größe", "r", "träning", -1), "gr-e-tr-ning-r-{}-2-0"),
-    ],
-)
-def test_default_display_name_has_dag_task_and_run_as_far_as_there_is_room(
-    key: tuple[Any, ...], name: str
-) -> None:
-    """
-    It has what AWS accepts of DAG, task and run, as much as there is room for, and the
-    start can be read from it.
-    """
-    task = replace(TASK, key=TaskKey(*key))
+    ):
+        task = replace(TASK, key=TaskKey(*key))
 
-    marks = f"{task.task_mark}-{task.incarnation_mark}"
-    assert task.display_name(2, 0) == name.format(marks)
-    for number in (0, 150):
-        longer = task.display_name(12, number)
-        assert re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,81}", longer)
-        start = (task.task_mark, task.incarnation_mark, 12, number)
-        assert read_name(longer) == start
+        marks = f"{task.task_mark}-{task.incarnation_mark}"
+        assert task.display_name(2, 0) == name.format(marks)
+        for number in (0, 150):
+            longer = task.display_name(12, number)
+            assert re.fullmatch(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,81}", longer)
+            start = (task.task_mark, task.incarnation_mark, 12, number)
+            assert read_name(longer) == start
 
 
 def test_owner_of_an_execution_is_told_by_its_name() -> None:

@@ -75,9 +75,11 @@ def test_needs_of_a_loop_are_those_of_its_body_too() -> None:
     assert [each.name for each in found.body] == ["Score-0", "Tag-0"]
 
 
-@pytest.mark.parametrize(
-    ("selected", "has_source", "problems"),
-    [
+def test_each_problem_of_a_selection_names_step_and_cure() -> None:
+    """
+    Each problem names the step and the cure; a selection that AWS accepts has none.
+    """
+    for selected, has_source, problems in (
         (["Prepare", "Train"], False, []),
         (["Report"], False, []),
         (["Train", "Evaluate"], True, []),
@@ -112,15 +114,8 @@ def test_needs_of_a_loop_are_those_of_its_body_too() -> None:
                 ),
             ],
         ),
-    ],
-)
-def test_each_problem_of_a_selection_names_step_and_cure(
-    selected: list[str], has_source: bool, problems: list[str]
-) -> None:
-    """
-    Each problem names the step and the cure; a selection that AWS accepts has none.
-    """
-    assert selection_problems(selected, STEPS, has_source=has_source) == problems
+    ):
+        assert selection_problems(selected, STEPS, has_source=has_source) == problems
 
 
 def test_reused_steps_are_all_above_in_the_order_of_the_definition() -> None:

@@ -126,9 +126,9 @@ A = ["s3://in/a"]
 A_AND_B = ["s3://in/a", "s3://in/b"]
 
 
-@pytest.mark.parametrize(
-    ("kind", "response", "read", "written"),
-    [
+def test_job_tells_what_it_reads_and_writes() -> None:
+    """It is in none of the members that outputs has besides."""
+    for kind, response, read, written in (
         ("TrainingJob", {**TRAINING, **TRAINED}, A, ["s3://out/m.tar.gz"]),
         ("TuningJob", {"TrainingJobDefinition": TRAINING}, A, []),
         ("TuningJob", {"TrainingJobDefinitions": TUNED}, A_AND_B, []),
@@ -137,14 +137,9 @@ A_AND_B = ["s3://in/a", "s3://in/b"]
         ("AutoMLJob", AUTO_ML, A, ["s3://out/auto"]),
         ("RegisterModel", MODEL, A_AND_B, []),
         ("Endpoint", {"EndpointStatus": "InService"}, [], []),
-    ],
-)
-def test_job_tells_what_it_reads_and_writes(
-    kind: str, response: object, read: list[str], written: list[str]
-) -> None:
-    """It is in none of the members that outputs has besides."""
-    job = JOB_KINDS[kind].description.model_validate(response)
+    ):
+        job = JOB_KINDS[kind].description.model_validate(response)
 
-    assert list(job.read_uris or ()) == read
-    assert [uri for uri in job.written_uris if uri] == written
-    assert not {"read_uris", "written_uris", "output_path"} & job.outputs.keys()
+        assert list(job.read_uris or ()) == read
+        assert [uri for uri in job.written_uris if uri] == written
+        assert not {"read_uris", "written_uris", "output_path"} & job.outputs.keys()

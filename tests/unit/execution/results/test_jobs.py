@@ -216,9 +216,9 @@ SPOT = TrainingJob(
 SERVERLESS = TrainingJob(ServerlessJobConfig={"JobType": "FineTuning"})
 
 
-@pytest.mark.parametrize(
-    ("step", "job", "nouns"),
-    [
+def test_what_is_not_counted_is_named_with_its_step() -> None:
+    """Steps without a cost of their own are not named."""
+    for step, job, nouns in (
         (of_kind("Condition"), None, None),
         (of_kind("RegisterModel"), None, None),
         (of_kind("TrainingJob"), TrainingJob(), None),
@@ -235,13 +235,8 @@ SERVERLESS = TrainingJob(ServerlessJobConfig={"JobType": "FineTuning"})
             TuningJob(),
             "training jobs that are not in AWS's list (S)",
         ),
-    ],
-)
-def test_what_is_not_counted_is_named_with_its_step(
-    step: StepDescription, job: JobDescription | None, nouns: str | None
-) -> None:
-    """Steps without a cost of their own are not named."""
-    assert uncounted([(step, job)]) == (nouns and f"Not counted: {nouns}.")
+    ):
+        assert uncounted([(step, job)]) == (nouns and f"Not counted: {nouns}.")
 
 
 def test_of_many_steps_the_first_ones_are_named() -> None:

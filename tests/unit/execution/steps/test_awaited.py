@@ -42,9 +42,9 @@ def test_value_that_is_no_name_of_a_step_is_refused(name: object) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "declared", "kind"),
-    [
+def test_step_of_the_definition_is_accepted() -> None:
+    """Names of iterations are accepted, and any name if the definition is not known."""
+    for name, declared, kind in (
         ("Wait", DECLARED, "Callback"),
         ("Train", DECLARED, None),
         ("Train-2", [DeclaredStep("Train-2", "Training")], "Training"),
@@ -52,14 +52,9 @@ def test_value_that_is_no_name_of_a_step_is_refused(name: object) -> None:
         ("Ask-0", LOOP, "Callback"),
         ("Ask-3", LOOP, "Callback"),
         ("Loop", LOOP, None),
-    ],
-)
-def test_step_of_the_definition_is_accepted(
-    name: str, declared: list[DeclaredStep], kind: str | None
-) -> None:
-    """Names of iterations are accepted, and any name if the definition is not known."""
-    check_step_name(name)
-    check_step_declared(name, declared, kind)
+    ):
+        check_step_name(name)
+        check_step_declared(name, declared, kind)
 
 
 NO_STEP = "is not a step of the pipeline:"
@@ -102,9 +97,9 @@ def described(name: str, status: str | None) -> StepDescription:
     return StepDescription.model_validate({"StepName": name, "StepStatus": status})
 
 
-@pytest.mark.parametrize(
-    ("steps", "status"),
-    [
+def test_only_an_end_of_the_awaited_step_ends_the_wait() -> None:
+    """Only an end of the awaited step ends the wait."""
+    for steps, status in (
         (None, None),
         ([described("Train", "Executing")], None),
         ([described("Train", "Pausing")], None),
@@ -112,20 +107,15 @@ def described(name: str, status: str | None) -> StepDescription:
         ([described("Other", "Succeeded")], None),
         ([described("Other", "Succeeded"), described("Train", "Failed")], "Failed"),
         ([described("Train", "Executing"), described("Train", "Stopped")], "Stopped"),
-    ],
-)
-def test_only_an_end_of_the_awaited_step_ends_the_wait(
-    steps: list[StepDescription] | None, status: str | None
-) -> None:
-    """Only an end of the awaited step ends the wait."""
-    end = ended_step(steps, "Train", ARN)
+    ):
+        end = ended_step(steps, "Train", ARN)
 
-    if status is None:
-        assert end is None
-    else:
-        assert end == StepEndedEvent(
-            execution_arn=ARN, step_name="Train", status=status
-        )
+        if status is None:
+            assert end is None
+        else:
+            assert end == StepEndedEvent(
+                execution_arn=ARN, step_name="Train", status=status
+            )
 
 
 ROWS = [

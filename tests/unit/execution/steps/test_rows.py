@@ -119,9 +119,9 @@ def test_row_of_a_failed_training_step_links_to_its_job_and_log() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("kind", "resource", "page"),
-    [
+def test_row_links_to_the_page_of_its_kind_in_the_console() -> None:
+    """None if the console has no such page."""
+    for kind, resource, page in (
         ("ProcessingJob", "processing-job/a", "sagemaker/home#/processing-jobs/a"),
         ("TransformJob", "transform-job/a", "sagemaker/home#/transform-jobs/a"),
         ("TuningJob", TUNING_JOB, "sagemaker/home#/hyper-tuning-jobs/a"),
@@ -131,17 +131,12 @@ def test_row_of_a_failed_training_step_links_to_its_job_and_log() -> None:
         ("Lambda", "function:a", "lambda/home#/functions/a"),
         ("RegisterModel", "model-package/a/1", None),
         ("InferenceComponent", "inference-component/a", None),
-    ],
-)
-def test_row_links_to_the_page_of_its_kind_in_the_console(
-    kind: str, resource: str, page: str | None
-) -> None:
-    """None if the console has no such page."""
-    arn = f"arn:aws:sagemaker:eu-central-1:123456789012:{resource}"
+    ):
+        arn = f"arn:aws:sagemaker:eu-central-1:123456789012:{resource}"
 
-    (row,) = rows_of([step("Step", Metadata={kind: {"Arn": arn}})], (), EXECUTION)
+        (row,) = rows_of([step("Step", Metadata={kind: {"Arn": arn}})], (), EXECUTION)
 
-    assert row.console_url == (page and url_of(page))
+        assert row.console_url == (page and url_of(page))
 
 
 def test_isolated_partition_has_no_links() -> None:
@@ -238,9 +233,9 @@ TUNING = with_arn("TuningJob", "hyper-parameter-tuning-job/t")
 CLARIFY = with_arn("ClarifyCheck", "processing-job/c", "CheckJobArn")
 
 
-@pytest.mark.parametrize(
-    ("metadata", "group", "prefix"),
-    [
+def test_each_kind_of_job_has_its_log_group_and_prefix() -> None:
+    """Each kind of job has its log group and prefix."""
+    for metadata, group, prefix in (
         (PROCESSING, "sagemaker/ProcessingJobs", "p/"),
         (TUNING, "sagemaker/TrainingJobs", "t-"),
         (CLARIFY, "sagemaker/ProcessingJobs", "c/"),
@@ -249,15 +244,10 @@ CLARIFY = with_arn("ClarifyCheck", "processing-job/c", "CheckJobArn")
         ({"TrainingJob": {"Arn": "not an ARN"}}, None, None),
         ({"TrainingJob": "not a dict"}, None, None),
         (None, None, None),
-    ],
-)
-def test_each_kind_of_job_has_its_log_group_and_prefix(
-    metadata: Any, group: str | None, prefix: str | None
-) -> None:
-    """Each kind of job has its log group and prefix."""
-    source = log_source(step("It", Metadata=metadata))
+    ):
+        source = log_source(step("It", Metadata=metadata))
 
-    assert source == (group and (f"/aws/{group}", prefix))
+        assert source == (group and (f"/aws/{group}", prefix))
 
 
 AWS_CONSOLE = "https://eu-central-1.console.aws.amazon.com"

@@ -147,9 +147,9 @@ TWO = ("Train", "Register")
 FORTY_NINE = tuple(map(str, range(49)))
 
 
-@pytest.mark.parametrize(
-    ("cleared", "status", "expected"),
-    [
+def test_clear_does_what_the_cleared_steps_need() -> None:
+    """One of three steps has succeeded, and one has failed."""
+    for cleared, status, expected in (
         (("Train", "Check", "Register"), "Succeeded", Clear("new")),
         (("Check", "Register"), "Executing", Clear("wait")),
         ((), "Executing", Clear("wait")),
@@ -160,14 +160,9 @@ FORTY_NINE = tuple(map(str, range(49)))
         (("Train",), "Succeeded", Clear("select", ("Train",))),
         (("Register",), "Succeeded", Clear("select", ("Register",))),
         (("Train", *FORTY_NINE), "Succeeded", Clear("select", ("Train", *FORTY_NINE))),
-    ],
-)
-def test_clear_does_what_the_cleared_steps_need(
-    cleared: tuple[str, ...], status: str, expected: Clear
-) -> None:
-    """One of three steps has succeeded, and one has failed."""
-    steps = ClearedSteps(cleared, are_all=len(cleared) == 3)
-    assert step_clears.after_clear(steps, status, STEPS) == expected
+    ):
+        steps = ClearedSteps(cleared, are_all=len(cleared) == 3)
+        assert step_clears.after_clear(steps, status, STEPS) == expected
 
 
 def test_clear_does_not_repeat_what_has_succeeded_since() -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import product
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 
@@ -258,35 +258,30 @@ MISSING = (
 )
 
 
-@pytest.mark.parametrize(
-    "end", [end_of_wait("timed_out", "Executing"), end_of_wait("refused", None)]
-)
-@pytest.mark.parametrize(
-    ("record", "problem", "stop_on_kill", "action", "text"),
-    [
-        (stored(), None, True, EndAction.ANNOUNCE_STOP, ""),
-        (None, None, False, EndAction.DONE, KEEPS_RUNNING),
-        (None, "it is damaged", True, EndAction.DONE, DAMAGED),
-        (None, None, True, EndAction.DONE, MISSING),
-        (OTHER, None, True, EndAction.DONE, MISSING),
-    ],
-)
-def test_execution_whose_wait_ends_before_it(
-    end: ExecutionEvent,
-    record: ExecutionRecord | None,
-    problem: str | None,
-    stop_on_kill: bool,
-    action: EndAction,
-    text: str,
-) -> None:
+def test_execution_whose_wait_ends_before_it() -> None:
     """
     It is stopped, if the record proves that it is this task's; otherwise a sentence
     says why it is not.
     """
-    try_end = after_wait(end, record, 2, stop_on_kill=stop_on_kill, problem=problem)
+    for end in (
+        end_of_wait("timed_out", "Executing"),
+        end_of_wait("refused", None),
+    ):
+        for record, problem, stop_on_kill, action, text in (
+            (stored(), None, True, EndAction.ANNOUNCE_STOP, ""),
+            (None, None, False, EndAction.DONE, KEEPS_RUNNING),
+            (None, "it is damaged", True, EndAction.DONE, DAMAGED),
+            (None, None, True, EndAction.DONE, MISSING),
+            (OTHER, None, True, EndAction.DONE, MISSING),
+        ):
+            try_end = after_wait(
+                end, record, 2, stop_on_kill=stop_on_kill, problem=problem
+            )
 
-    handled = text in ("", KEEPS_RUNNING)
-    assert try_end == TryEnd(action, 2, stop_on_kill, text=text, handled=handled)
+            handled = text in ("", KEEPS_RUNNING)
+            assert try_end == TryEnd(
+                action, 2, stop_on_kill, text=text, handled=handled
+            )
 
 
 def test_execution_is_left_to_a_retry_unless_its_time_is_up() -> None:
@@ -610,35 +605,30 @@ def test_trigger_looks_again_while_its_task_waits_for_a_worker(
     assert awaited == by_state.get(str(state), [])
 
 
-@pytest.mark.parametrize(
-    ("state", "owner"),
-    [
-        *((state, Owner.WORKER) for state in sorted({*WITH_LATER_TRY} - {"deferred"})),
-        *((state, Owner.NOBODY) for state in WITHOUT),
-        ("deferred", Owner.THIS_TRY),
-    ],
-)
-def test_owner_at_the_end_of_a_wait_is_this_try_until_airflow_goes_on(
-    state: str | None, owner: Owner
-) -> None:
+def test_owner_at_the_end_of_a_wait_is_this_try_until_airflow_goes_on() -> None:
     """
     It is this try, until Airflow goes on with the task: that of a later try is in the
     record.
     """
-    for record in (RECORD, OF_AN_EARLIER_TRY, None):
-        assert owner_at_end_of_wait(state, record, RECORD.arn, 2) is owner
-    for record in (OF_A_LATER_TRY, WITH_ANOTHER_ARN):
-        later = owner_at_end_of_wait(state, record, RECORD.arn, 2)
-        assert later is Owner.LATER_TRY
+    for state, owner in (
+        *((state, Owner.WORKER) for state in sorted({*WITH_LATER_TRY} - {"deferred"})),
+        *((state, Owner.NOBODY) for state in WITHOUT),
+        ("deferred", Owner.THIS_TRY),
+    ):
+        for record in (RECORD, OF_AN_EARLIER_TRY, None):
+            assert owner_at_end_of_wait(state, record, RECORD.arn, 2) is owner
+        for record in (OF_A_LATER_TRY, WITH_ANOTHER_ARN):
+            later = owner_at_end_of_wait(state, record, RECORD.arn, 2)
+            assert later is Owner.LATER_TRY
 
 
 NAME = read_name(TASK.display_name(0, 0))
 NAME_ELSEWHERE = read_name(replace(TASK, deployment="staging").display_name(0, 0))
 
 
-@pytest.mark.parametrize(
-    ("own", "named", "is_hidden", "name", "is_other"),
-    [
+def test_execution_of_another_deployment_is_told_by_its_name() -> None:
+    """Only where it has none, by the record. It changes who decides without a record."""
+    for own, named, is_hidden, name, is_other in (
         # The name of the execution says it.
         (TASK.deployment, None, False, NAME, False),
         (TASK.deployment, "staging", False, NAME, False),
@@ -653,18 +643,13 @@ NAME_ELSEWHERE = read_name(replace(TASK, deployment="staging").display_name(0, 0
         (None, None, False, NAME, True),
         (None, None, True, None, False),
         (None, "staging", True, None, False),
-    ],
-)
-def test_execution_of_another_deployment_is_told_by_its_name(
-    own: str | None, named: str | None, is_hidden: bool, name: Any, is_other: bool
-) -> None:
-    """Only where it has none, by the record. It changes who decides without a record."""
-    provenance = Provenance(TASK.key, own, named, is_hidden)
+    ):
+        provenance = Provenance(TASK.key, own, named, is_hidden)
 
-    assert provenance.is_of_other_deployment(name) is is_other
-    for owner in Owner:
-        found = owner_by_provenance(owner, provenance, name)
-        assert found is (Owner.OTHER_DEPLOYMENT if is_other else owner)
+        assert provenance.is_of_other_deployment(name) is is_other
+        for owner in Owner:
+            found = owner_by_provenance(owner, provenance, name)
+            assert found is (Owner.OTHER_DEPLOYMENT if is_other else owner)
 
 
 @pytest.mark.parametrize(

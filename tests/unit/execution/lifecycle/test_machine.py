@@ -312,33 +312,25 @@ def test_resent_start_describes_its_execution() -> None:
 # ---- a kill
 
 
-@pytest.mark.parametrize(
-    ("event", "text"),
-    [
+def test_kill_fails_the_try_and_keeps_the_record() -> None:
+    """The retry decides by the record."""
+    for event, text in (
         (Killed(), "The task was killed."),
         (Killed(is_shutdown=True), "The worker is shutting down, so this try ends."),
-    ],
-)
-@pytest.mark.parametrize(
-    "command",
-    [
-        Command.PREPARE,
-        Command.RESEND_START,
-        Command.RESUME,
-        Command.RESEND_RESUME,
-        Command.WATCH,
-    ],
-)
-def test_kill_fails_the_try_and_keeps_the_record(
-    command: Command, event: Killed, text: str
-) -> None:
-    """The retry decides by the record."""
-    instruction = follows(command, stored(), event)
+    ):
+        for command in (
+            Command.PREPARE,
+            Command.RESEND_START,
+            Command.RESUME,
+            Command.RESEND_RESUME,
+            Command.WATCH,
+        ):
+            instruction = follows(command, stored(), event)
 
-    assert does(instruction) == (Command.FAIL, Store.KEEP, stored())
-    assert isinstance(instruction.error, PolysyncError)
-    assert str(instruction.error) == text
-    assert instruction.error.permanent is False
+            assert does(instruction) == (Command.FAIL, Store.KEEP, stored())
+            assert isinstance(instruction.error, PolysyncError)
+            assert str(instruction.error) == text
+            assert instruction.error.permanent is False
 
 
 LATER = EARLIER + timedelta(hours=1)
@@ -474,9 +466,9 @@ def test_choice_to_resume_takes_over_what_was_resumed_elsewhere(status: str) -> 
 # ---- a DAG run that was deleted and comes again, and the passes of a loop
 
 
-@pytest.mark.parametrize(
-    ("changes", "number", "is_other"),
-    [
+def test_record_of_another_incarnation_is_told_by_start_and_number() -> None:
+    """The start of the DAG run tells two of them apart, and a clear changes it, too."""
+    for changes, number, is_other in (
         ({}, 3, False),
         # A retry never has the number of an earlier try, but a task begins again after
         # a deferral.
@@ -495,15 +487,10 @@ def test_choice_to_resume_takes_over_what_was_resumed_elsewhere(status: str) -> 
         ({"clear_number": 1}, 3, False),
         ({"region": "7/1"}, 1, True),
         ({"region": "7/1"}, 3, True),
-    ],
-)
-def test_record_of_another_incarnation_is_told_by_start_and_number(
-    changes: dict[str, Any], number: int, is_other: bool
-) -> None:
-    """The start of the DAG run tells two of them apart, and a clear changes it, too."""
-    incarnation = INCARNATION.model_copy(update=changes)
+    ):
+        incarnation = INCARNATION.model_copy(update=changes)
 
-    assert is_of_other_incarnation(stored(), incarnation, number) is is_other
+        assert is_of_other_incarnation(stored(), incarnation, number) is is_other
 
 
 @pytest.mark.parametrize(

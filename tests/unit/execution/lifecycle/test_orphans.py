@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from polysync_airflow.execution.lifecycle.ending import Owner
@@ -99,9 +97,9 @@ def test_status_can_spare_a_stop_but_asks_for_none() -> None:
 FAILED = TaskSnapshot(True, "failed")
 
 
-@pytest.mark.parametrize(
-    ("changes", "task", "owner"),
-    [
+def test_whoever_goes_on_between_the_looks_is_the_owner() -> None:
+    """Whoever goes on with the execution between the looks is noticed."""
+    for changes, task, owner in (
         ({}, FAILED, Owner.NOBODY),
         ({}, DELETED_TASK, Owner.NOBODY),
         # The ARN was found in AWS's list meanwhile.
@@ -117,18 +115,13 @@ FAILED = TaskSnapshot(True, "failed")
         ({}, TaskSnapshot(True, "running"), Owner.LATER_TRY),
         # It has succeeded, and has deleted the record.
         (None, FAILED, Owner.LATER_TRY),
-    ],
-)
-def test_whoever_goes_on_between_the_looks_is_the_owner(
-    changes: dict[str, Any] | None, task: TaskSnapshot, owner: Owner
-) -> None:
-    """Whoever goes on with the execution between the looks is noticed."""
-    examined = stored(unattended_stop=STOPPED)
-    now = None
-    if changes is not None:
-        now = edited(examined, **changes)
+    ):
+        examined = stored(unattended_stop=STOPPED)
+        now = None
+        if changes is not None:
+            now = edited(examined, **changes)
 
-    assert owner_of_orphan(now, examined, task) is owner
+        assert owner_of_orphan(now, examined, task) is owner
 
 
 def test_queue_of_the_watch() -> None:

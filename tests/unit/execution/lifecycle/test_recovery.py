@@ -143,69 +143,66 @@ RETRY_RESUMES = (
 CLEAR_RESUMES = " That or the button repeats only the steps that had not succeeded."
 
 
-@pytest.mark.parametrize(
-    ("retry", "status", "mode", "by_fail_step", "text"),
-    [
-        (
-            "in 5 min",
-            "Failed",
-            "new",
-            False,
-            f' The retry {ALL_AGAIN}; retry_mode="resume" would repeat only those that'
-            " had not succeeded.",
-        ),
-        ("in 5 min", "Failed", "resume", False, RETRY_RESUMES),
-        ("in 5 min", "CompletedWithFailures", "resume", False, RETRY_RESUMES),
-        (
-            "in 5 min",
-            "Failed",
-            "resume",
-            True,
-            f" The retry {ALL_AGAIN}, {AFTER_FAIL_STEP}",
-        ),
-        # Nobody resumes an execution that somebody has stopped.
-        ("in 5 min", "Stopped", "resume", True, " The retry starts a new execution."),
-        # It may still be running, then the retry goes on with it.
-        ("in 5 min", None, "resume", False, ""),
-        # A person has to do something only after the last try.
-        (
-            None,
-            "Failed",
-            "new",
-            False,
-            f' That {ALL_AGAIN}; on_clear="resume" or the button repeats only what had'
-            " not succeeded.",
-        ),
-        (None, "Failed", "resume", False, CLEAR_RESUMES),
-        (None, "CompletedWithFailures", "resume", False, CLEAR_RESUMES),
-        (None, "Failed", "resume", True, f" That {ALL_AGAIN}, {AFTER_FAIL_STEP}"),
-    ],
-)
-@pytest.mark.parametrize("other", ON_CLEAR)
-def test_message_says_what_a_retry_or_a_clear_does(
-    retry: str | None,
-    status: str | None,
-    mode: str,
-    by_fail_step: bool,
-    text: str,
-    other: str,
-) -> None:
+# The delay of a retry, the status, the option that counts, whether a Fail step has ended
+# the execution, and what the message says.
+MESSAGES: list[tuple[str | None, str | None, str, bool, str]] = [
+    (
+        "in 5 min",
+        "Failed",
+        "new",
+        False,
+        f' The retry {ALL_AGAIN}; retry_mode="resume" would repeat only those that'
+        " had not succeeded.",
+    ),
+    ("in 5 min", "Failed", "resume", False, RETRY_RESUMES),
+    ("in 5 min", "CompletedWithFailures", "resume", False, RETRY_RESUMES),
+    (
+        "in 5 min",
+        "Failed",
+        "resume",
+        True,
+        f" The retry {ALL_AGAIN}, {AFTER_FAIL_STEP}",
+    ),
+    # Nobody resumes an execution that somebody has stopped.
+    ("in 5 min", "Stopped", "resume", True, " The retry starts a new execution."),
+    # It may still be running, then the retry goes on with it.
+    ("in 5 min", None, "resume", False, ""),
+    # A person has to do something only after the last try.
+    (
+        None,
+        "Failed",
+        "new",
+        False,
+        f' That {ALL_AGAIN}; on_clear="resume" or the button repeats only what had'
+        " not succeeded.",
+    ),
+    (None, "Failed", "resume", False, CLEAR_RESUMES),
+    (None, "CompletedWithFailures", "resume", False, CLEAR_RESUMES),
+    (None, "Failed", "resume", True, f" That {ALL_AGAIN}, {AFTER_FAIL_STEP}"),
+]
+
+
+def test_message_says_what_a_retry_or_a_clear_does() -> None:
     """It follows by itself, whatever the other of the two would do."""
-    options = choose(retry_mode=mode, on_clear=other)
-    if retry is None:
-        options = choose(retry_mode=other, on_clear=mode)
+    for retry, status, mode, by_fail_step, text in MESSAGES:
+        for other in ON_CLEAR:
+            options = choose(retry_mode=mode, on_clear=other)
+            begin = NEXT_RETRY
+            if retry is None:
+                options = choose(retry_mode=other, on_clear=mode)
+                begin = NEXT_CLEAR
 
-    told = next_step(
-        stored(),
-        status,
-        options,
-        retry,
-        by_fail_step=by_fail_step,
-        button="or the button ",
-    )
+            told = next_step(
+                stored(),
+                status,
+                options,
+                retry,
+                by_fail_step=by_fail_step,
+                button="or the button ",
+            )
 
-    words = " ".join(str(told).split())
-    assert words == f"{NEXT_RETRY if retry else NEXT_CLEAR}{text}"
+            words = " ".join(str(told).split())
+            assert words == f"{begin}{text}"
 
 
 @pytest.mark.parametrize("status", ["Stopped", None])

@@ -66,9 +66,9 @@ LOOP_OF_CALLS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("name", "declared", "kind", "text"),
-    [
+def test_step_that_the_pipeline_lacks_is_refused() -> None:
+    """A step that the pipeline does not have would be waited for in vain."""
+    for name, declared, kind, text in (
         ("Wai", DECLARED, "Callback", f"{NO_CALLBACK} do you mean 'Wait'?"),
         ("Trai", DECLARED, "Callback", f"{NO_CALLBACK} it has Wait."),
         ("Wait", ONLY_TRAINING, "Callback", f"{NO_CALLBACK} it has none."),
@@ -80,16 +80,11 @@ LOOP_OF_CALLS = [
         ("Ask", LOOP, "Callback", f"{NO_CALLBACK} do you mean 'Ask-0'?"),
         ("Ask-x", LOOP, "Callback", f"{NO_CALLBACK} do you mean 'Ask-0'?"),
         ("Ask-7", LOOP_OF_CALLS, "Callback", f"is a step of type Lambda: {OTHER_TYPE}"),
-    ],
-)
-def test_step_that_the_pipeline_lacks_is_refused(
-    name: str, declared: list[DeclaredStep], kind: str | None, text: str
-) -> None:
-    """A step that the pipeline does not have would be waited for in vain."""
-    with pytest.raises(ParametersError) as caught:
-        check_step_declared(name, declared, kind)
+    ):
+        with pytest.raises(ParametersError) as caught:
+            check_step_declared(name, declared, kind)
 
-    assert str(caught.value) == f"step_name = '{name}' {text}"
+        assert str(caught.value) == f"step_name = '{name}' {text}"
 
 
 def described(name: str, status: str | None) -> StepDescription:

@@ -263,9 +263,9 @@ def test_what_a_function_may_return_becomes_texts() -> None:
         assert output_parameters(value) == outputs
 
 
-@pytest.mark.parametrize(
-    ("value", "problem"),
-    [
+def test_what_a_function_may_not_return_is_named_with_the_cure() -> None:
+    """The error names the value, and says what to return."""
+    for value, problem in (
         (7, "7"),
         (["a"], "a list of 1"),
         ({str(number): number for number in range(51)}, "a dict of 51"),
@@ -277,16 +277,11 @@ def test_what_a_function_may_return_becomes_texts() -> None:
         ({"a": 10**5000}, "a = a very large int"),
         ({"a": "x\x00"}, r"a = 'x\x00'"),
         ({"a": "v" * 1025}, f"a = '{'v' * 60}'... (1,025 characters)"),
-    ],
-)
-def test_what_a_function_may_not_return_is_named_with_the_cure(
-    value: Any, problem: str
-) -> None:
-    """The error names the value, and says what to return."""
-    with pytest.raises(ParametersError) as caught:
-        output_parameters(value)
+    ):
+        with pytest.raises(ParametersError) as caught:
+            output_parameters(value)
 
-    assert str(caught.value) == f"The function returned {problem}: {CURE}"
+        assert str(caught.value) == f"The function returned {problem}: {CURE}"
 
 
 def test_name_of_an_output_that_airflow_reserves_is_refused() -> None:

@@ -49,9 +49,9 @@ CACHED = step("Train", "Succeeded", 0, CacheHitResult=SOURCE)
 NOT_SELECTED = step("Train", "Succeeded", 10, SelectiveExecutionResult=SOURCE)
 
 
-@pytest.mark.parametrize(
-    ("changed", "line"),
-    [
+def test_line_of_a_change_begins_with_the_verdict() -> None:
+    """The verdict comes first in the line, and each change is reported once."""
+    for changed, line in (
         (step("Train", "Starting"), "started"),
         (step("Train", "Succeeded", 61.2), "succeeded after 1 min 1 s"),
         (step("Train", "Succeeded"), "succeeded"),
@@ -63,19 +63,14 @@ NOT_SELECTED = step("Train", "Succeeded", 10, SelectiveExecutionResult=SOURCE)
         (WITH_LONG_REASON, f"failed after 5 s: {LONG_REASON}"),
         (CACHED, "succeeded: its result was in the cache"),
         (NOT_SELECTED, "was not selected: its result is that of abc123"),
-    ],
-)
-def test_line_of_a_change_begins_with_the_verdict(
-    changed: StepDescription, line: str
-) -> None:
-    """The verdict comes first in the line, and each change is reported once."""
-    progress = Progress(60, 0)
+    ):
+        progress = Progress(60, 0)
 
-    (reported,) = progress.update([changed])
+        (reported,) = progress.update([changed])
 
-    assert reported.text == f"Step Train {line}"
-    assert (reported.level == logging.ERROR) == (changed.status == "Failed")
-    assert progress.update([changed]) == []
+        assert reported.text == f"Step Train {line}"
+        assert (reported.level == logging.ERROR) == (changed.status == "Failed")
+        assert progress.update([changed]) == []
 
 
 def test_lines_after_a_resume_name_the_older() -> None:

@@ -13,7 +13,8 @@ What a history must not have shown, by what AWS has seen.
    resumes than retries and clears.
 10. ``NO CAUSE``: a try fails only for a cause, which a transient fault of AWS is not.
 11. ``RESULT``: a task that succeeds has the result of its last execution.
-12. ``UNEXPECTED``: a stored plan leads to the requests that it expects.
+12. ``UNEXPECTED``: a stored plan leads to the requests that it expects, and to what
+    it says that XComs show.
 
 ``told.py`` has the statements about texts. What a page allows is in ``allowances.py``.
 """
@@ -120,7 +121,19 @@ def judge(
     judge = _Judge(plan, aws, journal, now)
     for owner in sorted(xcoms):
         judge.result(owner, xcoms[owner])
+    judge.shown({str(owner): values for owner, values in xcoms.items()})
     return judge.judge()
+
+
+def _has(found: Any, wanted: Any) -> bool:
+    """Return whether an XCom has what a plan says."""
+    if isinstance(wanted, dict):
+        return isinstance(found, dict) and all(
+            _has(found.get(name), value) for name, value in wanted.items()
+        )
+    if isinstance(wanted, str):
+        return wanted in str(found)
+    return bool(found == wanted)
 
 
 def _is_transient(entry: Entry) -> bool:
@@ -171,13 +184,22 @@ class _Judge:
         self._judgement.counts[what] += 1
 
     def _expected(self, owner_name: str, requests: Sequence[str]) -> None:
-        sent = [
-            entry.text
+        # A request that is sent again with its token changes nothing.
+        sent = {
+            entry.details.token: entry.text
             for entry in self._journal.of_kind("aws")
             if str(entry.owner) == owner_name and entry.details.is_accepted
-        ]
-        if sent != list(requests):
-            self._add("UNEXPECTED", f"{owner_name}: {', '.join(sent) or 'nothing'}")
+        }
+        if [*sent.values()] != list(requests):
+            text = ", ".join(sent.values()) or "nothing"
+            self._add("UNEXPECTED", f"{owner_name}: {text}")
+
+    def shown(self, xcoms: Mapping[str, dict[str, Any]]) -> None:
+        """Compare the XComs of tasks, by their names, with what the plan says."""
+        for owner_name, wanted in self._plan.shows.items():
+            found = xcoms.get(owner_name, {})
+            if not _has(found, wanted):
+                self._add("UNEXPECTED", f"{owner_name} shows {found}")
 
     # ---- executions at the same time
 
@@ -327,6 +349,8 @@ class _Judge:
                 if entry.text == operation
                 and entry.details.arn == arn
                 and entry.details.deployment != CONSOLE
+                # What is refused for a quota is asked again after a pause.
+                and entry.details.answer != "ResourceLimitExceeded"
             }
             self._judgement.counts["tokens"] += len(tokens)
             if len(tokens) > limit:

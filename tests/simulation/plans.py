@@ -125,6 +125,8 @@ class Plan(_Data):
 
     :param expects: for stored plans: the requests that change something for a task, as
         AWS accepts them in order, by the task's name in the journal.
+    :param shows: for stored plans: what the XComs of a task have at the end, by the
+        task's name: of an object these members, of a text this part.
     """
 
     seed: str
@@ -133,6 +135,7 @@ class Plan(_Data):
     airflow: Airflow = Airflow()
     actions: tuple[Action, ...] = ()
     expects: dict[str, tuple[str, ...]] = {}
+    shows: dict[str, dict[str, Any]] = {}
 
     @property
     def task_ids(self) -> list[str]:

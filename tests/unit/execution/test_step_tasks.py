@@ -115,20 +115,17 @@ def test_steps_of_an_execution_that_is_too_expensive_say_so() -> None:
     assert verdict_of("Report", snapshot, is_retry=False) == ("failed", text)
 
 
-@pytest.mark.parametrize(
-    ("state", "current"),
-    [
-        *((each, True) for each in (*ALIVE, *OVER)),
-        *((each, False) for each in WITHOUT_OWN_XCOMS),
-    ],
-)
-def test_xcom_run_is_that_of_the_current_try(state: str | None, current: bool) -> None:
+def test_xcom_run_is_that_of_the_current_try() -> None:
     """
     From a clear until a worker has begun the next try, Airflow still has the XComs of
     the try before.
     """
-    assert step_tasks.is_current(state, run_of()) is current
-    assert not step_tasks.is_current(state, None)
+    for state, current in (
+        *((each, True) for each in (*ALIVE, *OVER)),
+        *((each, False) for each in WITHOUT_OWN_XCOMS),
+    ):
+        assert step_tasks.is_current(state, run_of()) is current
+        assert not step_tasks.is_current(state, None)
 
 
 @pytest.mark.parametrize("state", [*ALIVE, *WITHOUT_OWN_XCOMS])

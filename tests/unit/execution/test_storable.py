@@ -73,21 +73,18 @@ def test_json_is_changed_where_it_must_be() -> None:
     assert len(long) < 1000
 
 
-@pytest.mark.parametrize(
-    ("value", "count"),
-    [
+def test_count_of_another_form_is_left_out() -> None:
+    """A count that is not as AWS documents it does not hide the other members."""
+    for value, count in (
         (3, 3),
         (10**30, None),
         (-1, None),
         ("x", None),
         (2**64 - 1, 2**64 - 1),
-    ],
-)
-def test_count_of_another_form_is_left_out(value: Any, count: int | None) -> None:
-    """A count that is not as AWS documents it does not hide the other members."""
-    adapter: TypeAdapter[Any] = TypeAdapter(Count)
+    ):
+        adapter: TypeAdapter[Any] = TypeAdapter(Count)
 
-    assert adapter.validate_python(value) == count
+        assert adapter.validate_python(value) == count
 
 
 @given(json_values)

@@ -340,9 +340,9 @@ def test_problem_of_a_name_is_one_line_with_the_cure() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("url", "region"),
-    [
+def test_region_of_the_queue_is_in_its_url() -> None:
+    """The URL of a queue of AWS has its region."""
+    for url, region in (
         (URL, "us-east-1"),
         ("https://sqs.cn-north-1.amazonaws.com.cn/123456789012/changes", "cn-north-1"),
         (
@@ -354,12 +354,9 @@ def test_problem_of_a_name_is_one_line_with_the_cure() -> None:
             "us-gov-west-1",
         ),
         ("http://127.0.0.1:4599/123456789012/changes", None),
-    ],
-)
-def test_region_of_the_queue_is_in_its_url(url: str, region: str | None) -> None:
-    """The URL of a queue of AWS has its region."""
-    assert check_watcher({**REQUIRED, "queue_url": url}).region == region
-    assert region_of_queue("changes") is None
+    ):
+        assert check_watcher({**REQUIRED, "queue_url": url}).region == region
+        assert region_of_queue("changes") is None
 
 
 BEGUN = 1000.0

@@ -75,23 +75,20 @@ def test_each_start_has_a_token_of_its_own() -> None:
     assert cleared.token(2, 0) == TASK.token(2, 0)
 
 
-@pytest.mark.parametrize(
-    ("token", "number"),
-    [
+def test_number_of_the_next_start_is_from_the_record() -> None:
+    """A start of this epoch is counted, and no other one."""
+    for token, number in (
         (TASK.token(2, 0), 1),
         (TASK.token(2, 10), 11),
         # Another epoch; another task; a token that the task has not made.
         (TASK.token(1, 4), 0),
         (replace(TASK, nonce="x").token(2, 4), 0),
         (f"{TASK.token(2, 0)}x", 0),
-    ],
-)
-def test_number_of_the_next_start_is_from_the_record(token: str, number: int) -> None:
-    """A start of this epoch is counted, and no other one."""
-    record = stored(request=edited(REQUEST, client_request_token=token))
+    ):
+        record = stored(request=edited(REQUEST, client_request_token=token))
 
-    assert TASK.next_number(record, 2) == number
-    assert TASK.next_number(None, 2) == 0
+        assert TASK.next_number(record, 2) == number
+        assert TASK.next_number(None, 2) == 0
 
 
 def test_default_display_name_has_dag_task_and_run_as_far_as_there_is_room() -> None:

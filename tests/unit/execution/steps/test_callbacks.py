@@ -139,9 +139,9 @@ def test_token_of_another_form_is_none(token: Any) -> None:
     assert running_callback(callback(CallbackToken=token)) is None
 
 
-@pytest.mark.parametrize(
-    ("url", "region"),
-    [
+def test_region_of_a_queue_is_in_its_url() -> None:
+    """The URL of AWS's hosts says in which region a queue is."""
+    for url, region in (
         (QUEUE, "us-east-2"),
         ("https://sqs.cn-north-1.amazonaws.com.cn/012345678901/q.fifo", "cn-north-1"),
         (
@@ -151,35 +151,29 @@ def test_token_of_another_form_is_none(token: Any) -> None:
         ("https://sqs.us-east-2.api.aws/012345678901/q", "us-east-2"),
         ("https://eu-west-1.queue.amazonaws.com/012345678901/q", None),
         ("http://127.0.0.1:4599/012345678901/q", None),
-    ],
-)
-def test_region_of_a_queue_is_in_its_url(url: str, region: str | None) -> None:
-    """The URL of AWS's hosts says in which region a queue is."""
-    assert parse_queue_url(url) == (url, region)
+    ):
+        assert parse_queue_url(url) == (url, region)
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
+def test_url_that_is_no_queue_is_an_error_of_the_pipeline() -> None:
+    """
+    Something else than the URL of a queue is an error of the pipeline, before anything
+    is called.
+    """
+    for url in (
         None,
         "https://sqs.us-east-2.amazonaws.com/q",
         "https://user@host/012345678901/q",
         f"{QUEUE}?x=1",
         f"{QUEUE}\n",
-    ],
-)
-def test_url_that_is_no_queue_is_an_error_of_the_pipeline(url: Any) -> None:
-    """
-    Something else than the URL of a queue is an error of the pipeline, before anything
-    is called.
-    """
-    with pytest.raises(CallbackStepError) as caught:
-        running_callback(callback(SqsQueueUrl=url))
+    ):
+        with pytest.raises(CallbackStepError) as caught:
+            running_callback(callback(SqsQueueUrl=url))
 
-    assert str(caught.value) == (
-        f"The queue of step Wait is {shorten(url)}, which is not the URL of an SQS"
-        " queue: correct sqs_queue_url of the step in the pipeline."
-    )
+        assert str(caught.value) == (
+            f"The queue of step Wait is {shorten(url)}, which is not the URL of an SQS"
+            " queue: correct sqs_queue_url of the step in the pipeline."
+        )
 
 
 def test_step_without_a_token_has_nothing_to_answer_yet() -> None:
@@ -205,27 +199,24 @@ def test_latest_step_of_a_name_counts() -> None:
     assert find_step([unknown, old], "Wait") is find_step([old, unknown], "Wait") is old
 
 
-@pytest.mark.parametrize(
-    ("statuses", "expected"),
-    [
+def test_step_waits_until_aws_shows_its_end() -> None:
+    """
+    It does unless AWS shows that it has ended; steps with other tokens do not count.
+    """
+    for statuses, expected in (
         ((), True),
         (("Executing",), True),
         ((None,), True),
         (("Succeeded",), False),
         (("Failed", "Executing"), True),
         (("Failed", "Stopped"), False),
-    ],
-)
-def test_step_waits_until_aws_shows_its_end(statuses: Any, expected: bool) -> None:
-    """
-    It does unless AWS shows that it has ended; steps with other tokens do not count.
-    """
-    other = {"Callback": {**METADATA, "CallbackToken": "other"}}
-    ended = step("Succeeded", Metadata=other)
-    steps = [ended, *map(step, statuses), step("Failed", Metadata=None)]
+    ):
+        other = {"Callback": {**METADATA, "CallbackToken": "other"}}
+        ended = step("Succeeded", Metadata=other)
+        steps = [ended, *map(step, statuses), step("Failed", Metadata=None)]
 
-    assert still_waits(steps, SecretStr("26vcYbeWsZ")) is expected
-    assert still_waits(steps, None) is True
+        assert still_waits(steps, SecretStr("26vcYbeWsZ")) is expected
+        assert still_waits(steps, None) is True
 
 
 def test_recorded_outputs_are_read_as_texts() -> None:

@@ -237,6 +237,8 @@ class ExecutionCalls:
     def _start(self, instruction: Instruction) -> Accepted:
         record = instruction.existing_record
         hook = self.hook_for_region(record.region_name)
+        # An earlier session may have prepared the request, by its own arguments.
+        read_limit(self.max_cost, record.region_name)
         try:
             arn = self._retry(partial(hook.start_pipeline_execution, record.request))
         except SageMakerApiError as error:

@@ -294,7 +294,11 @@ class _Judge:
             for name in ("timeout", "execution_timeout")
             if name in arguments
         ]
-        # The session of the task has begun before.
+        # The session of the task has begun before, perhaps long before: it may have
+        # waited for the end of an earlier execution.
+        session = at - self._time.last_at(owner, "running", at)
+        if session >= arguments.get("execution_timeout", math.inf):
+            return True
         return any(at - attempt.began_at > limit - 15 for limit in limits)
 
     def _is_expensive(
@@ -482,7 +486,8 @@ class _Judge:
                 cleared = [
                     each
                     for each in self._time.actions(Span(0, at))
-                    if each.text == "clear"
+                    # A mark clears what has failed downstream.
+                    if each.text in ("clear", "mark")
                 ]
                 return "max_cost" in self._plan.airflow.renders_none or bool(cleared)
             case "TaskDeferralTimeout":

@@ -335,6 +335,21 @@ def test_limit_that_renders_to_nothing_starts_nothing(
     assert world.calls(*CHANGES) == [START]
 
 
+def test_limit_that_renders_to_nothing_stops_a_start_of_an_earlier_try(
+    make_task: MakeTask, world: World
+) -> None:
+    """It is sent again only to find what it may have started."""
+    task = make_task(max_cost="{{ params.limit }}", **LISTS)
+    world.requests.before(START, crash)
+    render(task, 300).run_prepared_try()
+    world.requests.clear()
+
+    run = render(task, None).run_prepared_try()
+
+    assert isinstance(run.error, ParametersError)
+    assert world.calls(*CHANGES) == [START, STOP]
+
+
 @pytest.mark.parametrize("lost", ["wait_for_completion", "progress_interval"])
 def test_limit_of_a_task_needs_a_wait_with_lists(
     lost: str, make_task: MakeTask

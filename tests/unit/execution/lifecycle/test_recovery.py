@@ -5,6 +5,7 @@ arguments.
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -211,23 +212,22 @@ def test_message_has_no_next_step_after_a_stop(status: str | None) -> None:
     assert next_step(stored(), status, choose(), None) is None
 
 
-def test_message_says_what_is_known_without_the_record() -> None:
-    """Airflow does not respond."""
-    assert next_step(None, "Failed", choose(), None) == NEXT_CLEAR
-    assert next_step(None, "Failed", choose(), "in 5 min") == NEXT_RETRY
-
-
-@pytest.mark.parametrize("retry", ["in 5 min", None])
-def test_message_says_that_a_try_which_finds_nothing_starts_anew(
-    retry: str | None,
+@pytest.mark.parametrize(
+    ("record", "retry", "clear"),
+    [
+        (None, "", ""),
+        (Nothing.FOUND, f" The retry {ALL_AGAIN}.", f" That {ALL_AGAIN}."),
+    ],
+)
+def test_message_says_what_is_known_without_a_record(
+    record: Nothing | None, retry: str, clear: str
 ) -> None:
-    """The execution is that of another deployment: no option and no button resumes it."""
+    """Airflow does not respond, or nothing resumes that of another deployment."""
     options = choose(retry_mode="resume", on_clear="resume")
-    told = next_step(Nothing.FOUND, "Failed", options, retry, button="or the button ")
+    say = partial(next_step, record, "Failed", options, button="or the button ")
 
-    words = " ".join(str(told).split())
-    effect = f"The retry {ALL_AGAIN}" if retry else f"That {ALL_AGAIN}"
-    assert words == f"{NEXT_RETRY if retry else NEXT_CLEAR} {effect}."
+    assert " ".join(str(say("in 5 min")).split()) == f"{NEXT_RETRY}{retry}"
+    assert " ".join(str(say(None)).split()) == f"{NEXT_CLEAR}{clear}"
 
 
 def said_commands(text: str | None) -> set[Command]:

@@ -182,37 +182,6 @@ def test_deleted_variable_gets_the_identity_of_the_record() -> None:
     assert ensure_deployment("0123456789abcdef", None) == "0123456789abcdef"
 
 
-def test_each_team_has_an_identity_of_its_own(
-    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """
-    A Variable of another team is not found, and a write with its key would change it.
-    """
-    visible = dict(variables)
-
-    def switch_to(team: str) -> None:
-        visible.clear()
-        for key, value in variables.items():
-            if key.endswith(f".{team}") or "." not in key:
-                visible[key] = value
-
-    def store(key: str, value: str, *, description: str) -> None:
-        variables[key] = value
-        visible[key] = value
-
-    monkeypatch.setattr(task_instances, "get_variable", visible.get)
-    monkeypatch.setattr(Variable, "set", store)
-    ours = ensure_deployment(None, "a")
-    switch_to("b")
-
-    theirs = ensure_deployment(None, "b")
-
-    assert theirs != ours
-    assert deployment.read_deployment("b") == theirs
-    switch_to("a")
-    assert deployment.read_deployment("a") == ours
-
-
 def test_identity_from_before_there_were_teams_is_kept(
     variables: dict[str, str],
 ) -> None:

@@ -73,25 +73,22 @@ def test_url_has_the_pipeline_name_if_an_arn_is_given() -> None:
     )
 
 
+IN_FRANKFURT = (
+    "arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn/execution/4jg"
+)
+IN_CHINA = "arn:aws-cn:sagemaker:cn-north-1:123456789012:pipeline/churn/execution/4jg"
+IN_STUDIO = (
+    "https://studio-d-abc.studio.eu-central-1.sagemaker.aws"
+    "/pipelines/view/Churn-2/executions/4jg/graph"
+)
+
+
 @pytest.mark.parametrize(
     ("arn", "domain_id", "url"),
     [
-        (
-            "arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn/execution/4jg7o29joci6",
-            "d-abcdefghijkl",
-            "https://studio-d-abcdefghijkl.studio.eu-central-1.sagemaker.aws"
-            "/pipelines/view/Churn-2/executions/4jg7o29joci6/graph",
-        ),
-        (
-            "arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn/execution/4jg7o29joci6",
-            None,
-            None,
-        ),
-        (
-            "arn:aws-cn:sagemaker:cn-north-1:123456789012:pipeline/churn/execution/4jg7o29joci6",
-            "d-a",
-            None,
-        ),
+        (IN_FRANKFURT, "d-abc", IN_STUDIO),
+        (IN_FRANKFURT, None, None),
+        (IN_CHINA, "d-a", None),
     ],
 )
 def test_url_of_studio_needs_a_domain(

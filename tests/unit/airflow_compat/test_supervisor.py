@@ -136,20 +136,6 @@ def test_call_that_runs_cannot_be_cancelled() -> None:
     assert future.result(10)
 
 
-def test_error_is_passed_on() -> None:
-    """The error of the function is that of the call."""
-
-    def fail() -> None:
-        raise ConnectionError("no API server")
-
-    async def run_triggerer() -> None:
-        use_event_loop()
-        await asyncio.to_thread(call_airflow, fail)
-
-    with pytest.raises(ConnectionError, match="no API server"):
-        asyncio.run(run_triggerer())
-
-
 @pytest.mark.parametrize("needs_event_loop", [False, True])
 def test_call_has_a_time_limit_in_a_triggerer(
     needs_event_loop: bool, monkeypatch: pytest.MonkeyPatch

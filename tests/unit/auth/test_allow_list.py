@@ -27,6 +27,7 @@ from polysync_airflow.exceptions import CredentialsError
         "https://vpce-0a1b2c3d-x7.api.sagemaker.us-east-1.vpce.amazonaws.com",
         "https://vpce-0a1b2c3d-x7.sts.us-east-1.vpce.amazonaws.com",
         "https://logs.us-east-1.amazonaws.com",
+        "https://iam.amazonaws.com",
         "https://STS.EU-CENTRAL-1.AMAZONAWS.COM",
         "https://vpce-0a1b2c3d-x7-us-east-1a.api.sagemaker.us-east-1.vpce.amazonaws.com",
         "https://sts.eusc-de-east-1.amazonaws.eu",

@@ -204,6 +204,8 @@ SAML_X = {**SAML, "assume_role_with_saml": {**SAML_IDP, "idp_auth_method": "x"}}
         (GOOGLE, "google.auth", "google.auth"),
         (SAML_FULL, "requests_gssapi", "requests_gssapi"),
         (SAML_FULL, "lxml", "lxml"),
+        ({"config_kwargs": "x"}, None, "AttributeError: 'str' object"),
+        ({"config_kwargs": {"retries": 5}}, None, "AttributeError: 'int' object"),
         (AZURE, None, "federation: azure"),
         (SAML, None, "KeyError: 'assume_role_with_saml'"),
         (SAML_X, None, "idp_auth_method=x"),
@@ -232,17 +234,3 @@ def test_setting_that_the_amazon_provider_refuses_is_an_error_of_the_connection(
         assert reason in message
         assert caught.value.permanent
     assert looked_up == []
-
-
-def test_endpoint_of_s3_is_checked_when_it_is_used(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """
-    Only property files are read from S3, so other tasks need no permission for it.
-    """
-    extra = nested("service_config.s3.endpoint_url", EVIL)
-    s3_hook = hook(monkeypatch, extra, login="AKIAEXAMPLE", password="secret")
-    _ = s3_hook.conn
-
-    with pytest.raises(CredentialsError, match=r"service_config\.s3\.endpoint_url"):
-        _ = s3_hook.client_for("s3")

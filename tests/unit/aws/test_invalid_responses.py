@@ -243,33 +243,6 @@ def test_line_break_in_a_session_token_is_not_quoted_and_not_repeated(
     assert aws.value.__suppress_context__
 
 
-@pytest.mark.parametrize(
-    "extra",
-    [
-        {"config_kwargs": "x"},
-        {"config_kwargs": {"no_such_setting": 1}},
-        {"config_kwargs": {"retries": 5}},
-        {"endpoint_url": "http://["},
-        {"endpoint_url": 5},
-        {"region_name": "a b"},
-    ],
-    ids=str,
-)
-def test_wrong_settings_of_aws_connections_are_credentials_errors(
-    monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any]
-) -> None:
-    """botocore's raw errors become a CredentialsError that names the connection."""
-    value = {
-        "conn_type": "aws",
-        **AWS_CONNECTION,
-        "extra": {"region_name": "us-east-1", **extra},
-    }
-    monkeypatch.setenv("AIRFLOW_CONN_AWS", json.dumps(value))
-
-    with pytest.raises(CredentialsError, match="'aws'"):
-        PolysyncSageMakerHook("aws").describe_pipeline("fanout")
-
-
 STS_BODIES = [
     b"",
     b"{}",

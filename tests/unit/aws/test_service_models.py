@@ -6,7 +6,7 @@ import gc
 import gzip
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -169,43 +169,6 @@ def test_reduced_endpoints_lack_nothing_but_services() -> None:
 
     assert reduce_endpoints(text, ("sts",)) == expected
     assert reduce_endpoints(text, ())["partitions"][0]["services"] == {}
-
-
-@pytest.fixture
-def collections() -> Iterator[list[int]]:
-    """The generations of the garbage collections that run during the test."""
-    generations: list[int] = []
-
-    def record(phase: str, info: dict[str, int]) -> None:
-        if phase == "start":
-            generations.append(info["generation"])
-
-    gc.callbacks.append(record)
-    yield generations
-    gc.callbacks.remove(record)
-
-
-def test_reading_triggers_no_full_garbage_collection(
-    sagemaker_path: str, collections: list[int]
-) -> None:
-    """
-    A reduced model has so few objects that reading it triggers no collection of older
-    objects.
-    """
-    loader = ReducedModelLoader(POLLING)
-    gc.collect()
-    collections.clear()
-
-    model, endpoints = (
-        loader.load_file(str(DATA / path)) for path in (sagemaker_path, "endpoints")
-    )
-    generations = list(collections)
-
-    assert model["operations"].keys() == set(OPERATIONS)
-    assert endpoints["partitions"]
-    assert 2 not in generations
-    # A collection of the youngest objects may be due to another thread.
-    assert len(generations) <= 1
 
 
 def new_objects(create: Callable[[], Any]) -> int:

@@ -90,11 +90,6 @@ COMMANDS = (
             "unrecognized arguments: --prefx. Did you mean --prefix?",
         ),
         (
-            "polysync jobs import",
-            ["--out", "json"],
-            "unrecognized arguments: --out. Did you mean --output?",
-        ),
-        (
             "polysync records",
             ["--dagid=x"],
             "unrecognized arguments: --dagid=x. Did you mean --dag-id?",
@@ -115,32 +110,6 @@ def test_usage_error_is_one_line_with_exit_code_2(
     assert result.refusal == f"error: {command}: {problem} Try: {command} --help"
 
 
-def test_iam_prints_a_policy_and_names_its_commands(polysync: Polysync) -> None:
-    """``polysync iam`` prints policies, and its errors and help name the command."""
-    account = ("--account", "123456789012")
-    pipeline = ("--region", "eu-central-1", "--pipeline", "churn")
-
-    result = polysync("iam", "policy", *account, *pipeline)
-
-    assert result.code == 0
-    assert result.document["Version"] == "2012-10-17"
-    assert "polysync iam policy" in polysync("iam", "policy", "--help").out
-    assert polysync("iam", "policy").code == 2
-    assert polysync("iam", "trust", "--help").code == 0
-
-
-def test_records_reads_the_database(polysync: Polysync, airflow_database: None) -> None:
-    """``polysync records`` reads Airflow's database."""
-    result = polysync("records", "--dag-id", "none")
-
-    document = polysync("records", "--dag-id", "none", "--output", "json").document
-    assert result.code == 0
-    assert result.out == "0 Variables.\n"
-    expected = {"version": 1, "deleted": False, "records": [], "unreadable": []}
-    assert document == expected
-    assert "polysync records" in polysync("records", "--help").out
-
-
 def test_control_characters_of_records_reach_no_terminal(
     polysync: Polysync, airflow_database: None
 ) -> None:
@@ -158,11 +127,12 @@ def test_control_characters_of_records_reach_no_terminal(
     result = polysync("records", "--dag-id", "controls")
 
     in_json = polysync("records", "--dag-id", "controls", "--output", "json")
-    records = in_json.document["records"]
     line = f"{KEY_PREFIX}x\ufffd[2J \ufffd  (DAG run: deleted)"
     assert result.code == 0
     assert result.out == f"{line}\n1 Variables.\n"
-    assert records == [{"key": key, **task, "dag_run_state": None, "ended_at": None}]
+    records = [{"key": key, **task, "dag_run_state": None, "ended_at": None}]
+    expected = {"version": 1, "deleted": False, "records": records, "unreadable": []}
+    assert in_json.document == expected
     assert key in variable_keys(KEY_PREFIX)
     with create_session() as session:
         session.query(Variable).filter_by(key=key).delete()
@@ -353,14 +323,6 @@ def test_check_prints_the_statement_for_a_missing_permission(
     assert result.code == 1
     assert "StartPipelineExecution: denied" in result.out
     assert '"sagemaker:StartPipelineExecution"' in result.out
-
-
-def test_check_of_a_missing_connection_fails(polysync: Polysync) -> None:
-    """A connection that does not exist is a failed check."""
-    result = polysync("check", "--conn-id", "missing")
-
-    assert result.code == 1
-    assert "'missing': there is no such connection" in result.out
 
 
 def test_check_of_an_instance_profile_off_aws_is_one_line(

@@ -83,17 +83,8 @@ def test_drift_is_one_json_document(
     document = result.document
     removed, changed = document.pop("changes")
     assert document == {"version": 1, "drift": True, "compared": 6}
-    assert removed["parameter"] == "Count"
-    assert removed["breaking"] is True
-    assert changed == {
-        "job": "churn-daily",
-        "kind": "default_changed",
-        "parameter": "Tier",
-        "before": "gold",
-        "after": "silver",
-        "breaking": False,
-        "step": None,
-    }
+    assert (removed["parameter"], removed["breaking"]) == ("Count", True)
+    assert (changed["kind"], changed["after"]) == ("default_changed", "silver")
 
 
 def test_change_of_the_steps_is_drift_if_strict(

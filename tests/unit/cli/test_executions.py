@@ -17,7 +17,6 @@ from polysync_airflow.operators import PolysyncStartPipelineOperator
 from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 from tests.unit.cli.conftest import Polysync, Terminal
-from tests.unit.cli.test_verify import sign_in_as
 
 ACCOUNT = "123456789012"
 pytestmark = pytest.mark.usefixtures("emulated_waits")
@@ -382,24 +381,6 @@ def test_page_of_the_task_is_shown_where_its_address_is_known(
     assert f"{task}\nAirflow page: {page}\n" in done.out
 
 
-def test_execution_that_is_being_stopped(
-    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
-) -> None:
-    """Its state is that of the tab and the page; programs get the two of XCom."""
-    arn = start_as_a_task()
-    emulator.control.advance(30)
-    token = "t" * 32
-    sagemaker.stop_pipeline_execution(
-        PipelineExecutionArn=arn, ClientRequestToken=token
-    )
-
-    shown = polysync("executions", "show", arn)
-    document = polysync("executions", "show", arn, "--output=json").document
-
-    assert shown.out.startswith("Pipeline fanout: Stopping (AWS status Stopping).\n")
-    assert (document["state"], document["status"]) == ("Running", "Stopping")
-
-
 def test_show_never_states_what_it_may_not_read(
     polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
 ) -> None:
@@ -573,17 +554,24 @@ def test_running_step_has_its_duration_until_now(
     assert lines[-1] == "Merge   NotStarted"
 
 
-def test_list_says_that_an_execution_is_stopping(
+def test_execution_that_is_being_stopped(
     polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
 ) -> None:
-    """As the tab and the page do; it is among those that run."""
+    """
+    Its state is that of the tab and the page, and it is among those that run; programs
+    get the two of XCom.
+    """
     arn = start(sagemaker)
     emulator.control.advance(10)
     polysync("executions", "stop", arn, "--yes")
 
-    done = polysync("executions", "list", "--state", "Running")
+    listed = polysync("executions", "list", "--state", "Running")
+    shown = polysync("executions", "show", arn)
+    document = polysync("executions", "show", arn, "--output=json").document
 
-    assert done.out.splitlines()[1].startswith("Stopping  ")
+    assert listed.out.splitlines()[1].startswith("Stopping  ")
+    assert shown.out.startswith("Pipeline fanout: Stopping (AWS status Stopping).\n")
+    assert (document["state"], document["status"]) == ("Running", "Stopping")
 
 
 def test_list_says_how_to_leave_out_what_may_not_be_read(
@@ -725,31 +713,6 @@ def test_interrupted_watch_stops_nothing(
     assert done.code == 130
     assert done.err == f"The execution goes on: {arn}\nerror: interrupted\n"
     assert emulator.control.calls("StopPipelineExecution") == []
-
-
-def test_printed_policy_is_sufficient(
-    polysync: Polysync,
-    sagemaker: Any,
-    emulator: EmulatorServer,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """
-    It allows all commands; with the required permissions only, an execution is shown
-    without its steps.
-    """
-    arn = start(sagemaker)
-    sign_in_as(emulator, polysync, monkeypatch, "--pipeline", "fanout")
-
-    listed = polysync("executions", "list", "--prefix", "fan", "--wide")
-    shown = polysync("executions", "show", arn)
-    stopped = polysync("executions", "stop", arn, "--yes")
-
-    assert [done.code for done in (listed, shown, stopped)] == [0, 0, 0], (
-        listed.err + stopped.err
-    )
-    assert shown.err == ""
-    assert arn in listed.out
-    assert "\nShard0 " in shown.out
 
 
 def test_names_write_no_control_characters(polysync: Polysync, sagemaker: Any) -> None:

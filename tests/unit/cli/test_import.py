@@ -145,27 +145,6 @@ def test_a_target_that_is_no_catalogue_is_refused_first(
     assert other.read_text() == "hello"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--conn-id", "missing"], "conn_id = 'missing': there is no such connection."),
-        (["--prefix", "a b"], "'a b' is not valid as pipeline names"),
-    ],
-)
-def test_wrong_argument_is_an_error_of_one_line(
-    arguments: list[str], message: str, polysync: Polysync
-) -> None:
-    """
-    An error has exit code 2, one line that begins with ``error:``, and no traceback.
-    """
-    result = polysync("jobs", "import", *arguments)
-
-    assert result.code == 2
-    assert result.out == ""
-    assert result.error.startswith("error: ")
-    assert message in result.error
-
-
 def test_refusal_of_aws_is_an_error(
     polysync: Polysync, path: Path, tmp_path: Path, emulator: EmulatorServer
 ) -> None:

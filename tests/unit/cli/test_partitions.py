@@ -115,9 +115,6 @@ def test_policy_has_no_other_partition(polysync: Polysync) -> None:
     [
         ("eu-central-1", "aws"),
         ("cn-north-1", "aws-cn"),
-        ("us-gov-west-1", "aws-us-gov"),
-        ("us-iso-east-1", "aws-iso"),
-        ("us-isob-east-1", "aws-iso-b"),
         (REGION, "aws-eusc"),
     ],
 )

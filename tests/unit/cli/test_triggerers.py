@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.jobs.job import Job
 from airflow.models.trigger import Trigger
 from airflow.utils.session import create_session
 from sqlalchemy import inspect
@@ -16,8 +14,8 @@ from polysync_airflow.airflow_compat import triggerers
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.triggerers import Slots
 from polysync_airflow.cli.check import warning_about
-from polysync_airflow.execution import clock
 from tests.unit.cli.conftest import Polysync
+from tests.unit.watch.rows import add_trigger, add_triggerer, remove_triggers
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 CALL = "polysync_airflow.watch.callback.stop_if_left"
@@ -27,46 +25,10 @@ CALL = "polysync_airflow.watch.callback.stop_if_left"
 def session() -> Iterator[Any]:
     """A session of Airflow's database without triggers and triggerers."""
     with create_session() as made:
-        _delete_all(made)
+        remove_triggers(made)
         yield made
         made.rollback()
-        _delete_all(made)
-
-
-def _delete_all(session: Any) -> None:
-    if CAPABILITIES.triggerer_callbacks:
-        from airflow.models.callback import TriggererCallback
-
-        session.query(TriggererCallback).delete()
-    session.query(Trigger).delete()
-    session.query(Job).delete()
-    session.commit()
-
-
-def add_triggerer(session: Any, *, seconds: float = 0, ended: bool = False) -> int:
-    """Store a triggerer, and how many seconds ago it has sent its last heartbeat."""
-    job: Any = Job(job_type="TriggererJob")  # type: ignore[no-untyped-call]
-    job.latest_heartbeat = clock.now() - timedelta(seconds=seconds)
-    if ended:
-        job.end_date = clock.now()
-    session.add(job)
-    session.commit()
-    job_id: int = job.id
-    return job_id
-
-
-def add_trigger(
-    session: Any, triggerer: int | None, *, seconds: float = 0, queue: str | None = None
-) -> Any:
-    """Store a trigger that a triggerer has, and how old it is."""
-    created_at = clock.now() - timedelta(seconds=seconds)
-    trigger: Any = Trigger("path.Of", {}, created_date=created_at)
-    trigger.triggerer_id = triggerer
-    if queue:
-        trigger.queue = queue
-    session.add(trigger)
-    session.commit()
-    return trigger
+        remove_triggers(made)
 
 
 @pytest.mark.usefixtures("stopped_clock")

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from polysync_airflow.auth.iam_policies import identity_policy
-from polysync_airflow.aws.sessions import is_aws_endpoint
 from polysync_airflow.cli.verify import sign_in
 from polysync_airflow.exceptions import CredentialsError
 from sagemaker_emulator import EmulatorServer
@@ -191,9 +190,3 @@ def test_connection_of_type_aws_hides_its_secrets_and_checks_its_endpoints(
     assert session["secrets"] == [SECRET, "token-of-a-session"]
     with pytest.raises(CredentialsError, match=r"service_config\.iam\.endpoint_url"):
         session["client"]("iam")
-
-
-def test_endpoints_of_iam_are_ones_of_aws() -> None:
-    """IAM has one address for all regions of a partition."""
-    assert is_aws_endpoint("iam.amazonaws.com")
-    assert not is_aws_endpoint("iam.evil.example")

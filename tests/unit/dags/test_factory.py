@@ -57,31 +57,15 @@ def test_job_of_a_pipeline_that_aws_manages_starts_by_its_arn(tmp_path: Path) ->
 def test_broken_job_is_one_import_error(tmp_path: Path) -> None:
     """It names the job and the cause. The DAGs of the others are there."""
     churn = {"name": "churn", "arn": f"{PIPELINES}/churn", "region": "us-east-1"}
-    jobs = [
-        churn,
-        {**churn, "name": "{{ x }}", "arn": "nonsense"},
-        {
-            **churn,
-            "name": "managed",
-            "arn": "arn:aws:sagemaker:us-east-1:aws:pipeline/{{ x }}",
-        },
-        {**churn, "name": "scoring", "parameters": [{"name": "A", "type": "Money"}]},
-        "just text",
-        churn,
-    ]
+    jobs = [churn, {**churn, "name": "{{ x }}", "arn": "nonsense"}, "just text", churn]
     text = json.dumps({"version": 1, "jobs": jobs})
     parsed = parse(tmp_path, "polysync_dags('jobs.yaml')", text=text)
 
     assert list(parsed.dags) == ["churn"]
     (error,) = parsed.errors.values()
     assert "jobs.yaml: these jobs cannot be DAGs" in error
-    for problem in (
-        "{{ x }}: name:",
-        "managed: arn:",
-        "scoring: parameters.0.type:",
-        "jobs[4]: ",
-        "churn: the file has another job of this name before",
-    ):
+    again = "churn: the file has another job of this name before"
+    for problem in ("{{ x }}: name:", "jobs[2]: ", again):
         assert f"- {problem}" in error
 
 

@@ -69,16 +69,6 @@ def test_field_has_type_default_and_enum(
     assert param.resolve() == value
 
 
-@pytest.mark.parametrize("kind", ["String", "Integer", "Float", "Boolean"])
-def test_parameter_without_default_is_required(kind: str) -> None:
-    """A run without a value is refused."""
-    param = field(parameter("P", kind))
-
-    with pytest.raises(ParamValidationError):
-        param.resolve()
-    assert form_of(parameter("P", kind)).required == ["P"]
-
-
 @pytest.mark.parametrize("value", ["true", "false", True, False])
 @pytest.mark.parametrize("given", [NOT_SET, "{{ params.x }}"])
 def test_boolean_without_default_is_a_drop_down(given: Any, value: Any) -> None:
@@ -107,28 +97,6 @@ def test_boolean_drop_down_has_only_the_allowed_values() -> None:
     assert param.resolve(True) is True
     with pytest.raises(ParamValidationError):
         param.resolve("false")
-
-
-@pytest.mark.parametrize(
-    ("declared", "value"),
-    [
-        (parameter("P", "Integer", default=1), "abc"),
-        (parameter("P", "Integer", default=1), 1.5),
-        (parameter("P", "Integer", default=1), 2**31),
-        (parameter("P", "Integer", default=1), True),
-        (parameter("P", "Float", default=1), "abc"),
-        (parameter("P", "Boolean", default=True), "yes"),
-        (parameter("P", default="x"), ""),
-        (parameter("P", default="x"), "x" * 1025),
-        (parameter("P", default="a", enum_values=["a"]), "b"),
-        (parameter("P", default="x"), None),
-    ],
-    ids=str,
-)
-def test_field_refuses_other_values(declared: dict[str, Any], value: Any) -> None:
-    """Airflow checks them in the form and in its REST API, before the run exists."""
-    with pytest.raises(ParamValidationError):
-        field(declared).resolve(value)
 
 
 def test_empty_default_may_stay_empty() -> None:

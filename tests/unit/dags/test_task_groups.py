@@ -453,16 +453,3 @@ def test_relative_paths_begin_at_the_dag_file(tmp_path: Path) -> None:
     assert of_job == {"job.begin", "job.Train", "job.Test", "job.execution"}
     assert dag.get_task("file.Train").upstream_task_ids == {"file.Prepare"}
     assert dag.get_task("job.execution").pipeline_name == "imported"
-
-
-def test_broken_file_breaks_its_own_dag_file(tmp_path: Path) -> None:
-    """Airflow shows the error as an import error."""
-    code = """
-    with DAG("d", schedule=None):
-        PolysyncPipelineTaskGroup("g", pipeline_name="churn", definition="gone.json")
-    """
-    parsed = parse(tmp_path, code)
-
-    assert parsed.dags == {}
-    problem = "definition = 'gone.json': the file cannot be read"
-    assert problem in parsed.errors["dag_file.py"]

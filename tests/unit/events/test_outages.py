@@ -66,11 +66,6 @@ async def test_poison_messages_go_to_the_dead_letter_queue(
 @pytest.mark.parametrize(
     ("fault", "text"),
     [
-        ({"kind": "throttle"}, "ThrottlingException"),
-        (
-            {"kind": "error", "code": "ExpiredTokenException", "message": "expired"},
-            "put new temporary keys into the connection",
-        ),
         (
             {
                 "kind": "error",
@@ -83,7 +78,6 @@ async def test_poison_messages_go_to_the_dead_letter_queue(
             {"kind": "error", "code": "AccessDenied", "message": "no"},
             "Allow sqs:ReceiveMessage on arn:aws:sqs:us-east-1:123456789012:changes-",
         ),
-        ({"kind": "http", "status": 503}, "ReceiveMessage failed"),
         ({"kind": "dropped"}, "ConnectionClosedError"),
     ],
 )
@@ -113,51 +107,6 @@ async def test_failed_calls_are_repeated(
         )
         assert text in failed
         assert worked.startswith("It works again after ")
-
-
-async def test_a_rotated_key_is_used(
-    emulator: EmulatorServer, queue: Queue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After a failed call, the connection is read again."""
-    monkeypatch.setattr(base_hook, "MIN_READ_SECONDS", 0.1)
-    emulator.control.add_fault(
-        "error", "ReceiveMessage", code="ExpiredTokenException", message=""
-    )
-    async with Triggerer() as triggerer:
-        triggerer.start(1, queue)
-        await until(lambda: queue.calls("ReceiveMessage"))
-        rotated = connection(
-            endpoint_url=emulator.endpoint_url, login="AKIAROTATED7EXAMPLE"
-        )
-        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", rotated)
-        await until(
-            lambda: (
-                queue.calls("ReceiveMessage")[-1]["access_key_id"]
-                == "AKIAROTATED7EXAMPLE"
-            )
-        )
-        emulator.control.remove_faults()
-        queue.send(execution())
-        await until(lambda: triggerer.fired)
-
-
-async def test_a_missing_connection_is_waited_for(
-    emulator: EmulatorServer,
-    queue: Queue,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """A connection that is added later is used then."""
-    monkeypatch.setattr(base_hook, "MIN_READ_SECONDS", 0.1)
-    stored = connection(endpoint_url=emulator.endpoint_url)
-    monkeypatch.delenv("AIRFLOW_CONN_POLYSYNC_DEFAULT")
-    async with Triggerer() as triggerer:
-        triggerer.start(1, queue)
-        queue.send(execution())
-        await until(lambda: lines(caplog))
-        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", stored)
-        await until(lambda: triggerer.fired)
-        assert "there is no such connection" in lines(caplog)[0]
 
 
 async def test_a_deleted_connection_is_not_used_until_it_is_added_again(

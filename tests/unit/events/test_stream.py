@@ -129,62 +129,6 @@ async def test_duplicates_make_one_event(
         assert len(triggerer.fired) == 2
 
 
-async def test_a_killed_triggerer_loses_nothing(
-    queue: Queue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """
-    Twenty events are received and not stored: the next triggerer gets all of them, each
-    once.
-    """
-    monkeypatch.setattr(trigger, "VISIBILITY_SECONDS", 10)
-    arns = [EXECUTION_ARN.replace("p4jn", f"p{number:03}") for number in range(20)]
-    queue.send(*(execution(pipelineExecutionArn=arn) for arn in arns))
-    async with Triggerer() as killed:
-        killed.start(1, queue)
-        await until(lambda: len(killed.fired) == 20)
-    async with Triggerer() as following:
-        following.start(1, queue)
-        await until(lambda: len(following.fired) >= 20)
-        following.store()
-        await until(lambda: queue.size == (0, 0))
-        assert (
-            sorted(payload["execution_arn"] for payload in following.payloads()) == arns
-        )
-
-
-async def test_a_watcher_that_is_away_misses_what_others_read(queue: Queue) -> None:
-    """
-    Airflow does not wait for it, so its messages are deleted, as the documentation
-    says. Alone, it misses none.
-    """
-    states = ("Succeeded", "Failed", "Stopped")
-    first, second, third = (execution(status) for status in states)
-    async with Triggerer() as triggerer:
-        triggerer.start(1, queue)
-        triggerer.start(2, queue)
-        queue.send(first)
-        await until(lambda: len(triggerer.fired) == 2)
-        triggerer.store()
-        triggerer.tasks[2].cancel()
-        await until(triggerer.tasks[2].done)
-        queue.send(second)
-        await until(lambda: len(triggerer.payloads(1)) == 2)
-        triggerer.store()
-        await until(lambda: queue.size == (0, 0))
-        triggerer.start(2, queue)
-        triggerer.tasks[1].cancel()
-        await until(triggerer.tasks[1].done)
-        triggerer.tasks[2].cancel()
-        await until(triggerer.tasks[2].done)
-        queue.send(third)
-        triggerer.start(2, queue)
-        await until(lambda: len(triggerer.payloads(2)) == 2)
-        assert [payload["status"] for payload in triggerer.payloads(2)] == [
-            "Succeeded",
-            "Stopped",
-        ]
-
-
 async def test_an_event_that_is_not_stored_comes_again(
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:

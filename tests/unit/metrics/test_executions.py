@@ -11,9 +11,9 @@ import pytest
 
 from polysync_airflow.auth.sts import RefreshingCredentials
 from polysync_airflow.exceptions import CredentialsError
-from polysync_airflow.execution import clock
 from tests.fakes.metrics import StatsdServer
 from tests.tasks import EmulatedTime
+from tests.unit.auth.sign_in.test_refresh import Issuer, use
 from tests.unit.operators.recovery.harness import MERGE_FAILS_ONCE, Task, crash
 from tests.world import NEVER_ENDS, START, RequestInterceptor, World
 
@@ -122,25 +122,15 @@ def test_refreshes_of_credentials_are_counted(
     emulated_time: EmulatedTime, statsd: StatsdServer
 ) -> None:
     """A failed attempt counts once, however many threads wait for it."""
-    answers: list[Any] = [CredentialsError("STS does not respond", permanent=False)]
-
-    def fetch() -> dict[str, Any]:
-        if answers:
-            raise answers.pop()
-        expiry = clock.now().replace(year=clock.now().year + 1).isoformat()
-        return {
-            "access_key": "AKIA",
-            "secret_key": "secret",
-            "token": "token",
-            "expiry_time": expiry,
-        }
-
-    credentials = RefreshingCredentials(fetch, "assume-role")
+    issuer = Issuer(lifetime=3600)
+    issuer.error = CredentialsError("STS does not respond", permanent=False)
+    credentials = RefreshingCredentials(issuer.fetch, "assume-role")
     for _ in range(3):
         with pytest.raises(CredentialsError):
-            credentials.get_frozen_credentials()
+            use(credentials)
+    issuer.error = None
     emulated_time.sleep(2)
-    credentials.get_frozen_credentials()
+    use(credentials)
 
     statsd.wait_for(
         lambda: (

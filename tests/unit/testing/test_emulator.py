@@ -105,21 +105,6 @@ def test_execution_can_be_stopped_while_a_step_keeps_running(
     assert stopped.result == "Cancelled"
 
 
-def test_reason_of_a_failing_step_reaches_the_task(emulator: SageMakerEmulator) -> None:
-    """
-    The reason reaches the error of the task. Other pipelines have no such step and
-    succeed.
-    """
-    emulator.fail_step("AbaloneTrain", "No space left on device")
-
-    failed = start("abalone")
-    succeeded = start("fanout")
-
-    assert isinstance(failed.error, PipelineExecutionFailedError)
-    assert "Step AbaloneTrain failed: No space left on device" in str(failed.error)
-    assert succeeded.error is None
-
-
 def test_set_ups_add_up(emulator: SageMakerEmulator) -> None:
     """
     A second set-up of the same pipeline keeps the first one, and the default scenario.

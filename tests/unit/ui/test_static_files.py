@@ -72,17 +72,11 @@ def test_a_session_is_needed(client: Any, path: str) -> None:
     [
         "/",
         f"/{build_id()}/",
-        f"/{build_id()}/../static_files.py",
         f"/{build_id()}/..%2fstatic_files.py",
-        f"/{build_id()}/..%5cstatic_files.py",
-        f"/{build_id()}/%2e%2e/static_files.py",
-        f"/{build_id()}/static%2f{BUNDLE}",
         f"/{build_id()}/{BUNDLE}%00",
-        f"/{build_id()}//etc/passwd",
         f"/{build_id()}/{BUNDLE.upper()}",
         f"/0.0.1-000000000000/{BUNDLE}",
         "/openapi.json",
-        "/docs",
     ],
 )
 def test_nothing_else_is_served(signed_in: Any, path: str) -> None:

@@ -1,10 +1,12 @@
-"""DAG runs and task instances in the database of this process."""
+"""DAG runs, task instances and triggers in the database of this process."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 
 
@@ -49,6 +51,48 @@ def add_task(session: Any, key: TaskKey, state: str | None, try_number: int) -> 
         "try_number": try_number,
     }
     session.execute(TaskInstance.__table__.insert().values(**values))
+
+
+def add_triggerer(session: Any, *, seconds: float = 0, ended: bool = False) -> int:
+    """Store a triggerer, and how many seconds ago it has sent its last heartbeat."""
+    from airflow.jobs.job import Job
+
+    job: Any = Job(job_type="TriggererJob")  # type: ignore[no-untyped-call]
+    job.latest_heartbeat = clock.now() - timedelta(seconds=seconds)
+    if ended:
+        job.end_date = clock.now()
+    session.add(job)
+    session.commit()
+    job_id: int = job.id
+    return job_id
+
+
+def add_trigger(
+    session: Any, triggerer: int | None, *, seconds: float = 0, **columns: Any
+) -> Any:
+    """Store a trigger that a triggerer has, and how old it is."""
+    from airflow.models.trigger import Trigger
+
+    created_at = clock.now() - timedelta(seconds=seconds)
+    trigger: Any = Trigger("path.Of", {}, created_date=created_at, **columns)
+    trigger.triggerer_id = triggerer
+    session.add(trigger)
+    session.commit()
+    return trigger
+
+
+def remove_triggers(session: Any) -> None:
+    """Delete all triggers, the calls of functions that have one, and all triggerers."""
+    from airflow.jobs.job import Job
+    from airflow.models.trigger import Trigger
+
+    if CAPABILITIES.triggerer_callbacks:
+        from airflow.models.callback import TriggererCallback
+
+        session.query(TriggererCallback).delete()
+    session.query(Trigger).delete()
+    session.query(Job).delete()
+    session.commit()
 
 
 def add_begin(session: Any, key: TaskKey, event: str = "running") -> None:

@@ -220,20 +220,6 @@ def test_stop_follows_the_choices_of_the_author(
     assert world.log.statuses == [status]
 
 
-def test_execution_of_a_lost_response_is_found_by_its_name(
-    world: World,
-) -> None:
-    """An execution whose ARN no try knows is found by its name; nothing is started."""
-    task = lost_at_start(world)
-    assert "execution_arn" not in task.record
-    task.state = "failed"
-
-    assert look_after(task) == "stop"
-
-    assert world.log.statuses == ["Stopping"]
-    assert world.calls(START) == [START]
-
-
 def test_start_without_a_response_behind_those_of_others(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import event, func, select, text
+from sqlalchemy import event, select, text
 
 from polysync_airflow.airflow_compat import listeners as compat
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
@@ -22,7 +21,6 @@ from tests.unit.watch import rows
 if not CAPABILITIES.triggerer_callbacks:
     pytest.skip("this Airflow tells no listener of ends", allow_module_level=True)
 
-from airflow.jobs.job import Job
 from airflow.models.callback import TriggererCallback
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
@@ -49,38 +47,9 @@ def session() -> Iterator[Any]:
         _delete_all(made)
 
 
-def add_triggers(
-    session: Any,
-    queue: str | None,
-    count: int = 1,
-    *,
-    age: float = 0.0,
-    ended: bool = False,
-    **more: Any,
-) -> None:
-    """
-    Store triggers that a triggerer runs.
-
-    :param age: seconds since its heartbeat.
-    """
-    now = datetime.now(UTC)
-    job = Job(job_type="TriggererJob")  # type: ignore[no-untyped-call]
-    job.latest_heartbeat = now - timedelta(seconds=age)
-    job.end_date = now if ended else None
-    session.add(job)
-    session.flush()
-    for _ in range(count):
-        trigger = Trigger(classpath="a.Trigger", kwargs={}, queue=queue, **more)
-        trigger.triggerer_id = job.id
-        session.add(trigger)
-    session.commit()
-
-
 def _delete_all(session: Any) -> None:
     rows.remove_dag(session, DAG_ID)
-    session.query(TriggererCallback).delete()
-    session.query(Trigger).delete()
-    session.query(Job).delete()
+    rows.remove_triggers(session)
     session.query(Variable).filter(Variable.key.startswith(KEY_PREFIX)).delete()
     session.commit()
 
@@ -151,16 +120,6 @@ def test_run_that_ends_with_a_record(session: Any, end: str, state: str) -> None
     assert told(session) == [variable_key(key)]
 
 
-def test_each_mapped_task_has_a_record_of_its_own(session: Any) -> None:
-    """Each has a record of its own."""
-    keys = [add_task(session, "skipped", map_index=index) for index in (0, 1)]
-
-    EndListener().on_dag_run_failed(dag_run(session), "marked")
-    session.commit()
-
-    assert told(session) == sorted(map(variable_key, keys))
-
-
 @pytest.mark.skipif(
     not CAPABILITIES.run_marks_skip_tasks, reason="a mark makes waiting tasks succeed"
 )
@@ -192,12 +151,8 @@ def test_rows_wait_for_no_free_slot_of_a_triggerer(session: Any) -> None:
     A triggerer runs what it is assigned to, although its capacity is used up. One query
     finds the triggerer of all rows.
     """
-    job: Any = Job(job_type="TriggererJob")  # type: ignore[no-untyped-call]
-    session.add(job)
-    session.flush()
-    other = Trigger("path.Of", {})
-    other.triggerer_id = job.id
-    session.add(other)
+    triggerer = rows.add_triggerer(session)
+    rows.add_trigger(session, triggerer)
     keys = [add_task(session, "deferred", map_index=index) for index in (0, 1)]
     statements = statements_of(session)
 
@@ -206,8 +161,8 @@ def test_rows_wait_for_no_free_slot_of_a_triggerer(session: Any) -> None:
 
     assert told(session) == sorted(map(variable_key, keys))
     assert sum("FROM job" in each for each in statements) == 1
-    Trigger.assign_unassigned(job.id, 1, 30, session=session)
-    run = set(Trigger.ids_for_triggerer(job.id, session=session))
+    Trigger.assign_unassigned(triggerer, 1, 30, session=session)
+    run = set(Trigger.ids_for_triggerer(triggerer, session=session))
     assert run == set(session.scalars(select(Trigger.id)))
 
 
@@ -267,9 +222,11 @@ def test_row_has_a_queue_that_a_living_triggerer_serves(
     """Triggerers that have ended, or that send no heartbeat, do not count."""
     monkeypatch.setenv("AIRFLOW__TRIGGERER__QUEUES_ENABLED", "True")
     key = add_task(session, "up_for_retry")
-    add_triggers(session, "gpu", age=31.0)
-    add_triggers(session, "gpu", ended=True)
-    add_triggers(session, "default", age=20.0)
+    silent = rows.add_triggerer(session, seconds=31)
+    ended = rows.add_triggerer(session, ended=True)
+    living = rows.add_triggerer(session, seconds=20)
+    for triggerer, queue in ((silent, "gpu"), (ended, "gpu"), (living, "default")):
+        rows.add_trigger(session, triggerer, queue=queue)
 
     assert queues_of_rows(session, key) == {("default", True)}
 
@@ -284,7 +241,8 @@ def test_triggerers_of_other_teams_do_not_count(
     monkeypatch.setenv("AIRFLOW__TRIGGERER__QUEUES_ENABLED", "True")
     session.merge(Team(name="others"))
     session.commit()
-    add_triggers(session, "default", team_name="others")
+    triggerer = rows.add_triggerer(session)
+    rows.add_trigger(session, triggerer, queue="default", team_name="others")
 
     queues = queues_of_rows(session, add_task(session, "up_for_retry"))
 
@@ -386,26 +344,6 @@ def test_statement_that_fails_harms_no_transaction_and_is_logged_once(
     assert told(session) == []
     (line,) = [each for each in caplog.messages if "polysync records" in each]
     assert f"DAG run {RUN_ID} of DAG {DAG_ID}: OperationalError" in line
-
-
-def test_row_that_fails_leaves_nothing_of_the_savepoint(
-    session: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the savepoint has added before the error is not left, either."""
-    add_task(session, "skipped")
-
-    def add_and_fail(own: Any, *arguments: Any) -> None:
-        let(own, *arguments)
-        own.flush()
-        raise LookupError
-
-    let = compat.let_triggerer_call
-    monkeypatch.setattr(compat, "let_triggerer_call", add_and_fail)
-
-    EndListener().on_dag_run_failed(dag_run(session), "marked")
-    session.commit()
-
-    assert session.scalar(select(func.count()).select_from(Trigger)) == 0
 
 
 def test_listener_commits_nothing_of_the_scheduler(session: Any) -> None:

@@ -111,7 +111,6 @@ def test_fields_of_other_methods_are_named(method: str) -> None:
     assert other_fields
 
 
-NO_REGION = "not the name of an AWS region, such as eu-central-1; correct it."
 MATCH = "String should match"
 USER = "arn:aws:iam::123456789012:user/polysync"
 EXAMPLE = "https://example.com"
@@ -122,7 +121,6 @@ UNIFIED = "https://dzd-a.sagemaker.eu-west-1.on.aws"
     ("change", "expected"),
     [
         ({"region_name": None}, ["- region_name: Field required; fill it in"]),
-        ({"region_name": "Frankfurt"}, [f"- region_name: {NO_REGION}"]),
         ({"auth_method": "saml"}, ["- auth_method: give one of access_key, assume_r"]),
         ({"auth_method": "asume_role"}, ["web_identity. Did you mean assume_role?"]),
         ({"role_arn": "polysync"}, ["- role_arn: String should"]),
@@ -130,7 +128,6 @@ UNIFIED = "https://dzd-a.sagemaker.eu-west-1.on.aws"
         ({"access_key_id": ""}, ["access_key_id (login)"]),
         ({"secret_access_key": ""}, ["secret_access_key (password)"]),
         ({"profile_name": "prod"}, ["- profile_name", "remove it"]),
-        ({"aws_session_token": "x"}, ["- aws_session_token"]),
         (
             {"externalid": "x"},
             [

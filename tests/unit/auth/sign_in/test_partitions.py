@@ -5,12 +5,6 @@ and its links.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import pytest
-
-from polysync_airflow.auth.iam_policies import caller_trust
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from sagemaker_emulator import EmulatorServer
@@ -25,27 +19,7 @@ ROLE = f"arn:{PARTITION}:iam::{ACCOUNT}:role/polysync"
 AUDIENCE = "sts.amazonaws.com"
 
 
-def web_identity(context: SignInContext, account: Account) -> dict[str, Any]:
-    """Create a role for a token of the cluster; return the fields of the connection."""
-    path = context.folder / "token"
-    context.cluster.project(path, context.cluster.token(SUBJECT, audience=AUDIENCE))
-    account.role_for_token(context.cluster.url, AUDIENCE, SUBJECT, PARTITION)
-    return {"role_arn": ROLE, "identity_source": "file", "identity_file": str(path)}
-
-
-def assume_role(context: SignInContext, account: Account) -> dict[str, Any]:
-    """Create a user, and a role for it; return the fields of the connection."""
-    login, password = account.user()
-    account.role(caller_trust(principal=f"arn:{PARTITION}:iam::{ACCOUNT}:root"))
-    return {"login": login, "password": password, "role_arn": ROLE}
-
-
-@pytest.mark.parametrize(
-    ("auth_method", "deferrable"), [(web_identity, True), (assume_role, False)]
-)
 def test_task_signs_in_and_runs_in_the_partition_of_its_role(
-    auth_method: Callable[[SignInContext, Account], dict[str, Any]],
-    deferrable: bool,
     context: SignInContext,
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
@@ -57,17 +31,22 @@ def test_task_signs_in_and_runs_in_the_partition_of_its_role(
     account.client("sagemaker").create_pipeline(
         PipelineName="Churn", PipelineDefinition=definition(step("A")), RoleArn=ROLE
     )
+    path = context.folder / "token"
+    context.cluster.project(path, context.cluster.token(SUBJECT, audience=AUDIENCE))
+    account.role_for_token(context.cluster.url, AUDIENCE, SUBJECT, PARTITION)
     context.connect(
-        auth_method=auth_method.__name__,
+        auth_method="web_identity",
         region_name=REGION,
-        **auth_method(context, account),
+        role_arn=ROLE,
+        identity_source="file",
+        identity_file=str(path),
     )
 
     run = run_task(
         PolysyncStartPipelineOperator(
             task_id="train",
             pipeline_name="Churn",
-            deferrable=deferrable,
+            deferrable=True,
             poll_interval=60,
         )
     )

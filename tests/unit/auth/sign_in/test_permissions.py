@@ -23,8 +23,6 @@ from polysync_airflow.operators import (
     PolysyncStopPipelineOperator,
 )
 from sagemaker_emulator import EmulatorServer
-from tests.conftest import IN_BOTH_MODES
-from tests.managed_pipelines import MANAGED, NEEDS_ROLE, START_MANAGED
 from tests.tasks import EmulatedTime, Run, run_task
 from tests.unit.auth.sign_in.conftest import ACCOUNT, Account, grant, use_connection
 
@@ -72,41 +70,6 @@ def test_printed_policy_is_sufficient(
     assert len(jobs.result) == 5
     assert re.search(r"Step Shard3 failed: .*no data", str(failed.error))
     assert stopped.result == "Cancelled"
-
-
-@NEEDS_ROLE
-@IN_BOTH_MODES
-def test_policy_for_a_pipeline_that_aws_manages_is_sufficient(
-    deferrable: bool,
-    user: Account,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
-) -> None:
-    """
-    It allows the ARN of the pipeline, its executions in the account, and to pass the
-    role; no other pipeline.
-    """
-    options = ("--pipeline", MANAGED, "--pass-role", EXECUTION_ROLE)
-    grant(user, printed_document(*POLICY, *options))
-    managed = {**START_MANAGED, "deferrable": deferrable}
-    without_role = {"execution_role_arn": None}
-    cases: list[dict[str, Any]] = [
-        {"execution_role_arn": EXECUTION_ROLE, "validate_parameters": True},
-        {"execution_role_arn": EXECUTION_ROLE.replace("Execution", "Other")},
-        {"pipeline_name": "fanout", "pipeline_parameters": {}, **without_role},
-    ]
-
-    runs = [start(**{**managed, **case}) for case in cases]
-    jobs = run_task(PolysyncListImportOperator(task_id="t", managed_by="AWS"))
-
-    assert runs[0].error is None
-    assert runs[0].xcoms["steps"][0]["state"] == "Success"
-    missing = ("iam:PassRole", "sagemaker:StartPipelineExecution")
-    for run, text in zip(runs[1:], missing, strict=True):
-        assert isinstance(run.error, SageMakerApiError)
-        assert run.error.error_code == "AccessDeniedException"
-        assert text in str(run.error)
-    assert [job["arn"] for job in jobs.result] == [MANAGED]
 
 
 def test_required_permissions_are_sufficient_without_step_reasons(

@@ -52,18 +52,6 @@ def test_the_listing_does_not_retry_after_an_error(
     assert caught.value is DENIED
 
 
-def test_no_results_after_an_error(open_calls: Callable[..., ConcurrentCalls]) -> None:
-    """After an error, no item is processed, and the error is raised again."""
-
-    def deny(item: int) -> None:
-        raise DENIED
-
-    with open_calls() as concurrent:
-        for function in (deny, Calls()):
-            with pytest.raises(SageMakerApiError):
-                list(concurrent.map(function, [1]))
-
-
 def test_calls_stop_when_results_are_no_longer_fetched(
     open_calls: Callable[..., ConcurrentCalls],
 ) -> None:
@@ -148,26 +136,4 @@ def test_threads_in_backoff_end_at_once(
         list(concurrent.map(calls, range(2)))
 
     assert time.monotonic() - begun < 30
-    wait_until(lambda: not threads())
-
-
-def test_a_hanging_call_does_not_delay_the_end(
-    open_calls: Callable[..., ConcurrentCalls],
-) -> None:
-    """An error is raised in time even if another call gets no response."""
-    free = Event()
-
-    def work(item: int) -> None:
-        if item == 0:
-            wait_until(lambda: calls.at_once == 3)
-            raise DENIED
-        free.wait(30)
-
-    calls = Calls(work)
-    begun = time.monotonic()
-    with pytest.raises(SageMakerApiError), open_calls() as concurrent:
-        list(concurrent.map(calls, range(3)))
-
-    assert time.monotonic() - begun < 20
-    free.set()
     wait_until(lambda: not threads())

@@ -30,7 +30,13 @@ TRAPS = (
     "&a b",
     "=",
 )
-ODD_TEXTS = ("ü 日本 🚀", "a: b # c", "line\nbreak\t")
+ODD_TEXTS = (
+    "ü 日本 🚀",
+    "a: b # c",
+    "line\nbreak\t",
+    "\x00\x1b\x85\u2028\ufeff",
+    " word" * 50,
+)
 DEFAULTS: dict[str, list[Any]] = {
     "String": ["", "ml.m5.xlarge", "s3://bucket/{{ ds }}/x", *ODD_TEXTS, *TRAPS],
     "Integer": [0, 1, -5, 2**53 + 1],

@@ -341,23 +341,6 @@ def test_order_is_by_job_and_breaking_first() -> None:
     assert compare(reverse, [job("a", *new[::-1]), job("c")], Scope()) == found
 
 
-def test_order_of_parameters_and_of_entries_with_one_name() -> None:
-    """
-    Differences of one kind are in the order of the parameters, and those without one in
-    that of the problems.
-    """
-    names = [f"P{number}" for number in range(9)]
-    broken = [BrokenJob("twice", problem) for problem in ("a", "b", "c")]
-    expected = [*names, None, None, None]
-
-    for step in (1, -1):
-        before = entry("churn", *map(parameter, names[::step]))
-        old = Catalogue([before], broken[::step])
-        found = compare(old, [job("churn")], Scope())
-        assert [drift.parameter for drift in found] == expected
-        assert [drift.before for drift in found[-3:]] == ["a", "b", "c"]
-
-
 def test_every_kind_has_a_text() -> None:
     """
     Each kind of difference is one line that names the job, and says what was and what

@@ -26,7 +26,7 @@ from polysync_airflow.jobs.catalogue import (
 from polysync_airflow.jobs.importer import import_jobs
 from sagemaker_emulator import EmulatorServer, builders
 from tests.fakes.log_capture import capture_logs
-from tests.unit.jobs.catalogue.builders import ARN_TEXT, entry, job, put_pipelines
+from tests.unit.jobs.catalogue.builders import ARN_TEXT, job, put_pipelines
 
 GET = {"Get": "Steps.Train.ModelArtifacts.S3ModelArtifacts"}
 REPORT = {"PropertyFileName": "Report", "OutputName": "out", "FilePath": "report.json"}
@@ -146,18 +146,6 @@ def test_the_same_steps_are_the_same_text() -> None:
     assert text.endswith("  - name: C\n    needs:\n    - A\n    - B\n")
 
 
-def test_a_job_may_have_no_steps(path: Path) -> None:
-    """The file can be read, and the error of what needs them says how to get them."""
-    write_catalogue(path, [entry("churn")])
-    assert "steps" not in path.read_text()
-
-    (read,) = read_catalogue(path).jobs
-
-    problem = r"has no steps of the job churn: .*polysync jobs import"
-    with pytest.raises(CatalogueError, match=problem):
-        steps_of(read)
-
-
 def named(name: str, **members: Any) -> dict[str, Any]:
     """Return a step as the file has it."""
     return {"name": name, **members}
@@ -243,15 +231,3 @@ def test_steps_that_no_file_can_have_are_left_out_with_a_warning(
         problem = f"of the job {name}: the definition could not be read"
         with pytest.raises(CatalogueError, match=problem):
             steps_of(read[name])
-
-
-def test_names_are_no_templates(tmp_path: Path) -> None:
-    """
-    Whoever writes a definition chooses the names of steps. They are returned as they
-    are.
-    """
-    found = read_steps(tmp_path, {"name": "{{ conn.x.password }}", "type": "{% raw %}"})
-
-    assert [(step.name, step.type) for step in steps_of(found)] == [
-        ("{{ conn.x.password }}", "{% raw %}")
-    ]

@@ -337,10 +337,7 @@ class _Judge:
             for entry in self._time.states(owner)
         )
         # ``airflow tasks test`` runs the same try again.
-        new_tries += sum(
-            entry.text == "test task" and entry.details[:3] == owner[:3]
-            for entry in self._time.entries
-        )
+        new_tries += self._time.tests(owner, Span(0.0, self._time.now))
         # A try may be killed before it sends a resume that it has stored.
         limits = {
             "StopPipelineExecution": attempts + (attempts > 1 or new_tries > 0),
@@ -432,7 +429,8 @@ class _Judge:
         self._saw("begun after a stop of a user")
         since = Span(attempt.ended_at, later[0].began_at)
         new_try = (*CLEARED, DELETED, "up_for_retry")
-        if not self._time.has_state(owner, new_try, since):
+        is_new = self._time.has_state(owner, new_try, since)
+        if not is_new and not self._time.tests(owner, since):
             self._add("BEGUN AGAIN", f"{attempt.arn[-12:]} of {owner}")
 
     def _not_cancelled(self, told: Entry) -> None:

@@ -117,6 +117,13 @@ class Timeline:
             if entry.kind == "action" and span.begin <= entry.at <= span.end
         ]
 
+    def tests(self, owner: Owner, span: Span) -> int:
+        """Return how often ``airflow tasks test`` has run a task in a time."""
+        return sum(
+            entry.text == "test task" and entry.details[:3] == owner[:3]
+            for entry in self.actions(span)
+        )
+
     def undisturbed(self, deployment: str, span: Span) -> float:
         """
         Return for how many seconds of a time both Airflow and AWS could be asked.

@@ -427,10 +427,12 @@ class _Judge:
         if not later:
             return
         self._saw("begun after a stop of a user")
-        since = Span(attempt.ended_at, later[0].began_at)
-        new_try = (*CLEARED, DELETED, "up_for_retry")
-        is_new = self._time.has_state(owner, new_try, since)
-        if not is_new and not self._time.tests(owner, since):
+        # A clear replaces also an execution that ends before the next try stops it.
+        since = Span(attempt.began_at, later[0].began_at)
+        after_end = Span(attempt.ended_at, later[0].began_at)
+        is_cleared = self._time.has_state(owner, (*CLEARED, DELETED), since)
+        is_retried = self._time.has_state(owner, ("up_for_retry",), after_end)
+        if not (is_cleared or is_retried or self._time.tests(owner, since)):
             self._add("BEGUN AGAIN", f"{attempt.arn[-12:]} of {owner}")
 
     def _not_cancelled(self, told: Entry) -> None:

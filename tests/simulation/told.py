@@ -149,7 +149,9 @@ def _retries(
     # ``airflow tasks test`` of a task that has never run gives it no number of a try.
     if state is None or not state.details:
         return
-    if time.actions(Span(told.at, state.at)):
+    # A process may not know yet that its task was cleared.
+    is_replaced = time.state_at(owner, told.at) != "running"
+    if is_replaced or time.actions(Span(told.at, state.at)):
         return
     yield Comparison(
         "Airflow retries" if says_so else "no retry",

@@ -68,10 +68,16 @@ class Triggerers:
         self.add(triggerer.queue)
 
     def move(self) -> None:
-        """Let each trigger run in any triggerer, as if the others had been dead."""
-        names = sorted(self.running)
+        """
+        Let each trigger run in any triggerer of its queue, as if the others had been
+        dead.
+        """
         for row in self._deployment.db.triggers.values():
-            row.triggerer = kernels.KERNEL.random.choice(names)
+            serving = [
+                name for name, each in self.running.items() if each.queue == row.queue
+            ]
+            if serving:
+                row.triggerer = kernels.KERNEL.random.choice(sorted(serving))
         self.touch()
 
 

@@ -219,7 +219,8 @@ class Workers:
             except AirflowRuntimeError:
                 continue
             if session.is_current(deployment.db):
-                session.ti.process = None
+                if session.ti.process is session.process:
+                    session.ti.process = None
                 report()
             kernels.KERNEL.request("answered", "airflow", name)
             return

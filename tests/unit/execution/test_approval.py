@@ -12,11 +12,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from polysync_airflow.exceptions import (
-    ParametersError,
-    PolysyncError,
-    SageMakerApiError,
-)
+from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution.approval import (
     ApprovalEvent,
     ApprovalWaiter,
@@ -29,18 +25,14 @@ from polysync_airflow.execution.approval import (
 )
 from polysync_airflow.execution.texts import shorten
 from polysync_airflow.execution.waiter import Finish, Wait
+from tests.unit.execution.lifecycle.builders import api_error
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:model-package/churn/1"
 LIMIT = "the limit of 1 h (timeout= or execution_timeout=) was reached"
 WAIT = ApprovalWaiter(
     model_package_arn=ARN, poll_interval=60.0, since=1e9, deadline=1e9 + 3600
 )
-THROTTLED = SageMakerApiError(
-    "Rate exceeded",
-    error_code="ThrottlingException",
-    operation="DescribeModelPackage",
-    permanent=False,
-)
+THROTTLED = api_error("ThrottlingException", "Rate exceeded")
 
 
 def described(

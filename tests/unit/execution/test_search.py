@@ -39,6 +39,7 @@ from polysync_airflow.execution.search import (
 )
 from polysync_airflow.execution.texts import MAX_PROBLEMS
 from polysync_airflow.execution.waiter import Finish, LogLine, Wait, check_event
+from tests.unit.execution.lifecycle.builders import api_error
 
 PREFIX = "arn:aws:sagemaker:us-east-1:123456789012:pipeline"
 BEGAN_AT = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -326,13 +327,6 @@ CLOSED = replace(OPEN, search=search())
 FOUND = listed("manual", 5)
 
 
-def api_error(**arguments: Any) -> SageMakerApiError:
-    """Return an error of AWS's."""
-    return SageMakerApiError(
-        "AWS says no", error_code="X", operation="ListPipelineExecutions", **arguments
-    )
-
-
 @pytest.mark.parametrize(
     ("waiter", "result", "after", "outcome", "text"),
     [
@@ -348,18 +342,18 @@ def api_error(**arguments: Any) -> SageMakerApiError:
             "no_match",
             "The window has closed, and no execution in it matches.",
         ),
-        (OPEN, api_error(permanent=False, transient=True), 0, None, None),
-        (OPEN, api_error(permanent=False), 0, None, None),
+        (OPEN, api_error(transient=True), 0, None, None),
+        (OPEN, api_error(), 0, None, None),
         # A window that has closed proves nothing if it cannot be listed.
-        (CLOSED, api_error(permanent=False), 0, None, None),
+        (CLOSED, api_error(), 0, None, None),
         (
             OPEN,
-            api_error(permanent=False),
+            api_error(),
             HOUR,
             "timed_out",
-            "No execution was found within 1 h; the last poll failed: AWS says no",
+            "No execution was found within 1 h; the last poll failed: AWS said no",
         ),
-        (OPEN, api_error(permanent=True), 0, "refused", "AWS says no"),
+        (OPEN, api_error(permanent=True), 0, "refused", "AWS said no"),
         (OPEN, CredentialsError("no key"), 0, "refused", "no key"),
         (OPEN, TooManyMatchesError("too many"), 0, "too_many", "too many"),
     ],
@@ -388,7 +382,7 @@ def test_search_ends_with_an_execution_or_a_reason(
         sought = "the first execution of pipeline fanout created from 2026-01-01"
         assert f"Looked for: {sought}" in str(event.message)
     if isinstance(result, SageMakerApiError) and outcome != "found":
-        assert (event.error_code, event.operation) == ("X", "ListPipelineExecutions")
+        assert (event.error_code, event.operation) == ("InternalFailure", "x")
     assert (event.error_code is None) == (
         outcome in ("found", "no_match", "too_many") or result is None
     )
@@ -419,7 +413,7 @@ def test_only_what_is_new_is_listed_again() -> None:
     """
     first = OPEN.decide(SearchPage(None, BEGAN), BEGAN + 1)
     assert isinstance(first, Wait)
-    failed = first.waiter.decide(api_error(permanent=False), BEGAN + 60)
+    failed = first.waiter.decide(api_error(), BEGAN + 60)
     assert isinstance(failed, Wait)
 
     assert OPEN.list_after == DAY[0] - timedelta(seconds=1)
@@ -460,7 +454,7 @@ def test_polls_of_searches_in_a_pipeline_go_together() -> None:
 
 def test_refused_list_is_no_empty_page() -> None:
     """The list, or the parameters that are compared, may be refused."""
-    error = api_error(permanent=False)
+    error = api_error()
 
     def refuse(_: str) -> dict[str, str]:
         raise error

@@ -20,17 +20,10 @@ from polysync_airflow.execution.step_clears import (
     FirstListing,
     what_to_clear,
 )
-from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.states import STATE_OF_STATUS
-from tests.unit.execution.lifecycle.builders import choose, stored
+from tests.unit.execution.lifecycle.builders import choose, listed_step, stored
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn/execution/abc"
-
-
-def step(name: str, status: str | None, **members: Any) -> StepDescription:
-    """Return AWS's description of a step."""
-    response = {"StepName": name, "StepStatus": status, **members}
-    return StepDescription.model_validate(response)
 
 
 KEPT = (
@@ -142,7 +135,7 @@ def test_steps_of_an_earlier_clear_are_repeated_as_well() -> None:
     assert step_clears.still_cleared(listing, ended) == ClearedSteps([])
 
 
-STEPS = [step("Train", "Succeeded"), step("Check", "Failed")]
+STEPS = [listed_step("Train", "Succeeded"), listed_step("Check", "Failed")]
 TWO = ("Train", "Register")
 FORTY_NINE = tuple(map(str, range(49)))
 
@@ -189,8 +182,12 @@ def test_clear_does_not_repeat_what_has_succeeded_since() -> None:
 def test_first_listing_after_a_clear_counts_until_the_next_clear() -> None:
     """What the first look has stored counts until the next clear."""
     context = {"Index": 0, "ParentStepName": "Loop"}
-    item = step("Score", "Succeeded", IterationContext=context)
-    running = [step("Train", "Executing"), item, step("Report", "Succeeded")]
+    item = listed_step("Score", "Succeeded", IterationContext=context)
+    running = [
+        listed_step("Train", "Executing"),
+        item,
+        listed_step("Report", "Succeeded"),
+    ]
     first = step_clears.first_listing(ARN, 1, running, ClearedSteps(("Train",)), 2)
     assert (first.succeeded, first.cleared) == (["Report"], ["Train"])
     assert first.resumes == 2

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.execution import step_tasks
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.outcome import RequestedStop, RunSummary
@@ -27,6 +26,7 @@ from polysync_airflow.execution.step_tasks import (
 )
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.waiter import FIRST_POLL_DELAY_SECONDS, Finish, Wait
+from tests.unit.execution.lifecycle.builders import api_error, listed_step
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn/execution/abc"
 SOURCE = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn/execution/old"
@@ -55,12 +55,6 @@ def run_of(**members: Any) -> RunSummary:
     )
 
 
-def step(name: str, status: str | None, **members: Any) -> StepDescription:
-    """Return AWS's description of a step."""
-    response = {"StepName": name, "StepStatus": status, **members}
-    return StepDescription.model_validate(response)
-
-
 def seen(
     *steps: StepDescription,
     state: str | None = "deferred",
@@ -86,8 +80,8 @@ def test_step_without_capacity_waits_for_the_resume() -> None:
         ("AlgorithmError: no data", "deferred", "failed"),
     ):
         steps = [
-            step("Train", "Failed", FailureReason=reason),
-            step("Report", "Stopped"),
+            listed_step("Train", "Failed", FailureReason=reason),
+            listed_step("Report", "Stopped"),
         ]
         snapshot = seen(*steps, state=state, status="Failed")
         for name in ("Train", "Report"):
@@ -98,8 +92,8 @@ def test_steps_of_an_execution_that_is_too_expensive_say_so() -> None:
     """Those that were stopped, and those that AWS has not run."""
     stop = RequestedStop(requested_at=NOW, reason="cost", process="triggerer")
     snapshot = seen(
-        step("Train", "Stopped"),
-        step("Check", "Succeeded"),
+        listed_step("Train", "Stopped"),
+        listed_step("Check", "Succeeded"),
         state="failed",
         status="Stopped",
         run=run_of(stop=stop),
@@ -155,7 +149,7 @@ def test_status_of_the_step_decides() -> None:
         ("Failed", ("failed", "Step Train failed (AWS status Failed).")),
         ("Stopped", ("failed", "Step Train was stopped (AWS status Stopped).")),
     ):
-        listed = seen(step("Train", status))
+        listed = seen(listed_step("Train", status))
 
         assert verdict_of("Train", listed, is_retry=False) == expected
 
@@ -174,7 +168,7 @@ def test_text_of_a_success_says_where_the_result_is_from() -> None:
     }
 
     for text, members in texts.items():
-        succeeded = seen(step("Train", "Succeeded", **members))
+        succeeded = seen(listed_step("Train", "Succeeded", **members))
         verdict = verdict_of("Train", succeeded, is_retry=False)
         assert verdict == ("success", f"Step Train succeeded{text}")
 
@@ -188,8 +182,8 @@ def test_branch_that_is_not_taken_is_skipped_at_once(
 ) -> None:
     """While the execution still runs."""
     metadata = {"Condition": {"Outcome": outcome_of_check}}
-    condition = step("Check", "Succeeded", Metadata=metadata)
-    found = seen(step("Train", "Succeeded"), condition)
+    condition = listed_step("Check", "Succeeded", Metadata=metadata)
+    found = seen(listed_step("Train", "Succeeded"), condition)
 
     assert outcome(taken, found) is None
     text = f"Step {not_taken} was not run: condition Check had the other outcome."
@@ -241,7 +235,7 @@ def test_step_ends_with_its_execution_unless_that_may_be_resumed(
     status: str, state: str, expected: str | None, step_status: str | None
 ) -> None:
     """Only if nobody resumes it any more, the step has failed."""
-    steps = [step("Train", step_status)] if step_status else []
+    steps = [listed_step("Train", step_status)] if step_status else []
 
     found = seen(*steps, status=status, state=state)
     verdict = verdict_of("Train", found, is_retry=False)
@@ -258,7 +252,7 @@ def test_step_ends_with_its_execution_unless_that_may_be_resumed(
 @pytest.mark.parametrize("step_status", ["Failed", "Stopped"])
 def test_retry_waits_for_the_resume(step_status: str) -> None:
     """The execution task resumes the execution, unless it is over."""
-    failed = step("Train", step_status)
+    failed = listed_step("Train", step_status)
     for state, status in itertools.product(ALIVE, ("Executing", "Failed")):
         alive = seen(failed, state=state, status=status)
         assert outcome("Train", alive, is_retry=True) is None
@@ -275,7 +269,7 @@ def test_failure_before_a_resume_does_not_count() -> None:
         (NOW, "Executing", "failed"),
         (NOW + timedelta(seconds=1), "Executing", "failed"),
     ):
-        failed = step("Train", "Failed", StartTime=AN_HOUR_AGO, EndTime=ended_at)
+        failed = listed_step("Train", "Failed", StartTime=AN_HOUR_AGO, EndTime=ended_at)
         run = run_of(resumes=1, attempt_started_at=NOW)
 
         assert outcome("Train", seen(failed, run=run, status=status)) == expected
@@ -313,13 +307,13 @@ def test_log_has_each_change_of_the_step_once() -> None:
     """
     began = {"StartTime": NOW, "EndTime": NOW + timedelta(minutes=2)}
     item = {"IterationContext": {"Index": 0, "ParentStepName": "Train"}}
-    runs = step("Train", "Executing", StartTime=NOW)
-    score = step("Score-0", "Succeeded", **item, **began)
+    runs = listed_step("Train", "Executing", StartTime=NOW)
+    score = listed_step("Score-0", "Succeeded", **item, **began)
     polls = [
         StepsSnapshot(None),
-        seen(runs, step("Other", "Executing", StartTime=NOW)),
+        seen(runs, listed_step("Other", "Executing", StartTime=NOW)),
         seen(runs, score),
-        seen(step("Train", "Failed", **began), score),
+        seen(listed_step("Train", "Failed", **began), score),
     ]
     waiter = make_waiter()
     lines = []
@@ -352,7 +346,7 @@ def test_log_has_each_change_of_the_step_once() -> None:
 def test_log_says_what_is_older_than_a_resume() -> None:
     """As that of the execution task does."""
     ended_at = NOW - timedelta(minutes=1)
-    old = step("Train", "Failed", StartTime=AN_HOUR_AGO, EndTime=ended_at)
+    old = listed_step("Train", "Failed", StartTime=AN_HOUR_AGO, EndTime=ended_at)
     run = run_of(resumes=1, attempt_started_at=NOW)
 
     waits = make_waiter().decide(seen(old, run=run, status="Executing"), 1.0)
@@ -376,7 +370,7 @@ def test_next_poll_is_that_of_the_group(due: float | None, seconds: float) -> No
 
 def test_retry_waits_though_the_step_has_failed() -> None:
     """The wait knows that it is one of a retry."""
-    failed = seen(step("Train", "Failed"), status="Failed", state="up_for_retry")
+    failed = seen(listed_step("Train", "Failed"), status="Failed", state="up_for_retry")
 
     assert isinstance(make_waiter(is_retry=True).decide(failed, 1.0), Wait)
     finish = make_waiter().decide(failed, 1.0)
@@ -402,12 +396,7 @@ def test_text_of_an_event_is_bounded() -> None:
 
 def test_refused_list_ends_the_wait() -> None:
     """With AWS's error. After an error that may pass, the wait goes on."""
-    error = SageMakerApiError(
-        "denied",
-        error_code="AccessDenied",
-        operation="ListPipelineExecutionSteps",
-        permanent=True,
-    )
+    error = api_error("AccessDenied", "denied", permanent=True)
 
     end = make_waiter().decide(error, 1.0)
 
@@ -480,7 +469,9 @@ def test_cleared_step_waits_for_the_end_of_the_execution() -> None:
             cleared=["Train"] if cleared else ["Check"],
             resumes=0,
         )
-        found = replace(seen(step("Train", status), status="Failed"), listing=listing)
+        found = replace(
+            seen(listed_step("Train", status), status="Failed"), listing=listing
+        )
 
         assert (outcome("Train", found) is None) is (waits or status is None)
         for later in (
@@ -506,7 +497,7 @@ def test_task_that_begins_again_leaves_a_note_until_the_execution_is_current() -
     assert isinstance(waits, Wait)
     assert waits.seconds == 5.0
     assert not waits.waiter.leaves_note(StepsSnapshot(None))
-    running = step("Train", "Executing")
+    running = listed_step("Train", "Executing")
     before = waits.waiter.decide(seen(running, state=None), 6.0)
     assert isinstance(before, Wait)
     assert before.waiter.task == own

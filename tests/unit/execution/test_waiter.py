@@ -28,7 +28,7 @@ from polysync_airflow.execution.waiter import (
     Wait,
     after_estimate,
 )
-from tests.unit.execution.lifecycle.builders import spending
+from tests.unit.execution.lifecycle.builders import api_error, spending
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn/execution/abcdefghijkl"
 LABEL = f"Pipeline churn, execution {ARN}"
@@ -49,18 +49,9 @@ def described(status: str, **members: Any) -> ExecutionDescription:
     )
 
 
-def api_error(
-    permanent: bool = False, message: str = "no", code: str = "InternalFailure"
-) -> SageMakerApiError:
-    """Return the error of a failed poll."""
-    return SageMakerApiError(
-        message, error_code=code, operation="Describe", permanent=permanent
-    )
-
-
 def throttled() -> SageMakerApiError:
     """Return the error of a poll that AWS has throttled."""
-    return api_error(code="ThrottlingException", message="Rate exceeded")
+    return api_error("ThrottlingException", "Rate exceeded")
 
 
 def after(
@@ -346,9 +337,9 @@ def test_event_at_the_deadline_says_the_limit() -> None:
     assert event.ended_at is None
     assert event.error_code is None
     failed = end_of(waiter, api_error(), 3600)
-    assert failed.message == f"{limit}; the last poll failed: no"
+    assert failed.message == f"{limit}; the last poll failed: AWS said no"
     assert failed.error_code == "InternalFailure"
-    assert failed.operation == "Describe"
+    assert failed.operation == "x"
 
 
 def test_wait_whose_task_has_spent_too_much_ends() -> None:
@@ -375,7 +366,7 @@ def test_last_line_before_a_timeout_is_that_of_the_last_status() -> None:
 
 def test_execution_that_aws_does_not_know_is_awaited_for_a_while() -> None:
     """AWS may not know a new one yet. The time begins with the first such error."""
-    unknown = api_error(True, "gone", RESOURCE_NOT_FOUND)
+    unknown = api_error(RESOURCE_NOT_FOUND, "gone", permanent=True)
     failed = after(make_waiter(), api_error(), now=100)
     first = after(failed.waiter, unknown, now=110)
     later = after(first.waiter, unknown, now=110 + LAG_SECONDS - 0.1)

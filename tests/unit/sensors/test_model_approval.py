@@ -314,9 +314,6 @@ def arguments(time: EmulatedTime, **changes: Any) -> dict[str, Any]:
     }
 
 
-PATH = "polysync_airflow.triggers.PolysyncModelApprovalTrigger"
-
-
 def test_triggers_share_calls_and_leave_nothing(
     world: World, registry: Registry, gate: threading.Event
 ) -> None:

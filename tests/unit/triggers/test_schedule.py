@@ -16,7 +16,6 @@ from polysync_airflow.exceptions import (
     RESPONSE_TOO_LARGE,
     CredentialsError,
     PolysyncError,
-    SageMakerApiError,
 )
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.waiter import (
@@ -35,6 +34,7 @@ from polysync_airflow.triggers.schedule import (
     list_created_after,
 )
 from tests.conftest import leave_out_of_collections
+from tests.unit.execution.lifecycle.builders import api_error
 
 NOW = 1_750_000_000.0
 EARLIEST = NOW + FIRST_POLL_DELAY_SECONDS
@@ -374,13 +374,6 @@ def listed(
     return Listing({each.execution_arn: each for each in rows}, pages, error)
 
 
-def refused(code: str, *, permanent: bool = True) -> SageMakerApiError:
-    """Return the error of a listing."""
-    return SageMakerApiError(
-        "no", error_code=code, operation="ListPipelineExecutions", permanent=permanent
-    )
-
-
 def test_after_a_listing_ended_and_missing_executions_are_described() -> None:
     """
     It has neither the reason nor the time of an end. A description counts as one more
@@ -401,7 +394,7 @@ def test_after_a_listing_ended_and_missing_executions_are_described() -> None:
 def test_listing_that_failed_is_a_failed_poll_of_what_it_lacks() -> None:
     """The pipeline is listed again later."""
     for error in (
-        refused("InternalFailure", permanent=False),
+        api_error("InternalFailure"),
         CredentialsError("gone"),
         PolysyncError("x", permanent=False),
     ):
@@ -422,19 +415,19 @@ def test_listing_that_cannot_succeed_is_given_up() -> None:
     """
     for error, warning, is_denied in (
         (
-            refused("AccessDeniedException"),
-            "Each execution is described on its own, which takes more calls: no",
+            api_error("AccessDeniedException", permanent=True),
+            "Each execution is described on its own, which takes more calls: AWS said no",
             True,
         ),
-        (refused("ResourceNotFound"), None, False),
+        (api_error("ResourceNotFound", permanent=True), None, False),
         (
-            refused(PAGINATION, permanent=False),
-            "Each execution of {} is described on its own: no",
+            api_error(PAGINATION),
+            "Each execution of {} is described on its own: AWS said no",
             False,
         ),
         (
-            refused(RESPONSE_TOO_LARGE, permanent=False),
-            "Each execution of {} is described on its own: no",
+            api_error(RESPONSE_TOO_LARGE),
+            "Each execution of {} is described on its own: AWS said no",
             False,
         ),
     ):

@@ -27,15 +27,12 @@ from airflow.triggers.base import (
     TriggerEvent,
 )
 
-from polysync_airflow.exceptions import (
-    ParametersError,
-    PipelineExecutionFailedError,
-    SageMakerApiError,
-)
+from polysync_airflow.exceptions import ParametersError, PipelineExecutionFailedError
 from polysync_airflow.retrying import PolysyncRetryPolicy, next_retry
 from polysync_airflow.sensors import PolysyncModelApprovalSensor
 from polysync_airflow.triggers.task_end import TaskEnd
 from tests.tasks import TaskInstance
+from tests.unit.execution.lifecycle.builders import api_error
 
 LOG = logging.getLogger("tests.task_end")
 # Seconds. No step of these tests may take this long, even on a busy machine.
@@ -43,12 +40,7 @@ LONG = 20.0
 FAILED = PipelineExecutionFailedError(
     "the execution failed", execution_arn="arn", status="Failed"
 )
-THROTTLED = SageMakerApiError(
-    "too many calls",
-    error_code="ThrottlingException",
-    operation="DescribePipelineExecution",
-    permanent=False,
-)
+THROTTLED = api_error("ThrottlingException", "too many calls")
 
 
 def make_end(*, retries: int = 0, do_xcom_push: bool = True, **members: Any) -> TaskEnd:

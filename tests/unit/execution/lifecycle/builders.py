@@ -30,6 +30,7 @@ from polysync_airflow.execution.models import (
     UnendedOutcome,
 )
 from polysync_airflow.execution.prices import Spending
+from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.waiter import ExecutionEvent
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -157,17 +158,34 @@ def named(
     )
 
 
+def api_error(
+    code: str = "InternalFailure",
+    message: str = "AWS said no",
+    *,
+    permanent: bool = False,
+    transient: bool = False,
+) -> SageMakerApiError:
+    """Return an error of AWS."""
+    return SageMakerApiError(
+        message,
+        error_code=code,
+        operation="x",
+        permanent=permanent,
+        transient=transient,
+    )
+
+
+def listed_step(name: str, status: str | None, **members: Any) -> StepDescription:
+    """Return a step as AWS lists it."""
+    response = {"StepName": name, "StepStatus": status, **members}
+    return StepDescription.model_validate(response)
+
+
 def refused(
     code: str = "InternalFailure", *, transient: bool = False, repeated: bool = False
 ) -> Refused:
     """Return the event of a request that AWS has refused."""
-    error = SageMakerApiError(
-        "AWS said no",
-        error_code=code,
-        operation="x",
-        permanent=not transient,
-        transient=transient,
-    )
+    error = api_error(code, permanent=not transient, transient=transient)
     return Refused(error, NOW, was_repeated=repeated)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from polysync_airflow.exceptions import ParametersError, TriggerEventError
 from polysync_airflow.execution.pipelines import DeclaredStep
-from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
+from polysync_airflow.execution.steps.descriptions import StepRow
 from polysync_airflow.execution.steps.progress import (
     StepEndedEvent,
     check_step_declared,
@@ -21,7 +21,7 @@ from polysync_airflow.execution.steps.progress import (
     row_of,
 )
 from polysync_airflow.execution.texts import shorten
-from tests.unit.execution.lifecycle.builders import end_of_wait
+from tests.unit.execution.lifecycle.builders import end_of_wait, listed_step
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/x/execution/abcdefghijkl"
 
@@ -87,21 +87,19 @@ def test_step_that_the_pipeline_lacks_is_refused() -> None:
         assert str(caught.value) == f"step_name = '{name}' {text}"
 
 
-def described(name: str, status: str | None) -> StepDescription:
-    """Return a step as AWS lists it."""
-    return StepDescription.model_validate({"StepName": name, "StepStatus": status})
-
-
 def test_only_an_end_of_the_awaited_step_ends_the_wait() -> None:
     """Only an end of the awaited step ends the wait."""
     for steps, status in (
         (None, None),
-        ([described("Train", "Executing")], None),
-        ([described("Train", "Pausing")], None),
-        ([described("Train", None)], None),
-        ([described("Other", "Succeeded")], None),
-        ([described("Other", "Succeeded"), described("Train", "Failed")], "Failed"),
-        ([described("Train", "Executing"), described("Train", "Stopped")], "Stopped"),
+        ([listed_step("Train", "Executing")], None),
+        ([listed_step("Train", "Pausing")], None),
+        ([listed_step("Train", None)], None),
+        ([listed_step("Other", "Succeeded")], None),
+        ([listed_step("Other", "Succeeded"), listed_step("Train", "Failed")], "Failed"),
+        (
+            [listed_step("Train", "Executing"), listed_step("Train", "Stopped")],
+            "Stopped",
+        ),
     ):
         end = ended_step(steps, "Train", ARN)
 

@@ -18,6 +18,7 @@ from polysync_airflow.execution.steps.progress import (
 )
 from polysync_airflow.execution.texts import MAX_REASON_LENGTH
 from polysync_airflow.execution.waiter import ExecutionWaiter
+from tests.unit.execution.lifecycle.builders import api_error
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 EXECUTION = (
@@ -162,18 +163,9 @@ def test_what_the_rows_show_is_not_reported_again() -> None:
     assert [line.text for line in lines] == ["Step B succeeded after 30 s"]
 
 
-def refused(
-    code: str, *, transient: bool = False, permanent: bool = False
-) -> SageMakerApiError:
-    """Return an error of AWS."""
-    return SageMakerApiError(
-        "no", error_code=code, operation="X", permanent=permanent, transient=transient
-    )
-
-
-THROTTLED = refused("ThrottlingException", transient=True)
-UNAVAILABLE = refused("InternalFailure", transient=True)
-DENIED = refused("AccessDeniedException", permanent=True)
+THROTTLED = api_error("ThrottlingException", transient=True)
+UNAVAILABLE = api_error("InternalFailure", transient=True)
+DENIED = api_error("AccessDeniedException", permanent=True)
 
 
 def test_steps_are_listed_after_polls_that_succeed() -> None:
@@ -210,8 +202,8 @@ def test_lists_end_after_an_error_that_stays() -> None:
     For example, the permission is missing. What was logged before is not forgotten.
     """
     for error, line in (
-        (DENIED, "no"),
-        (refused("Strange"), "no"),
+        (DENIED, "AWS said no"),
+        (api_error("Strange"), "AWS said no"),
         (ZeroDivisionError("a bug"), "ZeroDivisionError('a bug')"),
     ):
         progress = Progress(60, due=0)

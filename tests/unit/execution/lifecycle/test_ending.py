@@ -284,30 +284,21 @@ def test_execution_whose_wait_ends_before_it() -> None:
             )
 
 
-def test_execution_is_left_to_a_retry_unless_its_time_is_up() -> None:
+def test_execution_is_left_to_a_retry_unless_its_time_or_its_money_is_up() -> None:
     """
     Polls that are refused, for example without a connection, say nothing about the
-    execution.
+    execution. One that is too expensive is stopped whatever ``stop_on_kill`` says.
     """
-    for end, action in (
-        (end_of_wait("refused", "Executing"), EndAction.ASK_OWNER),
-        (end_of_wait("timed_out", "Executing"), EndAction.ANNOUNCE_STOP),
+    too_expensive = end_of_wait("too_expensive", "Executing")
+    for end, stops, action in (
+        (end_of_wait("refused", "Executing"), True, EndAction.ASK_OWNER),
+        (end_of_wait("timed_out", "Executing"), True, EndAction.ANNOUNCE_STOP),
+        (too_expensive, True, EndAction.ANNOUNCE_STOP),
+        (too_expensive, False, EndAction.ANNOUNCE_STOP),
     ):
-        try_end = after_wait(end, stored(), 2, stop_on_kill=True, retry_follows=True)
+        try_end = after_wait(end, stored(), 2, stop_on_kill=stops, retry_follows=True)
         assert try_end.action is action
-
-
-@pytest.mark.parametrize("stop_on_kill", [True, False])
-def test_execution_that_is_too_expensive_is_stopped_whatever_stop_on_kill_says(
-    stop_on_kill: bool,
-) -> None:
-    """By the worker, if its trigger has not."""
-    end = end_of_wait("too_expensive", "Executing")
-
-    try_end = after_wait(end, stored(), 2, stop_on_kill=stop_on_kill)
-
-    assert needs_record(end, stop_on_kill=stop_on_kill)
-    assert try_end.action is EndAction.ANNOUNCE_STOP
+        assert needs_record(end, stop_on_kill=stops)
 
 
 AT = datetime(2026, 11, 29, 20, 30, 5, tzinfo=UTC)
@@ -522,16 +513,21 @@ def test_owner_as_the_process_of_a_try_sees_it(
     assert see(is_of_group=True) is of_group
 
 
-def test_owner_of_a_record_that_a_later_try_has_written() -> None:
+def test_owner_of_a_record_that_does_not_tell_the_tries_apart() -> None:
     """
-    A process that was frozen during a deferral reads it as its own, and must leave the
-    execution alone.
+    A process that was frozen during a deferral reads that of a later try as its own,
+    and must leave the execution alone. Airflow may not have told the start of the DAG
+    run, which the next try has written.
     """
-    owner = owner_by_record(
-        OF_A_LATER_TRY, 2, "failed", OF_A_LATER_TRY, is_current=False
-    )
-
-    assert owner is Owner.LATER_TRY
+    later = OF_A_LATER_TRY
+    earlier = edited(RECORD, incarnation=Incarnation())
+    for own, record, is_current, owner in (
+        (later, later, False, Owner.LATER_TRY),
+        (earlier, earlier, True, Owner.NOBODY),
+        (earlier, RECORD, False, Owner.LATER_TRY),
+    ):
+        found = owner_by_record(own, 2, "failed", record, is_current=is_current)
+        assert found is owner
 
 
 @pytest.mark.parametrize("is_current", CURRENT)
@@ -558,17 +554,6 @@ def test_owner_of_a_request_to_which_a_later_try_has_no_response(
     assert owner(resumed, without_resume) is expected
     assert owner(resumed, with_other_token) is Owner.LATER_TRY
     assert owner(resumed, OF_ANOTHER_EXECUTION) is Owner.LATER_TRY
-
-
-def test_owner_of_a_record_without_the_start_of_the_dag_run() -> None:
-    """Airflow did not tell it. The next try has written it."""
-    earlier = edited(RECORD, incarnation=Incarnation())
-
-    of_this_try = owner_by_record(earlier, 2, "failed", earlier, is_current=True)
-    of_next_try = owner_by_record(earlier, 2, "failed", RECORD, is_current=False)
-
-    assert of_this_try is Owner.NOBODY
-    assert of_next_try is Owner.LATER_TRY
 
 
 def owners_of_deferred() -> Iterator[tuple[str | None, ExecutionRecord | None, Owner]]:

@@ -46,22 +46,17 @@ def add_up(amount: float, retry_mode: str, **record: Any) -> Instruction:
     return after(before, AddedUp(spending(amount)))
 
 
-def test_what_was_spent_is_kept_with_a_new_execution() -> None:
-    """It counts in the epoch of the try."""
-    instruction = add_up(1.5, "new")
-
-    assert instruction.command is Command.PREPARE
-    instruction = after(instruction, Prepared(REQUEST, "us-east-1"))
-    assert instruction.existing_record.spent == SPENT
-
-
-def test_what_was_spent_is_kept_with_a_resume() -> None:
+def test_what_was_spent_is_kept_with_the_next_attempt() -> None:
     """It counts in the epoch of the try, with the jobs that were seen before."""
-    instruction = add_up(1.5, "resume", step_jobs=JOBS)
+    prepare = add_up(1.5, "new")
+    resume = add_up(1.5, "resume", step_jobs=JOBS)
 
-    assert instruction.command is Command.RESUME
-    assert instruction.existing_record.spent == SPENT
-    assert instruction.existing_record.step_jobs is None
+    assert prepare.command is Command.PREPARE
+    start = after(prepare, Prepared(REQUEST, "us-east-1"))
+    assert start.existing_record.spent == SPENT
+    assert resume.command is Command.RESUME
+    assert resume.existing_record.spent == SPENT
+    assert resume.existing_record.step_jobs is None
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,17 @@ def test_of_very_many_changes_the_failed_ones_come_first(left_out: int) -> None:
     assert entries == expected
 
 
+def test_all_lines_keep_their_order_while_none_is_left_out() -> None:
+    """Steps without times stay as AWS lists them, also those that have failed."""
+    step = {"StepStatus": "Starting"}
+    steps = [{**step, "StepName": f"S{number:02}"} for number in range(MAX_LINES - 1)]
+    steps.append({"StepName": "Z", "StepStatus": "Failed"})
+
+    entries = Progress(60).update(list(map(StepDescription.model_validate, steps)))
+
+    assert [entry.level for entry in entries] == [logging.INFO, logging.ERROR]
+
+
 def test_what_the_rows_show_is_not_reported_again() -> None:
     """After a deferral, the worker knows from the XCom what the trigger has logged."""
     steps = [step("A", "Succeeded", 10, AttemptCount=2), step("B", "Executing")]

@@ -182,6 +182,15 @@ def test_deleted_variable_gets_the_identity_of_the_record() -> None:
     assert ensure_deployment("0123456789abcdef", None) == "0123456789abcdef"
 
 
+def test_each_team_has_an_identity_of_its_own(variables: dict[str, str]) -> None:
+    """A write with the key of all would change that of the others."""
+    ours = ensure_deployment(None, "a")
+
+    assert ensure_deployment(None, "b") != ours
+    assert deployment.read_deployment("a") == ours
+    assert variables.keys() == {f"{DEPLOYMENT_KEY}.a", f"{DEPLOYMENT_KEY}.b"}
+
+
 def test_identity_from_before_there_were_teams_is_kept(
     variables: dict[str, str],
 ) -> None:

@@ -5,6 +5,7 @@ there.
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -173,12 +174,10 @@ def test_url_of_nothing_else_in_unified_studio(url: Any) -> None:
     assert not is_unified_studio_url(url)
 
 
-BUTTONS = pytest.mark.parametrize(
-    "link", [PolysyncPipelineExecutionLink(), PolysyncFailedStepLogLink()]
-)
+CONSOLE_LINKS = [PolysyncPipelineExecutionLink(), PolysyncFailedStepLogLink()]
 
 
-@BUTTONS
+@pytest.mark.parametrize("link", CONSOLE_LINKS)
 @pytest.mark.parametrize(
     "url",
     [execution_url(ARN, "churn"), log_url(ARN, "/aws/sagemaker/TrainingJobs", "job/")],
@@ -192,61 +191,50 @@ def test_button_opens_the_console(
     assert link.get_link(None, ti_key=None) == url
 
 
-def studio_link(monkeypatch: pytest.MonkeyPatch, url: Any) -> str:
-    """Return what the button to Studio shows for an XCom."""
-    monkeypatch.setattr(XCom, "get_value", lambda **_: url)
-    return PolysyncStudioLink().get_link(None, ti_key=None)  # type: ignore[arg-type]
-
-
 def test_button_of_studio_opens_its_url_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """
     The URL is the one that the task has stored; the other buttons do not lead there.
     """
-    assert studio_link(monkeypatch, STUDIO_URL) == STUDIO_URL
+    monkeypatch.setattr(XCom, "get_value", lambda **_: STUDIO_URL)
+
+    assert PolysyncStudioLink().get_link(None, ti_key=None) == STUDIO_URL  # type: ignore[arg-type]
     assert PolysyncUnifiedStudioLink().get_link(None, ti_key=None) == ""  # type: ignore[arg-type]
     assert PolysyncPipelineExecutionLink().get_link(None, ti_key=None) == ""  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        None,
-        execution_url(ARN, "churn"),
-        STUDIO_URL.replace("https", "http"),
-        STUDIO_URL.replace(".aws/", ".aws.example.com/"),
-        STUDIO_URL.replace(
-            "studio-d-abcdefghijkl", "example.com/studio-d-abcdefghijkl"
-        ),
-        # People can run applications of their own in a domain of Studio.
-        STUDIO_URL.replace(
-            "pipelines/view/churn/executions/abc/graph", "jupyterlab/default/lab"
-        ),
-        STUDIO_URL.replace("studio-d-", "d-"),
-        f"{STUDIO_URL}\n",
-    ],
-)
-def test_button_leads_to_nothing_else_in_studio(
-    url: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Others can edit XComs, and a person clicks the button."""
-    assert studio_link(monkeypatch, url) == ""
+NOT_OF_STUDIO: list[Any] = [
+    None,
+    execution_url(ARN, "churn"),
+    STUDIO_URL.replace("https", "http"),
+    STUDIO_URL.replace(".aws/", ".aws.example.com/"),
+    STUDIO_URL.replace("studio-d-abcdefghijkl", "example.com/studio-d-abcdefghijkl"),
+    # People can run applications of their own in a domain of Studio.
+    STUDIO_URL.replace(
+        "pipelines/view/churn/executions/abc/graph", "jupyterlab/default/lab"
+    ),
+    STUDIO_URL.replace("studio-d-", "d-"),
+    f"{STUDIO_URL}\n",
+]
+NOT_OF_THE_CONSOLE: list[Any] = [
+    None,
+    7,
+    "javascript:alert(1)//us-east-1.console.aws.amazon.com",
+    "http://us-east-1.console.aws.amazon.com/sagemaker/home",
+    "https://example.com/?https://us-east-1.console.aws.amazon.com/",
+    "https://us-east-1.console.aws.amazon.com.example.com/",
+    "https://us-east-1.console.aws.amazon.com@example.com/",
+    "https://example.com\\.console.aws.amazon.com/",
+    "https://us-east-1.console.aws.amazon.com/\n<script>",
+]
 
 
-@BUTTONS
 @pytest.mark.parametrize(
-    "url",
+    ("link", "url"),
     [
-        None,
-        7,
-        "javascript:alert(1)//us-east-1.console.aws.amazon.com",
-        "http://us-east-1.console.aws.amazon.com/sagemaker/home",
-        "https://example.com/?https://us-east-1.console.aws.amazon.com/",
-        "https://us-east-1.console.aws.amazon.com.example.com/",
-        "https://us-east-1.console.aws.amazon.com@example.com/",
-        "https://example.com\\.console.aws.amazon.com/",
-        "https://us-east-1.console.aws.amazon.com/\n<script>",
+        *product([PolysyncStudioLink()], NOT_OF_STUDIO),
+        *product(CONSOLE_LINKS, NOT_OF_THE_CONSOLE),
     ],
 )
 def test_button_leads_nowhere_else(

@@ -27,7 +27,6 @@ from polysync_airflow import __version__
 from polysync_airflow.airflow_compat.database import variable_keys
 from polysync_airflow.cli import check, output
 from polysync_airflow.cli.command_line import ELSEWHERE
-from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.records import KEY_PREFIX, TASK
 from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer
 from tests.unit.cli.commands import COMMANDS as COMMAND_PARSERS
@@ -155,18 +154,6 @@ def test_database_without_tables_is_an_error_with_its_cure(
     assert result.refusal.endswith("airflow db migrate")
 
 
-def test_emulator_names_a_port_that_is_in_use(
-    polysync: Polysync, emulator: EmulatorServer
-) -> None:
-    """A busy port is an error of one line, which names the port and the option."""
-    result = polysync("emulator", "--port", emulator.port)
-
-    assert result.refusal == (
-        f"error: port {emulator.port} is in use: "
-        "choose another one with --port, or 0 for a free one"
-    )
-
-
 @pytest.mark.parametrize("name", sorted(ELSEWHERE))
 def test_commands_of_the_emulator_name_its_distribution_if_it_is_missing(
     name: str, polysync: Polysync, monkeypatch: pytest.MonkeyPatch
@@ -186,22 +173,6 @@ def test_commands_of_the_emulator_name_its_distribution_if_it_is_missing(
         "Install it with: pip install 'polysync-airflow[emulator]'"
     )
     assert f"  {name} " in asked.out
-
-
-def test_printed_connection_leads_to_the_emulator(
-    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Airflow uses the connection that the emulator prints, also to sign in."""
-    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", emulator.connection())
-
-    hook: Any = PolysyncSageMakerHook()
-
-    listed = [
-        pipeline["PipelineName"]
-        for pipeline in hook.conn.list_pipelines()["PipelineSummaries"]
-    ]
-    assert sorted(listed) == emulator.pipelines["us-east-1"]
-    assert hook.credentials.sts_endpoint_url == emulator.endpoint_url
 
 
 def run_emulator(*options: str) -> tuple[int, str, str]:

@@ -15,7 +15,6 @@ from tests.conftest import connection
 from tests.tasks import EmulatedTime
 from tests.unit.cli.commands import COMMANDS
 from tests.unit.cli.conftest import Polysync
-from tests.unit.cli.test_command_line import run_emulator
 
 REGION = "eusc-de-east-1"
 ACCOUNT = "123456789012"
@@ -151,17 +150,6 @@ def test_partition_is_one_that_botocore_knows(
 
     assert done.code == 2
     assert problem in done.err
-
-
-def test_emulator_has_its_pipelines_in_the_region() -> None:
-    """
-    ``polysync emulator`` has its pipelines in the region, and prints a connection to
-    it.
-    """
-    code, _, text = run_emulator("--region", REGION)
-
-    assert code == 0
-    assert f'"region_name": "{REGION}"' in text
 
 
 def test_all_commands_are_here() -> None:

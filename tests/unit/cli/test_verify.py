@@ -137,19 +137,6 @@ def test_printed_policy_is_sufficient(
     assert "sagemaker:StartPipelineExecution" in simulated.out
 
 
-def test_policy_of_tasks_does_not_allow_to_create_pipelines(
-    polysync: Polysync, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It does not allow to create pipelines."""
-    tasks = ("--pipeline", "churn", "--pass-role", ROLE)
-    sign_in_as(emulator, polysync, monkeypatch, *tasks)
-
-    result = polysync(*VERIFY, "--only", "outcome")
-
-    assert "not checked: no permission for CreatePipeline" in result.out
-    assert result.err.endswith("13 checks: 13 not checked.\n")
-
-
 def test_verify_option_of_the_policy_needs_a_role(polysync: Polysync) -> None:
     """
     Without the role that CreatePipeline passes, the policy would not be sufficient.

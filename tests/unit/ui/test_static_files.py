@@ -91,13 +91,6 @@ def test_nothing_else_is_served(signed_in: Any, path: str) -> None:
         assert response.headers["Cache-Control"] == "no-store"
 
 
-@NEEDS_API_SERVER
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-def test_files_cannot_be_changed(signed_in: Any, method: str) -> None:
-    """The files are only read."""
-    assert signed_in.request(method, f"/{build_id()}/{BUNDLE}").status_code == 405
-
-
 def test_the_url_changes_with_the_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """The URL contains the version, and a digest that another content changes."""
     before = build_id()

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from sqlalchemy import event, select, text
+from sqlalchemy import event, func, select, text
 
 from polysync_airflow.airflow_compat import listeners as compat
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
@@ -344,6 +344,26 @@ def test_statement_that_fails_harms_no_transaction_and_is_logged_once(
     assert told(session) == []
     (line,) = [each for each in caplog.messages if "polysync records" in each]
     assert f"DAG run {RUN_ID} of DAG {DAG_ID}: OperationalError" in line
+
+
+def test_row_that_fails_leaves_nothing_of_the_savepoint(
+    session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the savepoint has added before the error is not left, either."""
+    add_task(session, "skipped")
+
+    def add_and_fail(own: Any, *arguments: Any) -> None:
+        let(own, *arguments)
+        own.flush()
+        raise LookupError
+
+    let = compat.let_triggerer_call
+    monkeypatch.setattr(compat, "let_triggerer_call", add_and_fail)
+
+    EndListener().on_dag_run_failed(dag_run(session), "marked")
+    session.commit()
+
+    assert session.scalar(select(func.count()).select_from(Trigger)) == 0
 
 
 def test_listener_commits_nothing_of_the_scheduler(session: Any) -> None:

@@ -18,7 +18,7 @@ from tests.simulation import faults, installed
 def main(arguments: list[str]) -> int:
     """Do what the command line says; return the exit status."""
     parser = argparse.ArgumentParser("python -m tests.simulation", description=__doc__)
-    parser.add_argument("--faults", action="store_true", help="find all faults")
+    parser.add_argument("--faults", nargs="*", help="find all faults, or some")
     commands = parser.add_subparsers(dest="command")
     command = commands.add_parser("search", help="run the plans that seeds draw")
     command.add_argument("first", type=int, help="the first seed")
@@ -36,8 +36,8 @@ def main(arguments: list[str]) -> int:
     for command in commands.choices.values():
         command.add_argument("--fault", help="one of faults.py is put in")
     options = parser.parse_args(arguments)
-    if options.faults:
-        return faults.find_all()
+    if options.faults is not None:
+        return faults.find(options.faults)
     if options.command is None:
         parser.error("say what to do, or --faults")
     often: Sequence[str] = ()

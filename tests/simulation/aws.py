@@ -292,18 +292,8 @@ class Client:
         return lambda **request: AWS.call(operation, request)
 
 
-class RefusingClient(Client):
-    """The client of a service that only reports use: it has no permission."""
-
-    def __getattr__(self, name: str) -> Callable[..., dict[str, Any]]:
-        def refuse(**_: Any) -> dict[str, Any]:
-            raise _error("AccessDeniedException", "not allowed", 400, name)
-
-        return refuse
-
-
 class OtherService(Client):
-    """A client of another service, which the role may not use."""
+    """A client that the role may not use: of another service, or to report use."""
 
     def __getattr__(self, name: str) -> Callable[..., dict[str, Any]]:
         def refuse(**_: Any) -> dict[str, Any]:

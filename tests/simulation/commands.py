@@ -62,17 +62,19 @@ def search(
                 return 1
     seconds = time.monotonic() - begin
     missing = reached.missing(counts, from_many=wants != "some")
+    unexpected = reached.unexpected(counts)
     if wants:
         print(
             "Reached:", *(f"{n} {name}" for name, n in sorted(counts.items())), sep="\n"
         )
         print("Not reached:", *missing, sep="\n")
+        print("Not to be reached:", *unexpected, sep="\n")
     print(
         f"{len(names)} histories in {seconds:.1f} s, {len(names) / seconds:.1f} a"
         f" second; {switches} switches; {dict(kinds)}; {len(missing)} not reached;"
         f" digest {digest:012x}"
     )
-    return 1 if kinds or (wants and missing) else 0
+    return 1 if kinds or unexpected or (wants and missing) else 0
 
 
 class Summary(NamedTuple):

@@ -4,7 +4,8 @@ Faults that histories must find: what was seen, and decisions that are taken wro
 A fault is a change of a module's text. It is put in when the module is imported, so
 that no file of it changes::
 
-    make simulation ARGS=--faults     how many histories find each of them
+    make simulation ARGS=--faults             how many histories find each of them
+    make simulation ARGS="--faults 'NAME'"    the same for one of them
 """
 
 from __future__ import annotations
@@ -42,14 +43,15 @@ FAULTS: Final = tuple(
     Fault(**fault)
     for fault in tomllib.loads((_FOLDER / "faults.toml").read_text())["faults"]
 )
-# Written by ``find_all``.
+# Written by ``find``.
 TABLE: Final = _FOLDER / "faults.md"
 _HEAD: Final = """\
 # How many histories find each fault
 
-| Fault | Finds it | Histories |
-|---|---|---|
+| Fault | What finds it | What is often drawn | Histories |
+|---|---|---|---|
 """
+ROW: Final = re.compile(r"^\| ([^|`]+) \| `.*\| ([0-9]+|not found) \|$", re.M)
 
 
 def named(name: str) -> Fault:
@@ -86,15 +88,15 @@ def changed(fault: Fault, text: str) -> str:
     return text.replace(fault.old, fault.new)
 
 
-def find_all() -> int:
+def find(names: list[str]) -> int:
     """
-    Print how many histories find each fault, and store it in the table.
+    Print how many histories find faults, and store it in the table.
 
+    :param names: those of the faults; empty for all.
     :return: the exit status: 1 if one is not found.
     """
-    rows = []
     missed = 0
-    for fault in FAULTS:
+    for fault in map(named, names or [each.name for each in FAULTS]):
         command = [sys.executable, "-m", "tests.simulation", "search", "0"]
         command += [str(MAX_HISTORIES), "--fault", fault.name, "--until", fault.finds]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -102,7 +104,16 @@ def find_all() -> int:
         found = re.fullmatch(f"{fault.finds} in ([0-9]+) histories", last)
         missed += found is None
         print(f"{fault.name}: {last}", flush=True)
-        number = found[1] if found else "not found"
-        rows.append(f"| {fault.name} | `{fault.finds}` | {number} |\n")
-    TABLE.write_text(_HEAD + "".join(rows))
+        _store(fault, found[1] if found else "not found")
     return int(missed > 0)
+
+
+def _store(fault: Fault, histories: str) -> None:
+    stored = dict(ROW.findall(TABLE.read_text()))
+    stored[fault.name] = histories
+    rows = [
+        f"| {each.name} | `{each.finds}` | {', '.join(each.often)} |"
+        f" {stored.get(each.name, '')} |\n"
+        for each in FAULTS
+    ]
+    TABLE.write_text(_HEAD + "".join(rows))

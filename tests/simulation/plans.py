@@ -10,10 +10,11 @@ plans outlive changes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from random import Random
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 STEPS: Final = ("A", "B", "C")
 EXECUTION: Final = "execution"
@@ -114,7 +115,6 @@ class Airflow(_Data):
     capacity: int = 100
     with_queues: int = 0
     dagrun_timeout: float | None = None
-    scheduled_runs: int = 0
     team: str | None = None
     renders_none: tuple[str, ...] = ()
 
@@ -148,11 +148,7 @@ class Plan(_Data):
     @property
     def starting_ids(self) -> list[str]:
         """The ids of the tasks that start executions."""
-        return [
-            EXECUTION if task.kind == "group" else task.id
-            for task in self.tasks
-            if task.kind != "sensor"
-        ]
+        return [EXECUTION if task.kind == "group" else task.id for task in self.tasks]
 
     def arguments_of(self, task_id: str) -> dict[str, Any]:
         """Return the arguments of the task that starts an execution."""
@@ -183,7 +179,7 @@ class _Drawing:
     def __init__(self, seed: str, often: Iterable[str]) -> None:
         self._seed = seed
         self._random = Random(f"plan {seed}")
-        self._weights = dict.fromkeys(often, 10.0)
+        self._weights = dict.fromkeys(often, 30.0)
 
     def _weight(self, feature: str) -> float:
         if feature not in self._weights:
@@ -201,8 +197,6 @@ class _Drawing:
         tasks = [self._task("train")]
         if self._has("two tasks", 0.2):
             tasks.append(self._start("deploy"))
-        if self._has("sensor", 0.2):
-            tasks.append(self._sensor())
         plan = Plan(
             seed=self._seed,
             tasks=tuple(tasks),
@@ -220,7 +214,6 @@ class _Drawing:
                 triggerers=random.choice([1, 2, 2]),
                 capacity=random.choice([1, 2]) if self._has("few slots", 0.1) else 100,
                 with_queues=1 if self._has("queues", 0.15) else 0,
-                scheduled_runs=2 if self._has("scheduled runs", 0.1) else 0,
                 team="ml" if self._has("team", 0.1) else None,
                 dagrun_timeout=1000.0 if self._has("dagrun_timeout", 0.2) else None,
                 renders_none=("max_cost",) if self._has("renders_none", 0.1) else (),
@@ -250,16 +243,6 @@ class _Drawing:
             arguments["wait_for_completion"] = False
         kind = "mapped" if self._has("mapped", 0.15) else "start"
         return Task(kind=kind, id=task_id, arguments=arguments)
-
-    def _sensor(self) -> Task:
-        random = self._random
-        arguments = {
-            "retries": random.choice([0, 1]),
-            "poke_interval": random.choice([20, 60]),
-            "timeout": random.choice([1000, 5000]),
-            **random.choice(_SENSOR_MODES),
-        }
-        return Task(kind="sensor", id="wait", arguments=arguments)
 
     def _arguments(self) -> dict[str, Any]:
         random = self._random
@@ -322,12 +305,6 @@ class _Drawing:
         )
 
 
-_SENSOR_MODES: Final[tuple[dict[str, Any], ...]] = (
-    {"mode": "poke"},
-    {"mode": "reschedule"},
-    {"deferrable": True},
-    {"start_from_trigger": True},
-)
 _PARTLY: Final = "CompletedWithFailures"
 _REASONS: Final = (
     "InternalServerError: no",
@@ -357,6 +334,9 @@ _REQUESTS: Final = (
 
 # ---- shrinking
 
+# Without them, the rest says something else.
+_KEPT: Final = {"kind", "id", "name", "task", "value", "durations", "poll_interval"}
+
 
 def shrink(
     plan: Plan, fails: Callable[[Plan], bool], *, tries: int = 300
@@ -382,56 +362,29 @@ def shrink(
     return plan, tried
 
 
-_SIMPLE: Final[dict[str, Any]] = {
-    "retries": 0,
-    "stop_on_kill": True,
-    "retry_mode": "new",
-    "on_clear": "new",
-    "poll_interval": 60,
-}
-
-
 def _simpler(plan: Plan) -> Iterator[Plan]:
-    """Yield plans with one thing less, the greatest first."""
-    actions = plan.actions
-    half = len(actions) // 2
-    if half > 1:
-        yield plan.model_copy(update={"actions": actions[half:]})
-        yield plan.model_copy(update={"actions": actions[:half]})
-    for number in range(len(actions)):
-        left = actions[:number] + actions[number + 1 :]
-        yield plan.model_copy(update={"actions": left})
-    for part in ("account", "airflow"):
-        settings = getattr(plan, part)
-        for name, field in type(settings).model_fields.items():
-            if getattr(settings, name) != field.default:
-                simple = settings.model_copy(update={name: field.default})
-                yield plan.model_copy(update={part: simple})
-    for number, task in enumerate(plan.tasks):
-        for arguments in _simpler_arguments(task.arguments):
-            other = task.model_copy(update={"arguments": arguments})
-            tasks = (*plan.tasks[:number], other, *plan.tasks[number + 1 :])
-            yield plan.model_copy(update={"tasks": tasks})
-    for number, action in enumerate(actions):
-        for simpler in _simpler_actions(action):
-            changed = (*actions[:number], simpler, *actions[number + 1 :])
-            yield plan.model_copy(update={"actions": changed})
+    """Yield plans with one thing less, the greatest first: what is left out is default."""
+    data = plan.model_dump(exclude_defaults=True)
+    for part in ("actions", "airflow", "account", "tasks"):
+        for simpler in _less(data.get(part, ())):
+            with suppress(ValidationError):
+                yield Plan.model_validate({**data, part: simpler})
 
 
-def _simpler_actions(action: Action) -> Iterator[Action]:
-    if action.at != round(action.at, -1):
-        yield action.model_copy(update={"at": round(action.at, -1)})
-    for part in ("request", "change"):
-        moment = getattr(action, part)
-        for name in ("number", "process"):
-            if getattr(moment, name, 1) != 1:
-                first = moment.model_copy(update={name: 1})
-                yield action.model_copy(update={part: first})
-
-
-def _simpler_arguments(arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for name, value in arguments.items():
-        if name not in _SIMPLE:
-            yield {key: each for key, each in arguments.items() if key != name}
-        elif value != _SIMPLE[name]:
-            yield {**arguments, name: _SIMPLE[name]}
+def _less(data: Any) -> Iterator[Any]:
+    if isinstance(data, dict):
+        for key in sorted(data.keys() - _KEPT):
+            yield {name: data[name] for name in data if name != key}
+            for simpler in _less(data[key]):
+                yield {**data, key: simpler}
+    if isinstance(data, tuple):
+        half = len(data) // 2
+        if half > 1:
+            yield data[half:]
+            yield data[:half]
+        for number, each in enumerate(data):
+            before = data[:number]
+            after = data[number + 1 :]
+            yield (*before, *after)
+            for simpler in _less(each):
+                yield (*before, simpler, *after)

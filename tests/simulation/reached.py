@@ -5,7 +5,9 @@ while a task was where.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +29,21 @@ PLACES: Final = (
     "has fired",
     "waits for its retry",
     "has ended",
+)
+# What is not reached, and why.
+_NEVER: Final = (
+    (
+        "delete dag: (before its start|start in flight|waits on a worker)",
+        "Airflow deletes no DAG with a task that runs",
+    ),
+    (
+        r"(ADD_UP|DESCRIBE\w*) Refused -> \w+",
+        "plans let AWS refuse no description for good, and AWS forgets no execution",
+    ),
+    (
+        "DESCRIBE_STARTED Described -> (ADD_UP|PREPARE|RESUME|WAIT_FOR_END)",
+        "an execution is found by its name before its token is sent again",
+    ),
 )
 _FOLLOWS: Final = " -> "
 _START: Final = "StartPipelineExecution"
@@ -52,17 +69,31 @@ def _transition(command: Any, event: type, following: Any) -> str:
     return f"{command.name} {event.__name__}{_FOLLOWS}{following.name}"
 
 
+def _transitions(more: Mapping[Any, Any]) -> set[str]:
+    """
+    Return the transitions of the table.
+
+    :param more: what may follow each command besides.
+    """
+    return {
+        _transition(command, event, following)
+        for command, own in machine.TRANSITIONS.items()
+        for event, transition in {**more, **own}.items()
+        for following in transition.follows
+    }
+
+
 def _wanted() -> set[str]:
     from tests.simulation.actions import KINDS
 
-    transitions = {
-        _transition(command, event, following)
-        for command, transitions in machine.TRANSITIONS.items()
-        for event, transition in transitions.items()
-        for following in transition.follows
+    names = _transitions({}) | {
+        _pair(kind, place) for kind in KINDS for place in PLACES
     }
-    pairs = {_pair(name, place) for name in KINDS for place in PLACES}
-    return transitions | pairs
+    return {name for name in names if _why_never(name) is None}
+
+
+def _why_never(name: str) -> str | None:
+    return next((why for never, why in _NEVER if re.fullmatch(never, name)), None)
 
 
 def missing(counts: Counter[str], *, from_many: bool) -> list[str]:
@@ -77,6 +108,17 @@ def missing(counts: Counter[str], *, from_many: bool) -> list[str]:
         return sorted(_wanted() - set(counts))
     found = {part for name in counts for part in _parts(name)}
     return sorted({part for name in _wanted() for part in _parts(name)} - found)
+
+
+def unexpected(counts: Counter[str]) -> list[str]:
+    """Return transitions that the table does not have, and what is never reached."""
+    table = _transitions(machine._AFTER_ANY_COMMAND)
+    found = [name for name in counts if _FOLLOWS in name and name not in table]
+    for name in counts:
+        why = _why_never(name)
+        if why:
+            found.append(f"{name}, although {why}")
+    return sorted(found)
 
 
 def _parts(name: str) -> list[str]:

@@ -77,7 +77,7 @@ RUN: Final = "r1"
 BUNDLE: Final = "rules"
 STATES: Final = (
     *(None, "scheduled", "queued", "running", "deferred", "up_for_retry"),
-    *("up_for_reschedule", "success", "failed", "skipped", "upstream_failed"),
+    *("success", "failed", "skipped", "upstream_failed"),
 )
 RUN_STATES: Final = ("queued", "running", "success", "failed")
 # What a task instance has beside its id.
@@ -362,7 +362,7 @@ def test_a_mark_of_a_run(session: Any, dag: DAG, state: str) -> None:
         return True
 
     def simulate(copy: Simulated) -> bool:
-        listener = MagicMock()
+        listener = MagicMock(_logged=())
         copy.deployment.listeners._listener = listener
         copy.people.mark_run(RUN, state)
         told["simulated"] += [each[0] for each in listener.mock_calls]

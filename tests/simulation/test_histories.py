@@ -14,7 +14,8 @@ import pytest
 
 from tests.simulation import allowances, faults
 
-# For more: make simulation.
+# They do each action. For more: make simulation.
+FIRST: Final = 12
 HISTORIES: Final = 12
 DOCS: Final = Path("docs")
 PLANS: Final = sorted((Path(__file__).parent / "plans").glob("*.json"))
@@ -30,7 +31,7 @@ def _simulate(*arguments: object) -> str:
 
 def test_drawn_and_stored_plans_show_no_violation() -> None:
     """All rules of the oracle hold."""
-    _simulate("search", 0, HISTORIES, "--wants", "some", "--plans", *PLANS)
+    _simulate("search", FIRST, HISTORIES, "--wants", "some", "--plans", *PLANS)
 
 
 @pytest.mark.nightly
@@ -39,7 +40,7 @@ def test_a_history_is_the_same_in_each_process(monkeypatch: pytest.MonkeyPatch) 
     digests = set()
     for seed in ("1", "2"):
         monkeypatch.setenv("PYTHONHASHSEED", seed)
-        digests.add(_simulate("search", 0, HISTORIES).rpartition("digest")[2])
+        digests.add(_simulate("search", FIRST, HISTORIES).rpartition("digest")[2])
     assert len(digests) == 1
 
 

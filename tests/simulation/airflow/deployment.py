@@ -33,7 +33,6 @@ class Settings:
         100 is so because of those of other DAGs.
     :param with_queues: how many of the triggerers have ``--queues default``, the queue
         of all tasks.
-    :param scheduled_runs: how many DAG runs the scheduler creates.
     :param team: that of the DAG.
     :param renders_none: arguments of tasks that a template renders to nothing, in half
         of the sessions.
@@ -44,8 +43,6 @@ class Settings:
     capacity: int = 100
     with_queues: int = 0
     dagrun_timeout: float | None = None
-    scheduled_runs: int = 0
-    schedule_seconds: float = 900.0
     team: str | None = None
     renders_none: tuple[str, ...] = ()
     options: dict[tuple[str, str], str] = field(default_factory=dict)

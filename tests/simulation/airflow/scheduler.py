@@ -49,7 +49,6 @@ class Scheduler:
             if self._deployment.api.is_down("scheduler"):
                 self._has_news = True
                 continue
-            self._create_run()
             for run in list(self._deployment.db.runs.values()):
                 self._schedule(run)
             self._check_trigger_timeouts()
@@ -59,25 +58,11 @@ class Scheduler:
     def _next_due(self) -> float:
         """Return when something is due without a change before."""
         db = self._deployment.db
-        times = [
-            ti.due
-            for ti in db.tis.values()
-            if ti.state in ("up_for_retry", "up_for_reschedule")
-        ]
+        times = [ti.due for ti in db.tis.values() if ti.state == "up_for_retry"]
         for ti in db.tis.values():
             if ti.state == "deferred" and ti.trigger_timeout:
                 times.append(ti.trigger_timeout)
         return min(times, default=kernels.KERNEL.now + _IDLE_SECONDS)
-
-    def _create_run(self) -> None:
-        """As ``_create_dag_runs`` in airflow/jobs/scheduler_job_runner.py."""
-        db = self._deployment.db
-        settings = self._deployment.settings
-        for number in range(1, settings.scheduled_runs + 1):
-            run_id = f"s{number}"
-            due = kernels.START + number * settings.schedule_seconds
-            if due <= kernels.KERNEL.now and not db.is_paused:
-                self._deployment.people.start_run(run_id)
 
     def _check_trigger_timeouts(self) -> None:
         """As ``check_trigger_timeouts`` in airflow/jobs/scheduler_job_runner.py."""
@@ -147,8 +132,7 @@ class Scheduler:
             if state != "queued":
                 deployment.set_state(ti, state)
                 return
-            if ti.state != "up_for_reschedule":
-                ti.try_number += 1
+            ti.try_number += 1
             if getattr(task, "start_from_trigger", False):
                 self._defer(ti, task)
                 return
@@ -195,7 +179,7 @@ class Scheduler:
             self._deployment.set_state(ti, "failed")
             return
         if ti.state not in ("restarting", "queued"):
-            new_try(ti)
+            ti.id = new_id()
         delay = self._deployment.tasks[ti.key.task_id].retry_delay
         ti.due = kernels.KERNEL.now + delay.total_seconds()
         self._deployment.set_state(ti, "up_for_retry")
@@ -229,18 +213,12 @@ class Scheduler:
         self._deployment.set_state(ti, None)
 
 
-_WAITING: Final = (None, "up_for_retry", "up_for_reschedule", "scheduled")
+_WAITING: Final = (None, "up_for_retry", "scheduled")
 
 
 def new_id() -> uuid.UUID:
     """Return the id of a new try."""
     return uuid.UUID(int=kernels.KERNEL.random.getrandbits(128))
-
-
-def new_try(ti: TaskInstance) -> None:
-    """As ``TaskInstance.prepare_db_for_next_try`` in airflow/models/."""
-    ti.id = new_id()
-    ti.began_at = None
 
 
 def new_task_instance(key: Key, task: Any) -> TaskInstance:

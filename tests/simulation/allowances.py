@@ -50,6 +50,7 @@ KEEPS_RUNNING: Final = _NAMED["stop_on_kill=False"]
 GOES_ON: Final = _NAMED["wait_for_completion=False"]
 NO_SLOT: Final = _NAMED["no free slot"]
 LIMIT_ENDS: Final = _NAMED["the limit ends with the task"]
+RESUMED: Final = _NAMED["stopped in AWS after a failure"]
 
 # Airflow is asked again so long: ``RETRY_SECONDS`` in watch/callback.py.
 _NO_ANSWER_SECONDS: Final = 60.0
@@ -181,6 +182,16 @@ def of_late(
         if time.undisturbed(owner.deployment, returned) < _STOPPED_SECONDS + paused:
             return LATE
     return _without_answer(time, owner, span)
+
+
+def of_begun_again(arguments: dict[str, Any], is_resumed: bool) -> Allowance | None:
+    """
+    Return what allows that an execution goes on that a user has stopped in AWS; None
+    for nothing.
+    """
+    if is_resumed and arguments.get("wait_for_capacity"):
+        return RESUMED
+    return None
 
 
 def of_foreign_stop(team: str | None, copied: bool, process: str) -> Allowance | None:

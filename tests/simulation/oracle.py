@@ -433,7 +433,10 @@ class _Judge:
         is_cleared = self._time.has_state(owner, (*CLEARED, DELETED), since)
         is_retried = self._time.has_state(owner, ("up_for_retry",), after_end)
         if not (is_cleared or is_retried or self._time.tests(owner, since)):
-            self._add("BEGUN AGAIN", f"{attempt.arn[-12:]} of {owner}")
+            arguments = self._plan.arguments_of(owner.task_id)
+            is_resumed = later[0].arn == attempt.arn
+            allowed = allowances.of_begun_again(arguments, is_resumed)
+            self._add("BEGUN AGAIN", f"{attempt.arn[-12:]} of {owner}", allowed)
 
     def _not_cancelled(self, told: Entry) -> None:
         kind, _, message = told.text.partition(":")

@@ -86,9 +86,9 @@ EIGHT_IN_UTC = datetime(2026, 1, 1, 21, tzinfo=timezone(timedelta(hours=1)))
 NO_TEXTS = {"created_after": "", "display_name_pattern": ""}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
+def test_window_pattern_and_which_decide() -> None:
+    """The window, the pattern and ``which`` decide; an empty text counts as none."""
+    for arguments, expected in (
         ({}, "nightly-1"),
         ({"which": "latest"}, "nightly-2"),
         ({"display_name_pattern": "man*"}, "manual"),
@@ -103,15 +103,10 @@ NO_TEXTS = {"created_after": "", "display_name_pattern": ""}
         ({"created_after": "2026-01-02T13:00:00", "which": "latest"}, "evening"),
         ({"created_before": "2026-01-01T20:00:00", "which": "latest"}, "manual"),
         ({**NO_TEXTS, "parameters": {}}, "nightly-1"),
-    ],
-)
-def test_window_pattern_and_which_decide(
-    arguments: dict[str, Any], expected: str | None
-) -> None:
-    """The window, the pattern and ``which`` decide; an empty text counts as none."""
-    found = pick(search(**arguments), LISTED, no_parameters)
+    ):
+        found = pick(search(**arguments), LISTED, no_parameters)
 
-    assert (found and found.display_name) == expected
+        assert (found and found.display_name) == expected
 
 
 def test_time_without_an_offset_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,9 +229,9 @@ SAME = {"created_after": "2026-01-03", "created_before": "2026-01-03"}
 REVERSE = {"created_before": "2025-12-31"}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "subject", "text"),
-    [
+def test_invalid_argument_is_refused_with_its_value_and_the_cure() -> None:
+    """The error names the argument or the member of one, its value and the cure."""
+    for arguments, subject, text in (
         ({"pipeline_name": "no good"}, "pipeline_name = 'no good'", "name, or its ARN"),
         ({"created_after": "yesterday"}, "created_after = 'yesterday'", A_TIME),
         (
@@ -254,19 +249,14 @@ REVERSE = {"created_before": "2025-12-31"}
         ({"parameters": {"A": "x" * 1025}}, "parameters['A'] = 'xxx", "1 to 1,024"),
         ({"parameters": {"a b": 1}}, "parameters['a b'] = 'a b'", "leave it out."),
         ({"parameters": MANY}, "parameters = a dict of 201", A_MAPPING),
-    ],
-)
-def test_invalid_argument_is_refused_with_its_value_and_the_cure(
-    arguments: dict[str, Any], subject: str, text: str
-) -> None:
-    """The error names the argument or the member of one, its value and the cure."""
-    with pytest.raises(ParametersError) as caught:
-        search(**arguments)
+    ):
+        with pytest.raises(ParametersError) as caught:
+            search(**arguments)
 
-    first, problem = str(caught.value).split("\n")
-    assert first == "Nothing was looked for, because these arguments are not valid:"
-    assert problem.startswith(f"- {subject}")
-    assert text in problem
+        first, problem = str(caught.value).split("\n")
+        assert first == "Nothing was looked for, because these arguments are not valid:"
+        assert problem.startswith(f"- {subject}")
+        assert text in problem
 
 
 def test_only_the_first_problems_are_named() -> None:

@@ -40,9 +40,9 @@ KEPT = (
 RUNS, NEW = "deferred", None
 
 
-@pytest.mark.parametrize(
-    ("states", "noted", "status", "expected"),
-    [
+def test_which_steps_were_cleared() -> None:
+    """By the states of their tasks, and their notes."""
+    for states, noted, status, expected in (
         # A is cleared with what follows, while B runs.
         ((RUNS, RUNS, NEW), "A", "Executing", ("AC", False, False)),
         ((NEW, RUNS, NEW), "", "Executing", ("AC", False, False)),
@@ -66,21 +66,13 @@ RUNS, NEW = "deferred", None
         ((RUNS, RUNS, NEW), "A", "Failed", ("AC", False, False)),
         # None, after the end.
         (("success", "failed", "upstream_failed"), "", "Failed", ("", False, True)),
-    ],
-)
-def test_which_steps_were_cleared(
-    states: tuple[str | None, ...],
-    noted: str,
-    status: str,
-    expected: tuple[str, bool, bool],
-) -> None:
-    """By the states of their tasks, and their notes."""
-    cleared = step_clears.cleared_steps(
-        dict(zip("ABC", states, strict=True)), noted, status
-    )
+    ):
+        cleared = step_clears.cleared_steps(
+            dict(zip("ABC", states, strict=True)), noted, status
+        )
 
-    steps, are_all, is_certain = expected
-    assert cleared == ClearedSteps([*steps], are_all, is_certain)
+        steps, are_all, is_certain = expected
+        assert cleared == ClearedSteps([*steps], are_all, is_certain)
 
 
 def test_note_of_an_earlier_clear_does_not_count() -> None:

@@ -291,9 +291,9 @@ def test_watcher_wants_changes_of_its_names_and_states(
     assert check_watcher({**REQUIRED, **arguments}).wants(read_message(body)) is wanted
 
 
-@pytest.mark.parametrize(
-    ("arguments", "problem"),
-    [
+def test_wrong_argument_is_refused_with_its_value_and_the_cure() -> None:
+    """The error names the argument, its value and the cure."""
+    for arguments, problem in (
         ({"queue_url": "changes"}, "= 'changes'.*Give the URL of a standard queue"),
         ({"queue_url": f"{URL}.fifo"}, "queue_url = .*not .fifo"),
         ({"polysync_conn_id": ""}, "polysync_conn_id = ''.*Give the id of"),
@@ -311,18 +311,13 @@ def test_watcher_wants_changes_of_its_names_and_states(
         ({**ALL_MODELS, "steps": ["s"]}, f"{TOGETHER}: use a watcher for each"),
         ({"other": 1}, "other = 1: Extra inputs are not permitted."),
         ({"a\nb": 1}, "a b = 1"),
-    ],
-)
-def test_wrong_argument_is_refused_with_its_value_and_the_cure(
-    arguments: dict[str, Any], problem: str
-) -> None:
-    """The error names the argument, its value and the cure."""
-    with pytest.raises(ParametersError) as caught:
-        check_watcher({**REQUIRED, **arguments})
+    ):
+        with pytest.raises(ParametersError) as caught:
+            check_watcher({**REQUIRED, **arguments})
 
-    first, *lines = str(caught.value).split("\n")
-    assert first == "Nothing is watched, because these arguments are not valid:"
-    assert re.search(f"^- .*{problem}", lines[0])
+        first, *lines = str(caught.value).split("\n")
+        assert first == "Nothing is watched, because these arguments are not valid:"
+        assert re.search(f"^- .*{problem}", lines[0])
 
 
 def test_problem_of_a_name_is_one_line_with_the_cure() -> None:

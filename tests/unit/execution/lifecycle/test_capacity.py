@@ -53,9 +53,9 @@ def quota(limit: int, requested: int = 1) -> str:
     )
 
 
-@pytest.mark.parametrize(
-    ("reasons", "is_lack"),
-    [
+def test_execution_lacks_capacity_if_all_that_failed_does() -> None:
+    """Otherwise another attempt would fail as well."""
+    for reasons, is_lack in (
         ([NO_INSTANCES], True),
         (["InsufficientInstanceCapacity: none", quota(4, 4)], True),
         ([UNUSED.format(1)], True),
@@ -69,13 +69,8 @@ def quota(limit: int, requested: int = 1) -> str:
         ([f"AlgorithmError: {NO_INSTANCES}"], False),
         ([NO_INSTANCES, None], False),
         ([], False),
-    ],
-)
-def test_execution_lacks_capacity_if_all_that_failed_does(
-    reasons: list[str | None], is_lack: bool
-) -> None:
-    """Otherwise another attempt would fail as well."""
-    assert capacity.lacked_by(reasons) == (reasons[0] if is_lack else None)
+    ):
+        assert capacity.lacked_by(reasons) == (reasons[0] if is_lack else None)
 
 
 def test_pauses_double_up_to_ten_minutes_and_end_at_the_timeout() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from polysync_airflow.execution.lifecycle.ending import Owner
 from polysync_airflow.execution.lifecycle.instructions import UnattendedStop
 from polysync_airflow.execution.lifecycle.orphans import (
@@ -38,9 +36,9 @@ GOES_ON = (
 KEPT = "The execution keeps running because stop_on_kill=False."
 
 
-@pytest.mark.parametrize(
-    ("task", "stop", "finding", "text"),
-    [
+def test_only_what_nobody_may_go_on_with_is_stopped() -> None:
+    """Only what nobody else may go on with is stopped."""
+    for task, stop, finding, text in (
         # Ended, whoever has ended it.
         (TaskSnapshot(True, "failed"), STOPPED, Finding.STOP, ENDED),
         (TaskSnapshot(True, "success"), STOPPED, Finding.STOP, ENDED),
@@ -64,15 +62,10 @@ KEPT = "The execution keeps running because stop_on_kill=False."
         # The DAG run was deleted, and created again: it has begun to count anew.
         (TaskSnapshot(True, None, 0), STOPPED, Finding.STOP, CREATED_AGAIN),
         (TaskSnapshot(True, "running", 1), STOPPED, Finding.STOP, CREATED_AGAIN),
-    ],
-)
-def test_only_what_nobody_may_go_on_with_is_stopped(
-    task: TaskSnapshot, stop: UnattendedStop | None, finding: Finding, text: str
-) -> None:
-    """Only what nobody else may go on with is stopped."""
-    verdict = judge_task(stored(unattended_stop=stop), task)
+    ):
+        verdict = judge_task(stored(unattended_stop=stop), task)
 
-    assert verdict == Verdict(finding, text.format(task.state))
+        assert verdict == Verdict(finding, text.format(task.state))
 
 
 def test_status_can_spare_a_stop_but_asks_for_none() -> None:

@@ -212,22 +212,17 @@ def test_message_has_no_next_step_after_a_stop(status: str | None) -> None:
     assert next_step(stored(), status, choose(), None) is None
 
 
-@pytest.mark.parametrize(
-    ("record", "retry", "clear"),
-    [
+def test_message_says_what_is_known_without_a_record() -> None:
+    """Airflow does not respond, or nothing resumes that of another deployment."""
+    for record, retry, clear in (
         (None, "", ""),
         (Nothing.FOUND, f" The retry {ALL_AGAIN}.", f" That {ALL_AGAIN}."),
-    ],
-)
-def test_message_says_what_is_known_without_a_record(
-    record: Nothing | None, retry: str, clear: str
-) -> None:
-    """Airflow does not respond, or nothing resumes that of another deployment."""
-    options = choose(retry_mode="resume", on_clear="resume")
-    say = partial(next_step, record, "Failed", options, button="or the button ")
+    ):
+        options = choose(retry_mode="resume", on_clear="resume")
+        say = partial(next_step, record, "Failed", options, button="or the button ")
 
-    assert " ".join(str(say("in 5 min")).split()) == f"{NEXT_RETRY}{retry}"
-    assert " ".join(str(say(None)).split()) == f"{NEXT_CLEAR}{clear}"
+        assert " ".join(str(say("in 5 min")).split()) == f"{NEXT_RETRY}{retry}"
+        assert " ".join(str(say(None)).split()) == f"{NEXT_CLEAR}{clear}"
 
 
 def said_commands(text: str | None) -> set[Command]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from polysync_airflow.execution.datasets import (
     MAX_DATASETS,
     Dataset,
@@ -19,9 +17,9 @@ CHINESE = "arn:aws-cn:sagemaker:cn-north-1:123456789012"
 BUCKET = "s3://ml-bucket"
 
 
-@pytest.mark.parametrize(
-    ("uri", "name"),
-    [
+def test_only_names_of_objects_and_folders_in_s3_are_datasets() -> None:
+    """What is no name of an object or a folder in S3 is no dataset."""
+    for uri, name in (
         ("s3://ml-bucket/day=1/a b.csv", "day=1/a b.csv"),
         ("s3://ml-bucket/X", "X"),
         ("s3://ml-bucket/raw/", "raw"),
@@ -38,18 +36,13 @@ BUCKET = "s3://ml-bucket"
         ("s3://ml-bucket/x\n", None),
         ("s3://ml-bucket/a\ufffdb", None),
         ("s3://ml-bucket/" + "x" * 1025, None),
-    ],
-)
-def test_only_names_of_objects_and_folders_in_s3_are_datasets(
-    uri: str, name: str | None
-) -> None:
-    """What is no name of an object or a folder in S3 is no dataset."""
-    expected: tuple[Dataset, ...] = ()
-    if name:
-        expected = (Dataset(BUCKET, name),)
+    ):
+        expected: tuple[Dataset, ...] = ()
+        if name:
+            expected = (Dataset(BUCKET, name),)
 
-    assert datasets_of([uri], []) == Datasets(inputs=expected)
-    assert datasets_of([], [uri]) == Datasets(outputs=expected)
+        assert datasets_of([uri], []) == Datasets(inputs=expected)
+        assert datasets_of([], [uri]) == Datasets(outputs=expected)
 
 
 def test_model_packages_are_named_by_their_arns() -> None:

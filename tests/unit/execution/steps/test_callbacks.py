@@ -70,9 +70,9 @@ def callback(**members: Any) -> StepDescription:
     return step(Metadata={"Callback": {**METADATA, **members}})
 
 
-@pytest.mark.parametrize(
-    ("step_status", "status", "expected"),
-    [
+def test_status_of_the_step_counts_before_that_of_the_execution() -> None:
+    """The status of the step comes first, then that of the execution."""
+    for step_status, status, expected in (
         (None, "Executing", CallbackStatus.NOT_BEGUN),
         (None, "Stopping", CallbackStatus.CANCELLED),
         (None, "Stopped", CallbackStatus.CANCELLED),
@@ -86,14 +86,9 @@ def callback(**members: Any) -> StepDescription:
         *(("Succeeded", each, CallbackStatus.SUCCEEDED) for each in STATE_OF_STATUS),
         *(("Failed", each, CallbackStatus.FAILED) for each in STATE_OF_STATUS),
         *(("Stopped", each, CallbackStatus.CANCELLED) for each in STATE_OF_STATUS),
-    ],
-)
-def test_status_of_the_step_counts_before_that_of_the_execution(
-    step_status: str | None, status: str, expected: CallbackStatus
-) -> None:
-    """The status of the step comes first, then that of the execution."""
-    listed = step(step_status) if step_status else None
-    assert callback_status(listed, status) is expected
+    ):
+        listed = step(step_status) if step_status else None
+        assert callback_status(listed, status) is expected
 
 
 def test_message_of_the_documentation_is_read() -> None:
@@ -297,9 +292,9 @@ def test_event_of_the_trigger_is_told_from_others() -> None:
 THROTTLED = PolysyncError("throttled", permanent=False, transient=True)
 
 
-@pytest.mark.parametrize(
-    ("status", "steps", "expected"),
-    [
+def test_wait_ends_with_news_of_the_step() -> None:
+    """The wait on a worker and the trigger end with the same news."""
+    for status, steps, expected in (
         (None, None, False),
         ("Executing", None, False),
         ("New", None, False),
@@ -314,13 +309,8 @@ THROTTLED = PolysyncError("throttled", permanent=False, transient=True)
         ("Executing", THROTTLED, False),
         ("Executing", PolysyncError("denied"), True),
         (None, ZeroDivisionError(), True),
-    ],
-)
-def test_wait_ends_with_news_of_the_step(
-    status: str | None, steps: Any, expected: bool
-) -> None:
-    """The wait on a worker and the trigger end with the same news."""
-    assert is_news("Wait", status, steps) is expected
+    ):
+        assert is_news("Wait", status, steps) is expected
 
 
 def test_same_answer_to_the_same_step_has_the_same_token() -> None:
@@ -376,9 +366,9 @@ def message_with(system: Any, attributes: Any) -> ReceivedMessage:
     return ReceivedMessage.model_validate({**message, "MessageAttributes": attributes})
 
 
-@pytest.mark.parametrize(
-    ("is_own", "content", "receives", "max_receives", "age", "waits", "expected"),
-    [
+def test_message_of_others_is_copied_before_its_receives_are_used_up() -> None:
+    """A copy is made before the receives are used up, and not for ever."""
+    for is_own, content, receives, max_receives, age, waits, expected in (
         (True, CONTENT, 5, 5, TOO_LATE, None, Handling.KEEP),
         # Of another consumer.
         (False, None, 5, 5, 0, None, Handling.GIVE_BACK),
@@ -398,23 +388,12 @@ def message_with(system: Any, attributes: Any) -> ReceivedMessage:
         (False, CONTENT, 5, 5, MAX_WAIT_SECONDS, True, Handling.SEND_AGAIN),
         (False, CONTENT, 5, 5, TOO_LATE, True, Handling.GIVE_BACK),
         (False, CONTENT, 5, 5, TOO_LATE, False, Handling.DELETE),
-    ],
-)
-def test_message_of_others_is_copied_before_its_receives_are_used_up(
-    is_own: bool,
-    content: CallbackMessage | None,
-    receives: int,
-    max_receives: int | None,
-    age: float,
-    waits: bool | None,
-    expected: Handling,
-) -> None:
-    """A copy is made before the receives are used up, and not for ever."""
-    message = received(receives)
-    state: Any = {"is_own": is_own, "max_receives": max_receives, "waits": waits}
-    handling = handling_of(message, content, now=SENT + age, **state)
+    ):
+        message = received(receives)
+        state: Any = {"is_own": is_own, "max_receives": max_receives, "waits": waits}
+        handling = handling_of(message, content, now=SENT + age, **state)
 
-    assert handling is expected
+        assert handling is expected
 
 
 def test_age_is_that_of_the_first_message() -> None:

@@ -32,9 +32,9 @@ NAMED = {"pipeline_name": "fanout"}
 NOT_LOOKED_FOR = "an execution with an execution_arn is not looked for."
 
 
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
+def test_invalid_arguments_are_refused_when_the_dag_is_parsed() -> None:
+    """A DAG author sees them as an import error."""
+    for arguments, text in (
         ({}, "execution_arn and pipeline_name are both missing: give one of them"),
         (
             {**ONE, **NAMED},
@@ -66,16 +66,11 @@ NOT_LOOKED_FOR = "an execution with an execution_arn is not looked for."
             {**ONE, "deferrable": "yes"},
             "deferrable = 'yes' is not valid: give True or False.",
         ),
-    ],
-)
-def test_invalid_arguments_are_refused_when_the_dag_is_parsed(
-    arguments: dict[str, Any], text: str
-) -> None:
-    """A DAG author sees them as an import error."""
-    with pytest.raises(ParametersError) as caught:
-        PolysyncPipelineSensor(task_id="wait", **arguments)
+    ):
+        with pytest.raises(ParametersError) as caught:
+            PolysyncPipelineSensor(task_id="wait", **arguments)
 
-    assert str(caught.value).startswith(text)
+        assert str(caught.value).startswith(text)
 
 
 @pytest.mark.parametrize(

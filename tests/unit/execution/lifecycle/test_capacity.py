@@ -212,6 +212,17 @@ def test_refused_start_is_sent_again_by_its_epoch_only() -> None:
         assert instruction.record == edited(record, try_number=3, capacity=request)
 
 
+def test_refused_start_is_sent_again_after_a_clear_of_its_run_by_a_later_try() -> None:
+    """The number of the try tells the clear of a DAG run from a new one."""
+    cleared = instructions.Incarnation(dag_run_started_at=NOW, clear_number=1)
+
+    same_try = begin(make_try(2, 2, cleared), REFUSED_START)
+    later_try = begin(make_try(3, 2, cleared), REFUSED_START)
+
+    assert same_try.command is Command.PREPARE
+    assert later_try.command is Command.START
+
+
 @pytest.mark.parametrize(
     "record",
     [stored(), resumed(), resumed(resumed_at=NOW)],

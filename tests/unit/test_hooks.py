@@ -27,7 +27,6 @@ from polysync_airflow.exceptions import HINTS, CredentialsError, SageMakerApiErr
 from polysync_airflow.execution.parameters import build_start_request
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from sagemaker_emulator import EmulatorServer
-from sagemaker_emulator.builders import definition, step
 from tests.conftest import connection
 from tests.unit.sensors.sessions import start_execution
 from tests.world import STOP, World
@@ -265,28 +264,6 @@ def test_stop_is_repeated_while_an_execution_moves_between_two_steps(
 
     assert [each for each in world.log.statuses if each != "Executing"] == stops
     assert world.calls(STOP) == 5 * [STOP]
-
-
-def test_list_reads_all_pages(emulator: EmulatorServer) -> None:
-    """The hook lists all pages, with a hundred entries on each."""
-    hook = PolysyncSageMakerHook()
-    client: Any = hook.conn
-    text = definition(step("A"))
-    for n in range(205):
-        client.create_pipeline(
-            PipelineName=f"p-{n:03}",
-            PipelineDefinition=text,
-            RoleArn=ROLE,
-            ClientRequestToken=f"{n:032}",
-        )
-    emulator.control.clear_calls()
-
-    names = [summary.name for summary in hook.list_pipelines("p")]
-
-    assert names == [f"p-{n:03}" for n in range(205)]
-    calls = emulator.control.calls("ListPipelines")
-    assert [call["request"]["MaxResults"] for call in calls] == [100, 100, 100]
-    assert all(call["request"]["PipelineNamePrefix"] == "p" for call in calls)
 
 
 def test_keys_region_and_endpoint_come_from_the_connection(

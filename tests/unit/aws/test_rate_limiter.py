@@ -6,7 +6,6 @@ the clock jumps.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from threading import Barrier, Thread
 
 import pytest
@@ -16,7 +15,6 @@ from hypothesis import strategies as st
 from polysync_airflow.aws.rate_limiter import (
     BURST_SECONDS,
     MAX_RATE,
-    MIN_RATE,
     ROUNDING,
     RateLimiter,
     rate_limiter_for,
@@ -72,32 +70,6 @@ def test_no_period_has_more_calls_than_burst_and_rate_allow(
 
 
 @no_deadline
-@given(intervals, st.lists(st.booleans(), min_size=60, max_size=60))
-def test_the_rate_halves_at_most_once_a_second_and_stays_in_bounds(
-    intervals: list[float], throttled: list[bool]
-) -> None:
-    """
-    Calls that ran at the same time and were throttled together halve the rate once.
-    """
-    limiter = RateLimiter(START)
-    now = START
-    halved_at = []
-    for seconds, is_throttled in zip(intervals, throttled, strict=False):
-        now += seconds
-        limiter.delay(now)
-        before = limiter.rate
-        if is_throttled:
-            limiter.throttled(now)
-        assert limiter.rate in (before, max(before / 2, MIN_RATE))
-        assert MIN_RATE <= limiter.rate <= MAX_RATE
-        if limiter.rate < before:
-            halved_at.append(now)
-    assert all(
-        later - earlier >= 1 - ROUNDING for earlier, later in pairwise(halved_at)
-    )
-
-
-@no_deadline
 @given(intervals, st.sampled_from([START, 1_750_000_000.0]))
 def test_a_call_is_allowed_after_the_delay(
     intervals: list[float], start: float
@@ -118,42 +90,6 @@ def test_a_call_is_allowed_after_the_delay(
         now += delay
         assert limiter.delay(now) == 0
         limiter.take(now)
-
-
-@no_deadline
-@given(st.integers(1, 30))
-def test_the_rate_recovers_after_throttling(count: int) -> None:
-    """
-    After any number of throttled calls, the rate grows by one call per second each
-    second.
-    """
-    limiter = RateLimiter(START)
-    now = START
-    for _ in range(count):
-        now += 1
-        limiter.throttled(now)
-    low = limiter.rate
-
-    limiter.delay(now + 10)
-    assert limiter.rate == pytest.approx(min(low + 10, MAX_RATE))
-    limiter.delay(now + MAX_RATE)
-    assert limiter.rate == MAX_RATE
-
-
-@no_deadline
-@given(st.lists(st.floats(-1e9, 1e9), max_size=30))
-def test_a_clock_that_jumps_does_not_block_calls(jumps: list[float]) -> None:
-    """
-    Whatever times the limiter was given, the next call is delayed by no more than the
-    lowest rate needs.
-    """
-    limiter = RateLimiter(START)
-    for now in jumps:
-        limiter.throttled(now)
-        limiter.try_acquire(now)
-        assert MIN_RATE <= limiter.rate <= MAX_RATE
-    now = jumps[-1] if jumps else START
-    assert limiter.delay(now) <= 1 / MIN_RATE + ROUNDING
 
 
 def test_a_clock_that_steps_back_adds_no_tokens() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from threading import Event
 
 import pytest
@@ -130,21 +130,4 @@ def test_no_call_begins_after_an_error(
     assert caught.value is DENIED
     assert fetched == list(range(20))
     assert max(calls.begun) < 20 + WORKERS
-    wait_until(lambda: not threads())
-
-
-def test_an_error_of_the_items_is_raised(
-    open_calls: Callable[..., ConcurrentCalls],
-) -> None:
-    """
-    If the next page of a list cannot be read, the calls for the earlier pages end.
-    """
-
-    def items() -> Iterator[int]:
-        yield from range(10)
-        raise DENIED
-
-    with open_calls() as concurrent, pytest.raises(SageMakerApiError):
-        list(concurrent.map(Calls(), items()))
-
     wait_until(lambda: not threads())

@@ -6,7 +6,7 @@ context is left.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from threading import Event
 
 import pytest
@@ -25,31 +25,6 @@ from tests.unit.aws.concurrent.recording import (
     threads,
     wait_until,
 )
-
-
-def test_the_listing_does_not_retry_after_an_error(
-    open_calls: Callable[..., ConcurrentCalls],
-) -> None:
-    """
-    A page that waits for its retry is cancelled, and the error of the failed call is
-    raised.
-    """
-
-    def items() -> Iterator[int]:
-        yield 0
-        concurrent.call(page)
-
-    def page() -> None:
-        raise sagemaker_error("ServiceUnavailable", transient=True)
-
-    def work(item: int) -> None:
-        time.sleep(0.1)
-        raise DENIED
-
-    with open_calls() as concurrent, pytest.raises(SageMakerApiError) as caught:
-        list(concurrent.map(Calls(work), items()))
-
-    assert caught.value is DENIED
 
 
 def test_calls_stop_when_results_are_no_longer_fetched(

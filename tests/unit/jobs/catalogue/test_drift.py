@@ -290,12 +290,12 @@ def test_parameters_that_stay_unreadable_are_no_difference() -> None:
 
 def test_broken_entries_are_differences() -> None:
     """A broken entry is reported once, and its pipeline does not count as new."""
-    problems = {"churn": "region: missing", "jobs[4]": "no object"}
-    catalogue = Catalogue([], list(starmap(BrokenJob, problems.items())))
+    problems = [("churn", "region: missing"), ("churn", "x"), ("jobs[4]", "no object")]
+    catalogue = Catalogue([], list(starmap(BrokenJob, problems[::-1])))
 
     assert compare(catalogue, [job("churn")], Scope()) == [
         Drift(name, "broken_entry", None, problem, None, True)
-        for name, problem in problems.items()
+        for name, problem in problems
     ]
 
 

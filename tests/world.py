@@ -188,6 +188,7 @@ class World:
     :ivar emulator: AWS.
     :ivar time: its clock, and that of all processes.
     :ivar requests: what happens before and after a request to it.
+    :ivar patch: replaces attributes and environment variables until its end.
     :ivar log: the executions that ran in it.
     """
 
@@ -199,6 +200,7 @@ class World:
     ) -> None:
         self.emulator = emulator
         self.control: Any = emulator.control
+        self.patch = monkeypatch
         self.time = time
         self.requests = RequestInterceptor(monkeypatch)
         self.log = ExecutionLog(emulator, monkeypatch)

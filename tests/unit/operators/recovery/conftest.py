@@ -30,8 +30,8 @@ def make_task(deferrable: bool, world: World) -> MakeTask:
 def make_supervisor(monkeypatch: pytest.MonkeyPatch) -> MakeSupervisor:
     """A factory of fake supervisors, which the triggerer then uses."""
 
-    def make(state: Any, map_index: int = -1) -> FakeSupervisor:
-        supervisor = FakeSupervisor(state, map_index)
+    def make(state: Any) -> FakeSupervisor:
+        supervisor = FakeSupervisor(state)
         airflow_service.install(monkeypatch, supervisor)
         return supervisor
 

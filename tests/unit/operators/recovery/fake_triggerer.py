@@ -26,57 +26,45 @@ class FakeSupervisor(SimulatedAirflow):
     Variables of all simulated tasks.
 
     :param state: the state of the task instance; MISSING if Airflow does not know the
-        task instance.
-    :param map_index: the map index of the task instance; -1 if the task is not mapped.
+        task instance. An exception is raised.
     """
 
-    def __init__(self, state: Any, map_index: int = -1) -> None:
+    def __init__(self, state: Any) -> None:
         super().__init__()
         self.instances = AIRFLOW.instances
-        self.state, self.map_index = state, map_index
+        self.state = state
         # The record of the task instance.
         self.record: Any = None
-        # Whether it is the Variable of a team.
-        self.hides_record = False
         # The keys of the task instances whose states were requested.
         self.requests: list[tuple[str, str, str, int]] = []
-        self.state_error: Exception | None = None
-        self.xcom_error: Exception | None = None
         self.variable_error: Exception | None = None
         self.xcoms: dict[str, Any] = {}
         # What was stored as the XCom ``run``.
         self.runs: list[dict[str, Any]] = []
 
     def task_state(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
-        """
-        Return the state, or raise an error of Airflow's. Simulated tasks have their own
-        states.
-        """
-        if self.state_error:
-            raise self.state_error
+        """Return the state. Simulated tasks have their own states."""
         if task_id != TASK:
             return super().task_state(dag_id, run_id, task_id, map_index)
         self.requests.append((dag_id, run_id, task_id, map_index))
+        if isinstance(self.state, Exception):
+            raise self.state
         return self.state
 
     def xcom(
         self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str
     ) -> Any:
-        """Return an XCom, or raise an error of Airflow's."""
-        if self.xcom_error:
-            raise self.xcom_error
-        assert (dag_id, run_id, task_id, map_index) == (DAG, RUN, TASK, self.map_index)
+        """Return an XCom."""
+        assert (dag_id, run_id, task_id, map_index) == (DAG, RUN, TASK, -1)
         return self.xcoms.get(key)
 
     def variable(self, key: str) -> str | None:
         """Return the Variable with the record, or raise an error of Airflow's."""
-        task = TaskKey(DAG, RUN, TASK, self.map_index)
+        task = TaskKey(DAG, RUN, TASK, -1)
         if key != variable_key(task):
             return super().variable(key)
         if self.variable_error:
             raise self.variable_error
-        if self.hides_record:
-            return None
         return self.record and to_variable(self.record, task)
 
     def put_xcom(
@@ -92,14 +80,12 @@ class FakeSupervisor(SimulatedAirflow):
         if task_id != TASK:
             super().put_xcom(dag_id, run_id, task_id, map_index, key, value)
             return
-        assert (dag_id, run_id, map_index) == (DAG, RUN, self.map_index)
+        assert (dag_id, run_id, map_index) == (DAG, RUN, -1)
         self.xcoms[key] = json.loads(json.dumps(value))
         self.runs += [self.xcoms[key]] if key == "run" else []
 
 
-def make_trigger(
-    arn: str, *, map_index: int = -1, try_number: int = 1, **changes: Any
-) -> PolysyncPipelineExecutionTrigger:
+def make_trigger(arn: str, **changes: Any) -> PolysyncPipelineExecutionTrigger:
     """
     Return the trigger as a triggerer creates it: from JSON, with its task instance.
     """
@@ -117,17 +103,17 @@ def make_trigger(
     }
     trigger = PolysyncPipelineExecutionTrigger(**json.loads(json.dumps(kwargs)))
     trigger.task_instance = SimpleNamespace(  # type: ignore[assignment]
-        dag_id=DAG, task_id=TASK, run_id=RUN, map_index=map_index, try_number=try_number
+        dag_id=DAG, task_id=TASK, run_id=RUN, map_index=-1, try_number=1
     )
     return trigger
 
 
-def start_execution(map_index: int = -1) -> str:
+def start_execution() -> str:
     """Start an execution of the task, and return its ARN. It has no record."""
     operator = PolysyncStartPipelineOperator(
         task_id=TASK, pipeline_name="fanout", wait_for_completion=False
     )
-    ti = TaskInstance(TASK, DAG, RUN, map_index)
+    ti = TaskInstance(TASK, DAG, RUN)
     return str(run_task(operator, ti).result)
 
 

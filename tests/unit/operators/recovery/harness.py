@@ -6,7 +6,8 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
 import pytest
 from airflow.providers.common.compat.sdk import (
@@ -25,6 +26,7 @@ from polysync_airflow.airflow_compat.sdk import (
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.operators import PolysyncStartPipelineOperator
+from polysync_airflow.operators.step_tasks import PolysyncStepsExecutionOperator
 from polysync_airflow.records import CONFIRMED_SECONDS, RECORD_KEY
 from polysync_airflow.states import DELETED
 from sagemaker_emulator.sagemaker.store import ExecutionRecord
@@ -41,6 +43,7 @@ from tests.tasks import (
     run_task,
 )
 
+STEPS = ("Shard0", "Shard3", "Merge")
 MERGE_FAILS = {"steps": {"Merge": {"fail": {"reason": "AlgorithmError: no data"}}}}
 
 
@@ -84,6 +87,9 @@ class Task:
     :param retries: the task's retries in the DAG.
     """
 
+    make_operator: ClassVar[type[PolysyncStartPipelineOperator]] = (
+        PolysyncStartPipelineOperator
+    )
     deferrable: bool = False
     arguments: dict[str, Any] = field(default_factory=dict)
     retries: int = 2
@@ -285,7 +291,7 @@ class Task:
         self.state = "up_for_retry"
 
     def _make_operator(self, changes: dict[str, Any]) -> PolysyncStartPipelineOperator:
-        return PolysyncStartPipelineOperator(
+        return self.make_operator(
             **{
                 "task_id": self.task_id,
                 "pipeline_name": "fanout",
@@ -320,6 +326,38 @@ class Task:
                 )
                 retried = decision.action is not RetryAction.FAIL
         return "up_for_retry" if retried else "failed"
+
+
+@dataclass
+class GroupTask(Task):
+    """
+    The execution task of a group.
+
+    :param steps: the states of the tasks of the steps.
+    """
+
+    make_operator = PolysyncStepsExecutionOperator
+    steps: dict[str, str | None] = field(
+        default_factory=lambda: dict.fromkeys(STEPS, "deferred")
+    )
+
+    def __post_init__(self) -> None:
+        tasks = {
+            "first_task_id": "begin",
+            "step_task_ids": {step: step for step in STEPS},
+        }
+        self.arguments |= tasks
+        super().__post_init__()
+        self.first_ti = TaskInstance("begin", run_id=self.run_id)
+        self.step_tis = {
+            step: TaskInstance(
+                step, run_id=self.run_id, state=partial(self._state_of, step)
+            )
+            for step in STEPS
+        }
+
+    def _state_of(self, step: str) -> str | None:
+        return self.steps[step]
 
 
 def run_failure_callbacks(operator: Any, ti: TaskInstance) -> None:

@@ -14,16 +14,15 @@ import pytest
 
 from polysync_airflow.exceptions import (
     CredentialsError,
-    PipelineExecutionCancelledError,
     PipelineExecutionCancelledFailError,
     PolysyncError,
 )
-from polysync_airflow.hooks import PolysyncSageMakerHook
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES
 from tests.tasks import EmulatedTime
 from tests.unit.operators.recovery.conftest import MakeTask
-from tests.unit.operators.recovery.harness import Task, crash, run_failure_callbacks
+from tests.unit.operators.recovery.harness import Task
+from tests.unit.sensors.sessions import stop_execution
 from tests.world import NEVER_ENDS, START, STOP, World
 
 
@@ -59,23 +58,6 @@ def test_kill_before_the_start_sends_nothing(deferrable: bool, world: World) -> 
     assert world.calls() == []
     assert task.next_try().error is None
     assert world.log.statuses == ["Succeeded"]
-
-
-def test_kill_during_the_wait_is_no_cancellation(world: World) -> None:
-    """
-    An execution that a kill has stopped is no cancellation, after which no retry would
-    follow.
-    """
-    world.control.put_scenario(NEVER_ENDS)
-    task = Task()
-    task.prepare_try()
-    world.time.after(300, task.kill)
-
-    run = task.run_prepared_try()
-
-    assert type(run.error) is PipelineExecutionCancelledError
-    assert run.xcoms["state"] == "Cancelled"
-    assert world.log.statuses == ["Stopped"]
 
 
 def test_kill_between_the_start_and_the_wait(world: World) -> None:
@@ -134,17 +116,11 @@ def test_cancellation_after_a_refused_stop_is_that_of_somebody_else(
     task = Task()
     task.prepare_try()
     world.time.after(200, task.kill)
-    world.time.after(
-        300,
-        lambda: PolysyncSageMakerHook().stop_pipeline_execution(
-            world.log.arns[0], attempt=0
-        ),
-    )
+    world.time.after(300, lambda: stop_execution(world.log.arns[0]))
 
     run = task.run_prepared_try()
 
     assert type(run.error) is PipelineExecutionCancelledFailError
-    assert world.log.statuses == ["Stopped"]
 
 
 def test_stop_on_kill_false_during_the_wait(world: World) -> None:
@@ -156,31 +132,6 @@ def test_stop_on_kill_false_during_the_wait(world: World) -> None:
     assert task.run_prepared_try().error is None
     assert world.calls(STOP) == []
     assert world.log.statuses == ["Succeeded"]
-
-
-def test_failure_callback_stops_a_resumed_execution(world: World) -> None:
-    """
-    The failure callback stops the resumed attempt, even if the attempt before was
-    stopped too.
-    """
-    world.control.put_scenario(
-        {"steps": {"Merge": {"fail": {"times": 1}, "duration": 230}}}
-    )
-    task = Task(arguments={"retry_mode": "resume", "poll_interval": 20}, retries=1)
-    task.prepare_try()
-    # The stop comes too late: the last step fails while the execution is stopping.
-    world.time.after(460, task.kill_by_clear)
-    task.run_prepared_try()
-    world.control.put_scenario(NEVER_ENDS)
-    world.time.after(100, crash)
-    run = task.next_try()
-    assert task.state == "failed"
-    assert world.log.statuses == ["Executing"]
-
-    run_failure_callbacks(task.prepare_try(), run.ti)
-    world.control.advance(60)
-
-    assert world.log.statuses == ["Stopped"]
 
 
 VARIABLE = "AIRFLOW_CONN_POLYSYNC_DEFAULT"
@@ -198,11 +149,7 @@ def lose_connection(
 
 @IN_BOTH_MODES
 def test_retry_continues_after_a_minute_without_the_connection(
-    make_task: MakeTask,
-    deferrable: bool,
-    lose_connection: str,
-    world: World,
-    monkeypatch: pytest.MonkeyPatch,
+    make_task: MakeTask, deferrable: bool, lose_connection: str, world: World
 ) -> None:
     """
     A deferred task fails with retries left, and its retry waits for the same execution.
@@ -223,7 +170,7 @@ def test_retry_continues_after_a_minute_without_the_connection(
     second = task.next_try()
     assert "there is no such connection" in str(second.error)
     assert task.state == "up_for_retry"
-    monkeypatch.setenv(VARIABLE, lose_connection)
+    world.patch.setenv(VARIABLE, lose_connection)
     assert task.next_try().error is None
     assert world.calls(STOP) == []
     assert world.log.statuses == ["Succeeded"]

@@ -14,9 +14,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow import exceptions
-from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.operators.failure_callback import stop_orphaned_execution
-from polysync_airflow.records import variable_key
 from polysync_airflow.triggers import stopping
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.simulated_airflow import AIRFLOW, SimulatedAirflow
@@ -54,40 +52,45 @@ def test_execution_is_stopped_though_nobody_resumes_the_task(
     make_deferred: MakeDeferred, world: World
 ) -> None:
     """
-    The DAG is paused: the trigger alone stops the execution once, and its event says
-    so.
+    The DAG is paused, or the workers are busy: the trigger alone stops the execution
+    once, its event says so, and it stores the end when the task has ended.
     """
     task = make_deferred()
     deferral = task.defer()
     assert world.calls(STOP) == []
 
-    event = task.fire(deferral)
-    world.control.advance(60)
+    class_path, arguments = deferral.trigger.serialize()
 
-    assert world.log.statuses == ["Stopped"]
+    async def run_triggerer() -> Any:
+        event = await fire(class_path, arguments, task.ti)
+        stop = run_of(task)["stop"]
+        told = (stop["process"], stop["reason"], stop["result"], run_of(task)["status"])
+        assert told == ("triggerer", "timeout", "accepted", "Stopping")
+        assert stop["requested_at"] == event["stop"]["requested_at"]
+        task.state = "running"
+        world.time.after(540, lambda: setattr(task, "state", "failed"))
+        await asyncio.gather(*stopping.FOLLOWING)
+        return event
+
+    event = asyncio.run(run_triggerer())
+
+    assert run_of(task)["status"] == "Stopped"
     assert world.calls(STOP) == [STOP]
     assert event["outcome"] == "timed_out"
     assert event["stop"]["status"] == "Stopping"
     assert task.record["stop_requested_by"] == 1
-    stop = run_of(task)["stop"]
-    told = (stop["process"], stop["reason"], stop["result"], run_of(task)["status"])
-    assert told == ("triggerer", "timeout", "accepted", "Stopping")
-    assert stop["requested_at"] == event["stop"]["requested_at"]
 
 
 @pytest.mark.parametrize("is_late", [False, True], ids=["worker first", "AWS first"])
 def test_end_of_the_stop_is_stored_while_the_dag_run_goes_on(
-    is_late: bool,
-    make_deferred: MakeDeferred,
-    world: World,
-    monkeypatch: pytest.MonkeyPatch,
+    is_late: bool, make_deferred: MakeDeferred, world: World
 ) -> None:
     """
     The triggerer waits for the end of the execution, and for that of the task, which
     stores what the event says.
     """
     # The clock of the test is faster than the worker.
-    monkeypatch.setattr(stopping, "TASK_END_SECONDS", 10_000 * [5.0])
+    world.patch.setattr(stopping, "TASK_END_SECONDS", 10_000 * [5.0])
     task = make_deferred()
     deferral = task.defer()
     class_path, arguments = deferral.trigger.serialize()
@@ -107,25 +110,6 @@ def test_end_of_the_stop_is_stored_while_the_dag_run_goes_on(
     assert run["message"].startswith("the limit of 1 h (timeout= ")
     assert "Cancelled" in {step["state"] for step in task.ti.xcoms["steps"]}
     assert world.calls(STOP) == [STOP]
-
-
-def test_end_is_stored_of_a_task_that_ends_minutes_later(
-    make_deferred: MakeDeferred, world: World
-) -> None:
-    """The scheduler and the workers are busy, or the task fails in a long callback."""
-    task = make_deferred()
-    deferral = task.defer()
-    class_path, arguments = deferral.trigger.serialize()
-
-    async def run_triggerer() -> None:
-        await fire(class_path, arguments, task.ti)
-        task.state = "running"
-        world.time.after(540, lambda: setattr(task, "state", "failed"))
-        await asyncio.gather(*stopping.FOLLOWING)
-
-    asyncio.run(run_triggerer())
-
-    assert run_of(task)["status"] == "Stopped"
 
 
 def test_worker_repeats_a_stop_that_was_refused(
@@ -157,13 +141,16 @@ def test_worker_repeats_a_stop_that_was_refused(
 
 
 @pytest.mark.parametrize(
-    "refuses", [AIRFLOW.task_state, AIRFLOW.variable, AIRFLOW.put_variable]
+    ("owner", "fails"),
+    [
+        (SimulatedAirflow, "task_state"),
+        (SimulatedAirflow, "variable"),
+        (SimulatedAirflow, "put_variable"),
+        (stopping.StopAtEndOfWait, "carry_out"),
+    ],
 )
-def test_worker_stops_if_airflow_does_not_answer_the_trigger(
-    refuses: Callable[..., Any],
-    make_deferred: MakeDeferred,
-    world: World,
-    monkeypatch: pytest.MonkeyPatch,
+def test_worker_stops_if_the_trigger_cannot(
+    owner: type, fails: str, make_deferred: MakeDeferred, world: World
 ) -> None:
     """
     Nothing is stopped before it is known whose execution it is, and announced. The
@@ -175,8 +162,8 @@ def test_worker_stops_if_airflow_does_not_answer_the_trigger(
     def fail(*_: Any) -> None:
         raise ConnectionError("no API server")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(SimulatedAirflow, refuses.__name__, fail)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(owner, fails, fail)
         event = task.fire(deferral)
 
     assert event["stop"] is None
@@ -186,7 +173,7 @@ def test_worker_stops_if_airflow_does_not_answer_the_trigger(
 
 
 def test_trigger_stops_though_airflow_answers_after_twenty_seconds(
-    make_deferred: MakeDeferred, world: World, monkeypatch: pytest.MonkeyPatch
+    make_deferred: MakeDeferred, world: World
 ) -> None:
     """An API server that restarts takes some."""
     task = make_deferred()
@@ -200,39 +187,19 @@ def test_trigger_stops_though_airflow_answers_after_twenty_seconds(
             raise ConnectionError("no API server")
         return read_state(*key)
 
-    monkeypatch.setattr(AIRFLOW, "task_state", read_late)
+    world.patch.setattr(AIRFLOW, "task_state", read_late)
 
     assert task.fire(deferral)["stop"]["status"] == "Stopping"
 
 
-@pytest.mark.parametrize("record", [None, "a text"])
-def test_lost_record_does_not_keep_the_execution_running(
-    record: Any, make_deferred: MakeDeferred, world: World
-) -> None:
-    """The stored trigger names the execution, and the task is still deferred."""
-    task = make_deferred()
-    deferral = task.defer()
-    if record is None:
-        AIRFLOW.delete_variable(variable_key(TaskKey.of(task.ti)))
-    else:
-        task.store.set("polysync_execution", record)
-
-    event = task.fire(deferral)
-    world.control.advance(60)
-
-    assert event["stop"]["status"] == "Stopping"
-    assert world.log.statuses == ["Stopped"]
-    assert BY_TRIGGERER in str(task.resume(deferral, event).error)
-
-
 def test_event_does_not_wait_for_a_stop_that_hangs(
-    make_deferred: MakeDeferred, world: World, monkeypatch: pytest.MonkeyPatch
+    make_deferred: MakeDeferred, world: World
 ) -> None:
     """
     The worker requests it again. The late answer, a refusal, does not withdraw the
     announcement of the worker.
     """
-    monkeypatch.setattr(stopping, "BEFORE_EVENT_SECONDS", 0.05)
+    world.patch.setattr(stopping, "BEFORE_EVENT_SECONDS", 0.05)
     task = make_deferred()
     deferral = task.defer()
     is_sent, is_answered = threading.Event(), threading.Event()
@@ -259,25 +226,6 @@ def test_event_does_not_wait_for_a_stop_that_hangs(
     assert world.calls(STOP) == [STOP, STOP]
     assert world.log.statuses == ["Stopped"]
     assert task.record["stop_requested_by"] == 1
-
-
-def test_error_in_the_stop_does_not_cost_the_event(
-    make_deferred: MakeDeferred, world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without its event, the task would fail without a reason."""
-    task = make_deferred()
-    deferral = task.defer()
-
-    def fail(*_: Any) -> None:
-        raise ZeroDivisionError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(stopping.StopAtEndOfWait, "carry_out", fail)
-        event = task.fire(deferral)
-
-    assert event["stop"] is None
-    assert "was asked to stop" in str(task.resume(deferral, event).error)
-    assert world.calls(STOP) == [STOP]
 
 
 def test_wait_for_an_earlier_execution_ends_with_a_stop(world: World) -> None:
@@ -348,16 +296,3 @@ def test_lasting_refusal_stops_the_execution_unless_it_may_be_retried(
     assert (BY_TRIGGERER in str(run.error)) is bool(stops)
     assert world.calls(STOP) == stops
     assert task.state == ("failed" if stops else "up_for_retry")
-
-
-def test_trigger_outside_of_airflow_stops_nothing(
-    make_deferred: MakeDeferred, world: World
-) -> None:
-    """``dag.test()`` gives triggers no task instance, and goes on with the task."""
-    task = make_deferred()
-    deferral = task.defer()
-
-    event = asyncio.run(fire(*deferral.trigger.serialize()))
-
-    assert event["outcome"] == "timed_out"
-    assert world.calls(STOP) == []

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from polysync_airflow.exceptions import PipelineExecutionCancelledError
 from polysync_airflow.execution.outcome import RunSummary
 from polysync_airflow.execution.steps.descriptions import STEPS_KEY
 from polysync_airflow.operators import PolysyncStartPipelineOperator, worker_stop
@@ -30,7 +31,7 @@ from tests.unit.operators.recovery.fake_triggerer import (
     call_on_kill,
     make_trigger,
 )
-from tests.unit.operators.recovery.harness import Task, crash
+from tests.unit.operators.recovery.harness import Task
 from tests.world import NEVER_ENDS, STOP, World
 
 DENIED = {"code": "AccessDeniedException", "message": "not you"}
@@ -45,6 +46,11 @@ def started(arn: str) -> dict[str, Any]:
         parameters={"Shards": "3"},
     )
     return run.model_dump(mode="json")
+
+
+def told(run: dict[str, Any]) -> tuple[str, str | None, str]:
+    """Return the state and the status of the execution, and what became of the stop."""
+    return run["state"], run["status"], run["stop"]["result"]
 
 
 def follow_on_kill(arn: str, **changes: Any) -> None:
@@ -83,9 +89,8 @@ def test_deferred_task_stores_how_its_stop_ended(
 
     requested, accepted, ended = supervisor.runs
     stop = requested["stop"]
-    assert datetime.fromisoformat(
-        stop.pop("requested_at")
-    ).timestamp() == pytest.approx(now, abs=0.01)
+    requested_at = datetime.fromisoformat(stop.pop("requested_at")).timestamp()
+    assert requested_at == pytest.approx(now, abs=0.01)
     assert stop == {
         "reason": "ended_task",
         "process": "triggerer",
@@ -93,16 +98,9 @@ def test_deferred_task_stores_how_its_stop_ended(
         "seen_at": None,
         "error": None,
     }
-    assert (accepted["state"], accepted["status"], accepted["stop"]["result"]) == (
-        "Running",
-        "Stopping",
-        "accepted",
-    )
-    assert (ended["state"], ended["status"], supervisor.xcoms["state"]) == (
-        "Cancelled",
-        "Stopped",
-        "Cancelled",
-    )
+    assert told(accepted) == ("Running", "Stopping", "accepted")
+    assert told(ended) == ("Cancelled", "Stopped", "accepted")
+    assert supervisor.xcoms["state"] == "Cancelled"
     assert ended["ended_at"] > accepted["stop"]["requested_at"]
     assert ended["seconds"] > 0
     assert ended["parameters"] == {"Shards": "3"}
@@ -127,11 +125,7 @@ def test_stop_that_takes_too_long_says_until_when_somebody_looked(
     follow_on_kill(arn)
 
     last = supervisor.runs[-1]
-    assert (last["state"], last["status"], last["stop"]["result"]) == (
-        "Running",
-        "Stopping",
-        "accepted",
-    )
+    assert told(last) == ("Running", "Stopping", "accepted")
     seen = datetime.fromisoformat(last["stop"]["seen_at"]).timestamp()
     assert seen - begin == pytest.approx(stopping.FOLLOW_SECONDS, abs=1)
 
@@ -178,25 +172,19 @@ def test_later_try_keeps_its_xcoms(
 
     follow_on_kill(arn)
 
-    assert [run["stop"]["result"] for run in supervisor.runs] == [
-        "requested",
-        "accepted",
-    ]
+    assert [told(run)[2] for run in supervisor.runs] == ["requested", "accepted"]
     assert STEPS_KEY not in supervisor.xcoms
 
 
 def test_on_kill_ends_before_a_slow_airflow_has_answered(
-    arn: str,
-    make_supervisor: MakeSupervisor,
-    world: World,
-    monkeypatch: pytest.MonkeyPatch,
+    arn: str, make_supervisor: MakeSupervisor, world: World
 ) -> None:
     """
     Airflow gives up after 30 s, and would say so at the end of the log. The stop
     follows.
     """
     assert stopping.ON_KILL_SECONDS < 25
-    monkeypatch.setattr(stopping, "ON_KILL_SECONDS", 0.05)
+    world.patch.setattr(stopping, "ON_KILL_SECONDS", 0.05)
     supervisor, answered = make_supervisor("failed"), threading.Event()
     read_state = supervisor.task_state
 
@@ -204,7 +192,7 @@ def test_on_kill_ends_before_a_slow_airflow_has_answered(
         answered.wait(20)
         return read_state(*key, **named_key)
 
-    monkeypatch.setattr(supervisor, "task_state", read_late)
+    world.patch.setattr(supervisor, "task_state", read_late)
 
     with capture_logs() as logs:
         call_on_kill(make_trigger(arn))
@@ -219,18 +207,15 @@ def test_on_kill_ends_before_a_slow_airflow_has_answered(
 
 
 def test_stops_do_not_wait_for_the_ends_of_others(
-    arn: str,
-    make_supervisor: MakeSupervisor,
-    monkeypatch: pytest.MonkeyPatch,
-    world: World,
+    arn: str, make_supervisor: MakeSupervisor, world: World
 ) -> None:
     """
     To see how stops end takes no thread: with more of them than threads, all are
     requested at once.
     """
     # No end is seen before the last request, however slow this host is.
-    monkeypatch.setattr(execution, "STOPPING", 24 * 3600.0)
-    monkeypatch.setattr(stopping, "FOLLOW_SECONDS", 6 * 3600.0)
+    world.patch.setattr(execution, "STOPPING", 24 * 3600.0)
+    world.patch.setattr(stopping, "FOLLOW_SECONDS", 6 * 3600.0)
     arns = [arn]
     for number in range(threads.MAX_THREADS + 1):
         # Of a task with another id, but without a name that says so.
@@ -257,7 +242,8 @@ def test_stops_do_not_wait_for_the_ends_of_others(
 def test_task_on_a_worker_stores_the_request_first(world: World) -> None:
     """
     Its process may be killed after each request. If it lives until the end of the stop,
-    ``run`` has that, too.
+    ``run`` has that, too. The stop is no cancellation, after which no retry would
+    follow.
     """
     world.control.put_scenario(NEVER_ENDS)
     task, seen = Task(), list[Any]()
@@ -265,56 +251,21 @@ def test_task_on_a_worker_stores_the_request_first(world: World) -> None:
     world.requests.before(STOP, lambda _: seen.append(deepcopy(task.ti.xcoms["run"])))
     world.time.after(300, task.kill)
 
-    run = task.run_prepared_try().xcoms["run"]
+    ended = task.run_prepared_try()
 
-    assert [(each["state"], each["stop"]["result"]) for each in seen] == [
-        ("Running", "requested")
-    ]
-    assert (seen[0]["stop"]["reason"], seen[0]["stop"]["process"]) == (
-        "ended_task",
-        "worker",
-    )
-    assert (run["state"], run["status"], run["stop"]["result"]) == (
-        "Cancelled",
-        "Stopped",
-        "accepted",
-    )
+    assert type(ended.error) is PipelineExecutionCancelledError
+    run = ended.xcoms["run"]
+    assert [told(each)[::2] for each in seen] == [("Running", "requested")]
+    stop = seen[0]["stop"]
+    assert (stop["reason"], stop["process"]) == ("ended_task", "worker")
+    assert told(run) == ("Cancelled", "Stopped", "accepted")
     assert run["stop"]["requested_at"] == seen[0]["stop"]["requested_at"]
 
 
-def test_killed_worker_says_since_when_nobody_knows(world: World) -> None:
-    """
-    Airflow kills the process after five seconds. AWS takes longer to stop an execution.
-    """
-    world.control.put_scenario(NEVER_ENDS)
-    task = Task()
-    task.prepare_try()
-    begin = world.time.time()
-    world.time.after(300, task.kill)
-    world.time.after(305, crash)
-
-    run = RunSummary.model_validate(task.run_prepared_try().xcoms["run"])
-
-    assert run.stop
-    assert run.stop.seen_at
-    assert (run.state, run.status, run.stop.result) == (
-        "Running",
-        "Stopping",
-        "accepted",
-    )
-    assert 300 <= run.stop.seen_at.timestamp() - begin <= 304
-    assert (
-        "How the execution ends is not known (AWS status Stopping, last seen at "
-        in run.stop_text
-    )
-
-
-def test_slow_airflow_does_not_hold_the_stop_back(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slow_airflow_does_not_hold_the_stop_back(world: World) -> None:
     """A process that shall end has seconds, and the execution costs money."""
     world.control.put_scenario(NEVER_ENDS)
-    monkeypatch.setattr(worker_stop, "STORE_TIMEOUT_SECONDS", 0.05)
+    world.patch.setattr(worker_stop, "STORE_TIMEOUT_SECONDS", 0.05)
     released, push, task = threading.Event(), TaskInstance.xcom_push, Task()
     hung: list[str] = []
 
@@ -324,7 +275,7 @@ def test_slow_airflow_does_not_hold_the_stop_back(
             released.wait(20)
         push(ti, key, value)
 
-    monkeypatch.setattr(TaskInstance, "xcom_push", push_slowly)
+    world.patch.setattr(TaskInstance, "xcom_push", push_slowly)
     task.prepare_try()
     world.time.after(300, task.kill)
     world.time.after(400, released.set)

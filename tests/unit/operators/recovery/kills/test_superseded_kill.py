@@ -13,11 +13,9 @@ import pytest
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution.lifecycle.instructions import NO_EPOCH
 from polysync_airflow.operators import try_runner
-from polysync_airflow.operators.step_tasks import PolysyncStepsExecutionOperator
-from polysync_airflow.states import DELETED
 from tests.conftest import IN_BOTH_MODES
-from tests.tasks import EmulatedTime, Run, TaskInstance
-from tests.unit.operators.recovery.harness import Task, run_failure_callbacks
+from tests.tasks import EmulatedTime, Run
+from tests.unit.operators.recovery.harness import GroupTask, Task, run_failure_callbacks
 from tests.unit.sensors.sessions import stop_execution
 from tests.world import NEVER_ENDS, START, STOP, World
 
@@ -26,53 +24,6 @@ from tests.world import NEVER_ENDS, START, STOP, World
 def task(emulated_time: EmulatedTime) -> Task:
     """A task that waits on the worker; Airflow answers requests for its state."""
     return Task(deferrable=False)
-
-
-@pytest.mark.parametrize("state", ["restarting", "failed", None, DELETED])
-def test_clear_or_deletion_of_the_running_task(
-    state: str | None, task: Task, world: World
-) -> None:
-    """
-    Airflow gives a cleared task a new id at once, and deletes all of a deleted one: the
-    killed process stops its execution all the same, since no try may follow.
-    """
-    world.control.put_scenario(NEVER_ENDS)
-    task.prepare_try()
-
-    def end_and_kill() -> None:
-        if state == DELETED:
-            task.delete()
-        else:
-            task.clear_while_running()
-            task.state = state or task.state
-        task.operator.on_kill()
-
-    world.time.after(200, end_and_kill)
-
-    task.run_prepared_try()
-
-    assert world.log.statuses == ["Stopped"]
-    if state != DELETED:
-        world.control.put_scenario({})
-        assert task.next_try().error is None
-        assert world.log.statuses == ["Stopped", "Succeeded"]
-        assert world.log.max_concurrent == 1
-
-
-class GroupTask(Task):
-    """The execution task of a group with one step, whose task waits."""
-
-    def _make_operator(self, changes: dict[str, Any]) -> PolysyncStepsExecutionOperator:
-        TaskInstance("A", run_id=self.run_id, state=lambda: "deferred")
-        return PolysyncStepsExecutionOperator(
-            task_id=self.task_id,
-            pipeline_name="fanout",
-            poll_interval=180,
-            progress_interval=None,
-            retries=self.retries,
-            first_task_id="begin",
-            step_task_ids={"A": "A"},
-        )
 
 
 @pytest.mark.parametrize("state", ["restarting", "failed"])
@@ -84,7 +35,6 @@ def test_clear_of_a_group_on_a_worker_stops_nothing(
     execution. It does not take itself for a retry.
     """
     task = GroupTask()
-    TaskInstance("begin", run_id=task.run_id)
     task.prepare_try()
 
     def end_and_kill(*_: Any) -> None:
@@ -126,14 +76,14 @@ def test_last_try_without_an_answer_is_left_to_its_own_failure_callback(
 
 @pytest.mark.parametrize("is_shutdown", [False, True])
 def test_signal_while_the_main_thread_holds_the_channel_to_airflow(
-    is_shutdown: bool, task: Task, world: World, monkeypatch: pytest.MonkeyPatch
+    is_shutdown: bool, task: Task, world: World
 ) -> None:
     """
     The handler does not wait for an answer that cannot come; the interrupted code asks
     again. It stops the execution of a task that was ended, and leaves that of a worker
     that shuts down.
     """
-    monkeypatch.setattr(try_runner, "OWNER_TIMEOUT_SECONDS", 0.1)
+    world.patch.setattr(try_runner, "OWNER_TIMEOUT_SECONDS", 0.1)
     channel = threading.Lock()
     task.prepare_try()
     end = task.shut_down_worker if is_shutdown else task.kill
@@ -147,7 +97,7 @@ def test_signal_while_the_main_thread_holds_the_channel_to_airflow(
                 end()
                 assert world.calls(STOP) == []
 
-    monkeypatch.setattr(task.store, "set", set_with_channel)
+    world.patch.setattr(task.store, "set", set_with_channel)
 
     run = task.run_prepared_try()
     # The handler's thread goes on when the channel is free. It must not reach into the

@@ -19,7 +19,7 @@ from polysync_airflow.triggers import stopping, wait_triggers
 from tests.fakes.airflow_service import MISSING
 from tests.fakes.log_capture import capture_logs
 from tests.unit.operators.recovery.conftest import MakeSupervisor
-from tests.unit.operators.recovery.fake_triggerer import call_on_kill, make_trigger
+from tests.unit.operators.recovery.fake_triggerer import FakeSupervisor, make_trigger
 from tests.world import NEVER_ENDS, STOP, World
 
 
@@ -38,43 +38,53 @@ async def run_and_cancel(trigger: Any) -> None:
     assert running.cancelled()
 
 
+NO_API_SERVER = ConnectionError("no API server")
+
+
 @pytest.mark.parametrize(
-    ("state", "error", "stops"),
-    [
-        ("failed", None, 1),
-        (MISSING, None, 1),
-        ("deferred", None, 0),
-        ("failed", ConnectionError("no API server"), 0),
-    ],
+    ("state", "stops"),
+    [("failed", 1), (MISSING, 1), ("deferred", 0), (NO_API_SERVER, 0)],
 )
 @pytest.mark.usefixtures("gate")
 def test_cancellation_is_a_kill_or_a_restart_before_airflow_3_3(
-    state: Any,
-    error: Exception | None,
-    stops: int,
-    arn: str,
-    make_supervisor: MakeSupervisor,
-    world: World,
-    monkeypatch: pytest.MonkeyPatch,
+    state: Any, stops: int, arn: str, make_supervisor: MakeSupervisor, world: World
 ) -> None:
     """
     The state of the task tells which of them. The gate stays closed, so that the time
     of the wait does not pass before.
     """
     capabilities = CAPABILITIES._replace(trigger_on_kill=False)
-    monkeypatch.setattr(wait_triggers, "CAPABILITIES", capabilities)
-    monkeypatch.setattr(stopping, "STATE_RETRY_SECONDS", (0.01,))
-    make_supervisor(state).state_error = error
+    world.patch.setattr(wait_triggers, "CAPABILITIES", capabilities)
+    world.patch.setattr(stopping, "STATE_RETRY_SECONDS", (0.01,))
+    make_supervisor(state)
 
     with capture_logs() as logs:
         asyncio.run(run_and_cancel(make_trigger(arn)))
 
     assert len(world.tokens(STOP)) == stops
     errors = [line["event"] for line in logs if line["log_level"] == "error"]
-    assert [arn in text for text in errors] == [True] * bool(error)
+    assert [arn in text for text in errors] == [True] * (state is NO_API_SERVER)
 
 
 Later = Sequence[tuple[float, Any]]
+
+
+def stop_times(
+    supervisor: FakeSupervisor, arn: str, later: Later, world: World, **arguments: Any
+) -> list[float]:
+    """Return when a trigger sends stops; its task gets other states later."""
+    begin = world.time.time()
+    stops: list[float] = []
+    world.requests.before(STOP, lambda _: stops.append(world.time.time() - begin))
+    for seconds, then in later:
+        world.time.after(seconds, partial(setattr, supervisor, "state", then))
+
+    async def run() -> None:
+        await make_trigger(arn, **arguments).on_kill()
+        await asyncio.gather(*stopping.FOLLOWING)
+
+    asyncio.run(run())
+    return stops
 
 
 @pytest.mark.parametrize(
@@ -106,32 +116,33 @@ def test_task_that_waits_for_a_worker(
     world.control.put_scenario(NEVER_ENDS)
     arn = request.getfixturevalue("arn")
     supervisor = make_supervisor(state)
-    begin = world.time.time()
-    stops: list[float] = []
-    world.requests.before(STOP, lambda _: stops.append(world.time.time() - begin))
-    for seconds, then in later:
-        world.time.after(seconds, partial(setattr, supervisor, "state", then))
 
-    async def run() -> None:
-        await make_trigger(arn).on_kill()
-        await asyncio.gather(*stopping.FOLLOWING)
-
-    asyncio.run(run())
+    stops = stop_times(supervisor, arn, later, world)
 
     assert stops == ([pytest.approx(stopped_at, abs=1)] if stopped_at else [])
 
 
-def test_trigger_without_task_instance_stops_nothing(arn: str, world: World) -> None:
-    """
-    ``dag.test()`` gives triggers no task instance, so the reason for the kill is not
-    known.
-    """
-    trigger = make_trigger(arn)
-    trigger.task_instance = None
+@pytest.mark.parametrize(
+    ("later", "stopped_at"),
+    [
+        ([(400, "failed")], 400),
+        ([(9, NO_API_SERVER), (300, "scheduled"), (400, "failed")], 400),
+        ([(400, "running")], None),
+    ],
+)
+def test_group_that_was_cleared_is_left_to_its_next_try(
+    later: Later,
+    stopped_at: float | None,
+    arn: str,
+    make_supervisor: MakeSupervisor,
+    world: World,
+) -> None:
+    """Until then, somebody may end the task, whose trigger goes on to look at it."""
+    supervisor = make_supervisor(None)
 
-    call_on_kill(trigger)
+    stops = stop_times(supervisor, arn, later, world, step_task_ids=["A"])
 
-    assert world.calls(STOP) == []
+    assert stops == ([pytest.approx(stopped_at, abs=5)] if stopped_at else [])
 
 
 def test_stop_does_not_wait_for_the_default_executor(

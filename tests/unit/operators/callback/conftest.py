@@ -5,7 +5,6 @@ An execution with a callback step, the queue of the step, and tasks that answer 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import boto3
@@ -110,6 +109,15 @@ class Pipeline:
                 found[request["ClientRequestToken"]] = call["operation"], content
         return list(found.values())
 
+    def answer(self, function: Any, *, try_number: int = 1, **arguments: Any) -> Run:
+        """Run a task that answers the callback step."""
+        own = {"execution_arn": self.arn, "step_name": STEP, "poll_interval": 10}
+        operator = PolysyncCallbackStepOperator(
+            task_id="answer", python_callable=function, **{**own, **arguments}
+        )
+        ti = TaskInstance("answer", try_number=try_number, max_tries=1)
+        return run_task(operator, ti)
+
     def create_queue(self, max_receives: int) -> None:
         """
         Create the queue of the step, with the dead-letter queue ``dead``, before the
@@ -149,36 +157,14 @@ class Pipeline:
 
 
 @pytest.fixture
-def pipeline(world: World, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+def pipeline(world: World) -> Pipeline:
     """
     Start an execution. Messages are hidden by the emulated time, and a queue responds
     at once.
     """
-    monkeypatch.setattr(
+    world.patch.setattr(
         moto.sqs.models, "unix_time_millis", lambda *_: world.time.time() * 1000
     )
-    monkeypatch.setattr(moto.sqs.models, "unix_time", lambda *_: world.time.time())
-    monkeypatch.setattr(messages, "POLL_SECONDS", 0)
+    world.patch.setattr(moto.sqs.models, "unix_time", lambda *_: world.time.time())
+    world.patch.setattr(messages, "POLL_SECONDS", 0)
     return Pipeline(world.emulator, world.time)
-
-
-@pytest.fixture
-def answer(pipeline: Pipeline) -> Callable[..., Run]:
-    """Return a function that runs a task which answers the callback step."""
-
-    def run(function: Any, *, try_number: int = 1, **arguments: Any) -> Run:
-        operator = PolysyncCallbackStepOperator(
-            task_id="answer",
-            python_callable=function,
-            **{
-                "execution_arn": pipeline.arn,
-                "step_name": STEP,
-                "poll_interval": 10,
-                **arguments,
-            },
-        )
-        return run_task(
-            operator, TaskInstance("answer", try_number=try_number, max_tries=1)
-        )
-
-    return run

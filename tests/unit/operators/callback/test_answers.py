@@ -6,7 +6,6 @@ because of a stop.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from threading import Event
 from typing import Any
 
@@ -17,10 +16,8 @@ from polysync_airflow.airflow_compat.sdk import AirflowSkipException, AirflowTas
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import callback_run as answers
 from tests.conftest import IN_BOTH_MODES
-from tests.tasks import Run
 from tests.unit.operators.callback.conftest import FAILURE, STEP, SUCCESS, Pipeline
 
-Answer = Callable[..., Run]
 STOPPED = (FAILURE, "The execution is being stopped.")
 
 
@@ -32,7 +29,7 @@ def approve(ticket: str, **more: Any) -> dict[str, Any]:
 @IN_BOTH_MODES
 @pytest.mark.parametrize("begun", [False, True])
 def test_step_succeeds_with_the_result_of_the_function(
-    deferrable: bool, begun: bool, pipeline: Pipeline, answer: Answer
+    deferrable: bool, begun: bool, pipeline: Pipeline
 ) -> None:
     """
     The function gets the arguments of the step, and the pipeline gets what it returns,
@@ -41,7 +38,9 @@ def test_step_succeeds_with_the_result_of_the_function(
     if begun:
         pipeline.begin_step()
 
-    run = answer(approve, deferrable=deferrable, op_kwargs={"count": 2, "good": True})
+    run = pipeline.answer(
+        approve, deferrable=deferrable, op_kwargs={"count": 2, "good": True}
+    )
 
     assert run.error is None, run.error
     assert run.result == {"ok": "yes to T-1", "count": "2", "good": "True"}
@@ -54,9 +53,7 @@ def test_step_succeeds_with_the_result_of_the_function(
     assert (run.xcoms["execution_arn"], run.xcoms["step_name"]) == (pipeline.arn, STEP)
 
 
-def test_function_without_a_result_has_no_output_parameters(
-    pipeline: Pipeline, answer: Answer
-) -> None:
+def test_function_without_a_result_has_no_output_parameters(pipeline: Pipeline) -> None:
     """
     None means no output parameters; ``op_kwargs`` override an argument of the step.
     """
@@ -65,7 +62,7 @@ def test_function_without_a_result_has_no_output_parameters(
     def function(**arguments: Any) -> None:
         seen.append(arguments)
 
-    run = answer(function, op_kwargs={"ticket": "mine"})
+    run = pipeline.answer(function, op_kwargs={"ticket": "mine"})
 
     assert (run.error, run.result) == (None, {})
     assert seen == [{"ticket": "mine"}]
@@ -110,13 +107,13 @@ NO_DICT = "The function returned a list of 1: return a dict of at most 50"
     ],
 )
 def test_step_and_task_fail_with_the_exception_of_the_function(
-    function: Any, reason: str, pipeline: Pipeline, answer: Answer
+    function: Any, reason: str, pipeline: Pipeline
 ) -> None:
     """
     An exception, and a result that AWS would refuse, fail the step with the reason, and
     the task for good.
     """
-    run = answer(function)
+    run = pipeline.answer(function)
 
     ((operation, sent),) = pipeline.answers()
     assert operation == FAILURE
@@ -133,7 +130,7 @@ def test_step_and_task_fail_with_the_exception_of_the_function(
 
 
 def test_step_fails_if_the_function_skips_its_task(
-    deferrable: bool, pipeline: Pipeline, answer: Answer
+    deferrable: bool, pipeline: Pipeline
 ) -> None:
     """
     A function that skips its task must not let the pipeline go on: the step fails, and
@@ -143,7 +140,7 @@ def test_step_fails_if_the_function_skips_its_task(
     def skip(ticket: str) -> None:
         raise AirflowSkipException(f"{ticket} is not urgent")
 
-    run = answer(skip, deferrable=deferrable)
+    run = pipeline.answer(skip, deferrable=deferrable)
 
     assert pipeline.answers() == [(FAILURE, "AirflowSkipException: T-1 is not urgent")]
     assert type(run.error) is AirflowSkipException
@@ -152,7 +149,7 @@ def test_step_fails_if_the_function_skips_its_task(
 
 
 def test_secrets_of_airflow_are_not_sent(
-    pipeline: Pipeline, answer: Answer, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     AWS shows the reason to everybody who may list the steps, so Airflow's secrets are
@@ -166,16 +163,14 @@ def test_secrets_of_airflow_are_not_sent(
     def function(ticket: str) -> None:
         raise RuntimeError("cannot sign in with hunter2")
 
-    run = answer(function)
+    run = pipeline.answer(function)
 
     assert pipeline.answers() == [(FAILURE, "RuntimeError: cannot sign in with ***")]
     assert "hunter2" not in str(run.error)
 
 
 @IN_BOTH_MODES
-def test_stop_of_a_step_that_waits(
-    deferrable: bool, pipeline: Pipeline, answer: Answer
-) -> None:
+def test_stop_of_a_step_that_waits(deferrable: bool, pipeline: Pipeline) -> None:
     """
     The step is answered at once, without a call of the function, and the execution ends
     as Stopped.
@@ -183,7 +178,7 @@ def test_stop_of_a_step_that_waits(
     pipeline.begin_step()
     pipeline.stop()
 
-    run = answer(approve, deferrable=deferrable)
+    run = pipeline.answer(approve, deferrable=deferrable)
 
     assert pipeline.answers() == [STOPPED]
     assert isinstance(run.error, exceptions.PipelineExecutionCancelledError)
@@ -194,7 +189,7 @@ def test_stop_of_a_step_that_waits(
 
 @IN_BOTH_MODES
 def test_task_ends_if_the_execution_is_stopped_before_the_step(
-    deferrable: bool, pipeline: Pipeline, answer: Answer
+    deferrable: bool, pipeline: Pipeline
 ) -> None:
     """
     The step never begins, so there is nothing to answer: the task ends as soon as the
@@ -202,7 +197,7 @@ def test_task_ends_if_the_execution_is_stopped_before_the_step(
     """
     pipeline.time.after(8, pipeline.stop)
 
-    run = answer(approve, deferrable=deferrable)
+    run = pipeline.answer(approve, deferrable=deferrable)
 
     assert pipeline.answers() == []
     assert isinstance(run.error, exceptions.PipelineExecutionCancelledError)
@@ -210,7 +205,7 @@ def test_task_ends_if_the_execution_is_stopped_before_the_step(
 
 
 def test_stop_while_the_function_runs(
-    pipeline: Pipeline, answer: Answer, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     The step is answered while the function still runs. What it returns later is not
@@ -234,7 +229,7 @@ def test_stop_while_the_function_runs(
         assert pipeline.answers() == [STOPPED]
         return {"ok": "too late"}
 
-    run = answer(function)
+    run = pipeline.answer(function)
 
     assert pipeline.answers() == [STOPPED]
     assert isinstance(run.error, exceptions.PipelineExecutionCancelledError)
@@ -245,7 +240,7 @@ def test_stop_while_the_function_runs(
     "first", ["describe_pipeline_execution", "list_pipeline_execution_steps"]
 )
 def test_step_that_ends_while_the_task_looks(
-    first: str, pipeline: Pipeline, answer: Answer, monkeypatch: pytest.MonkeyPatch
+    first: str, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     Somebody else answers, and the execution ends, after either call of the first look.
@@ -266,7 +261,7 @@ def test_step_that_ends_while_the_task_looks(
 
     monkeypatch.setattr(PolysyncSageMakerHook, first, call_and_answer)
 
-    run = answer(approve)
+    run = pipeline.answer(approve)
 
     assert run.error is None, run.error
     assert run.result == {"ok": "theirs"}
@@ -293,7 +288,6 @@ def test_step_that_cannot_be_answered(
     error: type[exceptions.PolysyncError] | None,
     text: str,
     pipeline: Pipeline,
-    answer: Answer,
 ) -> None:
     """
     A step that never ran, began too late, or has ended by itself, has the same outcome
@@ -301,7 +295,7 @@ def test_step_that_cannot_be_answered(
     """
     pipeline.start(**scenario)
 
-    run = answer(approve, deferrable=deferrable, timeout=timeout)
+    run = pipeline.answer(approve, deferrable=deferrable, timeout=timeout)
 
     assert type(run.error) is (error or type(None)), run.error
     assert text in str(run.error)

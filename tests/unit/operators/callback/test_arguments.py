@@ -5,7 +5,6 @@ database.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,12 +16,9 @@ from polysync_airflow.operators import (
     PolysyncStopPipelineOperator,
     callback_step,
 )
-from tests.tasks import Run
 from tests.unit.operators.callback.conftest import STEP, Pipeline
 from tests.unit.operators.callback.test_answers import approve
 from tests.world import deny
-
-Answer = Callable[..., Run]
 
 
 @pytest.mark.parametrize(
@@ -48,10 +44,10 @@ Answer = Callable[..., Run]
     ],
 )
 def test_arguments_that_are_not_valid_are_refused_before_the_wait(
-    arguments: Any, text: str, pipeline: Pipeline, answer: Answer
+    arguments: Any, text: str, pipeline: Pipeline
 ) -> None:
     """The error names field, value and cure, before the task waits for anything."""
-    run = answer(approve, deferrable=True, **arguments)
+    run = pipeline.answer(approve, deferrable=True, **arguments)
 
     assert type(run.error) is exceptions.ParametersError
     assert text in str(run.error)
@@ -81,7 +77,7 @@ def test_invalid_choices_are_refused_in_the_dag_file(arguments: Any, text: str) 
 
 
 def test_step_is_answered_without_the_permission_for_the_definition(
-    pipeline: Pipeline, answer: Answer
+    pipeline: Pipeline,
 ) -> None:
     """
     The permission to read it is optional: the step is answered without the check of its
@@ -89,11 +85,11 @@ def test_step_is_answered_without_the_permission_for_the_definition(
     """
     deny(pipeline.emulator, "DescribePipelineDefinitionForExecution")
 
-    assert answer(approve).result == {"ok": "yes to T-1"}
+    assert pipeline.answer(approve).result == {"ok": "yes to T-1"}
 
 
 def test_task_names_the_missing_permission_for_the_steps(
-    deferrable: bool, pipeline: Pipeline, answer: Answer
+    deferrable: bool, pipeline: Pipeline
 ) -> None:
     """
     The permission to list them is needed. If it is withdrawn while the task waits, the
@@ -101,13 +97,13 @@ def test_task_names_the_missing_permission_for_the_steps(
     """
     deny(pipeline.emulator, "ListPipelineExecutionSteps", skip=1)
 
-    run = answer(approve, deferrable=deferrable)
+    run = pipeline.answer(approve, deferrable=deferrable)
 
     assert type(run.error) is exceptions.SageMakerApiError
     assert "sagemaker:ListPipelineExecutionSteps" in str(run.error)
 
 
-def test_decorated_function_adds_a_task(pipeline: Pipeline, answer: Answer) -> None:
+def test_decorated_function_adds_a_task(pipeline: Pipeline) -> None:
     """
     A call of the function adds a task; keyword arguments of the call go to the
     function.
@@ -132,5 +128,5 @@ def test_decorated_function_adds_a_task(pipeline: Pipeline, answer: Answer) -> N
         "Decide about a ticket.",
     )
     assert task.downstream_task_ids == {"after"}
-    run = answer(task.python_callable, op_kwargs=task.op_kwargs)
+    run = pipeline.answer(task.python_callable, op_kwargs=task.op_kwargs)
     assert run.result == {"ok": "T-1 5"}

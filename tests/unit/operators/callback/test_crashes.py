@@ -5,17 +5,13 @@ what it can know.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from tests.tasks import Run
 from tests.unit.operators.callback.conftest import FAILURE, SUCCESS, Pipeline
-
-Answer = Callable[..., Run]
 
 
 class Crash(BaseException):
@@ -90,7 +86,6 @@ def test_function_is_called_again_only_if_there_is_no_answer(
     calls: int,
     fails: bool,
     pipeline: Pipeline,
-    answer: Answer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """
@@ -103,11 +98,11 @@ def test_function_is_called_again_only_if_there_is_no_answer(
         name = f"send_pipeline_execution_step_{kind}" if method == "send" else method
         crash_in(name, monkeypatch, after=after)
     with pytest.raises(Crash):
-        answer(function, deferrable=fails)
+        pipeline.answer(function, deferrable=fails)
 
     # Airflow retries some time later.
     pipeline.time.sleep(1)
-    run = answer(function, deferrable=fails, try_number=2)
+    run = pipeline.answer(function, deferrable=fails, try_number=2)
 
     assert function.calls == calls
     content = f"call {calls}"
@@ -124,7 +119,7 @@ def test_function_is_called_again_only_if_there_is_no_answer(
 
 @pytest.mark.parametrize("method", ["send", "delete_messages"])
 def test_message_of_an_answered_step_is_deleted(
-    method: str, pipeline: Pipeline, answer: Answer, monkeypatch: pytest.MonkeyPatch
+    method: str, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     A try that died after its answer has left the message, which is visible again when
@@ -136,11 +131,11 @@ def test_message_of_an_answered_step_is_deleted(
         after=method == "send",
     )
     with pytest.raises(Crash):
-        answer(Function())
+        pipeline.answer(Function())
     assert len(pipeline.messages()) == 1
 
     pipeline.time.sleep(300)
-    run = answer(Function(), try_number=2)
+    run = pipeline.answer(Function(), try_number=2)
 
     assert run.result == {"ok": "call 1"}
     assert pipeline.messages() == []
@@ -149,7 +144,7 @@ def test_message_of_an_answered_step_is_deleted(
 @pytest.mark.parametrize("fails", [False, True])
 @pytest.mark.parametrize("kind", ["lost_response", "throttle"])
 def test_answer_is_repeated_with_the_same_client_token(
-    kind: str, fails: bool, pipeline: Pipeline, answer: Answer
+    kind: str, fails: bool, pipeline: Pipeline
 ) -> None:
     """
     A lost response, or throttling, leads to the same request with the same client
@@ -158,7 +153,7 @@ def test_answer_is_repeated_with_the_same_client_token(
     operation = FAILURE if fails else SUCCESS
     pipeline.emulator.control.add_fault(kind, operation, count=2)
 
-    run = answer(Function(fails=fails))
+    run = pipeline.answer(Function(fails=fails))
 
     requests = [call["request"] for call in pipeline.emulator.control.calls(operation)]
     assert len(requests) == 3
@@ -172,7 +167,7 @@ def test_answer_is_repeated_with_the_same_client_token(
     "code", ["ConflictException", "ValidationException", "ResourceNotFound"]
 )
 def test_answer_that_is_refused_fails_the_task_if_the_step_still_waits(
-    code: str, pipeline: Pipeline, answer: Answer
+    code: str, pipeline: Pipeline
 ) -> None:
     """
     If the step still waits, the refusal fails the task; a conflict is repeated for a
@@ -180,7 +175,7 @@ def test_answer_that_is_refused_fails_the_task_if_the_step_still_waits(
     """
     pipeline.emulator.control.add_fault("error", SUCCESS, code=code, message="no")
 
-    run = answer(Function())
+    run = pipeline.answer(Function())
 
     assert isinstance(run.error, SageMakerApiError)
     assert run.error.error_code == code

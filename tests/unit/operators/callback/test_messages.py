@@ -5,7 +5,6 @@ The queue of a callback step: messages of others, and messages that others have 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from threading import Event
 from typing import Any
 
@@ -14,7 +13,6 @@ import pytest
 from polysync_airflow import exceptions
 from polysync_airflow.operators import callback_run as answers
 from tests.fakes.log_capture import capture_logs
-from tests.tasks import Run
 from tests.unit.operators.callback.conftest import (
     DEAD_LETTERS,
     QUEUE,
@@ -23,10 +21,8 @@ from tests.unit.operators.callback.conftest import (
 )
 from tests.unit.operators.callback.test_answers import approve
 
-Answer = Callable[..., Run]
 
-
-def test_messages_of_others_are_given_back(pipeline: Pipeline, answer: Answer) -> None:
+def test_messages_of_others_are_given_back(pipeline: Pipeline) -> None:
     """They are neither deleted nor hidden: their consumers can receive them at once."""
     token = pipeline.begin_step()
     own = {
@@ -49,7 +45,7 @@ def test_messages_of_others_are_given_back(pipeline: Pipeline, answer: Answer) -
         pipeline.send(other)
     pipeline.time.after(5, lambda: pipeline.send(own))
 
-    run = answer(approve)
+    run = pipeline.answer(approve)
 
     assert run.result == {"ok": "yes to T-1"}
     pipeline.time.sleep(1)
@@ -59,9 +55,7 @@ def test_messages_of_others_are_given_back(pipeline: Pipeline, answer: Answer) -
     ]
 
 
-def test_message_that_another_consumer_has_taken(
-    pipeline: Pipeline, answer: Answer
-) -> None:
+def test_message_that_another_consumer_has_taken(pipeline: Pipeline) -> None:
     """
     Only the message has the arguments: the task fails and may be retried, and the step
     is not answered.
@@ -70,14 +64,14 @@ def test_message_that_another_consumer_has_taken(
     (message,) = pipeline.receive()
     pipeline.sqs.delete_message(QueueUrl=QUEUE, ReceiptHandle=message["ReceiptHandle"])
 
-    run = answer(approve)
+    run = pipeline.answer(approve)
 
     assert type(run.error) is exceptions.CallbackStepError
     assert not run.error.permanent
-    assert (
+    cure = (
         "The queue has no dead-letter queue. -- What to do: look for another consumer"
-        in str(run.error)
     )
+    assert cure in str(run.error)
     assert pipeline.answers() == []
     assert pipeline.step()["StepStatus"] == "Executing"
     assert sum(pipeline.time.slept) < 300
@@ -85,7 +79,7 @@ def test_message_that_another_consumer_has_taken(
 
 @pytest.mark.parametrize("succeeds", [True, False])
 def test_step_that_is_answered_while_the_function_runs(
-    succeeds: bool, pipeline: Pipeline, answer: Answer
+    succeeds: bool, pipeline: Pipeline
 ) -> None:
     """AWS refuses the second answer, and the first one decides about the task, too."""
     token = pipeline.begin_step()
@@ -98,7 +92,7 @@ def test_step_that_is_answered_while_the_function_runs(
                 CallbackToken=token, FailureReason="theirs"
             )
 
-    run = answer(function)
+    run = pipeline.answer(function)
 
     assert len(pipeline.answers()) == 1
     assert (run.result, type(run.error)) == (
@@ -108,7 +102,7 @@ def test_step_that_is_answered_while_the_function_runs(
 
 
 def test_message_stays_hidden_while_the_function_runs(
-    pipeline: Pipeline, answer: Answer, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     A function may take longer than a message is hidden at once: nobody else receives it
@@ -135,7 +129,7 @@ def test_message_stays_hidden_while_the_function_runs(
 
     monkeypatch.setattr(pipeline.emulator.calls, "add", add)
 
-    run = answer(function)
+    run = pipeline.answer(function)
 
     assert run.error is None, run.error
     assert seen == []
@@ -143,7 +137,7 @@ def test_message_stays_hidden_while_the_function_runs(
 
 
 def test_errors_of_the_queue_while_the_function_runs(
-    pipeline: Pipeline, answer: Answer, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They neither end the function nor change the answer."""
     monkeypatch.setattr(answers, "MONITOR_SECONDS", 0.01)
@@ -163,7 +157,7 @@ def test_errors_of_the_queue_while_the_function_runs(
             Event().wait(0.01)
         return {"ok": "yes"}
 
-    run = answer(function)
+    run = pipeline.answer(function)
 
     assert (run.error, run.result) == (None, {"ok": "yes"})
     assert pipeline.answers() == [(SUCCESS, {"ok": "yes"})]
@@ -205,7 +199,7 @@ def receive_all(pipeline: Pipeline) -> list[Any]:
     ("max_receives", "is_copied"), [(1, True), (2, True), (3, False)]
 )
 def test_receives_of_others_do_not_count(
-    max_receives: int, is_copied: bool, pipeline: Pipeline, answer: Answer
+    max_receives: int, is_copied: bool, pipeline: Pipeline
 ) -> None:
     """
     When half of its receives are used, a message is replaced by a copy, with the same
@@ -215,7 +209,7 @@ def test_receives_of_others_do_not_count(
     sent_at = pipeline.time.time()
     body = send_of_another_execution(pipeline)
 
-    assert answer(approve).result == {"ok": "yes to T-1"}
+    assert pipeline.answer(approve).result == {"ok": "yes to T-1"}
 
     if not is_copied:
         assert [
@@ -224,26 +218,19 @@ def test_receives_of_others_do_not_count(
         ] == ["2"]
         return
     (message,) = receive_all(pipeline)
-    assert (message["Body"], message["Attributes"]["ApproximateReceiveCount"]) == (
-        body,
-        "1",
-    )
+    assert message["Body"] == body
+    assert message["Attributes"]["ApproximateReceiveCount"] == "1"
     attributes = message["MessageAttributes"]
     assert attributes.keys() == {"trace", FIRST_SENT}
-    assert (attributes["trace"]["DataType"], attributes["trace"]["StringValue"]) == (
-        "String",
-        "t-1",
-    )
-    assert float(attributes[FIRST_SENT]["StringValue"]) == pytest.approx(
-        sent_at * 1000, abs=1000
-    )
+    assert attributes["trace"]["DataType"] == "String"
+    assert attributes["trace"]["StringValue"] == "t-1"
+    first_sent = float(attributes[FIRST_SENT]["StringValue"])
+    assert first_sent == pytest.approx(sent_at * 1000, abs=1000)
     assert pipeline.messages("dead") == []
 
 
 @pytest.mark.parametrize("has_ended", [False, True])
-def test_message_of_a_step_that_has_ended(
-    has_ended: bool, pipeline: Pipeline, answer: Answer
-) -> None:
+def test_message_of_a_step_that_has_ended(has_ended: bool, pipeline: Pipeline) -> None:
     """
     An old message is deleted if its step was answered, and kept if it still waits.
     """
@@ -257,7 +244,7 @@ def test_message_of_a_step_that_has_ended(
     (old,) = pipeline.messages()
     pipeline.start(Notify={"outputs": {"ticket": "T-2"}})
 
-    assert answer(approve).result == {"ok": "yes to T-2"}
+    assert pipeline.answer(approve).result == {"ok": "yes to T-2"}
 
     assert pipeline.messages() == ([] if has_ended else [old])
 
@@ -266,7 +253,7 @@ def test_message_of_a_step_that_has_ended(
     ("denied", "copies"), [("SendMessage", 0), ("GetQueueAttributes", 1)]
 )
 def test_log_names_the_permission_that_a_queue_does_not_grant(
-    denied: str, copies: int, pipeline: Pipeline, answer: Answer
+    denied: str, copies: int, pipeline: Pipeline
 ) -> None:
     """
     Messages of others are given back at once; the log names the permission. The own
@@ -277,23 +264,18 @@ def test_log_names_the_permission_that_a_queue_does_not_grant(
     pipeline.emulator.control.add_fault("error", denied, **DENIED)
 
     with capture_logs() as logs:
-        run = answer(approve)
+        run = pipeline.answer(approve)
 
     assert (run.error, run.result) == (None, {"ok": "yes to T-1"})
     assert pipeline.messages() + pipeline.messages("dead") == [body]
     assert denied == "GetQueueAttributes" or f"sqs:{denied} on arn:aws:sqs" in repr(
         logs
     )
-    assert (
-        sum(
-            not call["error_code"]
-            for call in pipeline.emulator.control.calls("SendMessage")
-        )
-        == 1 + copies
-    )
+    sent = pipeline.emulator.control.calls("SendMessage")
+    assert sum(not call["error_code"] for call in sent) == 1 + copies
 
 
-def test_message_in_the_dead_letter_queue(pipeline: Pipeline, answer: Answer) -> None:
+def test_message_in_the_dead_letter_queue(pipeline: Pipeline) -> None:
     """
     The error names the queue, and what keeps messages from it. When the message is
     back, the retry succeeds.
@@ -305,28 +287,23 @@ def test_message_in_the_dead_letter_queue(pipeline: Pipeline, answer: Answer) ->
     send_of_another_execution(pipeline)
     pipeline.emulator.control.add_fault("error", "SendMessage", **DENIED)
 
-    run = answer(approve)
+    run = pipeline.answer(approve)
 
     assert type(run.error) is exceptions.CallbackStepError
     assert not run.error.permanent
-    assert f"received once goes to the dead-letter queue {DEAD_LETTERS}" in str(
-        run.error
-    )
-    assert "sqs:SendMessage on arn:aws:sqs:us-east-1:123456789012:approvals" in str(
-        run.error
-    )
-    assert "What to do: move the message back from the dead-letter queue" in str(
-        run.error
-    )
+    for text in (
+        f"received once goes to the dead-letter queue {DEAD_LETTERS}",
+        "sqs:SendMessage on arn:aws:sqs:us-east-1:123456789012:approvals",
+        "What to do: move the message back from the dead-letter queue",
+    ):
+        assert text in str(run.error)
     pipeline.emulator.control.remove_faults()
     own = next(body for body in pipeline.messages("dead") if "otherToken" not in body)
     pipeline.send(own)
-    assert answer(approve, try_number=2).result == {"ok": "yes to T-1"}
+    assert pipeline.answer(approve, try_number=2).result == {"ok": "yes to T-1"}
 
 
-def test_copies_stop_if_nothing_can_be_deleted(
-    pipeline: Pipeline, answer: Answer
-) -> None:
+def test_copies_stop_if_nothing_can_be_deleted(pipeline: Pipeline) -> None:
     """Otherwise, each look would double the messages of others."""
     pipeline.create_queue(2)
     pipeline.begin_step()
@@ -334,15 +311,10 @@ def test_copies_stop_if_nothing_can_be_deleted(
     pipeline.emulator.control.add_fault("error", "DeleteMessageBatch", **DENIED)
     send_of_another_execution(pipeline)
 
-    answer(approve)
+    pipeline.answer(approve)
 
-    assert (
-        sum(
-            "otherToken" in body
-            for body in pipeline.messages() + pipeline.messages("dead")
-        )
-        == 2
-    )
+    bodies = pipeline.messages() + pipeline.messages("dead")
+    assert sum("otherToken" in body for body in bodies) == 2
 
 
 @pytest.mark.parametrize(
@@ -358,15 +330,13 @@ def test_copies_stop_if_nothing_can_be_deleted(
         ),
     ],
 )
-def test_queue_that_cannot_be_read(
-    code: str, text: str, pipeline: Pipeline, answer: Answer
-) -> None:
+def test_queue_that_cannot_be_read(code: str, text: str, pipeline: Pipeline) -> None:
     """The error names the permission and the queue. The step is not answered."""
     pipeline.emulator.control.add_fault(
         "error", "ReceiveMessage", code=code, message="no"
     )
 
-    run = answer(approve)
+    run = pipeline.answer(approve)
 
     assert type(run.error) is exceptions.SageMakerApiError
     assert run.error.permanent

@@ -5,23 +5,17 @@ leaves behind.
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
 from polysync_airflow import exceptions
-from polysync_airflow.execution.steps.callbacks import answer_token, parse_message
-from polysync_airflow.operators import PolysyncStartPipelineOperator
+from polysync_airflow.execution.steps.callbacks import answer_token
 from tests.fakes.log_capture import capture_logs
-from tests.tasks import Run, run_task
-from tests.unit.operators.callback.conftest import FAILURE, STEP, SUCCESS, Pipeline
+from tests.unit.operators.callback.conftest import FAILURE, SUCCESS, Pipeline
 from tests.unit.operators.callback.test_answers import approve, fail
-
-Answer = Callable[..., Run]
 
 
 def chain_of(error: BaseException | None) -> list[str]:
@@ -69,7 +63,6 @@ def test_token_of_the_callback_is_shown_nowhere(
     error: Any,
     deferrable: bool,
     pipeline: Pipeline,
-    answer: Answer,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -86,7 +79,7 @@ def test_token_of_the_callback_is_shown_nowhere(
 
     # botocore logs requests and responses at this level.
     with caplog.at_level(logging.DEBUG), capture_logs() as logs:
-        run = answer(function, deferrable=deferrable)
+        run = pipeline.answer(function, deferrable=deferrable)
 
     token = pipeline.step()["Metadata"]["Callback"]["CallbackToken"]
     assert isinstance(run.error, error) if error else run.error is None, run.error
@@ -111,7 +104,7 @@ def test_token_of_the_callback_is_shown_nowhere(
 
 
 def test_tokens_of_others_are_nowhere(
-    pipeline: Pipeline, answer: Answer, caplog: pytest.LogCaptureFixture
+    pipeline: Pipeline, caplog: pytest.LogCaptureFixture
 ) -> None:
     """
     The messages of other executions are received and sent again, and their tokens are
@@ -129,51 +122,8 @@ def test_tokens_of_others_are_nowhere(
     )
 
     with caplog.at_level(logging.DEBUG), capture_logs() as logs:
-        run = answer(approve)
+        run = pipeline.answer(approve)
 
     assert run.error is None, run.error
     assert len(pipeline.emulator.control.calls("SendMessage")) > 1
     assert "theirToken" not in repr([logs, caplog.text])
-
-
-def test_start_task_does_not_show_it(deferrable: bool, pipeline: Pipeline) -> None:
-    """
-    The XComs of the task that started the execution have the queue, and not the token.
-    """
-    start = PolysyncStartPipelineOperator(
-        task_id="start",
-        pipeline_name="callback-lambda",
-        pipeline_parameters={"Approver": "me"},
-        deferrable=deferrable,
-        poll_interval=10,
-        timeout=120,
-    )
-
-    with capture_logs() as logs:
-        run = run_task(start)
-
-    steps = pipeline.sagemaker.list_pipeline_execution_steps(
-        PipelineExecutionArn=run.xcoms["execution_arn"]
-    )
-    token = next(
-        each["Metadata"]["Callback"]["CallbackToken"]
-        for each in steps["PipelineExecutionSteps"]
-        if each["StepName"] == STEP
-    )
-    assert run.xcoms["outputs"][STEP]["sqs_queue_url"].endswith("/approvals")
-    assert token not in repr([logs, run, run.xcoms, run.event, *chain_of(run.error)])
-
-
-def test_models_do_not_show_it() -> None:
-    """A message can be logged by mistake: its ``repr`` does not have the token."""
-    body = {
-        "token": "26vcYbeWsZ",
-        "pipelineExecutionArn": f"arn:aws:sagemaker:us-east-1:{'1' * 12}:pipeline/p/execution/e",
-    }
-
-    message = parse_message(json.dumps(body))
-
-    assert message is not None
-    assert message.token is not None
-    assert message.token.get_secret_value() == "26vcYbeWsZ"
-    assert "26vcYbeWsZ" not in repr(message) + str(message) + str(message.model_dump())

@@ -1,6 +1,6 @@
 """
 What happens between two tries, where no process of the task runs: one answer of AWS is
-not the truth, and what a start replaces is kept.
+not the truth.
 """
 
 from __future__ import annotations
@@ -17,9 +17,6 @@ pytestmark = IN_BOTH_MODES
 
 RUNS_ON = {"steps": {"Merge": {"duration": 1200}}}
 NOT_FOUND = {"code": "ResourceNotFound", "message": "It does not exist"}
-
-
-# ---- an execution that AWS does not know
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
@@ -41,7 +38,7 @@ def test_retry_asks_again_for_an_execution_that_aws_does_not_know_yet(
 
 @pytest.mark.parametrize("is_cleared", [False, True])
 def test_execution_of_another_account_is_an_error_that_names_both(
-    is_cleared: bool, make_task: MakeTask, world: World, monkeypatch: pytest.MonkeyPatch
+    is_cleared: bool, make_task: MakeTask, world: World
 ) -> None:
     """Somebody has changed the keys of the connection to those of another account."""
     world.control.put_scenario(RUNS_ON)
@@ -51,7 +48,7 @@ def test_execution_of_another_account_is_an_error_that_names_both(
     if is_cleared:
         task.clear()
     world.control.add_fault("error", DESCRIBE, **NOT_FOUND)
-    monkeypatch.setattr(
+    world.patch.setattr(
         PolysyncSageMakerHook,
         "get_caller_identity",
         lambda _: {"Account": "999999999999", "Arn": "x"},
@@ -65,6 +62,3 @@ def test_execution_of_another_account_is_an_error_that_names_both(
     assert "signs in to account 999999999999" in str(run.error)
     assert len(world.log.arns) == 1
     assert len(task.record) > 0
-
-
-# ---- a record that is deleted while the task waits

@@ -37,22 +37,22 @@ Happen = Callable[[Task, Any], None]
 
 
 @pytest.fixture
-def begin(world: World, monkeypatch: pytest.MonkeyPatch) -> Begin:
+def begin(world: World) -> Begin:
     """Let the processes of one deployment run from now on: ``prod``, or a copy of it."""
     world.control.put_scenario(NEVER_ENDS)
-    monkeypatch.setenv(PRICES_OPTION, prices_of(2))
+    world.patch.setenv(PRICES_OPTION, prices_of(2))
 
     def begin_in(deployment: str) -> None:
         is_prod = deployment == "prod"
         url = PROD if is_prod else "https://staging.example.com"
-        monkeypatch.setenv(BASE_URL, url)
+        world.patch.setenv(BASE_URL, url)
         # Another key, by which the Variables were encrypted again, or without that.
         if not is_prod and deployment != "same key":
-            monkeypatch.setenv(FERNET_KEY, OTHER_KEY)
+            world.patch.setenv(FERNET_KEY, OTHER_KEY)
         elif is_prod:
-            monkeypatch.setenv(FERNET_KEY, OTHER_KEY.replace("O", "P"))
+            world.patch.setenv(FERNET_KEY, OTHER_KEY.replace("O", "P"))
         identity = None if deployment == "no Variables" else IDENTITY
-        monkeypatch.setattr(simulated_airflow, "DEPLOYMENT", identity)
+        world.patch.setattr(simulated_airflow, "DEPLOYMENT", identity)
 
     begin_in("prod")
     return begin_in
@@ -186,16 +186,3 @@ def test_deferred_task_of_a_copy_takes_the_result(
     assert run.error is None
     assert world.calls(*CHANGES) == [START]
     assert prod.record is not None
-
-
-def test_name_of_the_execution_counts_more_than_an_edited_record(
-    begin: Begin, world: World
-) -> None:
-    """Who names another deployment in the record does not keep it from its stop."""
-    task = Task(True, retries=0, deployment=IDENTITY)
-    deferral = task.defer()
-    task.store.set(RECORD_KEY, {**task.record, "deployment": "staging"})
-
-    marked(task, deferral)
-
-    assert world.calls(*CHANGES) == [START, STOP]

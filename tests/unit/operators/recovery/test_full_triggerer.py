@@ -12,7 +12,6 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 
 from polysync_airflow import exceptions
 from polysync_airflow.execution.lifecycle.ending import TRIGGER_GRACE_SECONDS
-from polysync_airflow.records import RECORD_KEY
 from polysync_airflow.triggers.stopping import BEFORE_EVENT_SECONDS
 from tests.fakes.log_capture import capture_logs, texts_of
 from tests.unit.operators.recovery.harness import Task
@@ -83,16 +82,3 @@ def test_pause_for_want_of_capacity_ends(world: World) -> None:
 
     assert deferred.value.method_name == "execute_complete"
     assert world.calls(START) == [START, START]
-
-
-def test_lost_record_is_left_to_the_retry(world: World) -> None:
-    """Nothing else proves whose execution it is."""
-    world.control.put_scenario(NEVER_ENDS)
-    task = deferred_task()
-    deferral = task.defer()
-    task.store.delete(RECORD_KEY)
-
-    run = task.end_deferral(deferral)
-
-    assert type(run.error).__name__.startswith("TaskDeferral")
-    assert task.state == "up_for_retry"

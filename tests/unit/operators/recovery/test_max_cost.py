@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -193,7 +192,7 @@ def test_retry_counts_jobs_that_aws_has_repeated(
 
 @pytest.mark.parametrize("deferrable", [True], indirect=True)
 def test_jobs_are_kept_in_the_record_again_after_airflow_was_away(
-    make_task: MakeTask, world: World, monkeypatch: pytest.MonkeyPatch, caplog: Any
+    make_task: MakeTask, world: World, caplog: Any
 ) -> None:
     """The log of the triggerer says so; the wait, and its limit, go on."""
     world.control.put_scenario(BOTH_RUN)
@@ -204,7 +203,7 @@ def test_jobs_are_kept_in_the_record_again_after_airflow_was_away(
             raise errors.pop()
         return records.read_record(ti)
 
-    monkeypatch.setattr(spending, "read_record", read_record)
+    world.patch.setattr(spending, "read_record", read_record)
     task = make_task(max_cost=30, **LISTS)
 
     run = task.next_try()
@@ -236,13 +235,13 @@ def test_limit_ends_with_a_task_that_leaves_its_execution_running(
 
 @IN_BOTH_MODES
 def test_retry_starts_nothing_when_the_money_is_spent(
-    make_task: MakeTask, world: World, monkeypatch: pytest.MonkeyPatch
+    make_task: MakeTask, world: World
 ) -> None:
     """
     The limit was lowered to what the first try has cost. The XComs are those of its
     execution.
     """
-    monkeypatch.setenv(PRICES_OPTION, prices_of(0.1))
+    world.patch.setenv(PRICES_OPTION, prices_of(0.1))
     world.control.put_scenario({"steps": {"Shard0": FAILS, "Shard3": FAILS}})
     task = make_task(max_cost=30, **LISTS)
     task.next_try()
@@ -263,25 +262,6 @@ def test_retry_starts_nothing_when_the_money_is_spent(
     assert "console_url" in run.xcoms
 
 
-@IN_BOTH_MODES
-@pytest.mark.parametrize(("max_cost", "times"), [(None, 1), (1_000_000, 2)])
-def test_each_job_is_described_once_more_than_without_a_limit(
-    max_cost: int | None, times: int, make_task: MakeTask, world: World
-) -> None:
-    """However often the steps are listed."""
-    run = make_task(max_cost=max_cost, **LISTS).next_try()
-
-    assert run.error is None
-    assert len(world.calls(LIST_STEPS)) > 20
-    described = Counter(
-        name
-        for call in world.control.calls()
-        for member, name in call["request"].items()
-        if call["operation"].startswith("Describe") and member.endswith("JobName")
-    )
-    assert list(described.values()) == [times] * 3
-
-
 @pytest.mark.parametrize(
     ("table", "limit", "option", "problem"),
     [
@@ -300,12 +280,11 @@ def test_nothing_is_started_with_a_limit_that_cannot_be_kept(
     problem: str,
     make_task: MakeTask,
     world: World,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The error names the argument or the option, and says what is valid."""
     if table is not None:
-        monkeypatch.setenv(PRICES_OPTION, table)
-    monkeypatch.setenv(LIMIT_OPTION, option)
+        world.patch.setenv(PRICES_OPTION, table)
+    world.patch.setenv(LIMIT_OPTION, option)
 
     run = make_task(max_cost=limit, **LISTS).next_try()
 
@@ -361,10 +340,10 @@ def test_limit_of_a_task_needs_a_wait_with_lists(
 
 @IN_BOTH_MODES
 def test_lower_limit_of_the_deployment_counts_without_lists(
-    make_task: MakeTask, world: World, monkeypatch: pytest.MonkeyPatch
+    make_task: MakeTask, world: World
 ) -> None:
     """The steps are then listed every minute."""
-    monkeypatch.setenv(LIMIT_OPTION, "300")
+    world.patch.setenv(LIMIT_OPTION, "300")
     world.control.put_scenario(RUNS_ON)
 
     run = make_task(progress_interval=None).next_try()
@@ -390,11 +369,11 @@ def test_wait_ends_when_its_steps_may_not_be_listed(
 
 @IN_BOTH_MODES
 def test_try_goes_on_with_its_execution_when_the_prices_are_gone(
-    make_task: MakeTask, world: World, monkeypatch: pytest.MonkeyPatch
+    make_task: MakeTask, world: World
 ) -> None:
     """A warning says so; the execution has no limit then."""
     task = make_task(max_cost=300, **LISTS)
-    world.requests.after(START, lambda _: monkeypatch.setenv(PRICES_OPTION, ""))
+    world.requests.after(START, lambda _: world.patch.setenv(PRICES_OPTION, ""))
 
     with capture_logs() as logs:
         run = task.next_try()

@@ -23,42 +23,31 @@ from tests.unit.operators.recovery.harness import (
     MERGE_FAILS,
     MERGE_FAILS_ONCE,
     MERGE_FAILS_TWICE,
+    STEPS,
     Task,
     crash,
 )
 from tests.world import LIST_STEPS, RETRY, STOP, World
 
-SHARDS = ["Shard0", "Shard3"]
-
-
-@pytest.fixture
-def fails_once(emulator: EmulatorServer) -> None:
-    """The last step fails at its first attempt."""
-    emulator.control.put_scenario(MERGE_FAILS_ONCE)
-
 
 @pytest.mark.parametrize(
     ("deferrable", "progress_interval"), [(False, 60), (True, None)]
 )
-@pytest.mark.usefixtures("fails_once")
 def test_durations_after_a_resume_are_by_the_clock_of_aws(
-    deferrable: bool,
-    progress_interval: int | None,
-    make_task: MakeTask,
-    emulator: EmulatorServer,
-    monkeypatch: pytest.MonkeyPatch,
+    deferrable: bool, progress_interval: int | None, make_task: MakeTask, world: World
 ) -> None:
     """
     However wrong the host's clock is, the duration is that of the last attempt, and the
     log says so.
     """
+    world.control.put_scenario(MERGE_FAILS_ONCE)
     real = EmulatedTime.time
-    monkeypatch.setattr(EmulatedTime, "time", lambda self: real(self) - 24 * 3600)
+    world.patch.setattr(EmulatedTime, "time", lambda self: real(self) - 24 * 3600)
     task = make_task(
         retry_mode="resume", deferrable=deferrable, progress_interval=progress_interval
     )
     first = task.next_try()
-    emulator.control.advance(5000)
+    world.control.advance(5000)
     with capture_logs() as logs:
         run = task.next_try()
 
@@ -68,47 +57,44 @@ def test_durations_after_a_resume_are_by_the_clock_of_aws(
     assert whole["ended_at"] < record["attempt_started_at"] <= merge["started_at"]
     assert merge["seconds"] <= record["seconds"] < merge["seconds"] + 60
     duration = format_seconds(record["seconds"])
-    assert (
+    text = (
         f"Pipeline fanout succeeded {duration} after resume 1 (AWS status Succeeded)."
-        in texts_of(logs)[-1]
     )
+    assert text in texts_of(logs)[-1]
     lines = [line for text in texts_of(logs) for line in text.splitlines()]
     kept = [line for line in lines if line.startswith("Step Shard0 ")]
     assert len(kept) == 1
     assert kept[0].endswith(", before the last resume")
 
 
-@pytest.mark.usefixtures("fails_once")
 def test_known_steps_are_shown_before_the_next_list(
-    make_task: MakeTask, emulated_time: EmulatedTime
+    make_task: MakeTask, world: World
 ) -> None:
     """
     Airflow deletes the XComs of the first try. What has succeeded is not unknown until
     AWS lists it again.
     """
+    world.control.put_scenario(MERGE_FAILS_ONCE)
     task = make_task(retry_mode="resume", progress_interval=None)
     first = task.next_try()
-    emulated_time.after(100, crash)
+    world.time.after(100, crash)
 
     waiting = task.next_try()
 
-    shown = {
-        step["name"]: (step["state"], step["seconds"])
-        for step in waiting.xcoms["steps"]
-    }
-    known = {
-        step["name"]: (step["state"], step["seconds"]) for step in first.xcoms["steps"]
-    }
+    known, shown = (
+        {step["name"]: (step["state"], step["seconds"]) for step in run.xcoms["steps"]}
+        for run in (first, waiting)
+    )
     assert waiting.xcoms["run"]["state"] == "Running"
     assert shown == {**known, "Merge": ("NotStarted", None)}
     assert known["Merge"][0] == "Failed"
 
 
-@pytest.mark.usefixtures("fails_once")
 def test_resume_without_the_permission_to_list_steps(
     make_task: MakeTask, world: World
 ) -> None:
     """The steps of the definition are shown, as at a start."""
+    world.control.put_scenario(MERGE_FAILS_ONCE)
     task = make_task(retry_mode="resume", progress_interval=None)
     task.next_try()
     world.deny(LIST_STEPS)
@@ -116,9 +102,8 @@ def test_resume_without_the_permission_to_list_steps(
 
     waiting = task.next_try()
 
-    assert {
-        step["name"]: step["state"] for step in waiting.xcoms["steps"]
-    } == dict.fromkeys([*SHARDS, "Merge"], "NotStarted")
+    shown = {step["name"]: step["state"] for step in waiting.xcoms["steps"]}
+    assert shown == dict.fromkeys(STEPS, "NotStarted")
 
 
 def fail_and_clear(

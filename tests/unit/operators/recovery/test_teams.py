@@ -8,10 +8,9 @@ from __future__ import annotations
 import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.records import RECORD_KEY, variable_key
+from polysync_airflow.records import variable_key
 from tests.conftest import IN_BOTH_MODES
 from tests.fakes.simulated_airflow import SimulatedAirflow
-from tests.tasks import EmulatedTime
 from tests.unit.operators.recovery.conftest import MakeTask
 from tests.unit.operators.recovery.harness import Task, crash, run_failure_callbacks
 from tests.world import NEVER_ENDS, START, STOP, World
@@ -66,18 +65,6 @@ def test_retry_that_died_before_it_wrote_the_copy(
     assert "the pipeline 'fanout'" in text
 
 
-@IN_BOTH_MODES
-def test_success_deletes_the_copy(make_task: MakeTask) -> None:
-    """A task that has succeeded has no record."""
-    task = make_task()
-
-    run = task.next_try()
-
-    assert run.error is None
-    assert task.record is None
-    assert RECORD_KEY not in run.xcoms
-
-
 @pytest.mark.parametrize("state", ["restarting", None])
 def test_clear_of_the_running_task(
     state: str | None, make_task: MakeTask, world: World
@@ -107,51 +94,18 @@ def test_clear_of_the_running_task(
     assert world.log.max_concurrent == 1
 
 
-def test_edited_copy_is_not_believed(
-    make_task: MakeTask, world: World, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Users can edit XComs, and the record is signed."""
-    world.time.after(60, crash)
-    task = make_task(retries=0)
-    task.next_try()
-    task.ti.xcoms[RECORD_KEY]["try_number"] = 7
-
-    run_failure_callbacks(task.prepare_try(), task.ti)
-
-    assert world.calls(STOP) == []
-    assert any("is ignored" in line for line in caplog.messages)
-
-
 @pytest.mark.parametrize("name", [None, "staging"])
 def test_trigger_in_a_copied_database_stops_nothing(
-    name: str | None, world: World, monkeypatch: pytest.MonkeyPatch
+    name: str | None, world: World
 ) -> None:
     """The option tells it from the original: Airflow hides the identity."""
     world.control.put_scenario(NEVER_ENDS)
     task = Task(deferrable=True, retries=0, arguments={"timeout": 600})
     deferral = task.defer()
     if name:
-        monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__DEPLOYMENT", name)
+        world.patch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__DEPLOYMENT", name)
 
     event = task.fire(deferral)
 
     assert (event["stop"] is None) is (name is not None)
     assert world.calls(STOP) == ([] if name else [STOP])
-
-
-def test_without_teams_there_is_no_copy(
-    make_task: MakeTask,
-    emulated_time: EmulatedTime,
-    monkeypatch: pytest.MonkeyPatch,
-    simulated_airflow: SimulatedAirflow,
-) -> None:
-    """It would cost two requests of each task."""
-    monkeypatch.delenv("AIRFLOW__CORE__MULTI_TEAM")
-    simulated_airflow.has_teams = False
-    emulated_time.after(60, crash)
-    task = make_task()
-
-    task.next_try()
-
-    assert task.record
-    assert RECORD_KEY not in task.ti.xcoms

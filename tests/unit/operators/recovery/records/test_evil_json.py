@@ -23,7 +23,7 @@ from tests.unit.operators.recovery.fake_triggerer import call_on_kill, make_trig
 from tests.unit.operators.recovery.harness import Task
 from tests.world import NEVER_ENDS, World
 
-OVERWRITTEN_AFTER, ENDED_AFTER = 100, 300
+ENDED_AFTER = 300
 Overwrite = Callable[[], None]
 
 
@@ -69,24 +69,30 @@ def nested(*_: Any, **__: Any) -> Any:
     return {"execution_arn": nested_value(), "parameters": nested_value()}
 
 
-READS = pytest.mark.parametrize("read", [too_deep, nested])
+def edited(*_: Any, **__: Any) -> Any:
+    """Return an object that is no ``run``."""
+    return {"execution_arn": "foo", "state": "Running"}
+
+
+def text(*_: Any, **__: Any) -> Any:
+    """Return what is no object."""
+    return "a text"
+
+
+READS = pytest.mark.parametrize("read", [too_deep, nested, edited, text])
 
 
 @READS
 @IN_BOTH_MODES
 @pytest.mark.parametrize("how", ["kill", "timeout", "end"])
-def test_run_that_is_nested_keeps_nothing_from_its_end(
-    read: Callable[..., Any],
-    how: str,
-    make_task: MakeTask,
-    world: World,
-    monkeypatch: pytest.MonkeyPatch,
+def test_run_that_was_edited_keeps_nothing_from_its_end(
+    read: Callable[..., Any], how: str, make_task: MakeTask, world: World
 ) -> None:
     """The stop comes first; a task whose execution succeeds, succeeds."""
     if how != "end":
         world.control.put_scenario(NEVER_ENDS)
     task = make_task(timeout=1000, retries=0)
-    monkeypatch.setattr(TaskInstance, "xcom_pull", read)
+    world.patch.setattr(TaskInstance, "xcom_pull", read)
     if how == "kill":
         world.time.after(ENDED_AFTER, task.kill)
 
@@ -95,6 +101,9 @@ def test_run_that_is_nested_keeps_nothing_from_its_end(
 
     assert world.log.statuses == ["Succeeded" if how == "end" else "Stopped"]
     assert (run.error is None) is (how == "end")
+    if how == "end":
+        assert run.xcoms["run"]["execution_arn"] == run.result
+        assert run.xcoms["run"]["state"] == "Success"
 
 
 @READS
@@ -104,13 +113,12 @@ def test_trigger_stops_beside_an_unreadable_run(
     overwrite: Overwrite,
     make_supervisor: MakeSupervisor,
     world: World,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Neither the record nor ``run`` can be read, and the user has ended the task."""
     supervisor = make_supervisor("failed")
     values = {DEPLOYMENT_KEY: DEPLOYMENT}
-    monkeypatch.setattr(supervisor, "variable", lambda key: values.get(key, NESTED))
-    monkeypatch.setattr(supervisor, "xcom", read)
+    world.patch.setattr(supervisor, "variable", lambda key: values.get(key, NESTED))
+    world.patch.setattr(supervisor, "xcom", read)
 
     call_on_kill(make_trigger(arn))
     world.control.advance(60)

@@ -119,21 +119,20 @@ def test_records_are_believed_after_a_key_rotation(
     fails: bool,
     make_task: MakeTask,
     world: World,
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """
     After the three steps of a rotation, a clear a day later finds what it stops or
     resumes, as does a retry.
     """
-    monkeypatch.setenv(FERNET_KEY, KEY_A)
+    world.patch.setenv(FERNET_KEY, KEY_A)
     task = make_task(retry_mode="resume", on_clear="resume")
     if fails:
         world.control.put_scenario(MERGE_FAILS_ONCE)
         task.next_try()
     else:
         crash_while_waiting(task, world.time)
-    monkeypatch.setenv(FERNET_KEY, KEY_B)
+    world.patch.setenv(FERNET_KEY, KEY_B)
     if clear:
         task.clear()
         task.dag_run = DagRun(datetime(2026, 1, 5, tzinfo=UTC), clear_number=1)
@@ -148,47 +147,21 @@ def test_records_are_believed_after_a_key_rotation(
     assert world.log.max_concurrent == 1
 
 
-def test_deferred_execution_is_stopped_after_a_key_rotation(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_deferred_execution_is_stopped_after_a_key_rotation(world: World) -> None:
     """
     Neither the record nor its copy is proven when the timeout has passed, but AWS says
     whose execution it is.
     """
-    monkeypatch.setenv(FERNET_KEY, KEY_A)
+    world.patch.setenv(FERNET_KEY, KEY_A)
     world.control.put_scenario(NEVER_ENDS)
     task = Task(True, {"timeout": 1000})
-    world.time.after(500, lambda: monkeypatch.setenv(FERNET_KEY, KEY_B))
+    world.time.after(500, lambda: world.patch.setenv(FERNET_KEY, KEY_B))
 
     run = task.next_try()
     world.control.advance(60)
 
     assert isinstance(run.error, PipelineExecutionTimeoutError)
     assert world.log.statuses == ["Stopped"]
-
-
-def without_signature(record: dict[str, Any]) -> dict[str, Any]:
-    """Return the record as a deployment without a key writes it."""
-    return {name: value for name, value in record.items() if name != "signature"}
-
-
-def test_record_without_a_signature_is_continued_without_a_key(
-    make_task: MakeTask,
-    world: World,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """The retry reattaches: such a deployment can prove nothing."""
-    monkeypatch.delenv(FERNET_KEY)
-    task = make_task()
-    record = without_signature(crash_while_waiting(task, world.time))
-    world.control.clear_calls()
-    task.store.set(RECORD_KEY, record)
-
-    assert task.next_try().error is None
-    assert world.calls(*CHANGES) == []
-    assert world.log.statuses == ["Succeeded"]
-    assert "is not proven" not in caplog.text
 
 
 def test_signed_record_of_a_running_task_needs_no_further_call(

@@ -26,7 +26,7 @@ def task(emulated_time: EmulatedTime) -> Task:
     "moment", ["before it reads its record", "before its first write"]
 )
 def test_process_that_comes_back_while_a_later_one_has_no_record_either_starts_nothing(
-    moment: str, make_task: MakeTask, world: World, monkeypatch: pytest.MonkeyPatch
+    moment: str, make_task: MakeTask, world: World
 ) -> None:
     """
     Airflow has the task as running, and nothing is stored: only its id is that of the
@@ -36,7 +36,7 @@ def test_process_that_comes_back_while_a_later_one_has_no_record_either_starts_n
     store_get = task.store.get
 
     def freeze(*_: Any) -> None:
-        monkeypatch.setattr(task.store, "get", store_get)
+        world.patch.setattr(task.store, "get", store_get)
         task.lose_heartbeat()
         # The later try is frozen, too.
         world.requests.before("DescribePipeline", crash)
@@ -46,14 +46,12 @@ def test_process_that_comes_back_while_a_later_one_has_no_record_either_starts_n
     if moment == "before its first write":
         world.requests.before("DescribePipeline", freeze)
     else:
-        monkeypatch.setattr(task.store, "get", freeze)
+        world.patch.setattr(task.store, "get", freeze)
 
     late = task.next_try()
 
-    assert (
-        str(late.error)
-        == "Airflow does not run try 1 of this task any longer, so it ends."
-    )
+    text = "Airflow does not run try 1 of this task any longer, so it ends."
+    assert str(late.error) == text
     assert world.calls(START) == []
     assert task.last_record is None
     task.lose_heartbeat()
@@ -62,19 +60,19 @@ def test_process_that_comes_back_while_a_later_one_has_no_record_either_starts_n
 
 
 def test_process_that_comes_back_right_before_its_write_sends_nothing(
-    make_task: MakeTask, world: World, monkeypatch: pytest.MonkeyPatch
+    make_task: MakeTask, world: World
 ) -> None:
     """Airflow had confirmed its try; before the request, it is asked again."""
     task = make_task()
     store_set = task.store.set
 
     def freeze(*arguments: Any) -> None:
-        monkeypatch.setattr(task.store, "set", store_set)
+        world.patch.setattr(task.store, "set", store_set)
         task.lose_heartbeat()
         assert task.next_try().error is None
         store_set(*arguments)
 
-    monkeypatch.setattr(task.store, "set", freeze)
+    world.patch.setattr(task.store, "set", freeze)
 
     late = task.next_try()
 

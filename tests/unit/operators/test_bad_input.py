@@ -6,7 +6,6 @@ and cure.
 from __future__ import annotations
 
 from datetime import timedelta
-from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -20,6 +19,7 @@ from polysync_airflow.operators import (
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
 from tests.tasks import Run, run_task
+from tests.world import World
 
 OTHER = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/other/execution/abcdefghijkl"
 INVALID_STARTS = {
@@ -93,18 +93,6 @@ INVALID_STARTS = {
         {"pipeline_parameters": MappingProxyType({"X": 10**5000})},
         ["pipeline_parameters['X'] = a very large int", "1 to 1,024 characters"],
     ),
-    "half a surrogate pair": (
-        {"pipeline_parameters": MappingProxyType({"X": "\ud800"})},
-        ["pipeline_parameters['X']"],
-    ),
-    "NUL": (
-        {"pipeline_parameters": MappingProxyType({"X": "a\x00"})},
-        ["pipeline_parameters['X'] = 'a\\x00'"],
-    ),
-    "huge version": (
-        {"pipeline_version_id": 10**5000},
-        ["pipeline_version_id = a very large int"],
-    ),
     "alias of digits": (
         {"pipeline_version_alias": "12"},
         ["pipeline_version_alias = '12'", "not digits only"],
@@ -123,12 +111,6 @@ INVALID_STARTS = {
     "no steps": (
         {"selected_steps": []},
         ["selected_steps = a list of 0", "or leave it out to run all"],
-    ),
-    "step that is a number": (
-        {"selected_steps": [1]},
-        [
-            "not valid:\n- selected_steps['0'] = 1: Input should be a valid string. Give a list"
-        ],
     ),
     "step with a control character": (
         {"selected_steps": ["Train", "Ev\x1bal"]},
@@ -193,36 +175,18 @@ def test_invalid_start_is_refused_before_any_call(
     assert run.xcoms == {}
 
 
-def test_stop_refuses_an_execution_of_another_region(emulator: EmulatorServer) -> None:
-    """A given region_name must be that of the execution."""
-    arn = "arn:aws:sagemaker:eu-west-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
-
-    task: Any = partial(PolysyncStopPipelineOperator, task_id="t", execution_arn=arn)
-    problem = "region_name = 'us-east-1' is not the region of the execution, eu-west-1"
-
-    run = run_task(task(region_name="us-east-1"))
-
-    assert problem in refused(emulator, run, ParametersError)
-
-
 def test_all_invalid_arguments_are_in_one_message(emulator: EmulatorServer) -> None:
     """
     The error lists all invalid arguments, so that a DAG author can correct them at
     once.
     """
-    run = start(
-        pipeline_name="no good",
-        pipeline_parameters={"A": None, "B": "", "C": "fine"},
-        execution_display_name="-x",
-        max_parallel_steps=-1,
-    )
+    parameters = {"A": None, "B": "", "C": "fine"}
+
+    run = start(pipeline_name="no good", pipeline_parameters=parameters)
 
     message = refused(emulator, run, ParametersError)
-    assert "pipeline_name" in message
-    assert "['A']" in message
-    assert "['B']" in message
-    assert "execution_display_name" in message
-    assert "max_parallel_steps" in message
+    for name in ("pipeline_name", "['A']", "['B']"):
+        assert name in message
     assert "'C'" not in message
 
 
@@ -230,14 +194,10 @@ def test_all_invalid_arguments_are_in_one_message(emulator: EmulatorServer) -> N
     ("arguments", "text"),
     [
         ({"progress_interval": 5}, "progress_interval = 5 is not valid: give a "),
-        ({"progress_interval": "60"}, "progress_interval = '60' is not valid"),
-        ({"progress_interval": True}, "progress_interval = True is not valid"),
         ({"property_files": "Eval"}, "property_files = 'Eval' is not valid: give True"),
         ({"property_files": [""]}, "property_files = .* is not valid: give True"),
-        ({"property_files": 1}, "property_files = 1 is not valid: give True"),
         ({"property_files": ["x"] * 51}, "property_files = .* is not valid"),
         ({"validate_parameters": "yes"}, "give True or False"),
-        ({"validate_parameters": None}, "give True or False"),
         ({"poll_interval": 0}, "poll_interval = 0"),
         ({"poll_interval": "30"}, "poll_interval = '30'"),
         ({"poll_interval": timedelta(0)}, "from 1 to 86,400, or a timedelta"),
@@ -272,40 +232,33 @@ NOT_ALLOWED = "allowed_endpoint_hosts"
     ("conn", "texts"),
     [
         (None, [NO_CONNECTION, "no such connection", "Admin > Connections"]),
-        (connection(region_name=""), ["region_name", "Field required", "fill it in"]),
-        (connection(endpoint_url=ALIEN), ["endpoint_url", NOT_ALLOWED]),
         (connection(sts_endpoint_url=ALIEN), ["sts_endpoint_url", NOT_ALLOWED]),
         (connection(password="a\nb"), ["secret_access_key", "line break"]),
-        (connection(session_token="a b"), ["session_token", "line break"]),
         (connection(execution_role_arn="role"), ["execution_role_arn"]),
-        ('{"conn_type": "http"}', ["type 'http'", "polysync_sagemaker", "aws"]),
         (
             '{"conn_type": "polysync_sagemakr"}',
-            ["or 'aws'. Did you mean polysync_sagemaker?"],
+            ["type 'polysync_sagemakr'", "or 'aws'. Did you mean polysync_sagemaker?"],
         ),
         (AWS, ["No region", "region_name"]),
     ],
 )
 def test_unusable_connection_is_refused_before_any_call(
-    conn: str | None,
-    texts: list[str],
-    emulator: EmulatorServer,
-    monkeypatch: pytest.MonkeyPatch,
+    conn: str | None, texts: list[str], world: World
 ) -> None:
     """
     The host's credentials are not used instead, and the error names the field but no
     secret.
     """
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAHOSTHOSTHOSTHOST")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "host-secret")
+    world.patch.setenv("AWS_ACCESS_KEY_ID", "AKIAHOSTHOSTHOSTHOST")
+    world.patch.setenv("AWS_SECRET_ACCESS_KEY", "host-secret")
     if conn is None:
-        monkeypatch.delenv("AIRFLOW_CONN_POLYSYNC_DEFAULT")
+        world.patch.delenv("AIRFLOW_CONN_POLYSYNC_DEFAULT")
     else:
-        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", conn)
+        world.patch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", conn)
 
     run = start()
 
-    message = refused(emulator, run, CredentialsError)
+    message = refused(world.emulator, run, CredentialsError)
     for text in texts:
         assert text in message
     assert "emulated-secret-key" not in message
@@ -325,14 +278,25 @@ def test_missing_connection_id_is_refused(
     assert f"polysync_conn_id = {conn_id!r}" in str(run.error)
 
 
-@pytest.mark.parametrize(
-    "arn",
-    ["", None, "fanout", "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout"],
-)
-def test_stop_refuses_values_that_are_not_execution_arns(
-    arn: Any, emulator: EmulatorServer
-) -> None:
-    """An empty XCom, a name or a pipeline's ARN is refused without a call to AWS."""
-    run = run_task(PolysyncStopPipelineOperator(task_id="t", execution_arn=arn))
+NO_ARN = "/execution/<id>"
+OTHER_REGION = "region_name = 'us-east-1' is not the region of the execution, eu-west-1"
 
-    assert "/execution/<id>" in refused(emulator, run, ParametersError)
+
+@pytest.mark.parametrize(
+    ("arn", "text"),
+    [
+        ("", NO_ARN),
+        (None, NO_ARN),
+        ("arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout", NO_ARN),
+        (OTHER.replace("us-east-1", "eu-west-1"), OTHER_REGION),
+    ],
+)
+def test_stop_refuses_what_is_no_execution_of_its_region(
+    arn: Any, text: str, emulator: EmulatorServer
+) -> None:
+    """An empty XCom, or a pipeline's ARN, is refused without a call to AWS."""
+    task = PolysyncStopPipelineOperator(
+        task_id="t", execution_arn=arn, region_name="us-east-1"
+    )
+
+    assert text in refused(emulator, run_task(task), ParametersError)

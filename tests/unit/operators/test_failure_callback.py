@@ -10,9 +10,8 @@ from airflow.providers.common.compat.sdk import DAG
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator, failure_callback
-from polysync_airflow.records import variable_key
+from polysync_airflow.records import RECORD_KEY, variable_key
 from tests.conftest import connection
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 from tests.unit.operators.recovery.harness import (
@@ -20,7 +19,7 @@ from tests.unit.operators.recovery.harness import (
     crash,
     run_failure_callbacks,
 )
-from tests.world import LIST, NEVER_ENDS, START, RequestInterceptor, World
+from tests.world import LIST, NEVER_ENDS, START, World
 
 
 def make_task(**arguments: Any) -> Any:
@@ -39,40 +38,24 @@ def make_task(**arguments: Any) -> Any:
         )
 
 
-def crash_while_waiting(clock: EmulatedTime) -> TaskInstance:
+def run_to_crash(ti: TaskInstance, task: Any = None) -> TaskInstance:
+    """Run a task until it crashes; return its task instance."""
+    with pytest.raises(CrashError):
+        run_task(task or make_task(), ti)
+    return ti
+
+
+def crash_while_waiting(clock: EmulatedTime, **members: Any) -> TaskInstance:
     """
     Let a task crash after it has waited on the worker for a minute; return its task
     instance.
     """
     clock.after(60, crash)
-    ti = TaskInstance("train")
-    with pytest.raises(CrashError):
-        run_task(make_task(), ti)
-    return ti
-
-
-@pytest.mark.parametrize(("try_number", "stops"), [(1, 0), (2, 0), (3, 1)])
-def test_callback_before_a_retry_stops_nothing(
-    try_number: int, stops: int, world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """
-    Airflow 3.2 runs the callback whenever a process is lost. If a retry follows, it
-    reattaches.
-    """
-    capabilities = CAPABILITIES._replace(failure_callback_is_final=False)
-    monkeypatch.setattr(failure_callback, "CAPABILITIES", capabilities)
-    world.time.after(60, crash)
-    ti = TaskInstance("train", try_number=try_number, max_tries=2)
-    with pytest.raises(CrashError):
-        run_task(make_task(), ti)
-
-    run_failure_callbacks(make_task(), ti)
-
-    assert len(world.control.calls("StopPipelineExecution")) == stops
+    return run_to_crash(TaskInstance("train", **members))
 
 
 def test_execution_of_a_dead_process_is_stopped(
-    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """
     The callback finds the execution by the record in the XComs, renders the connection
@@ -85,7 +68,7 @@ def test_execution_of_a_dead_process_is_stopped(
     other_region = connection(
         endpoint_url=world.emulator.endpoint_url, region_name="eu-west-1"
     )
-    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", other_region)
+    world.patch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", other_region)
     world.control.add_fault("throttle", "StopPipelineExecution", count=1)
 
     run_failure_callbacks(task, ti)
@@ -100,22 +83,6 @@ def test_execution_of_a_dead_process_is_stopped(
     assert len({call["request"]["ClientRequestToken"] for call in calls}) == 1
     line = f"The process of the task has died. The execution was asked to stop. Execution: {arn}"
     assert line in caplog.messages
-
-
-@pytest.mark.parametrize("may_list", [True, False])
-def test_execution_of_a_lost_response_is_stopped(may_list: bool, world: World) -> None:
-    """If AWS does not list it, it is found by the client token of its start."""
-    world.control.put_scenario(NEVER_ENDS)
-    world.requests.after(START, crash)
-    ti = TaskInstance("train")
-    with pytest.raises(CrashError):
-        run_task(make_task(), ti)
-    if not may_list:
-        world.deny(LIST)
-
-    run_failure_callbacks(make_task(), ti)
-
-    assert world.log.statuses == ["Stopping"]
 
 
 @pytest.mark.parametrize(("try_number", "lines"), [(1, 0), (2, 1)])
@@ -156,6 +123,31 @@ def test_callback_on_a_worker_without_a_record_says_nothing(
     assert caplog.messages == []
 
 
+OTHER = (
+    "arn:aws:sagemaker:us-east-1:123456789012:pipeline/abalone/execution/abcdefghijkl"
+)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda _: "a text",
+        lambda record: {**record, "execution_arn": OTHER},
+        lambda record: {**record, "execution_arn": None},
+        lambda record: {**record, "signature": None},
+    ],
+)
+def test_callback_believes_only_the_task_itself(edit: Any, world: World) -> None:
+    """It calls AWS only for a record that the failed try has signed."""
+    ti = crash_while_waiting(world.time)
+    ti.store.set(RECORD_KEY, edit(ti.store.get(RECORD_KEY)))
+    world.control.clear_calls()
+
+    run_failure_callbacks(make_task(), ti)
+
+    assert world.calls() == []
+
+
 def test_stop_on_kill_false_keeps_the_execution(world: World) -> None:
     """With ``stop_on_kill=False`` the callback stops nothing."""
     run_failure_callbacks(
@@ -182,42 +174,36 @@ def test_callback_does_nothing_after_an_ordinary_failure(world: World) -> None:
     assert len(world.control.calls()) == calls
 
 
-@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize(
+    ("moment", "may_list"), [("before", True), ("after", True), ("after", False)]
+)
 def test_process_that_died_around_the_start(
-    moment: str,
-    world: World,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    moment: str, may_list: bool, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """
-    The ARN is not known: the callback sends the stored request again to get it, and
-    stops that execution.
+    The ARN is not known. The callback stops the execution that AWS lists, or that it
+    returns for the stored request.
     """
-    interceptor, ti = RequestInterceptor(monkeypatch), TaskInstance("train")
-    (interceptor.before if moment == "before" else interceptor.after)(
-        "StartPipelineExecution", crash
-    )
-    with pytest.raises(CrashError):
-        run_task(make_task(), ti)
+    world.control.put_scenario(NEVER_ENDS)
+    getattr(world.requests, moment)(START, crash)
+    ti = run_to_crash(TaskInstance("train"))
+    if not may_list:
+        world.deny(LIST)
 
     run_failure_callbacks(make_task(), ti)
-    world.control.advance(60)
 
-    ((execution,), _) = PolysyncSageMakerHook().list_pipeline_executions("fanout")
-    assert execution.status == "Stopped"
+    assert world.log.statuses == ["Stopping"]
     assert caplog.messages[-1].endswith("Execution: its ARN is not known")
 
 
 @pytest.mark.parametrize("key_is_configured", [True, False])
-def test_mapped_task_of_a_dead_process(
-    key_is_configured: bool, world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mapped_task_of_a_dead_process(key_is_configured: bool, world: World) -> None:
     """
     The DAG processor has only the mapped task; the callback stops the execution of the
     map index that failed.
     """
     if not key_is_configured:
-        monkeypatch.delenv("AIRFLOW__CORE__FERNET_KEY")
+        world.patch.delenv("AIRFLOW__CORE__FERNET_KEY")
     with DAG("retraining") as dag:
         mapped: Any = PolysyncStartPipelineOperator.partial(
             task_id="train",
@@ -228,21 +214,11 @@ def test_mapped_task_of_a_dead_process(
         # As Airflow serializes the DAG: the scheduler asks whether there is a callback
         # to run.
         assert mapped.has_on_failure_callback
-    ti = TaskInstance("train", map_index=1)
-    world.time.after(60, crash)
-    with pytest.raises(CrashError):
-        run_task(
-            PolysyncStartPipelineOperator(task_id="train", pipeline_name="fanout"), ti
-        )
+    ti = crash_while_waiting(world.time, map_index=1)
     arn = ti.xcoms["execution_arn"]
-    context: Any = {
-        "ti": ti,
-        "task": mapped,
-        "dag": dag,
-        "params": {},
-        "expanded_ti_count": 2,
-    }
+    context: Any = {"ti": ti, "task": mapped, "dag": dag, "params": {}}
     context |= {"dag_run": SimpleNamespace(conf={}), "run_id": ti.run_id}
+    context["expanded_ti_count"] = 2
 
     for callback in mapped.on_failure_callback:
         callback(context)
@@ -251,24 +227,21 @@ def test_mapped_task_of_a_dead_process(
     assert stop["request"]["PipelineExecutionArn"] == arn
 
 
-def test_values_in_a_worker_are_not_rendered_again(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_values_in_a_worker_are_not_rendered_again(world: World) -> None:
     """
     In a worker the templates are rendered. A second time, a text from outside would be
     taken for a template.
     """
-    monkeypatch.delenv("AIRFLOW__CORE__FERNET_KEY")
-    task, ti = make_task(), TaskInstance("train")
+    world.patch.delenv("AIRFLOW__CORE__FERNET_KEY")
+    task = make_task()
     world.time.after(60, crash)
-    with pytest.raises(CrashError):
-        run_task(task, ti)
+    ti = run_to_crash(TaskInstance("train"), task)
     task.try_runner.is_handled = False
 
     def render_template(value: Any, context: Any) -> None:
         pytest.fail(f"rendered again: {value}")
 
-    monkeypatch.setattr(task, "render_template", render_template)
+    world.patch.setattr(task, "render_template", render_template)
 
     run_failure_callbacks(task, ti)
 

@@ -12,7 +12,6 @@ from airflow.providers.common.compat.sdk import literal
 
 from polysync_airflow.aws import rate_limiter, retry
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
-from polysync_airflow.execution.pipelines import declared_parameters
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs import start_arguments
 from polysync_airflow.jobs.importer import import_jobs
@@ -76,17 +75,6 @@ def create_pipelines(emulator: EmulatorServer, count: int) -> list[str]:
         }
         emulator.sagemaker.call("CreatePipeline", "us-east-1", request)
     return sorted(emulator.pipelines["us-east-1"])
-
-
-def test_all_pipelines_are_imported_in_order(emulator: EmulatorServer) -> None:
-    """Without arguments, all pipelines of the region are imported, sorted by name."""
-    assert [job["name"] for job in run_import()] == [
-        "abalone",
-        "callback-lambda",
-        "churn-tuning",
-        "fanout",
-        "scoring-required-params",
-    ]
 
 
 def test_job_has_all_properties(emulator: EmulatorServer) -> None:
@@ -179,24 +167,6 @@ def test_large_default_is_the_text_that_a_start_sends(emulator: EmulatorServer) 
     ]
 
 
-@pytest.mark.parametrize(
-    ("prefix", "names"),
-    [
-        ("churn", ["churn-tuning", "churnless"]),
-        ("churn-", ["churn-tuning"]),
-        ("c", ["callback-lambda", "churn-tuning", "churnless"]),
-        ("x", []),
-    ],
-)
-def test_prefix_limits_the_import(
-    prefix: str, names: list[str], emulator: EmulatorServer
-) -> None:
-    """A prefix may also end in a hyphen, which AWS itself does not accept."""
-    create_pipeline("churnless", PLAIN)
-
-    assert [job["name"] for job in run_import(pipeline_name_prefix=prefix)] == names
-
-
 @NEEDS_ROLE
 @pytest.mark.parametrize(
     "arguments",
@@ -227,26 +197,6 @@ def test_pipelines_that_aws_manages_are_imported_on_request(
     own = next(each for each in run_import() if each["name"] == "model-eval")
     assert own["arn"] == MANAGED.replace(":aws:pipeline", ":123456789012:pipeline")
     assert start_arguments(own)["pipeline_name"] == literal("model-eval")
-
-
-def test_older_botocore_cannot_list_pipelines_that_aws_manages(
-    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """
-    With a botocore before 1.43.127, the error says so; those of the account are
-    imported.
-    """
-    client: Any = PolysyncSageMakerHook().conn
-    shape = client.meta.service_model.operation_model("ListPipelines").input_shape
-    monkeypatch.delitem(shape.members, "ManagedBy", raising=False)
-    monkeypatch.setattr(PolysyncSageMakerHook, "_signed_in_client", client)
-
-    run = run_task(PolysyncListImportOperator(task_id="t", managed_by="AWS"))
-
-    assert isinstance(run.error, ParametersError)
-    assert "managed_by = 'AWS' needs boto3 1.43.127 or newer" in str(run.error)
-    assert emulator.control.calls() == []
-    assert len(run_import()) == 5
 
 
 @pytest.mark.parametrize(
@@ -291,46 +241,6 @@ def test_error_about_many_missing_names_is_short(emulator: EmulatorServer) -> No
     assert isinstance(run.error, ParametersError)
     assert "in region us-east-1: Abalon0, Abalon1, " in str(run.error)
     assert str(run.error).endswith(", Abalon19, and 40 more")
-
-
-def test_unreadable_definition_is_a_job_with_an_error(emulator: EmulatorServer) -> None:
-    """
-    A pipeline whose definition cannot be read is imported with ``parameters_error``,
-    not skipped.
-    """
-    hook = PolysyncSageMakerHook()
-    # SageMaker validates definitions when pipelines are created, so the test changes
-    # the response instead.
-    client: Any = hook.conn
-
-    def shorten(parsed: Any, **_: Any) -> None:
-        parsed["PipelineDefinition"] = parsed["PipelineDefinition"][:100]
-
-    client.meta.events.register(DESCRIBED, shorten)
-
-    jobs = import_jobs(hook, names=["abalone", "fanout"])
-
-    assert [job.name for job in jobs] == ["abalone", "fanout"]
-    assert [job.parameters for job in jobs] == [[], []]
-    assert all("not JSON" in str(job.parameters_error) for job in jobs)
-
-
-@pytest.mark.parametrize(
-    ("given", "kept"),
-    [
-        ("x" * 4096, "x" * 4096),
-        ("x" * 4097, "x" * 4093 + "..."),
-        ("", ""),
-        (7, None),
-        ({"Get": "P"}, None),
-    ],
-)
-def test_description_of_a_parameter_is_bounded(given: Any, kept: str | None) -> None:
-    """AWS allows 4,096 characters. What is no text hides no parameters."""
-    definition = {"Parameters": [{"Name": "P", "Description": given}]}
-    (declared,) = declared_parameters(json.dumps(definition))
-
-    assert declared.description == kept
 
 
 def test_types_of_steps_that_nobody_knows_are_named(emulator: EmulatorServer) -> None:

@@ -112,18 +112,18 @@ class ExitedError(BaseException):
     ],
 )
 def test_process_of_an_earlier_try_reports_nothing(
-    operator: Any, replaced_after: int, world: World, monkeypatch: pytest.MonkeyPatch
+    operator: Any, replaced_after: int, world: World
 ) -> None:
     """Neither its error nor its success, which would be those of the later try."""
     ti: Any = TaskInstance("t", max_tries=3)
     ti.raw = True
     newest = chain([1] * replaced_after, repeat(2))
-    monkeypatch.setattr(supervisor, "newest_try_number", lambda _: next(newest))
+    world.patch.setattr(supervisor, "newest_try_number", lambda _: next(newest))
 
     def leave(_: int) -> None:
         raise ExitedError
 
-    monkeypatch.setattr(os, "_exit", leave)
+    world.patch.setattr(os, "_exit", leave)
 
     with pytest.raises(ExitedError):
         operator.execute(ti.context(operator))

@@ -1,6 +1,4 @@
-"""
-The retry policy of the operators: how it is replaced, and its decisions in both modes.
-"""
+"""The retry policy of the operators: how it is replaced, and what it refuses."""
 
 from __future__ import annotations
 
@@ -25,8 +23,6 @@ from polysync_airflow.operators import (
     PolysyncStopPipelineOperator,
 )
 from polysync_airflow.retrying import PolysyncRetryPolicy
-from sagemaker_emulator import EmulatorServer
-from tests.conftest import connection
 from tests.tasks import Run, run_task
 from tests.world import World
 
@@ -132,73 +128,6 @@ def test_dag_with_the_policy_can_be_serialized() -> None:
     assert all(
         task.has_retry_policy for task in dags["e"].tasks if task.task_id != "mapped"
     )
-
-
-@pytest.mark.parametrize(
-    ("operation", "code", "expected", "deferrable"),
-    [
-        (
-            "StartPipelineExecution",
-            "ResourceLimitExceeded",
-            RetryDecision.default(),
-            False,
-        ),
-        (
-            "DescribePipelineExecution",
-            "ResourceNotFound",
-            RetryDecision.fail(
-                "ResourceNotFound: permanent error, a retry cannot succeed"
-            ),
-            True,
-        ),
-    ],
-)
-def test_refusal_decides_about_the_retry(
-    operation: str, code: str, expected: RetryDecision, deferrable: bool, world: World
-) -> None:
-    """
-    A refusal of the start or of a poll, which the triggerer returns as JSON, gets the
-    same decision.
-    """
-    world.control.add_fault("error", operation, code=code, message="no")
-    task = PolysyncStartPipelineOperator(
-        task_id="t", pipeline_name="fanout", deferrable=deferrable, retries=RETRIES
-    )
-
-    run = run_task(task)
-
-    assert bool(run.trigger) is (
-        deferrable and operation == "DescribePipelineExecution"
-    )
-    assert decide(task, run) == expected
-
-
-@pytest.mark.parametrize(
-    ("conn", "action"),
-    [
-        (None, RetryAction.DEFAULT),
-        (connection(region_name=None), RetryAction.FAIL),
-        (connection(auth_method="password"), RetryAction.FAIL),
-    ],
-    ids=["missing", "incomplete", "invalid"],
-)
-def test_invalid_connection_fails_and_missing_one_is_retried(
-    conn: str | None,
-    action: RetryAction,
-    emulator: EmulatorServer,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """
-    A missing connection may be a secrets backend that does not respond, so the task is
-    retried.
-    """
-    if conn is None:
-        monkeypatch.delenv("AIRFLOW_CONN_POLYSYNC_DEFAULT")
-    else:
-        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", conn)
-    task = PolysyncListImportOperator(task_id="t", retries=RETRIES)
-
-    assert decide(task, run_task(task)).action is action
 
 
 def test_stop_of_an_ended_execution_fails_without_retry(world: World) -> None:

@@ -174,16 +174,14 @@ def test_error_of_a_failed_step_has_its_reason_job_and_log(world: World) -> None
     assert "return_value" not in run.ti.xcoms
 
 
-def test_step_has_what_its_job_cost_and_used(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_step_has_what_its_job_cost_and_used(world: World) -> None:
     """
     By the descriptions that are read anyway: an image, inputs, and the cost by the same
     prices as that of the execution.
     """
     prices = {"us-east-1": {"ml.m5.xlarge": 3600.0}}
     table = {"currency": "USD", "date": "2026-11-01", "prices": prices}
-    monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES", json.dumps(table))
+    world.patch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES", json.dumps(table))
     execution = run_execution(world.emulator, GOOD)
 
     costs = []
@@ -270,18 +268,6 @@ def test_refused_list_of_steps_fails_the_task_without_a_retry(world: World) -> N
     assert isinstance(run.error, exceptions.SageMakerApiError)
     assert run.error.permanent
     assert str(run.error).startswith("Step AbaloneTrain can no longer be watched: ")
-
-
-def test_results_that_cannot_be_read(world: World) -> None:
-    """The step has succeeded, and so does its task; the log says what is missing."""
-    run_execution(world.emulator, GOOD)
-    world.deny("DescribeTrainingJob")
-
-    run, texts = run_in_each_mode("AbaloneTrain")
-
-    assert run.error is None
-    assert "metrics" not in run.ti.xcoms["return_value"]
-    assert any("DescribeTrainingJob" in text for text in texts)
 
 
 def test_list_that_fails_after_the_event(world: World) -> None:

@@ -29,11 +29,10 @@ from tests.unit.operators.contract.cases import (
     run_start,
 )
 from tests.unit.sensors.sessions import airflow_time  # noqa: F401 # fixture
-from tests.world import DESCRIBE, LIST_STEPS, NEVER_ENDS, STOP, World
+from tests.world import DESCRIBE, NEVER_ENDS, STOP, World
 
 REASON = "AlgorithmError: no data in shard 3"
 FAILED_STEP = {"steps": {"Shard3": {"fail": {"reason": REASON}}}}
-SOME_FAIL = {"end_as": "CompletedWithFailures", **FAILED_STEP}
 DENIED: dict[str, Any] = {"code": "AccessDeniedException", "message": "not you"}
 NOT_FOUND = {"code": "ResourceNotFound", "message": "no such execution", "skip": 2}
 
@@ -90,7 +89,6 @@ def throttled(**members: Any) -> Any:
 
 FAILURE = "One or multiple steps failed"
 STEP_FAILED = f"Step Shard3 failed: {REASON}"
-NOT_ENDED = "Step Merge, for which this task waits, has not ended"
 LATE = "did not end before the timeout"
 KEEPS_RUNNING = "The execution keeps running because stop_on_kill=False."
 STOP_FAILED = "The execution may still be running: its stop failed"
@@ -98,7 +96,6 @@ NOT_FOUND_TEXTS = (
     "No execution was found within 1 h",
     "the first execution of pipeline fanout",
 )
-MISSPELT = "step_name = 'shard0' is not a step of the pipeline: do you mean"
 HALF_AN_HOUR = {"timeout": 30 * MINUTE}
 TO_ITS_END = throttled(seconds=30 * MINUTE + 0.5)
 UNSTOPPED = {"timeout": HOUR, "stop_on_kill": False}
@@ -106,11 +103,9 @@ FIRST_OF_TWO = {"timeout": 8 * HOUR, "execution_timeout": timedelta(minutes=20)}
 IF_RUNNING = {"fail_if_not_running": True}
 CALLBACK = {"pipeline": "callback-lambda", **HALF_AN_HOUR}
 AN_HOUR = {"timeout": timedelta(hours=1)}
-SOME_MAY_FAIL = {"on_completed_with_failures": "succeed"}
 SHARD0 = {"step_name": "Shard0"}
 SHARD3 = {"step_name": "Shard3"}
 MERGE = {"step_name": "Merge"}
-OTHER_CASE = {"step_name": "shard0"}
 # The last poke of a rescheduled sensor does not know the status that the ones before
 # have seen.
 UNTIL_DELETED: Any = {
@@ -122,13 +117,6 @@ CASES: dict[str, list[Case]] = {
     "start": [
         Case("Succeeded", "Success"),
         failed("Failed", FAILURE, STEP_FAILED),
-        failed(
-            "Failed, steps cannot be listed",
-            FAILURE,
-            f"sagemaker:{LIST_STEPS}",
-            faults=denied(LIST_STEPS),
-            modes=DEFERRED,
-        ),
         stopped("Stopped", "was stopped", after=MINUTE),
         skipped("Stopped, skip", after=MINUTE),
         timed_out("timeout", "Executing", "the limit of 1 h", "asked to stop", stops=1),
@@ -210,14 +198,6 @@ CASES: dict[str, list[Case]] = {
         Case("Succeeded", "Success", begins=600),
         Case("Succeeded before", "Success", modes=DEFERRED),
         failed("Failed", FAILURE, STEP_FAILED, begins=600),
-        Case(
-            "CompletedWithFailures, succeed",
-            "Failed",
-            SOME_FAIL,
-            begins=600,
-            arguments=SOME_MAY_FAIL,
-            modes=DEFERRED,
-        ),
         stopped("Stopped", "was stopped", begins=600, after=900),
         skipped("Stopped, skip", begins=600, after=900),
         timed_out(
@@ -243,13 +223,6 @@ CASES: dict[str, list[Case]] = {
             texts=("no such execution", "has not stopped it"),
             **UNTIL_DELETED,
         ),
-        Case(
-            "parameters cannot be read",
-            "Success",
-            begins=600,
-            faults=denied("ListPipelineParametersForExecution"),
-            modes=DEFERRED,
-        ),
     ],
     "sensor of a step": [
         Case("succeeds", "Running", NEVER_ENDS, arguments=SHARD0),
@@ -259,36 +232,6 @@ CASES: dict[str, list[Case]] = {
             REASON,
             "Console: https://",
             arguments=SHARD3,
-        ),
-        Case(
-            "succeeds in an execution that fails",
-            "Failed",
-            FAILED_STEP,
-            arguments=SHARD0,
-            modes=DEFERRED,
-        ),
-        failed(
-            "is not run",
-            "Pipeline fanout failed",
-            "Step Shard3 failed",
-            NOT_ENDED,
-            arguments=MERGE,
-            modes=DEFERRED,
-        ),
-        Case(
-            "does not exist",
-            None,
-            arguments=OTHER_CASE,
-            error=exceptions.ParametersError,
-            texts=(MISSPELT,),
-            modes=DEFERRED,
-        ),
-        timed_out(
-            "takes too long",
-            LATE,
-            NOT_ENDED,
-            arguments={**MERGE, "timeout": HOUR},
-            modes=DEFERRED,
         ),
         stopped(
             "is stopped",
@@ -341,28 +284,6 @@ def test_outcome_is_the_same_in_all_modes(
         assert runs["deferrable"].trigger is not None
 
 
-def test_sensor_of_a_step_ends_before_its_execution(
-    world: World,
-    airflow_time: EmulatedTime,  # noqa: F811
-) -> None:
-    """Its outputs are known, and the stored trigger names the step and stops nothing."""
-    case = CASES["sensor of a step"][0]
-    begin = world.time.time()
-
-    run = run_in_modes("sensor of a step", case, world)["deferrable"]
-
-    # Merge comes last, and begins about forty minutes after the start.
-    assert world.time.time() - begin < len(SUBJECTS["sensor"][1]) * HOUR
-    assert "Shard0" in run.xcoms["outputs"]
-    assert run.trigger is not None
-    path, arguments = run.trigger
-    assert path == "polysync_airflow.triggers.PolysyncPipelineStepTrigger"
-    assert arguments["step_name"] == "Shard0"
-    assert arguments["stop_on_kill"] is False
-    assert arguments["progress_interval"] == 300
-    assert run.event["outcome"] == "step_ended"
-
-
 @pytest.mark.parametrize("mode", OPERATOR_MODES)
 def test_task_without_wait_returns_at_once(mode: str, world: World) -> None:
     """With ``wait_for_completion=False``, it neither defers nor sleeps."""
@@ -413,13 +334,3 @@ def test_changes_of_the_status_are_logged_once(world: World) -> None:
         f"info: Pausing -> Executing: {label}",
         f"info: Executing -> Succeeded: {label}",
     ]
-
-
-def test_refused_poll_is_followed_by_no_list(world: World) -> None:
-    """AWS would refuse the calls for the steps as well."""
-    world.deny(DESCRIBE)
-
-    run = run_start(Case("", "Running"), "worker", world)
-
-    assert isinstance(run.error, Refused)
-    assert world.calls(LIST_STEPS) == []

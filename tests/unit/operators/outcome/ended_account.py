@@ -6,12 +6,14 @@ that starts it.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from polysync_airflow.execution.results import JOB_KINDS, LIST_TRAINING_JOBS
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from tests.fakes.fake_sagemaker import Body
 from tests.tasks import Run, run_task
+from tests.world import LIST_STEPS
 
 ACCOUNT = "arn:aws:sagemaker:us-east-1:123456789012"
 ARN = f"{ACCOUNT}:pipeline/churn/execution/abcdefghijkl"
@@ -162,8 +164,13 @@ class Account:
         self.objects: dict[str, bytes | Body] = {}
         self.jobs: dict[str, dict[str, Any]] = {}
         self.errors: dict[str, Body] = {}
+        # The seconds between two bytes of the responses to an operation.
+        self.seconds: dict[str, float] = {}
+        # The next pages of the list of the steps.
+        self.tokens: Iterator[str] | None = None
         # The request of each Describe and each GetObject.
         self.asked: list[str] = []
+        self.operations: list[str] = []
 
     def add(self, kind: str, name: str | None = None, **members: Any) -> None:
         """Add a step of a kind of the table, whose name is that of the kind."""
@@ -220,14 +227,19 @@ class Account:
             "PipelineExecutionArn": ARN,
             "PipelineExecutionStatus": self.status,
         }
-        members = {
-            "ListPipelineExecutionSteps": {"PipelineExecutionSteps": self.steps},
+        members: dict[str, dict[str, Any]] = {
+            LIST_STEPS: {"PipelineExecutionSteps": self.steps},
+            "DescribeLogStreams": {"logStreams": []},
             "ListPipelineExecutions": {"PipelineExecutionSummaries": [described]},
             "DescribePipelineDefinitionForExecution": {
                 "PipelineDefinition": json.dumps(self.definition)
             },
         }
-        return Body(json.dumps(members.get(operation, described)).encode())
+        response = members.get(operation, described)
+        if operation == LIST_STEPS and self.tokens:
+            response["NextToken"] = next(self.tokens)
+        seconds = self.seconds.get(operation, 0)
+        return Body(json.dumps(response).encode(), seconds=seconds)
 
 
 def error(code: str, status: int = 400, *, xml: bool = False) -> Body:

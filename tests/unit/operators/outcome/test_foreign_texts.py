@@ -6,14 +6,9 @@ lines in its log pane.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
-
-import pytest
-from botocore.exceptions import ClientError
 
 from polysync_airflow.execution.texts import clean_value
 from polysync_airflow.operators import PolysyncStartPipelineOperator
-from tests.conftest import IN_BOTH_MODES
 from tests.fakes.log_capture import capture_logs, texts_of
 from tests.tasks import Run, run_task
 from tests.world import World
@@ -58,13 +53,6 @@ def check_texts(texts: list[str]) -> None:
     assert [text for text in texts if clean_value(text, len(text)) != text] == []
 
 
-def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Return an error and all errors that came before it, as a debugger finds them."""
-    while error:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
 def test_reasons_and_job_logs_begin_no_log_line(deferrable: bool, world: World) -> None:
     """
     Neither the reason of a step nor the log of its job; the XCom has the lines of the
@@ -80,30 +68,3 @@ def test_reasons_and_job_logs_begin_no_log_line(deferrable: bool, world: World) 
     (reason,) = [row["reason"] for row in run.xcoms["steps"] if row["reason"]]
     assert reason.split("\n")[0] == "no data"
     assert "::group::" in reason
-
-
-@IN_BOTH_MODES
-@pytest.mark.parametrize(
-    "operation", ["StartPipelineExecution", "DescribePipelineExecution"]
-)
-def test_long_message_of_aws_is_shown_once_and_clean(
-    operation: str, deferrable: bool, world: World
-) -> None:
-    """
-    A long message of an error is shown once, clean and short; botocore's error is there
-    for a debugger.
-    """
-    message = f"{ATTACK}{'x' * 400_000}"
-    world.control.add_fault(
-        "error", operation, code="AccessDeniedException", message=message
-    )
-
-    run, texts = run_churn(deferrable)
-
-    check_texts(texts)
-    assert len("".join(texts)) < 40_000
-    if operation == "StartPipelineExecution":
-        (original,) = [
-            error for error in chain(run.error) if isinstance(error, ClientError)
-        ]
-        assert original.response["Error"]["Message"] == message

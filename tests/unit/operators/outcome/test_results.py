@@ -6,7 +6,6 @@ that can be missing.
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -229,22 +228,3 @@ def test_throttled_descriptions_are_spread_and_end_in_time(
         in note
     )
     assert "calls about jobs were not made within 120 s." in note
-
-
-def test_endless_description_ends_in_time(
-    aws: Account, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A response of one byte after the other does not keep the worker."""
-    monkeypatch.setattr(jobs, "TIMEOUT_SECONDS", 1.0)
-    aws.add("TrainingJob")
-    aws.errors["train"] = Body(b"{" + b" " * 1000, seconds=0.05)
-    begin = time.monotonic()
-
-    run = start(False)
-
-    assert run.error is None
-    assert (
-        "The job train of step TrainingJob could not be described"
-        in run.xcoms["run"]["steps_note"]
-    )
-    assert time.monotonic() - begin < 10

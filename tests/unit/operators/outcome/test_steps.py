@@ -17,12 +17,10 @@ from polysync_airflow.operators import (
 )
 from polysync_airflow.operators.reporting import RESUME_BUTTON
 from polysync_airflow.operators.start import MAP_INDEX_TEMPLATE
-from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES
 from tests.fakes.log_capture import capture_logs, texts_of
 from tests.fakes.simulated_airflow import AIRFLOW
 from tests.tasks import Run, TaskInstance, run_task
-from tests.unit.operators.outcome.ended_account import Account, start
 from tests.world import World
 
 LIST_STEPS = "ListPipelineExecutionSteps"
@@ -42,51 +40,9 @@ def run_churn(
 SHORT = {"steps": {"ChurnTune": {"duration": 300}}}
 
 
-def deny(emulator: EmulatorServer, operation: str, service: str = "sagemaker") -> None:
-    """Deny an operation."""
-    error = {"code": "AccessDeniedException", "message": "not authorized"}
-    emulator.control.add_fault("error", operation, service=service, **error)
-
-
 def beginning(lines: list[dict[str, Any]], begin: str) -> list[str]:
     """Return the lines of the task's log that begin like this."""
     return [text for text in texts_of(lines) if text.startswith(begin)]
-
-
-@IN_BOTH_MODES
-def test_steps_and_outputs_of_a_success(deferrable: bool, world: World) -> None:
-    """
-    Each change has one line, in both modes; the steps are in the order of the
-    definition.
-    """
-    world.control.put_scenario(SHORT)
-    with capture_logs() as log:
-        run = run_churn(deferrable)
-
-    assert run.error is None
-    steps = {row["name"]: row for row in run.xcoms["steps"]}
-    assert list(steps) == [
-        "ChurnPreprocess", "ChurnTune", "ChurnEvaluate", "AucCheck", "ChurnRegister", "ChurnReport"
-    ]  # fmt: skip
-    states = [row["state"] for row in run.xcoms["steps"]]
-    assert states == ["Success"] * 5 + ["NotStarted"]
-    assert [row["not_taken"] for row in run.xcoms["steps"]] == [False] * 5 + [True]
-    assert [(row["condition"], row["branch"]) for row in run.xcoms["steps"][3:]] == [
-        (None, None), ("AucCheck", "True"), ("AucCheck", "False")
-    ]  # fmt: skip
-    assert steps["ChurnPreprocess"]["type"] == "Processing"
-    name = steps["ChurnPreprocess"]["job_name"]
-    assert steps["ChurnPreprocess"]["console_url"].endswith(f"#/processing-jobs/{name}")
-    assert run.xcoms["outputs"]["AucCheck"] == {"outcome": "True"}
-    arn = run.xcoms["outputs"]["ChurnRegister"]["model_package_arn"]
-    assert arn.startswith("arn:aws:sagemaker:us-east-1:123456789012:model-package/")
-    lines = "\n".join(beginning(log, "Step ")).splitlines()
-    for step in list(steps)[:5]:
-        succeeded = f"Step {step} succeeded after"
-        assert sum(line.startswith(succeeded) for line in lines) == 1
-    assert len(lines) == len(set(lines))
-    assert "Step ChurnTune started" in lines
-    assert run.xcoms["run"]["steps_note"] is None
 
 
 @IN_BOTH_MODES
@@ -115,65 +71,6 @@ def test_steps_are_updated_while_the_task_waits(deferrable: bool, world: World) 
         ("Running", "NotStarted"),
         ("Success", "Running"),
     ]
-
-
-def test_error_leads_to_the_log_of_the_failed_step(
-    deferrable: bool, world: World
-) -> None:
-    """
-    The error has the verdict first, and for the failed step its job, links and the last
-    lines of its log.
-    """
-    lines = ["reading", "KeyError: '{{ x }}'\x1b[0m"]
-    failure = {"reason": "AlgorithmError: exit code 1", "log_lines": lines}
-    world.control.put_scenario({"steps": {"ChurnPreprocess": {"fail": failure}}})
-
-    run = run_churn(deferrable)
-
-    assert isinstance(run.error, PipelineExecutionFailedError)
-    row = run.xcoms["steps"][0]
-    lines = str(run.error).splitlines()
-    assert lines[0].startswith("Pipeline churn-tuning failed after ")
-    at = lines.index("Step ChurnPreprocess failed: AlgorithmError: exit code 1")
-    assert [*lines[at + 1 : at + 5], *lines[at + 9 : at + 11]] == [
-        f"  Job: {row['job_name']}",
-        f"  Log: {CONSOLE}/cloudwatch/home?region=us-east-1#logsV2:log-groups/log-group/"
-        f"$252Faws$252Fsagemaker$252FProcessingJobs$3FlogStreamNameFilter$3D{row['job_name']}$252F",
-        f"  Job in the console: {CONSOLE}/sagemaker/home?region=us-east-1#/processing-jobs/{row['job_name']}",
-        "  Last lines of the log:",
-        "  | reading",
-        "  | KeyError: '{{ x }}'\N{REPLACEMENT CHARACTER}[0m",
-    ]
-    assert f"Execution: {run.xcoms['execution_arn']}" in lines
-    assert row["log_lines"][-2:] == [
-        "reading",
-        "KeyError: '{{ x }}'\N{REPLACEMENT CHARACTER}[0m",
-    ]
-    assert run.xcoms["failed_step_log_url"] == row["log_url"]
-    assert run.xcoms["steps"][1]["state"] == "NotStarted"
-
-
-def test_button_leads_to_the_first_failed_step_that_has_a_log(
-    deferrable: bool, aws: Account
-) -> None:
-    """The definition says which step is the first."""
-    kinds = {"Spark": "EMR", "Train": "TrainingJob", "Prepare": "ProcessingJob"}
-    aws.status = "Failed"
-    aws.definition = {
-        "Steps": [{"Name": name, "Type": kind} for name, kind in kinds.items()]
-    }
-    without_log = {"StepName": "Spark", "Metadata": {"EMR": {"ClusterId": "j-1"}}}
-    aws.steps.append({**without_log, "StepStatus": "Failed"})
-    aws.add("TrainingJob", "Train", StepStatus="Failed")
-    aws.add("ProcessingJob", "Prepare", StepStatus="Failed")
-
-    run = start(deferrable)
-
-    urls = {row["name"]: row["log_url"] for row in run.xcoms["steps"]}
-    assert list(urls) == ["Spark", "Train", "Prepare"]
-    assert urls["Spark"] is None
-    assert "/TrainingJobs" in urls["Train"].replace("$252F", "/")
-    assert run.xcoms["failed_step_log_url"] == urls["Train"]
 
 
 @pytest.mark.parametrize(
@@ -224,7 +121,7 @@ def test_each_permission_is_optional(
     """
     failure = {"reason": "no data"}
     world.control.put_scenario({"steps": {"ChurnPreprocess": {"fail": failure}}})
-    deny(world.emulator, operation, service)
+    world.deny(operation, service=service)
 
     with capture_logs() as log:
         run = run_churn(deferrable)
@@ -271,20 +168,6 @@ def test_stop_shows_the_execution_that_it_stops(deferrable: bool, world: World) 
     assert record["status"] == "Stopped"
     assert record["started_at"] < record["ended_at"]
     assert record["seconds"] > 0
-
-
-def test_stop_shows_an_execution_that_has_ended(world: World) -> None:
-    """With its times and its end, although the task has waited for nothing."""
-    started = run_churn(False)
-
-    run = run_task(
-        PolysyncStopPipelineOperator(task_id="stop", execution_arn=started.result)
-    )
-
-    keys = ("state", "status", "started_at", "ended_at")
-    assert {key: run.xcoms["run"][key] for key in keys} == {
-        key: started.xcoms["run"][key] for key in keys
-    }
 
 
 def test_mapped_tasks_are_named_by_their_pipelines() -> None:

@@ -16,8 +16,7 @@ from sagemaker_emulator import EmulatorServer
 from tests.conftest import DEFINITIONS
 from tests.managed_pipelines import MANAGED, NEEDS_ROLE, START_MANAGED
 from tests.tasks import Run, TaskInstance, run_task
-from tests.unit.operators.recovery.harness import MERGE_FAILS
-from tests.world import World, deny
+from tests.world import World
 
 START, DESCRIBE, LIST = "StartPipelineExecution", "DescribePipeline", "ListPipelines"
 ARN_PREFIX = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/"
@@ -47,11 +46,6 @@ def start(
     """Run a Start task."""
     arguments = {"pipeline_name": pipeline_name, "poll_interval": 60, **arguments}
     return run_task(PolysyncStartPipelineOperator(task_id="train", **arguments), ti)
-
-
-def operations(emulator: EmulatorServer) -> list[str]:
-    """Return the names of the operations that were called."""
-    return [call["operation"] for call in emulator.control.calls()]
 
 
 @pytest.mark.parametrize(("pipeline", "sent", "lines"), CASES.values(), ids=CASES)
@@ -91,22 +85,6 @@ def test_refusal_and_validation_name_all_problems(
     assert validated.ti.store.values == {}
 
 
-@pytest.mark.parametrize(("validate", "describes"), [(False, 0), (True, 1)])
-def test_calls_of_a_start_that_succeeds(
-    validate: bool, describes: int, deferrable: bool, world: World
-) -> None:
-    """
-    A start that AWS accepts costs no DescribePipeline; with validate_parameters, it
-    costs one.
-    """
-    arguments: Any = {"deferrable": deferrable, "validate_parameters": validate}
-    run = start(pipeline_parameters={"Shards": 4}, **arguments)
-
-    assert run.error is None
-    assert operations(world.emulator).count(DESCRIBE) == describes
-    assert operations(world.emulator).count(START) == 1
-
-
 def test_without_the_permission_to_describe(deferrable: bool, world: World) -> None:
     """
     AWS's error stays, and one line says which permission is missing to compare the
@@ -126,12 +104,10 @@ def test_without_the_permission_to_describe(deferrable: bool, world: World) -> N
         "The parameters could not be compared with the definition of the pipeline: "
     )
     assert "Allow sagemaker:DescribePipeline on " in note
-    assert operations(world.emulator) == [START, DESCRIBE]
+    assert world.calls() == [START, DESCRIBE]
 
 
-def test_a_definition_that_cannot_be_read(
-    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_definition_that_cannot_be_read(world: World) -> None:
     """
     The error of a refusal says why nothing could be compared; a validation says how to
     go on.
@@ -145,7 +121,7 @@ def test_a_definition_that_cannot_be_read(
             response._content = json.dumps(described).encode()
         return response
 
-    monkeypatch.setattr(URLLib3Session, "send", changed)
+    world.patch.setattr(URLLib3Session, "send", changed)
 
     refused = start(pipeline_parameters={"Shard": 3})
     validated = start(pipeline_parameters={"Shard": 3}, validate_parameters=True)
@@ -157,38 +133,23 @@ def test_a_definition_that_cannot_be_read(
     )
     assert isinstance(validated.error, ParametersError)
     assert f"because validate_parameters=True and {reason}" in str(validated.error)
-    assert operations(emulator) == [START, DESCRIBE, DESCRIBE]
-
-
-@pytest.mark.parametrize("code", ["AccessDeniedException", "ResourceLimitExceeded"])
-def test_other_errors_cost_no_call(code: str, emulator: EmulatorServer) -> None:
-    """Only a ValidationException may be about parameters."""
-    emulator.control.add_fault("error", START, code=code, message="no")
-
-    run = start(pipeline_parameters={"Shard": 3})
-
-    assert isinstance(run.error, SageMakerApiError)
-    assert run.error.error_code == code
-    assert operations(emulator) == [START]
-    assert "parameters" not in str(run.error)
+    assert world.calls() == [START, DESCRIBE, DESCRIBE]
 
 
 @pytest.mark.parametrize("validate", [False, True])
-def test_misspelt_pipeline_names_are_corrected(
-    validate: bool, emulator: EmulatorServer
-) -> None:
+def test_misspelt_pipeline_names_are_corrected(validate: bool, world: World) -> None:
     """
     The error names the similar pipeline that exists, if there is one and the identity
     may list pipelines.
     """
     misspelt = start("Churn-Tunning", validate_parameters=validate)
-    calls = operations(emulator)
+    calls = world.calls()
     unlike = start("nothing-like-it", validate_parameters=validate)
     of_arn = start(f"{ARN_PREFIX}churn-tunning", validate_parameters=validate)
     error: Any = {"code": "ResourceNotFound", "message": "no", "count": 1}
-    emulator.control.add_fault("error", DESCRIBE if validate else START, **error)
+    world.control.add_fault("error", DESCRIBE if validate else START, **error)
     right = start("fanout", validate_parameters=validate)
-    deny(emulator, LIST)
+    world.deny(LIST)
     not_listed = start("churn-tunning", validate_parameters=validate)
 
     assert isinstance(misspelt.error, SageMakerApiError)
@@ -240,26 +201,6 @@ def test_the_version_of_the_start_is_compared(emulator: EmulatorServer) -> None:
     assert latest.error is None
     sent = [call["request"] for call in emulator.control.calls(DESCRIBE)]
     assert [each.get("PipelineVersionId") for each in sent] == [1, 1, None]
-
-
-def test_a_resume_is_not_validated(world: World) -> None:
-    """
-    A retry that resumes the failed execution costs no DescribePipeline, and its refusal
-    is not explained.
-    """
-    world.control.put_scenario(MERGE_FAILS)
-    ti = TaskInstance("train", max_tries=1)
-    start(ti=ti, retry_mode="resume", validate_parameters=True)
-    world.control.put_scenario({})
-    world.control.clear_calls()
-    left: Any = {"store": ti.store, "xcoms": ti.xcoms}
-    again = TaskInstance("train", max_tries=1, try_number=2, **left)
-
-    run = start(ti=again, retry_mode="resume", validate_parameters=True)
-
-    assert run.error is None
-    assert "RetryPipelineExecution" in operations(world.emulator)
-    assert not {DESCRIBE, START} & set(operations(world.emulator))
 
 
 def test_the_documentation_shows_a_line_of_this_error(emulator: EmulatorServer) -> None:

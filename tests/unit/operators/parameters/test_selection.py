@@ -114,14 +114,14 @@ def test_selected_steps_run_and_the_others_are_reused(
 
 @pytest.mark.parametrize("pages", [1, 3])
 def test_latest_is_searched_in_a_limited_number_of_pages(
-    pages: int, world: World, monkeypatch: pytest.MonkeyPatch
+    pages: int, world: World
 ) -> None:
     """
     A source on a later page is found; beyond the limit, and without any, the error says
     what to do.
     """
-    monkeypatch.setattr("polysync_airflow.hooks.executions.PAGE_SIZE", 2)
-    monkeypatch.setattr(selection, "MAX_SOURCES", 2 * pages)
+    world.patch.setattr("polysync_airflow.hooks.executions.PAGE_SIZE", 2)
+    world.patch.setattr(selection, "MAX_SOURCES", 2 * pages)
     source = other(world.emulator)
     world.control.advance(24 * 3600)
     for _ in range(4):

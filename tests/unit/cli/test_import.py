@@ -215,7 +215,7 @@ def test_prefix_that_finds_nothing_is_an_error(
     assert removed.code == 0
     assert "Removed: churn-tuning" in removed.err
     requests = [call["request"] for call in emulator.control.calls("ListPipelines")]
-    assert requests[-1]["PipelineNamePrefix"] == "churn-"
+    assert requests[-1]["PipelineNamePrefix"] == "churn"
 
 
 def test_import_prints_jobs_and_changes_as_json(polysync: Polysync, path: Path) -> None:

@@ -500,12 +500,10 @@ class RecordStore:
             stored = self._read_if_proven()
             state = task_instances.read_state(self._ti)
             is_current = state != DELETED and task_instances.is_current(self._ti)
-            begun = is_current and task_instances.has_begun_elsewhere(self._context)
         except Exception as error:
             return self._unknown(error), None, None
         decide = partial(owner_by_record, is_of_group=self.is_of_group)
-        decide = partial(decide, is_current=is_current, is_begun_elsewhere=begun)
-        owner = decide(record, self.try_number, state, stored)
+        owner = decide(record, self.try_number, state, stored, is_current=is_current)
         return owner, stored, state
 
     def forget(self) -> None:

@@ -93,7 +93,6 @@ class DagRun:
 
     start_date: datetime | None = datetime(2026, 1, 1, tzinfo=UTC)
     clear_number: int = 0
-    logical_date: datetime | None = None
 
 
 @dataclass

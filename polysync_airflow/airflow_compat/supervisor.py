@@ -291,15 +291,3 @@ def exit_if_replaced(ti: Any, warn: Callable[[str], object]) -> None:
             " ends without a result."
         )
         os._exit(1)
-
-
-def exit_without_result() -> None:
-    """
-    End this process, because another one has begun its try, as ``airflow tasks test``
-    does.
-
-    Airflow's supervisor ends it anyway, and then reports neither its exit status nor a
-    failure, but a retry (``_send_heartbeat_if_needed`` and ``_handle_request`` in
-    airflow/sdk/execution_time/supervisor.py): that would be one of the other process.
-    """
-    os._exit(1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
-from datetime import datetime, timedelta
+from datetime import datetime
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, Final, cast
@@ -104,43 +104,6 @@ def is_current(ti: Any) -> bool:
             return False
         raise
     return True
-
-
-def has_begun_elsewhere(context: Context) -> bool:
-    """
-    Return whether another process has begun the try of this one, as ``airflow tasks
-    test`` does with the id of a DAG run. For a worker.
-
-    Airflow has stored the start of that process then (``ti_run`` in
-    airflow/api_fastapi/execution_api/routes/task_instances.py). Of the requests of a
-    task, this one returns it: that of the running task instance with the latest date
-    before another one (``get_previous_task_instance`` there). On Airflow 2, the command
-    stores nothing.
-
-    :raises Exception: Airflow's API server does not respond, or refuses the request.
-    """
-    if not CAPABILITIES.task_sdk:
-        return False
-    from airflow.sdk import TaskInstanceState
-    from airflow.sdk.execution_time import task_runner
-    from airflow.sdk.execution_time.comms import GetPreviousTI
-
-    ti: Any = context["ti"]
-    date: Any = context["dag_run"].logical_date
-    if date is not None:
-        date += timedelta(microseconds=1)
-    request = GetPreviousTI(
-        dag_id=ti.dag_id,
-        task_id=ti.task_id,
-        map_index=ti.map_index,
-        logical_date=date,
-        state=TaskInstanceState.RUNNING,
-    )
-    response: Any = task_runner.SUPERVISOR_COMMS.send(request)
-    running = response.task_instance
-    if running is None or running.run_id != ti.run_id:
-        return False
-    return bool(running.start_date and running.start_date > ti.start_date)
 
 
 def newest_try_number(ti: Any) -> int | None:

@@ -22,10 +22,7 @@ from typing import Any, Final
 from airflow.providers.common.compat.sdk import Context
 
 from polysync_airflow.airflow_compat.sdk import RetryPolicy
-from polysync_airflow.airflow_compat.supervisor import (
-    exit_if_replaced,
-    exit_without_result,
-)
+from polysync_airflow.airflow_compat.supervisor import exit_if_replaced
 from polysync_airflow.airflow_compat.task_instances import read_state
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
@@ -627,8 +624,6 @@ class TryRunner:
         try_end = self._carry_out(try_end, store, record, reason, answered)
         arn = record.execution_arn or "its ARN is not known"
         self.log.warning("%s: %s Execution: %s", _REASONS[reason], try_end.text, arn)
-        if try_end.is_replaced:
-            exit_without_result()
         if answered and record.execution_arn and self._stop and self._stop.announced:
             self._stop.follow()
         return try_end.handled

@@ -13,7 +13,6 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -47,15 +46,6 @@ class AirflowService(ABC):
         3.
         """
         return True
-
-    def running_before(
-        self, dag_id: str, task_id: str, map_index: int, logical_date: datetime
-    ) -> dict[str, Any] | None:
-        """
-        Return the id of the DAG run and the start of the latest running task instance;
-        None if there is none. On Airflow 3.
-        """
-        return None
 
     def try_number(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> Any:
         """
@@ -189,17 +179,6 @@ class Channel:
         raise AirflowRuntimeError(
             ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail=detail)
         )
-
-    def _answer_GetPreviousTI(self, msg: Any) -> Any:
-        from airflow.sdk.api.datamodels._generated import PreviousTIResponse
-        from airflow.sdk.execution_time.comms import PreviousTIResult
-
-        key = {name: getattr(msg, name) for name in ("dag_id", "task_id", "map_index")}
-        found = self._service.running_before(**key, logical_date=msg.logical_date)
-        if found is None:
-            return PreviousTIResult(task_instance=None)
-        running = PreviousTIResponse(**key, **found, state=msg.state, try_number=1)
-        return PreviousTIResult(task_instance=running)
 
     def _answer_SetXCom(self, msg: Any) -> Any:
         from airflow.sdk.execution_time.comms import OKResponse

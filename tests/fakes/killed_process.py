@@ -129,7 +129,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         xcom_push=lambda *_, **__: None,
         xcom_pull=lambda **_: None,
     )
-    dag_run = SimpleNamespace(start_date=STARTED_AT, clear_number=0, logical_date=None)
+    dag_run = SimpleNamespace(start_date=STARTED_AT, clear_number=0)
     context: Any = {"ti": ti, "task": task, "dag_run": dag_run}
     try:
         with clock.replaced_by(ImpatientClock()):

@@ -3,8 +3,8 @@ Puts the simulation in place of threads, clock, supervisor and AWS.
 
 Of the provider, the following is replaced and nothing else: what its modules have
 imported of ``threading`` and ``concurrent.futures``, its clock (by the function that is
-there for tests), how it ends its process, the client of its hooks, and the rows of its
-listeners, which are the other side of Airflow's database.
+there for tests), the client of its hooks, and the rows of its listeners, which are the
+other side of Airflow's database.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from contextlib import ExitStack
 from copy import copy
 from datetime import UTC, datetime
 from inspect import getsource
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any, Final
 from unittest.mock import patch
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -103,8 +103,6 @@ def _replace_in(modules: list[ModuleType]) -> None:
             if id(value) in replaced:
                 setattr(module, name, replaced[id(value)])
 
-    supervisor: Any = importlib.import_module(f"{_PACKAGE}.airflow_compat.supervisor")
-    supervisor.os = SimpleNamespace(_exit=_exit, getppid=os.getppid)
     # Never left: this process ends.
     _KEPT.enter_context(clock.replaced_by(_clock()))
     hook: Any = PolysyncBaseHook
@@ -112,11 +110,6 @@ def _replace_in(modules: list[ModuleType]) -> None:
     hook.client_for = lambda self, service: aws.OtherService()
     hook._report_client = lambda *_: aws.OtherService()
     aws.observe_engine()
-
-
-def _exit(_: int) -> None:
-    kernels.KERNEL.process.kill()
-    kernels.KERNEL.park()
 
 
 def _clock() -> Any:

@@ -14,7 +14,6 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 from unittest.mock import AsyncMock, MagicMock, patch
@@ -33,7 +32,6 @@ from airflow.api_fastapi.core_api.services.public import dag_run as run_service
 from airflow.api_fastapi.core_api.services.public import task_instances as ti_service
 from airflow.api_fastapi.execution_api.routes.task_instances import (
     _is_eligible_to_retry,
-    get_previous_task_instance,
 )
 from airflow.jobs import triggerer_job_runner
 from airflow.jobs.job import Job
@@ -61,7 +59,7 @@ from airflow.triggers.base import (
     TriggerEvent,
 )
 from airflow.utils.session import create_session
-from airflow.utils.state import DagRunState, TaskInstanceState
+from airflow.utils.state import DagRunState
 from airflow.utils.types import DagRunTriggeredByType, DagRunType
 from fastapi import HTTPException
 
@@ -403,31 +401,6 @@ def test_deletions(session: Any, dag: DAG) -> None:
         assert is_deleted(real) == copy.people.delete_dag(), case
         session.rollback()
         _forget(session)
-
-
-@pytest.mark.parametrize("has_date", [True, False])
-def test_the_start_of_a_running_task(session: Any, dag: DAG, has_date: bool) -> None:
-    """A task finds its own by the date of its DAG run, if that has one."""
-    real = Real(session, dag, Case({"first": ("running", 1), "second": ("queued", 1)}))
-    now = datetime.now(UTC)
-    real.ti("first").start_date = now
-    until = None
-    if has_date:
-        session.query(DagRun).update({"logical_date": now})
-        until = now + timedelta(microseconds=1)
-    session.flush()
-    ask = partial(
-        get_previous_task_instance,
-        session=session,
-        logical_date=until,
-        map_index=-1,
-        state=TaskInstanceState.RUNNING,
-    )
-
-    found = ask(DAG_ID, "first")
-    assert found is not None
-    assert (found.run_id, found.start_date) == (RUN, now)
-    assert ask(DAG_ID, "second") is None
 
 
 def test_ends_of_tries(session: Any, dag: DAG) -> None:

@@ -20,8 +20,7 @@ Rules:
 4. A signal says nothing about its sender. If Airflow still has the task instance as
    running in this try, nobody has ended the task: its worker is shutting down, for
    example because a node is drained. Then the execution goes on, the try ends with an
-   error, and rule 3 decides. If another process has begun the same try, as ``airflow
-   tasks test`` does, this one ends without a result.
+   error, and rule 3 decides.
 5. Before each stop, Airflow is asked who decides about the execution. The stop is
    announced in the record first, so that a later try tells it from a cancellation by a
    user.
@@ -101,8 +100,6 @@ class Owner(Enum):
     NOBODY = auto()
     # A later try decides.
     LATER_TRY = auto()
-    # Another process that has begun this try.
-    OTHER_PROCESS = auto()
     # A user has cleared the task of a group of steps. Its next try decides, by the
     # steps that were cleared with it.
     NEXT_TRY = auto()
@@ -164,7 +161,6 @@ def owner_by_record(
     stored: ExecutionRecord | None,
     *,
     is_current: bool,
-    is_begun_elsewhere: bool = False,
     is_of_group: bool = False,
 ) -> Owner:
     """
@@ -175,15 +171,12 @@ def owner_by_record(
     request that this one has sent late, only this one knows what AWS has begun.
 
     :param is_current: whether this try is still the current one of the task instance.
-    :param is_begun_elsewhere: whether another process has begun the same try.
     :param is_of_group: whether the task is that of a group of steps.
     """
     if stored and _is_of_later_try(stored, record, try_number):
         if is_over(state) and _is_unanswered(stored, record):
             return Owner.NOBODY
         return Owner.LATER_TRY
-    if state == _RUNNING and is_current and is_begun_elsewhere:
-        return Owner.OTHER_PROCESS
     if state == _RUNNING and is_current:
         return Owner.THIS_TRY
     if not is_over(state):
@@ -380,14 +373,8 @@ _OTHER_RECORD: Final = (
     "The execution was not stopped, because the record of this task is missing or names"
     " another."
 )
-# Whose executions a retry does not continue with.
-_NOT_OF_RETRY: Final = (Owner.NOBODY, Owner.OTHER_PROCESS, Owner.OTHER_DEPLOYMENT)
 _LEFT: Final = {
     Owner.LATER_TRY: "A later try continues with the execution, so it is not stopped.",
-    Owner.OTHER_PROCESS: (
-        "Another process has begun this try, as airflow tasks test does, and goes on"
-        " with the execution. This process ends without a result."
-    ),
     Owner.OTHER_TRIGGER: (
         "The task is still deferred: another triggerer has its "
         "trigger, or a later try has taken its place. Nothing is stopped."
@@ -415,7 +402,6 @@ class TryEnd:
     :param is_shutdown: whether the process ends because its worker shuts down.
     :param is_own_stop: whether the execution ended because this try stopped it, and not
         because of a user.
-    :param is_replaced: whether another process has this try.
     :param kept: what is said of an execution that is not to be stopped.
     """
 
@@ -428,7 +414,6 @@ class TryEnd:
     handled: bool = True
     is_shutdown: bool = False
     is_own_stop: bool = False
-    is_replaced: bool = False
     kept: str = KEEPS_RUNNING
 
     @property
@@ -451,12 +436,12 @@ class TryEnd:
         if owner is Owner.NEXT_TRY:
             # As below, a clear of a running task does not raise ``max_tries``.
             return replace(self, action=EndAction.END_EPOCH, text=LEFT_TO_CLEAR)
-        if self.retry_follows and owner not in _NOT_OF_RETRY:
+        is_retried = self.retry_follows and owner is not Owner.OTHER_DEPLOYMENT
+        if is_retried and owner is not Owner.NOBODY:
             # If Airflow does not say, the retry will know.
             return self._done(LEFT_TO_RETRY)
         if owner in _LEFT:
-            try_end = self._done(_LEFT[owner], handled=owner is not Owner.UNKNOWN)
-            return replace(try_end, is_replaced=owner is Owner.OTHER_PROCESS)
+            return self._done(_LEFT[owner], handled=owner is not Owner.UNKNOWN)
         if self.action is EndAction.ASK_OWNER and self.stop_on_kill:
             return replace(self, action=EndAction.ANNOUNCE_STOP)
         if self.stop_on_kill:

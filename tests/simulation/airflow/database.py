@@ -49,7 +49,6 @@ class TaskInstance:
     """
     A row of ``task_instance``.
 
-    :param start_date: when the process has begun that Airflow knows.
     :param due: when a retry may be scheduled.
     :param process: that of the worker whose heartbeats Airflow accepts.
     """
@@ -63,7 +62,6 @@ class TaskInstance:
     next_kwargs: dict[str, Any] = field(default_factory=dict)
     trigger_id: int | None = None
     trigger_timeout: float | None = None
-    start_date: datetime | None = None
     due: float = 0.0
     process: kernels.Process | None = None
 
@@ -187,7 +185,6 @@ class RuntimeTI:
         self.run_id, self.task_id, self.map_index = ti.key
         self.try_number = ti.try_number
         self.max_tries = ti.max_tries
-        self.start_date = ti.start_date
         self.task = task
         self.get_template_context: Any = dict
 
@@ -285,21 +282,6 @@ class ApiServer(AirflowService):
     def is_current(self, ti_id: uuid.UUID) -> bool:
         """Return whether a task instance has this id."""
         return any(ti.id == ti_id for ti in self._db.tis.values())
-
-    def running_before(
-        self, dag_id: str, task_id: str, map_index: int, logical_date: datetime
-    ) -> dict[str, Any] | None:
-        """Return the start of the latest running task instance, if there is one."""
-        found = [
-            (self._db.runs[ti.key.run_id].logical_date, ti)
-            for ti in self._db.tis.values()
-            if ti.key[1:] == (task_id, map_index) and ti.state == "running"
-        ]
-        earlier = [each for each in found if each[0] < logical_date]
-        if not earlier:
-            return None
-        _, ti = max(earlier, key=lambda each: each[0])
-        return {"run_id": ti.key.run_id, "start_date": ti.start_date}
 
     def xcom(
         self, dag_id: str, run_id: str, task_id: str, map_index: int, key: str

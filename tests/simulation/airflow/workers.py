@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
@@ -65,7 +64,6 @@ class Workers:
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
         self._numbers: dict[str, int] = {}
-        self._ended: set[Process] = set()
 
     def start(self, ti: TaskInstance) -> None:
         """Start a process for a queued task instance."""
@@ -103,8 +101,6 @@ class Workers:
         if not ti.next_method:
             for entry in [each for each in db.xcoms if each[0] == ti.key]:
                 del db.xcoms[entry]
-        if not ti.next_kwargs:
-            ti.start_date = datetime.fromtimestamp(kernels.KERNEL.now, UTC)
         db.begun.add(ti.key[:2])
         ti.process = session.process
         deployment.set_state(ti, "running")
@@ -194,9 +190,6 @@ class Workers:
             return lambda: deployment.end(ti, state)
         deployment.told(ti.key, f"{type(error).__name__}: {error}")
         is_retried = self._is_retried(session, task, context, error)
-        if session.process in self._ended and not is_retried:
-            # ``final_state`` of ``ActivitySubprocess`` in supervisor.py.
-            return lambda: None
         return lambda: deployment.scheduler.end_try(ti, is_retried=is_retried)
 
     def _send(self, session: _Session, name: str, report: Callable[[], None]) -> None:
@@ -261,9 +254,12 @@ class Workers:
         """
         Let the supervisor of a process notice at its next heartbeat that Airflow has
         ended or replaced the try: ``ti_heartbeat`` of the API server answers 404, 409
-        or 410. As ``_send_heartbeat_if_needed`` in supervisor.py.
+        or 410. As ``_send_heartbeat_if_needed`` in supervisor.py. The executor then
+        reports the end of the process: as ``process_executor_events`` in airflow/jobs/
+        scheduler_job_runner.py, which ends a try that ``airflow tasks test`` runs now.
         """
         process = ti.process
+        number = ti.try_number
         if process is None or ti.state == "running":
             return
         ti.process = None
@@ -273,10 +269,11 @@ class Workers:
             kernel.sleep(kernel.random.random() * HEARTBEAT_SECONDS)
             while self._deployment.api.is_down("worker"):
                 kernel.sleep(HEARTBEAT_SECONDS)
-            self._ended.add(process)
             _terminate(process)
             if ti.state == "restarting":
                 self._deployment.scheduler.restart(ti)
+            elif ti.state in ("queued", "running") and ti.try_number == number:
+                self._deployment.scheduler.handle_failure(ti)
 
         self._supervise(supervise)
 

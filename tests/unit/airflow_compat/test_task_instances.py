@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.task_instances import (
-    get_variable,
-    has_begun_elsewhere,
-    is_current,
-)
+from polysync_airflow.airflow_compat.task_instances import get_variable, is_current
 
 pytestmark = pytest.mark.skipif(
     not CAPABILITIES.task_sdk, reason="this Airflow has no API server for tasks"
 )
-
-
-START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def answer(monkeypatch: pytest.MonkeyPatch, response: Any) -> list[Any]:
@@ -83,41 +75,6 @@ def test_other_refusals_say_nothing_about_the_try(
 
     with pytest.raises(type(error)):
         is_current(SimpleNamespace(id=uuid.uuid4()))
-
-
-@pytest.mark.parametrize("date", [None, START])
-@pytest.mark.parametrize(
-    ("run_id", "seconds", "is_begun"),
-    [("r", 1, True), ("r", 0, False), ("r", None, False), ("other", 1, False)],
-)
-def test_try_has_begun_twice_if_its_start_is_later(
-    date: datetime | None,
-    run_id: str,
-    seconds: int | None,
-    is_begun: bool,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Airflow returns the start of its latest process, which may be another one."""
-    from airflow.sdk.api.datamodels._generated import PreviousTIResponse
-    from airflow.sdk.execution_time.comms import PreviousTIResult
-
-    key = {"dag_id": "d", "task_id": "t", "map_index": 3}
-    found = None
-    if seconds is not None:
-        start = START + timedelta(seconds=seconds)
-        found = PreviousTIResponse(**key, run_id=run_id, start_date=start, try_number=1)
-    asked = answer(monkeypatch, PreviousTIResult(task_instance=found))
-    context: Any = {
-        "ti": SimpleNamespace(**key, run_id="r", start_date=START),
-        "dag_run": SimpleNamespace(logical_date=date),
-    }
-
-    assert has_begun_elsewhere(context) is is_begun
-    (message,) = asked
-    # That of the task itself must be the latest one before the date.
-    assert message.logical_date == (date and START + timedelta(microseconds=1))
-    assert message.state == "running"
-    assert {name: getattr(message, name) for name in key} == key
 
 
 def test_variable_that_cannot_be_read_is_not_missing(

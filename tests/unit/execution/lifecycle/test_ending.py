@@ -68,10 +68,6 @@ from tests.unit.execution.lifecycle.builders import (
 KEEPS_RUNNING = "The execution keeps running because stop_on_kill=False."
 RETRIED = "The next try continues with the execution."
 LATER = "A later try continues with the execution, so it is not stopped."
-BEGUN = (
-    "Another process has begun this try, as airflow tasks test does, and goes on with"
-    " the execution. This process ends without a result."
-)
 MOVED = (
     "The task is still deferred: another triggerer has its trigger, or a later try has"
     " taken its place. Nothing is stopped."
@@ -132,9 +128,6 @@ OWNERS: list[tuple[dict[str, bool], Owner, EndAction, str]] = [
     (FAILED, Owner.THIS_TRY, EndAction.STOP, ""),
     (FAILED, Owner.NOBODY, EndAction.STOP, ""),
     (FAILED, Owner.LATER_TRY, EndAction.DONE, LATER),
-    (FAILED, Owner.OTHER_PROCESS, EndAction.DONE, BEGUN),
-    (RETRIED_LATER, Owner.OTHER_PROCESS, EndAction.DONE, BEGUN),
-    (SIGNALLED, Owner.OTHER_PROCESS, EndAction.DONE, BEGUN),
     (FAILED, Owner.OTHER_TRIGGER, EndAction.DONE, MOVED),
     (FAILED, Owner.WORKER, EndAction.DONE, RESUMED),
     (FAILED, Owner.OTHER_DEPLOYMENT, EndAction.DONE, OF_OTHER_DEPLOYMENT),
@@ -176,8 +169,6 @@ def test_owner_decides_what_a_try_does_with_its_execution(
         # Else the failure callback must decide.
         assert each.handled == (text != UNKNOWN)
         assert each.is_shutdown == (text == SHUTTING_DOWN)
-        # Then its process reports nothing.
-        assert each.is_replaced == (text == BEGUN)
 
 
 @pytest.mark.parametrize("why", [FAILED, RETRIED_LATER, SIGNALLED])

@@ -7,9 +7,7 @@ The histories have this process for themselves: what they replace stays replaced
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from tests.simulation import faults, installed
@@ -24,11 +22,9 @@ def main(arguments: list[str]) -> int:
     command.add_argument("first", type=int, help="the first seed")
     command.add_argument("count", type=int, help="how many seeds")
     command.add_argument("--plans", nargs="*", default=[], help="stored ones besides")
-    command.add_argument("--processes", type=int, default=os.cpu_count())
     command.add_argument(
         "--wants", choices=["all", "some"], help="fail if it was not reached"
     )
-    command.add_argument("--until", help="the statement that ends it")
     for name, text in (("replay", "show a history"), ("shrink", "find its kernel")):
         command = commands.add_parser(name, help=text)
         command.add_argument("plan", help="a seed, or a file")
@@ -40,11 +36,9 @@ def main(arguments: list[str]) -> int:
         return faults.find(options.faults)
     if options.command is None:
         parser.error("say what to do, or --faults")
-    often: Sequence[str] = ()
-    if options.fault:
-        fault = faults.named(options.fault)
+    fault = options.fault and faults.named(options.fault)
+    if fault:
         faults.put_in(fault)
-        often = fault.often
     installed.install()
     # These import the provider, which must find the simulation.
     from tests.simulation import commands as simulation
@@ -52,14 +46,8 @@ def main(arguments: list[str]) -> int:
     if options.command == "search":
         seeds = range(options.first, options.first + options.count)
         names = [*options.plans, *map(str, seeds)]
-        return simulation.search(
-            names,
-            options.processes,
-            wants=options.wants,
-            until=options.until,
-            often=often,
-        )
-    result = simulation.run(simulation.plan_of(options.plan, often))
+        return simulation.search(names, fault, wants=options.wants)
+    result = simulation.run(simulation.plan_of(options.plan, fault))
     if options.command == "shrink" and result.kinds:
         result = simulation.shrunk(result)
     simulation.show(result)

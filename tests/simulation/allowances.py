@@ -39,18 +39,6 @@ ALL: Final = tuple(Allowance(**each) for each in _STORED["exceptions"])
 OTHERS: Final = tuple(Allowance(**each) for each in _STORED["others"])
 _NAMED: Final = {each.name: each for each in (*ALL, *OTHERS)}
 
-KILLED: Final = _NAMED["kill -9 without a retry"]
-DELETED_DAG: Final = _NAMED["the DAG is deleted"]
-NO_ANSWER: Final = _NAMED["no triggerer answers"]
-NO_RECORD: Final = _NAMED["no proven record"]
-LATE: Final = _NAMED["the deadline passes without a slot"]
-CREATED_AGAIN: Final = _NAMED["created again without a record"]
-COPIED: Final = _NAMED["a copy that counts as the original"]
-KEEPS_RUNNING: Final = _NAMED["stop_on_kill=False"]
-GOES_ON: Final = _NAMED["wait_for_completion=False"]
-NO_SLOT: Final = _NAMED["no free slot"]
-LIMIT_ENDS: Final = _NAMED["the limit ends with the task"]
-RESUMED: Final = _NAMED["stopped in AWS after a failure"]
 
 # Airflow is asked again so long: ``RETRY_SECONDS`` in watch/callback.py.
 _NO_ANSWER_SECONDS: Final = 60.0
@@ -72,7 +60,7 @@ def of_two(
     """
     is_deleted = time.has_state(owner, (DELETED,), begins)
     if is_deleted and not arguments.get("wait_for_completion", True):
-        return CREATED_AGAIN
+        return _NAMED["created again without a record"]
     return None
 
 
@@ -81,16 +69,16 @@ def of_left(
 ) -> Allowance | None:
     """Return what allows that an execution runs on after its task; None for nothing."""
     if not arguments.get("stop_on_kill", True):
-        return KEEPS_RUNNING
+        return _NAMED["stop_on_kill=False"]
     is_waited_for = arguments.get("wait_for_completion", True)
     if not is_waited_for and _has_succeeded(time, owner, span.begin):
-        return GOES_ON
+        return _NAMED["wait_for_completion=False"]
     if _is_deleted_with_dag(time, owner, span):
-        return DELETED_DAG
+        return _NAMED["the DAG is deleted"]
     if _is_killed_in_run(time, owner, span):
-        return KILLED
+        return _NAMED["kill -9 without a retry"]
     if _lacks_record(time, owner, span.begin):
-        return NO_RECORD
+        return _NAMED["no proven record"]
     return _without_answer(time, owner, span)
 
 
@@ -99,7 +87,7 @@ def _without_answer(time: Timeline, owner: Owner, span: Span) -> Allowance | Non
     for entry in _actions(time, owner, Span(span.begin - 250, span.begin + 60)):
         left = entry.at - max(span.begin, entry.at)
         if entry.text == "database" and left + entry.details.value > _NO_ANSWER_SECONDS:
-            return NO_ANSWER
+            return _NAMED["no triggerer answers"]
     return None
 
 
@@ -170,7 +158,7 @@ def of_late(
 ) -> Allowance | None:
     """Return what allows that an execution runs on after its timeout."""
     if not arguments.get("stop_on_kill", True):
-        return KEEPS_RUNNING
+        return _NAMED["stop_on_kill=False"]
     if time.lacks_slot(owner, span.begin):
         since = span.begin + _RETURNED_SECONDS
         returned = Span(min(since, span.end), span.end)
@@ -180,7 +168,7 @@ def of_late(
             if entry.text == "pause"
         )
         if time.undisturbed(owner.deployment, returned) < _STOPPED_SECONDS + paused:
-            return LATE
+            return _NAMED["the deadline passes without a slot"]
     return _without_answer(time, owner, span)
 
 
@@ -190,7 +178,7 @@ def of_begun_again(arguments: dict[str, Any], is_resumed: bool) -> Allowance | N
     for nothing.
     """
     if is_resumed and arguments.get("wait_for_capacity"):
-        return RESUMED
+        return _NAMED["stopped in AWS after a failure"]
     return None
 
 
@@ -198,7 +186,7 @@ def of_foreign_stop(team: str | None, copied: bool, process: str) -> Allowance |
     """Return what allows a stop by another deployment; None for nothing."""
     # Airflow hides the Variables of a team from its triggerers.
     if team and copied and ".triggerer" in process:
-        return COPIED
+        return _NAMED["a copy that counts as the original"]
     return None
 
 
@@ -212,10 +200,10 @@ def of_cost(
     :param span: from when it had to be kept, until nothing was spent any more.
     """
     if time.lacks_slot(owner, reached):
-        return NO_SLOT
+        return _NAMED["no free slot"]
     over = [each for each in time.ends(owner) if each.begin <= span.begin < each.end]
     if not over:
         return None
     if not arguments.get("stop_on_kill", True):
-        return LIMIT_ENDS
+        return _NAMED["the limit ends with the task"]
     return of_left(time, owner, arguments, Span(over[0].begin, span.end))

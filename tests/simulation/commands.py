@@ -5,21 +5,25 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections import Counter
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.simulation import reached
+from tests.simulation.faults import Fault
 from tests.simulation.history import History, Result
 from tests.simulation.plans import Plan, draw, shrink
 
 
-def plan_of(name: str, often: Sequence[str] = ()) -> Plan:
-    """Return the plan of a file, or that which a seed draws."""
+def plan_of(name: str, fault: Fault | None) -> Plan:
+    """
+    Return the plan of a file, or that which a seed draws.
+
+    :param fault: which fault is to be found.
+    """
     if name.endswith(".json"):
         return Plan.model_validate_json(Path(name).read_text())
-    return draw(name, often)
+    return draw(name, fault.often if fault else ())
 
 
 def run(plan: Plan) -> Result:
@@ -27,20 +31,12 @@ def run(plan: Plan) -> Result:
     return History(plan).run()
 
 
-def search(
-    names: list[str],
-    processes: int,
-    *,
-    wants: str | None = None,
-    until: str | None = None,
-    often: Sequence[str] = (),
-) -> int:
+def search(names: list[str], fault: Fault | None, *, wants: str | None) -> int:
     """
     Run many histories, and print what has gone wrong.
 
+    :param fault: ends the search if it is found.
     :param wants: what must be reached, ``all`` or ``some``; see ``reached.missing``.
-    :param until: the statement of the oracle that ends the search if it does not hold.
-    :param often: as for ``plans.draw``.
     :return: the exit status.
     """
     begin = time.monotonic()
@@ -48,17 +44,17 @@ def search(
     counts: Counter[str] = Counter()
     switches = 0
     digest = 0
-    with multiprocessing.get_context("fork").Pool(processes) as pool:
-        for found in pool.imap(partial(_summary, often), names):
+    with multiprocessing.get_context("fork").Pool() as pool:
+        for found in pool.imap(partial(_summary, fault), names):
             for text in found.texts:
                 print(f"{found.name}: {text}", flush=True)
             kinds.update(found.kinds)
             counts.update(found.counts)
             switches += found.switches
             digest ^= int(found.digest, 16)
-            if until in found.kinds:
+            if fault and fault.finds in found.kinds:
                 pool.terminate()
-                print(f"{until} in {names.index(found.name) + 1} histories")
+                print(f"{fault.finds} in {names.index(found.name) + 1} histories")
                 return 1
     seconds = time.monotonic() - begin
     missing = reached.missing(counts, from_many=wants != "some")
@@ -88,9 +84,9 @@ class Summary(NamedTuple):
     digest: str
 
 
-def _summary(often: Sequence[str], name: str) -> Summary:
+def _summary(fault: Fault | None, name: str) -> Summary:
     reached.COUNTS.clear()
-    result = run(plan_of(name, often))
+    result = run(plan_of(name, fault))
     texts = {each.rule: str(each) for each in reversed(result.judgement.violations)}
     return Summary(
         name,

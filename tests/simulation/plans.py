@@ -109,7 +109,17 @@ class Account(_Data):
 
 
 class Airflow(_Data):
-    """How the deployments are set up; see ``airflow.deployment.Settings``."""
+    """
+    How the deployments are set up.
+
+    :param capacity: how many triggers of this DAG a triggerer runs. What is less than
+        100 is so because of those of other DAGs.
+    :param with_queues: how many of the triggerers have ``--queues default``, the queue
+        of all tasks.
+    :param team: that of the DAG.
+    :param renders_none: arguments of tasks that a template renders to nothing, in half
+        of the sessions.
+    """
 
     triggerers: int = 1
     capacity: int = 100

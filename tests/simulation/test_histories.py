@@ -50,7 +50,7 @@ def test_a_history_is_the_same_in_each_process(monkeypatch: pytest.MonkeyPatch) 
 def test_a_page_says_what_the_oracle_allows(allowance: allowances.Allowance) -> None:
     """Nothing is allowed that users are not told, and each line is allowed or told."""
     assert (DOCS / allowance.page).read_text().count(allowance.line) == 1
-    function = f'= _NAMED["{allowance.name}"]'
+    function = f'return _NAMED["{allowance.name}"]'
     is_allowed = function in inspect.getsource(allowances)
     assert is_allowed == bool(allowance.allows) != bool(allowance.why)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
 from typing import Any
+
+from pydantic import Field
 
 from tests.simulation import kernel as kernels
 from tests.simulation.airflow.database import (
@@ -22,36 +23,23 @@ from tests.simulation.airflow.scheduler import Scheduler
 from tests.simulation.airflow.triggerers import Triggerers
 from tests.simulation.airflow.workers import Workers, dag_run_in_context
 from tests.simulation.journal import Journal, Owner
+from tests.simulation.plans import Airflow
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(Airflow):
     """
     How a deployment is set up.
 
-    :param capacity: how many triggers of this DAG a triggerer runs. What is less than
-        100 is so because of those of other DAGs.
-    :param with_queues: how many of the triggerers have ``--queues default``, the queue
-        of all tasks.
-    :param team: that of the DAG.
-    :param renders_none: arguments of tasks that a template renders to nothing, in half
-        of the sessions.
     :param starting_ids: the tasks that start executions.
     """
 
-    triggerers: int = 1
-    capacity: int = 100
-    with_queues: int = 0
-    dagrun_timeout: float | None = None
-    team: str | None = None
-    renders_none: tuple[str, ...] = ()
-    options: dict[tuple[str, str], str] = field(default_factory=dict)
+    options: dict[tuple[str, str], str] = Field(default_factory=dict)
     starting_ids: tuple[str, ...] = ()
 
     @property
     def other_triggers(self) -> bool:
         """Whether each triggerer runs triggers of other DAGs."""
-        return self.capacity < Settings.capacity
+        return self.capacity < Airflow().capacity
 
     @property
     def has_queues(self) -> bool:

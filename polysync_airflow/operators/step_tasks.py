@@ -33,6 +33,7 @@ from polysync_airflow.airflow_compat.task_instances import (
 from polysync_airflow.execution import clock, outcome
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.models import region_from_arn
+from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS
 from polysync_airflow.execution.waiter import check_event
 from polysync_airflow.operators import base, reporting
 from polysync_airflow.operators.start import PolysyncStartPipelineOperator
@@ -145,6 +146,9 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         from polysync_airflow.records import incarnation_of
 
         record = self._read_record(context)
+        if record is None:
+            arguments = self._attributes(REQUEST_ARGUMENTS)
+            record = self.try_runner.look_up(context, arguments)
         if record is None or record.epoch == ti.max_tries:
             return None
         if record.execution_arn is None:

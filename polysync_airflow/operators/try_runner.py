@@ -163,14 +163,7 @@ class TryRunner:
         :raises SageMakerApiError: AWS refused a call.
         """
         self._ti = context["ti"]
-        calls = ExecutionCalls(
-            hook_for_region=self.hook_for_region,
-            log=self.log,
-            arguments=arguments,
-            validate_parameters=self.options.validate_parameters,
-            max_cost=self.max_cost,
-            deadline=clock.time() + self.limits.timeout,
-        )
+        calls = self._calls(arguments)
         store = RecordStore(context)
         store.is_of_group = self.is_of_group
         self._store = store
@@ -194,6 +187,40 @@ class TryRunner:
         if instruction.started_at and self.options.wait_for_completion:
             self._raise_if_ended()
         return instruction
+
+    def look_up(
+        self, context: Context, arguments: Mapping[str, Any]
+    ) -> ExecutionRecord | None:
+        """
+        Return the record of this task's execution, made from what AWS says, where there
+        is none that can be believed; None if AWS lists no such execution.
+
+        :param arguments: as for ``get_execution``.
+        """
+        self._ti = context["ti"]
+        store = RecordStore(context)
+        if store.read():
+            raise LookupError("there is a record")
+        task_try = self._task_try(store)
+        instruction = Instruction(Command.LOOK_UP, task_try)
+        event = self._calls(arguments).perform(instruction)
+        if not isinstance(event, ExecutionsListed):
+            return None
+        record = lookup.find(task_try, event)
+        if record is None or record.replaced_by_epoch is not None:
+            # Another incarnation has started it.
+            return None
+        return record
+
+    def _calls(self, arguments: Mapping[str, Any]) -> ExecutionCalls:
+        return ExecutionCalls(
+            hook_for_region=self.hook_for_region,
+            log=self.log,
+            arguments=arguments,
+            validate_parameters=self.options.validate_parameters,
+            max_cost=self.max_cost,
+            deadline=clock.time() + self.limits.timeout,
+        )
 
     def _raise_if_ended(self) -> None:
         """

@@ -10,9 +10,7 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
-from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.operators import PolysyncStartPipelineOperator
-from polysync_airflow.records import to_variable, variable_key
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger
 from tests.fakes.simulated_airflow import AIRFLOW, SimulatedAirflow
 from tests.tasks import TaskInstance, run_task
@@ -33,11 +31,6 @@ class FakeSupervisor(SimulatedAirflow):
         super().__init__()
         self.instances = AIRFLOW.instances
         self.state = state
-        # The record of the task instance.
-        self.record: Any = None
-        # The keys of the task instances whose states were requested.
-        self.requests: list[tuple[str, str, str, int]] = []
-        self.variable_error: Exception | None = None
         self.xcoms: dict[str, Any] = {}
         # What was stored as the XCom ``run``.
         self.runs: list[dict[str, Any]] = []
@@ -46,7 +39,6 @@ class FakeSupervisor(SimulatedAirflow):
         """Return the state. Simulated tasks have their own states."""
         if task_id != TASK:
             return super().task_state(dag_id, run_id, task_id, map_index)
-        self.requests.append((dag_id, run_id, task_id, map_index))
         if isinstance(self.state, Exception):
             raise self.state
         return self.state
@@ -57,15 +49,6 @@ class FakeSupervisor(SimulatedAirflow):
         """Return an XCom."""
         assert (dag_id, run_id, task_id, map_index) == (DAG, RUN, TASK, -1)
         return self.xcoms.get(key)
-
-    def variable(self, key: str) -> str | None:
-        """Return the Variable with the record, or raise an error of Airflow's."""
-        task = TaskKey(DAG, RUN, TASK, -1)
-        if key != variable_key(task):
-            return super().variable(key)
-        if self.variable_error:
-            raise self.variable_error
-        return self.record and to_variable(self.record, task)
 
     def put_xcom(
         self,

@@ -17,7 +17,7 @@ from polysync_airflow import exceptions
 from polysync_airflow.operators.failure_callback import stop_orphaned_execution
 from polysync_airflow.triggers import stopping
 from sagemaker_emulator import EmulatorServer
-from tests.fakes.simulated_airflow import AIRFLOW, SimulatedAirflow
+from tests.fakes.simulated_airflow import SimulatedAirflow
 from tests.tasks import fire
 from tests.unit.operators.recovery.harness import RetryEverything, Task
 from tests.world import DESCRIBE, NEVER_ENDS, STOP, World
@@ -81,37 +81,6 @@ def test_execution_is_stopped_though_nobody_resumes_the_task(
     assert task.record["stop_requested_by"] == 1
 
 
-@pytest.mark.parametrize("is_late", [False, True], ids=["worker first", "AWS first"])
-def test_end_of_the_stop_is_stored_while_the_dag_run_goes_on(
-    is_late: bool, make_deferred: MakeDeferred, world: World
-) -> None:
-    """
-    The triggerer waits for the end of the execution, and for that of the task, which
-    stores what the event says.
-    """
-    # The clock of the test is faster than the worker.
-    world.patch.setattr(stopping, "TASK_END_SECONDS", 10_000 * [5.0])
-    task = make_deferred()
-    deferral = task.defer()
-    class_path, arguments = deferral.trigger.serialize()
-
-    async def run_triggerer() -> None:
-        event = await fire(class_path, arguments, task.ti)
-        while is_late and world.log.statuses != ["Stopped"]:
-            await asyncio.sleep(0.01)
-        await asyncio.to_thread(task.resume, deferral, event)
-        await asyncio.gather(*stopping.FOLLOWING)
-
-    asyncio.run(run_triggerer())
-
-    run = run_of(task)
-    assert (run["state"], run["status"]) == ("Cancelled", "Stopped")
-    assert run["stop"]["reason"] == "timeout"
-    assert run["message"].startswith("the limit of 1 h (timeout= ")
-    assert "Cancelled" in {step["state"] for step in task.ti.xcoms["steps"]}
-    assert world.calls(STOP) == [STOP]
-
-
 def test_worker_repeats_a_stop_that_was_refused(
     make_deferred: MakeDeferred, world: World
 ) -> None:
@@ -170,26 +139,6 @@ def test_worker_stops_if_the_trigger_cannot(
     assert world.calls(STOP) == []
     assert "was asked to stop" in str(task.resume(deferral, event).error)
     assert world.calls(STOP) == [STOP]
-
-
-def test_trigger_stops_though_airflow_answers_after_twenty_seconds(
-    make_deferred: MakeDeferred, world: World
-) -> None:
-    """An API server that restarts takes some."""
-    task = make_deferred()
-    deferral = task.defer()
-    read_state = AIRFLOW.task_state
-    until: list[float] = []
-
-    def read_late(*key: Any) -> Any:
-        until.append(until[0] if until else world.time.time() + 19)
-        if world.time.time() < until[0]:
-            raise ConnectionError("no API server")
-        return read_state(*key)
-
-    world.patch.setattr(AIRFLOW, "task_state", read_late)
-
-    assert task.fire(deferral)["stop"]["status"] == "Stopping"
 
 
 def test_event_does_not_wait_for_a_stop_that_hangs(

@@ -20,7 +20,6 @@ from polysync_airflow.execution.steps.descriptions import STEPS_KEY
 from polysync_airflow.operators import PolysyncStartPipelineOperator, worker_stop
 from polysync_airflow.states import DELETED
 from polysync_airflow.triggers import stopping, threads
-from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.engine import execution
 from tests.fakes.airflow_service import MISSING
 from tests.fakes.log_capture import capture_logs
@@ -128,30 +127,6 @@ def test_stop_that_takes_too_long_says_until_when_somebody_looked(
     assert told(last) == ("Running", "Stopping", "accepted")
     seen = datetime.fromisoformat(last["stop"]["seen_at"]).timestamp()
     assert seen - begin == pytest.approx(stopping.FOLLOW_SECONDS, abs=1)
-
-
-@pytest.mark.parametrize(
-    ("operation", "result"),
-    [(STOP, "failed"), ("DescribePipelineExecution", "accepted")],
-)
-def test_reason_of_a_refused_stop_is_stored(
-    operation: str,
-    result: str,
-    arn: str,
-    supervisor: FakeSupervisor,
-    emulator: EmulatorServer,
-) -> None:
-    """
-    Without the permission to stop, or to see how the stop ends, the reason is there.
-    """
-    emulator.control.add_fault("error", operation, **DENIED)
-    emulator.control.add_fault("error", "ListPipelineExecutions", **DENIED)
-
-    follow_on_kill(arn)
-
-    last = supervisor.runs[-1]
-    assert (last["state"], last["stop"]["result"]) == ("Running", result)
-    assert operation in last["stop"]["error"]
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from polysync_airflow.execution.lifecycle.instructions import NO_EPOCH
 from polysync_airflow.operators import try_runner
 from tests.conftest import IN_BOTH_MODES
 from tests.tasks import EmulatedTime, Run
-from tests.unit.operators.recovery.harness import GroupTask, Task, run_failure_callbacks
+from tests.unit.operators.recovery.harness import Task, run_failure_callbacks
 from tests.unit.sensors.sessions import stop_execution
-from tests.world import NEVER_ENDS, START, STOP, World
+from tests.world import NEVER_ENDS, STOP, World
 
 
 @pytest.fixture
@@ -26,32 +26,15 @@ def task(emulated_time: EmulatedTime) -> Task:
     return Task(deferrable=False)
 
 
-@pytest.mark.parametrize("state", ["restarting", "failed"])
-def test_clear_of_a_group_on_a_worker_stops_nothing(
-    state: str, emulated_time: EmulatedTime, world: World
-) -> None:
-    """
-    The next try knows which steps were cleared: none, so it waits for the end of the
-    execution. It does not take itself for a retry.
-    """
-    task = GroupTask()
+def test_clear_of_the_running_task_ends_its_epoch(task: Task, world: World) -> None:
+    """The next try does not take itself for a retry, though Airflow counts it as one."""
+    task.arguments = {"stop_on_kill": False}
     task.prepare_try()
-
-    def end_and_kill(*_: Any) -> None:
-        task.state = state
-        task.operator.on_kill()
-
-    world.requests.after(START, end_and_kill)
+    world.time.after(200, task.kill_by_clear)
 
     task.run_prepared_try()
 
-    if state == "failed":
-        assert STOP in world.calls()
-        return
     assert task.record["epoch"] == NO_EPOCH
-    assert task.next_try().error is None
-    assert world.calls(START, STOP) == [START]
-    assert world.log.statuses == ["Succeeded"]
 
 
 def test_last_try_without_an_answer_is_left_to_its_own_failure_callback(

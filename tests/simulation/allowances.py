@@ -75,9 +75,13 @@ def of_left(
         return _NAMED["wait_for_completion=False"]
     if _is_deleted_with_dag(time, owner, span):
         return _NAMED["the DAG is deleted"]
-    if _is_killed_in_run(time, owner, span):
-        return _NAMED["kill -9 without a retry"]
-    if _lacks_record(time, owner, span.begin):
+    looked_at = span.begin
+    if _is_killed(time, owner, span.begin):
+        looked_at = min(time.run_ended_at(owner, span.begin), span.end)
+        after_run = Span(looked_at, span.end)
+        if time.undisturbed(owner.deployment, after_run) < _STOPPED_SECONDS:
+            return _NAMED["kill -9 without a retry"]
+    if _lacks_record(time, owner, span.begin, looked_at):
         return _NAMED["no proven record"]
     return _without_answer(time, owner, span)
 
@@ -120,32 +124,28 @@ def _is_deleted_with_dag(time: Timeline, owner: Owner, span: Span) -> bool:
     return before.text != "running"
 
 
-def _is_killed_in_run(time: Timeline, owner: Owner, span: Span) -> bool:
-    """
-    Return whether the process of a task was killed without its host, and its DAG run
-    went on.
-    """
+def _is_killed(time: Timeline, owner: Owner, at: float) -> bool:
+    """Return whether a task has failed because its process was killed, not its host."""
     kills = [
         entry
-        for entry in _actions(time, owner, Span(span.begin - 3, span.begin))
+        for entry in _actions(time, owner, Span(at - 3, at))
         if entry.text in _KILL
         and (entry.details.value == "process" or "kill" in entry.details.value)
     ]
-    if not kills or time.state_at(owner, span.begin) != "failed":
-        return False
-    ended_at = time.run_ended_at(owner, span.begin)
-    after_run = Span(min(ended_at, span.end), span.end)
-    return time.undisturbed(owner.deployment, after_run) < _STOPPED_SECONDS
+    return bool(kills) and time.state_at(owner, at) == "failed"
 
 
-def _lacks_record(time: Timeline, owner: Owner, at: float) -> bool:
+def _lacks_record(time: Timeline, owner: Owner, at: float, until: float) -> bool:
     """
     Return whether the record of a task was edited or deleted, and nobody waits for its
     execution when the task ends.
+
+    :param at: when it has ended.
+    :param until: when the watch looks at the record.
     """
     before = [each for each in time.states(owner) if each.at < at]
     began_at = time.last_at(owner, "running", at)
-    since = {entry.text for entry in _actions(time, owner, Span(began_at, at))}
+    since = {entry.text for entry in _actions(time, owner, Span(began_at, until))}
     if not began_at or since.isdisjoint(("edit records", "lose records")):
         return False
     if before[-1].text == "running":
@@ -201,6 +201,9 @@ def of_cost(
     """
     if time.lacks_slot(owner, reached):
         return _NAMED["no free slot"]
+    session = Span(time.last_at(owner, "running", span.begin), span.begin)
+    if time.renders_none(owner, "max_cost", session):
+        return _NAMED["the limit is not valid any more"]
     over = [each for each in time.ends(owner) if each.begin <= span.begin < each.end]
     if not over:
         return None

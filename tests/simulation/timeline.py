@@ -124,6 +124,14 @@ class Timeline:
             for entry in self.actions(span)
         )
 
+    def renders_none(self, owner: Owner, argument: str, span: Span) -> bool:
+        """Return whether a template of a task has rendered to nothing in a time."""
+        return any(
+            (entry.kind, entry.text, entry.owner) == ("renders none", argument, owner)
+            and span.begin <= entry.at <= span.end
+            for entry in self.entries
+        )
+
     def undisturbed(self, deployment: str, span: Span) -> float:
         """
         Return for how many seconds of a time both Airflow and AWS could be asked.

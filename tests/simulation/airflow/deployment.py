@@ -135,11 +135,12 @@ class Deployment:
             "dag_run": dag_run_in_context(run, self.settings.team),
         }
 
-    def render(self, task: Any) -> None:
+    def render(self, key: Key, task: Any) -> None:
         """Render the templates of a task."""
         for name in self.settings.renders_none:
             if hasattr(task, name) and kernels.KERNEL.random.random() < 0.5:
                 setattr(task, name, None)
+                self.journal.note("renders none", name, self.owner(key))
 
     def copy_database(self) -> Database:
         """Return a copy of the database, without processes."""

@@ -130,7 +130,7 @@ class Workers:
         :return: the exception with which it has ended; None if it has succeeded.
         """
         ti = session.ti
-        self._deployment.render(task)
+        self._deployment.render(ti.key, task)
         try:
             try:
                 session.is_executing = True

@@ -199,8 +199,8 @@ class TryRunner:
         """
         self._ti = context["ti"]
         store = RecordStore(context)
-        if store.read():
-            raise LookupError("there is a record")
+        # The try also looks for the execution that an unproven record names.
+        store.read()
         task_try = self._task_try(store)
         instruction = Instruction(Command.LOOK_UP, task_try)
         event = self._calls(arguments).perform(instruction)

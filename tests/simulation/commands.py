@@ -42,7 +42,6 @@ def search(names: list[str], fault: Fault | None, *, wants: str | None) -> int:
     begin = time.monotonic()
     kinds: Counter[str] = Counter()
     counts: Counter[str] = Counter()
-    switches = 0
     digest = 0
     with multiprocessing.get_context("fork").Pool() as pool:
         for found in pool.imap(partial(_summary, fault), names):
@@ -50,7 +49,6 @@ def search(names: list[str], fault: Fault | None, *, wants: str | None) -> int:
                 print(f"{found.name}: {text}", flush=True)
             kinds.update(found.kinds)
             counts.update(found.counts)
-            switches += found.switches
             digest ^= int(found.digest, 16)
             if fault and fault.finds in found.kinds:
                 pool.terminate()
@@ -67,7 +65,7 @@ def search(names: list[str], fault: Fault | None, *, wants: str | None) -> int:
         print("Not to be reached:", *unexpected, sep="\n")
     print(
         f"{len(names)} histories in {seconds:.1f} s, {len(names) / seconds:.1f} a"
-        f" second; {switches} switches; {dict(kinds)}; {len(missing)} not reached;"
+        f" second; {dict(kinds)}; {len(missing)} not reached;"
         f" digest {digest:012x}"
     )
     return 1 if kinds or unexpected or (wants and missing) else 0
@@ -80,7 +78,6 @@ class Summary(NamedTuple):
     kinds: list[str]
     texts: list[str]
     counts: dict[str, int]
-    switches: int
     digest: str
 
 
@@ -93,7 +90,6 @@ def _summary(fault: Fault | None, name: str) -> Summary:
         result.kinds,
         [*texts.values(), *result.errors],
         dict(reached.COUNTS + result.judgement.counts),
-        result.switches,
         result.journal.digest,
     )
 
@@ -111,4 +107,4 @@ def show(result: Result) -> None:
     print(result.plan.model_dump_json(indent=1))
     print(result.journal.trace)
     print(*result.judgement.violations, *result.errors, sep="\n")
-    print(f"digest {result.journal.digest}, {result.switches} switches")
+    print(f"digest {result.journal.digest}")

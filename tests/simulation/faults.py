@@ -51,7 +51,7 @@ _HEAD: Final = """\
 | Fault | What finds it | What is often drawn | Histories |
 |---|---|---|---|
 """
-ROW: Final = re.compile(r"^\| ([^|`]+) \| `.*\| ([0-9]+|not found) \|$", re.M)
+ROW: Final = re.compile(r"^\| ([^|`]+) \| `.*\| ([^|]+) \|$", re.M)
 
 
 def named(name: str) -> Fault:
@@ -113,7 +113,7 @@ def _store(fault: Fault, histories: str) -> None:
     stored[fault.name] = histories
     rows = [
         f"| {each.name} | `{each.finds}` | {', '.join(each.often)} |"
-        f" {stored.get(each.name, '')} |\n"
+        f" {stored.get(each.name, 'not measured')} |\n"
         for each in FAULTS
     ]
     TABLE.write_text(_HEAD + "".join(rows))

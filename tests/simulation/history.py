@@ -38,7 +38,6 @@ class Result:
     journal: Journal
     judgement: oracle.Judgement = field(default_factory=oracle.Judgement)
     errors: list[str] = field(default_factory=list)
-    switches: int = 0
 
     @property
     def kinds(self) -> list[str]:
@@ -106,7 +105,6 @@ class History:
             self.plan, self.aws, self.journal, kernel.now, self._xcoms()
         )
         result.errors = kernel.errors
-        result.switches = kernel.switches
         kernel.close()
         return result
 

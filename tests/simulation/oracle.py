@@ -284,7 +284,8 @@ class _Judge:
         if owner.task_id != EXECUTION:
             return True
         return all(
-            self._time.was_cleared(owner._replace(task_id=step), at) for step in STEPS
+            self._time.has_state(owner._replace(task_id=step), CLEARED, Span(at, at))
+            for step in STEPS
         )
 
     def _is_late(self, owner: Owner, attempt: Attempt, at: float) -> bool:
@@ -296,10 +297,16 @@ class _Judge:
         ]
         # The session of the task has begun before, perhaps long before: it may have
         # waited for the end of an earlier execution.
+        is_late = any(at - attempt.began_at > limit - 15 for limit in limits)
+        return is_late or self._has_alarm(owner, at)
+
+    def _has_alarm(self, owner: Owner, at: float) -> bool:
+        """Return whether the session of a task has passed its ``execution_timeout``."""
+        limit: float | None = self._plan.arguments_of(owner.task_id).get(
+            "execution_timeout"
+        )
         session = at - self._time.last_at(owner, "running", at)
-        if session >= arguments.get("execution_timeout", math.inf):
-            return True
-        return any(at - attempt.began_at > limit - 15 for limit in limits)
+        return limit is not None and session >= limit
 
     def _is_expensive(
         self, owner: Owner, at: float, arns: Collection[str] = ()
@@ -488,6 +495,8 @@ class _Judge:
                 arns = {each.arn for each in about}
                 payers = {owner, *(each.owner for each in about)}
                 return any(self._is_expensive(each, at, arns) for each in payers)
+            case "AirflowTaskTimeout":
+                return self._has_alarm(owner, at)
             case "ParametersError":
                 cleared = [
                     each

@@ -105,10 +105,6 @@ class Timeline:
                 return entry.at
         return self.now
 
-    def was_cleared(self, owner: Owner, at: float) -> bool:
-        """Return whether a clear at a time was one of this task, too."""
-        return self.has_state(owner, CLEARED, Span(at, at))
-
     def actions(self, span: Span) -> list[Entry]:
         """Return what was done in a time."""
         return [

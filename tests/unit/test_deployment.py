@@ -249,16 +249,6 @@ def test_variable_without_an_identity_counts_for_nothing(stored: str | None) -> 
     assert identity_of(stored) is None
 
 
-def test_option_names_the_deployment(
-    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever the Variable and the address are."""
-    variables[DEPLOYMENT_KEY] = "abc"
-    monkeypatch.setenv(NAME, "prod")
-
-    assert deployment.read_deployment(None) == "prod"
-
-
 def test_invalid_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the option, its value and what is valid."""
     monkeypatch.setenv(NAME, "our prod")

@@ -177,10 +177,12 @@ def test_url_of_nothing_else_in_unified_studio(url: Any) -> None:
 CONSOLE_LINKS = [PolysyncPipelineExecutionLink(), PolysyncFailedStepLogLink()]
 
 
-@pytest.mark.parametrize("link", CONSOLE_LINKS)
 @pytest.mark.parametrize(
-    "url",
-    [execution_url(ARN, "churn"), log_url(ARN, "/aws/sagemaker/TrainingJobs", "job/")],
+    ("link", "url"),
+    [
+        *product(CONSOLE_LINKS, [execution_url(ARN, "churn"), log_url(ARN, "/a", "b")]),
+        (PolysyncStudioLink(), STUDIO_URL),
+    ],
 )
 def test_button_opens_the_console(
     link: Any, url: str, monkeypatch: pytest.MonkeyPatch
@@ -189,19 +191,6 @@ def test_button_opens_the_console(
     monkeypatch.setattr(XCom, "get_value", lambda **_: url)
 
     assert link.get_link(None, ti_key=None) == url
-
-
-def test_button_of_studio_opens_its_url_only(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """
-    The URL is the one that the task has stored; the other buttons do not lead there.
-    """
-    monkeypatch.setattr(XCom, "get_value", lambda **_: STUDIO_URL)
-
-    assert PolysyncStudioLink().get_link(None, ti_key=None) == STUDIO_URL  # type: ignore[arg-type]
-    assert PolysyncUnifiedStudioLink().get_link(None, ti_key=None) == ""  # type: ignore[arg-type]
-    assert PolysyncPipelineExecutionLink().get_link(None, ti_key=None) == ""  # type: ignore[arg-type]
 
 
 NOT_OF_STUDIO: list[Any] = [
@@ -218,6 +207,7 @@ NOT_OF_STUDIO: list[Any] = [
     f"{STUDIO_URL}\n",
 ]
 NOT_OF_THE_CONSOLE: list[Any] = [
+    STUDIO_URL,
     None,
     7,
     "javascript:alert(1)//us-east-1.console.aws.amazon.com",
@@ -234,6 +224,7 @@ NOT_OF_THE_CONSOLE: list[Any] = [
     ("link", "url"),
     [
         *product([PolysyncStudioLink()], NOT_OF_STUDIO),
+        (PolysyncUnifiedStudioLink(), STUDIO_URL),
         *product(CONSOLE_LINKS, NOT_OF_THE_CONSOLE),
     ],
 )

@@ -252,30 +252,6 @@ def test_dag_may_have_a_task_for_each_step(tmp_path: Path) -> None:
     check_dag(dag)
 
 
-@pytest.mark.parametrize(
-    ("job_args", "message"),
-    [
-        ("{}", "has no steps of the job scoring"),
-        ("{'scoring': {'deferrable': True}}", "deferrable = True: "),
-    ],
-)
-def test_job_without_a_group_of_steps_breaks_only_itself(
-    job_args: str, message: str, tmp_path: Path
-) -> None:
-    """
-    A job without steps, or an argument that the group sets, is an import error of this
-    job.
-    """
-    arguments = f"steps_as_tasks=True, job_args={job_args}"
-    steps = STEPS if "deferrable" in job_args else []
-    jobs = [job("churn", steps=STEPS), job("scoring", steps=steps)]
-    parsed = parse_dags(tmp_path, arguments, *jobs)
-
-    assert list(parsed.dags) == ["churn"]
-    error = parsed.errors["dag_file.py"].replace("The catalogue ", "")
-    assert f"- scoring: {message}" in error
-
-
 def test_task_group_has_a_task_for_each_job(tmp_path: Path) -> None:
     """One task for each job, with values of the author, and of other tasks."""
     code = """

@@ -436,22 +436,6 @@ def test_unknown_tasks_have_no_record(put_task: PutTask, call: Call) -> None:
     assert variable()[0] == to_text(RECORDED)
 
 
-def test_key_that_cannot_be_used_is_an_error(
-    put_task: PutTask, call: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Nothing is written without a signature."""
-    put_task()
-    before = variable()[0]
-    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "no key")
-
-    status, answer = call(json=body())
-
-    assert status == 500
-    assert "[core] fernet_key is set, but cannot be used" in answer["detail"]
-    monkeypatch.undo()
-    assert variable()[0] == before
-
-
 def test_variable_that_cannot_be_decrypted_is_an_error(
     put_task: PutTask, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -319,17 +319,6 @@ def test_record_that_is_not_proven(
     assert "retrying" not in caplog.text
 
 
-def test_task_without_a_record_is_left_alone(lost: Lost, world: World) -> None:
-    """The task has succeeded meanwhile, and has deleted it."""
-    task = lost("up_for_retry")
-    task.store.delete(RECORD_KEY)
-    before = len(world.calls())
-
-    assert look_after(task) == "keep"
-
-    assert len(world.calls()) == before
-
-
 def test_airflow_that_does_not_respond_at_first(
     lost: Lost, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

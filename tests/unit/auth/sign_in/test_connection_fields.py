@@ -88,29 +88,6 @@ def test_missing_field_is_named(method: str) -> None:
         assert f"- {name}" in error_message(fields)
 
 
-@pytest.mark.parametrize("method", COMPLETE)
-def test_fields_of_other_methods_are_named(method: str) -> None:
-    """A field of another method is not ignored: it is an error that names the field."""
-    all_fields = {
-        name: value for fields in COMPLETE.values() for name, value in fields.items()
-    }
-    tags = ("auth_method", "identity_source", "entra_credential")
-    own_fields = type(
-        parse_credentials(COMPLETE[method], connection_id="mine")
-    ).model_fields
-    other_fields = {
-        name: value
-        for name, value in all_fields.items()
-        if name not in own_fields and name not in tags
-    }
-
-    message = error_message({**COMPLETE[method], **other_fields})
-
-    for name in other_fields:
-        assert f"- {name}" in message
-    assert other_fields
-
-
 MATCH = "String should match"
 USER = "arn:aws:iam::123456789012:user/polysync"
 EXAMPLE = "https://example.com"

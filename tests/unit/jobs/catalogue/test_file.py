@@ -188,25 +188,6 @@ def test_aliases_and_merged_mappings_are_read(tmp_path: Path) -> None:
     ]
 
 
-def test_bytes_are_no_catalogue(path: Path) -> None:
-    """A file that is not text is refused."""
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(CatalogueError, match="is not YAML"):
-        read_catalogue(path)
-
-
-def test_targets_that_cannot_be_written_are_named(tmp_path: Path) -> None:
-    """A missing folder, and a folder in place of a file, are refused."""
-    for path, message in (
-        (tmp_path / "none" / "jobs.yaml", "No such file"),
-        (tmp_path, "Is a directory"),
-    ):
-        problem = f"{path} cannot be written: {message}"
-        with pytest.raises(CatalogueError, match=problem):
-            write_catalogue(path, [])
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_failed_write_leaves_the_file_as_it_was(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

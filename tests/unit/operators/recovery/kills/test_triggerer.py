@@ -90,6 +90,8 @@ def stop_times(
 @pytest.mark.parametrize(
     ("state", "later", "stopped_at"),
     [
+        # It only gets another triggerer.
+        ("deferred", [], None),
         # It goes on in the same try, or its next one begins.
         ("scheduled", [(9, "queued"), (60, "scheduled"), (99, "running")], None),
         ("queued", [(9, "deferred"), (20, "failed")], None),

@@ -65,6 +65,13 @@ def test_the_oracle_knows_each_exception_of_the_page() -> None:
         assert allowance.line in point
 
 
+def test_histories_find_each_fault_that_was_searched_for() -> None:
+    """The table has a row for each. ``make simulation ARGS=--faults`` writes it."""
+    rows = faults.ROW.findall(faults.TABLE.read_text())
+    assert [name for name, _ in rows] == [fault.name for fault in faults.FAULTS]
+    assert "not found" not in dict(rows).values()
+
+
 @pytest.mark.parametrize("fault", faults.FAULTS, ids=lambda each: each.name)
 def test_a_fault_can_be_put_in(fault: faults.Fault) -> None:
     """The module still has the text that the fault changes."""

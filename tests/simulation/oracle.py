@@ -256,10 +256,16 @@ class _Judge:
         if not was_wanted or self._time.is_over(owner, at):
             return True
         since = Span(attempt.began_at, at)
-        if before and at - attempt.began_at < _RESENT_SECONDS:
-            # A resume that was pending when the task was cleared is sent again, so that
-            # no frozen process sends it later, and is stopped.
-            since = Span(before[-1].began_at, at)
+        if at - attempt.began_at < _RESENT_SECONDS:
+            # A start or a resume that was pending when the task was cleared is sent
+            # again, so that no frozen process sends it later, and is stopped.
+            ends = [
+                each.ended_at
+                for each in self._aws.attempts
+                if each.owner == owner and each.ended_at and each.ended_at < at
+            ]
+            begin = before[-1].began_at if before else max(ends, default=0.0)
+            since = Span(begin, at)
         if self._was_ended_or_cleared(owner, since):
             return True
         if self._is_late(owner, attempt, at) or self._is_expensive(owner, at):

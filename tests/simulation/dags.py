@@ -13,6 +13,7 @@ from typing import Any, Final
 from airflow.sdk import DAG
 
 from polysync_airflow.operators import PolysyncStartPipelineOperator
+from polysync_airflow.sensors import PolysyncPipelineSensor
 from polysync_airflow.task_groups import PolysyncPipelineTaskGroup
 from tests.simulation.airflow.database import DAG_ID
 from tests.simulation.plans import STEPS, Account, Plan
@@ -103,6 +104,10 @@ def _tasks(text: str) -> dict[str, Any]:
                 PolysyncStartPipelineOperator.partial(
                     task_id=task["id"], **arguments
                 ).expand(execution_description=["one", "another"])
+            elif task["kind"] == "sensor":
+                PolysyncPipelineSensor(
+                    task_id=task["id"], created_after="2020-01-01", **arguments
+                )
             else:
                 raise ValueError(f"{task['kind']!r} is no kind of a task")
     return dict(dag.task_dict)

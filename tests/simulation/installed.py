@@ -131,6 +131,7 @@ def _replace_in_airflow() -> None:
     import structlog
     from airflow.providers.common.compat.sdk import conf
     from airflow.sdk import Connection, log, timezone
+    from airflow.sdk.bases import sensor
     from airflow.sdk.bases.operator import ExecutorSafeguard
     from airflow.sdk.execution_time import context, task_runner
 
@@ -163,6 +164,8 @@ def _replace_in_airflow() -> None:
     # the time of a history.
     context._get_connection = lambda conn_id: copy(connection)
     timezone.utcnow = lambda: datetime.fromtimestamp(kernels.KERNEL.now, UTC)
+    sensors: Any = sensor
+    sensors.time = _clock()
     supervisor: Any = task_runner
     supervisor.SUPERVISOR_COMMS = _Supervisor()
     doors.install()

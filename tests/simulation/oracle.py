@@ -12,7 +12,8 @@ What a history must not have shown, by what AWS has seen.
 9. ``TOKENS``: all stops of an attempt have the same token, and there are no more
    resumes than retries and clears.
 10. ``NO CAUSE``: a try fails only for a cause, which a transient fault of AWS is not.
-11. ``RESULT``: a task that succeeds has the result of its last execution.
+11. ``RESULT``: a task that succeeds has the result of its last execution, and a sensor
+    succeeds after an execution.
 12. ``UNEXPECTED``: a stored plan leads to the requests that it expects, and to what
     it says that XComs show.
 
@@ -33,7 +34,7 @@ from tests.simulation.airflow.database import ENDED
 from tests.simulation.allowances import Allowance
 from tests.simulation.aws import CONSOLE, Attempt, Aws, Call
 from tests.simulation.journal import Entry, Journal, Owner
-from tests.simulation.plans import EXECUTION, STEPS, Plan
+from tests.simulation.plans import EXECUTION, SENSOR, STEPS, Plan
 from tests.simulation.timeline import CLEARED, DELETED, Span, Timeline, since_start
 
 # How long a stop may take from its reason, if nothing keeps Airflow and AWS from it.
@@ -167,6 +168,7 @@ class _Judge:
             self._tokens(arn, owner)
         for owner in sorted({each.owner for each in self._aws.attempts}):
             self._costs(owner)
+        self._sensors()
         for text, is_true, what in told.compared(self._time):
             self._saw(f"text: {text}")
             if not is_true:
@@ -470,6 +472,23 @@ class _Judge:
             if stoppers - {owner.deployment}:
                 return
         self._add("NOT CANCELLED", f"{owner}: {message.strip()[:200]}")
+
+    def _sensors(self) -> None:
+        ends = [
+            each.ended_at or math.inf
+            for each in self._aws.attempts
+            if each.status == "Succeeded"
+        ]
+        for entry in self._journal.of_kind("state"):
+            owner = entry.owner
+            if owner is None or (owner.task_id, entry.text) != (SENSOR, "success"):
+                continue
+            marks = self._time.actions(Span(entry.at, entry.at))
+            if any(each.text in ("mark", "mark run") for each in marks):
+                continue
+            self._saw("sensors")
+            if min(ends, default=math.inf) > entry.at:
+                self._add("RESULT", f"{owner}: no execution has succeeded")
 
     # ---- ends of tries
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 STEPS: Final = ("A", "B", "C")
 EXECUTION: Final = "execution"
+SENSOR: Final = "wait"
 RUN: Final = "r1"
 
 
@@ -158,7 +159,11 @@ class Plan(_Data):
     @property
     def starting_ids(self) -> list[str]:
         """The ids of the tasks that start executions."""
-        return [EXECUTION if task.kind == "group" else task.id for task in self.tasks]
+        return [
+            EXECUTION if task.kind == "group" else task.id
+            for task in self.tasks
+            if task.kind != "sensor"
+        ]
 
     def arguments_of(self, task_id: str) -> dict[str, Any]:
         """Return the arguments of the task that starts an execution."""
@@ -207,6 +212,8 @@ class _Drawing:
         tasks = [self._task("train")]
         if self._has("two tasks", 0.2):
             tasks.append(self._start("deploy"))
+        if self._has("sensor", 0.2):
+            tasks.append(self._sensor())
         plan = Plan(
             seed=self._seed,
             tasks=tuple(tasks),
@@ -253,6 +260,16 @@ class _Drawing:
             arguments["wait_for_completion"] = False
         kind = "mapped" if self._has("mapped", 0.15) else "start"
         return Task(kind=kind, id=task_id, arguments=arguments)
+
+    def _sensor(self) -> Task:
+        random = self._random
+        arguments = {
+            "retries": random.choice([0, 1]),
+            "poke_interval": random.choice([20, 60]),
+            "timeout": random.choice([1000, 5000]),
+            **random.choice(_SENSOR_MODES),
+        }
+        return Task(kind="sensor", id=SENSOR, arguments=arguments)
 
     def _arguments(self) -> dict[str, Any]:
         random = self._random
@@ -316,6 +333,12 @@ class _Drawing:
 
 
 _PARTLY: Final = "CompletedWithFailures"
+_SENSOR_MODES: Final[tuple[dict[str, Any], ...]] = (
+    {"mode": "poke"},
+    {"mode": "reschedule"},
+    {"deferrable": True},
+    {"start_from_trigger": True},
+)
 _REASONS: Final = (
     "InternalServerError: no",
     "CapacityError: Unable to provision requested ML compute capacity.",

@@ -21,6 +21,7 @@ from tests.chaos.scenarios.shared import (
 from tests.system.airflow.versions import INSTALLED
 
 # What Airflow writes when a test runs the trigger of its task, without a triggerer.
+TEST_WAITS: Final = "running trigger in line"
 SECONDS_OF_TEST: Final = 90.0
 
 
@@ -129,29 +130,20 @@ def user_clears_ended_run(run: Run) -> Steps:
     yield from wait_for_end(run)
 
 
-def task_tested(start: Scenario, goes_on: str) -> Scenario:
-    """
-    A user tests the task that waits on the command line, in its own DAG run.
-
-    :param start: starts the task, and lets it wait.
-    :param goes_on: what the command writes when it waits for the execution.
-    """
-
-    def scenario(run: Run) -> Steps:
-        yield from start(run)
-        test = run.deployment.airflow.start_command(
-            f"test-{run.pipeline}", "tasks", "test", run.dag_id, TASK, run.run_ids[0]
-        )
-        yield from run.until(
-            "the test waits",
-            lambda: test.status() is not None or goes_on in test.log.read_text(),
-        )
-        # Whoever waited before looks again meanwhile.
-        yield from sleep(SECONDS_OF_TEST)
-        yield from release(run)
-        yield from run.until("the test has ended", lambda: test.status() is not None)
-
-    return scenario
+def deferred_task_tested(run: Run) -> Steps:
+    """A user tests the deferred task on the command line, in its own DAG run."""
+    yield from start_and_defer(run)
+    test = run.deployment.airflow.start_command(
+        f"test-{run.pipeline}", "tasks", "test", run.dag_id, TASK, run.run_ids[0]
+    )
+    yield from run.until(
+        "the test waits",
+        lambda: test.status() is not None or TEST_WAITS in test.log.read_text(),
+    )
+    # The trigger of the task looks again meanwhile.
+    yield from sleep(SECONDS_OF_TEST)
+    yield from release(run)
+    yield from run.until("the test has ended", lambda: test.status() is not None)
 
 
 def _succeed_in_later_run(run: Run, left: list[str]) -> Steps:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from copy import copy
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from airflow.providers.common.compat.sdk import XCom
@@ -49,7 +49,8 @@ class TaskInstance:
     """
     A row of ``task_instance``.
 
-    :param due: when a retry may be scheduled.
+    :param due: when a retry or the next session of a sensor may be scheduled.
+    :param began_at: when the first of the sessions began that a sensor has rescheduled.
     :param process: that of the worker whose heartbeats Airflow accepts.
     """
 
@@ -63,6 +64,7 @@ class TaskInstance:
     trigger_id: int | None = None
     trigger_timeout: float | None = None
     due: float = 0.0
+    began_at: float | None = None
     process: kernels.Process | None = None
 
     def __deepcopy__(self, memo: Any) -> TaskInstance:
@@ -186,11 +188,18 @@ class RuntimeTI:
         self.try_number = ti.try_number
         self.max_tries = ti.max_tries
         self.task = task
+        self._began_at = ti.began_at
         self.get_template_context: Any = dict
 
     def _key(self) -> dict[str, Any]:
         names = ("dag_id", "run_id", "task_id", "map_index")
         return {name: getattr(self, name) for name in names}
+
+    def get_first_reschedule_date(self, _: Any) -> datetime | None:
+        """Return when the first session of this try began."""
+        if self._began_at is None:
+            return None
+        return datetime.fromtimestamp(self._began_at, UTC)
 
     def xcom_push(self, key: str, value: Any) -> None:
         """Store an XCom."""

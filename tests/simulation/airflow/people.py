@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tests.simulation import kernel as kernels
 from tests.simulation.airflow.database import DagRun, Key, TaskInstance
 from tests.simulation.airflow.doors import Session
-from tests.simulation.airflow.scheduler import new_id, new_task_instance
+from tests.simulation.airflow.scheduler import new_task_instance, new_try
 from tests.simulation.kernel import Process
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _FAILED = ("failed", "upstream_failed")
 _FINISHED = ("success", "failed", "skipped", "upstream_failed", "removed")
-_RUNNING = ("running", "deferred")
+_RUNNING = ("running", "deferred", "up_for_reschedule")
 
 
 class People:
@@ -158,7 +158,7 @@ class People:
         """As ``clear_task_instances`` in airflow/models/taskinstance.py."""
         deployment = self._deployment
         for ti in tis:
-            ti.id = new_id()
+            new_try(ti)
             if ti.state == "running":
                 deployment.set_state(ti, "restarting")
                 continue

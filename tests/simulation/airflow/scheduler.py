@@ -58,7 +58,11 @@ class Scheduler:
     def _next_due(self) -> float:
         """Return when something is due without a change before."""
         db = self._deployment.db
-        times = [ti.due for ti in db.tis.values() if ti.state == "up_for_retry"]
+        times = [
+            ti.due
+            for ti in db.tis.values()
+            if ti.state in ("up_for_retry", "up_for_reschedule")
+        ]
         for ti in db.tis.values():
             if ti.state == "deferred" and ti.trigger_timeout:
                 times.append(ti.trigger_timeout)
@@ -132,7 +136,8 @@ class Scheduler:
             if state != "queued":
                 deployment.set_state(ti, state)
                 return
-            ti.try_number += 1
+            if ti.state != "up_for_reschedule":
+                ti.try_number += 1
             if getattr(task, "start_from_trigger", False):
                 self._defer(ti, task)
                 return
@@ -179,7 +184,7 @@ class Scheduler:
             self._deployment.set_state(ti, "failed")
             return
         if ti.state not in ("restarting", "queued"):
-            ti.id = new_id()
+            new_try(ti)
         delay = self._deployment.tasks[ti.key.task_id].retry_delay
         ti.due = kernels.KERNEL.now + delay.total_seconds()
         self._deployment.set_state(ti, "up_for_retry")
@@ -213,12 +218,18 @@ class Scheduler:
         self._deployment.set_state(ti, None)
 
 
-_WAITING: Final = (None, "up_for_retry", "scheduled")
+_WAITING: Final = (None, "up_for_retry", "up_for_reschedule", "scheduled")
 
 
 def new_id() -> uuid.UUID:
     """Return the id of a new try."""
     return uuid.UUID(int=kernels.KERNEL.random.getrandbits(128))
+
+
+def new_try(ti: TaskInstance) -> None:
+    """As ``TaskInstance.prepare_db_for_next_try`` in airflow/models/."""
+    ti.id = new_id()
+    ti.began_at = None
 
 
 def new_task_instance(key: Key, task: Any) -> TaskInstance:

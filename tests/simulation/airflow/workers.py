@@ -14,7 +14,12 @@ from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
     TaskDeferred,
 )
-from airflow.sdk.exceptions import AirflowRuntimeError, AirflowTaskTimeout
+from airflow.sdk.exceptions import (
+    AirflowRescheduleException,
+    AirflowRuntimeError,
+    AirflowSensorTimeout,
+    AirflowTaskTimeout,
+)
 
 from polysync_airflow.retrying import forbids_retry
 from tests.fakes.airflow_encoding import delivered
@@ -34,6 +39,7 @@ KILL_SECONDS: Final = 5.0
 LOST_HOST_SECONDS: Final = 300.0
 # As that of a pod.
 GRACE_SECONDS: Final = 30.0
+_FINAL_ERRORS: Final = (AirflowFailException, AirflowSensorTimeout)
 
 
 @dataclass
@@ -116,7 +122,7 @@ class Workers:
         report = self._report_of(session, task, context, error)
         self._send(session, type(error).__name__, report)
         # Also if the API server refuses the report: ``finalize`` in task_runner.py.
-        if isinstance(error, TaskDeferred):
+        if isinstance(error, (TaskDeferred, AirflowRescheduleException)):
             return
         if error is not None and not isinstance(error, AirflowSkipException):
             is_retried = self._is_retried(session, task, context, error)
@@ -171,7 +177,7 @@ class Workers:
     ) -> bool:
         """As ``_handle_current_task_failed`` in task_runner.py."""
         policy = getattr(task, "retry_policy", None)
-        if isinstance(error, AirflowFailException):
+        if isinstance(error, _FINAL_ERRORS):
             return False
         if policy is not None and forbids_retry(policy, error, context):
             return False
@@ -185,6 +191,8 @@ class Workers:
         ti = session.ti
         if isinstance(error, TaskDeferred):
             return lambda: self._defer(ti, task, error)
+        if isinstance(error, AirflowRescheduleException):
+            return lambda: _reschedule(deployment, ti, error)
         if error is None or isinstance(error, AirflowSkipException):
             state = "skipped" if error else "success"
             return lambda: deployment.end(ti, state)
@@ -369,6 +377,13 @@ def _terminate(process: Process) -> None:
     while process.is_alive and kernels.KERNEL.now < end:
         kernels.KERNEL.sleep(1)
     process.kill()
+
+
+def _reschedule(deployment: Deployment, ti: TaskInstance, error: Any) -> None:
+    ti.began_at = ti.began_at or kernels.KERNEL.now
+    ti.due = error.reschedule_date.timestamp()
+    ti.forget_method()
+    deployment.set_state(ti, "up_for_reschedule")
 
 
 def dag_run_in_context(run: Any, team: str | None) -> Any:

@@ -15,7 +15,7 @@ import pytest
 from tests.simulation import allowances, faults
 
 # They do each action. For more: make simulation.
-FIRST: Final = 12
+FIRST: Final = 0
 HISTORIES: Final = 12
 DOCS: Final = Path("docs")
 PLANS: Final = sorted((Path(__file__).parent / "plans").glob("*.json"))

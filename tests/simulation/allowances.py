@@ -199,7 +199,7 @@ def of_cost(
     :param reached: when it was reached.
     :param span: from when it had to be kept, until nothing was spent any more.
     """
-    if time.lacks_slot(owner, reached):
+    if any(time.lacks_slot(owner, at) for at in (reached, span.begin)):
         return _NAMED["no free slot"]
     session = Span(time.last_at(owner, "running", span.begin), span.begin)
     if time.renders_none(owner, "max_cost", session):

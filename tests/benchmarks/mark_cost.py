@@ -54,7 +54,7 @@ def _measure(tasks: int, variables: int, triggers: int) -> None:
 
     from polysync_airflow.watch.listeners import EndListener
     from tests.unit.watch import rows
-    from tests.unit.watch.test_listeners import DAG_ID, RUN_ID, add_task, add_triggers
+    from tests.unit.watch.test_listeners import DAG_ID, RUN_ID, add_task
 
     with create_session() as session:
         rows.add_run(session, DAG_ID, RUN_ID)
@@ -64,7 +64,10 @@ def _measure(tasks: int, variables: int, triggers: int) -> None:
             session.add(Variable(key=f"other_{number}", val="{}"))  # type: ignore[no-untyped-call]
         session.commit()
         if triggers:
-            add_triggers(session, "default", triggers)
+            triggerer = rows.add_triggerer(session)
+            for _ in range(triggers):
+                rows.add_trigger(session, triggerer, queue="default")
+            session.commit()
         listener = EndListener()
         print(f"{tasks} tasks, {variables} other Variables")
         print(f"{'what is marked':24}{'median':>10}{'CPU':>10}  statements")

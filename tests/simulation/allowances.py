@@ -47,6 +47,7 @@ _STOPPED_SECONDS: Final = 90.0
 # Airflow returns a deferred task to a worker so long after its deadline.
 _RETURNED_SECONDS: Final = 900.0
 _TRIGGER_BEGINS_SECONDS: Final = 10.0
+_START_SECONDS: Final = 5.0
 _KILL: Final = ("kill worker", "stop here")
 
 
@@ -58,8 +59,12 @@ def of_two(
 
     :param begins: when the first and the second one began.
     """
-    is_deleted = time.has_state(owner, (DELETED,), begins)
-    if is_deleted and not arguments.get("wait_for_completion", True):
+    # The request of the first one may be on its way.
+    since = begins._replace(begin=begins.begin - _START_SECONDS)
+    if not time.has_state(owner, (DELETED,), since):
+        return None
+    lost = any(each.text == "lose records" for each in _actions(time, owner, begins))
+    if lost or not arguments.get("wait_for_completion", True):
         return _NAMED["created again without a record"]
     return None
 

@@ -527,7 +527,7 @@ class _Judge:
                     each
                     for each in self._time.actions(Span(0, at))
                     # A mark clears what has failed downstream.
-                    if each.text in ("clear", "mark")
+                    if each.text in ("clear", "clear run", "mark")
                 ]
                 return "max_cost" in self._plan.airflow.renders_none or bool(cleared)
             case "TaskDeferralTimeout":

@@ -195,7 +195,8 @@ class People:
         ``_run_task`` in airflow/sdk/definitions/dag.py.
         """
         ti = self._deployment.db.tis.get(key)
-        if ti is None:
+        if ti is None or not ti.try_number:
+            # Before the first try, its number would be 0.
             return False
         self._deployment.set_state(ti, "queued")
         self._deployment.workers.start(ti)

@@ -131,12 +131,19 @@ def test_executions_of_one_pipeline_are_listed_together(
     assert count_calls(world.emulator)[LIST] < 20
 
 
-def test_listing_takes_no_more_pages_than_there_are_waits(
-    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("page_size", "pages", "found"), [(1, 2, 1), (5, 1, 2)])
+def test_listing_takes_no_more_pages_than_it_needs_or_there_are_waits(
+    page_size: int,
+    pages: int,
+    found: int,
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Behind many executions of others, descriptions of two take fewer calls."""
-    monkeypatch.setattr(executions, "PAGE_SIZE", 1)
-    (oldest,) = start_executions(emulator, 1)
+    monkeypatch.setattr(executions, "PAGE_SIZE", page_size)
+    start_executions(emulator, 1)
+    emulator.control.advance(60)
+    (older,) = start_executions(emulator, 1)
     emulator.control.advance(60)
     start_executions(emulator, 3)
     emulator.control.advance(60)
@@ -145,12 +152,12 @@ def test_listing_takes_no_more_pages_than_there_are_waits(
     listing = SharedClient("polysync_default", None).list_executions(
         "fanout",
         datetime.fromtimestamp(0, UTC),
-        {oldest, newest},
+        {older, newest},
         is_wanted=lambda: True,
     )
 
-    assert listing.executions.keys() == {newest}
-    assert listing.pages == len(emulator.control.calls(LIST)) == 2
+    assert list(listing.executions) == [newest, older][:found]
+    assert listing.pages == len(emulator.control.calls(LIST)) == pages
 
 
 @NEEDS_ROLE

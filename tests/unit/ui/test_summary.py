@@ -70,6 +70,7 @@ def test_which_executions_count(read: Callable[..., list[str]]) -> None:
     """Those of the DAGs that the user may see, and of tasks that the page lists."""
     tasks: dict[str, dict[str, Any]] = {
         "counts": {},
+        "group": {"operator": "PolysyncStepsExecutionOperator"},
         "old": {"start_date": START - timedelta(seconds=1)},
         "other-dag": {"dag_id": "churn-daily"},
         "hidden": {"dag_id": "churn_hidden"},
@@ -80,10 +81,10 @@ def test_which_executions_count(read: Callable[..., list[str]]) -> None:
     for name, task in tasks.items():
         store_execution(name, run(pipeline_name=name), **{"start_date": START, **task})
 
-    assert sorted(read()) == ["counts", "old", "other-dag"]
-    assert sorted(read(since=START)) == ["counts", "other-dag"]
+    assert sorted(read()) == ["counts", "group", "old", "other-dag"]
+    assert sorted(read(since=START)) == ["counts", "group", "other-dag"]
     # No character of a part of an id stands for others.
-    assert sorted(read(dag="N_D")) == ["counts", "old"]
+    assert sorted(read(dag="N_D")) == ["counts", "group", "old"]
 
 
 def test_only_the_newest_executions_are_read(

@@ -402,7 +402,7 @@ class _Judge:
     def _too_long(self, attempt: Attempt) -> None:
         arguments = self._plan.arguments_of(attempt.owner.task_id)
         end = self._time.now if attempt.ended_at is None else attempt.ended_at
-        deadline = attempt.began_at + arguments.get("timeout", math.inf)
+        deadline = self._last_begin(attempt, end) + arguments.get("timeout", math.inf)
         if end <= deadline or self._time.is_over(attempt.owner, deadline):
             return
         self._saw("executions past their timeout")
@@ -412,6 +412,21 @@ class _Judge:
             text = f"{attempt.arn[-12:]} of {attempt.owner} for {seconds:.0f} s"
             allowed = allowances.of_late(self._time, attempt.owner, arguments, span)
             self._add("TOO LONG", text, allowed)
+
+    def _last_begin(self, attempt: Attempt, end: float) -> float:
+        """
+        Return from when the last timeout counts: each try that waits after a clear has
+        one (``outcomes_to_stop_earlier_at``).
+        """
+        owner = attempt.owner
+        if not self._time.has_state(owner, CLEARED, Span(attempt.began_at, end)):
+            return attempt.began_at
+        begins = {
+            entry.details: entry.at
+            for entry in reversed(self._time.states(owner))
+            if entry.text == "running" and entry.at <= end
+        }
+        return max(attempt.began_at, *begins.values())
 
     # ---- stops of users in AWS
 

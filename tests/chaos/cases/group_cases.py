@@ -35,7 +35,7 @@ def _case(
         title,
         scenario,
         expected,
-        LONG if expected.stops else 2.0,
+        LONG if expected.stops else 4.0,
         exclusive=exclusive,
         outage=number if exclusive else "",
         short=ONLY_LOCAL if short else (),

@@ -78,7 +78,7 @@ def test_which_steps_were_cleared() -> None:
 def test_note_of_an_earlier_clear_does_not_count() -> None:
     """A task keeps it until it sees the execution that this clear has begun."""
     began_at = datetime.fromtimestamp(1000, UTC)
-    for note, counts in ((1000.5, True), (999, False), (None, False), ("x", False)):
+    for note, counts in ((1000, True), (999, False), (None, False), ("x", False)):
         assert step_clears.is_note_since(note, began_at) is counts
     assert step_clears.is_note_since(999.0, None)
 

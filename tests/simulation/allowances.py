@@ -5,6 +5,7 @@ in ``allowances.toml``; a test compares them with the pages, in both directions.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -48,6 +49,13 @@ _STOPPED_SECONDS: Final = 90.0
 _RETURNED_SECONDS: Final = 900.0
 _TRIGGER_BEGINS_SECONDS: Final = 10.0
 _START_SECONDS: Final = 5.0
+# A stop is requested so soon.
+_STOP_SECONDS: Final = 30.0
+# A process that is told to end may live so long.
+_TEST_SECONDS: Final = 15.0
+_PROCESS_BEGINS_SECONDS: Final = 5.0
+# A stop that is refused so is given up.
+_REFUSALS: Final = ("conflict", "denied")
 _KILL: Final = ("kill worker", "stop here")
 
 
@@ -81,23 +89,55 @@ def of_left(
     if _is_deleted_with_dag(time, owner, span):
         return _NAMED["the DAG is deleted"]
     looked_at = span.begin
-    if _is_killed(time, owner, span.begin):
+    until_run_ends = _until_run_ends(time, owner, span.begin)
+    if until_run_ends:
         looked_at = min(time.run_ended_at(owner, span.begin), span.end)
         after_run = Span(looked_at, span.end)
         if time.undisturbed(owner.deployment, after_run) < _STOPPED_SECONDS:
-            return _NAMED["kill -9 without a retry"]
+            return until_run_ends
     if _lacks_record(time, owner, span.begin, looked_at):
         return _NAMED["no proven record"]
     return _without_answer(time, owner, span)
 
 
+def _until_run_ends(time: Timeline, owner: Owner, at: float) -> Allowance | None:
+    """Return what allows that nobody stops an execution before its DAG run ends."""
+    if _is_killed(time, owner, at):
+        return _NAMED["kill -9 without a retry"]
+    tested = [
+        entry
+        for entry in time.actions(Span(at - _TEST_SECONDS, at))
+        if entry.text == "test task" and entry.details[:3] == owner[:3]
+    ]
+    for entry in tested:
+        if (
+            entry.at - time.last_at(owner, "running", entry.at)
+            < _PROCESS_BEGINS_SECONDS
+        ):
+            return _NAMED["airflow tasks test"]
+    return None
+
+
 def _without_answer(time: Timeline, owner: Owner, span: Span) -> Allowance | None:
+    if _may_not_stop(time, span.begin):
+        return _NAMED["no triggerer answers"]
     # A triggerer has an API server of its own, and needs the database.
     for entry in _actions(time, owner, Span(span.begin - 250, span.begin + 60)):
         left = entry.at - max(span.begin, entry.at)
         if entry.text == "database" and left + entry.details.value > _NO_ANSWER_SECONDS:
             return _NAMED["no triggerer answers"]
     return None
+
+
+def _may_not_stop(time: Timeline, at: float) -> bool:
+    """Return whether AWS refuses stops when one is due."""
+    return any(
+        entry.at + entry.details.value[2] > at
+        and entry.details.value[0] in _REFUSALS
+        and re.fullmatch(entry.details.value[1], "StopPipelineExecution")
+        for entry in time.actions(Span(0.0, at + _STOP_SECONDS))
+        if entry.text == "aws"
+    )
 
 
 def _actions(time: Timeline, owner: Owner, span: Span) -> list[Entry]:
@@ -155,7 +195,10 @@ def _lacks_record(time: Timeline, owner: Owner, at: float, until: float) -> bool
         return False
     if before[-1].text == "running":
         return not since.isdisjoint(_KILL)
-    return before[-1].text != "deferred" or time.lacks_slot(owner, at - 1)
+    if before[-1].text != "deferred" or time.lacks_slot(owner, at - 1):
+        return True
+    # Its triggerer may be dead.
+    return time.is_hindered(owner.deployment, Span(at - 1, at))
 
 
 def of_late(

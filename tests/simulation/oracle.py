@@ -73,6 +73,8 @@ _AFTER_ACTIONS: Final = {
 _TRANSIENT: Final = ("throttle", "error", "lost")
 # What keeps Airflow or AWS from answering lasts 200 or 300 s, and a process asks again.
 _OUTAGE_SECONDS: Final = 400.0
+# A process that has started an execution waits for it so soon.
+_WAITS_SECONDS: Final = 5.0
 # A process goes on for a while when its try has ended.
 _ENDS_PROCESS_SECONDS: Final = 30.0
 # As that of ``ending.py``, less what a trigger may begin late.
@@ -403,6 +405,9 @@ class _Judge:
         arguments = self._plan.arguments_of(attempt.owner.task_id)
         end = self._time.now if attempt.ended_at is None else attempt.ended_at
         deadline = self._last_begin(attempt, end) + arguments.get("timeout", math.inf)
+        # A worker that is frozen between the start and its wait counts from the wait.
+        starts = Span(attempt.began_at, attempt.began_at + _WAITS_SECONDS)
+        deadline += self._time.frozen(attempt.owner, starts)
         if end <= deadline or self._time.is_over(attempt.owner, deadline):
             return
         self._saw("executions past their timeout")

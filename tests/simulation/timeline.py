@@ -162,6 +162,17 @@ class Timeline:
             seconds += max(0.0, min(following.at, span.end) - max(begin, span.begin))
         return seconds
 
+    def frozen(self, owner: Owner, span: Span) -> float:
+        """Return for how long processes of a task were frozen that were hit in a time."""
+        total = 0.0
+        for entry in self.actions(span):
+            if entry.text != "stop here":
+                continue
+            kind, seconds = entry.details.value
+            if kind == "freeze" and entry.details.process.startswith(f"{owner}."):
+                total += seconds
+        return total
+
     def _losses(self, owner: Owner, span: Span) -> list[float]:
         return [
             entry.at

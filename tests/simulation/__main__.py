@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
     simulation.show(result)
     if options.command == "shrink" and options.file:
         Path(options.file).write_text(result.plan.model_dump_json(indent=1) + "\n")
-    return 1 if result.kinds else 0
+    return int(bool(result.kinds))
 
 
 if __name__ == "__main__":

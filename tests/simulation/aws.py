@@ -52,7 +52,9 @@ class _NoServices:
     """The other services: what steps write goes nowhere."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        return lambda *_, **__: [] if name == "model_packages" else None
+        if name == "model_packages":
+            return lambda *_, **__: []
+        return lambda *_, **__: None
 
 
 @dataclass
@@ -179,7 +181,7 @@ class Aws:
                 continue
             times = [(each.executing_at, each.ended_at) for each in run.attempts]
             for begin, ended_at in times or [(run.started_at, run.ended_at)]:
-                end = until if ended_at is None else min(ended_at, until)
+                end = min(ended_at or until, until)
                 seconds += max(0.0, end - max(begin, since))
         return seconds * PRICE_PER_SECOND
 
@@ -225,10 +227,10 @@ class Aws:
     ) -> Any:
         if fault in FAULTS:
             raise _error(*FAULTS[fault], operation)
-        body = {
-            name: value.timestamp() if isinstance(value, datetime) else value
-            for name, value in request.items()
-        }
+        body = dict(request)
+        for name, value in request.items():
+            if isinstance(value, datetime):
+                body[name] = value.timestamp()
         arn = request.get("PipelineExecutionArn", "")
         process = kernels.KERNEL.process
         # Whoever resumes or adopts it, an execution is its first starter's.
@@ -243,7 +245,7 @@ class Aws:
         if operation in _BEGINNING:
             for attempt in self.attempts:
                 attempt.arn = attempt.arn or arn
-        self._note(operation, arn, "lost" if fault == "lost" else "ok", request)
+        self._note(operation, arn, fault or "ok", request)
         if operation == "DescribePipelineExecution":
             return self._lagging(arn, response)
         return response

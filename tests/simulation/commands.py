@@ -23,7 +23,9 @@ def plan_of(name: str, fault: Fault | None) -> Plan:
     """
     if name.endswith(".json"):
         return Plan.model_validate_json(Path(name).read_text())
-    return draw(name, fault.often if fault else ())
+    if fault is None:
+        return draw(name)
+    return draw(name, fault.often)
 
 
 def run(plan: Plan) -> Result:
@@ -68,7 +70,7 @@ def search(names: list[str], fault: Fault | None, *, wants: str | None) -> int:
         f" second; {dict(kinds)}; {len(missing)} not reached;"
         f" digest {digest:012x}"
     )
-    return 1 if kinds or unexpected or (wants and missing) else 0
+    return int(bool(kinds or unexpected or (wants and missing)))
 
 
 class Summary(NamedTuple):

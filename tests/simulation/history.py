@@ -42,8 +42,10 @@ class Result:
     @property
     def kinds(self) -> list[str]:
         """What was violated."""
-        kinds = [each.rule for each in self.judgement.violations]
-        return sorted({*kinds, *(["CRASH"] if self.errors else [])})
+        kinds = {each.rule for each in self.judgement.violations}
+        if self.errors:
+            kinds.add("CRASH")
+        return sorted(kinds)
 
 
 class History:

@@ -147,9 +147,8 @@ def _replace_in_airflow() -> None:
 
     def get_option(section: str, key: str, **kwargs: Any) -> Any:
         process = kernels.running_process()
-        options = process.deployment.options if process else {}
-        if (section, key) in options:
-            return options[section, key]
+        if process and (section, key) in process.deployment.options:
+            return process.deployment.options[section, key]
         return get(section, key, **kwargs)
 
     def new_uuid() -> uuid.UUID:

@@ -210,7 +210,7 @@ class _Judge:
     def _two_at_once(self) -> None:
         attempts = sorted(self._aws.attempts, key=lambda each: each.began_at)
         for number, one in enumerate(attempts):
-            end = self._time.now if one.ended_at is None else one.ended_at
+            end = one.ended_at or self._time.now
             for other in attempts[number + 1 :]:
                 if one.owner != other.owner:
                     continue
@@ -386,7 +386,7 @@ class _Judge:
     def _left_running(self, attempt: Attempt) -> None:
         owner = attempt.owner
         arguments = self._plan.arguments_of(owner.task_id)
-        end = self._time.now if attempt.ended_at is None else attempt.ended_at
+        end = attempt.ended_at or self._time.now
         for over in self._time.ends(owner):
             span = Span(max(over.begin, attempt.began_at), min(over.end, end))
             if span.end <= span.begin:
@@ -403,7 +403,7 @@ class _Judge:
 
     def _too_long(self, attempt: Attempt) -> None:
         arguments = self._plan.arguments_of(attempt.owner.task_id)
-        end = self._time.now if attempt.ended_at is None else attempt.ended_at
+        end = attempt.ended_at or self._time.now
         deadline = self._last_begin(attempt, end) + arguments.get("timeout", math.inf)
         # A worker that is frozen between the start and its wait counts from the wait.
         starts = Span(attempt.began_at, attempt.began_at + _WAITS_SECONDS)
@@ -437,7 +437,7 @@ class _Judge:
 
     def _stops_in(self, attempt: Attempt) -> list[Call]:
         """Return the stops of an attempt that AWS has accepted."""
-        end = self._time.now if attempt.ended_at is None else attempt.ended_at
+        end = attempt.ended_at or self._time.now
         return [
             entry.details
             for entry in self._journal.of_kind("aws")

@@ -88,6 +88,13 @@ class Task(_Data):
     id: str
     arguments: dict[str, Any] = {}
 
+    @property
+    def main_id(self) -> str:
+        """The id of the task, or of that of the group which starts the execution."""
+        if self.kind == "group":
+            return EXECUTION
+        return self.id
+
 
 class Account(_Data):
     """
@@ -153,22 +160,20 @@ class Plan(_Data):
         """The ids of the tasks that actions may name."""
         ids: list[str] = []
         for task in self.tasks:
-            ids += [*STEPS, EXECUTION] if task.kind == "group" else [task.id]
+            if task.kind == "group":
+                ids += STEPS
+            ids.append(task.main_id)
         return ids
 
     @property
     def starting_ids(self) -> list[str]:
         """The ids of the tasks that start executions."""
-        return [
-            EXECUTION if task.kind == "group" else task.id
-            for task in self.tasks
-            if task.kind != "sensor"
-        ]
+        return [task.main_id for task in self.tasks if task.kind != "sensor"]
 
     def arguments_of(self, task_id: str) -> dict[str, Any]:
         """Return the arguments of the task that starts an execution."""
         for task in self.tasks:
-            if task.id == task_id or (task.kind, task_id) == ("group", EXECUTION):
+            if task_id in (task.id, task.main_id):
                 return task.arguments
         return {}
 
@@ -204,6 +209,13 @@ class _Drawing:
     def _has(self, feature: str, probability: float) -> bool:
         return self._random.random() < probability * self._weight(feature)
 
+    def _maybe(
+        self, feature: str, probability: float, value: Any, default: Any = None
+    ) -> Any:
+        if self._has(feature, probability):
+            return value
+        return default
+
     def plan(self) -> Plan:
         """Return the plan."""
         from tests.simulation.actions import COPIES
@@ -224,16 +236,16 @@ class _Drawing:
                 failing=random.choice([0, 0, 1, 9]),
                 reason=random.choice(_REASONS),
                 repeats_jobs=self._has("repeats_jobs", 0.3),
-                end_as=_PARTLY if self._has("fails partly", 0.1) else None,
+                end_as=self._maybe("fails partly", 0.1, _PARTLY),
                 unknown_status=self._has("unknown status", 0.1),
             ),
             airflow=Airflow(
                 triggerers=random.choice([1, 2, 2]),
                 capacity=random.choice([1, 2]) if self._has("few slots", 0.1) else 100,
-                with_queues=1 if self._has("queues", 0.15) else 0,
-                team="ml" if self._has("team", 0.1) else None,
-                dagrun_timeout=1000.0 if self._has("dagrun_timeout", 0.2) else None,
-                renders_none=("max_cost",) if self._has("renders_none", 0.1) else (),
+                with_queues=self._maybe("queues", 0.15, 1, 0),
+                team=self._maybe("team", 0.1, "ml"),
+                dagrun_timeout=self._maybe("dagrun_timeout", 0.2, 1000.0),
+                renders_none=self._maybe("renders_none", 0.1, ("max_cost",), ()),
             ),
         )
         number = random.choice([0, 1, 2, 3, 4, 6, 8])
@@ -258,7 +270,7 @@ class _Drawing:
         }
         if "max_cost" not in arguments and self._has("does not wait", 0.1):
             arguments["wait_for_completion"] = False
-        kind = "mapped" if self._has("mapped", 0.15) else "start"
+        kind = self._maybe("mapped", 0.15, "mapped", "start")
         return Task(kind=kind, id=task_id, arguments=arguments)
 
     def _sensor(self) -> Task:

@@ -150,9 +150,10 @@ def _place_of(ti: TaskInstance) -> str:
         return "has ended"
     if ti.state == "up_for_retry":
         return "waits for its retry"
+    if ti.state == "deferred" and ti.next_method == _AFTER_PAUSE:
+        return "waits for capacity"
     if ti.state == "deferred":
-        is_pause = ti.next_method == _AFTER_PAUSE
-        return "waits for capacity" if is_pause else "deferred"
+        return "deferred"
     if ti.state == "scheduled" or (ti.state == "queued" and ti.next_method):
         return "has fired"
     if ti.state != "running" or ti.process is None:

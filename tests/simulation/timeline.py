@@ -66,7 +66,7 @@ class Timeline:
             for each in self.states(owner)
             if each.text == state and each.at <= at
         ]
-        return before[-1] if before else 0.0
+        return max(before, default=0.0)
 
     def lacks_slot(self, owner: Owner, at: float) -> bool:
         """Return whether no triggerer runs the trigger of a deferred task."""

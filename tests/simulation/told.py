@@ -132,8 +132,7 @@ def _is_disturbed(
 ) -> bool:
     if time.is_hindered(owner.deployment, Span(told_at, span.end)):
         return True
-    own_clear = 1 if promise.after_clear else 0
-    return len(time.actions(Span(told_at, span.end))) > own_clear
+    return len(time.actions(Span(told_at, span.end))) > int(promise.after_clear)
 
 
 def _retries(
@@ -156,9 +155,12 @@ def _retries(
     is_replaced = time.state_at(owner, told.at) != "running"
     if is_replaced or time.actions(Span(told.at, state.at)):
         return
+    text = "no retry"
+    if says_so:
+        text = "Airflow retries"
     yield Comparison(
-        "Airflow retries" if says_so else "no retry",
+        text,
         says_so == (state.text == "up_for_retry"),
-        f"{owner} was told at {since_start(told.at):.2f} that Airflow"
-        f" {'retries' if says_so else 'does not retry'} the task: it is {state.text}",
+        f"{owner} was told at {since_start(told.at):.2f}: {text}; the task is"
+        f" {state.text}",
     )

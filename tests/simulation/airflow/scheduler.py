@@ -195,8 +195,7 @@ class Scheduler:
         scheduler_job_runner.py and ``TaskInstance.handle_failure``.
         """
         is_retried = self.is_eligible_to_retry(ti)
-        state = "up_for_retry" if is_retried else "failed"
-        self._deployment.workers.call_back_elsewhere(ti, state)
+        self._deployment.workers.call_back_elsewhere(ti, is_retried=is_retried)
         self.end_try(ti, is_retried=is_retried)
         self._deployment.listeners.task_ended(ti, "failed")
 
@@ -254,4 +253,6 @@ def state_by_rule(rule: str, above: list[str | None]) -> str | None:
         return "queued"
     if not is_done:
         return None
-    return "upstream_failed" if failed else "skipped"
+    if failed:
+        return "upstream_failed"
+    return "skipped"

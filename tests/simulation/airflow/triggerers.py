@@ -257,10 +257,12 @@ class Triggerer:
 
     def _end_callback(self, row: TriggerRow, event: TriggerEvent | None) -> None:
         """As ``TriggererCallback.handle_event`` in airflow/models/callback.py."""
-        state = event.payload["state"] if event else None
+        if event is None:
+            return
+        state = event.payload["state"]
         if state in ("success", "failed"):
             del self._deployment.db.triggers[row.id]
-        if event and state == "failed":
+        if state == "failed":
             self._told(None, f"watch: {event.payload['body']}")
 
     def _end_task(self, ti: TaskInstance, event: BaseTaskEndEvent) -> None:
@@ -270,8 +272,7 @@ class Triggerer:
         state = str(event.task_instance_state.value)
         is_retried = state == "failed" and scheduler.is_eligible_to_retry(ti)
         if state == "failed":
-            called = "up_for_retry" if is_retried else "failed"
-            deployment.workers.call_back_elsewhere(ti, called)
+            deployment.workers.call_back_elsewhere(ti, is_retried=is_retried)
         if is_retried:
             scheduler.end_try(ti, is_retried=True)
         else:

@@ -126,7 +126,7 @@ class Workers:
             return
         if error is not None and not isinstance(error, AirflowSkipException):
             is_retried = self._is_retried(session, task, context, error)
-            self.call_back(task, context, "up_for_retry" if is_retried else "failed")
+            self.call_back(task, context, is_retried=is_retried)
 
     def _outcome(self, session: _Session, task: Any, context: Any) -> Any:
         """
@@ -193,9 +193,10 @@ class Workers:
             return lambda: self._defer(ti, task, error)
         if isinstance(error, AirflowRescheduleException):
             return lambda: _reschedule(deployment, ti, error)
-        if error is None or isinstance(error, AirflowSkipException):
-            state = "skipped" if error else "success"
-            return lambda: deployment.end(ti, state)
+        if isinstance(error, AirflowSkipException):
+            return lambda: deployment.end(ti, "skipped")
+        if error is None:
+            return lambda: deployment.end(ti, "success")
         deployment.told(ti.key, f"{type(error).__name__}: {error}")
         is_retried = self._is_retried(session, task, context, error)
         return lambda: deployment.scheduler.end_try(ti, is_retried=is_retried)
@@ -234,16 +235,16 @@ class Workers:
         ti.next_kwargs = dict(deferral.kwargs or {})
         deployment.set_state(ti, "deferred")
 
-    def call_back(self, task: Any, context: Any, state: str) -> None:
+    def call_back(self, task: Any, context: Any, *, is_retried: bool) -> None:
         """As ``_run_task_state_change_callbacks`` in task_runner.py."""
-        name = "on_failure_callback" if state == "failed" else "on_retry_callback"
+        name = "on_retry_callback" if is_retried else "on_failure_callback"
         for callback in getattr(task, name) or ():
             try:
                 callback(context)
             except Exception as error:
                 self._deployment.told(None, f"{name}: {error!r}")
 
-    def call_back_elsewhere(self, ti: TaskInstance, state: str) -> None:
+    def call_back_elsewhere(self, ti: TaskInstance, *, is_retried: bool) -> None:
         """As ``_execute_task_callbacks`` in airflow/dag_processing/processor.py."""
         deployment = self._deployment
         task = deployment.task_of(ti.key)
@@ -252,9 +253,8 @@ class Workers:
         owner = deployment.owner(ti.key)
         name = f"{deployment.name}.dag_processor"
         process = Process(name, "dag_processor", deployment, owner)
-        process.main = kernels.KERNEL.spawn(
-            process, lambda: self.call_back(task, context, state), "callback"
-        )
+        call = partial(self.call_back, task, context, is_retried=is_retried)
+        process.main = kernels.KERNEL.spawn(process, call, "callback")
 
     # ---- supervisors
 
@@ -329,8 +329,8 @@ class Workers:
             return
         if with_host or scheduler.is_eligible_to_retry(ti):
             if with_host:
-                state = "up_for_retry" if ti.try_number <= ti.max_tries else "failed"
-                self.call_back_elsewhere(ti, state)
+                is_retried = ti.try_number <= ti.max_tries
+                self.call_back_elsewhere(ti, is_retried=is_retried)
             scheduler.handle_failure(ti)
         else:
             scheduler.end_try(ti, is_retried=False)

@@ -159,9 +159,15 @@ def test_ordinary_connections_are_used_as_before(
     assert config.endpoint_url == extra.get("endpoint_url")
 
 
-@pytest.mark.parametrize("allowed", [False, True])
+@pytest.mark.parametrize(
+    ("allowed", "sent"), [(False, set()), (True, {"content-of-the-file"})]
+)
 def test_no_file_outside_of_the_folders_is_sent(
-    allowed: bool, sts: FakeSts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    allowed: bool,
+    sent: set[str],
+    sts: FakeSts,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """
     A file of the host reaches an STS endpoint only if the deployment allows its folder.
@@ -178,8 +184,7 @@ def test_no_file_outside_of_the_folders_is_sent(
     with pytest.raises(PolysyncError) as caught:
         list(hook(monkeypatch, extra).list_pipelines())
 
-    tokens = [request["WebIdentityToken"] for request in sts.requests]
-    assert set(tokens) == ({"content-of-the-file"} if allowed else set())
+    assert {request["WebIdentityToken"] for request in sts.requests} == sent
     assert (FOLDERS in str(caught.value)) != allowed
 
 

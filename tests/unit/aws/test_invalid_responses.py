@@ -25,6 +25,10 @@ TOKEN = "polysync-" + "0" * 32
 REQUEST = build_start_request(
     pipeline_name="fanout", execution_display_name="x", client_request_token=TOKEN
 )
+ASSUME_ROLE = {
+    "auth_method": "assume_role",
+    "role_arn": "arn:aws:iam::123456789012:role/x",
+}
 CALLS: dict[str, Callable[[PolysyncSageMakerHook], Any]] = {
     "StartPipelineExecution": lambda hook: hook.start_pipeline_execution(REQUEST),
     "DescribePipelineExecution": lambda hook: hook.describe_pipeline_execution(ARN),
@@ -253,27 +257,29 @@ STS_BODIES = [
 
 
 @pytest.mark.parametrize("body", STS_BODIES, ids=str)
-@pytest.mark.parametrize("call", ["describe", "identity"])
+@pytest.mark.parametrize(
+    ("fields", "call"),
+    [
+        (ASSUME_ROLE, lambda hook: hook.describe_pipeline("fanout")),
+        ({}, lambda hook: hook.get_caller_identity()),
+    ],
+    ids=["describe", "identity"],
+)
 def test_invalid_responses_of_sts_are_temporary_credentials_errors(
-    monkeypatch: pytest.MonkeyPatch, body: bytes, call: str
+    monkeypatch: pytest.MonkeyPatch,
+    body: bytes,
+    fields: dict[str, Any],
+    call: Callable[[PolysyncSageMakerHook], Any],
 ) -> None:
     """
     A sign-in that gets no response of AWS fails with a CredentialsError, and later
     tries may succeed.
     """
-    fields: dict[str, Any] = {}
-    if call == "describe":
-        fields = {
-            "auth_method": "assume_role",
-            "role_arn": "arn:aws:iam::123456789012:role/x",
-        }
     with responding(body) as (url, _):
         value = connection(endpoint_url=url, sts_endpoint_url=url, **fields)
         monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
         hook = PolysyncSageMakerHook()
         with pytest.raises(CredentialsError) as caught:
-            hook.describe_pipeline(
-                "fanout"
-            ) if call == "describe" else hook.get_caller_identity()
+            call(hook)
 
     assert not caught.value.permanent

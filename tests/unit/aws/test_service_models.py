@@ -230,16 +230,18 @@ def test_missing_files_have_no_content(loader: PlainDictLoader, tmp_path: Path) 
         assert loader.load_file(str(tmp_path / name)) is None
 
 
-@pytest.mark.parametrize("suffix", [".json", ".json.gz"])
-def test_plain_and_compressed_files_are_read(suffix: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "written"), [(".json", bytes), (".json.gz", gzip.compress)]
+)
+def test_plain_and_compressed_files_are_read(
+    suffix: str, written: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
     """A user's own data file may be compressed or not; it is UTF-8 in any locale."""
     content = {"operations": {"Y": {"name": "Y", "documentation": "ä"}}, "shapes": {}}
     folder = tmp_path / "x" / "2020-01-01"
     folder.mkdir(parents=True)
     text = json.dumps(content, ensure_ascii=False).encode()
-    (folder / f"service-2{suffix}").write_bytes(
-        gzip.compress(text) if suffix.endswith("gz") else text
-    )
+    (folder / f"service-2{suffix}").write_bytes(written(text))
     path = str(folder / "service-2")
 
     assert PlainDictLoader().load_file(path) == content

@@ -218,7 +218,7 @@ def test_step_waits_if_the_definition_is_not_known() -> None:
     assert outcome("Train", seen(order=(), status="Succeeded")) == "skipped"
 
 
-@pytest.mark.parametrize("step_status", [None, "Executing"])
+@pytest.mark.parametrize("steps", [[], [listed_step("Train", "Executing")]])
 @pytest.mark.parametrize(
     ("status", "state", "expected"),
     [
@@ -232,11 +232,9 @@ def test_step_waits_if_the_definition_is_not_known() -> None:
     ],
 )
 def test_step_ends_with_its_execution_unless_that_may_be_resumed(
-    status: str, state: str, expected: str | None, step_status: str | None
+    status: str, state: str, expected: str | None, steps: list[Any]
 ) -> None:
     """Only if nobody resumes it any more, the step has failed."""
-    steps = [listed_step("Train", step_status)] if step_status else []
-
     found = seen(*steps, status=status, state=state)
     verdict = verdict_of("Train", found, is_retry=False)
 
@@ -456,17 +454,17 @@ def test_cleared_step_waits_for_the_end_of_the_execution() -> None:
     resumed, or its task is over, it does not wait any more.
     """
     for status, cleared, succeeded, waits in (
-        ("Failed", True, False, True),
-        (None, True, False, True),
-        ("Succeeded", True, True, True),
-        ("Succeeded", True, False, False),
-        ("Failed", False, False, False),
+        ("Failed", ["Train"], [], True),
+        (None, ["Train"], [], True),
+        ("Succeeded", ["Train"], ["Train"], True),
+        ("Succeeded", ["Train"], [], False),
+        ("Failed", ["Check"], [], False),
     ):
         listing = FirstListing(
             execution_arn=ARN,
             epoch=1,
-            succeeded=["Train"] if succeeded else [],
-            cleared=["Train"] if cleared else ["Check"],
+            succeeded=succeeded,
+            cleared=cleared,
             resumes=0,
         )
         found = replace(

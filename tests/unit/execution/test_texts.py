@@ -189,15 +189,12 @@ def test_values_are_shown_short(value: object, shown: str) -> None:
     assert shorten(value) == shown
 
 
-@pytest.mark.parametrize("more", [0, 1])
-def test_problems_beyond_the_first_are_counted(more: int) -> None:
+@pytest.mark.parametrize(("more", "counted"), [(0, []), (1, ["and 1 more"])])
+def test_problems_beyond_the_first_are_counted(more: int, counted: list[str]) -> None:
     """A message lists the first ones, and how many there are beside them."""
     problems = [str(number) for number in range(MAX_PROBLEMS + more)]
 
-    assert first_problems(problems) == [
-        *problems[:MAX_PROBLEMS],
-        *(["and 1 more"] if more else []),
-    ]
+    assert first_problems(problems) == problems[:MAX_PROBLEMS] + counted
 
 
 def test_problems_of_pydantic_name_their_fields() -> None:

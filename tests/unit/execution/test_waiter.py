@@ -241,8 +241,8 @@ def test_shared_polls_log_an_error_that_lasts() -> None:
     ]
 
 
-@pytest.mark.parametrize("status", ["Executing", "Stopping"])
-def test_successful_poll_resets_the_backoff(status: str) -> None:
+@pytest.mark.parametrize(("status", "lines"), [("Executing", 1), ("Stopping", 2)])
+def test_successful_poll_resets_the_backoff(status: str, lines: int) -> None:
     """It is logged, even if the status is the same as before the errors."""
     failed = after(make_waiter(last_status="Executing"), api_error())
 
@@ -252,7 +252,7 @@ def test_successful_poll_resets_the_backoff(status: str) -> None:
     assert recovered.waiter == make_waiter(last_status=status)
     line = LogLine(logging.INFO, f"Polls succeed again: {LABEL}")
     assert recovered.log_lines[0] == line
-    assert len(recovered.log_lines) == (1 if status == "Executing" else 2)
+    assert len(recovered.log_lines) == lines
 
 
 # ---- the end

@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from datetime import UTC, datetime
+from types import NoneType
 from typing import Any
 
 import pytest
@@ -183,9 +184,21 @@ def test_what_is_reused_is_an_input(
     assert names(lineage.outputs) == ["s3://ml-bucket/eval"]
 
 
-@pytest.mark.parametrize("fails", ["event", "push", "pull"])
+@pytest.mark.parametrize(
+    ("fails", "error", "state"),
+    [
+        ("event", TriggerEventError, "Running"),
+        ("push", OSError, "Running"),
+        # Without a failure, the end is known.
+        ("pull", NoneType, "Success"),
+    ],
+)
 def test_failure_after_a_deferral_names_the_execution(
-    fails: str, aws: Account, monkeypatch: pytest.MonkeyPatch
+    fails: str,
+    error: type[Any],
+    state: str,
+    aws: Account,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """
     The resumed process names the execution, whatever fails in it. A failed read does
@@ -206,15 +219,9 @@ def test_failure_after_a_deferral_names_the_execution(
 
     run = start(True, pipeline_parameters=PARAMETERS)
 
-    errors = {
-        "event": TriggerEventError,
-        "push": OSError,
-        "pull": type(None),
-    }
-    assert type(run.error) is errors[fails]
+    assert type(run.error) is error
     _, execution = facets(extracted(run.operator, TaskInstanceState.FAILED))
-    # Without a failure, the end is known.
-    assert execution["state"] == ("Success" if fails == "pull" else "Running")
+    assert execution["state"] == state
     assert execution["executionArn"] == ARN
     assert execution["parameters"] == {**PARAMETERS, "MaxJobs": "4"}
     assert run.operator.try_runner.is_handled is (fails != "event")

@@ -144,9 +144,10 @@ def test_record_is_compared_with_the_identity_of_its_team(is_own: bool) -> None:
 
 
 @pytest.mark.usefixtures("connection")
-@pytest.mark.parametrize("multi_team", ["True", "False"])
+@pytest.mark.parametrize(("multi_team", "code"), [("True", 0), ("False", 1)])
 def test_command_finds_the_connection_of_a_team(
     multi_team: str,
+    code: int,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -155,11 +156,10 @@ def test_command_finds_the_connection_of_a_team(
 
     result = run_polysync(monkeypatch, capsys, "check", "--conn-id", CONNECTION)
 
-    assert (result.code, "there is no such connection" in result.out) == (
-        (0, False) if multi_team == "True" else (1, True)
-    )
+    assert result.code == code
+    assert ("there is no such connection" in result.out) is (code == 1)
     says_of_teams = f"in a Variable {DEPLOYMENT_KEY}.<team>\n" in result.out
-    assert says_of_teams == (multi_team == "True")
+    assert says_of_teams == (code == 0)
 
 
 @pytest.mark.usefixtures("connection")

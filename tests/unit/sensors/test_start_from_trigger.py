@@ -87,25 +87,24 @@ def test_what_needs_a_worker_is_refused(argument: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argument", "make"),
+    ("argument", "make", "others"),
     [
-        ("parameters", lambda output: output),
-        ("execution_arn", lambda output: output.map(lambda value: value)),
+        ("parameters", lambda output: output, {"pipeline_name": "fanout"}),
+        ("execution_arn", lambda output: output.map(lambda value: value), {}),
     ],
 )
 def test_output_that_cannot_be_rendered_is_refused(
-    argument: str, make: Callable[[XComArg], Any]
+    argument: str, make: Callable[[XComArg], Any], others: dict[str, Any]
 ) -> None:
     """A text of a template cannot stand for it."""
     with DAG("outputs", schedule=None):
         first = PolysyncPipelineSensor(task_id="first", execution_arn=ARN)
-        arguments: Any = {"pipeline_name": "fanout"} if argument == "parameters" else {}
 
         with pytest.raises(ParametersError, match=f"^{argument} = .+give a template"):
             PolysyncPipelineSensor(
                 task_id="wait",
                 start_from_trigger=True,
-                **arguments,
+                **others,
                 **{argument: make(first.output)},
             )
 
@@ -130,8 +129,17 @@ def test_mapped_sensor_starts_on_a_worker() -> None:
 # ---- its start
 
 
-@pytest.mark.parametrize("native", [False, True])
-def test_arguments_are_rendered_in_the_triggerer(native: bool, world: World) -> None:
+@pytest.mark.parametrize(
+    ("native", "parameters"),
+    [
+        (False, {"Shards": "{{ params.wanted.Shards }}"}),
+        # Only a native template renders to something else than a text.
+        (True, "{{ params.wanted }}"),
+    ],
+)
+def test_arguments_are_rendered_in_the_triggerer(
+    native: bool, parameters: Any, world: World
+) -> None:
     """
     With what a template has on a worker, and the output of another task. Airflow itself
     renders nothing.
@@ -139,10 +147,6 @@ def test_arguments_are_rendered_in_the_triggerer(native: bool, world: World) -> 
     arn = start_execution(Shards="3")
     start = datetime.fromtimestamp(world.time.time() - 60, UTC)
     TaskInstance("other").xcom_push("return_value", "fanout")
-    # Only a native template renders to something else than a text.
-    parameters: Any = (
-        "{{ params.wanted }}" if native else {"Shards": "{{ params.wanted.Shards }}"}
-    )
     with DAG("retraining", schedule=None, render_template_as_native_obj=native) as dag:
         other = PolysyncPipelineSensor(task_id="other", execution_arn=ARN)
         sensor = PolysyncPipelineSensor(

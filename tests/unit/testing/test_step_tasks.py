@@ -71,15 +71,15 @@ def test_task_of_a_step_lets_the_execution_run_first(
     assert emulated_time.slept[-1] == 1.0
 
 
-@pytest.mark.parametrize("state", ["success", "failed"])
+@pytest.mark.parametrize(("state", "steps"), [("success", None), ("failed", FAILING)])
 def test_task_of_a_step_ends_as_its_step(
-    emulator: EmulatorServer, run: Any, state: str
+    emulator: EmulatorServer, run: Any, state: str, steps: Any
 ) -> None:
     """
     After the execution has ended, one look decides, and the XComs are those of every
     step's task.
     """
-    execution = ExecutionTask(emulator, steps=FAILING if state == "failed" else None)
+    execution = ExecutionTask(emulator, steps=steps)
     clock.sleep(7200)
     execution.state = state
 

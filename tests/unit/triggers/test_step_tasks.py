@@ -274,10 +274,11 @@ def test_failure_is_dropped_if_the_execution_task_was_cleared(
         task.state = "deferred"
 
     # Before the failure, but after the first list.
-    world.time.after(
-        500, begin_next_try if has_begun else lambda: setattr(task, "state", None)
-    )
-    world.time.after(2000, lambda: None if has_begun else begin_next_try())
+    if has_begun:
+        world.time.after(500, begin_next_try)
+    else:
+        world.time.after(500, lambda: setattr(task, "state", None))
+        world.time.after(2000, begin_next_try)
 
     (event,) = events_of([make_trigger("Prepare")])
 

@@ -200,15 +200,15 @@ def test_later_try_between_the_looks(lost: Lost, world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "state", "is_stopped"),
+    ("arguments", "state", "status"),
     [
-        ({"stop_on_kill": False}, "failed", False),
-        ({"wait_for_completion": False}, "failed", True),
-        ({"wait_for_completion": False}, "success", False),
+        ({"stop_on_kill": False}, "failed", "Executing"),
+        ({"wait_for_completion": False}, "failed", "Stopping"),
+        ({"wait_for_completion": False}, "success", "Executing"),
     ],
 )
 def test_stop_follows_the_choices_of_the_author(
-    world: World, arguments: dict[str, Any], state: str, is_stopped: bool
+    world: World, arguments: dict[str, Any], state: str, status: str
 ) -> None:
     """The record says what the author has chosen."""
     task = lost_at_start(world, **arguments)
@@ -216,7 +216,6 @@ def test_stop_follows_the_choices_of_the_author(
 
     look_after(task)
 
-    status = "Stopping" if is_stopped else "Executing"
     assert world.log.statuses == [status]
 
 

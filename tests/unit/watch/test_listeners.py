@@ -133,12 +133,16 @@ def test_success_in_a_run_that_ends(session: Any) -> None:
     assert told(session) == []
 
 
-@pytest.mark.parametrize("state", ["success", "failed", "skipped"])
-def test_marked_task_adds_a_row_whatever_its_state(session: Any, state: str) -> None:
+@pytest.mark.parametrize(
+    ("state", "more"),
+    [("success", {}), ("failed", {"error": "marked"}), ("skipped", {})],
+)
+def test_marked_task_adds_a_row_whatever_its_state(
+    session: Any, state: str, more: dict[str, str]
+) -> None:
     """Whatever state it had before."""
     key = add_task(session, "up_for_retry")
     ti = task_instance(session, key, state)
-    more = {"error": "marked"} if state == "failed" else {}
 
     getattr(EndListener(), f"on_task_instance_{state}")(None, ti, **more)
     session.commit()
@@ -204,16 +208,16 @@ def queues_of_rows(session: Any, key: TaskKey) -> set[tuple[str | None, bool]]:
     return {(each.queue, each.triggerer_id is not None) for each in triggers}
 
 
-@pytest.mark.parametrize("is_enabled", [True, False])
+@pytest.mark.parametrize(("is_enabled", "queue"), [(True, "gpu"), (False, None)])
 def test_row_has_the_queue_of_its_task(
-    session: Any, monkeypatch: pytest.MonkeyPatch, is_enabled: bool
+    session: Any, monkeypatch: pytest.MonkeyPatch, is_enabled: bool, queue: str | None
 ) -> None:
     """A triggerer with --queues runs no trigger without a queue, and the reverse."""
     monkeypatch.setenv("AIRFLOW__TRIGGERER__QUEUES_ENABLED", str(is_enabled))
 
     queues = queues_of_rows(session, add_task(session, "up_for_retry"))
 
-    assert queues == {("gpu" if is_enabled else None, False)}
+    assert queues == {(queue, False)}
 
 
 def test_row_has_a_queue_that_a_living_triggerer_serves(

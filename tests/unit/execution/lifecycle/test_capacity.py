@@ -55,22 +55,25 @@ def quota(limit: int, requested: int = 1) -> str:
 
 def test_execution_lacks_capacity_if_all_that_failed_does() -> None:
     """Otherwise another attempt would fail as well."""
-    for reasons, is_lack in (
-        ([NO_INSTANCES], True),
-        (["InsufficientInstanceCapacity: none", quota(4, 4)], True),
-        ([UNUSED.format(1)], True),
+    for lacks in (
+        [NO_INSTANCES],
+        ["InsufficientInstanceCapacity: none", quota(4, 4)],
+        [UNUSED.format(1)],
         # Python converts no text of more than 4,300 digits to a number.
-        ([UNUSED.format("9" * 5000)], True),
-        ([UNUSED.format(0)], False),
-        ([quota(0)], False),
-        ([quota(1, 2)], False),
-        ([NO_INSTANCES, NOT_THERE], False),
-        ([NO_INSTANCES, "AlgorithmError: no data"], False),
-        ([f"AlgorithmError: {NO_INSTANCES}"], False),
-        ([NO_INSTANCES, None], False),
-        ([], False),
+        [UNUSED.format("9" * 5000)],
     ):
-        assert capacity.lacked_by(reasons) == (reasons[0] if is_lack else None)
+        assert capacity.lacked_by(lacks) == lacks[0]
+    for reasons in (
+        [UNUSED.format(0)],
+        [quota(0)],
+        [quota(1, 2)],
+        [NO_INSTANCES, NOT_THERE],
+        [NO_INSTANCES, "AlgorithmError: no data"],
+        [f"AlgorithmError: {NO_INSTANCES}"],
+        [NO_INSTANCES, None],
+        [],
+    ):
+        assert capacity.lacked_by(reasons) is None
 
 
 def test_pauses_double_up_to_ten_minutes_and_end_at_the_timeout() -> None:
@@ -242,14 +245,13 @@ def test_failed_execution_is_resumed_with_a_new_token_unless_the_task_is_cleared
     assert retry.existing_record.resume_token != record.resume_token
     assert not retry.existing_record.waits_for_capacity
     assert next_command(record, 3, "Failed", choose()) is Command.PREPARE
-    for epoch in (2, 3):
+    for epoch, replaced_by in ((2, None), (3, 3)):
         running = described("Executing")
         instruction = follows(Command.DESCRIBE, record, running, epoch=epoch)
         assert instruction.store is Store.WRITE
         assert instruction.existing_record.capacity is None
         assert not instruction.existing_record.resume_is_pending
-        replaced_by = instruction.existing_record.replaced_by_epoch
-        assert replaced_by == (3 if epoch == 3 else None)
+        assert instruction.existing_record.replaced_by_epoch == replaced_by
 
 
 @pytest.mark.parametrize("record", [REFUSED_START, stored(capacity=WAIT)])

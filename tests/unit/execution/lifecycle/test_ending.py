@@ -209,20 +209,24 @@ def test_failed_stop_is_withdrawn(owner: Owner) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "stopped_by", "again", "own"),
+    ("status", "stopped_by", "action", "own"),
     [
-        ("Stopped", 1, True, False),
-        ("Stopped", 2, False, True),
-        ("Stopped", 3, False, False),
-        ("Stopped", None, False, False),
-        ("Failed", 1, False, False),
-        ("Failed", 2, False, False),
-        ("Succeeded", 1, False, False),
+        ("Stopped", 1, EndAction.BEGIN_AGAIN, False),
+        ("Stopped", 2, EndAction.DONE, True),
+        ("Stopped", 3, EndAction.DONE, False),
+        ("Stopped", None, EndAction.DONE, False),
+        ("Failed", 1, EndAction.DONE, False),
+        ("Failed", 2, EndAction.DONE, False),
+        ("Succeeded", 1, EndAction.DONE, False),
     ],
 )
 @pytest.mark.parametrize("stop_on_kill", [True, False])
 def test_stop_by_a_try_of_the_task(
-    status: str, stopped_by: int | None, again: bool, own: bool, stop_on_kill: bool
+    status: str,
+    stopped_by: int | None,
+    action: EndAction,
+    own: bool,
+    stop_on_kill: bool,
 ) -> None:
     """
     That stop is no decision of a user: after one of an earlier try, the task begins
@@ -237,7 +241,6 @@ def test_stop_by_a_try_of_the_task(
     try_end = after_wait(end, record, 2, stop_on_kill=stop_on_kill)
 
     assert unproven == TryEnd(EndAction.DONE, 2, stop_on_kill)
-    action = EndAction.BEGIN_AGAIN if again else EndAction.DONE
     assert try_end == replace(unproven, action=action, is_own_stop=own)
 
 
@@ -332,15 +335,17 @@ def test_outcomes_at_which_the_trigger_stops() -> None:
         (False, False, ["timed_out", "refused"], ["refused"]),
         (False, True, ["timed_out"], []),
     ):
-        for stop_on_kill in (True, False):
+        for stop_on_kill, own, earlier in (
+            (True, outcomes, outcomes_of_earlier),
+            (False, [], []),
+        ):
             stops = {
                 "stop_on_kill": stop_on_kill,
                 "may_retry_refusal": may_retry_refusal,
             }
-            own = outcomes_to_stop_at(**stops)
-            earlier = outcomes_to_stop_earlier_at(is_last_try=is_last_try, **stops)
-            assert own == (outcomes if stop_on_kill else [])
-            assert earlier == (outcomes_of_earlier if stop_on_kill else [])
+            found = outcomes_to_stop_earlier_at(is_last_try=is_last_try, **stops)
+            assert outcomes_to_stop_at(**stops) == own
+            assert found == earlier
 
 
 TIMED_OUT = end_of_wait("timed_out", "Executing")

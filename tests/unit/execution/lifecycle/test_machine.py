@@ -357,14 +357,16 @@ def test_record_of_the_same_try_is_not_written_again() -> None:
     assert does(instruction) == (Command.DESCRIBE, Store.KEEP, stored())
 
 
-@pytest.mark.parametrize("number", [2, 3])
-def test_request_without_an_arn_is_looked_up_and_sent_again(number: int) -> None:
+@pytest.mark.parametrize(("number", "store"), [(2, Store.KEEP), (3, Store.WRITE)])
+def test_request_without_an_arn_is_looked_up_and_sent_again(
+    number: int, store: Store
+) -> None:
     """The earlier try may have sent it, and AWS may have forgotten its token."""
     instruction = begin(make_try(number, 2), UNKNOWN_ARN)
     again = after(instruction, ExecutionsListed("fanout", [listed(2, 1)]))
 
     assert instruction.command is Command.LOOK_UP
-    assert instruction.store is (Store.KEEP if number == 2 else Store.WRITE)
+    assert instruction.store is store
     assert does(again) == (Command.RESEND_START, Store.KEEP, instruction.record)
     assert [*instruction.lines, *again.lines] == [
         (
@@ -431,15 +433,23 @@ def test_choice_counts_for_one_clear(
     assert does(instruction) == (Command.DESCRIBE, Store.WRITE, written)
 
 
-@pytest.mark.parametrize("resume", [{}, {"resumes": 1, "resume_token": RESUME_TOKEN}])
-def test_choice_ends_with_the_resume_that_it_asked_for(resume: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("resume", "command"),
+    [
+        ({}, Command.RESUME),
+        ({"resumes": 1, "resume_token": RESUME_TOKEN}, Command.RESEND_RESUME),
+    ],
+)
+def test_choice_ends_with_the_resume_that_it_asked_for(
+    resume: dict[str, Any], command: Command
+) -> None:
     """What fails after it is for ``retry_mode``, or for the next clear."""
     record = stored(clear_choice=ClearChoice(on_clear="resume"), **resume)
 
     description = Described(EARLIER, describe("Failed"))
     instruction = after(begin(make_try(3, 3), record), description)
 
-    assert instruction.command is (Command.RESEND_RESUME if resume else Command.RESUME)
+    assert instruction.command is command
     assert instruction.existing_record.epoch == 3
     assert instruction.existing_record.clear_choice is None
     assert instruction.store is Store.WRITE
@@ -454,11 +464,10 @@ def test_choice_to_resume_takes_over_what_was_resumed_elsewhere(status: str) -> 
     record = stored(clear_choice=ClearChoice(on_clear="resume"))
     description = Described(EARLIER, describe(status))
 
-    for waiting in ({}, {"capacity": WAIT}):
+    for waiting, resumed_at in (({}, None), ({"capacity": WAIT}, EARLIER)):
         begun = begin(make_try(3, 3), edited(record, **waiting))
         instruction = after(begun, description)
 
-        resumed_at = EARLIER if waiting else None
         written = stored(epoch=3, try_number=3, resumed_at=resumed_at)
         assert does(instruction) == (Command.WATCH, Store.WRITE, written)
 

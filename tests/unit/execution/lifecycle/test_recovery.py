@@ -368,14 +368,17 @@ def test_execution_that_this_epoch_replaces_is_not_resumed(status: str) -> None:
     assert next_command(replaced, 4, status, resume) is Command.RESUME
 
 
-@pytest.mark.parametrize("group", [False, True])
-def test_later_clear_does_not_resume_an_earlier_task_instance(group: bool) -> None:
+@pytest.mark.parametrize(
+    ("stops", "ends"), [(True, Command.STOP), (False, Command.WAIT_FOR_END)]
+)
+def test_later_clear_does_not_resume_an_earlier_task_instance(
+    stops: bool, ends: Command
+) -> None:
     """Its first try has ended before it could replace it. Only a choice resumes it."""
     record = stored(epoch=NO_EPOCH, replaced_by_epoch=2)
-    options = choose(on_clear="resume", stop_on_clear=not group)
+    options = choose(on_clear="resume", stop_on_clear=stops)
 
     assert next_command(record, 3, "Failed", options) is Command.PREPARE
-    ends = Command.WAIT_FOR_END if group else Command.STOP
     assert next_command(record, 3, "Executing", options) is ends
 
     choice = ClearChoice(on_clear="resume")

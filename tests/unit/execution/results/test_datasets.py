@@ -47,14 +47,18 @@ def test_only_names_of_objects_and_folders_in_s3_are_datasets() -> None:
 
 def test_model_packages_are_named_by_their_arns() -> None:
     """They are named by their ARNs."""
-    for arn, dataset in (
-        (f"{ACCOUNT}:model-package/churn/7", Dataset(ACCOUNT, "model-package/churn/7")),
-        (f"{CHINESE}:model-package/churn", Dataset(CHINESE, "model-package/churn")),
-        (f"{ACCOUNT}:model-package/churn/7\n", None),
-        (f"{ACCOUNT}:model/churn", None),
-        ("arn:aws:s3:::ml-bucket", None),
+    for account, name in (
+        (ACCOUNT, "model-package/churn/7"),
+        (CHINESE, "model-package/churn"),
     ):
-        assert datasets_of([], [], [arn]).outputs == ((dataset,) if dataset else ())
+        found = datasets_of([], [], [f"{account}:{name}"])
+        assert found.outputs == (Dataset(account, name),)
+    for arn in (
+        f"{ACCOUNT}:model-package/churn/7\n",
+        f"{ACCOUNT}:model/churn",
+        "arn:aws:s3:::ml-bucket",
+    ):
+        assert datasets_of([], [], [arn]).outputs == ()
 
 
 def test_what_one_step_writes_and_another_reads_is_an_output() -> None:

@@ -58,33 +58,31 @@ def crash_in(method: str, monkeypatch: pytest.MonkeyPatch, *, after: bool) -> No
     monkeypatch.setattr(PolysyncSageMakerHook, method, crash)
 
 
-POINTS = [
-    pytest.param("receive_messages", False, 1, id="before the message"),
-    pytest.param("receive_messages", True, 1, id="after the message"),
-    pytest.param(None, False, 2, id="in the function"),
-    pytest.param("send", False, 2, id="before the answer"),
-    pytest.param("send", True, 1, id="after the answer"),
-    pytest.param("delete_messages", False, 1, id="before the deletion"),
-    pytest.param("delete_messages", True, 1, id="after the deletion"),
-]
+SEND_SUCCESS = "send_pipeline_execution_step_success"
+SEND_FAILURE = "send_pipeline_execution_step_failure"
 
 
 @pytest.mark.parametrize(
-    ("method", "after", "calls", "fails"),
+    ("method", "after", "fails", "calls"),
     [
-        pytest.param(
-            *point.values, fails, id=f"{point.id}, {'failure' if fails else 'success'}"
-        )
-        for point in POINTS
-        # Only the function and the answer differ.
-        for fails in ([False, True] if point.values[0] in (None, "send") else [False])
+        ("receive_messages", False, False, 1),
+        ("receive_messages", True, False, 1),
+        # In the function.
+        (None, False, False, 2),
+        (None, False, True, 2),
+        (SEND_SUCCESS, False, False, 2),
+        (SEND_FAILURE, False, True, 2),
+        (SEND_SUCCESS, True, False, 1),
+        (SEND_FAILURE, True, True, 1),
+        ("delete_messages", False, False, 1),
+        ("delete_messages", True, False, 1),
     ],
 )
 def test_function_is_called_again_only_if_there_is_no_answer(
     method: str | None,
     after: bool,
-    calls: int,
     fails: bool,
+    calls: int,
     pipeline: Pipeline,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -94,9 +92,7 @@ def test_function_is_called_again_only_if_there_is_no_answer(
     """
     function = Function(dies=method is None, fails=fails)
     if method:
-        kind = "failure" if fails else "success"
-        name = f"send_pipeline_execution_step_{kind}" if method == "send" else method
-        crash_in(name, monkeypatch, after=after)
+        crash_in(method, monkeypatch, after=after)
     with pytest.raises(Crash):
         pipeline.answer(function, deferrable=fails)
 
@@ -106,30 +102,29 @@ def test_function_is_called_again_only_if_there_is_no_answer(
 
     assert function.calls == calls
     content = f"call {calls}"
-    expected = (
-        (FAILURE, f"ValueError: {content}") if fails else (SUCCESS, {"ok": content})
-    )
-    assert pipeline.answers() == [expected]
-    assert run.result == (None if fails else {"ok": content})
-    assert bool(run.error) == fails
-    assert not fails or content in str(run.error)
-    if method != "delete_messages" and not (method == "send" and after):
+    if fails:
+        assert pipeline.answers() == [(FAILURE, f"ValueError: {content}")]
+        assert run.result is None
+        assert content in str(run.error)
+    else:
+        assert pipeline.answers() == [(SUCCESS, {"ok": content})]
+        assert run.result == {"ok": content}
+        assert run.error is None
+    if calls == 2 or method == "receive_messages":
         assert pipeline.messages() == []
 
 
-@pytest.mark.parametrize("method", ["send", "delete_messages"])
+@pytest.mark.parametrize(
+    ("method", "after"), [(SEND_SUCCESS, True), ("delete_messages", False)]
+)
 def test_message_of_an_answered_step_is_deleted(
-    method: str, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+    method: str, after: bool, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     A try that died after its answer has left the message, which is visible again when
     Airflow retries.
     """
-    crash_in(
-        "send_pipeline_execution_step_success" if method == "send" else method,
-        monkeypatch,
-        after=method == "send",
-    )
+    crash_in(method, monkeypatch, after=after)
     with pytest.raises(Crash):
         pipeline.answer(Function())
     assert len(pipeline.messages()) == 1
@@ -141,16 +136,15 @@ def test_message_of_an_answered_step_is_deleted(
     assert pipeline.messages() == []
 
 
-@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize(("fails", "operation"), [(False, SUCCESS), (True, FAILURE)])
 @pytest.mark.parametrize("kind", ["lost_response", "throttle"])
 def test_answer_is_repeated_with_the_same_client_token(
-    kind: str, fails: bool, pipeline: Pipeline
+    kind: str, fails: bool, operation: str, pipeline: Pipeline
 ) -> None:
     """
     A lost response, or throttling, leads to the same request with the same client
     token.
     """
-    operation = FAILURE if fails else SUCCESS
     pipeline.emulator.control.add_fault(kind, operation, count=2)
 
     run = pipeline.answer(Function(fails=fails))

@@ -6,6 +6,7 @@ leaves behind.
 from __future__ import annotations
 
 import logging
+from types import NoneType
 from typing import Any
 
 import pytest
@@ -50,7 +51,7 @@ def refuse(pipeline: Pipeline) -> None:
 @pytest.mark.parametrize(
     ("prepare", "function", "error", "deferrable"),
     [
-        (None, approve, None, True),
+        (None, approve, NoneType, True),
         (None, fail, exceptions.CallbackStepError, False),
         (stop, approve, exceptions.PipelineExecutionCancelledError, True),
         (refuse, approve, exceptions.SageMakerApiError, False),
@@ -82,7 +83,7 @@ def test_token_of_the_callback_is_shown_nowhere(
         run = pipeline.answer(function, deferrable=deferrable)
 
     token = pipeline.step()["Metadata"]["Callback"]["CallbackToken"]
-    assert isinstance(run.error, error) if error else run.error is None, run.error
+    assert isinstance(run.error, error), run.error
     assert set(masked) == {token}
     seen = [
         logs,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -35,20 +36,24 @@ def test_timeout_ends_a_poll_that_does_not_end(monkeypatch: pytest.MonkeyPatch) 
     assert time.monotonic() - begin < 8
 
 
-@pytest.mark.parametrize("tokens", ["a", None], ids=["repeated", "endless"])
+@pytest.mark.parametrize(
+    ("tokens", "pages"),
+    [(itertools.repeat("a"), 2), (map(str, itertools.count()), 20)],
+    ids=["repeated", "endless"],
+)
 def test_list_of_steps_without_end_fails_no_wait(
-    tokens: str | None, aws: Account, monkeypatch: pytest.MonkeyPatch
+    tokens: Iterator[str], pages: int, aws: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither while the task waits nor at its end; the report says what is missing."""
     monkeypatch.setattr("polysync_airflow.aws.responses.MAX_PAGES", 20)
-    aws.tokens = itertools.cycle(tokens) if tokens else map(str, itertools.count())
+    aws.tokens = tokens
     aws.status = "Failed"
 
     run = start(False)
 
     assert isinstance(run.error, PipelineExecutionFailedError)
     assert "could not be listed: ListPipelineExecutionSteps failed" in str(run.error)
-    assert aws.operations.count(LIST_STEPS) == (2 if tokens else 20)
+    assert aws.operations.count(LIST_STEPS) == pages
 
 
 def test_logs_of_some_failed_steps_only_are_read(aws: Account) -> None:

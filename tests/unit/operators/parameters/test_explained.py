@@ -136,8 +136,10 @@ def test_a_definition_that_cannot_be_read(world: World) -> None:
     assert world.calls() == [START, DESCRIBE, DESCRIBE]
 
 
-@pytest.mark.parametrize("validate", [False, True])
-def test_misspelt_pipeline_names_are_corrected(validate: bool, world: World) -> None:
+@pytest.mark.parametrize(("validate", "operation"), [(False, START), (True, DESCRIBE)])
+def test_misspelt_pipeline_names_are_corrected(
+    validate: bool, operation: str, world: World
+) -> None:
     """
     The error names the similar pipeline that exists, if there is one and the identity
     may list pipelines.
@@ -147,7 +149,7 @@ def test_misspelt_pipeline_names_are_corrected(validate: bool, world: World) -> 
     unlike = start("nothing-like-it", validate_parameters=validate)
     of_arn = start(f"{ARN_PREFIX}churn-tunning", validate_parameters=validate)
     error: Any = {"code": "ResourceNotFound", "message": "no", "count": 1}
-    world.control.add_fault("error", DESCRIBE if validate else START, **error)
+    world.control.add_fault("error", operation, **error)
     right = start("fanout", validate_parameters=validate)
     world.deny(LIST)
     not_listed = start("churn-tunning", validate_parameters=validate)
@@ -155,7 +157,7 @@ def test_misspelt_pipeline_names_are_corrected(validate: bool, world: World) -> 
     assert isinstance(misspelt.error, SageMakerApiError)
     assert misspelt.error.error_code == "ResourceNotFound"
     assert str(misspelt.error).endswith("\nDid you mean churn-tuning?")
-    assert calls == [DESCRIBE if validate else START, LIST]
+    assert calls == [operation, LIST]
     for run in (unlike, of_arn, right, not_listed):
         assert "There is no pipeline" in str(run.error)
         assert "Did you mean" not in str(run.error)

@@ -202,13 +202,15 @@ def test_limit_that_renders_to_nothing_stops_a_start_of_an_earlier_try(
     assert world.calls(*CHANGES) == [START, STOP]
 
 
-@pytest.mark.parametrize("lost", ["wait_for_completion", "progress_interval"])
+@pytest.mark.parametrize(
+    ("lost", "value"), [("wait_for_completion", False), ("progress_interval", None)]
+)
 def test_limit_of_a_task_needs_a_wait_with_lists(
-    lost: str, make_task: MakeTask
+    lost: str, value: bool | None, make_task: MakeTask
 ) -> None:
     """The DAG file is not imported."""
     with pytest.raises(ParametersError, match=f"max_cost needs {lost}"):
-        make_task(max_cost=1, **{**LISTS, lost: False if lost[0] == "w" else None})
+        make_task(max_cost=1, **{**LISTS, lost: value})
 
 
 @IN_BOTH_MODES

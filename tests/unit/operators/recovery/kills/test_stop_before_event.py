@@ -216,17 +216,18 @@ def refused(task: Task, emulator: EmulatorServer, **error: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("retries", "arguments", "stops"),
+    ("retries", "arguments", "stops", "state"),
     [
-        (2, {}, [STOP]),
-        (0, {"retry_policy": RetryEverything()}, [STOP]),
-        (1, {"retry_policy": RetryEverything()}, []),
+        (2, {}, [STOP], "failed"),
+        (0, {"retry_policy": RetryEverything()}, [STOP], "failed"),
+        (1, {"retry_policy": RetryEverything()}, [], "up_for_retry"),
     ],
 )
 def test_lasting_refusal_stops_the_execution_unless_it_may_be_retried(
     retries: int,
     arguments: dict[str, Any],
     stops: list[str],
+    state: str,
     make_deferred: MakeDeferred,
     world: World,
 ) -> None:
@@ -244,4 +245,4 @@ def test_lasting_refusal_stops_the_execution_unless_it_may_be_retried(
     assert isinstance(run.error, exceptions.SageMakerApiError)
     assert (BY_TRIGGERER in str(run.error)) is bool(stops)
     assert world.calls(STOP) == stops
-    assert task.state == ("failed" if stops else "up_for_retry")
+    assert task.state == state

@@ -136,13 +136,19 @@ def test_inconsistent_resume_fields_are_damage(field: str, value: Any) -> None:
     assert "resume" in refusal_of(damaged(field, value))
 
 
-@pytest.mark.parametrize("clear", [False, True], ids=["retry", "clear"])
+@pytest.mark.parametrize(
+    ("clear", "statuses", "shards"),
+    [(False, ["Succeeded"], "4"), (True, ["Stopped", "Succeeded"], "3")],
+    ids=["retry", "clear"],
+)
 @pytest.mark.parametrize(
     "value", ["typed by a person", None], ids=["damaged", "deleted"]
 )
 def test_execution_is_found_without_its_record(
     value: str | None,
     clear: bool,
+    statuses: list[str],
+    shards: str,
     make_task: MakeTask,
     world: World,
     caplog: pytest.LogCaptureFixture,
@@ -154,7 +160,10 @@ def test_execution_is_found_without_its_record(
     task = make_task()
     world.time.after(100, crash)
     task.next_try(pipeline_parameters={"Shards": 4})
-    task.store.set(RECORD_KEY, value) if value else task.store.delete(RECORD_KEY)
+    if value is None:
+        task.store.delete(RECORD_KEY)
+    else:
+        task.store.set(RECORD_KEY, value)
     if clear:
         task.clear()
         task.dag_run = DagRun(datetime(2026, 1, 5, tzinfo=UTC), clear_number=1)
@@ -162,8 +171,8 @@ def test_execution_is_found_without_its_record(
     run = task.next_try(pipeline_parameters={"Shards": 3})
 
     assert run.error is None
-    assert world.log.statuses == (["Stopped", "Succeeded"] if clear else ["Succeeded"])
+    assert world.log.statuses == statuses
     assert world.log.max_concurrent == 1
     assert ("is damaged" in caplog.text) is (value is not None)
     # The values that were sent, not those of this try.
-    assert run.xcoms["run"]["parameters"]["Shards"] == ("3" if clear else "4")
+    assert run.xcoms["run"]["parameters"]["Shards"] == shards

@@ -80,9 +80,9 @@ def test_process_that_comes_back_right_before_its_write_sends_nothing(
     assert world.calls(START) == [START]
 
 
-@pytest.mark.parametrize("is_later", [True, False])
+@pytest.mark.parametrize(("number", "is_kept"), [(0, True), (1, False)])
 def test_success_of_a_resumed_try_keeps_the_record_of_a_later_one(
-    is_later: bool, task: Task, world: World
+    number: int, is_kept: bool, task: Task, world: World
 ) -> None:
     """A process that Airflow resumes after a deferral has read no record before."""
     tries = []
@@ -92,9 +92,9 @@ def test_success_of_a_resumed_try_keeps_the_record_of_a_later_one(
         tries.append(task.ti)
     task.state = "running"
 
-    RecordStore(tries[0 if is_later else 1].context(task.operator)).forget()
+    RecordStore(tries[number].context(task.operator)).forget()
 
-    assert (task.record is not None) is is_later
+    assert (task.record is not None) is is_kept
 
 
 def test_process_that_comes_back_deletes_no_record_of_a_later_try(

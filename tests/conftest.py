@@ -91,6 +91,8 @@ _fanout["Steps"] = [
 ]
 _fanout["Steps"][-1]["DependsOn"] = ["Shard0", "Shard3"]
 (DEFINITIONS / "fanout.json").write_text(json.dumps(_fanout))
+# Of an execution of ``fanout``.
+ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
 # For what happens during the wait, or at its end.
 IN_BOTH_MODES = pytest.mark.parametrize(
     "deferrable", [False, True], ids=["sync", "deferred"], indirect=True

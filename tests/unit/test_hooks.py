@@ -27,15 +27,12 @@ from polysync_airflow.exceptions import HINTS, CredentialsError, SageMakerApiErr
 from polysync_airflow.execution.parameters import build_start_request
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from sagemaker_emulator import EmulatorServer
-from tests.conftest import connection
+from tests.conftest import ARN, connection
 from tests.unit.sensors.sessions import start_execution
-from tests.world import STOP, World
+from tests.world import DESCRIBE, START, STOP, World
 
 pytestmark = pytest.mark.usefixtures("emulator")
 
-EXECUTION = (
-    "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
-)
 ROLE = "arn:aws:iam::123456789012:role/Execution"
 
 
@@ -70,7 +67,7 @@ def start(hook: PolysyncSageMakerHook) -> Any:
 
 def describe(hook: PolysyncSageMakerHook) -> Any:
     """Describe an execution."""
-    return hook.describe_pipeline_execution(EXECUTION)
+    return hook.describe_pipeline_execution(ARN)
 
 
 def describe_pipeline(hook: PolysyncSageMakerHook) -> Any:
@@ -79,15 +76,15 @@ def describe_pipeline(hook: PolysyncSageMakerHook) -> Any:
 
 
 OPERATIONS: dict[Any, str] = {
-    start: "StartPipelineExecution",
-    describe: "DescribePipelineExecution",
+    start: START,
+    describe: DESCRIBE,
     describe_pipeline: "DescribePipeline",
 }
 IN_REGION = "arn:aws:sagemaker:us-east-1:<account>:pipeline"
 START_ALLOWED = (
     f"sagemaker:StartPipelineExecution on {IN_REGION}/Fanout and {IN_REGION}/fanout in"
 )
-DESCRIBE_ALLOWED = f"sagemaker:DescribePipelineExecution on {EXECUTION}"
+DESCRIBE_ALLOWED = f"sagemaker:DescribePipelineExecution on {ARN}"
 POLICY_ALLOWS = "the IAM policy allows sagemaker:DescribePipeline on arn:aws:sagemaker:"
 
 
@@ -97,7 +94,7 @@ POLICY_ALLOWS = "the IAM policy allows sagemaker:DescribePipeline on arn:aws:sag
         (start, "AccessDeniedException", [START_ALLOWED], True),
         (describe, "AccessDeniedException", [DESCRIBE_ALLOWED], True),
         (start, "ResourceNotFound", ["pipeline 'Fanout'", "region us-east-1"], True),
-        (describe, "ResourceNotFound", [EXECUTION, "region us-east-1"], True),
+        (describe, "ResourceNotFound", [ARN, "region us-east-1"], True),
         (start, "ValidationException", ["request's content"], True),
         (start, "ResourceLimitExceeded", ["Service Quotas", "us-east-1"], False),
         (describe, "ThrottlingException", ["poll_interval"], False),
@@ -155,7 +152,7 @@ def test_hint_names_the_invalid_parameter(emulator: EmulatorServer) -> None:
     """If AWS's message names a parameter of the request, the hint names it too."""
     error = error_from_aws(
         emulator,
-        "StartPipelineExecution",
+        START,
         "ValidationException",
         lambda hook: hook.start_pipeline_execution(
             request(pipeline_parameters={"Shards": 1, "Other": 2})
@@ -170,7 +167,7 @@ def test_every_hint_can_be_formatted(emulator: EmulatorServer) -> None:
     """The hook has a value for each placeholder in the texts of ``HINTS``."""
     for code in HINTS:
         emulator.control.remove_faults()
-        error_from_aws(emulator, "DescribePipelineExecution", code, describe)
+        error_from_aws(emulator, DESCRIBE, code, describe)
 
 
 def fault_of(kind: str, code: str = "", status: int = 400) -> dict[str, Any]:
@@ -206,7 +203,7 @@ def test_error_is_permanent_or_transient(
     The hint of the error code decides, otherwise the HTTP status; a missing response is
     transient.
     """
-    emulator.control.add_fault(operation="DescribePipelineExecution", **fault)
+    emulator.control.add_fault(operation=DESCRIBE, **fault)
 
     with pytest.raises(SageMakerApiError) as caught:
         describe(PolysyncSageMakerHook())

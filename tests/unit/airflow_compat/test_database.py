@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.airflow_compat.database import stored_variable, variable_keys
+from tests.fakes.airflow_rows import add_variable
 
 VALUES = {"a_b.1": "one", "a_b.2": "two", "axb.3": "three", "a%b.4": "four"}
 
@@ -15,12 +16,8 @@ VALUES = {"a_b.1": "one", "a_b.2": "two", "axb.3": "three", "a%b.4": "four"}
 @pytest.fixture
 def variables(airflow_database: None) -> Iterator[None]:
     """Store some Variables, and delete them afterwards."""
-    from airflow.models.variable import Variable
-    from airflow.utils.session import create_session
-
-    with create_session() as session:
-        for key, value in VALUES.items():
-            session.add(Variable(key=key, val=value))  # type: ignore[no-untyped-call]
+    for key, value in VALUES.items():
+        add_variable(key, value)
     yield
     for key in variable_keys("a"):
         with stored_variable(key, lock=True) as variable:

@@ -17,14 +17,13 @@ from polysync_airflow.operators import (
     PolysyncStopPipelineOperator,
 )
 from polysync_airflow.sensors import PolysyncModelApprovalSensor, PolysyncPipelineSensor
-from tests.conftest import connection
+from tests.conftest import ARN, connection
 from tests.unit.operators.recovery.harness import Task
 
 if not CAPABILITIES.variable_keys:
     pytest.skip("teams are tested from Airflow 3.3 on", allow_module_level=True)
 
 CONNECTION = "of_team"
-ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
 START: dict[str, Any] = {"task_id": "train", "pipeline_name": "fanout"}
 OTHERS: dict[type, dict[str, Any]] = {
     PolysyncStopPipelineOperator: {"execution_arn": ARN},

@@ -15,10 +15,9 @@ import pytest
 from polysync_airflow.exceptions import CredentialsError, SageMakerApiError
 from polysync_airflow.execution.parameters import build_start_request
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from tests.conftest import connection
+from tests.conftest import ARN, connection
 from tests.fakes.fake_sagemaker import connected, responding
 
-ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
 OTHER_REGION = ARN.replace("us-east-1", "eu-west-1")
 OTHER_EXECUTION = ARN.replace("abcdefghijkl", "zzzzzzzzzzzz")
 TOKEN = "polysync-" + "0" * 32

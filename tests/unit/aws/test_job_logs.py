@@ -17,6 +17,7 @@ from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
+from tests.world import deny
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -149,9 +150,7 @@ def test_last_lines_are_those_before_the_end_of_the_step(
 
 def test_denied_permission_is_named(emulator: EmulatorServer) -> None:
     """The error says which permission on which log group is missing."""
-    emulator.control.add_fault(
-        "error", "*", service="logs", code="AccessDeniedException", message="no"
-    )
+    deny(emulator, "*", service="logs")
 
     with pytest.raises(SageMakerApiError) as caught:
         PolysyncSageMakerHook().read_step_log(STEP, 20)

@@ -22,9 +22,9 @@ from polysync_airflow.aws.responses import (
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers.poller import SharedClient
+from tests.conftest import ARN
 from tests.fakes.fake_sagemaker import Body, answering, connected
 from tests.tasks import EmulatedTime
-from tests.unit.aws.test_invalid_responses import ARN
 
 LISTS: dict[str, Any] = {
     "ListPipelineExecutionSteps": lambda hook: hook.list_pipeline_execution_steps(ARN),

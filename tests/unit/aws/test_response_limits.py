@@ -27,9 +27,9 @@ from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG, create_sts_sessio
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers.poller import PollingHook, SharedClient
-from tests.conftest import connection
+from tests.conftest import ARN, connection
 from tests.fakes.fake_sagemaker import connected, dripping, responding
-from tests.unit.aws.test_invalid_responses import ARN, CALLS
+from tests.unit.aws.test_invalid_responses import CALLS
 
 QUICK = Config(read_timeout=0.4, retries={"total_max_attempts": 1})
 BODY = json.dumps(

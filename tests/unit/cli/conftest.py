@@ -82,6 +82,18 @@ def polysync(
     return partial(run_polysync, monkeypatch, capsys)
 
 
+@pytest.fixture
+def jobs(polysync: Polysync) -> Polysync:
+    """Return a function that runs ``polysync jobs`` with arguments."""
+    return partial(polysync, "jobs")
+
+
+@pytest.fixture
+def executions(polysync: Polysync) -> Polysync:
+    """Return a function that runs ``polysync executions`` with arguments."""
+    return partial(polysync, "executions")
+
+
 def run_polysync(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

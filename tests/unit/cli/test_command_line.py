@@ -24,14 +24,16 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import sessionmaker
 
 from polysync_airflow import __version__
-from polysync_airflow.airflow_compat.database import variable_keys
+from polysync_airflow.airflow_compat.database import stored_variable, variable_keys
 from polysync_airflow.cli import check, output
 from polysync_airflow.cli.command_line import ELSEWHERE
 from polysync_airflow.records import KEY_PREFIX, TASK
 from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer
+from tests.fakes.airflow_rows import add_variable
 from tests.unit.cli.commands import COMMANDS as COMMAND_PARSERS
 from tests.unit.cli.commands import PARSERS
 from tests.unit.cli.conftest import Polysync
+from tests.world import START, deny
 
 COMMAND = [str(Path(sys.executable).with_name("polysync"))]
 
@@ -115,13 +117,9 @@ def test_control_characters_of_records_reach_no_terminal(
     """
     Whoever may create a Variable cannot write to the terminal of the administrator.
     """
-    from airflow.models.variable import Variable
-    from airflow.utils.session import create_session
-
     key = f"{KEY_PREFIX}x\x1b[2J\n\u202e"
     task = {"dag_id": "controls", "run_id": "gone", "task_id": "gone", "map_index": -1}
-    with create_session() as session:
-        session.add(Variable(key=key, val=json.dumps({TASK: task})))  # type: ignore[no-untyped-call]
+    add_variable(key, json.dumps({TASK: task}))
 
     result = polysync("records", "--dag-id", "controls")
 
@@ -133,8 +131,8 @@ def test_control_characters_of_records_reach_no_terminal(
     expected = {"version": 1, "deleted": False, "records": records, "unreadable": []}
     assert in_json.document == expected
     assert key in variable_keys(KEY_PREFIX)
-    with create_session() as session:
-        session.query(Variable).filter_by(key=key).delete()
+    with stored_variable(key, lock=True) as variable:
+        variable.delete()
 
 
 def test_database_without_tables_is_an_error_with_its_cure(
@@ -285,9 +283,7 @@ def test_check_prints_the_statement_for_a_missing_permission(
     """
     A required action that is denied has exit code 1, and the statement that allows it.
     """
-    emulator.control.add_fault(
-        "error", "StartPipelineExecution", code="AccessDeniedException", message="no"
-    )
+    deny(emulator, START)
 
     result = polysync("check")
 

@@ -24,17 +24,17 @@ churn-daily | Tier | enum_changed | the allowed values were ["gold", "silver"], 
 
 
 @pytest.fixture
-def catalogue(polysync: Polysync, emulator: EmulatorServer, tmp_path: Path) -> Path:
+def catalogue(jobs: Polysync, emulator: EmulatorServer, tmp_path: Path) -> Path:
     """Return a catalogue of the pipelines that the emulator has."""
     put_pipelines(emulator, {"churn-daily": PIPELINE})
     path = tmp_path / "jobs.yaml"
-    assert polysync("jobs", "import", path).code == 0
+    assert jobs("import", path).code == 0
     return path
 
 
-def test_no_drift_has_exit_code_0(catalogue: Path, polysync: Polysync) -> None:
+def test_no_drift_has_exit_code_0(catalogue: Path, jobs: Polysync) -> None:
     """If nothing has changed, the exit code is 0 and the table is left out."""
-    result = polysync("jobs", "diff", catalogue)
+    result = jobs("diff", catalogue)
 
     assert result.code == 0
     assert result.out == ""
@@ -42,7 +42,7 @@ def test_no_drift_has_exit_code_0(catalogue: Path, polysync: Polysync) -> None:
 
 
 def test_drift_is_a_table(
-    catalogue: Path, polysync: Polysync, emulator: EmulatorServer
+    catalogue: Path, jobs: Polysync, emulator: EmulatorServer
 ) -> None:
     """Each difference is a row of the table, and the exit code is 1."""
     without_default = {"Name": "Tier", "Type": "String", "EnumValues": ["gold"]}
@@ -53,7 +53,7 @@ def test_drift_is_a_table(
     )
     delete_pipelines(emulator, "abalone")
 
-    result = polysync("jobs", "diff", catalogue)
+    result = jobs("diff", catalogue)
 
     assert result.code == 1
     lines = [line for line in result.out.splitlines() if "│" in line]
@@ -63,7 +63,7 @@ def test_drift_is_a_table(
 
 
 def test_drift_is_one_json_document(
-    catalogue: Path, polysync: Polysync, emulator: EmulatorServer
+    catalogue: Path, jobs: Polysync, emulator: EmulatorServer
 ) -> None:
     """With --output json, stdout is one JSON document."""
     put_pipelines(
@@ -77,7 +77,7 @@ def test_drift_is_one_json_document(
         update=True,
     )
 
-    result = polysync("jobs", "diff", catalogue, "--output", "json")
+    result = jobs("diff", catalogue, "--output", "json")
 
     assert result.code == 1
     document = result.document
@@ -88,7 +88,7 @@ def test_drift_is_one_json_document(
 
 
 def test_change_of_the_steps_is_drift_if_strict(
-    catalogue: Path, polysync: Polysync, emulator: EmulatorServer
+    catalogue: Path, jobs: Polysync, emulator: EmulatorServer
 ) -> None:
     """
     A definition that has changed without its parameters is shown, and fails only with
@@ -97,8 +97,8 @@ def test_change_of_the_steps_is_drift_if_strict(
     steps = [{**STEPS[0], "Name": "Another"}]
     put_pipelines(emulator, {"churn-daily": {**PIPELINE, "Steps": steps}}, update=True)
 
-    usual = polysync("jobs", "diff", catalogue)
-    strict = polysync("jobs", "diff", catalogue, "--strict")
+    usual = jobs("diff", catalogue)
+    strict = jobs("diff", catalogue, "--strict")
 
     assert usual.code == 0
     assert strict.code == 1
@@ -109,19 +109,19 @@ def test_change_of_the_steps_is_drift_if_strict(
 
 
 def test_prefix_limits_the_comparison(
-    catalogue: Path, polysync: Polysync, emulator: EmulatorServer
+    catalogue: Path, jobs: Polysync, emulator: EmulatorServer
 ) -> None:
     """Other jobs of the file are not missing, and other pipelines are not new."""
     delete_pipelines(emulator, "abalone")
     put_pipelines(emulator, {"other": PIPELINE})
 
-    assert polysync("jobs", "diff", catalogue, "--prefix", "churn-").code == 0
-    assert polysync("jobs", "diff", catalogue).code == 1
+    assert jobs("diff", catalogue, "--prefix", "churn-").code == 0
+    assert jobs("diff", catalogue).code == 1
 
 
 def test_names_are_texts_and_no_markup(
     catalogue: Path,
-    polysync: Polysync,
+    jobs: Polysync,
     emulator: EmulatorServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -139,7 +139,7 @@ def test_names_are_texts_and_no_markup(
         emulator, {"churn-daily": {**PIPELINE, "Parameters": [evil]}}, update=True
     )
 
-    result = polysync("jobs", "diff", catalogue, "--prefix", "churn-daily")
+    result = jobs("diff", catalogue, "--prefix", "churn-daily")
 
     assert "[red]P[/red]" in result.out
     assert "[link=https://x.example]" in result.out
@@ -147,10 +147,10 @@ def test_names_are_texts_and_no_markup(
 
 
 def test_file_is_read_before_aws_is_called(
-    polysync: Polysync, tmp_path: Path, emulator: EmulatorServer
+    jobs: Polysync, tmp_path: Path, emulator: EmulatorServer
 ) -> None:
     """A file that does not exist is an error of one line, without any call."""
-    result = polysync("jobs", "diff", tmp_path / "none.yaml")
+    result = jobs("diff", tmp_path / "none.yaml")
 
     path = tmp_path / "none.yaml"
     assert result.refusal == f"error: {path} cannot be read: No such file or directory."
@@ -158,16 +158,16 @@ def test_file_is_read_before_aws_is_called(
 
 
 def test_comparison_with_no_pipelines_is_no_success(
-    catalogue: Path, polysync: Polysync, tmp_path: Path
+    catalogue: Path, jobs: Polysync, tmp_path: Path
 ) -> None:
     """A wrong region or prefix is named, and never exit code 0."""
     empty = tmp_path / "empty.yaml"
     empty.write_text("version: 1\njobs: []\n")
 
-    region = polysync("jobs", "diff", catalogue, "--region", "eu-central-1")
+    region = jobs("diff", catalogue, "--region", "eu-central-1")
     to_json = ("--region", "eu-central-1", "--output", "json")
-    nothing = polysync("jobs", "diff", empty, *to_json)
-    prefix = polysync("jobs", "diff", catalogue, "--prefix", "typo-")
+    nothing = jobs("diff", empty, *to_json)
+    prefix = jobs("diff", catalogue, "--prefix", "typo-")
 
     assert region.code == 1
     no_pipelines = "there are no pipelines in region eu-central-1 (--prefix '')"

@@ -6,26 +6,26 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.cli import executions
 from sagemaker_emulator import EmulatorServer
 from tests.managed_pipelines import MANAGED, MODEL, NEEDS_ROLE, ROLE
 from tests.unit.cli.conftest import Polysync
 from tests.unit.cli.test_executions import ACCOUNT, NO_PIPELINE, start
 from tests.unit.sensors.sessions import start_execution
+from tests.world import DESCRIBE, LIST
 
 pytestmark = pytest.mark.usefixtures("emulated_waits")
 
 NOT_THERE = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/fanout/execution/{0:012}"
 
 
-def test_name_is_checked_first(polysync: Polysync, emulator: EmulatorServer) -> None:
+def test_name_is_checked_first(executions: Polysync, emulator: EmulatorServer) -> None:
     """
     What is no name of an execution, and another region than the one in its ARN, are
     errors of one line.
     """
     words = (["show"], ["stop"], ["watch"], ["logs", "Shard0"])
-    wrong = [polysync("executions", word, "fanout", *more) for word, *more in words]
-    region = polysync("executions", "show", NOT_THERE, "--region", "eu-west-1")
+    wrong = [executions(word, "fanout", *more) for word, *more in words]
+    region = executions("show", NOT_THERE, "--region", "eu-west-1")
 
     for done in wrong:
         problem = "'fanout' names no execution: give PIPELINE/ID, as `polysync "
@@ -34,15 +34,15 @@ def test_name_is_checked_first(polysync: Polysync, emulator: EmulatorServer) -> 
     assert emulator.control.calls() == []
 
 
-def listed_names(polysync: Polysync) -> list[str]:
+def listed_names(executions: Polysync) -> list[str]:
     """Return the cells of the table that other commands take."""
-    head, *lines = polysync("executions", "list").out.splitlines()
+    head, *lines = executions("list").out.splitlines()
     start = head.index("EXECUTION")
     return [line[start:].split()[0] for line in lines]
 
 
 def test_name_of_the_table_can_be_pasted(
-    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+    executions: Polysync, sagemaker: Any, emulator: EmulatorServer
 ) -> None:
     """
     Into each command. AWS has the name of the pipeline in lower case in ARNs, and in
@@ -57,24 +57,24 @@ def test_name_of_the_table_can_be_pasted(
     )
     arn = start(sagemaker, "FanOut2")
     emulator.control.advance(4)
-    (name,) = listed_names(polysync)
+    (name,) = listed_names(executions)
     emulator.control.clear_calls()
 
-    shown = polysync("executions", "show", name, "--output", "json")
-    calls = emulator.control.calls("ListPipelineExecutions")
-    stopped = polysync("executions", "stop", name.lower(), "--yes")
+    shown = executions("show", name, "--output", "json")
+    calls = emulator.control.calls(LIST)
+    stopped = executions("stop", name.lower(), "--yes")
 
     assert name == f"FanOut2/{arn.rpartition('/')[2]}"
     assert shown.document["execution_arn"] == arn
     assert len(calls) == 1
     assert stopped.out.endswith(f"{arn}\n")
     emulator.control.advance(3600)
-    assert polysync("executions", "watch", name).code == 1
-    assert polysync("executions", "logs", name, "Shard0").code == 0
+    assert executions("watch", name).code == 1
+    assert executions("logs", name, "Shard0").code == 0
 
 
 def test_pipeline_of_another_account_has_no_short_names(
-    polysync: Polysync, sagemaker: Any
+    executions: Polysync, sagemaker: Any
 ) -> None:
     """
     Who gives its ARN gets those of its executions. They are not cut, whatever else is.
@@ -83,7 +83,7 @@ def test_pipeline_of_another_account_has_no_short_names(
     arn = start(sagemaker, PipelineExecutionDescription=f"Airflow: {page}")
     pipeline = arn.partition("/execution/")[0]
 
-    done = polysync("executions", "list", "--pipeline", pipeline)
+    done = executions("list", "--pipeline", pipeline)
 
     cells = done.out.splitlines()[1].split()
     assert arn in cells
@@ -91,40 +91,40 @@ def test_pipeline_of_another_account_has_no_short_names(
 
 
 @NEEDS_ROLE
-def test_pipeline_that_aws_manages_has_no_short_names(polysync: Polysync) -> None:
+def test_pipeline_that_aws_manages_has_no_short_names(executions: Polysync) -> None:
     """Its name is that of a pipeline of the account."""
     arn = start_execution(MANAGED, role=ROLE, ModelPackageArn=MODEL)
 
-    assert arn in polysync("executions", "list", "--managed-by", "AWS").out
+    assert arn in executions("list", "--managed-by", "AWS").out
 
 
 def test_old_execution_is_found(
-    polysync: Polysync,
+    executions: Polysync,
     sagemaker: Any,
     emulator: EmulatorServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also if it is not on the first page of the list."""
-    monkeypatch.setattr(executions, "PAGE_SIZE", 1)
+    monkeypatch.setattr("polysync_airflow.cli.executions.PAGE_SIZE", 1)
     arn = start(sagemaker)
     emulator.control.advance(60)
     start(sagemaker)
 
-    done = polysync("executions", "show", f"fanout/{arn.rpartition('/')[2]}")
+    done = executions("show", f"fanout/{arn.rpartition('/')[2]}")
 
     assert done.code == 0
     assert arn in done.out
 
 
 def test_name_of_nothing_is_an_error_with_what_is_there(
-    polysync: Polysync, sagemaker: Any
+    executions: Polysync, sagemaker: Any
 ) -> None:
     """Of one line."""
-    none = polysync("executions", "show", "fanout/000000000000")
+    none = executions("show", "fanout/000000000000")
     start(sagemaker)
-    (name,) = listed_names(polysync)
-    misspelt = polysync("executions", "watch", name[:-1])
-    no_pipeline = polysync("executions", "stop", name.replace("fanout", "fanuot"))
+    (name,) = listed_names(executions)
+    misspelt = executions("watch", name[:-1])
+    no_pipeline = executions("stop", name.replace("fanout", "fanuot"))
 
     missing = "the pipeline has no such execution in region us-east-1."
     assert f"fanout/000000000000: {missing} The newest: none." in none.refusal
@@ -136,19 +136,19 @@ def test_name_of_nothing_is_an_error_with_what_is_there(
 
 @pytest.mark.parametrize("word", ["show", "stop", "watch", "logs"])
 def test_missing_execution_is_an_error_of_one_line(
-    word: str, polysync: Polysync
+    word: str, executions: Polysync
 ) -> None:
     """It is an error of one line, also for a watch."""
-    done = polysync("executions", word, NOT_THERE, *["Shard0"] * (word == "logs"))
+    done = executions(word, NOT_THERE, *["Shard0"] * (word == "logs"))
 
     assert "There is no execution" in done.refusal
 
 
-def test_region_is_of_the_arn(polysync: Polysync, emulator: EmulatorServer) -> None:
+def test_region_is_of_the_arn(executions: Polysync, emulator: EmulatorServer) -> None:
     """The region of the connection does not count."""
-    done = polysync("executions", "show", NOT_THERE.replace("us-east-1", "eu-west-1"))
+    done = executions("show", NOT_THERE.replace("us-east-1", "eu-west-1"))
 
     assert done.code == 2
-    assert [
-        call["region"] for call in emulator.control.calls("DescribePipelineExecution")
-    ] == ["eu-west-1"]
+    assert [call["region"] for call in emulator.control.calls(DESCRIBE)] == [
+        "eu-west-1"
+    ]

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import BaseOperator
 
-from polysync_airflow.cli import executions
+from polysync_airflow.cli.executions import LOG_DELAY_SECONDS
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 from tests.unit.cli.conftest import Polysync, Terminal
+from tests.world import DESCRIBE, LIST, LIST_STEPS, STOP, deny
 
 ACCOUNT = "123456789012"
 pytestmark = pytest.mark.usefixtures("emulated_waits")
@@ -41,7 +42,7 @@ def start_as_a_task() -> str:
 
 
 def test_list_has_the_newest_first(
-    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+    executions: Polysync, sagemaker: Any, emulator: EmulatorServer
 ) -> None:
     """
     Executions of all pipelines are sorted by their start. The table fits 160
@@ -55,10 +56,10 @@ def test_list_has_the_newest_first(
         )
         emulator.control.advance(3600)
 
-    done = polysync("executions", "list")
-    wide = polysync("executions", "list", "--wide")
-    document = polysync("executions", "list", "--output", "json").document
-    limited = polysync("executions", "list", "--pipeline=fanout", "--max-executions=1")
+    done = executions("list")
+    wide = executions("list", "--wide")
+    document = executions("list", "--output", "json").document
+    limited = executions("list", "--pipeline=fanout", "--max-executions=1")
 
     head, *lines = done.out.splitlines()
     assert done.code == 0
@@ -85,7 +86,7 @@ def test_list_has_the_newest_first(
 
 
 def test_list_finds_the_executions_of_a_task_exactly(
-    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+    executions: Polysync, sagemaker: Any, emulator: EmulatorServer
 ) -> None:
     """
     By DAG, task and run, which the description has. The table fits whatever they are,
@@ -98,7 +99,7 @@ def test_list_finds_the_executions_of_a_task_exactly(
     long = start(sagemaker, PipelineExecutionDescription=f"Airflow: {page}")
 
     def listed(*options: str) -> list[str]:
-        done = polysync("executions", "list", "--output", "json", *options)
+        done = executions("list", "--output", "json", *options)
         assert done.code == 0, done.err
         return [row["execution_arn"] for row in done.document["executions"]]
 
@@ -106,36 +107,34 @@ def test_list_finds_the_executions_of_a_task_exactly(
     assert listed("--dag", "retraining", "--task", "train", "--run", run) == [arn]
     assert listed("--dag", "retrain") == listed("--run", "scheduled") == []
     assert listed("--task", "train") == [long, arn]
-    lines = polysync("executions", "list", "--task=train").out.splitlines()
+    lines = executions("list", "--task=train").out.splitlines()
     assert max(map(len, lines)) == 160
     task = r"d+\N{HORIZONTAL ELLIPSIS}d+/train\[3\]"
     assert re.search(rf"{task} +r+\N{{HORIZONTAL ELLIPSIS}}r+x$", lines[1])
     assert re.search(
         rf"fanout/[0-9a-z]+ +retraining/train +{re.escape(run)}$", lines[2]
     )
-    wide = polysync("executions", "list", "--task=train", "--wide").out
+    wide = executions("list", "--task=train", "--wide").out
     assert f"{'d' * 100}/train[3]  {'r' * 99}x" in wide
 
 
 def test_list_says_what_it_may_not_read(
-    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+    executions: Polysync, sagemaker: Any, emulator: EmulatorServer
 ) -> None:
     """Neither a duration nor a failed step is made up. An outage is no refusal."""
     emulator.control.put_scenario(FAILURE)
     start(sagemaker)
     emulator.control.advance(3600)
     outage = {"code": "InternalFailure", "message": "no", "status": 500, "count": 2}
-    emulator.control.add_fault("error", "DescribePipelineExecution", **outage)
-    assert "not known" not in polysync("executions", "list").out
+    emulator.control.add_fault("error", DESCRIBE, **outage)
+    assert "not known" not in executions("list").out
     for operation, missing in (
-        ("DescribePipelineExecution", ["durations", "failed steps"]),
-        ("ListPipelineExecutionSteps", ["failed steps"]),
+        (DESCRIBE, ["durations", "failed steps"]),
+        (LIST_STEPS, ["failed steps"]),
     ):
-        emulator.control.add_fault(
-            "error", operation, code="AccessDeniedException", message="no", count=1
-        )
+        deny(emulator, operation, count=1)
 
-        done = polysync("executions", "list")
+        done = executions("list")
 
         assert done.code == 0
         assert done.out.splitlines()[1].split("  ")[-1].strip() == "not known"
@@ -145,7 +144,7 @@ def test_list_says_what_it_may_not_read(
 
 
 def test_list_is_limited_by_pipeline_prefix_state_and_age(
-    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+    executions: Polysync, sagemaker: Any, emulator: EmulatorServer
 ) -> None:
     """By pipeline, prefix, state and age; what is older is not asked for."""
     old = start(sagemaker)
@@ -154,7 +153,7 @@ def test_list_is_limited_by_pipeline_prefix_state_and_age(
     other = start(sagemaker, "churn-tuning")
 
     def listed(*options: str) -> set[str]:
-        done = polysync("executions", "list", "--output", "json", *options)
+        done = executions("list", "--output", "json", *options)
         assert done.code == 0, done.err
         return {row["execution_arn"] for row in done.document["executions"]}
 
@@ -165,12 +164,12 @@ def test_list_is_limited_by_pipeline_prefix_state_and_age(
     assert listed("--prefix", "churn-") == {other}
     assert listed("--state", "Success") == {old}
     assert listed("--since", "1d") == {new, other}
-    (call,) = emulator.control.calls("ListPipelineExecutions")[-1:]
+    (call,) = emulator.control.calls(LIST)[-1:]
     assert call["request"]["CreatedAfter"]
 
 
 def test_list_reads_few_pages(
-    polysync: Polysync,
+    executions: Polysync,
     sagemaker: Any,
     emulator: EmulatorServer,
     monkeypatch: pytest.MonkeyPatch,
@@ -180,15 +179,15 @@ def test_list_reads_few_pages(
     pipeline.
     """
     monkeypatch.setattr("polysync_airflow.hooks.executions.PAGE_SIZE", 1)
-    monkeypatch.setattr(executions, "MAX_LISTED", 10)
+    monkeypatch.setattr("polysync_airflow.cli.executions.MAX_LISTED", 10)
     for _ in range(11):
         start(sagemaker)
 
-    done = polysync("executions", "list", "--pipeline=fanout", "--state=Cancelled")
+    done = executions("list", "--pipeline=fanout", "--state=Cancelled")
 
     assert done.code == 0
     assert done.out == ""
-    assert len(emulator.control.calls("ListPipelineExecutions")) == 10
+    assert len(emulator.control.calls(LIST)) == 10
 
 
 NO_PIPELINE = "there is no such pipeline in region us-east-1."
@@ -227,16 +226,16 @@ NO_PIPELINE = "there is no such pipeline in region us-east-1."
     ],
 )
 def test_list_of_nothing_is_an_error(
-    option: tuple[str, str], problem: str, polysync: Polysync
+    option: tuple[str, str], problem: str, executions: Polysync
 ) -> None:
     """A misspelled name names those that are near."""
-    done = polysync("executions", "list", *option)
+    done = executions("list", *option)
 
     assert problem in done.refusal
 
 
 def test_show_says_why_an_execution_and_its_steps_failed(
-    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+    executions: Polysync, sagemaker: Any, emulator: EmulatorServer
 ) -> None:
     """
     It says how the execution ended and why, and of each step its state, reason, job and
@@ -246,8 +245,8 @@ def test_show_says_why_an_execution_and_its_steps_failed(
     arn = start(sagemaker, PipelineParameters=[{"Name": "Shards", "Value": "2"}])
     emulator.control.advance(3600)
 
-    done = polysync("executions", "show", arn)
-    document = polysync("executions", "show", arn, "--output", "json").document
+    done = executions("show", arn)
+    document = executions("show", arn, "--output", "json").document
 
     assert done.code == 0
     assert done.err == ""
@@ -296,7 +295,7 @@ PRICES = {
 
 
 def test_show_has_the_cost_of_a_tuning_step_as_its_task_has(
-    polysync: Polysync, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+    executions: Polysync, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     Four training jobs ran for 500 seconds each. A task and the command count all of
@@ -307,8 +306,8 @@ def test_show_has_the_cost_of_a_tuning_step_as_its_task_has(
     task = PolysyncStartPipelineOperator(task_id="tune", pipeline_name="churn-tuning")
 
     run = run_task(task)
-    shown = polysync("executions", "show", run.result)
-    document = polysync("executions", "show", run.result, "--output", "json").document
+    shown = executions("show", run.result)
+    document = executions("show", run.result, "--output", "json").document
 
     summary = run.xcoms["run"]
     assert summary["cost"]["amount"] == 4 * 500
@@ -323,7 +322,7 @@ def test_show_has_the_cost_of_a_tuning_step_as_its_task_has(
 
 
 def test_list_has_the_costs_of_the_newest_successful_executions(
-    polysync: Polysync,
+    executions: Polysync,
     sagemaker: Any,
     emulator: EmulatorServer,
     monkeypatch: pytest.MonkeyPatch,
@@ -336,15 +335,15 @@ def test_list_has_the_costs_of_the_newest_successful_executions(
         start(sagemaker, "churn-tuning")
         emulator.control.advance(7200)
     start(sagemaker, "churn-tuning")
-    options = "executions", "list", "--pipeline=churn-tuning", "--costs=2"
+    options = "list", "--pipeline=churn-tuning", "--costs=2"
 
-    refused = polysync(*options)
+    refused = executions(*options)
     assert "--costs needs the prices of instances" in refused.refusal
-    assert emulator.control.calls("ListPipelineExecutions") == []
+    assert emulator.control.calls(LIST) == []
     monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES", json.dumps(PRICES))
-    listed = polysync(*options)
+    listed = executions(*options)
     tuning_jobs = emulator.control.calls("DescribeHyperParameterTuningJob")
-    document = polysync(*options, "--output=json").document
+    document = executions(*options, "--output=json").document
 
     lines = listed.out.splitlines()
     assert lines[0].endswith("FAILED STEP  COST")
@@ -354,11 +353,13 @@ def test_list_has_the_costs_of_the_newest_successful_executions(
     assert [cost and cost["amount"] for cost in costs] == [None, 2000, 2000, None]
 
 
-def test_start_of_a_task_is_shown(polysync: Polysync, emulator: EmulatorServer) -> None:
+def test_start_of_a_task_is_shown(
+    executions: Polysync, emulator: EmulatorServer
+) -> None:
     """By the name that Start gives it, the DAG, the task and the DAG run are shown."""
     arn = start_as_a_task()
 
-    done = polysync("executions", "show", arn)
+    done = executions("show", arn)
 
     assert done.code == 0
     assert done.out.startswith("Pipeline fanout: Running (AWS status Executing).\n")
@@ -369,20 +370,20 @@ def test_start_of_a_task_is_shown(polysync: Polysync, emulator: EmulatorServer) 
 
 
 def test_page_of_the_task_is_shown_where_its_address_is_known(
-    polysync: Polysync, sagemaker: Any
+    executions: Polysync, sagemaker: Any
 ) -> None:
     """It follows the task."""
     page = "https://airflow.example.com/dags/retraining/runs/first/tasks/train"
     arn = start(sagemaker, PipelineExecutionDescription=f"Mine. Airflow: {page}")
 
-    done = polysync("executions", "show", arn)
+    done = executions("show", arn)
 
     task = "Airflow task: retraining/train/first"
     assert f"{task}\nAirflow page: {page}\n" in done.out
 
 
 def test_show_never_states_what_it_may_not_read(
-    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+    executions: Polysync, sagemaker: Any, emulator: EmulatorServer
 ) -> None:
     """
     It says that this is not known, which permission is missing, and all else; a watch
@@ -391,15 +392,12 @@ def test_show_never_states_what_it_may_not_read(
     emulator.control.put_scenario(FAILURE)
     arn = start(sagemaker)
     emulator.control.advance(3600)
-    operations = "ListPipelineExecutionSteps", "ListPipelineParametersForExecution"
-    for operation in operations:
-        emulator.control.add_fault(
-            "error", operation, code="AccessDeniedException", message="no", count=9
-        )
+    operations = LIST_STEPS, "ListPipelineParametersForExecution"
+    deny(emulator, *operations, count=9)
 
-    done = polysync("executions", "show", arn)
-    shown = polysync("executions", "show", arn, "--output", "json")
-    watched = polysync("executions", "watch", arn)
+    done = executions("show", arn)
+    shown = executions("show", arn, "--output", "json")
+    watched = executions("watch", arn)
 
     refusal = "AccessDenied: sagemaker:ListPipelineExecutionSteps"
     assert done.code == shown.code == 2
@@ -416,18 +414,18 @@ def test_show_never_states_what_it_may_not_read(
 
 
 def test_logs_are_those_of_the_step(
-    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+    executions: Polysync, sagemaker: Any, emulator: EmulatorServer
 ) -> None:
     """At most so many of the last lines; other names and steps without a log are errors."""
     emulator.control.put_scenario(FAILURE)
     arn = start(sagemaker)
     emulator.control.advance(3600)
 
-    done = polysync("executions", "logs", arn, "Shard3")
-    short = polysync("executions", "logs", arn, "Shard3", "--lines", 1)
-    document = polysync("executions", "logs", arn, "Shard3", "--output=json").document
-    misspelt = polysync("executions", "logs", arn, "Shrad3")
-    unknown = polysync("executions", "logs", arn, "Evaluate")
+    done = executions("logs", arn, "Shard3")
+    short = executions("logs", arn, "Shard3", "--lines", 1)
+    document = executions("logs", arn, "Shard3", "--output=json").document
+    misspelt = executions("logs", arn, "Shrad3")
+    unknown = executions("logs", arn, "Evaluate")
 
     assert done.code == 0
     assert done.out.startswith("Starting the container of ")
@@ -440,22 +438,22 @@ def test_logs_are_those_of_the_step(
 
 
 def test_logs_of_a_step_without_a_job_are_refused(
-    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+    executions: Polysync, sagemaker: Any, emulator: EmulatorServer
 ) -> None:
     """A condition writes none."""
     url = {"Name": "InputDataUrl", "Value": "s3://ml-bucket/abalone.csv"}
     arn = start(sagemaker, "abalone", PipelineParameters=[url])
     emulator.control.advance(7200)
 
-    done = polysync("executions", "logs", arn, "AbaloneMSECond")
-    both = polysync("executions", "logs", arn, "x", "--follow", "--output=json")
+    done = executions("logs", arn, "AbaloneMSECond")
+    both = executions("logs", arn, "x", "--follow", "--output=json")
 
     assert "or one that writes no log to CloudWatch Logs" in done.refusal
     assert "--follow writes text" in both.refusal
 
 
 def test_logs_are_followed_until_the_step_ends(
-    polysync: Polysync,
+    executions: Polysync,
     sagemaker: Any,
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
@@ -467,11 +465,11 @@ def test_logs_are_followed_until_the_step_ends(
     arn = start(sagemaker)
     emulator.control.advance(4)
 
-    followed = polysync("executions", "logs", arn, "Shard0", "--follow", "--lines=1")
-    whole = polysync("executions", "logs", arn, "Shard0")
+    followed = executions("logs", arn, "Shard0", "--follow", "--lines=1")
+    whole = executions("logs", arn, "Shard0")
 
     assert followed.code == 0, followed.err
-    assert emulated_time.slept[-1] == executions.LOG_DELAY_SECONDS
+    assert emulated_time.slept[-1] == LOG_DELAY_SECONDS
     lines = whole.out.splitlines()
     assert followed.out.splitlines() == lines
     assert lines[-1] == "Done"
@@ -492,7 +490,7 @@ def test_stop_asks_a_person(
     answer: str | None,
     options: tuple[str, ...],
     code: int,
-    polysync: Polysync,
+    executions: Polysync,
     emulator: EmulatorServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -503,59 +501,59 @@ def test_stop_asks_a_person(
     arn = start_as_a_task()
     monkeypatch.setattr("sys.stdin", Terminal(answer))
 
-    done = polysync("executions", "stop", arn, *options)
+    done = executions("stop", arn, *options)
 
     assert done.code == code
     name = "retraining/train/scheduled__2026-01-01T00:00:00+00:00"
     assert f"is that of an Airflow task: {name}" in done.err
     assert "The task will fail, or do what its on_cancelled says." in done.err
     assert ("add --yes" in done.error) == (code == 2)
-    assert len(emulator.control.calls("StopPipelineExecution")) == (code == 0)
+    assert len(emulator.control.calls(STOP)) == (code == 0)
     asked = f"The execution was asked to stop. {arn}\n"
     assert done.out == (asked if code == 0 else "")
 
 
 @pytest.mark.parametrize("word", ["show", "stop", "watch"])
 def test_throttled_calls_are_made_again(
-    word: str, polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+    word: str, executions: Polysync, sagemaker: Any, emulator: EmulatorServer
 ) -> None:
     """Somebody waits for the answer: for a minute at most."""
     arn = start(sagemaker)
     operations = {
-        "show": "ListPipelineExecutionSteps",
-        "stop": "StopPipelineExecution",
-        "watch": "DescribePipelineExecution",
+        "show": LIST_STEPS,
+        "stop": STOP,
+        "watch": DESCRIBE,
     }
     operation = operations[word]
     emulator.control.add_fault("throttle", operation, count=5)
 
-    done = polysync("executions", word, arn, *["--yes"] * (word == "stop"))
+    done = executions(word, arn, *["--yes"] * (word == "stop"))
 
     assert done.code == 0
     assert f"AWS throttles {operation}: asking again in 5 s\n" in done.err
 
-    emulator.control.add_fault("throttle", "DescribePipelineExecution", count=100)
-    late = polysync("executions", word, arn)
+    emulator.control.add_fault("throttle", DESCRIBE, count=100)
+    late = executions(word, arn)
     assert late.code == 2
     assert late.error.startswith("error: DescribePipelineExecution failed: Throttling")
     assert late.err.count("asking again") == 12
 
 
 def test_running_step_has_its_duration_until_now(
-    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+    executions: Polysync, sagemaker: Any, emulator: EmulatorServer
 ) -> None:
     """That of one that has not begun is empty."""
     arn = start(sagemaker)
     emulator.control.advance(100)
 
-    lines = polysync("executions", "show", arn).out.splitlines()
+    lines = executions("show", arn).out.splitlines()
 
     assert any(re.match(r"Shard0 +Running +1 min 3\d s ", line) for line in lines)
     assert lines[-1] == "Merge   NotStarted"
 
 
 def test_execution_that_is_being_stopped(
-    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+    executions: Polysync, sagemaker: Any, emulator: EmulatorServer
 ) -> None:
     """
     Its state is that of the tab and the page, and it is among those that run; programs
@@ -563,11 +561,11 @@ def test_execution_that_is_being_stopped(
     """
     arn = start(sagemaker)
     emulator.control.advance(10)
-    polysync("executions", "stop", arn, "--yes")
+    executions("stop", arn, "--yes")
 
-    listed = polysync("executions", "list", "--state", "Running")
-    shown = polysync("executions", "show", arn)
-    document = polysync("executions", "show", arn, "--output=json").document
+    listed = executions("list", "--state", "Running")
+    shown = executions("show", arn)
+    document = executions("show", arn, "--output=json").document
 
     assert listed.out.splitlines()[1].startswith("Stopping  ")
     assert shown.out.startswith("Pipeline fanout: Stopping (AWS status Stopping).\n")
@@ -575,29 +573,27 @@ def test_execution_that_is_being_stopped(
 
 
 def test_list_says_how_to_leave_out_what_may_not_be_read(
-    polysync: Polysync, emulator: EmulatorServer
+    executions: Polysync, emulator: EmulatorServer
 ) -> None:
     """A policy may allow some of the pipelines only."""
-    emulator.control.add_fault(
-        "error", "ListPipelineExecutions", code="AccessDeniedException", message="no"
-    )
+    deny(emulator, LIST)
     choice = "Or list only what the identity may read: --prefix, --pipeline"
 
-    assert polysync("executions", "list").error.endswith(choice)
-    one = polysync("executions", "list", "--pipeline", "fanout")
+    assert executions("list").error.endswith(choice)
+    one = executions("list", "--pipeline", "fanout")
     assert "AccessDeniedException" in one.error
     assert choice not in one.error
 
 
-def test_stop_prints_one_json_document(polysync: Polysync, sagemaker: Any) -> None:
+def test_stop_prints_one_json_document(executions: Polysync, sagemaker: Any) -> None:
     """
     A script learns the status, and whether a stop was needed; an execution of nobody's
     is said to be so.
     """
     arn = start(sagemaker)
 
-    done = polysync("executions", "stop", arn, "--yes", "--output", "json")
-    again = polysync("executions", "stop", arn, "--output", "json")
+    done = executions("stop", arn, "--yes", "--output", "json")
+    again = executions("stop", arn, "--output", "json")
 
     first = done.document
     second = again.document
@@ -618,7 +614,7 @@ def test_watch_ends_with_the_execution(
     scenario: dict[str, Any],
     code: int,
     end: str,
-    polysync: Polysync,
+    executions: Polysync,
     sagemaker: Any,
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
@@ -636,7 +632,7 @@ def test_watch_ends_with_the_execution(
             60, lambda: sagemaker.stop_pipeline_execution(PipelineExecutionArn=arn)
         )
 
-    done = polysync("executions", "watch", arn)
+    done = executions("watch", arn)
 
     assert done.code == code, done.err
     lines = done.out.splitlines()
@@ -648,11 +644,13 @@ def test_watch_ends_with_the_execution(
     assert ("  | RuntimeError: " in "\n".join(lines[-4:])) == is_failure
 
 
-def test_watch_ends_with_one_json_document(polysync: Polysync, sagemaker: Any) -> None:
+def test_watch_ends_with_one_json_document(
+    executions: Polysync, sagemaker: Any
+) -> None:
     """stdout has one document at the end; the changes are on stderr."""
     arn = start(sagemaker)
 
-    done = polysync("executions", "watch", arn, "--output", "json")
+    done = executions("watch", arn, "--output", "json")
 
     assert done.code == 0
     assert done.document["state"] == "Success"
@@ -660,7 +658,7 @@ def test_watch_ends_with_one_json_document(polysync: Polysync, sagemaker: Any) -
 
 
 def test_watch_goes_on_after_a_lost_response(
-    polysync: Polysync, sagemaker: Any, emulator: EmulatorServer
+    executions: Polysync, sagemaker: Any, emulator: EmulatorServer
 ) -> None:
     """
     A failure of AWS while it watches is a line; that the identity may not look any more
@@ -669,7 +667,7 @@ def test_watch_goes_on_after_a_lost_response(
     arn = start(sagemaker)
     emulator.control.add_fault(
         "error",
-        "DescribePipelineExecution",
+        DESCRIBE,
         code="InternalFailure",
         message="no",
         status=500,
@@ -677,15 +675,9 @@ def test_watch_goes_on_after_a_lost_response(
         skip=1,
     )
 
-    done = polysync("executions", "watch", arn)
-    emulator.control.add_fault(
-        "error",
-        "DescribePipelineExecution",
-        code="AccessDeniedException",
-        message="no",
-        skip=1,
-    )
-    refused = polysync("executions", "watch", start(sagemaker))
+    done = executions("watch", arn)
+    deny(emulator, DESCRIBE, skip=1)
+    refused = executions("watch", start(sagemaker))
 
     assert done.code == 0
     assert "Poll failed, retrying: " in done.out
@@ -694,7 +686,7 @@ def test_watch_goes_on_after_a_lost_response(
 
 
 def test_interrupted_watch_stops_nothing(
-    polysync: Polysync,
+    executions: Polysync,
     sagemaker: Any,
     emulator: EmulatorServer,
     emulated_time: EmulatedTime,
@@ -708,21 +700,23 @@ def test_interrupted_watch_stops_nothing(
         raise KeyboardInterrupt
 
     emulated_time.after(15, interrupt)
-    done = polysync("executions", "watch", arn)
+    done = executions("watch", arn)
 
     assert done.code == 130
     assert done.err == f"The execution goes on: {arn}\nerror: interrupted\n"
-    assert emulator.control.calls("StopPipelineExecution") == []
+    assert emulator.control.calls(STOP) == []
 
 
-def test_names_write_no_control_characters(polysync: Polysync, sagemaker: Any) -> None:
+def test_names_write_no_control_characters(
+    executions: Polysync, sagemaker: Any
+) -> None:
     """Control characters in a description reach no terminal, however written."""
     page = "dags/x%1B%5B2J/runs/r/tasks/t"
     for description in ("x\x1b[2Jx", f"Airflow: {page}"):
         arn = start(sagemaker, PipelineExecutionDescription=description)
 
-        shown = polysync("executions", "show", arn)
-        listed = polysync("executions", "list")
+        shown = executions("show", arn)
+        listed = executions("list")
 
         assert "\x1b" not in shown.out + shown.err + listed.out
     assert "Airflow task: x\N{REPLACEMENT CHARACTER}[2J/t/r\n" in shown.out

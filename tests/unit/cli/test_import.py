@@ -18,6 +18,7 @@ from tests.unit.jobs.catalogue.builders import (
     delete_pipelines,
     put_pipelines,
 )
+from tests.world import deny
 
 PLAIN = {"Version": "2020-12-01", "Steps": STEPS}
 NEWER = {"Name": "Query", "Type": "Athena", "Arguments": {}}
@@ -29,9 +30,9 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "jobs.yaml"
 
 
-def test_catalogue_on_stdout_is_all_that_stdout_has(polysync: Polysync) -> None:
+def test_catalogue_on_stdout_is_all_that_stdout_has(jobs: Polysync) -> None:
     """Without a file the catalogue is on stdout, and everything else on stderr."""
-    result = polysync("jobs", "import")
+    result = jobs("import")
 
     assert result.code == 0
     assert [job["name"] for job in yaml.safe_load(result.out)["jobs"]] == [
@@ -48,16 +49,16 @@ def test_catalogue_on_stdout_is_all_that_stdout_has(polysync: Polysync) -> None:
 
 @NEEDS_ROLE
 def test_pipelines_that_aws_manages_have_a_file_of_their_own(
-    polysync: Polysync, tmp_path: Path
+    jobs: Polysync, tmp_path: Path
 ) -> None:
     """They are imported and compared on request, and replace no jobs of the account."""
     own = tmp_path / "jobs.yaml"
     managed = tmp_path / "managed.yaml"
-    polysync("jobs", "import", own)
+    jobs("import", own)
 
-    result = polysync("jobs", "import", "--managed-by", "AWS", managed)
-    diff = polysync("jobs", "diff", managed, "--managed-by", "AWS")
-    mixed = polysync("jobs", "import", "--managed-by", "AWS", "--prefix", "model-", own)
+    result = jobs("import", "--managed-by", "AWS", managed)
+    diff = jobs("diff", managed, "--managed-by", "AWS")
+    mixed = jobs("import", "--managed-by", "AWS", "--prefix", "model-", own)
 
     counts = "1 added, 0 changed, 0 removed, 0 unchanged"
     assert result.error == f"{managed}: 1 jobs ({counts})"
@@ -73,7 +74,7 @@ def test_pipelines_that_aws_manages_have_a_file_of_their_own(
 
 
 def test_descriptions_and_unknown_types_of_a_definition(
-    polysync: Polysync,
+    jobs: Polysync,
     path: Path,
     emulator: EmulatorServer,
     monkeypatch: pytest.MonkeyPatch,
@@ -88,7 +89,7 @@ def test_descriptions_and_unknown_types_of_a_definition(
     )
     monkeypatch.delitem(STEP_TYPES, "Athena")
 
-    result = polysync("jobs", "import", path)
+    result = jobs("import", path)
 
     described = [
         (p.name, p.description)
@@ -103,15 +104,15 @@ def test_descriptions_and_unknown_types_of_a_definition(
     assert ": Query (Athena)" in result.err
 
 
-def test_broken_entry_out_of_scope_is_an_error(polysync: Polysync, path: Path) -> None:
+def test_broken_entry_out_of_scope_is_an_error(jobs: Polysync, path: Path) -> None:
     """An entry that the import would lose is an error; one in its scope is replaced."""
     fanout = f"{{name: fanout, arn: '{ARN_TEXT}', region: us-east-1, typo: x}}"
     text = f"version: 1\njobs:\n- {fanout}\n"
     path.write_text(text)
 
-    refused = polysync("jobs", "import", path, "--prefix", "churn-")
+    refused = jobs("import", path, "--prefix", "churn-")
     unchanged = path.read_text()
-    replaced = polysync("jobs", "import", path)
+    replaced = jobs("import", path)
 
     assert refused.code == 2
     assert unchanged == text
@@ -122,7 +123,7 @@ def test_broken_entry_out_of_scope_is_an_error(polysync: Polysync, path: Path) -
 
 
 def test_a_target_that_is_no_catalogue_is_refused_first(
-    polysync: Polysync, tmp_path: Path, emulator: EmulatorServer
+    jobs: Polysync, tmp_path: Path, emulator: EmulatorServer
 ) -> None:
     """
     A missing folder, or a file that is no catalogue, is an error of one line before AWS
@@ -131,8 +132,8 @@ def test_a_target_that_is_no_catalogue_is_refused_first(
     other = tmp_path / "other.txt"
     other.write_text("hello")
 
-    missing = polysync("jobs", "import", tmp_path / "missing" / "jobs.yaml")
-    result = polysync("jobs", "import", other)
+    missing = jobs("import", tmp_path / "missing" / "jobs.yaml")
+    result = jobs("import", other)
 
     assert missing.refusal.endswith(
         "jobs.yaml cannot be written: its folder does not exist. Create it."
@@ -146,14 +147,12 @@ def test_a_target_that_is_no_catalogue_is_refused_first(
 
 
 def test_refusal_of_aws_is_an_error(
-    polysync: Polysync, path: Path, tmp_path: Path, emulator: EmulatorServer
+    jobs: Polysync, path: Path, tmp_path: Path, emulator: EmulatorServer
 ) -> None:
     """If AWS refuses a call, no file is written."""
-    emulator.control.add_fault(
-        "error", "ListPipelines", code="AccessDeniedException", message="no"
-    )
+    deny(emulator, "ListPipelines")
 
-    result = polysync("jobs", "import", path)
+    result = jobs("import", path)
 
     assert result.code == 2
     assert "Allow sagemaker:ListPipelines" in result.error
@@ -161,19 +160,19 @@ def test_refusal_of_aws_is_an_error(
 
 
 def test_import_that_would_remove_all_jobs_writes_nothing(
-    polysync: Polysync, path: Path
+    jobs: Polysync, path: Path
 ) -> None:
     """
     A wrong region loses no descriptions: the file stays as it is, unless --force is
     given.
     """
-    polysync("jobs", "import", path)
+    jobs("import", path)
     text = path.read_text()
-    command = ("jobs", "import", path, "--region", "eu-central-1", "--prefix", "a")
+    command = ("import", path, "--region", "eu-central-1", "--prefix", "a")
 
-    refused = polysync(*command)
+    refused = jobs(*command)
     unchanged = path.read_text()
-    forced = polysync(*command, "--force")
+    forced = jobs(*command, "--force")
 
     assert refused.code == 2
     assert unchanged == text
@@ -187,17 +186,17 @@ def test_import_that_would_remove_all_jobs_writes_nothing(
 
 
 def test_prefix_that_finds_nothing_is_an_error(
-    polysync: Polysync, path: Path, emulator: EmulatorServer
+    jobs: Polysync, path: Path, emulator: EmulatorServer
 ) -> None:
     """
     A prefix that matches nothing is an error, which names what is near; an empty region
     is a warning.
     """
-    polysync("jobs", "import", path)
+    jobs("import", path)
     text = path.read_text()
 
-    prefix = polysync("jobs", "import", path, "--prefix", "chrun-")
-    region = polysync("jobs", "import", "--region", "eu-central-1")
+    prefix = jobs("import", path, "--prefix", "chrun-")
+    region = jobs("import", "--region", "eu-central-1")
 
     assert prefix.code == 2
     assert prefix.out == ""
@@ -211,18 +210,18 @@ def test_prefix_that_finds_nothing_is_an_error(
     no_pipelines = "there are no pipelines in region eu-central-1 (--prefix '')"
     assert f"warning: {no_pipelines}\n" in region.err
     delete_pipelines(emulator, "churn-tuning")
-    removed = polysync("jobs", "import", path, "--prefix", "churn-", "--force")
+    removed = jobs("import", path, "--prefix", "churn-", "--force")
     assert removed.code == 0
     assert "Removed: churn-tuning" in removed.err
     requests = [call["request"] for call in emulator.control.calls("ListPipelines")]
     assert requests[-1]["PipelineNamePrefix"] == "churn"
 
 
-def test_import_prints_jobs_and_changes_as_json(polysync: Polysync, path: Path) -> None:
+def test_import_prints_jobs_and_changes_as_json(jobs: Polysync, path: Path) -> None:
     """stdout has the jobs, and what an import into the file has changed."""
-    polysync("jobs", "import", path, "--prefix", "churn-")
+    jobs("import", path, "--prefix", "churn-")
 
-    done = polysync("jobs", "import", path, "--output", "json")
+    done = jobs("import", path, "--output", "json")
 
     document = done.document
     assert [job["name"] for job in document["jobs"]] == [

@@ -29,8 +29,8 @@ from polysync_airflow.execution.texts import (
     first_problems,
     shorten,
 )
+from tests.conftest import ARN
 
-ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
 # Characters that st.text() leaves out or rarely draws.
 DANGEROUS = st.sampled_from(
     [

@@ -23,7 +23,7 @@ from tests.unit.triggers.test_poller import (
     start_executions,
 )
 from tests.unit.triggers.test_search import make_search_trigger
-from tests.world import World
+from tests.world import DESCRIBE, LIST, World
 
 __all__ = ["registry"]  # a fixture
 
@@ -113,12 +113,12 @@ def test_throttled_and_failed_calls_are_counted(
 ) -> None:
     """The rate follows, and the counters say which calls have failed."""
     (arn,) = start_executions(world.emulator, 1)
-    world.control.add_fault("throttle", "DescribePipelineExecution", count=2)
-    world.control.add_fault("http", "DescribePipelineExecution", count=1)
+    world.control.add_fault("throttle", DESCRIBE, count=2)
+    world.control.add_fault("http", DESCRIBE, count=1)
 
     all_events([make_trigger(arn, world.time.time())], gate)
 
-    describe = {"operation": "DescribePipelineExecution", **EXECUTIONS}
+    describe = {"operation": DESCRIBE, **EXECUTIONS}
     statsd.wait_for(lambda: statsd.total("polysync.calls.failed", **describe) == 3)
     statsd.wait_for(lambda: statsd.total("polysync.calls.throttled", **describe) == 2)
     statsd.wait_for(lambda: min(values(statsd, "polysync.call_rate")) < 800)
@@ -156,7 +156,7 @@ def test_searches_and_approvals_have_pollers_of_their_own(
     }
     assert (
         statsd.total("polysync.calls", poller="searches")
-        == count_calls(world.emulator)["ListPipelineExecutions"]
+        == count_calls(world.emulator)[LIST]
     )
     assert (
         statsd.total("polysync.calls", operation="DescribeModelPackage")

@@ -19,7 +19,7 @@ from tests.unit.operators.recovery.harness import (
     crash,
     run_failure_callbacks,
 )
-from tests.world import LIST, NEVER_ENDS, START, World
+from tests.world import LIST, NEVER_ENDS, START, STOP, World
 
 
 def make_task(**arguments: Any) -> Any:
@@ -63,20 +63,20 @@ def test_execution_of_a_dead_process_is_stopped(
     """
     ti = crash_while_waiting(world.time)
     task = make_task(polysync_conn_id="{{ 'polysync' }}_default")
-    assert world.control.calls("StopPipelineExecution") == []
+    assert world.control.calls(STOP) == []
     # Neither another region of the connection nor a throttled call keeps it from that.
     other_region = connection(
         endpoint_url=world.emulator.endpoint_url, region_name="eu-west-1"
     )
     world.patch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", other_region)
-    world.control.add_fault("throttle", "StopPipelineExecution", count=1)
+    world.control.add_fault("throttle", STOP, count=1)
 
     run_failure_callbacks(task, ti)
     run_failure_callbacks(task, ti)
 
     arn, (_, *calls) = (
         ti.xcoms["execution_arn"],
-        world.control.calls("StopPipelineExecution"),
+        world.control.calls(STOP),
     )
     assert {call["region"] for call in calls} == {"us-east-1"}
     assert {call["request"]["PipelineExecutionArn"] for call in calls} == {arn}
@@ -101,9 +101,10 @@ def test_callback_without_a_record_says_so(
 
     key = variable_key(TaskKey.of(ti))
     assert [line for line in caplog.messages if "failed" in line] == lines * [
-        f"The task has failed. No execution is stopped: there is no valid record, the Variable {key!r}."
-        " Either none was started, or somebody has deleted or edited the record. If you are not sure,"
-        " look for the executions of the pipeline 'fanout' in the SageMaker console."
+        "The task has failed. No execution is stopped: there is no valid record, the"
+        f" Variable {key!r}. Either none was started, or somebody has deleted or edited"
+        " the record. If you are not sure, look for the executions of the pipeline"
+        " 'fanout' in the SageMaker console."
     ]
 
 
@@ -111,9 +112,7 @@ def test_callback_on_a_worker_without_a_record_says_nothing(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """AWS has refused the start, as the error of the task says."""
-    world.control.add_fault(
-        "error", "StartPipelineExecution", code="ValidationException", message="no"
-    )
+    world.control.add_fault("error", START, code="ValidationException", message="no")
     task = make_task()
     run = run_task(task)
     caplog.clear()
@@ -154,7 +153,7 @@ def test_stop_on_kill_false_keeps_the_execution(world: World) -> None:
         make_task(stop_on_kill=False), crash_while_waiting(world.time)
     )
 
-    assert world.control.calls("StopPipelineExecution") == []
+    assert world.control.calls(STOP) == []
 
 
 def test_callback_does_nothing_after_an_ordinary_failure(world: World) -> None:
@@ -223,7 +222,7 @@ def test_mapped_task_of_a_dead_process(key_is_configured: bool, world: World) ->
     for callback in mapped.on_failure_callback:
         callback(context)
 
-    (stop,) = world.control.calls("StopPipelineExecution")
+    (stop,) = world.control.calls(STOP)
     assert stop["request"]["PipelineExecutionArn"] == arn
 
 
@@ -245,7 +244,7 @@ def test_values_in_a_worker_are_not_rendered_again(world: World) -> None:
 
     run_failure_callbacks(task, ti)
 
-    assert len(world.control.calls("StopPipelineExecution")) == 1
+    assert len(world.control.calls(STOP)) == 1
 
 
 def test_callbacks_of_the_dag_author_come_first() -> None:

@@ -25,7 +25,7 @@ from tests.fakes.log_capture import capture_logs, texts_of
 from tests.managed_pipelines import MANAGED, NEEDS_ROLE
 from tests.tasks import run_task
 from tests.unit.jobs.test_arguments import rendered
-from tests.world import deny
+from tests.world import START, deny
 
 DESCRIBED = "after-call.sagemaker.DescribePipeline"
 ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"
@@ -160,7 +160,7 @@ def test_large_default_is_the_text_that_a_start_sends(emulator: EmulatorServer) 
     arguments = rendered(start_arguments(jobs["large"]))
     arguments["wait_for_completion"] = False
     run_task(PolysyncStartPipelineOperator(task_id="start", **arguments))
-    (call,) = emulator.control.calls("StartPipelineExecution")
+    (call,) = emulator.control.calls(START)
     assert call["request"]["PipelineParameters"] == [
         {"Name": "Seed", "Value": "1" + "0" * 30},
         {"Name": "Rate", "Value": "1e+30"},
@@ -272,8 +272,9 @@ def test_types_of_steps_that_nobody_knows_are_named(emulator: EmulatorServer) ->
 
     assert [job.name for job in jobs] == ["abalone", "fanout"]
     assert texts_of(logs, "warning") == [
-        "Pipeline fanout: it has steps of a type that AWS does not have, or that is newer than this version: "
-        "Spark (Glue), Tune\N{REPLACEMENT CHARACTER}[31m (Tunning), Typeless (no type), Each-0 (Map)"
+        "Pipeline fanout: it has steps of a type that AWS does not have, or that is"
+        " newer than this version: Spark (Glue), Tune\N{REPLACEMENT CHARACTER}[31m"
+        " (Tunning), Typeless (no type), Each-0 (Map)"
     ]
 
 

@@ -36,7 +36,7 @@ from tests.conftest import IN_BOTH_MODES, connection
 from tests.fakes.log_capture import capture_logs, texts_of
 from tests.managed_pipelines import MANAGED, NEEDS_ROLE, START_MANAGED
 from tests.tasks import EmulatedTime, TaskInstance, run_task
-from tests.world import NEVER_ENDS, World
+from tests.world import NEVER_ENDS, START, STOP, World
 
 ROLE = "arn:aws:iam::123456789012:role/Other"
 
@@ -55,7 +55,7 @@ def make_task(**arguments: Any) -> PolysyncStartPipelineOperator:
 
 def sent_request(emulator: EmulatorServer) -> dict[str, Any]:
     """Return the only StartPipelineExecution request that the emulator received."""
-    (call,) = emulator.control.calls("StartPipelineExecution")
+    (call,) = emulator.control.calls(START)
     request: dict[str, Any] = call["request"]
     return request
 
@@ -328,7 +328,7 @@ def test_execution_timeout_on_the_worker_is_a_timeout(world: World) -> None:
     assert isinstance(run.error, PipelineExecutionTimeoutError)
     assert "last AWS status: Executing" in str(run.error)
     assert run.xcoms["run"]["status"] == "Stopping"
-    assert len(world.control.calls("StopPipelineExecution")) == 1
+    assert len(world.control.calls(STOP)) == 1
 
 
 @NEEDS_ROLE
@@ -356,10 +356,7 @@ def test_role_of_the_connection_is_for_pipelines_that_aws_manages(world: World) 
 
     assert [type(run.error) for run in runs] == [*3 * [type(None)], SageMakerApiError]
     assert "RoleArn can't be specified" in str(runs[-1].error)
-    sent = [
-        call["request"].get("RoleArn")
-        for call in world.control.calls("StartPipelineExecution")
-    ]
+    sent = [call["request"].get("RoleArn") for call in world.control.calls(START)]
     assert sent == [default, ROLE, None, ROLE]
 
 
@@ -406,9 +403,7 @@ def test_argument_that_an_older_botocore_cannot_send_is_refused(
     """
     operator = make_task(**argument)
     client: Any = operator.hook.conn
-    shape = client.meta.service_model.operation_model(
-        "StartPipelineExecution"
-    ).input_shape
+    shape = client.meta.service_model.operation_model(START).input_shape
     world.patch.delitem(shape.members, member, raising=False)
 
     run = run_task(operator)

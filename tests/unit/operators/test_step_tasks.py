@@ -27,13 +27,12 @@ from polysync_airflow.operators.step_tasks import PolysyncPipelineStepOperator
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs, texts_of
 from tests.tasks import DagRun, Run, TaskInstance, run_task
-from tests.world import World
+from tests.world import LIST_STEPS, World
 
 if CAPABILITIES.start_from_trigger:
     from tests.unit.sensors.triggerer import run_from_trigger
 
 MODES = ("worker", "triggerer") if CAPABILITIES.start_from_trigger else ("worker",)
-LIST_STEPS = "ListPipelineExecutionSteps"
 REPORT = {"regression_metrics": {"mse": {"value": 4.9}}}
 EVALUATED = {"property_files": {"EvaluationReport": REPORT}}
 TRAINED = {"metrics": {"validation:rmse": 2.1}}

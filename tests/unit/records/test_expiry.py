@@ -16,6 +16,7 @@ from polysync_airflow.airflow_compat.database import variable_keys
 from polysync_airflow.cli.command_line import main
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.records import KEY_PREFIX, RECORD, TASK, StoredTask
+from tests.fakes.airflow_rows import add_variable
 from tests.fakes.evil_json import EVIL
 
 NOW = datetime.now(UTC)
@@ -98,9 +99,8 @@ def variables(airflow_database: None) -> Iterator[None]:
     from airflow.models.variable import Variable
     from airflow.utils.session import create_session
 
-    with create_session() as session:
-        for name, value in VALUES.items():
-            session.add(Variable(key=f"{KEY_PREFIX}{name}", val=value))  # type: ignore[no-untyped-call]
+    for name, value in VALUES.items():
+        add_variable(f"{KEY_PREFIX}{name}", value)
     yield
     with create_session() as session:
         session.query(Variable).filter(Variable.key.startswith(KEY_PREFIX)).delete()
@@ -113,10 +113,9 @@ def test_command_deletes_only_old_records(capsys: pytest.CaptureFixture[str]) ->
     assert "4 Variables.\n" in capsys.readouterr().out
 
     assert main(["records", "--dag-id", "gone", "--older-than", "30d"]) == 1
-    assert (
-        capsys.readouterr().out
-        == f"{KEY_PREFIX}old  (DAG run: deleted, ended {OLD:%Y-%m-%dT%H:%M:%S}+00:00)\n1 Variables deleted.\n"
-    )
+    run = f"DAG run: deleted, ended {OLD:%Y-%m-%dT%H:%M:%S}+00:00"
+    deleted = f"{KEY_PREFIX}old  ({run})\n1 Variables deleted.\n"
+    assert capsys.readouterr().out == deleted
     assert own_keys() == VALUES.keys() - {"old"}
 
     assert main(["records", "--dag-id", "gone", "--older-than", "12h"]) == 1

@@ -24,6 +24,7 @@ from polysync_airflow.records import (
     variable_key,
 )
 from sagemaker_emulator import EmulatorServer
+from tests.fakes.airflow_rows import add_variable
 from tests.unit.cli.conftest import run_polysync
 from tests.unit.execution.lifecycle.builders import stored
 
@@ -49,8 +50,7 @@ def _team(airflow_database: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     text = to_variable(to_stored(stored(), TASK), TASK)
     with create_session() as session:
         session.add(Team(name=TEAM))
-        session.flush()
-        session.add(Variable(key=KEY, val=text, team_name=TEAM))  # type: ignore[no-untyped-call]
+    add_variable(KEY, text, team_name=TEAM)
     yield
     with create_session() as session:
         session.execute(delete(Variable).where(Variable.key == KEY))
@@ -130,8 +130,7 @@ def test_record_is_compared_with_the_identity_of_its_team(is_own: bool) -> None:
 
     key = f"{DEPLOYMENT_KEY}.{TEAM}"
     value = stored().deployment if is_own else "another"
-    with create_session() as session:
-        session.add(Variable(key=key, val=value, team_name=TEAM))  # type: ignore[no-untyped-call]
+    add_variable(key, value, team_name=TEAM)
     expected: AbstractContextManager[Any] = nullcontext()
     if not is_own:
         expected = pytest.raises(StoredRecordError)

@@ -15,6 +15,7 @@ from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.sensors import PolysyncModelApprovalSensor, PolysyncPipelineSensor
 from polysync_airflow.sensors import base as sensors_base
 from sagemaker_emulator import EmulatorServer
+from tests.conftest import ARN
 from tests.tasks import EmulatedTime, TaskInstance
 from tests.unit.sensors.registry import GROUP
 from tests.unit.sensors.sessions import (
@@ -26,7 +27,6 @@ from tests.unit.sensors.sessions import (
     start_execution,
 )
 
-ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
 ONE = {"execution_arn": ARN}
 NAMED = {"pipeline_name": "fanout"}
 NOT_LOOKED_FOR = "an execution with an execution_arn is not looked for."

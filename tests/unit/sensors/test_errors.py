@@ -25,6 +25,7 @@ from polysync_airflow.airflow_compat.sdk import RetryAction
 from polysync_airflow.retrying import PolysyncRetryPolicy
 from polysync_airflow.sensors import PolysyncModelApprovalSensor, PolysyncPipelineSensor
 from sagemaker_emulator import EmulatorServer
+from tests.conftest import ARN
 from tests.fakes.json_store import JsonStore
 from tests.pages import page
 from tests.tasks import EmulatedTime, Run, TaskInstance
@@ -40,7 +41,6 @@ from tests.unit.sensors.sessions import (
 
 TABLE = page("reference/sensors.md").rows("What fails, and what soft_fail skips")
 MODES_OF_CELLS = ("poke", "reschedule", "deferrable")
-ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
 MINUTE = 60.0
 SLOW = {"steps": {"Merge": {"duration": 25 * MINUTE}}}
 FAILED_STEP = {"steps": {"Shard3": {"fail": {"reason": "no data"}}}}

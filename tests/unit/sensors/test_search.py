@@ -25,10 +25,9 @@ from tests.unit.sensors.sessions import (
     run_sensor,
     start_execution,
 )
+from tests.world import LIST
 
 pytestmark = pytest.mark.usefixtures("emulator")
-
-LIST = "ListPipelineExecutions"
 
 
 @pytest.mark.parametrize("mode", MODES)

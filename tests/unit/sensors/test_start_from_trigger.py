@@ -25,6 +25,7 @@ from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.sensors import PolysyncModelApprovalSensor, PolysyncPipelineSensor
 from polysync_airflow.sensors import base as sensors_base
 from polysync_airflow.start_in_triggerer.triggerer_task import WAIT_KEY, XCOM_KEYS
+from tests.conftest import ARN
 from tests.fakes.airflow_encoding import check_dag
 from tests.fakes.evil_json import NESTED, nested_value
 from tests.fakes.simulated_airflow import SimulatedAirflow
@@ -46,7 +47,6 @@ if CAPABILITIES.start_from_trigger:
 pytestmark = pytest.mark.skipif(
     not CAPABILITIES.start_from_trigger, reason="tasks of this version start on workers"
 )
-ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
 
 
 def callback(context: Any) -> None:

@@ -28,6 +28,7 @@ from polysync_airflow.testing.emulator import (
 from sagemaker_emulator.builders import definition, step
 from tests.conftest import DEFINITIONS
 from tests.tasks import Run, run_task
+from tests.world import START, STOP
 
 SECONDS = 20.0
 
@@ -87,7 +88,7 @@ def test_timeout_is_reached_in_the_time_of_the_provider(
     assert time.monotonic() - began < SECONDS
     assert isinstance(run.error, PipelineExecutionTimeoutError)
     assert "the limit of 1 h" in str(run.error)
-    assert len(emulator.control.calls("StopPipelineExecution")) == 1
+    assert len(emulator.control.calls(STOP)) == 1
 
 
 def test_execution_can_be_stopped_while_a_step_keeps_running(
@@ -193,9 +194,9 @@ def test_violations_of_a_check_fail_its_step(emulator: SageMakerEmulator) -> Non
 
 def test_starts_are_those_that_had_an_effect(emulator: SageMakerEmulator) -> None:
     """A request that is repeated is one start; a refused or lost one is none."""
-    emulator.control.add_fault("lost_response", "StartPipelineExecution", count=1)
-    emulator.control.add_fault("dropped", "StartPipelineExecution", count=1)
-    emulator.control.add_fault("throttle", "StartPipelineExecution", count=1)
+    emulator.control.add_fault("lost_response", START, count=1)
+    emulator.control.add_fault("dropped", START, count=1)
+    emulator.control.add_fault("throttle", START, count=1)
     start("fanout", execution_display_name="first", wait_for_completion=False)
     start("no-such-pipeline", wait_for_completion=False)
     start("abalone", wait_for_completion=False)

@@ -207,7 +207,9 @@ def test_error_of_a_dag_file_names_the_file_and_its_dags(
     tests = """
 import pytest
 
-@pytest.mark.parametrize("arguments", [("nowhere.py",), ("broken.py",), ("two.py",), ("two.py", "three")])
+@pytest.mark.parametrize(
+    "arguments", [("nowhere.py",), ("broken.py",), ("two.py",), ("two.py", "three")]
+)
 def test_it(load_dag, arguments):
     load_dag(*arguments)
 """

@@ -24,10 +24,11 @@ from polysync_airflow.records import (
 )
 from sagemaker_emulator import EmulatorServer
 from tests.fakes import airflow_service
+from tests.fakes.airflow_rows import add_variable
 from tests.fakes.simulated_airflow import AIRFLOW
 from tests.unit.operators.recovery.harness import Task, crash
 from tests.unit.watch import rows
-from tests.world import DESCRIBE, LIST, NEVER_ENDS, START, STOP, World
+from tests.world import DESCRIBE, LIST, NEVER_ENDS, START, STOP, World, deny
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 SetState = Callable[..., None]
@@ -58,15 +59,6 @@ def set_state() -> Iterator[SetState]:
     yield store
     with create_session() as session:
         rows.remove_dag(session, DAG_ID)
-
-
-def add_variable(key: str, value: str | None) -> None:
-    """Store a Variable in the database."""
-    from airflow.models.variable import Variable
-    from airflow.utils.session import create_session
-
-    with create_session() as session:
-        session.add(Variable(key=key, val=value))  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture
@@ -312,9 +304,7 @@ def test_stop_that_fails_changes_the_exit_code(
 ) -> None:
     """The exit code says so, for whoever schedules the command."""
     lost("train", "failed")
-    emulator.control.add_fault(
-        "error", STOP, code="AccessDeniedException", message="no"
-    )
+    deny(emulator, STOP)
 
     assert sweep() == {"train": "failed"}
     assert (

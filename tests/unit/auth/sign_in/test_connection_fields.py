@@ -20,36 +20,41 @@ from polysync_airflow.hooks import PolysyncSageMakerHook
 REGION = {"region_name": "eu-central-1"}
 ROLE = {"role_arn": "arn:aws:iam::123456789012:role/polysync"}
 KEY = {"access_key_id": "AKIAIOSFODNN7EXAMPLE", "secret_access_key": "the-secret"}
-APP = {
-    "application_id_uri": "api://polysync",
-    "tenant_id": "tenant",
-    "client_id": "client",
-}
+API = {"application_id_uri": "api://polysync"}
+APP = {**API, "tenant_id": "tenant", "client_id": "client"}
+WEB_IDENTITY = {"auth_method": "web_identity", **REGION, **ROLE}
+ENTRA = {**WEB_IDENTITY, "identity_source": "entra"}
 
+
+def entra(credential: str, fields: dict[str, str]) -> dict[str, str]:
+    """Return the fields of a connection whose identity is of Entra."""
+    return {**ENTRA, "entra_credential": credential, **fields}
+
+
+SECRET = {"client_secret": "the-secret", **APP}
+CERTIFICATE = {"client_certificate": "/x/pem", **APP}
 COMPLETE: dict[str, dict[str, Any]] = {
     "access_key": {"auth_method": "access_key", **REGION, **KEY},
-    "assume_role": {"auth_method": "assume_role", **REGION, **KEY, **ROLE, "external_id": "x7"},
+    "assume_role": {
+        "auth_method": "assume_role",
+        "external_id": "x7",
+        **REGION,
+        **KEY,
+        **ROLE,
+    },
     "instance_profile": {"auth_method": "instance_profile", **REGION},
     "web_identity / file": {
-        "auth_method": "web_identity", "identity_source": "file", "identity_file": "/x/token", **REGION, **ROLE,
+        "identity_source": "file",
+        "identity_file": "/x/token",
+        **WEB_IDENTITY,
     },
-    "web_identity / entra / managed_identity": {
-        "auth_method": "web_identity", "identity_source": "entra", "entra_credential": "managed_identity",
-        "application_id_uri": "api://polysync", **REGION, **ROLE,
-    },
-    "web_identity / entra / workload_identity": {
-        "auth_method": "web_identity", "identity_source": "entra", "entra_credential": "workload_identity",
-        "application_id_uri": "api://polysync", **REGION, **ROLE,
-    },
-    "web_identity / entra / client_secret": {
-        "auth_method": "web_identity", "identity_source": "entra", "entra_credential": "client_secret",
-        "client_secret": "the-secret", **APP, **REGION, **ROLE,
-    },
-    "web_identity / entra / client_certificate": {
-        "auth_method": "web_identity", "identity_source": "entra", "entra_credential": "client_certificate",
-        "client_certificate": "/x/pem", **APP, **REGION, **ROLE,
-    },
-}  # fmt: skip
+    "web_identity / entra / managed_identity": entra("managed_identity", API),
+    "web_identity / entra / workload_identity": entra("workload_identity", API),
+    "web_identity / entra / client_secret": entra("client_secret", SECRET),
+    "web_identity / entra / client_certificate": entra(
+        "client_certificate", CERTIFICATE
+    ),
+}
 
 
 def error_message(fields: dict[str, Any]) -> str:
@@ -158,7 +163,8 @@ def test_json_and_uri_forms_are_equal(
         content: dict[str, Any] = {"conn_type": "polysync_sagemaker", "extra": fields}
         text = json.dumps({**content, "login": login, "password": password})
     else:
-        text = f"polysync-sagemaker://{login}:{password}@/?{urlencode({**fields, 'duration_seconds': ''})}"
+        query = urlencode({**fields, "duration_seconds": ""})
+        text = f"polysync-sagemaker://{login}:{password}@/?{query}"
     monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", text)
 
     credentials = PolysyncSageMakerHook().credentials

@@ -16,9 +16,9 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution.console import execution_url
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.operators.reporting import attach_to_outlets, execution_extra
+from tests.conftest import ARN
 from tests.tasks import TaskInstance
 
-ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
 MODELS = [
     f"arn:aws:sagemaker:us-east-1:123456789012:model-package/churn/{version}"
     for version in range(200)

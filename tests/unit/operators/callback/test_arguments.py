@@ -18,7 +18,7 @@ from polysync_airflow.operators import (
 )
 from tests.unit.operators.callback.conftest import STEP, Pipeline
 from tests.unit.operators.callback.test_answers import approve
-from tests.world import deny
+from tests.world import LIST_STEPS, deny
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_task_names_the_missing_permission_for_the_steps(
     The permission to list them is needed. If it is withdrawn while the task waits, the
     task says so.
     """
-    deny(pipeline.emulator, "ListPipelineExecutionSteps", skip=1)
+    deny(pipeline.emulator, LIST_STEPS, skip=1)
 
     run = pipeline.answer(approve, deferrable=deferrable)
 

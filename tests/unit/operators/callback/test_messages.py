@@ -20,6 +20,7 @@ from tests.unit.operators.callback.conftest import (
     Pipeline,
 )
 from tests.unit.operators.callback.test_answers import approve
+from tests.world import DESCRIBE
 
 
 def test_messages_of_others_are_given_back(pipeline: Pipeline) -> None:
@@ -142,14 +143,14 @@ def test_errors_of_the_queue_while_the_function_runs(
     def function(ticket: str) -> dict[str, str]:
         for operation in (
             "ChangeMessageVisibilityBatch",
-            "DescribePipelineExecution",
+            DESCRIBE,
             "DeleteMessageBatch",
         ):
             control.add_fault(
                 "error", operation, code="InternalError", message="down", status=500
             )
-        before = len(control.calls("DescribePipelineExecution"))
-        while len(control.calls("DescribePipelineExecution")) < before + 2:
+        before = len(control.calls(DESCRIBE))
+        while len(control.calls(DESCRIBE)) < before + 2:
             Event().wait(0.01)
         return {"ok": "yes"}
 

@@ -18,9 +18,9 @@ from polysync_airflow.operators import (
 )
 from polysync_airflow.sensors import PolysyncModelApprovalSensor, PolysyncPipelineSensor
 from sagemaker_emulator import EmulatorServer
+from tests.conftest import ARN
 from tests.tasks import TaskInstance
 
-ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
 VERSION = "arn:aws:sagemaker:us-east-1:123456789012:model-package/churn/1"
 ENDED = {
     "outcome": "ended",

@@ -329,8 +329,8 @@ def test_changes_of_the_status_are_logged_once(world: World) -> None:
     assert [line for line in lines if label in line][:5] == [
         f"info: Executing: {label}",
         f"info: Executing -> Pausing: {label}",
-        "warning: Status 'Pausing' is unknown to this version; the wait goes on, until the timeout at the "
-        f"latest: {label}",
+        "warning: Status 'Pausing' is unknown to this version; the wait goes on, until"
+        f" the timeout at the latest: {label}",
         f"info: Pausing -> Executing: {label}",
         f"info: Executing -> Succeeded: {label}",
     ]

@@ -161,8 +161,9 @@ def test_denied_action_is_asked_once(deferrable: bool, aws: Account) -> None:
     assert outputs["Train1"] == {"training_job_arn": KINDS["TrainingJob"][0] + "1"}
     assert outputs["ProcessingJob"]["seconds"] == 90.5
     assert run.xcoms["run"]["steps_note"] == (
-        "What jobs say of themselves, such as their billable time, is not known: allow sagemaker:DescribeTrainingJob, "
-        f"sagemaker:{LIST_TRAINING_JOBS} in the IAM policy of the identity."
+        "What jobs say of themselves, such as their billable time, is not known: allow"
+        f" sagemaker:DescribeTrainingJob, sagemaker:{LIST_TRAINING_JOBS} in the IAM"
+        " policy of the identity."
     )
 
 

@@ -21,9 +21,8 @@ from tests.conftest import IN_BOTH_MODES
 from tests.fakes.log_capture import capture_logs, texts_of
 from tests.fakes.simulated_airflow import AIRFLOW
 from tests.tasks import Run, TaskInstance, run_task
-from tests.world import World
+from tests.world import LIST_STEPS, World
 
-LIST_STEPS = "ListPipelineExecutionSteps"
 CONSOLE = "https://us-east-1.console.aws.amazon.com"
 
 

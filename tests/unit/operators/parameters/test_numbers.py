@@ -16,6 +16,7 @@ from polysync_airflow.sensors import PolysyncPipelineSensor
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.airflow_encoding import check_dag, check_task
 from tests.tasks import run_task
+from tests.world import START
 
 VALUES = {"MaxJobs": 10**30, "AucThreshold": -1e30, "InputData": float("nan")}
 
@@ -46,7 +47,7 @@ def test_large_numbers_are_sent_as_their_texts(emulator: EmulatorServer) -> None
     check_task(task)
     check_task(sensor)
     assert run.error is None
-    (call,) = emulator.control.calls("StartPipelineExecution")
+    (call,) = emulator.control.calls(START)
     sent = {
         each["Name"]: each["Value"] for each in call["request"]["PipelineParameters"]
     }

@@ -204,10 +204,20 @@ def test_refused_source_is_explained(case: str, world: World) -> None:
     run = start(selected_steps=SELECTED, source_execution=source)
 
     assert isinstance(run.error, SageMakerApiError)
+    do_not_fit = "selected_steps do not fit pipeline abalone.\n- source_execution:"
     expected = {
-        "running": f"selected_steps do not fit pipeline abalone.\n- source_execution: {source} has the status Executing; give an execution that is Succeeded",
-        "step": f"selected_steps do not fit pipeline abalone.\n- source_execution: step AbaloneProcess has not succeeded in {source}; select it, too",
-        "missing": f"\nsource_execution: {source} does not exist; give another execution, or 'latest'",
+        "running": (
+            f"{do_not_fit} {source} has the status Executing; give an execution that is"
+            " Succeeded"
+        ),
+        "step": (
+            f"{do_not_fit} step AbaloneProcess has not succeeded in {source}; select"
+            " it, too"
+        ),
+        "missing": (
+            f"\nsource_execution: {source} does not exist; give another execution, or"
+            " 'latest'"
+        ),
     }
     assert expected[case] in str(run.error)
     assert not world.control.calls("ListPipelines")

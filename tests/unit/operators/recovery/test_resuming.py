@@ -144,8 +144,9 @@ def test_arguments_of_the_start_are_kept_and_the_others_are_logged(
         "MaxParallelExecutionSteps": 2
     }
     assert (
-        "AWS resumes with the values of the start. The arguments that have other values now are not used: "
-        f"max_parallel_steps, pipeline_parameters['Shards']: execution {world.log.arns[0]}"
+        "AWS resumes with the values of the start. The arguments that have other values"
+        " now are not used: max_parallel_steps, pipeline_parameters['Shards']:"
+        f" execution {world.log.arns[0]}"
     ) in texts_of(logs, "warning")
 
 

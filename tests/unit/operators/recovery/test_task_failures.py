@@ -9,7 +9,7 @@ import pytest
 from polysync_airflow.exceptions import SageMakerApiError
 from tests.unit.operators.recovery.conftest import MakeTask
 from tests.unit.operators.recovery.harness import crash
-from tests.world import START, World
+from tests.world import LIST, START, World
 
 # With a timeout of 10 s, the try gives up after the fourth call.
 SHORT_TIMEOUT: dict[str, Any] = {"timeout": 10}
@@ -31,7 +31,7 @@ def test_refusal_of_a_resent_request_is_not_explained(
 
     assert isinstance(run.error, SageMakerApiError)
     assert run.error.error_code == "ValidationException"
-    assert world.calls() == ["ListPipelineExecutions", START]
+    assert world.calls() == [LIST, START]
 
 
 @pytest.mark.parametrize("fault", ["dropped", "lost_response", "throttle"])
@@ -73,7 +73,7 @@ def test_unknown_execution_is_stopped_in_its_own_region(
     world.requests.after(START, crash)
     task.next_try()
 
-    world.deny("ListPipelineExecutions")
+    world.deny(LIST)
     world.deny(START, count=1)
     task.next_try(region_name="eu-west-1")
     world.control.advance(60)

@@ -20,7 +20,7 @@ from sagemaker_emulator import EmulatorServer
 from tests.fakes.simulated_airflow import SimulatedAirflow
 from tests.tasks import fire
 from tests.unit.operators.recovery.harness import RetryEverything, Task
-from tests.world import DESCRIBE, NEVER_ENDS, STOP, World
+from tests.world import DESCRIBE, LIST, NEVER_ENDS, STOP, World
 
 HOUR = 3600.0
 # Seconds. No step of these tests may take this long, even on a busy machine.
@@ -210,7 +210,7 @@ def test_wait_for_an_earlier_execution_ends_with_a_stop(world: World) -> None:
 def refused(task: Task, emulator: EmulatorServer, **error: Any) -> Any:
     """Defer a task, and return the event of its trigger, whose polls are refused."""
     deferral = task.defer()
-    for operation in (DESCRIBE, "ListPipelineExecutions"):
+    for operation in (DESCRIBE, LIST):
         emulator.control.add_fault("error", operation, **{**DENIED, **error})
     return deferral, task.fire(deferral)
 

@@ -13,6 +13,7 @@ import pytest
 
 from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.records import RECORD_KEY, from_stored, place_of, variable_key
+from tests.conftest import ARN
 from tests.tasks import DagRun
 from tests.unit.operators.recovery.conftest import MakeTask
 from tests.unit.operators.recovery.harness import Task, crash
@@ -20,9 +21,6 @@ from tests.world import World
 
 ABSENT: Any = object()
 
-EXECUTION = (
-    "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
-)
 RECORD: dict[str, Any] = {
     "version": 1,
     "deployment": "prod",
@@ -38,10 +36,10 @@ RECORD: dict[str, Any] = {
         "execution_role_arn": None,
         "pipeline_version_id": 1,
         "selected_steps": ["Shard1"],
-        "source_execution": EXECUTION,
+        "source_execution": ARN,
         "client_request_token": "polysync-00000000-0000-4000-8000-000000000000",
     },
-    "execution_arn": EXECUTION,
+    "execution_arn": ARN,
     "resumes": 1,
     "resume_token": "polysync-11111111-1111-4111-8111-111111111111",
     "resumed_at": "2026-01-01T00:00:00Z",
@@ -63,10 +61,10 @@ INVALID: dict[str, list[Any]] = {
     "request.pipeline_version_id": [0, "latest", 1.5],
     "request.pipeline_version_alias": ["7", "", 7, "prod"],
     "request.selected_steps": [[], "Shard1", [7], ["A", "A"]],
-    "request.source_execution": ["", "newest", 7, EXECUTION.replace("fanout", "other")],
+    "request.source_execution": ["", "newest", 7, ARN.replace("fanout", "other")],
     "request.mlflow_experiment_name": ["", 7, "a\nb"],
     "request.client_request_token": [ABSENT, None, "", "short", 7],
-    "execution_arn": ["", 7, EXECUTION.replace("/execution", ""), f"{EXECUTION}/more"],
+    "execution_arn": ["", 7, ARN.replace("/execution", ""), f"{ARN}/more"],
     "resumes": [None, -1, 1.5, "twice"],
     "resume_token": ["", "short", 7],
     "resumed_at": ["yesterday", [], {}],

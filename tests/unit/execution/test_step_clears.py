@@ -11,13 +11,20 @@ from typing import Any
 import pytest
 
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution import step_clears
 from polysync_airflow.execution.lifecycle import decisions
 from polysync_airflow.execution.lifecycle.instructions import Command
 from polysync_airflow.execution.step_clears import (
     Clear,
     ClearedSteps,
     FirstListing,
+    after_clear,
+    cleared_steps,
+    first_listing,
+    is_left_to_next_try,
+    is_note_since,
+    listing_of_clear,
+    still_cleared,
+    waiting_steps,
     what_to_clear,
 )
 from polysync_airflow.states import STATE_OF_STATUS
@@ -67,9 +74,7 @@ def test_which_steps_were_cleared() -> None:
         # None, after the end.
         (("success", "failed", "upstream_failed"), "", "Failed", ("", False, True)),
     ):
-        cleared = step_clears.cleared_steps(
-            dict(zip("ABC", states, strict=True)), noted, status
-        )
+        cleared = cleared_steps(dict(zip("ABC", states, strict=True)), noted, status)
 
         steps, are_all, is_certain = expected
         assert cleared == ClearedSteps([*steps], are_all, is_certain)
@@ -79,8 +84,8 @@ def test_note_of_an_earlier_clear_does_not_count() -> None:
     """A task keeps it until it sees the execution that this clear has begun."""
     began_at = datetime.fromtimestamp(1000, UTC)
     for note, counts in ((1000, True), (999, False), (None, False), ("x", False)):
-        assert step_clears.is_note_since(note, began_at) is counts
-    assert step_clears.is_note_since(999.0, None)
+        assert is_note_since(note, began_at) is counts
+    assert is_note_since(999.0, None)
 
 
 def test_clear_of_some_is_never_taken_for_one_of_all() -> None:
@@ -94,10 +99,10 @@ def test_clear_of_some_is_never_taken_for_one_of_all() -> None:
         for (a, a_noted), (c, c_noted) in itertools.product(others, others):
             noted = [*"A" * a_noted, *"C" * c_noted]
             tasks = {"A": a, "B": state, "C": c}
-            cleared = step_clears.cleared_steps(tasks, noted, status)
+            cleared = cleared_steps(tasks, noted, status)
             assert not cleared.are_all
             assert "B" not in cleared.steps
-            clear = step_clears.after_clear(cleared, "Executing", ())
+            clear = after_clear(cleared, "Executing", ())
             assert clear == Clear("wait")
 
 
@@ -107,24 +112,24 @@ def test_steps_of_an_earlier_clear_are_repeated_as_well() -> None:
         execution_arn=ARN, epoch=1, succeeded=[], cleared=["A"], resumes=2
     )
     stored = listing.model_dump(mode="json")
-    assert step_clears.waiting_steps(stored, ARN, 2) == ["A"]
+    assert waiting_steps(stored, ARN, 2) == ["A"]
     for value, arn, resumes in (
         (stored, ARN, 1),
         (stored, f"{ARN}d", 2),
         (None, ARN, 2),
     ):
-        assert not step_clears.waiting_steps(value, arn, resumes)
+        assert not waiting_steps(value, arn, resumes)
 
     tasks = {"A": RUNS, "B": RUNS, "C": NEW}
-    cleared = step_clears.cleared_steps(tasks, "B", "Executing", ["A"])
+    cleared = cleared_steps(tasks, "B", "Executing", ["A"])
     assert cleared == ClearedSteps(["A", "B", "C"])
     # All of them, again.
-    cleared = step_clears.cleared_steps(tasks, "AB", "Executing", ["A"])
+    cleared = cleared_steps(tasks, "AB", "Executing", ["A"])
     assert cleared.are_all
     # They have ended meanwhile, for example because a person marked them.
-    assert step_clears.still_cleared(listing, tasks) == ClearedSteps(["A"])
+    assert still_cleared(listing, tasks) == ClearedSteps(["A"])
     ended = {**tasks, "A": "success"}
-    assert step_clears.still_cleared(listing, ended) == ClearedSteps([])
+    assert still_cleared(listing, ended) == ClearedSteps([])
 
 
 STEPS = [listed_step("Train", "Succeeded"), listed_step("Check", "Failed")]
@@ -147,7 +152,7 @@ def test_clear_does_what_the_cleared_steps_need() -> None:
         (("Train", *FORTY_NINE), "Succeeded", Clear("select", ("Train", *FORTY_NINE))),
     ):
         steps = ClearedSteps(cleared, are_all=len(cleared) == 3)
-        assert step_clears.after_clear(steps, status, STEPS) == expected
+        assert after_clear(steps, status, STEPS) == expected
 
 
 def test_clear_does_not_repeat_what_has_succeeded_since() -> None:
@@ -168,7 +173,7 @@ def test_clear_does_not_repeat_what_has_succeeded_since() -> None:
         )
 
         steps = ClearedSteps(cleared)
-        assert step_clears.after_clear(steps, status, STEPS, first) == expected
+        assert after_clear(steps, status, STEPS, first) == expected
 
 
 def test_first_listing_after_a_clear_counts_until_the_next_clear() -> None:
@@ -180,19 +185,19 @@ def test_first_listing_after_a_clear_counts_until_the_next_clear() -> None:
         item,
         listed_step("Report", "Succeeded"),
     ]
-    first = step_clears.first_listing(ARN, 1, running, ClearedSteps(("Train",)), 2)
+    first = first_listing(ARN, 1, running, ClearedSteps(("Train",)), 2)
     assert (first.succeeded, first.cleared) == (["Report"], ["Train"])
     assert first.resumes == 2
     value = first.model_dump(mode="json")
 
-    assert step_clears.listing_of_clear(value, ARN, 1) == first
+    assert listing_of_clear(value, ARN, 1) == first
     for other, arn, epoch in (
         (None, ARN, 1),
         (value, ARN, 2),
         (value, f"{ARN}d", 1),
         ({"succeeded": 1}, ARN, 1),
     ):
-        assert step_clears.listing_of_clear(other, arn, epoch) is None
+        assert listing_of_clear(other, arn, epoch) is None
 
 
 @pytest.mark.parametrize(
@@ -231,7 +236,7 @@ def test_clear_that_aws_cannot_do_is_refused_with_the_cure() -> None:
         ),
     ):
         with pytest.raises(ParametersError, match=text) as error:
-            step_clears.after_clear(ClearedSteps(cleared), status, STEPS)
+            after_clear(ClearedSteps(cleared), status, STEPS)
 
         assert "clear the first task of the group" in str(error.value)
 
@@ -274,4 +279,4 @@ def test_cleared_execution_goes_on_until_its_next_try(
     state: str | None, expected: bool
 ) -> None:
     """Only that can know which steps were cleared."""
-    assert step_clears.is_left_to_next_try(state) is expected
+    assert is_left_to_next_try(state) is expected

@@ -20,6 +20,8 @@ from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime
 from tests.unit.events.conftest import client
 
+pytestmark = pytest.mark.usefixtures("emulator")
+
 # An instance costs 1 a second.
 LIMIT = CostLimit(
     max_cost=1000,
@@ -60,6 +62,11 @@ class FakeHook(PolysyncSageMakerHook):
         return TrainingJob.model_validate(response)
 
 
+def reader_of(hook: PolysyncSageMakerHook) -> SpendingReader:
+    """Return a reader that has seen no job."""
+    return SpendingReader(hook, print, StepJobStore())
+
+
 def step_of(status: str, job: str = "train", **members: Any) -> StepDescription:
     """Return the step of the training job."""
     metadata = {"TrainingJob": {"Arn": f"arn:aws:sagemaker:x:1:training-job/{job}"}}
@@ -68,13 +75,12 @@ def step_of(status: str, job: str = "train", **members: Any) -> StepDescription:
     )
 
 
-@pytest.mark.usefixtures("emulator")
 def test_job_is_described_once_and_counts_until_its_step_has_ended(
     emulated_time: EmulatedTime,
 ) -> None:
     """However long it runs."""
     hook = FakeHook(clock.time() - 10)
-    reader = SpendingReader(hook, print, StepJobStore())
+    reader = reader_of(hook)
     amounts = []
     for _ in range(5):
         amounts.append(reader.spending(LIMIT, [step_of("Executing")]).amount)
@@ -88,13 +94,12 @@ def test_job_is_described_once_and_counts_until_its_step_has_ended(
     assert hook.calls == 1
 
 
-@pytest.mark.usefixtures("emulator")
 def test_job_that_has_not_started_is_described_again_before_a_stop(
     emulated_time: EmulatedTime,
 ) -> None:
     """Until then it counts from when it was described. A guess stops no execution."""
     hook = FakeHook(clock.time() + 1500)
-    reader = SpendingReader(hook, print, StepJobStore())
+    reader = reader_of(hook)
     amounts = []
     for _ in range(6):
         amounts.append(reader.spending(LIMIT, [step_of("Executing")]).amount)
@@ -105,13 +110,12 @@ def test_job_that_has_not_started_is_described_again_before_a_stop(
     assert hook.calls == 3
 
 
-@pytest.mark.usefixtures("emulator")
 def test_spot_instances_are_described_again_before_a_stop(
     emulated_time: EmulatedTime,
 ) -> None:
     """AWS says after their end what they have saved."""
     hook = FakeHook(clock.time(), EnableManagedSpotTraining=True)
-    reader = SpendingReader(hook, print, StepJobStore())
+    reader = reader_of(hook)
     reader.spending(LIMIT, [step_of("Executing")])
     emulated_time.sleep(1200)
     hook.described["BillableTimeInSeconds"] = 300
@@ -123,13 +127,12 @@ def test_spot_instances_are_described_again_before_a_stop(
     assert hook.calls == 2
 
 
-@pytest.mark.usefixtures("emulator")
 def test_job_that_cannot_be_described_again_counts_as_before(
     emulated_time: EmulatedTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The execution is stopped then. Problems of earlier lists are not kept."""
     hook = FakeHook(clock.time() + 1_000_000)
-    reader = SpendingReader(hook, print, StepJobStore())
+    reader = reader_of(hook)
     reader.spending(LIMIT, [step_of("Executing")])
     emulated_time.sleep(1200)
     gone = SageMakerApiError(
@@ -142,13 +145,12 @@ def test_job_that_cannot_be_described_again_counts_as_before(
     assert len(reader.jobs.problems) == 1
 
 
-@pytest.mark.usefixtures("emulator")
 def test_repeated_job_that_cannot_be_described_again_counts_as_seen(
     emulated_time: EmulatedTime,
 ) -> None:
     """Of a step that AWS repeats, it lists the last job only."""
     hook = FakeHook(clock.time())
-    reader = SpendingReader(hook, print, StepJobStore())
+    reader = reader_of(hook)
     reader.spending(LIMIT, [step_of("Executing", "first")])
     emulated_time.sleep(100)
     hook.starts_at = clock.time()
@@ -161,7 +163,6 @@ def test_repeated_job_that_cannot_be_described_again_counts_as_seen(
     assert (spending.amount, spending.spent_before) == (150, 100)
 
 
-@pytest.mark.usefixtures("emulator")
 def test_instance_without_a_price_is_named_once(emulated_time: EmulatedTime) -> None:
     """It may cost any amount."""
     lines: list[str] = []
@@ -184,7 +185,7 @@ def test_training_jobs_of_a_tuning_job_are_listed_until_it_has_ended(
     started = sagemaker.start_pipeline_execution(PipelineName="churn-tuning")
     arn = started["PipelineExecutionArn"]
     hook = PolysyncSageMakerHook()
-    reader = SpendingReader(hook, print, StepJobStore())
+    reader = reader_of(hook)
     limit = LIMIT.model_copy(update={"max_cost": 1_000_000})
     amounts = []
     for seconds in [*[60] * 20, 3600, 60, 60]:

@@ -31,6 +31,7 @@ from tests.tasks import EmulatedTime
 from tests.unit.triggers.test_poller import (
     all_events,
     make_trigger,
+    poll,
     start_executions,
     wait_until_no_thread_is_left,
 )
@@ -195,7 +196,7 @@ def test_connection_that_cannot_be_read_for_a_while_ends_no_wait(
     world.time.after(100, lambda: setattr(supervisor, "answer", answer))
     world.time.after(100 + seconds, lambda: setattr(supervisor, "answer", found))
 
-    events = all_events([make_trigger(arn, world.time.time()) for arn in arns], gate)
+    events = poll(arns, world, gate)
 
     assert [event[0]["status"] for event in events] == 3 * ["Succeeded"]
     assert len(supervisor.threads) > seconds / 10
@@ -222,7 +223,7 @@ def test_not_found_counts_only_if_the_secrets_backend_responds(
 
     world.time.after(100, lose_connection)
 
-    events = all_events([make_trigger(arn, world.time.time()) for arn in arns], gate)
+    events = poll(arns, world, gate)
 
     assert [event[0]["outcome"] for event in events] == 3 * [outcome]
 
@@ -244,7 +245,7 @@ def test_all_waits_share_one_read_and_one_client(
             ),
         )
 
-    events = all_events([make_trigger(arn, world.time.time()) for arn in arns], gate)
+    events = poll(arns, world, gate)
 
     assert [event[0]["status"] for event in events] == 50 * ["Succeeded"]
     assert 20 <= len(supervisor.threads) <= 32
@@ -266,7 +267,7 @@ def test_another_connection_may_be_allowed_to_list(
     allowed = stored_connection(world.emulator, login="AKIAALLOWEDEXAMPLE00")
     world.time.after(300, lambda: setattr(supervisor, "answer", allowed))
 
-    events = all_events([make_trigger(arn, world.time.time()) for arn in arns], gate)
+    events = poll(arns, world, gate)
 
     assert [event[0]["status"] for event in events] == 6 * ["Succeeded"]
     keys = [call["access_key_id"] for call in world.control.calls(LIST)]
@@ -296,7 +297,7 @@ def test_hung_read_has_a_time_limit_and_leaves_no_thread_of_the_pool(
 
     world.time.after(100, lambda: setattr(supervisor, "before", hang_once))
 
-    ((event,),) = all_events([make_trigger(arn, world.time.time())], gate)
+    ((event,),) = poll([arn], world, gate)
 
     assert event["status"] == "Succeeded"
     wait_until_no_thread_is_left()

@@ -95,6 +95,11 @@ def all_events(triggers: Sequence[Any], gate: threading.Event) -> list[Any]:
     return asyncio.run(run_all())
 
 
+def poll(arns: list[str], world: World, gate: threading.Event) -> list[Any]:
+    """Wait for executions with a trigger each, and return the events of each."""
+    return all_events([make_trigger(arn, world.time.time()) for arn in arns], gate)
+
+
 def count_calls(emulator: EmulatorServer) -> Counter[str]:
     """Return the number of calls by operation."""
     return Counter(call["operation"] for call in emulator.control.calls())
@@ -122,7 +127,7 @@ def test_executions_of_one_pipeline_are_listed_together(
     """
     arns = start_executions(world.emulator, 40)
 
-    events = all_events([make_trigger(arn, world.time.time()) for arn in arns], gate)
+    events = poll(arns, world, gate)
 
     assert [event[0]["status"] for event in events] == 40 * ["Succeeded"]
     assert [event[0]["execution_arn"] for event in events] == arns
@@ -227,7 +232,7 @@ def test_unexpected_error_of_a_call_fails_only_its_waits(
 
     monkeypatch.setattr(PolysyncSageMakerHook, "call", call)
 
-    events = all_events([make_trigger(arn, world.time.time()) for arn in arns], gate)
+    events = poll(arns, world, gate)
 
     assert [type(event) for event in events[:3]] == 3 * [ZeroDivisionError]
     assert events[3][0]["status"] == "Succeeded"
@@ -240,7 +245,7 @@ def test_poller_ends_with_its_last_wait(world: World, gate: threading.Event) -> 
     """
     for _ in range(2):
         (arn,) = start_executions(world.emulator, 1)
-        (event,) = all_events([make_trigger(arn, world.time.time())], gate)
+        (event,) = poll([arn], world, gate)
         assert event[0]["status"] == "Succeeded"
 
         assert poller._POLLERS == {}
@@ -344,7 +349,7 @@ def test_error_of_the_schedule_backs_off_and_fails_no_wait(
 
     monkeypatch.setattr(ThreadPoolExecutor, "submit", fail_at_first)
 
-    events = all_events([make_trigger(arn, world.time.time()) for arn in arns], gate)
+    events = poll(arns, world, gate)
 
     assert [event[0]["status"] for event in events] == 3 * ["Succeeded"]
     pauses = [round(later - before) for before, later in itertools.pairwise(failed_at)]
@@ -482,7 +487,7 @@ def test_closed_event_loop_does_not_affect_other_loops(
     assert subscribed.wait(10)
     thread.join()
 
-    (event,) = all_events([make_trigger(awaited, world.time.time())], gate)
+    (event,) = poll([awaited], world, gate)
 
     assert event[0]["status"] == "Succeeded"
     # The abandoned subscription does not keep the poller.

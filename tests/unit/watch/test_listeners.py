@@ -77,6 +77,11 @@ def dag_run(session: Any) -> Any:
     return session.scalar(select(DagRun).filter_by(dag_id=DAG_ID, run_id=RUN_ID))
 
 
+def mark_run(session: Any) -> None:
+    """Tell the listener that the DAG run was marked as failed."""
+    EndListener().on_dag_run_failed(dag_run(session), "marked")
+
+
 def task_instance(session: Any, key: TaskKey, state: str) -> Any:
     """Return a task instance that the caller has marked."""
     query = select(TaskInstance).filter_by(
@@ -160,7 +165,7 @@ def test_rows_wait_for_no_free_slot_of_a_triggerer(session: Any) -> None:
     keys = [add_task(session, "deferred", map_index=index) for index in (0, 1)]
     statements = statements_of(session)
 
-    EndListener().on_dag_run_failed(dag_run(session), "marked")
+    mark_run(session)
     session.commit()
 
     assert told(session) == sorted(map(variable_key, keys))
@@ -176,7 +181,7 @@ def test_task_that_has_never_begun_adds_no_row(session: Any) -> None:
     ti = task_instance(session, key, "failed")
 
     EndListener().on_task_instance_failed(None, ti, "marked")
-    EndListener().on_dag_run_failed(dag_run(session), "marked")
+    mark_run(session)
     session.commit()
 
     assert told(session) == []
@@ -198,7 +203,7 @@ def queues_of_rows(session: Any, key: TaskKey) -> set[tuple[str | None, bool]]:
     Return the queues of the rows for a mark of a task and for one of its run, and
     whether they have a triggerer.
     """
-    EndListener().on_dag_run_failed(dag_run(session), "marked")
+    mark_run(session)
     ti = task_instance(session, key, "skipped")
     EndListener().on_task_instance_skipped(None, ti)
     session.commit()
@@ -311,7 +316,7 @@ def test_records_of_other_runs_are_left_alone(session: Any) -> None:
         session.add(Variable(key=variable_key(other), val="{}"))  # type: ignore[no-untyped-call]
     session.commit()
 
-    EndListener().on_dag_run_failed(dag_run(session), "ended")
+    mark_run(session)
     session.commit()
 
     assert told(session) == []
@@ -364,7 +369,7 @@ def test_row_that_fails_leaves_nothing_of_the_savepoint(
     let = compat.let_triggerer_call
     monkeypatch.setattr(compat, "let_triggerer_call", add_and_fail)
 
-    EndListener().on_dag_run_failed(dag_run(session), "marked")
+    mark_run(session)
     session.commit()
 
     assert session.scalar(select(func.count()).select_from(Trigger)) == 0
@@ -376,7 +381,7 @@ def test_listener_commits_nothing_of_the_scheduler(session: Any) -> None:
 
     key = add_task(session, "skipped")
     with prohibit_commit(session) as guard:  # type: ignore[no-untyped-call]
-        EndListener().on_dag_run_failed(dag_run(session), "timed out")
+        mark_run(session)
         guard.commit()
 
     assert told(session) == [variable_key(key)]

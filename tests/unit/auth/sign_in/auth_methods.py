@@ -90,12 +90,7 @@ def identity_file(context: SignInContext) -> None:
         path, context.cluster.token(SUBJECT, audience="sts.amazonaws.com")
     )
     context.account.role_for_token(context.cluster.url, "sts.amazonaws.com", SUBJECT)
-    context.connect(
-        auth_method="web_identity",
-        role_arn=ROLE,
-        identity_source="file",
-        identity_file=str(path),
-    )
+    context.connect_file(path)
 
 
 def client_secret(context: SignInContext) -> None:

@@ -236,6 +236,11 @@ class SignInContext:
         self.monkeypatch.setenv(ALLOWED_FOLDERS_VARIABLE, str(self.folder))
         use_connection(self.monkeypatch, self.account.endpoint_url, **fields)
 
+    def connect_file(self, path: Path | str, **fields: Any) -> None:
+        """Set a connection with the token of a file."""
+        fields = {"role_arn": ROLE, "identity_file": str(path), **fields}
+        self.connect(auth_method="web_identity", identity_source="file", **fields)
+
     def connect_entra(
         self, application: Application, credential: str, **fields: Any
     ) -> None:

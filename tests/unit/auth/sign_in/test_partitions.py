@@ -34,13 +34,7 @@ def test_task_signs_in_and_runs_in_the_partition_of_its_role(
     path = context.folder / "token"
     context.cluster.project(path, context.cluster.token(SUBJECT, audience=AUDIENCE))
     account.role_for_token(context.cluster.url, AUDIENCE, SUBJECT, PARTITION)
-    context.connect(
-        auth_method="web_identity",
-        region_name=REGION,
-        role_arn=ROLE,
-        identity_source="file",
-        identity_file=str(path),
-    )
+    context.connect_file(path, region_name=REGION, role_arn=ROLE)
 
     run = run_task(
         PolysyncStartPipelineOperator(

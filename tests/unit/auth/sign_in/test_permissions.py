@@ -25,11 +25,14 @@ from polysync_airflow.operators import (
 from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, Run, run_task
 from tests.unit.auth.sign_in.conftest import ACCOUNT, Account, grant, use_connection
+from tests.world import deny
 
 POLICY = ("policy", "--account", ACCOUNT, "--region", "us-east-1")
 TRUST = ("trust", "--account", ACCOUNT, "--tenant", "T", "--audience", "a")
 FAILED_STEP = {"steps": {"Shard3": {"fail": {"reason": "no data"}}}}
 EXECUTION_ROLE = f"arn:aws:iam::{ACCOUNT}:role/Execution"
+PIPELINES = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline"
+IDENTITY_POLICY = iam_policies.identity_policy(account=ACCOUNT, region="us-east-1")
 
 
 def printed_document(*arguments: str) -> dict[str, Any]:
@@ -88,7 +91,7 @@ def test_required_permissions_are_sufficient_without_step_reasons(
     assert "sagemaker:ListPipelineExecutionSteps" in str(run.error)
 
 
-PIPELINE_ARN = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/Churn"
+PIPELINE_ARN = f"{PIPELINES}/Churn"
 
 
 def refusal(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -187,11 +190,11 @@ def test_values_that_cannot_be_right_are_refused(
         "churn/execution/abc",
         "x" * 257,
         f"{PIPELINE_ARN}/execution/abc",
-        f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/{PIPELINE_ARN}",
+        f"{PIPELINES}/{PIPELINE_ARN}",
         "arn:aws:sagemaker:us-east-1:12345:pipeline/churn",
         "arn:aws:sagemaker:us-east-1::pipeline/churn",
-        f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/",
-        f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/{'x' * 257}",
+        f"{PIPELINES}/",
+        f"{PIPELINES}/{'x' * 257}",
         f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:model/churn",
         f"arn:aws:states:us-east-1:{ACCOUNT}:pipeline/churn",
     ],
@@ -200,7 +203,10 @@ def test_names_that_no_pipeline_can_have_are_refused(
     pipeline: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Also where wildcards are allowed."""
-    problem = f"--pipeline {pipeline!r} is neither the name nor the ARN of a pipeline: give <name>, or arn:"
+    problem = (
+        f"--pipeline {pipeline!r} is neither the name nor the ARN of a pipeline: give"
+        " <name>, or arn:"
+    )
 
     for allowing in ((), ("--allow-wildcards",)):
         arguments = (*POLICY, *allowing, f"--pipeline={pipeline}")
@@ -227,7 +233,7 @@ def test_policy_for_an_arn_has_that_arn() -> None:
     # AWS keeps the case of a name in newer ARNs; older ARNs have it in lower case.
     in_lower_case = PIPELINE_ARN.lower()
     assert {in_lower_case, f"{in_lower_case}/execution/*"} < set(named)
-    own = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/a"
+    own = f"{PIPELINES}/a"
     executions = [f"{other}/execution/*", f"{own}/execution/*"]
     assert resources(other, "a") == [other, own, *executions]
 
@@ -243,7 +249,7 @@ def test_policy_for_a_pipeline_that_aws_manages_needs_a_role(
 
     assert resources(managed) == [
         managed,
-        f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/model-eval/execution/*",
+        f"{PIPELINES}/model-eval/execution/*",
     ]
     problem = f"--pipeline {managed} needs --pass-role: name the role of the pipelines"
     assert problem in refusal(capfd, "iam", *POLICY, "--pipeline", managed)
@@ -281,7 +287,7 @@ def test_connection_test_reports_identity_and_permissions(
     """
     The connection test reports the identity and each permission, and changes nothing.
     """
-    grant(user, iam_policies.identity_policy(account=ACCOUNT, region="us-east-1"))
+    grant(user, IDENTITY_POLICY)
     emulator.control.clear_calls()
 
     success, message = PolysyncSageMakerHook().test_connection()
@@ -329,9 +335,7 @@ def test_connection_test_reports_missing_permissions(
     assert "StartPipelineExecution: granted" in message
     assert "DescribePipeline: unknown: ThrottlingException" in message
     missing = json.loads(f"[{message[message.index('{') : message.rindex('}') + 1]}]")
-    _, _, executions, *optional = iam_policies.identity_policy(
-        account=ACCOUNT, region="us-east-1"
-    )["Statement"]
+    _, _, executions, *optional = IDENTITY_POLICY["Statement"]
     # The emulator checks no permission for logs.
     assert missing == [
         {**executions, "Action": ["sagemaker:StopPipelineExecution"]},
@@ -346,18 +350,15 @@ def test_connection_test_reports_missing_log_permissions(
     Denied log permissions are reported with a statement, and the connection can be used
     without them.
     """
-    grant(user, iam_policies.identity_policy(account=ACCOUNT, region="us-east-1"))
-    for operation in iam_policies.LOG_OPERATIONS:
-        code = {"code": "AccessDeniedException", "message": "no"}
-        emulator.control.add_fault("error", operation, service="logs", **code)
+    grant(user, IDENTITY_POLICY)
+    deny(emulator, *iam_policies.LOG_OPERATIONS, service="logs")
 
     success, message = PolysyncSageMakerHook().test_connection()
 
     assert success
     assert "DescribeLogStreams: denied -- GetLogEvents: denied" in message
     missing = json.loads(f"[{message[message.index('{') : message.rindex('}') + 1]}]")
-    policy = iam_policies.identity_policy(account=ACCOUNT, region="us-east-1")
-    assert missing == policy["Statement"][-2:]
+    assert missing == IDENTITY_POLICY["Statement"][-2:]
 
 
 def test_connection_test_reports_failed_sign_in(

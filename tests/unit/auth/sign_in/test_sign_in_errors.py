@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -261,13 +262,7 @@ def test_trust_policy_in_the_message_allows_the_sign_in(
     )
     # The error is repeated during the backoff of one second. With another session name,
     # the connection gets other credentials at once.
-    context.connect(
-        auth_method="web_identity",
-        role_arn=ROLE,
-        identity_source="file",
-        identity_file=str(context.folder / "token"),
-        session_name="again",
-    )
+    context.connect_file(context.folder / "token", session_name="again")
 
     assert PolysyncSageMakerHook().describe_pipeline("fanout").name == "fanout"
 
@@ -290,17 +285,12 @@ def test_files_outside_the_allowed_folders_are_not_read(
     context.account.role_for_token(context.cluster.url, "sts.amazonaws.com", SUBJECT)
     link = context.folder / "link"
     link.symlink_to(outside)
-    path = {
-        "direct": str(outside),
+    paths: dict[str, Path | str] = {
+        "direct": outside,
         "dots": f"{context.folder}/../{outside.parent.name}/token",
-        "link": str(link),
-    }[path_form]
-    context.connect(
-        auth_method="web_identity",
-        role_arn=ROLE,
-        identity_source="file",
-        identity_file=path,
-    )
+        "link": link,
+    }
+    context.connect_file(paths[path_form])
     emulator.control.clear_calls()
 
     error = sign_in_error()

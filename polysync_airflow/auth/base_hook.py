@@ -410,13 +410,10 @@ class PolysyncBaseHook(AwsBaseHook):
 
     @property
     def _signed_in_client(self) -> Any:
-        try:
-            # Since Python 3.12, cached_property has no lock: each thread that uses the
-            # hook for the first time would make a client of its own.
-            with self._signing_in(), self._client_lock:
-                return self._client
-        except _SETTING_ERRORS as error:
-            raise _invalid_setting(self.polysync_conn_id, error) from None
+        # Since Python 3.12, cached_property has no lock: each thread that uses the hook
+        # for the first time would make a client of its own.
+        with self._signing_in(), self._client_lock:
+            return self._client
 
     @contextmanager
     def _signing_in(self) -> Iterator[None]:
@@ -436,6 +433,8 @@ class PolysyncBaseHook(AwsBaseHook):
                 permanent=hint.permanent or has_misspelt_region(error),
                 transient=responses.is_transient(error, hint),
             ) from None
+        except _SETTING_ERRORS as error:
+            raise _invalid_setting(self.polysync_conn_id, error) from None
 
     # ---- the calls of all operations
 

@@ -194,9 +194,11 @@ UNUSABLE = "The connection 'aws' has a setting that cannot be used here: "
 CALLS: list[Callable[[PolysyncSageMakerHook], object]] = [
     lambda hook: list(hook.list_pipelines()),
     lambda hook: hook.get_caller_identity(),
-    lambda hook: hook.get_session(),
     lambda hook: hook.client_for("logs"),
+    lambda hook: hook.get_session(),
 ]
+# Only clients read it.
+OF_CLIENTS = {"config_kwargs": {"user_agent_extra": 5}}
 
 
 AZURE = {**WEB_IDENTITY, "assume_role_with_web_identity_federation": "azure"}
@@ -211,6 +213,7 @@ SAML_X = {**SAML, "assume_role_with_saml": {**SAML_IDP, "idp_auth_method": "x"}}
         (SAML_FULL, "lxml", "lxml"),
         ({"config_kwargs": "x"}, None, "AttributeError: 'str' object"),
         ({"config_kwargs": {"retries": 5}}, None, "AttributeError: 'int' object"),
+        (OF_CLIENTS, None, "TypeError: "),
         (AZURE, None, "federation: azure"),
         (SAML, None, "KeyError: 'assume_role_with_saml'"),
         (SAML_X, None, "idp_auth_method=x"),
@@ -231,7 +234,7 @@ def test_setting_that_the_amazon_provider_refuses_is_an_error_of_the_connection(
         # Python then says that there is no such module.
         monkeypatch.setitem(sys.modules, missing, None)
 
-    for call in CALLS if extra is GOOGLE else CALLS[:2]:
+    for call in CALLS[:3] if extra is OF_CLIENTS else CALLS:
         with pytest.raises(CredentialsError) as caught:
             call(hook(monkeypatch, extra))
         message = str(caught.value)

@@ -249,6 +249,18 @@ def test_variable_without_an_identity_counts_for_nothing(stored: str | None) -> 
     assert identity_of(stored) is None
 
 
+def test_name_is_neither_read_nor_stored(
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where one is configured, no Variable counts."""
+    monkeypatch.setenv(NAME, "prod")
+    monkeypatch.setattr(task_instances, "get_variable", Mock(side_effect=OSError))
+
+    assert ensure_deployment("abc", "team") == "prod"
+
+    assert variables == {}
+
+
 def test_invalid_name_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the option, its value and what is valid."""
     monkeypatch.setenv(NAME, "our prod")

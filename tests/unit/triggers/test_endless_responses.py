@@ -17,8 +17,10 @@ from typing import Any
 import pytest
 from botocore.config import Config
 
+from polysync_airflow.execution import clock
 from polysync_airflow.triggers import poller
 from tests.fakes.fake_sagemaker import Body, Respond, answering, connected
+from tests.tasks import EmulatedTime
 from tests.unit.triggers.test_poller import (
     accept_short_intervals,
     events_of,
@@ -67,7 +69,7 @@ def wait_for(*arns: str, timeout: float, **arguments: Any) -> list[Any]:
     """
 
     async def run() -> list[Any]:
-        now = time.time()
+        now = clock.time()
         more = {"poll_interval": 0.2, "deadline": now + timeout, **arguments}
         triggers = [make_trigger(arn, now, **more) for arn in arns]
         results = await asyncio.gather(
@@ -105,25 +107,28 @@ def test_deadline_ends_waits_whose_polls_do_not_end(serve: Serve) -> None:
     assert time.monotonic() - begin < 6
 
 
-def test_list_of_steps_ends_with_its_wait(serve: Serve) -> None:
+@pytest.mark.usefixtures("gate")
+def test_list_of_steps_ends_with_its_wait(
+    serve: Serve, emulated_time: EmulatedTime
+) -> None:
     """
     A list without end makes no call after the end of its wait, and its thread ends.
+    Only its pages let the time pass.
     """
     tokens = itertools.count()
 
     def respond(operation: str, request: Any) -> Body:
         if operation == LIST_STEPS:
-            time.sleep(0.05)
+            emulated_time.sleep(10)
             return body(PipelineExecutionSteps=[], NextToken=str(next(tokens)))
         return body(**execution(request["PipelineExecutionArn"], "Executing"))
 
     operations = serve(respond)
 
-    (event,) = wait_for(arn_of(0), timeout=0.6, progress_interval=0.1)
+    (event,) = wait_for(arn_of(0), timeout=60, progress_interval=10.0)
     calls = Counter(operations)[LIST_STEPS]
     wait_until_no_thread_is_left()
 
     assert event["outcome"] == "timed_out"
     assert calls > 1
-    time.sleep(0.3)
     assert Counter(operations)[LIST_STEPS] <= calls + 1

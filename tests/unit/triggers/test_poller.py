@@ -26,9 +26,10 @@ from polysync_airflow.hooks import PolysyncSageMakerHook, executions
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller
 from polysync_airflow.triggers.poller import WORKERS, SharedClient
 from sagemaker_emulator import EmulatorServer
-from tests.fakes.log_capture import capture_logs
+from tests.fakes.log_capture import capture_logs, texts_of
 from tests.managed_pipelines import MANAGED, NEEDS_ROLE, START_MANAGED
-from tests.world import DESCRIBE, LIST, LIST_STEPS, World
+from tests.unit.hooks.test_spending import LIMIT
+from tests.world import DESCRIBE, LIST, LIST_STEPS, STOP, World
 
 
 def start_executions(
@@ -210,6 +211,27 @@ def test_status_changes_are_logged_by_their_own_trigger(
     assert Counter(in_line[0] for in_line in arns_in_lines if in_line) == dict.fromkeys(
         arns, 2
     )
+
+
+def test_wait_without_a_task_instance_asks_airflow_for_nothing(
+    world: World, gate: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in ``dag.test()``: it pushes nothing, and stops nothing."""
+    world.control.put_scenario({"statuses": [{"status": "Stopping", "after": 60}]})
+    (arn,) = start_executions(world.emulator, 1)
+    times = {"deadline": world.time.time() + 120, "progress_interval": 60.0}
+    limit = LIMIT.model_dump_json()
+    stops = {"stop_at": ("timed_out",), "stop_on_kill": True}
+    trigger = make_trigger(arn, world.time.time(), cost_limit=limit, **times, **stops)
+
+    with capture_logs() as logs:
+        ((event,),) = all_events([trigger], gate)
+        asyncio.run(trigger.on_kill())
+
+    assert (event["outcome"], event["status"]) == ("timed_out", "Stopping")
+    assert world.calls(STOP) == []
+    (warning,) = [*texts_of(logs, "warning"), *caplog.messages]
+    assert warning.startswith("max_cost does not count ml.m5.large")
 
 
 @pytest.mark.parametrize("broken", [DESCRIBE, LIST])

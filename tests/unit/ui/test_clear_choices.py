@@ -190,6 +190,8 @@ def test_who_may_clear_may_choose(
     assert (read[1] == {"may_clear": False}) is (role == "viewer")
     assert call("PUT", role, json=body())[0] == status
     assert (variable()[0] == to_text(RECORDED)) is (status != 200)
+    # The page of all executions is no choice.
+    assert call("GET", "", "/executions-summary")[0] == 403
 
 
 ENDPOINTS: list[tuple[str, str, dict[str, Any]]] = [

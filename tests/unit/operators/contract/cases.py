@@ -15,7 +15,7 @@ from polysync_airflow.operators import (
     PolysyncStopPipelineOperator,
 )
 from polysync_airflow.records import RECORD_KEY
-from tests.fakes.log_capture import capture_logs
+from tests.fakes.log_capture import capture_logs, texts_of
 from tests.tasks import Run, run_task
 from tests.unit.sensors.sessions import (
     MODES,
@@ -151,6 +151,10 @@ def run_in_modes(subject: str, case: Case, world: World) -> dict[str, Run]:
         prepare(case, world)
         with capture_logs() as logs:
             runs[mode] = run(case, mode, world)
+        if subject == "stop" and case.state:
+            lines = " ".join(texts_of(logs, "info"))
+            assert ("Stop requested: execution arn" in lines) == case.stops
+            assert "(AWS status " in lines
         seen[mode] = comparable(runs[mode])
         if modes == OPERATOR_MODES:
             seen[mode] += (*comparable_log(logs), *calls_without_polls(world))

@@ -214,27 +214,42 @@ def test_stops_do_not_wait_for_the_ends_of_others(
     assert len(world.calls(STOP)) == len(arns)
 
 
-def test_task_on_a_worker_stores_the_request_first(world: World) -> None:
+@pytest.mark.parametrize("resumes", [0, 1])
+def test_task_on_a_worker_stores_the_request_first(resumes: int, world: World) -> None:
     """
     Its process may be killed after each request. If it lives until the end of the stop,
     ``run`` has that, too. The stop is no cancellation, after which no retry would
     follow.
     """
-    world.control.put_scenario(NEVER_ENDS)
-    task, seen = Task(), list[Any]()
+    world.patch.setattr(execution, "STOPPING", 1.0)
+    failure = {"duration": 1, "fail": {"times": resumes}}
+    world.control.put_scenario({"steps": {**NEVER_ENDS["steps"], "Shard0": failure}})
+    task, seen = Task(arguments={"retry_mode": "resume"}), list[Any]()
+    for _ in range(resumes):
+        task.next_try()
     task.prepare_try()
-    world.requests.before(STOP, lambda _: seen.append(deepcopy(task.ti.xcoms["run"])))
-    world.time.after(300, task.kill)
+
+    def note(*_: Any) -> None:
+        seen.append(deepcopy(task.ti.xcoms["run"]))
+
+    def kill() -> None:
+        task.kill()
+        note()
+
+    world.requests.before(STOP, note)
+    world.time.after(300, kill)
 
     ended = task.run_prepared_try()
 
     assert type(ended.error) is PipelineExecutionCancelledError
-    run = ended.xcoms["run"]
-    assert [told(each)[::2] for each in seen] == [("Running", "requested")]
-    stop = seen[0]["stop"]
+    requested, run = seen
+    assert told(requested)[::2] == ("Running", "requested")
+    stop = requested["stop"]
     assert (stop["reason"], stop["process"]) == ("ended_task", "worker")
     assert told(run) == ("Cancelled", "Stopped", "accepted")
-    assert run["stop"]["requested_at"] == seen[0]["stop"]["requested_at"]
+    assert run["stop"]["requested_at"] == stop["requested_at"]
+    assert run["resumes"] == resumes
+    assert run["attempt_started_at"] == requested["attempt_started_at"]
 
 
 def test_slow_airflow_does_not_hold_the_stop_back(world: World) -> None:

@@ -47,11 +47,13 @@ def step(name: str, status: str = "Succeeded", **members: Any) -> StepDescriptio
 TUNING_JOB = "hyper-parameter-tuning-job/a"
 
 
+AWS_CONSOLE = "https://eu-central-1.console.aws.amazon.com"
+
+
 def url_of(page: str) -> str:
     """Return the URL of a page in the console of the region."""
     service, _, fragment = page.partition("#")
-    host = "https://eu-central-1.console.aws.amazon.com"
-    return f"{host}/{service}?region=eu-central-1#{fragment}"
+    return f"{AWS_CONSOLE}/{service}?region=eu-central-1#{fragment}"
 
 
 def test_rows_are_in_the_order_of_the_definition() -> None:
@@ -93,7 +95,8 @@ def test_row_of_a_failed_training_step_links_to_its_job_and_log() -> None:
 
     (row,) = rows_of([failed], (), EXECUTION)
 
-    home = "https://eu-central-1.console.aws.amazon.com"
+    group = "log-groups/log-group/$252Faws$252Fsagemaker$252FTrainingJobs"
+    streams = "logStreamNameFilter$3Dpipelines-abc-Train-x1$252F"
     assert row.model_dump(mode="json") == {
         "name": "Train",
         "type": "Training",
@@ -112,9 +115,8 @@ def test_row_of_a_failed_training_step_links_to_its_job_and_log() -> None:
         "reason": "AlgorithmError: no data\N{REPLACEMENT CHARACTER}[31m",
         "job_arn": JOB,
         "job_name": "pipelines-abc-Train-x1",
-        "console_url": f"{home}/sagemaker/home?region=eu-central-1#/jobs/pipelines-abc-Train-x1",
-        "log_url": f"{home}/cloudwatch/home?region=eu-central-1#logsV2:log-groups/log-group/"
-        "$252Faws$252Fsagemaker$252FTrainingJobs$3FlogStreamNameFilter$3Dpipelines-abc-Train-x1$252F",
+        "console_url": url_of("sagemaker/home#/jobs/pipelines-abc-Train-x1"),
+        "log_url": url_of(f"cloudwatch/home#logsV2:{group}$3F{streams}"),
         "log_lines": [],
     }
 
@@ -246,9 +248,6 @@ def test_each_kind_of_job_has_its_log_group_and_prefix() -> None:
         source = log_source(step("It", Metadata=metadata))
 
         assert source == (group and (f"/aws/{group}", prefix))
-
-
-AWS_CONSOLE = "https://eu-central-1.console.aws.amazon.com"
 
 
 @pytest.mark.parametrize("kind", ["EMR", "EMRServerless"])

@@ -20,6 +20,9 @@ from tests.world import World
 
 START, DESCRIBE, LIST = "StartPipelineExecution", "DescribePipeline", "ListPipelines"
 ARN_PREFIX = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/"
+NOT_COMPARED = (
+    "The parameters could not be compared with the definition of the pipeline: "
+)
 PAGE = Path(__file__).parents[4] / "docs" / "how-to" / "start-and-wait.md"
 # Name of the case: pipeline, parameters, lines that the error must have.
 CASES: dict[str, tuple[str, dict[str, Any], list[str]]] = {
@@ -100,9 +103,7 @@ def test_without_the_permission_to_describe(deferrable: bool, world: World) -> N
     assert original.startswith(
         f"{START} failed: ValidationException: Unknown parameter 'Shard'"
     )
-    assert note.startswith(
-        "The parameters could not be compared with the definition of the pipeline: "
-    )
+    assert note.startswith(NOT_COMPARED)
     assert "Allow sagemaker:DescribePipeline on " in note
     assert world.calls() == [START, DESCRIBE]
 
@@ -128,9 +129,7 @@ def test_a_definition_that_cannot_be_read(world: World) -> None:
 
     reason = "the definition is a JSON list, not an object"
     note = str(refused.error).splitlines()[1]
-    assert note.startswith(
-        f"The parameters could not be compared with the definition of the pipeline: {reason}"
-    )
+    assert note.startswith(f"{NOT_COMPARED}{reason}")
     assert isinstance(validated.error, ParametersError)
     assert f"because validate_parameters=True and {reason}" in str(validated.error)
     assert world.calls() == [START, DESCRIBE, DESCRIBE]

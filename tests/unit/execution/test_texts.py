@@ -29,7 +29,7 @@ from polysync_airflow.execution.texts import (
     first_problems,
     shorten,
 )
-from tests.conftest import ARN
+from tests.unit.execution.lifecycle.builders import ARN
 
 # Characters that st.text() leaves out or rarely draws.
 DANGEROUS = st.sampled_from(

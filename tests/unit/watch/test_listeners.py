@@ -93,7 +93,8 @@ def task_instance(session: Any, key: TaskKey, state: str) -> Any:
 
 
 def told(session: Any) -> list[str]:
-    """Return the keys of the records of which a triggerer is told."""
+    """Commit, and return the keys of the records of which a triggerer is told."""
+    session.commit()
     stored = session.scalars(select(TriggererCallback)).all()
     assert {row.data["path"] for row in stored} <= {CALLBACK}
     assert all(row.trigger is not None for row in stored)
@@ -120,7 +121,6 @@ def test_run_that_ends_with_a_record(session: Any, end: str, state: str) -> None
     key = add_task(session, state)
 
     getattr(EndListener(), end)(dag_run(session), "marked")
-    session.commit()
 
     assert told(session) == [variable_key(key)]
 
@@ -133,7 +133,6 @@ def test_success_in_a_run_that_ends(session: Any) -> None:
     add_task(session, "success")
 
     EndListener().on_dag_run_success(dag_run(session), "ended")
-    session.commit()
 
     assert told(session) == []
 
@@ -150,7 +149,6 @@ def test_marked_task_adds_a_row_whatever_its_state(
     ti = task_instance(session, key, state)
 
     getattr(EndListener(), f"on_task_instance_{state}")(None, ti, **more)
-    session.commit()
 
     assert told(session) == [variable_key(key)]
 
@@ -166,7 +164,6 @@ def test_rows_wait_for_no_free_slot_of_a_triggerer(session: Any) -> None:
     statements = statements_of(session)
 
     mark_run(session)
-    session.commit()
 
     assert told(session) == sorted(map(variable_key, keys))
     assert sum("FROM job" in each for each in statements) == 1
@@ -182,7 +179,6 @@ def test_task_that_has_never_begun_adds_no_row(session: Any) -> None:
 
     EndListener().on_task_instance_failed(None, ti, "marked")
     mark_run(session)
-    session.commit()
 
     assert told(session) == []
 
@@ -193,7 +189,6 @@ def test_failure_with_a_retry_adds_no_row(session: Any) -> None:
     ti = task_instance(session, key, "up_for_retry")
 
     EndListener().on_task_instance_failed("running", ti, "its process has died")
-    session.commit()
 
     assert told(session) == []
 
@@ -266,11 +261,9 @@ def test_one_end_with_three_calls(session: Any) -> None:
 
     listener.on_task_instance_failed(None, ti, "marked")
     listener.on_dag_run_failed(dag_run(session), "marked")
-    session.commit()
     assert len(told(session)) == 1
 
     listener.on_dag_run_failed(dag_run(session), "the run has ended")
-    session.commit()
     assert len(told(session)) == 2
 
 
@@ -301,7 +294,6 @@ def test_run_without_a_record_costs_one_query(session: Any) -> None:
     selects = [each for each in statements if each.startswith("SELECT")]
     assert len(selects) == 1
     assert len(statements) == 3  # with the savepoint, and its end
-    session.commit()
     assert told(session) == []
 
 
@@ -317,7 +309,6 @@ def test_records_of_other_runs_are_left_alone(session: Any) -> None:
     session.commit()
 
     mark_run(session)
-    session.commit()
 
     assert told(session) == []
 

@@ -20,125 +20,29 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Final, NamedTuple
 
-from pydantic import (
-    AliasChoices,
-    AliasPath,
-    BeforeValidator,
-    Field,
-    FiniteFloat,
-    StringConstraints,
-)
+from pydantic import Field
 
 from polysync_airflow.execution.json_input import read_json
-from polysync_airflow.execution.models import MAX_INTEGER, FrozenModel, ResponseTime
+from polysync_airflow.execution.models import FrozenModel, ResponseTime
 from polysync_airflow.execution.pipelines import DeclaredStep, PropertyFile, all_steps
-from polysync_airflow.execution.steps.descriptions import StepDescription, job_name_of
-from polysync_airflow.execution.texts import (
-    LENIENT,
-    ArnText,
-    Count,
-    NameText,
-    clean_value,
+from polysync_airflow.execution.response_members import (
+    CHANNELS,
+    CHANNELS_OF_ALL,
+    ENTRIES,
+    CountsTogether,
+    IsGiven,
+    Name,
+    Seconds,
+    Uri,
+    UriList,
+    Uris,
+    Values,
+    by_name,
+    each_of,
+    member,
 )
-
-# AWS allows 40 metrics of a training job, and 10 outputs of a processing job.
-_MAX_ENTRIES: Final = 100
-S3_URI_PATTERN: Final = r"^s3://[^/\s]+"
-
-
-def _entries(value: Any) -> list[Any]:
-    # A single object stands in place of a list in some responses.
-    if isinstance(value, dict):
-        return [value]
-    if isinstance(value, list):
-        return value[:_MAX_ENTRIES]
-    return []
-
-
-def _value_at(entry: Any, path: str) -> Any:
-    for member in path.split("."):
-        if not isinstance(entry, Mapping):
-            return None
-        entry = entry.get(member)
-    return entry
-
-
-def _values_by_name(value: Any, name_member: str, path: str) -> dict[str, Any]:
-    values = {}
-    for entry in _entries(value):
-        name = _value_at(entry, name_member)
-        named = _value_at(entry, path)
-        if isinstance(name, str) and named is not None:
-            values[name] = named
-    return values
-
-
-# Validators and fields are made at import, where mutmut changes nothing.
-def by_name(name_member: str, path: str) -> BeforeValidator:  # pragma: no mutate block
-    """
-    Return a validator that makes a dict of a list of objects.
-
-    :param name_member: the member whose value becomes the key.
-    :param path: the members that lead to the value, with dots between them.
-    """
-    return BeforeValidator(lambda value: _values_by_name(value, name_member, path))
-
-
-def _values(value: Any, paths: Iterable[str]) -> list[Any]:
-    values = [_value_at(entry, path) for entry in _entries(value) for path in paths]
-    return [value for value in values if value is not None]
-
-
-def each_of(*paths: str) -> BeforeValidator:  # pragma: no mutate block
-    """
-    Return a validator that makes a list of the values in a list of objects.
-
-    :param paths: the members that lead to a value, with dots between them. An object
-        has the value at one of these paths.
-    """
-    return BeforeValidator(lambda value: _values(value, paths))
-
-
-def _sum(counts: Any) -> Any:
-    if not isinstance(counts, dict):
-        return None
-    return sum(count for count in counts.values() if isinstance(count, int)) or None
-
-
-Name = Annotated[NameText | None, LENIENT]
-Uri = Annotated[
-    Annotated[ArnText, StringConstraints(pattern=S3_URI_PATTERN)] | None, LENIENT
-]
-CountsTogether = Annotated[Count, BeforeValidator(_sum)]
-Seconds = Annotated[Annotated[float, Field(ge=0, le=MAX_INTEGER)] | None, LENIENT]
-Value = Annotated[FiniteFloat | None, LENIENT]
-Values = Annotated[dict[NameText, Value] | None, LENIENT]
-Uris = Annotated[dict[NameText, Uri] | None, LENIENT]
-UriList = Annotated[list[Uri] | None, LENIENT]
-_CHANNEL: Final = "DataSource.S3DataSource.S3Uri"
-CHANNELS: Final = each_of(_CHANNEL)
-
-
-def _channels_of_all(definitions: Any) -> list[Any]:
-    channels = [_value_at(entry, "InputDataConfig") for entry in _entries(definitions)]
-    return [uri for channel in channels for uri in _values(channel, [_CHANNEL])]
-
-
-# The channels of one definition of a training job, or of a list of them.
-CHANNELS_OF_ALL: Final = BeforeValidator(_channels_of_all)
-
-
-def member(*paths: str, exclude: bool | None = None) -> Any:  # pragma: no mutate block
-    """
-    Return a field with a member of a response; None if the response has not got it.
-
-    :param paths: the members that lead to it, with dots between them. Of several paths,
-        the first one that the response has counts.
-    :param exclude: whether the XCom ``outputs`` leaves it out.
-    """
-    aliases = (AliasPath(*path.split(".")) for path in paths)
-    return Field(None, validation_alias=AliasChoices(*aliases), exclude=exclude)
-
+from polysync_airflow.execution.steps.descriptions import StepDescription, job_name_of
+from polysync_airflow.execution.texts import LENIENT, Count, clean_value
 
 # A type of instance, and the seconds for which AWS bills instances of this type.
 TypeAndSeconds = tuple[str, float]
@@ -178,12 +82,20 @@ class JobDescription(FrozenModel):
         """What the XCom ``outputs`` has of the job."""
         return _without_missing(self.model_dump(mode="json"))
 
-    def instance_seconds(self, now: datetime | None) -> Iterable[TypeAndSeconds]:
+    @property
+    def keeps_instances(self) -> bool:
+        """Whether AWS may go on billing its instances after its end."""
+        return False
+
+    def instance_seconds(
+        self, now: datetime | None, step_ended_at: datetime | None = None
+    ) -> Iterable[TypeAndSeconds]:
         """
         Return types of instances, each with the seconds for which AWS bills all
         instances of this type together. A type may come more than once.
 
-        :param now: until when what still runs counts; None to leave that out.
+        :param now: until when what is still billed counts; None to leave that out.
+        :param step_ended_at: until when the job itself counts at most.
         """
         return ()
 
@@ -203,13 +115,30 @@ def _without_missing(members: dict[str, Any]) -> dict[str, Any]:
 
 
 SPOT_SAVINGS: Final = "what spot instances save"
+_PREPAID: Final = "jobs under a training plan, which is paid in advance"
+# A volume of 100 GB costs less than a tenth of an ml.m5.xlarge, and each job has one.
+# The largest one that AWS makes has 16 TB.
+_LARGE_GIGABYTES: Final = (10_000, 1_000, 100)
+
+
+def _large_volumes(gigabytes: int | None) -> Iterator[str]:
+    for at_least in _LARGE_GIGABYTES:
+        if (gigabytes or 0) >= at_least:
+            yield f"storage volumes of {at_least:,} GB and more"
+            return
 
 
 class Instances(FrozenModel):
-    """Instances of one type."""
+    """
+    Instances of one type.
+
+    :param has_plan: whether they are those of a training plan.
+    """
 
     instance_type: Name = member("InstanceType")
     instance_count: Count = member("InstanceCount")
+    gigabytes: Count = member("VolumeSizeInGB")
+    has_plan: IsGiven = member("TrainingPlanArn", "TrainingPlanArns")
 
 
 class _Billed(FrozenModel):
@@ -237,9 +166,24 @@ class _InstanceJob(_Billed, JobDescription):
     instance_type: Name
     instance_count: Count
 
-    def instance_seconds(self, now: datetime | None) -> Iterable[TypeAndSeconds]:
+    def instance_seconds(
+        self, now: datetime | None, step_ended_at: datetime | None = None
+    ) -> Iterable[TypeAndSeconds]:
         """Return the time of all instances."""
-        return _instance_seconds(self.seconds_until(now), [self])
+        return _instance_seconds(self.seconds_until(step_ended_at or now), [self])
+
+
+class WarmPool(FrozenModel):
+    """
+    The instances that AWS keeps, and bills, after the end of a training job.
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_WarmPoolStatus.html
+
+    :param kept_seconds: for how long they were kept. AWS says it when they have gone to
+        another job, whose own time then begins, or were released.
+    """
+
+    status: Name = member("Status")
+    kept_seconds: Seconds = member("ResourceRetainedBillableTimeInSeconds")
 
 
 class TrainingJob(_InstanceJob):
@@ -274,7 +218,39 @@ class TrainingJob(_InstanceJob):
     keep_alive_seconds: Count = member(
         "ResourceConfig.KeepAlivePeriodInSeconds", exclude=True
     )
+    warm_pool: Annotated[WarmPool | None, LENIENT] = member(
+        "WarmPoolStatus", exclude=True
+    )
     serverless_type: Name = member("ServerlessJobConfig.JobType", exclude=True)
+    gigabytes: Count = member("ResourceConfig.VolumeSizeInGB", exclude=True)
+    has_plan: IsGiven = member("ResourceConfig.TrainingPlanArn", exclude=True)
+    preferences: Annotated[list[Instances] | None, LENIENT] = member(
+        "ResourceConfig.InstancePreferences", exclude=True
+    )
+    # AWS's own rules cost nothing, and name no type.
+    debug_rules: Annotated[list[Name] | None, each_of("InstanceType")] = member(
+        "DebugRuleConfigurations", exclude=True
+    )
+    profiler_rules: Annotated[list[Name] | None, each_of("InstanceType")] = member(
+        "ProfilerRuleConfigurations", exclude=True
+    )
+
+    @property
+    def is_prepaid(self) -> bool:
+        """Whether the instances are those of a training plan."""
+        return bool(self.has_plan) or any(
+            each.has_plan and each.instance_type == self.instance_type
+            for each in self.preferences or ()
+        )
+
+    @property
+    def keeps_instances(self) -> bool:
+        """Whether AWS keeps them in a warm pool, or may when the job has ended."""
+        if self.is_prepaid or not self.keep_alive_seconds:
+            return False
+        if self.warm_pool is None:
+            return self.ended_at is None
+        return self.warm_pool.status in {"InUse", "Available"}
 
     @property
     def outputs(self) -> dict[str, Any]:
@@ -306,20 +282,43 @@ class TrainingJob(_InstanceJob):
             return self.billable_seconds
         return super().seconds_until(now)
 
-    def instance_seconds(self, now: datetime | None) -> Iterable[TypeAndSeconds]:
-        """Return the billable time of all instances."""
+    def instance_seconds(
+        self, now: datetime | None, step_ended_at: datetime | None = None
+    ) -> Iterable[TypeAndSeconds]:
+        """Return the billable time of all instances, and of their warm pool."""
+        if self.is_prepaid:
+            return
         groups: Sequence[Instances | TrainingJob] = self.instance_groups or [self]
-        return _instance_seconds(self.seconds_until(now), groups)
+        seconds = self.seconds_until(step_ended_at or now)
+        yield from _instance_seconds(seconds, groups)
+        yield from _instance_seconds(self._kept_seconds(now), groups)
+
+    def _kept_seconds(self, now: datetime | None) -> float | None:
+        """Return how long the warm pool was kept, until now if it still is."""
+        pool = self.warm_pool
+        if pool is None:
+            return None
+        if pool.kept_seconds is not None:
+            return pool.kept_seconds
+        if pool.status != "Available" or self.ended_at is None or now is None:
+            return None
+        seconds = max(0.0, (now - self.ended_at).total_seconds())
+        return min(seconds, self.keep_alive_seconds or seconds)
 
     @property
     def uncounted(self) -> Iterable[str]:
         """What AWS bills, or has saved, without saying how much."""
-        if self.is_spot and self.started_at and self.billable_seconds is None:
+        if self.is_prepaid:
+            yield _PREPAID
+        elif self.is_spot and self.started_at and self.billable_seconds is None:
             yield SPOT_SAVINGS
-        if self.keep_alive_seconds:
-            yield "warm pools"
+        if self.keeps_instances:
+            yield "warm pools from now on"
         if self.serverless_type:
             yield "serverless training, billed by tokens"
+        if any([*(self.debug_rules or ()), *(self.profiler_rules or ())]):
+            yield "instances of Debugger rules"
+        yield from _large_volumes(self.gigabytes)
 
 
 class _TimedJob(_InstanceJob):
@@ -334,6 +333,8 @@ class _TimedJob(_InstanceJob):
 
 
 _CLUSTER: Final = "ProcessingResources.ClusterConfig"
+# https://sagemaker.readthedocs.io/en/stable/api/training/processing.html#sagemaker.clarify.ModelConfig
+_CLARIFY_ENDPOINTS: Final = "endpoints that Clarify may make"
 
 
 class ProcessingJob(_TimedJob):
@@ -355,8 +356,18 @@ class ProcessingJob(_TimedJob):
     instance_count: Count = member(
         f"{_CLUSTER}.SelectedInstanceCount", f"{_CLUSTER}.InstanceCount"
     )
+    gigabytes: Count = member(f"{_CLUSTER}.VolumeSizeInGB", exclude=True)
     started_at: ResponseTime = member("ProcessingStartTime", exclude=True)
     ended_at: ResponseTime = member("ProcessingEndTime", exclude=True)
+
+    @property
+    def uncounted(self) -> Iterable[str]:
+        """What AWS bills beside its instances."""
+        # The repository of Clarify's images, in each region. Whether the job makes an
+        # endpoint of a model to ask it, only a file in S3 says.
+        if "/sagemaker-clarify-processing" in (self.image or ""):
+            yield _CLARIFY_ENDPOINTS
+        yield from _large_volumes(self.gigabytes)
 
 
 class TransformJob(_TimedJob):
@@ -386,12 +397,31 @@ class TuningResources(Instances):
         "InstanceConfigs", "InstancePreferences"
     )
 
+    keep_alive_seconds: Count = member("KeepAlivePeriodInSeconds")
+
     @property
     def instances(self) -> Sequence[Instances]:
         """The instances that count."""
         if self.choices:
             return self.choices[:1]
         return self.groups or [self]
+
+    @property
+    def is_prepaid(self) -> bool:
+        """Whether they are those of a training plan."""
+        return any(each.has_plan for each in (self, *self.instances))
+
+    @property
+    def uncounted(self) -> Iterator[str]:
+        """What AWS bills beside the time of the training jobs, or has billed before."""
+        if len(self.choices or ()) > 1:
+            yield "other types of instances than the first one of several"
+        if self.is_prepaid:
+            yield _PREPAID
+        elif self.keep_alive_seconds:
+            yield "warm pools of training jobs"
+        for each in (self, *self.instances):
+            yield from _large_volumes(each.gigabytes)
 
 
 class TrainingJobDefinition(FrozenModel):
@@ -433,9 +463,9 @@ class TuningJob(JobDescription):
     started_at: ResponseTime = member("CreationTime", exclude=True)
     best_training_job: Name = member("BestTrainingJob.TrainingJobName")
     training_jobs: CountsTogether = member("TrainingJobStatusCounters")
-    definitions: Annotated[
-        list[TrainingJobDefinition] | None, BeforeValidator(_entries), LENIENT
-    ] = member(*_DEFINITIONS, exclude=True)
+    definitions: Annotated[list[TrainingJobDefinition] | None, ENTRIES, LENIENT] = (
+        member(*_DEFINITIONS, exclude=True)
+    )
     metrics: Values = None
     model_artifact: Uri = None
     summaries: Annotated[Sequence[TrainingJobSummary] | None, LENIENT] = Field(
@@ -464,19 +494,23 @@ class TuningJob(JobDescription):
                 outputs["instance_type"] = types.pop()
         return outputs
 
-    def instance_seconds(self, now: datetime | None) -> Iterable[TypeAndSeconds]:
+    def instance_seconds(
+        self, now: datetime | None, step_ended_at: datetime | None = None
+    ) -> Iterable[TypeAndSeconds]:
         """Return the time of all instances of all training jobs."""
         for summary in self.summaries or ():
-            instances = self._instances_of(summary)
-            yield from _instance_seconds(summary.seconds_until(now), instances)
+            resources = self._resources_of(summary)
+            if resources and not resources.is_prepaid:
+                seconds = summary.seconds_until(step_ended_at or now)
+                yield from _instance_seconds(seconds, resources.instances)
 
-    def _instances_of(self, summary: TrainingJobSummary) -> Sequence[Instances]:
+    def _resources_of(self, summary: TrainingJobSummary) -> TuningResources | None:
         definitions = self.definitions or []
         for definition in definitions:
             is_its = definition.name == summary.definition_name
             if definition.resources and (is_its or len(definitions) == 1):
-                return definition.resources.instances
-        return ()
+                return definition.resources
+        return None
 
     @property
     def uncounted(self) -> Iterable[str]:
@@ -484,12 +518,17 @@ class TuningJob(JobDescription):
         summaries = self.summaries or ()
         if self.summaries is None or len(summaries) < (self.training_jobs or 0):
             yield "training jobs that are not in AWS's list"
-        if any(not self._instances_of(summary) for summary in summaries):
+        if any(self._resources_of(summary) is None for summary in summaries):
             yield "training jobs whose instances are not known"
         definitions = self.definitions or ()
-        resources = [each.resources for each in definitions if each.resources]
-        if any(each.choices and len(each.choices) > 1 for each in resources):
-            yield "other types of instances than the first one of several"
+        nouns = [
+            noun
+            for definition in definitions
+            if definition.resources
+            for noun in definition.resources.uncounted
+        ]
+        # Each of them once, in their order.
+        yield from dict.fromkeys(nouns)
         if any(definition.is_spot for definition in definitions):
             yield SPOT_SAVINGS
 
@@ -605,12 +644,13 @@ def seconds_by_instance_type(
     Return the seconds for which AWS bills, of all instances of the jobs, by the type of
     instance.
 
-    :param now: until when a job counts whose step still runs.
+    :param now: until when a job counts whose step still runs, and a warm pool that AWS
+        still keeps.
     """
     total: defaultdict[str, float] = defaultdict(float)
     for step, job in jobs:
         if job:
-            for instance_type, seconds in job.instance_seconds(step.ended_at or now):
+            for instance_type, seconds in job.instance_seconds(now, step.ended_at):
                 total[instance_type] += seconds
     return {
         instance_type: round(seconds, 1)
@@ -649,7 +689,11 @@ def _uncounted_of(
         return
     kind = JOB_KINDS.get(step.kind)
     if job:
-        yield from job.uncounted
+        # The only check of Clarify that asks no model.
+        is_of_data = step.text("CheckType") == "DATA_BIAS"
+        for noun in job.uncounted:
+            if not (is_of_data and noun == _CLARIFY_ENDPOINTS):
+                yield noun
     elif kind and kind.description.is_counted:
         yield "jobs that could not be described"
     if step.facts.uncounted:

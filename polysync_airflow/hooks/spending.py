@@ -41,7 +41,9 @@ class SpendingReader:
 
     A job is described once. If it has not started then, it counts from that moment. It
     is described again only before the execution would be stopped: so are spot
-    instances, as AWS says after their end what they have saved.
+    instances, as AWS says after their end what they have saved. But one with a warm
+    pool is described with each list from its end until AWS keeps the pool no longer:
+    only that tells whether another job, which counts itself, has taken it over.
 
     :param hook: the hook for the execution's region.
     :param warn: called with a message about a call that fails, and about a type of
@@ -55,7 +57,7 @@ class SpendingReader:
         self._store = store
         self.jobs = JobReader(hook, warn)
         self._warn = warn
-        # Each job as it was read last, and whether its step had ended before.
+        # Each job as it was read last, and whether it costs no more from then on.
         self._read: dict[Job, tuple[JobDescription | None, bool]] = {}
         # The jobs that may cost less than what was described.
         self._uncertain: set[Job] = set()
@@ -103,6 +105,7 @@ class SpendingReader:
                 if job is None:
                     # The note says so. It is described again at the next list.
                     continue
+                # Its warm pool has gone to the next job of the step, which is like it.
                 billed = results.seconds_by_instance_type([(step, job)], now)
                 self._earlier[key] = billed
             amount += limit.amount_of(self._earlier[key])
@@ -145,11 +148,13 @@ class SpendingReader:
         if is_final and key not in again:
             return job
         step_has_ended = has_ended(step.status)
-        if job is None or key in again:
+        keeps_instances = step_has_ended and job is not None and job.keeps_instances
+        if job is None or keeps_instances or key in again:
             job = self._describe(step, key, now) or job
         if isinstance(job, results.TuningJob):
             job = self.jobs.with_training_jobs(step, key[1], job)
-        self._read[key] = (job, step_has_ended)
+        is_final = step_has_ended and not (job and job.keeps_instances)
+        self._read[key] = (job, is_final)
         return job
 
     def _describe(

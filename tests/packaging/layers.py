@@ -35,7 +35,7 @@ FOLDER_LAYERS = {
     "execution": (
         {"clock", "json_input", "texts"},
         {"models"},
-        {"console", "prices"},
+        {"console", "prices", "response_members"},
         {"events", "parameters", "waiter"},
         {"approval", "lifecycle", "search"},
         {"pipelines"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, date, datetime
+from itertools import pairwise
 from typing import Any
 from unittest.mock import Mock
 
@@ -17,6 +18,7 @@ from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.spending import SpendingReader, StepJobStore
 from sagemaker_emulator import EmulatorServer
+from sagemaker_emulator.builders import ROLE, definition, step
 from tests.tasks import EmulatedTime
 from tests.unit.events.conftest import client
 
@@ -29,6 +31,12 @@ LIMIT = CostLimit(
     prices_date=date(2026, 1, 1),
     prices={"ml.m5.xlarge": 3600},
 )
+
+REPEATED = {
+    "ExceptionType": ["SageMaker.CAPACITY_ERROR"],
+    "IntervalSeconds": 120,
+    "MaxAttempts": 3,
+}
 
 
 class FakeHook(PolysyncSageMakerHook):
@@ -200,3 +208,55 @@ def test_training_jobs_of_a_tuning_job_are_listed_until_it_has_ended(
     assert amounts[-1] == amounts[-2]
     assert calls["DescribeHyperParameterTuningJob"] == 1
     assert 0 < calls[results.LIST_TRAINING_JOBS] < 20
+
+
+def test_warm_pool_counts_once_until_another_job_has_it_or_aws_ends_it(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """
+    The sum is what AWS bills, also of a job that it has repeated. Each job is described
+    until its pool is gone.
+    """
+    sagemaker: Any = client(emulator, "sagemaker")
+    fails = {"reason": "CapacityError: none", "times": 1}
+    emulator.control.put_scenario(
+        {"steps": {"First": {"duration": 600, "fail": fails}, "Second": {}}}
+    )
+    instances = {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1}
+    kept = {**instances, "VolumeSizeInGB": 30, "KeepAlivePeriodInSeconds": 900}
+    members = {"Arguments": {"ResourceConfig": kept}, "RetryPolicies": [REPEATED]}
+    first = step("First", "Training", **members)
+    second = step("Second", "Training", "First", **members)
+    sagemaker.create_pipeline(
+        PipelineName="warm",
+        PipelineDefinition=definition(first, second),
+        RoleArn=ROLE,
+    )
+    started = sagemaker.start_pipeline_execution(PipelineName="warm")
+    hook = PolysyncSageMakerHook()
+    store = StepJobStore()
+    reader = SpendingReader(hook, print, store)
+    limit = LIMIT.model_copy(update={"max_cost": 1_000_000})
+    spent = []
+    for _ in range(35):
+        steps = hook.list_pipeline_execution_steps(started["PipelineExecutionArn"])
+        spent.append(reader.spending(limit, steps))
+        emulated_time.sleep(100)
+
+    calls = Counter(call["operation"] for call in emulator.control.calls())
+    names = [job for jobs in store.read().values() for job in jobs]
+    jobs = [
+        sagemaker.describe_training_job(TrainingJobName=name.rpartition("/")[2])
+        for name in names
+    ]
+    pools = [job["WarmPoolStatus"] for job in jobs]
+    assert [pool["Status"] for pool in pools] == ["Reused", "Reused", "Terminated"]
+    assert spent[-1].amount == sum(
+        job["BillableTimeInSeconds"] + pool["ResourceRetainedBillableTimeInSeconds"]
+        for job, pool in zip(jobs, pools, strict=True)
+    )
+    assert all(0 <= b.amount - a.amount <= 100 for a, b in pairwise(spent))
+    assert "warm pools from now on (Second)" in str(spent[20].note)
+    assert (spent[-1].note, spent[-1].per_hour) == (None, 0)
+    # Twice each, and with each list of the 900 seconds after the second step.
+    assert calls["DescribeTrainingJob"] == 2 * 3 + 9

@@ -11,7 +11,7 @@ client has created itself are moto's.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from sagemaker_emulator.sagemaker.jobs.names import (
     source_of,
     training_job_names,
 )
+from sagemaker_emulator.sagemaker.jobs.warm_pools import warm_pool_status
 from sagemaker_emulator.sagemaker.store import ExecutionRecord, Region
 
 _BY_STEP_TYPE: Mapping[str, Callable[[Job], dict[str, Any]]] = {
@@ -112,7 +113,16 @@ class Descriptions:
         """
         if run.step.type not in _BY_STEP_TYPE:
             return {}
-        return _BY_STEP_TYPE[run.step.type](self.job(run, attempt))
+        job = self.job(run, attempt)
+        if run.step.type == "Training":
+            pool = warm_pool_status(job, self._training_jobs(), self._now)
+            return training.describe_training_job(job, WarmPoolStatus=pool)
+        return _BY_STEP_TYPE[run.step.type](job)
+
+    def _training_jobs(self) -> Iterator[Job]:
+        for run in self._record.engine.history:
+            if run.step.type == "Training":
+                yield from (self.job(run, attempt) for attempt in run.attempts)
 
     def job(self, run: StepRun, attempt: Attempt) -> Job:
         """Return the job of an attempt."""

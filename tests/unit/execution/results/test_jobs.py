@@ -201,6 +201,11 @@ def test_training_jobs_have_the_instances_of_their_definitions() -> None:
     ]
 
 
+CHECK_OF_DATA = StepDescription(
+    StepName="S", Metadata={"ClarifyCheck": {**CHECK, "CheckType": "DATA_BIAS"}}
+)
+
+
 def of_kind(kind: str, name: str = "S", attempt: int = 1) -> StepDescription:
     """Return a step of a kind, by the member of its metadata."""
     return StepDescription(
@@ -208,12 +213,97 @@ def of_kind(kind: str, name: str = "S", attempt: int = 1) -> StepDescription:
     )
 
 
-SPOT = TrainingJob(
-    TrainingStartTime=T0,
-    EnableManagedSpotTraining=True,
-    ResourceConfig={"KeepAlivePeriodInSeconds": 60},
+SPOT = TrainingJob(TrainingStartTime=T0, EnableManagedSpotTraining=True)
+PLAN = f"{ARN}:training-plan/p"
+PLANS = "jobs under a training plan, which is paid in advance"
+VOLUMES = "storage volumes of"
+POOLS = "warm pools of training jobs"
+RULE = {"RuleEvaluatorImage": "rules:1", "InstanceType": "ml.t3.medium"}
+OWN_RULES = TrainingJob(DebugRuleConfigurations=[{**RULE, "InstanceType": ""}])
+RULES = TrainingJob(DebugRuleConfigurations=[RULE])
+PROFILED = TrainingJob(ProfilerRuleConfigurations=[RULE])
+CLARIFY = ProcessingJob(
+    AppSpecification={"ImageUri": "1.dkr.ecr.x/sagemaker-clarify-processing:1.0"},
+    ProcessingResources={"ClusterConfig": {"VolumeSizeInGB": 99}},
 )
 SERVERLESS = TrainingJob(ServerlessJobConfig={"JobType": "FineTuning"})
+
+
+def training(**resources: Any) -> TrainingJob:
+    """Return a training job that runs."""
+    return TrainingJob(TrainingStartTime=T0, ResourceConfig=resources)
+
+
+def tuning(**resources: Any) -> TuningJob:
+    """Return a tuning job with one training job, which runs."""
+    definition = {"ResourceConfig": resources}
+    summaries = [{"TrainingStartTime": T0}]
+    return TuningJob(TrainingJobDefinition=definition, summaries=summaries)
+
+
+SELECTED = {"SelectedInstanceType": "ml.m5.large", "SelectedInstanceCount": 2}
+PREPAID_LARGE = {**LARGE, "TrainingPlanArns": [PLAN]}
+PREPAID_XLARGE = {**XLARGE, "TrainingPlanArns": [PLAN]}
+LARGE_VOLUME = {**LARGE, "VolumeSizeInGB": 100}
+
+
+@pytest.mark.parametrize(
+    ("job", "seconds", "note"),
+    [
+        (training(**LARGE, TrainingPlanArn=PLAN, KeepAlivePeriodInSeconds=9), 0, PLANS),
+        (training(**LARGE, TrainingPlanArn=""), 200, None),
+        (training(**SELECTED, InstancePreferences=[XLARGE, PREPAID_LARGE]), 0, PLANS),
+        (training(**LARGE, InstancePreferences=[PREPAID_XLARGE]), 200, None),
+        (training(**LARGE, VolumeSizeInGB=99), 200, None),
+        (training(**LARGE, VolumeSizeInGB=999), 200, f"{VOLUMES} 100 GB and more"),
+        (training(**LARGE, VolumeSizeInGB=1000), 200, f"{VOLUMES} 1,000 GB and more"),
+        (tuning(InstanceGroups=[LARGE], TrainingPlanArn=PLAN), 0, PLANS),
+        (tuning(InstancePreferences=[PREPAID_LARGE]), 0, PLANS),
+        (tuning(**LARGE, KeepAlivePeriodInSeconds=9), 200, POOLS),
+        (tuning(InstanceConfigs=[LARGE_VOLUME]), 200, f"{VOLUMES} 100 GB and more"),
+    ],
+)
+def test_plans_count_nothing_and_large_volumes_are_named(
+    job: JobDescription, seconds: float, note: str | None
+) -> None:
+    """What a plan has paid is not paid again, and neither is its warm pool."""
+    jobs = [(of_kind("TrainingJob"), job)]
+
+    assert sum(seconds_by_instance_type(jobs, NOW).values()) == seconds
+    assert uncounted(jobs) == (note and f"Not counted: {note} (S).")
+
+
+KEPT_FOR = {"Status": "Reused", "ResourceRetainedBillableTimeInSeconds": 7}
+
+
+@pytest.mark.parametrize(
+    ("pool", "seconds", "an_hour_later", "is_kept"),
+    [
+        (None, 60, 60, False),
+        ({"Status": "InUse"}, 60, 60, True),
+        ({"Status": "Available"}, 60 + 80, 60 + 90, True),
+        (KEPT_FOR, 60 + 14, 60 + 14, False),
+        ({"Status": "Terminated"}, 60, 60, False),
+    ],
+)
+def test_warm_pool_counts_until_another_job_has_it(
+    pool: Any, seconds: float, an_hour_later: float, is_kept: bool
+) -> None:
+    """While AWS keeps it, up to now; then for as long as AWS says."""
+    job = TrainingJob(
+        TrainingEndTime=NOW - timedelta(seconds=40),
+        BillableTimeInSeconds=30,
+        ResourceConfig={**LARGE, "KeepAlivePeriodInSeconds": 45},
+        WarmPoolStatus=pool,
+    )
+    times = [NOW, NOW + timedelta(hours=1)]
+
+    assert [seconds_by_instance_type([(STEP, job)], now) for now in times] == [
+        {"ml.m5.large": seconds},
+        {"ml.m5.large": an_hour_later},
+    ]
+    assert job.keeps_instances is is_kept
+    assert ("warm pools from now on" in job.uncounted) is is_kept
 
 
 def test_what_is_not_counted_is_named_with_its_step() -> None:
@@ -221,10 +311,14 @@ def test_what_is_not_counted_is_named_with_its_step() -> None:
     for step, job, nouns in (
         (of_kind("Condition"), None, None),
         (of_kind("RegisterModel"), None, None),
-        (of_kind("TrainingJob"), TrainingJob(), None),
+        (of_kind("TrainingJob"), OWN_RULES, None),
         (of_kind("Novel"), None, "steps of a newer type (S)"),
         (of_kind("TrainingJob"), None, "jobs that could not be described (S)"),
-        (of_kind("TrainingJob"), SPOT, f"{SPOT_SAVINGS} (S); warm pools (S)"),
+        (of_kind("TrainingJob"), SPOT, f"{SPOT_SAVINGS} (S)"),
+        (of_kind("TrainingJob"), RULES, "instances of Debugger rules (S)"),
+        (of_kind("TrainingJob"), PROFILED, "instances of Debugger rules (S)"),
+        (of_kind("ProcessingJob"), CLARIFY, "endpoints that Clarify may make (S)"),
+        (CHECK_OF_DATA, CLARIFY, None),
         (
             of_kind("TrainingJob", attempt=2),
             SERVERLESS,

@@ -94,7 +94,8 @@ class Spending(models.FrozenModel):
 
     :param amount: what was spent, in ``currency``.
     :param spent_before: what attempts that had ended before cost; part of ``amount``.
-    :param per_hour: what the steps that run now cost for an hour.
+    :param per_hour: what the steps that run now, and warm pools that are kept, cost in
+        the next hour.
     :param dearest_step: the step of this attempt that costs most; None if none costs
         anything.
     :param dearest_amount: what that step has cost.

@@ -6,6 +6,8 @@ It has neither how many triggers one of them may run nor which queues it serves.
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
+from collections.abc import Set
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -26,6 +28,9 @@ class Slots(NamedTuple):
     :param waiting: how many triggers none of them runs.
     :param seconds: for how long the oldest of these has waited for its first run.
     :param waiting_calls: how many of these call a function of a listener.
+    :param taken: which share of the slots is taken: of the triggerers that run triggers
+        of one queue and team, or none at all. It is that of the fullest queue.
+    :param queue: that queue; None if its triggers have none.
     """
 
     triggerers: int
@@ -34,6 +39,8 @@ class Slots(NamedTuple):
     waiting: int
     seconds: float
     waiting_calls: int
+    taken: float = 0.0
+    queue: str | None = None
 
 
 def read_slots(session: Any, path: str) -> Slots:
@@ -49,19 +56,58 @@ def read_slots(session: Any, path: str) -> Slots:
     triggers = select(func.count(Trigger.id))
     is_new = Trigger.triggerer_id.is_(None)
     waits = or_(is_new, Trigger.triggerer_id.not_in(living))
-    triggerers = len(session.scalars(living).all())
+    ids = set(session.scalars(living).all())
+    taken, queue = _fullest_queue(session, ids)
     oldest = session.scalar(select(func.min(Trigger.created_date)).where(is_new))
     seconds = 0.0
     if oldest is not None:
         seconds = max((clock.now() - oldest).total_seconds(), 0)
     return Slots(
-        triggerers=triggerers,
-        capacity=triggerers * _capacity(),
+        triggerers=len(ids),
+        capacity=len(ids) * _capacity(),
         running=session.scalar(triggers.where(Trigger.triggerer_id.in_(living))),
         waiting=session.scalar(triggers.where(waits)),
         seconds=seconds,
         waiting_calls=_waiting_calls(session, path, waits),
+        taken=taken,
+        queue=queue,
     )
+
+
+def _fullest_queue(session: Any, triggerers: Set[int]) -> tuple[float, str | None]:
+    """
+    Return which share of the slots of its triggerers is taken, and the queue.
+
+    :param triggerers: the ids of the jobs of those that run.
+    """
+    from airflow.models.trigger import Trigger
+    from sqlalchemy import func, select
+
+    # Before Airflow 3.2, triggers have no queue; before 3.3, no team.
+    groups = [
+        getattr(Trigger, name)
+        for name in ("queue", "team_name")
+        if hasattr(Trigger, name)
+    ]
+    query = (
+        select(Trigger.triggerer_id, func.count(Trigger.id), *groups)
+        .where(Trigger.triggerer_id.in_(triggerers))
+        .group_by(Trigger.triggerer_id, *groups)
+    )
+    running: Counter[int] = Counter()
+    of_queue: defaultdict[tuple[str | None, ...], set[int]] = defaultdict(set)
+    for triggerer, count, *group in session.execute(query):
+        running[triggerer] += count
+        of_queue[tuple(group)].add(triggerer)
+    # Which queues they serve is not known.
+    idle = triggerers - running.keys()
+    fullest: tuple[float, str | None] = (0.0, None)
+    for group, ids in of_queue.items():
+        slots = len(ids | idle) * _capacity()
+        taken = sum(running[triggerer] for triggerer in ids) / max(slots, 1)
+        if taken > fullest[0]:
+            fullest = (taken, next(iter(group), None))
+    return fullest
 
 
 def _living() -> Any:

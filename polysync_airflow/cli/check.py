@@ -118,6 +118,12 @@ def warning_about(slots: Slots) -> str | None:
             f" Nobody polls for such a task, or keeps its max_cost.{stops} Is there a"
             f" triggerer of its queue and team? Otherwise {_MORE}"
         )
-    if slots.running > NEARLY_FULL * slots.capacity:
-        return f"WARNING: few slots are free: {_MORE}"
+    if slots.taken > NEARLY_FULL:
+        of_queue = ""
+        if slots.queue:
+            of_queue = f" for triggers of queue {clean_line(slots.queue)}"
+        return (
+            f"WARNING: {slots.taken:.0%} of the slots{of_queue} are taken. If all are,"
+            f" nobody polls for a new deferred task, or keeps its max_cost: {_MORE}"
+        )
     return None

@@ -24,7 +24,11 @@ RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
 NAMES = {f"airflow_{metric.name.replace('.', '_')}": metric for metric in METRICS}
 # Of Airflow.
 CAPACITY_LEFT = Metric("triggerer.capacity_left", "gauge", ("hostname",))
-OF_AIRFLOW = {"airflow_triggerer_capacity_left": CAPACITY_LEFT}
+RUNNING = Metric("triggers.running", "gauge", ("hostname",))
+OF_AIRFLOW = {
+    "airflow_triggerer_capacity_left": CAPACITY_LEFT,
+    "airflow_triggers_running": RUNNING,
+}
 _SELECTOR = re.compile(r"(airflow_\w+)(?:\{([^}]*)\})?")
 _BY = re.compile(r"\bby \(([^)]*)\)")
 
@@ -98,10 +102,10 @@ def test_alerts_say_what_to_do() -> None:
     assert all(rule["annotations"]["summary"] for rule in RULES)
 
 
-def test_airflow_sends_the_metric_of_free_slots(
+def test_airflow_sends_the_metrics_of_slots(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With the tag by which the dashboard shows it."""
+    """With the tag by which the dashboard shows them."""
     sent: dict[str, Any] = {}
     module: Any = triggerer_job_runner
     monkeypatch.setattr(
@@ -113,4 +117,6 @@ def test_airflow_sends_the_metric_of_free_slots(
 
     module.TriggerRunnerSupervisor.emit_metrics(runner)
 
-    assert tuple(sent[CAPACITY_LEFT.name]) == CAPACITY_LEFT.tags
+    assert {name: tuple(tags) for name, tags in sent.items()} == {
+        metric.name: metric.tags for metric in OF_AIRFLOW.values()
+    }

@@ -156,7 +156,7 @@ EMULATOR_FOLDER_LAYERS = {
     "sagemaker.jobs": (
         {"names"},
         {"job", "logs"},
-        {"processing", "training"},
+        {"processing", "training", "warm_pools"},
         {"descriptions"},
         {"callback_messages", "model_packages", "reports"},
         {"__init__"},

@@ -45,7 +45,7 @@ def test_slots_of_triggerers_that_run(session: Any) -> None:
 
     slots = triggerers.read_slots(session, CALL)
 
-    assert slots == Slots(2, 2000, 3, 4, 190, 0)
+    assert slots == Slots(2, 2000, 3, 4, 190, 0, 3 / 2000)
 
 
 @pytest.mark.skipif(not CAPABILITIES.triggerer_callbacks, reason="has no callbacks")
@@ -83,13 +83,34 @@ def test_least_busy_triggerer_of_the_queue_gets_the_trigger(session: Any) -> Non
     assert found == {None: least_busy, "gpu": of_queue}
 
 
+@pytest.mark.skipif(
+    "queue" not in inspect(Trigger).columns, reason="triggers have no queue"
+)
+def test_fullest_queue_is_that_of_the_triggerers_that_serve_it(
+    session: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that has no triggers may serve any queue."""
+    monkeypatch.setenv("AIRFLOW__TRIGGERER__CAPACITY", "4")
+    full = add_triggerer(session)
+    other = add_triggerer(session)
+    for triggerer, queue in ((full, "a"), (full, "a"), (full, "b"), (other, "b")):
+        add_trigger(session, triggerer, queue=queue)
+
+    found = [triggerers.read_slots(session, CALL)[-2:]]
+    add_triggerer(session)
+    found.append(triggerers.read_slots(session, CALL)[-2:])
+
+    assert found == [(3 / 4, "a"), (3 / 8, "a")]
+
+
 @pytest.mark.parametrize(
     ("slots", "text"),
     [
         (Slots(0, 0, 0, 0, 0, 0), None),
         (Slots(0, 0, 0, 1, 5, 0), "no triggerer runs"),
-        (Slots(2, 2000, 1800, 3, 60, 0), None),
-        (Slots(2, 2000, 1801, 3, 60, 0), "few slots are free"),
+        (Slots(2, 2000, 900, 3, 60, 0, 0.9, "gpu"), None),
+        (Slots(2, 2000, 950, 3, 60, 0, 0.95), "95% of the slots are taken."),
+        (Slots(2, 2000, 950, 3, 60, 0, 0.95, "gpu"), "of queue gpu are taken."),
         (Slots(1, 1, 1, 1, 190, 0), "has waited for a triggerer for 190 s"),
         (Slots(2, 2000, 3, 3, 61, 2), "2 executions may run whose task has ended"),
     ],

@@ -190,7 +190,12 @@ def test_warm_pool_goes_to_the_next_job_that_matches(
     While the first job runs, once the second one does, and an hour after both; AWS says
     how long a pool was kept when it is no longer.
     """
-    resources = {**TRAINING["ResourceConfig"], "KeepAlivePeriodInSeconds": keep_alive}
+    resources: dict[str, Any] = {
+        "InstanceType": "ml.m5.2xlarge",
+        "InstanceCount": 2,
+        "VolumeSizeInGB": 50,
+        "KeepAlivePeriodInSeconds": keep_alive,
+    }
     other = {**resources, "InstanceCount": instance_count}
     server.control.put_scenario(
         {"steps": {name: {"duration": 100} for name in ("First", "Second")}}

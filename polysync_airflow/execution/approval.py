@@ -31,7 +31,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, TypeAdapter
 
 from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution import models, texts, waiter
-from polysync_airflow.execution.models import FrozenModel, ResponseTime, Status, User
+from polysync_airflow.execution.models import AwsModel, ResponseTime, Status, User
 from polysync_airflow.execution.parameters import DEFER_BUILD, is_valid
 
 ApprovalOutcome = Literal["approved", "rejected", "failed", "timed_out", "refused"]
@@ -143,7 +143,7 @@ def _first_reason(value: Any) -> Any:
     return None
 
 
-class ModelPackageSummary(FrozenModel):
+class ModelPackageSummary(AwsModel):
     """
     An entry of ListModelPackages.
 

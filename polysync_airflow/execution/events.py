@@ -65,7 +65,7 @@ def _iso_text(time: datetime | None) -> str | None:
 EventTime = Annotated[models.ResponseTime, pydantic.PlainSerializer(_iso_text)]
 
 
-class Change(models.FrozenModel, ABC):
+class Change(models.AwsModel, ABC):
     """
     A change that an event reports.
 

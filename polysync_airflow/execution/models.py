@@ -145,9 +145,50 @@ def pipeline_arns(prefix: str, pipeline: str) -> list[str]:
 # defer_build: the operators import this module, and Airflow parses a DAG file every 30
 # seconds. Pydantic builds the validators on first use, which is on a worker.
 class FrozenModel(BaseModel):
-    """Base class of models of responses, whose unknown members are ignored."""
+    """Base class of models whose unknown members are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+
+
+# What the models read of responses has at most eight levels.
+_MAX_ANSWER_DEPTH = 10
+# The member of an output parameter that AWS requires, and that may be empty.
+_MAY_BE_EMPTY = "Value"
+
+
+def _without_empty_texts(value: Any, depth: int = _MAX_ANSWER_DEPTH) -> Any:
+    if depth and isinstance(value, Mapping):
+        return {
+            name: _without_empty_texts(member, depth - 1)
+            for name, member in value.items()
+            if member != "" or name == _MAY_BE_EMPTY
+        }
+    if depth and isinstance(value, list):
+        return [_without_empty_texts(item, depth - 1) for item in value]
+    return value
+
+
+class AwsModel(FrozenModel):
+    """
+    Base class of models of what AWS says in responses and events. An optional member
+    with an empty text counts as absent: AWS has no value for it.
+
+    AWS's own example of a list of steps has ``CacheHitResult`` with an empty ARN at
+    each step, all of which ran:
+    https://docs.aws.amazon.com/sagemaker/latest/dg/run-pipeline.html
+    """
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _read(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        return cls._flatten(_without_empty_texts(data))
+
+    @classmethod
+    def _flatten(cls, answer: dict[str, Any]) -> dict[str, Any]:
+        """Return what AWS says with the members that the fields are made of."""
+        return answer
 
 
 class StrictModel(FrozenModel):
@@ -447,7 +488,7 @@ Timestamp = Annotated[
 ]
 
 
-class ExecutionDescription(FrozenModel):
+class ExecutionDescription(AwsModel):
     """
     The response of DescribePipelineExecution, or an entry of ListPipelineExecutions,
     which has no reason.

@@ -43,14 +43,14 @@ from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
 
 
-class PipelineSummary(models.FrozenModel):
+class PipelineSummary(models.AwsModel):
     """One entry of ListPipelines."""
 
     name: models.PipelineName = Field(validation_alias="PipelineName")
     arn: texts.ArnText = Field("", validation_alias="PipelineArn")
 
 
-class PipelineDescription(models.FrozenModel):
+class PipelineDescription(models.AwsModel):
     """
     The response of DescribePipeline.
 

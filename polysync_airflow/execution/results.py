@@ -23,7 +23,7 @@ from typing import Annotated, Any, ClassVar, Final, NamedTuple
 from pydantic import Field
 
 from polysync_airflow.execution.json_input import read_json
-from polysync_airflow.execution.models import FrozenModel, ResponseTime
+from polysync_airflow.execution.models import AwsModel, ResponseTime
 from polysync_airflow.execution.pipelines import DeclaredStep, PropertyFile, all_steps
 from polysync_airflow.execution.response_members import (
     CHANNELS,
@@ -48,7 +48,7 @@ from polysync_airflow.execution.texts import LENIENT, Count, clean_value
 TypeAndSeconds = tuple[str, float]
 
 
-class JobDescription(FrozenModel):
+class JobDescription(AwsModel):
     """
     A response that describes a job. Its fields are those of the XCom ``outputs``.
 
@@ -128,7 +128,7 @@ def _large_volumes(gigabytes: int | None) -> Iterator[str]:
             return
 
 
-class Instances(FrozenModel):
+class Instances(AwsModel):
     """
     Instances of one type.
 
@@ -141,7 +141,7 @@ class Instances(FrozenModel):
     has_plan: IsGiven = member("TrainingPlanArn", "TrainingPlanArns")
 
 
-class _Billed(FrozenModel):
+class _Billed(AwsModel):
     """What AWS bills from one time to another."""
 
     started_at: ResponseTime
@@ -173,7 +173,7 @@ class _InstanceJob(_Billed, JobDescription):
         return _instance_seconds(self.seconds_until(step_ended_at or now), [self])
 
 
-class WarmPool(FrozenModel):
+class WarmPool(AwsModel):
     """
     The instances that AWS keeps, and bills, after the end of a training job.
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_WarmPoolStatus.html
@@ -424,7 +424,7 @@ class TuningResources(Instances):
             yield from _large_volumes(each.gigabytes)
 
 
-class TrainingJobDefinition(FrozenModel):
+class TrainingJobDefinition(AwsModel):
     """
     What training jobs of a tuning job have in common.
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_HyperParameterTrainingJobDefinition.html

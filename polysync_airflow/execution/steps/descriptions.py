@@ -20,13 +20,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from polysync_airflow.execution import console, models, texts
 from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
@@ -136,7 +130,14 @@ def _bounded_value(value: Any, depth: int, left: Iterator[int]) -> Any:
     return texts.clean_value(str(value), texts.MAX_VALUE_LENGTH)
 
 
-class StepDescription(models.FrozenModel):
+def _source_in(result: Any) -> Any:
+    """Return the source execution of a reused result; None if none was reused."""
+    if not isinstance(result, Mapping):
+        return None
+    return result.get("SourcePipelineExecutionArn")
+
+
+class StepDescription(models.AwsModel):
     """
     One step of an execution.
 
@@ -163,29 +164,24 @@ class StepDescription(models.FrozenModel):
         {}, validation_alias="Metadata"
     )
 
-    @model_validator(mode="before")
     @classmethod
-    def _flatten(cls, data: Any) -> Any:
-        if not isinstance(data, Mapping):
-            return data
-        cache_hit = data.get("CacheHitResult")
+    def _flatten(cls, answer: dict[str, Any]) -> dict[str, Any]:
+        cached_from = _source_in(answer.get("CacheHitResult"))
         # A selective execution takes the results of the other steps from a source.
-        reused = cache_hit or data.get("SelectiveExecutionResult")
+        reused_from = cached_from or _source_in(answer.get("SelectiveExecutionResult"))
         flat: dict[str, Any] = {
-            **data,
-            "Metadata": data.get("Metadata") or {},
-            "cache_hit": bool(cache_hit),
-            "is_reused": bool(reused),
-            "reused_from": None,
+            **answer,
+            "Metadata": answer.get("Metadata") or {},
+            "cache_hit": bool(cached_from),
+            "is_reused": bool(reused_from),
+            "reused_from": reused_from,
         }
-        if isinstance(reused, Mapping):
-            flat["reused_from"] = reused.get("SourcePipelineExecutionArn")
-        iteration = data.get("IterationContext")
+        iteration = answer.get("IterationContext")
         if isinstance(iteration, Mapping) and isinstance(iteration.get("Index"), int):
             # The name that AWS's SDK documents, whether AWS's list has the index in it
             # or not.
             suffix = f"-{iteration['Index']}"
-            name = str(data.get("StepName")).removesuffix(suffix)
+            name = str(answer.get("StepName")).removesuffix(suffix)
             flat["StepName"] = f"{name}{suffix}"
             flat["loop"] = iteration.get("ParentStepName")
         return flat

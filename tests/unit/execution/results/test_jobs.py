@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from pydantic import AliasChoices, AliasPath
 
 from polysync_airflow.execution.results import (
     JOB_KINDS,
@@ -25,6 +24,7 @@ from polysync_airflow.execution.results import (
     uncounted,
 )
 from polysync_airflow.execution.steps.descriptions import StepDescription
+from tests.unit.execution.members import nested, paths
 
 DESCRIPTIONS = sorted(
     {kind.description for kind in JOB_KINDS.values()}, key=lambda each: each.__name__
@@ -38,29 +38,12 @@ INVALID: tuple[Any, ...] = (
 )
 
 
-def paths(description: type[JobDescription]) -> list[tuple[str, ...]]:
-    """
-    Return the members of a response that are read, each with the members around it.
-    """
-    found: set[tuple[str, ...]] = set()
-    for field in description.model_fields.values():
-        alias = field.validation_alias
-        for choice in alias.choices if isinstance(alias, AliasChoices) else [alias]:
-            members = choice.path if isinstance(choice, AliasPath) else [choice]
-            names = tuple(map(str, members))
-            found |= {names[:depth] for depth in range(1, len(names) + 1)}
-    return sorted(found)
-
-
 @pytest.mark.parametrize("description", DESCRIPTIONS)
 def test_invalid_member_is_left_out(description: type[JobDescription]) -> None:
     """It raises no error, and what is read is JSON."""
     for path in paths(description):
         for value in INVALID:
-            response = value
-            for member in reversed(path):
-                response = {member: response}
-            job = description.model_validate(response)
+            job = description.model_validate(nested(path, value))
             json.dumps(job.outputs, allow_nan=False)
             json.dumps(list(job.instance_seconds(NOW)), allow_nan=False)
             assert all(job.uncounted)

@@ -216,11 +216,12 @@ def test_step_waits_until_aws_shows_its_end() -> None:
 
 def test_recorded_outputs_are_read_as_texts() -> None:
     """What AWS has recorded is read as texts; damaged entries are left out."""
-    recorded = [{"Name": "a", "Value": "1"}, {"Name": "c", "Value": 2}]
+    values = {"a": "1", "c": 2, "d": ""}
+    recorded = [{"Name": name, "Value": value} for name, value in values.items()]
     damaged = [{"Name": "b"}, {"Value": "x"}, None, {"Name": "__id__", "Value": "x"}]
 
     outputs = recorded_outputs(callback(OutputParameters=[*damaged, *recorded]))
-    assert outputs == {"a": "1", "c": "2"}
+    assert outputs == {"a": "1", "c": "2", "d": ""}
     assert recorded_outputs(step(Metadata=None)) == {}
     for other in (False, "x"):
         assert recorded_outputs(callback(OutputParameters=other)) == {}

@@ -508,11 +508,12 @@ def test_row_says_from_which_execution_its_result_is() -> None:
         for name in ("Prepare", "Train", "Deploy")
     ]
     result = {"SourcePipelineExecutionArn": source}
+    empty = {"SourcePipelineExecutionArn": ""}
     damaged = {"SourcePipelineExecutionArn": "javascript:x"}
     longer = {"SourcePipelineExecutionArn": f"{source}\n"}
     steps = [
-        step("Prepare", SelectiveExecutionResult=result),
-        step("Train"),
+        step("Prepare", CacheHitResult=empty, SelectiveExecutionResult=result),
+        step("Train", CacheHitResult=empty, SelectiveExecutionResult=empty),
         step("Cached", CacheHitResult=result),
         step("Damaged", SelectiveExecutionResult=damaged),
         step("Longer", SelectiveExecutionResult=longer),
@@ -530,3 +531,4 @@ def test_row_says_from_which_execution_its_result_is() -> None:
     }
     assert [name for name, row in rows.items() if row.not_selected] == ["Deploy"]
     assert [each.is_reused for each in steps] == [True, False, True, True, True]
+    assert [each.cache_hit for each in steps] == [False, False, True, False, False]

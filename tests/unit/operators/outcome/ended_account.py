@@ -180,6 +180,7 @@ class Account:
         step = {
             "StepName": name or kind,
             "StepStatus": "Succeeded",
+            "CacheHitResult": {"SourcePipelineExecutionArn": ""},
             "Metadata": {kind: {member: arn}},
         }
         self.steps.append({**step, **members})

@@ -7,7 +7,9 @@ and
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_PipelineExecutionStepMetadata.html.
 Members that the installed botocore does not know are left out, as an older AWS SDK
 does. AWS does not document the AttemptCount of a step that reuses results; here it is
-0.
+0. A step whose result is not from the cache has a CacheHitResult with an empty ARN, as
+in AWS's example of a list:
+https://docs.aws.amazon.com/sagemaker/latest/dg/run-pipeline.html.
 """
 
 from __future__ import annotations
@@ -135,7 +137,7 @@ def step_summary(
         StartTime=run.started_at,
         EndTime=run.ended_at,
         StepStatus=run.status,
-        CacheHitResult=cache_hit_result(run),
+        CacheHitResult=cache_hit_result(run) or {"SourcePipelineExecutionArn": ""},
         FailureReason=run.failure_reason,
         AttemptCount=run.attempt,
         Metadata=declared_members(
@@ -156,7 +158,7 @@ def step_summary(
 
 
 def cache_hit_result(run: StepRun) -> dict[str, str] | None:
-    """Return the ``CacheHitResult`` of a run; None if it has reused no results."""
+    """Return the ``CacheHitResult`` of a run; None if its result is its own."""
     if run.cached is None:
         return None
     return {"SourcePipelineExecutionArn": run.cached.execution_arn}

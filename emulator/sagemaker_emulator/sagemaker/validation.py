@@ -89,7 +89,7 @@ def check_request(
     if shape is None:
         return {}, []
     cleaned, ignored = _without_unknown_members(shape, request, "")
-    violations = list(_violations(shape, cleaned, "", skip_enums_of=frozenset()))
+    violations = list(_violations(shape, cleaned, "", unchecked=frozenset()))
     if violations:
         noun = "error" if len(violations) == 1 else "errors"
         raise invalid(
@@ -99,15 +99,15 @@ def check_request(
 
 
 def check_response(
-    shape: Shape | None, response: dict[str, Any], unchecked_enums: frozenset[str]
+    shape: Shape | None, response: dict[str, Any], unchecked: frozenset[str]
 ) -> list[str]:
     """
     Return all violations in a response.
 
     :param shape: the output shape of the operation.
     :param response: the response.
-    :param unchecked_enums: the names of enum shapes whose values are not checked,
-        because a scenario can replace them.
+    :param unchecked: the names of shapes of which neither enum values nor empty texts
+        are checked.
     """
     if shape is None and response:
         return [
@@ -120,7 +120,7 @@ def check_response(
     except ApiError as error:
         return [error.message]
     violations = [f"'{path}' is not part of {shape.name}" for path in unknown]
-    return violations + list(_violations(shape, response, "", unchecked_enums))
+    return violations + list(_violations(shape, response, "", unchecked))
 
 
 def conforming(shape: Shape, value: Any) -> Any:
@@ -223,21 +223,21 @@ def _check_type(shape: Shape, value: Any, path: str) -> None:
 
 
 def _violations(
-    shape: Shape, value: Any, path: str, skip_enums_of: frozenset[str]
+    shape: Shape, value: Any, path: str, unchecked: frozenset[str]
 ) -> Iterator[str]:
     if isinstance(shape, StructureShape):
-        yield from _structure_violations(shape, value, path, skip_enums_of)
+        yield from _structure_violations(shape, value, path, unchecked)
     elif isinstance(shape, ListShape):
         for constraint in _out_of_bounds(shape, len(value), "length"):
             yield _violation(value, path, constraint)
         for index, item in enumerate(value, 1):
             yield from _violations(
-                shape.member, item, f"{path}.{index}.member", skip_enums_of
+                shape.member, item, f"{path}.{index}.member", unchecked
             )
     elif isinstance(shape, MapShape):
-        yield from _map_violations(shape, value, path, skip_enums_of)
+        yield from _map_violations(shape, value, path, unchecked)
     else:
-        for constraint in _scalar_constraints(shape, value, skip_enums_of):
+        for constraint in _scalar_constraints(shape, value, unchecked):
             yield _violation(value, path, constraint)
 
 
@@ -257,7 +257,7 @@ def _structure_violations(
     shape: StructureShape,
     value: dict[str, Any],
     path: str,
-    skip_enums_of: frozenset[str],
+    unchecked: frozenset[str],
 ) -> Iterator[str]:
     for name in shape.required_members:
         if name not in value:
@@ -265,33 +265,33 @@ def _structure_violations(
             yield f"{where} failed to satisfy constraint: Member must not be null"
     for name, member in shape.members.items():
         if name in value:
-            yield from _violations(
-                member, value[name], _join(path, name), skip_enums_of
-            )
+            yield from _violations(member, value[name], _join(path, name), unchecked)
 
 
 def _map_violations(
-    shape: MapShape, value: dict[str, Any], path: str, skip_enums_of: frozenset[str]
+    shape: MapShape, value: dict[str, Any], path: str, unchecked: frozenset[str]
 ) -> Iterator[str]:
     for constraint in _out_of_bounds(shape, len(value), "length"):
         yield _violation(value, path, constraint)
     for key, item in value.items():
-        yield from _violations(shape.key, key, path, skip_enums_of)
-        yield from _violations(shape.value, item, f"{path}.{key}", skip_enums_of)
+        yield from _violations(shape.key, key, path, unchecked)
+        yield from _violations(shape.value, item, f"{path}.{key}", unchecked)
 
 
 def _scalar_constraints(
-    shape: Shape, value: Any, skip_enums_of: frozenset[str]
+    shape: Shape, value: Any, unchecked: frozenset[str]
 ) -> Iterator[str]:
     if shape.type_name != "string":
         yield from _out_of_bounds(shape, value, "value")
         return
     yield from _out_of_bounds(shape, len(value), "length")
+    if value == "" and shape.name in unchecked:
+        return
     pattern = shape.metadata.get("pattern")
     if pattern and not _compiled(pattern).fullmatch(value):
         yield f"Member must satisfy regular expression pattern: {pattern}"
     enum = shape.metadata.get("enum")
-    if enum and value not in enum and shape.name not in skip_enums_of:
+    if enum and value not in enum and shape.name not in unchecked:
         yield f"Member must satisfy enum value set: [{', '.join(enum)}]"
 
 

@@ -12,6 +12,7 @@ from sagemaker_emulator.builders import ROLE, definition, step
 
 Steps = Callable[[str], dict[str, dict[str, Any]]]
 CACHED: dict[str, Any] = {"CacheConfig": {"Enabled": True, "ExpireAfter": "PT2H"}}
+NO_HIT = {"SourcePipelineExecutionArn": ""}
 IMAGE = {"Name": "Image", "Type": "String", "DefaultValue": "v1"}
 
 
@@ -50,7 +51,7 @@ def test_cache_hit(
         assert after[name]["Metadata"] == before[name]["Metadata"]
         assert after[name]["StartTime"] == after[name]["EndTime"]
         assert (before[name]["AttemptCount"], after[name]["AttemptCount"]) == (1, 0)
-        assert "CacheHitResult" not in before[name]
+        assert before[name]["CacheHitResult"] == NO_HIT
 
 
 def test_source_is_the_run_with_the_job(
@@ -76,7 +77,7 @@ def test_source_is_the_run_with_the_job(
     server.control.advance(1000)
     expired = start()
     server.control.advance(100)
-    assert "CacheHitResult" not in steps_of(expired)["Prepare"]
+    assert steps_of(expired)["Prepare"]["CacheHitResult"] == NO_HIT
 
 
 @pytest.mark.parametrize(
@@ -115,7 +116,7 @@ def test_cache_miss(
     server.control.advance(100)
     shown = steps_of(second)
     assert list(shown) == ["Prepare"]
-    assert "CacheHitResult" not in shown["Prepare"]
+    assert shown["Prepare"]["CacheHitResult"] == NO_HIT
 
 
 def test_step_on_another_job_runs_again(
@@ -132,7 +133,7 @@ def test_step_on_another_job_runs_again(
     server.control.advance(300)
     shown = steps_of(second)
     assert list(shown) == ["Prepare", "Train"]
-    assert "CacheHitResult" not in shown["Train"]
+    assert shown["Train"]["CacheHitResult"] == NO_HIT
 
 
 def _on_default_outputs(**members: Any) -> str:
@@ -197,10 +198,10 @@ def test_steps_after_a_cached_step(
     server.control.advance(3000)
     executions = [start(), start()]
     server.control.advance(3000)
-    expected = [first] * 3 if is_first_cached else [None] * 3
+    expected = [first if is_first_cached else ""] * 3
     for execution in executions:
-        hits = [each.get("CacheHitResult") for each in steps_of(execution).values()]
-        assert [hit and hit["SourcePipelineExecutionArn"] for hit in hits] == expected
+        hits = [each["CacheHitResult"] for each in steps_of(execution).values()]
+        assert [hit["SourcePipelineExecutionArn"] for hit in hits] == expected
 
 
 def test_outputs_of_a_cached_lambda_step(
@@ -243,4 +244,4 @@ def test_cache_does_not_depend_on_polling(
         "SourcePipelineExecutionArn": first
     }
     # The training of the first execution had not ended when the second one needed it.
-    assert "CacheHitResult" not in steps_of(second)["Train"]
+    assert steps_of(second)["Train"]["CacheHitResult"] == NO_HIT

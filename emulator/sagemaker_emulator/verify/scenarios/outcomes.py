@@ -15,6 +15,7 @@ from sagemaker_emulator.verify.models import (
     Observation,
     Observations,
     Observed,
+    Response,
     one_of,
     within,
 )
@@ -44,6 +45,8 @@ def ends(account: Account) -> Observations:
         "branch": one_of("NotTaken" in success.steps, "listed", "not listed"),
         "condition": str(condition.get("Outcome")),
     }
+    sources = {_cache_source(step) for step in success.steps.values()}
+    yield {"cache-hit": ", ".join(sorted(sources))}
     account.require_status(failure.status, "Failed")
 
     reason = failure.answer.get("FailureReason")
@@ -74,6 +77,16 @@ def ends(account: Account) -> Observations:
         seconds = abs((modified - step["EndTime"]).total_seconds())
         end_time = within(seconds, _CLOCK_SECONDS)
     yield {"end-time": end_time}
+
+
+def _cache_source(step: Response) -> str:
+    """Return what a step says of the execution whose result it has."""
+    arn = step.get("CacheHitResult", {}).get("SourcePipelineExecutionArn")
+    if arn is None:
+        return "no ARN"
+    if arn == "":
+        return "an empty ARN"
+    return "an ARN"
 
 
 def caught(account: Account) -> Observations:

@@ -62,7 +62,7 @@ def selections(account: Account) -> Observations:
     reused = sorted(
         name for name, result in results.items() if _source(result) == source
     )
-    own = sorted(name for name, result in results.items() if not result)
+    own = sorted(name for name, result in results.items() if not _source(result))
     yield {
         "reused": (
             f"runs {', '.join(own) or 'none'}; reuses {', '.join(reused) or 'none'}"

@@ -194,7 +194,7 @@ def test_reused_check(
 
     entry = steps_of(arn)["Check"]
 
-    assert "SourcePipelineExecutionArn" in entry["CacheHitResult"]
+    assert entry["CacheHitResult"]["SourcePipelineExecutionArn"]
     assert entry["Metadata"]["QualityCheck"][
         "ViolationReport"
     ] == "s3://{Bucket}/{Key}".format(**REPORT)

@@ -616,7 +616,7 @@ def test_job_of_a_cache_hit_is_that_of_the_source(
     again = start()
     server.control.advance(10)
     row = steps_of(again)["S"]
-    assert "CacheHitResult" in row
+    assert row["CacheHitResult"]["SourcePipelineExecutionArn"]
     name = row["Metadata"]["TrainingJob"]["Arn"].rpartition("/")[2]
     assert (
         sagemaker.describe_training_job(TrainingJobName=name)["TrainingTimeInSeconds"]

@@ -185,12 +185,10 @@ def test_repeated_function_is_another_job(
         CacheConfig={"Enabled": True},
     )
     create(definition(function(), train))
-    for _ in range(2):
-        execution = start()
-        server.control.advance(2000)
-    assert "CacheHitResult" not in steps_of(execution)["Train"]
-    server.control.put_scenario({"steps": {"score": {"result": 5}}})
-    for _ in range(2):
-        execution = start()
-        server.control.advance(2000)
-    assert "CacheHitResult" in steps_of(execution)["Train"]
+    for scenario, is_hit in (({}, False), ({"score": {"result": 5}}, True)):
+        server.control.put_scenario({"steps": scenario})
+        for _ in range(2):
+            execution = start()
+            server.control.advance(2000)
+        hit = steps_of(execution)["Train"]["CacheHitResult"]
+        assert bool(hit["SourcePipelineExecutionArn"]) is is_hit

@@ -18,6 +18,7 @@ order::
 ``installed``             puts these in place of threads, clock, supervisor and AWS
 ``dags``                  the pipeline and the tasks of a plan
 ``plans``                 a plan is data: it is drawn, stored, shrunk
+``limits``                the plans that must keep ``max_cost``, as a table
 ``history``               the run of one plan
 ``oracle``                what a history must not have shown
 ========================  =============================================================

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.simulation import reached
+from tests.simulation import limits, reached
 from tests.simulation.faults import Fault
 from tests.simulation.history import History, Result
 from tests.simulation.plans import Plan, draw, shrink
@@ -17,12 +17,14 @@ from tests.simulation.plans import Plan, draw, shrink
 
 def plan_of(name: str, fault: Fault | None) -> Plan:
     """
-    Return the plan of a file, or that which a seed draws.
+    Return the plan of a file, one of the limits, or that which a seed draws.
 
     :param fault: which fault is to be found.
     """
     if name.endswith(".json"):
         return Plan.model_validate_json(Path(name).read_text())
+    if name in limits.PLANS:
+        return limits.PLANS[name]
     if fault is None:
         return draw(name)
     return draw(name, fault.often)

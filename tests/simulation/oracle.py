@@ -201,7 +201,7 @@ class _Judge:
     def shown(self, xcoms: Mapping[str, dict[str, Any]]) -> None:
         """Compare the XComs of tasks, by their names, with what the plan says."""
         for owner_name, wanted in self._plan.shows.items():
-            found = xcoms.get(owner_name, {})
+            found = {name: xcoms.get(owner_name, {}).get(name) for name in wanted}
             if not _has(found, wanted):
                 self._add("UNEXPECTED", f"{owner_name} shows {found}")
 
@@ -614,8 +614,12 @@ class _Judge:
     def _costs(self, owner: Owner) -> None:
         arguments = self._plan.arguments_of(owner.task_id)
         limit = arguments.get("max_cost", math.inf)
+        at_most = self._plan.at_most or math.inf
         for epoch in self._epochs(owner):
             spent = self._spent(owner, epoch, self._time.now)
+            if spent > at_most:
+                text = f"{owner}: {spent:.0f} of at most {at_most:.0f}"
+                self._add("TOO EXPENSIVE", text)
             if spent <= limit:
                 continue
             self._saw("limits reached")

@@ -145,6 +145,8 @@ class Plan(_Data):
         AWS accepts them in order, by the task's name in the journal.
     :param shows: for stored plans: what the XComs of a task have at the end, by the
         task's name: of an object these members, of a text this part.
+    :param at_most: for plans of a limit: what each task may have spent at the end, from
+        one clear to the next.
     """
 
     seed: str
@@ -154,6 +156,7 @@ class Plan(_Data):
     actions: tuple[Action, ...] = ()
     expects: dict[str, tuple[str, ...]] = {}
     shows: dict[str, dict[str, Any]] = {}
+    at_most: float | None = None
 
     @property
     def task_ids(self) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from tests.simulation import allowances, faults
+from tests.simulation import allowances, faults, limits
 
 # They do each action. For more: make simulation.
 FIRST: Final = 0
@@ -32,6 +32,11 @@ def _simulate(*arguments: object) -> str:
 def test_drawn_and_stored_plans_show_no_violation() -> None:
     """All rules of the oracle hold."""
     _simulate("search", FIRST, HISTORIES, "--wants", "some", "--plans", *PLANS)
+
+
+def test_a_limit_is_kept_wherever_a_task_waits_and_whatever_happens() -> None:
+    """No task spends more than its limit, one list of the steps, and the stop."""
+    _simulate("search", 0, 0, "--plans", *limits.PLANS)
 
 
 @pytest.mark.nightly

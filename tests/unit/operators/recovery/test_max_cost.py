@@ -141,7 +141,10 @@ def test_retry_starts_nothing_when_the_money_is_spent(
         ("", 300, "", "hourly_prices has none in us-east-1"),
         ("{}", 300, "", "hourly_prices: currency: Field required"),
         (None, "a lot", "", "max_cost = 'a lot' is not valid: give a number above 0"),
-        (None, -1, "", "max_cost = -1 is not valid"),
+        *(
+            (None, value, "", f"max_cost = {value!r} is not valid")
+            for value in (-1, "None", "nan", "1e309", True)
+        ),
         (None, "", "", "max_cost = '' is no limit, although one was given"),
         (None, None, "0", "[polysync_sagemaker] max_cost = '0' is not valid"),
     ],

@@ -227,6 +227,7 @@ def tuning(**resources: Any) -> TuningJob:
 SELECTED = {"SelectedInstanceType": "ml.m5.large", "SelectedInstanceCount": 2}
 PREPAID_LARGE = {**LARGE, "TrainingPlanArns": [PLAN]}
 PREPAID_XLARGE = {**XLARGE, "TrainingPlanArns": [PLAN]}
+EMPTY_PLAN = {**LARGE, "TrainingPlanArns": [""]}
 LARGE_VOLUME = {**LARGE, "VolumeSizeInGB": 100}
 
 
@@ -237,6 +238,7 @@ LARGE_VOLUME = {**LARGE, "VolumeSizeInGB": 100}
         (training(**LARGE, TrainingPlanArn=""), 200, None),
         (training(**SELECTED, InstancePreferences=[XLARGE, PREPAID_LARGE]), 0, PLANS),
         (training(**LARGE, InstancePreferences=[PREPAID_XLARGE]), 200, None),
+        (training(**LARGE, InstancePreferences=[EMPTY_PLAN]), 200, None),
         (training(**LARGE, VolumeSizeInGB=99), 200, None),
         (training(**LARGE, VolumeSizeInGB=999), 200, f"{VOLUMES} 100 GB and more"),
         (training(**LARGE, VolumeSizeInGB=1000), 200, f"{VOLUMES} 1,000 GB and more"),
@@ -260,31 +262,32 @@ KEPT_FOR = {"Status": "Reused", "ResourceRetainedBillableTimeInSeconds": 7}
 
 
 @pytest.mark.parametrize(
-    ("pool", "seconds", "an_hour_later", "is_kept"),
+    ("pool", "seconds", "is_kept"),
     [
-        (None, 60, 60, False),
-        ({"Status": "InUse"}, 60, 60, True),
-        ({"Status": "Available"}, 60 + 80, 60 + 90, True),
-        (KEPT_FOR, 60 + 14, 60 + 14, False),
-        ({"Status": "Terminated"}, 60, 60, False),
+        (None, [60, 60, 60], False),
+        ({"Status": "InUse"}, [60, 60, 60], True),
+        ({"Status": "Available"}, [60, 60 + 80, 60 + 90], True),
+        (KEPT_FOR, [60 + 14, 60 + 14, 60 + 14], False),
+        ({"Status": "Terminated"}, [60, 60, 60], False),
     ],
 )
 def test_warm_pool_counts_until_another_job_has_it(
-    pool: Any, seconds: float, an_hour_later: float, is_kept: bool
+    pool: Any, seconds: list[float], is_kept: bool
 ) -> None:
-    """While AWS keeps it, up to now; then for as long as AWS says."""
+    """
+    While AWS keeps it, up to now, and by no clock before its end; then for as long as
+    AWS says.
+    """
     job = TrainingJob(
         TrainingEndTime=NOW - timedelta(seconds=40),
         BillableTimeInSeconds=30,
         ResourceConfig={**LARGE, "KeepAlivePeriodInSeconds": 45},
         WarmPoolStatus=pool,
     )
-    times = [NOW, NOW + timedelta(hours=1)]
+    times = [NOW + timedelta(seconds=each) for each in (-60, 0, 3600)]
+    found = [seconds_by_instance_type([(STEP, job)], now) for now in times]
 
-    assert [seconds_by_instance_type([(STEP, job)], now) for now in times] == [
-        {"ml.m5.large": seconds},
-        {"ml.m5.large": an_hour_later},
-    ]
+    assert [each["ml.m5.large"] for each in found] == seconds
     assert job.keeps_instances is is_kept
     assert ("warm pools from now on" in job.uncounted) is is_kept
 

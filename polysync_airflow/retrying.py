@@ -7,22 +7,32 @@ The default retry policy of the operators: whether Airflow retries a failed task
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
     BaseOperator,
     Context,
     conf,
 )
 
 from polysync_airflow import exceptions
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.airflow_compat.reschedules import is_reschedule, settled
 from polysync_airflow.airflow_compat.sdk import RetryAction, RetryDecision, RetryPolicy
+from polysync_airflow.execution.lifecycle.next_session import NextSession
 from polysync_airflow.execution.texts import format_seconds
 
 log = logging.getLogger(__name__)
+
+# Airflow asks no policy about these: ``_run_task_and_map_outcome`` in
+# airflow/sdk/execution_time/task_runner.py.
+_NOT_ASKED: Final = (AirflowFailException, AirflowSensorTimeout, AirflowSkipException)
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,76 @@ class PolysyncRetryPolicy(RetryPolicy):
         return cls()
 
 
+class MemoizedRetryPolicy(RetryPolicy):
+    """
+    Asks the policy of a task once for each failure.
+
+    Airflow asks it after the error of a try. What becomes of the execution, and what
+    the message says, is decided before, so the operators ask it as well. They and
+    Airflow must get the same decision, also from a policy that asks a model, or draws
+    lots, and also if time passes between.
+
+    It takes the place of the policy in the copy of the task that a process executes.
+    The task of the DAG keeps the policy: Airflow serializes and shows that one.
+
+    :param policy: that of the task.
+    """
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self.policy = policy
+        self._failure: BaseException | None = None
+        self._decision = RetryDecision.default()
+
+    def evaluate(
+        self,
+        exception: BaseException,
+        try_number: int,
+        max_tries: int,
+        context: Context | None = None,
+    ) -> RetryDecision:
+        """Return the decision about a failure, which the first call makes."""
+        if exception is not self._failure:
+            self._decision = self._decide(exception, try_number, max_tries, context)
+            self._failure = exception
+        return self._decision
+
+    def _decide(
+        self,
+        exception: BaseException,
+        try_number: int,
+        max_tries: int,
+        context: Context | None,
+    ) -> RetryDecision:
+        try:
+            decision: Any = self.policy.evaluate(
+                exception=exception,
+                try_number=try_number,
+                max_tries=max_tries,
+                context=context,
+            )
+            if not isinstance(decision, RetryDecision):
+                raise TypeError(f"{decision!r:.100} is no RetryDecision")
+            return settled(decision, cast("Mapping[str, Any]", context or {}))
+        except Exception:
+            # Airflow ignores a retry policy that raises and uses the task's retries.
+            # The task must end with its own error, not with the policy's.
+            log.exception("The task's retry_policy raised an error")
+            return RetryDecision.default()
+
+
+def memoize_retry_policy(task: Any) -> None:
+    """
+    Let the policy of a task be asked once for each failure.
+
+    :param task: the copy that this process executes. For a mapped task, Airflow calls
+        no ``prepare_for_execution`` that could do this.
+    """
+    policy = task.retry_policy
+    if policy is None or isinstance(policy, MemoizedRetryPolicy):
+        return
+    task.retry_policy = MemoizedRetryPolicy(policy)
+
+
 def forbids_retry(
     policy: RetryPolicy | None, error: Exception, context: Context
 ) -> bool:
@@ -82,29 +162,35 @@ def forbids_retry(
     return _decision(policy, error, context).action is RetryAction.FAIL
 
 
-def next_retry(
+def next_session(
     policy: RetryPolicy | None, error: Exception, context: Context
-) -> str | None:
+) -> NextSession | None:
     """
-    Return when Airflow starts another try after an error, such as ``in 5 min``; None if
-    none follows.
+    Return how Airflow goes on with a task after an error; None if it does not.
+
+    :param policy: that of the task, which is asked once for an error.
     """
-    if is_last_try(context) or isinstance(error, AirflowFailException):
+    if isinstance(error, _NOT_ASKED):
         return None
     decision = _decision(policy, error, context)
-    if decision.action is RetryAction.FAIL:
+    task = cast("BaseOperator", context["task"])
+    if is_reschedule(decision):
+        delay = decision.retry_delay
+        if delay is None:
+            delay = task.retry_delay
+        return NextSession(_after(delay), is_same_try=True)
+    if is_last_try(context) or decision.action is RetryAction.FAIL:
         return None
     if decision.action is RetryAction.RETRY and decision.retry_delay is not None:
-        return f"in {format_seconds(decision.retry_delay.total_seconds())}"
+        return NextSession(_after(decision.retry_delay))
 
     # As ``next_retry_datetime`` in airflow/models/taskinstance.py.
-    task = cast("BaseOperator", context["task"])
     factor = task.retry_exponential_backoff or 1.0
     if factor is True:
         # It comes from Airflow 2.
         factor = 2.0
     if factor == 1:
-        return f"in {format_seconds(task.retry_delay.total_seconds())}"
+        return NextSession(_after(task.retry_delay))
     try:
         delay = task.retry_delay * factor ** (context["ti"].try_number - 1)
     except OverflowError:
@@ -113,7 +199,11 @@ def next_retry(
     longest = conf.getint("core", "max_task_retry_delay", fallback=24 * 3600)
     max_delay = cast("timedelta | None", task.max_retry_delay) or timedelta.max
     shortest = min(delay, timedelta(seconds=longest), max_delay)
-    return f"in at least {format_seconds(shortest.total_seconds())}"
+    return NextSession(f"in at least {format_seconds(shortest.total_seconds())}")
+
+
+def _after(delay: timedelta) -> str:
+    return f"in {format_seconds(delay.total_seconds())}"
 
 
 def is_last_try(context: Context) -> bool:
@@ -122,28 +212,42 @@ def is_last_try(context: Context) -> bool:
     return bool(ti.try_number > ti.max_tries)
 
 
+def may_run_again(policy: RetryPolicy | None, context: Context) -> bool:
+    """
+    Return whether Airflow may run the task again after an error that nobody knows yet.
+
+    From Airflow 3.4 on, a policy of the DAG author's may reschedule the last try.
+    """
+    if not is_last_try(context):
+        return True
+    return CAPABILITIES.reschedules and _is_of_author(policy)
+
+
 def may_retry_refusal(policy: RetryPolicy | None, context: Context) -> bool:
     """
-    Return whether a retry may follow if AWS refuses the polls of an execution for good.
+    Return whether Airflow may run the task again if AWS refuses the polls of an
+    execution for good.
 
     Nobody knows the error yet, so a policy of the DAG author's counts as one that
     retries.
     """
-    if is_last_try(context):
+    if not may_run_again(policy, context):
         return False
-    return type(policy) is not PolysyncRetryPolicy
+    return policy is None or _is_of_author(policy)
+
+
+def _is_of_author(policy: RetryPolicy | None) -> bool:
+    if isinstance(policy, MemoizedRetryPolicy):
+        policy = policy.policy
+    return policy is not None and type(policy) is not PolysyncRetryPolicy
 
 
 def _decision(
     policy: RetryPolicy | None, error: Exception, context: Context
 ) -> RetryDecision:
     ti = context["ti"]
-    if not policy:
+    if policy is None:
         return RetryDecision.default()
-    try:
-        return policy.evaluate(error, ti.try_number, ti.max_tries, context)
-    except Exception:
-        # Airflow ignores a retry policy that raises and uses the task's retries. The
-        # task must end with its own error, not with the policy's.
-        log.exception("The task's retry_policy raised an error")
-        return RetryDecision.default()
+    if not isinstance(policy, MemoizedRetryPolicy):
+        policy = MemoizedRetryPolicy(policy)
+    return policy.evaluate(error, ti.try_number, ti.max_tries, context)

@@ -110,6 +110,7 @@ class TaskInstance:
     :param status_code: with which Airflow refuses the requests of this try.
     :param interval: the data interval of its DAG run; None if it has none.
     :param first_session: when the first session of a try began that was rescheduled.
+    :param reschedules: how often this try was rescheduled.
     :param task: the task, which a triggerer knows if the task has started there.
     :param is_deferred: whether its trigger runs in place of its process.
     """
@@ -132,6 +133,7 @@ class TaskInstance:
     status_code: int | None = None
     interval: tuple[datetime, datetime] | None = None
     first_session: datetime | None = None
+    reschedules: int = 0
     task: Any = None
     id: uuid.UUID = field(default_factory=uuid.uuid4)
     is_deferred: bool = False
@@ -148,6 +150,8 @@ class TaskInstance:
     def context(self, task: BaseOperator) -> Any:
         """Return the context in which a worker runs the task."""
         context: dict[str, Any] = {"ti": self, "task": task, "dag_run": self.dag_run}
+        if CAPABILITIES.task_sdk:
+            context["task_reschedule_count"] = self.reschedules
         if self.interval:
             context["data_interval_start"], context["data_interval_end"] = self.interval
         return (

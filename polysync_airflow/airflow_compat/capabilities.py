@@ -20,6 +20,7 @@ class Capabilities(NamedTuple):
         and have no access to its database.
     :param retry_policy: an operator has a ``retry_policy``, which decides after a
         failure whether and when Airflow retries the task.
+    :param reschedules: it can also reschedule the task: the same try runs again.
     :param trigger_on_kill: Airflow calls ``on_kill`` of a trigger when a user ends its
         task.
     :param links_are_xcoms: the UI shows the extra link that the task has pushed as an
@@ -44,6 +45,7 @@ class Capabilities(NamedTuple):
 
     task_sdk: bool
     retry_policy: bool
+    reschedules: bool
     trigger_on_kill: bool
     links_are_xcoms: bool
     form_from_provider_info: bool
@@ -87,6 +89,7 @@ def capabilities_of(version: str) -> Capabilities:
     return Capabilities(
         task_sdk=is_3,
         retry_policy=is_3_3,
+        reschedules=release >= (3, 4),
         trigger_on_kill=is_3_3,
         links_are_xcoms=is_3,
         form_from_provider_info=is_3,

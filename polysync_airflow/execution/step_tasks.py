@@ -69,7 +69,7 @@ from polysync_airflow.states import PolysyncState, has_ended, state_of_step
 # States of the execution task in which its XComs are those of its current try. In the
 # state running, they are not: as a try begins, a worker has yet to delete those of the
 # earlier one.
-_WITH_OWN_XCOMS: Final = (DEFERRED, "up_for_retry")
+_WITH_OWN_XCOMS: Final = (DEFERRED, "up_for_retry", "up_for_reschedule")
 
 
 def is_current(state: str | None, run: RunSummary | None) -> bool:

@@ -43,7 +43,11 @@ from polysync_airflow.execution.parameters import (
     seconds,
 )
 from polysync_airflow.links import UrlLink
-from polysync_airflow.retrying import PolysyncRetryPolicy, forbids_retry
+from polysync_airflow.retrying import (
+    PolysyncRetryPolicy,
+    forbids_retry,
+    memoize_retry_policy,
+)
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -138,7 +142,7 @@ ON_WORKERS_ONLY: Final = (
 def apply_retry_policy(method: Method) -> Method:
     """
     Decorate a method that Airflow calls to run a task: the task's retry policy decides
-    about retries.
+    about retries, once for each failure.
 
     From Airflow 3.3 on, Airflow itself asks the policy. Before, an error that must not
     be retried becomes the cause of an ``AirflowFailException``. On Airflow 2, a process
@@ -147,10 +151,17 @@ def apply_retry_policy(method: Method) -> Method:
     :param method: a method of ``PolysyncOperator`` whose first argument is the context.
     """
     if CAPABILITIES.retry_policy:
-        return method
+
+        @wraps(method)
+        def run_memoized(task: PolysyncOperator, *args: Any, **kwargs: Any) -> Any:
+            memoize_retry_policy(task)
+            return method(task, *args, **kwargs)
+
+        return cast("Method", run_memoized)
 
     @wraps(method)
     def run(task: PolysyncOperator, context: Context, *args: Any, **kwargs: Any) -> Any:
+        memoize_retry_policy(task)
         leave_if_replaced = partial(exit_if_replaced, context["ti"], task.log.warning)
         leave_if_replaced()
         try:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from polysync_airflow.airflow_compat.reschedules import is_rescheduled
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import models
 from polysync_airflow.execution.texts import shorten
@@ -163,13 +164,14 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
     def _step_run(self, context: Context) -> StepRun:
         from polysync_airflow.operators.callback_run import StepRun
 
+        is_first = context["ti"].try_number == 1
         return StepRun(
             self.hook_for_region,
             self.execution_arn,
             self.step_name,
             self._call_with_retry,
             self.log,
-            is_first_try=context["ti"].try_number == 1,
+            is_first_try=is_first and not is_rescheduled(context),
         )
 
     def _answer(self, step_run: StepRun, waiter: ExecutionWaiter) -> dict[str, str]:

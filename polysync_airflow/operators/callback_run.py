@@ -626,7 +626,8 @@ class StepRun:
     :param hook_for_region: returns the hook for the task's connection in a region.
     :param retry: makes a call, and repeats it after a transient error.
     :param log: the log of the task.
-    :param is_first_try: whether no earlier try can have answered.
+    :param is_first_try: whether no earlier try, or session of this one, can have
+        answered.
     """
 
     hook_for_region: Callable[[str | None], PolysyncSageMakerHook]

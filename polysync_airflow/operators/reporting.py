@@ -33,9 +33,10 @@ from polysync_airflow.execution.parameters import Seconds, seconds
 from polysync_airflow.execution.prices import NEXT_STEP
 from polysync_airflow.execution.texts import clean_text, storable_xcom
 from polysync_airflow.operators import base
-from polysync_airflow.retrying import next_retry
+from polysync_airflow.retrying import next_session
 from polysync_airflow.states import (
     STATUS_COMPLETED_WITH_FAILURES,
+    STATUS_STOPPING,
     PolysyncState,
     state_of,
 )
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
         ExecutionRecord,
         Instruction,
     )
+    from polysync_airflow.execution.lifecycle.next_session import NextSession
     from polysync_airflow.execution.steps.descriptions import StepRow
     from polysync_airflow.execution.waiter import ExecutionEvent
     from polysync_airflow.hooks import PolysyncSageMakerHook
@@ -283,6 +285,17 @@ def push_summary(context: Context, summary: RunSummary) -> None:
     context["ti"].xcom_push("run", storable_summary(summary, log.warning))
 
 
+def push_stopping(context: Context, record: ExecutionRecord) -> None:
+    """Push ``run`` of an execution that is stopped before the task begins anew."""
+    run = {
+        "execution_arn": record.arn,
+        "pipeline_name": record.request.pipeline_name,
+        "state": outcome.STOPPING,
+        "status": STATUS_STOPPING,
+    }
+    context["ti"].xcom_push("run", run)
+
+
 def push_status(context: Context, execution_arn: str, status: str) -> None:
     """Push the status of an execution that has ended, if the task shows it."""
     summary = pull_summary(context)
@@ -472,7 +485,7 @@ class ReportingOperator(base.ExecutionOperator):
         self,
         context: Context,
         end: ExecutionEvent,
-        retry: str | None,
+        retry: NextSession | None,
         *,
         by_fail_step: bool,
     ) -> str | None:
@@ -481,8 +494,7 @@ class ReportingOperator(base.ExecutionOperator):
         nothing is to be said.
 
         :param end: how the wait has ended.
-        :param retry: when Airflow starts another try, such as ``in 5 min``; None if
-            none follows.
+        :param retry: how Airflow goes on with the task; None if it does not.
         :param by_fail_step: whether a Fail step has ended the execution.
         """
 
@@ -494,6 +506,7 @@ class ReportingOperator(base.ExecutionOperator):
         *,
         note: str | None = None,
         is_own_stop: bool = False,
+        refusal: exceptions.PolysyncError | None = None,
     ) -> str:
         """
         Return the ARN of the execution, or raise the error of the task.
@@ -501,6 +514,8 @@ class ReportingOperator(base.ExecutionOperator):
         :param report: what ``_report_end`` has returned.
         :param note: what became of the execution, as a sentence.
         :param is_own_stop: whether this try has stopped the execution.
+        :param refusal: the error about which the retry policy was asked before; None if
+            it was not.
         """
         self._raise_outcome(
             context,
@@ -509,6 +524,7 @@ class ReportingOperator(base.ExecutionOperator):
             (*report.notes, note),
             by_fail_step=report.has_fail_step,
             is_own_stop=is_own_stop,
+            refusal=refusal,
         )
         self._publish(
             context, end.execution_arn, end.pipeline_name, report.model_package_arns
@@ -543,6 +559,7 @@ class ReportingOperator(base.ExecutionOperator):
         *,
         by_fail_step: bool = False,
         is_own_stop: bool = False,
+        refusal: exceptions.PolysyncError | None = None,
     ) -> None:
         """
         Raise the error that fails or skips the task, or log how the wait has ended.
@@ -550,9 +567,10 @@ class ReportingOperator(base.ExecutionOperator):
         :param message: returns the text of the log line or of the error, with ``notes``
             at its end.
         :param by_fail_step: whether a Fail step has ended the execution.
+        :param refusal: as for ``_finish``.
         """
         text = message(notes=notes)
-        error = self._make_error(end, text, is_own_stop=is_own_stop)
+        error = refusal or self._make_error(end, text, is_own_stop=is_own_stop)
         if error is None:
             level = logging.INFO
             if state_of(end.status) is PolysyncState.FAILED:
@@ -563,13 +581,14 @@ class ReportingOperator(base.ExecutionOperator):
             raise error
         # The retry policy needs the error to decide whether a retry follows, which the
         # message then says.
-        retry = next_retry(self.retry_policy, error, context)
+        retry = next_session(self.retry_policy, error, context)
         if end.outcome == "too_expensive":
             following: str | None = NEXT_STEP
         else:
             following = self._next_step(context, end, retry, by_fail_step=by_fail_step)
-        text = message(notes=(*notes, following))
-        raise self._make_error(end, text, is_own_stop=is_own_stop) or error
+        # The same error: the policy has decided about this one.
+        error.args = (message(notes=(*notes, following)),)
+        raise error
 
     def _make_error(
         self, end: ExecutionEvent, message: str, *, is_own_stop: bool

@@ -28,12 +28,12 @@ from polysync_airflow.execution.lifecycle.options import (
     RetryMode,
 )
 from polysync_airflow.execution.models import region_from_arn
-from polysync_airflow.execution.outcome import STOPPING, OnCancelled
+from polysync_airflow.execution.outcome import OnCancelled
 from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS, storable_parameters
 from polysync_airflow.operators import base, reporting
 from polysync_airflow.operators.failure_callback import with_own_callback
-from polysync_airflow.retrying import is_last_try, may_retry_refusal
-from polysync_airflow.states import STATUS_STOPPING, PolysyncState, has_ended
+from polysync_airflow.retrying import may_retry_refusal, may_run_again
+from polysync_airflow.states import PolysyncState, has_ended
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         ExecutionRecord,
         Instruction,
     )
+    from polysync_airflow.execution.lifecycle.next_session import NextSession
     from polysync_airflow.execution.prices import CostLimit
     from polysync_airflow.execution.waiter import ExecutionEvent
     from polysync_airflow.hooks import PolysyncSageMakerHook
@@ -557,7 +558,10 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         if record:
             self._pause(context, record)
             return None
-        arn = self._finish(context, end, report, note=note, is_own_stop=is_own_stop)
+        refusal = self.try_runner.refusal
+        arn = self._finish(
+            context, end, report, note=note, is_own_stop=is_own_stop, refusal=refusal
+        )
         self._forget(context)
         return arn
 
@@ -647,7 +651,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         self,
         context: Context,
         end: ExecutionEvent,
-        retry: str | None,
+        retry: NextSession | None,
         *,
         by_fail_step: bool,
     ) -> str | None:
@@ -680,13 +684,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         )
         stop_on_kill = self.options.stop_on_kill
         if self.options.stops_cleared:
-            run = {
-                "execution_arn": record.arn,
-                "pipeline_name": record.request.pipeline_name,
-                "state": STOPPING,
-                "status": STATUS_STOPPING,
-            }
-            context["ti"].xcom_push("run", run)
+            reporting.push_stopping(context, record)
         return self._wait_for_end(
             waiter,
             method_name="execute_after_end",
@@ -694,7 +692,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             stop_on_kill=stop_on_kill,
             stop_at=ending.outcomes_to_stop_earlier_at(
                 stop_on_kill=stop_on_kill,
-                is_last_try=is_last_try(context),
+                is_last_try=not may_run_again(self.retry_policy, context),
                 may_retry_refusal=may_retry_refusal(self.retry_policy, context),
             ),
         )

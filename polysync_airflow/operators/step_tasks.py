@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         ExecutionRecord,
         Instruction,
     )
+    from polysync_airflow.execution.lifecycle.next_session import NextSession
     from polysync_airflow.execution.models import ExecutionDescription
     from polysync_airflow.execution.step_clears import Clear, ClearedSteps, FirstListing
     from polysync_airflow.execution.step_tasks import StepTaskEvent
@@ -324,7 +325,7 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         self,
         context: Context,
         end: ExecutionEvent,
-        retry: str | None,
+        retry: NextSession | None,
         *,
         by_fail_step: bool,
     ) -> str | None:

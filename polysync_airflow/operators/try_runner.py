@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from airflow.providers.common.compat.sdk import Context
 
+from polysync_airflow.airflow_compat.reschedules import is_rescheduled
 from polysync_airflow.airflow_compat.sdk import RetryPolicy
 from polysync_airflow.airflow_compat.supervisor import exit_if_replaced
 from polysync_airflow.airflow_compat.task_instances import read_state
@@ -65,7 +66,7 @@ from polysync_airflow.operators.execution_calls import (
 from polysync_airflow.operators.results import has_limit
 from polysync_airflow.operators.worker_stop import WorkerStop
 from polysync_airflow.records import RecordStore
-from polysync_airflow.retrying import next_retry
+from polysync_airflow.retrying import next_session
 
 # How long a killed process waits for Airflow to say whose execution it is.
 OWNER_TIMEOUT_SECONDS: Final = 2.0
@@ -123,6 +124,9 @@ class TryRunner:
     # Whether the execution has ended, was stopped, or is the next try's, so that the
     # failure callback has nothing to do.
     is_handled: bool = False
+    # The error of a wait whose polls were refused, about which the retry policy was
+    # asked. Its text is not known yet.
+    refusal: PolysyncError | None = None
     # Airflow has just begun this session.
     _began_at: float = field(default_factory=clock.time)
     _ti: Any = None
@@ -169,6 +173,7 @@ class TryRunner:
         self._store = store
         record = store.read()
         task_try = self._task_try(store)
+        task_try = replace(task_try, is_rescheduled=is_rescheduled(context))
         instruction = self._enter(store, machine.begin(task_try, record))
         while instruction.command not in instructions.ENDS_THE_START:
             if instruction.delay:
@@ -541,9 +546,9 @@ class TryRunner:
                     problem = store.unproven.problem
         retry_follows = False
         if end.outcome == "refused":
-            # The task fails, because it cannot poll its execution any longer.
-            error = refusal_error(end, "")
-            retry_follows = next_retry(policy, error, context) is not None
+            # The task fails with it, because it cannot poll its execution any longer.
+            self.refusal = refusal_error(end, "")
+            retry_follows = next_session(policy, self.refusal, context) is not None
         try_end = ending.after_wait(
             end,
             record,
@@ -618,8 +623,10 @@ class TryRunner:
             yield
         except Exception as error:
             # If a user has ended the task, so that no retry follows, Airflow says so.
-            retried = next_retry(policy, error, context) is not None
-            self.is_handled = self._leave("failure", retry_follows=retried)
+            following = next_session(policy, error, context)
+            self.is_handled = self._leave(
+                "failure", retry_follows=following is not None
+            )
             raise
 
     def _leave(

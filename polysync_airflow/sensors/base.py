@@ -22,6 +22,7 @@ from airflow.triggers.base import StartTriggerArgs
 
 from polysync_airflow.airflow_compat import sdk, task_instances
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.airflow_compat.reschedules import is_rescheduled
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.exceptions import (
     ModelApprovalError,
@@ -170,7 +171,7 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
         """Wait on the worker, or poll once and then defer."""
         with self.soft_failures():
             began_at = None
-            if self._is_rescheduled:
+            if self._is_rescheduled or is_rescheduled(context):
                 began_at = task_instances.first_session(context)
             self._began_at = (began_at or clock.now()).astimezone(UTC)
             self._check_arguments(context)

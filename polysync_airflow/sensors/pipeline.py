@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
     # Imported when a task runs: Airflow parses a DAG file every 30 seconds.
+    from polysync_airflow.execution.lifecycle.next_session import NextSession
     from polysync_airflow.execution.steps.progress import StepEndedEvent
     from polysync_airflow.hooks import PolysyncSageMakerHook
     from polysync_airflow.operators.results import StepReport, StepReporter
@@ -487,7 +488,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         self,
         context: Context,
         end: ExecutionEvent,
-        retry: str | None,
+        retry: NextSession | None,
         *,
         by_fail_step: bool,
     ) -> str | None:
@@ -495,7 +496,7 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
             again = "waits for the same execution"
             if self.pipeline_name:
                 again = "looks for an execution again"
-            return f"Next: Airflow retries the task {retry}. The retry {again}."
+            return f"Next: {retry.text} {retry.subject} {again}."
         if end.outcome == "ended" and state_of(end.status) is PolysyncState.FAILED:
             return (
                 "Next: mend the cause, and start or resume the execution where it was"

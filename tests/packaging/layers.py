@@ -46,7 +46,7 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "execution.lifecycle": (
-        {"capacity", "options"},
+        {"capacity", "next_session", "options"},
         {"instructions"},
         {"decisions", "lookup", "provenance"},
         {"ending"},

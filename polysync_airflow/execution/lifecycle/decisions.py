@@ -46,6 +46,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Instruction,
     Refused,
 )
+from polysync_airflow.execution.lifecycle.next_session import NextSession
 from polysync_airflow.execution.lifecycle.options import RecoveryOptions
 from polysync_airflow.execution.models import LATEST, StartRequest
 from polysync_airflow.states import PolysyncState, has_ended, state_of
@@ -218,21 +219,20 @@ class Nothing(Enum):
     FOUND = auto()
 
 
-# What the message of a failure says about the retry, if one follows.
-_RETRY_STARTS: Final = "The retry starts a new execution."
+# What the message of a failure says about the retry, if one follows: the retry ...
+_RETRY_STARTS: Final = "starts a new execution."
 _RETRY_REPEATS_ALL: Final = (
-    "The retry starts a new execution and\n  repeats every step{alternative}."
+    "starts a new execution and\n  repeats every step{alternative}."
 )
 _ALTERNATIVE: Final = (
     '; retry_mode="resume" would repeat only those that had not succeeded'
 )
 _RETRY_RESUMES: Final = (
-    "The retry resumes the execution:\n"
-    "  it repeats only the steps that had not succeeded."
+    "resumes the execution:\n  it repeats only the steps that had not succeeded."
 )
 # https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps-types.html
 _RETRY_AFTER_FAIL_STEP: Final = (
-    "The retry starts a new execution and\n"
+    "starts a new execution and\n"
     "  repeats every step, since AWS does not resume after a Fail step."
 )
 # What it says about a clear, if no retry follows.
@@ -251,7 +251,7 @@ def next_step(
     record: ExecutionRecord | Nothing | None,
     status: str | None,
     options: RecoveryOptions,
-    retry: str | None,
+    retry: NextSession | None,
     *,
     by_fail_step: bool = False,
     button: str = "",
@@ -265,8 +265,7 @@ def next_step(
     :param record: what the next try finds; None if that is not known.
     :param status: AWS status with which the execution has ended; None if it may still
         be running.
-    :param retry: when Airflow starts another try, such as ``in 5 min``; None if none
-        follows.
+    :param retry: how Airflow goes on; None if it does not.
     :param by_fail_step: whether a Fail step has ended the execution, so that AWS
         refuses its resume, and the try starts a new one.
     :param button: what else resumes it, such as ``or this button ``; empty for nothing.
@@ -275,11 +274,13 @@ def next_step(
         return _what_to_clear(
             record, status, options, by_fail_step=by_fail_step, button=button
         )
-    next_try = f"Next: Airflow retries the task {retry}."
+    next_try = f"Next: {retry.text}"
     if status is None or record is None:
         return next_try
     effect = _what_the_retry_does(record, status, options, by_fail_step=by_fail_step)
-    return f"{next_try} {effect}".rstrip()
+    if not effect:
+        return next_try
+    return f"{next_try} {retry.subject} {effect}"
 
 
 def _what_the_retry_does(

@@ -14,9 +14,10 @@ Rules:
    again.
 2. Any other execution is stopped, unless ``stop_on_kill=False``, or somebody else goes
    on with it. One that is too expensive is stopped also with ``stop_on_kill=False``.
-3. A failed try leaves its execution to the retry, if one follows, also if it failed
-   because it could not poll any longer. If a user has cleared the task meanwhile, none
-   does. After a timeout, the execution is stopped.
+3. A failed try leaves its execution to the retry, if one follows, or to its own next
+   session, if Airflow reschedules the task, also if it failed because it could not poll
+   any longer. If a user has cleared the task meanwhile, none does. After a timeout, the
+   execution is stopped.
 4. A signal says nothing about its sender. If Airflow still has the task instance as
    running in this try, nobody has ended the task: its worker is shutting down, for
    example because a node is drained. Then the execution goes on, the try ends with an
@@ -362,7 +363,9 @@ KEEPS_RUNNING: Final = "The execution keeps running because stop_on_kill=False."
 LEFT_TO_CLEAR: Final = (
     "The task was cleared. Its next try decides what becomes of the execution."
 )
-LEFT_TO_RETRY: Final = "The next try continues with the execution."
+LEFT_TO_RETRY: Final = (
+    "Airflow runs the task again, which continues with the execution."
+)
 OF_OTHER_DEPLOYMENT: Final = (
     "Another deployment of Airflow has started the execution, for example the one whose"
     " database was copied. So it is left alone. If it is that of this deployment, whose"
@@ -395,7 +398,8 @@ class TryEnd:
     """
     The next action of a process that no longer waits for an execution.
 
-    :param retry_follows: whether Airflow starts another try.
+    :param retry_follows: whether Airflow runs the task again: another try, or the same
+        one.
     :param is_signalled: whether the process has received a signal that ends it.
     :param text: what became of the execution, as a sentence.
     :param handled: whether nobody else has to decide about the execution.
@@ -615,7 +619,7 @@ def after_wait(
 
     :param record: the record, if ``needs_record``; None if there is none, or if it
         cannot be believed.
-    :param retry_follows: whether Airflow starts another try if the polls are refused.
+    :param retry_follows: whether Airflow runs the task again if the polls are refused.
     :param problem: why the record cannot be believed; None if it can.
     """
     try_end = TryEnd(EndAction.DONE, try_number, stop_on_kill)

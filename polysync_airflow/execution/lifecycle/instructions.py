@@ -660,6 +660,7 @@ class TaskTry:
     :param unattended_stop: what the records of this try say.
     :param capacity: how long it waits for capacity; None if it does not.
     :param has_cost_limit: whether it has ``max_cost``.
+    :param is_rescheduled: whether an earlier session of this try has ended.
     """
 
     number: int
@@ -670,6 +671,7 @@ class TaskTry:
     unattended_stop: UnattendedStop | None = None
     capacity: CapacityLimits | None = None
     has_cost_limit: bool = False
+    is_rescheduled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,10 +145,15 @@ def begin(task_try: TaskTry, record: ExecutionRecord | None) -> Instruction:
     """
     if record is not None:
         return _take_over(task_try, record)
-    if task_try.number == 1 and task_try.unproven is None:
+    if _is_first(task_try) and task_try.unproven is None:
         # Before the first try of a task instance, nothing was started for it.
         return Instruction(Command.PREPARE, task_try)
     return Instruction(Command.LOOK_UP, task_try)
+
+
+def _is_first(task_try: TaskTry) -> bool:
+    """Return whether nothing of the task instance has run before."""
+    return task_try.number == 1 and not task_try.is_rescheduled
 
 
 def _take_over(
@@ -334,7 +339,7 @@ def _killed_before_start(instruction: Instruction, event: Killed) -> Instruction
 
 def _started(instruction: Instruction, event: Accepted) -> Instruction:
     command = Command.DESCRIBE_STARTED
-    if instruction.task_try.number == 1:
+    if _is_first(instruction.task_try):
         # A first try is the first to send the token, unless Airflow's database was
         # restored.
         command = Command.WATCH

@@ -35,8 +35,9 @@ import polysync_airflow.triggers
         ("3.2.2", 5),
         ("3.3.0b1", 13),
         ("3.3.2", 13),
-        ("3.10.0", 13),
-        ("4.0.0", 13),
+        ("3.4.0b2", 14),
+        ("3.10.0", 14),
+        ("4.0.0", 14),
     ],
 )
 def test_each_version_has_the_features_of_its_line(version: str, features: int) -> None:

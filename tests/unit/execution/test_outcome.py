@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pytest
 
 from polysync_airflow.execution.lifecycle.decisions import next_step
+from polysync_airflow.execution.lifecycle.next_session import NextSession
 from polysync_airflow.execution.lifecycle.options import OnClear, RetryMode
 from polysync_airflow.execution.outcome import (
     LINE_WIDTH,
@@ -140,7 +141,7 @@ def failed_step(number: int, reason: str) -> StepRow:
 def message(
     steps: list[StepRow],
     *,
-    retry: str | None = None,
+    retry: NextSession | None = None,
     retry_mode: RetryMode = "new",
     on_clear: OnClear = "new",
 ) -> list[str]:
@@ -168,8 +169,8 @@ def message(
     [
         {},
         {"on_clear": "resume"},
-        {"retry": "in at least 11 min 30 s"},
-        {"retry": "in 11 min 30 s", "retry_mode": "resume"},
+        {"retry": NextSession("in at least 11 min 30 s")},
+        {"retry": NextSession("in 11 min 30 s"), "retry_mode": "resume"},
     ],
     ids=str,
 )

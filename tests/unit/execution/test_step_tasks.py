@@ -40,7 +40,7 @@ ORDER = [
 ]
 TASK = TaskKey("dag", "run", "group.execution", -1)
 OVER = ("success", "failed", "upstream_failed", "skipped", "removed", "deleted")
-ALIVE = ("deferred", "up_for_retry")
+ALIVE = ("deferred", "up_for_retry", "up_for_reschedule")
 WITHOUT_OWN_XCOMS = (None, "scheduled", "queued", "running", "restarting")
 
 

@@ -78,7 +78,7 @@ def run_sensor(
     ti = ti or TaskInstance(sensor.task_id)
     if getattr(sensor, "start_from_trigger", False):
         return run_from_trigger(sensor, ti)
-    ti.first_session = _SESSIONS[0] = None
+    _SESSIONS[0] = ti.first_session
     for _ in range(most):
         session = copy(sensor)
         session.__dict__.pop("hook", None)

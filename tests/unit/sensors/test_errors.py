@@ -21,6 +21,7 @@ from airflow.providers.common.compat.sdk import (
     BaseSensorOperator,
 )
 
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import RetryAction
 from polysync_airflow.retrying import PolysyncRetryPolicy
 from polysync_airflow.sensors import PolysyncModelApprovalSensor, PolysyncPipelineSensor
@@ -235,8 +236,12 @@ ROWS: dict[str, tuple[tuple[Callable[[World], Any], ...], ...]] = {
 }
 
 
-def run_world(world: World) -> Run:
-    """Run the sensor to its end."""
+def run_world(world: World, **ti: Any) -> Run:
+    """
+    Run the sensor to its end.
+
+    :param ti: of its task instance.
+    """
     is_approval = any(name.startswith("model_package") for name in world.arguments)
     sensor: Any = partial(PolysyncPipelineSensor, progress_interval=None)
     if is_approval:
@@ -249,7 +254,7 @@ def run_world(world: World) -> Run:
     }
     return run_sensor(
         sensor(**arguments | world.arguments),
-        TaskInstance("wait", task_state_store=JsonStore()),
+        TaskInstance("wait", task_state_store=JsonStore(), **ti),
     )
 
 
@@ -408,3 +413,23 @@ def test_time_of_airflow_may_end_first(
         == "PendingManualApproval"
     )
     assert run.xcoms.keys() & {"run", "approval_status"}
+
+
+@pytest.mark.skipif(
+    not CAPABILITIES.task_sdk, reason="Airflow 2 tells a task of no reschedules"
+)
+@pytest.mark.parametrize("mode", ["poke", "deferrable"])
+@pytest.mark.parametrize("target", [execution, approval])
+def test_time_goes_on_in_a_rescheduled_try(
+    target: Callable[[World], Any], mode: str, world: World
+) -> None:
+    """A retry policy has rescheduled it fifty minutes ago: that was no new try."""
+    world.arguments["timeout"] = HOUR
+    target(world)
+    world.mode = mode
+    began = world.time.time()
+
+    run = run_world(world, first_session=at(began - 50 * MINUTE), reschedules=1)
+
+    assert outcome_of(run) == "fails"
+    assert world.time.time() - began < 11 * MINUTE

@@ -28,7 +28,7 @@ from airflow.triggers.base import (
 )
 
 from polysync_airflow.exceptions import ParametersError, PipelineExecutionFailedError
-from polysync_airflow.retrying import PolysyncRetryPolicy, next_retry
+from polysync_airflow.retrying import PolysyncRetryPolicy, next_session
 from polysync_airflow.sensors import PolysyncModelApprovalSensor
 from polysync_airflow.triggers.task_end import TaskEnd
 from tests.tasks import TaskInstance
@@ -192,12 +192,12 @@ def test_text_names_the_delay_of_the_task() -> None:
     asyncio.run(
         end.run(
             lambda context: seen.append(
-                next_retry(PolysyncRetryPolicy(), FAILED, context)
+                next_session(PolysyncRetryPolicy(), FAILED, context)
             )
         )
     )
 
-    assert seen == ["in 7 s"]
+    assert seen == [("in 7 s", False)]
 
 
 def test_cancelled_trigger_pushes_nothing_more() -> None:

@@ -66,7 +66,7 @@ from tests.unit.execution.lifecycle.builders import (
 )
 
 KEEPS_RUNNING = "The execution keeps running because stop_on_kill=False."
-RETRIED = "The next try continues with the execution."
+RETRIED = "Airflow runs the task again, which continues with the execution."
 LATER = "A later try continues with the execution, so it is not stopped."
 MOVED = (
     "The task is still deferred: another triggerer has its trigger, or a later try has"

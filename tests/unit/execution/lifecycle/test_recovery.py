@@ -25,6 +25,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Described,
 )
 from polysync_airflow.execution.lifecycle.machine import TRANSITIONS
+from polysync_airflow.execution.lifecycle.next_session import NextSession
 from polysync_airflow.execution.lifecycle.options import OnClear, RetryMode
 from polysync_airflow.states import STATE_OF_STATUS, PolysyncState, state_of
 from tests.unit.execution.lifecycle.builders import (
@@ -131,7 +132,9 @@ def test_every_row_matches_a_case() -> None:
     assert {row[-1] for row in ROWS} == {command.name for command in decided}
 
 
+RETRY, RESCHEDULE = (NextSession("in 5 min", same) for same in (False, True))
 NEXT_RETRY = "Next: Airflow retries the task in 5 min."
+NEXT_RESCHEDULE = "Next: Airflow reschedules the task in 5 min, without using a retry."
 NEXT_CLEAR = "Next: mend the cause, then clear the task."
 ALL_AGAIN = "starts a new execution and repeats every step"
 AFTER_FAIL_STEP = "since AWS does not resume after a Fail step."
@@ -144,30 +147,30 @@ RETRY_RESUMES = (
 CLEAR_RESUMES = " That or the button repeats only the steps that had not succeeded."
 
 
-# The delay of a retry, the status, the option that counts, whether a Fail step has ended
+# The retry, the status, the option that counts, whether a Fail step has ended
 # the execution, and what the message says.
-MESSAGES: list[tuple[str | None, str | None, str, bool, str]] = [
+MESSAGES: list[tuple[NextSession | None, str | None, str, bool, str]] = [
     (
-        "in 5 min",
+        RETRY,
         "Failed",
         "new",
         False,
         f' The retry {ALL_AGAIN}; retry_mode="resume" would repeat only those that'
         " had not succeeded.",
     ),
-    ("in 5 min", "Failed", "resume", False, RETRY_RESUMES),
-    ("in 5 min", "CompletedWithFailures", "resume", False, RETRY_RESUMES),
+    (RETRY, "Failed", "resume", False, RETRY_RESUMES),
+    (RETRY, "CompletedWithFailures", "resume", False, RETRY_RESUMES),
     (
-        "in 5 min",
+        RETRY,
         "Failed",
         "resume",
         True,
         f" The retry {ALL_AGAIN}, {AFTER_FAIL_STEP}",
     ),
     # Nobody resumes an execution that somebody has stopped.
-    ("in 5 min", "Stopped", "resume", True, " The retry starts a new execution."),
+    (RETRY, "Stopped", "resume", True, " The retry starts a new execution."),
     # It may still be running, then the retry goes on with it.
-    ("in 5 min", None, "resume", False, ""),
+    (RETRY, None, "resume", False, ""),
     # A person has to do something only after the last try.
     (
         None,
@@ -184,26 +187,35 @@ MESSAGES: list[tuple[str | None, str | None, str, bool, str]] = [
 
 
 def test_message_says_what_a_retry_or_a_clear_does() -> None:
-    """It follows by itself, whatever the other of the two would do."""
-    for retry, status, mode, by_fail_step, text in MESSAGES:
-        for other in ON_CLEAR:
-            options = choose(retry_mode=mode, on_clear=other)
-            begin = NEXT_RETRY
-            if retry is None:
-                options = choose(retry_mode=other, on_clear=mode)
-                begin = NEXT_CLEAR
+    """
+    It follows by itself, whatever the other of the two would do; a rescheduled try does
+    what a retry does.
+    """
 
-            told = next_step(
-                stored(),
-                status,
-                options,
-                retry,
-                by_fail_step=by_fail_step,
-                button="or the button ",
-            )
+    def say(
+        retry: NextSession | None, other: Any, status: Any, mode: Any, by_fail_step: Any
+    ) -> str:
+        options = choose(retry_mode=mode, on_clear=other)
+        if retry is None:
+            options = choose(retry_mode=other, on_clear=mode)
+        told = next_step(
+            stored(),
+            status,
+            options,
+            retry,
+            by_fail_step=by_fail_step,
+            button="or the button ",
+        )
+        return " ".join(str(told).split())
 
-            words = " ".join(str(told).split())
-            assert words == f"{begin}{text}"
+    for (retry, status, mode, by_fail_step, text), other in product(MESSAGES, ON_CLEAR):
+        case = (status, mode, by_fail_step)
+        if retry is None:
+            assert say(None, other, *case) == f"{NEXT_CLEAR}{text}"
+            continue
+        assert say(retry, other, *case) == f"{NEXT_RETRY}{text}"
+        rescheduled = text.replace("The retry", "The task then")
+        assert say(RESCHEDULE, other, *case) == f"{NEXT_RESCHEDULE}{rescheduled}"
 
 
 @pytest.mark.parametrize("status", ["Stopped", None])
@@ -221,7 +233,7 @@ def test_message_says_what_is_known_without_a_record() -> None:
         options = choose(retry_mode="resume", on_clear="resume")
         say = partial(next_step, record, "Failed", options, button="or the button ")
 
-        assert " ".join(str(say("in 5 min")).split()) == f"{NEXT_RETRY}{retry}"
+        assert " ".join(str(say(RETRY)).split()) == f"{NEXT_RETRY}{retry}"
         assert " ".join(str(say(None)).split()) == f"{NEXT_CLEAR}{clear}"
 
 
@@ -276,9 +288,9 @@ RULES = [decide_nothing_new, resume_three_times, resume_all, resume_nothing]
 
 
 @pytest.mark.parametrize("rule", [*RULES, wait_for_all])
-@pytest.mark.parametrize("retry", ["in 5 min", None], ids=["retry", "clear"])
+@pytest.mark.parametrize("retry", [RETRY, None], ids=["retry", "clear"])
 def test_message_follows_from_the_decision(
-    rule: Any, retry: str | None, monkeypatch: pytest.MonkeyPatch
+    rule: Any, retry: NextSession | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     For every record, status and option, also with other rules: it says what the next

@@ -102,6 +102,8 @@ class Task:
     state: str = "scheduled"
     dag_run: DagRun = field(default_factory=DagRun)
     deployment: str | None = DEPLOYMENT
+    reschedules: int = 0
+    first_session: datetime | None = None
 
     def __post_init__(self) -> None:
         self.max_tries = self.retries
@@ -162,7 +164,13 @@ class Task:
         return run
 
     def _begin_try(self) -> TaskInstance:
-        self.try_number += 1
+        if self.state == "up_for_reschedule":
+            # ``ti_run`` in airflow/api_fastapi/execution_api/routes/task_instances.py
+            # deletes the XComs here, too.
+            self.reschedules += 1
+        else:
+            self.try_number += 1
+            self.reschedules, self.first_session = 0, None
         self.state = "running"
         self.ti = TaskInstance(
             self.task_id,
@@ -176,6 +184,8 @@ class Task:
             state=lambda: self.state,
             dag_run=self.dag_run,
             deployment=self.deployment,
+            reschedules=self.reschedules,
+            first_session=self.first_session,
         )
         return self.ti
 
@@ -214,7 +224,7 @@ class Task:
 
     def _resume(self, method_name: str, arguments: dict[str, Any]) -> Run:
         self.state = "running"
-        operator = self._make_operator({})
+        self.operator = operator = self._make_operator({})
         run = Run(self.ti, event=arguments.get("event"), operator=operator)
         context = self.ti.context(operator)
         with AIRFLOW.process(self.ti):
@@ -317,14 +327,18 @@ class Task:
         retried = self.try_number <= self.max_tries and not isinstance(
             run.error, AirflowFailException
         )
-        policy = self.operator.retry_policy
-        if retried and policy and not isinstance(run.error, CrashError):
-            context: Any = {"task": self.operator}
+        operator = run.operator or self.operator
+        policy = operator.retry_policy
+        if policy and not isinstance(run.error, (AirflowFailException, CrashError)):
+            context = run.ti.context(operator)
             with suppress(LookupError):  # Airflow ignores a policy that raises
                 decision = policy.evaluate(
                     run.error, self.try_number, self.max_tries, context
                 )
-                retried = decision.action is not RetryAction.FAIL
+                if decision.action.value == "reschedule":
+                    self.first_session = self.first_session or clock.now()
+                    return "up_for_reschedule"
+                retried &= decision.action is not RetryAction.FAIL
         return "up_for_retry" if retried else "failed"
 
 

@@ -165,7 +165,9 @@ def test_retry_continues_after_a_minute_without_the_connection(
     assert isinstance(first.error, CredentialsError)
     assert not first.error.permanent
     assert task.state == "up_for_retry"
-    assert "The next try continues with the execution." in str(first.error)
+    assert "Airflow runs the task again, which continues with the execution." in str(
+        first.error
+    )
     assert "Next: Airflow retries the task in 5 min." in str(first.error)
     second = task.next_try()
     assert "there is no such connection" in str(second.error)

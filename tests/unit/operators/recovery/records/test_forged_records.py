@@ -14,16 +14,17 @@ import pytest
 from polysync_airflow.airflow_compat.signatures import signed, signing_keys
 from polysync_airflow.exceptions import PipelineExecutionTimeoutError, StoredRecordError
 from polysync_airflow.records import RECORD_KEY, from_stored
+from tests.conftest import ARN
 from tests.tasks import DagRun, EmulatedTime
 from tests.unit.operators.recovery.conftest import MakeTask
 from tests.unit.operators.recovery.harness import MERGE_FAILS_ONCE, Task, crash
-from tests.unit.operators.recovery.records.test_damaged_records import EXECUTION, RECORD
+from tests.unit.operators.recovery.records.test_damaged_records import RECORD
 from tests.world import CHANGES, NEVER_ENDS, World
 
 FERNET_KEY = "AIRFLOW__CORE__FERNET_KEY"
 KEY_A, KEY_B = "A" * 43 + "=", "B" * 42 + "A="
 ROLE = "arn:aws:iam::123456789012:role/admin"
-OTHER = EXECUTION.replace("abcdefghijkl", "zzzzzzzzzzzz")
+OTHER = ARN.replace("abcdefghijkl", "zzzzzzzzzzzz")
 
 
 def of_request(record: dict[str, Any], **changes: Any) -> dict[str, Any]:

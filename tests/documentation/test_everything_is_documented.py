@@ -5,6 +5,7 @@ lists of it.
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import re
@@ -15,6 +16,8 @@ import attrs
 import pytest
 
 from polysync_airflow import exceptions, operators, sensors, task_groups
+from polysync_airflow.execution import results
+from polysync_airflow.execution.steps.descriptions import STEP_KINDS
 from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.lineage import (
     SageMakerExecutionRunFacet,
@@ -74,6 +77,20 @@ def test_every_config_option_is_documented() -> None:
     for name, option in INFO["config"][section]["options"].items():
         default = rows[name].split("|")[0].replace("`", "").replace(", ", ",").strip()
         assert default == (option["default"] or "none"), name
+
+
+def test_whatever_a_cost_lacks_is_in_the_table_of_what_is_counted() -> None:
+    """Each noun that a note may have, in the code that makes it."""
+    table = page("how-to/limit-costs.md").section("What is counted?")
+    nouns = {kind.uncounted for kind in STEP_KINDS.values() if kind.uncounted}
+    for node in ast.walk(ast.parse(inspect.getsource(results))):
+        if isinstance(node, ast.Yield) and isinstance(node.value, ast.Constant):
+            nouns.add(str(node.value.value))
+        elif isinstance(node, ast.Yield) and isinstance(node.value, ast.Name):
+            nouns |= {getattr(results, node.value.id, "")}
+
+    assert "warm pools from now on" in nouns
+    assert [noun for noun in sorted(nouns) if noun not in table] == []
 
 
 def test_every_error_is_documented() -> None:

@@ -23,7 +23,11 @@ from airflow.providers.common.compat.sdk import (
 
 from polysync_airflow import exceptions
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.reschedules import is_reschedule, settled
+from polysync_airflow.airflow_compat.reschedules import (
+    is_reschedule,
+    reschedule,
+    settled,
+)
 from polysync_airflow.airflow_compat.sdk import RetryAction, RetryDecision, RetryPolicy
 from polysync_airflow.execution.lifecycle.next_session import NextSession
 from polysync_airflow.execution.texts import format_seconds
@@ -47,10 +51,33 @@ class PolysyncRetryPolicy(RetryPolicy):
     apply. Before Airflow 3.3, the operators apply the policy: a permanent error becomes
     the cause of an ``AirflowFailException``.
 
+    :param max_reschedules: how often Airflow 3.4 reschedules a try whose start, or
+        resume, AWS refuses for a quota that is used up: it comes after ``retry_delay``,
+        uses no retry, and holds no slot meanwhile. A task with ``wait_for_capacity``
+        waits itself, and is not rescheduled. Default: never.
+    :raises ParametersError: it is not a whole number from 1 on, or Airflow is too old.
+
     In Airflow, see
     https://airflow.apache.org/docs/apache-airflow/3.3.2/core-concepts/tasks.html and
     ``_handle_current_task_failed`` in airflow/sdk/execution_time/task_runner.py.
     """
+
+    max_reschedules: int | None = None
+
+    def __post_init__(self) -> None:
+        most: Any = self.max_reschedules
+        if most is None:
+            return
+        given = f"max_reschedules = {most!r:.100}"
+        if type(most) is not int or most < 1:
+            raise exceptions.ParametersError(
+                f"{given} is not valid: give a whole number from 1 on, or leave it out."
+            )
+        if not CAPABILITIES.reschedules:
+            raise exceptions.ParametersError(
+                f"{given} needs Airflow 3.4 or newer: leave it out, and give the task"
+                " wait_for_capacity = True."
+            )
 
     def evaluate(
         self,
@@ -68,6 +95,11 @@ class PolysyncRetryPolicy(RetryPolicy):
         """
         if not isinstance(exception, exceptions.PolysyncError):
             return RetryDecision.default()
+        if self.max_reschedules and _lacks_quota(exception, context):
+            return reschedule(
+                max_reschedules=self.max_reschedules,
+                reason=f"{exceptions.RESOURCE_LIMIT}: AWS may accept it later",
+            )
         if not exception.permanent:
             return RetryDecision.default()
         name = type(exception).__name__
@@ -77,12 +109,31 @@ class PolysyncRetryPolicy(RetryPolicy):
 
     def serialize(self) -> dict[str, Any]:
         """Return this policy as a dict that can be stored as JSON."""
-        return {"__type": type(self).__name__}
+        stored: dict[str, Any] = {"__type": type(self).__name__}
+        if self.max_reschedules:
+            stored["max_reschedules"] = self.max_reschedules
+        return stored
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> PolysyncRetryPolicy:
         """Return the policy that ``serialize`` returned as a dict."""
-        return cls()
+        return cls(data.get("max_reschedules"))
+
+
+def _lacks_quota(error: exceptions.PolysyncError, context: Context | None) -> bool:
+    """
+    Return whether AWS has refused a request of a task for a quota that is used up, and
+    the task does not wait for that itself.
+    """
+    # Imported here, because Airflow parses a DAG file every 30 seconds.
+    from polysync_airflow.execution.lifecycle.capacity import is_hopeless
+
+    if not exceptions.has_code(error, exceptions.RESOURCE_LIMIT):
+        return False
+    if is_hopeless(str(error)):
+        return False
+    waits = context is not None and getattr(context["task"], "wait_for_capacity", False)
+    return not waits
 
 
 class MemoizedRetryPolicy(RetryPolicy):

@@ -31,6 +31,19 @@ def is_reschedule(decision: RetryDecision) -> bool:
     return bool(decision.action.value == "reschedule")
 
 
+def reschedule(*, max_reschedules: int, reason: str) -> RetryDecision:
+    """
+    Return the decision to reschedule a task after its ``retry_delay``.
+
+    :param max_reschedules: for one try. After them, its retries apply.
+    """
+    decision: Any = RetryDecision
+    rescheduled: RetryDecision = decision.reschedule(
+        max_reschedules=max_reschedules, reason=reason
+    )
+    return rescheduled
+
+
 def settled(decision: RetryDecision, context: Mapping[str, Any]) -> RetryDecision:
     """
     Return a decision of a retry policy whose bounds are met or not, once and for all:

@@ -131,12 +131,29 @@ def test_other_errors_use_the_retries_of_the_task(error: BaseException) -> None:
     assert decision(error) == RetryDecision.default()
 
 
-def test_policy_can_be_stored_as_json() -> None:
+@pytest.mark.parametrize("most", [None, 3] if CAPABILITIES.reschedules else [None])
+def test_policy_can_be_stored_as_json(most: int | None) -> None:
     """``serialize`` returns JSON, from which ``deserialize`` makes an equal policy."""
-    stored = json.loads(json.dumps(PolysyncRetryPolicy().serialize()))
+    policy = PolysyncRetryPolicy(max_reschedules=most)
+    stored = json.loads(json.dumps(policy.serialize()))
 
-    assert stored == {"__type": "PolysyncRetryPolicy"}
-    assert PolysyncRetryPolicy.deserialize(stored) == PolysyncRetryPolicy()
+    given = {"max_reschedules": most} if most else {}
+    assert stored == {"__type": "PolysyncRetryPolicy", **given}
+    assert PolysyncRetryPolicy.deserialize(stored) == policy
+
+
+INVALID: list[tuple[Any, str]] = [
+    (each, "give a whole number") for each in (0, True, 1.5, "3")
+]
+if not CAPABILITIES.reschedules:
+    INVALID.append((3, "needs Airflow 3.4 or newer: .* wait_for_capacity = True"))
+
+
+@pytest.mark.parametrize(("most", "cure"), INVALID)
+def test_number_of_reschedules_is_checked(most: Any, cure: str) -> None:
+    """The error names what was given, and what to do, also where Airflow is too old."""
+    with pytest.raises(ParametersError, match=f"max_reschedules = {most!r} .*{cure}"):
+        PolysyncRetryPolicy(max_reschedules=most)
 
 
 FAILED = execution_error(PipelineExecutionFailedError)

@@ -12,9 +12,22 @@ import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import RetryDecision, RetryPolicy
+from polysync_airflow.exceptions import PipelineExecutionTooExpensiveError
+from polysync_airflow.retrying import PolysyncRetryPolicy
 from tests.conftest import IN_BOTH_MODES
 from tests.unit.operators.recovery.conftest import MakeTask
-from tests.unit.operators.recovery.harness import MERGE_FAILS, MERGE_FAILS_ONCE
+from tests.unit.operators.recovery.harness import (
+    MERGE_FAILS,
+    MERGE_FAILS_ONCE,
+    GroupTask,
+    Task,
+)
+from tests.unit.operators.recovery.test_max_cost import (
+    FAILS,
+    LISTS,
+    PRICES_OPTION,
+    prices_of,
+)
 from tests.world import (
     CHANGES,
     DESCRIBE,
@@ -211,3 +224,67 @@ def test_time_of_an_execution_goes_on_across_reschedules(
 
     assert world.time.time() - began < 60
     assert (task.state, world.calls(*CHANGES)) == ("failed", [START, STOP])
+
+
+@reschedules
+@pytest.mark.parametrize(("kind", "again"), [(Task, START), (GroupTask, RETRY)])
+def test_money_of_a_task_counts_across_reschedules(
+    kind: type[Task], again: str, deferrable: bool, world: World
+) -> None:
+    """What has failed has spent most of it; what follows gets the rest."""
+    world.patch.setenv(PRICES_OPTION, prices_of(2))
+    world.control.put_scenario({"steps": {"Shard0": FAILS, "Shard3": FAILS}})
+    policy = Changing(reschedule())
+    task = kind(deferrable, {"retry_policy": policy, "max_cost": 300, **LISTS}, 0)
+    task.next_try()
+    assert task.state == "up_for_reschedule"
+
+    error = task.next_try().error
+
+    assert isinstance(error, PipelineExecutionTooExpensiveError)
+    assert 300 <= error.spending.amount < 340
+    assert world.calls(*CHANGES) == [START, again, STOP]
+
+
+@reschedules
+@pytest.mark.parametrize(
+    ("refusals", "limit", "state", "starts"),
+    [(2, 4, "success", 3), (9, 4, "failed", 3), (9, 0, "failed", 1)],
+    ids=["passes", "lasts", "hopeless"],
+)
+def test_own_policy_reschedules_a_start_that_lacks_quota(
+    refusals: int,
+    limit: int,
+    state: str,
+    starts: int,
+    make_task: MakeTask,
+    world: World,
+) -> None:
+    """As often as it says, unless the quota is too small for what is requested."""
+    text = f"limit 'Executions' is {limit} with a request delta of 1"
+    quota: Any = {"code": "ResourceLimitExceeded", "message": text, "count": refusals}
+    world.control.add_fault("error", START, **quota)
+    policy = PolysyncRetryPolicy(max_reschedules=2)
+    task = make_task(retries=0, retry_policy=policy)
+
+    while not task.finished:
+        task.next_try()
+
+    assert (task.state, task.try_number, len(world.calls(START))) == (state, 1, starts)
+    assert len(world.log.statuses) == int(state == "success")
+
+
+@reschedules
+def test_task_that_waits_for_capacity_is_not_rescheduled(
+    make_task: MakeTask, world: World
+) -> None:
+    """Its ``timeout`` is the end of the wait."""
+    quota: Any = {"code": "ResourceLimitExceeded", "message": "no"}
+    world.control.add_fault("error", START, **quota)
+    policy = PolysyncRetryPolicy(max_reschedules=2)
+    arguments = {"wait_for_capacity": True, "timeout": 3600}
+    task = make_task(retries=0, retry_policy=policy, **arguments)
+
+    task.next_try()
+
+    assert task.state == "failed"

@@ -33,6 +33,7 @@ VALUE: Final = "value-that-is-followed"
 # The files that see the status, and why a reader of the walk may skip them.
 SKIPPED: Final = {
     "hooks/executions.py": "makes a model of AWS's response",
+    "execution/models.py": "leaves out what AWS leaves empty there",
     "states.py": "is the table of AWS's statuses",
     "execution/outcome.py": "makes the text of the error",
     "execution/lifecycle/decisions.py": "says in that text what comes next",
@@ -49,7 +50,8 @@ CALLERS: Final = {
     # Until the task has an outcome.
     Function("operators/start.py", "execute"),
     Function("operators/start.py", "_execute_once"),
-    # Before Airflow 3.3.
+    # Each has the task's retry policy asked once; the latter before Airflow 3.3.
+    Function("operators/base.py", "run_memoized"),
     Function("operators/base.py", "run"),
 }
 

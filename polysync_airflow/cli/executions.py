@@ -12,7 +12,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -27,7 +27,7 @@ from polysync_airflow.auth.base_hook import REPORT_CONFIG
 from polysync_airflow.aws.concurrent_calls import ConcurrentCalls
 from polysync_airflow.aws.job_logs import log_of_step
 from polysync_airflow.aws.responses import PAGE_SIZE
-from polysync_airflow.cli import output
+from polysync_airflow.cli import output, stored_costs
 from polysync_airflow.exceptions import (
     ACCESS_DENIED,
     RESOURCE_NOT_FOUND,
@@ -48,6 +48,7 @@ from polysync_airflow.execution import (
 )
 from polysync_airflow.execution.lifecycle.instructions import TaskKey, owner_text
 from polysync_airflow.execution.models import ExecutionDescription
+from polysync_airflow.execution.prices import CostAndUsage
 from polysync_airflow.execution.steps.descriptions import (
     StepDescription,
     StepRow,
@@ -58,9 +59,10 @@ from polysync_airflow.execution.steps.progress import Progress
 from polysync_airflow.get_provider_info import CONFIG_SECTION, HOURLY_PRICES
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import request_stop, result_or_error, stop_result
+from polysync_airflow.hooks.spending import add_up_steps
 from polysync_airflow.jobs import importer
 from polysync_airflow.operators.base import list_steps_if_due
-from polysync_airflow.operators.results import ResultReader, StepReport, with_logs
+from polysync_airflow.operators.results import StepReport, with_logs
 from polysync_airflow.states import PolysyncState
 
 # Of a pipeline. commands.toml says so.
@@ -303,13 +305,14 @@ def _has_failed(step: StepDescription) -> bool:
 def _add_costs(
     hook: PolysyncSageMakerHook, rows: Sequence[dict[str, Any]], count: int
 ) -> None:
-    """Add to the newest successful executions what they cost."""
-    successful = [row for row in rows if row["state"] == PolysyncState.SUCCESS]
-    for row in successful[:count]:
-        arn = row["execution_arn"]
-        steps = _Answers().of("steps", hook.list_pipeline_execution_steps, arn) or []
-        cost = _report(hook, arn, steps).cost
-        row["cost"] = cost and cost.model_dump(mode="json")
+    """Add to the newest executions that have ended what they have used and cost."""
+    ended = [row for row in rows if states.has_ended(row["status"])]
+    for row in ended[:count]:
+        list_steps = hook.list_pipeline_execution_steps
+        steps = _Answers().of("steps", list_steps, row["execution_arn"])
+        added_up, _ = _add_up(hook, row, row["ended_at"], steps)
+        if added_up:
+            row.update(added_up.model_dump(mode="json"))
 
 
 def _waiting(args: Namespace, pipelines: set[str]) -> list[dict[str, Any]]:
@@ -365,12 +368,13 @@ def _cells(args: Namespace, row: dict[str, Any]) -> dict[str, str]:
     }
     if row["failed_steps"] is not None:
         cells["FAILED STEP"] = ", ".join(row["failed_steps"])
-    cost = row.get("cost")
+    cost = row.get("spending") or row.get("cost")
     if args.costs:
         cells["COST"] = ""
     if cost:
-        text = f"{cost['amount']:,.2f} {cost['currency']} {cost['note'] or ''}"
-        cells["COST"] = text.rstrip()
+        as_of = row["added_up_at"][:16].replace("T", " ")
+        text = f"{cost['amount']:,.2f} {cost['currency']}, as of {as_of}"
+        cells["COST"] = f"{text} {cost['note'] or ''}".rstrip()
     if args.wide:
         cells["AWS STATUS"] = row["status"]
         cells["DISPLAY NAME"] = row["display_name"] or ""
@@ -463,6 +467,10 @@ def _read(
     args: Namespace, hook: PolysyncSageMakerHook, execution: ExecutionDescription
 ) -> _Report:
     arn = execution.execution_arn
+    facts = _facts(execution)
+    ended_at = None
+    if states.has_ended(execution.status):
+        ended_at = output.in_seconds(execution.modified_at)
     answers = _Answers()
     with output.airflow_in_use(args.conn_id):
         values = answers.of(
@@ -472,14 +480,14 @@ def _read(
             "steps_not_begun", hook.describe_pipeline_definition_for_execution, arn
         )
         steps = answers.of("steps", hook.list_pipeline_execution_steps, arn)
-        step_report = _report(hook, arn, steps or [])
+        added_up, notes = _add_up(hook, facts, ended_at, steps)
         rows: list[StepRow] = []
         if steps is not None:
             rows = rows_of(steps, declared or [], arn)
             rows, note = with_logs(hook, rows, steps)
             if note:
                 output.write_message(f"warning: {note}")
-    step_report = replace(step_report, rows=rows)
+    step_report = StepReport(rows)
 
     run = outcome.described(execution, parameters=values)
     run = run.model_copy(update=step_report.run_members)
@@ -489,12 +497,13 @@ def _read(
     if end:
         run = run.ended(end)
         lines = [outcome.verdict_line(end)]
+    run = run.with_cost(added_up, notes)
     if run.message:
         lines += outcome.reason_lines(run.message)
     lines += outcome.detail_lines(
         arn, run.pipeline_name, step_report.failed, answers.lines
     )
-    facts = {**_facts(execution), "created_by": execution.created_by}
+    facts["created_by"] = execution.created_by
     facts["console_url"] = console.execution_url(arn, run.pipeline_name)
     document = {**facts, **run.model_dump(mode="json", exclude_unset=True)}
     document["steps"] = [row.model_dump(mode="json") for row in rows]
@@ -533,8 +542,12 @@ def _fact_lines(
     if run.billable_seconds is not None:
         billable_time = texts.format_seconds(run.billable_seconds)
         texts_by_label["Billable time"] = billable_time
-    if run.cost:
+    if run.spending:
+        texts_by_label["Spent"] = run.spending.text
+    elif run.cost:
         texts_by_label["Estimated cost"] = run.cost.text
+    if run.spending or run.cost:
+        texts_by_label["Costs as of"] = output.in_seconds(run.added_up_at)
     for label, text in texts_by_label.items():
         if text:
             yield f"{label}: {texts.clean_line(text, MAX_TEXT)}"
@@ -560,15 +573,29 @@ def _step_table(report: StepReport) -> Iterator[str]:
             yield texts.clean_line(f"Step {row.name} failed: {row.reason}", MAX_TEXT)
 
 
-def _report(
-    hook: PolysyncSageMakerHook, arn: str, steps: Sequence[StepDescription]
-) -> StepReport:
-    """Describe the jobs of the steps. What is missing is a warning."""
+def _add_up(
+    hook: PolysyncSageMakerHook,
+    facts: Mapping[str, Any],
+    ended_at: str | None,
+    steps: Sequence[StepDescription] | None,
+) -> tuple[CostAndUsage | None, Sequence[str]]:
+    """
+    Return what an execution has used and cost, as its task says if somebody has added
+    up there, with what is missing and why. Warn of that.
+
+    :param steps: None if AWS does not list them.
+    """
+    stored = stored_costs.stored_run(facts, ended_at)
+    if stored:
+        return stored.cost_and_usage, [*filter(None, [stored.steps_note])]
+    if steps is None:
+        return None, ()
     warn = logging.getLogger(__name__).debug
-    report = ResultReader(hook, arn, warn, property_files=False).read(steps)
-    for note in report.notes:
+    basis = stored_costs.stored_basis(facts)
+    added_up, notes = add_up_steps(hook, steps, basis, warn)
+    for note in notes:
         output.write_message(f"warning: {note}")
-    return report
+    return added_up, notes
 
 
 # ---- stop, watch and logs

@@ -8,12 +8,18 @@ the names of all (``ExecutionRecord.step_jobs``): a trigger that moves, a retry,
 whoever comes after a process that has died, count the same. An XCom would not do, as
 Airflow deletes those of a task when its next try begins.
 
+The figure itself is in the XComs: in ``spending`` while the task waits, and in ``run``
+since whoever has seen the end of the execution has added up. A record is no place for
+it: a task that succeeds deletes its own, and people read XComs.
+
 Everything here is pure; ``hooks/spending.py`` reads the jobs.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -26,7 +32,12 @@ from polysync_airflow.execution.lifecycle.instructions import (
     StepJobs,
 )
 from polysync_airflow.execution.parameters import DEFER_BUILD, is_valid
-from polysync_airflow.execution.prices import CostLimit, Spending
+from polysync_airflow.execution.prices import (
+    CostAndUsage,
+    CostLimit,
+    HourlyPrices,
+    Spending,
+)
 from polysync_airflow.execution.results import (
     JobKind,
     JobOfStep,
@@ -103,15 +114,12 @@ def earlier_jobs(
                 yield step, (kind, name)
 
 
-def with_all_attempts(
-    limit: CostLimit, known: StepJobs, steps: Sequence[StepDescription]
-) -> list[str]:
-    """Return the names of the steps whose earlier attempts are counted."""
+def with_all_attempts(known: StepJobs, steps: Sequence[StepDescription]) -> list[str]:
+    """Return the names of the steps of which all jobs are known."""
     return [
         step.name
         for step in steps
-        # Those before a resume are in ``spent``.
-        if limit.since or len(known.get(step.name, ())) >= (step.attempt_count or 1)
+        if len(known.get(step.name, ())) >= (step.attempt_count or 1)
     ]
 
 
@@ -136,6 +144,10 @@ def estimate(
         if step_amount > dearest_amount:
             dearest_step = step.name
             dearest_amount = step_amount
+    counted = with_all_attempts(known, steps)
+    if limit.since:
+        # Earlier attempts, which were before a resume, are in ``spent``.
+        counted = [step.name for step in steps]
     return Spending(
         at=now,
         amount=round(limit.spent + amount, 4),
@@ -147,5 +159,105 @@ def estimate(
         dearest_step=dearest_step,
         dearest_amount=round(dearest_amount, 4),
         unpriced=tuple(sorted(in_an_hour.keys() - limit.prices.keys())),
-        note=results.uncounted(jobs, with_all_attempts(limit, known, steps)),
+        note=results.uncounted(jobs, counted),
     )
+
+
+# ---- the end
+
+
+@dataclass(frozen=True)
+class Basis:
+    """
+    What a process that sees the end of an execution knows of its money.
+
+    :param limit: what the attempt may cost; None without ``max_cost``.
+    :param step_jobs: the jobs that its steps have had, as its record says.
+    :param last: what the wait has estimated last; None if it has not.
+    """
+
+    limit: CostLimit | None = None
+    step_jobs: StepJobs = field(default_factory=dict)
+    last: Spending | None = None
+
+    def last_estimate(self) -> CostAndUsage | None:
+        """
+        Return what is known where AWS does not say more; None if nothing is.
+
+        An execution costs no less later than earlier, but for spot instances.
+        """
+        if self.last is None:
+            return None
+        note = (
+            f"This is the estimate of {self.last.at:%H:%M:%S} UTC: AWS has not said"
+            " later what all jobs used."
+        )
+        note = " ".join(filter(None, (note, self.last.note)))
+        spending = self.last.model_copy(update={"note": note})
+        return CostAndUsage(added_up_at=self.last.at, spending=spending)
+
+
+def add_up(
+    jobs: Sequence[JobOfStep],
+    earlier: Sequence[JobOfStep],
+    basis: Basis,
+    prices: HourlyPrices | None,
+    region: str,
+    now: datetime,
+) -> tuple[CostAndUsage, str | None]:
+    """
+    Return what an execution has used and cost, and a sentence about the prices that are
+    missing.
+
+    :param jobs: all steps, each with its job.
+    :param earlier: the ``earlier_jobs``, each with its step.
+    :param prices: None if the deployment has none.
+    """
+    own = [(step, job) for step, job in jobs if not step.is_reused]
+    added_up = CostAndUsage(added_up_at=now)
+    note = None
+    if any(job for _, job in (*jobs, *earlier)):
+        total: defaultdict[str, float] = defaultdict(float)
+        for group in (own, *([job] for job in earlier)):
+            for instance_type, seconds in seconds_by_instance_type(group, now).items():
+                total[instance_type] += seconds
+        billed = {name: round(seconds, 1) for name, seconds in sorted(total.items())}
+        cost = None
+        if prices:
+            counted = with_all_attempts(basis.step_jobs, [step for step, _ in own])
+            uncounted = results.uncounted(own, counted)
+            cost, note = prices.cost_of(billed, region, uncounted)
+        added_up = CostAndUsage(
+            added_up_at=now,
+            billable_seconds=round(sum(billed.values()), 1),
+            billable_seconds_by_instance_type=billed,
+            cost=cost,
+        )
+    last = basis.last
+    if basis.limit is None:
+        if last:
+            added_up = added_up.model_copy(update={"spending": last})
+        return added_up, note
+    spending = _spending_at_end(basis.limit, own, earlier, basis.step_jobs, now)
+    if last and last.amount > spending.amount and _lacks_jobs(own, earlier):
+        return basis.last_estimate() or added_up, note
+    return added_up.model_copy(update={"spending": spending}), note
+
+
+def _spending_at_end(
+    limit: CostLimit,
+    own: Sequence[JobOfStep],
+    earlier: Sequence[JobOfStep],
+    known: StepJobs,
+    now: datetime,
+) -> Spending:
+    amounts = (limit.amount_of(seconds_by_instance_type([job], now)) for job in earlier)
+    limit = limit.model_copy(update={"spent": limit.spent + sum(amounts)})
+    jobs = [(step, job) for step, job in own if is_own(limit, step)]
+    return estimate(limit, jobs, now, known)
+
+
+def _lacks_jobs(own: Sequence[JobOfStep], earlier: Sequence[JobOfStep]) -> bool:
+    if any(job is None for _, job in earlier):
+        return True
+    return any(job is None and _job_of(step) for step, job in own)

@@ -16,7 +16,7 @@ from polysync_airflow import exceptions
 from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.console import execution_url
 from polysync_airflow.execution.lifecycle.capacity import CapacityWait
-from polysync_airflow.execution.prices import Cost, Spending
+from polysync_airflow.execution.prices import Cost, CostAndUsage, Spending
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ class RunSummary(models.FrozenModel):
     stops_with_task: bool = False
     capacity: CapacityWait | None = None
     spending: Spending | None = None
+    added_up_at: models.UtcTime | None = None
 
     def is_of(self, execution_arn: str, attempt: int) -> bool:
         """Return whether the summary is that of an attempt of an execution."""
@@ -188,11 +189,14 @@ class RunSummary(models.FrozenModel):
         which may not have come.
         """
         if end.outcome == "ended":
-            # Why the task has stopped it, and what was spent, is as true as before.
+            # Why the task has stopped it, and what was spent, is as true as before. It
+            # is added up anew.
             kept = {
                 "message": end.message or self.message,
                 "spending": self.spending,
             }
+            if not self.is_added_up:
+                kept["added_up_at"] = None
             ended = self.ended(end)._with_stop(seen_at=now)
             return ended.model_copy(update=kept)
         if has_ended(self.status):
@@ -201,6 +205,31 @@ class RunSummary(models.FrozenModel):
             return self._with_stop(error=end.message)
         status = end.status or self.status
         return self._with_stop(seen_at=now).model_copy(update={"status": status})
+
+    def with_cost(
+        self, added_up: CostAndUsage | None, notes: Sequence[str] = ()
+    ) -> RunSummary:
+        """
+        Return the summary with what the execution has used and cost.
+
+        :param added_up: None if that is not known.
+        :param notes: what is missing and why, as sentences.
+        """
+        changes: dict[str, Any] = dict(added_up or ())
+        if notes:
+            changes["steps_note"] = "\n".join(notes)
+        return self.model_copy(update=changes)
+
+    @property
+    def cost_and_usage(self) -> CostAndUsage:
+        """What the execution has used and cost."""
+        members = CostAndUsage.model_fields
+        return CostAndUsage(**{name: getattr(self, name) for name in members})
+
+    @property
+    def is_added_up(self) -> bool:
+        """Whether somebody has seen the end, and added up what it has cost."""
+        return has_ended(self.status) and self.added_up_at is not None
 
     @property
     def _is_stop_accepted(self) -> bool:

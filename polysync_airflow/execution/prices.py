@@ -89,8 +89,8 @@ class CostLimit(models.StrictModel):
 
 class Spending(models.FrozenModel):
     """
-    What a task with ``max_cost`` has spent since the last clear: the XCom ``spending``
-    while it waits, and a member of the XCom ``run`` once it was too much. An estimate.
+    What a task with ``max_cost`` has spent since the last clear: the XCom ``spending``,
+    and a member of the XCom ``run`` once the wait has ended. An estimate.
 
     :param amount: what was spent, in ``currency``.
     :param spent_before: what attempts that had ended before cost; part of ``amount``.
@@ -125,7 +125,8 @@ class Spending(models.FrozenModel):
         """What was spent, as sentences."""
         text = (
             f"An estimated {self.amount:,.2f} {self.currency} are spent, of max_cost ="
-            f" {self.max_cost:,.2f}, by prices of {self.prices_date}."
+            f" {self.max_cost:,.2f}, as of {self.at:%H:%M:%S} UTC, by prices of"
+            f" {self.prices_date}."
         )
         if self.spent_before:
             text += f" {self.spent_before:,.2f} of it were spent by earlier attempts."
@@ -134,6 +135,34 @@ class Spending(models.FrozenModel):
         if self.unpriced:
             text += f" Without a price: {', '.join(self.unpriced)}."
         return f"{text} {self.note or ''}".rstrip()
+
+
+def parse_spending(value: object) -> Spending | None:
+    """Return the XCom ``spending``; None if it is missing or not valid."""
+    if value is None:
+        return None
+    with suppress(ValidationError):
+        return Spending.model_validate(value)
+    return None
+
+
+class CostAndUsage(models.FrozenModel):
+    """
+    What an execution has used and cost: members of the XCom ``run``, added up once, by
+    whoever sees its end. An estimate, and the same in tab, page, XComs and commands.
+
+    :param added_up_at: when. None if nobody has seen its steps after its end.
+    :param billable_seconds: of all instances; None if no job was described.
+    :param billable_seconds_by_instance_type: the same by the type of instance.
+    :param cost: None without prices.
+    :param spending: what the task has spent; None without ``max_cost``.
+    """
+
+    added_up_at: models.UtcTime | None = None
+    billable_seconds: float | None = None
+    billable_seconds_by_instance_type: Mapping[str, float] = {}
+    cost: Cost | None = None
+    spending: Spending | None = None
 
 
 class HourlyPrices(models.StrictModel):
@@ -162,6 +191,15 @@ class HourlyPrices(models.StrictModel):
             return cls.model_validate(values)
         except ValidationError as error:
             raise ValueError(texts.describe_validation_error(error)) from None
+
+    @classmethod
+    def of_limit(cls, limit: CostLimit, region: str) -> HourlyPrices:
+        """Return the prices by which a limit is checked, for one region."""
+        return cls(
+            currency=limit.currency,
+            date=limit.prices_date,
+            prices={region: dict(limit.prices)},
+        )
 
     def cost_of(
         self, billed: Mapping[str, float], region: str, uncounted: str | None = None

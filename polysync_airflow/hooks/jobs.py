@@ -123,10 +123,11 @@ class JobReader:
         for step in steps:
             key = results.job_of(step)
             if key and key not in jobs:
-                jobs[key] = self._read_job(step, key)
+                jobs[key] = self.read_job(step, key)
         return [(step, jobs[results.job_of(step)]) for step in steps]
 
-    def _read_job(self, step: StepDescription, key: Job) -> JobDescription | None:
+    def read_job(self, step: StepDescription, key: Job) -> JobDescription | None:
+        """Describe a job of a step with what it consists of; None if that fails."""
         job = self.describe(step, *key)
         if isinstance(job, results.TuningJob):
             return self.with_training_jobs(step, key[1], job)

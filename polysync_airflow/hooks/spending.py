@@ -1,4 +1,7 @@
-"""Estimates what tasks with ``max_cost`` have spent, by what AWS says of their jobs."""
+"""
+Estimates what tasks with ``max_cost`` have spent, and adds up what executions that have
+ended have cost, by what AWS says of their jobs.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,22 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from functools import partial
 
+from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock, cost, results
-from polysync_airflow.execution.lifecycle.instructions import StepJobs
-from polysync_airflow.execution.prices import CostLimit, Spending
-from polysync_airflow.execution.results import JobDescription
+from polysync_airflow.execution.cost import Basis
+from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, StepJobs
+from polysync_airflow.execution.prices import (
+    CostAndUsage,
+    CostLimit,
+    HourlyPrices,
+    Spending,
+    parse_spending,
+)
+from polysync_airflow.execution.results import JobDescription, JobOfStep
 from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.get_provider_info import CONFIG_SECTION
 from polysync_airflow.hooks.jobs import Job, JobMethods, JobReader
+from polysync_airflow.hooks.prices import read_prices
 from polysync_airflow.states import has_ended
 
 
@@ -114,9 +127,7 @@ class SpendingReader:
     def _describe_earlier(
         self, step: StepDescription, key: Job
     ) -> JobDescription | None:
-        job = self.jobs.describe(step, *key)
-        if isinstance(job, results.TuningJob):
-            job = self.jobs.with_training_jobs(step, key[1], job)
+        job = self.jobs.read_job(step, key)
         if job is None:
             job, _ = self._read.get(key, (None, False))
         return job
@@ -169,3 +180,91 @@ class SpendingReader:
         if not job.started_at or results.SPOT_SAVINGS in job.uncounted:
             self._uncertain.add(key)
         return job.model_copy(update={"started_at": job.started_at or now})
+
+
+def add_up(reader: JobReader, jobs: Sequence[JobOfStep], basis: Basis) -> CostAndUsage:
+    """
+    Return what an execution has used and cost. Whoever sees its end calls this, in the
+    block of ``reader.in_time()`` in which the jobs were read. The notes of the reader
+    say what could not be read.
+
+    :param jobs: all steps, each with its job.
+    """
+    steps = [step for step, _ in jobs if not step.is_reused]
+    earlier = [
+        (step, reader.read_job(step, key))
+        for step, key in cost.earlier_jobs(basis.step_jobs, steps)
+    ]
+    region = reader.hook.client_region
+    if basis.limit:
+        prices: HourlyPrices | None = HourlyPrices.of_limit(basis.limit, region)
+    else:
+        prices = _prices_of_deployment(reader.problems)
+    added_up, note = cost.add_up(jobs, earlier, basis, prices, region, clock.now())
+    if note:
+        reader.problems.append(note)
+    return added_up
+
+
+def add_up_steps(
+    hook: JobMethods,
+    steps: Sequence[StepDescription] | PolysyncError,
+    basis: Basis,
+    warn: Callable[[str], object],
+) -> tuple[CostAndUsage | None, tuple[str, ...]]:
+    """
+    Describe the jobs of an execution that has ended, and return what it has used and
+    cost, with what is missing and why, as sentences.
+
+    :param steps: the error if they cannot be listed.
+    :param warn: called with a message about a call that fails.
+    """
+    if isinstance(steps, PolysyncError):
+        return basis.last_estimate(), (steps_unknown(steps),)
+    reader = JobReader(hook, warn)
+    with reader.in_time():
+        added_up = add_up(reader, reader.read(steps), basis)
+    return added_up, reader.notes()
+
+
+def steps_unknown(error: PolysyncError) -> str:
+    """Return the note about steps that cannot be listed."""
+    return f"The steps of the execution could not be listed: {error}"
+
+
+def basis_of(
+    record: ExecutionRecord | None, spending: object, limit: CostLimit | None
+) -> Basis:
+    """
+    Return what a process knows of the money of an execution that it has not waited for.
+
+    :param record: that of the execution; None if there is none.
+    :param spending: the XCom ``spending`` of its task.
+    :param limit: what the attempt may cost; None if that is not known but by the XCom.
+    """
+    last = parse_spending(spending)
+    jobs = record.step_jobs if record else None
+    if limit or last is None:
+        return Basis(limit, jobs or {}, last)
+    problems: list[str] = []
+    table = _prices_of_deployment(problems)
+    if record and table and table.currency == last.currency:
+        limit = record.limit_of_attempt(
+            CostLimit(
+                max_cost=last.max_cost,
+                currency=table.currency,
+                prices_date=table.date,
+                prices=table.prices.get(record.region_name, {}),
+            )
+        )
+    return Basis(limit, jobs or {}, last)
+
+
+def _prices_of_deployment(problems: list[str]) -> HourlyPrices | None:
+    try:
+        return read_prices()
+    except (OSError, ValueError) as error:
+        problems.append(
+            f"The cost is not known: [{CONFIG_SECTION}] hourly_prices: {error}."
+        )
+        return None

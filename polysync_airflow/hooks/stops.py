@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -34,6 +34,7 @@ from polysync_airflow.execution.outcome import (
     StopReason,
     parse_run_summary,
 )
+from polysync_airflow.execution.prices import CostAndUsage
 from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.hooks.executions import (
     ExecutionMethods,
@@ -181,7 +182,8 @@ class StopOutcome(NamedTuple):
 class ReportedStop(ABC):
     """
     The stop of one attempt of an execution, in the order of ``carry_out``. Whoever
-    follows the execution to its end calls ``store_end``.
+    follows the execution to its end calls ``store_end``, and then adds up and calls
+    ``store_cost``.
 
     A run summary that cannot be stored raises no error: the stop comes first.
 
@@ -241,6 +243,20 @@ class ReportedStop(ABC):
             lambda summary: summary.stop_followed(end, clock.now()),
         )
 
+    def store_cost(
+        self, added_up: CostAndUsage | None, notes: Sequence[str]
+    ) -> RunSummary | None:
+        """
+        Store what the execution has used and cost, after its end.
+
+        :param added_up: None if that is not known.
+        :param notes: what is missing and why, as sentences.
+        """
+        return self._change(
+            self._read_summary_again,
+            lambda summary: summary.with_cost(added_up, notes),
+        )
+
     def _change(
         self, read: Callable[[], RunSummary | None], change: Change
     ) -> RunSummary | None:
@@ -295,4 +311,4 @@ class ReportedStop(ABC):
 
     @abstractmethod
     def _write_summary(self, summary: RunSummary) -> None:
-        """Push the XComs ``run`` and ``state``."""
+        """Push the XComs ``run``, ``state`` and, if it has one, ``spending``."""

@@ -44,9 +44,9 @@ from polysync_airflow.execution.parameters import (
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import request_stop
+from polysync_airflow.hooks.prices import read_limit
 from polysync_airflow.hooks.spending import SpendingReader, StepJobStore
 from polysync_airflow.operators import parameter_check
-from polysync_airflow.operators.results import read_limit
 
 HookForRegion = Callable[[str | None], PolysyncSageMakerHook]
 

@@ -30,7 +30,7 @@ from polysync_airflow.execution.console import execution_url, studio_url
 from polysync_airflow.execution.lifecycle.options import OnCompletedWithFailures
 from polysync_airflow.execution.outcome import RunSummary
 from polysync_airflow.execution.parameters import Seconds, seconds
-from polysync_airflow.execution.prices import NEXT_STEP
+from polysync_airflow.execution.prices import NEXT_STEP, SPENDING_KEY
 from polysync_airflow.execution.texts import clean_text, storable_xcom
 from polysync_airflow.operators import base
 from polysync_airflow.retrying import next_session
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from polysync_airflow.execution.cost import Basis
     from polysync_airflow.execution.datasets import Datasets
     from polysync_airflow.execution.lifecycle.capacity import CapacityWait
     from polysync_airflow.execution.lifecycle.instructions import (
@@ -171,6 +172,7 @@ def push_ended(
     summary = _summary_of(context, end.execution_arn, started).ended(end)
     if report:
         summary = summary.model_copy(update=report.run_members)
+        summary = summary.with_cost(report.added_up, report.notes)
     push_summary(context, summary)
     return summary
 
@@ -220,6 +222,7 @@ def push_spent(
         "status": error.status,
         "message": str(error).partition("\n")[0],
         "spending": error.spending,
+        "added_up_at": error.spending.at,
         "capacity": None,
     }
     summary = _summary_of(context, arn).model_copy(update=changes)
@@ -280,9 +283,13 @@ def pull_summary(context: Context) -> RunSummary | None:
 
 
 def push_summary(context: Context, summary: RunSummary) -> None:
-    """Push ``state`` and ``run``."""
-    context["ti"].xcom_push("state", summary.state)
-    context["ti"].xcom_push("run", storable_summary(summary, log.warning))
+    """Push ``state``, ``run`` and, if it has one, ``spending``."""
+    ti = context["ti"]
+    if summary.spending:
+        # Before ``run``, which says that somebody has added up.
+        ti.xcom_push(SPENDING_KEY, summary.spending.model_dump(mode="json"))
+    ti.xcom_push("state", summary.state)
+    ti.xcom_push("run", storable_summary(summary, log.warning))
 
 
 def push_stopping(context: Context, record: ExecutionRecord) -> None:
@@ -531,16 +538,22 @@ class ReportingOperator(base.ExecutionOperator):
         )
         return end.execution_arn
 
-    def _report_end(self, context: Context, end: ExecutionEvent) -> StepReport:
-        """Push steps and outputs, and the end of the execution."""
+    def _report_end(
+        self, context: Context, end: ExecutionEvent, basis: Basis
+    ) -> StepReport:
+        """
+        Push steps and outputs, and the end of the execution.
+
+        :param basis: what is known of its money.
+        """
         from polysync_airflow.operators.results import StepReport
 
         if end.outcome == "refused":
             # The calls for the steps would be refused as well.
-            report = StepReport()
+            report = StepReport(added_up=basis.last_estimate())
         else:
             report = self._report_steps(
-                context, end.execution_arn, end.attempt_started_at
+                context, end.execution_arn, basis, end.attempt_started_at
             )
         started = None
         if end.outcome == "ended":
@@ -669,9 +682,14 @@ class ReportingOperator(base.ExecutionOperator):
         )
 
     def _report_steps(
-        self, context: Context, execution_arn: str, resumed_at: datetime | None = None
+        self,
+        context: Context,
+        execution_arn: str,
+        basis: Basis,
+        resumed_at: datetime | None = None,
     ) -> StepReport:
         """List the steps at the end of the wait, and push steps and outputs."""
+        from polysync_airflow.hooks.spending import steps_unknown
         from polysync_airflow.operators.results import StepReport
 
         try:
@@ -679,9 +697,11 @@ class ReportingOperator(base.ExecutionOperator):
         except exceptions.PolysyncError as error:
             # The connection may have been deleted meanwhile. The outcome is known
             # without it.
-            note = f"The steps of the execution could not be listed: {error}"
-            return StepReport(notes=(note,), error=error)
+            note = steps_unknown(error)
+            known = basis.last_estimate()
+            return StepReport(added_up=known, notes=(note,), error=error)
         return reporter.report_end(
+            basis,
             files=self.options.property_files,
             with_mlflow=bool(self.mlflow_experiment_name),
             before=self.steps_before,

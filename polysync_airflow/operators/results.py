@@ -15,15 +15,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 from airflow.providers.common.compat.sdk import Context
 
-from polysync_airflow.airflow_compat.sdk import conf
 from polysync_airflow.aws.retry import STEP_LISTING_TIMEOUT_SECONDS, call_with_retry
-from polysync_airflow.exceptions import ParametersError, PolysyncError
-from polysync_airflow.execution import clock, prices, results
+from polysync_airflow.exceptions import PolysyncError
+from polysync_airflow.execution import clock, results
+from polysync_airflow.execution.cost import Basis
 from polysync_airflow.execution.datasets import Datasets, datasets_of
 from polysync_airflow.execution.outcome import FailedStep, parse_run_summary
 from polysync_airflow.execution.pipelines import (
@@ -32,14 +31,15 @@ from polysync_airflow.execution.pipelines import (
     mark_selection,
     step_named,
 )
+from polysync_airflow.execution.prices import CostAndUsage
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
 from polysync_airflow.execution.steps.progress import Progress, logged_statuses_of
 from polysync_airflow.execution.texts import storable_xcom
 from polysync_airflow.execution.waiter import ExecutionWaiter, Polled
-from polysync_airflow.get_provider_info import CONFIG_SECTION, HOURLY_PRICES, MAX_COST
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.jobs import JobReader
+from polysync_airflow.hooks.spending import add_up, steps_unknown
 from polysync_airflow.links import LOG_URL_XCOM_KEY, PolysyncFailedStepLogLink, push_url
 from polysync_airflow.operators.base import list_steps_if_due, pull_own, write_lines
 from polysync_airflow.states import STATUS_STOPPING, PolysyncState, state_of_step
@@ -53,54 +53,6 @@ MAX_LOGS: Final = 5
 LOG_LINES: Final = 20
 
 
-def read_prices() -> prices.HourlyPrices | None:
-    """
-    Return the hourly prices of this deployment; None if it has none.
-
-    :raises OSError: the file cannot be read.
-    :raises ValueError: the table is not valid.
-    """
-    setting = conf.get(*HOURLY_PRICES, fallback="").strip()
-    if not setting:
-        return None
-    if setting.startswith("{"):
-        return prices.HourlyPrices.parse(setting)
-    with Path(setting).open("rb") as file:
-        return prices.HourlyPrices.parse(file.read(prices.MAX_BYTES + 1))
-
-
-def has_limit(max_cost: object) -> bool:
-    """
-    Return whether a task may spend only so much.
-
-    :param max_cost: the argument of the operator, as it was rendered; ``NOT_GIVEN`` if
-        the DAG author has given none.
-    """
-    is_given = max_cost is not prices.NOT_GIVEN
-    return is_given or bool(conf.get(*MAX_COST, fallback="").strip())
-
-
-def read_limit(max_cost: object, region: str) -> prices.CostLimit | None:
-    """
-    Return what a task may spend; None if it has no limit.
-
-    :param max_cost: the argument of the operator, as it was rendered; ``NOT_GIVEN`` if
-        the DAG author has given none.
-    :param region: the region of the execution.
-    :raises ParametersError: a limit is not valid, or the prices are missing.
-    """
-    if not has_limit(max_cost):
-        return None
-    try:
-        table = read_prices()
-    except (OSError, ValueError) as error:
-        raise ParametersError(
-            f"max_cost needs prices: [{CONFIG_SECTION}] hourly_prices: {error}."
-        ) from None
-    option = conf.get(*MAX_COST, fallback="").strip()
-    return prices.limit_of(max_cost, option, table, region)
-
-
 @dataclass(frozen=True)
 class StepReport:
     """
@@ -109,9 +61,7 @@ class StepReport:
     :param rows: the rows of the XCom ``steps``.
     :param outputs: the XCom ``outputs``.
     :param jobs: the steps, each with its job as far as it could be described.
-    :param billed: the seconds for which AWS bills, by the type of instance; None if
-        they are not known.
-    :param cost: what that costs; None without prices.
+    :param added_up: what the execution has used and cost; None if that is not known.
     :param datasets: what the steps have read and written, for lineage.
     :param model_package_arns: the ARNs of the model packages that the execution has
         registered.
@@ -124,8 +74,7 @@ class StepReport:
     rows: Sequence[StepRow] = ()
     outputs: dict[str, Any] = field(default_factory=dict)
     jobs: Sequence[results.JobOfStep] = ()
-    billed: dict[str, float] | None = None
-    cost: prices.Cost | None = None
+    added_up: CostAndUsage | None = None
     datasets: Datasets = field(default_factory=Datasets)
     model_package_arns: Sequence[str] = ()
     notes: tuple[str, ...] = ()
@@ -146,8 +95,8 @@ class StepReport:
     def job_facts(self) -> dict[str, Any]:
         """What one step cost, and what its job used, for the XCom ``step``."""
         facts: dict[str, Any] = {}
-        if self.cost:
-            facts["cost"] = self.cost.model_dump(mode="json")
+        if self.added_up and self.added_up.cost:
+            facts["cost"] = self.added_up.cost.model_dump(mode="json")
         for _, job in self.jobs:
             if job:
                 facts["image"] = job.image
@@ -157,17 +106,10 @@ class StepReport:
     @property
     def run_members(self) -> dict[str, Any]:
         """The members of the XCom ``run`` that say something of the steps."""
-        billable_seconds = None
-        if self.billed is not None:
-            billable_seconds = round(sum(self.billed.values()), 1)
         return {
             "failed_steps": [
                 FailedStep(name=row.name, reason=row.reason) for row in self.failed
             ],
-            "billable_seconds": billable_seconds,
-            "billable_seconds_by_instance_type": self.billed or {},
-            "cost": self.cost,
-            "steps_note": "\n".join(self.notes) or None,
             "mlflow_resource_arn": self.mlflow_resource_arn,
         }
 
@@ -180,12 +122,14 @@ class ResultReader:
     :param hook: the hook for the execution's region.
     :param warn: called with a message about a call that fails.
     :param property_files: True for all property files, or the names of some.
+    :param basis: what is known of its money.
     """
 
     hook: PolysyncSageMakerHook
     arn: str
     warn: Callable[[str], object]
     property_files: results.PropertyFiles
+    basis: Basis
 
     def __post_init__(self) -> None:
         self._jobs = JobReader(self.hook, self.warn)
@@ -195,6 +139,7 @@ class ResultReader:
         outputs = descriptions.outputs_by_step(steps)
         with self._jobs.in_time():
             jobs = self._read_jobs(steps, outputs)
+            added_up = add_up(self._jobs, jobs, self.basis)
         read_uris: list[str | None] = []
         written_uris: list[str | None] = []
         for step, job in jobs:
@@ -217,17 +162,10 @@ class ResultReader:
         reused_packages = descriptions.model_package_arns(
             {step: values for step, values in outputs.items() if step in reused}
         )
-        billed = None
-        cost = None
-        if any(job for _, job in jobs):
-            own_jobs = [(step, job) for step, job in jobs if not step.is_reused]
-            billed = results.seconds_by_instance_type(own_jobs, clock.now())
-            cost = self._cost_of(billed, results.uncounted(own_jobs))
         return StepReport(
             outputs=outputs,
             jobs=jobs,
-            billed=billed,
-            cost=cost,
+            added_up=added_up,
             datasets=datasets_of(read_uris, written_uris, packages, reused_packages),
             model_package_arns=packages,
             notes=self._jobs.notes(),
@@ -264,26 +202,6 @@ class ResultReader:
                 files = results.files_to_read(declaration, self.property_files)
                 self._add_files(step.name, files, job, step_outputs)
         return jobs
-
-    def _cost_of(
-        self, billed: Mapping[str, float], uncounted: str | None
-    ) -> prices.Cost | None:
-        try:
-            table = read_prices()
-        except (OSError, ValueError) as error:
-            problem = (
-                f"The cost is not known: [{CONFIG_SECTION}] hourly_prices: {error}."
-            )
-            self.warn(problem)
-            self._jobs.problems.append(problem)
-            return None
-        if table is None:
-            return None
-        region = self.hook.client_region
-        cost, note = table.cost_of(billed, region, uncounted)
-        if note:
-            self._jobs.problems.append(note)
-        return cost
 
     def _declared_steps(self) -> Sequence[DeclaredStep]:
         describe = partial(
@@ -473,6 +391,7 @@ class StepReporter:
 
     def report_end(
         self,
+        basis: Basis,
         *,
         files: results.PropertyFiles,
         with_mlflow: bool = False,
@@ -481,6 +400,7 @@ class StepReporter:
         """
         List the steps when the wait has ended, and push the XComs.
 
+        :param basis: what is known of the money of the execution.
         :param files: which property files to read.
         :param with_mlflow: whether to ask AWS where the MLflow experiment is, which
             costs a call.
@@ -492,8 +412,10 @@ class StepReporter:
         try:
             steps = call_with_retry(list_steps, until=until, warn=self.log.warning)
         except PolysyncError as error:
-            note = f"The steps of the execution could not be listed: {error}"
-            return StepReport(self._pushed_rows(), notes=(note,), error=error)
+            note = steps_unknown(error)
+            rows = self._pushed_rows()
+            known = basis.last_estimate()
+            return StepReport(rows, added_up=known, notes=(note,), error=error)
 
         order: Sequence[DeclaredStep | StepRow]
         if before:
@@ -512,7 +434,7 @@ class StepReporter:
         rows, log_note = with_logs(self.hook, rows, steps)
         self._write_logs(rows)
 
-        reader = ResultReader(self.hook, self.arn, self.log.warning, files)
+        reader = ResultReader(self.hook, self.arn, self.log.warning, files, basis)
         report = reader.read(steps)
         stored = storable_xcom(descriptions.OUTPUTS_KEY, report.outputs, log.warning)
         outputs, outputs_note = descriptions.fit_outputs(stored)

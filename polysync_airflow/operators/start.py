@@ -8,7 +8,7 @@ the wait is in ``base.py``, and the report of the end in ``reporting.py``.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cached_property, partial
@@ -27,7 +27,6 @@ from polysync_airflow.execution.lifecycle.options import (
     OnCompletedWithFailures,
     RetryMode,
 )
-from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.outcome import OnCancelled
 from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS, storable_parameters
 from polysync_airflow.operators import base, reporting
@@ -46,7 +45,6 @@ if TYPE_CHECKING:
         Instruction,
     )
     from polysync_airflow.execution.lifecycle.next_session import NextSession
-    from polysync_airflow.execution.prices import CostLimit
     from polysync_airflow.execution.waiter import ExecutionEvent
     from polysync_airflow.hooks import PolysyncSageMakerHook
     from polysync_airflow.operators.results import StepReport
@@ -393,7 +391,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         )
 
     def _leave_running(self, context: Context, record: ExecutionRecord) -> str:
-        from polysync_airflow.operators.results import has_limit
+        from polysync_airflow.hooks.prices import has_limit
 
         if has_limit(self._limit_argument):
             self.log.warning(
@@ -543,6 +541,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         """
         note = None
         is_own_stop = False
+        basis = self.try_runner.basis(context, end.execution_arn)
         if end.has_ended_by_itself:
             self.try_runner.release()
             reporting.count_end(end, self.polysync_conn_id)
@@ -553,7 +552,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
                 return None
             note = try_end.text
             is_own_stop = try_end.is_own_stop
-        report = self._report_end(context, end)
+        report = self._report_end(context, end, basis)
         record = self._record_to_resume(context, end, report)
         if record:
             self._pause(context, record)
@@ -675,7 +674,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         record = instruction.existing_record
         limit = None
         if not decisions.is_being_stopped(instruction):
-            limit = self._cost_limit(record, record.limit_of_attempt)
+            limit = self.try_runner.cost_limit(record, record.limit_of_attempt)
         waiter = self._make_waiter(
             record.arn,
             record.request.pipeline_name,
@@ -706,6 +705,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         """
         if end.outcome != "too_expensive":
             reporting.raise_unless_ended(end)
+            self.try_runner.forget_estimate(context)
             return False
         self.run_summary = reporting.push_earlier(context, self.hook, end, self.log)
         return True
@@ -721,7 +721,7 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
         from polysync_airflow.execution.waiter import Finish
 
         record = instruction.existing_record
-        limit = self._cost_limit(
+        limit = self.try_runner.cost_limit(
             record, partial(record.limit_in, instruction.task_try.epoch)
         )
         options = self.options
@@ -761,32 +761,12 @@ class PolysyncStartPipelineOperator(reporting.ReportingOperator):
             after_poll=reporter.after_poll,
         )
 
-    def _cost_limit(
-        self, record: ExecutionRecord, of_attempt: Callable[[CostLimit], CostLimit]
-    ) -> str | None:
-        """
-        Return what an attempt may still cost, as JSON; None if it has no limit.
-
-        :param of_attempt: adds what was spent before to a limit.
-        """
-        from polysync_airflow.operators.results import read_limit
-
-        try:
-            limit = read_limit(self._limit_argument, region_from_arn(record.arn))
-        except ParametersError as error:
-            # Nothing may keep a try from an execution that runs.
-            self.log.warning("The execution goes on without max_cost: %s", error)
-            return None
-        if limit is None:
-            return None
-        return of_attempt(limit).model_dump_json()
-
     def _estimator(self, hook: PolysyncSageMakerHook, limit: str) -> base.Estimate:
         return self.try_runner.estimate(hook, limit)
 
     @property
     def _list_seconds(self) -> float | None:
-        from polysync_airflow.operators.results import has_limit
+        from polysync_airflow.hooks.prices import has_limit
 
         seconds = self.options.progress_interval
         if seconds is None and has_limit(self._limit_argument):

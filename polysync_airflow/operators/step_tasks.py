@@ -522,6 +522,7 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
 
         An error of AWS's only makes a note: the outcome of the step is known.
         """
+        from polysync_airflow.execution.cost import Basis
         from polysync_airflow.execution.steps import descriptions
         from polysync_airflow.execution.texts import storable_xcom
         from polysync_airflow.hooks import PolysyncSageMakerHook
@@ -541,7 +542,7 @@ class PolysyncPipelineStepOperator(base.PolysyncOperator):
             except exceptions.PolysyncError as error:
                 return end, {}, (f"What the step made is not known: {error}",)
             steps = [step for step in listed if step.name == end.step_name]
-        reader = ResultReader(hook, arn, self.log.warning, self.property_files)
+        reader = ResultReader(hook, arn, self.log.warning, self.property_files, Basis())
         report = reader.read(steps)
         notes: list[str] = [*report.notes]
         if steps and state_of_step(end.row.status) is PolysyncState.FAILED:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
@@ -26,8 +26,13 @@ from polysync_airflow.airflow_compat.sdk import RetryPolicy
 from polysync_airflow.airflow_compat.supervisor import exit_if_replaced
 from polysync_airflow.airflow_compat.task_instances import read_state
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS
-from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
+from polysync_airflow.exceptions import (
+    ParametersError,
+    PolysyncError,
+    SageMakerApiError,
+)
 from polysync_airflow.execution import clock, models
+from polysync_airflow.execution.cost import Basis
 from polysync_airflow.execution.lifecycle import ending, instructions, lookup, machine
 from polysync_airflow.execution.lifecycle.capacity import CapacityLimits
 from polysync_airflow.execution.lifecycle.decisions import Nothing, wait_for_capacity
@@ -55,15 +60,15 @@ from polysync_airflow.execution.prices import (
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.hooks.jobs import JobMethods
-from polysync_airflow.hooks.spending import SpendingReader, StepJobStore
+from polysync_airflow.hooks.prices import has_limit, read_limit
+from polysync_airflow.hooks.spending import SpendingReader, StepJobStore, basis_of
 from polysync_airflow.metrics import EXECUTIONS_RESUMED, EXECUTIONS_STARTED, count
-from polysync_airflow.operators.base import TryOptions, write_lines
+from polysync_airflow.operators.base import TryOptions, pull_own, write_lines
 from polysync_airflow.operators.execution_calls import (
     ExecutionCalls,
     HookForRegion,
     sent_parameters,
 )
-from polysync_airflow.operators.results import has_limit
 from polysync_airflow.operators.worker_stop import WorkerStop
 from polysync_airflow.records import RecordStore
 from polysync_airflow.retrying import next_session
@@ -331,6 +336,52 @@ class TryRunner:
     def _raise_if_shut_down(self) -> None:
         if self._is_shutdown:
             raise machine.shutdown_error()
+
+    def cost_limit(
+        self, record: ExecutionRecord, of_attempt: Callable[[CostLimit], CostLimit]
+    ) -> str | None:
+        """
+        Return what an attempt may still cost, as JSON; None if it has no limit.
+
+        :param of_attempt: adds what was spent before to a limit.
+        """
+        try:
+            limit = read_limit(self.max_cost, models.region_from_arn(record.arn))
+        except ParametersError as error:
+            # Nothing may keep a try from an execution that runs.
+            self.log.warning("The execution goes on without max_cost: %s", error)
+            return None
+        if limit is None:
+            return None
+        return of_attempt(limit).model_dump_json()
+
+    def forget_estimate(self, context: Context) -> None:
+        """Delete the XCom ``spending``, which is that of an earlier execution."""
+        if has_limit(self.max_cost):
+            context["ti"].xcom_push(SPENDING_KEY, None)
+
+    def basis(self, context: Context, execution_arn: str | None) -> Basis:
+        """Return what is known of the money of an execution that was waited for."""
+        if execution_arn is None or not has_limit(self.max_cost):
+            return Basis()
+        limit = None
+        with suppress(ParametersError):
+            # Without it, the wait has warned.
+            region = models.region_from_arn(execution_arn)
+            limit = read_limit(self.max_cost, region)
+        record = None
+        spending = None
+        try:
+            _, record = self.own_record(context)
+            spending = pull_own(context, SPENDING_KEY)
+        except Exception as error:
+            # The outcome of the task is known without it.
+            self.log.warning("What was spent before is not known: %s", error)
+        if record is None or record.execution_arn != execution_arn:
+            return basis_of(None, spending, limit)
+        if limit:
+            limit = record.limit_of_attempt(limit)
+        return basis_of(record, spending, limit)
 
     def estimate(
         self,
@@ -690,6 +741,7 @@ class TryRunner:
             store=store,
             record=record,
             hook_for_region=self.hook_for_region,
+            basis=partial(self.basis, {"ti": self._ti}, record.execution_arn),
             answered=answered,
         )
         return self._stop.carry_out(try_end).try_end

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from polysync_airflow.airflow_compat.supervisor import call_in_daemon_thread
 from polysync_airflow.execution import clock, models
+from polysync_airflow.execution.cost import Basis
 from polysync_airflow.execution.lifecycle.ending import EndAction, TryEnd
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
@@ -25,7 +26,9 @@ from polysync_airflow.execution.waiter import (
     Finish,
     Wait,
 )
-from polysync_airflow.hooks.executions import StopResult
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.hooks.executions import StopResult, result_or_error
+from polysync_airflow.hooks.spending import add_up_steps
 from polysync_airflow.hooks.stops import (
     Announcement,
     ReportedStop,
@@ -50,6 +53,7 @@ class WorkerStop(ReportedStop):
     :param ti: the task instance.
     :param store: where the record is.
     :param record: the record of the execution.
+    :param basis: returns what is known of the money of the execution.
     :param answered: set when Airflow has said whose execution it is, if the process is
         killed and has little time; None if it is not.
     """
@@ -59,6 +63,7 @@ class WorkerStop(ReportedStop):
     store: RecordStore
     record: ExecutionRecord
     hook_for_region: HookForRegion
+    basis: Callable[[], Basis]
     answered: threading.Event | None = None
     # The record with the stop, once it is this try's to request; None again if it
     # fails. The main thread reads it, also while another thread stops the execution.
@@ -88,8 +93,26 @@ class WorkerStop(ReportedStop):
             polled = hook.poll_pipeline_execution(arn)
             result = result.waiter.decide(polled, clock.time())
         summary = self.store_end(result.event)
-        if summary:
-            self.log.warning("%s", summary.stop_text)
+        if summary is None:
+            return
+        self.log.warning("%s", summary.stop_text)
+        if result.event.outcome == "ended":
+            # If there is no time left for it, the watch does it.
+            self._add_up(hook)
+
+    def _add_up(self, hook: PolysyncSageMakerHook) -> None:
+        try:
+            basis = call_in_daemon_thread(self.basis).result(self._seconds_for_airflow)
+        except FutureTimeoutError:
+            return
+        steps = result_or_error(hook.list_pipeline_execution_steps, self.record.arn)
+        self.store_cost(*add_up_steps(hook, steps, basis, self.log.warning))
+
+    @property
+    def _seconds_for_airflow(self) -> float | None:
+        if self.answered:
+            return STORE_TIMEOUT_SECONDS
+        return None
 
     def _announce(self, try_end: TryEnd) -> Announcement:
         announced = try_end.announced(self.record)
@@ -112,9 +135,7 @@ class WorkerStop(ReportedStop):
     def _call_airflow(
         self, function: Callable[[], RunSummary | None]
     ) -> RunSummary | None:
-        timeout = None
-        if self.answered:
-            timeout = STORE_TIMEOUT_SECONDS
+        timeout = self._seconds_for_airflow
         try:
             return call_in_daemon_thread(function).result(timeout)
         except FutureTimeoutError:

@@ -430,18 +430,19 @@ class PolysyncPipelineSensor(PolysyncSensor, reporting.ReportingOperator):
         Push the outcome, and return the ARN of the execution, or raise the error of the
         task.
         """
+        from polysync_airflow.execution.cost import Basis
         from polysync_airflow.execution.steps import progress
 
         arn = end.execution_arn
         if not isinstance(end, ExecutionEvent):
-            report = self._report_steps(context, arn)
+            report = self._report_steps(context, arn, Basis())
             row = progress.row_of(end, report.rows)
         elif self.step_name:
-            report = self._report_end(context, end)
+            report = self._report_end(context, end, Basis())
             ended_row = progress.ended_row(report.rows, self.step_name)
             row = ended_row or self._fail_without_step(context, end, report)
         else:
-            report = self._report_end(context, end)
+            report = self._report_end(context, end, Basis())
             return self._finish(context, end, report, note=_note(end))
         pipeline_name = self._pipeline_of(arn)
         self._raise_outcome(

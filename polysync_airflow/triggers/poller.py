@@ -600,8 +600,8 @@ class ExecutionPoller(Poller):
         self._shown_steps = StepLists(SHOWN_STEPS_PAUSE_SECONDS)
         # The hook whose connection may list no executions.
         self._denied: object = None
-        # Describes jobs, for waits with a limit.
-        self._jobs: LiveConnection[PolysyncSageMakerHook] | None = None
+        # Describes jobs, for waits with a limit and at the end of stops.
+        self.jobs = job_connection(connection_id, region_name)
 
     @property
     def _can_list(self) -> bool:
@@ -621,8 +621,7 @@ class ExecutionPoller(Poller):
         progress = progress or Progress.for_limit(waiter)
         subscription = super().subscribe(waiter, progress)
         if waiter.cost_limit is not None:
-            self._jobs = self._jobs or job_connection(*self.client.key)
-            spending = WaitSpending(waiter.cost_limit, self._jobs, step_jobs)
+            spending = WaitSpending(waiter.cost_limit, self.jobs, step_jobs)
             subscription.spending = spending
         return subscription
 

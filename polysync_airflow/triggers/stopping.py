@@ -16,9 +16,11 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 from polysync_airflow.airflow_compat import task_instances
 from polysync_airflow.airflow_compat.supervisor import call_airflow
+from polysync_airflow.auth.base_hook import LiveConnection
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock, step_clears
+from polysync_airflow.execution.cost import Basis
 from polysync_airflow.execution.lifecycle import ending
 from polysync_airflow.execution.lifecycle.ending import Owner, TryEnd
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, StartName
@@ -26,15 +28,18 @@ from polysync_airflow.execution.lifecycle.lookup import name_of
 from polysync_airflow.execution.lifecycle.provenance import Provenance
 from polysync_airflow.execution.models import StopBeforeEvent
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
+from polysync_airflow.execution.prices import SPENDING_KEY, CostLimit
 from polysync_airflow.execution.waiter import ExecutionEvent, ExecutionWaiter, Finish
+from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import StopResult
+from polysync_airflow.hooks.spending import add_up_steps, basis_of
 from polysync_airflow.hooks.stops import (
     Announcement,
     ReportedStop,
     stop_execution_by_arn,
     summary_of,
 )
-from polysync_airflow.records import RecordStore
+from polysync_airflow.records import RecordStore, read_record
 from polysync_airflow.states import STATUS_STOPPING, has_ended
 from polysync_airflow.triggers.poller import ExecutionPoller, SharedClient, poller_for
 from polysync_airflow.triggers.step_pusher import StepPusher
@@ -263,13 +268,23 @@ class TriggerStop(ReportedStop):
     def _write_summary(self, summary: RunSummary) -> None:
         store_summary(self.ti, summary)
 
-    def _tell_end(self, end: ExecutionEvent) -> None:
-        """Store how the execution has ended, and its steps."""
-        summary = self.store_end(end)
+    def _tell_end(self, end: EndOfStop) -> None:
+        """Store how the execution has ended, its steps, and what it has cost."""
+        summary = self.store_end(end.event)
         if summary is None:
             return
         self.log.info("%s Execution: %s", summary.stop_text, self._arn)
-        store_steps(self.ti, self._arn, self.client, self.log.warning)
+        end.store_steps_and_cost(self, self.ti, self._basis)
+
+    def _basis(self) -> Basis:
+        if self.waiter.cost_limit is None:
+            return Basis()
+        limit = CostLimit.parse(self.waiter.cost_limit)
+        record = call_airflow(partial(read_record, self.ti))
+        attempt = self._arn, self.waiter.attempt
+        if record and (record.execution_arn, record.resumes) != attempt:
+            record = None
+        return basis_of(record, read_spending(self.ti), limit)
 
     async def follow(self) -> None:
         """Wait for the end of the execution, and store it."""
@@ -278,9 +293,21 @@ class TriggerStop(ReportedStop):
 
 
 def store_summary(ti: Any, summary: RunSummary) -> None:
-    """Store the XComs ``run`` and ``state`` of a task instance, from a triggerer."""
+    """
+    Store the XComs ``run``, ``state`` and, if it has one, ``spending`` of a task
+    instance, from a triggerer.
+    """
+    if summary.spending:
+        # Before ``run``, which says that somebody has added up.
+        spending = summary.spending.model_dump(mode="json")
+        task_instances.write_xcom(ti, SPENDING_KEY, spending)
     task_instances.write_xcom(ti, "state", summary.state)
     task_instances.write_xcom(ti, "run", summary.model_dump(mode="json"))
+
+
+def read_spending(ti: Any) -> Any:
+    """Return the XCom ``spending`` of a task instance, from a triggerer."""
+    return call_airflow(partial(task_instances.read_xcom, ti, SPENDING_KEY))
 
 
 def store_stopping(
@@ -298,18 +325,38 @@ def store_stopping(
         task_instances.write_xcom(ti, "run", stopping.model_dump(mode="json"))
 
 
-def store_steps(
-    ti: Any, execution_arn: str, client: SharedClient, warn: Callable[[str], object]
-) -> None:
+@dataclass(frozen=True)
+class EndOfStop:
     """
-    Store the steps of an execution that has ended, from a triggerer.
+    How an execution has ended that was stopped, as the poller has seen it.
 
-    :param warn: called with a message if Airflow does not store them.
+    :param client: what calls AWS with the connection of the task.
+    :param jobs: what describes jobs with it.
     """
-    steps = client.list_steps(execution_arn, is_wanted=lambda: True)
-    if not isinstance(steps, Exception):
-        pusher = StepPusher(ti, execution_arn, warn)
-        call_airflow(partial(pusher.store, steps))
+
+    event: ExecutionEvent
+    client: SharedClient
+    jobs: LiveConnection[PolysyncSageMakerHook]
+
+    def store_steps_and_cost(
+        self, stop: ReportedStop, ti: Any, basis: Callable[[], Basis]
+    ) -> None:
+        """
+        Store the steps of the execution, and what it has used and cost, from a thread
+        of a triggerer.
+
+        :param basis: returns what is known of its money.
+        """
+        arn = self.event.execution_arn
+        steps = self.client.list_steps(arn, is_wanted=lambda: True)
+        if not isinstance(steps, PolysyncError):
+            pusher = StepPusher(ti, arn, stop.log.warning)
+            call_airflow(partial(pusher.store, steps))
+        if self.event.outcome != "ended":
+            return
+        if self.jobs.seconds_until_read <= 0:
+            self.jobs.read()
+        stop.store_cost(*add_up_steps(self.jobs.hook, steps, basis(), stop.log.warning))
 
 
 @dataclass(kw_only=True)
@@ -546,7 +593,7 @@ class EndedTask:
 
 async def end_of_stop(
     waiter: ExecutionWaiter, client_key: tuple[str, str | None]
-) -> ExecutionEvent:
+) -> EndOfStop:
     """
     Wait until an execution that is being stopped has ended, or for ``FOLLOW_SECONDS``.
 
@@ -565,7 +612,6 @@ async def end_of_stop(
         result = await subscription.next_result()
         while not isinstance(result, Finish):
             result = await subscription.next_result()
-        end: ExecutionEvent = result.event
-        return end
+        return EndOfStop(result.event, executions.client, executions.jobs)
     finally:
         executions.unsubscribe(subscription)

@@ -198,7 +198,8 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
     :param step_task_ids: the tasks of the steps, if the task is that of a group of
         them; None if it is not.
     :param cost_limit: what the task may spend, a ``CostLimit`` as JSON; None for no
-        limit.
+        limit. It has a default for triggers that were stored without it: the operators
+        give what their wait has.
     """
 
     # Whether the task has the XCom ``steps``.

@@ -56,6 +56,7 @@ class _Run(BaseModel):
     resumes: int = 0
     selected_steps: list[Any] = []
     cost: _Cost | None = None
+    spending: _Cost | None = None
 
 
 @dataclass
@@ -85,8 +86,10 @@ class _Pipeline:
         is_whole = run.state == PolysyncState.SUCCESS and not run.resumes
         if is_whole and not run.selected_steps and run.seconds is not None:
             self.seconds.append(run.seconds)
-        if run.cost:
-            self.costs[run.cost.currency] += run.cost.amount
+        # As the rows of the page have it.
+        cost = run.spending or run.cost
+        if cost:
+            self.costs[cost.currency] += cost.amount
 
     def as_json(self) -> dict[str, Any]:
         """Return what the page shows."""

@@ -14,23 +14,16 @@ from typing import Any, ClassVar, Final
 from polysync_airflow.airflow_compat.supervisor import call_airflow, use_event_loop
 from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom
 from polysync_airflow.execution import clock, models
+from polysync_airflow.execution.cost import Basis
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, TaskKey
 from polysync_airflow.execution.lifecycle.orphans import Finding, TaskSnapshot
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
-from polysync_airflow.execution.waiter import (
-    LAG_SECONDS,
-    ExecutionEvent,
-    ExecutionWaiter,
-)
+from polysync_airflow.execution.waiter import LAG_SECONDS, ExecutionWaiter
+from polysync_airflow.hooks.spending import basis_of
 from polysync_airflow.records import RecordStore, read_record
 from polysync_airflow.states import DELETED
 from polysync_airflow.triggers import stopping
-from polysync_airflow.triggers.poller import (
-    ExecutionPoller,
-    PollingHook,
-    SharedClient,
-    poller_for,
-)
+from polysync_airflow.triggers.poller import PollingHook
 from polysync_airflow.triggers.threads import ThreadPools, result_of
 from polysync_airflow.watch import orphan
 
@@ -96,17 +89,19 @@ async def _follow(stop: orphan.OrphanStop) -> None:
         attempt=record.resumes,
     )
     key = (stop.connection_id, region)
-    client = poller_for(ExecutionPoller, *key).client
     end = await stopping.end_of_stop(waiter, key)
-    await result_of(_submit(_store_end, stop, end, client))
+    await result_of(_submit(_store_end, stop, end))
 
 
-def _store_end(
-    stop: orphan.OrphanStop, end: ExecutionEvent, client: SharedClient
-) -> None:
-    if stop.store_end(end):
+def _store_end(stop: orphan.OrphanStop, end: stopping.EndOfStop) -> None:
+    if stop.store_end(end.event):
         ti = orphan.ti_of(stop.task, 0)
-        stopping.store_steps(ti, stop.record.arn, client, log.warning)
+        end.store_steps_and_cost(stop, ti, partial(_basis, stop, ti))
+
+
+def _basis(stop: orphan.OrphanStop, ti: Any) -> Basis:
+    # The limit of the task is known by its last estimate only.
+    return basis_of(stop.record, stopping.read_spending(ti), None)
 
 
 def _examine(watch: orphan.Watch, task: TaskKey) -> orphan.Examined:

@@ -32,7 +32,6 @@ from polysync_airflow.execution.lifecycle.orphans import Finding, TaskSnapshot, 
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
 from polysync_airflow.hooks import stops
 from polysync_airflow.hooks.executions import ExecutionMethods, StopResult
-from polysync_airflow.states import has_ended
 
 # How long transient errors of AWS's are retried before the execution is stopped
 # without its status.
@@ -74,7 +73,7 @@ class AirflowAccess(ABC):
 
     @abstractmethod
     def write_summary(self, task: TaskKey, summary: RunSummary) -> None:
-        """Push the XComs ``run`` and ``state``."""
+        """Push the XComs ``run``, ``state`` and, if it has one, ``spending``."""
 
 
 @dataclass(frozen=True)
@@ -300,12 +299,13 @@ class OrphanStop(stops.ReportedStop):
 
     def lacks_end(self) -> bool:
         """
-        Return whether Airflow has stored the execution, and not how it has ended.
+        Return whether Airflow has stored the execution, but not how it has ended and
+        what it has cost.
 
         :raises Exception: Airflow does not respond.
         """
         summary = self._read_summary()
-        return summary is not None and not has_ended(summary.status)
+        return summary is not None and not summary.is_added_up
 
     def _read_summary(self) -> RunSummary | None:
         if not self.access.read_task(self.task).exists:

@@ -34,6 +34,7 @@ from polysync_airflow.execution.pipelines import (
     declared_parameters,
     parameter_problems,
 )
+from polysync_airflow.execution.prices import CostAndUsage
 from polysync_airflow.execution.steps.descriptions import fit_outputs
 from polysync_airflow.execution.texts import clean_line, clean_text, storable
 from polysync_airflow.execution.waiter import (
@@ -254,7 +255,11 @@ def test_edited_xcoms(value: Any) -> None:
     push_ended(
         context,
         check_event(ExecutionEvent, EVENT),
-        StepReport(billed={"__id__": 1e30, "ml.m5.large": 5.0}),
+        StepReport(
+            added_up=CostAndUsage(
+                billable_seconds_by_instance_type={"__id__": 1e30, "ml.m5.large": 5.0}
+            )
+        ),
     )
 
 

@@ -71,7 +71,7 @@ FOLDER_LAYERS = {
     ),
     "ui": ({"summary"}, {"app"}, {"plugin"}, {"__init__"}),
     "hooks": (
-        {"executions"},
+        {"executions", "prices"},
         {"callbacks", "jobs", "stops"},
         {"spending"},
         {"__init__"},
@@ -109,6 +109,7 @@ FOLDER_LAYERS = {
     "testing": ({"dag_files", "emulator"}, {"plugin"}, {"__init__"}),
     "cli": (
         {"output"},
+        {"stored_costs"},
         {"check", "executions", "iam", "jobs", "prices", "records", "verify"},
         {"command_line"},
         {"__init__"},

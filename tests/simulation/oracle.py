@@ -564,6 +564,11 @@ class _Judge:
 
     def result(self, owner: Owner, xcoms: dict[str, Any]) -> None:
         """Judge the XComs of a task."""
+        run = xcoms.get("run") or {}
+        if run.get("added_up_at") and run.get("spending"):
+            self._saw("costs added up")
+            if run["spending"] != xcoms.get("spending"):
+                self._add("COST", f"{owner}: {run['spending']}, {xcoms['spending']}")
         own = [each for each in self._aws.attempts if each.owner == owner]
         is_success = self._time.state_at(owner, self._time.now) == "success"
         if not own or not is_success or "return_value" not in xcoms:

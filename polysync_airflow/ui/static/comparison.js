@@ -2,7 +2,7 @@
 import { Chart } from "./chart.js";
 import { Disclosure, h, HeaderRow, Stat } from "./components.js";
 import { hasEarlierAttempts } from "./execution.js";
-import { formatCost, formatEarlierCosts, formatNumber, formatSeconds, formatTime } from "./format.js";
+import { formatClock, formatCost, formatEarlierCosts, formatNumber, formatSeconds, formatTime } from "./format.js";
 import { billableOf, chartValues, compareNumbers, compareSeconds, executionValues, metricOf } from "./results.js";
 
 const { useState } = globalThis.React;
@@ -46,7 +46,10 @@ export function Cost({ cost, earlier }) {
   return h(
     Stat,
     { label: "Estimated cost" },
-    cost && [`${formatCost(cost)} · prices of ${cost.date}`, h(CostNote, { key: "note", cost })],
+    cost && [
+      [formatCost(cost), asOf(cost), `prices of ${cost.date}`].filter(Boolean).join(" · "),
+      h(CostNote, { key: "note", cost }),
+    ],
     before && h("div", { className: "psm-muted" }, before),
   );
 }
@@ -57,19 +60,21 @@ export function Cost({ cost, earlier }) {
  * It is written when what an hour costs changes, so `now` says how much has been added; null after the end.
  */
 export function Spending({ spending, now }) {
-  if (spending === null) {
-    return null;
-  }
   return h(Stat, { label: "Spent, as estimated" }, describeSpending(spending, now), h(CostNote, { cost: spending }));
 }
 
-/** Returns what was spent, the limit, what an hour costs, and the dearest step. */
+/** Returns when a cost was added up; nothing if that is not known. */
+export function asOf({ at }) {
+  return typeof at === "number" && `as of ${formatClock(at)}`;
+}
+
+/** Returns what was spent, the limit, what an hour costs or when that was added up, and the dearest step. */
 export function describeSpending(spending, now) {
   const isRunning = now !== null && spending.at !== null && spending.perHour !== null;
   const added = isRunning ? (spending.perHour * Math.max(0, now - spending.at)) / 3_600_000 : 0;
   const parts = [
     `${formatCost({ ...spending, amount: spending.amount + added })} of at most ${spending.maxCost.toFixed(2)}`,
-    isRunning && `${spending.perHour.toFixed(2)} an hour`,
+    isRunning ? `${spending.perHour.toFixed(2)} an hour` : asOf(spending),
     spending.dearestStep !== null && `dearest step: ${spending.dearestStep}`,
   ];
   return parts.filter(Boolean).join(" · ");

@@ -11,7 +11,7 @@ import {
   readText,
   readTime,
 } from "./validation.js";
-import { readBilled, readResults, readSpending } from "./results.js";
+import { readBilled, readResults } from "./results.js";
 
 export const START_OPERATOR = "PolysyncStartPipelineOperator";
 // Those of a group with a task for each step.
@@ -71,7 +71,7 @@ export function readRun(value, { isEnded }) {
     seconds: readNumber(property(value, "seconds"), 0, MAX_SECONDS),
     resumes: readInteger(property(value, "resumes"), 0, 1_000_000) ?? 0,
     billed: readBilled(value),
-    spending: readSpending(property(value, "spending")),
+    addedUpAt: readTime(property(value, "added_up_at")),
     stepsNote: readText(property(value, "steps_note"), REASON),
     stop: readStop(property(value, "stop")),
     stopsWithTask: property(value, "stops_with_task") === true,

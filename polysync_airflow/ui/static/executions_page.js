@@ -1,6 +1,6 @@
 // The page "SageMaker" in the navigation: all executions of this Airflow that the person who looks may see.
 import { pageOf } from "./airflow_api.js";
-import { describeSpending } from "./comparison.js";
+import { asOf, describeSpending } from "./comparison.js";
 import { Button, h, Mark, Notice, StateBadge } from "./components.js";
 import { SHOWN_STATES } from "./execution.js";
 import { needsXComs, readFilters, writeFilters } from "./execution_filters.js";
@@ -271,21 +271,24 @@ function Steps({ row: { detail } }) {
 }
 
 function costOf({ detail }) {
-  const run = detail?.run;
-  return run?.billed.cost?.amount ?? run?.spending?.amount ?? -1;
+  return detail?.run?.billed.cost?.amount ?? -1;
 }
 
 function BilledTime({ run }) {
   const cost = run?.billed.cost ?? null;
-  const spending = run?.spending ?? null;
-  const lacks = cost?.note ? ", not complete" : "";
   const title = cost?.note ?? undefined;
-  const spent = spending === null ? null : `Spent: ${describeSpending(spending, null)}`;
   return [
     formatSeconds(run?.billed.seconds ?? null) || "–",
-    cost !== null && h("div", { key: "cost", className: "psm-muted", title }, `${formatCost(cost)}${lacks}`),
-    spent !== null && h("div", { key: "spending", className: "psm-muted", title: spent }, spent),
+    cost !== null && h("div", { key: "cost", className: "psm-muted", title }, describeCost(cost)),
   ];
+}
+
+function describeCost(cost) {
+  if ("maxCost" in cost) {
+    return `Spent: ${describeSpending(cost, null)}`;
+  }
+  const parts = [formatCost(cost), cost.note !== null && "not complete", asOf(cost)];
+  return parts.filter(Boolean).join(", ");
 }
 
 function Starter({ starter }) {

@@ -90,6 +90,11 @@ export function formatTime(milliseconds) {
   return `${date.join("-")} ${time.join(":")} ${parts.get("timeZoneName")}`;
 }
 
+/** Returns the time of a day, such as "14:00:00 UTC". */
+export function formatClock(milliseconds) {
+  return formatTime(milliseconds).split(" ").slice(1).join(" ");
+}
+
 function timeZone() {
   try {
     const chosen = (localStorage.getItem(TIME_ZONE_KEY) ?? "UTC").replaceAll('"', "");

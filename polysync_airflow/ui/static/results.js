@@ -56,12 +56,18 @@ function readSeconds(value) {
   return readNumber(value, 0, MAX_BILLABLE_SECONDS);
 }
 
-/** Returns the seconds for which AWS bills an execution (XCom `run`): in all, and by the type of instance. */
+/**
+ * Returns the seconds for which AWS bills an execution (XCom `run`), in all and by the type of instance, and its cost:
+ * with `max_cost`, what its task has spent.
+ */
 export function readBilled(run) {
   const byType = readEntries(property(run, "billable_seconds_by_instance_type"), MAX_INSTANCE_TYPES)
     .map(([name, seconds]) => [readText(name, MAX_RESULT_NAME), readSeconds(seconds)])
     .filter(([name, seconds]) => name !== null && seconds !== null);
-  return { seconds: readSeconds(property(run, "billable_seconds")), byType, cost: readCost(property(run, "cost")) };
+  const ownCost = readCost(property(run, "cost"));
+  const at = readTime(property(run, "added_up_at"));
+  const cost = readSpending(property(run, "spending")) ?? (ownCost && { ...ownCost, at });
+  return { seconds: readSeconds(property(run, "billable_seconds")), byType, cost };
 }
 
 /** Returns what a task with `max_cost` has spent (XCom `spending`); null if it says nothing of it. */

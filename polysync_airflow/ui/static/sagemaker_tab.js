@@ -141,8 +141,7 @@ function Header({ state, refresh, earlier }) {
         last && h(Compared, { now: values.duration, before: last.duration }),
       ),
       h(Billed, { billed: run.billed, before: values.billable === null ? null : (last?.billable ?? null), isPartial }),
-      h(Cost, { cost: run.billed.cost, earlier: earlier.costs }),
-      h(SpentNow, { data: state.data }),
+      h(CostNow, { data: state.data, earlier: earlier.costs }),
       steps.length > 0 && h(Stat, { label: "Steps" }, describeSteps(run, steps)),
       run.startedAt !== null && h(Stat, { label: "Started" }, formatTime(run.startedAt)),
       run.endedAt !== null && h(Stat, { label: "Ended" }, formatTime(run.endedAt)),
@@ -178,13 +177,17 @@ function Duration({ data }) {
   return formatSeconds(attemptSeconds(data.execution.run, useExecutionTime(data))) || "–";
 }
 
-function SpentNow({ data }) {
+/** What the execution has cost until now. Until somebody has added up, that is the last estimate, with its time. */
+function CostNow({ data, earlier }) {
   const now = useExecutionTime(data);
   const { run, spending } = data.execution;
-  if (!data.task.isEnded && run.state === "Running") {
-    return h(Spending, { spending, now });
-  }
-  return h(Spending, { spending: run.spending, now: null });
+  const isRunning = !data.task.isEnded && run.state === "Running";
+  const cost = isRunning ? spending : (run.billed.cost ?? spending);
+  const isSpending = cost !== null && "maxCost" in cost;
+  return [
+    h(Cost, { key: "cost", cost: isSpending ? null : cost, earlier }),
+    isSpending && h(Spending, { key: "spending", spending: cost, now: isRunning ? now : null }),
+  ];
 }
 
 function describeResumes({ resumes, attemptStartedAt }) {

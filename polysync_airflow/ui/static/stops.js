@@ -3,17 +3,23 @@ import { hasStepTasks } from "./execution.js";
 
 // For how long a triggerer asks AWS how a stop ends (triggers/stopping.py), and how late it may have begun.
 const FOLLOWED = 16 * 60_000;
-// How long after the end of its task a stop may be stored, and how long a worker may live after it.
+// How long after the end of its task a stop may be stored, how long a worker may live after it, and how long after the
+// end of the execution its cost may be stored.
 const REQUESTED = 2 * 60_000;
 
 /**
- * Returns whether somebody may still store how the execution of a task that has ended is stopped.
+ * Returns whether somebody may still store how the execution of a task that has ended is stopped, or what it has cost.
  *
  * @param {number} now the time of the server in milliseconds
  */
 export function mayStillStop(task, run, now) {
-  if (!task.isEnded || run.state !== "Running") {
+  if (!task.isEnded) {
     return false;
+  }
+  if (run.state !== "Running") {
+    // Whoever has seen the end of a stop describes the jobs then, for as long at most.
+    const seenAt = run.stop?.seenAt ?? null;
+    return run.addedUpAt === null && seenAt !== null && now - seenAt < REQUESTED;
   }
   if (run.stop !== null) {
     const { process, result, error, requestedAt } = run.stop;

@@ -31,8 +31,8 @@ def state_of(page: TabPage) -> str:
 
 def test_stop_is_followed(site: Site, timed_page: TabPage) -> None:
     """
-    After the end of the task, the page reads on until the execution has ended, and then
-    no more.
+    After the end of the task, the page reads on until the execution has ended, and its
+    cost is known, and then no more.
     """
     page, task = timed_page, site.new_task("deferred")
     xcoms = arranged.running()
@@ -54,6 +54,9 @@ def test_stop_is_followed(site: Site, timed_page: TabPage) -> None:
 
     page.wait_for("The execution was stopped")
     assert state_of(page) == "Cancelled"
+    added_up = {"added_up_at": now.isoformat()}
+    site.publish(task, arranged.stopped(stop=arranged.stop(now), **added_up))
+    page.page.clock.fast_forward(11_000)
     page.wait_for("The task has ended.")
     reads = page.reads_of_run(task)
     page.page.clock.fast_forward(600_000)

@@ -85,8 +85,9 @@ def test_estimate_has_ended_and_running_jobs() -> None:
         note="Not counted: Lambda functions (Notify).",
     )
     assert spending.text == (
-        "An estimated 43.67 EUR are spent, of max_cost = 30.00, by prices of 2026-01-01."
-        " 5.00 of it were spent by earlier attempts. Dearest step: Running (26.67)."
+        "An estimated 43.67 EUR are spent, of max_cost = 30.00, as of 12:00:00 UTC, by"
+        " prices of 2026-01-01. 5.00 of it were spent by earlier attempts."
+        " Dearest step: Running (26.67)."
         " Without a price: ml.b. Not counted: Lambda functions (Notify)."
     )
 

@@ -271,7 +271,8 @@ def test_run_xcom_describes_the_execution(deferrable: bool, world: World) -> Non
     run = run_task(make_task(deferrable=deferrable, pipeline_parameters={"Shards": 4}))
 
     record = run.xcoms["run"]
-    times = {key: record.pop(key) for key in ("started_at", "ended_at")}
+    names = ("started_at", "ended_at", "added_up_at")
+    times = {key: record.pop(key) for key in names}
     seconds = record.pop("seconds")
     billable = record.pop("billable_seconds")
     assert billable > 0

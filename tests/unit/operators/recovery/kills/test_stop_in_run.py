@@ -79,14 +79,14 @@ def test_deferred_task_stores_how_its_stop_ended(
 ) -> None:
     """
     Before the request, after the answer, and at the end, which comes after Airflow has
-    forgotten the trigger.
+    forgotten the trigger: first how it is, and then what it has cost.
     """
     now = emulated_time.time()
 
     with capture_logs() as logs:
         follow_on_kill(arn)
 
-    requested, accepted, ended = supervisor.runs
+    requested, accepted, ended, added_up = supervisor.runs
     stop = requested["stop"]
     requested_at = datetime.fromisoformat(stop.pop("requested_at")).timestamp()
     assert requested_at == pytest.approx(now, abs=0.01)
@@ -103,6 +103,9 @@ def test_deferred_task_stores_how_its_stop_ended(
     assert ended["ended_at"] > accepted["stop"]["requested_at"]
     assert ended["seconds"] > 0
     assert ended["parameters"] == {"Shards": "3"}
+    assert ended["added_up_at"] is None
+    assert added_up["added_up_at"] > ended["ended_at"]
+    assert told(added_up) == told(ended)
     assert {step["state"] for step in supervisor.xcoms[STEPS_KEY]} == {"Cancelled"}
     assert any(
         "the execution has ended (AWS status Stopped)" in line["event"] for line in logs

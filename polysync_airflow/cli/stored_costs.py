@@ -1,0 +1,84 @@
+"""
+What Airflow has stored of the cost of an execution, so that the commands say what the
+tab says.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from polysync_airflow.cli import output
+from polysync_airflow.exceptions import PolysyncError
+from polysync_airflow.execution.cost import Basis
+from polysync_airflow.execution.lifecycle.instructions import TaskKey
+from polysync_airflow.execution.outcome import RunSummary, parse_run_summary
+from polysync_airflow.execution.prices import SPENDING_KEY
+from polysync_airflow.hooks.spending import basis_of
+
+Stored = TypeVar("Stored")
+log = logging.getLogger(__name__)
+
+
+def stored_run(facts: Mapping[str, Any], ended_at: str | None) -> RunSummary | None:
+    """
+    Return the XCom ``run`` of the task that has started an execution, if somebody has
+    added up there what it has cost; None otherwise, and if Airflow's database cannot be
+    used.
+
+    :param facts: the execution, and the key of the task instance.
+    :param ended_at: when the execution has ended, as ``output.in_seconds`` returns it;
+        None if it has not.
+    """
+    if ended_at is None:
+        return None
+    value = _read(facts, "run")
+    run = parse_run_summary(value, log.debug)
+    if run is None or not run.is_added_up:
+        return None
+    # It may have been resumed since.
+    ends = (run.execution_arn, run.status, output.in_seconds(run.ended_at))
+    if ends != (facts["execution_arn"], facts["status"], ended_at):
+        return None
+    return run
+
+
+def stored_basis(facts: Mapping[str, Any]) -> Basis:
+    """Return what Airflow has stored of the money of an execution."""
+    task = _task_of(facts)
+    if task is None:
+        return Basis()
+    from polysync_airflow.records import stored_record
+
+    record = _unless_refused(lambda: stored_record(task))
+    if record is None or record.execution_arn != facts["execution_arn"]:
+        return Basis()
+    return basis_of(record, _read(facts, SPENDING_KEY), None)
+
+
+def _read(facts: Mapping[str, Any], key: str) -> Any:
+    task = _task_of(facts)
+    if task is None:
+        return None
+    # Imported here, as it needs Airflow's database.
+    from polysync_airflow.airflow_compat.database import read_xcom
+
+    return _unless_refused(lambda: read_xcom(key, **asdict(task)))
+
+
+def _task_of(facts: Mapping[str, Any]) -> TaskKey | None:
+    if "run_id" not in facts:
+        return None
+    return TaskKey(**{name: facts[name] for name in TaskKey.__dataclass_fields__})
+
+
+def _unless_refused(read: Callable[[], Stored]) -> Stored | None:
+    """Return what Airflow has stored; None if it cannot be read."""
+    with suppress(SQLAlchemyError, PolysyncError):
+        return read()
+    return None

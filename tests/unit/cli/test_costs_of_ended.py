@@ -1,0 +1,305 @@
+"""
+An ended execution has one cost and one billable time, with one time: in the XComs, on
+the page, and in the commands, whoever has seen its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from typing import Any, NamedTuple
+
+import pytest
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout
+
+from polysync_airflow.airflow_compat import database
+from polysync_airflow.triggers.stopping import FOLLOWING
+from polysync_airflow.ui.summary import summarize
+from sagemaker_emulator.engine import execution
+from tests.conftest import IN_BOTH_MODES
+from tests.tasks import fire
+from tests.unit.cli.conftest import Polysync
+from tests.unit.operators.recovery.harness import (
+    MERGE_FAILS,
+    Task,
+    crash,
+    run_failure_callbacks,
+)
+from tests.unit.watch.test_callback import look_after_and_wait
+from tests.world import DESCRIBE, LIST_STEPS, START, World
+
+pytestmark = pytest.mark.usefixtures("emulated_waits")
+SECONDS = 600
+RUN = {"duration": SECONDS}
+BOTH_RUN: dict[str, Any] = {"steps": {"Shard0": RUN, "Shard3": RUN}}
+PARTLY = {**BOTH_RUN, "end_as": "CompletedWithFailures"}
+# Both instances cost 2 a second.
+PRICES = {
+    "currency": "USD",
+    "date": "2026-11-01",
+    "prices": {"us-east-1": {"ml.m5.large": 3600}},
+}
+LIST = "list", "--pipeline=fanout", "--costs=1", "--output=json"
+# While both steps run.
+MOMENT = 200
+LIMIT = {"max_cost": 1_000_000}
+NO_ARGUMENTS: dict[str, Any] = {}
+
+
+def run(task: Task) -> None:
+    """Run the task to its end; a triggerer goes on after its event."""
+    if not task.deferrable:
+        task.next_try()
+        return
+    deferral = task.defer()
+    class_path, arguments = deferral.trigger.serialize()
+
+    async def trigger() -> None:
+        event = await fire(class_path, arguments, task.ti)
+        task.resume(deferral, event)
+        await asyncio.gather(*FOLLOWING)
+
+    asyncio.run(trigger())
+
+
+def at_the_moment(world: World, action: Callable[[], Any]) -> None:
+    """Do something while both steps run."""
+    world.time.after(MOMENT, action)
+
+
+def stop_in_aws(task: Task, world: World, polysync: Polysync) -> None:
+    """Stop the execution by the command, as anybody in AWS does by another way."""
+    stop = "executions", "stop", "--yes"
+    at_the_moment(world, lambda: polysync(*stop, *world.log.arns))
+    run(task)
+
+
+def time_out(task: Task, world: World, polysync: Polysync) -> None:
+    """Let Airflow's timer fire on the worker, or that of the trigger."""
+
+    def raise_timeout() -> None:
+        raise AirflowTaskTimeout("Timeout")
+
+    task.arguments["execution_timeout"] = timedelta(seconds=MOMENT)
+    if not task.deferrable:
+        at_the_moment(world, raise_timeout)
+    run(task)
+
+
+def mark(task: Task, world: World, polysync: Polysync) -> None:
+    """
+    Mark the task while it waits: the tab's button does the same. A process on a worker
+    sees the end of a stop that takes no longer than it has.
+    """
+
+    def kill_process() -> None:
+        task.kill()
+        crash()
+
+    if not task.deferrable:
+        world.patch.setattr(execution, "STOPPING", 1.0)
+        at_the_moment(world, kill_process)
+        run(task)
+        return
+    trigger = task.defer().trigger
+    trigger.task_instance = task.ti
+    world.time.sleep(MOMENT)
+    task.state = "failed"
+
+    async def kill() -> None:
+        await trigger.on_kill()
+        await asyncio.gather(*FOLLOWING)
+
+    asyncio.run(kill())
+
+
+def lose(task: Task, world: World, polysync: Polysync) -> None:
+    """Let the process of the task die; its failure callback stops the execution."""
+    at_the_moment(world, crash)
+    task.next_try()
+    task.state = "failed"
+    run_failure_callbacks(task.operator, task.ti)
+
+
+def mark_lost(task: Task, world: World, polysync: Polysync) -> None:
+    """Mark a task without a process: the watch stops the execution."""
+    at_the_moment(world, crash)
+    task.next_try()
+    task.state = "failed"
+
+
+class Kind(NamedTuple):
+    """
+    One kind of end.
+
+    :param leaves: whether a worker does not wait for it, so that the watch sees it.
+    :param dies: whether no process of the task is left that could see it.
+    """
+
+    end: Callable[[Task, World, Polysync], Any] = lambda task, *_: run(task)
+    scenario: Any = BOTH_RUN
+    arguments: Any = NO_ARGUMENTS
+    leaves: bool = False
+    dies: bool = False
+
+
+KINDS = {
+    "success": Kind(),
+    "failed": Kind(scenario=MERGE_FAILS),
+    "completed with failures": Kind(scenario=PARTLY),
+    "stopped in AWS": Kind(stop_in_aws),
+    "timeout": Kind(arguments={"timeout": MOMENT}, leaves=True),
+    "execution_timeout": Kind(time_out, leaves=True),
+    "max_cost": Kind(arguments={"max_cost": 2 * MOMENT}, leaves=True),
+    "marked": Kind(mark),
+    "lost": Kind(lose, dies=True),
+    "marked when lost": Kind(mark_lost, dies=True),
+}
+# On a worker with a limit, deferred with and without one.
+MODES = [(False, LIMIT), (True, LIMIT), (True, NO_ARGUMENTS)]
+CASES = [
+    pytest.param(kind, deferrable, limit, id=f"{name} {deferrable} {bool(limit)}")
+    for name, kind in KINDS.items()
+    for deferrable, limit in MODES
+    if not (kind.dies and deferrable)
+]
+
+
+@pytest.fixture
+def make_task(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Task]:
+    """Return what makes a task whose XComs the commands find in the database."""
+    monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES", json.dumps(PRICES))
+    tasks: list[Task] = []
+
+    def read_xcom(key: str, **_: Any) -> Any:
+        return tasks[-1].ti.xcoms.get(key)
+
+    monkeypatch.setattr(database, "read_xcom", read_xcom)
+
+    def make(*, deferrable: bool, **arguments: Any) -> Task:
+        lists = {"progress_interval": 10, "poll_interval": 10}
+        tasks.append(Task(deferrable, {**lists, **arguments}, retries=0))
+        return tasks[-1]
+
+    return make
+
+
+def figure_of(place: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the cost, the billable time, and the time of both."""
+    cost = place["spending"] or place["cost"]
+    return cost["amount"], place["billable_seconds"], place["added_up_at"]
+
+
+def listed(polysync: Polysync) -> tuple[Any, ...]:
+    """Return what the list of executions says of the newest one."""
+    return figure_of(polysync("executions", *LIST).document["executions"][0])
+
+
+def one_figure(task: Task, polysync: Polysync) -> tuple[Any, ...]:
+    """Return what all places say."""
+    run = task.ti.xcoms["run"]
+    show = "executions", "show", run["execution_arn"], "--output=json"
+    shown = figure_of(polysync(*show).document)
+    (figure,) = {figure_of(run), shown, listed(polysync)}
+    (pipeline,) = summarize([run])["pipelines"]
+    assert pipeline["costs"] == {"USD": figure[0]}
+    assert task.ti.xcoms.get("spending") == run["spending"]
+    return figure
+
+
+@pytest.mark.parametrize(("kind", "deferrable", "limit"), CASES)
+def test_all_places_have_one_figure(
+    kind: Kind,
+    deferrable: bool,
+    limit: dict[str, Any],
+    make_task: Callable[..., Task],
+    world: World,
+    polysync: Polysync,
+) -> None:
+    """It is what AWS says after the end, with the time at which it was asked."""
+    world.control.put_scenario(kind.scenario)
+    task = make_task(deferrable=deferrable, **{**limit, **kind.arguments})
+
+    kind.end(task, world, polysync)
+    if kind.dies or (kind.leaves and not deferrable):
+        look_after_and_wait(task)
+    world.time.sleep(3600)
+
+    figure = one_figure(task, polysync)
+    run = task.ti.xcoms["run"]
+    assert run["status"] == world.log.statuses[0]
+    assert run["added_up_at"] >= run["ended_at"]
+    assert bool(run["spending"]) == ("max_cost" in task.arguments)
+    # Without what Airflow has stored, the command asks AWS.
+    task.ti.xcoms.clear()
+    assert listed(polysync)[:2] == figure[:2]
+
+
+def test_watch_adds_up_what_a_process_has_not(
+    make_task: Callable[..., Task], world: World, polysync: Polysync
+) -> None:
+    """It has seen the end, and then AWS has not listed the steps, or time was up."""
+    world.control.put_scenario(BOTH_RUN)
+    task = make_task(deferrable=False)
+    at_the_moment(world, lambda: world.deny(LIST_STEPS, count=1))
+
+    mark(task, world, polysync)
+
+    run = task.ti.xcoms["run"]
+    assert (run["status"], run["added_up_at"]) == ("Stopped", None)
+    assert LIST_STEPS in run["steps_note"]
+    look_after_and_wait(task)
+    assert one_figure(task, polysync)[0] > MOMENT
+
+
+@IN_BOTH_MODES
+def test_estimate_of_an_earlier_execution_is_not_that_of_the_next(
+    deferrable: bool, make_task: Callable[..., Task], world: World
+) -> None:
+    """A cleared task has waited for its end, with its limit."""
+    world.control.put_scenario(BOTH_RUN)
+    task = make_task(deferrable=deferrable, stop_on_kill=False, **LIMIT)
+    at_the_moment(world, crash)
+    task.next_try()
+    task.clear()
+    estimates: list[Any] = []
+    for request in (DESCRIBE, START):
+        see = partial(seen, task, estimates)
+        world.time.after(MOMENT, partial(world.requests.before, request, see))
+
+    task.next_try()
+
+    assert len(world.log.arns) == 2
+    assert estimates[0]["amount"] > MOMENT
+    assert estimates[1] is None
+
+
+def seen(task: Task, estimates: list[Any], _: Any) -> None:
+    """Remember what the task has spent, as Airflow has stored it."""
+    estimates.append(task.ti.xcoms.get("spending"))
+
+
+@IN_BOTH_MODES
+def test_last_estimate_counts_where_aws_does_not_describe_the_jobs_at_the_end(
+    deferrable: bool,
+    make_task: Callable[..., Task],
+    world: World,
+    polysync: Polysync,
+) -> None:
+    """With its time, and a note that says so."""
+    world.control.put_scenario(BOTH_RUN)
+    at_the_moment(world, lambda: world.deny("DescribeProcessingJob"))
+    task = make_task(deferrable=deferrable, **LIMIT)
+
+    run(task)
+
+    amount, seconds, at = one_figure(task, polysync)
+    spending = task.ti.xcoms["run"]["spending"]
+    assert (amount, at) == (spending["amount"], spending["at"])
+    assert amount > MOMENT
+    assert seconds is None
+    assert at < task.ti.xcoms["run"]["ended_at"]
+    assert "AWS has not said later what all jobs used" in spending["note"]

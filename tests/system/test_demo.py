@@ -115,7 +115,8 @@ def test_what_the_demo_says_while_it_stays_is_so(tmp_path: Path, own_dag: str) -
     demo, folder = started(tmp_path, "--keep")
     try:
         assert wait_until(
-            lambda: demo.log.read_text().count(" was started by ") == 3, timeout=400
+            lambda: demo.log.read_text().count(" was started by ") == len(kept.STARTED),
+            timeout=400,
         )
         text = demo.log.read_text()
         (url,) = re.findall(r"^Sign in at (\S+)$", text, re.MULTILINE)
@@ -126,6 +127,10 @@ def test_what_the_demo_says_while_it_stays_is_so(tmp_path: Path, own_dag: str) -
         viewer.sign_in(*people[1])
         assert admin.description(own_dag) is None
         assert all(viewer.dag_runs(dag_id) for dag_id in kept.STARTED)
+        (run_id,) = admin.dag_runs("demo_limit")
+        assert admin.wait_for_run("demo_limit", run_id, timeout=120) == "failed"
+        run = admin.xcom("demo_limit", run_id, "prepare", "run")
+        assert run["stop"]["reason"] == "cost"
         assert admin.trigger(own_dag)
         with pytest.raises(AirflowError, match="403"):
             viewer.trigger(own_dag)

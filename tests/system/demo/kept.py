@@ -11,11 +11,13 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 import boto3
 
+from sagemaker_emulator.builders import ROLE, definition, step
 from tests.system.airflow.client import AirflowClient
 from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.system.demo.output import DemoOutput
@@ -35,12 +37,23 @@ RULE: Final = {
 # The DAGs that start by themselves, and the types of their runs in Airflow.
 STARTED: Final = {
     "demo_schedule": ("scheduled", "its schedule"),
+    "demo_limit": ("scheduled", "its schedule"),
     "announce_model": ("asset_triggered", "an asset"),
     "react_to_events": ("asset_triggered", "an event"),
 }
 WATCH_INTERVAL: Final = 2.0
+# Examples, of an hour.
+PRICES: Final = {
+    "currency": "USD",
+    "date": "2026-11-01",
+    "prices": {REGION: {"ml.m5.large": 0.115, "ml.m5.xlarge": 0.23}},
+}
 # The example DAGs compare it.
 METRIC: Final = {"steps": {"ChurnTune": {"metrics": {"validation:auc": 0.87}}}}
+# The pipeline of demo_limit: its steps run one after the other, ten minutes each.
+DEAR: Final = "demo-limit"
+DAYS: Final = tuple(f"Day{number}" for number in range(1, 13))
+LONG_STEPS: Final = {"steps": {day: {"duration": 600} for day in DAYS}}
 
 
 def settings(home: Path, emulator: EmulatorProcess) -> dict[str, str]:
@@ -52,12 +65,19 @@ def settings(home: Path, emulator: EmulatorProcess) -> dict[str, str]:
     :param emulator: the emulator.
     """
     emulator.control.put_scenario(METRIC, pipeline="churn-tuning")
+    emulator.control.put_scenario(LONG_STEPS, pipeline=DEAR)
+    steps = [step(DAYS[0])]
+    steps += [step(day, "Processing", before) for before, day in pairwise(DAYS)]
+    emulator.client().create_pipeline(
+        PipelineName=DEAR, PipelineDefinition=definition(*steps), RoleArn=ROLE
+    )
     passwords = home / "passwords.json"
     passwords.write_text(json.dumps(dict([ADMIN, VIEWER])))
     return {
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN[0]}:admin,{VIEWER[0]}:viewer",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+        "AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES": json.dumps(PRICES),
         "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "True",
         # Airflow starts a watcher when it next parses the file of a DAG that is not
         # paused.
@@ -111,6 +131,7 @@ def explanation(
         "",
         "These DAGs start by themselves:",
         "  demo_schedule    every two minutes",
+        "  demo_limit       once: max_cost = 0.10 USD is spent in about a minute, then its execution is stopped",
         "  announce_model   by the asset that demo_schedule updates",
         "  react_to_events  by the event that the end of an execution of demo_schedule sends",
         "",
@@ -122,7 +143,8 @@ def explanation(
         "",
         f"The clock of the emulator runs {speed:g} times as fast, so that no pipeline takes an hour: after an hour,",
         f"it is {days:g} days ahead. All times of executions and steps are by this clock, those of DAG runs are real.",
-        "Therefore, an execution that runs seems to have begun just now; its duration is right when it has ended.",
+        "Therefore, an execution that runs seems to have begun just now; its duration is right when it has ended,",
+        "and its cost is that of the jobs that have ended.",
         "Links to the AWS console lead to nothing: these executions are not in AWS.",
     ]
 

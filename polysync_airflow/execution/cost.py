@@ -17,7 +17,6 @@ Everything here is pure; ``hooks/spending.py`` reads the jobs.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -217,22 +216,13 @@ def add_up(
     added_up = CostAndUsage(added_up_at=now)
     note = None
     if any(job for _, job in (*jobs, *earlier)):
-        total: defaultdict[str, float] = defaultdict(float)
-        for group in (own, *([job] for job in earlier)):
-            for instance_type, seconds in seconds_by_instance_type(group, now).items():
-                total[instance_type] += seconds
-        billed = {name: round(seconds, 1) for name, seconds in sorted(total.items())}
+        billed = seconds_by_instance_type([*own, *earlier], now)
         cost = None
         if prices:
             counted = with_all_attempts(basis.step_jobs, [step for step, _ in own])
             uncounted = results.uncounted(own, counted)
             cost, note = prices.cost_of(billed, region, uncounted)
-        added_up = CostAndUsage(
-            added_up_at=now,
-            billable_seconds=round(sum(billed.values()), 1),
-            billable_seconds_by_instance_type=billed,
-            cost=cost,
-        )
+        added_up = CostAndUsage.of(billed, cost, now)
     last = basis.last
     if basis.limit is None:
         if last:
@@ -251,8 +241,8 @@ def _spending_at_end(
     known: StepJobs,
     now: datetime,
 ) -> Spending:
-    amounts = (limit.amount_of(seconds_by_instance_type([job], now)) for job in earlier)
-    limit = limit.model_copy(update={"spent": limit.spent + sum(amounts)})
+    before = limit.amount_of(seconds_by_instance_type(earlier, now))
+    limit = limit.model_copy(update={"spent": limit.spent + before})
     jobs = [(step, job) for step, job in own if is_own(limit, step)]
     return estimate(limit, jobs, now, known)
 

@@ -164,6 +164,22 @@ class CostAndUsage(models.FrozenModel):
     cost: Cost | None = None
     spending: Spending | None = None
 
+    @classmethod
+    def of(
+        cls, billed: Mapping[str, float], cost: Cost | None, now: datetime.datetime
+    ) -> CostAndUsage:
+        """
+        Return what jobs have used and cost.
+
+        :param billed: the seconds by the type of instance.
+        """
+        return cls(
+            added_up_at=now,
+            billable_seconds=round(sum(billed.values()), 1),
+            billable_seconds_by_instance_type=billed,
+            cost=cost,
+        )
+
 
 class HourlyPrices(models.StrictModel):
     """

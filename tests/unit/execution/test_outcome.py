@@ -19,7 +19,7 @@ from polysync_airflow.execution.outcome import (
     RunSummary,
     outcome_message,
 )
-from polysync_airflow.execution.prices import Spending
+from polysync_airflow.execution.prices import CostAndUsage, Spending
 from polysync_airflow.execution.steps.descriptions import StepRow
 from polysync_airflow.execution.waiter import ExecutionEvent
 from tests.unit.execution.lifecycle.builders import choose, stored
@@ -95,13 +95,21 @@ def test_end_of_a_stop_keeps_why_the_task_has_asked_for_it() -> None:
         prices_date=NOW.date(),
         per_hour=4,
     )
-    before = requested().model_copy(update={"message": spent.text, "spending": spent})
+    reported = {"message": spent.text, "spending": spent, "added_up_at": NOW}
+    before = requested().model_copy(update=reported)
 
     ended = before.stop_followed(event("ended", "Stopped"), LATER)
 
     assert ended.status == "Stopped"
     assert ended.message == spent.text
     assert ended.spending == spent
+    # The time of the report before the end is not that of the end.
+    assert not before.is_added_up
+    assert ended.added_up_at is None
+    added_up = ended.with_cost(CostAndUsage(added_up_at=LATER), ["no list"])
+    again = added_up.stop_followed(event("ended", "Stopped"), LATER)
+    assert again.added_up_at == LATER
+    assert again.with_cost(None).steps_note == "no list"
 
 
 def test_failed_poll_does_not_count_as_seen() -> None:

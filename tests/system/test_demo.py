@@ -149,7 +149,7 @@ def test_what_the_demo_says_while_it_stays_is_so(tmp_path: Path, own_dag: str) -
             text=True,
             check=True,
         )
-        assert "demo-schedule-retrain-scheduled" in listed.stdout
+        assert "demo_schedule/retrain" in listed.stdout
 
         os.kill(demo.pid, signal.SIGINT)
 

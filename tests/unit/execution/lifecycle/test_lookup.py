@@ -98,14 +98,15 @@ def found_record(
 
 def test_first_try_looks_only_if_there_is_a_record() -> None:
     """
-    The first start costs no call more. A later try, or a record that cannot be
-    believed, says that there was an earlier one.
+    The first start costs no call more. A later try, a rescheduled one, or a record that
+    cannot be believed, says that there was an earlier one.
     """
     first = make_try(1, 2)
     unproven = replace(first, unproven=lost(None))
 
     assert begin(first, None) == Instruction(Command.PREPARE, first)
-    for task_try in (unproven, make_try(2, 2)):
+    rescheduled = replace(first, is_rescheduled=True)
+    for task_try in (unproven, rescheduled, make_try(2, 2)):
         assert begin(task_try, None) == Instruction(Command.LOOK_UP, task_try)
 
 
@@ -397,10 +398,14 @@ def test_clear_after_a_conflict_finds_what_was_started(status: str) -> None:
 
 def test_later_try_looks_at_what_its_start_has_returned() -> None:
     """AWS may know the token from an earlier try of which no record tells."""
-    instruction = follows(Command.START, UNKNOWN_ARN, Accepted(NOW, ARN), number=2)
+    accepted = Accepted(NOW, ARN)
+    instruction = follows(Command.START, UNKNOWN_ARN, accepted, number=2)
+    rescheduled = replace(make_try(1, 2), is_rescheduled=True)
+    again = after(Instruction(Command.START, rescheduled, UNKNOWN_ARN), accepted)
 
     command = Command.DESCRIBE_STARTED
     assert does(instruction) == (command, Store.WRITE, stored(try_number=2))
+    assert again.command is command
 
 
 MINUTE = timedelta(minutes=1)

@@ -177,18 +177,17 @@ class MemoizedRetryPolicy(RetryPolicy):
         context: Context | None,
     ) -> RetryDecision:
         try:
-            decision: Any = self.policy.evaluate(
+            decision = self.policy.evaluate(
                 exception=exception,
                 try_number=try_number,
                 max_tries=max_tries,
                 context=context,
             )
-            if not isinstance(decision, RetryDecision):
-                raise TypeError(f"{decision!r:.100} is no RetryDecision")
             return settled(decision, cast("Mapping[str, Any]", context or {}))
         except Exception:
-            # Airflow ignores a retry policy that raises and uses the task's retries.
-            # The task must end with its own error, not with the policy's.
+            # Airflow ignores a retry policy that raises, or returns no decision, and uses
+            # the task's retries. The task must end with its own error, not with the
+            # policy's.
             log.exception("The task's retry_policy raised an error")
             return RetryDecision.default()
 

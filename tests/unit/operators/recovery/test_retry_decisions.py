@@ -66,54 +66,41 @@ def reschedule(**bounds: Any) -> Any:
     return make.reschedule(timedelta(minutes=10), **(bounds or {"max_reschedules": 9}))
 
 
-@pytest.mark.parametrize("first", ["default", "fail"])
+@pytest.mark.parametrize("says", ["default", "fail", "nothing", "error"])
 @pytest.mark.parametrize(
     ("scenario", "refused"),
     [(RUNS_ON, DESCRIBE), (MERGE_FAILS, None), (RUNS_ON, START)],
     ids=["polls", "steps", "start"],
 )
 def test_policy_is_asked_once(
-    first: str, scenario: Any, refused: str | None, make_task: MakeTask, world: World
+    says: str, scenario: Any, refused: str | None, make_task: MakeTask, world: World
 ) -> None:
     """
     What becomes of the execution, the text of the error, and what Airflow does follow
-    from its first answer.
+    from its first answer. Without one, the retries of the task apply.
     """
     world.control.put_scenario(scenario)
     if refused:
         world.deny(refused)
-    fails = RetryDecision.fail()
-    answers = [RetryDecision.default(), fails]
-    if first == "fail":
-        answers.reverse()
-    policy = Changing(*answers, fails)
+    retry, fail, nothing = RetryDecision.default(), RetryDecision.fail(), None
+    answers: dict[str, Any] = {
+        "default": [retry, fail, fail],
+        "fail": [fail, retry, retry],
+        "nothing": [nothing, fail, fail],
+        "error": [],
+    }
+    policy = Changing(*answers[says])
     task = make_task(retry_policy=policy)
 
     run = task.next_try()
 
-    is_retried = first == "default"
+    is_retried = says != "fail"
     assert policy.asked == [run.error]
     assert task.state == ("up_for_retry" if is_retried else "failed")
     if refused != START:
         assert ("Airflow retries the task" in str(run.error)) is is_retried
     if refused == DESCRIBE:
         assert bool(world.calls(STOP)) is not is_retried
-
-
-def test_policy_that_fails_or_says_nothing_is_asked_once(
-    make_task: MakeTask, world: World
-) -> None:
-    """The retries of the task apply, and its own error is kept."""
-    world.control.put_scenario(MERGE_FAILS)
-    nothing: Any = None
-    for answers in ([], [nothing]):
-        policy = Changing(*answers)
-        task = make_task(retry_policy=policy)
-
-        run = task.next_try()
-
-        assert policy.asked == [run.error]
-        assert task.state == "up_for_retry"
 
 
 @reschedules

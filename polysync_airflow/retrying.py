@@ -185,9 +185,9 @@ class MemoizedRetryPolicy(RetryPolicy):
             )
             return settled(decision, cast("Mapping[str, Any]", context or {}))
         except Exception:
-            # Airflow ignores a retry policy that raises, or returns no decision, and uses
-            # the task's retries. The task must end with its own error, not with the
-            # policy's.
+            # Airflow ignores a retry policy that raises, or returns no decision, and
+            # uses the task's retries. The task must end with its own error, not with
+            # the policy's.
             log.exception("The task's retry_policy raised an error")
             return RetryDecision.default()
 

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from tests.conftest import connection
+from tests.conftest import ARN, connection
 from tests.fakes.fake_sagemaker import Body, responding
 from tests.strategies import fuzz, json_values, variations
-from tests.unit.aws.test_invalid_responses import ARN, CALLS
+from tests.unit.aws.test_invalid_responses import CALLS
 
 TIME = 1.75e9
 PACKAGE = "arn:aws:sagemaker:us-east-1:123456789012:model-package/g/1"

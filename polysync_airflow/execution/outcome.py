@@ -210,11 +210,14 @@ class RunSummary(models.FrozenModel):
         self, added_up: CostAndUsage | None, notes: Sequence[str] = ()
     ) -> RunSummary:
         """
-        Return the summary with what the execution has used and cost.
+        Return the summary with what the execution has used and cost; as it is if
+        another process has added up after the end.
 
         :param added_up: None if that is not known.
         :param notes: what is missing and why, as sentences.
         """
+        if self.is_added_up:
+            return self
         changes: dict[str, Any] = dict(added_up or ())
         if notes:
             changes["steps_note"] = "\n".join(notes)

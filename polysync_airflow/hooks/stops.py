@@ -247,7 +247,8 @@ class ReportedStop(ABC):
         self, added_up: CostAndUsage | None, notes: Sequence[str]
     ) -> RunSummary | None:
         """
-        Store what the execution has used and cost, after its end.
+        Store what the execution has used and cost, after its end, unless another
+        process has done so: what that has stored is stored once more, as a whole.
 
         :param added_up: None if that is not known.
         :param notes: what is missing and why, as sentences.

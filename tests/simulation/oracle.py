@@ -567,8 +567,10 @@ class _Judge:
         run = xcoms.get("run") or {}
         if run.get("added_up_at") and run.get("spending"):
             self._saw("costs added up")
-            if run["spending"] != xcoms.get("spending"):
-                self._add("COST", f"{owner}: {run['spending']}, {xcoms['spending']}")
+            spending = xcoms.get("spending") or {}
+            # Two processes may see the end at the same time.
+            if run["spending"]["amount"] != spending.get("amount"):
+                self._add("COST", f"{owner}: {run['spending']}, {spending}")
         own = [each for each in self._aws.attempts if each.owner == owner]
         is_success = self._time.state_at(owner, self._time.now) == "success"
         if not own or not is_success or "return_value" not in xcoms:

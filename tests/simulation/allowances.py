@@ -54,6 +54,8 @@ _STOP_SECONDS: Final = 30.0
 # A process that is told to end may live so long.
 _TEST_SECONDS: Final = 15.0
 _PROCESS_BEGINS_SECONDS: Final = 5.0
+# A worker stores the copy of a team's record so soon.
+_COPY_SECONDS: Final = 10.0
 # A stop that is refused so is given up.
 _REFUSALS: Final = ("conflict", "denied")
 _KILL: Final = ("kill worker", "stop here")
@@ -97,6 +99,8 @@ def of_left(
             return until_run_ends
     if _lacks_record(time, owner, span.begin, looked_at):
         return _NAMED["no proven record"]
+    if _lacks_copy(time, owner, span.begin):
+        return _NAMED["no copy of a team's record"]
     return _without_answer(time, owner, span)
 
 
@@ -201,6 +205,17 @@ def _lacks_record(time: Timeline, owner: Owner, at: float, until: float) -> bool
     return time.is_hindered(owner.deployment, Span(at - 1, at))
 
 
+def _lacks_copy(time: Timeline, owner: Owner, at: float) -> bool:
+    """
+    Return whether a process of a team's task has ended that was to go on with an
+    execution, and had just begun.
+    """
+    sessions = [each.at for each in time.states(owner) if each.text == "running"]
+    began_at = time.last_at(owner, "running", at)
+    is_first = began_at == min(sessions, default=began_at)
+    return bool(time.team) and not is_first and at - began_at < _COPY_SECONDS
+
+
 def of_late(
     time: Timeline, owner: Owner, arguments: dict[str, Any], span: Span
 ) -> Allowance | None:
@@ -230,10 +245,10 @@ def of_begun_again(arguments: dict[str, Any], is_resumed: bool) -> Allowance | N
     return None
 
 
-def of_foreign_stop(team: str | None, copied: bool, process: str) -> Allowance | None:
+def of_foreign_stop(time: Timeline, copied: bool, process: str) -> Allowance | None:
     """Return what allows a stop by another deployment; None for nothing."""
     # Airflow hides the Variables of a team from its triggerers.
-    if team and copied and ".triggerer" in process:
+    if time.team and copied and ".triggerer" in process:
         return _NAMED["a copy that counts as the original"]
     return None
 

@@ -149,7 +149,7 @@ class _Judge:
         self._plan = plan
         self._aws = aws
         self._journal = journal
-        self._time = Timeline(journal, now)
+        self._time = Timeline(journal, now, plan.airflow.team)
         self._judgement = Judgement()
 
     def judge(self) -> Judgement:
@@ -244,8 +244,7 @@ class _Judge:
             is_copied = any(
                 each.text in ("copy", "import") for each in self._time.entries
             )
-            team = self._plan.airflow.team
-            allowed = allowances.of_foreign_stop(team, is_copied, call.process)
+            allowed = allowances.of_foreign_stop(self._time, is_copied, call.process)
             self._add("OTHER DEPLOYMENT", text, allowed)
         elif not self._has_reason(owner, call.arn, entry.at):
             self._add("NO REASON", text)

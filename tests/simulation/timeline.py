@@ -32,10 +32,12 @@ class Timeline:
     What happened to the tasks.
 
     :param now: the end of the history.
+    :param team: that of the DAG.
     """
 
-    def __init__(self, journal: Journal, now: float) -> None:
+    def __init__(self, journal: Journal, now: float, team: str | None = None) -> None:
         self.now = now
+        self.team = team
         self.entries = journal.entries
         self._states: dict[Owner, list[Entry]] = {}
         for entry in journal.of_kind("state"):
@@ -69,16 +71,22 @@ class Timeline:
         return max(before, default=0.0)
 
     def lacks_slot(self, owner: Owner, at: float) -> bool:
-        """Return whether no triggerer runs the trigger of a deferred task."""
+        """
+        Return whether no triggerer runs the trigger of a deferred task, or that one was
+        killed which did.
+        """
         before = [each for each in self.states(owner) if each.at <= at]
         if not before or before[-1].text != "deferred":
             return False
-        return not any(
-            entry.kind == "trigger"
-            and entry.owner == owner
-            and before[-1].at <= entry.at <= at
-            for entry in self.entries
-        )
+        runs_in = None
+        for entry in self.entries:
+            if not before[-1].at <= entry.at <= at:
+                continue
+            if entry.kind == "trigger" and entry.owner == owner:
+                runs_in = entry.details
+            elif entry.kind == "triggerer" and entry.text == runs_in:
+                runs_in = None
+        return runs_in is None
 
     def ends(self, owner: Owner) -> Iterator[Span]:
         """Yield the times in which a task was over."""

@@ -65,6 +65,7 @@ class Triggerers:
         """Kill one, and start another one."""
         triggerer = self.running.pop(name)
         triggerer.process.kill()
+        self._deployment.journal.note("triggerer", name)
         self.add(triggerer.queue)
 
     def move(self) -> None:
@@ -191,7 +192,7 @@ class Triggerer:
             timeout = ti.trigger_timeout
             trigger.task_instance = self._runtime(ti)
             owner = self._deployment.owner(ti.key)
-            self._deployment.journal.note("trigger", "begins", owner)
+            self._deployment.journal.note("trigger", "begins", owner, self._name)
         has_fired = False
         try:
             async for event in trigger.run():

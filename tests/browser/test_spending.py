@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.browser import arranged
@@ -94,7 +96,7 @@ def test_ended_execution_has_its_cost_with_its_time_or_the_last_estimate(
         "prices_date": "2026-11-01",
     }
     cost = {**spent, "amount": 0.7}
-    added_up = {"cost": cost, "added_up_at": "2026-03-01T14:00:00Z"}
+    added_up: Any = {"cost": cost, "added_up_at": "2026-03-01T14:00:00Z"}
     unlimited = site.new_task("failed")
     run = arranged.run("Cancelled", "Stopped", start=arranged.START, **added_up)
     site.publish(unlimited, arranged.XComs(run))

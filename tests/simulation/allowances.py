@@ -101,6 +101,8 @@ def of_left(
         return _NAMED["no proven record"]
     if _lacks_copy(time, owner, span.begin):
         return _NAMED["no copy of a team's record"]
+    if time.team and _is_deleted_without_trigger(time, owner, span.begin):
+        return _NAMED["a team's DAG run is deleted"]
     return _without_answer(time, owner, span)
 
 
@@ -214,6 +216,14 @@ def _lacks_copy(time: Timeline, owner: Owner, at: float) -> bool:
     began_at = time.last_at(owner, "running", at)
     is_first = began_at == min(sessions, default=began_at)
     return bool(time.team) and not is_first and at - began_at < _COPY_SECONDS
+
+
+def _is_deleted_without_trigger(time: Timeline, owner: Owner, at: float) -> bool:
+    """Return whether a task was deleted while no triggerer ran its trigger."""
+    if not time.has_state(owner, (DELETED,), Span(at, at)):
+        return False
+    before = [each for each in time.states(owner) if each.at < at][-1]
+    return before.text not in ("running", "deferred") or time.lacks_slot(owner, at - 1)
 
 
 def of_late(

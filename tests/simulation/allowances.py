@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from tests.simulation.airflow.database import ENDED
 from tests.simulation.journal import Entry, Owner
 from tests.simulation.timeline import DELETED, Span, Timeline
 
@@ -155,6 +156,15 @@ def _actions(time: Timeline, owner: Owner, span: Span) -> list[Entry]:
     ]
 
 
+def _before_end(time: Timeline, owner: Owner, at: float) -> Entry:
+    """Return the last state of a task before it has ended, or was deleted."""
+    return [
+        entry
+        for entry in time.states(owner)
+        if entry.at <= at and entry.text not in (*ENDED, DELETED)
+    ][-1]
+
+
 def _has_succeeded(time: Timeline, owner: Owner, at: float) -> bool:
     """Return whether the last process of a task that has run has ended in a success."""
     states = [each.text for each in time.states(owner) if each.at <= at]
@@ -167,7 +177,7 @@ def _is_deleted_with_dag(time: Timeline, owner: Owner, span: Span) -> bool:
     at = span.begin
     if all(entry.text != "delete dag" for entry in time.actions(Span(at, at))):
         return False
-    before = [each for each in time.states(owner) if each.at < at][-1]
+    before = _before_end(time, owner, at)
     if before.text == "deferred":
         # Its trigger begins some seconds later, or when there is a slot.
         is_new = at - before.at < _TRIGGER_BEGINS_SECONDS
@@ -194,14 +204,14 @@ def _lacks_record(time: Timeline, owner: Owner, at: float, until: float) -> bool
     :param at: when it has ended.
     :param until: when the watch looks at the record.
     """
-    before = [each for each in time.states(owner) if each.at < at]
+    before = _before_end(time, owner, at)
     began_at = time.last_at(owner, "running", at)
     since = {entry.text for entry in _actions(time, owner, Span(began_at, until))}
     if not began_at or since.isdisjoint(("edit records", "lose records")):
         return False
-    if before[-1].text == "running":
+    if before.text == "running":
         return not since.isdisjoint(_KILL)
-    if before[-1].text != "deferred" or time.lacks_slot(owner, at - 1):
+    if before.text != "deferred" or time.lacks_slot(owner, at - 1):
         return True
     # Its triggerer may be dead.
     return time.is_hindered(owner.deployment, Span(at - 1, at))
@@ -222,7 +232,7 @@ def _is_deleted_without_trigger(time: Timeline, owner: Owner, at: float) -> bool
     """Return whether a task was deleted while no triggerer ran its trigger."""
     if not time.has_state(owner, (DELETED,), Span(at, at)):
         return False
-    before = [each for each in time.states(owner) if each.at < at][-1]
+    before = _before_end(time, owner, at)
     return before.text not in ("running", "deferred") or time.lacks_slot(owner, at - 1)
 
 

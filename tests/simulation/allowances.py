@@ -59,6 +59,8 @@ _PROCESS_BEGINS_SECONDS: Final = 5.0
 _COPY_SECONDS: Final = 10.0
 # A stop that is refused so is given up.
 _REFUSALS: Final = ("conflict", "denied")
+_STOP: Final = "StopPipelineExecution"
+_RESUME: Final = "RetryPipelineExecution"
 _KILL: Final = ("kill worker", "stop here")
 
 
@@ -100,11 +102,9 @@ def of_left(
             return until_run_ends
     if _lacks_record(time, owner, span.begin, looked_at):
         return _NAMED["no proven record"]
-    if _lacks_copy(time, owner, span.begin):
-        return _NAMED["no copy of a team's record"]
-    if time.team and _is_deleted_without_trigger(time, owner, span.begin):
-        return _NAMED["a team's DAG run is deleted"]
-    return _without_answer(time, owner, span)
+    if _is_overtaken(time, owner, span.begin):
+        return _NAMED["a stop that a failure overtakes"]
+    return _of_team(time, owner, span.begin) or _without_answer(time, owner, span)
 
 
 def _until_run_ends(time: Timeline, owner: Owner, at: float) -> Allowance | None:
@@ -141,7 +141,7 @@ def _may_not_stop(time: Timeline, at: float) -> bool:
     return any(
         entry.at + entry.details.value[2] > at
         and entry.details.value[0] in _REFUSALS
-        and re.fullmatch(entry.details.value[1], "StopPipelineExecution")
+        and re.fullmatch(entry.details.value[1], _STOP)
         for entry in time.actions(Span(0.0, at + _STOP_SECONDS))
         if entry.text == "aws"
     )
@@ -217,6 +217,16 @@ def _lacks_record(time: Timeline, owner: Owner, at: float, until: float) -> bool
     return time.is_hindered(owner.deployment, Span(at - 1, at))
 
 
+def _of_team(time: Timeline, owner: Owner, at: float) -> Allowance | None:
+    if time.team is None:
+        return None
+    if _lacks_copy(time, owner, at):
+        return _NAMED["no copy of a team's record"]
+    if _is_deleted_without_trigger(time, owner, at):
+        return _NAMED["a team's DAG run is deleted"]
+    return None
+
+
 def _lacks_copy(time: Timeline, owner: Owner, at: float) -> bool:
     """
     Return whether a process of a team's task has ended that was to go on with an
@@ -225,7 +235,29 @@ def _lacks_copy(time: Timeline, owner: Owner, at: float) -> bool:
     sessions = [each.at for each in time.states(owner) if each.text == "running"]
     began_at = time.last_at(owner, "running", at)
     is_first = began_at == min(sessions, default=began_at)
-    return bool(time.team) and not is_first and at - began_at < _COPY_SECONDS
+    return not is_first and at - began_at < _COPY_SECONDS
+
+
+def _is_overtaken(time: Timeline, owner: Owner, at: float) -> bool:
+    """
+    Return whether an execution was resumed after a stop, by a task that has lost its
+    record.
+    """
+    before = Span(0.0, at)
+    actions = {entry.text for entry in _actions(time, owner, before)}
+    if actions.isdisjoint(("edit records", "lose records")):
+        return False
+    accepted = [
+        entry.text
+        for entry in time.entries
+        if entry.kind == "aws"
+        and entry.owner == owner
+        and entry.at <= at
+        and entry.details.is_accepted
+    ]
+    if _STOP not in accepted:
+        return False
+    return _RESUME in accepted[accepted.index(_STOP) :]
 
 
 def _is_deleted_without_trigger(time: Timeline, owner: Owner, at: float) -> bool:
@@ -252,6 +284,8 @@ def of_late(
         )
         if time.undisturbed(owner.deployment, returned) < _STOPPED_SECONDS + paused:
             return _NAMED["the deadline passes without a slot"]
+    if _is_overtaken(time, owner, span.begin):
+        return _NAMED["a stop that a failure overtakes"]
     return _without_answer(time, owner, span)
 
 

@@ -180,6 +180,7 @@ def _step(execution: Execution, number: int, now: float) -> dict[str, Any]:
         "StepStatus": "Executing" if now < end else "Succeeded",
         "StartTime": start,
         "AttemptCount": 1,
+        "CacheHitResult": {"SourcePipelineExecutionArn": ""},
         "Metadata": {"ProcessingJob": {"Arn": job}},
         **({"EndTime": end} if now >= end else {}),
     }

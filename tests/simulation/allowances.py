@@ -100,7 +100,7 @@ def of_left(
         after_run = Span(looked_at, span.end)
         if time.undisturbed(owner.deployment, after_run) < _STOPPED_SECONDS:
             return until_run_ends
-    if _lacks_record(time, owner, span.begin, looked_at):
+    if _lacks_record(time, owner, span.begin, looked_at + _STOPPED_SECONDS):
         return _NAMED["no proven record"]
     if _is_overtaken(time, owner, span.begin):
         return _NAMED["a stop that a failure overtakes"]

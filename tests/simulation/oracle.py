@@ -32,7 +32,7 @@ from typing import Any, Final
 from tests.simulation import allowances, told
 from tests.simulation.airflow.database import ENDED
 from tests.simulation.allowances import Allowance
-from tests.simulation.aws import CONSOLE, Attempt, Aws, Call
+from tests.simulation.aws import CONSOLE, Attempt, Aws
 from tests.simulation.journal import Entry, Journal, Owner
 from tests.simulation.plans import EXECUTION, SENSOR, STEPS, Plan
 from tests.simulation.timeline import CLEARED, DELETED, Span, Timeline, since_start
@@ -434,11 +434,11 @@ class _Judge:
 
     # ---- stops of users in AWS
 
-    def _stops_in(self, attempt: Attempt) -> list[Call]:
+    def _stops_in(self, attempt: Attempt) -> list[Entry]:
         """Return the stops of an attempt that AWS has accepted."""
         end = attempt.ended_at or self._time.now
         return [
-            entry.details
+            entry
             for entry in self._journal.of_kind("aws")
             if entry.text == "StopPipelineExecution"
             and entry.details.is_accepted
@@ -451,7 +451,7 @@ class _Judge:
         stops = self._stops_in(attempt)
         if attempt.ended_at is None or not stops:
             return
-        if any(call.deployment != CONSOLE for call in stops):
+        if any(each.details.deployment != CONSOLE for each in stops):
             return
         later = [
             each
@@ -463,9 +463,10 @@ class _Judge:
         self._saw("begun after a stop of a user")
         # A clear replaces also an execution that ends before the next try stops it.
         since = Span(attempt.began_at, later[0].began_at)
-        after_end = Span(attempt.ended_at, later[0].began_at)
+        # A try may end at its timeout in the same moment.
+        after_stop = since._replace(begin=stops[0].at)
         is_cleared = self._time.has_state(owner, (*CLEARED, DELETED), since)
-        is_retried = self._time.has_state(owner, ("up_for_retry",), after_end)
+        is_retried = self._time.has_state(owner, ("up_for_retry",), after_stop)
         if not (is_cleared or is_retried or self._time.tests(owner, since)):
             arguments = self._plan.arguments_of(owner.task_id)
             is_resumed = later[0].arn == attempt.arn
@@ -487,7 +488,7 @@ class _Judge:
             if attempt.arn not in message:
                 continue
             # What another deployment stops is judged as its stop.
-            stoppers = {call.deployment for call in self._stops_in(attempt)}
+            stoppers = {each.details.deployment for each in self._stops_in(attempt)}
             if stoppers - {owner.deployment}:
                 return
         self._add("NOT CANCELLED", f"{owner}: {message.strip()[:200]}")
@@ -518,7 +519,9 @@ class _Judge:
         self._saw("failed tries")
         kind, _, message = told.text.partition(": ")
         about = [each for each in self._aws.attempts if each.arn in message]
-        if not self._has_cause(owner, kind, about, told.at):
+        # Only the refusal of a stop says right what a status is that is not known.
+        is_unknown = self._plan.account.unknown_status and "has status" in message
+        if not (is_unknown or self._has_cause(owner, kind, about, told.at)):
             self._add("NO CAUSE", f"{owner}: {told.text.strip()[:200]}")
 
     def _has_cause(

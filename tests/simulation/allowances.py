@@ -59,6 +59,8 @@ _PROCESS_BEGINS_SECONDS: Final = 5.0
 _COPY_SECONDS: Final = 10.0
 # A stop that is refused so is given up.
 _REFUSALS: Final = ("conflict", "denied")
+# A worker defers its task so soon.
+_DEFERS_SECONDS: Final = 5.0
 _STOP: Final = "StopPipelineExecution"
 _RESUME: Final = "RetryPipelineExecution"
 _KILL: Final = ("kill worker", "stop here")
@@ -156,6 +158,17 @@ def _actions(time: Timeline, owner: Owner, span: Span) -> list[Entry]:
     ]
 
 
+def _has_just_begun(time: Timeline, owner: Owner, at: float) -> bool:
+    """Return whether a task has begun an execution a moment ago."""
+    return any(
+        entry.kind == "aws"
+        and entry.owner == owner
+        and entry.text != _STOP
+        and at - _DEFERS_SECONDS < entry.at <= at
+        for entry in time.entries
+    )
+
+
 def _before_end(time: Timeline, owner: Owner, at: float) -> Entry:
     """Return the last state of a task before it has ended, or was deleted."""
     return [
@@ -210,7 +223,9 @@ def _lacks_record(time: Timeline, owner: Owner, at: float, until: float) -> bool
     if not began_at or since.isdisjoint(("edit records", "lose records")):
         return False
     if before.text == "running":
-        return not since.isdisjoint(_KILL)
+        # A process that is about to defer its task waits for nothing.
+        is_refused = _has_just_begun(time, owner, at)
+        return is_refused or not since.isdisjoint(_KILL)
     if before.text != "deferred" or time.lacks_slot(owner, at - 1):
         return True
     # Its triggerer may be dead.

@@ -181,15 +181,16 @@ class Basis:
 
     def last_estimate(self) -> CostAndUsage | None:
         """
-        Return what is known where AWS does not say more; None if nothing is.
+        Return what is known where AWS does not say what all jobs used, or the limit and
+        its prices have gone; None if nothing is.
 
         An execution costs no less later than earlier, but for spot instances.
         """
         if self.last is None:
             return None
         note = (
-            f"This is the estimate of {self.last.at:%H:%M:%S} UTC: AWS has not said"
-            " later what all jobs used."
+            f"This is the last estimate, of {self.last.at:%H:%M:%S} UTC: what was spent"
+            " until the end is not known."
         )
         note = " ".join(filter(None, (note, self.last.note)))
         spending = self.last.model_copy(update={"note": note})
@@ -223,12 +224,10 @@ def add_up(
             uncounted = results.uncounted(own, counted)
             cost, note = prices.cost_of(billed, region, uncounted)
         added_up = CostAndUsage.of(billed, cost, now)
-    last = basis.last
     if basis.limit is None:
-        if last:
-            added_up = added_up.model_copy(update={"spending": last})
-        return added_up, note
+        return basis.last_estimate() or added_up, note
     spending = _spending_at_end(basis.limit, own, earlier, basis.step_jobs, now)
+    last = basis.last
     if last and last.amount > spending.amount and _lacks_jobs(own, earlier):
         return basis.last_estimate() or added_up, note
     return added_up.model_copy(update={"spending": spending}), note

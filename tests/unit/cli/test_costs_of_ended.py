@@ -302,4 +302,4 @@ def test_last_estimate_counts_where_aws_does_not_describe_the_jobs_at_the_end(
     assert amount > MOMENT
     assert seconds is None
     assert at < task.ti.xcoms["run"]["ended_at"]
-    assert "AWS has not said later what all jobs used" in spending["note"]
+    assert "what was spent until the end is not known" in spending["note"]

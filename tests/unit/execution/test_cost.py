@@ -169,17 +169,13 @@ def test_end_has_all_jobs_of_the_execution_but_reused_ones() -> None:
 
 def test_end_without_prices_and_without_jobs() -> None:
     """The time is known without prices. Instances of a type may have none."""
-    last = spent(40)
-    basis = Basis(last=last)
-    unpriced, _ = add_up(JOBS, [], basis, None, REGION, NOW)
+    unpriced, _ = add_up(JOBS, [], Basis(), None, REGION, NOW)
     other = [(RAN, job_of(2, "ml.b")), *JOBS[:1]]
 
-    _, note = add_up(other, [], basis, PRICES, REGION, NOW)
+    _, note = add_up(other, [], Basis(), PRICES, REGION, NOW)
 
     assert note == f"The cost lacks ml.b: hourly_prices has no price in {REGION}."
     assert (unpriced.cost, unpriced.billable_seconds) == (None, 3 * 3600)
-    # Without the limit, what the wait has estimated is all that is known.
-    assert unpriced.spending == last
     nothing = ended(Basis(), [(RAN, None)], [])
     assert nothing == CostAndUsage(added_up_at=NOW)
     assert ended(Basis(), [(RAN, None)]).billable_seconds == 4 * 3600
@@ -220,19 +216,25 @@ def test_end_has_what_was_spent(
 
 
 @pytest.mark.parametrize(
-    ("jobs", "earlier"), [(LACKING, EARLIER), (JOBS, [(RAN, None)])]
+    ("limit", "jobs", "earlier"),
+    [
+        (LIMIT, LACKING, EARLIER),
+        (LIMIT, JOBS, [(RAN, None)]),
+        # Its prices have gone.
+        (None, JOBS, EARLIER),
+    ],
 )
-def test_end_has_a_higher_last_estimate_if_jobs_are_missing(
-    jobs: Any, earlier: Any
+def test_end_has_a_higher_last_estimate_if_jobs_or_the_limit_are_missing(
+    limit: Any, jobs: Any, earlier: Any
 ) -> None:
     """With its time, and a note in place of the billable time."""
     last = spent(53.1, note="Not counted: a.")
 
-    added_up = ended(Basis(LIMIT, RAN_JOBS, last), jobs, earlier)
+    added_up = ended(Basis(limit, RAN_JOBS, last), jobs, earlier)
 
     note = (
-        "This is the estimate of 11:59:00 UTC: AWS has not said later what all jobs"
-        " used. Not counted: a."
+        "This is the last estimate, of 11:59:00 UTC: what was spent until the end is"
+        " not known. Not counted: a."
     )
     spending = last.model_copy(update={"note": note})
     assert added_up == CostAndUsage(added_up_at=last.at, spending=spending)

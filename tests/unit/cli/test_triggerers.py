@@ -19,6 +19,10 @@ from tests.unit.watch.rows import add_trigger, add_triggerer, remove_triggers
 
 pytestmark = pytest.mark.usefixtures("airflow_database")
 CALL = "polysync_airflow.watch.callback.stop_if_left"
+NEEDS_QUEUES = pytest.mark.skipif(
+    "queue" not in inspect(Trigger).columns,
+    reason="before Airflow 3.2, triggers have no queue",
+)
 
 
 @pytest.fixture
@@ -65,9 +69,7 @@ def test_waiting_calls_are_those_of_the_watch_without_a_triggerer(session: Any) 
     assert triggerers.read_slots(session, CALL).waiting_calls == 1
 
 
-@pytest.mark.skipif(
-    "queue" not in inspect(Trigger).columns, reason="triggers have no queue"
-)
+@NEEDS_QUEUES
 def test_least_busy_triggerer_of_the_queue_gets_the_trigger(session: Any) -> None:
     """One that is dead, or runs triggers of other queues only, may never run it."""
     busy = add_triggerer(session)
@@ -83,9 +85,7 @@ def test_least_busy_triggerer_of_the_queue_gets_the_trigger(session: Any) -> Non
     assert found == {None: least_busy, "gpu": of_queue}
 
 
-@pytest.mark.skipif(
-    "queue" not in inspect(Trigger).columns, reason="triggers have no queue"
-)
+@NEEDS_QUEUES
 def test_fullest_queue_is_that_of_the_triggerers_that_serve_it(
     session: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -264,7 +264,9 @@ class Waiter(ABC, Generic[Response, Event]):
         :param response: AWS's response, or the error.
         """
         if isinstance(response, PolysyncError):
-            return self._after_error(response, now)
+            failures = self.failures.with_one_more(response, now)
+            failed = replace(self, failures=failures)
+            return failed._after_error(response, now)
         is_last_poll = now >= self.deadline
         has_failed = self.failures.count > 0
         if not is_last_poll and not has_failed and not self.is_news(response):
@@ -275,13 +277,8 @@ class Waiter(ABC, Generic[Response, Event]):
         if self.failures.logged:
             line = LogLine(logging.INFO, f"Polls succeed again: {self.label}")
             lines = (line, *lines)
-        updated = replace(self.updated(response), failures=NO_FAILURES)
-        event = updated.end_of(response, now)
-        if event:
-            return Finish(event, lines)
-        if is_last_poll:
-            return Finish(updated.event("timed_out", updated.timeout_text()), lines)
-        return updated._wait(self.poll_interval, now, lines)
+        succeeded = replace(self.updated(response), failures=NO_FAILURES)
+        return succeeded._after_response(response, now, lines)
 
     def time_out(self, note: str | None = None) -> Finish[Event]:
         """
@@ -302,29 +299,39 @@ class Waiter(ABC, Generic[Response, Event]):
             return f"{text}; {note}"
         return text
 
+    def _after_response(
+        self, response: Response, now: float, lines: tuple[LogLine, ...]
+    ) -> Wait[Self] | Finish[Event]:
+        """Return the instruction after the response with which this was updated."""
+        event = self.end_of(response, now)
+        if event:
+            return Finish(event, lines)
+        if now >= self.deadline:
+            return Finish(self.event("timed_out", self.timeout_text()), lines)
+        return self._wait(self.poll_interval, now, lines)
+
     def _after_error(
         self, error: PolysyncError, now: float
     ) -> Wait[Self] | Finish[Event]:
-        failures = self.failures.with_one_more(error, now)
-        updated = replace(self, failures=failures)
-        if updated.is_refused(error, now):
-            return Finish(updated.event("refused", str(error), error))
+        """Return the instruction after the error, which ``failures`` has."""
+        if self.is_refused(error, now):
+            return Finish(self.event("refused", str(error), error))
         if now >= self.deadline:
             text = self.timeout_text(f"the last poll failed: {error}")
-            return Finish(updated.event("timed_out", text, error))
+            return Finish(self.event("timed_out", text, error))
         seconds = self._backoff(error)
-        line = updated._line_about_failures(now)
+        line = self._line_about_failures(now)
         if line is None:
-            return updated._wait(seconds, now)
-        logged = replace(failures, logged=failures.last)
-        return replace(updated, failures=logged)._wait(seconds, now, (line,))
+            return self._wait(seconds, now)
+        logged = replace(self.failures, logged=self.failures.last)
+        return replace(self, failures=logged)._wait(seconds, now, (line,))
 
     def _backoff(self, error: PolysyncError) -> float:
-        """Return the seconds until the next poll, after one more has failed."""
+        """Return the seconds until the next poll, after the last one has failed."""
         first = self.poll_interval
         if self.rate_limited and is_throttling(error):
             first = THROTTLING_BACKOFF_SECONDS
-        factor: int = 2 ** min(self.failures.count, MAX_DOUBLINGS)
+        factor: int = 2 ** min(self.failures.count - 1, MAX_DOUBLINGS)
         return max(first, min(first * factor, MAX_BACKOFF_SECONDS))
 
     def _line_about_failures(self, now: float) -> LogLine | None:

@@ -167,12 +167,19 @@ NEWEST_MEMBERS: Final = {
 }
 
 
+class Started(NamedTuple):
+    """
+    The response to a start.
+
+    :param at: when AWS has accepted it, by AWS's clock; None if AWS has not said so.
+    """
+
+    arn: str
+    at: datetime | None
+
+
 class ExecutionMethods(HookCalls):
     """Start, resume, stop, describe and list executions."""
-
-    # When AWS has accepted the last start or resume, by AWS's clock; None if it has not
-    # said so.
-    responded_at: datetime | None = None
 
     def start_pipeline_execution(self, request: StartRequest) -> str:
         """
@@ -185,24 +192,7 @@ class ExecutionMethods(HookCalls):
         :return: ARN of the execution.
         :raises SageMakerApiError: the call failed.
         """
-        operation = "StartPipelineExecution"
-        response = self.call(operation, **request.to_aws())
-        arn = self._arn_in(operation, response)
-        self.responded_at = models.sent_at(response)
-        _, _, _, region, account, _ = arn.split(":", 5)
-        if region != self.region_name:
-            raise invalid_response_error(
-                operation, f"the execution's region is {region}, not {self.region_name}"
-            )
-        pipeline = request.pipeline_name
-        # Only the ARN of an own pipeline says whose its executions are.
-        if pipeline.startswith("arn:") and not models.is_managed(pipeline):
-            owner = pipeline.split(":")[4]
-            if account != owner:
-                raise invalid_response_error(
-                    operation, f"the execution's account is {account}, not {owner}"
-                )
-        return arn
+        return send_start(self, request).arn
 
     def retry_pipeline_execution(
         self, execution_arn: str, *, token: str, max_parallel_steps: int | None = None
@@ -220,12 +210,9 @@ class ExecutionMethods(HookCalls):
             another one.
         :raises SageMakerApiError: the call failed.
         """
-        request: dict[str, Any] = {"ClientRequestToken": token}
-        if max_parallel_steps:
-            limit = {"MaxParallelExecutionSteps": max_parallel_steps}
-            request["ParallelismConfiguration"] = limit
-        response = self._call_on(execution_arn, "RetryPipelineExecution", **request)
-        self.responded_at = models.sent_at(response)
+        send_resume(
+            self, execution_arn, token=token, max_parallel_steps=max_parallel_steps
+        )
 
     def stop_pipeline_execution(
         self, execution_arn: str, *, attempt: int | None = None
@@ -259,7 +246,8 @@ class ExecutionMethods(HookCalls):
             reraise=True,
         )
         retrying(
-            self._call_on,
+            _call_on,
+            self,
             execution_arn,
             "StopPipelineExecution",
             ClientRequestToken=token,
@@ -277,7 +265,7 @@ class ExecutionMethods(HookCalls):
         """
         operation = "DescribePipelineExecution"
         try:
-            response = self._call_on(execution_arn, operation)
+            response = _call_on(self, execution_arn, operation)
         except exceptions.SageMakerApiError as error:
             raise self._named_account(error, execution_arn) from None
         return parse(ExecutionDescription, operation, response)
@@ -494,25 +482,66 @@ class ExecutionMethods(HookCalls):
                 "StartPipelineExecution", member, name, getattr(request, name)
             )
 
-    def _call_on(self, execution_arn: str, operation: str, **request: Any) -> Response:
-        """
-        Call an operation on an execution, and check that the response is about this
-        execution.
-        """
-        response = self.call(operation, PipelineExecutionArn=execution_arn, **request)
-        arn = self._arn_in(operation, response)
-        if arn.lower() != execution_arn.lower():
-            raise invalid_response_error(operation, f"it is about {arn}")
-        return response
 
-    @staticmethod
-    def _arn_in(operation: str, response: Response) -> str:
-        arn = response.get("PipelineExecutionArn")
-        if not is_valid(EXECUTION_ARN, arn):
+def send_start(hook: HookCalls, request: StartRequest) -> Started:
+    """``start_pipeline_execution``, which also returns when AWS has accepted it."""
+    operation = "StartPipelineExecution"
+    response = hook.call(operation, **request.to_aws())
+    arn = _arn_in(operation, response)
+    _, _, _, region, account, _ = arn.split(":", 5)
+    if region != hook.region_name:
+        raise invalid_response_error(
+            operation, f"the execution's region is {region}, not {hook.region_name}"
+        )
+    pipeline = request.pipeline_name
+    # Only the ARN of an own pipeline says whose its executions are.
+    if pipeline.startswith("arn:") and not models.is_managed(pipeline):
+        owner = pipeline.split(":")[4]
+        if account != owner:
             raise invalid_response_error(
-                operation, f"its PipelineExecutionArn is {arn!r}"
+                operation, f"the execution's account is {account}, not {owner}"
             )
-        return str(arn)
+    return Started(arn, models.sent_at(response))
+
+
+def send_resume(
+    hook: HookCalls,
+    execution_arn: str,
+    *,
+    token: str,
+    max_parallel_steps: int | None,
+) -> datetime | None:
+    """
+    ``retry_pipeline_execution``, which also returns when AWS has accepted it, by AWS's
+    clock; None if AWS has not said so.
+    """
+    request: dict[str, Any] = {"ClientRequestToken": token}
+    if max_parallel_steps:
+        limit = {"MaxParallelExecutionSteps": max_parallel_steps}
+        request["ParallelismConfiguration"] = limit
+    response = _call_on(hook, execution_arn, "RetryPipelineExecution", **request)
+    return models.sent_at(response)
+
+
+def _call_on(
+    hook: HookCalls, execution_arn: str, operation: str, **request: Any
+) -> Response:
+    """
+    Call an operation on an execution, and check that the response is about this
+    execution.
+    """
+    response = hook.call(operation, PipelineExecutionArn=execution_arn, **request)
+    arn = _arn_in(operation, response)
+    if arn.lower() != execution_arn.lower():
+        raise invalid_response_error(operation, f"it is about {arn}")
+    return response
+
+
+def _arn_in(operation: str, response: Response) -> str:
+    arn = response.get("PipelineExecutionArn")
+    if not is_valid(EXECUTION_ARN, arn):
+        raise invalid_response_error(operation, f"its PipelineExecutionArn is {arn!r}")
+    return str(arn)
 
 
 class StopResult(NamedTuple):

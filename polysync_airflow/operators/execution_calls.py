@@ -7,7 +7,7 @@ The calls of a try on a worker: each command of the core, as requests to AWS.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -43,7 +43,12 @@ from polysync_airflow.execution.parameters import (
 )
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.hooks.executions import request_stop
+from polysync_airflow.hooks.executions import (
+    Started,
+    request_stop,
+    send_resume,
+    send_start,
+)
 from polysync_airflow.hooks.prices import read_limit
 from polysync_airflow.hooks.spending import SpendingReader, StepJobStore
 from polysync_airflow.operators import parameter_check
@@ -70,12 +75,9 @@ class ExecutionCalls:
     validate_parameters: bool
     max_cost: object
     deadline: float
-    # Whether the call that is being made got no clear response at first.
-    _was_repeated: bool = field(default=False, init=False)
 
     def perform(self, instruction: Instruction) -> Event:
         """Do what an instruction says, and return what happened."""
-        self._was_repeated = False
         try:
             match instruction.command:
                 case Command.LOOK_UP | Command.LOOK_UP_STARTED:
@@ -107,7 +109,7 @@ class ExecutionCalls:
                         f"{instruction.command} ends the start: nothing is called"
                     )
         except PolysyncError as error:
-            return Refused(error, clock.now(), was_repeated=self._was_repeated)
+            return Refused(error, clock.now())
 
     # ---- the execution of the earlier tries
 
@@ -234,34 +236,38 @@ class ExecutionCalls:
             parameter_check.check_parameters(pipeline.definition, request)
         parameter_check.check_selection(pipeline.definition, request)
 
-    def _start(self, instruction: Instruction) -> Accepted:
+    def _start(self, instruction: Instruction) -> Accepted | Refused:
         record = instruction.existing_record
         hook = self.hook_for_region(record.region_name)
         # An earlier session may have prepared the request, by its own arguments.
         read_limit(self.max_cost, record.region_name)
-        try:
-            arn = self._retry(partial(hook.start_pipeline_execution, record.request))
-        except SageMakerApiError as error:
-            if instruction.command is Command.RESEND_START:
-                raise
-            raise parameter_check.explain_refusal(hook, record.request, error) from None
-        return Accepted(hook.responded_at or clock.now(), arn)
+        result = self._send(partial(send_start, hook, record.request))
+        if isinstance(result, Started):
+            return Accepted(result.at or clock.now(), result.arn)
+        error = result.error
+        is_first = instruction.command is Command.START
+        if is_first and isinstance(error, SageMakerApiError):
+            error = parameter_check.explain_refusal(hook, record.request, error)
+        return result._replace(error=error)
 
     # ---- a resume
 
-    def _resume(self, instruction: Instruction) -> Accepted:
+    def _resume(self, instruction: Instruction) -> Accepted | Refused:
         record = instruction.existing_record
         hook = self._hook_of(record)
         self._log_unused_arguments(instruction)
         self._log_steps(hook, record.arn)
         resume = partial(
-            hook.retry_pipeline_execution,
+            send_resume,
+            hook,
             record.arn,
             token=record.resume_token or "",
             max_parallel_steps=record.request.max_parallel_steps,
         )
-        self._retry(resume)
-        return Accepted(hook.responded_at or clock.now())
+        result = self._send(resume)
+        if isinstance(result, Refused):
+            return result
+        return Accepted(result or clock.now())
 
     def _log_unused_arguments(self, instruction: Instruction) -> None:
         record = instruction.existing_record
@@ -314,11 +320,20 @@ class ExecutionCalls:
         return self.hook_for_region(models.region_from_arn(record.arn))
 
     def _retry(self, call: Callable[[], Result]) -> Result:
-        return call_with_retry(call, until=self.deadline, warn=self._warn)
+        return call_with_retry(call, until=self.deadline, warn=self.log.warning)
 
-    def _warn(self, message: str) -> None:
-        self._was_repeated = True
-        self.log.warning(message)
+    def _send(self, call: Callable[[], Result]) -> Result | Refused:
+        """Send a start or a resume, with retries."""
+        problems: list[str] = []
+
+        def warn(problem: str) -> None:
+            problems.append(problem)
+            self.log.warning(problem)
+
+        try:
+            return call_with_retry(call, until=self.deadline, warn=warn)
+        except PolysyncError as error:
+            return Refused(error, clock.now(), was_repeated=bool(problems))
 
 
 def sent_parameters(

@@ -46,7 +46,7 @@ SKIPPED_DEFERRED: Final = {
 }
 # Between the functions of the walk, these call what they are given.
 CALLERS: Final = {
-    Function("operators/execution_calls.py", "_retry"),
+    Function("operators/execution_calls.py", "_send"),
     # Until the task has an outcome.
     Function("operators/start.py", "execute"),
     Function("operators/start.py", "_execute_once"),

@@ -9,7 +9,7 @@ import pytest
 from polysync_airflow.exceptions import SageMakerApiError
 from tests.unit.operators.recovery.conftest import MakeTask
 from tests.unit.operators.recovery.harness import crash
-from tests.world import LIST, START, World
+from tests.world import LIST, RUNS_ON, START, STOP, World
 
 # With a timeout of 10 s, the try gives up after the fourth call.
 SHORT_TIMEOUT: dict[str, Any] = {"timeout": 10}
@@ -59,6 +59,22 @@ def test_request_is_resent_after_an_ambiguous_error(
     assert len(set(world.tokens(START)) - {""}) == 1
 
 
+def test_start_that_was_refused_after_a_lost_response_is_stopped(
+    make_task: MakeTask, world: World
+) -> None:
+    """Only the first of its requests would prove that nothing was started."""
+    world.control.put_scenario(RUNS_ON)
+    world.control.add_fault("lost_response", START, count=1)
+    refusal = {"code": "AccessDeniedException", "message": "no"}
+    world.control.add_fault("error", START, **refusal, count=1)
+
+    run = make_task(retries=0).next_try()
+
+    assert isinstance(run.error, SageMakerApiError)
+    assert run.error.error_code == "AccessDeniedException"
+    assert world.calls(STOP) == [STOP]
+
+
 # ---- executions with an unknown ARN
 
 
@@ -78,5 +94,5 @@ def test_unknown_execution_is_stopped_in_its_own_region(
     task.next_try(region_name="eu-west-1")
     world.control.advance(60)
 
-    assert world.log.statuses == ["Stopped"]
+    assert world.calls(STOP) == [STOP]
     assert {call["region"] for call in world.control.calls(START)} == {"us-east-1"}

@@ -21,7 +21,8 @@ from polysync_airflow.cli import output
 from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.texts import clean_line
-from polysync_airflow.records import KEY_PREFIX, StoredTask, stored_task
+from polysync_airflow.records.database import StoredTask, stored_task
+from polysync_airflow.records.keys import KEY_PREFIX
 
 if TYPE_CHECKING:
     from polysync_airflow.watch.sweep import Swept

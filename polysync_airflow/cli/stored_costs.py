@@ -53,7 +53,7 @@ def stored_basis(facts: Mapping[str, Any]) -> Basis:
     task = _task_of(facts)
     if task is None:
         return Basis()
-    from polysync_airflow.records import stored_record
+    from polysync_airflow.records.database import stored_record
 
     record = _unless_refused(lambda: stored_record(task))
     if record is None or record.execution_arn != facts["execution_arn"]:

@@ -15,7 +15,7 @@ from polysync_airflow.airflow_compat.sdk import is_mapped
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from polysync_airflow.records import RecordStore
+    from polysync_airflow.records.store import RecordStore
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +47,10 @@ def stop_orphaned_execution(context: Context) -> None:
     )
     from polysync_airflow.hooks import PolysyncSageMakerHook
     from polysync_airflow.hooks.stops import stop_recorded_execution
-    from polysync_airflow.records import RecordStore
+    from polysync_airflow.records.store import RecordStore
 
     ti = context["ti"]
-    store = RecordStore({"ti": ti})
+    store = RecordStore.outside(ti)
     record = store.read()
     # Airflow 3.2 runs this callback for each lost process. Its retry reattaches to the
     # execution.
@@ -84,7 +84,7 @@ def _why_no_record(task: Any, ti: Any, store: RecordStore) -> str:
     from polysync_airflow.airflow_compat.teams import is_hidden_variable, is_multi_team
     from polysync_airflow.execution.lifecycle.ending import OF_OTHER_DEPLOYMENT
     from polysync_airflow.execution.lifecycle.instructions import TaskKey
-    from polysync_airflow.records import RECORD_KEY, variable_key
+    from polysync_airflow.records.keys import RECORD_KEY, variable_key
 
     if store.unproven and store.provenance.is_of_other_deployment(None):
         return OF_OTHER_DEPLOYMENT

@@ -144,7 +144,7 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         from polysync_airflow.execution.lifecycle.decisions import (
             is_of_other_incarnation,
         )
-        from polysync_airflow.records import incarnation_of
+        from polysync_airflow.records.store import incarnation_of
 
         record = self._read_record(context)
         if record is None:
@@ -284,13 +284,14 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         Return the record of the earlier tries, also after a success; None if there is
         none.
         """
-        from polysync_airflow import records
+        from polysync_airflow.records.keys import RECORD_KEY
+        from polysync_airflow.records.store import RecordStore
 
-        store = records.RecordStore(context)
+        store = RecordStore.on_worker(context)
         record = store.read()
         if record or store.unproven:
             return record
-        stored = read_xcom(self._first_task(context["ti"]), records.RECORD_KEY)
+        stored = read_xcom(self._first_task(context["ti"]), RECORD_KEY)
         record = store.proven_record(stored)
         if record:
             # From now on, the try continues with it as with that of a try that has
@@ -302,13 +303,14 @@ class PolysyncStepsExecutionOperator(PolysyncStartPipelineOperator):
         """
         Keep the record, which a clear needs, as an XCom, which goes with the DAG run.
         """
-        from polysync_airflow import records
+        from polysync_airflow.records.keys import RECORD_KEY
+        from polysync_airflow.records.serialization import to_stored
 
         _, record = self.try_runner.own_record(context)
         if record:
             ti = context["ti"]
-            value = records.to_stored(record.without_values(), TaskKey.of(ti))
-            write_xcom(self._first_task(ti), records.RECORD_KEY, value)
+            value = to_stored(record.without_values(), TaskKey.of(ti))
+            write_xcom(self._first_task(ti), RECORD_KEY, value)
         super()._forget(context)
 
     def _first_task(self, ti: Any) -> TaskKey:

@@ -70,7 +70,7 @@ from polysync_airflow.operators.execution_calls import (
     sent_parameters,
 )
 from polysync_airflow.operators.worker_stop import WorkerStop
-from polysync_airflow.records import RecordStore
+from polysync_airflow.records.store import RecordStore
 from polysync_airflow.retrying import next_session
 
 # How long a killed process waits for Airflow to say whose execution it is.
@@ -173,8 +173,7 @@ class TryRunner:
         """
         self._ti = context["ti"]
         calls = self._calls(arguments)
-        store = RecordStore(context)
-        store.is_of_group = self.is_of_group
+        store = self._new_store(context)
         self._store = store
         record = store.read()
         task_try = self._task_try(store)
@@ -208,7 +207,7 @@ class TryRunner:
         :param arguments: as for ``get_execution``.
         """
         self._ti = context["ti"]
-        store = RecordStore(context)
+        store = RecordStore.on_worker(context)
         # The try also looks for the execution that an unproven record names.
         store.read()
         task_try = self._task_try(store)
@@ -221,6 +220,9 @@ class TryRunner:
             # Another incarnation has started it.
             return None
         return record
+
+    def _new_store(self, context: Context) -> RecordStore:
+        return RecordStore.on_worker(context, is_of_group=self.is_of_group)
 
     def _calls(self, arguments: Mapping[str, Any]) -> ExecutionCalls:
         return ExecutionCalls(
@@ -432,8 +434,7 @@ class TryRunner:
         deferral, it is read again.
         """
         if self._store is None or self._instruction is None:
-            store = RecordStore(context)
-            store.is_of_group = self.is_of_group
+            store = self._new_store(context)
             return store, store.read()
         if self._stop and self._stop.announced:
             return self._store, self._stop.announced
@@ -480,10 +481,8 @@ class TryRunner:
         if self._is_killed:
             # The task may have a later try.
             return
-        store = self._store
-        if store is None:
-            store = RecordStore(context, confirmed_at=self._began_at)
-        store.forget()
+        store = self._store or RecordStore.on_worker(context)
+        store.forget(began_at=self._began_at)
         if not self.options.wait_for_completion:
             self._raise_if_ended()
 

@@ -36,7 +36,7 @@ from polysync_airflow.hooks.stops import (
 )
 from polysync_airflow.operators.execution_calls import HookForRegion
 from polysync_airflow.operators.reporting import pull_summary, push_summary
-from polysync_airflow.records import RecordStore
+from polysync_airflow.records.store import RecordStore
 
 # How long a process that is killed waits for Airflow to store the XCom ``run``.
 STORE_TIMEOUT_SECONDS: Final = 1.0

@@ -21,7 +21,7 @@ from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.waiter import LogLine
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.spending import SpendingReader, StepJobStore
-from polysync_airflow.records import RecordStore, read_record
+from polysync_airflow.records.store import RecordStore, read_record
 
 log = logging.getLogger(__name__)
 
@@ -116,9 +116,8 @@ class RecordedStepJobs(StepJobStore):
             state = read_state(self._ti)
             owner = owner_at_end_of_wait(state, record, self._arn, self._ti.try_number)
             if owner is Owner.THIS_TRY:
-                context: Any = {"ti": self._ti}
                 changed = record.model_copy(update={"step_jobs": self._jobs})
-                RecordStore(context).write_unconfirmed(changed)
+                RecordStore.outside(self._ti).write_unconfirmed(changed)
         self._recorded = self._jobs
 
 

@@ -39,7 +39,7 @@ from polysync_airflow.hooks.stops import (
     stop_execution_by_arn,
     summary_of,
 )
-from polysync_airflow.records import RecordStore, read_record
+from polysync_airflow.records.store import RecordStore, read_record
 from polysync_airflow.states import STATUS_STOPPING, has_ended
 from polysync_airflow.triggers.poller import ExecutionPoller, SharedClient, poller_for
 from polysync_airflow.triggers.step_pusher import StepPusher
@@ -168,8 +168,7 @@ class TriggerStop(ReportedStop):
 
     def _situation_in(self, state: str | None) -> TaskSituation:
         """Ask Airflow the same about a task instance whose state is known."""
-        context: Any = {"ti": self.ti}
-        store = RecordStore(context)
+        store = RecordStore.outside(self.ti)
         stored = store.read()
         owner = self._owner(state, stored)
         provenance = None
@@ -224,8 +223,7 @@ class TriggerStop(ReportedStop):
         record = situation.stored
         if record is None or not situation.may_store:
             return Announcement(owner, may_store=situation.may_store)
-        context: Any = {"ti": self.ti}
-        store = RecordStore(context)
+        store = RecordStore.outside(self.ti)
         announced = try_end.announced(record)
         try:
             call_airflow(partial(store.store_announcement, announced, record))

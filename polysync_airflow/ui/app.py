@@ -44,7 +44,7 @@ from pydantic import (
     ValidationError,
 )
 
-from polysync_airflow import __version__, records
+from polysync_airflow import __version__
 from polysync_airflow.airflow_compat.sdk import conf
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
@@ -54,6 +54,12 @@ from polysync_airflow.execution.texts import (
     clean_line,
     describe_validation_error,
     is_storable_text,
+)
+from polysync_airflow.records.database import (
+    NoRecordError,
+    TaskNotEndedError,
+    read_clear_choice,
+    store_clear_choice,
 )
 from polysync_airflow.ui import summary
 
@@ -93,8 +99,8 @@ class Change(BaseModel):
 
 
 _STATUS_CODES: Final = {
-    records.NoRecordError: 404,
-    records.TaskNotEndedError: 409,
+    NoRecordError: 404,
+    TaskNotEndedError: 409,
     StoredRecordError: 409,
 }
 User = Annotated[BaseUser, Depends(get_user)]
@@ -201,8 +207,8 @@ def get_clear_choice(
     """
     task = TaskKey(dag_id, run_id, task_id, map_index)
     try:
-        return {"on_clear": records.read_clear_choice(task), "has_record": True}
-    except records.NoRecordError:
+        return {"on_clear": read_clear_choice(task), "has_record": True}
+    except NoRecordError:
         # Nothing has failed here either.
         return {"on_clear": None, "has_record": False}
 
@@ -213,7 +219,7 @@ def put_clear_choice(
 ) -> dict[str, Any]:
     """Store what the next clear does, or withdraw it."""
     task = TaskKey(dag_id, change.run_id, change.task_id, change.map_index)
-    records.store_clear_choice(task, change.on_clear)
+    store_clear_choice(task, change.on_clear)
     log.info(
         "%s has chosen what the next clear of a task does: %s, %s",
         clean_line(user.get_name()),

@@ -20,7 +20,7 @@ from polysync_airflow.execution.lifecycle.orphans import Finding, TaskSnapshot
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
 from polysync_airflow.execution.waiter import LAG_SECONDS, ExecutionWaiter
 from polysync_airflow.hooks.spending import basis_of
-from polysync_airflow.records import RecordStore, read_record
+from polysync_airflow.records.store import RecordStore, read_record
 from polysync_airflow.states import DELETED
 from polysync_airflow.triggers import stopping
 from polysync_airflow.triggers.poller import PollingHook
@@ -142,12 +142,11 @@ class TriggererAccess(orphan.AirflowAccess):
 
     def _replace_record(self, task: TaskKey, choose: orphan.Choose) -> None:
         snapshot = self.read_task(task)
-        context: Any = {"ti": orphan.ti_of(task, 0)}
-        stored = RecordStore(context).read()
+        stored = read_record(orphan.ti_of(task, 0))
         replacement = choose(stored, snapshot)
         if replacement is not None:
-            context = {"ti": orphan.ti_of(task, replacement.try_number)}
-            RecordStore(context).store_announcement(replacement, stored)
+            ti = orphan.ti_of(task, replacement.try_number)
+            RecordStore.outside(ti).store_announcement(replacement, stored)
 
     def read_summary(self, task: TaskKey) -> Any:
         """Return the XCom ``run``."""

@@ -19,7 +19,7 @@ from airflow.listeners import hookimpl
 from polysync_airflow.airflow_compat import listeners
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.lifecycle.orphans import ENDED_STATES
-from polysync_airflow.records import dag_prefix, variable_key
+from polysync_airflow.records.keys import dag_prefix, variable_key
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,6 @@ from dataclasses import asdict
 from functools import cache
 from typing import Any, ClassVar, Final, Literal, NamedTuple
 
-from polysync_airflow import records
 from polysync_airflow.airflow_compat import database
 from polysync_airflow.auth.base_hook import REPORT_CONFIG
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
@@ -27,6 +26,14 @@ from polysync_airflow.execution.lifecycle.orphans import (
 from polysync_airflow.execution.models import pipeline_name_of
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.records.database import is_imported, stored_record, stored_task
+from polysync_airflow.records.keys import KEY_PREFIX, place_of, variable_key
+from polysync_airflow.records.serialization import (
+    from_variable,
+    task_in,
+    to_stored,
+    to_variable,
+)
 from polysync_airflow.watch.orphan import AirflowAccess, Choose, Examined, Watch
 
 log = logging.getLogger(__name__)
@@ -97,12 +104,12 @@ def find_waiting(pipelines: Collection[str]) -> Iterator[dict[str, Any]]:
 
     :param pipelines: the names of the pipelines that count.
     """
-    for variable in database.stored_variables(records.KEY_PREFIX):
+    for variable in database.stored_variables(KEY_PREFIX):
         with suppress(PolysyncError):
-            task = records.task_in(variable.value or "")
+            task = task_in(variable.value or "")
             if ENDED_STATES.issuperset(variable.states_of(**asdict(task))):
                 continue
-            record = records.stored_record(task)
+            record = stored_record(task)
             if record is None or record.capacity is None:
                 continue
             name = pipeline_name_of(record.request.pipeline_name)
@@ -131,7 +138,7 @@ def _examined(
     :param dag_id: only those of this DAG; None for all.
     :return: None in place of the second value if the record cannot be examined.
     """
-    for key in database.variable_keys(records.KEY_PREFIX):
+    for key in database.variable_keys(KEY_PREFIX):
         try:
             task = _task_of(key)
             if task is None or dag_id not in (None, task.dag_id):
@@ -160,12 +167,12 @@ def _task_of(key: str) -> TaskKey | None:
     :raises StoredRecordError: it holds no record, or not that of its key.
     """
     with database.stored_variable(key, lock=False) as variable:
-        stored = records.stored_task(variable)
+        stored = stored_task(variable)
         if stored is None:
             return None
-        if records.variable_key(stored.key) != key:
+        if variable_key(stored.key) != key:
             raise StoredRecordError("it is not the record of the task of its key")
-        if records.is_imported(variable, stored.key):
+        if is_imported(variable, stored.key):
             raise StoredRecordError(IMPORTED)
     return stored.key
 
@@ -188,7 +195,7 @@ class DatabaseAccess(AirflowAccess):
 
     def read_record(self, task: TaskKey) -> ExecutionRecord | None:
         """Return the record of a task instance; None if there is none."""
-        return records.stored_record(task)
+        return stored_record(task)
 
     def read_task(self, task: TaskKey) -> TaskSnapshot:
         """Return what Airflow says of a task instance now."""
@@ -200,17 +207,15 @@ class DatabaseAccess(AirflowAccess):
         Replace the record of a task instance, if a function says so. Meanwhile, nobody
         else can change it.
         """
-        key = records.variable_key(task)
+        key = variable_key(task)
         with database.stored_variable(key, lock=True) as variable:
             text = variable.value
             stored = None
             if text is not None:
-                stored = records.from_variable(text, task, place=records.place_of(key))
+                stored = from_variable(text, task, place=place_of(key))
             replacement = choose(stored, _task_snapshot(variable, task))
             if replacement is not None:
-                variable.replace(
-                    records.to_variable(records.to_stored(replacement, task), task)
-                )
+                variable.replace(to_variable(to_stored(replacement, task), task))
 
     def read_summary(self, task: TaskKey) -> Any:
         """Return the XCom ``run``."""

@@ -19,7 +19,8 @@ import httpx
 from cryptography.fernet import Fernet
 
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, TaskKey
-from polysync_airflow.records import from_variable, to_stored, to_variable, variable_key
+from polysync_airflow.records.keys import variable_key
+from polysync_airflow.records.serialization import from_variable, to_stored, to_variable
 from tests.browser.arranged import XComs
 from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.system.airflow.versions import INSTALLED

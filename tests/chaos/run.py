@@ -15,7 +15,7 @@ from typing import Any, Final
 import httpx
 
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.records import variable_key
+from polysync_airflow.records.keys import variable_key
 from sagemaker_emulator.builders import ROLE, definition, step
 from tests.chaos import markers
 from tests.chaos.deployment.airflow_deployment import AirflowDeployment

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.records import to_stored, to_variable
+from polysync_airflow.records.serialization import to_stored, to_variable
 from polysync_airflow.testing.dag_files import _connect
 from polysync_airflow.ui.plugin import URL_PREFIX
 from tests.fab.users import (

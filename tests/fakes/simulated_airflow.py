@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from polysync_airflow.deployment import DEPLOYMENT_KEY
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.records import RECORD, RECORD_KEY, TASK, variable_key
+from polysync_airflow.records.keys import RECORD_KEY, variable_key
+from polysync_airflow.records.serialization import RECORD, TASK
 from polysync_airflow.states import DELETED
 from tests.fakes.airflow_encoding import pulled
 from tests.fakes.airflow_service import DEPLOYMENT, MISSING, AirflowService

@@ -52,7 +52,8 @@ from polysync_airflow.operators.reporting import (
     push_ended,
 )
 from polysync_airflow.operators.results import StepReport
-from polysync_airflow.records import RECORD_KEY, RecordStore, read_record
+from polysync_airflow.records.keys import RECORD_KEY
+from polysync_airflow.records.store import RecordStore, read_record
 from tests.fakes.airflow_encoding import check_dag, check_task, delivered, pulled
 from tests.strategies import fuzz, json_values, scalars, texts, values, variations
 from tests.tasks import TaskInstance
@@ -231,7 +232,7 @@ def test_stored_records(value: Any, is_signed: bool) -> None:
     if is_signed and isinstance(value, dict):
         value = signed(value, TaskKey.of(ti), signing_keys()[0])
     ti.store.set(RECORD_KEY, value)
-    store = RecordStore({"ti": ti})  # type: ignore[typeddict-item]
+    store = RecordStore.outside(ti)
 
     record = store.read()
 

@@ -69,6 +69,7 @@ FOLDER_LAYERS = {
         {"base_hook"},
         {"__init__"},
     ),
+    "records": ({"keys"}, {"serialization"}, {"database", "store"}, {"__init__"}),
     "ui": ({"summary"}, {"app"}, {"plugin"}, {"__init__"}),
     "hooks": (
         {"executions", "prices"},

@@ -53,7 +53,7 @@ def test_errors_are_those_of_python_without_airflow() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "needed"), [("records", "airflow"), ("aws.sessions", "boto3")]
+    ("name", "needed"), [("records.store", "airflow"), ("aws.sessions", "boto3")]
 )
 def test_module_that_needs_them_is_found(name: str, needed: str) -> None:
     """The process does not hide a need for Airflow or boto3."""

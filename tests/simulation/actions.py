@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from polysync_airflow.records import KEY_PREFIX
+from polysync_airflow.records.keys import KEY_PREFIX
 from tests.simulation import kernel as kernels
 from tests.simulation.airflow.database import Database, Key
 from tests.simulation.airflow.deployment import Deployment

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.records import variable_key
+from polysync_airflow.records.keys import variable_key
 from tests.system.airflow.private_airflow import PrivateAirflow
 
 pytestmark = [pytest.mark.system, pytest.mark.nightly]

@@ -27,7 +27,8 @@ from polysync_airflow import __version__
 from polysync_airflow.airflow_compat.database import stored_variable, variable_keys
 from polysync_airflow.cli import check, output
 from polysync_airflow.cli.command_line import ELSEWHERE
-from polysync_airflow.records import KEY_PREFIX, TASK
+from polysync_airflow.records.keys import KEY_PREFIX
+from polysync_airflow.records.serialization import TASK
 from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer
 from tests.fakes.airflow_rows import add_variable
 from tests.unit.cli.commands import COMMANDS as COMMAND_PARSERS

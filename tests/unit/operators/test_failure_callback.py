@@ -11,7 +11,7 @@ from airflow.providers.common.compat.sdk import DAG
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.operators import PolysyncStartPipelineOperator, failure_callback
-from polysync_airflow.records import RECORD_KEY, variable_key
+from polysync_airflow.records.keys import RECORD_KEY, variable_key
 from tests.conftest import connection
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 from tests.unit.operators.recovery.harness import (

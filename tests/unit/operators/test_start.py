@@ -30,7 +30,7 @@ from polysync_airflow.operators import (
     PolysyncStartPipelineOperator,
     PolysyncStopPipelineOperator,
 )
-from polysync_airflow.records import RECORD_KEY
+from polysync_airflow.records.keys import RECORD_KEY
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES, connection
 from tests.fakes.log_capture import capture_logs, texts_of

@@ -14,7 +14,7 @@ import pytest
 
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.step_clears import CLEAR_KEY
-from polysync_airflow.records import RECORD_KEY
+from polysync_airflow.records.keys import RECORD_KEY
 from tests.unit.operators.recovery.harness import MERGE_FAILS_ONCE, STEPS, GroupTask
 from tests.world import CHANGES, RETRY, START, STOP, World
 

@@ -15,7 +15,9 @@ import pytest
 from polysync_airflow.airflow_compat.database import variable_keys
 from polysync_airflow.cli.command_line import main
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.records import KEY_PREFIX, RECORD, TASK, StoredTask
+from polysync_airflow.records.database import StoredTask
+from polysync_airflow.records.keys import KEY_PREFIX
+from polysync_airflow.records.serialization import RECORD, TASK
 from tests.fakes.airflow_rows import add_variable
 from tests.fakes.evil_json import EVIL
 

@@ -15,14 +15,9 @@ from polysync_airflow.airflow_compat.database import stored_variable
 from polysync_airflow.deployment import DEPLOYMENT_KEY
 from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.records import (
-    RECORD,
-    read_clear_choice,
-    store_clear_choice,
-    to_stored,
-    to_variable,
-    variable_key,
-)
+from polysync_airflow.records.database import read_clear_choice, store_clear_choice
+from polysync_airflow.records.keys import variable_key
+from polysync_airflow.records.serialization import RECORD, to_stored, to_variable
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.airflow_rows import add_variable
 from tests.unit.cli.conftest import run_polysync

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.records import variable_key
+from polysync_airflow.records.keys import variable_key
 
 
 def store_task(task: TaskKey, state: str | None, value: str | None) -> None:

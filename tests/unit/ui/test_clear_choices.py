@@ -19,7 +19,12 @@ from polysync_airflow.execution.lifecycle.instructions import (
     ExecutionRecord,
     TaskKey,
 )
-from polysync_airflow.records import RECORD, from_stored, to_stored, to_variable
+from polysync_airflow.records.serialization import (
+    RECORD,
+    from_stored,
+    to_stored,
+    to_variable,
+)
 from tests.fakes.evil_json import EVIL, NESTED
 from tests.unit.execution.lifecycle.builders import stored
 from tests.unit.ui.stored_tasks import remove_task, store_task, stored_variable

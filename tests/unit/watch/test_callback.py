@@ -14,7 +14,7 @@ import pytest
 
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.hooks import PolysyncSageMakerHook, executions
-from polysync_airflow.records import RECORD_KEY
+from polysync_airflow.records.keys import RECORD_KEY
 from polysync_airflow.triggers.stopping import FOLLOWING
 from polysync_airflow.watch import callback
 from polysync_airflow.watch.callback import stop_if_left

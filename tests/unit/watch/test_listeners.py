@@ -15,7 +15,7 @@ from sqlalchemy import event, func, select, text
 from polysync_airflow.airflow_compat import listeners as compat
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.records import KEY_PREFIX, variable_key
+from polysync_airflow.records.keys import KEY_PREFIX, variable_key
 from tests.unit.watch import rows
 
 if not CAPABILITIES.triggerer_callbacks:

@@ -16,12 +16,9 @@ import pytest
 from polysync_airflow.airflow_compat import database
 from polysync_airflow.airflow_compat.database import stored_variable
 from polysync_airflow.cli.command_line import main
-from polysync_airflow.records import (
-    KEY_PREFIX,
-    from_variable,
-    imported_records,
-    variable_key,
-)
+from polysync_airflow.records.database import imported_records
+from polysync_airflow.records.keys import KEY_PREFIX, variable_key
+from polysync_airflow.records.serialization import from_variable
 from sagemaker_emulator import EmulatorServer
 from tests.fakes import airflow_service
 from tests.fakes.airflow_rows import add_variable

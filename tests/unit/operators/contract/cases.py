@@ -14,7 +14,7 @@ from polysync_airflow.operators import (
     PolysyncStartPipelineOperator,
     PolysyncStopPipelineOperator,
 )
-from polysync_airflow.records import RECORD_KEY
+from polysync_airflow.records.keys import RECORD_KEY
 from tests.fakes.log_capture import capture_logs, texts_of
 from tests.tasks import Run, run_task
 from tests.unit.sensors.sessions import (

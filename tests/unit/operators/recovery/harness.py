@@ -27,7 +27,8 @@ from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from polysync_airflow.operators.step_tasks import PolysyncStepsExecutionOperator
-from polysync_airflow.records import CONFIRMED_SECONDS, RECORD_KEY
+from polysync_airflow.records.keys import RECORD_KEY
+from polysync_airflow.records.store import CONFIRMED_SECONDS
 from polysync_airflow.states import DELETED
 from sagemaker_emulator.sagemaker.store import ExecutionRecord
 from tests.fakes.airflow_service import DEPLOYMENT

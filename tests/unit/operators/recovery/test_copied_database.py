@@ -16,7 +16,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution.lifecycle.ending import OF_OTHER_DEPLOYMENT
-from polysync_airflow.records import RECORD_KEY
+from polysync_airflow.records.keys import RECORD_KEY
 from polysync_airflow.watch.callback import stop_if_left
 from tests.fakes import simulated_airflow
 from tests.fakes.simulated_airflow import AIRFLOW

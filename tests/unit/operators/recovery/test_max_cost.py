@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow import records
 from polysync_airflow.exceptions import (
     ParametersError,
     PipelineExecutionTooExpensiveError,
 )
 from polysync_airflow.execution.prices import Spending
+from polysync_airflow.records import store
 from polysync_airflow.triggers import spending
 from tests.conftest import IN_BOTH_MODES
 from tests.fakes.log_capture import capture_logs, texts_of
@@ -93,7 +93,7 @@ def test_jobs_are_kept_in_the_record_again_after_airflow_was_away(
     def read_record(ti: Any) -> Any:
         if errors:
             raise errors.pop()
-        return records.read_record(ti)
+        return store.read_record(ti)
 
     world.patch.setattr(spending, "read_record", read_record)
     task = make_task(max_cost=30, **LISTS)

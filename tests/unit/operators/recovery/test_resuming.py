@@ -14,7 +14,8 @@ from polysync_airflow.airflow_compat import task_instances
 from polysync_airflow.execution.lifecycle.instructions import ClearChoice
 from polysync_airflow.execution.lifecycle.options import OnClear
 from polysync_airflow.execution.texts import format_seconds
-from polysync_airflow.records import RECORD_KEY, from_stored, to_stored
+from polysync_airflow.records.keys import RECORD_KEY
+from polysync_airflow.records.serialization import from_stored, to_stored
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs, texts_of
 from tests.tasks import EmulatedTime

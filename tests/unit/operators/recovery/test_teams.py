@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.records import variable_key
+from polysync_airflow.records.keys import variable_key
 from tests.conftest import IN_BOTH_MODES
 from tests.fakes.simulated_airflow import SimulatedAirflow
 from tests.unit.operators.recovery.conftest import MakeTask

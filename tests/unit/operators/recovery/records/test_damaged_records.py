@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from polysync_airflow.exceptions import StoredRecordError
-from polysync_airflow.records import RECORD_KEY, from_stored, place_of, variable_key
+from polysync_airflow.records.keys import RECORD_KEY, place_of, variable_key
+from polysync_airflow.records.serialization import from_stored
 from tests.conftest import ARN
 from tests.tasks import DagRun
 from tests.unit.operators.recovery.conftest import MakeTask

@@ -12,7 +12,8 @@ import pytest
 
 from polysync_airflow.deployment import DEPLOYMENT_KEY
 from polysync_airflow.exceptions import StoredRecordError
-from polysync_airflow.records import KEY_PREFIX, from_stored, from_variable
+from polysync_airflow.records.keys import KEY_PREFIX
+from polysync_airflow.records.serialization import from_stored, from_variable
 from tests.conftest import IN_BOTH_MODES
 from tests.fakes.airflow_service import DEPLOYMENT
 from tests.fakes.evil_json import EVIL, NESTED, nested_value

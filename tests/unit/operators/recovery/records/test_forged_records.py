@@ -13,7 +13,8 @@ import pytest
 
 from polysync_airflow.airflow_compat.signatures import signed, signing_keys
 from polysync_airflow.exceptions import PipelineExecutionTimeoutError, StoredRecordError
-from polysync_airflow.records import RECORD_KEY, from_stored
+from polysync_airflow.records.keys import RECORD_KEY
+from polysync_airflow.records.serialization import from_stored
 from tests.conftest import ARN
 from tests.tasks import DagRun, EmulatedTime
 from tests.unit.operators.recovery.conftest import MakeTask

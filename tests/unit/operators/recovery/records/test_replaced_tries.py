@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.records import RecordStore
+from polysync_airflow.records.store import RecordStore
 from tests.tasks import EmulatedTime
 from tests.unit.operators.recovery.conftest import MakeTask
 from tests.unit.operators.recovery.harness import Task, crash
@@ -92,7 +92,8 @@ def test_success_of_a_resumed_try_keeps_the_record_of_a_later_one(
         tries.append(task.ti)
     task.state = "running"
 
-    RecordStore(tries[number].context(task.operator)).forget()
+    context = tries[number].context(task.operator)
+    RecordStore.on_worker(context).forget()
 
     assert (task.record is not None) is is_kept
 

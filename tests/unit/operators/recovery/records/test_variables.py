@@ -12,7 +12,8 @@ from typing import Any
 
 from polysync_airflow.airflow_compat.signatures import SIGNATURE
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.records import RECORD, TASK, variable_key
+from polysync_airflow.records.keys import variable_key
+from polysync_airflow.records.serialization import RECORD, TASK
 from tests.fakes.simulated_airflow import SimulatedAirflow
 from tests.tasks import EmulatedTime
 from tests.unit.operators.recovery.conftest import MakeTask

@@ -1,0 +1,217 @@
+"""
+Records in Airflow's database, without a task: choices of users, the expiry, and what
+commands say of them.
+
+A running try and the API server must not overwrite each other: the API server writes
+only if the task has ended.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, NamedTuple
+
+from polysync_airflow.deployment import (
+    DEPLOYMENT_KEY,
+    doubt_about,
+    find_deployment,
+    stored_identity,
+)
+from polysync_airflow.exceptions import PolysyncError, StoredRecordError
+from polysync_airflow.execution.lifecycle.instructions import (
+    ClearChoice,
+    ExecutionRecord,
+    TaskKey,
+)
+from polysync_airflow.execution.lifecycle.options import OnClear
+from polysync_airflow.execution.lifecycle.orphans import ENDED_STATES
+from polysync_airflow.execution.lifecycle.provenance import has_never_begun
+from polysync_airflow.records.keys import KEY_PREFIX, place_of, variable_key
+from polysync_airflow.records.serialization import (
+    check_deployment,
+    dag_run_start_in,
+    from_variable,
+    task_in,
+    to_stored,
+    to_variable,
+)
+
+if TYPE_CHECKING:
+    # It imports the models of Airflow's database, which workers must not use.
+    from polysync_airflow.airflow_compat.database import StoredVariable
+
+
+class StoredTask(NamedTuple):
+    """
+    The task of a record.
+
+    :param dag_run_state: the state of its DAG run; None if it was deleted.
+    :param ended_at: when its DAG run has ended. If it was deleted, when it had started.
+        None if that is not known.
+    :param task_states: the states of the task instance; empty if it was deleted.
+    """
+
+    key: TaskKey
+    dag_run_state: str | None
+    ended_at: datetime | None
+    task_states: tuple[str | None, ...]
+
+    def has_ended_before(self, time: datetime) -> bool:
+        """
+        Return whether the task has ended before a time, and cannot run again by itself.
+        """
+        if self.dag_run_state not in (None, "success", "failed"):
+            return False
+        if not ENDED_STATES.issuperset(self.task_states):
+            return False
+        return self.ended_at is not None and self.ended_at < time
+
+
+def stored_task(variable: StoredVariable) -> StoredTask | None:
+    """
+    Return the task of the record in a Variable; None if there is no such Variable.
+
+    :raises StoredRecordError: it holds no record of a task. The message says why.
+    """
+    if not variable.exists:
+        return None
+    if variable.value is None:
+        raise StoredRecordError("it cannot be decrypted with [core] fernet_key")
+    key = task_in(variable.value)
+    state, ended_at = variable.dag_run(key.dag_id, key.run_id)
+    states = tuple(variable.states_of(**asdict(key)))
+    if state is None:
+        ended_at = dag_run_start_in(variable.value)
+    return StoredTask(key, state, ended_at, states)
+
+
+class NoRecordError(PolysyncError):
+    """The task instance has no record of an execution."""
+
+
+class TaskNotEndedError(PolysyncError):
+    """A try of the task instance runs or is on its way, and may write the record."""
+
+
+def _variable_of(
+    task: TaskKey, *, lock: bool
+) -> AbstractContextManager[StoredVariable]:
+    from polysync_airflow.airflow_compat.database import stored_variable
+
+    return stored_variable(variable_key(task), lock=lock)
+
+
+def read_clear_choice(task: TaskKey) -> OnClear | None:
+    """
+    Return what a user chose for the next clear; None if ``on_clear`` decides.
+
+    :raises NoRecordError: the task instance has no record.
+    :raises StoredRecordError: the record is damaged, or was not written by this task.
+    :raises PolysyncError: the deployment's Fernet key cannot be used, or cannot decrypt
+        the record.
+    """
+    with _variable_of(task, lock=False) as variable:
+        choice = _record_in(variable, task).clear_choice
+    if choice is None or choice.epoch is not None:
+        return None
+    return choice.on_clear
+
+
+def store_clear_choice(task: TaskKey, on_clear: OnClear | None) -> None:
+    """
+    Store what the next clear of a task does, in place of its ``on_clear``.
+
+    :param on_clear: what it does; None withdraws a choice that was stored before.
+    :raises TaskNotEndedError: a try of the task runs or is on its way.
+    :raises NoRecordError: the task instance has no record.
+    :raises StoredRecordError: the record is damaged, or was not written by this task.
+    :raises PolysyncError: the deployment's Fernet key cannot be used, or cannot decrypt
+        the record.
+    """
+    with _variable_of(task, lock=True) as variable:
+        record = _record_in(variable, task)
+        states = variable.states_of(**asdict(task))
+        if not states or not ENDED_STATES.issuperset(states):
+            raise TaskNotEndedError(
+                f"The task has not ended. Its state is {', '.join(map(str, states))}."
+            )
+        choice = None
+        if on_clear is not None:
+            choice = ClearChoice(on_clear=on_clear)
+        changed = record.model_copy(update={"clear_choice": choice})
+        variable.replace(to_variable(to_stored(changed, task), task))
+
+
+def deployment_of_database() -> tuple[str | None, str | None]:
+    """
+    Return the identity of this deployment, without teams, and why it may be taken for
+    another one; None if it may not. For commands.
+    """
+    from polysync_airflow.airflow_compat.database import stored_variable
+
+    with stored_variable(DEPLOYMENT_KEY, lock=False) as variable:
+        identity = find_deployment(None, variable.value_of)
+        stored = stored_identity(None, variable.value_of)
+    doubt = None
+    if stored is not None:
+        doubt = doubt_about(stored)
+    return identity, doubt
+
+
+def imported_records() -> list[str]:
+    """
+    Return the keys of the records whose task has never begun in this database. For
+    commands.
+    """
+    from polysync_airflow.airflow_compat.database import stored_variables
+
+    keys = []
+    for variable in stored_variables(KEY_PREFIX):
+        with suppress(StoredRecordError):
+            task = task_in(variable.value or "")
+            if is_imported(variable, task):
+                keys.append(variable_key(task))
+    return keys
+
+
+def is_imported(variable: StoredVariable, task: TaskKey) -> bool:
+    """
+    Return whether no try of a task instance has begun in the database of a Variable, so
+    that another deployment has written its record.
+    """
+    key = asdict(task)
+    numbers = [number for _, number in variable.tries_of(**key)]
+    return has_never_begun(numbers, lambda: variable.has_begun(**key))
+
+
+def stored_record(task: TaskKey) -> ExecutionRecord | None:
+    """
+    Return the record of a task instance; None if there is none. For commands.
+
+    :raises StoredRecordError: the record is damaged, or was not written by this task,
+        or is that of another deployment.
+    :raises PolysyncError: the deployment's Fernet key cannot be used, or cannot decrypt
+        the record.
+    """
+    with _variable_of(task, lock=False) as variable:
+        if not variable.exists:
+            return None
+        return _record_in(variable, task)
+
+
+def _record_in(variable: StoredVariable, task: TaskKey) -> ExecutionRecord:
+    if not variable.exists:
+        raise NoRecordError("The task has no record of an execution.")
+    text = variable.value
+    if text is None:
+        raise PolysyncError(
+            f"The Variable {variable_key(task)!r} cannot be decrypted with the"
+            " deployment's Fernet key ([core] fernet_key)."
+        )
+    place = place_of(variable_key(task))
+    record = from_variable(text, task, place=place)
+    deployment = find_deployment(variable.team, variable.value_of)
+    check_deployment(record, deployment, place=place)
+    return record

@@ -33,6 +33,7 @@ from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution import models, texts, waiter
 from polysync_airflow.execution.models import AwsModel, ResponseTime, Status, User
 from polysync_airflow.execution.parameters import DEFER_BUILD, is_valid
+from polysync_airflow.execution.trigger_arguments import WaitArguments
 
 ApprovalOutcome = Literal["approved", "rejected", "failed", "timed_out", "refused"]
 
@@ -281,10 +282,14 @@ def _state_of(response: ModelPackageDescription) -> str:
     return text
 
 
-class ApprovalTriggerArguments(waiter.WaitArguments):
-    """The arguments of a trigger that waits for an approval."""
+@dataclass(kw_only=True, eq=False, repr=False)
+class ApprovalTriggerArguments(WaitArguments):
+    """
+    The arguments of a trigger that waits for an approval.
 
-    waiter_class = ApprovalWaiter
+    :param model_package_arn: the version of a model package group.
+    :param since: when the wait began, as Unix time.
+    """
 
     model_package_arn: VersionArn
     since: models.Timestamp

@@ -1,5 +1,5 @@
 """
-The arguments of operators and of stored triggers, validated before AWS is called.
+The arguments of operators, validated before AWS is called.
 
 What a DAG author sets on an operator for all tries of a task is a class of options.
 Each module of the core declares the options that it uses. An operator has one class,
@@ -10,16 +10,9 @@ the operator's signature only.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Self, TypeVar, get_args
+from typing import Annotated, Any, Final, Self, get_args
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import models, texts
@@ -82,7 +75,6 @@ _PIPELINES: TypeAdapter[list[str]] = TypeAdapter(
     list[models.Pipeline], config=DEFER_BUILD
 )
 EXECUTION_ARN: TypeAdapter[str] = TypeAdapter(models.ExecutionArn, config=DEFER_BUILD)
-_Model = TypeVar("_Model", bound=BaseModel)
 
 
 def make_start_request(
@@ -239,22 +231,3 @@ def check_execution_arn(execution_arn: object) -> str:
             " such as the XCom 'execution_arn' of the task that started it."
         )
     return str(execution_arn)
-
-
-def check_trigger_arguments(
-    model: type[_Model], arguments: Mapping[str, Any]
-) -> _Model:
-    """
-    Validate the arguments of a stored trigger, which others can edit in Airflow's
-    database.
-
-    :raises ParametersError: an argument is not valid.
-    """
-    try:
-        return model.model_validate(arguments)
-    except ValidationError as error:
-        raise ParametersError(
-            "The trigger that is stored for this task has arguments that are not valid"
-            f" ({texts.describe_validation_error(error)}). Clear the task. The"
-            " execution may still be running."
-        ) from None

@@ -38,6 +38,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution import models, texts, waiter
+from polysync_airflow.execution.trigger_arguments import WaitArguments
 
 Which = Literal["first", "latest"]
 MAX_PATTERN_LENGTH = 256
@@ -461,15 +462,26 @@ class SearchWaiter(waiter.Waiter[SearchPage, SearchEvent]):
         )
 
 
-class SearchArguments(waiter.WaitArguments):
-    """The arguments of a trigger that searches."""
+# A ``Search`` as JSON, which becomes one where it is validated.
+StoredSearch = Annotated[
+    Mapping[str, Any], pydantic.GetPydanticSchema(lambda _, of: of(Search))
+]
 
-    waiter_class = SearchWaiter
 
-    search: Search
+@dataclass(kw_only=True, eq=False, repr=False)
+class SearchArguments(WaitArguments):
+    """
+    The arguments of a trigger that searches.
+
+    :param search: what is looked for: the fields of ``Search``, as JSON.
+    :param listed_until: when the sensor has listed the executions on a worker, as Unix
+        time; None if it has not.
+    """
+
+    search: StoredSearch
     listed_until: models.Timestamp | None
 
     @property
     def since(self) -> float:
         """When the search began, as Unix time."""
-        return self.search.began_at.timestamp()
+        return Search.model_validate(self.search).began_at.timestamp()

@@ -55,10 +55,14 @@ from polysync_airflow.execution.step_clears import FirstListing
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
 from polysync_airflow.execution.steps.progress import changes_of
+from polysync_airflow.execution.trigger_arguments import (
+    Count,
+    Interval,
+    StoredArguments,
+)
 from polysync_airflow.execution.waiter import (
     EndOfWait,
     Finish,
-    Interval,
     LogLine,
     Wait,
     Waiter,
@@ -453,12 +457,18 @@ _NOTED_SECONDS: Final = 5.0
 MAX_SECONDS: Final = 400 * 24 * 3600.0
 
 
-class StepTaskArguments(models.StrictModel):
+@dataclass(kw_only=True, eq=False, repr=False)
+class StepTaskArguments(StoredArguments):
     """
     The arguments of the trigger of a step's task. Its task instance says the rest.
 
     :param execution_task_id: the task of the same DAG run and map index that starts the
         execution.
+    :param step_name: the step.
+    :param polysync_conn_id: Airflow connection.
+    :param region_name: AWS region; None for the connection's own.
+    :param poll_interval: seconds between two lists of the steps. All tasks of an
+        execution share them.
     :param retries: how many retries the task has.
     """
 
@@ -467,7 +477,7 @@ class StepTaskArguments(models.StrictModel):
     polysync_conn_id: models.ConnectionId
     region_name: models.RegionName | None = None
     poll_interval: Interval
-    retries: Annotated[int, Field(strict=True, ge=0, le=models.MAX_INTEGER)] = 0
+    retries: Count = 0
 
     def waiter_of(self, ti: Any, now: float) -> StepTaskWaiter:
         """
@@ -495,9 +505,11 @@ class StepTaskArguments(models.StrictModel):
         )
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class StepTaskEndArguments(StepTaskArguments):
     """
-    The arguments of the trigger that runs the whole task of a step, without a worker.
+    The arguments of the trigger that runs the whole task of a step, without a worker:
+    those of ``PolysyncStepTaskTrigger``, and one more.
 
     :param property_files: which property files of the step the task reads at its end.
     """

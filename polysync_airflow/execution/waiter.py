@@ -28,28 +28,11 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import (
-    Annotated,
-    Any,
-    ClassVar,
-    Final,
-    Generic,
-    Literal,
-    NamedTuple,
-    Self,
-    TypeVar,
-)
+from typing import Annotated, Any, Final, Generic, Literal, NamedTuple, Self, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from polysync_airflow.exceptions import (
     RESOURCE_NOT_FOUND,
@@ -60,9 +43,8 @@ from polysync_airflow.exceptions import (
     is_throttling,
 )
 from polysync_airflow.execution import models
-from polysync_airflow.execution.prices import CostLimit, Spending
+from polysync_airflow.execution.prices import Spending
 from polysync_airflow.execution.texts import (
-    MAX_ARN_LENGTH,
     ArnText,
     NameText,
     describe_validation_error,
@@ -88,8 +70,6 @@ LAG_SECONDS: Final = 60.0
 # With the times at which ``LiveConnection`` reads, this takes four reads, and waits end
 # 41 s after the deletion, so within a minute even if Airflow responds slowly.
 DELETED_AFTER_SECONDS: Final = 20.0
-# A region has some hundred types of instances.
-MAX_LIMIT_LENGTH: Final = 65_536
 
 
 class LogLine(NamedTuple):
@@ -651,77 +631,3 @@ class Deletion:
             f" task.{self._hint}"
         )
         self.error.error_code = models.CONNECTION_NOT_FOUND
-
-
-# ---- the arguments of stored triggers, which others can edit in Airflow's database
-
-
-Interval = Annotated[
-    float,
-    Field(
-        strict=True,
-        ge=models.MIN_POLL_INTERVAL,
-        le=models.MAX_POLL_INTERVAL,
-        allow_inf_nan=False,
-    ),
-]
-
-ProgressInterval = Annotated[
-    float,
-    Field(
-        strict=True,
-        ge=models.MIN_PROGRESS_INTERVAL,
-        le=models.MAX_POLL_INTERVAL,
-        allow_inf_nan=False,
-    ),
-]
-
-
-def _check_cost_limit(text: str) -> str:
-    CostLimit.parse(text)
-    return text
-
-
-class WaitArguments(models.StrictModel):
-    """What the arguments of all triggers have in common."""
-
-    waiter_class: ClassVar[type[Waiter[Any, Any]]]
-
-    polysync_conn_id: models.ConnectionId
-    region_name: models.RegionName | None
-    poll_interval: Interval
-    deadline: models.Timestamp
-
-    def waiter(self) -> Waiter[Any, Any]:
-        """Return the wait, which shares its polls with others."""
-        # Its fields have the names of the arguments.
-        values = {
-            field.name: getattr(self, field.name)
-            for field in fields(self.waiter_class)
-            if hasattr(self, field.name)
-        }
-        return self.waiter_class(**values, rate_limited=True)
-
-
-class TriggerArguments(WaitArguments):
-    """The arguments of a trigger that waits for an execution."""
-
-    waiter_class = ExecutionWaiter
-
-    execution_arn: models.ExecutionArn
-    pipeline_name: Annotated[str, StringConstraints(max_length=MAX_ARN_LENGTH)] | None
-    since: models.Timestamp
-    attempt: Annotated[int, Field(strict=True, ge=0, le=models.MAX_INTEGER)]
-    stop_on_kill: Annotated[bool, Field(strict=True)]
-    stop_at: Annotated[tuple[models.UnendedOutcome, ...], Field(max_length=3)]
-    progress_interval: ProgressInterval | None
-    declared_steps: str | None
-    step_task_ids: Annotated[tuple[str, ...], Field(max_length=models.MAX_STEPS)] | None
-    cost_limit: (
-        Annotated[
-            str,
-            StringConstraints(max_length=MAX_LIMIT_LENGTH),
-            AfterValidator(_check_cost_limit),
-        ]
-        | None
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -18,22 +18,10 @@ from polysync_airflow.triggers import PolysyncStepTaskTrigger
 from polysync_airflow.triggers.task_end import TaskEnd
 
 
-class PolysyncStepTaskEndTrigger(PolysyncStepTaskTrigger):
-    """
-    Wait for the end of one step of an execution, then end the task of the step.
+class PolysyncStepTaskEndTrigger(StepTaskEndArguments, PolysyncStepTaskTrigger):
+    """Wait for the end of one step of an execution, then end the task of the step."""
 
-    :param property_files: which property files of the step the task reads at its end.
-    :param arguments: those of ``PolysyncStepTaskTrigger``.
-    """
-
-    arguments_model = StepTaskEndArguments
     __module__ = "polysync_airflow.start_in_triggerer"
-
-    def __init__(
-        self, *, property_files: bool | Sequence[str] = False, **arguments: Any
-    ) -> None:
-        super().__init__(**arguments)
-        self.property_files = property_files
 
     def run(self) -> AsyncGenerator[TriggerEvent, None]:
         """Wait for the end of the step, end the task, and yield the event."""
@@ -53,7 +41,7 @@ class PolysyncStepTaskEndTrigger(PolysyncStepTaskTrigger):
     def _end_task(self, event: Any, context: Context) -> Any:
         """Run the code of the task, in a thread."""
         task = PolysyncPipelineStepOperator(
-            task_id=context["ti"].task_id, **self.serialize()[1]
+            task_id=context["ti"].task_id, **self.kwargs()
         )
         hook = None
         if self._poller and not self.property_files:

@@ -37,36 +37,13 @@ class ApprovalPoller(Poller):
         ]
 
 
-class PolysyncModelApprovalTrigger(WaitTrigger):
-    """
-    Wait until a model package is approved or rejected, then fire one event.
+class PolysyncModelApprovalTrigger(ApprovalTriggerArguments, WaitTrigger):
+    """Wait until a model package is approved or rejected, then fire one event."""
 
-    :param model_package_arn: the version of a model package group.
-    :param polysync_conn_id: Airflow connection.
-    :param region_name: AWS region of the model package.
-    :param poll_interval: seconds between two polls.
-    :param since: when the wait began, as Unix time.
-    :param deadline: when it ends at the latest, as Unix time, which stays the same when
-        the trigger moves to another triggerer.
-    """
-
-    arguments_model = ApprovalTriggerArguments
     __module__ = "polysync_airflow.triggers"
 
-    def __init__(
-        self,
-        *,
-        model_package_arn: str,
-        polysync_conn_id: str,
-        region_name: str,
-        poll_interval: float,
-        since: float,
-        deadline: float,
-    ) -> None:
-        super().__init__(polysync_conn_id, region_name, poll_interval)
-        self.model_package_arn = model_package_arn
-        self.since = since
-        self.deadline = deadline
+    def _waiter(self) -> ApprovalWaiter:
+        return self.checked().wait_of(ApprovalWaiter)
 
     def _find_poller(self) -> ApprovalPoller:
         return poller_for(ApprovalPoller, self.polysync_conn_id, self.region_name)

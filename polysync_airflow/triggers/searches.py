@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from threading import Lock
-from typing import Any, Final
+from typing import Final
 
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock, search
@@ -75,37 +75,16 @@ class SearchPoller(Poller):
             return parameters
 
 
-class PolysyncPipelineSearchTrigger(WaitTrigger):
+class PolysyncPipelineSearchTrigger(search.SearchArguments, WaitTrigger):
     """
     Wait for an execution of a SageMaker pipeline that somebody starts, then fire one
     event.
-
-    :param search: what is looked for: the fields of ``Search``, as JSON.
-    :param polysync_conn_id: Airflow connection.
-    :param region_name: AWS region; None for the connection's own.
-    :param poll_interval: seconds between two lists.
-    :param listed_until: when the sensor has listed the executions on a worker, as Unix
-        time; None if it has not.
-    :param deadline: when the search ends at the latest, as Unix time.
     """
 
-    arguments_model = search.SearchArguments
     __module__ = "polysync_airflow.triggers"
 
-    def __init__(
-        self,
-        *,
-        search: Mapping[str, Any],
-        polysync_conn_id: str,
-        region_name: str | None,
-        poll_interval: float,
-        listed_until: float | None,
-        deadline: float,
-    ) -> None:
-        super().__init__(polysync_conn_id, region_name, poll_interval)
-        self.search = search
-        self.listed_until = listed_until
-        self.deadline = deadline
+    def _waiter(self) -> search.SearchWaiter:
+        return self.checked().wait_of(search.SearchWaiter)
 
     def _find_poller(self) -> SearchPoller:
         return poller_for(SearchPoller, self.polysync_conn_id, self.region_name)

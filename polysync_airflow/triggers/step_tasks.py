@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Final, cast
+from typing import Any, Final, cast
 
 from airflow.triggers.base import TriggerEvent
 
@@ -29,7 +29,6 @@ from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.outcome import RunSummary, parse_run_summary
-from polysync_airflow.execution.parameters import check_trigger_arguments
 from polysync_airflow.execution.step_clears import (
     CLEAR_KEY,
     FirstListing,
@@ -248,37 +247,13 @@ def _delete_note(task: TaskKey) -> None:
         delete_xcom(task, CLEAR_KEY)
 
 
-class PolysyncStepTaskTrigger(WaitTrigger):
+class PolysyncStepTaskTrigger(StepTaskArguments, WaitTrigger):
     """
     Wait for the end of one step of the execution that another task of the same DAG run
     starts.
-
-    :param execution_task_id: the task that starts the execution.
-    :param step_name: the step.
-    :param polysync_conn_id: Airflow connection.
-    :param region_name: AWS region; None for the connection's own.
-    :param poll_interval: seconds between two lists of the steps. All tasks of an
-        execution share them.
-    :param retries: how many retries the task has.
     """
 
-    arguments_model: ClassVar[type[StepTaskArguments]] = StepTaskArguments
     __module__ = "polysync_airflow.triggers"
-
-    def __init__(
-        self,
-        *,
-        execution_task_id: str,
-        step_name: str,
-        polysync_conn_id: str,
-        region_name: str | None = None,
-        poll_interval: float,
-        retries: int = 0,
-    ) -> None:
-        super().__init__(polysync_conn_id, region_name, poll_interval)
-        self.execution_task_id = execution_task_id
-        self.step_name = step_name
-        self.retries = retries
 
     async def run(self) -> AsyncGenerator[TriggerEvent, None]:
         """Wait for the end of the step, and yield the event."""
@@ -303,8 +278,7 @@ class PolysyncStepTaskTrigger(WaitTrigger):
         return cast("StepTaskEvent | None", event)
 
     def _waiter(self) -> StepTaskWaiter:
-        arguments = check_trigger_arguments(self.arguments_model, self.serialize()[1])
-        return arguments.waiter_of(self.task_instance, clock.time())
+        return self.checked().waiter_of(self.task_instance, clock.time())
 
     def _find_poller(self) -> StepTaskPoller:
         return poller.poller_for(

@@ -16,19 +16,18 @@ import asyncio
 import json
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from pydantic import BaseModel
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.supervisor import call_airflow, use_event_loop
-from polysync_airflow.execution import clock, models
+from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle import ending
 from polysync_airflow.execution.outcome import stop_reason
-from polysync_airflow.execution.parameters import check_trigger_arguments
 from polysync_airflow.execution.prices import Spending
 from polysync_airflow.execution.steps.callbacks import StepChangedEvent, is_news
 from polysync_airflow.execution.steps.descriptions import (
@@ -40,11 +39,14 @@ from polysync_airflow.execution.steps.progress import (
     StepTriggerArguments,
     ended_step,
 )
+from polysync_airflow.execution.trigger_arguments import (
+    StoredArguments,
+    TriggerArguments,
+)
 from polysync_airflow.execution.waiter import (
     ExecutionEvent,
     ExecutionWaiter,
     Finish,
-    TriggerArguments,
     Wait,
     Waiter,
 )
@@ -61,37 +63,30 @@ from polysync_airflow.triggers.stopping import (
 )
 
 
-class WaitTrigger(BaseTrigger):
+class WaitTrigger(StoredArguments, BaseTrigger):
     """
     Wait, then fire one event.
 
     Airflow may run a trigger twice at the same time while triggers move between
     triggerers: whatever ``run`` does can be done twice. The class path and the
     arguments are stored in Airflow's database: they are public, and hold no
-    credentials. Each argument is an attribute, which the model checks before AWS is
-    called.
+    credentials. A trigger has its class of arguments as its first base. They are
+    checked before AWS is called.
     """
 
-    arguments_model: ClassVar[type[BaseModel]]
     # The class path that Airflow stores is the public one, wherever this module is.
     __module__ = "polysync_airflow.triggers"
 
-    _poller: poller.Poller | None = None
-
-    def __init__(
-        self, polysync_conn_id: str, region_name: str | None, poll_interval: float
-    ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.polysync_conn_id = polysync_conn_id
-        self.region_name = region_name
-        self.poll_interval = poll_interval
+    def __post_init__(self) -> None:
+        """Begin as a trigger. The arguments are attributes by now."""
+        BaseTrigger.__init__(self)  # type: ignore[no-untyped-call]
+        # All attributes are set here: an instance that gets a new one later than its
+        # class has others needs a dict of its own, in each of thousands of triggers.
+        self._poller: poller.Poller | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow stores: the class path and the arguments."""
-        arguments = {
-            name: getattr(self, name) for name in self.arguments_model.model_fields
-        }
-        return f"{type(self).__module__}.{type(self).__qualname__}", arguments
+        return f"{type(self).__module__}.{type(self).__qualname__}", self.kwargs()
 
     async def run(self) -> AsyncGenerator[TriggerEvent, None]:
         """
@@ -120,12 +115,9 @@ class WaitTrigger(BaseTrigger):
             self._close()
             self._poller.unsubscribe(subscription)
 
+    @abstractmethod
     def _waiter(self) -> Waiter[Any, Any]:
-        arguments: Any = check_trigger_arguments(
-            self.arguments_model, self.serialize()[1]
-        )
-        waiter: Waiter[Any, Any] = arguments.waiter()
-        return waiter
+        """Return the wait that the arguments say, if they are valid."""
 
     @abstractmethod
     def _find_poller(self) -> poller.Poller:
@@ -172,81 +164,27 @@ class WaitTrigger(BaseTrigger):
         """End what must not go on."""
 
 
-class PolysyncPipelineExecutionTrigger(WaitTrigger):
-    """
-    Wait for a SageMaker pipeline execution to end, then fire one event.
-
-    :param execution_arn: the execution.
-    :param pipeline_name: its pipeline, for log lines; None where only the ARN is known.
-    :param polysync_conn_id: Airflow connection.
-    :param region_name: AWS region; None for the connection's own.
-    :param poll_interval: seconds, or a timedelta, between two polls.
-    :param since: when the wait began, as Unix time.
-    :param deadline: when it ends at the latest, as Unix time, which stays the same when
-        the trigger moves to another triggerer.
-    :param attempt: the attempt of the execution: 0 for its start, n for its n-th
-        resume.
-    :param stop_on_kill: stop the execution when a user, or the DAG run, ends the
-        deferred task.
-    :param stop_at: how the wait ends if the trigger stops the execution before it fires
-        its event: ``timed_out``, ``refused`` (AWS refuses the polls for good), and
-        ``too_expensive``.
-    :param progress_interval: seconds, or a timedelta, between two lists of the steps;
-        None for none.
-    :param declared_steps: the steps that the definition declares, as ``order_text``
-        returns them; None to read them from the XCom ``steps``.
-    :param step_task_ids: the tasks of the steps, if the task is that of a group of
-        them; None if it is not.
-    :param cost_limit: what the task may spend, a ``CostLimit`` as JSON; None for no
-        limit. It has a default for triggers that were stored without it: the operators
-        give what their wait has.
-    """
+class PolysyncPipelineExecutionTrigger(TriggerArguments, WaitTrigger):
+    """Wait for a SageMaker pipeline execution to end, then fire one event."""
 
     # Whether the task has the XCom ``steps``.
     pushes_steps = True
     # Whether it waits for one of the steps, so that their lists come first.
     awaits_step = False
-    arguments_model: ClassVar[type[TriggerArguments]] = TriggerArguments
     __module__ = "polysync_airflow.triggers"
-    _pusher: StepPusher | None = None
-    _telling: asyncio.Task[None] | None = None
 
-    def __init__(
-        self,
-        *,
-        execution_arn: str,
-        pipeline_name: str | None,
-        polysync_conn_id: str,
-        region_name: str | None,
-        poll_interval: float | timedelta,
-        since: float,
-        deadline: float,
-        attempt: int = 0,
-        stop_on_kill: bool = False,
-        stop_at: Sequence[models.UnendedOutcome] = (),
-        progress_interval: float | timedelta | None = None,
-        declared_steps: str | None = None,
-        step_task_ids: Sequence[str] | None = None,
-        cost_limit: str | None = None,
-    ) -> None:
-        super().__init__(polysync_conn_id, region_name, clock.as_seconds(poll_interval))
-        self.execution_arn = execution_arn
-        self.pipeline_name = pipeline_name
-        self.since = since
-        self.deadline = deadline
-        self.attempt = attempt
-        self.stop_on_kill = stop_on_kill
-        # A tuple: the garbage collector does not look at one of texts.
-        self.stop_at = tuple(stop_at)
-        self.progress_interval = clock.as_seconds(progress_interval)
-        self.declared_steps = declared_steps
-        self.step_task_ids = step_task_ids
-        self.cost_limit = cost_limit
+    def __post_init__(self) -> None:
+        """Begin as a trigger. A timedelta becomes seconds."""
+        super().__post_init__()
+        self.poll_interval = clock.as_seconds(self.poll_interval)
+        self.progress_interval = clock.as_seconds(self.progress_interval)
+        # The garbage collector does not look at a tuple of texts.
+        self.stop_at = tuple(self.stop_at)
+        self._pusher: StepPusher | None = None
+        self._telling: asyncio.Task[None] | None = None
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what Airflow stores: the class path and the arguments."""
-        path, arguments = super().serialize()
-        return path, {**arguments, "stop_at": list(self.stop_at)}
+    def _waiter(self) -> ExecutionWaiter:
+        return self.checked().wait_of(ExecutionWaiter)
 
     def _find_poller(self) -> poller.ExecutionPoller:
         return poller.poller_for(
@@ -337,7 +275,7 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
         if self.task_instance and ending.stops_before_event(event, self.stop_at):
             stop = StopAtEndOfWait(
                 ti=self.task_instance,
-                waiter=self._execution_waiter(),
+                waiter=self._waiter(),
                 client=self._client(),
                 log=self.log,
                 reason=stop_reason(event),
@@ -359,9 +297,6 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
             return self._poller.client
         return SharedClient(self.polysync_conn_id, self.region_name)
 
-    def _execution_waiter(self) -> ExecutionWaiter:
-        return cast("ExecutionWaiter", self._waiter())
-
     def _close(self) -> None:
         if self._pusher:
             self._pusher.cancel()
@@ -372,7 +307,7 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
             return
         task = EndedTask(
             ti=self.task_instance,
-            waiter=self._execution_waiter(),
+            waiter=self._waiter(),
             client=self._client(),
             log=self.log,
             step_task_ids=self.step_task_ids or (),
@@ -392,28 +327,19 @@ class PolysyncPipelineExecutionTrigger(WaitTrigger):
             )
 
 
-class StepTrigger(PolysyncPipelineExecutionTrigger):
+class StepTrigger(StepTriggerArguments, PolysyncPipelineExecutionTrigger):
     """
     Base of the triggers that wait for a step. They also fire when the execution ends,
     or the wait does.
     """
 
-    arguments_model = StepTriggerArguments
     awaits_step = True
-
-    def __init__(self, *, step_name: str, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.step_name = step_name
 
 
 class PolysyncPipelineStepTrigger(StepTrigger):
     """
     Wait for one step of a SageMaker pipeline execution to end, or for the end of the
-    execution.
-
-    :param step_name: the step.
-    :param arguments: those of ``PolysyncPipelineExecutionTrigger``. The steps are
-        listed every ``progress_interval`` seconds.
+    execution. The steps are listed every ``progress_interval`` seconds.
     """
 
     __module__ = "polysync_airflow.triggers"
@@ -430,10 +356,6 @@ class PolysyncCallbackStepTrigger(StepTrigger):
     Wait for a callback step to begin, then fire one event. The event does not say what
     has happened: the task asks AWS itself, so that no event and no trigger has the
     token of the step.
-
-    :param step_name: the name of the step.
-    :param arguments: the other arguments are those of
-        ``PolysyncPipelineExecutionTrigger``.
     """
 
     pushes_steps = False

@@ -20,7 +20,6 @@ from polysync_airflow.exceptions import (
 from polysync_airflow.execution.events import UnreadableMessageError, read_message
 from polysync_airflow.execution.json_input import UnreadableJsonError
 from polysync_airflow.execution.outcome import parse_run_summary
-from polysync_airflow.execution.parameters import check_trigger_arguments
 from polysync_airflow.execution.pipelines import (
     declared_parameters,
     declared_steps,
@@ -36,11 +35,11 @@ from polysync_airflow.execution.steps.progress import (
     StepTriggerArguments,
     parse_step_ended,
 )
-from polysync_airflow.execution.waiter import (
-    ExecutionEvent,
+from polysync_airflow.execution.trigger_arguments import (
     TriggerArguments,
-    check_event,
+    check_trigger_arguments,
 )
+from polysync_airflow.execution.waiter import ExecutionEvent, check_event
 from tests.fakes.evil_json import EVIL, UNREADABLE, nested_value
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"

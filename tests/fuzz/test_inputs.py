@@ -26,7 +26,6 @@ from polysync_airflow.execution.parameters import (
     build_start_request,
     check_execution_arn,
     check_pipeline_names,
-    check_trigger_arguments,
     storable_parameters,
 )
 from polysync_airflow.execution.pipelines import (
@@ -37,11 +36,11 @@ from polysync_airflow.execution.pipelines import (
 from polysync_airflow.execution.prices import CostAndUsage
 from polysync_airflow.execution.steps.descriptions import fit_outputs
 from polysync_airflow.execution.texts import clean_line, clean_text, storable
-from polysync_airflow.execution.waiter import (
-    ExecutionEvent,
+from polysync_airflow.execution.trigger_arguments import (
     TriggerArguments,
-    check_event,
+    check_trigger_arguments,
 )
+from polysync_airflow.execution.waiter import ExecutionEvent, check_event
 from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs.catalogue import CatalogueJob
@@ -268,7 +267,7 @@ def test_edited_xcoms(value: Any) -> None:
 def test_trigger_rows(arguments: dict[str, Any]) -> None:
     """The arguments of a stored trigger are valid, or a ParametersError."""
     try:
-        delivered(check_trigger_arguments(TriggerArguments, arguments).model_dump())
+        delivered(check_trigger_arguments(TriggerArguments, arguments).kwargs())
     except ParametersError as error:
         check_message(error)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
+from pydantic_core import to_jsonable_python
 
 from polysync_airflow.exceptions import (
     CallbackStepError,
@@ -34,7 +35,6 @@ from polysync_airflow.execution.events import (
     check_watcher,
     read_message,
 )
-from polysync_airflow.execution.parameters import check_trigger_arguments
 from polysync_airflow.execution.search import (
     SEARCH_ARGUMENTS,
     ListedExecution,
@@ -58,6 +58,10 @@ from polysync_airflow.execution.steps.callbacks import (
     running_callback,
 )
 from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.execution.trigger_arguments import (
+    StoredArguments,
+    check_trigger_arguments,
+)
 from polysync_airflow.execution.waiter import Finish, check_event
 from tests.fakes.airflow_encoding import delivered, pulled
 from tests.fuzz.test_inputs import ARN, TRIGGER, check_message
@@ -220,7 +224,7 @@ STORED_APPROVAL = {
     "deadline": 1.76e9,
 }
 searches = variations(STORED_SEARCH["search"], json_values)  # type: ignore[arg-type]
-ROWS: tuple[tuple[type[BaseModel], st.SearchStrategy[Any]], ...] = (
+ROWS: tuple[tuple[type[StoredArguments], st.SearchStrategy[Any]], ...] = (
     (
         SearchArguments,
         variations(STORED_SEARCH, values)
@@ -235,11 +239,11 @@ ROWS: tuple[tuple[type[BaseModel], st.SearchStrategy[Any]], ...] = (
 
 
 @fuzz(st.one_of(*(st.tuples(st.just(model), rows) for model, rows in ROWS)))
-def test_trigger_rows(row: tuple[type[BaseModel], dict[str, Any]]) -> None:
+def test_trigger_rows(row: tuple[type[StoredArguments], dict[str, Any]]) -> None:
     """The arguments of the sensors' stored triggers are valid, or a ParametersError."""
     model, arguments = row
     try:
-        delivered(check_trigger_arguments(model, arguments).model_dump(mode="json"))
+        delivered(to_jsonable_python(check_trigger_arguments(model, arguments)))
     except ParametersError as error:
         check_message(error)
 

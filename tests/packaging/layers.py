@@ -37,6 +37,7 @@ FOLDER_LAYERS = {
         {"models"},
         {"console", "prices", "response_members"},
         {"events", "parameters", "waiter"},
+        {"trigger_arguments"},
         {"approval", "lifecycle", "search"},
         {"pipelines"},
         {"steps"},

@@ -44,11 +44,11 @@ from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.parameters import DEFER_BUILD, is_valid
 from polysync_airflow.execution.pipelines import DeclaredStep, all_steps, step_named
 from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
+from polysync_airflow.execution.trigger_arguments import TriggerArguments
 from polysync_airflow.execution.waiter import (
     ExecutionEvent,
     ExecutionWaiter,
     LogLine,
-    TriggerArguments,
     check_event,
 )
 
@@ -283,8 +283,13 @@ def _verb(status: str | None) -> str:
 _STEP_NAME: Final[TypeAdapter[str]] = TypeAdapter(models.StepName, config=DEFER_BUILD)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class StepTriggerArguments(TriggerArguments):
-    """The arguments of a stored trigger that waits for a step."""
+    """
+    The arguments of a trigger that waits for a step.
+
+    :param step_name: the step.
+    """
 
     step_name: models.StepName
 

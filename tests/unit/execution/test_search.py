@@ -459,7 +459,7 @@ def test_refused_list_is_no_empty_page() -> None:
 def test_stored_arguments_are_those_of_a_shared_search() -> None:
     """It began when the sensor did, and its looks are shared."""
     stored = SearchArguments(
-        search=search(created_after=DAY[0]),
+        search=search(created_after=DAY[0]).model_dump(mode="json"),
         polysync_conn_id="team",
         region_name=None,
         poll_interval=60.0,
@@ -467,4 +467,6 @@ def test_stored_arguments_are_those_of_a_shared_search() -> None:
         deadline=BEGAN + HOUR,
     )
 
-    assert stored.waiter() == replace(OPEN, listed_until=1.75e9, rate_limited=True)
+    assert stored.checked().wait_of(SearchWaiter) == replace(
+        OPEN, listed_until=1.75e9, rate_limited=True
+    )

@@ -439,7 +439,7 @@ def test_stored_trigger_waits_for_the_task_of_its_dag_run(
     )
     assert waiter.first_delay == FIRST_POLL_DELAY_SECONDS
     # A task that no worker has begun takes what others have listed just now.
-    of_whole_task = StepTaskEndArguments(**arguments.model_dump())
+    of_whole_task = StepTaskEndArguments(**arguments.kwargs())
     without_delay = of_whole_task.waiter_of(ti, 100.0)
     assert without_delay.first_delay == 0.0
     assert replace(without_delay, ends_task=False) == waiter

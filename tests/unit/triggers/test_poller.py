@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.execution.models import StartRequest
-from polysync_airflow.execution.waiter import ExecutionWaiter, TriggerArguments
+from polysync_airflow.execution.waiter import ExecutionWaiter
 from polysync_airflow.hooks import PolysyncSageMakerHook, executions
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller
 from polysync_airflow.triggers.poller import WORKERS, SharedClient
@@ -62,17 +62,10 @@ def make_trigger(
     )
 
 
-class AnyIntervals(TriggerArguments):
-    """Arguments with intervals that are too short for a deployment."""
-
-    poll_interval: float
-    progress_interval: float | None
-
-
 def accept_short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a test that runs in real time be short."""
     monkeypatch.setattr(
-        PolysyncPipelineExecutionTrigger, "arguments_model", AnyIntervals
+        PolysyncPipelineExecutionTrigger, "checked", lambda trigger: trigger
     )
 
 

@@ -5,6 +5,7 @@ its own, and never the waits of others.
 
 from __future__ import annotations
 
+import inspect
 import math
 import threading
 from pkgutil import resolve_name
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from airflow.serialization.serialized_objects import BaseSerialization
+from airflow.triggers.base import BaseTrigger
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.start_in_triggerer import PolysyncStepTaskEndTrigger
@@ -140,6 +142,13 @@ ALL_TRIGGERS = pytest.mark.parametrize(
 PUBLIC_MODULES = ("polysync_airflow.triggers", "polysync_airflow.start_in_triggerer")
 
 
+class BareTrigger(BaseTrigger):
+    """Has what Airflow's constructor sets."""
+
+    serialize: Any = None
+    run: Any = None
+
+
 @ALL_TRIGGERS
 def test_stored_trigger_is_public_and_comes_back_as_it_is(trigger_class: Any) -> None:
     """
@@ -148,8 +157,11 @@ def test_stored_trigger_is_public_and_comes_back_as_it_is(trigger_class: Any) ->
     """
     arguments, _ = EDITED[trigger_class]
 
-    path, stored = trigger_class(**arguments).serialize()
+    trigger = trigger_class(**arguments)
+    path, stored = trigger.serialize()
 
+    assert [*inspect.signature(trigger_class).parameters] == [*stored]
+    assert vars(BareTrigger()).keys() <= vars(trigger).keys()
     assert path.rpartition(".")[0] in PUBLIC_MODULES
     assert resolve_name(path) is trigger_class
     assert arguments.items() <= stored.items()

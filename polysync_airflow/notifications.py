@@ -4,18 +4,24 @@ The text of a message about a failed task, for callbacks that send it by chat or
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
 from airflow.providers.common.compat.sdk import Context
 
+from polysync_airflow.airflow_compat.task_instances import pull_own
 from polysync_airflow.exceptions import PipelineExecutionError, PolysyncError
 from polysync_airflow.execution.console import is_console_url
-from polysync_airflow.execution.outcome import MAX_REASONS, RunSummary
+from polysync_airflow.execution.outcome import (
+    MAX_REASONS,
+    RunSummary,
+    parse_run_summary,
+)
 from polysync_airflow.execution.texts import MAX_QUOTED, clean_line, clean_value
 from polysync_airflow.links import CONSOLE_URL_XCOM_KEY, LOG_URL_XCOM_KEY
-from polysync_airflow.operators.base import pull_own
-from polysync_airflow.operators.reporting import pull_summary
+
+log = logging.getLogger(__name__)
 
 
 def failure_text(context: Context) -> str:
@@ -29,7 +35,7 @@ def failure_text(context: Context) -> str:
     :param context: what Airflow passes to the callback.
     """
     ti: Any = context["ti"]
-    summary = pull_summary(context)
+    summary = parse_run_summary(pull_own(context, "run"), log.warning)
     lines = [_subject(ti), _verdict(_error_of(context), summary)]
     if summary:
         lines.extend(_execution_lines(summary, context))

@@ -182,6 +182,17 @@ def decoded(read: Callable[[], Any]) -> Any:
         return UNREADABLE
 
 
+def pull_own(context: Context, key: str) -> Any:
+    """
+    Return an XCom of this task instance; None if there is none, ``UNREADABLE`` if
+    Airflow cannot decode it.
+    """
+    ti: Any = context["ti"]
+    return decoded(
+        lambda: ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
+    )
+
+
 def write_xcom(ti: Any, key: str, value: Any) -> None:
     """
     Store an XCom of a task instance. For a triggerer.

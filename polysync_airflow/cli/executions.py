@@ -61,8 +61,8 @@ from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import request_stop, result_or_error, stop_result
 from polysync_airflow.hooks.spending import add_up_steps
 from polysync_airflow.jobs import importer
-from polysync_airflow.operators.base import list_steps_if_due
 from polysync_airflow.operators.results import StepReport, with_logs
+from polysync_airflow.operators.task_run import list_steps_if_due
 from polysync_airflow.states import PolysyncState
 
 # Of a pipeline. commands.toml says so.

@@ -68,6 +68,8 @@ MODEL_VERSION_ARN_PATTERN = rf"{_MODEL_PATTERN}/[0-9]{{1,10}}"
 MODEL_PACKAGE_ARN_PATTERN = rf"{_MODEL_PATTERN}(/[0-9]{{1,10}})?"
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateModelPackage.html
 ApprovalStatus = Literal["Approved", "Rejected", "PendingManualApproval"]
+# Which of the executions in a window a search means.
+Which = Literal["first", "latest"]
 REGION_PATTERN = r"^[a-z]{2,}(-[a-z]+)+-[0-9]+$"
 # A shorter poll interval takes calls from others in the account; a longer one is a
 # mistake.

@@ -40,7 +40,6 @@ from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution import models, texts, waiter
 from polysync_airflow.execution.trigger_arguments import WaitArguments
 
-Which = Literal["first", "latest"]
 MAX_PATTERN_LENGTH = 256
 # How much AWS's list may lag behind, and the clock of this host differ from AWS's.
 LIST_LAG_SECONDS: Final = 300.0
@@ -102,7 +101,7 @@ class Search(models.StrictModel):
     )
     created_after: Time = Field(description=_TIME_CURE)
     created_before: Time | None = Field(None, description=_TIME_CURE)
-    which: Which = "first"
+    which: models.Which = "first"
     display_name_pattern: str | None = Field(
         None,
         min_length=1,

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial, wraps
+from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from polysync_airflow.airflow_compat.reschedules import is_rescheduled
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution import models
 from polysync_airflow.execution.texts import shorten
 from polysync_airflow.links import EXECUTION_LINKS
 from polysync_airflow.operators import base
@@ -19,8 +16,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context, XComArg
 
-    from polysync_airflow.execution.waiter import ExecutionWaiter
-    from polysync_airflow.operators.callback_run import StepRun
+    from polysync_airflow.operators.callback_run import CallbackRun
 
 
 class PolysyncCallbackStepOperator(base.ExecutionOperator):
@@ -116,28 +112,15 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
                 " function."
             )
 
+    def _run_in(self, context: Context) -> CallbackRun:
+        from polysync_airflow.operators.callback_run import CallbackRun
+
+        return CallbackRun(self, context)
+
     @base.apply_retry_policy
     def execute(self, context: Context) -> dict[str, str]:
         """Wait for the step, call the function, and answer."""
-        from polysync_airflow.execution.steps.progress import check_step_name
-        from polysync_airflow.operators.reporting import push_links
-
-        self._check_execution(self.execution_arn)
-        check_step_name(self.step_name)
-        if self.op_kwargs is not None and not isinstance(self.op_kwargs, Mapping):
-            raise ParametersError(
-                f"op_kwargs = {shorten(self.op_kwargs)} is not valid: give a dict."
-            )
-        ti = context["ti"]
-        ti.xcom_push("execution_arn", self.execution_arn)
-        ti.xcom_push("step_name", self.step_name)
-        pipeline_name = models.pipeline_name_of(self.execution_arn)
-        push_links(context, self.hook, self.execution_arn, pipeline_name, self.log)
-        step_run = self._step_run(context)
-        step_run.check_declared()
-        return self._answer(
-            step_run, self._make_waiter(self.execution_arn, None, cost_limit=None)
-        )
+        return self._run_in(context).execute()
 
     @base.apply_retry_policy
     def execute_complete(
@@ -148,65 +131,7 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
 
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
-        from polysync_airflow.execution.steps.callbacks import parse_step_changed
-        from polysync_airflow.execution.waiter import ExecutionEvent, check_event
-
-        step_run = self._step_run(context)
-        waiter = self._make_waiter(self.execution_arn, None, cost_limit=None)
-        change = parse_step_changed(event)
-        if change:
-            # The limit is that of the whole wait, also if the task is deferred again.
-            waiter = replace(waiter, since=change.since, deadline=change.deadline)
-        else:
-            step_run.raise_unless_ended(check_event(ExecutionEvent, event))
-        return self._answer(step_run, waiter)
-
-    def _step_run(self, context: Context) -> StepRun:
-        from polysync_airflow.operators.callback_run import StepRun
-
-        is_first = context["ti"].try_number == 1
-        return StepRun(
-            self.hook_for_region,
-            self.execution_arn,
-            self.step_name,
-            self._call_with_retry,
-            self.log,
-            is_first_try=is_first and not is_rescheduled(context),
-        )
-
-    def _answer(self, step_run: StepRun, waiter: ExecutionWaiter) -> dict[str, str]:
-        while True:
-            outputs = step_run.answer(
-                self.python_callable, self.op_kwargs or {}, self._sleep
-            )
-            if outputs is not None:
-                return outputs
-            self._wait_for_step(step_run, waiter)
-
-    def _wait_for_step(self, step_run: StepRun, waiter: ExecutionWaiter) -> None:
-        """
-        Wait until the step has begun, or cannot begin any more; or defer the task.
-        """
-        from polysync_airflow.execution.steps.progress import Progress
-        from polysync_airflow.operators.callback_run import StepNewsError
-
-        # Each poll may list the steps: half of its interval, because polls are not
-        # exactly on time.
-        progress_interval = max(models.MIN_PROGRESS_INTERVAL, waiter.poll_interval / 2)
-        if self.options.deferrable:
-            from polysync_airflow.triggers import PolysyncCallbackStepTrigger
-
-            arguments = self._trigger_arguments(
-                waiter, progress_interval=progress_interval
-            )
-            trigger = PolysyncCallbackStepTrigger(step_name=self.step_name, **arguments)
-            self.defer(trigger=trigger, method_name="execute_complete")
-        try:
-            after_poll = partial(step_run.raise_if_news, Progress(progress_interval))
-            end = self._wait_on_worker(waiter, after_poll)
-        except StepNewsError:
-            return
-        step_run.raise_unless_ended(end)
+        return self._run_in(context).complete(event)
 
 
 def callback_step(

@@ -9,10 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from polysync_airflow.exceptions import CatalogueDriftError, ParametersError
-from polysync_airflow.execution.models import ManagedBy, pipeline_name_of
+from polysync_airflow.execution.models import ManagedBy
 from polysync_airflow.execution.parameters import Options
-from polysync_airflow.execution.texts import first_problems
 from polysync_airflow.operators.base import (
     DEFAULT_CONNECTION,
     PolysyncOperator,
@@ -22,8 +20,7 @@ from polysync_airflow.operators.base import (
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
-    from polysync_airflow.execution.pipelines import Job
-    from polysync_airflow.jobs.catalogue import Catalogue
+    from polysync_airflow.operators.list_import_run import ListImportRun
 
 OnDrift = Literal["fail", "warn"]
 
@@ -106,60 +103,12 @@ class PolysyncListImportOperator(PolysyncOperator):
         self.polysync_conn_id = polysync_conn_id
         self.region_name = region_name
 
+    def _run_in(self, context: Context) -> ListImportRun:
+        from polysync_airflow.operators.list_import_run import ListImportRun
+
+        return ListImportRun(self)
+
     @apply_retry_policy
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """List and describe the pipelines, and return the jobs."""
-        from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
-        from polysync_airflow.hooks import PolysyncSageMakerHook
-        from polysync_airflow.jobs.catalogue import read_catalogue
-        from polysync_airflow.jobs.importer import describe_import, import_jobs
-
-        catalogue = None
-        if self.compare_with is not None:
-            if not isinstance(self.compare_with, str) or not self.compare_with.strip():
-                raise ParametersError(
-                    f"compare_with = {self.compare_with!r:.100} is not valid: give the"
-                    " path of a catalogue file."
-                )
-            catalogue = read_catalogue(self.compare_with)
-        hook = PolysyncSageMakerHook(
-            self.polysync_conn_id, self.region_name, config=RATE_LIMITED_CONFIG
-        )
-        jobs = import_jobs(
-            hook,
-            name_prefix=self.pipeline_name_prefix,
-            names=self.pipeline_names,
-            managed_by=self.managed_by,
-        )
-        for line in describe_import(jobs):
-            self.log.info("%s", line)
-        if catalogue is not None:
-            self._compare(catalogue, jobs)
-        return [job.model_dump(mode="json") for job in jobs]
-
-    def _compare(self, catalogue: Catalogue, jobs: Sequence[Job]) -> None:
-        from polysync_airflow.jobs.catalogue import Scope
-        from polysync_airflow.jobs.drift import compare, describe_drift
-
-        names = None
-        if self.pipeline_names is not None:
-            names = frozenset(map(pipeline_name_of, self.pipeline_names))
-        scope = Scope(self.pipeline_name_prefix or "", names)
-        lines = []
-        for drift in compare(catalogue, jobs, scope):
-            line = describe_drift(drift)
-            if drift.is_note:
-                self.log.info("%s", line)
-            else:
-                self.log.warning("%s", line)
-                lines.append(line)
-        if not lines:
-            self.log.info("The pipelines are as in %s.", self.compare_with)
-        elif self.on_drift == "fail":
-            # The log has all of them.
-            listed = "\n".join(f"- {line}" for line in first_problems(lines))
-            raise CatalogueDriftError(
-                f"The pipelines differ from {self.compare_with} in {len(lines):,}"
-                " points. Review them, and write the file again with: polysync jobs"
-                f" import <file>\n{listed}"
-            )
+        return self._run_in(context).execute()

@@ -1,8 +1,6 @@
 """
 Reports the end of an execution: XComs, log, asset events, and the error of the task.
 
-The operators here are bases. A subclass gets the execution, and waits for its end.
-
 Airflow's OpenLineage provider calls some methods when a task starts and ends: on the
 worker, after the task's own code, in a process or a thread of its own that has limited
 time. An error in them is written to the task's log and changes nothing else:
@@ -16,23 +14,36 @@ import logging
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from pydantic import Field
+from airflow.providers.common.compat.sdk import Context
 
 from polysync_airflow import exceptions, links
+from polysync_airflow.airflow_compat import task_instances
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import AirflowSkipException
-from polysync_airflow.airflow_compat.task_instances import outlet_event_extras
 from polysync_airflow.execution import models, outcome
 from polysync_airflow.execution.console import execution_url, studio_url
-from polysync_airflow.execution.lifecycle.options import OnCompletedWithFailures
+from polysync_airflow.execution.cost import Basis
+from polysync_airflow.execution.datasets import Datasets
+from polysync_airflow.execution.lifecycle.capacity import CapacityWait
+from polysync_airflow.execution.lifecycle.instructions import (
+    ExecutionRecord,
+    Instruction,
+)
+from polysync_airflow.execution.lifecycle.next_session import NextSession
 from polysync_airflow.execution.outcome import RunSummary
-from polysync_airflow.execution.parameters import Seconds, seconds
 from polysync_airflow.execution.prices import NEXT_STEP, SPENDING_KEY
+from polysync_airflow.execution.steps.descriptions import StepRow
 from polysync_airflow.execution.texts import clean_text, storable_xcom
-from polysync_airflow.operators import base
+from polysync_airflow.execution.waiter import ExecutionEvent
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.hooks.spending import steps_unknown
+from polysync_airflow.metrics import EXECUTIONS_ENDED, WAITS_WITHOUT_TRIGGER, count
+from polysync_airflow.operators.results import StepReport, StepReporter
+from polysync_airflow.operators.task_run import ExecutionRun
 from polysync_airflow.retrying import next_session
 from polysync_airflow.states import (
     STATUS_COMPLETED_WITH_FAILURES,
@@ -42,22 +53,7 @@ from polysync_airflow.states import (
 )
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from airflow.sdk import Context
-
-    from polysync_airflow.execution.cost import Basis
-    from polysync_airflow.execution.datasets import Datasets
-    from polysync_airflow.execution.lifecycle.capacity import CapacityWait
-    from polysync_airflow.execution.lifecycle.instructions import (
-        ExecutionRecord,
-        Instruction,
-    )
-    from polysync_airflow.execution.lifecycle.next_session import NextSession
-    from polysync_airflow.execution.steps.descriptions import StepRow
-    from polysync_airflow.execution.waiter import ExecutionEvent
-    from polysync_airflow.hooks import PolysyncSageMakerHook
-    from polysync_airflow.operators.results import StepReport, StepReporter
+    from polysync_airflow.operators import base
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +61,6 @@ log = logging.getLogger(__name__)
 RESUME_BUTTON = ""
 if CAPABILITIES.react_apps:
     RESUME_BUTTON = 'or the tab\'s "Resume failed steps" '
-DEFAULT_PROGRESS_INTERVAL: Final = 60.0
-MAX_FILES: Final = 50
-FileName = Annotated[str, Field(min_length=1, max_length=256)]
 MAX_MODEL_PACKAGES: Final = 100
 _MODEL_PACKAGE_ARN: Final = re.compile(models.MODEL_PACKAGE_ARN_PATTERN)
 
@@ -279,7 +272,8 @@ def pull_summary(context: Context) -> RunSummary | None:
     Return this task's XCom ``run``; None if there is none, or if somebody has changed
     it to something else.
     """
-    return outcome.parse_run_summary(base.pull_own(context, "run"), log.warning)
+    value = task_instances.pull_own(context, "run")
+    return outcome.parse_run_summary(value, log.warning)
 
 
 def push_summary(context: Context, summary: RunSummary) -> None:
@@ -337,8 +331,6 @@ def report_missing_trigger(
 
     :param warn: called with a message.
     """
-    from polysync_airflow.metrics import WAITS_WITHOUT_TRIGGER, count
-
     warn(
         "No trigger has ended the wait in time, so this worker goes on. Are there"
         " triggerers with free slots ([triggerer] capacity)? polysync check says so."
@@ -391,7 +383,7 @@ def attach_to_outlets(
     """
     for outlet in outlets:
         try:
-            for event_extra in outlet_event_extras(context, outlet):
+            for event_extra in task_instances.outlet_event_extras(context, outlet):
                 event_extra.update(extra)
         except Exception as error:
             # For example, Airflow does not know the asset to which an Asset.ref()
@@ -405,9 +397,6 @@ def attach_to_outlets(
 
 def count_end(end: ExecutionEvent, connection_id: str) -> None:
     """Count the end of a wait in the metrics."""
-    # Imported here, as it is only needed when a task runs.
-    from polysync_airflow.metrics import EXECUTIONS_ENDED, count
-
     state = state_of(end.status).value
     if end.outcome == "timed_out":
         state = "TimedOut"
@@ -423,74 +412,59 @@ def count_end(end: ExecutionEvent, connection_id: str) -> None:
     )
 
 
-class ReportOptions(base.LimitOptions):
-    """The options of the report of an execution's end."""
-
-    on_completed_with_failures: OnCompletedWithFailures
-    on_cancelled: outcome.OnCancelled
-    progress_interval: Annotated[
-        Seconds | None,
-        seconds(models.MIN_PROGRESS_INTERVAL, models.MAX_POLL_INTERVAL),
-    ]
-    property_files: Annotated[
-        Annotated[bool, Field(strict=True)]
-        | Annotated[tuple[FileName, ...], Field(max_length=MAX_FILES)],
-        Field(
-            description=(
-                f"give True, False, or a list of at most {MAX_FILES} names of property"
-                " files"
-            )
-        ),
-    ]
+def message_about(end: ExecutionEvent, report: StepReport) -> Callable[..., str]:
+    """
+    Return a function that returns the message about an end, with the notes that it
+    gets. The message about a failed execution has its failed steps.
+    """
+    failed_steps: Sequence[StepRow] = ()
+    if state_of(end.status) is PolysyncState.FAILED:
+        failed_steps = report.failed
+    return partial(outcome.outcome_message, end, failed_steps=failed_steps)
 
 
-class ReportingOperator(base.ExecutionOperator):
-    """Base of the Start operator and of the sensor."""
+# The declared steps, and the statuses that the trigger has logged.
+StepsBefore = tuple[str, Mapping[str, str]]
 
-    operator_extra_links = (*links.EXECUTION_LINKS, links.PolysyncFailedStepLogLink())
-    ui_color = "#e5f1ff"
-    options: base.ValidatedOptions[ReportOptions]
-    # The XCom ``run``, which this process has pushed or read; None while there is no
-    # execution.
-    run_summary: RunSummary | None = None
-    # What the steps have read and written, for lineage; None before the wait has ended.
+
+class BeforeDeferral(NamedTuple):
+    """
+    What a task has known before it was deferred, which Airflow has stored.
+
+    :param summary: the XCom ``run``.
+    """
+
+    summary: RunSummary | None = None
+    steps: StepsBefore | None = None
+
+
+NOTHING_BEFORE: Final = BeforeDeferral()
+
+
+class Known(NamedTuple):
+    """
+    What is known of the execution, for lineage.
+
+    :param summary: the XCom ``run``, which this process has pushed or read; None while
+        there is no execution.
+    :param datasets: what the steps have read and written; None before the wait has
+        ended.
+    """
+
+    summary: RunSummary | None = None
     datasets: Datasets | None = None
-    # The argument of a start.
-    mlflow_experiment_name: str | None = None
-    # From before a deferral: the XCom ``run``; the declared steps, and the statuses
-    # that the trigger has logged.
-    earlier_summary: RunSummary | None = None
-    steps_before: tuple[str, Mapping[str, str]] | None = None
 
-    def _restore_run_summary(self, context: Context, before_deferral: Any) -> None:
-        """
-        Let lineage name the execution even if this process, which has not started it,
-        fails early.
 
-        :param before_deferral: the XCom ``run`` that Airflow has kept for this session;
-            None to read the XCom.
-        """
-        self.earlier_summary = None
-        if self.run_summary:
-            return
-        try:
-            summary = outcome.parse_run_summary(before_deferral, self.log.warning)
-            if summary is None:
-                summary = pull_summary(context)
-        except Exception as error:
-            # The execution must still be stopped, if its time is up.
-            self.log.warning(
-                "Lineage cannot name the execution: the XCom run cannot be read: %s",
-                error,
-            )
-            return
-        self.earlier_summary = summary
-        self.run_summary = summary
+class ReportingRun(ExecutionRun):
+    """Base of what reports the end of an execution: of a Start task and of a sensor."""
+
+    task: base.ReportingOperator
+    options: base.ReportOptions
+    known: Known = Known()
 
     @abstractmethod
-    def _next_step(
+    def next_step(
         self,
-        context: Context,
         end: ExecutionEvent,
         retry: NextSession | None,
         *,
@@ -505,9 +479,8 @@ class ReportingOperator(base.ExecutionOperator):
         :param by_fail_step: whether a Fail step has ended the execution.
         """
 
-    def _finish(
+    def finish(
         self,
-        context: Context,
         end: ExecutionEvent,
         report: StepReport,
         *,
@@ -518,14 +491,13 @@ class ReportingOperator(base.ExecutionOperator):
         """
         Return the ARN of the execution, or raise the error of the task.
 
-        :param report: what ``_report_end`` has returned.
+        :param report: what ``report_end`` has returned.
         :param note: what became of the execution, as a sentence.
         :param is_own_stop: whether this try has stopped the execution.
         :param refusal: the error about which the retry policy was asked before; None if
             it was not.
         """
-        self._raise_outcome(
-            context,
+        self.raise_outcome(
             end,
             message_about(end, report),
             (*report.notes, note),
@@ -533,39 +505,38 @@ class ReportingOperator(base.ExecutionOperator):
             is_own_stop=is_own_stop,
             refusal=refusal,
         )
-        self._publish(
-            context, end.execution_arn, end.pipeline_name, report.model_package_arns
-        )
+        self.publish(end.execution_arn, end.pipeline_name, report.model_package_arns)
         return end.execution_arn
 
-    def _report_end(
-        self, context: Context, end: ExecutionEvent, basis: Basis
+    def report_end(
+        self,
+        end: ExecutionEvent,
+        basis: Basis,
+        before: BeforeDeferral = NOTHING_BEFORE,
     ) -> StepReport:
         """
         Push steps and outputs, and the end of the execution.
 
         :param basis: what is known of its money.
+        :param before: what was known before a deferral.
         """
-        from polysync_airflow.operators.results import StepReport
-
         if end.outcome == "refused":
             # The calls for the steps would be refused as well.
             report = StepReport(added_up=basis.last_estimate())
         else:
-            report = self._report_steps(
-                context, end.execution_arn, basis, end.attempt_started_at
+            report = self.report_steps(
+                end.execution_arn, basis, end.attempt_started_at, before.steps
             )
         started = None
         if end.outcome == "ended":
             # Otherwise a stop has changed ``run`` since it was read.
-            started = self.earlier_summary
-        self.run_summary = push_ended(context, end, report, started=started)
-        self.datasets = report.datasets
+            started = before.summary
+        summary = push_ended(self.context, end, report, started=started)
+        self.known = Known(summary, report.datasets)
         return report
 
-    def _raise_outcome(
+    def raise_outcome(
         self,
-        context: Context,
         end: ExecutionEvent,
         message: Callable[..., str],
         notes: Sequence[str | None],
@@ -580,10 +551,10 @@ class ReportingOperator(base.ExecutionOperator):
         :param message: returns the text of the log line or of the error, with ``notes``
             at its end.
         :param by_fail_step: whether a Fail step has ended the execution.
-        :param refusal: as for ``_finish``.
+        :param refusal: as for ``finish``.
         """
         text = message(notes=notes)
-        error = refusal or self._make_error(end, text, is_own_stop=is_own_stop)
+        error = refusal or self.make_error(end, text, is_own_stop=is_own_stop)
         if error is None:
             level = logging.INFO
             if state_of(end.status) is PolysyncState.FAILED:
@@ -594,16 +565,16 @@ class ReportingOperator(base.ExecutionOperator):
             raise error
         # The retry policy needs the error to decide whether a retry follows, which the
         # message then says.
-        retry = next_session(self.retry_policy, error, context)
+        retry = next_session(self.task.retry_policy, error, self.context)
         if end.outcome == "too_expensive":
             following: str | None = NEXT_STEP
         else:
-            following = self._next_step(context, end, retry, by_fail_step=by_fail_step)
+            following = self.next_step(end, retry, by_fail_step=by_fail_step)
         # The same error: the policy has decided about this one.
         error.args = (message(notes=(*notes, following)),)
         raise error
 
-    def _make_error(
+    def make_error(
         self, end: ExecutionEvent, message: str, *, is_own_stop: bool
     ) -> Exception | None:
         """
@@ -643,57 +614,64 @@ class ReportingOperator(base.ExecutionOperator):
             error = exceptions.PipelineExecutionCancelledError
         return error(message, execution_arn=end.execution_arn, status=end.status)
 
-    def _publish(
-        self, context: Context, arn: str, name: str | None, packages: Sequence[str] = ()
-    ) -> None:
+    def publish(self, arn: str, name: str | None, packages: Sequence[str] = ()) -> None:
         """
         Let the asset events of the task name the execution and its model packages.
         """
         attach_to_outlets(
-            context,
-            self.outlets,
+            self.context,
+            self.task.outlets,
             execution_extra(arn, name, model_package_arns=packages),
         )
 
     @property
-    def _list_seconds(self) -> float | None:
+    def list_seconds(self) -> float | None:
         """
         Seconds between two lists of the steps while the task waits; None for none.
         """
         return self.options.progress_interval
 
-    def _step_reporter(
+    def step_reporter(
         self,
-        context: Context,
         execution_arn: str,
         resumed_at: datetime | None,
-        **waits: Any,
+        *,
+        is_repeated: bool = False,
+        is_awaited: bool = False,
     ) -> StepReporter:
-        from polysync_airflow.operators.results import StepReporter
+        """
+        Return what reports the steps of an execution.
 
+        :param resumed_at: when it was resumed last; None if it was not.
+        :param is_repeated: whether another process makes the next poll.
+        :param is_awaited: whether the task waits for one of the steps.
+        """
         return StepReporter(
             self.hook_for_region(models.region_from_arn(execution_arn)),
             execution_arn,
-            context,
+            self.context,
             self.log,
-            interval=self._list_seconds,
+            interval=self.list_seconds,
             resumed_at=resumed_at,
-            **waits,
+            is_repeated=is_repeated,
+            is_awaited=is_awaited,
         )
 
-    def _report_steps(
+    def report_steps(
         self,
-        context: Context,
         execution_arn: str,
         basis: Basis,
         resumed_at: datetime | None = None,
+        before: StepsBefore | None = None,
     ) -> StepReport:
-        """List the steps at the end of the wait, and push steps and outputs."""
-        from polysync_airflow.hooks.spending import steps_unknown
-        from polysync_airflow.operators.results import StepReport
+        """
+        List the steps at the end of the wait, and push steps and outputs.
 
+        :param before: what was known of them before a deferral; None to read the XCom
+            ``steps``.
+        """
         try:
-            reporter = self._step_reporter(context, execution_arn, resumed_at)
+            reporter = self.step_reporter(execution_arn, resumed_at)
         except exceptions.PolysyncError as error:
             # The connection may have been deleted meanwhile. The outcome is known
             # without it.
@@ -703,17 +681,6 @@ class ReportingOperator(base.ExecutionOperator):
         return reporter.report_end(
             basis,
             files=self.options.property_files,
-            with_mlflow=bool(self.mlflow_experiment_name),
-            before=self.steps_before,
+            with_mlflow=bool(self.task.mlflow_experiment_name),
+            before=before,
         )
-
-
-def message_about(end: ExecutionEvent, report: StepReport) -> Callable[..., str]:
-    """
-    Return a function that returns the message about an end, with the notes that it
-    gets. The message about a failed execution has its failed steps.
-    """
-    failed_steps: Sequence[StepRow] = ()
-    if state_of(end.status) is PolysyncState.FAILED:
-        failed_steps = report.failed
-    return partial(outcome.outcome_message, end, failed_steps=failed_steps)

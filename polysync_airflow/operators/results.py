@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from airflow.providers.common.compat.sdk import Context
 
+from polysync_airflow.airflow_compat.task_instances import pull_own
 from polysync_airflow.aws.retry import STEP_LISTING_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock, results
@@ -41,7 +42,7 @@ from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.jobs import JobReader
 from polysync_airflow.hooks.spending import add_up, steps_unknown
 from polysync_airflow.links import LOG_URL_XCOM_KEY, PolysyncFailedStepLogLink, push_url
-from polysync_airflow.operators.base import list_steps_if_due, pull_own, write_lines
+from polysync_airflow.operators.task_run import list_steps_if_due, write_lines
 from polysync_airflow.states import STATUS_STOPPING, PolysyncState, state_of_step
 
 log = logging.getLogger(__name__)

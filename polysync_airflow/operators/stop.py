@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from airflow.providers.common.compat.sdk import Context, XComArg
-
-from polysync_airflow.exceptions import PipelineExecutionError
-from polysync_airflow.execution.models import pipeline_name_of, region_from_arn
-from polysync_airflow.execution.outcome import described, outcome_message, unended_error
 from polysync_airflow.execution.parameters import Flag
 from polysync_airflow.links import EXECUTION_LINKS
 from polysync_airflow.operators import base
-from polysync_airflow.operators.reporting import push_ended, push_links, push_summary
-from polysync_airflow.states import STATUS_STOPPING, has_ended, is_stoppable, state_of
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from airflow.sdk import Context, XComArg
+
+    from polysync_airflow.operators.stop_run import StopRun
 
 
 class StopOptions(base.WaitOptions):
@@ -92,27 +91,18 @@ class PolysyncStopPipelineOperator(base.ExecutionOperator):
         self.region_name = region_name
         self._check_options()
 
+    def _run_in(self, context: Context) -> StopRun:
+        from polysync_airflow.operators.stop_run import StopRun
+
+        return StopRun(self, context)
+
     @base.apply_retry_policy
     def execute(self, context: Context) -> str:
         """
         Request the stop and, if ``wait_for_completion`` is set, wait for the end of the
         execution.
         """
-        self._check_execution(self.execution_arn)
-        push_links(
-            context,
-            self.hook,
-            self.execution_arn,
-            pipeline_name_of(self.execution_arn),
-            self.log,
-        )
-        status = self._request_stop(context)
-        if has_ended(status) or not self.options.wait_for_completion:
-            return state_of(status).value
-        event = self._wait_for_end(
-            self._make_waiter(self.execution_arn, None, cost_limit=None)
-        )
-        return self.execute_complete(context, event.model_dump(mode="json"))
+        return self._run_in(context).execute()
 
     @base.apply_retry_policy
     def execute_complete(
@@ -123,56 +113,4 @@ class PolysyncStopPipelineOperator(base.ExecutionOperator):
 
         :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
         """
-        from polysync_airflow.execution.waiter import ExecutionEvent, check_event
-
-        end = check_event(ExecutionEvent, event)
-        push_ended(context, end)
-        if end.outcome == "ended":
-            self.log.info("%s", outcome_message(end))
-            return state_of(end.status).value
-        message = outcome_message(
-            end, notes=("Its stop was requested, but it may still be running.",)
-        )
-        raise unended_error(end, message)
-
-    def _request_stop(self, context: Context) -> str:
-        """
-        Request a stop if the execution can be stopped; return its latest known AWS
-        status.
-        """
-        from polysync_airflow.hooks.executions import request_stop
-
-        hook = self.hook_for_region(region_from_arn(self.execution_arn))
-        description = self._call_with_retry(
-            lambda: hook.describe_pipeline_execution(self.execution_arn)
-        )
-        status = description.status
-        push_summary(context, described(description))
-        if is_stoppable(status):
-            # None if AWS accepted the stop; otherwise the status because of which no
-            # stop is needed.
-            other_status = self._call_with_retry(
-                lambda: request_stop(hook, self.execution_arn)
-            )
-            if other_status:
-                status = other_status
-            else:
-                status = STATUS_STOPPING
-                self.log.info("Stop requested: execution %s", self.execution_arn)
-            description = description.model_copy(update={"status": status})
-            push_summary(context, described(description))
-        if not has_ended(status):
-            return status
-        message = (
-            f"The execution had already ended (AWS status {status}):"
-            f" {self.execution_arn}"
-        )
-        if self.options.fail_if_not_running:
-            raise PipelineExecutionError(
-                message,
-                execution_arn=self.execution_arn,
-                status=status,
-                permanent=True,
-            )
-        self.log.info("%s", message)
-        return status
+        return self._run_in(context).complete(event)

@@ -15,16 +15,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.sdk import Context
 
 from polysync_airflow.airflow_compat.reschedules import is_rescheduled
-from polysync_airflow.airflow_compat.sdk import RetryPolicy
 from polysync_airflow.airflow_compat.supervisor import exit_if_replaced
-from polysync_airflow.airflow_compat.task_instances import read_state
+from polysync_airflow.airflow_compat.task_instances import pull_own, read_state
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS
 from polysync_airflow.exceptions import (
     ParametersError,
@@ -44,34 +43,33 @@ from polysync_airflow.execution.lifecycle.instructions import (
     ExecutionRecord,
     ExecutionsListed,
     Instruction,
-    Killed,
     StepJobs,
     Store,
     TaskTry,
     UnattendedStop,
 )
-from polysync_airflow.execution.outcome import StopReason, refusal_error, stop_reason
-from polysync_airflow.execution.prices import (
-    NOT_GIVEN,
-    SPENDING_KEY,
-    CostLimit,
-    Spending,
-)
+from polysync_airflow.execution.outcome import StopReason, stop_reason
+from polysync_airflow.execution.prices import SPENDING_KEY, CostLimit, Spending
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.hooks.jobs import JobMethods
 from polysync_airflow.hooks.prices import has_limit, read_limit
 from polysync_airflow.hooks.spending import SpendingReader, StepJobStore, basis_of
 from polysync_airflow.metrics import EXECUTIONS_RESUMED, EXECUTIONS_STARTED, count
-from polysync_airflow.operators.base import TryOptions, pull_own, write_lines
 from polysync_airflow.operators.execution_calls import (
     ExecutionCalls,
     HookForRegion,
     sent_parameters,
 )
+from polysync_airflow.operators.kill import Kill
+from polysync_airflow.operators.task_run import write_lines
 from polysync_airflow.operators.worker_stop import WorkerStop
 from polysync_airflow.records.store import RecordStore
 from polysync_airflow.retrying import next_session
+
+if TYPE_CHECKING:
+    from polysync_airflow.operators.base import TryOptions
+    from polysync_airflow.operators.start import PolysyncStartPipelineOperator
 
 # How long a killed process waits for Airflow to say whose execution it is.
 OWNER_TIMEOUT_SECONDS: Final = 2.0
@@ -106,42 +104,60 @@ class TryStepJobs(StepJobStore):
         self._runner.write_step_jobs(jobs)
 
 
-@dataclass(eq=False)
 class TryRunner:
     """
-    The state of one try.
+    One try: what it starts, continues with, and stops.
 
+    :param task: the operator, whose templates are rendered.
+    :param options: returns the options of the try, which a clear may change.
     :param hook_for_region: returns the hook for a region; None is the task's own
         region.
     :param limits: how long the try retries its calls, and waits for capacity.
     :param max_cost: the rendered argument of the task; ``NOT_GIVEN`` without one.
+    :param is_of_group: whether the task is that of a group of steps.
     """
 
-    options: TryOptions
-    hook_for_region: HookForRegion
-    log: Any
-    limits: CapacityLimits
-    max_cost: object = NOT_GIVEN
-    # Whether it is that of a group of steps.
-    is_of_group: bool = False
-    # Whether this process executes the task, so that its templates are rendered.
-    is_executed: bool = False
-    # Whether the execution has ended, was stopped, or is the next try's, so that the
-    # failure callback has nothing to do.
-    is_handled: bool = False
-    # The error of a wait whose polls were refused, about which the retry policy was
-    # asked. Its text is not known yet.
-    refusal: PolysyncError | None = None
-    # Airflow has just begun this session.
-    _began_at: float = field(default_factory=clock.time)
-    _ti: Any = None
-    _store: RecordStore | None = None
-    _instruction: Instruction | None = None
-    _is_killed: bool = False
-    _is_shutdown: bool = False
-    _sleeps: bool = False
-    # The stop that this process requests, or has requested.
-    _stop: WorkerStop | None = None
+    def __init__(
+        self,
+        task: PolysyncStartPipelineOperator,
+        context: Context,
+        *,
+        options: Callable[[], TryOptions],
+        hook_for_region: HookForRegion,
+        limits: CapacityLimits,
+        max_cost: object,
+        is_of_group: bool,
+    ) -> None:
+        self.kill = Kill()
+        self._context = context
+        self._ti: Any = context["ti"]
+        self._log = task.log
+        self._policy = task.retry_policy
+        self._options = options
+        self._hook_for_region = hook_for_region
+        self._limits = limits
+        self._max_cost = max_cost
+        self._is_of_group = is_of_group
+        # Airflow has just begun this session.
+        self._began_at = clock.time()
+        self._store = self._new_store()
+        # What this process does with the execution that it started or waits for; None
+        # without one.
+        self._instruction: Instruction | None = None
+        # The stop that this process requests, or has requested.
+        self._stop: WorkerStop | None = None
+        self._is_handled = False
+
+    def _new_store(self) -> RecordStore:
+        return RecordStore.on_worker(self._context, is_of_group=self._is_of_group)
+
+    @property
+    def is_handled(self) -> bool:
+        """
+        Whether the execution has ended, was stopped, or is the next try's, so that the
+        failure callback has nothing to do.
+        """
+        return self._is_handled
 
     @property
     def record(self) -> ExecutionRecord | None:
@@ -155,9 +171,7 @@ class TryRunner:
 
     # ---- the start
 
-    def get_execution(
-        self, context: Context, arguments: Mapping[str, Any]
-    ) -> Instruction:
+    def get_execution(self, arguments: Mapping[str, Any]) -> Instruction:
         """
         Start an execution, or get that of an earlier try.
 
@@ -171,46 +185,40 @@ class TryRunner:
         :raises ParametersError: the request for a new execution is not valid.
         :raises SageMakerApiError: AWS refused a call.
         """
-        self._ti = context["ti"]
         calls = self._calls(arguments)
-        store = self._new_store(context)
-        self._store = store
-        record = store.read()
-        task_try = self._task_try(store)
-        task_try = replace(task_try, is_rescheduled=is_rescheduled(context))
-        instruction = self._enter(store, machine.begin(task_try, record))
+        self._store = self._new_store()
+        record = self._store.read()
+        task_try = self._task_try()
+        task_try = replace(task_try, is_rescheduled=is_rescheduled(self._context))
+        instruction = self._enter(machine.begin(task_try, record))
         while instruction.command not in instructions.ENDS_THE_START:
             if instruction.delay:
                 self.sleep(instruction.delay)
-                self.raise_if_killed()
+                self.kill.raise_if_requested()
             if instruction.command in instructions.COSTS_MONEY:
-                store.confirm()
+                self._store.confirm()
             performed = instruction
             event = calls.perform(performed)
             try:
-                instruction = self._enter(store, machine.after(performed, event))
+                instruction = self._enter(machine.after(performed, event))
             finally:
                 # After the record is stored, and also if the process was killed
                 # meanwhile.
                 self._count(performed, event)
-        if instruction.started_at and self.options.wait_for_completion:
+        if instruction.started_at and self._options().wait_for_completion:
             self._raise_if_ended()
         return instruction
 
-    def look_up(
-        self, context: Context, arguments: Mapping[str, Any]
-    ) -> ExecutionRecord | None:
+    def look_up(self, arguments: Mapping[str, Any]) -> ExecutionRecord | None:
         """
         Return the record of this task's execution, made from what AWS says, where there
         is none that can be believed; None if AWS lists no such execution.
 
         :param arguments: as for ``get_execution``.
         """
-        self._ti = context["ti"]
-        store = RecordStore.on_worker(context)
         # The try also looks for the execution that an unproven record names.
-        store.read()
-        task_try = self._task_try(store)
+        self._store.read()
+        task_try = self._task_try()
         instruction = Instruction(Command.LOOK_UP, task_try)
         event = self._calls(arguments).perform(instruction)
         if not isinstance(event, ExecutionsListed):
@@ -221,17 +229,14 @@ class TryRunner:
             return None
         return record
 
-    def _new_store(self, context: Context) -> RecordStore:
-        return RecordStore.on_worker(context, is_of_group=self.is_of_group)
-
     def _calls(self, arguments: Mapping[str, Any]) -> ExecutionCalls:
         return ExecutionCalls(
-            hook_for_region=self.hook_for_region,
-            log=self.log,
+            hook_for_region=self._hook_for_region,
+            log=self._log,
             arguments=arguments,
-            validate_parameters=self.options.validate_parameters,
-            max_cost=self.max_cost,
-            deadline=clock.time() + self.limits.timeout,
+            validate_parameters=self._options().validate_parameters,
+            max_cost=self._max_cost,
+            deadline=clock.time() + self._limits.timeout,
         )
 
     def _raise_if_ended(self) -> None:
@@ -240,35 +245,38 @@ class TryRunner:
         watch would find that: before its start, or before its end.
         """
         state = read_state(self._ti)
-        if ending.has_ended_before_wait(state, waits=self.options.wait_for_completion):
+        waits = self._options().wait_for_completion
+        if ending.has_ended_before_wait(state, waits=waits):
             raise PolysyncError(
                 f"The task has ended meanwhile (state {state}).", permanent=False
             )
 
-    def _task_try(self, store: RecordStore) -> TaskTry:
+    def _task_try(self) -> TaskTry:
+        options = self._options()
         capacity = None
-        if self.options.wait_for_capacity:
-            capacity = self.limits
+        if options.wait_for_capacity:
+            capacity = self._limits
         return TaskTry(
-            number=store.try_number,
+            number=self._store.try_number,
             epoch=self._ti.max_tries,
-            task=store.identity,
-            options=self.options,
-            unproven=store.unproven,
+            task=self._store.identity,
+            options=options,
+            unproven=self._store.unproven,
             unattended_stop=self._unattended_stop(),
             capacity=capacity,
-            has_cost_limit=has_limit(self.max_cost),
+            has_cost_limit=has_limit(self._max_cost),
         )
 
     def _unattended_stop(self) -> UnattendedStop | None:
-        if not self.options.stop_on_kill:
+        options = self._options()
+        if not options.stop_on_kill:
             return None
         return UnattendedStop(
-            polysync_conn_id=self.hook_for_region(None).polysync_conn_id,
-            after_success=self.options.wait_for_completion,
+            polysync_conn_id=self._hook_for_region(None).polysync_conn_id,
+            after_success=options.wait_for_completion,
         )
 
-    def _enter(self, store: RecordStore, instruction: Instruction) -> Instruction:
+    def _enter(self, instruction: Instruction) -> Instruction:
         """
         Write the log lines and the record that come before an instruction.
 
@@ -280,25 +288,25 @@ class TryRunner:
             # Nothing is started if the record cannot be stored, so until then a kill
             # has nothing to stop.
             self._instruction = instruction
-        write_lines(self.log, instruction.lines)
+        write_lines(self._log, instruction.lines)
         if instruction.store is Store.WRITE:
-            store.write(instruction.existing_record)
+            self._store.write(instruction.existing_record)
         elif instruction.store is Store.RESTORE:
-            store.write(instruction.restored)
+            self._store.write(instruction.restored)
         elif instruction.store is Store.DELETE:
-            store.delete()
+            self._store.delete()
         if instruction.error:
             raise instruction.error
-        if self._is_killed and instruction.command in instructions.NOT_WHEN_KILLED:
-            killed = Killed(is_shutdown=self._is_shutdown)
-            return self._enter(store, machine.after(instruction, killed))
+        killed = self.kill.event
+        if killed and instruction.command in instructions.NOT_WHEN_KILLED:
+            return self._enter(machine.after(instruction, killed))
         self._instruction = instruction
         return instruction
 
     def _count(self, instruction: Instruction, event: Event) -> None:
         metric = _COUNTED.get(instruction.command)
         if metric and _has_begun(instruction, event):
-            connection = self.hook_for_region(None).polysync_conn_id
+            connection = self._hook_for_region(None).polysync_conn_id
             region = instruction.existing_record.region_name
             count(metric, connection=connection, region=region)
 
@@ -310,16 +318,10 @@ class TryRunner:
         record = instruction.existing_record
         if instruction.description is None and record.resumes == 0:
             return record.request.pipeline_parameters
-        hook = self.hook_for_region(models.region_from_arn(record.arn))
-        return sent_parameters(hook, record, self.log.warning)
+        hook = self._hook_for_region(models.region_from_arn(record.arn))
+        return sent_parameters(hook, record, self._log.warning)
 
     # ---- the wait
-
-    def raise_if_killed(self) -> None:
-        """Raise an error if the process was killed."""
-        self._raise_if_shut_down()
-        if self._is_killed:
-            raise machine.killed_error()
 
     def sleep(self, seconds: float) -> None:
         """
@@ -327,17 +329,9 @@ class TryRunner:
 
         :raises PolysyncError: the worker shuts down, at any moment of the wait.
         """
-        self._sleeps = True
-        try:
-            self._raise_if_shut_down()
+        with self.kill.sleeping():
             clock.sleep(seconds)
-            exit_if_replaced(self._ti, self.log.warning)
-        finally:
-            self._sleeps = False
-
-    def _raise_if_shut_down(self) -> None:
-        if self._is_shutdown:
-            raise machine.shutdown_error()
+            exit_if_replaced(self._ti, self._log.warning)
 
     def cost_limit(
         self, record: ExecutionRecord, of_attempt: Callable[[CostLimit], CostLimit]
@@ -348,37 +342,37 @@ class TryRunner:
         :param of_attempt: adds what was spent before to a limit.
         """
         try:
-            limit = read_limit(self.max_cost, models.region_from_arn(record.arn))
+            limit = read_limit(self._max_cost, models.region_from_arn(record.arn))
         except ParametersError as error:
             # Nothing may keep a try from an execution that runs.
-            self.log.warning("The execution goes on without max_cost: %s", error)
+            self._log.warning("The execution goes on without max_cost: %s", error)
             return None
         if limit is None:
             return None
         return of_attempt(limit).model_dump_json()
 
-    def forget_estimate(self, context: Context) -> None:
+    def forget_estimate(self) -> None:
         """Delete the XCom ``spending``, which is that of an earlier execution."""
-        if has_limit(self.max_cost):
-            context["ti"].xcom_push(SPENDING_KEY, None)
+        if has_limit(self._max_cost):
+            self._ti.xcom_push(SPENDING_KEY, None)
 
-    def basis(self, context: Context, execution_arn: str | None) -> Basis:
+    def basis(self, execution_arn: str | None) -> Basis:
         """Return what is known of the money of an execution that was waited for."""
-        if execution_arn is None or not has_limit(self.max_cost):
+        if execution_arn is None or not has_limit(self._max_cost):
             return Basis()
         limit = None
         with suppress(ParametersError):
             # Without it, the wait has warned.
             region = models.region_from_arn(execution_arn)
-            limit = read_limit(self.max_cost, region)
+            limit = read_limit(self._max_cost, region)
         record = None
         spending = None
         try:
-            _, record = self.own_record(context)
-            spending = pull_own(context, SPENDING_KEY)
+            record = self.own_record()
+            spending = pull_own(self._context, SPENDING_KEY)
         except Exception as error:
             # The outcome of the task is known without it.
-            self.log.warning("What was spent before is not known: %s", error)
+            self._log.warning("What was spent before is not known: %s", error)
         if record is None or record.execution_arn != execution_arn:
             return basis_of(None, spending, limit)
         if limit:
@@ -386,9 +380,7 @@ class TryRunner:
         return basis_of(record, spending, limit)
 
     def estimate(
-        self,
-        hook: JobMethods,
-        limit: str,
+        self, hook: JobMethods, limit: str
     ) -> Callable[[Sequence[StepDescription]], Spending]:
         """
         Return what estimates by a list of the steps what the task has spent, and pushes
@@ -399,7 +391,7 @@ class TryRunner:
         known = None
         if self.record:
             known = self.record.step_jobs
-        reader = SpendingReader(hook, self.log.warning, TryStepJobs(self, known))
+        reader = SpendingReader(hook, self._log.warning, TryStepJobs(self, known))
         parsed_limit = CostLimit.parse(limit)
 
         def estimate(steps: Sequence[StepDescription]) -> Spending:
@@ -419,29 +411,26 @@ class TryRunner:
         :raises PolysyncError: this try is no longer the current one.
         :raises Exception: Airflow does not respond.
         """
-        if self._store is None or self._instruction is None:
+        if self._instruction is None:
             return
         changes = {"step_jobs": jobs}
         record = self._instruction.existing_record.model_copy(update=changes)
         self._store.write(record)
         self._instruction = replace(self._instruction, record=record)
 
-    def own_record(
-        self, context: Context
-    ) -> tuple[RecordStore, ExecutionRecord | None]:
+    def own_record(self) -> ExecutionRecord | None:
         """
-        Return the record of this try's execution, and where it is stored. After a
-        deferral, it is read again.
+        Return the record of this try's execution. After a deferral, it is read again.
         """
-        if self._store is None or self._instruction is None:
-            store = self._new_store(context)
-            return store, store.read()
+        if self._instruction is None:
+            self._store = self._new_store()
+            return self._store.read()
         if self._stop and self._stop.announced:
-            return self._store, self._stop.announced
-        return self._store, self._instruction.record
+            return self._stop.announced
+        return self._instruction.record
 
     def seen_by_next_try(
-        self, context: Context, end: ExecutionEvent
+        self, end: ExecutionEvent
     ) -> tuple[ExecutionRecord | Nothing | None, str | None]:
         """
         Return the record and the status that the next try finds of an execution; None
@@ -449,46 +438,40 @@ class TryRunner:
         """
         if end.outcome != "ended":
             return None, None
-        self._ti = context["ti"]
         try:
-            store, record = self.own_record(context)
+            record = self.own_record()
             if record is None:
-                return self._looked_up_by_next_try(store, end), end.status
+                return self._looked_up_by_next_try(end), end.status
             if record.execution_arn != end.execution_arn:
                 return None, end.status
         except Exception as error:
-            self.log.warning("What the next try does is not known: %s", error)
+            self._log.warning("What the next try does is not known: %s", error)
             return None, end.status
         return record, end.status
 
-    def _looked_up_by_next_try(
-        self, store: RecordStore, end: ExecutionEvent
-    ) -> ExecutionRecord | Nothing:
+    def _looked_up_by_next_try(self, end: ExecutionEvent) -> ExecutionRecord | Nothing:
         """Return what the next try finds in AWS, since it has no record to believe."""
         arn = end.execution_arn
-        hook = self.hook_for_region(models.region_from_arn(arn))
+        hook = self._hook_for_region(models.region_from_arn(arn))
         execution = hook.describe_pipeline_execution(arn)
         name = end.pipeline_name or models.pipeline_name_of(arn)
         listing = ExecutionsListed(name, [execution])
-        return lookup.find(self._task_try(store), listing) or Nothing.FOUND
+        return lookup.find(self._task_try(), listing) or Nothing.FOUND
 
-    def forget_record(self, context: Context) -> None:
+    def forget_record(self) -> None:
         """
         Delete the record, because the task succeeds.
 
         :raises PolysyncError: somebody has ended the task, and its execution runs.
         """
-        if self._is_killed:
+        if self.kill.is_requested:
             # The task may have a later try.
             return
-        store = self._store or RecordStore.on_worker(context)
-        store.forget(began_at=self._began_at)
-        if not self.options.wait_for_completion:
+        self._store.forget(began_at=self._began_at)
+        if not self._options().wait_for_completion:
             self._raise_if_ended()
 
-    def _make_record(
-        self, context: Context, store: RecordStore, end: ExecutionEvent
-    ) -> ExecutionRecord | None:
+    def _make_record(self, end: ExecutionEvent) -> ExecutionRecord | None:
         """
         Make and store the record of an execution that has not ended: that of this try
         was deleted, or cannot be believed.
@@ -496,6 +479,7 @@ class TryRunner:
         :return: None if nothing proves that this task has started the execution.
         :raises PolysyncError: the record cannot be made or stored.
         """
+        store = self._store
         arn = end.execution_arn
         pipeline_name = end.pipeline_name or models.pipeline_name_of(arn)
         changes: dict[str, Any] = {
@@ -503,13 +487,13 @@ class TryRunner:
             "unattended_stop": self._unattended_stop(),
         }
         record: ExecutionRecord | None
-        execution = self._describe_unrecorded(arn, store)
+        execution = self._describe_unrecorded(arn)
         if store.unproven is None or execution is None:
             # The event proves it: this try's own trigger has sent it.
             record = lookup.record_of_wait(
                 arn, end.attempt, store.identity, pipeline_name
             )
-            changes["epoch"] = context["ti"].max_tries
+            changes["epoch"] = self._ti.max_tries
         else:
             # The name of the execution says whether this task has started it.
             record = lookup.record_if_own(
@@ -521,9 +505,7 @@ class TryRunner:
         store.write(record)
         return record
 
-    def _describe_unrecorded(
-        self, arn: str, store: RecordStore
-    ) -> models.ExecutionDescription | None:
+    def _describe_unrecorded(self, arn: str) -> models.ExecutionDescription | None:
         """
         Describe an execution without a proven record.
 
@@ -531,19 +513,19 @@ class TryRunner:
         :raises PolysyncError: another deployment has started it, so the trigger of this
             task is that of a copied database.
         """
-        hook = self.hook_for_region(models.region_from_arn(arn))
+        hook = self._hook_for_region(models.region_from_arn(arn))
         try:
             execution = hook.describe_pipeline_execution(arn)
         except SageMakerApiError:
-            if store.unproven:
+            if self._store.unproven:
                 raise
             return None
-        if store.provenance.is_of_other_deployment(lookup.name_of(execution)):
+        if self._store.provenance.is_of_other_deployment(lookup.name_of(execution)):
             raise PolysyncError(ending.OF_OTHER_DEPLOYMENT)
         return execution
 
     def wait_for_capacity(
-        self, context: Context, end: ExecutionEvent, reason: str
+        self, end: ExecutionEvent, reason: str
     ) -> ExecutionRecord | None:
         """
         Store that the execution, which has failed for want of capacity, is resumed
@@ -551,84 +533,71 @@ class TryRunner:
 
         :return: the record; None if the task fails instead.
         """
-        self._ti = context["ti"]
-        store, record = self.own_record(context)
+        record = self.own_record()
         if record is None or record.execution_arn != end.execution_arn:
             return None
-        watching = Instruction(Command.WATCH, self._task_try(store), record)
+        watching = Instruction(Command.WATCH, self._task_try(), record)
         now = clock.now()
         instruction = wait_for_capacity(watching, reason, now, nothing_runs=True)
         if instruction is None:
             return None
-        self._store = store
-        self.is_handled = False
-        return self._enter(store, instruction).existing_record
+        self._is_handled = False
+        return self._enter(instruction).existing_record
 
     # ---- the end: what becomes of the execution
 
-    def release(self) -> None:
-        """Note that the execution has ended, so that a kill has nothing to stop."""
-        self.is_handled = True
+    def release(self, *, is_handled: bool = True) -> None:
+        """
+        Note that this try no longer waits, so that a kill has nothing to stop.
+
+        :param is_handled: whether the failure callback has nothing to do, either.
+        """
+        self._is_handled = is_handled
         self._instruction = None
 
-    def finish(
-        self, context: Context, end: ExecutionEvent, policy: RetryPolicy | None
-    ) -> TryEnd:
+    def finish(self, end: ExecutionEvent, refusal: PolysyncError | None) -> TryEnd:
         """
         Decide about an execution that has not ended by itself, after the end of the
         wait. From here on, a kill has nothing to stop.
 
-        :param policy: the task's ``retry_policy``.
+        :param refusal: the error with which the task fails, because it cannot poll its
+            execution any longer; None if it can.
         :return: ``EndAction.BEGIN_AGAIN``, or what became of the execution.
         """
-        stop_on_kill = self.options.stop_on_kill
+        stop_on_kill = self._options().stop_on_kill
         record = None
         problem = None
         if ending.needs_record(end, stop_on_kill=stop_on_kill):
-            store, record = self.own_record(context)
-            self._store = store
+            record = self.own_record()
             if record is None and end.outcome != "ended":
                 try:
-                    record = self._make_record(context, store, end)
+                    record = self._make_record(end)
                 except PolysyncError as refused:
                     problem = str(refused)
-                if record is None and problem is None and store.unproven:
-                    problem = store.unproven.problem
-        retry_follows = False
-        if end.outcome == "refused":
-            # The task fails with it, because it cannot poll its execution any longer.
-            self.refusal = refusal_error(end, "")
-            retry_follows = next_session(policy, self.refusal, context) is not None
+                unproven = self._store.unproven
+                if record is None and problem is None and unproven:
+                    problem = unproven.problem
         try_end = ending.after_wait(
             end,
             record,
-            context["ti"].try_number,
+            self._ti.try_number,
             stop_on_kill=stop_on_kill,
-            retry_follows=retry_follows,
+            retry_follows=refusal is not None and self._is_followed(refusal),
             problem=problem,
         )
         if try_end.action is EndAction.BEGIN_AGAIN:
-            self.log.warning(
+            self._log.warning(
                 "An earlier try of this task had requested the stop before this try "
                 "reattached. A new execution is started in place of execution %s",
                 end.execution_arn,
             )
             return try_end
-        if self._store and record:
-            self._ti = context["ti"]
-            try_end = self._carry_out(try_end, self._store, record, stop_reason(end))
-        self.is_handled = try_end.handled
-        self._instruction = None
+        if record:
+            try_end = self._carry_out(try_end, record, stop_reason(end))
+        self.release(is_handled=try_end.handled)
         return try_end
 
-    def note_kill(self) -> None:
-        """
-        Note that the process shall end, before this try has an execution: it starts
-        nothing, and waits for nothing.
-        """
-        self._is_killed = True
-
-    def kill(self, *, timed_out: bool) -> None:
+    def stop_when_killed(self, *, timed_out: bool) -> None:
         """
         Decide about the execution that this process started or waits for, because the
         process shall end.
@@ -638,7 +607,7 @@ class TryRunner:
         :raises PolysyncError: the worker shuts down, and the interrupted code only
             waits.
         """
-        self.note_kill()
+        self.kill.request()
         if self.record is None:
             return
         reason: StopReason = "ended_task"
@@ -654,17 +623,15 @@ class TryRunner:
         # The main thread may hold Airflow's channel itself. Then it must go on before
         # there can be an answer; the thread waits for that, and the main thread asks
         # again when it fails.
-        if answered.wait(OWNER_TIMEOUT_SECONDS) or self._sleeps:
+        if answered.wait(OWNER_TIMEOUT_SECONDS) or self.kill.sleeps:
             thread.join(STOP_TIMEOUT_SECONDS)
-        if self._sleeps:
+        if self.kill.sleeps:
             # Airflow's signal handler raises it in the interrupted code, which
             # therefore ends at once.
-            self._raise_if_shut_down()
+            self.kill.raise_if_shut_down()
 
     @contextmanager
-    def stop_on_final_failure(
-        self, context: Context, policy: RetryPolicy | None
-    ) -> Iterator[None]:
+    def stop_on_final_failure(self) -> Iterator[None]:
         """
         Decide about the execution if an error ends the try, for example an XCom that
         cannot be pushed.
@@ -673,11 +640,13 @@ class TryRunner:
             yield
         except Exception as error:
             # If a user has ended the task, so that no retry follows, Airflow says so.
-            following = next_session(policy, error, context)
-            self.is_handled = self._leave(
-                "failure", retry_follows=following is not None
-            )
+            retry_follows = self._is_followed(error)
+            self._is_handled = self._leave("failure", retry_follows=retry_follows)
             raise
+
+    def _is_followed(self, error: Exception) -> bool:
+        """Return whether the task goes on in another session after an error."""
+        return next_session(self._policy, error, self._context) is not None
 
     def _leave(
         self,
@@ -694,20 +663,19 @@ class TryRunner:
             shall end.
         :return: False if the failure callback must decide about the execution.
         """
-        store = self._store
         record = self.record
-        if store is None or record is None:
+        if record is None:
             return True
         try_end = ending.leave(
             record,
-            store.try_number,
-            stop_on_kill=self.options.stop_on_kill,
+            self._store.try_number,
+            stop_on_kill=self._options().stop_on_kill,
             retry_follows=retry_follows,
             is_signalled=reason == "ended_task",
         )
-        try_end = self._carry_out(try_end, store, record, reason, answered)
+        try_end = self._carry_out(try_end, record, reason, answered)
         arn = record.execution_arn or "its ARN is not known"
-        self.log.warning("%s: %s Execution: %s", _REASONS[reason], try_end.text, arn)
+        self._log.warning("%s: %s Execution: %s", _REASONS[reason], try_end.text, arn)
         if answered and record.execution_arn and self._stop and self._stop.announced:
             self._stop.follow()
         return try_end.handled
@@ -715,7 +683,6 @@ class TryRunner:
     def _carry_out(
         self,
         try_end: TryEnd,
-        store: RecordStore,
         record: ExecutionRecord,
         reason: StopReason,
         answered: threading.Event | None = None,
@@ -724,23 +691,24 @@ class TryRunner:
         Do what the core says about an execution that this try no longer waits for.
         """
         if try_end.action is EndAction.ASK_OWNER:
-            owner, *_ = store.owner(record)
+            owner, *_ = self._store.owner(record)
             try_end = try_end.owned_by(owner)
-        self._is_shutdown |= try_end.is_shutdown
+        if try_end.is_shutdown:
+            self.kill.note_shutdown()
         if try_end.action is EndAction.END_EPOCH:
-            store.announce_stop(try_end.announced(record))
+            self._store.announce_stop(try_end.announced(record))
         if try_end.action is not EndAction.ANNOUNCE_STOP:
             if answered:
                 answered.set()
             return try_end
         self._stop = WorkerStop(
             ti=self._ti,
-            log=self.log,
+            log=self._log,
             reason=reason,
-            store=store,
+            store=self._store,
             record=record,
-            hook_for_region=self.hook_for_region,
-            basis=partial(self.basis, {"ti": self._ti}, record.execution_arn),
+            hook_for_region=self._hook_for_region,
+            basis=partial(self.basis, record.execution_arn),
             answered=answered,
         )
         return self._stop.carry_out(try_end).try_end

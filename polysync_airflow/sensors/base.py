@@ -1,6 +1,6 @@
 """
-What the sensors have in common: how they wait in each mode, and after which errors they
-are skipped.
+What the sensors declare in common, and after which errors they are skipped.
+``sensor_run.py`` has the base of what runs them.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import Annotated, Any, ClassVar, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final
 
 from airflow.providers.common.compat.sdk import (
     BaseSensorOperator,
@@ -20,21 +19,20 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.triggers.base import StartTriggerArgs
 
-from polysync_airflow.airflow_compat import sdk, task_instances
+from polysync_airflow.airflow_compat import sdk
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.reschedules import is_rescheduled
-from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.exceptions import (
     ModelApprovalError,
     ParametersError,
     PipelineExecutionError,
 )
-from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import MAX_POLL_INTERVAL, MIN_POLL_INTERVAL
 from polysync_airflow.execution.parameters import Seconds, seconds
-from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, Finish, Wait, Waiter
 from polysync_airflow.operators import base
 from polysync_airflow.retrying import PolysyncRetryPolicy
+
+if TYPE_CHECKING:
+    from polysync_airflow.sensors.sensor_run import SensorRun
 
 # The class path that Airflow stores of the trigger that runs a whole task.
 _TRIGGERER_TASK: Final = "polysync_airflow.start_in_triggerer.PolysyncTaskTrigger"
@@ -46,6 +44,11 @@ class SensorOptions(base.LimitOptions):
     poke_interval: Annotated[Seconds, seconds(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL)]
     timeout: Annotated[Seconds, seconds(0, base.MAX_TIMEOUT)]
 
+    @property
+    def poll_seconds(self) -> float:
+        """Seconds between two polls."""
+        return self.poke_interval
+
 
 class _StartTriggerArgs:
     """
@@ -53,12 +56,12 @@ class _StartTriggerArgs:
     has when Airflow serializes it.
     """
 
-    def __get__(self, sensor: Any, owner: type) -> StartTriggerArgs | None:
+    def __get__(
+        self, sensor: PolysyncSensor | None, owner: type
+    ) -> StartTriggerArgs | None:
         if sensor is None or not sensor.start_from_trigger:
             return None
-        fields = sensor._attributes(
-            (*sensor.template_fields, "soft_fail", "never_fail")
-        )
+        fields = sensor.attributes((*sensor.template_fields, "soft_fail", "never_fail"))
         for name, value in fields.items():
             if not isinstance(value, XComArg):
                 continue
@@ -80,8 +83,9 @@ class _StartTriggerArgs:
 
 class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
     """
-    Base of the sensors. A subclass polls, defers, and says what an end of the wait
-    means.
+    Base of the sensors.
+
+    Airflow polls a sensor by its method ``poke``, so a sensor knows its run.
     """
 
     ui_color = "#e6f1f2"
@@ -93,28 +97,17 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
         ModelApprovalError,
         sdk.AirflowSensorTimeout,
     )
-    # When this try began.
-    _began_at: datetime
+    # Of this process, if it executes the task.
+    current_run: SensorRun[Any]
     start_trigger_args: Any = _StartTriggerArgs()
 
     @abstractmethod
-    def _check_arguments(self, context: Context) -> None:
-        """Check the rendered arguments before AWS is called."""
+    def _run_in(self, context: Context) -> SensorRun[Any]:
+        """Return what runs this task."""
 
-    @abstractmethod
-    def _poll(self, context: Context) -> Any:
-        """Poll once; return how the wait has ended, None if it goes on."""
-
-    @abstractmethod
-    def _defer(self) -> NoReturn:
-        """Let a trigger go on with the polls."""
-
-    @abstractmethod
-    def _end(self, context: Context, end: Any) -> str:
-        """
-        Push how the wait has ended, and return the value of the task, or raise its
-        error.
-        """
+    def _begin(self, context: Context) -> SensorRun[Any]:
+        self.current_run = self._run_in(context)
+        return self.current_run
 
     def _check_options(self) -> None:
         """
@@ -147,85 +140,29 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
                 " execution_timeout."
             )
 
-    @property
-    def _is_rescheduled(self) -> bool:
-        """
-        Whether each poll is made by another process, which does not know what was seen
-        before.
-        """
-        return self.mode == "reschedule" and not self.options.deferrable
-
-    @property
-    def _timeout_seconds(self) -> float:
-        if self._is_rescheduled:
-            # Airflow counts execution_timeout for each session of it.
-            return self.options.timeout
-        return super()._timeout_seconds
-
-    @property
-    def _deadline(self) -> float:
-        return self._began_at.timestamp() + self._timeout_seconds
-
     @base.apply_retry_policy
     def execute(self, context: Context) -> str:
         """Wait on the worker, or poll once and then defer."""
         with self.soft_failures():
-            began_at = None
-            if self._is_rescheduled or is_rescheduled(context):
-                began_at = task_instances.first_session(context)
-            self._began_at = (began_at or clock.now()).astimezone(UTC)
-            self._check_arguments(context)
-            # A poll goes on after an error that may pass, and so without a connection.
-            _ = self.hook.region_name
-            if self.options.deferrable:
-                return self._end_or_defer(context)
-            return self._end(context, self._poke_until_end(context))
-
-    def _decide(self, waiter: Waiter[Any, Any], polled: Any) -> Wait[Any] | Finish[Any]:
-        """
-        Decide after a poll, write the log lines, and return whether to wait, or how the
-        wait has ended.
-        """
-        result = waiter.decide(polled, clock.time())
-        base.write_lines(self.log, result.log_lines)
-        return result
+            return self._begin(context).execute()
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Poll once. Airflow calls this; the value is how the wait has ended."""
-        end = self._poll(context)
+        end = self.current_run.poll()
         return PokeReturnValue(is_done=end is not None, xcom_value=end)
 
-    def _end_or_defer(self, context: Context) -> str:
-        # The first poll may be made in a triggerer, where many tasks start at the same
-        # time. It shares the limiter with them, and with the pollers.
-        limiter = rate_limiter_for(
-            (self.polysync_conn_id, self.hook.region_name), clock.monotonic()
-        )
-        limiter.acquire()
-        end = self._poll(context)
-        if end is None:
-            self._defer()
-        return self._end(context, end)
+    @base.apply_retry_policy
+    def execute_complete(
+        self, context: Context, event: dict[str, Any] | None = None
+    ) -> str:
+        """
+        Push how the wait has ended, and succeed, fail or skip accordingly.
 
-    def _poke_until_end(self, context: Context) -> Any:
-        from polysync_airflow.aws.responses import time_limit
-
-        limits: tuple[type[BaseException], ...] = (sdk.AirflowSensorTimeout,)
-        if not self._is_rescheduled:
-            limits = (sdk.AirflowSensorTimeout, sdk.AirflowTaskTimeout)
-        try:
-            return task_instances.poke_until_done(self, context)
-        except limits:
-            # The outcome must be that of a deferred task, whose last poll is at its
-            # deadline. That comes in a moment, unless Airflow counts the timeout of a
-            # rescheduled task from an earlier try.
-            seconds_left = max(0.0, self._deadline - clock.time())
-            clock.sleep(min(seconds_left, LAST_POLL_SECONDS))
-            with time_limit(LAST_POLL_SECONDS):
-                end = self._poll(context)
-            if end is None:
-                raise
-            return end
+        :raises TriggerEventError: ``event`` is not an event of this provider's
+            triggers.
+        """
+        with self.soft_failures():
+            return self._begin(context).complete(event)
 
     @contextmanager
     def soft_failures(self) -> Iterator[None]:

@@ -7,32 +7,17 @@ What each poll means is decided in ``execution/approval.py``, for all modes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
-from typing import Any, Final, Literal, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from airflow.providers.common.compat.sdk import Context, XComArg
 
-from polysync_airflow.airflow_compat.sdk import (
-    AirflowSensorTimeout,
-    AirflowSkipException,
-)
-from polysync_airflow.aws.retry import call_with_retry
-from polysync_airflow.exceptions import (
-    ModelApprovalError,
-    ModelRejectedError,
-    ParametersError,
-)
-from polysync_airflow.execution import approval
-from polysync_airflow.execution.models import region_from_arn
-from polysync_airflow.execution.outcome import refusal_error
-from polysync_airflow.execution.parameters import is_valid
-from polysync_airflow.execution.waiter import Finish, check_event
 from polysync_airflow.operators import base
 from polysync_airflow.sensors.base import PolysyncSensor, SensorOptions
 
+if TYPE_CHECKING:
+    from polysync_airflow.sensors.approval_run import ApprovalRun
+
 OnRejected = Literal["fail", "skip"]
-# A key of the task state store: the version that a rescheduled sensor has found.
-VERSION_KEY: Final = "polysync_model_package"
 
 
 class ApprovalOptions(SensorOptions):
@@ -90,8 +75,6 @@ class PolysyncModelApprovalSensor(PolysyncSensor):
     )
     ui_color = "#eaf7ea"
     options = base.ValidatedOptions(ApprovalOptions)
-    # Of this process: a rescheduled sensor begins the wait anew in each session.
-    _waiter: approval.ApprovalWaiter | None = None
 
     def __init__(
         self,
@@ -116,160 +99,7 @@ class PolysyncModelApprovalSensor(PolysyncSensor):
         self.start_from_trigger = start_from_trigger
         self._check_options()
 
-    def _check_arguments(self, context: Context) -> None:
-        arn = self.model_package_arn
-        group = self.model_package_group
-        if arn is not None and group is None:
-            approval.check_model_package_arn(arn)
-            self._use_region_of(arn, "model package")
-        elif group is not None and arn is None:
-            approval.check_model_package_group(group)
-            if group.startswith("arn:"):
-                self._use_region_of(group, "model package group")
-            if self._is_rescheduled and "task_state_store" not in context:
-                raise ParametersError(
-                    'model_package_group cannot be used with mode="reschedule" before'
-                    " Airflow 3.3, where nothing is kept of a rescheduled sensor, so"
-                    " that another version could be the newest one each time: set"
-                    " deferrable=True, or give model_package_arn."
-                )
-        else:
-            given = "both"
-            if arn is None:
-                given = "neither"
-            raise ParametersError(
-                f"model_package_arn and model_package_group: {given} is given. Give one"
-                " of them: the ARN of a version, or a group, whose newest version is"
-                " meant."
-            )
+    def _run_in(self, context: Context) -> ApprovalRun:
+        from polysync_airflow.sensors.approval_run import ApprovalRun
 
-    def _use_region_of(self, arn: str, kind: str) -> None:
-        self._check_region(arn, kind)
-        self.region_name = region_from_arn(arn)
-
-    def _choose_version(self, context: Context) -> str:
-        """Return the ARN of the version for which the task waits, and push it."""
-        arn = self.model_package_arn
-        if arn is None and self._is_rescheduled:
-            arn = self._stored_version(context)
-        if arn is None:
-            arn = self._find_newest_version(context)
-        context["ti"].xcom_push("model_package_arn", arn)
-        return arn
-
-    def _stored_version(self, context: Context) -> str | None:
-        """
-        Return the version of the group that an earlier session of this try has found.
-        """
-        store: Any = context["task_state_store"]
-        stored = store.get(VERSION_KEY)
-        # Users can edit it.
-        if not isinstance(stored, dict):
-            return None
-        if stored.get("try_number") != context["ti"].try_number:
-            # A new try finds the version anew.
-            return None
-        arn: Any = stored.get("model_package_arn")
-        if not is_valid(approval.VERSION_ARN, arn):
-            return None
-        if approval.group_of(arn) != approval.group_of(str(self.model_package_group)):
-            return None
-        return str(arn)
-
-    def _find_newest_version(self, context: Context) -> str:
-        """
-        Return the newest version of the group, and keep it for the next sessions of a
-        rescheduled sensor.
-        """
-        group = str(self.model_package_group)
-        find = partial(self.hook.newest_model_package, group)
-        newest = call_with_retry(find, until=self._deadline, warn=self.log.warning)
-        if newest is None:
-            raise ModelApprovalError(
-                f"The model package group {group} has no version: let this task run"
-                " after the one that registers the model, and check the name of the"
-                " group.",
-                model_package_arn=None,
-                permanent=False,
-            )
-        self.log.info("Newest version of model package group %s: %s", group, newest.arn)
-        if self._is_rescheduled:
-            store: Any = context["task_state_store"]
-            version = {
-                "model_package_arn": newest.arn,
-                "try_number": context["ti"].try_number,
-            }
-            store.set(VERSION_KEY, version)
-        return newest.arn
-
-    @base.apply_retry_policy
-    def execute_complete(
-        self, context: Context, event: dict[str, Any] | None = None
-    ) -> str:
-        """
-        Finish the task when the trigger's wait has ended.
-
-        :raises TriggerEventError: ``event`` is not an event of this provider's trigger.
-        """
-        with self.soft_failures():
-            return self._end(context, check_event(approval.ApprovalEvent, event))
-
-    def _poll(self, context: Context) -> approval.ApprovalEvent | None:
-        from polysync_airflow.hooks.executions import result_or_error
-
-        waiter = self._waiter
-        if waiter is None:
-            waiter = approval.ApprovalWaiter(
-                model_package_arn=self._choose_version(context),
-                poll_interval=self.options.poke_interval,
-                since=self._began_at.timestamp(),
-                deadline=self._deadline,
-            )
-        polled = result_or_error(
-            self.hook.describe_model_package, waiter.model_package_arn
-        )
-        result = self._decide(waiter, polled)
-        if isinstance(result, Finish):
-            event: approval.ApprovalEvent = result.event
-            return event
-        self._waiter = result.waiter
-        return None
-
-    def _defer(self) -> NoReturn:
-        from polysync_airflow.triggers import PolysyncModelApprovalTrigger
-
-        waiter = self._waiter
-        if waiter is None:
-            raise RuntimeError("the first look has not begun the wait")
-        trigger = PolysyncModelApprovalTrigger(
-            model_package_arn=waiter.model_package_arn,
-            polysync_conn_id=self.polysync_conn_id,
-            region_name=region_from_arn(waiter.model_package_arn),
-            poll_interval=waiter.poll_interval,
-            since=waiter.since,
-            deadline=waiter.deadline,
-        )
-        self.defer(trigger=trigger, method_name="execute_complete")
-
-    def _end(self, context: Context, end: approval.ApprovalEvent) -> str:
-        ti = context["ti"]
-        ti.xcom_push("approval_status", end.approval_status)
-        ti.xcom_push("approval_description", end.approval_description)
-        ti.xcom_push("last_modified_by", end.modified_by)
-        arn = end.model_package_arn
-        message = approval.approval_message(end)
-        if end.outcome == "refused":
-            raise refusal_error(end, message)
-        if end.outcome == "timed_out" and end.error_code:
-            # The last poll has failed.
-            raise refusal_error(end, message)
-        if end.outcome == "timed_out":
-            raise AirflowSensorTimeout(message)
-        if end.outcome == "failed":
-            raise ModelApprovalError(message, model_package_arn=arn)
-        if end.outcome == "rejected" and self.options.on_rejected == "skip":
-            raise AirflowSkipException(message)
-        if end.outcome == "rejected":
-            raise ModelRejectedError(message, model_package_arn=arn)
-        self.log.info("%s", message)
-        return arn
+        return ApprovalRun(self, context)

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from polysync_airflow.airflow_compat.task_instances import without_dag
 from polysync_airflow.execution.step_tasks import StepTaskEndArguments
+from polysync_airflow.operators.step_task_run import StepTaskRun
 from polysync_airflow.operators.step_tasks import PolysyncPipelineStepOperator
 from polysync_airflow.triggers import PolysyncStepTaskTrigger
 from polysync_airflow.triggers.task_end import TaskEnd
@@ -46,4 +47,4 @@ class PolysyncStepTaskEndTrigger(StepTaskEndArguments, PolysyncStepTaskTrigger):
         hook = None
         if self._poller and not self.property_files:
             hook = self._poller.client.hook
-        return task.end(context, event, hook)
+        return StepTaskRun(task, context).end(event, hook)

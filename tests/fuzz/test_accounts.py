@@ -29,6 +29,7 @@ from polysync_airflow.jobs.importer import import_jobs
 from polysync_airflow.operators import (
     PolysyncStartPipelineOperator,
     PolysyncStopPipelineOperator,
+    task_run,
 )
 from polysync_airflow.operators.base import ExecutionOperator
 from polysync_airflow.sensors import PolysyncPipelineSensor
@@ -206,9 +207,9 @@ def test_waits_on_a_worker(
     begin = time.monotonic()
     task = make_task()
     check_task(task)
-    task.hook = hook
-
-    run = run_task(task)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(task_run, "PolysyncSageMakerHook", lambda *_: hook)
+        run = run_task(task)
 
     assert run.error is None or isinstance(run.error, AirflowException), run.error
     if run.error:

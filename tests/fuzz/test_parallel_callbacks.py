@@ -24,7 +24,7 @@ from airflow.providers.common.compat.sdk import TaskDeferred
 from polysync_airflow.execution import clock
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncCallbackStepOperator
-from polysync_airflow.operators import callback_run as messages
+from polysync_airflow.operators import callback_messages as messages
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.server.moto_app import Moto
 from tests.fakes import quick_clients

@@ -1,4 +1,4 @@
-"""The cost of importing the operators in a DAG file."""
+"""The cost of importing the operators and sensors in a DAG file."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from tests.packaging.import_cost import OURS, measure
     ("module", "heavy"),
     [
         (OURS, ()),
+        ("polysync_airflow.sensors", ()),
         pytest.param("boto3", ("boto3", "botocore"), marks=pytest.mark.nightly),
     ],
 )
-def test_operators_import_nothing_that_takes_time(
+def test_dag_files_import_nothing_that_takes_time(
     module: str, heavy: tuple[str, ...]
 ) -> None:
     """
-    Importing the operators loads no AWS service models, and nothing that only a task
-    needs that runs. boto3 loads the models, so the check works.
+    Importing operators or sensors loads no AWS service models, and nothing that only a
+    task needs that runs. boto3 loads the models, so the check works.
     """
     assert measure(module, runs=1).heavy == heavy

@@ -127,8 +127,22 @@ def tree_of(path: Path) -> ast.Module:
 @cache
 def imports_of(path: Path) -> set[str]:
     """Return the full names of the modules that a file imports, anywhere in it."""
+    return _imports_in(tree_of(path))
+
+
+def _imports_for_types(path: Path) -> set[str]:
+    """Return the modules that a file imports for its annotations only."""
+    return {
+        name
+        for node in tree_of(path).body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for name in _imports_in(node)
+    }
+
+
+def _imports_in(tree: ast.AST) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(tree_of(path)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -229,13 +243,19 @@ def test_layers_name_what_exists(package: Path) -> None:
 def test_imports_go_downwards(package: Path) -> None:
     """
     A module imports only from lower layers: of the package, and of each folder that it
-    shares with the import.
+    shares with the import. What runs a task, and what it uses, knows the type of the
+    task, which is above it in the same folder.
     """
     problems = []
     for path in sorted(package.rglob("*.py")):
         mine = name_of(path).split(".")
+        types = {
+            name.removeprefix(f"{package.name}.") for name in _imports_for_types(path)
+        }
         for imported in own_imports_of(path, package):
             other = imported.split(".")
+            if imported in types and other[:-1] == mine[:-1]:
+                continue
             shared = next(
                 i for i, (a, b) in enumerate(zip(mine, other, strict=False)) if a != b
             )

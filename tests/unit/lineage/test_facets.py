@@ -224,7 +224,7 @@ def test_failure_after_a_deferral_names_the_execution(
     assert execution["state"] == state
     assert execution["executionArn"] == ARN
     assert execution["parameters"] == {**PARAMETERS, "MaxJobs": "4"}
-    assert run.operator.try_runner.is_handled is (fails != "event")
+    assert run.operator.current_run.try_runner.is_handled is (fails != "event")
 
 
 @IN_BOTH_MODES

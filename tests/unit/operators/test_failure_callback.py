@@ -10,7 +10,11 @@ from airflow.providers.common.compat.sdk import DAG
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.operators import PolysyncStartPipelineOperator, failure_callback
+from polysync_airflow.operators import (
+    PolysyncStartPipelineOperator,
+    failure_callback,
+    failure_callback_run,
+)
 from polysync_airflow.records.keys import RECORD_KEY, variable_key
 from tests.conftest import connection
 from tests.tasks import EmulatedTime, TaskInstance, run_task
@@ -94,7 +98,7 @@ def test_callback_without_a_record_says_so(
 ) -> None:
     """It says what to check, unless a retry follows, as Airflow 3.2 calls it then, too."""
     capabilities = CAPABILITIES._replace(failure_callback_is_final=False)
-    monkeypatch.setattr(failure_callback, "CAPABILITIES", capabilities)
+    monkeypatch.setattr(failure_callback_run, "CAPABILITIES", capabilities)
     ti = TaskInstance("train", try_number=try_number, max_tries=1)
 
     run_failure_callbacks(make_task(), ti)
@@ -235,7 +239,7 @@ def test_values_in_a_worker_are_not_rendered_again(world: World) -> None:
     task = make_task()
     world.time.after(60, crash)
     ti = run_to_crash(TaskInstance("train"), task)
-    task.try_runner.is_handled = False
+    task.current_run.try_runner.release(is_handled=False)
 
     def render_template(value: Any, context: Any) -> None:
         pytest.fail(f"rendered again: {value}")

@@ -29,6 +29,7 @@ from polysync_airflow.links import (
 from polysync_airflow.operators import (
     PolysyncStartPipelineOperator,
     PolysyncStopPipelineOperator,
+    task_run,
 )
 from polysync_airflow.records.keys import RECORD_KEY
 from sagemaker_emulator import EmulatorServer
@@ -403,7 +404,9 @@ def test_argument_that_an_older_botocore_cannot_send_is_refused(
     needed version.
     """
     operator = make_task(**argument)
-    client: Any = operator.hook.conn
+    hook = PolysyncSageMakerHook()
+    world.patch.setattr(task_run, "PolysyncSageMakerHook", lambda *_: hook)
+    client: Any = hook.conn
     shape = client.meta.service_model.operation_model(START).input_shape
     world.patch.delitem(shape.members, member, raising=False)
 

@@ -81,7 +81,6 @@ def run_sensor(
     _SESSIONS[0] = ti.first_session
     for _ in range(most):
         session = copy(sensor)
-        session.__dict__.pop("hook", None)
         began_at = clock.now()
         run = run_task(session, ti)
         if not isinstance(run.error, AirflowRescheduleException):

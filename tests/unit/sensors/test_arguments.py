@@ -12,6 +12,7 @@ import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES, capabilities_of
 from polysync_airflow.exceptions import ParametersError
+from polysync_airflow.execution.search import SEARCH_ARGUMENTS
 from polysync_airflow.sensors import PolysyncModelApprovalSensor, PolysyncPipelineSensor
 from polysync_airflow.sensors import base as sensors_base
 from sagemaker_emulator import EmulatorServer
@@ -27,8 +28,8 @@ from tests.unit.sensors.sessions import (
     start_execution,
 )
 
-ONE = {"execution_arn": ARN}
-NAMED = {"pipeline_name": "fanout"}
+ONE: dict[str, Any] = {"execution_arn": ARN}
+NAMED: dict[str, Any] = {"pipeline_name": "fanout"}
 NOT_LOOKED_FOR = "an execution with an execution_arn is not looked for."
 
 
@@ -40,8 +41,11 @@ def test_invalid_arguments_are_refused_when_the_dag_is_parsed() -> None:
             {**ONE, **NAMED},
             "execution_arn and pipeline_name are both given: give one of them.",
         ),
-        ({**ONE, "created_after": "2026-01-01"}, f"created_after: {NOT_LOOKED_FOR}"),
-        ({**ONE, "parameters": {"A": 1}}, f"parameters: {NOT_LOOKED_FOR}"),
+        *(
+            ({**ONE, name: "2026-01-01"}, f"{name}: {NOT_LOOKED_FOR}")
+            for name in SEARCH_ARGUMENTS
+            if name not in ("pipeline_name", "which")
+        ),
         (
             {**NAMED, "which": "newest"},
             "which = 'newest' is not valid: give one of first, latest.",

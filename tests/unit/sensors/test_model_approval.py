@@ -20,7 +20,7 @@ from polysync_airflow.exceptions import (
     ParametersError,
 )
 from polysync_airflow.sensors import PolysyncModelApprovalSensor
-from polysync_airflow.sensors.model_approval import VERSION_KEY
+from polysync_airflow.sensors.approval_run import VERSION_KEY
 from polysync_airflow.triggers import PolysyncModelApprovalTrigger, poller
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.builders import CALLER

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.execution import search
-from polysync_airflow.sensors.pipeline import default_window
+from polysync_airflow.sensors.pipeline_run import default_window
 from sagemaker_emulator import EmulatorServer
 from tests.managed_pipelines import MANAGED, MODEL, NEEDS_ROLE, ROLE
 from tests.tasks import EmulatedTime, TaskInstance

@@ -22,8 +22,11 @@ from polysync_airflow.airflow_compat import supervisor
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.aws.rate_limiter import RateLimiter
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.sensors import PolysyncModelApprovalSensor, PolysyncPipelineSensor
-from polysync_airflow.sensors import base as sensors_base
+from polysync_airflow.sensors import (
+    PolysyncModelApprovalSensor,
+    PolysyncPipelineSensor,
+    sensor_run,
+)
 from polysync_airflow.start_in_triggerer.triggerer_task import WAIT_KEY, XCOM_KEYS
 from tests.conftest import ARN
 from tests.fakes.airflow_encoding import check_dag
@@ -221,7 +224,7 @@ def test_first_poll_is_one_of_the_rate_limiter(
         key_of[limiter] = key
         return limiter
 
-    monkeypatch.setattr(sensors_base, "rate_limiter_for", limiter_for)
+    monkeypatch.setattr(sensor_run, "rate_limiter_for", limiter_for)
     arn = start_execution()
     search = {"pipeline_name": "fanout", "created_after": at(world.time.time() - 60)}
 

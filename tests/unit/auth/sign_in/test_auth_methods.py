@@ -100,7 +100,8 @@ def test_run_with_each_auth_method(
             calls,
         ]
     )
-    output += repr([vars(operator), operator.hook.credentials, sys.argv])
+    hook = PolysyncSageMakerHook()
+    output += repr([vars(operator), vars(run.operator), hook.credentials, sys.argv])
     assert not JWT.search(output + caplog.text)
     assert [secret for secret in all_secrets(emulator) - {""} if secret in output] == []
     # Nothing but the masker stands between this log and other handlers, so no key that

@@ -12,7 +12,7 @@ import moto.sqs.models
 import pytest
 
 from polysync_airflow.operators import PolysyncCallbackStepOperator
-from polysync_airflow.operators import callback_run as messages
+from polysync_airflow.operators import callback_messages as messages
 from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
 from tests.world import World

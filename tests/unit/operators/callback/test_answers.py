@@ -15,7 +15,7 @@ from polysync_airflow import exceptions
 from polysync_airflow.airflow_compat.sdk import AirflowSkipException, AirflowTaskTimeout
 from polysync_airflow.airflow_compat.supervisor import mask_secret
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.operators import callback_run as answers
+from polysync_airflow.operators import callback_answer as answers
 from tests.conftest import IN_BOTH_MODES
 from tests.fakes.log_capture import capture_logs, texts_of
 from tests.unit.operators.callback.conftest import FAILURE, STEP, SUCCESS, Pipeline

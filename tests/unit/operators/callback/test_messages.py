@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow import exceptions
-from polysync_airflow.operators import callback_run as answers
+from polysync_airflow.operators import callback_answer as answers
 from tests.fakes.log_capture import capture_logs
 from tests.unit.operators.callback.conftest import (
     DEAD_LETTERS,

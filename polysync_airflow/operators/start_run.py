@@ -1,0 +1,508 @@
+"""
+The run of a Start task: it gets an execution, waits for its end, and reports it.
+
+How a try gets its execution, and what becomes of it, is in ``try_runner.py``; the wait
+is in ``task_run.py``, and the report of the end in ``reporting.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import Context
+from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
+
+from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
+from polysync_airflow.exceptions import (
+    PipelineExecutionFailedError,
+    PipelineExecutionTooExpensiveError,
+)
+from polysync_airflow.execution import clock
+from polysync_airflow.execution.lifecycle import decisions, ending
+from polysync_airflow.execution.lifecycle.capacity import CapacityLimits, lacked_by
+from polysync_airflow.execution.lifecycle.ending import AwaitedEnd
+from polysync_airflow.execution.lifecycle.instructions import (
+    Command,
+    ExecutionRecord,
+    Instruction,
+)
+from polysync_airflow.execution.lifecycle.next_session import NextSession
+from polysync_airflow.execution.outcome import (
+    RunSummary,
+    parse_run_summary,
+    refusal_error,
+)
+from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS
+from polysync_airflow.execution.prices import NOT_GIVEN
+from polysync_airflow.execution.waiter import (
+    ExecutionEvent,
+    ExecutionWaiter,
+    Finish,
+    check_event,
+)
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.hooks.prices import has_limit
+from polysync_airflow.operators import base, reporting
+from polysync_airflow.operators.reporting import (
+    NOTHING_BEFORE,
+    BeforeDeferral,
+    Known,
+    ReportingRun,
+)
+from polysync_airflow.operators.results import StepReport
+from polysync_airflow.operators.task_run import Estimate, trigger_timeout
+from polysync_airflow.operators.try_runner import TryRunner
+from polysync_airflow.retrying import may_retry_refusal, may_run_again
+from polysync_airflow.states import PolysyncState, has_ended
+
+if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
+    from polysync_airflow.operators.start import (
+        PolysyncStartPipelineOperator,
+        StartOptions,
+    )
+
+
+class StartRun(ReportingRun):
+    """One session of a Start task."""
+
+    task: PolysyncStartPipelineOperator
+    options: StartOptions
+    is_of_group = False
+
+    def __init__(self, task: PolysyncStartPipelineOperator, context: Context) -> None:
+        super().__init__(task, context)
+        self.try_runner = TryRunner(
+            task,
+            context,
+            options=self.try_options,
+            hook_for_region=self.hook_for_region,
+            limits=CapacityLimits(self.options.poll_seconds, self.timeout_seconds),
+            max_cost=self._max_cost,
+            is_of_group=self.is_of_group,
+        )
+
+    @property
+    def _max_cost(self) -> object:
+        """``max_cost``, as it was rendered; ``NOT_GIVEN`` if the author gave none."""
+        if self.task.is_limited or self.task.max_cost is not None:
+            return self.task.max_cost
+        return NOT_GIVEN
+
+    # ---- what Airflow calls
+
+    def execute(self) -> str:
+        """
+        Get an execution and, by default, wait for its end.
+
+        :return: the ARN of the execution.
+        """
+        arn = None
+        while arn is None:
+            arn = self._execute_once()
+        return arn
+
+    def execute_after_end(self, event: object) -> str:
+        """Execute the task now that the execution of an earlier try has ended."""
+        if event is None:
+            # As in ``complete``.
+            return self.execute()
+        end = check_event(ExecutionEvent, event)
+        # The failure callback has nothing to do if the trigger has stopped it.
+        self.try_runner.release(is_handled=end.stop is not None)
+        if self._is_end_of_task(end):
+            return self._complete(end) or self.execute()
+        return self.execute()
+
+    def complete(self, event: object, started: object) -> str:
+        """
+        Push the outcome of the execution, and return its ARN, or raise the error of the
+        task.
+
+        :param started: what is known from before the deferral.
+        """
+        # Airflow has stored it meanwhile, where others can edit it.
+        stored: dict[str, Any] = {}
+        if isinstance(started, dict):
+            stored = started
+        summary = self._summary_before(stored.get("run"))
+        # Lineage names the execution, even if this process fails early.
+        self.known = Known(summary)
+        if event is None:
+            self.log.warning(
+                "Airflow has resumed the task without an event, as airflow tasks test"
+                " does: it goes on with its execution."
+            )
+            return self.execute()
+        end = check_event(ExecutionEvent, event)
+        steps = None
+        declared_steps = stored.get("declared_steps")
+        if declared_steps is not None and end.known_steps is not None:
+            steps = (declared_steps, end.known_steps)
+        return self._complete(end, BeforeDeferral(summary, steps)) or self.execute()
+
+    def end_without_trigger(self) -> tuple[str, dict[str, Any]] | None:
+        """
+        Return the method of the operator that follows on a wait that no trigger has
+        ended in time, and its arguments; None if nobody knows the execution.
+        """
+        record = self.try_runner.own_record()
+        if record is None:
+            return None
+        reporting.report_missing_trigger(
+            self.task.polysync_conn_id, record.region_name, self.log.warning
+        )
+        awaited = ending.awaited_end(record, self.ti.max_tries)
+        if awaited is AwaitedEnd.PAUSE:
+            return "execute_after_pause", {}
+        # The limit ends now, so this poll is the last one.
+        waiter = self.make_waiter(
+            record.arn,
+            record.request.pipeline_name,
+            cost_limit=None,
+            started_at=clock.now() - timedelta(seconds=self.timeout_seconds),
+            attempt=record.resumes,
+        )
+        event = self.wait_on_worker(waiter, None).model_dump(mode="json")
+        if awaited is AwaitedEnd.EARLIER_EXECUTION:
+            return "execute_after_end", {"event": event}
+        return "execute_complete", {"event": event}
+
+    def lineage(self) -> OperatorLineage[Any, Any] | None:
+        """
+        Return what is known of the execution, and the datasets of its steps; None if
+        there is no execution.
+        """
+        if self.known.summary is None:
+            return None
+        from polysync_airflow.lineage import of_execution
+
+        return of_execution(
+            self.known.summary,
+            self.known.datasets,
+            inlets=self.task.inlets,
+            outlets=self.task.outlets,
+        )
+
+    # ---- from the start to the end
+
+    def request_arguments(self) -> Mapping[str, Any]:
+        """Return the rendered arguments for a new execution."""
+        return self.task.attributes(REQUEST_ARGUMENTS)
+
+    def try_options(self) -> base.TryOptions:
+        """Return the options by which this try gets its execution."""
+        return self.options
+
+    def _execute_once(self) -> str | None:
+        """
+        Get an execution and, by default, wait for its end.
+
+        :return: its ARN; None if the task begins again.
+        """
+        with self.try_runner.stop_on_final_failure(), self._pushing_what_was_spent():
+            instruction, end = self._get_execution()
+            if end is None:
+                self.push_started(instruction)
+                if not self.options.wait_for_completion:
+                    return self._leave_running(instruction.existing_record)
+                end = self._wait_for_execution(instruction)
+        return self._complete(end)
+
+    def _get_execution(self) -> tuple[Instruction, ExecutionEvent | None]:
+        """
+        Get an execution, after the end of one that must not run beside it, and when
+        there is capacity.
+
+        :return: what the core says; and the end of the wait for an execution of earlier
+            tries, if it has cost so much that nothing follows.
+        """
+        get_execution = partial(self.try_runner.get_execution, self.request_arguments())
+        instruction = get_execution()
+        while instruction.command is not Command.WATCH:
+            if instruction.command is Command.WAIT_FOR_END:
+                end = self.wait_for_earlier_execution(instruction)
+                if self._is_end_of_task(end):
+                    return instruction, end
+            else:
+                self._pause(instruction.existing_record)
+            instruction = get_execution()
+        return instruction, None
+
+    def push_started(self, instruction: Instruction) -> None:
+        """Push the links to the execution, its parameters, and ``run``."""
+        options = self.options
+        summary = reporting.push_started(
+            self.context,
+            self.hook,
+            instruction,
+            self.try_runner.parameters_of(instruction),
+            self.log,
+            stops_with_task=options.stop_on_kill and options.wait_for_completion,
+        )
+        self.known = Known(summary)
+
+    def _leave_running(self, record: ExecutionRecord) -> str:
+        if has_limit(self._max_cost):
+            self.log.warning(
+                "The execution goes on without [polysync_sagemaker] max_cost,"
+                " because of wait_for_completion=False."
+            )
+        self.ti.xcom_push("state", PolysyncState.RUNNING.value)
+        self.publish(record.arn, record.request.pipeline_name)
+        self.forget()
+        return record.arn
+
+    @contextmanager
+    def _pushing_what_was_spent(self) -> Iterator[None]:
+        """Push the XComs of a try that starts nothing: ``max_cost`` is spent."""
+        try:
+            yield
+        except PipelineExecutionTooExpensiveError as error:
+            summary = reporting.push_spent(self.context, self.hook, error, self.log)
+            self.known = Known(summary)
+            raise
+
+    def _complete(
+        self, end: ExecutionEvent, before: BeforeDeferral = NOTHING_BEFORE
+    ) -> str | None:
+        """
+        Push the outcome of the execution, and return its ARN, or raise the error of the
+        task.
+
+        :return: None if the task begins again.
+        """
+        note = None
+        is_own_stop = False
+        refusal = None
+        basis = self.try_runner.basis(end.execution_arn)
+        if end.has_ended_by_itself:
+            self.try_runner.release()
+            reporting.count_end(end, self.task.polysync_conn_id)
+        else:
+            if end.outcome == "refused":
+                # Its text follows when the report is complete.
+                refusal = refusal_error(end, "")
+            try_end = self.try_runner.finish(end, refusal)
+            reporting.count_end(end, self.task.polysync_conn_id)
+            if try_end.begins_again:
+                return None
+            note = try_end.text
+            is_own_stop = try_end.is_own_stop
+        report = self.report_end(end, basis, before)
+        record = self._record_to_resume(end, report)
+        if record:
+            self._pause(record)
+            return None
+        arn = self.finish(
+            end, report, note=note, is_own_stop=is_own_stop, refusal=refusal
+        )
+        self.forget()
+        return arn
+
+    def _record_to_resume(
+        self, end: ExecutionEvent, report: StepReport
+    ) -> ExecutionRecord | None:
+        """
+        Return the record of an execution that is resumed after a pause, since it has
+        failed for want of capacity only; None if its end is that of the task.
+        """
+        error = self.make_error(end, "", is_own_stop=False)
+        if not isinstance(error, PipelineExecutionFailedError):
+            return None
+        reason = lacked_by([row.reason for row in report.failed])
+        if reason is None:
+            return None
+        return self.try_runner.wait_for_capacity(end, reason)
+
+    def forget(self) -> None:
+        """Delete the record, because the task succeeds."""
+        self.try_runner.forget_record()
+
+    def next_step(
+        self,
+        end: ExecutionEvent,
+        retry: NextSession | None,
+        *,
+        by_fail_step: bool,
+    ) -> str | None:
+        """Return what comes next, for the message of a failure."""
+        record, status = self.try_runner.seen_by_next_try(end)
+        return decisions.next_step(
+            record,
+            status,
+            self.try_options(),
+            retry,
+            by_fail_step=by_fail_step,
+            button=reporting.RESUME_BUTTON,
+        )
+
+    def _summary_before(self, stored: object) -> RunSummary | None:
+        """
+        Return the XCom ``run`` from before the deferral; None if it cannot be read.
+
+        :param stored: what Airflow has kept of it for this session; None to read it.
+        """
+        try:
+            summary = parse_run_summary(stored, self.log.warning)
+            return summary or reporting.pull_summary(self.context)
+        except Exception as error:
+            # The execution must still be stopped, if its time is up.
+            self.log.warning(
+                "Lineage cannot name the execution: the XCom run cannot be read: %s",
+                error,
+            )
+            return None
+
+    # ---- the waits
+
+    def _pause(self, record: ExecutionRecord) -> None:
+        """
+        Wait until a request is sent that lacks capacity.
+
+        A deferred task goes on in ``execute_after_pause``.
+        """
+        wait = record.capacity
+        if wait is None:
+            raise LookupError("the record has no wait for capacity")
+        self.log.warning(
+            "Waits for capacity since %s, and asks again at %s: %s",
+            f"{wait.since:%Y-%m-%d %H:%M:%S} UTC",
+            f"{wait.asks_at:%Y-%m-%d %H:%M:%S} UTC",
+            wait.reason,
+        )
+        reporting.push_waiting(self.context, record, wait, self.known.summary)
+        pause = max(wait.asks_at - clock.now(), timedelta())
+        if self.options.deferrable:
+            self.defer(
+                TimeDeltaTrigger(pause),
+                "execute_after_pause",
+                timeout=trigger_timeout(clock.time() + pause.total_seconds()),
+            )
+        try:
+            self.sleep(pause.total_seconds())
+        except AirflowTaskTimeout as error:
+            text = "execution_timeout has passed while the task waited for capacity: "
+            raise AirflowTaskTimeout(f"{text}{wait.reason}") from error
+        self.try_runner.kill.raise_if_requested()
+
+    def wait_for_earlier_execution(self, instruction: Instruction) -> ExecutionEvent:
+        """
+        Wait for the end of an execution that must not run beside a new one.
+
+        A deferred task goes on in ``execute_after_end``.
+        """
+        record = instruction.existing_record
+        limit = None
+        if not decisions.is_being_stopped(instruction):
+            limit = self.try_runner.cost_limit(record, record.limit_of_attempt)
+        waiter = self.make_waiter(
+            record.arn,
+            record.request.pipeline_name,
+            cost_limit=limit,
+            attempt=record.resumes,
+        )
+        stop_on_kill = self.options.stop_on_kill
+        if self.try_options().stops_cleared:
+            reporting.push_stopping(self.context, record)
+        policy = self.task.retry_policy
+        return self.wait_for_end(
+            waiter,
+            method_name="execute_after_end",
+            timeout=trigger_timeout(waiter.deadline),
+            stop_on_kill=stop_on_kill,
+            stop_at=ending.outcomes_to_stop_earlier_at(
+                stop_on_kill=stop_on_kill,
+                is_last_try=not may_run_again(policy, self.context),
+                may_retry_refusal=may_retry_refusal(policy, self.context),
+            ),
+        )
+
+    def _is_end_of_task(self, end: ExecutionEvent) -> bool:
+        """
+        Return whether the end of the wait for an earlier execution is that of the task:
+        if it has cost too much, it is stopped, and no other one follows.
+
+        :raises PolysyncError: the execution has not ended, for another reason.
+        """
+        if end.outcome != "too_expensive":
+            reporting.raise_unless_ended(end)
+            self.try_runner.forget_estimate()
+            return False
+        summary = reporting.push_earlier(self.context, self.hook, end, self.log)
+        self.known = Known(summary)
+        return True
+
+    def _wait_for_execution(self, instruction: Instruction) -> ExecutionEvent:
+        """
+        Wait for the end of the execution on the worker, or defer the task, which then
+        goes on in ``execute_complete``.
+        """
+        record = instruction.existing_record
+        limit = self.try_runner.cost_limit(
+            record, partial(record.limit_in, instruction.task_try.epoch)
+        )
+        stop_on_kill = self.options.stop_on_kill
+        if limit and not stop_on_kill:
+            self.log.warning(
+                "If the task ends before its execution, that goes on without max_cost,"
+                " because of stop_on_kill=False."
+            )
+        reporter = self.step_reporter(record.arn, record.resumed_at)
+        reporter.push_declared(record.request.selected_steps)
+        waiter = self.make_waiter(
+            record.arn,
+            record.request.pipeline_name,
+            cost_limit=limit,
+            started_at=instruction.attempt_started_at,
+            attempt=record.resumes,
+        )
+        if instruction.description and has_ended(instruction.description.status):
+            result = waiter.decide(instruction.description, clock.time())
+            if isinstance(result, Finish):
+                return result.event
+        self.try_runner.kill.raise_if_requested()
+        run = None
+        if self.known.summary:
+            run = reporting.storable_summary(self.known.summary, self.log.debug)
+        return self.wait_for_end(
+            waiter,
+            kwargs={"started": {"run": run, "declared_steps": reporter.declared_steps}},
+            timeout=trigger_timeout(waiter.deadline),
+            stop_on_kill=stop_on_kill,
+            stop_at=ending.outcomes_to_stop_at(
+                stop_on_kill=stop_on_kill,
+                may_retry_refusal=may_retry_refusal(
+                    self.task.retry_policy, self.context
+                ),
+            ),
+            progress_interval=self.list_seconds,
+            declared_steps=reporter.declared_steps,
+            after_poll=reporter.after_poll,
+        )
+
+    def estimate_of(
+        self, waiter: ExecutionWaiter, hook: PolysyncSageMakerHook
+    ) -> Estimate | None:
+        """Return what estimates by a list of the steps what the task has spent."""
+        if waiter.cost_limit is None:
+            return None
+        return self.try_runner.estimate(hook, waiter.cost_limit)
+
+    @property
+    def list_seconds(self) -> float | None:
+        """Seconds between two lists of the steps; None for none."""
+        seconds = self.options.progress_interval
+        if seconds is None and has_limit(self._max_cost):
+            # Only the deployment has a limit.
+            return base.DEFAULT_PROGRESS_INTERVAL
+        return seconds
+
+    def sleep(self, seconds: float) -> None:
+        """Wait on the worker, and end if the worker shuts down."""
+        self.try_runner.sleep(seconds)

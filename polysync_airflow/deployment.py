@@ -180,6 +180,22 @@ def stored_identity(
     return None
 
 
+def deployment_of_database() -> tuple[str | None, str | None]:
+    """
+    Return the identity of this deployment, without teams, and why it may be taken for
+    another one; None if it may not. For commands.
+    """
+    from polysync_airflow.airflow_compat.database import stored_variable
+
+    with stored_variable(DEPLOYMENT_KEY, lock=False) as variable:
+        identity = find_deployment(None, variable.value_of)
+        stored = stored_identity(None, variable.value_of)
+    doubt = None
+    if stored is not None:
+        doubt = doubt_about(stored)
+    return identity, doubt
+
+
 def _compare_addresses(stored: StoredIdentity) -> None:
     """
     Add the address of this deployment to an identity that has settled without one. Warn

@@ -140,13 +140,23 @@ class StoredRecordError(PolysyncError):
     believed. Nothing was started.
 
     :param problem: what is wrong with the record, as a sentence.
-    :param record: what it says, if it has the form of a record; None otherwise.
+    :param record: what it says, if it has the form of a record, and this deployment may
+        have written it; None otherwise.
+    :param deployment: the deployment that it names; None if it cannot be read.
     """
 
-    def __init__(self, message: str, *, problem: str = "", record: Any = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        problem: str = "",
+        record: Any = None,
+        deployment: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.problem = problem
         self.record = record
+        self.deployment = deployment
 
 
 class ModelApprovalError(PolysyncError):

@@ -15,9 +15,9 @@ from polysync_airflow.airflow_compat.database import slots_of_triggerers
 from polysync_airflow.airflow_compat.teams import is_multi_team
 from polysync_airflow.airflow_compat.triggerers import Slots
 from polysync_airflow.cli import output
-from polysync_airflow.deployment import DEPLOYMENT_KEY
+from polysync_airflow.deployment import DEPLOYMENT_KEY, deployment_of_database
 from polysync_airflow.execution.texts import clean_line
-from polysync_airflow.records.database import deployment_of_database, imported_records
+from polysync_airflow.records.database import imported_records
 from polysync_airflow.watch.listeners import CALLBACK
 
 # A triggerer with free slots takes a new trigger within seconds.

@@ -239,7 +239,7 @@ class StepsExecutionRun(StartRun):
         """
         record = self.try_runner.own_record()
         if record:
-            value = to_stored(record.without_values(), TaskKey.of(self.ti))
+            value = to_stored(record, TaskKey.of(self.ti))
             write_xcom(self._first_task, RECORD_KEY, value)
         super().forget()
 

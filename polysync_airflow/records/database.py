@@ -13,12 +13,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
-from polysync_airflow.deployment import (
-    DEPLOYMENT_KEY,
-    doubt_about,
-    find_deployment,
-    stored_identity,
-)
+from polysync_airflow.deployment import find_deployment
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution.lifecycle.instructions import (
     ClearChoice,
@@ -34,7 +29,6 @@ from polysync_airflow.records.serialization import (
     dag_run_start_in,
     from_variable,
     task_in,
-    to_stored,
     to_variable,
 )
 
@@ -141,23 +135,7 @@ def store_clear_choice(task: TaskKey, on_clear: OnClear | None) -> None:
         if on_clear is not None:
             choice = ClearChoice(on_clear=on_clear)
         changed = record.model_copy(update={"clear_choice": choice})
-        variable.replace(to_variable(to_stored(changed, task), task))
-
-
-def deployment_of_database() -> tuple[str | None, str | None]:
-    """
-    Return the identity of this deployment, without teams, and why it may be taken for
-    another one; None if it may not. For commands.
-    """
-    from polysync_airflow.airflow_compat.database import stored_variable
-
-    with stored_variable(DEPLOYMENT_KEY, lock=False) as variable:
-        identity = find_deployment(None, variable.value_of)
-        stored = stored_identity(None, variable.value_of)
-    doubt = None
-    if stored is not None:
-        doubt = doubt_about(stored)
-    return identity, doubt
+        variable.replace(to_variable(changed, task))
 
 
 def imported_records() -> list[str]:
@@ -204,14 +182,13 @@ def stored_record(task: TaskKey) -> ExecutionRecord | None:
 def _record_in(variable: StoredVariable, task: TaskKey) -> ExecutionRecord:
     if not variable.exists:
         raise NoRecordError("The task has no record of an execution.")
-    text = variable.value
-    if text is None:
+    key = variable_key(task)
+    if variable.value is None:
         raise PolysyncError(
-            f"The Variable {variable_key(task)!r} cannot be decrypted with the"
-            " deployment's Fernet key ([core] fernet_key)."
+            f"The Variable {key!r} cannot be decrypted with the deployment's Fernet key"
+            " ([core] fernet_key)."
         )
-    place = place_of(variable_key(task))
-    record = from_variable(text, task, place=place)
+    record = from_variable(variable.value, task)
     deployment = find_deployment(variable.team, variable.value_of)
-    check_deployment(record, deployment, place=place)
+    check_deployment(record, deployment, place=place_of(key))
     return record

@@ -33,6 +33,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
 from polysync_airflow.execution.models import MAX_INTEGER
 from polysync_airflow.execution.texts import describe_validation_error, is_storable_text
 from polysync_airflow.get_provider_info import DEPLOYMENT
+from polysync_airflow.records.keys import place_of, variable_key
 
 TASK: Final = "task"
 RECORD: Final = "record"
@@ -40,7 +41,7 @@ RECORD: Final = "record"
 
 def to_stored(record: ExecutionRecord, task: TaskKey) -> dict[str, Any]:
     """Return the JSON-able form of a record, signed if the deployment has a key."""
-    values = record.model_dump(mode="json", exclude_none=True)
+    values = record.without_values().model_dump(mode="json", exclude_none=True)
     keys = signing_keys()
     if not keys:
         return values
@@ -79,11 +80,14 @@ def from_stored(value: Any, task: TaskKey, *, place: str) -> ExecutionRecord:
             "it has no signature. Somebody edited it, or [core] fernet_key was not set"
             " on the host that wrote it"
         )
-    raise _refused(f"is not proven: {problem}", place, record)
+    raise _refused(f"is not proven: {problem}", place, record, record.deployment)
 
 
 def _refused(
-    problem: str, place: str, record: ExecutionRecord | None = None
+    problem: str,
+    place: str,
+    record: ExecutionRecord | None = None,
+    deployment: str | None = None,
 ) -> StoredRecordError:
     problem = (
         "The record that earlier tries of this task stored about their execution"
@@ -95,6 +99,7 @@ def _refused(
         f" there if it is running. Then delete {place}, and clear the task.",
         problem=problem,
         record=record,
+        deployment=deployment,
     )
 
 
@@ -118,24 +123,22 @@ def check_deployment(
         f" {DEPLOYMENT_KEY} has changed, set [{section}] {option} ="
         f" {record.deployment}",
         place,
+        deployment=record.deployment,
     )
 
 
-def to_variable(value: dict[str, Any], task: TaskKey) -> str:
-    """
-    Return the text of the Variable that holds a record.
-
-    :param value: the record, as ``to_stored`` returns it.
-    """
-    return json.dumps({TASK: asdict(task), RECORD: value})
+def to_variable(record: ExecutionRecord, task: TaskKey) -> str:
+    """Return the text of the Variable that holds a record."""
+    return json.dumps({TASK: asdict(task), RECORD: to_stored(record, task)})
 
 
-def from_variable(text: str, task: TaskKey, *, place: str) -> ExecutionRecord:
+def from_variable(text: str, task: TaskKey) -> ExecutionRecord:
     """
     Return the record that the text of a Variable holds.
 
     :raises StoredRecordError: the text holds no record of this task instance.
     """
+    place = place_of(variable_key(task))
     try:
         value = read_json(text, "it")
     except UnreadableJsonError as error:

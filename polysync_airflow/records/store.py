@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import uuid
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Final, Self
 
 from airflow.providers.common.compat.sdk import Context, Variable
@@ -99,7 +99,7 @@ class RecordStore:
         self._ti: Any = context["ti"]
         self._task = TaskKey.of(self._ti)
         self._key = variable_key(self._task)
-        self.place = place_of(self._key)
+        self._place = place_of(self._key)
         self._is_copied = teams.may_be_hidden(context)
         self._is_on_worker = is_on_worker
         self._is_of_group = is_of_group
@@ -112,8 +112,6 @@ class RecordStore:
         self._has_announced = False
         # Why the record that is stored cannot be believed.
         self.unproven: StoredRecordError | None = None
-        # The deployment that it names, proven or not.
-        self._named_deployment: str | None = None
 
     @classmethod
     def on_worker(cls, context: Context, *, is_of_group: bool = False) -> Self:
@@ -130,8 +128,7 @@ class RecordStore:
         Return the store of a task instance in a process that does not execute it: a
         triggerer, the DAG processor, or the failure callback of an ended try.
         """
-        context: Any = {"ti": ti}
-        return cls(context, is_on_worker=False)
+        return cls({"ti": ti}, is_on_worker=False)
 
     @property
     def try_number(self) -> int:
@@ -183,10 +180,13 @@ class RecordStore:
 
         :raises Exception: Airflow does not respond.
         """
+        named_deployment = None
+        if self.unproven:
+            named_deployment = self.unproven.deployment
         return Provenance(
             key=self._task,
             deployment=self._deployment,
-            named_deployment=self._named_deployment,
+            named_deployment=named_deployment,
             is_hidden=self._is_hidden,
         )
 
@@ -212,11 +212,13 @@ class RecordStore:
             return None
         place = f"the XCom {RECORD_KEY!r}"
         try:
-            return self._checked(from_stored(value, self._task, place=place), place)
+            record = from_stored(value, self._task, place=place)
+            check_deployment(record, self._deployment, place=place)
         except StoredRecordError as error:
             log.warning("XCom %r is ignored: %s", RECORD_KEY, error)
-            self._remember(error)
+            self.unproven = error
             return None
+        return record
 
     def confirm(self, seconds: float = CONFIRMED_SECONDS) -> None:
         """
@@ -319,8 +321,14 @@ class RecordStore:
             is_current = state != DELETED and task_instances.is_current(self._ti)
         except Exception as error:
             return self._unknown(error), None, None
-        decide = partial(owner_by_record, is_of_group=self._is_of_group)
-        owner = decide(record, self.try_number, state, stored, is_current=is_current)
+        owner = owner_by_record(
+            record,
+            self.try_number,
+            state,
+            stored,
+            is_current=is_current,
+            is_of_group=self._is_of_group,
+        )
         return owner, stored, state
 
     def forget(self, *, began_at: float = -math.inf) -> None:
@@ -344,19 +352,9 @@ class RecordStore:
             return self._read_hidden()
         if text is None:
             return None
-        record = from_variable(text, self._task, place=self.place)
-        return self._checked(record, self.place)
-
-    def _checked(self, record: ExecutionRecord, place: str) -> ExecutionRecord:
-        self._named_deployment = record.deployment
-        check_deployment(record, self._deployment, place=place)
+        record = from_variable(text, self._task)
+        check_deployment(record, self._deployment, place=self._place)
         return record
-
-    def _remember(self, error: StoredRecordError) -> None:
-        """Remember why a record is not believed, and which deployment it names."""
-        self.unproven = error
-        if error.record:
-            self._named_deployment = error.record.deployment
 
     def _read_if_proven(self) -> ExecutionRecord | None:
         # This try holds a record of its own. What somebody else has written in its
@@ -366,23 +364,22 @@ class RecordStore:
             return self._read()
         except StoredRecordError as error:
             if self.unproven is None:
-                log.warning("%s It is not used: %s.", error.problem, self.place)
-            self._remember(error)
+                log.warning("%s It is not used: %s.", error.problem, self._place)
+            self.unproven = error
             return None
 
     def _put(self, record: ExecutionRecord) -> None:
-        record = record.without_values()
-        value = to_stored(record, self._task)
         description = (
             f"The SageMaker pipeline execution of task {self._task.task_id} of DAG"
             f" {self._task.dag_id}, try {self.try_number}. Do not edit or delete it"
             " while the task runs."
         )
-        Variable.set(self._key, to_variable(value, self._task), description=description)
-        self._latest = record
+        text = to_variable(record, self._task)
+        Variable.set(self._key, text, description=description)
+        self._latest = record.without_values()
 
     def _put_copy(self, record: ExecutionRecord) -> None:
-        value = to_stored(record.without_values(), self._task)
+        value = to_stored(record, self._task)
         task_instances.write_xcom(self._ti, RECORD_KEY, value)
 
     def write_unconfirmed(self, record: ExecutionRecord) -> None:

@@ -27,13 +27,8 @@ from polysync_airflow.execution.models import pipeline_name_of
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.records.database import is_imported, stored_record, stored_task
-from polysync_airflow.records.keys import KEY_PREFIX, place_of, variable_key
-from polysync_airflow.records.serialization import (
-    from_variable,
-    task_in,
-    to_stored,
-    to_variable,
-)
+from polysync_airflow.records.keys import KEY_PREFIX, variable_key
+from polysync_airflow.records.serialization import from_variable, task_in, to_variable
 from polysync_airflow.watch.orphan import AirflowAccess, Choose, Examined, Watch
 
 log = logging.getLogger(__name__)
@@ -207,15 +202,14 @@ class DatabaseAccess(AirflowAccess):
         Replace the record of a task instance, if a function says so. Meanwhile, nobody
         else can change it.
         """
-        key = variable_key(task)
-        with database.stored_variable(key, lock=True) as variable:
+        with database.stored_variable(variable_key(task), lock=True) as variable:
             text = variable.value
             stored = None
             if text is not None:
-                stored = from_variable(text, task, place=place_of(key))
+                stored = from_variable(text, task)
             replacement = choose(stored, _task_snapshot(variable, task))
             if replacement is not None:
-                variable.replace(to_variable(to_stored(replacement, task), task))
+                variable.replace(to_variable(replacement, task))
 
     def read_summary(self, task: TaskKey) -> Any:
         """Return the XCom ``run``."""

@@ -20,7 +20,7 @@ from cryptography.fernet import Fernet
 
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, TaskKey
 from polysync_airflow.records.keys import variable_key
-from polysync_airflow.records.serialization import from_variable, to_stored, to_variable
+from polysync_airflow.records.serialization import from_variable, to_variable
 from tests.browser.arranged import XComs
 from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.system.airflow.versions import INSTALLED
@@ -262,7 +262,7 @@ class Site:
 
     def put_record(self, task: Task, **changes: Any) -> None:
         """Store the record of a task's execution, as its operator does."""
-        value = to_variable(to_stored(stored(**changes), task.key), task.key)
+        value = to_variable(stored(**changes), task.key)
         self._post("api/v2/variables", {"key": variable_key(task.key), "value": value})
 
     def record_of(self, task: Task) -> ExecutionRecord:
@@ -274,7 +274,7 @@ class Site:
             )
             (value,) = query.fetchone()
         text = Fernet(os.environ[_FERNET_KEY]).decrypt(value).decode()
-        return from_variable(text, task.key, place="")
+        return from_variable(text, task.key)
 
     def status_of(self, path: str) -> int:
         """Return the HTTP status of a request without credentials."""

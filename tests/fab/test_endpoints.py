@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.records.serialization import to_stored, to_variable
+from polysync_airflow.records.serialization import to_variable
 from polysync_airflow.testing.dag_files import _connect
 from polysync_airflow.ui.plugin import URL_PREFIX
 from tests.fab.users import (
@@ -64,7 +64,7 @@ def task_of(dag_id: str) -> TaskKey:
 def value_of(dag_id: str) -> str:
     """Return the value of the Variable with the record of the DAG's task."""
     task = task_of(dag_id)
-    return to_variable(to_stored(stored(), task), task)
+    return to_variable(stored(), task)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.records.database import read_clear_choice, store_clear_choice
 from polysync_airflow.records.keys import variable_key
-from polysync_airflow.records.serialization import RECORD, to_stored, to_variable
+from polysync_airflow.records.serialization import RECORD, to_variable
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.airflow_rows import add_variable
 from tests.unit.cli.conftest import run_polysync
@@ -42,7 +42,7 @@ def _team(airflow_database: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     from sqlalchemy import delete
 
     monkeypatch.setenv("AIRFLOW__CORE__MULTI_TEAM", "True")
-    text = to_variable(to_stored(stored(), TASK), TASK)
+    text = to_variable(stored(), TASK)
     with create_session() as session:
         session.add(Team(name=TEAM))
     add_variable(KEY, text, team_name=TEAM)

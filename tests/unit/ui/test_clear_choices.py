@@ -19,12 +19,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     ExecutionRecord,
     TaskKey,
 )
-from polysync_airflow.records.serialization import (
-    RECORD,
-    from_stored,
-    to_stored,
-    to_variable,
-)
+from polysync_airflow.records.serialization import RECORD, from_stored, to_variable
 from tests.fakes.evil_json import EVIL, NESTED
 from tests.unit.execution.lifecycle.builders import stored
 from tests.unit.ui.stored_tasks import remove_task, store_task, stored_variable
@@ -97,7 +92,7 @@ def call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, Any]]:
 
 def to_text(record: ExecutionRecord, task: TaskKey = TASK) -> str:
     """Return the value of the Variable with a record, as the task writes it."""
-    return to_variable(to_stored(record, task), task)
+    return to_variable(record, task)
 
 
 def body(on_clear: Any = "resume", **changes: Any) -> dict[str, Any]:

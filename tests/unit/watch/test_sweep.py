@@ -224,7 +224,7 @@ def test_command_writes_a_line_for_each_execution_and_a_sum(
     assert (run["stop"]["process"], run["stop"]["result"]) == ("command", "accepted")
     assert database.read_xcom("state", **asdict(task.key)) == run["state"] == "Running"
     with stored_variable(key, lock=False) as variable:
-        stored = from_variable(variable.value or "", task.key, place="")
+        stored = from_variable(variable.value or "", task.key)
     assert stored.stop_requested_by == 1
     nothing = "2 records: 0 executions stopped, 0 failed, 0 ignored.\n"
     assert printed() == nothing

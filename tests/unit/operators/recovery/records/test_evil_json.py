@@ -43,7 +43,7 @@ def overwrite(monkeypatch: pytest.MonkeyPatch) -> Overwrite:
 def test_variable_is_a_damaged_record(kind: str) -> None:
     """The error is that of each damaged record."""
     with pytest.raises(StoredRecordError, match="is damaged") as caught:
-        from_variable(EVIL[kind], Task().key, place="the Variable")
+        from_variable(EVIL[kind], Task().key)
 
     assert len(str(caught.value)) < 2_000
 

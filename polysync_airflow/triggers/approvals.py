@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
+from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution.approval import (
     ApprovalTriggerArguments,
     ApprovalWaiter,
     ModelPackageDescription,
 )
-from polysync_airflow.triggers.poller import Poller, SharedClient, poller_for
+from polysync_airflow.triggers.poller import Poller, poller_for
+from polysync_airflow.triggers.shared_client import SharedClient
 from polysync_airflow.triggers.wait_triggers import WaitTrigger
 
 
-class ApprovalPoller(Poller):
+class ApprovalPoller(Poller[ApprovalWaiter, ModelPackageDescription]):
     """Polls for the waits for model packages."""
 
     def __init__(self, connection_id: str, region_name: str | None) -> None:
@@ -29,7 +30,7 @@ class ApprovalPoller(Poller):
 
     def poll(
         self, waiters: Sequence[ApprovalWaiter], is_wanted: Callable[[], bool]
-    ) -> list[Any]:
+    ) -> Sequence[ModelPackageDescription | PolysyncError]:
         """Describe the model package for which they all wait."""
         arn = waiters[0].model_package_arn
         return len(waiters) * [
@@ -37,7 +38,9 @@ class ApprovalPoller(Poller):
         ]
 
 
-class PolysyncModelApprovalTrigger(ApprovalTriggerArguments, WaitTrigger):
+class PolysyncModelApprovalTrigger(
+    ApprovalTriggerArguments, WaitTrigger[ApprovalWaiter]
+):
     """Wait until a model package is approved or rejected, then fire one event."""
 
     __module__ = "polysync_airflow.triggers"

@@ -14,243 +14,44 @@ response, as it does on a worker.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
-from typing import Any, ClassVar, Final, TypeVar, cast
+from typing import Any, ClassVar, Final, Generic, TypeVar, cast
 
-from botocore.config import Config
-from pydantic import BaseModel
-
-from polysync_airflow.auth.base_hook import LiveConnection, Response, Result
-from polysync_airflow.aws.rate_limiter import rate_limiter_for
-from polysync_airflow.aws.responses import (
-    MAX_POLL_RESPONSE_BYTES,
-    paginate,
-    pagination_error,
-)
-from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, is_throttling
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress
 from polysync_airflow.execution.waiter import (
+    AnyWaiter,
     ExecutionWaiter,
     Finish,
+    Response,
     Wait,
-    Waiter,
     after_estimate,
 )
-from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.hooks.executions import result_or_error
 from polysync_airflow.hooks.spending import StepJobStore
 from polysync_airflow.triggers import schedule
-from polysync_airflow.triggers.activity import Activity
-from polysync_airflow.triggers.schedule import Job, Listing, Schedule, ScheduledWait
+from polysync_airflow.triggers.schedule import (
+    Group,
+    Job,
+    Listing,
+    Schedule,
+    ScheduledWait,
+)
+from polysync_airflow.triggers.shared_client import WORKERS, SharedClient
 from polysync_airflow.triggers.spending import StepChanges, WaitSpending, job_connection
 
 log = logging.getLogger(__name__)
 
-# How many calls run at the same time, and so the number of connections to AWS.
-WORKERS: Final = 8
-# Requests hold ARNs that AWS returned. To validate them for each call would take a
-# twentieth of its CPU.
-_CONFIG: Final = RATE_LIMITED_CONFIG.merge(
-    Config(max_pool_connections=WORKERS, parameter_validation=False)
-)
-
-
-class PollingHook(PolysyncSageMakerHook):
-    """
-    The hook of a poller. Its client has only the operations that polls, searches and a
-    stop need.
-    """
-
-    client_operations: tuple[str, ...] = (
-        "DescribePipelineExecution",
-        "ListPipelineExecutions",
-        "ListPipelineExecutionSteps",
-        "ListPipelineParametersForExecution",
-        "StopPipelineExecution",
-    )
-    max_response_bytes = MAX_POLL_RESPONSE_BYTES
-    # What counts its calls; None for nothing.
-    activity: Activity | None = None
-
-    def call(self, operation: str, **request: Any) -> Response:
-        """Call a SageMaker operation, and count the call."""
-        if self.activity is None:
-            return super().call(operation, **request)
-        try:
-            response = super().call(operation, **request)
-        except PolysyncError as error:
-            self.activity.failed(operation, error)
-            raise
-        self.activity.succeeded(operation)
-        return response
-
-
-class SharedClient(LiveConnection[PollingHook]):
-    """
-    Calls AWS with one connection in one region, under a rate limiter, and counts the
-    calls. Thread-safe.
-
-    :param polls: what its user polls, for the metrics.
-    :param operations: those that its user needs; None for those that concern
-        executions.
-    :param model: that of a response. It is built before the first call: older pydantic
-        versions let threads that use a model for the first time see it half built.
-    """
-
-    def __init__(
-        self,
-        connection_id: str,
-        region_name: str | None,
-        *,
-        polls: str = "executions",
-        operations: tuple[str, ...] = PollingHook.client_operations,
-        model: type[BaseModel] = ExecutionDescription,
-    ) -> None:
-        self.activity = Activity(polls, connection_id, region_name)
-        # Clients with the same key share a rate limiter.
-        self.key = connection_id, region_name
-        self.limiter = rate_limiter_for(self.key, clock.monotonic())
-
-        def make_hook() -> PollingHook:
-            model.model_rebuild()
-            hook = PollingHook(*self.key, config=_CONFIG)
-            hook.client_operations = operations
-            hook.activity = self.activity
-            return hook
-
-        super().__init__(connection_id, make_hook)
-
-    def read(self) -> CredentialsError | None:
-        """
-        Read the connection, and report the metrics: this comes regularly, and not
-        often.
-        """
-        self.report()
-        return super().read()
-
-    def report(self, *, is_last: bool = False) -> None:
-        """
-        Send the metrics. Does not block.
-
-        :param is_last: no other report follows for some time.
-        """
-        self.activity.report(self.limiter.rate, is_last=is_last)
-
-    def describe(self, execution_arn: str) -> ExecutionDescription | PolysyncError:
-        """Describe an execution; return an error instead of raising it."""
-        return self.result(lambda hook: hook.describe_pipeline_execution(execution_arn))
-
-    def list_steps(
-        self, execution_arn: str, *, is_wanted: Callable[[], bool]
-    ) -> Sequence[StepDescription] | PolysyncError:
-        """
-        List the steps of an execution; return an error instead of raising it.
-
-        The pages after the first wait for the rate limiter.
-
-        :param is_wanted: whether to go on, which is asked before each page.
-        """
-        call_page = self.later_pages_limited(is_wanted)
-        return self.result(
-            lambda hook: hook.list_pipeline_execution_steps(
-                execution_arn, through=call_page
-            )
-        )
-
-    def list_executions(
-        self,
-        pipeline: str,
-        since: datetime,
-        wanted: Collection[str],
-        *,
-        is_wanted: Callable[[], bool],
-    ) -> Listing:
-        """
-        List a pipeline's executions, the newest first, until all wanted ones are found.
-
-        The pages after the first wait for the rate limiter. There are no more pages
-        than descriptions of each wanted execution would take calls.
-
-        :param since: leave out executions that were created before.
-        :param wanted: the ARNs of the wanted executions.
-        :param is_wanted: whether to go on, which is asked before each page.
-        """
-        executions: dict[str, ExecutionDescription] = {}
-        pages = 0
-        call_page = self.later_pages_limited(is_wanted)
-
-        def list_page(
-            token: str | None,
-        ) -> tuple[list[ExecutionDescription], str | None]:
-            return call_page(
-                lambda: self.call(
-                    lambda hook: hook.list_pipeline_executions(
-                        pipeline, created_after=since, page_token=token
-                    )
-                )
-            )
-
-        try:
-            for rows in paginate("ListPipelineExecutions", list_page):
-                pages += 1
-                for row in rows:
-                    if row.execution_arn in wanted:
-                        executions[row.execution_arn] = row
-                if len(executions) == len(wanted) or pages == len(wanted):
-                    break
-        except PolysyncError as error:
-            return Listing(executions, pages, error)
-        return Listing(executions, pages)
-
-    def later_pages_limited(
-        self, is_wanted: Callable[[], bool]
-    ) -> Callable[[Callable[[], Result]], Result]:
-        """
-        Return a function that calls for the pages of a list: the first at once, the
-        others under the limiter.
-
-        :param is_wanted: whether to go on, which is asked before each page.
-        """
-        # The poller has taken the token of the first page.
-        pages = itertools.count()
-
-        def sleep(seconds: float) -> None:
-            clock.sleep(seconds)
-            check()
-
-        def check() -> None:
-            if not is_wanted():
-                raise pagination_error("The list", "its wait has ended")
-
-        def call(list_page: Callable[[], Result]) -> Result:
-            check()
-            if next(pages):
-                self.limiter.acquire(sleep)
-            return list_page()
-
-        return call
-
-    def result(self, call: Callable[[PollingHook], Result]) -> Result | PolysyncError:
-        """Make a call; return an error instead of raising it."""
-        return result_or_error(self.call, call)
-
-    def call(self, call: Callable[[PollingHook], Result]) -> Result:
-        """Make a call, and tell the rate limiter if AWS throttles it."""
-        return super().call(lambda hook: self.limiter.observe(partial(call, hook)))
-
+Result = TypeVar("Result")
 
 # What a trigger receives: what a poll leads to, or a list of steps.
 WaitResult = Wait[Any] | Finish[Any] | StepChanges
@@ -259,7 +60,7 @@ WaitResult = Wait[Any] | Finish[Any] | StepChanges
 # No ``asyncio.Queue``, which has seven objects, and no task that waits for the future:
 # the schedule says why.
 @dataclass(eq=False, slots=True)
-class Subscription(ScheduledWait):
+class Subscription(ScheduledWait[AnyWaiter]):
     """
     A wait, and the way to its trigger. Its event loop only may use it.
 
@@ -302,7 +103,7 @@ RETRY_SECONDS: Final = 1.0
 MAX_RETRY_SECONDS: Final = 60.0
 
 
-class Poller(ABC):
+class Poller(ABC, Generic[AnyWaiter, Response]):
     """
     Polls for the waits of one kind, with one connection in one region. Only its event
     loop may use it.
@@ -317,7 +118,7 @@ class Poller(ABC):
 
     def __init__(self, client: SharedClient) -> None:
         self.client = client
-        self._schedule: Schedule[Subscription] = Schedule(self.group_calls)
+        self._schedule: Schedule[Subscription[AnyWaiter]] = Schedule(self.group_calls)
         client.activity.waits = self._schedule.waits.__len__
         # One more than there are calls at a time: however slow AWS is, the connection
         # is read in time.
@@ -333,8 +134,8 @@ class Poller(ABC):
         self._task = self._loop.create_task(self._run(), context=Context())
 
     def subscribe(
-        self, waiter: Waiter[Any, Any], progress: Progress | None = None
-    ) -> Subscription:
+        self, waiter: AnyWaiter, progress: Progress | None = None
+    ) -> Subscription[AnyWaiter]:
         """
         Begin to poll. The caller must unsubscribe.
 
@@ -348,7 +149,7 @@ class Poller(ABC):
         self._changed.set()
         return subscription
 
-    def unsubscribe(self, subscription: Subscription) -> None:
+    def unsubscribe(self, subscription: Subscription[AnyWaiter]) -> None:
         """
         End a subscription, if it has not ended. The poller ends with its last one.
         """
@@ -364,7 +165,9 @@ class Poller(ABC):
     # ---- what a kind of wait decides
 
     @abstractmethod
-    def poll(self, waiters: Sequence[Any], is_wanted: Callable[[], bool]) -> list[Any]:
+    def poll(
+        self, waiters: Sequence[AnyWaiter], is_wanted: Callable[[], bool]
+    ) -> Sequence[Response | PolysyncError]:
         """
         Call AWS once for all waits of a group that are due; return the response, or the
         error, of each.
@@ -443,9 +246,9 @@ class Poller(ABC):
     def _can_list(self) -> bool:
         return True
 
-    def _begin_poll(self, job: Job[Subscription]) -> None:
+    def _begin_poll(self, job: Job[Subscription[AnyWaiter]]) -> None:
         waiters = [wait.waiter for wait in job.waits]
-        call = partial(self.poll, waiters, partial(_is_wanted, job))
+        call = partial(self.poll, waiters, partial(_is_wanted, job.waits))
         self._begin(self._calls, call, partial(self._handle_responses, job.waits))
 
     def _begin_other_calls(self) -> Sequence[float | None]:
@@ -478,15 +281,15 @@ class Poller(ABC):
     def _begin(
         self,
         running: set[asyncio.Future[Any]],
-        call: Callable[[], Any],
-        handle: Callable[[Any], None],
+        call: Callable[[], Result],
+        handle: Callable[[Result | BaseException], None],
     ) -> None:
         """
         Call a function in a thread; then handle its result, or its error, in the event
         loop.
         """
 
-        def end_call(future: asyncio.Future[Any]) -> None:
+        def end_call(future: asyncio.Future[Result]) -> None:
             running.discard(future)
             self._changed.set()
             handle(future.exception() or future.result())
@@ -507,16 +310,21 @@ class Poller(ABC):
             )
 
     def _handle_responses(
-        self, subscriptions: Sequence[Subscription], result: Any
+        self,
+        subscriptions: Sequence[Subscription[AnyWaiter]],
+        result: Sequence[Response | PolysyncError] | BaseException,
     ) -> None:
         """Let each wait decide by its response, or all of them by the same error."""
-        responses = result
         if isinstance(result, BaseException):
-            responses = len(subscriptions) * [result]
-        for subscription, response in zip(subscriptions, responses, strict=True):
+            for subscription in subscriptions:
+                self._handle_response(subscription, result)
+            return
+        for subscription, response in zip(subscriptions, result, strict=True):
             self._handle_response(subscription, response)
 
-    def _handle_response(self, subscription: Subscription, response: Any) -> None:
+    def _handle_response(
+        self, subscription: Subscription[AnyWaiter], response: Response | BaseException
+    ) -> None:
         if subscription.ended:
             return
         try:
@@ -529,7 +337,12 @@ class Poller(ABC):
             log.exception("The wait fails: %s", subscription.waiter.name)
             self._end(subscription, error)
 
-    def _decide(self, subscription: Subscription, response: Any, now: float) -> None:
+    def _decide(
+        self,
+        subscription: Subscription[AnyWaiter],
+        response: Response | PolysyncError,
+        now: float,
+    ) -> None:
         result = subscription.waiter.decide(response, now)
         if isinstance(result, Finish):
             self._end(subscription, result)
@@ -541,15 +354,15 @@ class Poller(ABC):
             subscription.send(result)
 
     def _end(
-        self, subscription: Subscription, result: Finish[Any] | BaseException
+        self, subscription: Subscription[AnyWaiter], result: Finish[Any] | BaseException
     ) -> None:
         self.unsubscribe(subscription)
         subscription.send(result)
 
 
-def _is_wanted(job: Job[Subscription]) -> bool:
+def _is_wanted(waits: Sequence[Subscription[AnyWaiter]]) -> bool:
     """Return whether one of the waits of a poll still goes on."""
-    return not all(wait.ended for wait in job.waits)
+    return not all(wait.ended for wait in waits)
 
 
 # A list of steps begins only while fewer calls than this run, and this many seconds
@@ -561,6 +374,9 @@ STEP_LIST_PAUSE_SECONDS: Final = 0.02
 SHOWN_STEPS_PAUSE_SECONDS: Final = 0.25
 
 
+ExecutionSubscription = Subscription[ExecutionWaiter]
+
+
 class StepLists:
     """
     The waits whose steps are listed next, in turn.
@@ -570,11 +386,11 @@ class StepLists:
 
     def __init__(self, pause: float) -> None:
         self.pause = pause
-        self.waiting: dict[Subscription, None] = {}
+        self.waiting: dict[ExecutionSubscription, None] = {}
         # When the next one may begin, as Unix time.
         self.due = 0.0
 
-    def first(self) -> Subscription | None:
+    def first(self) -> ExecutionSubscription | None:
         """Return the wait whose turn it is; None if there is none."""
         while self.waiting:
             subscription = next(iter(self.waiting))
@@ -584,7 +400,7 @@ class StepLists:
         return None
 
 
-class ExecutionPoller(Poller):
+class ExecutionPoller(Poller[ExecutionWaiter, ExecutionDescription]):
     """
     Polls executions with one connection in one region.
 
@@ -609,10 +425,10 @@ class ExecutionPoller(Poller):
 
     def subscribe(
         self,
-        waiter: Any,
+        waiter: ExecutionWaiter,
         progress: Progress | None = None,
         step_jobs: StepJobStore | None = None,
-    ) -> Subscription:
+    ) -> ExecutionSubscription:
         """
         Begin to poll, and to estimate what the task has spent if it has a limit.
 
@@ -631,19 +447,21 @@ class ExecutionPoller(Poller):
         """Describe an execution. Several are listed."""
         return [self.client.describe(waiter.execution_arn) for waiter in waiters]
 
-    def _begin_poll(self, job: Job[Subscription]) -> None:
+    def _begin_poll(self, job: Job[ExecutionSubscription]) -> None:
         if job.group is None:
             super()._begin_poll(job)
             return
-        waiters: dict[str, Any] = {wait.waiter.name: wait.waiter for wait in job.waits}
+        waiters = {wait.waiter.name: wait.waiter for wait in job.waits}
         call = partial(
             self.client.list_executions,
             job.group.name,
             schedule.list_created_after(waiters.values()),
             waiters.keys(),
-            is_wanted=partial(_is_wanted, job),
+            is_wanted=partial(_is_wanted, job.waits),
         )
-        self._begin(self._calls, call, partial(self._handle_listing, job))
+        self._begin(
+            self._calls, call, partial(self._handle_listing, job.group, job.waits)
+        )
 
     def _begin_other_calls(self) -> Sequence[float | None]:
         awaited = self._begin_step_list(self._awaited_steps)
@@ -664,7 +482,7 @@ class ExecutionPoller(Poller):
         self.client.limiter.take(clock.monotonic())
         return lists.pause
 
-    def _list_steps(self, subscription: Subscription) -> StepChanges:
+    def _list_steps(self, subscription: ExecutionSubscription) -> StepChanges:
         """List the steps, and estimate what they cost, in a thread."""
         steps = self.client.list_steps(
             subscription.waiter.name, is_wanted=lambda: not subscription.ended
@@ -674,15 +492,18 @@ class ExecutionPoller(Poller):
         return subscription.spending.estimate(steps)
 
     def _handle_listing(
-        self, job: Job[Subscription], listing: Listing | BaseException
+        self,
+        group: Group[ExecutionSubscription],
+        waits: Sequence[ExecutionSubscription],
+        listing: Listing | BaseException,
     ) -> None:
         if isinstance(listing, BaseException):
-            self._handle_responses(job.waits, listing)
+            self._handle_responses(waits, listing)
             return
-        if not _is_wanted(job):
+        if not _is_wanted(waits):
             # The listing has ended with them.
             return
-        after = self._schedule.after_listing(job, listing)
+        after = self._schedule.after_listing(group, waits, listing)
         if after.warning and self._can_list:
             log.warning("%s", after.warning)
         if after.is_denied:
@@ -690,7 +511,12 @@ class ExecutionPoller(Poller):
         for subscription, response in after.responses:
             self._handle_response(subscription, response)
 
-    def _decide(self, subscription: Subscription, response: Any, now: float) -> None:
+    def _decide(
+        self,
+        subscription: ExecutionSubscription,
+        response: ExecutionDescription | PolysyncError,
+        now: float,
+    ) -> None:
         super()._decide(subscription, response, now)
         if is_throttling(response):
             self._pause_step_lists(now)
@@ -708,7 +534,7 @@ class ExecutionPoller(Poller):
             lists.waiting[subscription] = None
 
     def _end(
-        self, subscription: Subscription, result: Finish[Any] | BaseException
+        self, subscription: ExecutionSubscription, result: Finish[Any] | BaseException
     ) -> None:
         if isinstance(result, Finish) and result.event.ended_at:
             delay = clock.time() - result.event.ended_at.timestamp()
@@ -717,7 +543,7 @@ class ExecutionPoller(Poller):
 
     def _handle_steps(
         self,
-        subscription: Subscription,
+        subscription: ExecutionSubscription,
         changes: StepChanges | BaseException,
     ) -> None:
         if subscription.ended or not subscription.progress:
@@ -725,7 +551,7 @@ class ExecutionPoller(Poller):
         if isinstance(changes, BaseException):
             changes = StepChanges(changes)
         steps = changes.steps
-        waiter: Any = subscription.waiter
+        waiter = subscription.waiter
         now = clock.time()
         if is_throttling(steps):
             self._pause_step_lists(now)
@@ -766,9 +592,9 @@ class ExecutionPoller(Poller):
                 subscription.progress.pause(now)
 
 
-AnyPoller = TypeVar("AnyPoller", bound=Poller)
+AnyPoller = TypeVar("AnyPoller", bound="Poller[Any, Any]")
 # By event loop, class, connection and region, and the further arguments of the poller.
-_POLLERS: Final[dict[tuple[Any, ...], Poller]] = {}
+_POLLERS: Final[dict[tuple[Any, ...], Poller[Any, Any]]] = {}
 
 
 def poller_for(

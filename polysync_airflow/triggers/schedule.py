@@ -31,11 +31,15 @@ import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 from polysync_airflow import exceptions
 from polysync_airflow.execution.models import ExecutionDescription
-from polysync_airflow.execution.waiter import LAST_POLL_SECONDS, ExecutionWaiter, Waiter
+from polysync_airflow.execution.waiter import (
+    LAST_POLL_SECONDS,
+    AnyWaiter,
+    ExecutionWaiter,
+)
 from polysync_airflow.states import has_ended
 
 # The host's clock may differ from AWS's, where only the host has recorded when an
@@ -44,13 +48,13 @@ CLOCK_SKEW_SECONDS: Final = 300.0
 # A time before all those at which executions are polled together.
 NEXT: Final = 0.0
 
-AnyWait = TypeVar("AnyWait", bound="ScheduledWait")
+AnyWait = TypeVar("AnyWait", bound="ScheduledWait[Any]")
 
 
 # A triggerer may hold thousands of them, and the garbage collector goes through all of
 # their objects while every thread of the process stands still. So each has few.
 @dataclass(eq=False, slots=True)
-class ScheduledWait:
+class ScheduledWait(Generic[AnyWaiter]):
     """
     A wait, and when it is polled.
 
@@ -60,8 +64,8 @@ class ScheduledWait:
     :param ended: whether it has ended, so that it is not polled any more.
     """
 
-    waiter: Waiter[Any, Any]
-    group: Group[Any] = field(init=False)
+    waiter: AnyWaiter
+    group: Group[Self] = field(init=False)
     number: int = field(default=0, init=False)
     earliest_poll: float = field(default=0.0, init=False)
     due: float | None = field(default=None, init=False)
@@ -244,17 +248,18 @@ class Schedule(Generic[AnyWait]):
             wait.due = None
 
     def after_listing(
-        self, job: Job[AnyWait], listing: Listing
+        self, group: Group[AnyWait], waits: Sequence[AnyWait], listing: Listing
     ) -> AfterListing[AnyWait]:
         """
         Return what comes after a listing, and schedule the descriptions that it needs.
+
+        :param waits: those of the group that it was for.
         """
-        group: Any = job.group
         responses: list[
             tuple[AnyWait, ExecutionDescription | exceptions.PolysyncError]
         ] = []
         missing = []
-        for wait in job.waits:
+        for wait in waits:
             row = listing.executions.get(wait.waiter.name)
             if row is None:
                 missing.append(wait)
@@ -317,7 +322,7 @@ class Schedule(Generic[AnyWait]):
         return late, self._checked_at + LAST_POLL_SECONDS - now
 
 
-def first_poll(waiter: Waiter[Any, Any], now: float, next_poll: float | None) -> float:
+def first_poll(waiter: AnyWaiter, now: float, next_poll: float | None) -> float:
     """
     Return when a wait is polled first.
 

@@ -9,19 +9,15 @@ from typing import Final
 
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock, search
-from polysync_airflow.triggers.poller import (
-    Poller,
-    PollingHook,
-    SharedClient,
-    poller_for,
-)
+from polysync_airflow.triggers.poller import Poller, poller_for
+from polysync_airflow.triggers.shared_client import PollingHook, SharedClient
 from polysync_airflow.triggers.wait_triggers import WaitTrigger
 
 # The parameters of so many executions are kept.
 MAX_EXECUTIONS: Final = 1000
 
 
-class SearchPoller(Poller):
+class SearchPoller(Poller[search.SearchWaiter, search.SearchPage]):
     """
     Lists executions for the search that has listed least; the others share the list.
 
@@ -75,7 +71,9 @@ class SearchPoller(Poller):
             return parameters
 
 
-class PolysyncPipelineSearchTrigger(search.SearchArguments, WaitTrigger):
+class PolysyncPipelineSearchTrigger(
+    search.SearchArguments, WaitTrigger[search.SearchWaiter]
+):
     """
     Wait for an execution of a SageMaker pipeline that somebody starts, then fire one
     event.

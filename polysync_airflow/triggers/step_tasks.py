@@ -46,6 +46,7 @@ from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
 from polysync_airflow.states import PolysyncState, has_ended, state_of_step
 from polysync_airflow.triggers import poller
+from polysync_airflow.triggers.shared_client import SharedClient
 from polysync_airflow.triggers.wait_triggers import WaitTrigger
 
 # The executions of so many groups are kept.
@@ -94,11 +95,11 @@ CLIENT_OPERATIONS: Final = (
 )
 
 
-class StepTaskPoller(poller.Poller):
+class StepTaskPoller(poller.Poller[StepTaskWaiter, StepsSnapshot]):
     """Lists the steps of executions for the tasks of their steps."""
 
     def __init__(self, connection_id: str, region_name: str | None) -> None:
-        client = poller.SharedClient(
+        client = SharedClient(
             connection_id, region_name, polls="step_tasks", operations=CLIENT_OPERATIONS
         )
         super().__init__(client)
@@ -123,9 +124,11 @@ class StepTaskPoller(poller.Poller):
         return len(waiters) * [result]
 
     def _handle_responses(
-        self, subscriptions: Sequence[poller.Subscription], result: Any
+        self,
+        subscriptions: Sequence[poller.Subscription[StepTaskWaiter]],
+        result: Sequence[StepsSnapshot | PolysyncError] | BaseException,
     ) -> None:
-        if isinstance(result, list):
+        if not isinstance(result, BaseException):
             self._share_steps(result[0])
         super()._handle_responses(subscriptions, result)
 
@@ -247,7 +250,7 @@ def _delete_note(task: TaskKey) -> None:
         delete_xcom(task, CLEAR_KEY)
 
 
-class PolysyncStepTaskTrigger(StepTaskArguments, WaitTrigger):
+class PolysyncStepTaskTrigger(StepTaskArguments, WaitTrigger[StepTaskWaiter]):
     """
     Wait for the end of one step of the execution that another task of the same DAG run
     starts.

@@ -41,7 +41,8 @@ from polysync_airflow.hooks.stops import (
 )
 from polysync_airflow.records.store import RecordStore, read_record
 from polysync_airflow.states import STATUS_STOPPING, has_ended
-from polysync_airflow.triggers.poller import ExecutionPoller, SharedClient, poller_for
+from polysync_airflow.triggers.poller import ExecutionPoller, poller_for
+from polysync_airflow.triggers.shared_client import SharedClient
 from polysync_airflow.triggers.step_pusher import StepPusher
 from polysync_airflow.triggers.threads import ThreadPools, result_of
 

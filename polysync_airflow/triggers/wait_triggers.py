@@ -18,7 +18,7 @@ from abc import abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, cast
+from typing import Any, Generic
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from pydantic import BaseModel
@@ -44,15 +44,16 @@ from polysync_airflow.execution.trigger_arguments import (
     TriggerArguments,
 )
 from polysync_airflow.execution.waiter import (
+    AnyWaiter,
     ExecutionEvent,
     ExecutionWaiter,
     Finish,
     Wait,
-    Waiter,
 )
 from polysync_airflow.states import STATUS_STOPPING
 from polysync_airflow.triggers import poller
-from polysync_airflow.triggers.poller import SharedClient, WaitResult
+from polysync_airflow.triggers.poller import WaitResult
+from polysync_airflow.triggers.shared_client import SharedClient
 from polysync_airflow.triggers.spending import RecordedStepJobs, StepChanges
 from polysync_airflow.triggers.step_pusher import FINISH_SECONDS, StepPusher
 from polysync_airflow.triggers.stopping import (
@@ -63,7 +64,7 @@ from polysync_airflow.triggers.stopping import (
 )
 
 
-class WaitTrigger(StoredArguments, BaseTrigger):
+class WaitTrigger(StoredArguments, BaseTrigger, Generic[AnyWaiter]):
     """
     Wait, then fire one event.
 
@@ -82,7 +83,7 @@ class WaitTrigger(StoredArguments, BaseTrigger):
         BaseTrigger.__init__(self)  # type: ignore[no-untyped-call]
         # All attributes are set here: an instance that gets a new one later than its
         # class has others needs a dict of its own, in each of thousands of triggers.
-        self._poller: poller.Poller | None = None
+        self._poller: poller.Poller[AnyWaiter, Any] | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return what Airflow stores: the class path and the arguments."""
@@ -100,7 +101,7 @@ class WaitTrigger(StoredArguments, BaseTrigger):
         waiter = self._waiter()
         progress = self._progress()
         self._poller = self._find_poller()
-        subscription = self._subscribe(self._poller, waiter, progress)
+        subscription = self._subscribe(waiter, progress)
         try:
             event = None
             while event is None:
@@ -116,20 +117,20 @@ class WaitTrigger(StoredArguments, BaseTrigger):
             self._poller.unsubscribe(subscription)
 
     @abstractmethod
-    def _waiter(self) -> Waiter[Any, Any]:
+    def _waiter(self) -> AnyWaiter:
         """Return the wait that the arguments say, if they are valid."""
 
     @abstractmethod
-    def _find_poller(self) -> poller.Poller:
+    def _find_poller(self) -> poller.Poller[AnyWaiter, Any]:
         """Return the poller that the triggers of this kind share."""
 
     def _progress(self) -> Progress | None:
         return None
 
     def _subscribe(
-        self, shared: poller.Poller, waiter: Waiter[Any, Any], progress: Progress | None
-    ) -> poller.Subscription:
-        return shared.subscribe(waiter, progress)
+        self, waiter: AnyWaiter, progress: Progress | None
+    ) -> poller.Subscription[AnyWaiter]:
+        return self._find_poller().subscribe(waiter, progress)
 
     def _handle(self, result: WaitResult) -> BaseModel | None:
         """Log what a result says; return the event if it ends the wait."""
@@ -164,7 +165,7 @@ class WaitTrigger(StoredArguments, BaseTrigger):
         """End what must not go on."""
 
 
-class PolysyncPipelineExecutionTrigger(TriggerArguments, WaitTrigger):
+class PolysyncPipelineExecutionTrigger(TriggerArguments, WaitTrigger[ExecutionWaiter]):
     """Wait for a SageMaker pipeline execution to end, then fire one event."""
 
     # Whether the task has the XCom ``steps``.
@@ -204,15 +205,12 @@ class PolysyncPipelineExecutionTrigger(TriggerArguments, WaitTrigger):
         return progress
 
     def _subscribe(
-        self, shared: poller.Poller, waiter: Waiter[Any, Any], progress: Progress | None
-    ) -> poller.Subscription:
+        self, waiter: ExecutionWaiter, progress: Progress | None
+    ) -> poller.Subscription[ExecutionWaiter]:
         step_jobs = None
         if self.cost_limit is not None and self.task_instance:
             step_jobs = RecordedStepJobs(self.task_instance, self.execution_arn)
-        executions: Any = shared
-        return cast(
-            "poller.Subscription", executions.subscribe(waiter, progress, step_jobs)
-        )
+        return self._find_poller().subscribe(waiter, progress, step_jobs)
 
     def _handle(self, result: WaitResult) -> BaseModel | None:
         """

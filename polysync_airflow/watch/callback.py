@@ -23,7 +23,7 @@ from polysync_airflow.hooks.spending import basis_of
 from polysync_airflow.records.store import RecordStore, read_record
 from polysync_airflow.states import DELETED
 from polysync_airflow.triggers import stopping
-from polysync_airflow.triggers.poller import PollingHook
+from polysync_airflow.triggers.shared_client import PollingHook
 from polysync_airflow.triggers.threads import ThreadPools, result_of
 from polysync_airflow.watch import orphan
 

@@ -33,7 +33,7 @@ from polysync_airflow.operators import (
 )
 from polysync_airflow.operators.base import ExecutionOperator
 from polysync_airflow.sensors import PolysyncPipelineSensor
-from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller
+from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, shared_client
 from tests.conftest import connection
 from tests.fakes.airflow_encoding import check_task, delivered, pulled
 from tests.fuzz.account import ARN, STEP, Account, accounts
@@ -88,8 +88,8 @@ def aws(
     The server for the connection, with clients that wait for it shortly. Waits of the
     provider take no time.
     """
-    poller_config = poller._CONFIG.merge(Config(read_timeout=READ_TIMEOUT))
-    monkeypatch.setattr(poller, "_CONFIG", poller_config)
+    poller_config = shared_client._CONFIG.merge(Config(read_timeout=READ_TIMEOUT))
+    monkeypatch.setattr(shared_client, "_CONFIG", poller_config)
     monkeypatch.setattr(
         "polysync_airflow.auth.base_hook.READ_TIMEOUT_SECONDS", READ_TIMEOUT
     )

@@ -82,6 +82,7 @@ FOLDER_LAYERS = {
     "jobs": ({"catalogue"}, {"drift", "fan_out", "importer"}, {"__init__"}),
     "triggers": (
         {"activity", "schedule", "spending", "threads"},
+        {"shared_client"},
         {"poller", "task_end"},
         {"step_pusher"},
         {"stopping"},

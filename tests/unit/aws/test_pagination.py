@@ -21,7 +21,7 @@ from polysync_airflow.aws.responses import (
 )
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.triggers.poller import SharedClient
+from polysync_airflow.triggers.shared_client import SharedClient
 from tests.conftest import ARN
 from tests.fakes.fake_sagemaker import Body, answering, connected
 from tests.tasks import EmulatedTime

@@ -26,7 +26,7 @@ from polysync_airflow.aws.responses import (
 from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG, create_sts_session
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.triggers.poller import PollingHook, SharedClient
+from polysync_airflow.triggers.shared_client import PollingHook, SharedClient
 from tests.conftest import ARN, connection
 from tests.fakes.fake_sagemaker import connected, dripping, responding
 from tests.unit.aws.test_invalid_responses import CALLS

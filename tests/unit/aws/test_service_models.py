@@ -21,7 +21,7 @@ from polysync_airflow.aws.sessions import (
     reduce_endpoints,
     reduce_service_model,
 )
-from polysync_airflow.triggers.poller import PollingHook
+from polysync_airflow.triggers.shared_client import PollingHook
 
 DATA = Path(botocore.__file__).parent / "data"
 OPERATIONS: tuple[str, ...] = PollingHook.client_operations

@@ -26,7 +26,7 @@ from polysync_airflow.aws.sessions import (
     reduce_models,
 )
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.triggers.poller import PollingHook, SharedClient
+from polysync_airflow.triggers.shared_client import PollingHook, SharedClient
 from sagemaker_emulator import EmulatorServer
 
 ARN = "arn:aws:sagemaker:eu-west-1:123456789012:pipeline/p/execution/abcdefghijkl"

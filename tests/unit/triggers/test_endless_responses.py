@@ -18,7 +18,7 @@ import pytest
 from botocore.config import Config
 
 from polysync_airflow.execution import clock
-from polysync_airflow.triggers import poller
+from polysync_airflow.triggers import shared_client
 from tests.fakes.fake_sagemaker import Body, Respond, answering, connected
 from tests.tasks import EmulatedTime
 from tests.unit.triggers.test_poller import (
@@ -58,7 +58,8 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     )
     accept_short_intervals(monkeypatch)
     monkeypatch.setattr("polysync_airflow.triggers.schedule.LAST_POLL_SECONDS", 0.25)
-    monkeypatch.setattr(poller, "_CONFIG", poller._CONFIG.merge(Config(read_timeout=1)))
+    config = shared_client._CONFIG.merge(Config(read_timeout=1))
+    monkeypatch.setattr(shared_client, "_CONFIG", config)
     with ExitStack() as stack:
         yield lambda respond: stack.enter_context(connected(answering(respond)))
 

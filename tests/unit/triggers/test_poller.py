@@ -24,7 +24,7 @@ from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.execution.waiter import ExecutionWaiter
 from polysync_airflow.hooks import PolysyncSageMakerHook, executions
 from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller
-from polysync_airflow.triggers.poller import WORKERS, SharedClient
+from polysync_airflow.triggers.shared_client import WORKERS, SharedClient
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs, texts_of
 from tests.managed_pipelines import MANAGED, NEEDS_ROLE, START_MANAGED

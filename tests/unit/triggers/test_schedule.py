@@ -60,12 +60,14 @@ def make_waiter(
 
 def scheduled(
     dues: Sequence[float], *, executions: str = "abcdef", calls: int = 1
-) -> tuple[Schedule[ScheduledWait], list[ScheduledWait]]:
+) -> tuple[
+    Schedule[ScheduledWait[ExecutionWaiter]], list[ScheduledWait[ExecutionWaiter]]
+]:
     """
     Return a schedule with subscriptions to executions of one pipeline, polled at these
     times after NOW.
     """
-    schedule: Schedule[ScheduledWait] = Schedule(calls)
+    schedule: Schedule[ScheduledWait[ExecutionWaiter]] = Schedule(calls)
     subscriptions = []
     for due, execution in zip(dues, executions, strict=False):
         subscription = ScheduledWait(make_waiter(execution=execution))
@@ -76,8 +78,11 @@ def scheduled(
 
 
 def begun(
-    schedule: Schedule[ScheduledWait], *, can_list: bool = True, now: float = NOW
-) -> Job[ScheduledWait]:
+    schedule: Schedule[ScheduledWait[ExecutionWaiter]],
+    *,
+    can_list: bool = True,
+    now: float = NOW,
+) -> Job[ScheduledWait[ExecutionWaiter]]:
     """Begin the next poll, and return it."""
     job = schedule.next_job(now, can_list=can_list)
     schedule.begin(job)
@@ -359,7 +364,9 @@ def test_other_pipelines_are_not_in_a_listing() -> None:
     assert begun(schedule) == Job([other])
 
 
-def row(subscription: ScheduledWait, status: str = "Executing") -> ExecutionDescription:
+def row(
+    subscription: ScheduledWait[ExecutionWaiter], status: str = "Executing"
+) -> ExecutionDescription:
     """Return the entry of a listing for the execution of a subscription."""
     arn = subscription.waiter.name
     return ExecutionDescription.model_validate(
@@ -380,14 +387,15 @@ def test_after_a_listing_ended_and_missing_executions_are_described() -> None:
     call of the next listing.
     """
     schedule, (a, b, c) = scheduled([0, 1, 2])
-    job = begun(schedule)
+    waits = begun(schedule).waits
+    listing = listed(row(a), row(b, "Failed"), pages=2)
 
-    after = schedule.after_listing(job, listed(row(a), row(b, "Failed"), pages=2))
+    after = schedule.after_listing(a.group, waits, listing)
 
     assert after == AfterListing([(a, row(a))])
     assert {begun(schedule).waits[0], begun(schedule).waits[0]} == {b, c}
     assert a.group.calls == 3
-    schedule.after_listing(job, listed(*map(row, (a, b, c))))
+    schedule.after_listing(a.group, waits, listed(*map(row, (a, b, c))))
     assert a.group.calls == 1
 
 
@@ -401,7 +409,7 @@ def test_listing_that_failed_is_a_failed_poll_of_what_it_lacks() -> None:
         schedule, (a, b) = scheduled([0, 1])
 
         after = schedule.after_listing(
-            begun(schedule), listed(row(a), pages=7, error=error)
+            a.group, begun(schedule).waits, listed(row(a), pages=7, error=error)
         )
 
         assert after == AfterListing([(a, row(a)), (b, error)])
@@ -433,7 +441,9 @@ def test_listing_that_cannot_succeed_is_given_up() -> None:
     ):
         schedule, (a, b) = scheduled([0, 1])
 
-        after = schedule.after_listing(begun(schedule), listed(row(a), error=error))
+        after = schedule.after_listing(
+            a.group, begun(schedule).waits, listed(row(a), error=error)
+        )
 
         assert after == AfterListing(
             [(a, row(a))], warning and warning.format(a.group.name), is_denied
@@ -463,9 +473,11 @@ LATE = NOW + LAST_POLL_SECONDS
 
 def scheduled_deadlines(
     *seconds: float,
-) -> tuple[Schedule[ScheduledWait], list[ScheduledWait]]:
+) -> tuple[
+    Schedule[ScheduledWait[ExecutionWaiter]], list[ScheduledWait[ExecutionWaiter]]
+]:
     """Return a schedule with subscriptions that have these deadlines after NOW."""
-    schedule: Schedule[ScheduledWait] = Schedule(calls=1)
+    schedule: Schedule[ScheduledWait[ExecutionWaiter]] = Schedule(calls=1)
     subscriptions = []
     for deadline, execution in zip(seconds, "abcdef", strict=False):
         subscriptions.append(

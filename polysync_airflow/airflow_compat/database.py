@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
+from airflow.models import xcom
 from airflow.models.connection import Connection
 from airflow.models.dagrun import DagRun
 from airflow.models.log import Log
@@ -28,6 +29,8 @@ from polysync_airflow.airflow_compat.teams import is_multi_team
 from polysync_airflow.airflow_compat.triggerers import Slots, read_slots
 
 log = logging.getLogger(__name__)
+
+XCOM_MODEL: Any = getattr(xcom, "XComModel" if CAPABILITIES.task_sdk else "XCom")
 
 
 def use_connection_of_the_database(connection_id: str) -> None:
@@ -209,11 +212,10 @@ def read_xcom(key: str, **task: Any) -> Any:
 
     :param task: the ``dag_id``, ``run_id``, ``task_id`` and ``map_index``.
     """
-    model = _xcom_model()
     with create_session() as session:
         if not CAPABILITIES.task_sdk:
-            return model.get_one(key=key, session=session, **task)
-        query = select(model.value).filter_by(key=key, **task)
+            return XCOM_MODEL.get_one(key=key, session=session, **task)
+        query = select(XCOM_MODEL.value).filter_by(key=key, **task)
         return session.scalar(query)
 
 
@@ -228,14 +230,4 @@ def write_xcom(key: str, value: Any, **task: Any) -> None:
         # As the API server stores it.
         arguments["serialize"] = False
     with create_session() as session:
-        _xcom_model().set(session=session, **arguments)
-
-
-def _xcom_model() -> Any:
-    if not CAPABILITIES.task_sdk:
-        from airflow.models.xcom import XCom
-
-        return XCom
-    from airflow.models.xcom import XComModel
-
-    return XComModel
+        XCOM_MODEL.set(session=session, **arguments)

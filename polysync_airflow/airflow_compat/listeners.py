@@ -9,56 +9,29 @@ savepoint. What the caller has changed and not flushed is not seen.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
+from airflow.models.dag import DagModel
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.variable import Variable
+from airflow.providers.common.compat.sdk import conf
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session, object_session
+
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.triggerers import least_busy_triggerers
 from polysync_airflow.execution.lifecycle.orphans import queue_of_watch
 
-# Only these processes have imported these modules, however they were started.
-_SCHEDULER: Final = "airflow.jobs.scheduler_job_runner"
-_API_SERVER: Final = "airflow.api_fastapi.main"
+if CAPABILITIES.triggerer_callbacks:
+    from airflow.models.callback import TriggererCallback
+
 # By transaction and team. One transaction may end a thousand tasks.
 _TRIGGERERS: Final[WeakKeyDictionary[Any, dict[str | None, dict[str | None, int]]]] = (
     WeakKeyDictionary()
 )
-
-
-def is_told_of_ends() -> bool:
-    """
-    Return whether Airflow tells the listeners of this process how DAG runs and tasks
-    end, with a session: in the scheduler and in the API server of Airflow 3.
-
-    In no other process may there be a listener: where DAG files are parsed, Airflow
-    refuses tasks with ``end_from_trigger=True`` if there is one (``bag_dag`` in
-    airflow/dag_processing/dagbag.py).
-    """
-    is_server = _SCHEDULER in sys.modules or _API_SERVER in sys.modules
-    return CAPABILITIES.triggerer_callbacks and is_server
-
-
-def remove_in_tasks(listener: Any) -> None:
-    """
-    Remove a listener from each process that the scheduler forks: with LocalExecutor,
-    tasks run there, and parse their DAG file.
-    """
-    if _API_SERVER in sys.modules:
-        # It forks only itself.
-        return
-
-    def remove() -> None:
-        from airflow.listeners.listener import get_listener_manager
-
-        plugins = get_listener_manager().pm
-        if plugins.is_registered(listener):
-            plugins.unregister(listener)
-
-    os.register_at_fork(after_in_child=remove)
 
 
 def session_of(row: Any) -> Any:
@@ -68,8 +41,6 @@ def session_of(row: Any) -> Any:
     """
     if not hasattr(row, "_sa_instance_state"):
         return None
-    from sqlalchemy.orm import object_session
-
     return object_session(row)
 
 
@@ -82,8 +53,6 @@ def savepoint(session: Any) -> Iterator[Any]:
     The other session notices nothing: the scheduler raises an error if one of its own
     savepoints ends (``CommitProhibitorGuard`` in airflow/utils/sqlalchemy.py).
     """
-    from sqlalchemy.orm import Session
-
     connection = session.connection()
     with Session(connection, join_transaction_mode="create_savepoint") as nested:
         yield nested
@@ -92,9 +61,6 @@ def savepoint(session: Any) -> Iterator[Any]:
 
 def variable_keys_in(session: Any, prefix: str) -> set[str]:
     """Return the keys of the Variables that begin with a prefix."""
-    from airflow.models.variable import Variable
-    from sqlalchemy import select
-
     query = select(Variable.key).where(Variable.key.startswith(prefix, autoescape=True))
     return set(session.scalars(query))
 
@@ -121,9 +87,6 @@ def unattended_tasks(session: Any, dag_id: str, run_id: str) -> list[EndedTask]:
     From Airflow 3.3 on, no mark of a DAG run makes a task succeed without a call for
     the task itself.
     """
-    from airflow.models.taskinstance import TaskInstance
-    from sqlalchemy import or_, select
-
     query = select(
         TaskInstance.task_id, TaskInstance.map_index, TaskInstance.queue
     ).where(
@@ -162,11 +125,6 @@ def let_triggerer_call(
     :param dag_id: the DAG whose team has the triggerer.
     :param task_queue: the queue of the task.
     """
-    from airflow.configuration import conf
-    from airflow.models.callback import TriggererCallback
-    from airflow.models.dag import DagModel
-    from sqlalchemy import select
-
     definition: Any = _CallbackDefinition(path, dict(arguments))
     callback: Any = TriggererCallback(definition)
     if conf.getboolean("core", "multi_team", fallback=False):

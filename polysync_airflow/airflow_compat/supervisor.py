@@ -201,8 +201,6 @@ def is_missing(connection_id: str) -> bool:
 
 
 def _secrets_backends() -> list[Any]:
-    # Imported here, since operators import the triggers, and Airflow's supervisor is
-    # large. A triggerer has imported it anyway.
     if CAPABILITIES.task_sdk:
         from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded
 
@@ -220,20 +218,9 @@ def _may_have(backend: Any, connection_id: str) -> bool:
     """
     if not CAPABILITIES.task_sdk:
         return backend.get_connection(conn_id=connection_id) is not None
-    from airflow.sdk.exceptions import ErrorType
-    from airflow.sdk.execution_time import task_runner
-    from airflow.sdk.execution_time.comms import ErrorResponse, GetConnection
-    from airflow.sdk.execution_time.secrets import ExecutionAPISecretsBackend
+    from polysync_airflow.airflow_compat import requests
 
-    if not isinstance(backend, ExecutionAPISecretsBackend):
-        return backend.get_connection(conn_id=connection_id) is not None
-    # This backend returns None for all errors, so its request is made here. ``send``
-    # raises the API server's errors, except "not found".
-    response = task_runner.SUPERVISOR_COMMS.send(GetConnection(conn_id=connection_id))
-    return not (
-        isinstance(response, ErrorResponse)
-        and response.error is ErrorType.CONNECTION_NOT_FOUND
-    )
+    return requests.may_have_connection(backend, connection_id)
 
 
 # On Airflow 2, the process of a task writes the task's state into the database,

@@ -83,27 +83,16 @@ def is_current(ti: Any) -> bool:
 
     On Airflow 3, each try has an id of its own, and a retry or a clear gives the task
     instance another one (``prepare_db_for_next_try`` in
-    airflow/models/taskinstance.py). Of the requests that name it, this one changes
-    nothing: ``validate_inlets_and_outlets`` in
-    airflow/api_fastapi/execution_api/routes/task_instances.py.
+    airflow/models/taskinstance.py).
 
     :raises Exception: Airflow's API server or database does not respond, or refuses the
         request.
     """
     if not CAPABILITIES.task_sdk:
         return newest_try_number(ti) == int(ti.try_number)
-    from airflow.sdk.exceptions import AirflowRuntimeError
-    from airflow.sdk.execution_time import task_runner
-    from airflow.sdk.execution_time.comms import ValidateInletsAndOutlets
+    from polysync_airflow.airflow_compat import requests
 
-    try:
-        task_runner.SUPERVISOR_COMMS.send(ValidateInletsAndOutlets(ti_id=ti.id))
-    except AirflowRuntimeError as error:
-        # 410 if an earlier try had the id.
-        if (error.error.detail or {}).get("status_code") in (404, 410):
-            return False
-        raise
-    return True
+    return requests.is_current(ti)
 
 
 def newest_try_number(ti: Any) -> int | None:
@@ -279,24 +268,14 @@ def get_variable(key: str) -> str | None:
     Return the value of a Variable as text; None if there is none. For a worker, a
     triggerer or a callback.
 
-    On Airflow 3, ``Variable.get`` says that there is none also if Airflow does not
-    respond.
-
     :raises Exception: Airflow does not respond.
     """
     if not CAPABILITIES.task_sdk:
         get: Any = Variable.get
         return cast("str | None", get(key, default_var=None))
-    from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
-    from airflow.sdk.execution_time import task_runner
-    from airflow.sdk.execution_time.comms import ErrorResponse, GetVariable
+    from polysync_airflow.airflow_compat import requests
 
-    response: Any = task_runner.SUPERVISOR_COMMS.send(GetVariable(key=key))
-    if not isinstance(response, ErrorResponse):
-        return cast("str | None", response.value)
-    if response.error is ErrorType.VARIABLE_NOT_FOUND:
-        return None
-    raise AirflowRuntimeError(response)
+    return requests.variable(key)
 
 
 def poke_until_done(sensor: Any, context: Context) -> Any:

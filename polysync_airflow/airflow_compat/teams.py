@@ -66,12 +66,9 @@ def is_hidden_variable(key: str) -> bool:
     """
     if not CAPABILITIES.variable_keys:
         return False
-    from airflow.sdk.execution_time import task_runner
-    from airflow.sdk.execution_time.comms import GetVariableKeys
+    from polysync_airflow.airflow_compat import requests
 
-    request = GetVariableKeys(prefix=key, limit=1)
-    response: Any = task_runner.SUPERVISOR_COMMS.send(request)
-    return key in getattr(response, "keys", ())
+    return requests.has_variable_key(key)
 
 
 def hint_at_hidden_connection() -> str:

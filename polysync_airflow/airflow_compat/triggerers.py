@@ -11,10 +11,16 @@ from collections.abc import Set
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+from airflow.jobs.job import Job
+from airflow.models.trigger import Trigger
 from airflow.providers.common.compat.sdk import conf
+from sqlalchemy import func, or_, select
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution import clock
+
+if CAPABILITIES.triggerer_callbacks:
+    from airflow.models.callback import TriggererCallback
 
 
 class Slots(NamedTuple):
@@ -49,9 +55,6 @@ def read_slots(session: Any, path: str) -> Slots:
 
     :param path: the import path of the function whose calls are counted.
     """
-    from airflow.models.trigger import Trigger
-    from sqlalchemy import func, or_, select
-
     living = _living()
     triggers = select(func.count(Trigger.id))
     is_new = Trigger.triggerer_id.is_(None)
@@ -80,9 +83,6 @@ def _fullest_queue(session: Any, triggerers: Set[int]) -> tuple[float, str | Non
 
     :param triggerers: the ids of the jobs of those that run.
     """
-    from airflow.models.trigger import Trigger
-    from sqlalchemy import func, select
-
     # Before Airflow 3.2, triggers have no queue; before 3.3, no team.
     groups = [
         getattr(Trigger, name)
@@ -112,9 +112,6 @@ def _fullest_queue(session: Any, triggerers: Set[int]) -> tuple[float, str | Non
 
 def _living() -> Any:
     """Return the query of the triggerers that run (``Trigger.assign_unassigned``)."""
-    from airflow.jobs.job import Job
-    from sqlalchemy import select
-
     threshold = conf.getfloat(
         "triggerer", "triggerer_health_check_threshold", fallback=30.0
     )
@@ -136,9 +133,6 @@ def _capacity() -> int:
 def _waiting_calls(session: Any, path: str, waits: Any) -> int:
     if not CAPABILITIES.triggerer_callbacks:
         return 0
-    from airflow.models.callback import TriggererCallback
-    from sqlalchemy import select
-
     query = select(TriggererCallback).join(TriggererCallback.trigger).where(waits)
     return sum(row.data["path"] == path for row in session.scalars(query))
 
@@ -155,9 +149,6 @@ def least_busy_triggerers(session: Any, trigger: Any) -> dict[str | None, int]:
 
     :param trigger: the row, which has the team.
     """
-    from airflow.models.trigger import Trigger
-    from sqlalchemy import func, select
-
     query = (
         select(Trigger.queue, Trigger.triggerer_id)
         .where(Trigger.triggerer_id.in_(_living()))

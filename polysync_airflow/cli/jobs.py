@@ -10,6 +10,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
 from polysync_airflow.cli import output
 from polysync_airflow.exceptions import CatalogueError
 from polysync_airflow.execution.pipelines import Job
@@ -112,10 +116,6 @@ def _diff(args: argparse.Namespace) -> int:
 
 
 def _write_table(changes: Sequence[drift.Drift]) -> None:
-    from rich.console import Console
-    from rich.table import Column, Table
-    from rich.text import Text
-
     titles = ("Job", "Parameter or step", "Kind", "Change", "Breaking")
     table = Table(*(Column(title, overflow="fold") for title in titles))
     for change in changes:

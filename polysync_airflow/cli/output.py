@@ -20,6 +20,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
+from rich.console import Console
+from rich.markup import escape
 from rich_argparse import RawTextRichHelpFormatter
 
 from polysync_airflow import __version__
@@ -180,9 +182,6 @@ def _progress(title: str) -> Iterator[Callable[[object], None]]:
     if not sys.stderr.isatty():
         yield lambda _: None
         return
-    from rich.console import Console
-    from rich.markup import escape
-
     status = Console(stderr=True).status(title)
     numbers = itertools.count(1)
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from polysync_airflow.airflow_compat import database
 from polysync_airflow.cli import output
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution.cost import Basis
@@ -20,6 +21,7 @@ from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.outcome import RunSummary, parse_run_summary
 from polysync_airflow.execution.prices import SPENDING_KEY
 from polysync_airflow.hooks.spending import basis_of
+from polysync_airflow.records.database import stored_record
 
 Stored = TypeVar("Stored")
 log = logging.getLogger(__name__)
@@ -53,8 +55,6 @@ def stored_basis(facts: Mapping[str, Any]) -> Basis:
     task = _task_of(facts)
     if task is None:
         return Basis()
-    from polysync_airflow.records.database import stored_record
-
     record = _unless_refused(lambda: stored_record(task))
     if record is None or record.execution_arn != facts["execution_arn"]:
         return Basis()
@@ -65,10 +65,7 @@ def _read(facts: Mapping[str, Any], key: str) -> Any:
     task = _task_of(facts)
     if task is None:
         return None
-    # Imported here, as it needs Airflow's database.
-    from polysync_airflow.airflow_compat.database import read_xcom
-
-    return _unless_refused(lambda: read_xcom(key, **asdict(task)))
+    return _unless_refused(lambda: database.read_xcom(key, **asdict(task)))
 
 
 def _task_of(facts: Mapping[str, Any]) -> TaskKey | None:

@@ -11,8 +11,10 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from polysync_airflow.airflow_compat import database
+from polysync_airflow.airflow_compat.database import StoredVariable
 from polysync_airflow.deployment import find_deployment
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution.lifecycle.instructions import (
@@ -31,10 +33,6 @@ from polysync_airflow.records.serialization import (
     task_in,
     to_variable,
 )
-
-if TYPE_CHECKING:
-    # It imports the models of Airflow's database, which workers must not use.
-    from polysync_airflow.airflow_compat.database import StoredVariable
 
 
 class StoredTask(NamedTuple):
@@ -92,9 +90,7 @@ class TaskNotEndedError(PolysyncError):
 def _variable_of(
     task: TaskKey, *, lock: bool
 ) -> AbstractContextManager[StoredVariable]:
-    from polysync_airflow.airflow_compat.database import stored_variable
-
-    return stored_variable(variable_key(task), lock=lock)
+    return database.stored_variable(variable_key(task), lock=lock)
 
 
 def read_clear_choice(task: TaskKey) -> OnClear | None:
@@ -143,10 +139,8 @@ def imported_records() -> list[str]:
     Return the keys of the records whose task has never begun in this database. For
     commands.
     """
-    from polysync_airflow.airflow_compat.database import stored_variables
-
     keys = []
-    for variable in stored_variables(KEY_PREFIX):
+    for variable in database.stored_variables(KEY_PREFIX):
         with suppress(StoredRecordError):
             task = task_in(variable.value or "")
             if is_imported(variable, task):

@@ -14,6 +14,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import AirflowPlugin
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.airflow_compat.processes import is_told_of_ends, remove_in_tasks
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +29,6 @@ class PolysyncWatchPlugin(AirflowPlugin):
         @cached_property
         def listeners(self) -> list[Any]:  # type: ignore[override]
             """The listener, in the scheduler and in the API server."""
-            from polysync_airflow.airflow_compat.listeners import (
-                is_told_of_ends,
-                remove_in_tasks,
-            )
-
             if not is_told_of_ends():
                 return []
             try:

@@ -25,7 +25,8 @@ LAYERS = (
 FOLDER_LAYERS = {
     "airflow_compat": (
         {"capabilities"},
-        {"sdk", "signatures", "task_instances", "triggerers"},
+        {"processes", "requests", "sdk", "signatures", "triggerers"},
+        {"task_instances"},
         {"listeners"},
         {"supervisor"},
         {"teams"},

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import DAG
+from airflow.providers.common.compat.sdk import DAG, TaskDeferred
 
 from polysync_airflow import exceptions
 from polysync_airflow.operators import (
@@ -16,6 +16,7 @@ from polysync_airflow.operators import (
     PolysyncStopPipelineOperator,
     callback_step,
 )
+from tests.tasks import TaskInstance
 from tests.unit.operators.callback.conftest import STEP, Pipeline
 from tests.unit.operators.callback.test_answers import approve
 from tests.world import LIST_STEPS, deny
@@ -101,6 +102,29 @@ def test_task_names_the_missing_permission_for_the_steps(
 
     assert type(run.error) is exceptions.SageMakerApiError
     assert "sagemaker:ListPipelineExecutionSteps" in str(run.error)
+
+
+def test_limit_of_the_wait_stays_if_the_task_is_deferred_again(
+    pipeline: Pipeline,
+) -> None:
+    """The trigger has seen a change, and the step has not begun yet."""
+    now = pipeline.time.time()
+    limit = {"since": now - 60, "deadline": now + 60}
+    task = PolysyncCallbackStepOperator(
+        task_id="answer",
+        execution_arn=pipeline.arn,
+        step_name=STEP,
+        python_callable=approve,
+        deferrable=True,
+    )
+
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute_complete(
+            TaskInstance("answer").context(task), {"outcome": "step_changed", **limit}
+        )
+
+    _, arguments = deferred.value.trigger.serialize()
+    assert limit.items() <= arguments.items()
 
 
 def test_decorated_function_adds_a_task(pipeline: Pipeline) -> None:

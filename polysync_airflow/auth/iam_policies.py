@@ -74,7 +74,7 @@ ISSUER_V1: Final = "sts.windows.net/{tenant}/"
 ISSUER_V2: Final = "login.microsoftonline.com/{tenant}/v2.0"
 
 
-def identity_policy(
+def identity_policy(  # noqa: PLR0913 (options of a command)
     *,
     account: str = "ACCOUNT",
     region: str = "REGION",

@@ -2,10 +2,13 @@
 The operators: start an execution of a pipeline, stop an execution, answer a callback
 step, and import pipelines as jobs.
 
-``base`` has the wait that they and the sensors share, ``reporting`` what is reported,
-``results`` what the steps have made. ``try_runner`` is one try of a Start task,
-``failure_callback`` is for tasks whose process has died, and ``parameter_check`` says
-what is wrong with a start.
+``start``, ``stop``, ``callback``, ``list_import`` and ``step_tasks`` declare them, and
+``base`` has what they and the sensors declare in common. A module with ``_run`` in its
+name runs what the module of that name declares; ``task_run`` has the base of the runs,
+and their wait. ``try_runner`` is one try of a Start task, ``reporting`` has what is
+reported at the end, and ``results`` what the steps have made. ``failure_callback`` is
+for tasks whose process has died, and ``parameter_check`` says what is wrong with a
+start.
 """
 
 from polysync_airflow.operators.callback import (

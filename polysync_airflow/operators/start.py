@@ -155,7 +155,7 @@ class PolysyncStartPipelineOperator(base.ReportingOperator):
     # Whether a cleared task stops an execution that runs.
     stop_on_clear = True
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (for DAG authors)
         self,
         *,
         pipeline_name: str | XComArg,

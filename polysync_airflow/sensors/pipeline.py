@@ -118,7 +118,7 @@ class PolysyncPipelineSensor(PolysyncSensor, base.ReportingOperator):
     template_fields_renderers: ClassVar[dict[str, str]] = {"parameters": "json"}
     options = base.ValidatedOptions(PipelineSensorOptions)
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (for DAG authors)
         self,
         *,
         execution_arn: str | XComArg | None = None,

@@ -108,7 +108,7 @@ class EmulatorServer:
     :raises OSError: if the port is in use, or if ``issuer_ca`` cannot be loaded.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (for authors of tests)
         self,
         port: int = 0,
         *,

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
 
@@ -33,7 +34,8 @@ PRICE_PER_SECOND: Final = 1.0
 _WAY_SECONDS: Final = 0.01
 _LAG_SECONDS: Final = 4.0
 _READ_TIMEOUT_SECONDS: Final = 20.0
-_PARSER: Final[Any] = JSONParser()
+# By default, botocore looks up the time zone of the host for each time.
+_PARSER: Final[Any] = JSONParser(partial(datetime.fromtimestamp, tz=UTC))
 _BEGINNING: Final = ("StartPipelineExecution", "RetryPipelineExecution")
 
 

@@ -90,9 +90,6 @@ class Fiber:
         self.ticket = 0
         self.is_woken = False
         self.is_done = False
-        # What asyncio knows of a thread.
-        self.loop: Any = None
-        self.asyncgen_hooks: Any = (None, None)
         self.local: dict[Any, Any] = {}
         self.joining: list[Fiber] = []
         self.greenlet = greenlet(lambda: self._run(function), KERNEL.hub)
@@ -219,14 +216,7 @@ class Kernel:
         self.switches += 1
         self.current = fiber
         self.globals.use(fiber.process.state)
-        asyncio._set_running_loop(fiber.loop)
-        hooks = sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(*fiber.asyncgen_hooks)
         fiber.greenlet.switch()
-        fiber.asyncgen_hooks = sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(*hooks)
-        fiber.loop = asyncio._get_running_loop()
-        asyncio._set_running_loop(None)
         self.current = None
 
     def close(self) -> None:
@@ -235,9 +225,7 @@ class Kernel:
         for fiber in self._fibers:
             while fiber.greenlet and not fiber.greenlet.dead:
                 self.current = fiber
-                asyncio._set_running_loop(fiber.loop)
                 fiber.greenlet.throw(GreenletExit)
-                asyncio._set_running_loop(None)
         self.current = None
 
     def failed(self, fiber: Fiber, error: BaseException) -> None:
@@ -267,7 +255,7 @@ class Kernel:
         fiber.is_woken = False
         if timeout is not None:
             self._push(self.now + max(0.0, timeout), fiber)
-        self.hub.switch()
+        self._let_others_run()
         if self.is_closed:
             raise GreenletExit
         was_woken = fiber.is_woken
@@ -277,6 +265,21 @@ class Kernel:
             process.signals -= 1
             process.on_signal()
         return was_woken
+
+    def _let_others_run(self) -> None:
+        loop = asyncio._get_running_loop()
+        if loop is None:
+            self.hub.switch()
+            return
+        # What asyncio knows of a thread is of this fiber only.
+        hooks = sys.get_asyncgen_hooks()
+        asyncio._set_running_loop(None)
+        sys.set_asyncgen_hooks(None, None)
+        try:
+            self.hub.switch()
+        finally:
+            asyncio._set_running_loop(loop)
+            sys.set_asyncgen_hooks(*hooks)
 
     def wake(self, fiber: Fiber) -> None:
         """Let a fiber that waits go on."""

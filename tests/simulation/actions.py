@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass
 from random import Random
 from types import SimpleNamespace
@@ -73,18 +75,6 @@ def _delete_run(_: History, deployment: Deployment, action: Action) -> Any:
     )
 
 
-def _delete_dag(_: History, deployment: Deployment, action: Action) -> Any:
-    return deployment.people.delete_dag()
-
-
-def _test_task(_: History, deployment: Deployment, action: Action) -> Any:
-    return deployment.people.test_task(_key(action))
-
-
-def _sweep(_: History, deployment: Deployment, action: Action) -> None:
-    deployment.people.sweep()
-
-
 def _kill_worker(_: History, deployment: Deployment, action: Action) -> Any:
     running = deployment.people.running(action.run)
     for ti in running[:1]:
@@ -111,30 +101,21 @@ def _stop_here(history: History, _: Deployment, action: Action) -> Any:
             return False
         process.deployment.workers.lose(ti, with_host=kind == "lose")
     elif process.role == "triggerer":
-        return _replace_triggerer(process.deployment, process)
+        return process.deployment.triggerers.replace(process.name)
     return True
 
 
-def _kill_triggerer(_: History, deployment: Deployment, action: Action) -> Any:
-    first = sorted(deployment.triggerers.running)[0]
-    return _replace_triggerer(deployment, deployment.triggerers.running[first].process)
-
-
-def _replace_triggerer(deployment: Deployment, process: Process) -> bool:
-    running = deployment.triggerers.running
-    names = [name for name, each in running.items() if each.process is process]
-    for name in names:
-        deployment.triggerers.replace(name)
-    return bool(names)
+def _kill_triggerer(_: History, deployment: Deployment, action: Action) -> bool:
+    return deployment.triggerers.replace(min(deployment.triggerers.running))
 
 
 def _freeze_triggerer(_: History, deployment: Deployment, action: Action) -> None:
-    first = sorted(deployment.triggerers.running)[0]
-    deployment.triggerers.running[first].process.freeze(action.value)
+    running = deployment.triggerers.running
+    running[min(running)].process.freeze(action.value)
 
 
-def _move(_: History, deployment: Deployment, action: Action) -> None:
-    deployment.triggerers.move()
+def _break_api(_: History, deployment: Deployment, action: Action) -> None:
+    deployment.api.go_down(action.value, of_database=action.name == "database")
 
 
 def _break_aws(history: History, _: Deployment, action: Action) -> None:
@@ -143,13 +124,9 @@ def _break_aws(history: History, _: Deployment, action: Action) -> None:
     history.aws.faults.append(Fault(now, now + seconds, kind, operations, *share))
 
 
-def _break_api(_: History, deployment: Deployment, action: Action) -> None:
-    deployment.api.go_down(action.value, of_database=action.name == "database")
-
-
 def _stop_in_aws(history: History, _: Deployment, action: Action) -> Any:
     """Somebody stops the newest execution in the console."""
-    running = [each for each in history.aws.attempts if each.ended_at is None]
+    running = [each for each in history.aws.attempts if each.ended_at == math.inf]
     if not running:
         return False
     request = {"PipelineExecutionArn": running[-1].arn, "ClientRequestToken": "x" * 32}
@@ -162,10 +139,6 @@ def _stop_in_aws(history: History, _: Deployment, action: Action) -> Any:
 
     kernels.KERNEL.spawn(process, stop, "stop")
     return True
-
-
-def _start_run(_: History, deployment: Deployment, action: Action) -> Any:
-    return deployment.people.start_run("r2")
 
 
 def _lose_records(_: History, deployment: Deployment, action: Action) -> Any:
@@ -194,7 +167,7 @@ def _import(history: History, deployment: Deployment, action: Action) -> Any:
     """Import all Variables into a new deployment with the same DAG and run id."""
     if "copy" in history.deployments:
         return False
-    database = Database(variables=dict(history.deployments["a"].db.variables))
+    database = Database(variables=dict(deployment.db.variables))
     history.add_deployment("copy", database)
     return history.deployments["copy"].people.start_run(RUN)
 
@@ -202,7 +175,7 @@ def _import(history: History, deployment: Deployment, action: Action) -> Any:
 def _copy(history: History, deployment: Deployment, action: Action) -> Any:
     if "copy" in history.deployments:
         return False
-    history.add_deployment("copy", history.deployments["a"].copy_database())
+    history.add_deployment("copy", deepcopy(deployment.db))
     return True
 
 
@@ -241,6 +214,7 @@ def _end(random: Random) -> list[Any]:
 AT_REQUESTS: Final = ("stop here",)
 # These make another deployment of "a".
 COPIES: Final = ("copy", "import")
+_NOTHING: Final = _choice(None)
 _SECONDS: Final = _choice(10, 60, 200)
 KINDS: Final[dict[str, Kind]] = {
     "mark": Kind(_choice("failed", "success", "skipped"), _mark),
@@ -248,22 +222,22 @@ KINDS: Final[dict[str, Kind]] = {
     "mark run": Kind(_choice("failed", "success"), _mark_run),
     "clear run": Kind(_choice(True, False), _clear_run),
     "delete run": Kind(_choice("only", "again"), _delete_run),
-    "delete dag": Kind(_choice(None), _delete_dag),
-    "test task": Kind(_choice(None), _test_task),
-    "sweep": Kind(_choice(None), _sweep),
+    "delete dag": Kind(_NOTHING, lambda _, on, __: on.people.delete_dag()),
+    "test task": Kind(_NOTHING, lambda _, on, act: on.people.test_task(_key(act))),
+    "sweep": Kind(_NOTHING, lambda _, on, __: on.people.sweep()),
     "kill worker": Kind(_choice("process", "host", "evict"), _kill_worker),
     "stop here": Kind(_end, _stop_here),
-    "kill triggerer": Kind(_choice(None), _kill_triggerer),
+    "kill triggerer": Kind(_NOTHING, _kill_triggerer),
     "freeze triggerer": Kind(_SECONDS, _freeze_triggerer),
-    "move": Kind(_choice(None), _move),
+    "move": Kind(_NOTHING, lambda _, on, __: on.triggerers.move()),
     "aws": Kind(_fault, _break_aws),
     "api": Kind(_SECONDS, _break_api),
     "database": Kind(_SECONDS, _break_api),
-    "stop in AWS": Kind(_choice(None), _stop_in_aws),
-    "lose records": Kind(_choice(None), _lose_records),
-    "edit records": Kind(_choice(None), _edit_records),
-    "start run": Kind(_choice(None), _start_run),
-    "copy": Kind(_choice(None), _copy),
-    "import": Kind(_choice(None), _import),
+    "stop in AWS": Kind(_NOTHING, _stop_in_aws),
+    "lose records": Kind(_NOTHING, _lose_records),
+    "edit records": Kind(_NOTHING, _edit_records),
+    "start run": Kind(_NOTHING, lambda _, on, __: on.people.start_run("r2")),
+    "copy": Kind(_NOTHING, _copy),
+    "import": Kind(_NOTHING, _import),
     "pause": Kind(_SECONDS, _pause),
 }

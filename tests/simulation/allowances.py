@@ -262,17 +262,11 @@ def _is_overtaken(time: Timeline, owner: Owner, at: float) -> bool:
     actions = {entry.text for entry in _actions(time, owner, before)}
     if actions.isdisjoint(("edit records", "lose records")):
         return False
-    accepted = [
-        entry.text
-        for entry in time.entries
-        if entry.kind == "aws"
-        and entry.owner == owner
-        and entry.at <= at
-        and entry.details.is_accepted
-    ]
-    if _STOP not in accepted:
-        return False
-    return _RESUME in accepted[accepted.index(_STOP) :]
+    stops, resumes = (
+        [each.at for each in time.requests(name) if each.owner == owner]
+        for name in (_STOP, _RESUME)
+    )
+    return any(stop <= resume <= at for stop in stops for resume in resumes)
 
 
 def _is_deleted_without_trigger(time: Timeline, owner: Owner, at: float) -> bool:

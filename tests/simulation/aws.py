@@ -5,6 +5,7 @@ client. It notes whose executions run when, and who stops them.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -61,12 +62,12 @@ class _NoServices:
 
 @dataclass
 class Attempt:
-    """A start or a resume of an execution, and when it ran."""
+    """A start or a resume of an execution, and when it ran; perhaps it runs yet."""
 
     owner: Owner
     began_at: float
     arn: str = ""
-    ended_at: float | None = None
+    ended_at: float = math.inf
     status: str = "Executing"
 
 
@@ -293,7 +294,7 @@ class Client:
 
     def __getattr__(self, name: str) -> Callable[..., dict[str, Any]]:
         operation = "".join(part.capitalize() for part in name.split("_"))
-        return lambda **request: AWS.call(operation, request)
+        return lambda **request: kernels.KERNEL.aws.call(operation, request)
 
 
 class OtherService(Client):
@@ -306,34 +307,18 @@ class OtherService(Client):
         return refuse
 
 
-AWS: Aws
-
-
-def use(aws: Aws) -> None:
-    """Let all clients reach an account."""
-    global AWS  # noqa: PLW0603 # one history runs at a time
-    AWS = aws
-
-
 def observe_engine() -> None:
     """Let the emulator's engine tell when executions begin and end."""
-    engine: Any = Execution
-    create = engine.__post_init__
-    resume = engine.retry
-    finish = engine._finish
 
-    def created(self: Any) -> None:
-        create(self)
-        AWS.began(self, self.created_at)
+    def after(name: str, note: Callable[..., None]) -> None:
+        real = getattr(Execution, name)
 
-    def resumed(self: Any, now: float, *arguments: Any) -> None:
-        resume(self, now, *arguments)
-        AWS.began(self, now)
+        def observed(self: Any, *arguments: Any) -> None:
+            real(self, *arguments)
+            note(kernels.KERNEL.aws, self, *arguments)
 
-    def finished(self: Any, at: float) -> None:
-        finish(self, at)
-        AWS.finished(self, at)
+        setattr(Execution, name, observed)
 
-    engine.__post_init__ = created
-    engine.retry = resumed
-    engine._finish = finished
+    after("__post_init__", lambda aws, each: aws.began(each, each.created_at))
+    after("retry", lambda aws, each, now, *_: aws.began(each, now))
+    after("_finish", Aws.finished)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from tests.simulation import aws as accounts
 from tests.simulation import installed, oracle, reached
 from tests.simulation import kernel as kernels
 from tests.simulation.actions import COPIES, KINDS
@@ -63,7 +62,7 @@ class History:
         self.aws = Aws(
             self.journal, definition_of(account), scenario_of(account), plan.seed
         )
-        accounts.use(self.aws)
+        self._kernel.aws = self.aws
         self.deployments: dict[str, Deployment] = {}
         # The process that an action finds in the middle of a request.
         self.interrupted: Process | None = None

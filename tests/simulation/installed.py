@@ -24,7 +24,7 @@ from contextlib import ExitStack
 from copy import copy
 from datetime import UTC, datetime
 from inspect import getsource
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, Final
 from unittest.mock import patch
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -166,15 +166,13 @@ def _replace_in_airflow() -> None:
     sensors: Any = sensor
     sensors.time = _clock()
     supervisor: Any = task_runner
-    supervisor.SUPERVISOR_COMMS = _Supervisor()
+    supervisor.SUPERVISOR_COMMS = SimpleNamespace(send=_send)
     doors.install()
 
 
-class _Supervisor:
-    """Each process reaches the API server of its deployment."""
-
-    def send(self, msg: Any) -> Any:
-        return kernels.KERNEL.process.deployment.api.send(msg)
+def _send(msg: Any) -> Any:
+    """Let each process reach the API server of its deployment."""
+    return kernels.KERNEL.process.deployment.api.send(msg)
 
 
 def _find_globals(modules: list[ModuleType]) -> None:

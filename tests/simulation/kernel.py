@@ -100,7 +100,9 @@ class Fiber:
         except GreenletExit:
             pass
         except BaseException as error:
-            KERNEL.failed(self, error)
+            # No thread of Airflow's does that.
+            if not KERNEL.is_closed:
+                KERNEL.errors.append(f"{self.process}: {self.name}: {error!r}")
         finally:
             self.is_done = True
             for fiber in self.joining:
@@ -157,6 +159,8 @@ class Kernel:
         KERNEL = self
         self.seed = seed
         self.now = START
+        # The account that all clients reach.
+        self.aws: Any = None
         self.current: Fiber | None = None
         self.switches = 0
         self.errors: list[str] = []
@@ -207,17 +211,14 @@ class Kernel:
             if process.frozen_until > self.now:
                 self._push(process.frozen_until, fiber)
                 continue
-            self._switch_to(fiber)
+            self.switches += 1
+            self.current = fiber
+            self.globals.use(process.state)
+            fiber.greenlet.switch()
+            self.current = None
             if self.switches > MAX_SWITCHES:
                 self.errors.append(f"{process}: {fiber.name} never ends")
         self.now = max(self.now, until)
-
-    def _switch_to(self, fiber: Fiber) -> None:
-        self.switches += 1
-        self.current = fiber
-        self.globals.use(fiber.process.state)
-        fiber.greenlet.switch()
-        self.current = None
 
     def close(self) -> None:
         """End the fibers that are left."""
@@ -227,11 +228,6 @@ class Kernel:
                 self.current = fiber
                 fiber.greenlet.throw(GreenletExit)
         self.current = None
-
-    def failed(self, fiber: Fiber, error: BaseException) -> None:
-        """Note that a fiber has raised an error, which no thread of Airflow's does."""
-        if not self.is_closed:
-            self.errors.append(f"{fiber.process}: {fiber.name}: {error!r}")
 
     def _push(self, at: float, fiber: Fiber) -> None:
         # Of what is due at the same time, the seed says which is first.

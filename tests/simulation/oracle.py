@@ -23,6 +23,7 @@ What a history must not have shown, by what AWS has seen.
 from __future__ import annotations
 
 import math
+from bisect import bisect
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ STOP_SECONDS: Final = 90.0
 # A try that fails stops its execution first.
 FAILS_SECONDS: Final = 60.0
 _RESENT_SECONDS: Final = 5.0
+_STOP: Final = "StopPipelineExecution"
 # A poll may come early or late by this.
 _POLL_SECONDS: Final = 30.0
 # How many jobs of the pipeline run at once.
@@ -156,12 +158,12 @@ class _Judge:
         self._two_at_once()
         for owner_name, requests in self._plan.expects.items():
             self._expected(owner_name, requests)
-        for entry in self._journal.of_kind("aws", "told"):
-            if entry.kind == "told":
-                self._not_cancelled(entry)
-                self._no_cause(entry)
-            elif entry.text == "StopPipelineExecution" and entry.details.is_accepted:
-                self._stop(entry)
+        for entry in self._journal.of_kind("told"):
+            if entry.owner and entry.owner.task_id in self._plan.starting_ids:
+                self._not_cancelled(entry, entry.owner)
+                self._no_cause(entry, entry.owner)
+        for entry in self._time.requests(_STOP):
+            self._stop(entry)
         for attempt in self._aws.attempts:
             self._left_running(attempt)
             self._too_long(attempt)
@@ -205,23 +207,29 @@ class _Judge:
             if not _has(found, wanted):
                 self._add("UNEXPECTED", f"{owner_name} shows {found}")
 
+    def _arguments(self, owner: Owner) -> dict[str, Any]:
+        return self._plan.arguments_of(owner.task_id)
+
+    def _attempts(self, owner: Owner) -> list[Attempt]:
+        return [each for each in self._aws.attempts if each.owner == owner]
+
     # ---- executions at the same time
 
     def _two_at_once(self) -> None:
         attempts = sorted(self._aws.attempts, key=lambda each: each.began_at)
         for number, one in enumerate(attempts):
-            end = one.ended_at or self._time.now
             for other in attempts[number + 1 :]:
                 if one.owner != other.owner:
                     continue
                 self._saw("pairs of executions of one task")
-                if other.began_at < end:
-                    seconds = min(end, other.ended_at or end) - other.began_at
+                if other.began_at < one.ended_at:
+                    end = min(one.ended_at, other.ended_at, self._time.now)
+                    seconds = end - other.began_at
                     text = (
                         f"{one.arn[-12:]} and {other.arn[-12:]} of {one.owner} at"
                         f" {since_start(other.began_at):.2f} for {seconds:.0f} s"
                     )
-                    arguments = self._plan.arguments_of(one.owner.task_id)
+                    arguments = self._arguments(one.owner)
                     begins = Span(one.began_at, other.began_at)
                     allowed = allowances.of_two(
                         self._time, one.owner, arguments, begins
@@ -262,12 +270,10 @@ class _Judge:
         if at - attempt.began_at < _RESENT_SECONDS:
             # A start or a resume that was pending when the task was cleared is sent
             # again, so that no frozen process sends it later, and is stopped.
-            ends = [
-                each.ended_at
-                for each in self._aws.attempts
-                if each.owner == owner and each.ended_at and each.ended_at < at
-            ]
-            begin = before[-1].began_at if before else max(ends, default=0.0)
+            ends = [each.ended_at for each in self._attempts(owner)]
+            begin = max((end for end in ends if end < at), default=0.0)
+            if before:
+                begin = before[-1].began_at
             since = Span(begin, at)
         if self._was_ended_or_cleared(owner, since):
             return True
@@ -298,24 +304,17 @@ class _Judge:
         )
 
     def _is_late(self, owner: Owner, attempt: Attempt, at: float) -> bool:
-        arguments = self._plan.arguments_of(owner.task_id)
-        limits = [
-            arguments[name]
-            for name in ("timeout", "execution_timeout")
-            if name in arguments
-        ]
+        arguments = self._arguments(owner)
+        limits = [arguments.get(name) for name in ("timeout", "execution_timeout")]
         # The session of the task has begun before, perhaps long before: it may have
         # waited for the end of an earlier execution.
-        is_late = any(at - attempt.began_at > limit - 15 for limit in limits)
+        is_late = any(at - attempt.began_at > limit - 15 for limit in limits if limit)
         return is_late or self._has_alarm(owner, at)
 
     def _has_alarm(self, owner: Owner, at: float) -> bool:
         """Return whether the session of a task has passed its ``execution_timeout``."""
-        limit: float | None = self._plan.arguments_of(owner.task_id).get(
-            "execution_timeout"
-        )
-        session = at - self._time.last_at(owner, "running", at)
-        return limit is not None and session >= limit
+        limit: float = self._arguments(owner).get("execution_timeout", math.inf)
+        return at - self._time.last_at(owner, "running", at) >= limit
 
     def _is_expensive(
         self, owner: Owner, at: float, arns: Collection[str] = ()
@@ -325,14 +324,12 @@ class _Judge:
 
         :param arns: executions that count although they began in an earlier epoch.
         """
-        limit = self._plan.arguments_of(owner.task_id).get("max_cost")
-        if limit is None:
-            return False
+        limit: float = self._arguments(owner).get("max_cost", math.inf)
         # The estimate is never ahead of the truth, but for whole seconds of each job.
         spent = self._spent(owner, self._epoch_at(owner, at), at)
         for arn in arns:
             spent = max(spent, self._aws.cost_of(arn, 0, at))
-        return spent > float(limit) - 10
+        return spent > limit - 10
 
     def _fails_soon(self, owner: Owner, at: float) -> bool:
         """Return whether the task has failed next, before another try of it ran."""
@@ -356,7 +353,7 @@ class _Judge:
         new_tries += self._time.tests(owner, Span(0.0, self._time.now))
         # A try may be killed before it sends a resume that it has stored.
         limits = {
-            "StopPipelineExecution": attempts + (attempts > 1 or new_tries > 0),
+            _STOP: attempts + (attempts > 1 or new_tries > 0),
             "RetryPipelineExecution": new_tries + self._pauses(arn, owner),
         }
         for operation, limit in limits.items():
@@ -375,19 +372,19 @@ class _Judge:
 
     def _pauses(self, arn: str, owner: Owner) -> int:
         """Return how many waits for capacity may have ended with a resume."""
-        if not self._plan.arguments_of(owner.task_id).get("wait_for_capacity"):
+        if not self._arguments(owner).get("wait_for_capacity"):
             return 0
-        ends = [each.ended_at for each in self._aws.attempts if each.arn == arn]
-        return len(ends) - ends.count(None)
+        return sum(
+            each.arn == arn and each.ended_at < math.inf for each in self._aws.attempts
+        )
 
     # ---- executions that are left
 
     def _left_running(self, attempt: Attempt) -> None:
         owner = attempt.owner
-        arguments = self._plan.arguments_of(owner.task_id)
-        end = attempt.ended_at or self._time.now
         for over in self._time.ends(owner):
-            span = Span(max(over.begin, attempt.began_at), min(over.end, end))
+            end = min(over.end, attempt.ended_at)
+            span = Span(max(over.begin, attempt.began_at), end)
             if span.end <= span.begin:
                 continue
             self._saw("ends of tasks before their executions")
@@ -397,12 +394,13 @@ class _Judge:
                     f"{attempt.arn[-12:]} of {owner} for {seconds:.0f} s from"
                     f" {since_start(span.begin):.2f}"
                 )
+                arguments = self._arguments(owner)
                 allowed = allowances.of_left(self._time, owner, arguments, span)
                 self._add("LEFT RUNNING", text, allowed)
 
     def _too_long(self, attempt: Attempt) -> None:
-        arguments = self._plan.arguments_of(attempt.owner.task_id)
-        end = attempt.ended_at or self._time.now
+        arguments = self._arguments(attempt.owner)
+        end = min(attempt.ended_at, self._time.now)
         deadline = self._last_begin(attempt, end) + arguments.get("timeout", math.inf)
         # A worker that is frozen between the start and its wait counts from the wait.
         starts = Span(attempt.began_at, attempt.began_at + _WAITS_SECONDS)
@@ -436,29 +434,22 @@ class _Judge:
 
     def _stops_in(self, attempt: Attempt) -> list[Entry]:
         """Return the stops of an attempt that AWS has accepted."""
-        end = attempt.ended_at or self._time.now
         return [
             entry
-            for entry in self._journal.of_kind("aws")
-            if entry.text == "StopPipelineExecution"
-            and entry.details.is_accepted
-            and entry.details.arn == attempt.arn
-            and attempt.began_at <= entry.at <= end
+            for entry in self._time.requests(_STOP)
+            if entry.details.arn == attempt.arn
+            and attempt.began_at <= entry.at <= attempt.ended_at
         ]
 
     def _begun_again(self, attempt: Attempt) -> None:
         owner = attempt.owner
         stops = self._stops_in(attempt)
-        if attempt.ended_at is None or not stops:
+        later = [
+            each for each in self._attempts(owner) if each.began_at >= attempt.ended_at
+        ]
+        if not stops or not later:
             return
         if any(each.details.deployment != CONSOLE for each in stops):
-            return
-        later = [
-            each
-            for each in self._aws.attempts
-            if each.owner == owner and each.began_at >= attempt.ended_at
-        ]
-        if not later:
             return
         self._saw("begun after a stop of a user")
         # A clear replaces also an execution that ends before the next try stops it.
@@ -468,16 +459,12 @@ class _Judge:
         is_cleared = self._time.has_state(owner, (*CLEARED, DELETED), since)
         is_retried = self._time.has_state(owner, ("up_for_retry",), after_stop)
         if not (is_cleared or is_retried or self._time.tests(owner, since)):
-            arguments = self._plan.arguments_of(owner.task_id)
             is_resumed = later[0].arn == attempt.arn
-            allowed = allowances.of_begun_again(arguments, is_resumed)
+            allowed = allowances.of_begun_again(self._arguments(owner), is_resumed)
             self._add("BEGUN AGAIN", f"{attempt.arn[-12:]} of {owner}", allowed)
 
-    def _not_cancelled(self, told: Entry) -> None:
+    def _not_cancelled(self, told: Entry, owner: Owner) -> None:
         kind, _, message = told.text.partition(":")
-        owner = told.owner
-        if owner is None or owner.task_id not in self._plan.starting_ids:
-            return
         if kind != "PipelineExecutionCancelledFailError":
             return
         if self._time.state_at(owner, told.at) in ENDED:
@@ -495,9 +482,7 @@ class _Judge:
 
     def _sensors(self) -> None:
         ends = [
-            each.ended_at or math.inf
-            for each in self._aws.attempts
-            if each.status == "Succeeded"
+            each.ended_at for each in self._aws.attempts if each.status == "Succeeded"
         ]
         for entry in self._journal.of_kind("state"):
             owner = entry.owner
@@ -512,10 +497,7 @@ class _Judge:
 
     # ---- ends of tries
 
-    def _no_cause(self, told: Entry) -> None:
-        owner = told.owner
-        if owner is None or owner.task_id not in self._plan.starting_ids:
-            return
+    def _no_cause(self, told: Entry, owner: Owner) -> None:
         self._saw("failed tries")
         kind, _, message = told.text.partition(": ")
         about = [each for each in self._aws.attempts if each.arn in message]
@@ -573,7 +555,7 @@ class _Judge:
             # Two processes may see the end at the same time.
             if run["spending"]["amount"] != spending.get("amount"):
                 self._add("COST", f"{owner}: {run['spending']}, {spending}")
-        own = [each for each in self._aws.attempts if each.owner == owner]
+        own = self._attempts(owner)
         is_success = self._time.state_at(owner, self._time.now) == "success"
         if not own or not is_success or "return_value" not in xcoms:
             return
@@ -581,9 +563,7 @@ class _Judge:
         last = max(own, key=lambda each: each.began_at)
         names = {xcoms["return_value"], xcoms.get("execution_arn")}
         names.add(xcoms.get("run", {}).get("execution_arn"))
-        is_waited_for = self._plan.arguments_of(owner.task_id).get(
-            "wait_for_completion", True
-        )
+        is_waited_for = self._arguments(owner).get("wait_for_completion", True)
         has_succeeded = last.status in ("Succeeded", "CompletedWithFailures")
         if names != {last.arn} or (is_waited_for and not has_succeeded):
             self._add("RESULT", f"{owner}: {names}, {last.arn} is {last.status}")
@@ -611,17 +591,13 @@ class _Judge:
     def _spent(self, owner: Owner, epoch: Span, until: float) -> float:
         """Return what the attempts that began in an epoch have cost."""
         return sum(
-            self._aws.cost_of(
-                each.arn, each.began_at, min(each.ended_at or until, until)
-            )
-            for each in self._aws.attempts
-            if each.owner == owner
-            and epoch.begin <= each.began_at < epoch.end
-            and each.began_at < until
+            self._aws.cost_of(each.arn, each.began_at, min(each.ended_at, until))
+            for each in self._attempts(owner)
+            if epoch.begin <= each.began_at < min(epoch.end, until)
         )
 
     def _costs(self, owner: Owner) -> None:
-        arguments = self._plan.arguments_of(owner.task_id)
+        arguments = self._arguments(owner)
         limit = arguments.get("max_cost", math.inf)
         at_most = self._plan.at_most or math.inf
         for epoch in self._epochs(owner):
@@ -637,12 +613,8 @@ class _Judge:
             late = spent - self._spent(owner, epoch, due) - _MAX_JOBS
             if late > 0:
                 text = f"{owner}: {spent:.0f} of at most {limit}, {late:.0f} too late"
-                end = max(
-                    each.ended_at or self._time.now
-                    for each in self._aws.attempts
-                    if each.owner == owner
-                )
-                span = Span(due, end)
+                end = max(each.ended_at for each in self._attempts(owner))
+                span = Span(due, min(end, self._time.now))
                 allowed = allowances.of_cost(
                     self._time, owner, arguments, reached, span
                 )
@@ -650,20 +622,14 @@ class _Judge:
 
     def _reached_at(self, owner: Owner, epoch: Span, limit: float) -> float:
         """Return when the limit was reached, to a second."""
-        low = epoch.begin
-        high = self._time.now
-        while high - low > 1:
-            middle = (low + high) / 2
-            if self._spent(owner, epoch, middle) > limit:
-                high = middle
-            else:
-                low = middle
-        return high
+        seconds = range(math.floor(epoch.begin), math.ceil(self._time.now))
+        return seconds[0] + bisect(
+            seconds, limit, key=lambda at: self._spent(owner, epoch, at)
+        )
 
     def _due_at(self, owner: Owner, reached: float) -> float:
         """Return when a limit had to be kept that was reached at a time."""
-        arguments = self._plan.arguments_of(owner.task_id)
-        interval = max(60.0, arguments["poll_interval"])
+        interval = max(60.0, self._arguments(owner)["poll_interval"])
         bound = interval + STOP_SECONDS + _POLL_SECONDS
         due: float = reached + bound
         while due < self._time.now and self._kept_seconds(owner, reached, due) < bound:

@@ -396,17 +396,12 @@ def shrink(
     :return: the plan, and how many were tried.
     """
     tried = 0
-    found = True
-    while found and tried < tries:
-        found = False
-        for candidate in _simpler(plan):
-            tried += 1
-            if fails(candidate):
-                plan = candidate
-                found = True
-                break
-            if tried >= tries:
-                break
+    simpler = _simpler(plan)
+    while tried < tries and (candidate := next(simpler, None)):
+        tried += 1
+        if fails(candidate):
+            plan = candidate
+            simpler = _simpler(plan)
     return plan, tried
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import operator
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -30,9 +29,7 @@ from airflow.api_fastapi.core_api.datamodels.dag_run import DagRunMutableStates
 from airflow.api_fastapi.core_api.routes.public.dag_run import delete_dag_run
 from airflow.api_fastapi.core_api.services.public import dag_run as run_service
 from airflow.api_fastapi.core_api.services.public import task_instances as ti_service
-from airflow.api_fastapi.execution_api.routes.task_instances import (
-    _is_eligible_to_retry,
-)
+from airflow.api_fastapi.execution_api.routes import task_instances as ti_routes
 from airflow.jobs import triggerer_job_runner
 from airflow.jobs.job import Job
 from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
@@ -46,18 +43,9 @@ from airflow.models.trigger import Trigger, handle_event_submit
 from airflow.sdk import DAG, BaseOperator
 from airflow.sdk.api import client
 from airflow.sdk.exceptions import AirflowException
+from airflow.serialization import serialized_objects as serialized
 from airflow.serialization.definitions.dag import SerializedDAG
-from airflow.serialization.serialized_objects import (
-    DagSerialization,
-    LazyDeserializedDAG,
-)
-from airflow.triggers.base import (
-    BaseTrigger,
-    TaskFailedEvent,
-    TaskSkippedEvent,
-    TaskSuccessEvent,
-    TriggerEvent,
-)
+from airflow.triggers import base
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState
 from airflow.utils.types import DagRunTriggeredByType, DagRunType
@@ -81,7 +69,7 @@ RUN_STATES: Final = ("queued", "running", "success", "failed")
 # What a task instance has beside its id.
 FIELDS: Final = ("state", "try_number", "max_tries", "next_method", "trigger_id")
 Compare = Callable[..., None]
-FIRED: Final[Any] = TriggerEvent("x")  # type: ignore[no-untyped-call]
+FIRED: Final[Any] = base.TriggerEvent("x")  # type: ignore[no-untyped-call]
 
 
 class Case(NamedTuple):
@@ -105,7 +93,7 @@ def dag(airflow_database: None) -> DAG:
         session.merge(DagBundleModel(name=BUNDLE))
         session.flush()
         SerializedDAG.bulk_write_to_db(BUNDLE, None, [made], session=session)
-        lazy = LazyDeserializedDAG.from_dag(made)
+        lazy = serialized.LazyDeserializedDAG.from_dag(made)
         SerializedDagModel.write_dag(lazy, bundle_name=BUNDLE, session=session)
         session.query(DagModel).update({"relative_fileloc": "x.py"})
     return made
@@ -116,7 +104,8 @@ class Real:
 
     def __init__(self, session: Any, dag: DAG, case: Case) -> None:
         self.session = session
-        self.dag: Any = DagSerialization.from_dict(DagSerialization.to_dict(dag))
+        codec = serialized.DagSerialization
+        self.dag: Any = codec.from_dict(codec.to_dict(dag))
         now = datetime.now(UTC)
         self.run: Any = self.dag.create_dagrun(
             run_id=RUN,
@@ -415,17 +404,14 @@ def test_ends_of_tries(compare: Compare) -> None:
     compare(cases, fail, simulate)
     for number, tries in itertools.product(range(1, 4), range(4)):
         is_retried = workers.should_retry(number, tries)
-        assert is_retried == _is_eligible_to_retry("queued", number, tries)
+        assert is_retried == ti_routes._is_eligible_to_retry("queued", number, tries)
 
 
 @pytest.mark.parametrize(
     "event",
     [
-        FIRED,
-        TaskSuccessEvent(),
-        TaskSkippedEvent(),
-        TaskFailedEvent(),
-        None,
+        *(FIRED, None, base.TaskSuccessEvent()),
+        *(base.TaskSkippedEvent(), base.TaskFailedEvent()),
     ],
     ids=lambda event: type(event).__name__,
 )
@@ -513,14 +499,12 @@ def test_trigger_rules_and_ends_of_runs(compare: Compare) -> None:
 
 def _jobs(session: Any) -> list[Any]:
     """Add three triggerers, of which the last one is dead."""
-    now = datetime.now(UTC)
-    jobs = []
-    for beat in (now, now, now - timedelta(hours=1)):
-        job: Any = Job(heartrate=5)  # type: ignore[no-untyped-call]
+    jobs: list[Any] = [Job(heartrate=5) for _ in range(3)]  # type: ignore[no-untyped-call]
+    for job in jobs:
         job.job_type = "TriggererJob"
-        job.latest_heartbeat = beat
+        job.latest_heartbeat = datetime.now(UTC)
         session.add(job)
-        jobs.append(job)
+    jobs[2].latest_heartbeat -= timedelta(hours=1)
     session.flush()
     return jobs
 
@@ -577,7 +561,7 @@ def test_assignment_of_triggers(
     assert real.run
 
 
-class _Waits(BaseTrigger):
+class _Waits(base.BaseTrigger):
     """A trigger that waits for ever."""
 
     killed = 0
@@ -668,18 +652,3 @@ def test_repeated_requests() -> None:
         with patch("tenacity.wait.random.uniform", lambda *bounds: bounds):
             assert retry.wait(state) == simulated.api_wait(attempt)
     assert client.API_TIMEOUT == simulated.API_TIMEOUT_SECONDS
-
-
-@pytest.mark.parametrize(
-    ("name", "section", "option"),
-    [
-        ("HEARTBEAT_SECONDS", "workers", "min_heartbeat_interval"),
-        ("MAX_FAILED_HEARTBEATS", "workers", "max_failed_heartbeats"),
-        ("LOST_HOST_SECONDS", "scheduler", "task_instance_heartbeat_timeout"),
-    ],
-)
-def test_intervals(name: str, section: str, option: str) -> None:
-    """They are the defaults of Airflow's options."""
-    from airflow.configuration import conf
-
-    assert conf.getfloat(section, option) == operator.attrgetter(name)(workers)

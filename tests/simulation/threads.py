@@ -35,6 +35,11 @@ def _wait_for(is_ready: Callable[[], bool], waiting: list[Fiber], seconds: Any) 
     return is_ready()
 
 
+def _wake_all(fibers: list[Fiber]) -> None:
+    for fiber in fibers:
+        kernels.KERNEL.wake(fiber)
+
+
 class Lock:
     """A lock. That of a module is another one in each process."""
 
@@ -60,12 +65,7 @@ class Lock:
         self._owners.pop(running_process(), None)
         waiting = self._waiting
         self._waiting = []
-        for fiber in waiting:
-            kernels.KERNEL.wake(fiber)
-
-    def locked(self) -> bool:
-        """Return whether somebody has it."""
-        return running_process() in self._owners
+        _wake_all(waiting)
 
     __enter__ = acquire
 
@@ -83,8 +83,7 @@ class Event:
     def set(self) -> None:
         """Set it."""
         self._is_set = True
-        for fiber in self._waiting:
-            kernels.KERNEL.wake(fiber)
+        _wake_all(self._waiting)
 
     def is_set(self) -> bool:
         """Return whether it is set."""
@@ -155,11 +154,6 @@ class Future(concurrent.futures.Future[Any]):
         self.add_done_callback(lambda _: _wake_all(waiting))
         if not _wait_for(self.done, waiting, timeout):
             raise TimeoutError
-
-
-def _wake_all(fibers: list[Fiber]) -> None:
-    for fiber in fibers:
-        kernels.KERNEL.wake(fiber)
 
 
 class Executor(concurrent.futures.Executor):

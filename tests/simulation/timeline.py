@@ -49,6 +49,14 @@ class Timeline:
         """Return the states that a task had, in order."""
         return self._states.get(owner, [])
 
+    def requests(self, name: str) -> list[Entry]:
+        """Return the requests of a name that AWS has accepted."""
+        return [
+            entry
+            for entry in self.entries
+            if (entry.kind, entry.text) == ("aws", name) and entry.details.is_accepted
+        ]
+
     def state_at(self, owner: Owner, at: float) -> str | None:
         """Return the state of a task; None before its first one."""
         before = [each.text for each in self.states(owner) if each.at <= at]

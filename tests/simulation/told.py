@@ -87,20 +87,20 @@ def _compare(
         if cleared is None or _is_ended_between(time, owner, told.at, cleared.at):
             return
         begin = cleared.at
-    request = next(
-        (
-            each
-            for each in later
-            if each.at >= begin
-            and each.kind == "aws"
-            and each.owner == owner
-            and each.text in (_START, _RESUME)
-        ),
-        None,
-    )
-    if request is None or not request.details.is_accepted:
+    requests = [
+        each
+        for each in later
+        if each.at >= begin
+        and (each.kind, each.owner) == ("aws", owner)
+        and each.text in (_START, _RESUME)
+    ]
+    if not requests or not requests[0].details.is_accepted:
         return
-    if _is_disturbed(time, owner, Span(begin, request.at), promise, told.at):
+    request = requests[0]
+    span = Span(told.at, request.at)
+    if time.is_hindered(owner.deployment, span):
+        return
+    if len(time.actions(span)) > int(promise.after_clear):
         return
     yield Comparison(
         promise.name,
@@ -110,29 +110,20 @@ def _compare(
     )
 
 
-def _next_state(later: list[Entry], owner: Owner, state: str) -> Entry | None:
+def _next_state(later: list[Entry], owner: Owner, pattern: str) -> Entry | None:
     for entry in later:
-        if entry.kind == "state" and entry.owner == owner and entry.text == state:
+        is_own = (entry.kind, entry.owner) == ("state", owner)
+        if is_own and re.fullmatch(pattern, entry.text):
             return entry
     return None
 
 
 def _is_ended_between(time: Timeline, owner: Owner, begin: float, end: float) -> bool:
     """Return whether another try has ended meanwhile, which has told something else."""
-    tries = [
-        entry
+    return any(
+        begin + 1 < entry.at < end and entry.text in (*ENDED, "running")
         for entry in time.states(owner)
-        if begin + 1 < entry.at < end and entry.text in (*ENDED, "running")
-    ]
-    return bool(tries)
-
-
-def _is_disturbed(
-    time: Timeline, owner: Owner, span: Span, promise: _Promise, told_at: float
-) -> bool:
-    if time.is_hindered(owner.deployment, Span(told_at, span.end)):
-        return True
-    return len(time.actions(Span(told_at, span.end))) > int(promise.after_clear)
+    )
 
 
 def _retries(
@@ -145,9 +136,7 @@ def _retries(
     # A process goes on for a while beside the one that tests its task.
     if time.tests(owner, Span(0.0, told.at)):
         return
-    state = next(
-        (each for each in later if each.kind == "state" and each.owner == owner), None
-    )
+    state = _next_state(later, owner, ".*")
     # ``airflow tasks test`` of a task that has never run gives it no number of a try.
     if state is None or not state.details:
         return

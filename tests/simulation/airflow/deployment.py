@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
+from types import SimpleNamespace
 from typing import Any
 
 from pydantic import Field
@@ -21,7 +21,7 @@ from tests.simulation.airflow.doors import Listeners
 from tests.simulation.airflow.people import People
 from tests.simulation.airflow.scheduler import Scheduler
 from tests.simulation.airflow.triggerers import Triggerers
-from tests.simulation.airflow.workers import Workers, dag_run_in_context
+from tests.simulation.airflow.workers import Workers
 from tests.simulation.journal import Journal, Owner
 from tests.simulation.plans import Airflow
 
@@ -100,9 +100,9 @@ class Deployment:
         ti.forget_method()
         self.set_state(ti, state)
 
-    def told(self, key: Key | None, text: str) -> None:
+    def told(self, ti: TaskInstance | None, text: str) -> None:
         """Note a text for people."""
-        self.journal.note("told", text, self.owner(key) if key else None, self.name)
+        self.journal.note("told", text, self.owner(ti.key) if ti else None, self.name)
 
     def touch(self) -> None:
         """Let scheduler and triggerers look soon: something has changed."""
@@ -129,11 +129,10 @@ class Deployment:
     def context(self, ti: TaskInstance, task: Any) -> Any:
         """Return the context of a session."""
         run = self.db.runs[ti.key.run_id]
-        return {
-            "ti": RuntimeTI(ti, task),
-            "task": task,
-            "dag_run": dag_run_in_context(run, self.settings.team),
-        }
+        dag_run = SimpleNamespace(
+            **vars(run), run_after=run.logical_date, team_name=self.settings.team
+        )
+        return {"ti": RuntimeTI(ti, task), "task": task, "dag_run": dag_run}
 
     def render(self, key: Key, task: Any) -> None:
         """Render the templates of a task."""
@@ -141,7 +140,3 @@ class Deployment:
             if hasattr(task, name) and kernels.KERNEL.random.random() < 0.5:
                 setattr(task, name, None)
                 self.journal.note("renders none", name, self.owner(key))
-
-    def copy_database(self) -> Database:
-        """Return a copy of the database, without processes."""
-        return deepcopy(self.db)

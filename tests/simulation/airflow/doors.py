@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -161,7 +162,7 @@ def _open_to_commands() -> None:
             return [(ti.state, ti.try_number)] if ti else []
 
     def _variable(key: str) -> Variable:
-        return Variable(None, _Row(_db(), key) if key in _db().variables else None)
+        return Variable(None, _row(key))
 
     @contextmanager
     def stored_variable(key: str, *, lock: bool) -> Iterator[Variable]:
@@ -178,21 +179,17 @@ def _open_to_commands() -> None:
     )
 
 
-class _Row:
-    """A row of ``variable``."""
-
-    def __init__(self, database: Database, key: str) -> None:
-        self.key = key
-        self.team_name = database.teams.get(key)
-        self._variables = database.variables
-
-    def get_val(self) -> str:
-        """Return the value."""
-        return self._variables[self.key]
-
-    def set_val(self, value: str) -> None:
-        """Replace the value."""
-        self._variables[self.key] = value
+def _row(key: str) -> Any:
+    """Return a row of ``variable``; None if there is none."""
+    variables = _db().variables
+    if key not in variables:
+        return None
+    return SimpleNamespace(
+        key=key,
+        team_name=_db().teams.get(key),
+        get_val=lambda: variables[key],
+        set_val=partial(variables.__setitem__, key),
+    )
 
 
 def _db() -> Database:

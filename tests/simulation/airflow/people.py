@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tests.simulation import kernel as kernels
 from tests.simulation.airflow.database import DagRun, Key, TaskInstance
 from tests.simulation.airflow.doors import Session
-from tests.simulation.airflow.scheduler import new_task_instance, new_try
+from tests.simulation.airflow.scheduler import new_id, new_try
 from tests.simulation.kernel import Process
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class People:
         for task_id, task in deployment.tasks.items():
             for map_index in deployment.map_indexes(task_id):
                 key = Key(run_id, task_id, map_index)
-                deployment.db.tis[key] = new_task_instance(key, task)
+                deployment.db.tis[key] = TaskInstance(key, new_id(), task.retries)
         deployment.touch()
         return True
 

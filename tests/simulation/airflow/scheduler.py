@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.simulation import kernel as kernels
-from tests.simulation.airflow.database import ENDED, DagRun, Key, TaskInstance
+from tests.simulation.airflow.database import ENDED, DagRun, TaskInstance
 from tests.simulation.journal import Owner
 from tests.simulation.kernel import Process
 
@@ -229,11 +229,6 @@ def new_try(ti: TaskInstance) -> None:
     """As ``TaskInstance.prepare_db_for_next_try`` in airflow/models/."""
     ti.id = new_id()
     ti.began_at = None
-
-
-def new_task_instance(key: Key, task: Any) -> TaskInstance:
-    """Return the row of a task instance that has not run."""
-    return TaskInstance(key, new_id(), task.retries)
 
 
 def state_by_rule(rule: str, above: list[str | None]) -> str | None:

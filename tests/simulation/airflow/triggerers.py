@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
+import pkgutil
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -61,12 +61,15 @@ class Triggerers:
             return True
         return kernels.KERNEL.now - self._beats.get(name, 0) > DEAD_SECONDS
 
-    def replace(self, name: str) -> None:
-        """Kill one, and start another one."""
-        triggerer = self.running.pop(name)
+    def replace(self, name: str) -> bool:
+        """Kill one, and start another one; return whether it was not killed before."""
+        triggerer = self.running.pop(name, None)
+        if triggerer is None:
+            return False
         triggerer.process.kill()
         self._deployment.journal.note("triggerer", name)
         self.add(triggerer.queue)
+        return True
 
     def move(self) -> None:
         """
@@ -186,7 +189,7 @@ class Triggerer:
 
     async def _run_trigger(self, row: TriggerRow, ti: TaskInstance | None) -> None:
         """As ``TriggerRunner.run_trigger`` and ``cleanup_finished_triggers``."""
-        trigger = _imported(row.path)(**delivered(row.kwargs))
+        trigger = pkgutil.resolve_name(row.path)(**delivered(row.kwargs))
         timeout = None
         if ti:
             timeout = ti.trigger_timeout
@@ -205,7 +208,7 @@ class Triggerer:
                 await self._on_kill(trigger, row, ti)
             raise
         except Exception as error:
-            self._told(ti, f"trigger: {error!r}")
+            self._deployment.told(ti, f"trigger: {error!r}")
         finally:
             with suppress(Exception):
                 await trigger.cleanup()
@@ -229,10 +232,7 @@ class Triggerer:
         try:
             await asyncio.wait_for(trigger.on_kill(), ON_KILL_SECONDS)
         except (TimeoutError, asyncio.CancelledError, Exception) as error:
-            self._told(ti, f"on_kill: {error!r}")
-
-    def _told(self, ti: TaskInstance | None, text: str) -> None:
-        self._deployment.told(ti.key if ti else None, text)
+            self._deployment.told(ti, f"on_kill: {error!r}")
 
     # ---- events
 
@@ -264,7 +264,7 @@ class Triggerer:
         if state in ("success", "failed"):
             del self._deployment.db.triggers[row.id]
         if state == "failed":
-            self._told(None, f"watch: {event.payload['body']}")
+            self._deployment.told(None, f"watch: {event.payload['body']}")
 
     def _end_task(self, ti: TaskInstance, event: BaseTaskEndEvent) -> None:
         """As ``handle_event_submit`` in airflow/models/trigger.py."""
@@ -280,8 +280,3 @@ class Triggerer:
             deployment.set_state(ti, state)
             for key, value in (event.xcoms or {}).items():
                 deployment.db.xcoms[ti.key, key] = value
-
-
-def _imported(path: str) -> Any:
-    module, _, name = path.rpartition(".")
-    return getattr(importlib.import_module(module), name)

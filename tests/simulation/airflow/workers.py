@@ -6,13 +6,13 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.sdk import (
     AirflowFailException,
     AirflowSkipException,
     TaskDeferred,
+    conf,
 )
 from airflow.sdk.exceptions import (
     AirflowRescheduleException,
@@ -30,13 +30,13 @@ from tests.simulation.kernel import Process
 if TYPE_CHECKING:
     from tests.simulation.airflow.deployment import Deployment
 
-# ``[workers] min_heartbeat_interval`` and ``max_failed_heartbeats``.
-HEARTBEAT_SECONDS: Final = 5.0
-MAX_FAILED_HEARTBEATS: Final = 3
+_HEARTBEAT_SECONDS: Final = conf.getfloat("workers", "min_heartbeat_interval")
+_MAX_FAILED_HEARTBEATS: Final = conf.getint("workers", "max_failed_heartbeats")
+_LOST_HOST_SECONDS: Final = conf.getfloat(
+    "scheduler", "task_instance_heartbeat_timeout"
+)
 # ``kill`` of ``WatchedSubprocess`` in airflow/sdk/execution_time/supervisor.py.
 KILL_SECONDS: Final = 5.0
-# ``[scheduler] task_instance_heartbeat_timeout``.
-LOST_HOST_SECONDS: Final = 300.0
 # As that of a pod.
 GRACE_SECONDS: Final = 30.0
 _FINAL_ERRORS: Final = (AirflowFailException, AirflowSensorTimeout)
@@ -197,7 +197,7 @@ class Workers:
             return lambda: deployment.end(ti, "skipped")
         if error is None:
             return lambda: deployment.end(ti, "success")
-        deployment.told(ti.key, f"{type(error).__name__}: {error}")
+        deployment.told(ti, f"{type(error).__name__}: {error}")
         is_retried = self._is_retried(session, task, context, error)
         return lambda: deployment.scheduler.end_try(ti, is_retried=is_retried)
 
@@ -274,9 +274,9 @@ class Workers:
 
         def supervise() -> None:
             kernel = kernels.KERNEL
-            kernel.sleep(kernel.random.random() * HEARTBEAT_SECONDS)
+            kernel.sleep(kernel.random.random() * _HEARTBEAT_SECONDS)
             while self._deployment.api.is_down("worker"):
-                kernel.sleep(HEARTBEAT_SECONDS)
+                kernel.sleep(_HEARTBEAT_SECONDS)
             _terminate(process)
             if ti.state == "restarting":
                 self._deployment.scheduler.restart(ti)
@@ -296,8 +296,8 @@ class Workers:
                 self._supervise(partial(self._heartbeat, session))
 
     def _heartbeat(self, session: _Session) -> None:
-        for _ in range(MAX_FAILED_HEARTBEATS):
-            kernels.KERNEL.sleep(HEARTBEAT_SECONDS)
+        for _ in range(_MAX_FAILED_HEARTBEATS):
+            kernels.KERNEL.sleep(_HEARTBEAT_SECONDS)
             try:
                 self._deployment.api.reach("Heartbeat")
             except AirflowRuntimeError:
@@ -318,7 +318,7 @@ class Workers:
         process.kill()
 
         def notice() -> None:
-            kernels.KERNEL.sleep(LOST_HOST_SECONDS if with_host else 1)
+            kernels.KERNEL.sleep(_LOST_HOST_SECONDS if with_host else 1)
             self._lost(ti, process, with_host=with_host)
 
         self._supervise(notice)
@@ -384,15 +384,3 @@ def _reschedule(deployment: Deployment, ti: TaskInstance, error: Any) -> None:
     ti.due = error.reschedule_date.timestamp()
     ti.forget_method()
     deployment.set_state(ti, "up_for_reschedule")
-
-
-def dag_run_in_context(run: Any, team: str | None) -> Any:
-    """Return the DAG run that the code of a task sees."""
-    return SimpleNamespace(
-        run_id=run.run_id,
-        start_date=run.start_date,
-        clear_number=run.clear_number,
-        logical_date=run.logical_date,
-        run_after=run.logical_date,
-        team_name=team,
-    )

@@ -53,7 +53,11 @@ class ApprovalRun(SensorRun[approval.ApprovalEvent]):
             region = region_from_arn(package)
         return PolysyncSageMakerHook(self.task.polysync_conn_id, region)
 
-    def complete(self, event: Mapping[str, Any] | None) -> str:
+    @property
+    def _store(self) -> Any:
+        return self.context["task_state_store"]
+
+    def complete(self, event: Mapping[str, object] | None) -> str:
         return self.end(check_event(approval.ApprovalEvent, event))
 
     def begin(self, began_at: datetime) -> None:
@@ -98,8 +102,7 @@ class ApprovalRun(SensorRun[approval.ApprovalEvent]):
         """
         Return the version of the group that an earlier session of this try has found.
         """
-        store: Any = self.context["task_state_store"]
-        stored = store.get(VERSION_KEY)
+        stored = self._store.get(VERSION_KEY)
         # Users can edit it.
         if not isinstance(stored, dict):
             return None
@@ -135,12 +138,11 @@ class ApprovalRun(SensorRun[approval.ApprovalEvent]):
             )
         self.log.info("Newest version of model package group %s: %s", group, newest.arn)
         if self.is_rescheduled:
-            store: Any = self.context["task_state_store"]
             version = {
                 "model_package_arn": newest.arn,
                 "try_number": self.ti.try_number,
             }
-            store.set(VERSION_KEY, version)
+            self._store.set(VERSION_KEY, version)
         return newest.arn
 
     def poll(self) -> approval.ApprovalEvent | None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from airflow.providers.common.compat.sdk import Context
 
@@ -73,7 +73,7 @@ class PipelineSensorRun(SensorRun[PipelineEnd], reporting.ReportingRun):
     options: pipeline.PipelineSensorOptions
     _wait: search.SearchWaiter | Found | Waiting
 
-    def execute_found(self, event: Mapping[str, Any] | None) -> str:
+    def execute_found(self, event: Mapping[str, object] | None) -> str:
         """
         Wait for the end of the execution that the search trigger has found.
 
@@ -82,7 +82,7 @@ class PipelineSensorRun(SensorRun[PipelineEnd], reporting.ReportingRun):
         self._wait = _found_by(check_event(search.SearchEvent, event))
         return self.end_or_defer()
 
-    def complete(self, event: Mapping[str, Any] | None) -> str:
+    def complete(self, event: Mapping[str, object] | None) -> str:
         step_end = progress.parse_step_ended(event)
         if step_end:
             return self.end(step_end)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
 from pydantic import BaseModel
 
@@ -55,7 +55,7 @@ class SensorRun(TaskRun, Generic[End]):
         """
 
     @abstractmethod
-    def complete(self, event: Mapping[str, Any] | None) -> str:
+    def complete(self, event: Mapping[str, object] | None) -> str:
         """
         End the task with the event of the trigger that has waited.
 

@@ -192,7 +192,7 @@ def test_xcoms_are_there_while_the_execution_runs(
 ) -> None:
     """
     Links, state, steps and, except in reschedule mode, parameters can be seen before
-    the execution has ended.
+    the execution has ended. They are read once.
     """
     ti = TaskInstance("wait")
     seen = list[dict[str, Any]]()
@@ -210,3 +210,4 @@ def test_xcoms_are_there_while_the_execution_runs(
     if mode != "reschedule":
         assert xcoms["run"]["parameters"] == {"Shards": "4"}
     assert run.xcoms["run"]["parameters"] == {"Shards": "4"}
+    assert len(emulator.control.calls("ListPipelineParametersForExecution")) == 1

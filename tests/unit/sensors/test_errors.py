@@ -433,3 +433,16 @@ def test_time_goes_on_in_a_rescheduled_try(
 
     assert outcome_of(run) == "fails"
     assert world.time.time() - began < 11 * MINUTE
+
+
+def test_search_takes_time_from_the_wait(world: World) -> None:
+    """An execution that is found after 25 minutes has one minute left."""
+    world.arguments["timeout"] = 26 * MINUTE
+    world.mode = "deferrable"
+    began = world.time.time()
+    search(world)
+
+    run = run_world(world)
+
+    assert (outcome_of(run), run.xcoms["state"]) == ("fails", "Running")
+    assert world.time.time() - began < 27 * MINUTE

@@ -167,17 +167,6 @@ NEWEST_MEMBERS: Final = {
 }
 
 
-class Started(NamedTuple):
-    """
-    The response to a start.
-
-    :param at: when AWS has accepted it, by AWS's clock; None if AWS has not said so.
-    """
-
-    arn: str
-    at: datetime | None
-
-
 class ExecutionMethods(HookCalls):
     """Start, resume, stop, describe and list executions."""
 
@@ -192,7 +181,8 @@ class ExecutionMethods(HookCalls):
         :return: ARN of the execution.
         :raises SageMakerApiError: the call failed.
         """
-        return send_start(self, request).arn
+        arn, _ = send_start(self, request)
+        return arn
 
     def retry_pipeline_execution(
         self, execution_arn: str, *, token: str, max_parallel_steps: int | None = None
@@ -483,8 +473,11 @@ class ExecutionMethods(HookCalls):
             )
 
 
-def send_start(hook: HookCalls, request: StartRequest) -> Started:
-    """``start_pipeline_execution``, which also returns when AWS has accepted it."""
+def send_start(hook: HookCalls, request: StartRequest) -> tuple[str, datetime | None]:
+    """
+    ``start_pipeline_execution``, which also returns when AWS has accepted it, by AWS's
+    clock; None if AWS has not said so.
+    """
     operation = "StartPipelineExecution"
     response = hook.call(operation, **request.to_aws())
     arn = _arn_in(operation, response)
@@ -501,7 +494,7 @@ def send_start(hook: HookCalls, request: StartRequest) -> Started:
             raise invalid_response_error(
                 operation, f"the execution's account is {account}, not {owner}"
             )
-    return Started(arn, models.sent_at(response))
+    return arn, models.sent_at(response)
 
 
 def send_resume(

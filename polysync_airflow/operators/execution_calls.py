@@ -22,17 +22,23 @@ from polysync_airflow.exceptions import (
 )
 from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle.decisions import unused_arguments
+from polysync_airflow.execution.lifecycle.instruction_kinds import (
+    Beginning,
+    Begun,
+    Ended,
+    Identified,
+    Instruction,
+)
 from polysync_airflow.execution.lifecycle.instructions import (
     Accepted,
     AddedUp,
     Command,
     Described,
     Event,
-    ExecutionRecord,
     ExecutionsListed,
-    Instruction,
     Prepared,
     Refused,
+    Started,
     TaskTry,
 )
 from polysync_airflow.execution.lifecycle.lookup import MAX_LISTED
@@ -43,12 +49,7 @@ from polysync_airflow.execution.parameters import (
 )
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.hooks.executions import (
-    Started,
-    request_stop,
-    send_resume,
-    send_start,
-)
+from polysync_airflow.hooks.executions import request_stop, send_resume, send_start
 from polysync_airflow.hooks.prices import read_limit
 from polysync_airflow.hooks.spending import SpendingReader, StepJobStore
 from polysync_airflow.operators import parameter_check
@@ -77,43 +78,35 @@ class ExecutionCalls:
     deadline: float
 
     def perform(self, instruction: Instruction) -> Event:
-        """Do what an instruction says, and return what happened."""
+        """
+        Do what an instruction says, and return what happened.
+
+        :param instruction: one that neither fails nor ends the start.
+        """
         try:
-            match instruction.command:
-                case Command.LOOK_UP | Command.LOOK_UP_STARTED:
-                    return self._look_up(instruction)
-                case Command.PREPARE:
+            match instruction:
+                case Beginning(command=Command.PREPARE):
                     return self._prepare(instruction)
-                case Command.START | Command.RESEND_START:
+                case Begun(command=Command.START | Command.RESEND_START):
                     return self._start(instruction)
-                case (
-                    Command.DESCRIBE
-                    | Command.DESCRIBE_STARTED
-                    | Command.DESCRIBE_RESUMED
-                    | Command.DESCRIBE_REFUSED
-                ):
-                    return self._describe(instruction.existing_record)
-                case Command.RESUME | Command.RESEND_RESUME:
+                case Beginning() | Begun():
+                    return self._look_up(instruction)
+                case Identified(command=Command.RESUME | Command.RESEND_RESUME):
                     return self._resume(instruction)
-                case Command.ADD_UP:
+                case Identified(command=Command.STOP):
+                    return self._stop(instruction)
+                case Identified():
+                    return self._describe(instruction.arn)
+                case Ended():
                     return self._add_up(instruction)
-                case Command.STOP:
-                    return self._stop(instruction.existing_record)
-                case (
-                    Command.WATCH
-                    | Command.WAIT_FOR_END
-                    | Command.WAIT_FOR_CAPACITY
-                    | Command.FAIL
-                ):
-                    raise ValueError(
-                        f"{instruction.command} ends the start: nothing is called"
-                    )
+                case _:
+                    raise TypeError(f"{instruction.command} has no call")
         except PolysyncError as error:
             return Refused(error, clock.now())
 
     # ---- the execution of the earlier tries
 
-    def _look_up(self, instruction: Instruction) -> ExecutionsListed:
+    def _look_up(self, instruction: Beginning | Begun) -> ExecutionsListed:
         record = instruction.record
         if record:
             hook = self.hook_for_region(record.region_name)
@@ -135,7 +128,7 @@ class ExecutionCalls:
         if unproven_record is None or unproven_record.execution_arn is None:
             return None
         try:
-            return self._describe(unproven_record).description
+            return self._describe(unproven_record.execution_arn).description
         except SageMakerApiError as error:
             if has_code(error, RESOURCE_NOT_FOUND):
                 return None
@@ -167,15 +160,16 @@ class ExecutionCalls:
             return []
         return newest
 
-    def _describe(self, record: ExecutionRecord) -> Described:
-        hook = self._hook_of(record)
+    def _describe(self, arn: str) -> Described:
+        hook = self._hook_of(arn)
         described_at = clock.now()
-        describe = partial(hook.describe_pipeline_execution, record.arn)
+        describe = partial(hook.describe_pipeline_execution, arn)
         return Described(described_at, self._retry(describe))
 
-    def _add_up(self, instruction: Instruction) -> AddedUp:
-        record = instruction.existing_record
-        hook = self._hook_of(record)
+    def _add_up(self, instruction: Ended) -> AddedUp:
+        record = instruction.record
+        arn = instruction.execution.arn
+        hook = self._hook_of(arn)
         limit = read_limit(self.max_cost, record.region_name)
         if limit is None:
             raise LookupError("the task has no max_cost")
@@ -183,22 +177,24 @@ class ExecutionCalls:
         steps: Sequence[StepDescription] = ()
         if record.epoch == instruction.task_try.epoch:
             # After a clear, nothing counts that was before.
-            list_steps = partial(hook.list_pipeline_execution_steps, record.arn)
+            list_steps = partial(hook.list_pipeline_execution_steps, arn)
             steps = self._retry(list_steps)
         store = StepJobStore(record.step_jobs)
         reader = SpendingReader(hook, self.log.warning, store)
         return AddedUp(reader.spending(limit, steps))
 
-    def _stop(self, record: ExecutionRecord) -> Accepted:
-        hook = self._hook_of(record)
-        self._retry(partial(request_stop, hook, record.arn, attempt=record.resumes))
+    def _stop(self, instruction: Identified) -> Accepted:
+        arn = instruction.arn
+        attempt = instruction.record.resumes
+        self._retry(partial(request_stop, self._hook_of(arn), arn, attempt=attempt))
         return Accepted(clock.now())
 
     # ---- a new execution
 
-    def _prepare(self, instruction: Instruction) -> Prepared:
+    def _prepare(self, instruction: Beginning) -> Prepared:
         hook = self.hook_for_region(None)
-        request = self._make_request(hook, instruction)
+        number = instruction.start_number
+        request = self._make_request(hook, instruction.task_try, number)
         read_limit(self.max_cost, hook.client_region)
         self._check_by_definition(hook, request)
         request = parameter_check.with_source(hook, request, self._retry)
@@ -206,11 +202,10 @@ class ExecutionCalls:
         return Prepared(request, hook.region_name or "")
 
     def _make_request(
-        self, hook: PolysyncSageMakerHook, instruction: Instruction
+        self, hook: PolysyncSageMakerHook, task_try: TaskTry, number: int = 0
     ) -> models.StartRequest:
-        task = instruction.task_try.task
-        epoch = instruction.task_try.epoch
-        number = instruction.start_number
+        task = task_try.task
+        epoch = task_try.epoch
         token = task.token(epoch, number)
         display_name = task.display_name(epoch, number)
         page = deployment.url_of(task.key.page)
@@ -236,14 +231,15 @@ class ExecutionCalls:
             parameter_check.check_parameters(pipeline.definition, request)
         parameter_check.check_selection(pipeline.definition, request)
 
-    def _start(self, instruction: Instruction) -> Accepted | Refused:
-        record = instruction.existing_record
+    def _start(self, instruction: Begun) -> Started | Refused:
+        record = instruction.record
         hook = self.hook_for_region(record.region_name)
         # An earlier session may have prepared the request, by its own arguments.
         read_limit(self.max_cost, record.region_name)
         result = self._send(partial(send_start, hook, record.request))
-        if isinstance(result, Started):
-            return Accepted(result.at or clock.now(), result.arn)
+        if not isinstance(result, Refused):
+            arn, at = result
+            return Started(at or clock.now(), arn)
         error = result.error
         is_first = instruction.command is Command.START
         if is_first and isinstance(error, SageMakerApiError):
@@ -252,15 +248,15 @@ class ExecutionCalls:
 
     # ---- a resume
 
-    def _resume(self, instruction: Instruction) -> Accepted | Refused:
-        record = instruction.existing_record
-        hook = self._hook_of(record)
+    def _resume(self, instruction: Identified) -> Accepted | Refused:
+        record = instruction.record
+        hook = self._hook_of(instruction.arn)
         self._log_unused_arguments(instruction)
-        self._log_steps(hook, record.arn)
+        self._log_steps(hook, instruction.arn)
         resume = partial(
             send_resume,
             hook,
-            record.arn,
+            instruction.arn,
             token=record.resume_token or "",
             max_parallel_steps=record.request.max_parallel_steps,
         )
@@ -269,18 +265,19 @@ class ExecutionCalls:
             return result
         return Accepted(result or clock.now())
 
-    def _log_unused_arguments(self, instruction: Instruction) -> None:
-        record = instruction.existing_record
+    def _log_unused_arguments(self, instruction: Identified) -> None:
+        arn = instruction.arn
+        hook = self.hook_for_region(None)
         try:
-            current = self._make_request(self.hook_for_region(None), instruction)
-            sent = sent_parameters(self._hook_of(record), record, self.log.warning)
-            unused = unused_arguments(record.request, sent, current)
+            current = self._make_request(hook, instruction.task_try)
+            sent = sent_parameters(self._hook_of(arn), instruction, self.log.warning)
+            unused = unused_arguments(instruction.record.request, sent, current)
         except PolysyncError as error:
             self.log.warning(
                 "The arguments of this try are not valid, and are not used: %s"
                 " Execution: %s",
                 error,
-                record.arn,
+                arn,
             )
             return
         if unused:
@@ -288,7 +285,7 @@ class ExecutionCalls:
                 "AWS resumes with the values of the start. The arguments that have"
                 " other values now are not used: %s: execution %s",
                 ", ".join(unused),
-                record.arn,
+                arn,
             )
 
     def _log_steps(self, hook: PolysyncSageMakerHook, arn: str) -> None:
@@ -316,8 +313,8 @@ class ExecutionCalls:
 
     # ---- what the calls share
 
-    def _hook_of(self, record: ExecutionRecord) -> PolysyncSageMakerHook:
-        return self.hook_for_region(models.region_from_arn(record.arn))
+    def _hook_of(self, arn: str) -> PolysyncSageMakerHook:
+        return self.hook_for_region(models.region_from_arn(arn))
 
     def _retry(self, call: Callable[[], Result]) -> Result:
         return call_with_retry(call, until=self.deadline, warn=self.log.warning)
@@ -337,7 +334,7 @@ class ExecutionCalls:
 
 
 def sent_parameters(
-    hook: PolysyncSageMakerHook, record: ExecutionRecord, warn: Callable[..., object]
+    hook: PolysyncSageMakerHook, instruction: Identified, warn: Callable[..., object]
 ) -> Mapping[str, str]:
     """
     Return the parameters of an execution: from the record of the try that has sent
@@ -346,14 +343,15 @@ def sent_parameters(
     :param hook: the hook for the region of the execution.
     :param warn: called with a format and its arguments if AWS does not tell them.
     """
-    if record.request.pipeline_parameters:
-        return record.request.pipeline_parameters
+    parameters = instruction.record.request.pipeline_parameters
+    if parameters:
+        return parameters
     try:
-        return hook.list_pipeline_parameters_for_execution(record.arn)
+        return hook.list_pipeline_parameters_for_execution(instruction.arn)
     except PolysyncError as error:
         warn(
             "The parameters of the execution are not known: %s Execution: %s",
             error,
-            record.arn,
+            instruction.arn,
         )
         return {}

@@ -29,10 +29,8 @@ from polysync_airflow.execution.console import execution_url, studio_url
 from polysync_airflow.execution.cost import Basis
 from polysync_airflow.execution.datasets import Datasets
 from polysync_airflow.execution.lifecycle.capacity import CapacityWait
-from polysync_airflow.execution.lifecycle.instructions import (
-    ExecutionRecord,
-    Instruction,
-)
+from polysync_airflow.execution.lifecycle.instruction_kinds import Identified
+from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord
 from polysync_airflow.execution.lifecycle.next_session import NextSession
 from polysync_airflow.execution.outcome import RunSummary
 from polysync_airflow.execution.prices import NEXT_STEP, SPENDING_KEY
@@ -100,7 +98,7 @@ def push_links(
 def push_started(
     context: Context,
     hook: PolysyncSageMakerHook,
-    instruction: Instruction,
+    instruction: Identified,
     parameters: Mapping[str, str],
     task_log: Any,
     *,
@@ -117,10 +115,10 @@ def push_started(
     :return: the XCom ``run``.
     """
     ti = context["ti"]
-    record = instruction.existing_record
+    record = instruction.record
     request = record.request
-    ti.xcom_push("execution_arn", record.arn)
-    push_links(context, hook, record.arn, request.pipeline_name, task_log)
+    ti.xcom_push("execution_arn", instruction.arn)
+    push_links(context, hook, instruction.arn, request.pipeline_name, task_log)
     if parameters:
         task_log.info("Parameters: %s", clean_text(json.dumps(dict(parameters))))
     if request.selected_steps:
@@ -132,7 +130,7 @@ def push_started(
             request.source_execution or "no execution",
         )
     summary = RunSummary(
-        execution_arn=record.arn,
+        execution_arn=instruction.arn,
         pipeline_name=request.pipeline_name,
         state=PolysyncState.RUNNING.value,
         started_at=instruction.started_at,

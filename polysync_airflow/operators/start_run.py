@@ -25,11 +25,8 @@ from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle import decisions, ending
 from polysync_airflow.execution.lifecycle.capacity import CapacityLimits, lacked_by
 from polysync_airflow.execution.lifecycle.ending import AwaitedEnd
-from polysync_airflow.execution.lifecycle.instructions import (
-    Command,
-    ExecutionRecord,
-    Instruction,
-)
+from polysync_airflow.execution.lifecycle.instruction_kinds import Identified
+from polysync_airflow.execution.lifecycle.instructions import Command, ExecutionRecord
 from polysync_airflow.execution.lifecycle.next_session import NextSession
 from polysync_airflow.execution.outcome import (
     RunSummary,
@@ -210,11 +207,11 @@ class StartRun(ReportingRun):
             if end is None:
                 self.push_started(instruction)
                 if not self.options.wait_for_completion:
-                    return self._leave_running(instruction.existing_record)
+                    return self._leave_running(instruction)
                 end = self._wait_for_execution(instruction)
         return self._complete(end)
 
-    def _get_execution(self) -> tuple[Instruction, ExecutionEvent | None]:
+    def _get_execution(self) -> tuple[Identified, ExecutionEvent | None]:
         """
         Get an execution, after the end of one that must not run beside it, and when
         there is capacity.
@@ -230,11 +227,11 @@ class StartRun(ReportingRun):
                 if self._is_end_of_task(end):
                     return instruction, end
             else:
-                self._pause(instruction.existing_record)
+                self._pause(instruction.record)
             instruction = get_execution()
         return instruction, None
 
-    def push_started(self, instruction: Instruction) -> None:
+    def push_started(self, instruction: Identified) -> None:
         """Push the links to the execution, its parameters, and ``run``."""
         options = self.options
         summary = reporting.push_started(
@@ -247,16 +244,16 @@ class StartRun(ReportingRun):
         )
         self.known = Known(summary)
 
-    def _leave_running(self, record: ExecutionRecord) -> str:
+    def _leave_running(self, instruction: Identified) -> str:
         if has_limit(self._max_cost):
             self.log.warning(
                 "The execution goes on without [polysync_sagemaker] max_cost,"
                 " because of wait_for_completion=False."
             )
         self.ti.xcom_push("state", PolysyncState.RUNNING.value)
-        self.publish(record.arn, record.request.pipeline_name)
+        self.publish(instruction.arn, instruction.record.request.pipeline_name)
         self.forget()
-        return record.arn
+        return instruction.arn
 
     @contextmanager
     def _pushing_what_was_spent(self) -> Iterator[None]:
@@ -391,18 +388,18 @@ class StartRun(ReportingRun):
             raise AirflowTaskTimeout(f"{text}{wait.reason}") from error
         self.try_runner.kill.raise_if_requested()
 
-    def wait_for_earlier_execution(self, instruction: Instruction) -> ExecutionEvent:
+    def wait_for_earlier_execution(self, instruction: Identified) -> ExecutionEvent:
         """
         Wait for the end of an execution that must not run beside a new one.
 
         A deferred task goes on in ``execute_after_end``.
         """
-        record = instruction.existing_record
+        record = instruction.record
         limit = None
         if not decisions.is_being_stopped(instruction):
             limit = self.try_runner.cost_limit(record, record.limit_of_attempt)
         waiter = self.make_waiter(
-            record.arn,
+            instruction.arn,
             record.request.pipeline_name,
             cost_limit=limit,
             attempt=record.resumes,
@@ -438,12 +435,12 @@ class StartRun(ReportingRun):
         self.known = Known(summary)
         return True
 
-    def _wait_for_execution(self, instruction: Instruction) -> ExecutionEvent:
+    def _wait_for_execution(self, instruction: Identified) -> ExecutionEvent:
         """
         Wait for the end of the execution on the worker, or defer the task, which then
         goes on in ``execute_complete``.
         """
-        record = instruction.existing_record
+        record = instruction.record
         limit = self.try_runner.cost_limit(
             record, partial(record.limit_in, instruction.task_try.epoch)
         )
@@ -453,10 +450,10 @@ class StartRun(ReportingRun):
                 "If the task ends before its execution, that goes on without max_cost,"
                 " because of stop_on_kill=False."
             )
-        reporter = self.step_reporter(record.arn, record.resumed_at)
+        reporter = self.step_reporter(instruction.arn, record.resumed_at)
         reporter.push_declared(record.request.selected_steps)
         waiter = self.make_waiter(
-            record.arn,
+            instruction.arn,
             record.request.pipeline_name,
             cost_limit=limit,
             started_at=instruction.attempt_started_at,

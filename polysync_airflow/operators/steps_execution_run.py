@@ -19,11 +19,8 @@ from polysync_airflow.airflow_compat.task_instances import (
 )
 from polysync_airflow.execution import clock, step_clears
 from polysync_airflow.execution.lifecycle.decisions import is_of_other_incarnation
-from polysync_airflow.execution.lifecycle.instructions import (
-    ExecutionRecord,
-    Instruction,
-    TaskKey,
-)
+from polysync_airflow.execution.lifecycle.instruction_kinds import Identified
+from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, TaskKey
 from polysync_airflow.execution.lifecycle.next_session import NextSession
 from polysync_airflow.execution.models import ExecutionDescription, region_from_arn
 from polysync_airflow.execution.step_clears import Clear, ClearedSteps, FirstListing
@@ -205,11 +202,11 @@ class StepsExecutionRun(StartRun):
         note = read_xcom(task, step_clears.CLEAR_KEY)
         return step_clears.is_note_since(note, began_at)
 
-    def wait_for_earlier_execution(self, instruction: Instruction) -> ExecutionEvent:
+    def wait_for_earlier_execution(self, instruction: Identified) -> ExecutionEvent:
         """Wait for its end. Meanwhile, the tasks of the other steps follow it."""
-        record = instruction.existing_record
+        record = instruction.record
         if self._listing:
-            reporter = self.step_reporter(record.arn, record.resumed_at)
+            reporter = self.step_reporter(instruction.arn, record.resumed_at)
             reporter.push_declared(record.request.selected_steps)
             value = self._listing.model_dump(mode="json")
             self.ti.xcom_push(step_clears.CLEAR_KEY, value)

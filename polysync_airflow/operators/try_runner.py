@@ -36,13 +36,21 @@ from polysync_airflow.execution.lifecycle import ending, instructions, lookup, m
 from polysync_airflow.execution.lifecycle.capacity import CapacityLimits
 from polysync_airflow.execution.lifecycle.decisions import Nothing, wait_for_capacity
 from polysync_airflow.execution.lifecycle.ending import EndAction, TryEnd
+from polysync_airflow.execution.lifecycle.instruction_kinds import (
+    Beginning,
+    Begun,
+    Failure,
+    Identified,
+    Instruction,
+    ends_the_start,
+)
 from polysync_airflow.execution.lifecycle.instructions import (
     Accepted,
     Command,
     Event,
     ExecutionRecord,
     ExecutionsListed,
-    Instruction,
+    Started,
     StepJobs,
     Store,
     TaskTry,
@@ -171,7 +179,7 @@ class TryRunner:
 
     # ---- the start
 
-    def get_execution(self, arguments: Mapping[str, Any]) -> Instruction:
+    def get_execution(self, arguments: Mapping[str, Any]) -> Begun | Identified:
         """
         Start an execution, or get that of an earlier try.
 
@@ -191,7 +199,7 @@ class TryRunner:
         task_try = self._task_try()
         task_try = replace(task_try, is_rescheduled=is_rescheduled(self._context))
         instruction = self._enter(machine.begin(task_try, record))
-        while instruction.command not in instructions.ENDS_THE_START:
+        while not ends_the_start(instruction):
             if instruction.delay:
                 self.sleep(instruction.delay)
                 self.kill.raise_if_requested()
@@ -205,7 +213,8 @@ class TryRunner:
                 # After the record is stored, and also if the process was killed
                 # meanwhile.
                 self._count(performed, event)
-        if instruction.started_at and self._options().wait_for_completion:
+        has_begun = isinstance(instruction, Identified) and instruction.started_at
+        if has_begun and self._options().wait_for_completion:
             self._raise_if_ended()
         return instruction
 
@@ -219,7 +228,7 @@ class TryRunner:
         # The try also looks for the execution that an unproven record names.
         self._store.read()
         task_try = self._task_try()
-        instruction = Instruction(Command.LOOK_UP, task_try)
+        instruction = Beginning(Command.LOOK_UP, task_try)
         event = self._calls(arguments).perform(instruction)
         if not isinstance(event, ExecutionsListed):
             return None
@@ -289,13 +298,11 @@ class TryRunner:
             # has nothing to stop.
             self._instruction = instruction
         write_lines(self._log, instruction.lines)
-        if instruction.store is Store.WRITE:
-            self._store.write(instruction.existing_record)
-        elif instruction.store is Store.RESTORE:
-            self._store.write(instruction.restored)
+        if isinstance(instruction.store, ExecutionRecord):
+            self._store.write(instruction.store)
         elif instruction.store is Store.DELETE:
             self._store.delete()
-        if instruction.error:
+        if isinstance(instruction, Failure):
             raise instruction.error
         killed = self.kill.event
         if killed and instruction.command in instructions.NOT_WHEN_KILLED:
@@ -305,21 +312,21 @@ class TryRunner:
 
     def _count(self, instruction: Instruction, event: Event) -> None:
         metric = _COUNTED.get(instruction.command)
-        if metric and _has_begun(instruction, event):
+        record = instruction.record
+        if metric and record and _has_begun(record, event):
             connection = self._hook_for_region(None).polysync_conn_id
-            region = instruction.existing_record.region_name
-            count(metric, connection=connection, region=region)
+            count(metric, connection=connection, region=record.region_name)
 
-    def parameters_of(self, instruction: Instruction) -> Mapping[str, str]:
+    def parameters_of(self, instruction: Identified) -> Mapping[str, str]:
         """
         Return the parameters of an execution. If an earlier try has sent them, AWS is
         asked.
         """
-        record = instruction.existing_record
+        record = instruction.record
         if instruction.description is None and record.resumes == 0:
             return record.request.pipeline_parameters
-        hook = self._hook_for_region(models.region_from_arn(record.arn))
-        return sent_parameters(hook, record, self._log.warning)
+        hook = self._hook_for_region(models.region_from_arn(instruction.arn))
+        return sent_parameters(hook, instruction, self._log.warning)
 
     # ---- the wait
 
@@ -411,10 +418,10 @@ class TryRunner:
         :raises PolysyncError: this try is no longer the current one.
         :raises Exception: Airflow does not respond.
         """
-        if self._instruction is None:
+        if not isinstance(self._instruction, Identified):
             return
         changes = {"step_jobs": jobs}
-        record = self._instruction.existing_record.model_copy(update=changes)
+        record = self._instruction.record.model_copy(update=changes)
         self._store.write(record)
         self._instruction = replace(self._instruction, record=record)
 
@@ -536,13 +543,14 @@ class TryRunner:
         record = self.own_record()
         if record is None or record.execution_arn != end.execution_arn:
             return None
-        watching = Instruction(Command.WATCH, self._task_try(), record)
+        arn = end.execution_arn
+        watching = Identified(Command.WATCH, self._task_try(), record, arn)
         now = clock.now()
         instruction = wait_for_capacity(watching, reason, now, nothing_runs=True)
         if instruction is None:
             return None
         self._is_handled = False
-        return self._enter(instruction).existing_record
+        return self._enter(instruction).record
 
     # ---- the end: what becomes of the execution
 
@@ -714,13 +722,12 @@ class TryRunner:
         return self._stop.carry_out(try_end).try_end
 
 
-def _has_begun(instruction: Instruction, event: Event) -> bool:
+def _has_begun(record: ExecutionRecord, event: Event) -> bool:
     """Return whether an event says that an execution, or its resume, has begun."""
     match event:
-        case Accepted():
+        case Accepted() | Started():
             return True
         case ExecutionsListed():
-            record = instruction.record
-            return record is not None and lookup.arn_of(record, event) is not None
+            return lookup.arn_of(record, event) is not None
         case _:
             return False

@@ -50,6 +50,7 @@ FOLDER_LAYERS = {
     "execution.lifecycle": (
         {"capacity", "next_session", "options"},
         {"instructions"},
+        {"instruction_kinds"},
         {"decisions", "lookup", "provenance"},
         {"ending"},
         {"resuming", "orphans"},

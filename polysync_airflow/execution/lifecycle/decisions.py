@@ -38,12 +38,12 @@ from polysync_airflow import states
 from polysync_airflow.exceptions import RESOURCE_LIMIT, has_code
 from polysync_airflow.execution.lifecycle import instructions
 from polysync_airflow.execution.lifecycle.capacity import next_wait
+from polysync_airflow.execution.lifecycle.instruction_kinds import Begun, Identified
 from polysync_airflow.execution.lifecycle.instructions import (
     NO_EPOCH,
     ClearChoice,
     Command,
     ExecutionRecord,
-    Instruction,
     Refused,
 )
 from polysync_airflow.execution.lifecycle.next_session import NextSession
@@ -132,7 +132,7 @@ def _after_clear(
     return _replace(record, status, options)
 
 
-def is_being_stopped(instruction: Instruction) -> bool:
+def is_being_stopped(instruction: Identified) -> bool:
     """
     Return whether the execution for whose end a try waits is being stopped, so that its
     limit has nothing more to stop.
@@ -416,8 +416,8 @@ def unused_arguments(
 
 
 def after_quota_refusal(
-    instruction: Instruction, event: Refused, *, nothing_runs: bool
-) -> Instruction | None:
+    instruction: Begun | Identified, event: Refused, *, nothing_runs: bool
+) -> Begun | Identified | None:
     """
     Return the instruction after AWS has refused a request for a quota; None if it was
     for another reason, or if the try does not wait.
@@ -432,8 +432,8 @@ def after_quota_refusal(
 
 
 def wait_for_capacity(
-    instruction: Instruction, reason: str, now: datetime, *, nothing_runs: bool
-) -> Instruction | None:
+    instruction: Begun | Identified, reason: str, now: datetime, *, nothing_runs: bool
+) -> Begun | Identified | None:
     """
     Return the instruction after a request, or an execution, has failed for want of
     capacity; None if the try does not wait, or not any longer.
@@ -441,7 +441,7 @@ def wait_for_capacity(
     :param instruction: what the try has done, with the record.
     """
     task_try = instruction.task_try
-    record = instruction.existing_record
+    record = instruction.record
     if task_try.capacity is None:
         return None
     wait = next_wait(

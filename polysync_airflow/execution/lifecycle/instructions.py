@@ -1,7 +1,7 @@
 """
 The vocabulary of the modules beside this one: what happens to a try (events), what it
-does next (commands in instructions), and the record of the execution, which the tries
-of a task share and users can edit in Airflow.
+does next (commands, which ``instruction_kinds.py`` makes instructions), and the record
+of the execution, which the tries of a task share and users can edit in Airflow.
 
 The identity of a start is its task instance, its epoch, and its number in the epoch.
 The client token and the default display name follow from it. So a try that finds no
@@ -19,7 +19,7 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 from datetime import datetime
 from enum import Enum, auto
 from typing import Annotated, Any, Final, Literal, NamedTuple
@@ -566,13 +566,9 @@ ENDS_THE_START: Final = frozenset(
 
 
 class Store(Enum):
-    """What becomes of the stored record before a command."""
+    """What becomes of the stored record before a command that stores no other one."""
 
     KEEP = auto()
-    # The record of the instruction is stored.
-    WRITE = auto()
-    # The record that a refused start was to replace is stored again.
-    RESTORE = auto()
     DELETE = auto()
 
 
@@ -585,14 +581,23 @@ class Prepared(NamedTuple):
 
 class Accepted(NamedTuple):
     """
-    AWS accepted the request.
+    AWS accepted the resume or the stop.
 
     :param at: when, by AWS's clock if its response says so.
-    :param arn: the execution, if it was a start request.
     """
 
     at: datetime
-    arn: str | None = None
+
+
+class Started(NamedTuple):
+    """
+    AWS accepted the start.
+
+    :param at: when, by AWS's clock if its response says so.
+    """
+
+    at: datetime
+    arn: str
 
 
 class Refused(NamedTuple):
@@ -646,7 +651,16 @@ class Killed(NamedTuple):
     is_shutdown: bool = False
 
 
-Event = Prepared | Accepted | Refused | Described | ExecutionsListed | AddedUp | Killed
+Event = (
+    Prepared
+    | Started
+    | Accepted
+    | Refused
+    | Described
+    | ExecutionsListed
+    | AddedUp
+    | Killed
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -672,120 +686,6 @@ class TaskTry:
     capacity: CapacityLimits | None = None
     has_cost_limit: bool = False
     is_rescheduled: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Instruction:
-    """
-    What a try does next, and what it knows of its execution.
-
-    :param record: the record of the execution that runs, or may run, for the task; None
-        if there is none.
-    :param started_at: when the execution was started, by AWS's clock; None if it is not
-        known.
-    :param replaced: the record of the execution that a new start replaces, until AWS
-        has accepted that start; None if there is none.
-    :param start_number: how many starts of the epoch came before the one that is
-        prepared.
-    :param times_unknown: how often AWS did not know the execution that is described.
-    :param is_repeated: whether an earlier try may have sent the same resume.
-    :param delay: how many seconds to wait before the command.
-    :param store: what to do with the stored record before the command.
-    """
-
-    command: Command
-    task_try: TaskTry
-    record: ExecutionRecord | None = None
-    description: models.ExecutionDescription | None = None
-    started_at: datetime | None = None
-    replaced: ExecutionRecord | None = None
-    start_number: int = 0
-    times_unknown: int = 0
-    is_repeated: bool = False
-    delay: float = 0.0
-    store: Store = Store.KEEP
-    lines: tuple[LogLine, ...] = ()
-    error: PolysyncError | None = None
-
-    @property
-    def existing_record(self) -> ExecutionRecord:
-        """The record, where there is one."""
-        if self.record is None:
-            raise LookupError(f"{self.command} has no record")
-        return self.record
-
-    @property
-    def existing_description(self) -> models.ExecutionDescription:
-        """The description, where there is one."""
-        if self.description is None:
-            raise LookupError(f"{self.command} has no description")
-        return self.description
-
-    @property
-    def restored(self) -> ExecutionRecord:
-        """The record that a refused start was to replace, where there is one."""
-        if self.replaced is None:
-            raise LookupError(f"{self.command} has no record to restore")
-        return self.replaced
-
-    @property
-    def attempt_started_at(self) -> datetime | None:
-        """When this attempt of the execution began; None if it has just begun."""
-        resumed_at = self.existing_record.resumed_at
-        if resumed_at:
-            return resumed_at
-        if self.description is None:
-            return None
-        return self.description.created_at
-
-    def next(self, command: Command, *lines: LogLine, **fields: Any) -> Instruction:
-        """
-        Return the next instruction.
-
-        :param fields: what else is new in it. It keeps the rest, except for what
-            belongs to one command: its delay, its error, whether it repeats a request,
-            and what it stores.
-        """
-        values: dict[str, Any] = {
-            "delay": 0.0,
-            "store": Store.KEEP,
-            "error": None,
-            "is_repeated": False,
-        }
-        values.update(fields)
-        return replace(self, command=command, lines=lines, **values)
-
-    def write(
-        self, command: Command, *lines: LogLine, changes: dict[str, Any], **fields: Any
-    ) -> Instruction:
-        """
-        Return the next instruction, before which the record is stored.
-
-        :param changes: what changes in the record.
-        :param fields: what else is new in the instruction.
-        """
-        writer = {
-            "try_number": self.task_try.number,
-            "incarnation": self.task_try.task.incarnation,
-            "unattended_stop": self.task_try.unattended_stop,
-        }
-        record = self.existing_record.model_copy(update={**changes, **writer})
-        return self.next(command, *lines, record=record, store=Store.WRITE, **fields)
-
-    def without_start(self) -> Instruction:
-        """
-        Return the same instruction, before which the record becomes what it was before
-        the start: AWS has certainly not accepted it.
-        """
-        start = self.existing_record
-        if start.replaces is None:
-            return replace(self, record=None, store=Store.DELETE)
-        return replace(
-            self,
-            record=None,
-            replaced=start.replaces.restored_after(start),
-            store=Store.RESTORE,
-        )
 
 
 def info(text: str) -> LogLine:

@@ -61,7 +61,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from polysync_airflow.exceptions import (
     CONFLICT,
@@ -78,6 +78,17 @@ from polysync_airflow.execution.lifecycle.decisions import (
     is_of_other_incarnation,
     next_command,
 )
+from polysync_airflow.execution.lifecycle.instruction_kinds import (
+    Allowed,
+    Beginning,
+    Begun,
+    Ended,
+    ExecutionCommand,
+    Failure,
+    Identified,
+    Instruction,
+    Recorded,
+)
 from polysync_airflow.execution.lifecycle.instructions import (
     NO_EPOCH,
     Accepted,
@@ -87,11 +98,11 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Event,
     ExecutionRecord,
     ExecutionsListed,
-    Instruction,
     Killed,
     Prepared,
     Refused,
     Spent,
+    Started,
     Store,
     TaskTry,
     info,
@@ -147,8 +158,8 @@ def begin(task_try: TaskTry, record: ExecutionRecord | None) -> Instruction:
         return _take_over(task_try, record)
     if _is_first(task_try) and task_try.unproven is None:
         # Before the first try of a task instance, nothing was started for it.
-        return Instruction(Command.PREPARE, task_try)
-    return Instruction(Command.LOOK_UP, task_try)
+        return Beginning(Command.PREPARE, task_try)
+    return Beginning(Command.LOOK_UP, task_try)
 
 
 def _is_first(task_try: TaskTry) -> bool:
@@ -161,17 +172,32 @@ def _take_over(
 ) -> Instruction:
     """Return the first instruction of a try that goes on with a record."""
     if record.execution_arn:
-        first = Instruction(Command.DESCRIBE, task_try, record, lines=lines)
-    elif record.waits_for_capacity:
+        arn = record.execution_arn
+        found = Identified(Command.DESCRIBE, task_try, record, arn, lines=lines)
+        return _taken_over(found)
+    if record.waits_for_capacity:
         return _take_over_refused_start(task_try, record)
-    else:
-        line = warning(
-            f"Pipeline {record.request.pipeline_name}: an earlier try sent a start"
-            " request and did not receive the ARN."
-        )
-        first = Instruction(Command.LOOK_UP, task_try, record, lines=(line,))
+    line = warning(
+        f"Pipeline {record.request.pipeline_name}: an earlier try sent a start"
+        " request and did not receive the ARN."
+    )
+    return _taken_over(Begun(Command.LOOK_UP, task_try, record, lines=(line,)))
+
+
+def _taken_over(first: Recorded[Allowed]) -> Recorded[Allowed]:
+    """Return the first instruction, before which the record becomes that of its try."""
+    record = first.record
+    task_try = first.task_try
+    changes: dict[str, Any]
     if is_of_other_incarnation(record, task_try.task.incarnation, task_try.number):
-        return _take_over_from_other_incarnation(first)
+        line = warning(
+            "The record is that of an earlier task instance with the same key, for"
+            " example of a DAG run that was deleted and created again. Its execution is"
+            " not continued."
+        )
+        epoch = task_try.epoch
+        changes = {"epoch": NO_EPOCH, "replaced_by_epoch": epoch, "clear_choice": None}
+        return first.write(first.command, line, *first.lines, changes=changes)
     if record.try_number == task_try.number:
         return first
     changes = _changes_by_later_try(record, task_try.epoch)
@@ -180,7 +206,7 @@ def _take_over(
 
 def _take_over_refused_start(task_try: TaskTry, record: ExecutionRecord) -> Instruction:
     """Return the first instruction of a try that finds a start that lacks capacity."""
-    first = Instruction(Command.START, task_try, record)
+    first = Begun(Command.START, task_try, record)
     incarnation = task_try.task.incarnation
     is_other = is_of_other_incarnation(record, incarnation, task_try.number)
     changes = _changes_by_later_try(record, task_try.epoch)
@@ -190,20 +216,6 @@ def _take_over_refused_start(task_try: TaskTry, record: ExecutionRecord) -> Inst
         return _prepare_after_refusal(first, line)
     changes["capacity"] = record.capacity_at_request
     return first.write(Command.START, changes=changes)
-
-
-def _take_over_from_other_incarnation(first: Instruction) -> Instruction:
-    line = warning(
-        "The record is that of an earlier task instance with the same key, for example"
-        " of a DAG run that was deleted and created again. Its execution is not"
-        " continued."
-    )
-    changes = {
-        "epoch": NO_EPOCH,
-        "replaced_by_epoch": first.task_try.epoch,
-        "clear_choice": None,
-    }
-    return first.write(first.command, line, *first.lines, changes=changes)
 
 
 def _changes_by_later_try(record: ExecutionRecord, epoch: int) -> dict[str, Any]:
@@ -221,24 +233,22 @@ def _changes_by_later_try(record: ExecutionRecord, epoch: int) -> dict[str, Any]
     return changes
 
 
-def _looked_up(instruction: Instruction, event: ExecutionsListed) -> Instruction:
+def _looked_up(instruction: Beginning | Begun, event: ExecutionsListed) -> Instruction:
     """Go on with the execution that AWS lists, or prepare a new one."""
     task_try = instruction.task_try
-    if instruction.record:
+    if isinstance(instruction, Begun):
         return _looked_up_request(instruction, event)
     record = find(task_try, event)
     if record:
         return _take_over(task_try, record, _take_over_line(record))
     if task_try.unproven and is_blocked(task_try, event):
-        return instruction.next(Command.FAIL, error=task_try.unproven)
-    return instruction.next(Command.PREPARE)
+        return instruction.fail(task_try.unproven)
+    return Beginning(Command.PREPARE, task_try)
 
 
-def _looked_up_request(
-    instruction: Instruction, event: ExecutionsListed
-) -> Instruction:
+def _looked_up_request(instruction: Begun, event: ExecutionsListed) -> Instruction:
     """Find the execution of a request of which no try has received the response."""
-    arn = arn_of(instruction.existing_record, event)
+    arn = arn_of(instruction.record, event)
     if arn is None:
         line = info(
             "AWS lists no execution of that request. Sending it again with the same"
@@ -246,23 +256,20 @@ def _looked_up_request(
         )
         return instruction.next(Command.RESEND_START, line)
     line = info(f"Found by the name of the earlier start request: execution {arn}")
-    changes = {"execution_arn": arn, "replaces": None}
-    return instruction.write(Command.DESCRIBE, line, changes=changes)
+    return instruction.found(Command.DESCRIBE, arn, line)
 
 
-def _looked_up_started(
-    instruction: Instruction, event: ExecutionsListed
-) -> Instruction:
+def _looked_up_started(instruction: Begun, event: ExecutionsListed) -> Instruction:
     """Find the execution of a start that AWS has answered with a conflict."""
     task_try = instruction.task_try
     record = find(task_try, event)
     if record:
         # The record of the start may have a choice of the user, and what was spent.
-        start = instruction.existing_record
+        start = instruction.record
         kept = {"clear_choice": start.clear_choice, "spent": start.spent}
         record = record.model_copy(update=kept)
         return _take_over(task_try, record, _take_over_line(record))
-    if arn_of(instruction.existing_record, event):
+    if arn_of(instruction.record, event):
         # The execution is of an earlier epoch and has ended. It counts, because its
         # record exists.
         return _looked_up_request(instruction, event)
@@ -274,7 +281,7 @@ def _looked_up_started(
         f" token. None of the newest {MAX_LISTED} executions of the pipeline has the"
         " name of this task."
     )
-    if instruction.existing_record.epoch != task_try.epoch:
+    if instruction.record.epoch != task_try.epoch:
         return _prepare_after_refusal(instruction, warning(problem))
     # The record stays: AWS may have accepted the request although it says otherwise.
     error = PolysyncError(
@@ -283,20 +290,20 @@ def _looked_up_started(
         " runs, and clear the task.",
         permanent=False,
     )
-    return instruction.next(Command.FAIL, error=error)
+    return instruction.fail(error)
 
 
 def _take_over_line(record: ExecutionRecord) -> LogLine:
     return warning(
         "No record of the earlier tries can be used, but AWS has an execution with the"
-        f" name of this task: execution {record.arn}"
+        f" name of this task: execution {record.execution_arn}"
     )
 
 
 # ---- a new execution
 
 
-def _prepared(instruction: Instruction, event: Prepared) -> Instruction:
+def _prepared(instruction: Beginning, event: Prepared) -> Instruction:
     task_try = instruction.task_try
     replaced = instruction.replaced
     spent: Spent | None = None
@@ -313,43 +320,40 @@ def _prepared(instruction: Instruction, event: Prepared) -> Instruction:
         unattended_stop=task_try.unattended_stop,
         spent=spent,
     )
-    return instruction.next(
-        Command.START, record=record, description=None, store=Store.WRITE
-    )
+    return Begun(Command.START, task_try, record, store=record)
 
 
-def _prepare_again(instruction: Instruction, *lines: LogLine) -> Instruction:
+def _prepare_again(instruction: Identified, *lines: LogLine) -> Instruction:
     """Begin a new execution in place of that of the record."""
     task_try = instruction.task_try
-    record = instruction.existing_record
-    return instruction.next(
+    record = instruction.record
+    return Beginning(
         Command.PREPARE,
-        *lines,
-        record=None,
+        task_try,
         replaced=record,
-        description=None,
         start_number=task_try.task.next_number(record, task_try.epoch),
+        lines=lines,
     )
 
 
-def _killed_before_start(instruction: Instruction, event: Killed) -> Instruction:
+def _killed_before_start(instruction: Begun, event: Killed) -> Instruction:
     # The request was not sent, so the next try must not resend it.
-    return _killed(instruction, event).without_start()
+    return instruction.fail_without_start(_killed(instruction, event).error)
 
 
-def _started(instruction: Instruction, event: Accepted) -> Instruction:
-    command = Command.DESCRIBE_STARTED
+def _started(instruction: Begun, event: Started) -> Instruction:
+    command: ExecutionCommand = Command.DESCRIBE_STARTED
     if _is_first(instruction.task_try):
         # A first try is the first to send the token, unless Airflow's database was
         # restored.
         command = Command.WATCH
-    pipeline_name = instruction.existing_record.request.pipeline_name
+    pipeline_name = instruction.record.request.pipeline_name
     line = info(f"Started: execution {event.arn} (pipeline {pipeline_name})")
-    changes = {"execution_arn": event.arn, "replaces": None}
-    return instruction.write(command, line, changes=changes, started_at=event.at)
+    found = instruction.found(command, event.arn, line)
+    return replace(found, started_at=event.at)
 
 
-def _described_started(instruction: Instruction, event: Described) -> Instruction:
+def _described_started(instruction: Identified, event: Described) -> Instruction:
     created_at = event.description.created_at
     responded_at = instruction.started_at
     if created_at and responded_at and created_at < responded_at - _NEWLY_CREATED:
@@ -358,12 +362,12 @@ def _described_started(instruction: Instruction, event: Described) -> Instructio
     return instruction.next(Command.WATCH)
 
 
-def _described_started_refused(instruction: Instruction, _: Refused) -> Instruction:
+def _described_started_refused(instruction: Identified, _: Refused) -> Instruction:
     # The execution exists, and the wait deals with errors.
     return instruction.next(Command.WATCH)
 
 
-def _start_refused(instruction: Instruction, event: Refused) -> Instruction:
+def _start_refused(instruction: Begun, event: Refused) -> Instruction:
     error = event.error
     if has_code(error, CONFLICT):
         return instruction.next(Command.LOOK_UP_STARTED, warning(str(error)))
@@ -373,19 +377,18 @@ def _start_refused(instruction: Instruction, event: Refused) -> Instruction:
     if waiting:
         return waiting
     if error.transient or event.was_repeated:
-        return instruction.next(Command.FAIL, error=error)
+        return instruction.fail(error)
     # AWS refused the only request: there is no execution, and the next try must not
     # resend it.
-    return instruction.next(Command.FAIL, error=error).without_start()
+    return instruction.fail_without_start(error)
 
 
-def _resent(instruction: Instruction, event: Accepted) -> Instruction:
+def _resent(instruction: Begun, event: Started) -> Instruction:
     line = info(f"Found by the earlier start request: execution {event.arn}")
-    changes = {"execution_arn": event.arn, "replaces": None}
-    return instruction.write(Command.DESCRIBE, line, changes=changes)
+    return instruction.found(Command.DESCRIBE, event.arn, line)
 
 
-def _resend_refused(instruction: Instruction, event: Refused) -> Instruction:
+def _resend_refused(instruction: Begun, event: Refused) -> Instruction:
     error = event.error
     if has_code(error, CONFLICT):
         return instruction.next(Command.LOOK_UP_STARTED, warning(str(error)))
@@ -396,10 +399,10 @@ def _resend_refused(instruction: Instruction, event: Refused) -> Instruction:
     # the request. So an error about the request itself proves that AWS has never
     # accepted it. AccessDenied or a used-up quota prove nothing.
     if not has_code(error, VALIDATION, RESOURCE_NOT_FOUND):
-        return instruction.next(Command.FAIL, error=error)
-    record = instruction.existing_record
+        return instruction.fail(error)
+    record = instruction.record
     if record.epoch == instruction.task_try.epoch:
-        return instruction.next(Command.FAIL, error=error).without_start()
+        return instruction.fail_without_start(error)
     line = warning(
         f"Pipeline {record.request.pipeline_name}: the earlier request did not start an"
         f" execution: {error}"
@@ -407,14 +410,15 @@ def _resend_refused(instruction: Instruction, event: Refused) -> Instruction:
     return _prepare_after_refusal(instruction, line)
 
 
-def _prepare_after_refusal(instruction: Instruction, line: LogLine) -> Instruction:
+def _prepare_after_refusal(instruction: Begun, line: LogLine) -> Instruction:
     """
     Go on after a clear, where AWS does not accept the request of an earlier epoch: with
     the execution that it was to replace, or with a new one.
     """
-    start = instruction.existing_record
+    start = instruction.record
     if start.replaces is None:
-        return instruction.next(Command.PREPARE, line).without_start()
+        task_try = instruction.task_try
+        return Beginning(Command.PREPARE, task_try, lines=(line,), store=Store.DELETE)
     replaced = start.replaces.restored_after(start)
     return _take_over(instruction.task_try, replaced, line)
 
@@ -422,12 +426,13 @@ def _prepare_after_refusal(instruction: Instruction, line: LogLine) -> Instructi
 # ---- the execution of an earlier try
 
 
-def _described(instruction: Instruction, event: Described) -> Instruction:
+def _described(instruction: Identified, event: Described) -> Instruction:
     """Decide by the status."""
     task_try = instruction.task_try
-    record = instruction.existing_record
+    record = instruction.record
     description = event.description
-    command = next_command(record, task_try.epoch, description.status, task_try.options)
+    status = description.status
+    command = next_command(record, task_try.epoch, status, task_try.options)
     is_cleared = record.epoch != task_try.epoch
     waits_for_end = command in (Command.STOP, Command.WAIT_FOR_END)
     if task_try.has_cost_limit and is_cleared and not waits_for_end:
@@ -448,7 +453,7 @@ def _described(instruction: Instruction, event: Described) -> Instruction:
             # nothing begins. A new execution is prepared, which finds that out.
             is_next = not is_cleared or command is Command.RESUME
             if task_try.has_cost_limit and is_next:
-                return instruction.next(Command.ADD_UP)
+                return Ended(Command.ADD_UP, task_try, record, instruction, status)
             return _begin_again(instruction, command)
         case Command.WATCH:
             return _reattach(instruction, event)
@@ -460,68 +465,68 @@ def _described(instruction: Instruction, event: Described) -> Instruction:
             return _let_it_end(instruction, command, event)
 
 
-def _begin_again(instruction: Instruction, command: Command) -> Instruction:
+def _begin_again(instruction: Identified, command: Command) -> Instruction:
     """Resume an execution that has ended, or replace it."""
     if command is Command.RESUME:
         return resuming.resume(instruction)
     return _prepare_again(instruction)
 
 
-def _added_up(instruction: Instruction, event: AddedUp) -> Instruction:
+def _added_up(instruction: Ended, event: AddedUp) -> Instruction:
     task_try = instruction.task_try
     spending = event.spending
-    record = instruction.existing_record
-    status = instruction.existing_description.status
+    record = instruction.record
+    status = instruction.status
     if spending.is_over:
         text = f"Nothing was started: {spending.text}\n{NEXT_STEP}"
         error = PipelineExecutionTooExpensiveError(
-            f"{text}\nExecution: {record.arn}",
-            execution_arn=record.arn,
+            f"{text}\nExecution: {instruction.execution.arn}",
+            execution_arn=instruction.execution.arn,
             status=status,
             permanent=True,
         )
         error.spending = spending
         # The execution has ended, so this try leaves nothing to stop.
-        return instruction.next(Command.FAIL, record=None, error=error)
+        return Failure(Command.FAIL, task_try, error=error)
     command = next_command(record, task_try.epoch, status, task_try.options)
     spent = Spent(epoch=task_try.epoch, amount=spending.amount, until=spending.at)
     record = record.with_spent(spent)
-    return _begin_again(replace(instruction, record=record), command)
+    return _begin_again(replace(instruction.execution, record=record), command)
 
 
-def _add_up_refused(instruction: Instruction, event: Refused) -> Instruction:
+def _add_up_refused(instruction: Ended, event: Refused) -> Instruction:
     # The execution has ended, so this try leaves nothing to stop.
-    return instruction.next(Command.FAIL, record=None, error=event.error)
+    return Failure(Command.FAIL, instruction.task_try, error=event.error)
 
 
-def _describe_refused(instruction: Instruction, event: Refused) -> Instruction:
+def _describe_refused(instruction: Identified, event: Refused) -> Instruction:
     error = event.error
-    record = instruction.existing_record
+    record = instruction.record
     if not has_code(error, RESOURCE_NOT_FOUND):
-        return instruction.next(Command.FAIL, error=error)
+        return instruction.fail(error)
     if instruction.times_unknown < MAX_TIMES_UNKNOWN:
         return _ask_again(instruction, error)
     if record.epoch == instruction.task_try.epoch:
         # AWS has returned its ARN, so it exists, or has existed.
         text = (
             f"{error} The execution may run: nothing was started beside it. To start a"
-            f" new execution, clear the task. Execution: {record.arn}"
+            f" new execution, clear the task. Execution: {instruction.arn}"
         )
-        return instruction.next(Command.FAIL, error=PolysyncError(text))
+        return instruction.fail(PolysyncError(text))
     line = warning(
         f"AWS does not know the execution of an earlier try: {error} A new one is"
-        f" started in its place. Execution: {record.arn}"
+        f" started in its place. Execution: {instruction.arn}"
     )
     return _prepare_again(instruction, line)
 
 
-def _ask_again(instruction: Instruction, error: PolysyncError) -> Instruction:
+def _ask_again(instruction: Identified, error: PolysyncError) -> Instruction:
     """Describe an execution again that AWS does not know yet."""
     lines: list[LogLine] = []
     if instruction.times_unknown == 0:
         text = (
             "AWS does not know the execution, perhaps not yet. Asking again for"
-            f" {LAG_SECONDS:g} s: {error} Execution: {instruction.existing_record.arn}"
+            f" {LAG_SECONDS:g} s: {error} Execution: {instruction.arn}"
         )
         lines.append(warning(text))
     return instruction.next(
@@ -532,12 +537,13 @@ def _ask_again(instruction: Instruction, error: PolysyncError) -> Instruction:
     )
 
 
-def _reattach(instruction: Instruction, event: Described) -> Instruction:
-    record = instruction.existing_record
+def _reattach(instruction: Identified, event: Described) -> Instruction:
+    record = instruction.record
     epoch = instruction.task_try.epoch
     line = info(
         "Reattached to the execution of an earlier try (AWS status "
-        f"{event.description.status}); no new one is started: execution {record.arn}"
+        f"{event.description.status}); no new one is started: execution"
+        f" {instruction.arn}"
     )
     changes: dict[str, Any] = {}
     if record.epoch != epoch:
@@ -562,14 +568,16 @@ def _changes_after_foreign_resume(event: Described) -> dict[str, Any]:
 
 
 def _let_it_end(
-    instruction: Instruction, command: Command, event: Described
+    instruction: Identified,
+    command: Literal[Command.STOP, Command.WAIT_FOR_END],
+    event: Described,
 ) -> Instruction:
     """
     Stop an execution, or only wait for its end: the try must not continue with it.
     """
     options = instruction.task_try.options
     epoch = instruction.task_try.epoch
-    record = instruction.existing_record
+    record = instruction.record
     follows = "A new one starts"
     if not options.stop_on_clear:
         follows = "The task goes on with it"
@@ -579,7 +587,7 @@ def _let_it_end(
     line = warning(
         "The execution of an earlier try has not ended (AWS status"
         f" {event.description.status})."
-        f" {follows} after its end{reason}: execution {record.arn}"
+        f" {follows} after its end{reason}: execution {instruction.arn}"
     )
     if options.stops_cleared and record.epoch != epoch:
         changes: dict[str, Any] = {"replaced_by_epoch": epoch}
@@ -589,18 +597,18 @@ def _let_it_end(
     return instruction.next(command, line)
 
 
-def _stop_requested(instruction: Instruction, _: Accepted) -> Instruction:
+def _stop_requested(instruction: Identified, _: Accepted) -> Instruction:
     return instruction.next(Command.WAIT_FOR_END)
 
 
-def _described_refused(instruction: Instruction, event: Described) -> Instruction:
+def _described_refused(instruction: Identified, event: Described) -> Instruction:
     if not has_ended(event.description.status):
         # AWS may refuse because it has already accepted an earlier request for the same
         # resume. Then the execution runs, and no new one may be started beside it.
         return _described(instruction, event)
     line = warning(
         "A new execution, which repeats every step, is started in place of execution "
-        f"{instruction.existing_record.arn}"
+        f"{instruction.arn}"
     )
     return _prepare_again(instruction, line)
 
@@ -609,13 +617,13 @@ def _described_refused(instruction: Instruction, event: Described) -> Instructio
 
 
 def _failed(instruction: Instruction, event: Refused) -> Instruction:
-    return instruction.next(Command.FAIL, error=event.error)
+    return instruction.fail(event.error)
 
 
-def _killed(instruction: Instruction, event: Killed) -> Instruction:
+def _killed(instruction: Instruction, event: Killed) -> Failure:
     if event.is_shutdown:
-        return instruction.next(Command.FAIL, error=shutdown_error())
-    return instruction.next(Command.FAIL, error=killed_error())
+        return instruction.fail(shutdown_error())
+    return instruction.fail(killed_error())
 
 
 # ---- the table
@@ -630,7 +638,7 @@ class Transition:
     :param follows: the commands that this instruction may have.
     """
 
-    handle: Callable[[Instruction, Any], Instruction]
+    handle: Callable[[Any, Any], Instruction]
     follows: Set[Command]
 
 
@@ -643,7 +651,7 @@ TRANSITIONS: Final[Mapping[Command, Mapping[type[Event], Transition]]] = {
         ),
     },
     Command.RESEND_START: {
-        Accepted: Transition(_resent, {Command.DESCRIBE}),
+        Started: Transition(_resent, {Command.DESCRIBE}),
         Refused: Transition(
             _resend_refused,
             {
@@ -685,7 +693,7 @@ TRANSITIONS: Final[Mapping[Command, Mapping[type[Event], Transition]]] = {
         Prepared: Transition(_prepared, {Command.START}),
     },
     Command.START: {
-        Accepted: Transition(_started, {Command.WATCH, Command.DESCRIBE_STARTED}),
+        Started: Transition(_started, {Command.WATCH, Command.DESCRIBE_STARTED}),
         Refused: Transition(
             _start_refused,
             {Command.LOOK_UP_STARTED, Command.WAIT_FOR_CAPACITY, Command.FAIL},

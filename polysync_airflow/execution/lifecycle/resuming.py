@@ -11,11 +11,14 @@ import uuid
 
 from polysync_airflow.exceptions import RESOURCE_LIMIT, has_code
 from polysync_airflow.execution.lifecycle.decisions import after_quota_refusal
+from polysync_airflow.execution.lifecycle.instruction_kinds import (
+    Identified,
+    Instruction,
+)
 from polysync_airflow.execution.lifecycle.instructions import (
     Accepted,
     Command,
     Described,
-    Instruction,
     Refused,
     info,
     warning,
@@ -24,9 +27,9 @@ from polysync_airflow.execution.waiter import LogLine
 from polysync_airflow.states import PolysyncState, state_of
 
 
-def resume(instruction: Instruction) -> Instruction:
+def resume(instruction: Identified) -> Instruction:
     """Resume the execution of the record."""
-    record = instruction.existing_record
+    record = instruction.record
     task_try = instruction.task_try
     if record.resume_is_pending:
         return _repeat(instruction)
@@ -45,41 +48,41 @@ def resume(instruction: Instruction) -> Instruction:
         "clear_choice": None,
         "capacity": record.capacity_at_request,
     }
-    return instruction.write(Command.RESUME, changes=changes)
+    return instruction.write(Command.RESUME, changes=changes, is_repeated=False)
 
 
-def _repeat(instruction: Instruction) -> Instruction:
+def _repeat(instruction: Identified) -> Instruction:
     """Send the resume of an earlier try again."""
     epoch = instruction.task_try.epoch
     changes = {"epoch": epoch, "clear_choice": None}
-    if instruction.existing_record.epoch == epoch:
+    if instruction.record.epoch == epoch:
         return instruction.write(Command.RESUME, changes=changes, is_repeated=True)
     return instruction.write(Command.RESEND_RESUME, changes=changes)
 
 
-def resumed(instruction: Instruction, event: Accepted) -> Instruction:
+def resumed(instruction: Identified, event: Accepted) -> Instruction:
     """Wait for the end of the execution that AWS has resumed."""
     line = _line_about(instruction)
     changes = {"resumed_at": event.at}
     return instruction.write(Command.WATCH, line, changes=changes, description=None)
 
 
-def _line_about(instruction: Instruction) -> LogLine:
-    record = instruction.existing_record
-    return info(f"Resumed (resume {record.resumes}): execution {record.arn}")
+def _line_about(instruction: Identified) -> LogLine:
+    record = instruction.record
+    return info(f"Resumed (resume {record.resumes}): execution {instruction.arn}")
 
 
-def resume_resent(instruction: Instruction, event: Accepted) -> Instruction:
+def resume_resent(instruction: Identified, event: Accepted) -> Instruction:
     """Look at the execution whose resume was sent again."""
     changes = {"resumed_at": event.at}
-    if instruction.existing_record.epoch == instruction.task_try.epoch:
+    if instruction.record.epoch == instruction.task_try.epoch:
         return instruction.write(Command.DESCRIBE_RESUMED, changes=changes)
     # This epoch does not want the resume: the status decides what becomes of the
     # execution.
     return instruction.write(Command.DESCRIBE, changes=changes)
 
 
-def described_resumed(instruction: Instruction, event: Described) -> Instruction:
+def described_resumed(instruction: Identified, event: Described) -> Instruction:
     """Resume once more what has failed since the resume of an earlier try."""
     if state_of(event.description.status) is PolysyncState.FAILED:
         # AWS had accepted the resume before the clear, and it has failed since. AWS
@@ -90,7 +93,7 @@ def described_resumed(instruction: Instruction, event: Described) -> Instruction
     return instruction.next(Command.WATCH, line, description=event.description)
 
 
-def resume_refused(instruction: Instruction, event: Refused) -> Instruction:
+def resume_refused(instruction: Identified, event: Refused) -> Instruction:
     """Wait for capacity, fail, or look why AWS does not resume the execution."""
     is_certain = instruction.command is Command.RESUME and not instruction.is_repeated
     waiting = after_quota_refusal(
@@ -99,9 +102,8 @@ def resume_refused(instruction: Instruction, event: Refused) -> Instruction:
     if waiting:
         return waiting
     if event.error.transient or has_code(event.error, RESOURCE_LIMIT):
-        return instruction.next(Command.FAIL, error=event.error)
+        return instruction.fail(event.error)
     line = warning(
-        f"The execution cannot be resumed: {event.error} Execution:"
-        f" {instruction.existing_record.arn}"
+        f"The execution cannot be resumed: {event.error} Execution: {instruction.arn}"
     )
     return instruction.next(Command.DESCRIBE_REFUSED, line)

@@ -8,21 +8,27 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel
 
 from polysync_airflow.exceptions import SageMakerApiError
+from polysync_airflow.execution.lifecycle import machine
 from polysync_airflow.execution.lifecycle.capacity import CapacityLimits, CapacityWait
+from polysync_airflow.execution.lifecycle.instruction_kinds import (
+    Beginning,
+    Begun,
+    Ended,
+    Failure,
+    Identified,
+    Instruction,
+)
 from polysync_airflow.execution.lifecycle.instructions import (
     Command,
     Described,
     Event,
     ExecutionRecord,
     Incarnation,
-    Instruction,
     Refused,
-    Store,
     TaskIdentity,
     TaskKey,
     TaskTry,
 )
-from polysync_airflow.execution.lifecycle.machine import after
 from polysync_airflow.execution.lifecycle.options import RecoveryOptions
 from polysync_airflow.execution.models import (
     ExecutionDescription,
@@ -35,6 +41,8 @@ from polysync_airflow.execution.waiter import ExecutionEvent
 
 Model = TypeVar("Model", bound=BaseModel)
 
+# The record of an instruction is stored before it.
+WRITTEN = "written"
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 EARLIER = datetime(2026, 1, 1, tzinfo=UTC)
@@ -189,6 +197,23 @@ def refused(
     return Refused(error, NOW, was_repeated=repeated)
 
 
+def instruct(
+    command: Command, task_try: TaskTry, record: ExecutionRecord | None, **known: Any
+) -> Any:
+    """Return an instruction of the class that the core gives it."""
+    given: Any = command
+    if command is Command.FAIL:
+        return Failure(given, task_try, record, error=api_error(), **known)
+    if record is None:
+        return Beginning(given, task_try, **known)
+    if record.execution_arn is None:
+        return Begun(given, task_try, record, **known)
+    if command is Command.ADD_UP:
+        execution = instruct(Command.DESCRIBE, task_try, record)
+        return Ended(given, task_try, record, execution, "Failed", **known)
+    return Identified(given, task_try, record, record.execution_arn, **known)
+
+
 def at(
     command: Command,
     record: ExecutionRecord | None,
@@ -196,17 +221,22 @@ def at(
     number: int = 3,
     epoch: int = 2,
     **options: Any,
-) -> Instruction:
+) -> Any:
     """
     Return what a try is about to do. By default it is try 3, a retry of the try that
     stored the record.
     """
-    return Instruction(command, make_try(number, epoch, **options), record)
+    return instruct(command, make_try(number, epoch, **options), record)
+
+
+def after(instruction: Any, event: Event) -> Any:
+    """Return what the core says, which has the class that a test expects."""
+    return machine.after(instruction, event)
 
 
 def follows(
     command: Command, record: ExecutionRecord | None, event: Event, **options: Any
-) -> Instruction:
+) -> Any:
     """Return what follows from an event, when a try was about to do something."""
     return after(at(command, record, **options), event)
 
@@ -216,9 +246,12 @@ def lines_of(instruction: Instruction) -> list[tuple[int, str]]:
     return [(line.level, line.text) for line in instruction.lines]
 
 
-def does(instruction: Instruction) -> tuple[Command, Store, ExecutionRecord | None]:
+def does(instruction: Instruction) -> tuple[Command, object, ExecutionRecord | None]:
     """Return what an instruction does, what becomes of the record, and the record."""
-    return instruction.command, instruction.store, instruction.record
+    store: object = instruction.store
+    if store == instruction.record:
+        store = WRITTEN
+    return instruction.command, store, instruction.record
 
 
 def end_of_wait(

@@ -27,8 +27,10 @@ from tests.unit.execution.lifecycle.builders import (
     REQUEST,
     UNKNOWN_ARN,
     WAIT,
+    WRITTEN,
     choose,
     described,
+    does,
     edited,
     follows,
     lines_of,
@@ -148,9 +150,9 @@ def test_request_that_lacks_capacity_is_stored_with_what_is_certain() -> None:
         waiting = follows(command, record, refusal, epoch=epoch, capacity=LIMITS)
 
         assert waiting.command is Command.WAIT_FOR_CAPACITY
-        assert waiting.store is Store.WRITE
-        assert waiting.existing_record.waits_for_capacity is nothing_runs
-        wait = waiting.existing_record.capacity
+        assert waiting.store == waiting.record
+        assert waiting.record.waits_for_capacity is nothing_runs
+        wait = waiting.record.capacity
         assert wait is not None
         assert wait.reason == "AWS said no"
         impatient = follows(command, record, refusal, epoch=epoch)
@@ -164,8 +166,8 @@ def test_refused_request_continues_the_wait_of_its_record() -> None:
     other_request = REQUEST.model_copy(update={"client_request_token": "x" * 32})
     other = edited(REFUSED_START, request=other_request)
 
-    wait = refuse(REFUSED_START, capacity=LIMITS).existing_record.capacity
-    other_wait = refuse(other, capacity=LIMITS).existing_record.capacity
+    wait = refuse(REFUSED_START, capacity=LIMITS).record.capacity
+    other_wait = refuse(other, capacity=LIMITS).record.capacity
 
     assert wait is not None
     assert other_wait is not None
@@ -181,13 +183,13 @@ CHOSEN = instructions.ClearChoice(on_clear="new")
 def test_refused_start_is_sent_again_by_its_epoch_only() -> None:
     """Before it is sent, the record says that something may run."""
     for record, epoch, command, store in (
-        (REFUSED_START, 2, Command.START, Store.WRITE),
+        (REFUSED_START, 2, Command.START, WRITTEN),
         (REFUSED_START, 3, Command.PREPARE, Store.DELETE),
         (
             edited(REFUSED_START, replaces=REPLACED),
             3,
             Command.DESCRIBE,
-            Store.WRITE,
+            WRITTEN,
         ),
         (
             edited(REFUSED_START, clear_choice=CHOSEN),
@@ -204,8 +206,7 @@ def test_refused_start_is_sent_again_by_its_epoch_only() -> None:
     ):
         instruction = begin(make_try(3, epoch), record)
 
-        assert instruction.command is command
-        assert instruction.store is store
+        assert does(instruction)[:2] == (command, store)
         text = "The start that waited for capacity is not sent, after a clear."
         if command is not Command.START:
             assert (logging.INFO, text) in lines_of(instruction)
@@ -242,16 +243,16 @@ def test_failed_execution_is_resumed_with_a_new_token_unless_the_task_is_cleared
     retry = follows(Command.DESCRIBE, record, described("Failed"), number=2)
 
     assert retry.command is Command.RESUME
-    assert retry.existing_record.resume_token != record.resume_token
-    assert not retry.existing_record.waits_for_capacity
+    assert retry.record.resume_token != record.resume_token
+    assert not retry.record.waits_for_capacity
     assert next_command(record, 3, "Failed", choose()) is Command.PREPARE
     for epoch, replaced_by in ((2, None), (3, 3)):
         running = described("Executing")
         instruction = follows(Command.DESCRIBE, record, running, epoch=epoch)
-        assert instruction.store is Store.WRITE
-        assert instruction.existing_record.capacity is None
-        assert not instruction.existing_record.resume_is_pending
-        assert instruction.existing_record.replaced_by_epoch == replaced_by
+        assert instruction.store == instruction.record
+        assert instruction.record.capacity is None
+        assert not instruction.record.resume_is_pending
+        assert instruction.record.replaced_by_epoch == replaced_by
 
 
 @pytest.mark.parametrize("record", [REFUSED_START, stored(capacity=WAIT)])

@@ -15,20 +15,19 @@ import pytest
 from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.execution.lifecycle.instructions import (
     NO_EPOCH,
-    Accepted,
     ClearChoice,
     Command,
     Described,
     ExecutionRecord,
     ExecutionsListed,
-    Instruction,
     Spent,
+    Started,
     Store,
     TaskIdentity,
     TaskTry,
 )
 from polysync_airflow.execution.lifecycle.lookup import record_of_wait
-from polysync_airflow.execution.lifecycle.machine import after, begin
+from polysync_airflow.execution.lifecycle.machine import begin
 from polysync_airflow.execution.models import ExecutionDescription
 from tests.unit.execution.lifecycle.builders import (
     ARN,
@@ -39,12 +38,15 @@ from tests.unit.execution.lifecycle.builders import (
     REQUEST,
     TASK,
     UNKNOWN_ARN,
+    WRITTEN,
+    after,
     at,
     describe,
     described,
     does,
     edited,
     follows,
+    instruct,
     lines_of,
     listed,
     make_try,
@@ -77,12 +79,12 @@ def look(
     unproven: StoredRecordError | None = None,
     command: Command = Command.LOOK_UP,
     record: ExecutionRecord | None = None,
-) -> Instruction:
+) -> Any:
     """
     Return what a try does after a look; by default, it is a retry without a record.
     """
     task_try = replace(of or make_try(3, 2), unproven=unproven)
-    instruction = Instruction(command, task_try, record)
+    instruction = instruct(command, task_try, record)
     return after(instruction, ExecutionsListed("fanout", executions, claimed))
 
 
@@ -104,10 +106,10 @@ def test_first_try_looks_only_if_there_is_a_record() -> None:
     first = make_try(1, 2)
     unproven = replace(first, unproven=lost(None))
 
-    assert begin(first, None) == Instruction(Command.PREPARE, first)
+    assert begin(first, None) == instruct(Command.PREPARE, first, None)
     rescheduled = replace(first, is_rescheduled=True)
     for task_try in (unproven, rescheduled, make_try(2, 2)):
-        assert begin(task_try, None) == Instruction(Command.LOOK_UP, task_try)
+        assert begin(task_try, None) == instruct(Command.LOOK_UP, task_try, None)
 
 
 def test_nothing_found_prepares_the_first_start_of_the_epoch() -> None:
@@ -136,7 +138,7 @@ def test_own_execution_takes_the_place_of_the_record(
     """It is stored before it is described, and the log says how it was found."""
     instruction = look([listed(2, 0)], command=command, record=record)
 
-    assert does(instruction) == (Command.DESCRIBE, Store.WRITE, found_record())
+    assert does(instruction) == (Command.DESCRIBE, WRITTEN, found_record())
     text = (
         "No record of the earlier tries can be used, but AWS has an execution with the"
         f" name of this task: execution {ARN}"
@@ -169,7 +171,7 @@ def test_running_execution_counts_first_then_the_newest_of_the_epoch(
     executions: list[ExecutionDescription], end: str
 ) -> None:
     """Beside one that runs, nothing may be started."""
-    assert look(executions).existing_record.arn == ARN + end
+    assert look(executions).record.arn == ARN + end
 
 
 def test_ended_execution_of_an_earlier_epoch_counts_only_for_a_record() -> None:
@@ -195,8 +197,8 @@ def test_running_execution_of_another_incarnation_is_only_stopped(status: str) -
         assert instruction.command is Command.PREPARE
         return
     assert instruction.command is Command.DESCRIBE
-    assert instruction.store is Store.WRITE
-    record = instruction.existing_record
+    assert instruction.store == instruction.record
+    record = instruction.record
     assert record.epoch == NO_EPOCH
     assert record.replaced_by_epoch == 2
     assert record.execution_arn == ARN
@@ -214,9 +216,9 @@ def test_execution_of_a_dag_run_that_was_created_again_is_not_continued() -> Non
 
     instruction = look([failed], unproven=lost(stored(incarnation=BEFORE)))
 
-    assert instruction.existing_record.epoch == NO_EPOCH
-    assert instruction.existing_record.replaced_by_epoch == 2
-    assert instruction.existing_record.incarnation == INCARNATION
+    assert instruction.record.epoch == NO_EPOCH
+    assert instruction.record.replaced_by_epoch == 2
+    assert instruction.record.incarnation == INCARNATION
     assert "Its execution is not continued." in instruction.lines[0].text
 
 
@@ -226,7 +228,7 @@ def test_name_of_a_sent_request_may_be_in_its_description() -> None:
     request = edited(
         REQUEST, execution_display_name="nightly", execution_description=name
     )
-    instruction = Instruction(
+    instruction = instruct(
         Command.LOOK_UP, make_try(3, 2), stored(execution_arn=None, request=request)
     )
     others = [named("nightly", "a"), named("nightly", "b", description="by hand")]
@@ -235,7 +237,7 @@ def test_name_of_a_sent_request_may_be_in_its_description() -> None:
     found = after(instruction, ExecutionsListed("fanout", [*others, own]))
 
     assert found.command is Command.DESCRIBE
-    assert found.existing_record.arn == f"{ARN}c"
+    assert found.record.arn == f"{ARN}c"
     none = after(instruction, ExecutionsListed("fanout", others))
     assert none.command is Command.RESEND_START
 
@@ -309,7 +311,7 @@ def test_claimed_execution_is_believed_by_its_name() -> None:
     instruction = look([], claimed, of=make_try(1, 2), unproven=lost(stored()))
 
     record = found_record(try_number=1)
-    assert does(instruction) == (Command.DESCRIBE, Store.WRITE, record)
+    assert does(instruction) == (Command.DESCRIBE, WRITTEN, record)
 
 
 def test_record_that_was_deleted_during_the_wait_is_made_again() -> None:
@@ -352,7 +354,7 @@ def test_clear_after_a_conflict_that_lasts_starts_anew() -> None:
     for replaces, command, store in (
         (None, Command.PREPARE, Store.DELETE),
         # As if that start had never been requested.
-        (REPLACED, Command.DESCRIBE, Store.WRITE),
+        (REPLACED, Command.DESCRIBE, WRITTEN),
     ):
         record = stored(epoch=1, execution_arn=None, replaces=replaces)
 
@@ -390,7 +392,7 @@ def test_clear_after_a_conflict_finds_what_was_started(status: str) -> None:
     if status == "Executing":
         # It is told by its name, as without a record.
         written = found_record(epoch=1, **kept)
-    assert does(instruction) == (Command.DESCRIBE, Store.WRITE, written)
+    assert does(instruction) == (Command.DESCRIBE, WRITTEN, written)
 
 
 # ---- a start whose token AWS knows already
@@ -398,13 +400,13 @@ def test_clear_after_a_conflict_finds_what_was_started(status: str) -> None:
 
 def test_later_try_looks_at_what_its_start_has_returned() -> None:
     """AWS may know the token from an earlier try of which no record tells."""
-    accepted = Accepted(NOW, ARN)
+    accepted = Started(NOW, ARN)
     instruction = follows(Command.START, UNKNOWN_ARN, accepted, number=2)
     rescheduled = replace(make_try(1, 2), is_rescheduled=True)
-    again = after(Instruction(Command.START, rescheduled, UNKNOWN_ARN), accepted)
+    again = after(instruct(Command.START, rescheduled, UNKNOWN_ARN), accepted)
 
     command = Command.DESCRIBE_STARTED
-    assert does(instruction) == (command, Store.WRITE, stored(try_number=2))
+    assert does(instruction) == (command, WRITTEN, stored(try_number=2))
     assert again.command is command
 
 
@@ -429,10 +431,11 @@ def test_start_that_returns_an_old_execution() -> None:
 
         assert instruction.command is command
         assert instruction.store is Store.KEEP
-        assert instruction.start_number == number
+        if command is Command.PREPARE:
+            assert instruction.start_number == number
+            continue
         is_old = created_at is not None and created_at < NOW - MINUTE
-        is_described = is_old and command is Command.WATCH
-        assert (instruction.description is not None) is is_described
+        assert (instruction.description is not None) is is_old
 
 
 def test_start_without_a_time_in_its_response_is_new() -> None:

@@ -28,13 +28,13 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Event,
     ExecutionRecord,
     ExecutionsListed,
-    Instruction,
     Killed,
     Prepared,
+    Started,
     Store,
     UnattendedStop,
 )
-from polysync_airflow.execution.lifecycle.machine import after, begin
+from polysync_airflow.execution.lifecycle.machine import begin
 from tests.unit.execution.lifecycle.builders import (
     ARN,
     EARLIER,
@@ -48,6 +48,8 @@ from tests.unit.execution.lifecycle.builders import (
     START_TOKEN,
     UNKNOWN_ARN,
     WAIT,
+    WRITTEN,
+    after,
     at,
     describe,
     described,
@@ -73,8 +75,7 @@ def test_request_is_stored_before_it_is_sent() -> None:
     Write ahead: the record has the request with its token, and neither an ARN nor a
     resume.
     """
-    before = replace(at(Command.PREPARE, None), description=describe("Failed"))
-
+    before = at(Command.PREPARE, None)
     stop = UnattendedStop(polysync_conn_id="aws")
     task_try = replace(before.task_try, unattended_stop=stop)
     before = replace(before, task_try=task_try)
@@ -82,8 +83,7 @@ def test_request_is_stored_before_it_is_sent() -> None:
     instruction = after(before, Prepared(REQUEST, "eu-west-1"))
 
     assert instruction.command is Command.START
-    assert instruction.store is Store.WRITE
-    assert instruction.description is None
+    assert instruction.store == instruction.record
     assert instruction.record == ExecutionRecord(
         deployment="prod",
         epoch=2,
@@ -97,9 +97,9 @@ def test_request_is_stored_before_it_is_sent() -> None:
 
 def test_arn_is_stored_before_the_wait() -> None:
     """The log has the ARN even if it cannot be stored."""
-    instruction = follows(Command.START, UNKNOWN_ARN, Accepted(NOW, ARN), number=1)
+    instruction = follows(Command.START, UNKNOWN_ARN, Started(NOW, ARN), number=1)
 
-    assert does(instruction) == (Command.WATCH, Store.WRITE, stored(try_number=1))
+    assert does(instruction) == (Command.WATCH, WRITTEN, stored(try_number=1))
     assert instruction.started_at == NOW
     assert instruction.attempt_started_at is None
     text = f"Started: execution {ARN} (pipeline fanout)"
@@ -129,11 +129,16 @@ RESUME            RESUMED      2      transient              FAIL              K
 RESUME            RESUMED      2      ResourceLimitExceeded  FAIL              KEEP
 RESUME            RESUMED      2      ValidationException    DESCRIBE_REFUSED  KEEP
 RESEND_RESUME     RESUMED      2      AccessDeniedException  DESCRIBE_REFUSED  KEEP
-PREPARE           STORED       2      ValidationException    FAIL              KEEP
+PREPARE           NONE         2      ValidationException    FAIL              KEEP
 STOP              STORED       2      AccessDeniedException  FAIL              KEEP
 """
 _, *REFUSAL_ROWS = [tuple(line.split()) for line in REFUSALS.splitlines() if line]
-RECORDS = {"UNKNOWN_ARN": UNKNOWN_ARN, "STORED": stored(), "RESUMED": resumed()}
+RECORDS = {
+    "NONE": None,
+    "UNKNOWN_ARN": UNKNOWN_ARN,
+    "STORED": stored(),
+    "RESUMED": resumed(),
+}
 REPEATED = refused("ValidationException", repeated=True)
 CONFLICT = refused("ConflictException", transient=True)
 ERRORS = {
@@ -161,8 +166,8 @@ def test_refused_request_fails_the_try_unless_another_way_is_left(
     is_forgotten = store == "DELETE" or following == "PREPARE"
     kept = None if is_forgotten else RECORDS[record]
     assert does(instruction) == (Command[following], Store[store], kept)
-    fails = following == "FAIL"
-    assert instruction.error is (refusal.error if fails else None)
+    if following == "FAIL":
+        assert instruction.error is refusal.error
 
 
 def test_line_about_a_refusal_says_which_execution_and_why() -> None:
@@ -189,14 +194,14 @@ def test_start_keeps_what_it_replaces_until_aws_has_accepted_it() -> None:
         Command.DESCRIBE, stored(), Described(NOW, describe("Failed")), epoch=3
     )
     started = after(prepared, Prepared(REQUEST, "us-east-1"))
-    accepted = after(started, Accepted(NOW, ARN))
+    accepted = after(started, Started(NOW, ARN))
 
     assert prepared.command is Command.PREPARE
     assert prepared.record is None
     assert started.command is Command.START
-    assert started.store is Store.WRITE
-    assert started.existing_record.replaces == stored(try_number=2)
-    assert accepted.existing_record.replaces is None
+    assert started.store == started.record
+    assert started.record.replaces == stored(try_number=2)
+    assert accepted.record.replaces is None
 
 
 @pytest.mark.parametrize(
@@ -220,8 +225,8 @@ def test_refused_start_leaves_what_was_there(
 
     instruction = follows(command, start, event)
 
-    assert does(instruction) == (Command.FAIL, Store.RESTORE, None)
-    assert instruction.restored == edited(REPLACED, try_number=2, clear_choice=choice)
+    restored = edited(REPLACED, try_number=2, clear_choice=choice)
+    assert does(instruction) == (Command.FAIL, restored, None)
 
 
 def test_record_with_a_wrong_replacement_is_damaged() -> None:
@@ -301,9 +306,9 @@ def test_description_counts_the_next_answers_anew() -> None:
 
 def test_resent_start_describes_its_execution() -> None:
     """The execution may have been stopped meanwhile, or have ended."""
-    instruction = follows(Command.RESEND_START, START_IN_PLACE, Accepted(NOW, ARN))
+    instruction = follows(Command.RESEND_START, START_IN_PLACE, Started(NOW, ARN))
 
-    assert does(instruction) == (Command.DESCRIBE, Store.WRITE, stored(try_number=3))
+    assert does(instruction) == (Command.DESCRIBE, WRITTEN, stored(try_number=3))
     assert lines_of(instruction) == [
         (INFO, f"Found by the earlier start request: execution {ARN}")
     ]
@@ -318,16 +323,16 @@ def test_kill_fails_the_try_and_keeps_the_record() -> None:
         (Killed(), "The task was killed."),
         (Killed(is_shutdown=True), "The worker is shutting down, so this try ends."),
     ):
-        for command in (
-            Command.PREPARE,
-            Command.RESEND_START,
-            Command.RESUME,
-            Command.RESEND_RESUME,
-            Command.WATCH,
+        for command, record in (
+            (Command.PREPARE, None),
+            (Command.RESEND_START, UNKNOWN_ARN),
+            (Command.RESUME, stored()),
+            (Command.RESEND_RESUME, stored()),
+            (Command.WATCH, stored()),
         ):
-            instruction = follows(command, stored(), event)
+            instruction = follows(command, record, event)
 
-            assert does(instruction) == (Command.FAIL, Store.KEEP, stored())
+            assert does(instruction) == (Command.FAIL, Store.KEEP, record)
             assert isinstance(instruction.error, PolysyncError)
             assert str(instruction.error) == text
             assert instruction.error.permanent is False
@@ -344,7 +349,7 @@ def test_try_takes_a_record_over_before_anything_else() -> None:
     instruction = begin(task_try, stored())
 
     written = stored(try_number=3, unattended_stop=stop)
-    assert does(instruction) == (Command.DESCRIBE, Store.WRITE, written)
+    assert does(instruction) == (Command.DESCRIBE, WRITTEN, written)
     assert instruction.lines == ()
 
 
@@ -357,16 +362,15 @@ def test_record_of_the_same_try_is_not_written_again() -> None:
     assert does(instruction) == (Command.DESCRIBE, Store.KEEP, stored())
 
 
-@pytest.mark.parametrize(("number", "store"), [(2, Store.KEEP), (3, Store.WRITE)])
+@pytest.mark.parametrize(("number", "store"), [(2, Store.KEEP), (3, WRITTEN)])
 def test_request_without_an_arn_is_looked_up_and_sent_again(
-    number: int, store: Store
+    number: int, store: object
 ) -> None:
     """The earlier try may have sent it, and AWS may have forgotten its token."""
     instruction = begin(make_try(number, 2), UNKNOWN_ARN)
     again = after(instruction, ExecutionsListed("fanout", [listed(2, 1)]))
 
-    assert instruction.command is Command.LOOK_UP
-    assert instruction.store is store
+    assert does(instruction)[:2] == (Command.LOOK_UP, store)
     assert does(again) == (Command.RESEND_START, Store.KEEP, instruction.record)
     assert [*instruction.lines, *again.lines] == [
         (
@@ -391,7 +395,7 @@ def test_execution_of_a_request_without_an_arn_is_found_by_its_name() -> None:
     )
 
     written = stored(try_number=3, execution_arn=f"{ARN}b")
-    assert does(instruction) == (Command.DESCRIBE, Store.WRITE, written)
+    assert does(instruction) == (Command.DESCRIBE, WRITTEN, written)
     assert lines_of(instruction) == [
         (INFO, f"Found by the name of the earlier start request: execution {ARN}b")
     ]
@@ -430,7 +434,7 @@ def test_choice_counts_for_one_clear(
     instruction = begin(make_try(3, epoch), record)
 
     written = stored(try_number=3, **expected)
-    assert does(instruction) == (Command.DESCRIBE, Store.WRITE, written)
+    assert does(instruction) == (Command.DESCRIBE, WRITTEN, written)
 
 
 @pytest.mark.parametrize(
@@ -450,9 +454,9 @@ def test_choice_ends_with_the_resume_that_it_asked_for(
     instruction = after(begin(make_try(3, 3), record), description)
 
     assert instruction.command is command
-    assert instruction.existing_record.epoch == 3
-    assert instruction.existing_record.clear_choice is None
-    assert instruction.store is Store.WRITE
+    assert instruction.record.epoch == 3
+    assert instruction.record.clear_choice is None
+    assert instruction.store == instruction.record
 
 
 @pytest.mark.parametrize("status", ["Executing", "Succeeded"])
@@ -469,7 +473,7 @@ def test_choice_to_resume_takes_over_what_was_resumed_elsewhere(status: str) -> 
         instruction = after(begun, description)
 
         written = stored(epoch=3, try_number=3, resumed_at=resumed_at)
-        assert does(instruction) == (Command.WATCH, Store.WRITE, written)
+        assert does(instruction) == (Command.WATCH, WRITTEN, written)
 
 
 # ---- a DAG run that was deleted and comes again, and the passes of a loop
@@ -519,7 +523,7 @@ def test_record_of_another_incarnation_loses_its_epoch(
     instruction = begin(make_try(1, 2, again, on_clear="resume"), chosen)
 
     assert instruction.command is command
-    assert instruction.store is Store.WRITE
+    assert instruction.store == instruction.record
     changes = {"epoch": NO_EPOCH, "replaced_by_epoch": 2, "incarnation": again}
     assert instruction.record == edited(record, try_number=1, **changes)
     foreign, *others = instruction.lines
@@ -557,7 +561,7 @@ def test_pending_resume_of_a_running_execution_was_accepted() -> None:
     instruction = follows(Command.DESCRIBE, resumed(), described("Executing"))
 
     assert instruction.command is Command.WATCH
-    assert instruction.store is Store.WRITE
+    assert instruction.store == instruction.record
     assert instruction.record == resumed(resumed_at=NOW, try_number=3)
     (line,) = instruction.lines
     assert line.text.startswith("Reattached to ")
@@ -570,8 +574,8 @@ def test_cleared_task_replaces_a_running_execution() -> None:
     stops.
     """
     for status, stop_on_kill, command, store in (
-        ("Executing", True, Command.STOP, Store.WRITE),
-        ("Stopping", True, Command.WAIT_FOR_END, Store.WRITE),
+        ("Executing", True, Command.STOP, WRITTEN),
+        ("Stopping", True, Command.WAIT_FOR_END, WRITTEN),
         ("Executing", False, Command.WAIT_FOR_END, Store.KEEP),
     ):
         instruction = follows(
@@ -582,8 +586,7 @@ def test_cleared_task_replaces_a_running_execution() -> None:
             stop_on_kill=stop_on_kill,
         )
 
-        assert instruction.command is command
-        assert instruction.store is store
+        assert does(instruction)[:2] == (command, store)
         marked = stored(replaced_by_epoch=3, try_number=3)
         assert instruction.record == (marked if stop_on_kill else stored())
         note = "" if stop_on_kill else "; stop_on_kill=False keeps it running"
@@ -625,9 +628,7 @@ def test_limit_stops_nothing_that_is_being_stopped() -> None:
 # ---- a resume
 
 
-def resume_of(
-    record: ExecutionRecord, *, epoch: int = 2, **options: Any
-) -> Instruction:
+def resume_of(record: ExecutionRecord, *, epoch: int = 2, **options: Any) -> Any:
     """Return the instruction after the description of a failed execution."""
     return follows(
         Command.DESCRIBE, record, described("Failed"), epoch=epoch, **options
@@ -641,8 +642,8 @@ def test_token_and_epoch_are_stored_before_the_resume() -> None:
     instruction = resume_of(before, on_clear="resume")
 
     assert instruction.command is Command.RESUME
-    assert instruction.store is Store.WRITE
-    token = instruction.existing_record.resume_token
+    assert instruction.store == instruction.record
+    token = instruction.record.resume_token
     assert token not in (None, START_TOKEN)
     attempt = {"resumes": 1, "resume_token": token, "stop_requested_by": None}
     assert instruction.record == edited(before, **attempt, epoch=2, try_number=3)
@@ -653,19 +654,17 @@ def test_each_resume_has_a_token_of_its_own() -> None:
     It follows from the start token, the number and the try, so that a try that is
     repeated sends the same one.
     """
-    first = resume_of(stored(), retry_mode="resume").existing_record
-    second = resume_of(
-        edited(first, resumed_at=NOW), retry_mode="resume"
-    ).existing_record
+    first = resume_of(stored(), retry_mode="resume").record
+    second = resume_of(edited(first, resumed_at=NOW), retry_mode="resume").record
     request = edited(REQUEST, client_request_token="x" * 32)
-    other = resume_of(stored(request=request), retry_mode="resume").existing_record
+    other = resume_of(stored(request=request), retry_mode="resume").record
 
-    assert first == resume_of(stored(), retry_mode="resume").existing_record
+    assert first == resume_of(stored(), retry_mode="resume").record
     name = f"{START_TOKEN} resume 1 of try 3"
     assert first.resume_token == f"polysync-{uuid.uuid5(uuid.NAMESPACE_OID, name)}"
     assert (second.resumes, second.resumed_at) == (2, None)
     # If a record was lost, nobody knows how many resumes there were.
-    forgotten = resume_of(stored(), number=4, retry_mode="resume").existing_record
+    forgotten = resume_of(stored(), number=4, retry_mode="resume").record
     assert len({each.resume_token for each in (first, second, other, forgotten)}) == 4
 
 
@@ -679,10 +678,10 @@ def test_pending_resume_is_sent_again_with_its_token() -> None:
     first = resume_of(stored(), retry_mode="resume", capacity=LIMITS)
     waiting_first = after(first, refused("ResourceLimitExceeded"))
 
-    assert does(instruction) == (Command.RESUME, Store.WRITE, resumed(try_number=3))
+    assert does(instruction) == (Command.RESUME, WRITTEN, resumed(try_number=3))
     assert waiting.command is Command.WAIT_FOR_CAPACITY
-    assert not waiting.existing_record.waits_for_capacity
-    assert waiting_first.existing_record.waits_for_capacity
+    assert not waiting.record.waits_for_capacity
+    assert waiting_first.record.waits_for_capacity
 
 
 def test_accepted_resume_is_watched_from_then_on() -> None:
@@ -692,9 +691,9 @@ def test_accepted_resume_is_watched_from_then_on() -> None:
     instruction = after(before, Accepted(NOW))
 
     assert instruction.command is Command.WATCH
-    assert instruction.store is Store.WRITE
+    assert instruction.store == instruction.record
     assert instruction.description is None
-    assert instruction.record == edited(before.existing_record, resumed_at=NOW)
+    assert instruction.record == edited(before.record, resumed_at=NOW)
     assert instruction.attempt_started_at == NOW
     assert lines_of(instruction) == [(INFO, f"Resumed (resume 1): execution {ARN}")]
 
@@ -720,25 +719,18 @@ def test_resume_from_before_a_clear_is_settled_first() -> None:
         # has replaced.
         epoch = 2 if is_wanted else 1
         written = resumed(epoch=epoch, try_number=3)
-        assert does(again) == (Command.RESEND_RESUME, Store.WRITE, written)
+        assert does(again) == (Command.RESEND_RESUME, WRITTEN, written)
         accepted = after(again, Accepted(NOW))
         look = Command.DESCRIBE_RESUMED if is_wanted else Command.DESCRIBE
         written = edited(written, resumed_at=NOW)
-        assert does(accepted) == (look, Store.WRITE, written)
+        assert does(accepted) == (look, WRITTEN, written)
 
         instruction = after(accepted, described(status))
 
         assert instruction.command == command
         record = instruction.record or instruction.replaced
-        assert record is not None
         assert record.resumes == resumes
         if command is Command.WATCH:
             text = f"Resumed (resume 1): execution {ARN}"
             assert lines_of(instruction) == [(INFO, text)]
             assert instruction.description == describe(status)
-
-
-def test_record_is_missed_where_there_must_be_one() -> None:
-    """An instruction about an execution without a record is an error of the core."""
-    with pytest.raises(LookupError, match=r"Command.DESCRIBE has no record"):
-        _ = at(Command.DESCRIBE, None).existing_record

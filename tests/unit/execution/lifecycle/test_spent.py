@@ -13,17 +13,16 @@ from polysync_airflow.execution.lifecycle.instructions import (
     AddedUp,
     Command,
     Described,
-    Instruction,
     Prepared,
     Spent,
     Store,
 )
-from polysync_airflow.execution.lifecycle.machine import after
 from polysync_airflow.execution.prices import CostLimit
 from tests.unit.execution.lifecycle.builders import (
     ARN,
     NOW,
     REQUEST,
+    after,
     at,
     describe,
     does,
@@ -39,10 +38,9 @@ SPENT = Spent(epoch=2, amount=1.5, until=NOW)
 JOBS = {"Train": ("training-job/a", "training-job/b")}
 
 
-def add_up(amount: float, retry_mode: str, **record: Any) -> Instruction:
+def add_up(amount: float, retry_mode: str, **record: Any) -> Any:
     """Return what follows when the failed execution of the try before has cost."""
     before = at(Command.ADD_UP, stored(**record), retry_mode=retry_mode)
-    before = replace(before, description=describe("Failed"))
     return after(before, AddedUp(spending(amount)))
 
 
@@ -53,10 +51,10 @@ def test_what_was_spent_is_kept_with_the_next_attempt() -> None:
 
     assert prepare.command is Command.PREPARE
     start = after(prepare, Prepared(REQUEST, "us-east-1"))
-    assert start.existing_record.spent == SPENT
+    assert start.record.spent == SPENT
     assert resume.command is Command.RESUME
-    assert resume.existing_record.spent == SPENT
-    assert resume.existing_record.step_jobs is None
+    assert resume.record.spent == SPENT
+    assert resume.record.step_jobs is None
 
 
 @pytest.mark.parametrize(
@@ -79,7 +77,7 @@ def test_cost_counts_from_0_after_a_clear_for_what_begins_then(
     described = Described(NOW, describe(status))
     instruction = after(replace(before, task_try=task_try), described)
 
-    current = instruction.record or instruction.restored
+    current = instruction.record or instruction.replaced
     assert (current.spent, current.step_jobs) == (spent, jobs)
 
 

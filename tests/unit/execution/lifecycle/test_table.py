@@ -11,6 +11,10 @@ from typing import Any
 import pytest
 
 from polysync_airflow.exceptions import StoredRecordError
+from polysync_airflow.execution.lifecycle.instruction_kinds import (
+    Identified,
+    Instruction,
+)
 from polysync_airflow.execution.lifecycle.instructions import (
     COSTS_MONEY,
     ENDS_THE_START,
@@ -23,15 +27,14 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Event,
     ExecutionRecord,
     ExecutionsListed,
-    Instruction,
     Killed,
     Prepared,
     Refused,
+    Started,
 )
 from polysync_airflow.execution.lifecycle.machine import (
     MAX_TIMES_UNKNOWN,
     TRANSITIONS,
-    after,
     begin,
     transition_of,
 )
@@ -44,8 +47,10 @@ from tests.unit.execution.lifecycle.builders import (
     REQUEST,
     START_IN_PLACE,
     UNKNOWN_ARN,
+    after,
     describe,
     edited,
+    instruct,
     listed,
     make_try,
     refused,
@@ -83,7 +88,8 @@ RECORDS: dict[Command, list[ExecutionRecord | None]] = {
 }
 EVENTS: list[Event] = [
     Prepared(REQUEST, "eu-west-1"),
-    Accepted(NOW, ARN),
+    Accepted(NOW),
+    Started(NOW, ARN),
     Killed(),
     *(Described(NOW, describe(status)) for status in STATE_OF_STATUS),
     *(ExecutionsListed("fanout", executions) for executions in ([], [listed(2, 0)])),
@@ -120,13 +126,13 @@ def instructions_of(command: Command) -> Iterator[Instruction]:
                 record = each
                 if each and command in OF_THIS_EPOCH:
                     record = edited(each, epoch=epoch)
-                instruction = Instruction(command, task_try, record, started_at=NOW)
-                if command is Command.ADD_UP:
-                    instruction = replace(instruction, description=describe("Failed"))
+                instruction = instruct(command, task_try, record)
+                if isinstance(instruction, Identified):
+                    instruction = replace(instruction, started_at=NOW)
+                    yield replace(instruction, times_unknown=MAX_TIMES_UNKNOWN)
                 yield instruction
                 limited = replace(task_try, has_cost_limit=True)
                 yield replace(instruction, task_try=limited)
-                yield replace(instruction, times_unknown=MAX_TIMES_UNKNOWN)
                 if record is None:
                     lost = StoredRecordError("lost", record=None)
                     unproven = replace(task_try, unproven=lost)
@@ -179,7 +185,11 @@ def test_every_command_is_reached_and_ends() -> None:
 
 def test_replaced_try_sends_nothing_that_costs_money() -> None:
     """AWS begins something by each request that it accepts, except for a stop."""
-    accepted = {command for command in Command if Accepted in TRANSITIONS[command]}
+    accepted = {
+        command
+        for command in Command
+        if {Accepted, Started} & set(TRANSITIONS[command])
+    }
 
     assert accepted - {Command.STOP} == COSTS_MONEY
 

@@ -19,8 +19,8 @@ Of an execution: AWS's *status* maps to a Polysync *state* by ``STATE_OF_STATUS`
 It has ended when its state is Success, Failed or Cancelled.
 
 Everything here is pure: the time is an argument, and log lines are values. The wait on
-a worker (``operators/task_run.py``, ``sensors/``) and the triggers (``triggers/``) only do
-what ``Waiter.decide`` returns.
+a worker (``operators/task_run.py``, ``sensors/``) and the triggers (``triggers/``) do
+only what ``Waiter.decide`` returns.
 """
 
 from __future__ import annotations

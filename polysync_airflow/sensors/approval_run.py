@@ -40,6 +40,7 @@ class ApprovalRun(SensorRun[approval.ApprovalEvent]):
 
     task: model_approval.PolysyncModelApprovalSensor
     options: model_approval.ApprovalOptions
+    trigger_classes = (PolysyncModelApprovalTrigger,)
     _began_at: datetime
     # The first poll begins it, in each session of a rescheduled sensor.
     _waiter: approval.ApprovalWaiter | None = None

@@ -71,6 +71,11 @@ class PipelineSensorRun(SensorRun[PipelineEnd], reporting.ReportingRun):
 
     task: pipeline.PolysyncPipelineSensor
     options: pipeline.PipelineSensorOptions
+    trigger_classes = (
+        triggers.PolysyncPipelineSearchTrigger,
+        triggers.PolysyncPipelineExecutionTrigger,
+        triggers.PolysyncPipelineStepTrigger,
+    )
     _wait: search.SearchWaiter | Found | Waiting
 
     def execute_found(self, event: Mapping[str, object] | None) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, NoReturn, TypeVar
 
+from airflow.triggers.base import BaseTrigger
 from pydantic import BaseModel
 
 from polysync_airflow.airflow_compat import reschedules, sdk, task_instances
@@ -30,6 +31,9 @@ class SensorRun(TaskRun, Generic[End]):
 
     task: base.PolysyncSensor
     options: base.SensorOptions
+    # Those to which it defers. A triggerer to which Airflow moves the task finds the
+    # one that waits among them.
+    trigger_classes: ClassVar[tuple[type[BaseTrigger], ...]]
 
     @abstractmethod
     def begin(self, began_at: datetime) -> None:

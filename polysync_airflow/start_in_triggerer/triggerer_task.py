@@ -16,7 +16,7 @@ from airflow.models.crypto import get_fernet
 from airflow.providers.common.compat.sdk import Context, TaskDeferred
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from polysync_airflow import sensors, triggers
+from polysync_airflow import sensors
 from polysync_airflow.airflow_compat.supervisor import call_slow_airflow, use_event_loop
 from polysync_airflow.airflow_compat.task_instances import delete_xcom, read_xcom
 from polysync_airflow.execution.json_input import read_json
@@ -97,9 +97,14 @@ class PolysyncTaskTrigger(BaseTrigger):
 
     # ---- in a thread
 
+    def _task(self) -> Any:
+        """Make the task again, with its templates."""
+        ti: Any = self.task_instance
+        return getattr(sensors, self.task_class)(task_id=ti.task_id, **self.arguments)
+
     def _start(self, context: Context) -> Any:
         ti: Any = self.task_instance
-        deferral = self._last_deferral()
+        deferral = self._last_deferral(context)
         if deferral:
             raise deferral
         if ti.try_number > 1:
@@ -115,8 +120,7 @@ class PolysyncTaskTrigger(BaseTrigger):
         where it goes on.
         """
         ti: Any = self.task_instance
-        task_class = getattr(sensors, self.task_class)
-        task = task_class(task_id=ti.task_id, **self.arguments)
+        task = self._task()
         renders_objects = ti.task.render_template_as_native_obj
         if renders_objects is None:
             renders_objects = ti.task.dag.render_template_as_native_obj
@@ -127,7 +131,7 @@ class PolysyncTaskTrigger(BaseTrigger):
             if method_name:
                 return task.resume_execution(method_name, arguments, context)
             # Without Airflow's decorator, which warns of a call outside of a worker.
-            return task_class.execute.__wrapped__(task, context)
+            return type(task).execute.__wrapped__(task, context)
         except TaskDeferred as deferral:
             path, arguments = deferral.trigger.serialize()
             wait = json.dumps(
@@ -138,7 +142,7 @@ class PolysyncTaskTrigger(BaseTrigger):
             )
             raise
 
-    def _last_deferral(self) -> TaskDeferred | None:
+    def _last_deferral(self, context: Context) -> TaskDeferred | None:
         """Return the last deferral of this try; None if it has not deferred yet."""
         ti: Any = self.task_instance
         stored = call_slow_airflow(partial(read_xcom, ti, WAIT_KEY), self.log.warning)
@@ -147,9 +151,10 @@ class PolysyncTaskTrigger(BaseTrigger):
                 get_fernet().decrypt(stored.encode()), "it"
             )
             if owner == str(ti.id):
+                known = self._task()._run_in(context).trigger_classes
+                trigger_class = next(each for each in known if each.__name__ == name)
                 return TaskDeferred(
-                    trigger=getattr(triggers, name)(**arguments),
-                    method_name=method_name,
+                    trigger=trigger_class(**arguments), method_name=method_name
                 )
         except Exception as error:
             if stored is not None:

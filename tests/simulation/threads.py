@@ -10,6 +10,7 @@ import concurrent.futures
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -44,33 +45,20 @@ class Lock:
     """A lock. That of a module is another one in each process."""
 
     def __init__(self) -> None:
-        self._owners: dict[Process | None, Any] = {}
+        self._owners: set[Process | None] = set()
         self._waiting: list[Fiber] = []
 
-    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        """Take it."""
+    def __enter__(self) -> None:
         process = running_process()
         if process in self._owners:
-            if not blocking or process is None:
-                return False
-            seconds = None if timeout < 0 else timeout
-            is_free = lambda: process not in self._owners  # noqa: E731
-            if not _wait_for(is_free, self._waiting, seconds):
-                return False
-        self._owners[process] = True
-        return True
+            _wait_for(lambda: process not in self._owners, self._waiting, None)
+        self._owners.add(process)
 
-    def release(self) -> None:
-        """Give it back."""
-        self._owners.pop(running_process(), None)
+    def __exit__(self, *_: object) -> None:
+        self._owners.discard(running_process())
         waiting = self._waiting
         self._waiting = []
         _wake_all(waiting)
-
-    __enter__ = acquire
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
 
 
 class Event:
@@ -112,7 +100,7 @@ class Thread:
     def start(self) -> None:
         """Run it."""
         kernel = kernels.KERNEL
-        call = lambda: self._target(*self._args)  # noqa: E731
+        call = partial(self._target, *self._args)
         self._fiber = kernel.spawn(kernel.process, call, self._name)
 
     def join(self, timeout: float | None = None) -> None:

@@ -22,7 +22,7 @@ from tests.fakes import simulated_airflow
 from tests.fakes.simulated_airflow import AIRFLOW
 from tests.unit.operators.recovery.harness import Task, run_failure_callbacks
 from tests.unit.operators.recovery.test_max_cost import PRICES_OPTION, prices_of
-from tests.world import CHANGES, NEVER_ENDS, START, STOP, World
+from tests.world import CHANGES, DESCRIBE, NEVER_ENDS, START, STOP, World
 
 PROD = "https://prod.example.com"
 # What the database has, and its copy.
@@ -168,6 +168,22 @@ def test_deferred_task_of_a_copy_stops_nothing(
     AIRFLOW.instances.append(prod.ti)
     marked(prod, deferral)
     assert world.calls(*CHANGES) == [START, STOP]
+
+
+@pytest.mark.parametrize("copy", COPIES)
+def test_copy_that_cannot_read_the_name_of_an_execution_stops_nothing(
+    copy: str, begin: Begin, world: World
+) -> None:
+    """AWS refuses to describe it. The record says whose it is, proven or not."""
+    prod = Task(True, deployment=IDENTITY)
+    deferral = prod.defer()
+    begin(copy)
+    refused = {"code": "AccessDeniedException", "message": "not authorized"}
+    world.control.add_fault("error", DESCRIBE, **refused)
+
+    marked(copy_of(prod, copy), deferral)
+
+    assert world.calls(*CHANGES) == [START]
 
 
 @pytest.mark.parametrize("copy", COPIES)

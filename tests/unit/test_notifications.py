@@ -14,7 +14,9 @@ from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.notifications import failure_text
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer
-from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
+from tests.tasks import Run, TaskInstance, run_task
+
+pytestmark = pytest.mark.usefixtures("emulator", "emulated_time")
 
 LOG_URL = "https://airflow.example.com/dags/retraining/runs/r/tasks/train"
 SUBJECT = "Task train of DAG retraining has failed (try 1, run scheduled__2026-01-01T00:00:00+00:00)."
@@ -47,9 +49,7 @@ def fail_steps(emulator: EmulatorServer, *names: str, reason: str = "no data") -
     )
 
 
-def test_text_has_verdict_failed_steps_and_links(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_text_has_verdict_failed_steps_and_links(emulator: EmulatorServer) -> None:
     """
     The text has the task, the verdict, each failed step with its reason, and the links,
     but no lines of the log.
@@ -70,9 +70,7 @@ def test_text_has_verdict_failed_steps_and_links(
     ]
 
 
-def test_text_names_three_of_many_failed_steps(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_text_names_three_of_many_failed_steps(emulator: EmulatorServer) -> None:
     """Three steps are named; the text stays short."""
     client: Any = PolysyncSageMakerHook().conn
     definition = (EXAMPLE_DEFINITIONS / "fanout.json").read_text()
@@ -85,9 +83,7 @@ def test_text_names_three_of_many_failed_steps(
     assert any(line.endswith("more steps have failed") for line in lines)
 
 
-def test_text_has_the_reason_of_the_execution_without_failed_steps(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_text_has_the_reason_of_the_execution_without_failed_steps() -> None:
     """Without failed steps, the reason is that of the execution."""
     ti = run_start().ti
     ti.xcoms["run"] |= {"message": "the role does not exist", "failed_steps": []}
@@ -95,9 +91,7 @@ def test_text_has_the_reason_of_the_execution_without_failed_steps(
     assert "Reason: the role does not exist" in text_of(Run(ti))
 
 
-def test_task_that_will_be_retried(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_task_that_will_be_retried(emulator: EmulatorServer) -> None:
     """
     In ``on_retry_callback``, the text says that a retry follows. It names the index of
     a mapped task.
@@ -112,9 +106,7 @@ def test_task_that_will_be_retried(
 
 
 @pytest.mark.parametrize("is_wrapped", [False, True])
-def test_text_has_the_error_of_a_task_without_an_execution(
-    is_wrapped: bool, emulator: EmulatorServer
-) -> None:
+def test_text_has_the_error_of_a_task_without_an_execution(is_wrapped: bool) -> None:
     """
     The text has the error itself, also if that of Airflow before 3.3 is around it.
     """
@@ -132,9 +124,7 @@ def test_text_has_the_error_of_a_task_without_an_execution(
     ]
 
 
-def test_text_leads_to_the_execution_of_a_process_that_died(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_text_leads_to_the_execution_of_a_process_that_died() -> None:
     """Airflow's DAG processor gives no error. The text leads to the execution."""
     run = run_start(wait_for_completion=False)
 
@@ -146,9 +136,7 @@ def test_text_leads_to_the_execution_of_a_process_that_died(
     ]
 
 
-def test_error_that_is_a_text_is_cut_and_cleaned(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
-) -> None:
+def test_error_that_is_a_text_is_cut_and_cleaned() -> None:
     """An error may also be a text. It is cut and cleaned."""
     run = run_start(wait_for_completion=False)
 
@@ -159,7 +147,7 @@ def test_error_that_is_a_text_is_cut_and_cleaned(
 
 
 def test_edited_xcoms_change_no_link_and_begin_no_line(
-    emulator: EmulatorServer, emulated_time: EmulatedTime
+    emulator: EmulatorServer,
 ) -> None:
     """
     Others can edit XComs: a link leads to the AWS console only, and no text begins a

@@ -15,7 +15,7 @@ import pytest
 
 from polysync_airflow.aws import rate_limiter, retry
 from polysync_airflow.cli import main
-from sagemaker_emulator import EmulatorServer
+from sagemaker_emulator import ControlClient, EmulatorServer
 from tests.conftest import connection
 from tests.tasks import EmulatedTime
 from tests.unit.events.conftest import client
@@ -54,6 +54,7 @@ class Result(NamedTuple):
 
 
 Polysync = Callable[..., Result]
+FAILURE = {"steps": {"Shard3": {"fail": {"reason": "no data"}}}}
 
 
 class Terminal(io.StringIO):
@@ -88,10 +89,42 @@ def jobs(polysync: Polysync) -> Polysync:
     return partial(polysync, "jobs")
 
 
+class Executions(NamedTuple):
+    """
+    Runs ``polysync executions`` with arguments, and does in AWS what others do there.
+
+    :param control: controls the emulator.
+    :param sagemaker: a client of boto3.
+    """
+
+    polysync: Polysync
+    emulator: EmulatorServer
+    control: ControlClient
+    sagemaker: Any
+
+    def __call__(self, *arguments: object) -> Result:
+        """Run the command."""
+        return self.polysync("executions", *arguments)
+
+    def start(self, pipeline: str = "fanout", **request: Any) -> str:
+        """Start an execution beside Airflow, and return its ARN."""
+        start = self.sagemaker.start_pipeline_execution
+        arn: str = start(PipelineName=pipeline, **request)["PipelineExecutionArn"]
+        return arn
+
+    def fail(self, **request: Any) -> str:
+        """Start an execution, let its step ``Shard3`` fail, and return its ARN."""
+        self.control.put_scenario(FAILURE)
+        arn = self.start(**request)
+        self.control.advance(3600)
+        return arn
+
+
 @pytest.fixture
-def executions(polysync: Polysync) -> Polysync:
-    """Return a function that runs ``polysync executions`` with arguments."""
-    return partial(polysync, "executions")
+def executions(polysync: Polysync, emulator: EmulatorServer) -> Executions:
+    """Return what runs ``polysync executions`` with arguments."""
+    sagemaker = client(emulator, "sagemaker")
+    return Executions(polysync, emulator, emulator.control, sagemaker)
 
 
 def run_polysync(
@@ -121,9 +154,3 @@ def emulated_waits(
     monkeypatch.setattr(rate_limiter, "BURST_SECONDS", 10.0)
     monkeypatch.setattr(retry, "MIN_BACKOFF_SECONDS", 0.01)
     monkeypatch.setattr("botocore.endpoint.time", emulated_time)
-
-
-@pytest.fixture
-def sagemaker(emulator: EmulatorServer) -> Any:
-    """Return a client of boto3."""
-    return client(emulator, "sagemaker")

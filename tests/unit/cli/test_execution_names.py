@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from sagemaker_emulator import EmulatorServer
 from tests.managed_pipelines import MANAGED, MODEL, NEEDS_ROLE, ROLE
-from tests.unit.cli.conftest import Polysync
-from tests.unit.cli.test_executions import ACCOUNT, NO_PIPELINE, start
+from tests.unit.cli.conftest import Executions
+from tests.unit.cli.test_executions import ACCOUNT, NO_PIPELINE
 from tests.unit.sensors.sessions import start_execution
 from tests.world import DESCRIBE, LIST
 
@@ -18,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("emulated_waits")
 NOT_THERE = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/fanout/execution/{0:012}"
 
 
-def test_name_is_checked_first(executions: Polysync, emulator: EmulatorServer) -> None:
+def test_name_is_checked_first(executions: Executions) -> None:
     """
     What is no name of an execution, and another region than the one in its ARN, are
     errors of one line.
@@ -31,56 +28,52 @@ def test_name_is_checked_first(executions: Polysync, emulator: EmulatorServer) -
         problem = "'fanout' names no execution: give PIPELINE/ID, as `polysync "
         assert problem in done.refusal
     assert "eu-west-1: the execution is in us-east-1, so leave it out" in region.refusal
-    assert emulator.control.calls() == []
+    assert executions.control.calls() == []
 
 
-def listed_names(executions: Polysync) -> list[str]:
+def listed_names(executions: Executions) -> list[str]:
     """Return the cells of the table that other commands take."""
     head, *lines = executions("list").out.splitlines()
     start = head.index("EXECUTION")
     return [line[start:].split()[0] for line in lines]
 
 
-def test_name_of_the_table_can_be_pasted(
-    executions: Polysync, sagemaker: Any, emulator: EmulatorServer
-) -> None:
+def test_name_of_the_table_can_be_pasted(executions: Executions) -> None:
     """
     Into each command. AWS has the name of the pipeline in lower case in ARNs, and in
     its case in lists, and takes both.
     """
-    definition = sagemaker.describe_pipeline(PipelineName="fanout")
-    sagemaker.create_pipeline(
+    definition = executions.sagemaker.describe_pipeline(PipelineName="fanout")
+    executions.sagemaker.create_pipeline(
         PipelineName="FanOut2",
         PipelineDefinition=definition["PipelineDefinition"],
         RoleArn=definition["RoleArn"],
         ClientRequestToken=32 * "0",
     )
-    arn = start(sagemaker, "FanOut2")
-    emulator.control.advance(4)
+    arn = executions.start("FanOut2")
+    executions.control.advance(4)
     (name,) = listed_names(executions)
-    emulator.control.clear_calls()
+    executions.control.clear_calls()
 
     shown = executions("show", name, "--output", "json")
-    calls = emulator.control.calls(LIST)
+    calls = executions.control.calls(LIST)
     stopped = executions("stop", name.lower(), "--yes")
 
     assert name == f"FanOut2/{arn.rpartition('/')[2]}"
     assert shown.document["execution_arn"] == arn
     assert len(calls) == 1
     assert stopped.out.endswith(f"{arn}\n")
-    emulator.control.advance(3600)
+    executions.control.advance(3600)
     assert executions("watch", name).code == 1
     assert executions("logs", name, "Shard0").code == 0
 
 
-def test_pipeline_of_another_account_has_no_short_names(
-    executions: Polysync, sagemaker: Any
-) -> None:
+def test_pipeline_of_another_account_has_no_short_names(executions: Executions) -> None:
     """
     Who gives its ARN gets those of its executions. They are not cut, whatever else is.
     """
     page = f"dags/{50 * 'd'}/runs/{50 * 'r'}/tasks/train"
-    arn = start(sagemaker, PipelineExecutionDescription=f"Airflow: {page}")
+    arn = executions.start(PipelineExecutionDescription=f"Airflow: {page}")
     pipeline = arn.partition("/execution/")[0]
 
     done = executions("list", "--pipeline", pipeline)
@@ -91,7 +84,7 @@ def test_pipeline_of_another_account_has_no_short_names(
 
 
 @NEEDS_ROLE
-def test_pipeline_that_aws_manages_has_no_short_names(executions: Polysync) -> None:
+def test_pipeline_that_aws_manages_has_no_short_names(executions: Executions) -> None:
     """Its name is that of a pipeline of the account."""
     arn = start_execution(MANAGED, role=ROLE, ModelPackageArn=MODEL)
 
@@ -99,16 +92,13 @@ def test_pipeline_that_aws_manages_has_no_short_names(executions: Polysync) -> N
 
 
 def test_old_execution_is_found(
-    executions: Polysync,
-    sagemaker: Any,
-    emulator: EmulatorServer,
-    monkeypatch: pytest.MonkeyPatch,
+    executions: Executions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also if it is not on the first page of the list."""
     monkeypatch.setattr("polysync_airflow.cli.executions.PAGE_SIZE", 1)
-    arn = start(sagemaker)
-    emulator.control.advance(60)
-    start(sagemaker)
+    arn = executions.start()
+    executions.control.advance(60)
+    executions.start()
 
     done = executions("show", f"fanout/{arn.rpartition('/')[2]}")
 
@@ -116,12 +106,10 @@ def test_old_execution_is_found(
     assert arn in done.out
 
 
-def test_name_of_nothing_is_an_error_with_what_is_there(
-    executions: Polysync, sagemaker: Any
-) -> None:
+def test_name_of_nothing_is_an_error_with_what_is_there(executions: Executions) -> None:
     """Of one line."""
     none = executions("show", "fanout/000000000000")
-    start(sagemaker)
+    executions.start()
     (name,) = listed_names(executions)
     misspelt = executions("watch", name[:-1])
     no_pipeline = executions("stop", name.replace("fanout", "fanuot"))
@@ -136,7 +124,7 @@ def test_name_of_nothing_is_an_error_with_what_is_there(
 
 @pytest.mark.parametrize("word", ["show", "stop", "watch", "logs"])
 def test_missing_execution_is_an_error_of_one_line(
-    word: str, executions: Polysync
+    word: str, executions: Executions
 ) -> None:
     """It is an error of one line, also for a watch."""
     done = executions(word, NOT_THERE, *["Shard0"] * (word == "logs"))
@@ -144,11 +132,11 @@ def test_missing_execution_is_an_error_of_one_line(
     assert "There is no execution" in done.refusal
 
 
-def test_region_is_of_the_arn(executions: Polysync, emulator: EmulatorServer) -> None:
+def test_region_is_of_the_arn(executions: Executions) -> None:
     """The region of the connection does not count."""
     done = executions("show", NOT_THERE.replace("us-east-1", "eu-west-1"))
 
     assert done.code == 2
-    assert [call["region"] for call in emulator.control.calls(DESCRIBE)] == [
+    assert [call["region"] for call in executions.control.calls(DESCRIBE)] == [
         "eu-west-1"
     ]

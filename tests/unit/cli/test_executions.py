@@ -14,23 +14,12 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from polysync_airflow.cli.executions import LOG_DELAY_SECONDS
 from polysync_airflow.operators import PolysyncStartPipelineOperator
-from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, TaskInstance, run_task
-from tests.unit.cli.conftest import Polysync, Terminal
+from tests.unit.cli.conftest import FAILURE, Executions, Terminal
 from tests.world import DESCRIBE, LIST, LIST_STEPS, STOP, deny
 
 ACCOUNT = "123456789012"
 pytestmark = pytest.mark.usefixtures("emulated_waits")
-
-FAILURE = {"steps": {"Shard3": {"fail": {"reason": "no data"}}}}
-
-
-def start(sagemaker: Any, pipeline: str = "fanout", **request: Any) -> str:
-    """Start an execution beside Airflow, and return its ARN."""
-    arn: str = sagemaker.start_pipeline_execution(PipelineName=pipeline, **request)[
-        "PipelineExecutionArn"
-    ]
-    return arn
 
 
 def start_as_a_task() -> str:
@@ -41,20 +30,18 @@ def start_as_a_task() -> str:
     return str(run_task(task, TaskInstance("train")).result)
 
 
-def test_list_has_the_newest_first(
-    executions: Polysync, sagemaker: Any, emulator: EmulatorServer
-) -> None:
+def test_list_has_the_newest_first(executions: Executions) -> None:
     """
     Executions of all pipelines are sorted by their start. The table fits 160
     characters; --wide has the ARN in full, and AWS's status.
     """
-    emulator.control.put_scenario(FAILURE)
+    executions.control.put_scenario(FAILURE)
     arns: list[str] = []
     for pipeline in ("fanout", "churn-tuning", "fanout"):
         arns.insert(
-            0, start(sagemaker, pipeline, PipelineExecutionDisplayName=f"of-{pipeline}")
+            0, executions.start(pipeline, PipelineExecutionDisplayName=f"of-{pipeline}")
         )
-        emulator.control.advance(3600)
+        executions.control.advance(3600)
 
     done = executions("list")
     wide = executions("list", "--wide")
@@ -85,18 +72,16 @@ def test_list_has_the_newest_first(
     assert limited.error.endswith(f"ARNs; {there_are_more}")
 
 
-def test_list_finds_the_executions_of_a_task_exactly(
-    executions: Polysync, sagemaker: Any, emulator: EmulatorServer
-) -> None:
+def test_list_finds_the_executions_of_a_task_exactly(executions: Executions) -> None:
     """
     By DAG, task and run, which the description has. The table fits whatever they are,
     and has their ends.
     """
     arn = start_as_a_task()
-    emulator.control.advance(60)
-    start(sagemaker, PipelineExecutionDescription="Airflow: dags/retraining")
+    executions.control.advance(60)
+    executions.start(PipelineExecutionDescription="Airflow: dags/retraining")
     page = f"dags/{'d' * 100}/runs/{'r' * 99}x/tasks/train/mapped/3"
-    long = start(sagemaker, PipelineExecutionDescription=f"Airflow: {page}")
+    long = executions.start(PipelineExecutionDescription=f"Airflow: {page}")
 
     def listed(*options: str) -> list[str]:
         done = executions("list", "--output", "json", *options)
@@ -118,21 +103,17 @@ def test_list_finds_the_executions_of_a_task_exactly(
     assert f"{'d' * 100}/train[3]  {'r' * 99}x" in wide
 
 
-def test_list_says_what_it_may_not_read(
-    executions: Polysync, sagemaker: Any, emulator: EmulatorServer
-) -> None:
+def test_list_says_what_it_may_not_read(executions: Executions) -> None:
     """Neither a duration nor a failed step is made up. An outage is no refusal."""
-    emulator.control.put_scenario(FAILURE)
-    start(sagemaker)
-    emulator.control.advance(3600)
+    executions.fail()
     outage = {"code": "InternalFailure", "message": "no", "status": 500, "count": 2}
-    emulator.control.add_fault("error", DESCRIBE, **outage)
+    executions.control.add_fault("error", DESCRIBE, **outage)
     assert "not known" not in executions("list").out
     for operation, missing in (
         (DESCRIBE, ["durations", "failed steps"]),
         (LIST_STEPS, ["failed steps"]),
     ):
-        deny(emulator, operation, count=1)
+        deny(executions.emulator, operation, count=1)
 
         done = executions("list")
 
@@ -144,13 +125,13 @@ def test_list_says_what_it_may_not_read(
 
 
 def test_list_is_limited_by_pipeline_prefix_state_and_age(
-    executions: Polysync, sagemaker: Any, emulator: EmulatorServer
+    executions: Executions,
 ) -> None:
     """By pipeline, prefix, state and age; what is older is not asked for."""
-    old = start(sagemaker)
-    emulator.control.advance(48 * 3600)
-    new = start(sagemaker)
-    other = start(sagemaker, "churn-tuning")
+    old = executions.start()
+    executions.control.advance(48 * 3600)
+    new = executions.start()
+    other = executions.start("churn-tuning")
 
     def listed(*options: str) -> set[str]:
         done = executions("list", "--output", "json", *options)
@@ -164,15 +145,12 @@ def test_list_is_limited_by_pipeline_prefix_state_and_age(
     assert listed("--prefix", "churn-") == {other}
     assert listed("--state", "Success") == {old}
     assert listed("--since", "1d") == {new, other}
-    (call,) = emulator.control.calls(LIST)[-1:]
+    (call,) = executions.control.calls(LIST)[-1:]
     assert call["request"]["CreatedAfter"]
 
 
 def test_list_reads_few_pages(
-    executions: Polysync,
-    sagemaker: Any,
-    emulator: EmulatorServer,
-    monkeypatch: pytest.MonkeyPatch,
+    executions: Executions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     A state that no new execution has does not make it read all executions of a
@@ -181,13 +159,13 @@ def test_list_reads_few_pages(
     monkeypatch.setattr("polysync_airflow.hooks.executions.PAGE_SIZE", 1)
     monkeypatch.setattr("polysync_airflow.cli.executions.MAX_LISTED", 10)
     for _ in range(11):
-        start(sagemaker)
+        executions.start()
 
     done = executions("list", "--pipeline=fanout", "--state=Cancelled")
 
     assert done.code == 0
     assert done.out == ""
-    assert len(emulator.control.calls(LIST)) == 10
+    assert len(executions.control.calls(LIST)) == 10
 
 
 NO_PIPELINE = "there is no such pipeline in region us-east-1."
@@ -226,7 +204,7 @@ NO_PIPELINE = "there is no such pipeline in region us-east-1."
     ],
 )
 def test_list_of_nothing_is_an_error(
-    option: tuple[str, str], problem: str, executions: Polysync
+    option: tuple[str, str], problem: str, executions: Executions
 ) -> None:
     """A misspelled name names those that are near."""
     done = executions("list", *option)
@@ -235,15 +213,13 @@ def test_list_of_nothing_is_an_error(
 
 
 def test_show_says_why_an_execution_and_its_steps_failed(
-    executions: Polysync, sagemaker: Any, emulator: EmulatorServer
+    executions: Executions,
 ) -> None:
     """
     It says how the execution ended and why, and of each step its state, reason, job and
     log.
     """
-    emulator.control.put_scenario(FAILURE)
-    arn = start(sagemaker, PipelineParameters=[{"Name": "Shards", "Value": "2"}])
-    emulator.control.advance(3600)
+    arn = executions.fail(PipelineParameters=[{"Name": "Shards", "Value": "2"}])
 
     done = executions("show", arn)
     document = executions("show", arn, "--output", "json").document
@@ -295,14 +271,14 @@ PRICES = {
 
 
 def test_show_has_the_cost_of_a_tuning_step_as_its_task_has(
-    executions: Polysync, emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+    executions: Executions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     Four training jobs ran for 500 seconds each. A task and the command count all of
     them.
     """
     monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES", json.dumps(PRICES))
-    emulator.control.put_scenario({"steps": {"ChurnTune": {"duration": 1060}}})
+    executions.control.put_scenario({"steps": {"ChurnTune": {"duration": 1060}}})
     task = PolysyncStartPipelineOperator(task_id="tune", pipeline_name="churn-tuning")
 
     run = run_task(task)
@@ -318,31 +294,30 @@ def test_show_has_the_cost_of_a_tuning_step_as_its_task_has(
     lines = shown.out.splitlines()
     assert "Estimated cost: 2,000.00 USD, by prices of 2026-11-01." in lines
     # Property files may be large, and nothing is shown of them.
-    assert [call for call in emulator.control.calls() if call["service"] == "s3"] == []
+    assert [
+        call for call in executions.control.calls() if call["service"] == "s3"
+    ] == []
 
 
 def test_list_has_the_costs_of_the_newest_executions_that_have_ended(
-    executions: Polysync,
-    sagemaker: Any,
-    emulator: EmulatorServer,
-    monkeypatch: pytest.MonkeyPatch,
+    executions: Executions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     Only their jobs are described, each once; without prices, AWS is asked for nothing.
     """
-    emulator.control.put_scenario({"steps": {"ChurnTune": {"duration": 1060}}})
+    executions.control.put_scenario({"steps": {"ChurnTune": {"duration": 1060}}})
     for _ in range(3):
-        start(sagemaker, "churn-tuning")
-        emulator.control.advance(7200)
-    start(sagemaker, "churn-tuning")
+        executions.start("churn-tuning")
+        executions.control.advance(7200)
+    executions.start("churn-tuning")
     options = "list", "--pipeline=churn-tuning", "--costs=2"
 
     refused = executions(*options)
     assert "--costs needs the prices of instances" in refused.refusal
-    assert emulator.control.calls(LIST) == []
+    assert executions.control.calls(LIST) == []
     monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES", json.dumps(PRICES))
     listed = executions(*options)
-    tuning_jobs = emulator.control.calls("DescribeHyperParameterTuningJob")
+    tuning_jobs = executions.control.calls("DescribeHyperParameterTuningJob")
     document = executions(*options, "--output=json").document
 
     lines = listed.out.splitlines()
@@ -354,9 +329,7 @@ def test_list_has_the_costs_of_the_newest_executions_that_have_ended(
     assert [cost and cost["amount"] for cost in costs] == [None, 2000, 2000, None]
 
 
-def test_start_of_a_task_is_shown(
-    executions: Polysync, emulator: EmulatorServer
-) -> None:
+def test_start_of_a_task_is_shown(executions: Executions) -> None:
     """By the name that Start gives it, the DAG, the task and the DAG run are shown."""
     arn = start_as_a_task()
 
@@ -371,11 +344,11 @@ def test_start_of_a_task_is_shown(
 
 
 def test_page_of_the_task_is_shown_where_its_address_is_known(
-    executions: Polysync, sagemaker: Any
+    executions: Executions,
 ) -> None:
     """It follows the task."""
     page = "https://airflow.example.com/dags/retraining/runs/first/tasks/train"
-    arn = start(sagemaker, PipelineExecutionDescription=f"Mine. Airflow: {page}")
+    arn = executions.start(PipelineExecutionDescription=f"Mine. Airflow: {page}")
 
     done = executions("show", arn)
 
@@ -383,18 +356,14 @@ def test_page_of_the_task_is_shown_where_its_address_is_known(
     assert f"{task}\nAirflow page: {page}\n" in done.out
 
 
-def test_show_never_states_what_it_may_not_read(
-    executions: Polysync, sagemaker: Any, emulator: EmulatorServer
-) -> None:
+def test_show_never_states_what_it_may_not_read(executions: Executions) -> None:
     """
     It says that this is not known, which permission is missing, and all else; a watch
     ends with the same.
     """
-    emulator.control.put_scenario(FAILURE)
-    arn = start(sagemaker)
-    emulator.control.advance(3600)
+    arn = executions.fail()
     operations = LIST_STEPS, "ListPipelineParametersForExecution"
-    deny(emulator, *operations, count=9)
+    deny(executions.emulator, *operations, count=9)
 
     done = executions("show", arn)
     shown = executions("show", arn, "--output", "json")
@@ -414,13 +383,9 @@ def test_show_never_states_what_it_may_not_read(
         assert document[name] is None
 
 
-def test_logs_are_those_of_the_step(
-    executions: Polysync, sagemaker: Any, emulator: EmulatorServer
-) -> None:
+def test_logs_are_those_of_the_step(executions: Executions) -> None:
     """At most so many of the last lines; other names and steps without a log are errors."""
-    emulator.control.put_scenario(FAILURE)
-    arn = start(sagemaker)
-    emulator.control.advance(3600)
+    arn = executions.fail()
 
     done = executions("logs", arn, "Shard3")
     short = executions("logs", arn, "Shard3", "--lines", 1)
@@ -438,13 +403,11 @@ def test_logs_are_those_of_the_step(
     assert unknown.refusal.endswith("Steps that have begun: Shard0, Shard3.")
 
 
-def test_logs_of_a_step_without_a_job_are_refused(
-    executions: Polysync, sagemaker: Any, emulator: EmulatorServer
-) -> None:
+def test_logs_of_a_step_without_a_job_are_refused(executions: Executions) -> None:
     """A condition writes none."""
     url = {"Name": "InputDataUrl", "Value": "s3://ml-bucket/abalone.csv"}
-    arn = start(sagemaker, "abalone", PipelineParameters=[url])
-    emulator.control.advance(7200)
+    arn = executions.start("abalone", PipelineParameters=[url])
+    executions.control.advance(7200)
 
     done = executions("logs", arn, "AbaloneMSECond")
     both = executions("logs", arn, "x", "--follow", "--output=json")
@@ -454,17 +417,14 @@ def test_logs_of_a_step_without_a_job_are_refused(
 
 
 def test_logs_are_followed_until_the_step_ends(
-    executions: Polysync,
-    sagemaker: Any,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
+    executions: Executions, emulated_time: EmulatedTime
 ) -> None:
     """
     Each line is printed once, also those from before, and those that CloudWatch stores
     after the end.
     """
-    arn = start(sagemaker)
-    emulator.control.advance(4)
+    arn = executions.start()
+    executions.control.advance(4)
 
     followed = executions("logs", arn, "Shard0", "--follow", "--lines=1")
     whole = executions("logs", arn, "Shard0")
@@ -491,8 +451,7 @@ def test_stop_asks_a_person(
     answer: str | None,
     options: tuple[str, ...],
     code: int,
-    executions: Polysync,
-    emulator: EmulatorServer,
+    executions: Executions,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """
@@ -509,43 +468,39 @@ def test_stop_asks_a_person(
     assert f"is that of an Airflow task: {name}" in done.err
     assert "The task will fail, or do what its on_cancelled says." in done.err
     assert ("add --yes" in done.error) == (code == 2)
-    assert len(emulator.control.calls(STOP)) == (code == 0)
+    assert len(executions.control.calls(STOP)) == (code == 0)
     asked = f"The execution was asked to stop. {arn}\n"
     assert done.out == (asked if code == 0 else "")
 
 
 @pytest.mark.parametrize("word", ["show", "stop", "watch"])
-def test_throttled_calls_are_made_again(
-    word: str, executions: Polysync, sagemaker: Any, emulator: EmulatorServer
-) -> None:
+def test_throttled_calls_are_made_again(word: str, executions: Executions) -> None:
     """Somebody waits for the answer: for a minute at most."""
-    arn = start(sagemaker)
+    arn = executions.start()
     operations = {
         "show": LIST_STEPS,
         "stop": STOP,
         "watch": DESCRIBE,
     }
     operation = operations[word]
-    emulator.control.add_fault("throttle", operation, count=5)
+    executions.control.add_fault("throttle", operation, count=5)
 
     done = executions(word, arn, *["--yes"] * (word == "stop"))
 
     assert done.code == 0
     assert f"AWS throttles {operation}: asking again in 5 s\n" in done.err
 
-    emulator.control.add_fault("throttle", DESCRIBE, count=100)
+    executions.control.add_fault("throttle", DESCRIBE, count=100)
     late = executions(word, arn)
     assert late.code == 2
     assert late.error.startswith("error: DescribePipelineExecution failed: Throttling")
     assert late.err.count("asking again") == 12
 
 
-def test_running_step_has_its_duration_until_now(
-    executions: Polysync, sagemaker: Any, emulator: EmulatorServer
-) -> None:
+def test_running_step_has_its_duration_until_now(executions: Executions) -> None:
     """That of one that has not begun is empty."""
-    arn = start(sagemaker)
-    emulator.control.advance(100)
+    arn = executions.start()
+    executions.control.advance(100)
 
     lines = executions("show", arn).out.splitlines()
 
@@ -553,15 +508,13 @@ def test_running_step_has_its_duration_until_now(
     assert lines[-1] == "Merge   NotStarted"
 
 
-def test_execution_that_is_being_stopped(
-    executions: Polysync, sagemaker: Any, emulator: EmulatorServer
-) -> None:
+def test_execution_that_is_being_stopped(executions: Executions) -> None:
     """
     Its state is that of the tab and the page, and it is among those that run; programs
     get the two of XCom.
     """
-    arn = start(sagemaker)
-    emulator.control.advance(10)
+    arn = executions.start()
+    executions.control.advance(10)
     executions("stop", arn, "--yes")
 
     listed = executions("list", "--state", "Running")
@@ -574,10 +527,10 @@ def test_execution_that_is_being_stopped(
 
 
 def test_list_says_how_to_leave_out_what_may_not_be_read(
-    executions: Polysync, emulator: EmulatorServer
+    executions: Executions,
 ) -> None:
     """A policy may allow some of the pipelines only."""
-    deny(emulator, LIST)
+    deny(executions.emulator, LIST)
     choice = "Or list only what the identity may read: --prefix, --pipeline"
 
     assert executions("list").error.endswith(choice)
@@ -586,12 +539,12 @@ def test_list_says_how_to_leave_out_what_may_not_be_read(
     assert choice not in one.error
 
 
-def test_stop_prints_one_json_document(executions: Polysync, sagemaker: Any) -> None:
+def test_stop_prints_one_json_document(executions: Executions) -> None:
     """
     A script learns the status, and whether a stop was needed; an execution of nobody's
     is said to be so.
     """
-    arn = start(sagemaker)
+    arn = executions.start()
 
     done = executions("stop", arn, "--yes", "--output", "json")
     again = executions("stop", arn, "--output", "json")
@@ -615,22 +568,23 @@ def test_watch_ends_with_the_execution(
     scenario: dict[str, Any],
     code: int,
     end: str,
-    executions: Polysync,
-    sagemaker: Any,
-    emulator: EmulatorServer,
+    executions: Executions,
     emulated_time: EmulatedTime,
 ) -> None:
     """
     Each change is a line when it is seen; then comes how it has ended, with the last
     lines of the failed step's log. The exit code is that of the end.
     """
-    emulator.control.put_scenario(
+    executions.control.put_scenario(
         {key: value for key, value in scenario.items() if key == "steps"}
     )
-    arn = start(sagemaker)
+    arn = executions.start()
     if "stop" in scenario:
         emulated_time.after(
-            60, lambda: sagemaker.stop_pipeline_execution(PipelineExecutionArn=arn)
+            60,
+            lambda: executions.sagemaker.stop_pipeline_execution(
+                PipelineExecutionArn=arn
+            ),
         )
 
     done = executions("watch", arn)
@@ -645,11 +599,9 @@ def test_watch_ends_with_the_execution(
     assert ("  | RuntimeError: " in "\n".join(lines[-4:])) == is_failure
 
 
-def test_watch_ends_with_one_json_document(
-    executions: Polysync, sagemaker: Any
-) -> None:
+def test_watch_ends_with_one_json_document(executions: Executions) -> None:
     """stdout has one document at the end; the changes are on stderr."""
-    arn = start(sagemaker)
+    arn = executions.start()
 
     done = executions("watch", arn, "--output", "json")
 
@@ -658,15 +610,13 @@ def test_watch_ends_with_one_json_document(
     assert "Step Merge succeeded after" in done.err
 
 
-def test_watch_goes_on_after_a_lost_response(
-    executions: Polysync, sagemaker: Any, emulator: EmulatorServer
-) -> None:
+def test_watch_goes_on_after_a_lost_response(executions: Executions) -> None:
     """
     A failure of AWS while it watches is a line; that the identity may not look any more
     is an error.
     """
-    arn = start(sagemaker)
-    emulator.control.add_fault(
+    arn = executions.start()
+    executions.control.add_fault(
         "error",
         DESCRIBE,
         code="InternalFailure",
@@ -677,8 +627,8 @@ def test_watch_goes_on_after_a_lost_response(
     )
 
     done = executions("watch", arn)
-    deny(emulator, DESCRIBE, skip=1)
-    refused = executions("watch", start(sagemaker))
+    deny(executions.emulator, DESCRIBE, skip=1)
+    refused = executions("watch", executions.start())
 
     assert done.code == 0
     assert "Poll failed, retrying: " in done.out
@@ -687,15 +637,12 @@ def test_watch_goes_on_after_a_lost_response(
 
 
 def test_interrupted_watch_stops_nothing(
-    executions: Polysync,
-    sagemaker: Any,
-    emulator: EmulatorServer,
-    emulated_time: EmulatedTime,
+    executions: Executions, emulated_time: EmulatedTime
 ) -> None:
     """
     Ctrl-C ends the command, which says that the execution goes on, and stops nothing.
     """
-    arn = start(sagemaker)
+    arn = executions.start()
 
     def interrupt() -> None:
         raise KeyboardInterrupt
@@ -705,16 +652,14 @@ def test_interrupted_watch_stops_nothing(
 
     assert done.code == 130
     assert done.err == f"The execution goes on: {arn}\nerror: interrupted\n"
-    assert emulator.control.calls(STOP) == []
+    assert executions.control.calls(STOP) == []
 
 
-def test_names_write_no_control_characters(
-    executions: Polysync, sagemaker: Any
-) -> None:
+def test_names_write_no_control_characters(executions: Executions) -> None:
     """Control characters in a description reach no terminal, however written."""
     page = "dags/x%1B%5B2J/runs/r/tasks/t"
     for description in ("x\x1b[2Jx", f"Airflow: {page}"):
-        arn = start(sagemaker, PipelineExecutionDescription=description)
+        arn = executions.start(PipelineExecutionDescription=description)
 
         shown = executions("show", arn)
         listed = executions("list")

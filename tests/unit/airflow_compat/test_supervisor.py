@@ -136,36 +136,15 @@ def test_call_that_runs_cannot_be_cancelled() -> None:
     assert future.result(10)
 
 
-@pytest.mark.parametrize("needs_event_loop", [False, True])
-def test_call_has_a_time_limit_in_a_triggerer(
-    needs_event_loop: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """
-    Airflow's own requests have none. A thread that waits for ever would keep a process
-    from ending.
-    """
-    monkeypatch.setattr(
-        supervisor, "_channel_needs_event_loop", lambda: needs_event_loop
-    )
-    monkeypatch.setattr(supervisor, "TIMEOUT_SECONDS", 0.1)
-    released = threading.Event()
-
-    async def run_triggerer() -> None:
-        use_event_loop()
-        text = r"^Airflow has not responded to the triggerer within 0 s$"
-        with pytest.raises(NoResponseError, match=text):
-            await asyncio.to_thread(call_airflow, lambda: released.wait(20))
-        released.set()
-
-    asyncio.run(run_triggerer())
-
-
 @pytest.mark.parametrize(("slow_calls", "is_answered"), [(2, True), (3, False)])
 def test_slow_airflow_is_asked_again(
     slow_calls: int, is_answered: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A few times. The error of the function itself is raised at once."""
-    monkeypatch.setattr(supervisor, "_channel_needs_event_loop", lambda: False)
+    # Both ways of a call have the time limit.
+    monkeypatch.setattr(
+        supervisor, "_channel_needs_event_loop", lambda: not is_answered
+    )
     monkeypatch.setattr(supervisor, "TIMEOUT_SECONDS", 0.2)
     released = threading.Event()
     calls: list[int] = []

@@ -183,21 +183,3 @@ def test_each_new_error_is_logged_once(stopped_clock: StoppedClock) -> None:
         f"Transient error, retrying: {message}"
         for message in ("slow down", "no response", "slow down")
     ]
-
-
-def test_custom_sleep_replaces_time_sleep(stopped_clock: StoppedClock) -> None:
-    """
-    The given function sleeps between the attempts; what it raises ends the retries.
-    """
-    custom_sleeps: list[float] = []
-
-    def sleep(seconds: float) -> None:
-        custom_sleeps.append(seconds)
-        if len(custom_sleeps) == 3:
-            raise InterruptedError
-
-    with pytest.raises(InterruptedError):
-        call_for(3600, always_failing(make_error()), sleep=sleep)
-
-    assert custom_sleeps == [1, 2, 4]
-    assert stopped_clock.sleeps == []

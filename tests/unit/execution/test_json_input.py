@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 
 from polysync_airflow.execution.json_input import (
-    MAX_BYTES,
     MAX_DEPTH,
     UnreadableJsonError,
     read_json,
 )
-from tests.fakes.evil_json import FOREIGN, NESTED, UNREADABLE, nested_value
+from tests.fakes.evil_json import FOREIGN, UNREADABLE, nested_value
 
 
 @pytest.mark.parametrize("kind", UNREADABLE)
@@ -34,15 +33,9 @@ def test_what_cannot_be_read_is_one_error(kind: str) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (NESTED, "^it is nested too deeply$"),
-        ("NaN", "^it is not JSON: NaN is no number of JSON$"),
         ("[-1e999]", "^it has a number that is too large$"),
         ("9" * 5000, "^it is not JSON: Exceeds the limit"),
-        ("{", "^it is not JSON: Expecting property name"),
-        (b"\xff\xfe\x00", "^it is not JSON: "),
         (None, "^it is no text$"),
-        ({"a": 1}, "^it is no text$"),
-        ('"' + "x" * MAX_BYTES, "^it has more than 4,194,304 bytes$"),
     ],
 )
 def test_error_says_why_a_text_cannot_be_read(content: Any, problem: str) -> None:

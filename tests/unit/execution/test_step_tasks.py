@@ -4,7 +4,6 @@ How the task of a step ends: each rule of the core.
 
 from __future__ import annotations
 
-import itertools
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -120,12 +119,6 @@ def test_xcom_run_is_that_of_the_current_try() -> None:
     ):
         assert step_tasks.is_current(state, run_of()) is current
         assert not step_tasks.is_current(state, None)
-
-
-@pytest.mark.parametrize("state", [*ALIVE, *WITHOUT_OWN_XCOMS])
-def test_step_waits_for_an_execution(state: str | None) -> None:
-    """As long as the execution task may get one."""
-    assert outcome("Train", StepsSnapshot(state)) is None
 
 
 @pytest.mark.parametrize("state", OVER)
@@ -245,18 +238,6 @@ def test_step_ends_with_its_execution_unless_that_may_be_resumed(
     if expected == "failed":
         reason = f"the execution has ended before (status {status})."
     assert verdict == (expected, f"AWS has not run step Train: {reason}")
-
-
-@pytest.mark.parametrize("step_status", ["Failed", "Stopped"])
-def test_retry_waits_for_the_resume(step_status: str) -> None:
-    """The execution task resumes the execution, unless it is over."""
-    failed = listed_step("Train", step_status)
-    for state, status in itertools.product(ALIVE, ("Executing", "Failed")):
-        alive = seen(failed, state=state, status=status)
-        assert outcome("Train", alive, is_retry=True) is None
-
-    over = seen(failed, state="failed", status="Failed")
-    assert outcome("Train", over, is_retry=True) == "failed"
 
 
 def test_failure_before_a_resume_does_not_count() -> None:

@@ -357,13 +357,6 @@ def test_wait_whose_task_has_spent_too_much_ends() -> None:
     assert after_estimate(waiter, None) is None
 
 
-def test_last_line_before_a_timeout_is_that_of_the_last_status() -> None:
-    """What the last poll shows is logged, although it does not matter any more."""
-    step = make_waiter().decide(described("Executing"), 3600)
-
-    assert [line.text for line in step.log_lines] == [f"Executing: {LABEL}"]
-
-
 def test_execution_that_aws_does_not_know_is_awaited_for_a_while() -> None:
     """AWS may not know a new one yet. The time begins with the first such error."""
     unknown = api_error(RESOURCE_NOT_FOUND, "gone", permanent=True)

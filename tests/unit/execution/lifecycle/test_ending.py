@@ -93,33 +93,6 @@ def test_without_an_execution_there_is_nothing_to_do() -> None:
     assert try_end.handled
 
 
-def test_stop_is_announced_unless_somebody_must_be_asked_first() -> None:
-    """
-    A stop is announced, unless a retry follows, a signal has come, or the author wants
-    none.
-    """
-    for stop_on_kill, retry_follows, is_signalled, action in (
-        (True, False, False, EndAction.ANNOUNCE_STOP),
-        (True, True, False, EndAction.ASK_OWNER),
-        (False, True, False, EndAction.ASK_OWNER),
-        (False, False, False, EndAction.DONE),
-        (True, False, True, EndAction.ASK_OWNER),
-        # The process must know whether it is to end.
-        (False, False, True, EndAction.ASK_OWNER),
-    ):
-        try_end = leave(
-            stored(),
-            2,
-            stop_on_kill=stop_on_kill,
-            retry_follows=retry_follows,
-            is_signalled=is_signalled,
-        )
-
-        assert try_end.action is action
-        assert try_end.text == (KEEPS_RUNNING if action is EndAction.DONE else "")
-        assert try_end.handled
-
-
 FAILED: dict[str, bool] = {}
 RETRIED_LATER = {"retry_follows": True}
 SIGNALLED = {"is_signalled": True}

@@ -242,21 +242,6 @@ def test_name_of_a_sent_request_may_be_in_its_description() -> None:
     assert none.command is Command.RESEND_START
 
 
-def test_record_that_is_not_proven_names_its_incarnation() -> None:
-    """
-    After a rotation of the key, a clear of a DAG run that has ended finds what it
-    resumes.
-    """
-    cleared = edited(BEFORE, dag_run_started_at=EARLIER, clear_number=1)
-    failed = listed(2, 0, task=TASK_BEFORE, status="Failed")
-    unproven = lost(stored(incarnation=BEFORE))
-
-    instruction = look([failed], of=make_try(3, 4, cleared), unproven=unproven)
-
-    assert instruction.command is Command.DESCRIBE
-    assert instruction.record == found_record(TASK_BEFORE, incarnation=cleared)
-
-
 WITH_FOREIGN_TOKEN = stored(request=edited(REQUEST, client_request_token="x" * 40))
 CLAIMED = named("nightly", "x", status="Executing")
 # The record of another deployment in a copy of its database, and its execution.

@@ -353,15 +353,6 @@ def test_try_takes_a_record_over_before_anything_else() -> None:
     assert instruction.lines == ()
 
 
-def test_record_of_the_same_try_is_not_written_again() -> None:
-    """
-    The try begins again, for example after the end of an execution that it waited for.
-    """
-    instruction = begin(make_try(2, 2), stored())
-
-    assert does(instruction) == (Command.DESCRIBE, Store.KEEP, stored())
-
-
 @pytest.mark.parametrize(("number", "store"), [(2, Store.KEEP), (3, WRITTEN)])
 def test_request_without_an_arn_is_looked_up_and_sent_again(
     number: int, store: object

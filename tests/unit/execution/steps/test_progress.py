@@ -179,17 +179,6 @@ UNAVAILABLE = api_error("InternalFailure", transient=True)
 DENIED = api_error("AccessDeniedException", permanent=True)
 
 
-def test_steps_are_listed_after_polls_that_succeed() -> None:
-    """At most once in the interval."""
-    progress = Progress(60, due=1060)
-
-    assert not progress.after_poll(None, 1059)
-    assert not progress.after_poll(UNAVAILABLE, 1060)
-    assert progress.after_poll(None, 1065)
-    assert not progress.after_poll(None, 1124)
-    assert progress.after_poll(None, 1125)
-
-
 @pytest.mark.parametrize("of_list", [False, True])
 @pytest.mark.parametrize(("interval", "next_list"), [(10, 1060), (100, 1100)])
 def test_throttling_pauses_the_lists_for_a_minute(

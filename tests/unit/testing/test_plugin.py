@@ -31,7 +31,8 @@ from polysync_airflow.execution import clock
 
 def process():
     environment = {k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"}
-    return environment, list(sys.path), clock._clock, [t.name for t in threading.enumerate() if not t.daemon]
+    threads = [t.name for t in threading.enumerate() if not t.daemon]
+    return environment, list(sys.path), clock._clock, threads
 
 
 def pytest_collection_finish(session):
@@ -73,7 +74,8 @@ def patched():
         return [module.__dict__["__current_task_instance_session"], clock._clock]
     supervisor = import_module("airflow.sdk.execution_time.supervisor")
     task_runner = import_module("airflow.sdk.execution_time.task_runner")
-    return [supervisor.in_process_api_server, hasattr(task_runner, "SUPERVISOR_COMMS"), clock._clock]
+    has_supervisor = hasattr(task_runner, "SUPERVISOR_COMMS")
+    return [supervisor.in_process_api_server, has_supervisor, clock._clock]
 
 
 before = patched()
@@ -104,7 +106,8 @@ def test_process_is_unchanged():
 def test_succeeding(sagemaker_emulator, load_dag):
     assert sagemaker_emulator.starts() == []
     assert load_dag("dags/scoring.py", "scoring").test().state == "success"
-    assert [start.parameters for start in sagemaker_emulator.starts("fanout")] == [{"Shards": "5"}]
+    (start,) = sagemaker_emulator.starts("fanout")
+    assert start.parameters == {"Shards": "5"}
     assert sagemaker_emulator.starts("abalone") == []
 
 
@@ -213,7 +216,10 @@ import pytest
 def test_it(load_dag, arguments):
     load_dag(*arguments)
 """
-    two = "from airflow.providers.common.compat.sdk import DAG\none, two = (DAG(i, schedule=None) for i in ('a', 'b'))"
+    two = """
+from airflow.providers.common.compat.sdk import DAG
+one, two = (DAG(i, schedule=None) for i in ("a", "b"))
+"""
 
     result = project(
         {"test_it.py": tests, "broken.py": "import no_such_module", "two.py": two}
@@ -249,7 +255,8 @@ def regions():
     return {name: json.loads(os.environ[name])["extra"]["region_name"] for name in names}
 
 def test_ini(sagemaker_emulator):
-    assert regions() == {"AIRFLOW_CONN_TEAM_A": "us-east-1", "AIRFLOW_CONN_TEAM_B": "us-east-1"}
+    teams = ["AIRFLOW_CONN_TEAM_A", "AIRFLOW_CONN_TEAM_B"]
+    assert regions() == dict.fromkeys(teams, "us-east-1")
     names = ["abalone", "callback-lambda", "churn-tuning", "fanout", "scoring-required-params"]
     assert sagemaker_emulator.pipelines == {"us-east-1": names}
 
@@ -261,7 +268,8 @@ class TestMarker:
         assert sagemaker_emulator.pipelines == {"eu-central-1": ["my-own"]}
         assert sagemaker_emulator.control.clock()["speed"] == 7
         hook = PolysyncSageMakerHook("mine")
-        assert [p["PipelineName"] for p in hook.conn.list_pipelines()["PipelineSummaries"]] == ["my-own"]
+        (pipeline,) = hook.conn.list_pipelines()["PipelineSummaries"]
+        assert pipeline["PipelineName"] == "my-own"
 """
     definition = builders.definition(builders.step("Train", "Training"))
     ini = "[pytest]\npolysync_connections = team_a team_b\naddopts = --strict-markers\n"

@@ -11,7 +11,7 @@ Everything here is pure.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Annotated, Any, Final, Self, TypeVar
 
@@ -196,6 +196,18 @@ class TriggerArguments(WaitArguments):
     declared_steps: str | None = None
     step_task_ids: TaskIds | None = None
     cost_limit: CostLimitText | None = None
+
+    def listing(
+        self, interval: float | None, declared_steps: str | None = None
+    ) -> Self:
+        """
+        Return the arguments of a trigger that lists the steps.
+
+        :param interval: seconds between two lists; None to list no steps.
+        """
+        if interval is None:
+            return self
+        return replace(self, progress_interval=interval, declared_steps=declared_steps)
 
 
 def arguments_of(waiter: ExecutionWaiter, polysync_conn_id: str) -> TriggerArguments:

@@ -185,10 +185,11 @@ class CallbackRun(ExecutionRun):
         # exactly on time.
         progress_interval = max(models.MIN_PROGRESS_INTERVAL, waiter.poll_interval / 2)
         if self.options.deferrable:
-            arguments = self.trigger_arguments(
-                waiter, progress_interval=progress_interval
+            arguments = self.trigger_arguments(waiter)
+            trigger = PolysyncCallbackStepTrigger(
+                step_name=self.step_name,
+                **arguments.listing(progress_interval).kwargs(),
             )
-            trigger = PolysyncCallbackStepTrigger(step_name=self.step_name, **arguments)
             self.defer(trigger, "execute_complete")
         try:
             after_poll = partial(self._raise_if_news, Progress(progress_interval))

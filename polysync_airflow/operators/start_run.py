@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -408,16 +409,20 @@ class StartRun(ReportingRun):
         if self.try_options().stops_cleared:
             reporting.push_stopping(self.context, record)
         policy = self.task.retry_policy
-        return self.wait_for_end(
-            waiter,
-            method_name="execute_after_end",
-            timeout=trigger_timeout(waiter.deadline),
+        arguments = replace(
+            self.trigger_arguments(waiter),
             stop_on_kill=stop_on_kill,
             stop_at=ending.outcomes_to_stop_earlier_at(
                 stop_on_kill=stop_on_kill,
                 is_last_try=not may_run_again(policy, self.context),
                 may_retry_refusal=may_retry_refusal(policy, self.context),
             ),
+        )
+        return self.wait_for_end(
+            waiter,
+            arguments,
+            method_name="execute_after_end",
+            timeout=trigger_timeout(waiter.deadline),
         )
 
     def _is_end_of_task(self, end: ExecutionEvent) -> bool:
@@ -467,10 +472,9 @@ class StartRun(ReportingRun):
         run = None
         if self.known.summary:
             run = reporting.storable_summary(self.known.summary, self.log.debug)
-        return self.wait_for_end(
-            waiter,
-            kwargs={"started": {"run": run, "declared_steps": reporter.declared_steps}},
-            timeout=trigger_timeout(waiter.deadline),
+        declared_steps = reporter.declared_steps
+        arguments = replace(
+            self.trigger_arguments(waiter).listing(self.list_seconds, declared_steps),
             stop_on_kill=stop_on_kill,
             stop_at=ending.outcomes_to_stop_at(
                 stop_on_kill=stop_on_kill,
@@ -478,8 +482,12 @@ class StartRun(ReportingRun):
                     self.task.retry_policy, self.context
                 ),
             ),
-            progress_interval=self.list_seconds,
-            declared_steps=reporter.declared_steps,
+        )
+        return self.wait_for_end(
+            waiter,
+            arguments,
+            kwargs={"started": {"run": run, "declared_steps": declared_steps}},
+            timeout=trigger_timeout(waiter.deadline),
             after_poll=reporter.after_poll,
         )
 

@@ -24,6 +24,7 @@ from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, T
 from polysync_airflow.execution.lifecycle.next_session import NextSession
 from polysync_airflow.execution.models import ExecutionDescription, region_from_arn
 from polysync_airflow.execution.step_clears import Clear, ClearedSteps, FirstListing
+from polysync_airflow.execution.trigger_arguments import TriggerArguments
 from polysync_airflow.execution.waiter import ExecutionEvent, ExecutionWaiter
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import reporting
@@ -248,13 +249,10 @@ class StepsExecutionRun(StartRun):
         """Return the key of another task of the group."""
         return replace(TaskKey.of(self.ti), task_id=task_id)
 
-    def trigger_arguments(
-        self, waiter: ExecutionWaiter, **arguments: Any
-    ) -> dict[str, Any]:
+    def trigger_arguments(self, waiter: ExecutionWaiter) -> TriggerArguments:
         """Return the arguments of the trigger, which shows the tasks their steps."""
-        return super().trigger_arguments(
-            waiter, step_task_ids=list(self.task.step_task_ids.values()), **arguments
-        )
+        task_ids = tuple(self.task.step_task_ids.values())
+        return replace(super().trigger_arguments(waiter), step_task_ids=task_ids)
 
     def next_step(
         self,

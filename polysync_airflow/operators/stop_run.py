@@ -41,7 +41,7 @@ class StopRun(ExecutionRun):
         if has_ended(status) or not self.options.wait_for_completion:
             return state_of(status).value
         waiter = self.make_waiter(self.arn, None, cost_limit=None)
-        return self._end(self.wait_for_end(waiter))
+        return self._end(self.wait_for_end(waiter, self.trigger_arguments(waiter)))
 
     def complete(self, event: object) -> str:
         """Return the state in which the execution ended."""

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from airflow.providers.common.compat.sdk import Context
 from airflow.triggers.base import BaseTrigger
@@ -30,6 +30,7 @@ from polysync_airflow.execution.parameters import check_execution_arn
 from polysync_airflow.execution.prices import Spending
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress
+from polysync_airflow.execution.trigger_arguments import TriggerArguments, arguments_of
 from polysync_airflow.execution.waiter import (
     LAST_POLL_SECONDS,
     ExecutionEvent,
@@ -48,17 +49,6 @@ if TYPE_CHECKING:
 
 AfterPoll = Callable[[ExecutionWaiter, Polled], Sequence[StepDescription] | None]
 Estimate = Callable[[Sequence[StepDescription]], Spending]
-
-# The members of ``ExecutionWaiter`` that are arguments of its trigger.
-_WAITER_ARGUMENTS: Final = (
-    "execution_arn",
-    "pipeline_name",
-    "poll_interval",
-    "since",
-    "deadline",
-    "attempt",
-    "cost_limit",
-)
 
 
 class TaskRun:
@@ -195,51 +185,32 @@ class ExecutionRun(TaskRun):
     def wait_for_end(
         self,
         waiter: ExecutionWaiter,
+        arguments: TriggerArguments,
         *,
         method_name: str = "execute_complete",
         after_poll: AfterPoll | None = None,
         kwargs: dict[str, Any] | None = None,
         timeout: timedelta | None = None,
-        **trigger_arguments: Any,
     ) -> ExecutionEvent:
         """
         Wait on the worker and return the event, or defer the task.
 
+        :param arguments: those of the trigger of a deferred task.
         :param method_name: the method in which Airflow goes on with a deferred task.
         :param after_poll: called on the worker with the response of each poll but the
             last. It returns the steps; None if they were not listed. Without it, they
             are listed if the task has a limit of its cost.
         :param kwargs: what that method gets beside the event.
         :param timeout: as for ``defer``.
-        :param trigger_arguments: those that do not follow from ``waiter``.
         """
         if self.options.deferrable:
-            trigger = PolysyncPipelineExecutionTrigger(
-                **self.trigger_arguments(waiter, **trigger_arguments)
-            )
+            trigger = PolysyncPipelineExecutionTrigger(**arguments.kwargs())
             self.defer(trigger, method_name, kwargs=kwargs, timeout=timeout)
         return self.wait_on_worker(waiter, after_poll)
 
-    def trigger_arguments(
-        self,
-        waiter: ExecutionWaiter,
-        *,
-        progress_interval: float | None = None,
-        declared_steps: str | None = None,
-        **arguments: Any,
-    ) -> dict[str, Any]:
-        """Return the arguments of a trigger that waits for an execution."""
-        if progress_interval is None:
-            # The trigger lists no steps.
-            declared_steps = None
-        return {
-            **{name: getattr(waiter, name) for name in _WAITER_ARGUMENTS},
-            "polysync_conn_id": self.task.polysync_conn_id,
-            "region_name": models.region_from_arn(waiter.execution_arn),
-            "progress_interval": progress_interval,
-            "declared_steps": declared_steps,
-            **arguments,
-        }
+    def trigger_arguments(self, waiter: ExecutionWaiter) -> TriggerArguments:
+        """Return the arguments of the trigger that goes on with a wait."""
+        return arguments_of(waiter, self.task.polysync_conn_id)
 
     def sleep(self, seconds: float) -> None:
         """Wait on the worker."""

@@ -147,18 +147,16 @@ class PipelineSensorRun(SensorRun[PipelineEnd], reporting.ReportingRun):
             self.defer(search_trigger, "execute_found")
         if isinstance(wait, Found):
             raise RuntimeError("the first poll has not begun the wait")
-        arguments = self.trigger_arguments(
-            wait.waiter,
-            progress_interval=self.list_seconds,
-            declared_steps=wait.reporter.declared_steps,
+        arguments = self.trigger_arguments(wait.waiter).listing(
+            self.list_seconds, wait.reporter.declared_steps
         )
         trigger: triggers.PolysyncPipelineExecutionTrigger
         if self.task.step_name:
             trigger = triggers.PolysyncPipelineStepTrigger(
-                step_name=self.task.step_name, **arguments
+                step_name=self.task.step_name, **arguments.kwargs()
             )
         else:
-            trigger = triggers.PolysyncPipelineExecutionTrigger(**arguments)
+            trigger = triggers.PolysyncPipelineExecutionTrigger(**arguments.kwargs())
         self.defer(trigger, "execute_complete")
 
     def _search_once(self, waiter: search.SearchWaiter) -> search.SearchWaiter | Found:

@@ -515,7 +515,7 @@ def end_in_triggerer(try_number: int) -> TryEnd:
 
 def outcomes_to_stop_at(
     *, stop_on_kill: bool, may_retry_refusal: bool
-) -> list[UnendedOutcome]:
+) -> tuple[UnendedOutcome, ...]:
     """
     Return the outcomes of a wait at which the trigger stops the execution before it
     fires its event (rule 6). What costs too much, it stops in any case.
@@ -524,16 +524,15 @@ def outcomes_to_stop_at(
         good.
     """
     if not stop_on_kill:
-        return []
-    outcomes: list[UnendedOutcome] = ["timed_out"]
-    if not may_retry_refusal:
-        outcomes.append("refused")
-    return outcomes
+        return ()
+    if may_retry_refusal:
+        return ("timed_out",)
+    return ("timed_out", "refused")
 
 
 def outcomes_to_stop_earlier_at(
     *, stop_on_kill: bool, is_last_try: bool, may_retry_refusal: bool
-) -> list[UnendedOutcome]:
+) -> tuple[UnendedOutcome, ...]:
     """
     Return the outcomes of a wait for the end of an earlier try's execution at which the
     trigger stops it. Each retry waits for that end anew.
@@ -543,7 +542,7 @@ def outcomes_to_stop_earlier_at(
     )
     if is_last_try:
         return outcomes
-    return [outcome for outcome in outcomes if outcome != "timed_out"]
+    return tuple(outcome for outcome in outcomes if outcome != "timed_out")
 
 
 def stops_before_event(

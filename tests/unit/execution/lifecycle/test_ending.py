@@ -304,13 +304,13 @@ def test_outcomes_at_which_the_trigger_stops() -> None:
     cannot be polled, a retry may come back.
     """
     for is_last_try, may_retry_refusal, outcomes, outcomes_of_earlier in (
-        (True, False, ["timed_out", "refused"], ["timed_out", "refused"]),
-        (False, False, ["timed_out", "refused"], ["refused"]),
-        (False, True, ["timed_out"], []),
+        (True, False, ("timed_out", "refused"), ("timed_out", "refused")),
+        (False, False, ("timed_out", "refused"), ("refused",)),
+        (False, True, ("timed_out",), ()),
     ):
         for stop_on_kill, own, earlier in (
             (True, outcomes, outcomes_of_earlier),
-            (False, [], []),
+            (False, (), ()),
         ):
             stops = {
                 "stop_on_kill": stop_on_kill,

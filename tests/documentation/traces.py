@@ -137,9 +137,10 @@ def contains(value: Any, wanted: str, depth: int = MAX_DEPTH) -> bool:
         value, BaseOperator
     ):
         return False
-    names = {*getattr(value, "__dict__", ()), *getattr(value, "__slots__", ())} - {
-        "__weakref__"
-    }
+    names = {*getattr(value, "__dict__", ())}
+    for kind in type(value).__mro__:
+        names.update(getattr(kind, "__slots__", ()))
+    names.discard("__weakref__")
     return any(
         contains(getattr(value, name, None), wanted, depth - 1) for name in names
     )

@@ -146,15 +146,6 @@ def test_own_execution_takes_the_place_of_the_record(
     assert lines_of(instruction) == [(WARNING, text)]
 
 
-def test_name_may_be_in_the_description() -> None:
-    """That is its place if the DAG author has given a display name."""
-    instruction = look(
-        [named("nightly", description=f"Airflow: {TASK.display_name(2, 4)}")]
-    )
-
-    assert instruction.record == found_record(number=4)
-
-
 @pytest.mark.parametrize(
     ("executions", "end"),
     [

@@ -44,6 +44,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.httpsession import URLLib3Session
 from polysync_airflow import sensors
 from polysync_airflow.auth.iam_policies import identity_policy
+from polysync_airflow.hooks.executions import NEWEST_MEMBERS
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from tests.conftest import IN_BOTH_MODES
 from tests.tasks import run_task
@@ -73,6 +74,7 @@ def test_argument_and_field(emulator, emulated_time, deferrable):
     assert run.error is None
     assert emulator.control.calls(START)[-1]["request"]["FleetName"] == "blue"
     assert "fleet_name" in operator.template_fields
+    assert NEWEST_MEMBERS["FleetName"] == "fleet_name"
     assert run.xcoms["run"]["version_id"] == 1
 
 

@@ -113,17 +113,11 @@ def _until_run_ends(time: Timeline, owner: Owner, at: float) -> Allowance | None
     """Return what allows that nobody stops an execution before its DAG run ends."""
     if _is_killed(time, owner, at):
         return _NAMED["kill -9 without a retry"]
-    tested = [
-        entry
-        for entry in time.actions(Span(at - _TEST_SECONDS, at))
-        if entry.text == "test task" and entry.details[:3] == owner[:3]
-    ]
-    for entry in tested:
-        if (
-            entry.at - time.last_at(owner, "running", entry.at)
-            < _PROCESS_BEGINS_SECONDS
-        ):
-            return _NAMED["airflow tasks test"]
+    for entry in time.actions(Span(at - _TEST_SECONDS, at)):
+        if entry.text == "test task" and entry.details[:3] == owner[:3]:
+            running = entry.at - time.last_at(owner, "running", entry.at)
+            if running < _PROCESS_BEGINS_SECONDS:
+                return _NAMED["airflow tasks test"]
     return None
 
 
@@ -171,16 +165,13 @@ def _has_just_begun(time: Timeline, owner: Owner, at: float) -> bool:
 
 def _before_end(time: Timeline, owner: Owner, at: float) -> Entry:
     """Return the last state of a task before it has ended, or was deleted."""
-    return [
-        entry
-        for entry in time.states(owner)
-        if entry.at <= at and entry.text not in (*ENDED, DELETED)
-    ][-1]
+    ends = (*ENDED, DELETED)
+    return [each for each in time.states(owner, at) if each.text not in ends][-1]
 
 
 def _has_succeeded(time: Timeline, owner: Owner, at: float) -> bool:
     """Return whether the last process of a task that has run has ended in a success."""
-    states = [each.text for each in time.states(owner) if each.at <= at]
+    states = [each.text for each in time.states(owner, at)]
     ends = [state for state in states if state in ("running", "success")]
     return ends[-1:] == ["success"]
 

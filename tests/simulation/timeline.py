@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -45,9 +46,9 @@ class Timeline:
                 self._states.setdefault(entry.owner, []).append(entry)
         self._hindrances = sorted(_hindrances(journal))
 
-    def states(self, owner: Owner) -> list[Entry]:
+    def states(self, owner: Owner, until: float = math.inf) -> list[Entry]:
         """Return the states that a task had, in order."""
-        return self._states.get(owner, [])
+        return [each for each in self._states.get(owner, ()) if each.at <= until]
 
     def requests(self, name: str) -> list[Entry]:
         """Return the requests of a name that AWS has accepted."""
@@ -59,8 +60,8 @@ class Timeline:
 
     def state_at(self, owner: Owner, at: float) -> str | None:
         """Return the state of a task; None before its first one."""
-        before = [each.text for each in self.states(owner) if each.at <= at]
-        return before[-1] if before else None
+        before = self.states(owner, at)
+        return before[-1].text if before else None
 
     def has_state(self, owner: Owner, states: Iterable[str], span: Span) -> bool:
         """Return whether a task got one of some states in a time."""
@@ -71,11 +72,7 @@ class Timeline:
 
     def last_at(self, owner: Owner, state: str, at: float) -> float:
         """Return when a task had a state last; 0 if it never had."""
-        before = [
-            each.at
-            for each in self.states(owner)
-            if each.text == state and each.at <= at
-        ]
+        before = [each.at for each in self.states(owner, at) if each.text == state]
         return max(before, default=0.0)
 
     def lacks_slot(self, owner: Owner, at: float) -> bool:
@@ -83,12 +80,12 @@ class Timeline:
         Return whether no triggerer runs the trigger of a deferred task, or that one was
         killed which did.
         """
-        before = [each for each in self.states(owner) if each.at <= at]
-        if not before or before[-1].text != "deferred":
+        if self.state_at(owner, at) != "deferred":
             return False
+        since = self.states(owner, at)[-1].at
         runs_in = None
         for entry in self.entries:
-            if not before[-1].at <= entry.at <= at:
+            if not since <= entry.at <= at:
                 continue
             if entry.kind == "trigger" and entry.owner == owner:
                 runs_in = entry.details

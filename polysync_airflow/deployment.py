@@ -133,11 +133,12 @@ class StoredIdentity(NamedTuple):
     """
     What a Variable says.
 
-    :param key: that of the Variable.
-    :param value: its whole value.
-    :param stored: the identity in it.
-    :param url: the address of the deployment that has stored it; None if it had none.
-    :param stored_at: when it was stored, as Unix time.
+    :param key: the key of the Variable.
+    :param value: the whole value of the Variable.
+    :param stored: the identity in this value.
+    :param url: the address of the deployment that has stored the identity; None if the
+        deployment had none.
+    :param stored_at: when the identity was stored, as Unix time.
     """
 
     key: str
@@ -296,8 +297,8 @@ def url_of(page: str) -> str:
 
 def base_url() -> str | None:
     """
-    Return the address of the API server in Airflow's configuration; None if none is
-    configured that tells one deployment from another.
+    Return the address of the API server in Airflow's configuration; None if the
+    configured address does not tell one deployment from another, or is missing.
     """
     section = "api" if CAPABILITIES.task_sdk else "webserver"
     url: str = (conf.get(section, "base_url", fallback="") or "").strip().rstrip("/")

@@ -96,7 +96,6 @@ def before_start(
     :param pipeline_name: name or ARN of the pipeline. As the other arguments, it is not
         yet checked.
     :param region: the AWS region; None for that of the connection.
-    :param parameters: the parameters by name.
     """
     facet = SageMakerExecutionRunFacet(**_parameters(parameters), producer=PRODUCER)
     return OperatorLineage(

@@ -81,8 +81,8 @@ EVENTS_UNREADABLE: Final = Metric("polysync.events.unreadable", "counter", _PLAC
 
 log = logging.getLogger(__name__)
 
-# Of a tag's value. Airflow refuses longer names than 250 characters; four values are in
-# a name.
+# The characters of a tag's value. Airflow refuses names of more than 250 characters,
+# and a name has up to four values.
 MAX_CHARACTERS: Final = 40
 _NOT_ALLOWED: Final = re.compile(r"[^A-Za-z0-9_-]")
 # The types of the errors that were logged.

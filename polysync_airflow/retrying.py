@@ -125,7 +125,6 @@ def _lacks_quota(error: exceptions.PolysyncError, context: Context | None) -> bo
     Return whether AWS has refused a request of a task for a quota that is used up, and
     the task does not wait for that itself.
     """
-    # Imported here, because Airflow parses a DAG file every 30 seconds.
     from polysync_airflow.execution.lifecycle.capacity import is_hopeless
 
     if not exceptions.has_code(error, exceptions.RESOURCE_LIMIT):
@@ -148,7 +147,7 @@ class MemoizedRetryPolicy(RetryPolicy):
     It takes the place of the policy in the copy of the task that a process executes.
     The task of the DAG keeps the policy: Airflow serializes and shows that one.
 
-    :param policy: that of the task.
+    :param policy: the task's own policy.
     """
 
     def __init__(self, policy: RetryPolicy) -> None:
@@ -218,7 +217,7 @@ def next_session(
     """
     Return how Airflow goes on with a task after an error; None if it does not.
 
-    :param policy: that of the task, which is asked once for an error.
+    :param policy: the policy of the task, which is asked once for an error.
     """
     if isinstance(error, _NOT_ASKED):
         return None

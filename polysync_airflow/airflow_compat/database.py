@@ -107,7 +107,7 @@ class StoredVariable:
 
     @property
     def team(self) -> str | None:
-        """The team that has it; None if none has, or if there is no such Variable."""
+        """The team that owns the Variable; None without a team or a Variable."""
         team: str | None = getattr(self._row, "team_name", None)
         return team
 
@@ -150,7 +150,7 @@ class StoredVariable:
         Return the state and the number of the newest try of a task instance, or of each
         of its passes in a loop, the highest number last; empty if there is none.
 
-        :param key: as above.
+        :param key: the ``dag_id``, ``run_id``, ``task_id`` and ``map_index``.
         """
         query = select(TaskInstance.state, TaskInstance.try_number).filter_by(**key)
         rows = self._session.execute(query.order_by(TaskInstance.try_number))

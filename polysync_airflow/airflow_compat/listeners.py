@@ -120,7 +120,6 @@ def let_triggerer_call(
 
     With several triggerers, Airflow 3.2 and 3.3 call it in each of them.
 
-    :param path: the import path of the function.
     :param arguments: its keyword arguments, as JSON.
     :param dag_id: the DAG whose team has the triggerer.
     :param task_queue: the queue of the task.

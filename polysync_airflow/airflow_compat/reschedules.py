@@ -52,7 +52,7 @@ def settled(decision: RetryDecision, context: Mapping[str, Any]) -> RetryDecisio
     As ``_handle_current_task_failed`` in airflow/sdk/execution_time/task_runner.py of
     Airflow 3.4.
 
-    :param context: that of a worker.
+    :param context: the context of the task on a worker.
     :raises Exception: Airflow does not respond.
     """
     if not is_reschedule(decision):

@@ -36,7 +36,7 @@ _MASKER = "airflow.utils.log.secrets_masker"
 if CAPABILITIES.task_sdk:
     _MASKER = "airflow.sdk.log"
 
-# That of the triggerer, if this process is one.
+# The event loop of the triggerer, if this process is one.
 _event_loop: asyncio.AbstractEventLoop | None = None
 _inside = threading.local()
 

@@ -55,7 +55,6 @@ def read_states(ti: Any, task_ids: Sequence[str]) -> dict[str, str | None]:
     if not CAPABILITIES.task_sdk:
         rows = _rows_in_database(ti, task_ids)
         return {row.task_id: row.state for row in rows}
-    # Imported here, because Airflow parses a DAG file every 30 seconds.
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
     by_run: dict[str, dict[str, str | None]] = RuntimeTaskInstance.get_task_states(

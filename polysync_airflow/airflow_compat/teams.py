@@ -52,7 +52,7 @@ def may_be_hidden(context: Context) -> bool:
     Return whether a Variable of a task may be one that Airflow hides from the DAG
     processor and the triggerer.
 
-    :param context: that of the task. A worker knows the team by it.
+    :param context: the task's context on a worker, which has the team.
     """
     return is_multi_team() or team_of(context) is not None
 

@@ -34,9 +34,9 @@ class Slots(NamedTuple):
     :param waiting: how many triggers none of them runs.
     :param seconds: for how long the oldest of these has waited for its first run.
     :param waiting_calls: how many of these call a function of a listener.
-    :param taken: which share of the slots is taken: of the triggerers that run triggers
-        of one queue and team, or none at all. It is that of the fullest queue.
-    :param queue: that queue; None if its triggers have none.
+    :param taken: which share of the slots of the fullest queue is taken. The triggerers
+        count that run triggers of this queue and one team, or none at all.
+    :param queue: the fullest queue; None if its triggers have no queue.
     """
 
     triggerers: int

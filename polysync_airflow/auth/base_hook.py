@@ -125,7 +125,7 @@ class PolysyncBaseHook(AwsBaseHook):
     # The operations of SageMaker that the client must have; empty for all of them.
     client_operations: tuple[str, ...] = ()
     max_response_bytes = responses.MAX_RESPONSE_BYTES
-    # Of the clients of other services than SageMaker.
+    # The settings of the clients of other services than SageMaker.
     report_config = REPORT_CONFIG
     # How long one of many calls is retried while AWS cannot be reached, or fails.
     outage_seconds = RETRY_TIMEOUT_SECONDS
@@ -559,7 +559,7 @@ MIN_READ_SECONDS: Final = 5.0
 
 class LiveConnection(Generic[Hook]):
     """
-    Calls AWS with a connection, as it was read last. Thread-safe.
+    Calls AWS with the fields of a connection that were read last. Thread-safe.
 
     Its user calls ``read`` when that is due. While the connection cannot be read, calls
     use what was read before: Airflow's API server may be restarted without any effect
@@ -586,7 +586,7 @@ class LiveConnection(Generic[Hook]):
         self._lock = threading.Lock()
         self._hook: Hook | None = None
         self._read_at = clock.monotonic()
-        # Of the last read, if it failed.
+        # The error of the last read, if that failed.
         self._error: PolysyncError | None = None
         self._deletion = Deletion(connection_id, hint=hint_at_hidden_connection())
 

@@ -34,14 +34,9 @@ from polysync_airflow.auth import sts
 from polysync_airflow.auth.allow_list import AllowList, endpoint_host, is_loopback
 from polysync_airflow.aws.sessions import create_session
 from polysync_airflow.exceptions import CredentialsError
+from polysync_airflow.execution import texts
 from polysync_airflow.execution.console import UNIFIED_STUDIO_URL
 from polysync_airflow.execution.models import REGION_PATTERN, RoleArn, StudioDomainId
-from polysync_airflow.execution.texts import (
-    MAX_PROBLEMS,
-    clean_line,
-    did_you_mean,
-    first_problems,
-)
 
 # Timeouts in seconds. Other threads may wait for the same token, and the callers retry
 # with backoff in any case. With azure-identity's defaults, 300 seconds and several
@@ -226,7 +221,7 @@ class RoleSession(BaseModel):
         """
         Return the parameters of the STS request, without those that are None.
 
-        :param parameters: those that not every sign-in method has.
+        :param parameters: parameters that only some sign-in methods have.
         """
         parameters = {
             "RoleSessionName": self.session_name,
@@ -563,7 +558,7 @@ def check_aws_region(region: object, *, field: str, connection_id: str) -> None:
 def _not_usable(
     connection_id: str, connection_type: str, problems: list[str]
 ) -> CredentialsError:
-    lines = "\n".join(f"- {problem}" for problem in first_problems(problems))
+    lines = "\n".join(f"- {problem}" for problem in texts.first_problems(problems))
     return CredentialsError(
         f"The connection {connection_id!r} (type {connection_type}) is not"
         f" usable:\n{lines}"
@@ -578,18 +573,18 @@ def _problems(error: pydantic.ValidationError) -> Iterable[str]:
             name = str(problem["ctx"]["discriminator"]).strip("'")
             choices = choices_of(name)
             # Not the value: somebody may have pasted a secret into the wrong field.
-            meant = did_you_mean(str(problem["ctx"].get("tag", "")), choices)
+            meant = texts.did_you_mean(str(problem["ctx"].get("tag", "")), choices)
             yield f"{name}: give one of {', '.join(choices)}.{meant}"
             continue
         # Whoever edits the connection chooses the names of unknown fields.
-        name = clean_line(str(problem["loc"][-1]), 64)
+        name = texts.clean_line(str(problem["loc"][-1]), 64)
         label = _FORM_LABELS.get(name, name)
         if error_type == "missing":
             yield f"{label}: Field required; fill it in."
         elif error_type == "extra_forbidden":
             meant = ""
-            if number < MAX_PROBLEMS:
-                meant = did_you_mean(name, _all_fields())
+            if number < texts.MAX_PROBLEMS:
+                meant = texts.did_you_mean(name, _all_fields())
             yield (
                 f"{label}: this sign-in method has no such field; remove it, or"
                 f" correct it.{meant}"

@@ -176,7 +176,7 @@ def _job_statements(sagemaker: str, logs: str) -> list[dict[str, Any]]:
     Return what describes the jobs of steps, and reads their logs.
 
     :param sagemaker: the beginning of the ARNs of SageMaker's resources.
-    :param logs: that of the ARNs of log groups.
+    :param logs: the beginning of the ARNs of log groups.
     """
     statements = []
     for kind in dict.fromkeys(JOB_OPERATIONS.values()):
@@ -192,12 +192,7 @@ def _job_statements(sagemaker: str, logs: str) -> list[dict[str, Any]]:
 
 
 def web_identity_trust(
-    *,
-    account: str,
-    issuer: str,
-    audience: str,
-    subject: str,
-    partition: str = "aws",
+    *, account: str, issuer: str, audience: str, subject: str, partition: str = "aws"
 ) -> dict[str, Any]:
     """
     Return the trust policy of a role that a web identity token may assume.
@@ -398,7 +393,7 @@ def _check(call: Callable[[], Any]) -> str:
             return GRANTED
         is_unreachable = exceptions.has_code(error, exceptions.NO_CONNECTION)
         if is_unreachable and error.operation not in LOG_OPERATIONS:
-            # Each of the others would take as long.
+            # The call for each further operation would take as long.
             raise
         return f"{UNKNOWN}: {error.error_code}"
     except exceptions.PolysyncError as error:

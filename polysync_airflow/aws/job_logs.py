@@ -117,7 +117,7 @@ def log_of_step(
     Return the log of a step's job; None if the kind of the step writes none, or if it
     has no job yet.
 
-    :param call: that of ``JobLog``.
+    :param call: calls CloudWatch Logs; see ``JobLog``.
     """
     source = log_source(step)
     if source is None:

@@ -137,7 +137,7 @@ def is_invalid_value(error: BaseException) -> bool:
 
 
 def _cause(error: BaseException) -> Any:
-    """Return the error of the HTTP library that botocore has wrapped; None if none."""
+    """Return the error of the HTTP library that botocore has wrapped, if any."""
     if not isinstance(error, HTTPClientError):
         return None
     return error.kwargs.get("error")
@@ -416,7 +416,6 @@ def paginate(
     """
     Yield the pages of a list.
 
-    :param operation: the operation, as AWS names it.
     :param list_page: lists one page. It gets the page's token, None for the first page,
         and returns the page and the token of the next one.
     :raises SageMakerApiError: the list would not end, or the time of ``time_limit`` has

@@ -14,12 +14,7 @@ from typing import Final, TypeVar
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential
 
-from polysync_airflow.exceptions import (
-    CONFLICT,
-    CONFLICT_SECONDS,
-    PolysyncError,
-    has_code,
-)
+from polysync_airflow import exceptions
 from polysync_airflow.execution import clock
 
 Result = TypeVar("Result")
@@ -51,21 +46,21 @@ def call_with_retry(
     :raises PolysyncError: an error that is not transient, or the last error when the
         time is up.
     """
-    conflict_until = min(until, clock.time() + CONFLICT_SECONDS)
+    conflict_until = min(until, clock.time() + exceptions.CONFLICT_SECONDS)
     last_message = ""
     backoff = wait_exponential(multiplier=MIN_BACKOFF_SECONDS, max=MAX_BACKOFF_SECONDS)
 
     def wait(state: RetryCallState) -> float:
         seconds = backoff(state)
         left = conflict_until - clock.time()
-        if has_code(_error_of(state), CONFLICT) and left > 0:
+        if exceptions.has_code(_error_of(state), exceptions.CONFLICT) and left > 0:
             # The last call is at the end of the time, as the error says.
             return min(seconds, left)
         return seconds
 
     def give_up(state: RetryCallState) -> bool:
         now = clock.time()
-        if has_code(_error_of(state), CONFLICT):
+        if exceptions.has_code(_error_of(state), exceptions.CONFLICT):
             return now >= conflict_until
         return now + state.upcoming_sleep > until
 
@@ -77,7 +72,7 @@ def call_with_retry(
             warn(f"Transient error, retrying: {message}")
 
     def is_transient(error: BaseException) -> bool:
-        return isinstance(error, PolysyncError) and error.transient
+        return isinstance(error, exceptions.PolysyncError) and error.transient
 
     retrying = Retrying(
         retry=retry_if_exception(is_transient),

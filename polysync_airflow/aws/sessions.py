@@ -196,7 +196,8 @@ def without_secrets(
     """
     Return a response whose body botocore's parser does not log, if it has secrets.
 
-    :param shape: what the response is.
+    :param shape: botocore's model of the response; None if the operation returns
+        nothing.
     """
     if shape is None or shape.name not in _SECRET_RESPONSES:
         return response

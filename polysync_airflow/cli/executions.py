@@ -65,7 +65,7 @@ from polysync_airflow.operators.results import StepReport, with_logs
 from polysync_airflow.operators.task_run import list_steps_if_due
 from polysync_airflow.states import PolysyncState
 
-# Of a pipeline. commands.toml says so.
+# The most executions of a pipeline that are listed. commands.toml says so.
 MAX_LISTED: Final = 1000
 POLL_SECONDS: Final = 10.0
 # While AWS throttles a call, it is repeated for a minute.
@@ -76,7 +76,7 @@ LOG_DELAY_SECONDS: Final = 15.0
 NOT_KNOWN: Final = "not known"
 # ``<pipeline>/<id>``
 _SHORT_NAME: Final = re.compile(rf"{models.PIPELINE_NAME_PATTERN}/[a-zA-Z0-9]+")
-# Of a line. Airflow's ids have at most 250 characters each.
+# The characters of a line. Airflow's ids have at most 250 characters each.
 MAX_TEXT: Final = 2000
 
 
@@ -236,10 +236,7 @@ def _pipelines(
 
 
 def _newest(
-    hook: PolysyncSageMakerHook,
-    args: Namespace,
-    since: datetime | None,
-    pipeline: str,
+    hook: PolysyncSageMakerHook, args: Namespace, since: datetime | None, pipeline: str
 ) -> list[dict[str, Any]]:
     """Return the newest executions of a pipeline, one more than are shown."""
     newest = hook.find_pipeline_executions(
@@ -522,9 +519,7 @@ def _read(
 
 
 def _fact_lines(
-    facts: Mapping[str, Any],
-    run: outcome.RunSummary,
-    values: Mapping[str, str] | None,
+    facts: Mapping[str, Any], run: outcome.RunSummary, values: Mapping[str, str] | None
 ) -> Iterator[str]:
     """Yield what the lines about the outcome do not say."""
     page = facts.get("airflow_page", "")
@@ -580,10 +575,10 @@ def _add_up(
     steps: Sequence[StepDescription] | None,
 ) -> tuple[CostAndUsage | None, Sequence[str]]:
     """
-    Return what an execution has used and cost, as its task says if somebody has added
-    up there, with what is missing and why. Warn of that.
+    Return what an execution has used and cost, and sentences about what is missing. The
+    XComs of its task say it if a process has added up. Warn of what is missing.
 
-    :param steps: None if AWS does not list them.
+    :param steps: the steps of the execution; None if AWS does not list them.
     """
     stored = stored_costs.stored_run(facts, ended_at)
     if stored:

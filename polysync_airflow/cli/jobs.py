@@ -22,7 +22,7 @@ from polysync_airflow.jobs import catalogue, drift, importer
 TITLE: Final = "Pipelines described:"
 # How many names a line of the summary lists.
 MAX_NAMES: Final = 20
-# Of an update of a catalogue.
+# What an update of a catalogue may do to its jobs.
 PARTS: Final = ("added", "changed", "removed", "unchanged")
 
 

@@ -39,7 +39,7 @@ INTERRUPTED: Final = 130
 # For logs of CI systems, which are not limited to the 80 characters that rich assumes
 # for a file.
 WIDTH_OF_A_FILE: Final = 160
-# Of a column that is cut.
+# The characters of a column that is cut.
 MIN_WIDTH: Final = 8
 # Nobody looks at what is shown for a shorter time.
 PROGRESS_AFTER_SECONDS: Final = 2.0

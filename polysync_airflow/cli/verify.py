@@ -21,7 +21,6 @@ def sign_in(connection_id: str, region: str | None, config: Any) -> dict[str, An
     """
     Sign in with an Airflow connection.
 
-    :param connection_id: its id.
     :param region: the AWS region; None for that of the connection.
     :param config: botocore's settings for the clients.
     :return: what ``sagemaker_emulator.verify.session.Session`` has.

@@ -85,9 +85,7 @@ class EventQueue:
     A queue, with the Airflow connection that leads to it, whose changes it follows.
     Thread-safe.
 
-    :param connection_id: the Airflow connection.
     :param region_name: AWS region; None for the connection's own.
-    :param url: the URL of the queue.
     """
 
     def __init__(self, connection_id: str, region_name: str | None, url: str) -> None:

@@ -79,7 +79,7 @@ def with_jobs_of(known: StepJobs, steps: Sequence[StepDescription]) -> StepJobs:
     """
     Return the jobs that the steps have had, now that AWS has listed them again.
 
-    :param known: those of the lists before.
+    :param known: the jobs that the earlier lists had.
     """
     jobs = dict(known)
     for step in steps:
@@ -172,7 +172,7 @@ class Basis:
 
     :param limit: what the attempt may cost; None without ``max_cost``.
     :param step_jobs: the jobs that its steps have had, as its record says.
-    :param last: what the wait has estimated last; None if it has not.
+    :param last: the last estimate of the wait; None if the wait made no estimate.
     """
 
     limit: CostLimit | None = None

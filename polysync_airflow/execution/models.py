@@ -144,8 +144,8 @@ def pipeline_arns(prefix: str, pipeline: str) -> list[str]:
     return [prefix + spelling for spelling in sorted({name, name.lower()})]
 
 
-# defer_build: the operators import this module, and Airflow parses a DAG file every 30
-# seconds. Pydantic builds the validators on first use, which is on a worker.
+# defer_build: Pydantic builds the validators on first use, which is on a worker, so the
+# parse of a DAG file does not pay for them.
 class FrozenModel(BaseModel):
     """Base class of models whose unknown members are ignored."""
 

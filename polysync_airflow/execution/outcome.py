@@ -20,8 +20,6 @@ from polysync_airflow.execution.prices import Cost, CostAndUsage, Spending
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
-    # Imported by nothing that a DAG file imports: Airflow parses a DAG file every 30
-    # seconds.
     from polysync_airflow.execution.search import SearchEvent
     from polysync_airflow.execution.steps.descriptions import StepRow
     from polysync_airflow.execution.waiter import EndOfWait, ExecutionEvent
@@ -159,7 +157,7 @@ class RunSummary(models.FrozenModel):
     def stop_requested(self, stop: RequestedStop) -> RunSummary:
         """Return the summary before a stop is requested."""
         if self.stop and self.stop.result != "failed":
-            # Of repeated requests, the first one counts.
+            # The first one of repeated requests counts.
             return self
         return self.model_copy(update={"stop": stop})
 
@@ -210,10 +208,10 @@ class RunSummary(models.FrozenModel):
         self, added_up: CostAndUsage | None, notes: Sequence[str] = ()
     ) -> RunSummary:
         """
-        Return the summary with what the execution has used and cost; as it is if
+        Return the summary with what the execution has used and cost; unchanged if
         another process has added up after the end.
 
-        :param added_up: None if that is not known.
+        :param added_up: what it has used and cost; None if that is not known.
         :param notes: what is missing and why, as sentences.
         """
         if self.is_added_up:

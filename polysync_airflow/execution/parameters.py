@@ -68,8 +68,8 @@ REQUEST_ARGUMENTS: Final = tuple(
     name for name in models.StartRequest.model_fields if name != "client_request_token"
 )
 _NOT_STARTED: Final = "Nothing was started, because these arguments are not valid:"
-# Pydantic builds the validators on first use, which is on a worker: Airflow parses a
-# DAG file every 30 seconds.
+# Pydantic builds the validators on first use, which is on a worker, so the parse of a
+# DAG file does not pay for them.
 DEFER_BUILD: Final = ConfigDict(defer_build=True)
 _PIPELINES: TypeAdapter[list[str]] = TypeAdapter(
     list[models.Pipeline], config=DEFER_BUILD

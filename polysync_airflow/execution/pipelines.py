@@ -611,7 +611,6 @@ def selection_problems(
     problem.
 
     :param selected: the names of the selected steps.
-    :param declared: the steps of the definition.
     :param has_source: whether the start names a source execution.
     """
     by_name = {step.name: step for step in declared}

@@ -59,8 +59,8 @@ class CostLimit(models.StrictModel):
     :param max_cost: in ``currency``.
     :param prices: of an instance for an hour, by its type, in the region.
     :param spent: what attempts that have ended cost.
-    :param since: when the last of them had ended; None if none has. A step that ended
-        before is in ``spent``.
+    :param since: when the last of these attempts had ended; None if no attempt has
+        ended. A step that ended before is in ``spent``.
     """
 
     max_cost: Amount

@@ -61,8 +61,6 @@ def is_left_to_next_try(state: str | None) -> bool:
     of its execution.
 
     Before that, nobody knows which steps were cleared with it.
-
-    :param state: the state of the execution task.
     """
     return state in _BEFORE_TRY
 
@@ -112,7 +110,6 @@ class FirstListing(models.StrictModel):
 
     :param epoch: the epoch that the clear has begun.
     :param succeeded: the steps that had succeeded.
-    :param cleared: the steps that were cleared.
     :param resumes: how often the execution was resumed before.
     """
 
@@ -126,8 +123,7 @@ class FirstListing(models.StrictModel):
         """
         Return whether the execution task repeats a step once the execution has ended.
 
-        :param state: that of AWS's step.
-        :param run: the execution that runs.
+        :param state: the state of the step in AWS.
         """
         if not run.is_of(self.execution_arn, self.resumes):
             return False
@@ -210,7 +206,7 @@ def is_note_since(note: Any, began_at: datetime | None) -> bool:
     Return whether the task of a step has begun again since an execution began. It keeps
     the note of an earlier clear until it sees the execution of that clear.
 
-    :param note: its XCom, or anything else.
+    :param note: the XCom of this task, where users can edit it.
     :param began_at: when the execution began, or was resumed last; None if AWS does not
         say.
     """

@@ -44,7 +44,7 @@ from pydantic import Field, StringConstraints
 
 from polysync_airflow import states
 from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.execution import models, texts
+from polysync_airflow.execution import models, texts, waiter
 from polysync_airflow.execution import waiter as waiting
 from polysync_airflow.execution.lifecycle.capacity import lacked_by
 from polysync_airflow.execution.lifecycle.ending import DEFERRED, is_over
@@ -59,14 +59,6 @@ from polysync_airflow.execution.trigger_arguments import (
     Count,
     Interval,
     StoredArguments,
-)
-from polysync_airflow.execution.waiter import (
-    EndOfWait,
-    Finish,
-    LogLine,
-    Wait,
-    Waiter,
-    error_fields,
 )
 from polysync_airflow.states import PolysyncState, has_ended, state_of_step
 
@@ -188,7 +180,7 @@ MAX_TEXT_LENGTH: Final = 4096
 Verdict = Literal["success", "skipped", "unknown", "failed", "refused", "timed_out"]
 
 
-class StepTaskEvent(EndOfWait):
+class StepTaskEvent(waiter.EndOfWait):
     """
     How the wait of a step's task ended.
 
@@ -311,12 +303,10 @@ def _success_text(row: StepRow) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepTaskWaiter(Waiter[StepsSnapshot, StepTaskEvent]):
+class StepTaskWaiter(waiter.Waiter[StepsSnapshot, StepTaskEvent]):
     """
     The state of the wait of a step's task.
 
-    :param execution_task: the execution task.
-    :param step_name: the step.
     :param is_retry: whether an earlier try of the same clear has failed.
     :param task: the task of the step, if it may leave a note.
     :param is_repeated: whether the task had an earlier try.
@@ -359,14 +349,14 @@ class StepTaskWaiter(Waiter[StepsSnapshot, StepTaskEvent]):
 
     def decide(
         self, response: StepsSnapshot | PolysyncError, now: float
-    ) -> Wait[StepTaskWaiter] | Finish[StepTaskEvent]:
+    ) -> waiter.Wait[StepTaskWaiter] | waiter.Finish[StepTaskEvent]:
         """
         Return the instruction after a poll. The next poll is due when the steps are
         listed next, whichever task of the group has listed them last.
         """
-        result: Wait[StepTaskWaiter] | Finish[StepTaskEvent]
-        result = Waiter.decide(self, response, now)
-        if isinstance(response, PolysyncError) or isinstance(result, Finish):
+        result: waiter.Wait[StepTaskWaiter] | waiter.Finish[StepTaskEvent]
+        result = waiter.Waiter.decide(self, response, now)
+        if isinstance(response, PolysyncError) or isinstance(result, waiter.Finish):
             return result
         if result.waiter.task:
             return replace(result, seconds=min(result.seconds, _NOTED_SECONDS))
@@ -402,7 +392,9 @@ class StepTaskWaiter(Waiter[StepsSnapshot, StepTaskEvent]):
             pipeline_name=run.pipeline_name,
         )
 
-    def lines_about(self, response: StepsSnapshot, now: float) -> tuple[LogLine, ...]:
+    def lines_about(
+        self, response: StepsSnapshot, now: float
+    ) -> tuple[waiter.LogLine, ...]:
         """
         Return lines about the execution, once, and about changes of the step and of
         those that it runs.
@@ -410,15 +402,17 @@ class StepTaskWaiter(Waiter[StepsSnapshot, StepTaskEvent]):
         run = response.run
         if run is None:
             return ()
-        lines: list[LogLine] = []
+        lines: list[waiter.LogLine] = []
         if run.execution_arn != self.execution_arn:
-            lines.append(LogLine(logging.INFO, f"Execution: {run.execution_arn}"))
+            lines.append(
+                waiter.LogLine(logging.INFO, f"Execution: {run.execution_arn}")
+            )
         _, changes = self._changes(response, run)
         return (*lines, *changes)
 
     def _changes(
         self, snapshot: StepsSnapshot, run: RunSummary
-    ) -> tuple[str, Sequence[LogLine]]:
+    ) -> tuple[str, Sequence[waiter.LogLine]]:
         """Return the statuses that the log has then, and the lines about them."""
         own_steps = [
             step for step in snapshot.steps if self.step_name in (step.name, step.loop)
@@ -447,7 +441,7 @@ class StepTaskWaiter(Waiter[StepsSnapshot, StepTaskEvent]):
             text=texts.clean_text(message or "", MAX_TEXT_LENGTH),
             execution_arn=self.execution_arn,
             pipeline_name=self.pipeline_name,
-            **error_fields(error),
+            **waiter.error_fields(error),
         )
 
 
@@ -464,7 +458,7 @@ class StepTaskArguments(StoredArguments):
 
     :param execution_task_id: the task of the same DAG run and map index that starts the
         execution.
-    :param step_name: the step.
+    :param step_name: the step for whose end the task waits.
     :param polysync_conn_id: Airflow connection.
     :param region_name: AWS region; None for the connection's own.
     :param poll_interval: seconds between two lists of the steps. All tasks of an

@@ -225,7 +225,7 @@ class Waiter(ABC, Generic[Response, Event]):
         """
         Return the event of a wait that has ended.
 
-        :param error: that of the last poll, if it failed.
+        :param error: the error of the last poll, if the poll failed.
         """
 
     def first_wait(self, now: float) -> Wait[Self]:
@@ -332,7 +332,7 @@ class Waiter(ABC, Generic[Response, Event]):
         """
         Return whether an error ends the wait, because no later poll can succeed.
 
-        :param error: that of the last poll, which ``failures`` has.
+        :param error: the error of the last poll, which ``failures`` has.
         """
         return error.permanent
 
@@ -558,7 +558,7 @@ def after_estimate(
     """
     Return the end of a wait whose task has spent too much; None if the wait goes on.
 
-    :param spending: None if it was not estimated.
+    :param spending: what the task has spent; None if that was not estimated.
     """
     if spending is None or not spending.is_over:
         return None

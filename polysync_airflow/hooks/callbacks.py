@@ -25,7 +25,7 @@ from polysync_airflow.execution.steps.callbacks import (
 )
 from polysync_airflow.hooks.executions import HookCalls, parse
 
-# Of one call; SQS allows no more.
+# How many messages one call receives; SQS allows no more.
 MAX_MESSAGES: Final = 10
 
 

@@ -498,11 +498,7 @@ def send_start(hook: HookCalls, request: StartRequest) -> tuple[str, datetime | 
 
 
 def send_resume(
-    hook: HookCalls,
-    execution_arn: str,
-    *,
-    token: str,
-    max_parallel_steps: int | None,
+    hook: HookCalls, execution_arn: str, *, token: str, max_parallel_steps: int | None
 ) -> datetime | None:
     """
     ``retry_pipeline_execution``, which also returns when AWS has accepted it, by AWS's
@@ -541,7 +537,7 @@ class StopResult(NamedTuple):
     """
     What became of a stop.
 
-    :param text: the same as a sentence.
+    :param text: what became of it, as a sentence.
     :param status: AWS's status of the execution now; None if the stop failed.
     :param error: why the execution may still be running although it should be stopped;
         None if it is not.

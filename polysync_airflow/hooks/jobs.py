@@ -73,7 +73,7 @@ class JobMethods(HookCalls):
 
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListTrainingJobsForHyperParameterTuningJob.html
 
-        :param tuning_job: its name.
+        :param tuning_job: the name of the tuning job.
         :raises SageMakerApiError: a call failed, or the list does not end.
         """
         entries = self._entries_of_list(

@@ -33,7 +33,7 @@ class StepJobStore:
     Keeps the jobs that the steps of an attempt have had. This one does so for the
     process only.
 
-    :param jobs: those that are known.
+    :param jobs: the jobs that the steps have had until now.
     """
 
     def __init__(self, jobs: StepJobs | None = None) -> None:
@@ -70,7 +70,7 @@ class SpendingReader:
         self._store = store
         self.jobs = JobReader(hook, warn)
         self._warn = warn
-        # Each job as it was read last, and whether it costs no more from then on.
+        # What AWS has last said of each job, and whether its cost is final.
         self._read: dict[Job, tuple[JobDescription | None, bool]] = {}
         # The jobs that may cost less than what was described.
         self._uncertain: set[Job] = set()
@@ -81,7 +81,7 @@ class SpendingReader:
     def spending(self, limit: CostLimit, steps: Sequence[StepDescription]) -> Spending:
         """Return what the task has spent, by a new list of the steps."""
         now = clock.now()
-        # Those of the lists before, which the log has.
+        # The problems of the earlier lists are in the log already.
         self.jobs.problems.clear()
         own_steps = [step for step in steps if cost.is_own(limit, step)]
         known = self._store.read()
@@ -238,7 +238,7 @@ def basis_of(
     """
     Return what a process knows of the money of an execution that it has not waited for.
 
-    :param record: that of the execution; None if there is none.
+    :param record: the record of the execution; None without a record.
     :param spending: the XCom ``spending`` of its task.
     :param limit: what the attempt may cost; None if that is not known but by the XCom.
     """

@@ -36,24 +36,19 @@ from polysync_airflow.execution.outcome import (
 )
 from polysync_airflow.execution.prices import CostAndUsage
 from polysync_airflow.execution.waiter import ExecutionEvent
-from polysync_airflow.hooks.executions import (
-    ExecutionMethods,
-    StopResult,
-    request_stop,
-    stop_result,
-)
+from polysync_airflow.hooks import executions
 
 Change = Callable[[RunSummary], RunSummary]
 # Returns the hook for a region; None is the task's own region. May raise a
 # ``PolysyncError``: the connection may have been deleted.
-StoppingHook = Callable[[str | None], ExecutionMethods]
+StoppingHook = Callable[[str | None], executions.ExecutionMethods]
 
 
 def stop_recorded_execution(
     record: ExecutionRecord,
     hook_for_region: StoppingHook,
     warn: Callable[[str], object],
-) -> StopResult:
+) -> executions.StopResult:
     """
     Stop the execution that runs, or may run, because of a record. An error of AWS's is
     not raised: the result has it.
@@ -79,9 +74,9 @@ def stop_recorded_execution(
 def stop_execution_by_arn(
     execution_arn: str,
     attempt: int,
-    hook_for_region: Callable[[str], ExecutionMethods],
+    hook_for_region: Callable[[str], executions.ExecutionMethods],
     warn: Callable[[str], object],
-) -> StopResult:
+) -> executions.StopResult:
     """
     Stop an execution. An error of AWS's is not raised: the result has it.
 
@@ -97,22 +92,22 @@ def stop_execution_by_arn(
         return _not_stopped(error)
     try:
         status = call_with_retry(
-            partial(request_stop, hook, execution_arn, attempt=attempt),
+            partial(executions.request_stop, hook, execution_arn, attempt=attempt),
             until=clock.time() + STOP_TIMEOUT_SECONDS,
             warn=warn,
         )
     except PolysyncError as error:
         text = f"The execution may still be running: its stop failed: {error}"
-        return StopResult(text, error=str(error))
-    return stop_result(status)
+        return executions.StopResult(text, error=str(error))
+    return executions.stop_result(status)
 
 
-def _not_stopped(error: PolysyncError) -> StopResult:
+def _not_stopped(error: PolysyncError) -> executions.StopResult:
     text = f"The execution may still be running: it cannot be stopped: {error}"
-    return StopResult(text, error=str(error))
+    return executions.StopResult(text, error=str(error))
 
 
-def _arn_of(record: ExecutionRecord, hook: ExecutionMethods) -> str:
+def _arn_of(record: ExecutionRecord, hook: executions.ExecutionMethods) -> str:
     """
     Return the ARN of the execution that a stored request has started, or may have
     started.
@@ -150,8 +145,8 @@ class Announcement(NamedTuple):
 
     :param owner: who decides about the execution.
     :param may_store: whether this process may store the run summary now.
-    :param withdraw: stores the record as it was before, and raises no error; None if
-        the stop is not announced in it.
+    :param withdraw: stores the record from before the announcement, and raises no
+        error; None if the record does not announce the stop.
     """
 
     owner: Owner
@@ -170,7 +165,7 @@ class StopOutcome(NamedTuple):
 
     try_end: TryEnd
     requested_at: datetime | None = None
-    result: StopResult | None = None
+    result: executions.StopResult | None = None
 
     @property
     def is_accepted(self) -> bool:
@@ -247,10 +242,10 @@ class ReportedStop(ABC):
         self, added_up: CostAndUsage | None, notes: Sequence[str]
     ) -> RunSummary | None:
         """
-        Store what the execution has used and cost, after its end, unless another
-        process has done so: what that has stored is stored once more, as a whole.
+        Store what the execution has used and cost, after its end. If another process
+        has done so, store its values once more, as a whole.
 
-        :param added_up: None if that is not known.
+        :param added_up: what it has used and cost; None if that is not known.
         :param notes: what is missing and why, as sentences.
         """
         return self._change(
@@ -289,7 +284,7 @@ class ReportedStop(ABC):
         """
 
     @abstractmethod
-    def _ask_aws(self) -> StopResult:
+    def _ask_aws(self) -> executions.StopResult:
         """Ask AWS to stop the execution. Raises no ``PolysyncError``."""
 
     @abstractmethod

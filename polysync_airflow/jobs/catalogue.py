@@ -21,19 +21,13 @@ from yaml.composer import Composer
 from yaml.constructor import ConstructorError
 
 from polysync_airflow.exceptions import CatalogueError
-from polysync_airflow.execution import models, texts
-from polysync_airflow.execution.pipelines import (
-    DeclaredParameter,
-    Job,
-    JobStep,
-    JobSteps,
-)
+from polysync_airflow.execution import models, pipelines, texts
 
 VERSION: Final = 1
 MAX_DECLARED_PARAMETERS: Final = 1000
 
 
-class CatalogueParameter(DeclaredParameter):
+class CatalogueParameter(pipelines.DeclaredParameter):
     """
     A parameter of a job.
 
@@ -81,7 +75,7 @@ class CatalogueJob(models.StrictModel):
         default_factory=list, max_length=MAX_DECLARED_PARAMETERS
     )
     parameters_error: texts.ReasonText | None = None
-    steps: JobSteps = Field(default_factory=list)
+    steps: pipelines.JobSteps = Field(default_factory=list)
 
 
 class BrokenJob(NamedTuple):
@@ -146,7 +140,7 @@ def as_entry(job: CatalogueJob) -> dict[str, Any]:
     return entry
 
 
-def steps_of(job: CatalogueJob) -> list[JobStep]:
+def steps_of(job: CatalogueJob) -> list[pipelines.JobStep]:
     """
     Return the steps of a job, in the definition's order.
 
@@ -329,7 +323,9 @@ class Update(NamedTuple):
     replaced: list[BrokenJob]
 
 
-def catalogue_jobs(jobs: Sequence[Job], before: Catalogue | None) -> list[CatalogueJob]:
+def catalogue_jobs(
+    jobs: Sequence[pipelines.Job], before: Catalogue | None
+) -> list[CatalogueJob]:
     """
     Return imported jobs as entries of a catalogue, with the texts of people that the
     file had before.
@@ -345,7 +341,7 @@ def catalogue_jobs(jobs: Sequence[Job], before: Catalogue | None) -> list[Catalo
     return [_catalogue_job(job, jobs_before.get(job.name)) for job in jobs]
 
 
-def _catalogue_job(job: Job, before: CatalogueJob | None) -> CatalogueJob:
+def _catalogue_job(job: pipelines.Job, before: CatalogueJob | None) -> CatalogueJob:
     entry: dict[str, Any] = job.model_dump(include=set(CatalogueJob.model_fields))
     entry["steps"] = job.steps
     if before:
@@ -375,7 +371,7 @@ def _catalogue_job(job: Job, before: CatalogueJob | None) -> CatalogueJob:
 
 
 def update_catalogue(
-    before: Catalogue | None, jobs: Sequence[Job], scope: Scope
+    before: Catalogue | None, jobs: Sequence[pipelines.Job], scope: Scope
 ) -> Update:
     """
     Return a catalogue in which imported jobs replace those of the import's scope. All
@@ -410,7 +406,7 @@ def update_catalogue(
 
 
 def loss_by_import(
-    before: Catalogue | None, jobs: Sequence[Job], scope: Scope, region: str
+    before: Catalogue | None, jobs: Sequence[pipelines.Job], scope: Scope, region: str
 ) -> str | None:
     """
     Return why an import is probably one of the wrong region or account; None if it is
@@ -442,5 +438,5 @@ def loss_by_import(
     return None
 
 
-def _place(job: Job | CatalogueJob) -> str:
+def _place(job: pipelines.Job | CatalogueJob) -> str:
     return f"account {job.arn.split(':')[4]}, region {job.region}"

@@ -37,12 +37,7 @@ from polysync_airflow.execution.waiter import (
     check_event,
 )
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.operators.callback_answer import (
-    STOP_REASON,
-    Answer,
-    StepHasEndedError,
-    StopMonitor,
-)
+from polysync_airflow.operators import callback_answer
 from polysync_airflow.operators.callback_messages import (
     RECEIVE_TIMEOUT_SECONDS,
     StepMessages,
@@ -172,7 +167,7 @@ class CallbackRun(ExecutionRun):
                 if situation is CallbackStatus.STOPPING:
                     raise responder.answer_stop()
                 return responder.serve()
-            except StepHasEndedError:
+            except callback_answer.StepHasEndedError:
                 # An answer of an earlier try that AWS had not shown yet, or that of
                 # somebody else.
                 self.log.info("Step %s no longer waits for an answer.", self.step_name)
@@ -301,7 +296,7 @@ class CallbackResponder:
     """
     Answers a callback step that waits for its answer.
 
-    :param run: that of the task.
+    :param run: the run of the task.
     """
 
     def __init__(self, run: CallbackRun, callback: callbacks.RunningCallback) -> None:
@@ -311,7 +306,7 @@ class CallbackResponder:
         self.name = run.step_name
         self.log = run.log
         hook = run.execution_hook
-        self._answer = Answer(
+        self._answer = callback_answer.Answer(
             hook, callback.token, self._has_step_ended, self.log.warning
         )
         self._queue = callback.queue
@@ -365,7 +360,7 @@ class CallbackResponder:
 
         :raises StepHasEndedError: somebody else has answered the step meanwhile.
         """
-        self._answer.fail(STOP_REASON)
+        self._answer.fail(callback_answer.STOP_REASON)
         return self._cancelled()
 
     def delete_messages(self) -> None:
@@ -375,7 +370,7 @@ class CallbackResponder:
     def _call(self, function: Callable[[], object]) -> callbacks.Outputs:
         failure: BaseException | None = None
         outputs: callbacks.Outputs = {}
-        with StopMonitor(
+        with callback_answer.StopMonitor(
             self._messages.keep, self._is_stopping, self._answer, self.log.warning
         ) as monitor:
             try:
@@ -434,7 +429,7 @@ class CallbackResponder:
 
     def _error_without_message(self) -> Exception:
         if self._is_step_over():
-            return StepHasEndedError("The step no longer waits.")
+            return callback_answer.StepHasEndedError("The step no longer waits.")
         cure = (
             "look for another consumer of the queue, such as a Lambda function, which"
             " receives the message first, and give the step a queue of its own"

@@ -11,15 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from polysync_airflow import deployment
+from polysync_airflow import deployment, exceptions
 from polysync_airflow.aws.responses import PAGE_SIZE
 from polysync_airflow.aws.retry import Result, call_with_retry
-from polysync_airflow.exceptions import (
-    RESOURCE_NOT_FOUND,
-    PolysyncError,
-    SageMakerApiError,
-    has_code,
-)
 from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle.decisions import unused_arguments
 from polysync_airflow.execution.lifecycle.instruction_kinds import (
@@ -101,7 +95,7 @@ class ExecutionCalls:
                     return self._add_up(instruction)
                 case _:
                     raise TypeError(f"{instruction.command} has no call")
-        except PolysyncError as error:
+        except exceptions.PolysyncError as error:
             return Refused(error, clock.now())
 
     # ---- the execution of the earlier tries
@@ -129,8 +123,8 @@ class ExecutionCalls:
             return None
         try:
             return self._describe(unproven_record.execution_arn).description
-        except SageMakerApiError as error:
-            if has_code(error, RESOURCE_NOT_FOUND):
+        except exceptions.SageMakerApiError as error:
+            if exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
                 return None
             raise
 
@@ -150,7 +144,7 @@ class ExecutionCalls:
                 newest += page
                 if not token:
                     break
-        except PolysyncError as error:
+        except exceptions.PolysyncError as error:
             if error.transient:
                 raise
             # If the pipeline's name is not valid, the error of the request says so.
@@ -225,7 +219,7 @@ class ExecutionCalls:
         try:
             describe = partial(parameter_check.describe_version, hook, request)
             pipeline = self._retry(describe)
-        except SageMakerApiError as error:
+        except exceptions.SageMakerApiError as error:
             raise parameter_check.explain_refusal(hook, request, error) from None
         if self.validate_parameters:
             parameter_check.check_parameters(pipeline.definition, request)
@@ -242,7 +236,7 @@ class ExecutionCalls:
             return Started(at or clock.now(), arn)
         error = result.error
         is_first = instruction.command is Command.START
-        if is_first and isinstance(error, SageMakerApiError):
+        if is_first and isinstance(error, exceptions.SageMakerApiError):
             error = parameter_check.explain_refusal(hook, record.request, error)
         return result._replace(error=error)
 
@@ -272,7 +266,7 @@ class ExecutionCalls:
             current = self._make_request(hook, instruction.task_try)
             sent = sent_parameters(self._hook_of(arn), instruction, self.log.warning)
             unused = unused_arguments(instruction.record.request, sent, current)
-        except PolysyncError as error:
+        except exceptions.PolysyncError as error:
             self.log.warning(
                 "The arguments of this try are not valid, and are not used: %s"
                 " Execution: %s",
@@ -291,7 +285,7 @@ class ExecutionCalls:
     def _log_steps(self, hook: PolysyncSageMakerHook, arn: str) -> None:
         try:
             steps = hook.list_pipeline_execution_steps(arn)
-        except PolysyncError as error:
+        except exceptions.PolysyncError as error:
             self.log.warning(
                 "The steps that will be repeated could not be listed: %s", error
             )
@@ -329,7 +323,7 @@ class ExecutionCalls:
 
         try:
             return call_with_retry(call, until=self.deadline, warn=warn)
-        except PolysyncError as error:
+        except exceptions.PolysyncError as error:
             return Refused(error, clock.now(), was_repeated=bool(problems))
 
 
@@ -348,7 +342,7 @@ def sent_parameters(
         return parameters
     try:
         return hook.list_pipeline_parameters_for_execution(instruction.arn)
-    except PolysyncError as error:
+    except exceptions.PolysyncError as error:
         warn(
             "The parameters of the execution are not known: %s Execution: %s",
             error,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from airflow.providers.common.compat.sdk import Context
 
-from polysync_airflow import exceptions, links
+from polysync_airflow import exceptions, links, states
 from polysync_airflow.airflow_compat import task_instances
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import AirflowSkipException
@@ -43,12 +43,6 @@ from polysync_airflow.metrics import EXECUTIONS_ENDED, WAITS_WITHOUT_TRIGGER, co
 from polysync_airflow.operators.results import StepReport, StepReporter
 from polysync_airflow.operators.task_run import ExecutionRun
 from polysync_airflow.retrying import next_session
-from polysync_airflow.states import (
-    STATUS_COMPLETED_WITH_FAILURES,
-    STATUS_STOPPING,
-    PolysyncState,
-    state_of,
-)
 
 if TYPE_CHECKING:
     from polysync_airflow.operators import base
@@ -110,7 +104,6 @@ def push_started(
     :param hook: a hook with the task's connection.
     :param instruction: what is known of the execution, which an earlier try may have
         started.
-    :param parameters: its parameters.
     :param stops_with_task: whether the end of the task stops the execution.
     :return: the XCom ``run``.
     """
@@ -132,7 +125,7 @@ def push_started(
     summary = RunSummary(
         execution_arn=instruction.arn,
         pipeline_name=request.pipeline_name,
-        state=PolysyncState.RUNNING.value,
+        state=states.PolysyncState.RUNNING.value,
         started_at=instruction.started_at,
         attempt_started_at=record.resumed_at,
         parameters=parameters,
@@ -169,10 +162,7 @@ def push_ended(
 
 
 def push_earlier(
-    context: Context,
-    hook: PolysyncSageMakerHook,
-    end: ExecutionEvent,
-    task_log: Any,
+    context: Context, hook: PolysyncSageMakerHook, end: ExecutionEvent, task_log: Any
 ) -> RunSummary:
     """
     Push the links to an execution of earlier tries, and ``run``: its end becomes that
@@ -209,7 +199,7 @@ def push_spent(
     push_links(context, hook, arn, name, task_log)
     changes = {
         "pipeline_name": name,
-        "state": state_of(error.status).value,
+        "state": states.state_of(error.status).value,
         "status": error.status,
         "message": str(error).partition("\n")[0],
         "spending": error.spending,
@@ -230,7 +220,8 @@ def push_waiting(
     """
     Push ``run`` of a task that waits for capacity.
 
-    :param summary: that of the execution, if it has failed; None without one.
+    :param summary: the summary of the execution, if it has failed; None without an
+        execution.
     """
     run: dict[str, Any] = {
         "execution_arn": record.execution_arn,
@@ -260,7 +251,7 @@ def _summary_of(
     return RunSummary(
         execution_arn=execution_arn,
         pipeline_name="",
-        state=PolysyncState.UNKNOWN.value,
+        state=states.PolysyncState.UNKNOWN.value,
         parameters={},
     )
 
@@ -290,7 +281,7 @@ def push_stopping(context: Context, record: ExecutionRecord) -> None:
         "execution_arn": record.arn,
         "pipeline_name": record.request.pipeline_name,
         "state": outcome.STOPPING,
-        "status": STATUS_STOPPING,
+        "status": states.STATUS_STOPPING,
     }
     context["ti"].xcom_push("run", run)
 
@@ -299,7 +290,7 @@ def push_status(context: Context, execution_arn: str, status: str) -> None:
     """Push the status of an execution that has ended, if the task shows it."""
     summary = pull_summary(context)
     if summary and summary.execution_arn == execution_arn:
-        changes = {"status": status, "state": state_of(status).value}
+        changes = {"status": status, "state": states.state_of(status).value}
         push_summary(context, summary.model_copy(update=changes))
 
 
@@ -395,7 +386,7 @@ def attach_to_outlets(
 
 def count_end(end: ExecutionEvent, connection_id: str) -> None:
     """Count the end of a wait in the metrics."""
-    state = state_of(end.status).value
+    state = states.state_of(end.status).value
     if end.outcome == "timed_out":
         state = "TimedOut"
     elif end.outcome == "refused":
@@ -416,7 +407,7 @@ def message_about(end: ExecutionEvent, report: StepReport) -> Callable[..., str]
     gets. The message about a failed execution has its failed steps.
     """
     failed_steps: Sequence[StepRow] = ()
-    if state_of(end.status) is PolysyncState.FAILED:
+    if states.state_of(end.status) is states.PolysyncState.FAILED:
         failed_steps = report.failed
     return partial(outcome.outcome_message, end, failed_steps=failed_steps)
 
@@ -462,11 +453,7 @@ class ReportingRun(ExecutionRun):
 
     @abstractmethod
     def next_step(
-        self,
-        end: ExecutionEvent,
-        retry: NextSession | None,
-        *,
-        by_fail_step: bool,
+        self, end: ExecutionEvent, retry: NextSession | None, *, by_fail_step: bool
     ) -> str | None:
         """
         Return what comes next, as the last sentences of a failure's message; None if
@@ -507,10 +494,7 @@ class ReportingRun(ExecutionRun):
         return end.execution_arn
 
     def report_end(
-        self,
-        end: ExecutionEvent,
-        basis: Basis,
-        before: BeforeDeferral = NOTHING_BEFORE,
+        self, end: ExecutionEvent, basis: Basis, before: BeforeDeferral = NOTHING_BEFORE
     ) -> StepReport:
         """
         Push steps and outputs, and the end of the execution.
@@ -555,7 +539,7 @@ class ReportingRun(ExecutionRun):
         error = refusal or self.make_error(end, text, is_own_stop=is_own_stop)
         if error is None:
             level = logging.INFO
-            if state_of(end.status) is PolysyncState.FAILED:
+            if states.state_of(end.status) is states.PolysyncState.FAILED:
                 level = logging.WARNING
             self.log.log(level, "%s", text)
             return
@@ -583,13 +567,13 @@ class ReportingRun(ExecutionRun):
         """
         if end.outcome != "ended":
             return outcome.unended_error(end, message)
-        state = state_of(end.status)
-        if state is PolysyncState.SUCCESS:
+        state = states.state_of(end.status)
+        if state is states.PolysyncState.SUCCESS:
             return None
-        if state is PolysyncState.CANCELLED:
+        if state is states.PolysyncState.CANCELLED:
             return self._make_cancelled_error(end, message, is_own_stop=is_own_stop)
         if (
-            end.status == STATUS_COMPLETED_WITH_FAILURES
+            end.status == states.STATUS_COMPLETED_WITH_FAILURES
             and self.options.on_completed_with_failures == "succeed"
         ):
             return None

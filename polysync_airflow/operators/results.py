@@ -22,16 +22,10 @@ from airflow.providers.common.compat.sdk import Context
 from polysync_airflow.airflow_compat.task_instances import pull_own
 from polysync_airflow.aws.retry import STEP_LISTING_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.execution import clock, results
+from polysync_airflow.execution import clock, pipelines, results
 from polysync_airflow.execution.cost import Basis
 from polysync_airflow.execution.datasets import Datasets, datasets_of
 from polysync_airflow.execution.outcome import FailedStep, parse_run_summary
-from polysync_airflow.execution.pipelines import (
-    DeclaredStep,
-    PropertyFile,
-    mark_selection,
-    step_named,
-)
 from polysync_airflow.execution.prices import CostAndUsage
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
@@ -173,9 +167,7 @@ class ResultReader:
         )
 
     def _read_jobs(
-        self,
-        steps: Sequence[StepDescription],
-        outputs: dict[str, dict[str, Any]],
+        self, steps: Sequence[StepDescription], outputs: dict[str, dict[str, Any]]
     ) -> list[results.JobOfStep]:
         """
         Describe the jobs of the steps, and return each with its step.
@@ -183,7 +175,7 @@ class ResultReader:
         :param outputs: what each step has made, by its name. What the jobs and the
             property files say is added.
         """
-        declared: Sequence[DeclaredStep] = ()
+        declared: Sequence[pipelines.DeclaredStep] = ()
         if self.property_files:
             declared = self._declared_steps()
         jobs: list[results.JobOfStep] = []
@@ -199,12 +191,12 @@ class ResultReader:
             step_outputs = {**job.outputs, **outputs.get(step.name, {})}
             outputs[step.name] = step_outputs
             if _has_succeeded(step):
-                declaration = step_named(step.name, declared)
+                declaration = pipelines.step_named(step.name, declared)
                 files = results.files_to_read(declaration, self.property_files)
                 self._add_files(step.name, files, job, step_outputs)
         return jobs
 
-    def _declared_steps(self) -> Sequence[DeclaredStep]:
+    def _declared_steps(self) -> Sequence[pipelines.DeclaredStep]:
         describe = partial(
             self.hook.describe_pipeline_definition_for_execution, self.arn
         )
@@ -224,7 +216,7 @@ class ResultReader:
     def _add_files(
         self,
         step: str,
-        files: Sequence[PropertyFile],
+        files: Sequence[pipelines.PropertyFile],
         job: results.JobDescription,
         step_outputs: dict[str, Any],
     ) -> None:
@@ -311,7 +303,7 @@ class StepReporter:
     resumed_at: datetime | None
     is_repeated: bool = False
     is_awaited: bool = False
-    _declared: Sequence[DeclaredStep] = field(default=(), init=False)
+    _declared: Sequence[pipelines.DeclaredStep] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
         # Without lists while the task waits, there is still one at the end.
@@ -324,7 +316,7 @@ class StepReporter:
 
     def push_declared(
         self, selected: Sequence[str] | None = None
-    ) -> Sequence[DeclaredStep]:
+    ) -> Sequence[pipelines.DeclaredStep]:
         """
         Push the steps that the execution's definition declares, before AWS has begun
         them. After a resume, those that AWS has begun are listed and pushed with them:
@@ -335,7 +327,7 @@ class StepReporter:
         """
         try:
             declared = self.hook.describe_pipeline_definition_for_execution(self.arn)
-            self._declared = mark_selection(declared, selected)
+            self._declared = pipelines.mark_selection(declared, selected)
         except PolysyncError as error:
             self.log.info(
                 "The steps are shown as soon as they begin, not before: %s", error
@@ -418,7 +410,7 @@ class StepReporter:
             known = basis.last_estimate()
             return StepReport(rows, added_up=known, notes=(note,), error=error)
 
-        order: Sequence[DeclaredStep | StepRow]
+        order: Sequence[pipelines.DeclaredStep | StepRow]
         if before:
             declared_text, logged_statuses = before
             order = descriptions.order_of(declared_text)

@@ -275,8 +275,8 @@ class PolysyncStartPipelineOperator(base.ReportingOperator):
 
     # ---- the run of a task
 
-    # That of this process, if it executes the task: ``on_kill``, the failure callback
-    # and OpenLineage ask it.
+    # The run of this process, if it executes the task: ``on_kill``, the failure
+    # callback and OpenLineage ask it.
     current_run: StartRun | None = None
     _is_killed = False
 

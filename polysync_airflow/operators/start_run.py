@@ -323,11 +323,7 @@ class StartRun(ReportingRun):
         self.try_runner.forget_record()
 
     def next_step(
-        self,
-        end: ExecutionEvent,
-        retry: NextSession | None,
-        *,
-        by_fail_step: bool,
+        self, end: ExecutionEvent, retry: NextSession | None, *, by_fail_step: bool
     ) -> str | None:
         """Return what comes next, for the message of a failure."""
         record, status = self.try_runner.seen_by_next_try(end)

@@ -171,10 +171,7 @@ class StepsExecutionRun(StartRun):
         return clear
 
     def _find_cleared(
-        self,
-        status: str,
-        began_at: datetime | None,
-        waiting: Sequence[str],
+        self, status: str, began_at: datetime | None, waiting: Sequence[str]
     ) -> ClearedSteps:
         """
         Return which steps were cleared. The tasks that begin again get some time for
@@ -255,11 +252,7 @@ class StepsExecutionRun(StartRun):
         return replace(super().trigger_arguments(waiter), step_task_ids=task_ids)
 
     def next_step(
-        self,
-        end: ExecutionEvent,
-        retry: NextSession | None,
-        *,
-        by_fail_step: bool,
+        self, end: ExecutionEvent, retry: NextSession | None, *, by_fail_step: bool
     ) -> str | None:
         """Return what comes next: a clear of the failed steps, or what Start says."""
         if retry is None and not by_fail_step:

@@ -50,7 +50,6 @@ class WorkerStop(ReportedStop):
     """
     The stop of the execution of a try on a worker.
 
-    :param ti: the task instance.
     :param store: where the record is.
     :param record: the record of the execution.
     :param basis: returns what is known of the money of the execution.

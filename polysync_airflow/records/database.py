@@ -25,14 +25,8 @@ from polysync_airflow.execution.lifecycle.instructions import (
 from polysync_airflow.execution.lifecycle.options import OnClear
 from polysync_airflow.execution.lifecycle.orphans import ENDED_STATES
 from polysync_airflow.execution.lifecycle.provenance import has_never_begun
+from polysync_airflow.records import serialization
 from polysync_airflow.records.keys import KEY_PREFIX, place_of, variable_key
-from polysync_airflow.records.serialization import (
-    check_deployment,
-    dag_run_start_in,
-    from_variable,
-    task_in,
-    to_variable,
-)
 
 
 class StoredTask(NamedTuple):
@@ -71,11 +65,11 @@ def stored_task(variable: StoredVariable) -> StoredTask | None:
         return None
     if variable.value is None:
         raise StoredRecordError("it cannot be decrypted with [core] fernet_key")
-    key = task_in(variable.value)
+    key = serialization.task_in(variable.value)
     state, ended_at = variable.dag_run(key.dag_id, key.run_id)
     states = tuple(variable.states_of(**asdict(key)))
     if state is None:
-        ended_at = dag_run_start_in(variable.value)
+        ended_at = serialization.dag_run_start_in(variable.value)
     return StoredTask(key, state, ended_at, states)
 
 
@@ -131,7 +125,7 @@ def store_clear_choice(task: TaskKey, on_clear: OnClear | None) -> None:
         if on_clear is not None:
             choice = ClearChoice(on_clear=on_clear)
         changed = record.model_copy(update={"clear_choice": choice})
-        variable.replace(to_variable(changed, task))
+        variable.replace(serialization.to_variable(changed, task))
 
 
 def imported_records() -> list[str]:
@@ -142,7 +136,7 @@ def imported_records() -> list[str]:
     keys = []
     for variable in database.stored_variables(KEY_PREFIX):
         with suppress(StoredRecordError):
-            task = task_in(variable.value or "")
+            task = serialization.task_in(variable.value or "")
             if is_imported(variable, task):
                 keys.append(variable_key(task))
     return keys
@@ -182,7 +176,7 @@ def _record_in(variable: StoredVariable, task: TaskKey) -> ExecutionRecord:
             f"The Variable {key!r} cannot be decrypted with the deployment's Fernet key"
             " ([core] fernet_key)."
         )
-    record = from_variable(variable.value, task)
+    record = serialization.from_variable(variable.value, task)
     deployment = find_deployment(variable.team, variable.value_of)
-    check_deployment(record, deployment, place=place_of(key))
+    serialization.check_deployment(record, deployment, place=place_of(key))
     return record

@@ -16,12 +16,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from polysync_airflow.airflow_compat.signatures import (
-    SIGNATURE,
-    is_genuine,
-    signed,
-    signing_keys,
-)
+from polysync_airflow.airflow_compat import signatures
 from polysync_airflow.deployment import DEPLOYMENT_KEY
 from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
@@ -42,10 +37,10 @@ RECORD: Final = "record"
 def to_stored(record: ExecutionRecord, task: TaskKey) -> dict[str, Any]:
     """Return the JSON-able form of a record, signed if the deployment has a key."""
     values = record.without_values().model_dump(mode="json", exclude_none=True)
-    keys = signing_keys()
+    keys = signatures.signing_keys()
     if not keys:
         return values
-    return signed(values, task, keys[0])
+    return signatures.signed(values, task, keys[0])
 
 
 def from_stored(value: Any, task: TaskKey, *, place: str) -> ExecutionRecord:
@@ -61,14 +56,14 @@ def from_stored(value: Any, task: TaskKey, *, place: str) -> ExecutionRecord:
     signature = None
     if isinstance(value, Mapping):
         values = dict(value)
-        signature = values.pop(SIGNATURE, None)
+        signature = values.pop(signatures.SIGNATURE, None)
     try:
         record = ExecutionRecord.model_validate(values)
     except ValidationError as error:
         problems = describe_validation_error(error)
         raise _refused(f"is damaged ({problems})", place) from None
-    keys = signing_keys()
-    if not keys or is_genuine(values, signature, task, keys):
+    keys = signatures.signing_keys()
+    if not keys or signatures.is_genuine(values, signature, task, keys):
         return record
     problem = (
         "its signature is not that of this task. Somebody edited it or copied it from"

@@ -26,14 +26,8 @@ from polysync_airflow.execution.lifecycle.instructions import (
     TaskKey,
 )
 from polysync_airflow.execution.lifecycle.provenance import Provenance
+from polysync_airflow.records import serialization
 from polysync_airflow.records.keys import RECORD_KEY, place_of, variable_key
-from polysync_airflow.records.serialization import (
-    check_deployment,
-    from_stored,
-    from_variable,
-    to_stored,
-    to_variable,
-)
 from polysync_airflow.states import DELETED
 
 log = logging.getLogger(__name__)
@@ -212,8 +206,8 @@ class RecordStore:
             return None
         place = f"the XCom {RECORD_KEY!r}"
         try:
-            record = from_stored(value, self._task, place=place)
-            check_deployment(record, self._deployment, place=place)
+            record = serialization.from_stored(value, self._task, place=place)
+            serialization.check_deployment(record, self._deployment, place=place)
         except StoredRecordError as error:
             log.warning("XCom %r is ignored: %s", RECORD_KEY, error)
             self.unproven = error
@@ -352,8 +346,8 @@ class RecordStore:
             return self._read_hidden()
         if text is None:
             return None
-        record = from_variable(text, self._task)
-        check_deployment(record, self._deployment, place=self._place)
+        record = serialization.from_variable(text, self._task)
+        serialization.check_deployment(record, self._deployment, place=self._place)
         return record
 
     def _read_if_proven(self) -> ExecutionRecord | None:
@@ -374,17 +368,17 @@ class RecordStore:
             f" {self._task.dag_id}, try {self.try_number}. Do not edit or delete it"
             " while the task runs."
         )
-        text = to_variable(record, self._task)
+        text = serialization.to_variable(record, self._task)
         Variable.set(self._key, text, description=description)
         self._latest = record.without_values()
 
     def _put_copy(self, record: ExecutionRecord) -> None:
-        value = to_stored(record, self._task)
+        value = serialization.to_stored(record, self._task)
         task_instances.write_xcom(self._ti, RECORD_KEY, value)
 
     def write_unconfirmed(self, record: ExecutionRecord) -> None:
         """Store the record. Airflow has just said that this process may."""
-        # Of a worker's stop, only the next try must know, and reads the Variable.
+        # Only the next try must know of a worker's stop, and it reads the Variable.
         # Airflow lets a worker that it has replaced write no XCom of a team.
         self._put(record)
         if self._is_hidden:
@@ -399,8 +393,8 @@ class RecordStore:
             copy = task_instances.read_xcom(self._ti, RECORD_KEY)
             return self.proven_record(copy)
         if self._latest and teams.is_hidden_variable(self._key):
-            # If it is that of a later try that has ended, it names an execution for
-            # which nobody waits either.
+            # Even a record of a later try that has ended names an execution for which
+            # nobody waits.
             return self._latest
         return None
 

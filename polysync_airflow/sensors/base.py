@@ -97,7 +97,7 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
         ModelApprovalError,
         sdk.AirflowSensorTimeout,
     )
-    # Of this process, if it executes the task.
+    # The run of this process, if it executes the task.
     current_run: SensorRun[Any]
     start_trigger_args: Any = _StartTriggerArgs()
 

@@ -542,9 +542,7 @@ class ExecutionPoller(Poller[ExecutionWaiter, ExecutionDescription]):
         super()._end(subscription, result)
 
     def _handle_steps(
-        self,
-        subscription: ExecutionSubscription,
-        changes: StepChanges | BaseException,
+        self, subscription: ExecutionSubscription, changes: StepChanges | BaseException
     ) -> None:
         if subscription.ended or not subscription.progress:
             return
@@ -598,9 +596,7 @@ _POLLERS: Final[dict[tuple[Any, ...], Poller[Any, Any]]] = {}
 
 
 def poller_for(
-    kind: Callable[..., AnyPoller],
-    connection_id: str,
-    region_name: str | None,
+    kind: Callable[..., AnyPoller], connection_id: str, region_name: str | None
 ) -> AnyPoller:
     """
     Return the poller of the running event loop. It ends with its last subscription.

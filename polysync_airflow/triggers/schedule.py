@@ -108,9 +108,9 @@ class Listing:
     """
     The result of a listing.
 
-    :param executions: those of the requested executions that were listed, by ARN.
-    :param pages: the number of calls that it took.
-    :param error: the error that ended it early.
+    :param executions: the requested executions that AWS has listed, by ARN.
+    :param pages: the number of calls that the listing took.
+    :param error: the error that ended the listing early.
     """
 
     executions: Mapping[str, ExecutionDescription]
@@ -123,7 +123,7 @@ class AfterListing(Generic[AnyWait]):
     """
     What comes after a listing.
 
-    :param responses: those of the waits that go on, or end, with it.
+    :param responses: the responses for the waits that the listing has answered.
     :param warning: what the log of the triggerer says; None for nothing.
     :param is_denied: no pipeline can be listed.
     """
@@ -209,7 +209,7 @@ class Schedule(Generic[AnyWait]):
 
     @property
     def next_due(self) -> float | None:
-        """When the next poll is due; None if none is scheduled."""
+        """When the next poll is due; None without a scheduled poll."""
         first = self._first()
         if first is None:
             return None
@@ -253,7 +253,7 @@ class Schedule(Generic[AnyWait]):
         """
         Return what comes after a listing, and schedule the descriptions that it needs.
 
-        :param waits: those of the group that it was for.
+        :param waits: the waits of the group for which the listing was made.
         """
         responses: list[
             tuple[AnyWait, ExecutionDescription | exceptions.PolysyncError]

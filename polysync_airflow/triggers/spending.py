@@ -66,8 +66,6 @@ class RecordedStepJobs(StepJobStore):
 
     If Airflow does not respond, the process goes on with what it knows, and asks again
     with the next list of the steps.
-
-    :param ti: the task instance.
     """
 
     def __init__(self, ti: Any, execution_arn: str) -> None:

@@ -62,7 +62,8 @@ class GroupExecution:
 
     :param order: the steps of its definition; empty if they are not known.
     :param due: when its steps are listed next, as Unix time.
-    :param listing: which steps are repeated after its end; None if none are.
+    :param listing: which steps are repeated after the end of the execution; None if no
+        step is repeated.
     """
 
     run: RunSummary

@@ -136,7 +136,6 @@ class TriggerStop(ReportedStop):
     A subclass says who decides about the execution. If nobody else does, the execution
     is stopped also if the announcement cannot be stored.
 
-    :param ti: the task instance.
     :param waiter: the wait of the trigger, for the same attempt of the execution.
     :param client: what its poller calls AWS with, in the region of the execution.
     """

@@ -88,10 +88,8 @@ class TaskEnd:
     """
     Runs the code of a task.
 
-    :param ti: the task instance of the trigger.
     :param connection_id: the task's connection. The code waits for that of tasks with
         the same one only.
-    :param log: the log of the trigger.
     """
 
     ti: Any

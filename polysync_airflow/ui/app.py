@@ -55,12 +55,7 @@ from polysync_airflow.execution.texts import (
     describe_validation_error,
     is_storable_text,
 )
-from polysync_airflow.records.database import (
-    NoRecordError,
-    TaskNotEndedError,
-    read_clear_choice,
-    store_clear_choice,
-)
+from polysync_airflow.records import database
 from polysync_airflow.ui import summary
 
 log = logging.getLogger(__name__)
@@ -99,8 +94,8 @@ class Change(BaseModel):
 
 
 _STATUS_CODES: Final = {
-    NoRecordError: 404,
-    TaskNotEndedError: 409,
+    database.NoRecordError: 404,
+    database.TaskNotEndedError: 409,
     StoredRecordError: 409,
 }
 User = Annotated[BaseUser, Depends(get_user)]
@@ -207,8 +202,8 @@ def get_clear_choice(
     """
     task = TaskKey(dag_id, run_id, task_id, map_index)
     try:
-        return {"on_clear": read_clear_choice(task), "has_record": True}
-    except NoRecordError:
+        return {"on_clear": database.read_clear_choice(task), "has_record": True}
+    except database.NoRecordError:
         # Nothing has failed here either.
         return {"on_clear": None, "has_record": False}
 
@@ -219,7 +214,7 @@ def put_clear_choice(
 ) -> dict[str, Any]:
     """Store what the next clear does, or withdraw it."""
     task = TaskKey(dag_id, change.run_id, change.task_id, change.map_index)
-    store_clear_choice(task, change.on_clear)
+    database.store_clear_choice(task, change.on_clear)
     log.info(
         "%s has chosen what the next clear of a task does: %s, %s",
         clean_line(user.get_name()),

@@ -35,7 +35,7 @@ MAX_EXECUTIONS: Final = 10_000
 MAX_PIPELINES: Final = 50
 MAX_DAYS: Final = 31
 _ROWS_AT_ONCE: Final = 500
-# Of larger numbers, the sum may be no number in JSON.
+# The sum of larger numbers may be no number in JSON.
 _Number = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 
 

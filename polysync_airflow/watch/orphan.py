@@ -105,7 +105,6 @@ class Watch:
     Looks after executions whose task may have ended without one of its processes.
 
     :param connect: returns the hook for a connection and a region.
-    :param log: the log of the process.
     :param lag_seconds: for how long AWS is asked again for an execution that it does
         not know: it may have been started a moment ago.
     """

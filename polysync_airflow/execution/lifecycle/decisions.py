@@ -363,7 +363,7 @@ def is_of_other_incarnation(
     ``clear_number`` grows, and so does the number of the try. If a user queues a
     running DAG run again, it cannot be told from a new one.
 
-    :param incarnation: that of this try.
+    :param incarnation: the incarnation of this try's task instance.
     :param try_number: the number of this try.
     """
     recorded = record.incarnation

@@ -108,8 +108,8 @@ class Owner(Enum):
     OTHER_TRIGGER = auto()
     # The worker to which Airflow returns the deferred task.
     WORKER = auto()
-    # That of another deployment of Airflow, for example the one whose database was
-    # copied. Nobody here may stop it.
+    # A task of another deployment of Airflow, for example of the one whose database was
+    # copied. Nobody here may stop the execution.
     OTHER_DEPLOYMENT = auto()
     # Airflow does not say, for example because the process was away for longer than its
     # token is valid.
@@ -201,8 +201,6 @@ def owner_of_deferred(
     (Airflow 3.4 no longer reports that), or the task was cleared: then its new try has
     stopped this execution, or waits for it. A try that is at work, or that a retry
     follows, reads the record itself.
-
-    :param arn: the execution.
     """
     if state == DEFERRED:
         return Owner.OTHER_TRIGGER
@@ -236,8 +234,6 @@ def owner_at_end_of_wait(
 
     While triggers move between triggerers, the same one may run twice, and both may
     come here: they send the same stop. After the first event, the worker decides.
-
-    :param arn: the execution.
     """
     if _has_later_try(stored, arn, try_number):
         return Owner.LATER_TRY
@@ -347,7 +343,7 @@ class EndAction(Enum):
     ANNOUNCE_STOP = auto()
     # Stop the execution.
     STOP = auto()
-    # Store the record as it was: the stop that was announced has failed.
+    # Store the record from before the announcement, because the stop has failed.
     WITHDRAW_STOP = auto()
     # Store that the execution, which keeps running, belongs to an epoch that has ended:
     # a user has cleared or ended the task, and the next try must not take itself for a
@@ -551,7 +547,7 @@ def stops_before_event(
     """
     Return whether a trigger stops the execution before it fires its event.
 
-    :param outcomes: those at which it does.
+    :param outcomes: the outcomes of a wait at which the trigger stops the execution.
     """
     if end.error_code == CONNECTION_NOT_FOUND:
         # Whoever has deleted the connection does not want it to be used, and a retry
@@ -570,9 +566,9 @@ class AwaitedEnd(Enum):
     """What a deferred task waits for."""
 
     OWN_EXECUTION = auto()
-    # That of an earlier epoch, beside which no new one may run.
+    # The end of an execution of an earlier epoch, beside which no new one may run.
     EARLIER_EXECUTION = auto()
-    # Of a pause for want of capacity.
+    # The end of a pause for want of capacity.
     PAUSE = auto()
 
 
@@ -582,7 +578,7 @@ def awaited_end(record: ExecutionRecord, epoch: int) -> AwaitedEnd:
     (rule 8).
 
     :param record: the record of the task instance.
-    :param epoch: that of its try.
+    :param epoch: the epoch of the try that has waited.
     """
     if record.waits_for_capacity:
         return AwaitedEnd.PAUSE

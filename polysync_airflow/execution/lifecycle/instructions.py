@@ -122,7 +122,7 @@ class ExecutionRecord(models.StrictModel):
     :param epoch: ``max_tries`` of the tries that the record belongs to; clearing the
         task begins a new epoch.
     :param deployment: the Airflow deployment whose task instance wrote the record.
-    :param incarnation: that of the task instance that wrote the record.
+    :param incarnation: the incarnation of the task instance that wrote the record.
     :param region_name: AWS region to which the start request was sent.
     :param request: the start request, with its client request token.
     :param execution_arn: ARN of the execution; None until AWS has responded.

@@ -187,10 +187,7 @@ def _records_of_others(
 
 
 def _record_of(
-    execution_arn: str,
-    task: TaskIdentity,
-    token: str,
-    pipeline_name: str,
+    execution_arn: str, task: TaskIdentity, token: str, pipeline_name: str
 ) -> ExecutionRecord:
     """Return the record of an execution, without the epoch that has started it."""
     request = StartRequest(

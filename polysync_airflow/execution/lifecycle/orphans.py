@@ -112,8 +112,9 @@ def owner_of_orphan(
     Return who decides about an execution that was examined, now that Airflow was asked
     again.
 
-    :param stored: the record now; None if there is none that is proven.
-    :param examined: the record as it was, with the ARN of the execution.
+    :param stored: the record now; None without a proven record.
+    :param examined: the record that the watch has examined, with the ARN of the
+        execution.
     """
     if stored is None or not _is_of_same_try(stored, examined):
         return Owner.LATER_TRY

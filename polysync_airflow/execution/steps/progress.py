@@ -287,8 +287,6 @@ _STEP_NAME: Final[TypeAdapter[str]] = TypeAdapter(models.StepName, config=DEFER_
 class StepTriggerArguments(TriggerArguments):
     """
     The arguments of a trigger that waits for a step.
-
-    :param step_name: the step.
     """
 
     step_name: models.StepName

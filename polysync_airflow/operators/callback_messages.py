@@ -39,7 +39,7 @@ CHECK_SECONDS: Final = 10.0
 # The pauses between two searches, in seconds, of which up to a half is left out at
 # random; the last one repeats.
 PAUSE_SECONDS: Final = (1.0, 2.0, 4.0, 8.0, 15.0)
-# Without any wait, SQS asks only some of its servers.
+# The seconds of a receive. Without any wait, SQS asks only some of its servers.
 POLL_SECONDS: Final = 1
 # How many batches a search receives at most. Each has ten messages, which others miss
 # meanwhile.
@@ -155,7 +155,7 @@ class StepMessages:
         try:
             steps = self.hook.list_pipeline_execution_steps(content.execution_arn)
         except PolysyncError:
-            # It may be an execution of somebody else.
+            # The message may belong to an execution of somebody else.
             return decide(waits=True)
         return decide(waits=callbacks.still_waits(steps, content.token))
 

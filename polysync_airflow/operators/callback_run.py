@@ -168,8 +168,8 @@ class CallbackRun(ExecutionRun):
                     raise responder.answer_stop()
                 return responder.serve()
             except callback_answer.StepHasEndedError:
-                # An answer of an earlier try that AWS had not shown yet, or that of
-                # somebody else.
+                # Somebody else has answered, or an earlier try whose answer AWS did not
+                # show yet.
                 self.log.info("Step %s no longer waits for an answer.", self.step_name)
 
     def _wait_for_step(self, waiter: ExecutionWaiter) -> None:
@@ -408,7 +408,7 @@ class CallbackResponder:
         return exceptions.CallbackStepError(text)
 
     def _reason(self, failure: BaseException) -> str:
-        # AWS shows it to everybody who may list the steps.
+        # AWS shows the reason to everybody who may list the steps.
         if isinstance(failure, AirflowTaskTimeout):
             return "The function did not end before the execution_timeout of its task."
         text = redact(str(failure))

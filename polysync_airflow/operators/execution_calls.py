@@ -170,7 +170,7 @@ class ExecutionCalls:
         limit = record.limit_in(instruction.task_try.epoch, limit)
         steps: Sequence[StepDescription] = ()
         if record.epoch == instruction.task_try.epoch:
-            # After a clear, nothing counts that was before.
+            # After a clear, the cost of earlier attempts does not count.
             list_steps = partial(hook.list_pipeline_execution_steps, arn)
             steps = self._retry(list_steps)
         store = StepJobStore(record.step_jobs)

@@ -77,7 +77,7 @@ class ListImportRun:
         if not lines:
             self.log.info("The pipelines are as in %s.", task.compare_with)
         elif task.on_drift == "fail":
-            # The log has all of them.
+            # The log has all lines.
             listed = "\n".join(f"- {line}" for line in first_problems(lines))
             raise CatalogueDriftError(
                 f"The pipelines differ from {task.compare_with} in {len(lines):,}"

@@ -552,7 +552,7 @@ class ReportingRun(ExecutionRun):
             following: str | None = NEXT_STEP
         else:
             following = self.next_step(end, retry, by_fail_step=by_fail_step)
-        # The same error: the policy has decided about this one.
+        # Change this error, about which the policy has decided, and make no other one.
         error.args = (message(notes=(*notes, following)),)
         raise error
 

@@ -41,8 +41,8 @@ from polysync_airflow.states import STATUS_STOPPING, PolysyncState, state_of_ste
 
 log = logging.getLogger(__name__)
 
-# Of how many failed steps the logs are read: where everything fails at once, the cause
-# is the same everywhere.
+# How many logs of failed steps are read: where everything fails at once, the cause is
+# the same everywhere.
 MAX_LOGS: Final = 5
 # How many lines are read of each of these logs.
 LOG_LINES: Final = 20
@@ -419,7 +419,7 @@ class StepReporter:
             pushed = self._pushed_rows()
             order = pushed
             if not self.interval:
-                # Without lists, nothing of them was logged.
+                # Without lists of the steps, the log has none of their statuses.
                 pushed = []
             self._progress.logged_statuses = logged_statuses_of(pushed)
         write_lines(self.log, self._progress.update(steps))

@@ -25,7 +25,7 @@ class Activity:
         self._tally = metrics.Tally(
             poller=poller, connection=connection_id, region=region
         )
-        # For how many tasks it polls now.
+        # Returns for how many tasks the poller polls now.
         self.waits: Callable[[], int] = int
         self._last_success = clock.monotonic()
         self._reporting = Lock()

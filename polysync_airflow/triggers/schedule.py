@@ -149,7 +149,7 @@ class Schedule(Generic[AnyWait]):
         # numbers: the garbage collector does not track these, as it does tuples that
         # hold other objects.
         self._heap: list[tuple[float, int]] = []
-        # While calls run: when the deadlines were checked last.
+        # When the deadlines were checked last; None while no call runs.
         self._checked_at: float | None = None
 
     def add(self, wait: AnyWait, now: float) -> None:
@@ -275,7 +275,7 @@ class Schedule(Generic[AnyWait]):
         )
         is_refused = isinstance(error, exceptions.SageMakerApiError) and error.permanent
         if error and not is_endless and not is_refused:
-            # It counts as the poll of each execution that was not listed yet.
+            # The error counts as the poll of each execution that was not listed yet.
             responses += [(wait, error) for wait in missing]
             return AfterListing(responses)
 
@@ -285,7 +285,7 @@ class Schedule(Generic[AnyWait]):
         if error is None:
             group.calls = listing.pages
             if missing:
-                # The listing has ended before it had all of them.
+                # The listing has ended before it had all the executions.
                 group.calls += 1
             return AfterListing(responses)
         if exceptions.has_code(error, exceptions.ACCESS_DENIED):

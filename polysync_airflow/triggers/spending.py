@@ -73,7 +73,7 @@ class RecordedStepJobs(StepJobStore):
         self._ti = ti
         self._arn = execution_arn
         self._is_read = False
-        # What the record has, as far as this process knows.
+        # The jobs that the record has, as far as this process knows.
         self._recorded: StepJobs = {}
 
     def read(self) -> StepJobs:

@@ -88,7 +88,7 @@ class StepPusher:
         if not steps:
             return
         if self.order is None:
-            # The worker has pushed them. Read once: a request costs more than all the
+            # The worker has pushed the rows. Read once: a request costs more than the
             # rest of a push.
             pushed = descriptions.parse_rows(read_xcom(self.ti, descriptions.STEPS_KEY))
             self.order = descriptions.order_text(pushed)

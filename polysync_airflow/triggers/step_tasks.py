@@ -208,7 +208,7 @@ class StepTaskPoller(poller.Poller[StepTaskWaiter, StepsSnapshot]):
         ):
             rows = call_airflow(partial(read_xcom, task, descriptions.STEPS_KEY))
             execution = GroupExecution(run, descriptions.parse_rows(rows))
-        # It may say by now why the execution is stopped.
+        # The XCom ``run`` may say by now why the execution is stopped.
         execution.run = run
         if has_cleared:
             listing = call_airflow(partial(read_xcom, task, CLEAR_KEY))

@@ -50,7 +50,8 @@ Result = TypeVar("Result")
 
 # How long ``on_kill`` waits for the answer to the request, at most.
 ON_KILL_SECONDS: Final = 20.0
-# How long an event waits for it. The worker requests a stop that takes longer again.
+# How long an event waits for the stop. If it takes longer, the worker requests it
+# again.
 BEFORE_EVENT_SECONDS: Final = 600.0
 # Seconds between the requests to Airflow, when it does not say whose execution it is.
 STATE_RETRY_SECONDS: Final = (1.0, 4.0, 15.0)
@@ -58,7 +59,7 @@ STATE_RETRY_SECONDS: Final = (1.0, 4.0, 15.0)
 # minutes.
 FOLLOW_SECONDS: Final = 900.0
 FOLLOW_POLL_SECONDS: Final = 5.0
-# Then, seconds between the requests to Airflow whether the task has ended, too.
+# After the stop, seconds between the requests to Airflow whether the task has ended.
 TASK_END_SECONDS: Final = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0)
 # Why an ended task has not stopped its execution.
 NotStopped = Literal["left", "queued", "unknown"]
@@ -366,7 +367,8 @@ class StopAtEndOfWait(TriggerStop):
     Airflow may not go on with the task for days, for example because its DAG is paused.
     """
 
-    # Whether the event is fired without it. The worker decides from then on.
+    # Whether the event is fired before the stop has ended. The worker decides from
+    # then on.
     _is_late: bool = field(default=False, init=False)
 
     async def before_event(self) -> StopBeforeEvent | None:

@@ -35,7 +35,7 @@ from polysync_airflow.triggers.threads import ThreadPools
 Code: TypeAlias = Callable[[Context], Any]
 
 _THREADS: Final = ThreadPools("polysync-task")
-# After these, Airflow does not retry a task on a worker: ``run`` in
+# After these errors, Airflow does not retry a task on a worker: ``run`` in
 # airflow/sdk/execution_time/task_runner.py.
 _FINAL_ERRORS: Final = (sdk.AirflowFailException, sdk.AirflowSensorTimeout)
 
@@ -132,7 +132,7 @@ class TaskEnd:
     def _failed(self, error: Exception, context: Context) -> TriggerEvent:
         traceback: Exception | None = error
         if isinstance(error, (PolysyncError, AirflowException)):
-            # It says what the user needs to know.
+            # The error says what the user needs to know.
             traceback = None
         text = f"{type(error).__name__}: {error}"
         self.log.error("Task failed with %s", text, exc_info=traceback)

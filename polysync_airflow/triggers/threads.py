@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
 
-# For each connection. Not the event loop's own thread pool, which all triggers share,
+# The threads of a connection. Not the event loop's own pool, which all triggers share,
 # and not one pool for all connections: a call that AWS throttles, or whose endpoint
 # does not respond, may take minutes.
 MAX_THREADS: Final = 8

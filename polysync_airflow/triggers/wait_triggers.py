@@ -234,7 +234,7 @@ class PolysyncPipelineExecutionTrigger(TriggerArguments, WaitTrigger[ExecutionWa
         self, steps: Sequence[StepDescription], spending: Spending | None
     ) -> None:
         if self.progress_interval is None:
-            # They were listed for the limit only.
+            # The steps were listed for the limit only.
             steps = ()
         if self._pusher is None:
             # Made when it is needed: a triggerer holds thousands of waits, and most

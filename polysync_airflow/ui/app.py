@@ -72,7 +72,7 @@ def _check_id(text: str) -> str:
     return text
 
 
-# As in Airflow's records.
+# The rules for ids in the records of executions.
 Id = Annotated[
     str, StringConstraints(min_length=1, max_length=250), AfterValidator(_check_id)
 ]

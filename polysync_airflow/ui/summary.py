@@ -81,8 +81,8 @@ class _Pipeline:
         if run.state == PolysyncState.FAILED:
             self.failures += 1
             day[1] += 1
-        # The duration of one that was resumed is that of its last attempt, and a
-        # selective execution is shorter.
+        # A resumed execution has the duration of its last attempt, and a selective
+        # execution is shorter.
         is_whole = run.state == PolysyncState.SUCCESS and not run.resumes
         if is_whole and not run.selected_steps and run.seconds is not None:
             self.seconds.append(run.seconds)

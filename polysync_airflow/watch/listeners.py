@@ -114,8 +114,8 @@ class EndListener:
         if str(getattr(state, "value", state)) not in ENDED_STATES:
             return
         if not task_instance.try_number:
-            # It has never begun, so its record was imported, or is that of an earlier
-            # DAG run with the same id, which was marked before it was deleted.
+            # The task has never begun, so its record was imported, or belongs to an
+            # earlier DAG run with the same id, which was marked before it was deleted.
             return
         keys = self._keys(session, task_instance.dag_id)
         if keys:

@@ -308,7 +308,7 @@ class OrphanStop(stops.ReportedStop):
 
     def _read_summary(self) -> RunSummary | None:
         if not self.access.read_task(self.task).exists:
-            # It has no XComs.
+            # The task has no XComs.
             return None
         value = self.access.read_summary(self.task)
         record = self.record

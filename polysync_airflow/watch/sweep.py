@@ -33,8 +33,9 @@ from polysync_airflow.watch.orphan import AirflowAccess, Choose, Examined, Watch
 
 log = logging.getLogger(__name__)
 
-# ``kept``: its task decides. ``over``: it does not run any more. ``orphaned``: it would
-# have been stopped. ``failed``: it may still be running, although it should not.
+# What a sweep says of an execution. ``kept``: its task decides. ``over``: it does not
+# run any more. ``orphaned``: a sweep that stops executions would have stopped it.
+# ``failed``: it may still be running, although it should not.
 Result = Literal["kept", "over", "orphaned", "stopped", "failed", "unreadable"]
 _RESULTS: Final[dict[Finding, Result]] = {
     Finding.KEEP: "kept",
@@ -225,7 +226,7 @@ def _task_snapshot(variable: Any, task: TaskKey) -> TaskSnapshot:
     tries: list[tuple[str | None, int]] = variable.tries_of(**asdict(task))
     if not tries:
         return TaskSnapshot(exists=False)
-    # A loop has several passes. If one has not ended, the task has not.
+    # A loop has several passes. The task has ended when each pass has.
     state, number = tries[-1]
     for state_of_pass, _ in tries:
         if state_of_pass not in ENDED_STATES:

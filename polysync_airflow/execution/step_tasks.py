@@ -48,7 +48,7 @@ from polysync_airflow.execution import models, texts, waiter
 from polysync_airflow.execution import waiter as waiting
 from polysync_airflow.execution.lifecycle.capacity import lacked_by
 from polysync_airflow.execution.lifecycle.ending import DEFERRED, is_over
-from polysync_airflow.execution.lifecycle.instructions import TaskKey
+from polysync_airflow.execution.lifecycle.instructions import TaskKey, TryOfTask
 from polysync_airflow.execution.outcome import RunSummary
 from polysync_airflow.execution.pipelines import DeclaredStep
 from polysync_airflow.execution.step_clears import FirstListing
@@ -473,7 +473,7 @@ class StepTaskArguments(StoredArguments):
     poll_interval: Interval
     retries: Count = 0
 
-    def waiter_of(self, ti: Any, now: float) -> StepTaskWaiter:
+    def waiter_of(self, ti: TryOfTask, now: float) -> StepTaskWaiter:
         """
         Return the wait of a task instance.
 
@@ -510,7 +510,7 @@ class StepTaskEndArguments(StepTaskArguments):
 
     property_files: bool | tuple[str, ...] = False
 
-    def waiter_of(self, ti: Any, now: float) -> StepTaskWaiter:
+    def waiter_of(self, ti: TryOfTask, now: float) -> StepTaskWaiter:
         """
         Return the wait of a task instance.
 

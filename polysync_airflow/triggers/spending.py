@@ -6,7 +6,6 @@ import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from polysync_airflow.airflow_compat.supervisor import call_airflow
 from polysync_airflow.airflow_compat.task_instances import read_state
@@ -15,7 +14,7 @@ from polysync_airflow.auth.iam_policies import JOB_OPERATIONS
 from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
 from polysync_airflow.execution import cost
 from polysync_airflow.execution.lifecycle.ending import Owner, owner_at_end_of_wait
-from polysync_airflow.execution.lifecycle.instructions import StepJobs
+from polysync_airflow.execution.lifecycle.instructions import StepJobs, TryOfTask
 from polysync_airflow.execution.prices import CostLimit, Spending
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.waiter import LogLine
@@ -68,7 +67,7 @@ class RecordedStepJobs(StepJobStore):
     with the next list of the steps.
     """
 
-    def __init__(self, ti: Any, execution_arn: str) -> None:
+    def __init__(self, ti: TryOfTask, execution_arn: str) -> None:
         super().__init__()
         self._ti = ti
         self._arn = execution_arn

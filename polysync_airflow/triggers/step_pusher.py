@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from polysync_airflow.airflow_compat.supervisor import call_airflow
 from polysync_airflow.airflow_compat.task_instances import read_xcom, write_xcom
+from polysync_airflow.execution.lifecycle.instructions import NamedTask
 from polysync_airflow.execution.prices import SPENDING_KEY, Spending
 from polysync_airflow.execution.steps import descriptions
 
@@ -28,7 +29,7 @@ class StepPusher:
         from the XCom.
     """
 
-    ti: Any
+    ti: NamedTask
     arn: str
     warn: Callable[[str], object]
     order: str | None = None

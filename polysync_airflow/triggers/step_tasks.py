@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from airflow.triggers.base import TriggerEvent
 
@@ -26,7 +26,7 @@ from polysync_airflow.airflow_compat.task_instances import (
 from polysync_airflow.auth.iam_policies import JOB_OPERATIONS
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
-from polysync_airflow.execution.lifecycle.instructions import TaskKey
+from polysync_airflow.execution.lifecycle.instructions import TaskKey, TryOfTask
 from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.outcome import RunSummary, parse_run_summary
 from polysync_airflow.execution.step_clears import (
@@ -270,19 +270,20 @@ class PolysyncStepTaskTrigger(StepTaskArguments, WaitTrigger[StepTaskWaiter]):
             async for event in events:
                 yield event
 
-    async def poll_once(self, ti: Any) -> StepTaskEvent | None:
+    async def poll_once(self, ti: TryOfTask) -> StepTaskEvent | None:
         """
         Poll the execution once, without a triggerer; return the event if the step is at
         its end.
         """
-        self.task_instance = ti
-        waiter = self._waiter()
+        waiter = self.checked().waiter_of(ti, clock.time())
         (response,) = self._find_poller().poll((waiter,), lambda: True)
         event = self._handle(waiter.decide(response, clock.time()))
         return cast("StepTaskEvent | None", event)
 
     def _waiter(self) -> StepTaskWaiter:
-        return self.checked().waiter_of(self.task_instance, clock.time())
+        # ``run`` has returned before if there is none.
+        ti = cast("TryOfTask", self.task_instance)
+        return self.checked().waiter_of(ti, clock.time())
 
     def _find_poller(self) -> StepTaskPoller:
         return poller.poller_for(

@@ -23,7 +23,12 @@ from polysync_airflow.execution import clock, step_clears
 from polysync_airflow.execution.cost import Basis
 from polysync_airflow.execution.lifecycle import ending
 from polysync_airflow.execution.lifecycle.ending import Owner, TryEnd
-from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, StartName
+from polysync_airflow.execution.lifecycle.instructions import (
+    ExecutionRecord,
+    NamedTask,
+    StartName,
+    TryOfTask,
+)
 from polysync_airflow.execution.lifecycle.lookup import name_of
 from polysync_airflow.execution.lifecycle.provenance import Provenance
 from polysync_airflow.execution.models import StopBeforeEvent
@@ -142,7 +147,7 @@ class TriggerStop(ReportedStop):
     """
 
     process: StopProcess = "triggerer"
-    ti: Any
+    ti: TryOfTask
     waiter: ExecutionWaiter
     client: SharedClient
 
@@ -291,7 +296,7 @@ class TriggerStop(ReportedStop):
         await result_of(submit_stop(self.client.key[0], self._tell_end, end))
 
 
-def store_summary(ti: Any, summary: RunSummary) -> None:
+def store_summary(ti: NamedTask, summary: RunSummary) -> None:
     """
     Store the XComs ``run``, ``state`` and, if it has one, ``spending`` of a task
     instance, from a triggerer.
@@ -304,13 +309,13 @@ def store_summary(ti: Any, summary: RunSummary) -> None:
     task_instances.write_xcom(ti, "run", summary.model_dump(mode="json"))
 
 
-def read_spending(ti: Any) -> Any:
+def read_spending(ti: NamedTask) -> Any:
     """Return the XCom ``spending`` of a task instance, from a triggerer."""
     return call_airflow(partial(task_instances.read_xcom, ti, SPENDING_KEY))
 
 
 def store_stopping(
-    ti: Any, execution_arn: str, attempt: int, warn: Callable[[str], object]
+    ti: NamedTask, execution_arn: str, attempt: int, warn: Callable[[str], object]
 ) -> None:
     """
     Store that AWS is stopping an attempt of an execution. Sends requests to Airflow.
@@ -338,7 +343,7 @@ class EndOfStop:
     jobs: LiveConnection[PolysyncSageMakerHook]
 
     def store_steps_and_cost(
-        self, stop: ReportedStop, ti: Any, basis: Callable[[], Basis]
+        self, stop: ReportedStop, ti: NamedTask, basis: Callable[[], Basis]
     ) -> None:
         """
         Store the steps of the execution, and what it has used and cost, from a thread
@@ -465,7 +470,7 @@ class EndedTask:
         them.
     """
 
-    ti: Any
+    ti: TryOfTask
     waiter: ExecutionWaiter
     client: SharedClient
     log: Any
@@ -495,7 +500,9 @@ class EndedTask:
         if stopping.done():
             stopping.result()
 
-    async def _follow(self, stopping: Future[Any]) -> None:
+    async def _follow(
+        self, stopping: Future[StopOfEndedTask | NotStopped | None]
+    ) -> None:
         until = clock.time() + FOLLOW_SECONDS
         submit = partial(submit_stop, self.client.key[0])
         result = await result_of(stopping)

@@ -8,7 +8,9 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any, Final
+from typing import Final, TypeVar
+
+Result = TypeVar("Result")
 
 # The threads of a connection. Not the event loop's own pool, which all triggers share,
 # and not one pool for all connections: a call that AWS throttles, or whose endpoint
@@ -30,8 +32,8 @@ class ThreadPools:
         self._running: dict[str, int] = {}
 
     def submit(
-        self, connection_id: str, function: Callable[..., Any], *arguments: Any
-    ) -> Future[Any]:
+        self, connection_id: str, function: Callable[..., Result], *arguments: object
+    ) -> Future[Result]:
         """
         Call a function in a thread, in the context of the caller: by that, Airflow
         writes the lines of a trigger to the log of its task.
@@ -45,12 +47,12 @@ class ThreadPools:
                     MAX_THREADS, thread_name_prefix=self._name
                 )
             self._running[connection_id] = self._running.get(connection_id, 0) + 1
-            run = contextvars.copy_context().run
-            future = self._pools[connection_id].submit(run, function, *arguments)
+            call = partial(contextvars.copy_context().run, function, *arguments)
+            future: Future[Result] = self._pools[connection_id].submit(call)
         future.add_done_callback(partial(self._done, connection_id))
         return future
 
-    def _done(self, connection_id: str, _: Future[Any]) -> None:
+    def _done(self, connection_id: str, _: Future[object]) -> None:
         with self._lock:
             self._running[connection_id] -= 1
             if not self._running[connection_id]:
@@ -58,6 +60,6 @@ class ThreadPools:
                 self._pools.pop(connection_id).shutdown(wait=False)
 
 
-async def result_of(future: Future[Any]) -> Any:
+async def result_of(future: Future[Result]) -> Result:
     """Return the result of a thread, which is not cancelled with the coroutine."""
     return await asyncio.shield(asyncio.wrap_future(future))

@@ -27,6 +27,7 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.supervisor import call_airflow, use_event_loop
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle import ending
+from polysync_airflow.execution.lifecycle.instructions import NamedTask
 from polysync_airflow.execution.outcome import stop_reason
 from polysync_airflow.execution.prices import Spending
 from polysync_airflow.execution.steps.callbacks import StepChangedEvent, is_news
@@ -221,17 +222,21 @@ class PolysyncPipelineExecutionTrigger(TriggerArguments, WaitTrigger[ExecutionWa
         is_stopping = isinstance(result, Wait) and (
             result.waiter.last_status == STATUS_STOPPING
         )
-        if is_stopping and self.task_instance and self._telling is None:
-            self._telling = asyncio.create_task(self._tell_stopping())
-        if steps and self.pushes_steps and self.task_instance:
+        ti = self.task_instance
+        if is_stopping and ti and self._telling is None:
+            self._telling = asyncio.create_task(self._tell_stopping(ti))
+        if steps and self.pushes_steps and ti:
             spending = None
             if isinstance(result, StepChanges):
                 spending = result.spending
-            self._push(steps, spending)
+            self._push(ti, steps, spending)
         return super()._handle(result)
 
     def _push(
-        self, steps: Sequence[StepDescription], spending: Spending | None
+        self,
+        ti: NamedTask,
+        steps: Sequence[StepDescription],
+        spending: Spending | None,
     ) -> None:
         if self.progress_interval is None:
             # The steps were listed for the limit only.
@@ -240,18 +245,18 @@ class PolysyncPipelineExecutionTrigger(TriggerArguments, WaitTrigger[ExecutionWa
             # Made when it is needed: a triggerer holds thousands of waits, and most
             # have nothing to push.
             self._pusher = StepPusher(
-                self.task_instance,
+                ti,
                 self.execution_arn,
                 self.log.warning,
                 self.declared_steps,
             )
         self._pusher.push(steps, spending)
 
-    async def _tell_stopping(self) -> None:
+    async def _tell_stopping(self, ti: NamedTask) -> None:
         """Store that AWS is stopping the execution, which nobody has told the task."""
         store = partial(
             store_stopping,
-            self.task_instance,
+            ti,
             self.execution_arn,
             self.attempt,
             self.log.warning,

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime
 from enum import Enum, auto
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple, Protocol
 from urllib.parse import quote, unquote
 
 from pydantic import Field, StringConstraints, model_validator
@@ -314,6 +314,26 @@ _PAGE: Final = re.compile(
 )
 
 
+class NamedTask(Protocol):
+    """What names a task instance: one of Airflow's, or a ``TaskKey``."""
+
+    @property
+    def dag_id(self) -> str: ...
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def task_id(self) -> str: ...
+    @property
+    def map_index(self) -> int | None: ...
+
+
+class TryOfTask(NamedTask, Protocol):
+    """A task instance in one of its tries."""
+
+    @property
+    def try_number(self) -> int: ...
+
+
 @dataclass(frozen=True)
 class TaskKey:
     """What identifies a task instance, in all of its tries."""
@@ -324,7 +344,7 @@ class TaskKey:
     map_index: int
 
     @classmethod
-    def of(cls, ti: Any) -> TaskKey:
+    def of(cls, ti: NamedTask) -> TaskKey:
         """Return the key of a task instance."""
         map_index = ti.map_index
         if map_index is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -404,7 +405,7 @@ def test_stored_trigger_waits_for_the_task_of_its_dag_run(
         retries=retries,
     )
     keys = {"dag_id": "dag", "run_id": "run", "task_id": "group.Train", "map_index": 3}
-    ti = type("TI", (), {**keys, "try_number": try_number})
+    ti: Any = SimpleNamespace(**keys, try_number=try_number)
 
     waiter = arguments.waiter_of(ti, 100.0)
 

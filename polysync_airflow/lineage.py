@@ -49,7 +49,6 @@ class SageMakerPipelineJobFacet(JobFacet):
     """
     The pipeline that a task starts.
 
-    :param pipelineName: its name.
     :param region: the AWS region; None if only the connection has it, and no execution
         has started.
     """

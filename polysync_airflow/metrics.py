@@ -134,8 +134,8 @@ def metrics_sender() -> Any:
 
     https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deployment/logging-monitoring/metrics.html
     """
-    # The process of a task initialises it. That of a triggerer does when it reads the
-    # arguments of its first trigger: Airflow's serializers send metrics, too.
+    # Airflow initialises ``Stats`` as a task's process begins, and in a triggerer as it
+    # reads the arguments of the first trigger, since its serializers send metrics, too.
     from airflow.providers.common.compat.sdk import Stats
 
     return Stats

@@ -44,8 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return output.ERROR
     except Exception as error:
-        # The commands whose errors these are have imported Airflow by then, so this
-        # costs nothing.
         from airflow.providers.common.compat.sdk import AirflowException
 
         if not isinstance(error, AirflowException):

@@ -437,9 +437,9 @@ class _Report:
     """
     What is known of an execution.
 
-    :param document: all of it, as JSON.
-    :param outcome: lines that say how it has ended and why.
-    :param facts: lines with all else.
+    :param document: the whole report, as JSON.
+    :param outcome: lines that say how the execution has ended and why.
+    :param facts: lines with everything else.
     :param is_complete: whether AWS has answered all that was asked.
     """
 

@@ -151,10 +151,11 @@ class CostAndUsage(models.FrozenModel):
     What an execution has used and cost: members of the XCom ``run``, added up once, by
     whoever sees its end. An estimate, and the same in tab, page, XComs and commands.
 
-    :param added_up_at: when. None if nobody has seen its steps after its end.
-    :param billable_seconds: of all instances; None if no job was described.
-    :param billable_seconds_by_instance_type: the same by the type of instance.
-    :param cost: None without prices.
+    :param added_up_at: when it was added up; None if no process has listed the steps
+        after the end.
+    :param billable_seconds: the seconds of all instances; None if no job was described.
+    :param billable_seconds_by_instance_type: the seconds by the type of instance.
+    :param cost: what the execution has cost; None without prices.
     :param spending: what the task has spent; None without ``max_cost``.
     """
 

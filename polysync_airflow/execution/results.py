@@ -132,7 +132,7 @@ class Instances(AwsModel):
     """
     Instances of one type.
 
-    :param has_plan: whether they are those of a training plan.
+    :param has_plan: whether a training plan has reserved the instances.
     """
 
     instance_type: Name = member("InstanceType")
@@ -149,9 +149,11 @@ class _Billed(AwsModel):
 
     def seconds_until(self, now: datetime | None) -> float | None:
         """
-        Return how long AWS bills each instance; None if that has not begun.
+        Return for how many seconds AWS bills each instance; None if the job has not
+        begun.
 
-        :param now: until when it counts before its end; None for no time before that.
+        :param now: until when a job counts that still runs; None to count only jobs
+            that have ended.
         """
         end = self.ended_at or now
         if self.started_at is None or end is None:

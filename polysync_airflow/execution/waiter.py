@@ -84,11 +84,12 @@ class Failures:
     """
     The polls that have failed since the last successful one.
 
-    :param count: how many.
-    :param since: when the first of them failed, as Unix time.
-    :param last: the error of the last one.
-    :param logged: the error that the log of the task has; None if it has none.
-    :param last_since: since when all of them have had the last error, as Unix time.
+    :param count: how many polls have failed.
+    :param since: when the first of these polls failed, as Unix time.
+    :param last: the error of the last poll.
+    :param logged: the error that the log of the task has; None before the first one.
+    :param last_since: since when each poll has failed with the last error, as Unix
+        time.
     """
 
     count: int = 0
@@ -143,7 +144,7 @@ def error_fields(error: PolysyncError | None) -> dict[str, Any]:
     Return the fields of an event about the last poll. The code of an error that is not
     AWS's is its class.
 
-    :param error: its error; None if it succeeded.
+    :param error: the error of the poll; None if the poll succeeded.
     """
     if error is None:
         return {}
@@ -594,13 +595,13 @@ class Deletion:
     respond. So it counts only if no read has found the connection for
     ``DELETED_AFTER_SECONDS``.
 
-    :param hint: a sentence about other reasons why it may not be found.
+    :param hint: a sentence about other reasons why the connection may be missing.
     """
 
     def __init__(self, connection_id: str, hint: str) -> None:
         self._id = connection_id
         self._hint = hint
-        # When a read did not find it for the first time; None if the last read did.
+        # When a read first missed the connection; None if the last read has found it.
         self._missing_since: float | None = None
         # The error that ends each wait; None if the connection does not count as
         # deleted.

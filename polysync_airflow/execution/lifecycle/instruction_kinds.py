@@ -145,8 +145,8 @@ class Begun(Recorded[StartCommand]):
 
     def fail_without_start(self, error: PolysyncError) -> Failure:
         """
-        Return the instruction to fail, before which the record becomes what it was
-        before the start: AWS has certainly not accepted it.
+        Return the instruction to fail. It stores the record from before the start
+        again, or deletes the record, because AWS has certainly not accepted the start.
         """
         store: ExecutionRecord | Store = Store.DELETE
         if self.record.replaces:

@@ -33,9 +33,9 @@ Rules:
    record starts nothing a second time.
 9. If AWS answers a start with a conflict, the execution is looked up: AWS may know the
    token from a request with other parameters.
-10. The record keeps the one that it replaces until AWS has accepted the new start. If
-    AWS has certainly not started an execution, the record is what it was before: that
-    one, or none. A task that succeeds deletes it.
+10. A record keeps the record that it replaces until AWS has accepted the new start. If
+    AWS has certainly not started an execution, the replaced record is stored again; if
+    there was none, the record is deleted. A task that succeeds deletes its record.
 11. An execution whose ARN AWS has returned is not replaced because AWS does not know
     it. It is described again for as long as AWS may lag; then the try fails, and
     nothing is started beside it. A clear starts a new one.

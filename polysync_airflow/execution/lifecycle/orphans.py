@@ -27,8 +27,8 @@ class TaskSnapshot(NamedTuple):
     What Airflow says of the task instance of a record.
 
     :param exists: False if it was deleted.
-    :param state: its state, if it exists.
-    :param try_number: the number of its newest try; None if Airflow does not say.
+    :param state: the state of the task instance, if that exists.
+    :param try_number: the number of the newest try; None if Airflow does not say.
     """
 
     exists: bool

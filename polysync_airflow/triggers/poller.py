@@ -39,13 +39,6 @@ from polysync_airflow.execution.waiter import (
 )
 from polysync_airflow.hooks.spending import StepJobStore
 from polysync_airflow.triggers import schedule
-from polysync_airflow.triggers.schedule import (
-    Group,
-    Job,
-    Listing,
-    Schedule,
-    ScheduledWait,
-)
 from polysync_airflow.triggers.shared_client import WORKERS, SharedClient
 from polysync_airflow.triggers.spending import StepChanges, WaitSpending, job_connection
 
@@ -60,7 +53,7 @@ WaitResult = Wait[Any] | Finish[Any] | StepChanges
 # No ``asyncio.Queue``, which has seven objects, and no task that waits for the future:
 # the schedule says why.
 @dataclass(eq=False, slots=True)
-class Subscription(ScheduledWait[AnyWaiter]):
+class Subscription(schedule.ScheduledWait[AnyWaiter]):
     """
     A wait, and the way to its trigger. Its event loop only may use it.
 
@@ -118,7 +111,9 @@ class Poller(ABC, Generic[AnyWaiter, Response]):
 
     def __init__(self, client: SharedClient) -> None:
         self.client = client
-        self._schedule: Schedule[Subscription[AnyWaiter]] = Schedule(self.group_calls)
+        self._schedule: schedule.Schedule[Subscription[AnyWaiter]] = schedule.Schedule(
+            self.group_calls
+        )
         client.activity.waits = self._schedule.waits.__len__
         # One more than there are calls at a time: however slow AWS is, the connection
         # is read in time.
@@ -246,7 +241,7 @@ class Poller(ABC, Generic[AnyWaiter, Response]):
     def _can_list(self) -> bool:
         return True
 
-    def _begin_poll(self, job: Job[Subscription[AnyWaiter]]) -> None:
+    def _begin_poll(self, job: schedule.Job[Subscription[AnyWaiter]]) -> None:
         waiters = [wait.waiter for wait in job.waits]
         call = partial(self.poll, waiters, partial(_is_wanted, job.waits))
         self._begin(self._calls, call, partial(self._handle_responses, job.waits))
@@ -447,7 +442,7 @@ class ExecutionPoller(Poller[ExecutionWaiter, ExecutionDescription]):
         """Describe an execution. Several are listed."""
         return [self.client.describe(waiter.execution_arn) for waiter in waiters]
 
-    def _begin_poll(self, job: Job[ExecutionSubscription]) -> None:
+    def _begin_poll(self, job: schedule.Job[ExecutionSubscription]) -> None:
         if job.group is None:
             super()._begin_poll(job)
             return
@@ -493,9 +488,9 @@ class ExecutionPoller(Poller[ExecutionWaiter, ExecutionDescription]):
 
     def _handle_listing(
         self,
-        group: Group[ExecutionSubscription],
+        group: schedule.Group[ExecutionSubscription],
         waits: Sequence[ExecutionSubscription],
-        listing: Listing | BaseException,
+        listing: schedule.Listing | BaseException,
     ) -> None:
         if isinstance(listing, BaseException):
             self._handle_responses(waits, listing)

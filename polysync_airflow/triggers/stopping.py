@@ -559,7 +559,7 @@ class EndedTask:
                 self._arn,
             )
             return "unknown"
-        if self._is_left_to_next_try(state):
+        if self.step_task_ids and step_clears.is_left_to_next_try(state):
             return "left"
         if ending.awaits_process(state, self._scheduled_seconds(state)):
             return "queued"
@@ -593,9 +593,6 @@ class EndedTask:
         if self._scheduled_since is None:
             self._scheduled_since = now
         return now - self._scheduled_since
-
-    def _is_left_to_next_try(self, state: str | None) -> bool:
-        return bool(self.step_task_ids) and step_clears.is_left_to_next_try(state)
 
 
 async def end_of_stop(

@@ -52,17 +52,11 @@ from polysync_airflow.execution.waiter import (
     Wait,
 )
 from polysync_airflow.states import STATUS_STOPPING
-from polysync_airflow.triggers import poller
+from polysync_airflow.triggers import poller, stopping
 from polysync_airflow.triggers.poller import WaitResult
 from polysync_airflow.triggers.shared_client import SharedClient
 from polysync_airflow.triggers.spending import RecordedStepJobs, StepChanges
 from polysync_airflow.triggers.step_pusher import FINISH_SECONDS, StepPusher
-from polysync_airflow.triggers.stopping import (
-    EndedTask,
-    StopAtEndOfWait,
-    keep_following,
-    store_stopping,
-)
 
 
 class WaitTrigger(StoredArguments, BaseTrigger, Generic[AnyWaiter]):
@@ -255,7 +249,7 @@ class PolysyncPipelineExecutionTrigger(TriggerArguments, WaitTrigger[ExecutionWa
     async def _tell_stopping(self, ti: NamedTask) -> None:
         """Store that AWS is stopping the execution, which nobody has told the task."""
         store = partial(
-            store_stopping,
+            stopping.store_stopping,
             ti,
             self.execution_arn,
             self.attempt,
@@ -276,7 +270,7 @@ class PolysyncPipelineExecutionTrigger(TriggerArguments, WaitTrigger[ExecutionWa
             return event
         # In ``dag.test()``, the task goes on at once, and Airflow cannot be asked.
         if self.task_instance and ending.stops_before_event(event, self.stop_at):
-            stop = StopAtEndOfWait(
+            stop = stopping.StopAtEndOfWait(
                 ti=self.task_instance,
                 waiter=self._waiter(),
                 client=self._client(),
@@ -286,7 +280,7 @@ class PolysyncPipelineExecutionTrigger(TriggerArguments, WaitTrigger[ExecutionWa
             answer = await stop.before_event()
             event = event.model_copy(update={"stop": answer})
             if answer:
-                keep_following(stop.follow(), self.execution_arn, self.log)
+                stopping.keep_following(stop.follow(), self.execution_arn, self.log)
         # Without the declared steps, the task reads the XCom ``steps``.
         if event.outcome != "ended" or not progress or self.declared_steps is None:
             return event
@@ -308,7 +302,7 @@ class PolysyncPipelineExecutionTrigger(TriggerArguments, WaitTrigger[ExecutionWa
         """Stop the execution if a user, or the DAG run, has ended the task."""
         if not self.stop_on_kill or self.task_instance is None:
             return
-        task = EndedTask(
+        task = stopping.EndedTask(
             ti=self.task_instance,
             waiter=self._waiter(),
             client=self._client(),

@@ -291,11 +291,6 @@ class OrphanStop(stops.ReportedStop):
             self.record.arn, self.record.resumes, self.hook_for_region, self.log.warning
         )
 
-    def _call_airflow(
-        self, function: Callable[[], RunSummary | None]
-    ) -> RunSummary | None:
-        return function()
-
     def lacks_end(self) -> bool:
         """
         Return whether Airflow has stored the execution, but not how it has ended and

@@ -482,7 +482,7 @@ class ReportingRun(ExecutionRun):
         :param refusal: the error about which the retry policy was asked before; None if
             it was not.
         """
-        self.raise_outcome(
+        error = self.outcome_error(
             end,
             message_about(end, report),
             (*report.notes, note),
@@ -490,6 +490,10 @@ class ReportingRun(ExecutionRun):
             is_own_stop=is_own_stop,
             refusal=refusal,
         )
+        if error:
+            # Raised here: Airflow's log pane shows each function that it passes, and
+            # then no longer the text above.
+            raise error
         self.publish(end.execution_arn, end.pipeline_name, report.model_package_arns)
         return end.execution_arn
 
@@ -517,7 +521,7 @@ class ReportingRun(ExecutionRun):
         self.known = Known(summary, report.datasets)
         return report
 
-    def raise_outcome(
+    def outcome_error(
         self,
         end: ExecutionEvent,
         message: Callable[..., str],
@@ -526,9 +530,9 @@ class ReportingRun(ExecutionRun):
         by_fail_step: bool = False,
         is_own_stop: bool = False,
         refusal: exceptions.PolysyncError | None = None,
-    ) -> None:
+    ) -> Exception | None:
         """
-        Raise the error that fails or skips the task, or log how the wait has ended.
+        Return the error that fails or skips the task, or log how the wait has ended.
 
         :param message: returns the text of the log line or of the error, with ``notes``
             at its end.
@@ -542,9 +546,9 @@ class ReportingRun(ExecutionRun):
             if states.state_of(end.status) is states.PolysyncState.FAILED:
                 level = logging.WARNING
             self.log.log(level, "%s", text)
-            return
+            return None
         if not isinstance(error, exceptions.PolysyncError):
-            raise error
+            return error
         # The retry policy needs the error to decide whether a retry follows, which the
         # message then says.
         retry = next_session(self.task.retry_policy, error, self.context)
@@ -554,7 +558,7 @@ class ReportingRun(ExecutionRun):
             following = self.next_step(end, retry, by_fail_step=by_fail_step)
         # Change this error, about which the policy has decided, and make no other one.
         error.args = (message(notes=(*notes, following)),)
-        raise error
+        return error
 
     def make_error(
         self, end: ExecutionEvent, message: str, *, is_own_stop: bool

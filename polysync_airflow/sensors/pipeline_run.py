@@ -272,11 +272,13 @@ class PipelineSensorRun(SensorRun[PipelineEnd], reporting.ReportingRun):
             report = self.report_end(end, Basis())
             return self.finish(end, report, note=_note(end))
         pipeline_name = self._pipeline_of(arn)
-        self.raise_outcome(
+        error = self.outcome_error(
             progress.end_of_step(arn, pipeline_name, row),
             partial(outcome.step_message, arn, pipeline_name, row),
             report.notes,
         )
+        if error:
+            raise error
         self.publish(arn, pipeline_name, report.model_package_arns)
         return arn
 
@@ -288,8 +290,8 @@ class PipelineSensorRun(SensorRun[PipelineEnd], reporting.ReportingRun):
         note = f"Step {self.task.step_name}, for which this task waits, has not ended."
         message = reporting.message_about(end, report)
         notes = (*report.notes, note, _note(end))
-        self.raise_outcome(end, message, notes)
-        raise exceptions.PipelineExecutionFailedError(
+        error = self.outcome_error(end, message, notes)
+        raise error or exceptions.PipelineExecutionFailedError(
             message(notes=notes),
             execution_arn=end.execution_arn,
             status=end.status,

@@ -227,7 +227,7 @@ def test_failure_is_visible_without_scrolling(
         page.goto(f"{airflow.url}/dags/resumed_retraining/runs/{run_id}/tasks/retrain")
         # Airflow scrolls to the end of the log.
         wait_until(
-            lambda: "in _raise_outcome" in page.evaluate(VISIBLE_TEXT), timeout=40
+            lambda: "in finish" in page.evaluate(VISIBLE_TEXT), timeout=40
         )
         page.screenshot(path=tmp_path / "pane.png")
         visible = page.evaluate(VISIBLE_TEXT)

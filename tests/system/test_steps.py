@@ -226,9 +226,7 @@ def test_failure_is_visible_without_scrolling(
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         page.goto(f"{airflow.url}/dags/resumed_retraining/runs/{run_id}/tasks/retrain")
         # Airflow scrolls to the end of the log.
-        wait_until(
-            lambda: "in finish" in page.evaluate(VISIBLE_TEXT), timeout=40
-        )
+        wait_until(lambda: "in finish" in page.evaluate(VISIBLE_TEXT), timeout=40)
         page.screenshot(path=tmp_path / "pane.png")
         visible = page.evaluate(VISIBLE_TEXT)
 

@@ -22,11 +22,6 @@ class Kill:
         self._sleeps = False
 
     @property
-    def is_requested(self) -> bool:
-        """Whether the process shall end."""
-        return self._is_requested
-
-    @property
     def sleeps(self) -> bool:
         """Whether the main thread only waits."""
         return self._sleeps

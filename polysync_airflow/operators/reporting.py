@@ -491,8 +491,8 @@ class ReportingRun(ExecutionRun):
             refusal=refusal,
         )
         if error:
-            # Raised here: Airflow's log pane shows each function that it passes, and
-            # then no longer the text above.
+            # Raised here, not in ``outcome_error``: Airflow's log pane has a line for
+            # each function that raises it, and one more hides the verdict above.
             raise error
         self.publish(end.execution_arn, end.pipeline_name, report.model_package_arns)
         return end.execution_arn

@@ -471,7 +471,7 @@ class TryRunner:
 
         :raises PolysyncError: somebody has ended the task, and its execution runs.
         """
-        if self.kill.is_requested:
+        if self.kill.event:
             # The task may have a later try.
             return
         self._store.forget(began_at=self._began_at)

@@ -105,7 +105,7 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
     def _run_in(self, context: Context) -> SensorRun[Any]:
         """Return what runs this task."""
 
-    def _begin(self, context: Context) -> SensorRun[Any]:
+    def _begin_run(self, context: Context) -> SensorRun[Any]:
         self.current_run = self._run_in(context)
         return self.current_run
 
@@ -144,7 +144,7 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
     def execute(self, context: Context) -> str:
         """Wait on the worker, or poll once and then defer."""
         with self.soft_failures():
-            return self._begin(context).execute()
+            return self._begin_run(context).execute()
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Poll once. Airflow calls this; the value is how the wait has ended."""
@@ -162,7 +162,7 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
             triggers.
         """
         with self.soft_failures():
-            return self._begin(context).complete(event)
+            return self._begin_run(context).complete(event)
 
     @contextmanager
     def soft_failures(self) -> Iterator[None]:

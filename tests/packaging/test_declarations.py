@@ -29,7 +29,7 @@ BOUNDARIES: Final = {
     "lineage",
 }
 # What assigns attributes of an operator, beside its constructor and its properties.
-BEGINNINGS: Final = {"_begin", "_begin_run", "on_kill", "prepare_for_execution"}
+BEGINNINGS: Final = {"_begin_run", "on_kill", "prepare_for_execution"}
 # Who changes the task that Airflow executes, as Airflow does itself.
 AS_AIRFLOW: Final = {
     # A button is added when its URL is known.

@@ -118,9 +118,9 @@ class Snapshot:
         self.garbage_collector = (
             gc.isenabled(),
             gc.get_threshold(),
-            gc.get_freeze_count(),
             [*gc.callbacks],
         )
+        self.frozen = gc.get_freeze_count()
         self.loggers = {logger: self._settings(logger) for logger in loggers()}
         self.attributes = {
             owner: dict(vars(owner))
@@ -143,6 +143,9 @@ class Snapshot:
         changes = []
         if now.garbage_collector != self.garbage_collector:
             changes.append(f"gc: {self.garbage_collector} -> {now.garbage_collector}")
+        # The tests freeze what they import. Some of it may end, which lowers the count.
+        if now.frozen > self.frozen or (self.frozen and not now.frozen):
+            changes.append(f"gc: {self.frozen} -> {now.frozen} frozen objects")
         for logger, settings in self.loggers.items():
             if self._settings(logger) != settings:
                 changes.append(
@@ -238,6 +241,7 @@ def test_differences_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auth.SigV4Auth, "new_attribute", 1, raising=False)
     monkeypatch.setattr(auth, "logger", logging.getLogger("other"))
     monkeypatch.setattr(gc, "callbacks", [print])
+    monkeypatch.setattr(gc, "get_freeze_count", lambda: before.frozen + 1)
 
     differences = "\n".join(before.differences())
 
@@ -245,7 +249,8 @@ def test_differences_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
         "logger botocore.parsers:",
         "ResponseParser'>.parse",
         "SigV4Auth'>.new_attribute",
-        "gc:",
+        "gc: (",
+        "frozen objects",
     ):
         assert text in differences
     assert re.search(r"botocore.auth. from .*logger", differences)

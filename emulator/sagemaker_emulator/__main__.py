@@ -57,6 +57,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
             limits=Limits(
                 max_steps=options.max_steps,
                 max_executions=options.max_executions,
+                max_pipelines=options.max_pipelines,
                 lenient=options.lenient,
             ),
             bind=options.bind,
@@ -227,6 +228,13 @@ def _add_what_is_emulated(parser: argparse.ArgumentParser) -> None:
         default=20,
         metavar="N",
         help="quota of executions that run at once in a region (default: %(default)s)",
+    )
+    add(
+        "--max-pipelines",
+        type=_quota,
+        default=500,
+        metavar="N",
+        help="quota of pipelines in a region (default: %(default)s)",
     )
     add(
         "--enforce-iam",

@@ -39,20 +39,21 @@ def not_found(message: str) -> ApiError:
     return ApiError("ResourceNotFound", message)
 
 
-def too_many_executions(quota: int, running: int) -> ApiError:
+def quota_exceeded(resource: str, unit: str, quota: int, used: int) -> ApiError:
     """
-    Return the error of a start that exceeds the quota of executions, in the words in
-    which AWS refuses instances.
+    Return the error of a request that exceeds a quota of an account, in the words in
+    which AWS refuses instances. There is no public text of pipelines and executions.
 
-    :param quota: how many executions of an account may run at once in a region.
-    :param running: how many run.
+    :param resource: what is counted, as the name of the quota has it.
+    :param unit: the same, as the numbers have it.
+    :param quota: how many an account may have in a region.
+    :param used: how many it has.
     """
     return ApiError(
         "ResourceLimitExceeded",
-        "The account-level service limit 'Maximum number of concurrent pipeline"
-        f" executions allowed per account' is {quota} Executions, with current"
-        f" utilization of {running} Executions and a request delta of 1 Executions."
-        " Please use AWS Service Quotas to request an increase for this quota. If AWS"
-        " Service Quotas is not available, contact AWS support to request an increase"
-        " for this quota.",
+        f"The account-level service limit 'Maximum number of {resource} allowed per"
+        f" account' is {quota} {unit}, with current utilization of {used} {unit} and a"
+        f" request delta of 1 {unit}. Please use AWS Service Quotas to request an"
+        " increase for this quota. If AWS Service Quotas is not available, contact AWS"
+        " support to request an increase for this quota.",
     )

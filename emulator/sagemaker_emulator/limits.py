@@ -16,12 +16,14 @@ class Limits:
 
     :param max_steps: the quota of steps in a pipeline.
     :param max_executions: the quota of executions that run at once.
+    :param max_pipelines: the quota of pipelines in a region.
     :param lenient: whether a definition that AWS would refuse is accepted with a
         warning.
     """
 
     max_steps: int = 50
     max_executions: int = 20
+    max_pipelines: int = 500
     lenient: bool = False
 
 

@@ -53,6 +53,7 @@ class EmulatorProcess:
             *("--port", "0", "--region", REGION),
             *("--speed", f"{speed:g}", "--definitions", str(definitions)),
             *("--max-steps", "1000", "--max-executions", "100000"),
+            *("--max-pipelines", "100000"),
             *(("--issuer-ca", str(issuer_ca)) if issuer_ca else ()),
         )
         self._process: ProcessSession | None = None

@@ -63,7 +63,17 @@ _MAX_DEPTH = 100
 
 
 class DefinitionError(ValueError):
-    """Raised when SageMaker would refuse a pipeline definition."""
+    """
+    Raised when SageMaker would refuse a pipeline definition.
+
+    :param text: the text of AWS's error.
+    :param places: the text with steps and members, which AWS does not name; empty if
+        the first text has them.
+    """
+
+    def __init__(self, text: str, places: str = "") -> None:
+        super().__init__(text)
+        self.places = places or text
 
 
 @dataclass(frozen=True)
@@ -395,13 +405,11 @@ def _step(body: dict[str, Any], condition: str | None, branch: bool | None) -> S
 
 def _check_type(name: str, kind: str) -> None:
     if kind not in DEFAULTS:
-        # AWS documents no error of a type; this is what it says of other enums, such as
-        # ProcessingS3InputMode.
+        # There is no public text of a type; this is that of other enums.
         allowed = ", ".join(sorted(DEFAULTS))
-        raise DefinitionError(
-            f"Value '{kind}' for 'StepType' failed to satisfy enum value set:"
-            f" [{allowed}]. Step '{name}', member 'Type'."
-        )
+        text = f"Value '{kind}' for 'StepType' failed to satisfy enum value set:"
+        text = f"{text} [{allowed}]"
+        raise DefinitionError(text, f"{text}. Step '{name}', member 'Type'.")
 
 
 def _triggers(name: str, body: Mapping[str, Any]) -> dict[str, str]:

@@ -4,8 +4,8 @@ the declared types and enums, and else the declared defaults.
 
 The request contains the values as strings
 (https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Parameter.html). The
-error messages are those of the local mode of the SageMaker Python SDK, because the
-messages of the service are not documented.
+error messages are those of the local mode of the SageMaker Python SDK where the
+service's own are not public.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sagemaker_emulator.engine.definition import Definition, Parameter
+from sagemaker_emulator.texts import empty_value
 
 _INTEGER = re.compile(r"[+-]?\d+")
 _FLOAT = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
@@ -58,10 +59,7 @@ def resolve(
 
 def _typed(parameter: Parameter, raw: str) -> Any:
     if raw == "":
-        raise ParameterError(
-            f"Parameter '{parameter.name}': [string \"\" is too short (length: 0,"
-            " required minimum: 1)]"
-        )
+        raise ParameterError(empty_value())
     value = _parse(parameter.type, raw)
     if value is None:
         kinds = ("Integer", "Float", "Boolean", "String")

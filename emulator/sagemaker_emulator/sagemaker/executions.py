@@ -23,7 +23,7 @@ from sagemaker_emulator.engine.execution import StateError
 from sagemaker_emulator.engine.expressions import ExpressionError, Scope, evaluate, text
 from sagemaker_emulator.engine.parameters import ParameterError, resolve
 from sagemaker_emulator.engine.step_runs import CacheHit
-from sagemaker_emulator.errors import conflict, invalid, not_found, too_many_executions
+from sagemaker_emulator.errors import conflict, invalid, not_found, quota_exceeded
 from sagemaker_emulator.sagemaker.calls import (
     Call,
     Operation,
@@ -118,7 +118,12 @@ def _check_quota(call: Call) -> None:
             record.engine.advance(call.now)
             running += record.engine.status in RUNNING
     if running >= call.limits.max_executions:
-        raise too_many_executions(call.limits.max_executions, running)
+        raise quota_exceeded(
+            "concurrent pipeline executions",
+            "Executions",
+            call.limits.max_executions,
+            running,
+        )
 
 
 def _find_cached(

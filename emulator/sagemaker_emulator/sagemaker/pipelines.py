@@ -8,11 +8,12 @@ the related pages.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sagemaker_emulator.engine.definition import Definition, DefinitionError
-from sagemaker_emulator.errors import conflict, invalid
+from sagemaker_emulator.errors import ApiError, conflict, invalid, quota_exceeded
 from sagemaker_emulator.sagemaker.calls import (
     Call,
     Operation,
@@ -22,10 +23,16 @@ from sagemaker_emulator.sagemaker.calls import (
 from sagemaker_emulator.sagemaker.definition_checks.check import checked
 from sagemaker_emulator.sagemaker.pagination import page
 from sagemaker_emulator.sagemaker.store import Pipeline, Version
+from sagemaker_emulator.texts import unable_to_parse
+
+_LOG = logging.getLogger(__name__)
 
 #: The statuses of executions that have not ended.
 RUNNING = ("Executing", "Stopping")
 _MAX_ALIASES = 10
+# https://docs.aws.amazon.com/tag-editor/latest/userguide/best-practices-and-strats.html
+_MAX_TAGS = 50
+_RESERVED_TAGS = "aws:"
 
 
 def create_pipeline(call: Call) -> dict[str, Any]:
@@ -37,6 +44,11 @@ def create_pipeline(call: Call) -> dict[str, Any]:
         raise invalid(
             "Pipeline names must be unique within an AWS account and region. "
             f"Pipeline with name ({name}) already exists."
+        )
+    created = sum(not pipeline.is_managed for pipeline in region.pipelines.values())
+    if created >= call.limits.max_pipelines:
+        raise quota_exceeded(
+            "pipelines", "Pipelines", call.limits.max_pipelines, created
         )
     definition = _definition(call)
     if definition is None:
@@ -53,7 +65,7 @@ def create_pipeline(call: Call) -> dict[str, Any]:
         description=request.get("PipelineDescription"),
         max_parallel=call.max_parallel,
         modified_at=call.now,
-        tags={tag["Key"]: tag["Value"] for tag in request.get("Tags", ())},
+        tags=_tags(request.get("Tags", ())),
     )
     _add_version(pipeline, definition, request, call.now)
     region.pipelines[name.lower()] = pipeline
@@ -211,7 +223,12 @@ def update_pipeline_version(call: Call) -> dict[str, Any]:
 def add_tags(call: Call) -> dict[str, Any]:
     """Add tags to a pipeline, or replace their values."""
     pipeline = call.region.pipeline(call.request["ResourceArn"])
-    pipeline.tags |= {tag["Key"]: tag["Value"] for tag in call.request["Tags"]}
+    tags = pipeline.tags | _tags(call.request["Tags"])
+    if len(tags) > _MAX_TAGS:
+        raise ApiError(
+            "ResourceLimitExceeded", f"A resource can have at most {_MAX_TAGS} tags."
+        )
+    pipeline.tags = tags
     return {"Tags": tags_of(pipeline)}
 
 
@@ -236,6 +253,23 @@ def tags_of(pipeline: Pipeline) -> list[dict[str, str]]:
     return [
         {"Key": key, "Value": value} for key, value in sorted(pipeline.tags.items())
     ]
+
+
+def _tags(entries: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """
+    Return the tags of a request.
+
+    There is no public text of either refusal.
+    """
+    tags: dict[str, str] = {}
+    for entry in entries:
+        key = entry["Key"]
+        if key.lower().startswith(_RESERVED_TAGS):
+            raise invalid(f"Tag key '{key}' has the reserved prefix {_RESERVED_TAGS}")
+        if key in tags:
+            raise invalid(f"Tag key '{key}' is specified more than once.")
+        tags[key] = entry["Value"]
+    return tags
 
 
 def created_within(created_at: float, request: Mapping[str, Any]) -> bool:
@@ -282,7 +316,10 @@ def _definition(call: Call) -> Definition | None:
     try:
         return checked(text, call.limits.max_steps, call.limits.lenient)
     except DefinitionError as error:
-        raise invalid(f"Unable to parse pipeline definition. {error}") from error
+        _LOG.warning("Refused a definition: %s", error.places)
+        raise ApiError(
+            "ValidationException", unable_to_parse(str(error)), detail=error.places
+        ) from error
 
 
 def _add_version(

@@ -3,7 +3,7 @@ Validates requests, and responses before they are sent, against the shapes in bo
 service model.
 
 The messages are those of AWS. Request members that the installed botocore does not know
-are ignored, as AWS services do; the call log lists them.
+are ignored, as AWS services do, unless they are operations; the call log lists them.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ _JSON_TOKENS: dict[type, str] = {
 # A definition can have a million characters. An error message does not repeat all of
 # them.
 _MAX_VALUE_LENGTH = 4096
+# Structures that cannot have unknown members: their members are the operations.
+_CLOSED = frozenset({"AliasOperations"})
 # Unicode properties that Python's re does not support, with their most frequent
 # characters. The service model uses each of them only inside a character class.
 _PROPERTIES = {
@@ -180,6 +182,9 @@ def _without_unknown_members(
         result: dict[str, Any] = {}
         for key, item in value.items():
             member = shape.members.get(key)
+            if member is None and shape.name in _CLOSED:
+                # There is no public text.
+                raise invalid(f"Unknown operation '{key}' at '{path}'")
             if member is None:
                 ignored.append(_join(path, key))
             elif item is not None:

@@ -32,10 +32,10 @@ from math import inf, isfinite
 from threading import Lock
 from typing import Any
 
-from sagemaker_emulator.errors import ApiError, too_many_executions
+from sagemaker_emulator.errors import ApiError, quota_exceeded
 
 KINDS = ("throttle", "quota", "error", "http", "latency", "dropped", "lost_response")
-_QUOTA = too_many_executions(20, 20)
+_QUOTA = quota_exceeded("concurrent pipeline executions", "Executions", 20, 20)
 _ERRORS = {
     "throttle": ("ThrottlingException", "Rate exceeded"),
     # The number is that of the developer guide:

@@ -254,8 +254,9 @@ def read_definitions(folder: Path, limits: Limits = DEFAULT_LIMITS) -> dict[str,
             text = file.read_text(encoding="utf-8")
             checked(text, limits.max_steps, limits.lenient)
         except (DefinitionError, UnicodeDecodeError) as error:
+            reason = getattr(error, "places", error)
             raise DefinitionError(
-                f"{file}: not a pipeline definition: {error}"
+                f"{file}: not a pipeline definition: {reason}"
             ) from error
         if not name or name in texts:
             raise DefinitionError(

@@ -12,8 +12,9 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from sagemaker_emulator import EmulatorServer, VirtualClock
+from sagemaker_emulator import EmulatorServer, Limits, VirtualClock
 from sagemaker_emulator.builders import ROLE, definition, step
+from sagemaker_emulator.errors import ApiError
 from sagemaker_emulator.sagemaker.api import SageMaker
 from tests.builders import Services, chain
 from tests.conftest import ClientOf
@@ -147,8 +148,7 @@ def test_type_of_a_step_that_aws_does_not_have(
         "failed to satisfy enum value set: [Athena, AutoML, BedrockCustomModel, "
     )
     assert message.endswith(
-        ", QualityCheck, RegisterModel, Training, Transform, Tuning]."
-        " Step 'A', member 'Type'."
+        ", QualityCheck, RegisterModel, Training, Transform, Tuning]"
     )
     listed = sagemaker.list_pipelines()["PipelineSummaries"]
     assert [entry["PipelineName"] for entry in listed] == ["Demo"]
@@ -515,6 +515,81 @@ def test_tags(create: Callable[..., str], sagemaker: Any) -> None:
     assert sagemaker.list_tags(ResourceArn=group["ModelPackageGroupArn"])["Tags"] == [
         {"Key": "x", "Value": "y"}
     ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [(["aws:x"], "aws:x"), (["AWS:x"], "AWS:x"), (["x", "x"], "more than once")],
+)
+def test_tags_that_aws_refuses(
+    create: Callable[..., str], sagemaker: Any, keys: list[str], named: str
+) -> None:
+    """Neither a new pipeline nor one that exists gets them."""
+    tags = [{"Key": key, "Value": "1"} for key in keys]
+    create(chain("A"), Tags=[{"Key": "X", "Value": "aws:1"}])
+    arn = sagemaker.describe_pipeline(PipelineName="Demo")["PipelineArn"]
+    request = {"PipelineDefinition": chain("A"), "RoleArn": ROLE, "Tags": tags}
+    for code, message in (
+        error_of(sagemaker.create_pipeline, PipelineName="New", **request),
+        error_of(sagemaker.add_tags, ResourceArn=arn, Tags=tags),
+    ):
+        assert (code, named in message) == ("ValidationException", True)
+    assert len(sagemaker.list_tags(ResourceArn=arn)["Tags"]) == 1
+    assert names(sagemaker.list_pipelines()) == ["Demo"]
+
+
+def test_pipeline_has_at_most_fifty_tags(
+    create: Callable[..., str], sagemaker: Any
+) -> None:
+    """A new value of a tag is no further tag."""
+    tags = [{"Key": f"k{number}", "Value": "1"} for number in range(51)]
+    create(chain("A"), Tags=tags[:50])
+    arn = sagemaker.describe_pipeline(PipelineName="Demo")["PipelineArn"]
+    code, _ = error_of(sagemaker.add_tags, ResourceArn=arn, Tags=tags[50:])
+    assert code == "ResourceLimitExceeded"
+    sagemaker.add_tags(ResourceArn=arn, Tags=tags[:1])
+
+
+def test_quota_of_pipelines(
+    create: Callable[..., str],
+    server: EmulatorServer,
+    sagemaker: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An update needs no room, and a deletion makes some."""
+    assert Limits().max_pipelines == 500
+    monkeypatch.setattr(server.sagemaker, "limits", Limits(max_pipelines=1))
+    create(chain("A"))
+    request = {"PipelineDefinition": chain("B"), "RoleArn": ROLE}
+    code, message = error_of(sagemaker.create_pipeline, PipelineName="New", **request)
+    assert code == "ResourceLimitExceeded"
+    assert "is 1 Pipelines, with current utilization of 1 Pipelines" in message
+    sagemaker.update_pipeline(PipelineName="Demo", **request)
+    sagemaker.delete_pipeline(PipelineName="Demo")
+    create(chain("A"), "New")
+
+
+@pytest.mark.skipif(
+    not HAS_ALIASES, reason="this botocore does not support version aliases"
+)
+def test_unknown_operation_on_aliases(
+    create: Callable[..., str], server: EmulatorServer
+) -> None:
+    """It is not ignored as other unknown members, and changes nothing."""
+    create(chain("A"))
+    arn = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/Demo"
+    request = {"PipelineArn": arn, "PipelineVersionId": 1}
+    operations = {"Add": ["a"], "Replace": ["b"]}
+    with pytest.raises(ApiError, match="Unknown operation 'Replace'"):
+        server.sagemaker.call(
+            "UpdatePipelineVersion",
+            "us-east-1",
+            {**request, "PipelineVersionAliasOperations": operations},
+        )
+    described, _ = server.sagemaker.call(
+        "DescribePipeline", "us-east-1", {"PipelineName": "Demo"}
+    )
+    assert "PipelineVersionAliases" not in described
 
 
 def test_operation_that_is_not_emulated_is_an_error(sagemaker: Any) -> None:

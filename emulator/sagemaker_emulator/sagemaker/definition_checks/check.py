@@ -19,7 +19,6 @@ from sagemaker_emulator.sagemaker.definition_checks.faults import (
     Place,
     entries_of,
     names_in,
-    shown,
 )
 from sagemaker_emulator.sagemaker.definition_checks.references import Declarations, Json
 from sagemaker_emulator.sagemaker.definition_checks.rules import (
@@ -28,9 +27,10 @@ from sagemaker_emulator.sagemaker.definition_checks.rules import (
     request_shape,
 )
 from sagemaker_emulator.sagemaker.definition_checks.values import Checker
+from sagemaker_emulator.texts import shown, validation_failed
 
 _LOG = logging.getLogger(__name__)
-# A refusal names the first ones only.
+# AWS tells the first one. The log has some more.
 _MAX_FAULTS = 3
 
 
@@ -42,31 +42,33 @@ def checked(text: str, max_steps: int, lenient: bool = False) -> Definition:
     :param max_steps: the quota of steps.
     :param lenient: write a warning to the log, instead of refusing what the engine can
         run.
-    :raises DefinitionError: if AWS would refuse the definition; the message names the
-        step and the member, and follows "Unable to parse pipeline definition.".
+    :raises DefinitionError: if AWS would refuse the definition; the message follows
+        "Unable to parse pipeline definition.", and its ``places`` name steps and
+        members.
     """
     try:
         definition = parse(text)
     except DefinitionError as error:
-        raise DefinitionError(f"Model Validation failed: {error}") from error
+        raise DefinitionError(
+            validation_failed(str(error)), validation_failed(error.places)
+        ) from error
     faults = _first_faults(text, max_steps)
     if faults and not lenient:
-        raise DefinitionError(" ".join(faults))
+        raise DefinitionError(faults[0].text, " ".join(map(str, faults)))
     for fault in faults:
         _LOG.warning("AWS would refuse this definition, --lenient does not: %s", fault)
     return definition
 
 
 @lru_cache(maxsize=32)
-def _first_faults(text: str, max_steps: int) -> tuple[str, ...]:
+def _first_faults(text: str, max_steps: int) -> tuple[Fault, ...]:
     """
     Return the first faults of a definition that can be parsed.
 
     Those of the latest ones are kept, because each reset of an emulator creates the
     same pipelines again.
     """
-    faults = _faults(parse(text), max_steps)
-    return tuple(str(fault) for fault in islice(faults, _MAX_FAULTS))
+    return tuple(islice(_faults(parse(text), max_steps), _MAX_FAULTS))
 
 
 def _faults(definition: Definition, max_steps: int) -> Iterator[Fault]:

@@ -16,8 +16,9 @@ from typing import Any
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
 from sagemaker_emulator.engine.definition import STEP_REFERENCE, Parameter
-from sagemaker_emulator.sagemaker.definition_checks.faults import names_in, shown
+from sagemaker_emulator.sagemaker.definition_checks.faults import names_in
 from sagemaker_emulator.sagemaker.definition_checks.rules import described_shapes, rules
+from sagemaker_emulator.texts import shown
 
 Json = Mapping[str, Any]
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
+from sagemaker_emulator import texts
 from sagemaker_emulator.sagemaker.definition_checks.faults import (
     Fault,
     Place,
     entries_of,
-    shown,
 )
 from sagemaker_emulator.sagemaker.definition_checks.references import (
     Declarations,
@@ -64,7 +64,7 @@ class Checker:
             if not isinstance(value, str | int | float):
                 yield place.fault("the value is neither text, number nor expression")
         elif not has_type(shape, value):
-            yield place.wrong_type(shape.type_name)
+            yield place.refused(texts.wrong_type(shape.type_name))
         else:
             yield from self._faults_of_typed(shape, value, place)
 
@@ -82,7 +82,7 @@ class Checker:
         # Programs write empty lists and objects for what is not given.
         if value not in ([], {}):
             for constraint in broken_constraints(shape, value):
-                yield place.violation(shape.name, value, constraint)
+                yield place.refused(_violation(shape, value, constraint))
                 return
         if isinstance(shape, StructureShape):
             yield from self._faults_of_structure(shape, value, place)
@@ -120,7 +120,7 @@ class Checker:
             yield from self.faults(known[name], item, place.member(name))
         for name in value:
             if name not in known:
-                yield place.unknown(name)
+                yield place.member(name).refused(_unknown(shape, name))
 
     def _faults_of_expression(
         self, shape: Shape, value: Json, place: Place
@@ -139,7 +139,7 @@ class Checker:
             if function == "Std:Join":
                 actual = "string"
         else:
-            yield place.fault(f"there is no function '{shown(function)}'")
+            yield place.fault(f"there is no function '{texts.shown(function)}'")
         untyped = ("Json", "Scalar", *rules()["texts_of_any_type"]["shapes"])
         if shape.name in untyped or actual is None:
             return
@@ -148,13 +148,26 @@ class Checker:
         if expected in (None, actual) or (expected, actual) == ("float", "integer"):
             return
         if expected in ("list", "map", "structure"):
-            yield place.wrong_type(expected)
+            yield place.refused(texts.wrong_type(expected))
             return
-        # People quote AWS so. What is between the brackets is not known.
-        yield place.fault(
-            f"Cannot assign property reference [{shown(operand)}] to argument of type"
-            f" {str(expected).capitalize()}"
-        )
+        yield place.refused(texts.wrong_reference(operand, str(expected)))
+
+
+def _violation(shape: Shape, value: Any, constraint: str) -> str:
+    """Return the text of a constraint that a value does not satisfy."""
+    least = shape.metadata.get("min")
+    most = shape.metadata.get("max")
+    text = texts.out_of_bounds(value, least, most, shape.name)
+    if text is not None:
+        return text
+    rule = constraint.removeprefix("Member must satisfy ")
+    return texts.not_satisfied(value, rule, shape.name)
+
+
+def _unknown(shape: Shape, name: str) -> str:
+    if shape.name in rules()["shapes"]:
+        return texts.unknown_property(name)
+    return texts.unknown_argument(name)
 
 
 def _is_missing(value: Json, name: str, known: Json) -> bool:
@@ -184,7 +197,3 @@ def _faults_of_choices(shape: Shape, value: Json, place: Place) -> Iterator[Faul
                 names = " and ".join(f"'{name}'" for name in present)
                 text = f"only one of {names} can be specified"
                 yield place.member(present[-1]).fault(text)
-    is_package = shape.name == "CreateModelPackageInput"
-    if is_package and {"ModelPackageGroupName", "ModelPackageName"} <= value.keys():
-        # https://github.com/aws/sagemaker-python-sdk/pull/3472
-        yield place.unknown("ModelPackageName")

@@ -11,10 +11,12 @@ from typing import Any, Final
 
 import pytest
 
+from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.builders import ROLE, step
 from sagemaker_emulator.engine.definition import DefinitionError
 from sagemaker_emulator.sagemaker.definition_checks.check import checked
 from tests.builders import condition, fail
+from tests.sagemaker.test_pipelines import error_of
 
 #: A member that is removed.
 MISSING: Final = object()
@@ -315,6 +317,7 @@ SPECIFICATION = "Arguments.AlgorithmSpecification"
 TUNING = "Arguments.HyperParameterTuningJobConfig"
 INFERENCE = "Arguments.InferenceSpecification"
 CONDITION = "Arguments.Conditions[0]"
+MORE_DATA = "AdditionalModelDataSources"
 # The step (None: the definition), the member that is changed, its new value, and the
 # member that the error must name, if it is not the changed one.
 FAULTS: list[tuple[str | None, str, Any, str | None]] = [
@@ -334,7 +337,7 @@ FAULTS: list[tuple[str | None, str, Any, str | None]] = [
     (None, "Parameters[0].DefaultValue", 5, None),
     (None, "Parameters[0].DefaultValue", json_get(), None),
     (None, "Parameters[0].DefaultValue", "x" * 4097, None),
-    (None, "Parameters", [{"Name": f"P{n}"} for n in range(201)], "equal to 200"),
+    (None, "Parameters", [{"Name": f"P{n}"} for n in range(201)], "max=200.0"),
     (None, "Parameters[1].DefaultValue", "abc", None),
     (None, "Parameters[1].DefaultValue", 1.5, None),
     (None, "Parameters[1].DefaultValue", True, None),
@@ -342,6 +345,7 @@ FAULTS: list[tuple[str | None, str, Any, str | None]] = [
     (None, "Parameters[3].DefaultValue", "false", None),
     (None, "Parameters[4].DefaultValue", "Maybe", None),
     (None, "Parameters[4].EnumValues[1]", 5, None),
+    (None, "Parameters[4].EnumValues", ["Approved"] * 17, None),
     (
         None,
         "Parameters[4].EnumValues",
@@ -447,10 +451,15 @@ FAULTS: list[tuple[str | None, str, Any, str | None]] = [
         "Arguments.AutoMLProblemTypeConfig",
     ),
     ("Search", "Arguments.AutoMLJobConfig.Mode", "HYPERPARAMETER_TUNING", None),
+    ("Search", "Arguments.GenerateCandidateDefinitionsOnly", False, None),
+    ("Search", "Arguments.ModelDeployConfig", {}, None),
     # Models and endpoints.
     ("Model", "Arguments.PrimaryContainer", MISSING, None),
     ("Model", "Arguments.ExecutionRoleArn", MISSING, None),
     ("Model", "Arguments.PrimaryContainer.ModelDataURL", "s3://b/m", None),
+    ("Model", f"Arguments.PrimaryContainer.{MORE_DATA}", [], None),
+    ("Register", f"{INFERENCE}.Containers[0].{MORE_DATA}", [], None),
+    ("Register", "Arguments.CertifyForMarketplace", False, None),
     ("Score", "Arguments.ModelName", MISSING, None),
     ("Score", "Arguments.ModelName", get("Steps.Model.Name"), None),
     ("Score", "Arguments.TransformResources.InstanceType", "m5.large", None),
@@ -506,6 +515,7 @@ FAULTS: list[tuple[str | None, str, Any, str | None]] = [
     ("Decide", f"{CONDITION}.Value", 5, None),
     ("Decide", "Arguments.Conditions[1].Condition", MISSING, None),
     ("Decide", "Arguments.Conditions[1].Condition.Type", "Like", None),
+    ("Decide", "Arguments.Conditions[1].Expression", {}, None),
     ("Decide", "Arguments.Conditions[2].Conditions", MISSING, None),
     ("Decide", "Arguments.Conditions[2].Conditions[0].Values", MISSING, None),
     ("Decide", "Arguments.Conditions[2].Conditions[1].In", "a", None),
@@ -566,11 +576,114 @@ def test_table_has_enough_rows() -> None:
 def test_fault_is_refused_with_step_and_member(
     name: str | None, path: str, value: Any, named: str | None
 ) -> None:
-    """The error names the step and the path of the member."""
+    """
+    AWS's text does not name the step and the path of the member. What goes to the logs
+    does.
+    """
     with pytest.raises(DefinitionError) as error:
         checked(changed(name, path, value), max_steps=50)
-    message = str(error.value)
-    assert (named or path) in message
-    assert len(message) < 5000
+    places = error.value.places
+    assert (named or path) in places
+    assert len(str(error.value)) < 5000
     if name is not None:
-        assert f"'{value if path == 'Name' else name}'" in message
+        assert f"'{value if path == 'Name' else name}'" in places
+    assert ", member '" not in str(error.value)
+
+
+# Word for word, https://github.com/aws/sagemaker-python-sdk/issues/N (those whose
+# number is None are quoted by public programs).
+PUBLIC_TEXTS: list[tuple[int | None, str, str, Any, str]] = [
+    (
+        5099,
+        "Prepare",
+        "Arguments.ProcessingJobName",
+        "a" * 91,
+        f"Model Validation failed: string '{'a' * 91}' with length=91 cannot be greater"
+        " than max=63.0 defined for ProcessingJobName.",
+    ),
+    (
+        314,
+        "Prepare",
+        "Arguments.AppSpecification.ContainerArguments",
+        ["s3://" + "b" * 255],
+        f"Model Validation failed: string 's3://{'b' * 255}' with length=260 cannot be"
+        " greater than max=256.0 defined for ContainerArgument.",
+    ),
+    (
+        4994,
+        "Model",
+        f"Arguments.PrimaryContainer.{MORE_DATA}",
+        [],
+        "Unknown Argument member 'AdditionalModelDataSources'",
+    ),
+    (
+        3472,
+        "Register",
+        "Arguments.ModelPackageName",
+        "model",
+        "Unknown Argument member 'ModelPackageName'",
+    ),
+    (
+        2345,
+        "Prepare",
+        "Arguments.NetworkConfig",
+        {"VpcConfig": {"SecurityGroupIds": get("Parameters.Source"), "Subnets": ["a"]}},
+        "Expecting start of Json Array.",
+    ),
+    (
+        3908,
+        "Search",
+        "Arguments.AutoMLJobObjective",
+        "F1",
+        "Expecting start of Json Object.",
+    ),
+    (
+        2746,
+        "Decide",
+        "Arguments.Conditions[0]",
+        {"Type": "Not", "Condition": compare(1, 1), "Expression": compare(1, 1)},
+        "Cannot parse object, unknown property 'Expression'.",
+    ),
+    (
+        None,
+        "Prepare",
+        "Arguments.ProcessingInputs",
+        [
+            {
+                "InputName": "x",
+                "S3Input": {
+                    "S3Uri": "s3://a/b",
+                    "S3DataType": "S3Prefix",
+                    "S3InputMode": "FastFile",
+                },
+            }
+        ],
+        "Model Validation failed: Value 'FastFile' for 'ProcessingS3InputMode' failed to"
+        " satisfy enum value set: [Pipe, File]",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value", "text"),
+    [row[1:] for row in PUBLIC_TEXTS],
+    ids=[str(row[0]) for row in PUBLIC_TEXTS],
+)
+def test_text_is_that_of_aws(
+    sagemaker: Any,
+    server: EmulatorServer,
+    name: str,
+    path: str,
+    value: Any,
+    text: str,
+) -> None:
+    """Step and member are in the log of calls only, where AWS says nothing of them."""
+    assert error_of(
+        sagemaker.create_pipeline,
+        PipelineName="Demo",
+        PipelineDefinition=changed(name, path, value),
+        RoleArn=ROLE,
+    ) == ("ValidationException", f"Unable to parse pipeline definition. {text}")
+    (call,) = server.control.calls("CreatePipeline")
+    member, _, _ = path.partition("[")
+    assert f"Step '{name}', member '{member}" in call["detail"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from functools import lru_cache
-from itertools import islice
 from typing import Any
 
 from sagemaker_emulator.engine.definition import (
@@ -63,12 +62,20 @@ def checked(text: str, max_steps: int, lenient: bool = False) -> Definition:
 @lru_cache(maxsize=32)
 def _first_faults(text: str, max_steps: int) -> tuple[Fault, ...]:
     """
-    Return the first faults of a definition that can be parsed.
+    Return the first faults of a definition that the engine can parse.
+
+    What cannot be parsed, such as an unknown member, comes before what a rule refuses:
+    AWS says the first of a condition that has both (issue 2746 of the SageMaker SDK).
 
     Those of the latest ones are kept, because each reset of an emulator creates the
     same pipelines again.
     """
-    return tuple(islice(_faults(parse(text), max_steps), _MAX_FAULTS))
+    faults = sorted(_faults(parse(text), max_steps), key=_is_of_a_rule)
+    return tuple(faults[:_MAX_FAULTS])
+
+
+def _is_of_a_rule(fault: Fault) -> bool:
+    return fault.text.startswith(validation_failed(""))
 
 
 def _faults(definition: Definition, max_steps: int) -> Iterator[Fault]:

@@ -641,7 +641,8 @@ PUBLIC_TEXTS: list[tuple[int | None, str, str, Any, str]] = [
         2746,
         "Decide",
         "Arguments.Conditions[0]",
-        {"Type": "Not", "Condition": compare(1, 1), "Expression": compare(1, 1)},
+        # The required Condition is missing, too.
+        {"Type": "Not", "Expression": compare(1, 1)},
         "Cannot parse object, unknown property 'Expression'.",
     ),
     (

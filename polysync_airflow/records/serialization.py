@@ -26,12 +26,19 @@ from polysync_airflow.execution.lifecycle.instructions import (
     TaskKey,
 )
 from polysync_airflow.execution.models import MAX_INTEGER
-from polysync_airflow.execution.texts import describe_validation_error, is_storable_text
+from polysync_airflow.execution.texts import (
+    clean_line,
+    describe_validation_error,
+    first_problems,
+    is_storable_text,
+)
 from polysync_airflow.get_provider_info import DEPLOYMENT
 from polysync_airflow.records.keys import place_of, variable_key
 
 TASK: Final = "task"
 RECORD: Final = "record"
+# What Airflow shows in place of a value that it masks.
+_MASK: Final = "***"
 
 
 def to_stored(record: ExecutionRecord, task: TaskKey) -> dict[str, Any]:
@@ -60,22 +67,49 @@ def from_stored(value: Any, task: TaskKey, *, place: str) -> ExecutionRecord:
     try:
         record = ExecutionRecord.model_validate(values)
     except ValidationError as error:
-        problems = describe_validation_error(error)
-        raise _refused(f"is damaged ({problems})", place) from None
+        problem = _masked(values) or f"is damaged ({describe_validation_error(error)})"
+        raise _refused(problem, place) from None
     keys = signatures.signing_keys()
     if not keys or signatures.is_genuine(values, signature, task, keys):
         return record
     problem = (
-        "its signature is not that of this task. Somebody edited it or copied it from"
-        " another task, or [core] fernet_key was rotated, or is another one on the host"
-        " that wrote it"
+        "is not proven: its signature is not that of this task. Somebody edited it or"
+        " copied it from another task, or [core] fernet_key was rotated, or is another"
+        " one on the host that wrote it"
     )
     if signature is None:
         problem = (
-            "it has no signature. Somebody edited it, or [core] fernet_key was not set"
-            " on the host that wrote it"
+            "is not proven: it has no signature. Somebody edited it, or [core]"
+            " fernet_key was not set on the host that wrote it"
         )
-    raise _refused(f"is not proven: {problem}", place, record, record.deployment)
+    raise _refused(_masked(values) or problem, place, record, record.deployment)
+
+
+def _masked(value: Any) -> str | None:
+    """
+    Return the problem of a record in which Airflow has masked values for a reader; None
+    if it has masked none.
+
+    It masks what sounds like a secret: the tokens, and all values of a DAG or task
+    whose id has such a word.
+    """
+    members = []
+    # Not by recursion: an XCom may be nested more deeply than Python's stack.
+    pending = [("", value)]
+    while pending:
+        path, part = pending.pop()
+        if isinstance(part, Mapping):
+            pending += [(f"{path}.{name}", member) for name, member in part.items()]
+        elif isinstance(part, str) and _MASK in part:
+            members.append(clean_line(path[1:], 64) or "the whole text")
+    if not members:
+        return None
+    listed = ", ".join(first_problems(sorted(members)))
+    return (
+        f"is damaged: it has {_MASK} in place of {listed}. Airflow's UI and REST API"
+        " mask such values, and somebody has written back what they show; airflow"
+        " variables export masks nothing"
+    )
 
 
 def _refused(
@@ -137,7 +171,7 @@ def from_variable(text: str, task: TaskKey) -> ExecutionRecord:
     try:
         value = read_json(text, "it")
     except UnreadableJsonError as error:
-        raise _refused(f"is damaged ({error})", place) from None
+        raise _refused(_masked(text) or f"is damaged ({error})", place) from None
     record = value
     if isinstance(value, dict):
         record = value.get(RECORD)

@@ -5,15 +5,23 @@ beside it.
 
 from __future__ import annotations
 
+import json
 from copy import deepcopy
 from datetime import UTC, datetime
+from importlib import import_module
 from typing import Any
 
 import pytest
 
+from polysync_airflow.airflow_compat import supervisor
 from polysync_airflow.exceptions import StoredRecordError
+from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, TaskKey
 from polysync_airflow.records.keys import RECORD_KEY, place_of, variable_key
-from polysync_airflow.records.serialization import from_stored
+from polysync_airflow.records.serialization import (
+    from_stored,
+    from_variable,
+    to_variable,
+)
 from tests.conftest import ARN
 from tests.tasks import DagRun
 from tests.unit.operators.recovery.conftest import MakeTask
@@ -133,6 +141,50 @@ def test_inconsistent_resume_fields_are_damage(field: str, value: Any) -> None:
     attempt.
     """
     assert "resume" in refusal_of(damaged(field, value))
+
+
+def read_and_written_back(text: str, key: str) -> str:
+    """Return what Airflow's REST API shows of a Variable (VariableResponse)."""
+    redact = import_module(supervisor._MASKER).redact
+    return json.dumps(redact(json.loads(text), key))
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "members"),
+    [
+        ("etl", "request.client_request_token, resume_token"),
+        ("token_refresh", "deployment, execution_arn, incarnation.dag_run_started_at"),
+    ],
+)
+def test_record_that_was_read_masked_and_written_back_is_recognised(
+    dag_id: str, members: str
+) -> None:
+    """The error says who has masked what, and what does not mask."""
+    key = TaskKey(dag_id, "run", "task", -1)
+    text = to_variable(ExecutionRecord.model_validate(RECORD), key)
+    assert from_variable(text, key).execution_arn == ARN
+
+    with pytest.raises(StoredRecordError) as raised:
+        from_variable(read_and_written_back(text, variable_key(key)), key)
+
+    error = raised.value
+    assert f"is damaged: it has *** in place of {members}" in error.problem
+    assert "UI and REST API mask such values" in error.problem
+    assert error.problem.endswith("airflow variables export masks nothing.")
+    assert f"Then delete {place_of(variable_key(key))}" in str(error)
+
+
+def test_mask_in_a_text_that_has_no_form_is_recognised() -> None:
+    """Such a record is valid but for its signature; one of its own may have ***."""
+    key = Task().key
+    record = damaged("request.execution_description", "a *** b")
+    text = to_variable(ExecutionRecord.model_validate(record), key)
+    own = from_variable(text, key)
+
+    with pytest.raises(StoredRecordError, match=r"in place of request\.execution_desc"):
+        from_variable(text.replace("a ***", "***"), key)
+
+    assert own.request.execution_description == "a *** b"
 
 
 @pytest.mark.parametrize(

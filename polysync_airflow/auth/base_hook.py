@@ -40,9 +40,17 @@ from polysync_airflow.airflow_compat.supervisor import (
 )
 from polysync_airflow.airflow_compat.teams import hint_at_hidden_connection
 from polysync_airflow.auth.allow_list import AllowList, check_aws_connection
+from polysync_airflow.auth.aws_settings import (
+    CONNECT_TIMEOUT_SECONDS,
+    READ_TIMEOUT_SECONDS,
+    aws_external_id,
+    bounded,
+    check_aws_settings,
+)
 from polysync_airflow.auth.connection import (
     BaseCredentials,
     check_aws_region,
+    masked_external_ids,
     parse_credentials,
 )
 from polysync_airflow.aws import responses
@@ -66,10 +74,6 @@ Response = dict[str, Any]
 # client. HTTP connections are opened when they are needed. An Airflow connection of
 # type aws can set another size.
 MAX_POOL_CONNECTIONS: Final = 32
-# For clients whose calls botocore repeats, three times in all. AWS responds within
-# seconds.
-CONNECT_TIMEOUT_SECONDS: Final = 10
-READ_TIMEOUT_SECONDS: Final = 20
 # A VPC may have an endpoint for SageMaker and none for logs. A task that has ended must
 # not wait for it.
 REPORT_CONFIG: Final = Config(
@@ -249,17 +253,22 @@ class PolysyncBaseHook(AwsBaseHook):
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
             read_timeout=READ_TIMEOUT_SECONDS,
         )
-        for overrides in (wrapper.botocore_config, self._config_overrides):
-            if overrides:
-                config = config.merge(overrides)
+        if wrapper.botocore_config:
+            config = config.merge(bounded(wrapper.botocore_config))
+        if self._config_overrides:
+            config = config.merge(self._config_overrides)
         wrapper.botocore_config = config
         return wrapper
 
     def _checked_aws_connection(self) -> AwsConnectionWrapper:
         """
-        Return the settings of an ``aws`` connection, once its regions, hosts and files
-        are checked.
+        Return the settings of an ``aws`` connection, once its regions, hosts, files and
+        settings of botocore are checked.
         """
+        extra = call_airflow(lambda: self._connection.extra_dejson)
+        check_aws_settings(extra, connection_id=self.polysync_conn_id)
+        for external_id in masked_external_ids(aws_external_id(extra)):
+            mask_secret(external_id)
         try:
             wrapper = call_airflow(
                 lambda: AwsConnectionWrapper(
@@ -310,7 +319,9 @@ class PolysyncBaseHook(AwsBaseHook):
         if self.credentials is not None:
             session = self.credentials.session(allow_list())
         else:
-            session = _create_aws_session(self.conn_config, region_name)
+            session = _create_aws_session(
+                self.conn_config, region_name, self.max_response_bytes
+            )
         if not session.region_name:
             raise CredentialsError(
                 "No region: set region_name in the extra of the connection"
@@ -505,12 +516,13 @@ class PolysyncBaseHook(AwsBaseHook):
 
 
 def _create_aws_session(
-    settings: AwsConnectionWrapper, region_name: str | None
+    settings: AwsConnectionWrapper, region_name: str | None, max_response_bytes: int
 ) -> boto3.session.Session:
     """
     Make the boto3 session that the amazon provider makes of an ``aws`` connection.
 
     :param settings: the connection, which was checked.
+    :param max_response_bytes: the size of a response, also of STS.
     :raises CredentialsError: a setting is not valid, or needs a library that is not
         installed.
     """
@@ -521,7 +533,9 @@ def _create_aws_session(
         # boto3 has no public attribute for the botocore session; the amazon provider
         # uses this one too. The basic session asks STS for the role of the connection.
         # Without a role, it is the one that is returned.
-        prepare(factory.basic_session._session)
+        basic_session = factory.basic_session._session
+        prepare(basic_session)
+        responses.limit_responses(basic_session, max_response_bytes)
         session = factory.create_session()
         if session is not factory.basic_session:
             prepare(session._session)

@@ -95,11 +95,18 @@ SessionName = Annotated[
     StringConstraints(min_length=2, max_length=64, pattern=r"^[A-Za-z0-9_+=,.@-]*$"),
 ]
 ExternalId = Annotated[
-    str,
-    StringConstraints(
-        min_length=2, max_length=1224, pattern=r"^[A-Za-z0-9_+=,.@:\/-]*$"
-    ),
+    Annotated[
+        str,
+        StringConstraints(
+            min_length=2, max_length=1224, pattern=r"^[A-Za-z0-9_+=,.@:\/-]*$"
+        ),
+    ]
+    | None,
+    Field(repr=False),
 ]
+# Airflow's masker replaces what it knows in every log line. A shorter id may be a word
+# or an account id, and the names and ARNs with it would not be readable any more.
+MIN_MASKED_EXTERNAL_ID: Final = 16
 Duration = Annotated[int, Field(ge=900, le=43200)]
 
 
@@ -162,11 +169,12 @@ class BaseCredentials(BaseModel):
 
     @property
     def secrets(self) -> list[str]:
-        """The values that must not appear in any log."""
+        """The values that Airflow must mask in every log line."""
         values = (getattr(self, name) for name in type(self).model_fields)
-        return [
+        secrets = [
             value.get_secret_value() for value in values if isinstance(value, SecretStr)
         ]
+        return [*secrets, *masked_external_ids(getattr(self, "external_id", None))]
 
     def session(self, allowed: AllowList) -> boto3.session.Session:
         """
@@ -203,6 +211,13 @@ class BaseCredentials(BaseModel):
             "endpoint_url": self.sts_endpoint_url,
             "verify": self.verify,
         }
+
+
+def masked_external_ids(external_id: object) -> list[str]:
+    """Return an external id that Airflow must mask; none if it is too short for it."""
+    if isinstance(external_id, str) and len(external_id) >= MIN_MASKED_EXTERNAL_ID:
+        return [external_id]
+    return []
 
 
 class RoleSession(BaseModel):
@@ -274,7 +289,7 @@ class AssumeRoleCredentials(BaseCredentials, RoleSession):
     access_key_id: AccessKeyId
     secret_access_key: Secret
     role_arn: RoleArn
-    external_id: ExternalId | None = None
+    external_id: ExternalId = None
 
     def _aws_credentials(self, allowed: AllowList) -> AwsCredentials:
         bootstrap = AwsCredentials(
@@ -298,7 +313,7 @@ class InstanceProfileCredentials(BaseCredentials, RoleSession):
 
     auth_method: Literal["instance_profile"]
     role_arn: RoleArn | None = None
-    external_id: ExternalId | None = None
+    external_id: ExternalId = None
 
     def _aws_credentials(self, allowed: AllowList) -> AwsCredentials:
         host = sts.host_role()
@@ -538,7 +553,7 @@ def parse_credentials(
         return CREDENTIALS_ADAPTER.validate_python(values)
     except pydantic.ValidationError as error:
         problems = list(_problems(error))
-        raise _not_usable(connection_id, "polysync_sagemaker", problems) from None
+        raise not_usable(connection_id, "polysync_sagemaker", problems) from None
 
 
 def check_aws_region(region: object, *, field: str, connection_id: str) -> None:
@@ -552,12 +567,13 @@ def check_aws_region(region: object, *, field: str, connection_id: str) -> None:
         _check_region(region)
     except ValueError as error:
         problem = f"{field}: {error}; correct it."
-        raise _not_usable(connection_id, "aws", [problem]) from None
+        raise not_usable(connection_id, "aws", [problem]) from None
 
 
-def _not_usable(
+def not_usable(
     connection_id: str, connection_type: str, problems: list[str]
 ) -> CredentialsError:
+    """Return the error for a connection whose fields have problems."""
     lines = "\n".join(f"- {problem}" for problem in texts.first_problems(problems))
     return CredentialsError(
         f"The connection {connection_id!r} (type {connection_type}) is not"

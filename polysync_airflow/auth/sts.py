@@ -425,13 +425,18 @@ def assume_role(
         expiry_window_seconds=DISABLED_CACHE_WINDOW_SECONDS,
     )
 
+    external_id = None
+    if "ExternalId" in parameters:
+        # Not the id itself: whoever knows it may be let into the account of others.
+        external_id = "<external_id of the connection>"
+
     def fetch() -> Mapping[str, Any]:
         try:
             return dict(fetcher.fetch_credentials())
         except _FETCH_ERRORS as error:
             trust_policy = caller_trust(
                 principal="<ARN of the identity that assumes the role>",
-                external_id=parameters.get("ExternalId"),
+                external_id=external_id,
             )
             raise _map_error(error, "AssumeRole", role_arn, trust_policy) from None
 

@@ -106,8 +106,10 @@ def _hosts_in(region: str) -> frozenset[str]:
 REDACTED = "***"
 # The second one is that of S3's directory buckets.
 _TOKEN_HEADERS: Final = ("X-Amz-Security-Token", "X-Amz-S3session-Token")
-# What proves an identity to STS.
-_TOKEN_MEMBERS: Final = frozenset({"SAMLAssertion", "WebIdentityToken"})
+# What proves an identity to STS, or that a caller may assume a role.
+_SECRET_MEMBERS: Final = frozenset({"ExternalId", "SAMLAssertion", "WebIdentityToken"})
+# The key in botocore's context of a call for those that the call has sent.
+_SENT_SECRETS: Final = "polysync_sent_secrets"
 # The methods of botocore's signers that return the text to sign, which botocore logs.
 _SIGNED_TEXTS: Final = ("canonical_request", "canonical_string")
 # The responses with credentials, and those with callback tokens, which end a step for
@@ -143,14 +145,16 @@ class RedactedStr(str):
 
 class RedactedBytes(bytes):
     """
-    Bytes whose ``repr``, which is what botocore logs of a response's body, does not
-    show them.
+    Bytes whose texts, which are what botocore logs of a response's body, and quotes of
+    one that is no XML, do not show them.
     """
 
     __slots__ = ()
 
     def __repr__(self) -> str:
         return repr(REDACTED.encode())
+
+    __str__ = __repr__
 
 
 class _SignedText(str):
@@ -162,22 +166,28 @@ class _SignedText(str):
     token: str
 
     def __str__(self) -> str:
-        text = str.__str__(self)
-        for token in (self.token, quote(self.token, safe="-_.~")):
-            text = text.replace(token, REDACTED)
-        return text
+        return _without(str.__str__(self), self.token)
 
     def __repr__(self) -> str:
         return repr(str(self))
 
 
+def _without(text: str, secret: str) -> str:
+    """Return a text without a secret, also in the form that a URL has it in."""
+    for form in (secret, quote(secret, safe="-_.~")):
+        text = text.replace(form, REDACTED)
+    return text
+
+
 def hide_secrets(session: Session) -> None:
     """
-    Keep secrets out of the log lines in which botocore shows requests.
+    Keep secrets out of the log lines in which botocore shows requests, and out of the
+    errors in which STS quotes what it was sent.
 
-    These are session tokens, what proves an identity to STS, and the callback tokens of
-    steps. Airflow's secrets masker looks into texts only before Airflow 3, and botocore
-    logs objects; and it does not know the credentials that STS returns.
+    These are session tokens, what proves an identity to STS, external ids, and the
+    callback tokens of steps. Airflow's secrets masker looks into texts only before
+    Airflow 3, and botocore logs objects; and it does not know the credentials that STS
+    returns.
 
     :param session: a session that has made no client yet.
     """
@@ -186,6 +196,7 @@ def hide_secrets(session: Session) -> None:
     for operation in (f"{answer}Success", f"{answer}Failure", "sqs.SendMessage"):
         events.register_last(f"before-call.{operation}", _redact_body)
     events.register_last("before-call.sts", _redact_identity)
+    events.register_first("after-call.sts", _redact_refusal)
     events.register_last("before-sign", _redact_signed_text)
     events.register_last("request-created", _redact_headers)
 
@@ -210,10 +221,26 @@ def _redact_body(params: dict[str, Any], **_: Any) -> None:
         params["body"] = RedactedBytes(body)
 
 
-def _redact_identity(params: dict[str, Any], **_: Any) -> None:
+def _redact_identity(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
     body = params.get("body")
     if isinstance(body, dict):
-        body |= {name: RedactedStr(body[name]) for name in _TOKEN_MEMBERS & body.keys()}
+        secrets = {
+            name: RedactedStr(body[name]) for name in _SECRET_MEMBERS & body.keys()
+        }
+        body |= secrets
+        context[_SENT_SECRETS] = tuple(secrets.values())
+
+
+def _redact_refusal(parsed: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
+    # Before botocore makes an error of it, which its own loggers show, too: a refresh
+    # that fails is a warning with a traceback.
+    refusal = parsed.get("Error")
+    if not isinstance(refusal, dict):
+        return
+    for secret in context.get(_SENT_SECRETS, ()):
+        for member, text in refusal.items():
+            if isinstance(text, str):
+                refusal[member] = _without(text, secret)
 
 
 def _redact_headers(request: AWSRequest, **_: Any) -> None:

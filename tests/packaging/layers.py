@@ -69,6 +69,7 @@ FOLDER_LAYERS = {
         {"allow_list", "iam_policies"},
         {"sts"},
         {"connection"},
+        {"aws_settings"},
         {"base_hook"},
         {"__init__"},
     ),

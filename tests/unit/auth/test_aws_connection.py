@@ -10,13 +10,15 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
+from polysync_airflow.auth import aws_settings
 from polysync_airflow.exceptions import CredentialsError, PolysyncError
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from tests.fakes.fake_sagemaker import dripping
 from tests.unit.aws.test_log_redaction import FakeSts, sts
 
 __all__ = ["sts"]  # a fixture
@@ -70,6 +72,11 @@ def nested(field: str, value: Any) -> dict[str, Any]:
         value = {name: value}
     extra: dict[str, Any] = value
     return extra
+
+
+def kwargs(field: str, value: Any) -> dict[str, Any]:
+    """Return an extra with a setting of botocore."""
+    return nested(f"config_kwargs.{field}", value)
 
 
 @pytest.fixture
@@ -197,10 +204,6 @@ CALLS: list[Callable[[PolysyncSageMakerHook], object]] = [
     lambda hook: hook.client_for("logs"),
     lambda hook: hook.get_session(),
 ]
-# Only clients read it.
-OF_CLIENTS = {"config_kwargs": {"user_agent_extra": 5}}
-
-
 AZURE = {**WEB_IDENTITY, "assume_role_with_web_identity_federation": "azure"}
 SAML_X = {**SAML, "assume_role_with_saml": {**SAML_IDP, "idp_auth_method": "x"}}
 
@@ -211,9 +214,6 @@ SAML_X = {**SAML, "assume_role_with_saml": {**SAML_IDP, "idp_auth_method": "x"}}
         (GOOGLE, "google.auth", "google.auth"),
         (SAML_FULL, "requests_gssapi", "requests_gssapi"),
         (SAML_FULL, "lxml", "lxml"),
-        ({"config_kwargs": "x"}, None, "AttributeError: 'str' object"),
-        ({"config_kwargs": {"retries": 5}}, None, "AttributeError: 'int' object"),
-        (OF_CLIENTS, None, "TypeError: "),
         (AZURE, None, "federation: azure"),
         (SAML, None, "KeyError: 'assume_role_with_saml'"),
         (SAML_X, None, "idp_auth_method=x"),
@@ -234,7 +234,7 @@ def test_setting_that_the_amazon_provider_refuses_is_an_error_of_the_connection(
         # Python then says that there is no such module.
         monkeypatch.setitem(sys.modules, missing, None)
 
-    for call in CALLS[:3] if extra is OF_CLIENTS else CALLS:
+    for call in CALLS:
         with pytest.raises(CredentialsError) as caught:
             call(hook(monkeypatch, extra))
         message = str(caught.value)
@@ -242,3 +242,139 @@ def test_setting_that_the_amazon_provider_refuses_is_an_error_of_the_connection(
         assert reason in message
         assert caught.value.permanent
     assert looked_up == []
+
+
+NO_TEXT = "Input should be a valid string"
+
+
+@pytest.mark.parametrize(
+    ("extra", "problem"),
+    [
+        ({"config_kwargs": "x"}, "config_kwargs is a str: give a JSON object"),
+        (kwargs("signature_version", 5), f"signature_version = 5: {NO_TEXT}"),
+        (kwargs("signature_version", "v5"), "signature_version = 'v5': botocore has "),
+        (kwargs("retries", 5), "retries = 5: Input should be a valid"),
+        (kwargs("retries.max_attempts", "5"), "retries.max_attempts = '5': Input "),
+        (kwargs("retries.attempts", 5), "retries.attempts = 5: Extra inputs"),
+        (kwargs("read_timeout", "60"), "read_timeout = '60': Input should be a valid"),
+        (kwargs("read_timeout", 0), "read_timeout = 0: Input should be greater than 0"),
+        (kwargs("connect_timeout", [1]), "connect_timeout = a list of 1: Input"),
+        (kwargs("max_pool_connections", 10**9), "max_pool_connections = 1000000000: "),
+        (kwargs("user_agent_extra", 5), f"user_agent_extra = 5: {NO_TEXT}"),
+        (kwargs("tcp_keepalive", "yes"), "tcp_keepalive = 'yes': Input should be a"),
+        (kwargs("s3", "path"), "s3 = 'path': Input should be a valid dictionary"),
+        # Its value may have a password.
+        (kwargs("proxies.https", 5), f"proxies.https: {NO_TEXT}"),
+        (kwargs("proxies", "http://u:pw@x"), "proxies: Input should be a valid dict"),
+        (kwargs("read_timout", 60), "read_timout: the installed botocore has no such"),
+        (
+            nested("assume_role_kwargs.ExternalId", 7),
+            "ExternalId is a int: give a text",
+        ),
+    ],
+    ids=str,
+)
+def test_setting_of_another_type_is_named(
+    extra: dict[str, Any],
+    problem: str,
+    looked_up: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each call's error names the field, its value and the cure; nothing is sent."""
+    for call in CALLS:
+        with pytest.raises(CredentialsError) as caught:
+            call(hook(monkeypatch, {**ROLE, **extra}))
+        message = str(caught.value)
+        assert message.startswith("The connection 'aws' (type aws) is not usable:\n- ")
+        assert problem in message
+        assert message.endswith(("correct it, or leave it out.", "?", "marks.", "}."))
+        assert "pw" not in message
+        assert caught.value.permanent
+    assert looked_up == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "connect_timeout", "read_timeout", "retries"),
+    [
+        ({}, 10, 20, {"mode": "standard"}),
+        (
+            {
+                "connect_timeout": 3600,
+                "read_timeout": 3600,
+                "retries": {"max_attempts": 50},
+            },
+            10,
+            20,
+            {"mode": "standard", "total_max_attempts": 3},
+        ),
+        # botocore takes null for no timeout at all.
+        ({"connect_timeout": None, "read_timeout": None}, 10, 20, {"mode": "standard"}),
+        (
+            {"connect_timeout": 2, "read_timeout": 3.5, "retries": {"max_attempts": 0}},
+            2,
+            3.5,
+            {"mode": "standard", "total_max_attempts": 1},
+        ),
+        # botocore's own number of attempts is five in this mode.
+        (
+            {"retries": {"mode": "legacy"}},
+            10,
+            20,
+            {"mode": "legacy", "total_max_attempts": 3},
+        ),
+        (
+            {"retries": {"mode": "adaptive", "total_max_attempts": 9}},
+            10,
+            20,
+            {"mode": "adaptive", "total_max_attempts": 3},
+        ),
+    ],
+    ids=str,
+)
+def test_time_and_attempts_are_at_most_those_of_the_provider(
+    settings: dict[str, Any],
+    connect_timeout: float,
+    read_timeout: float,
+    retries: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Less is as the connection says."""
+    config = hook(monkeypatch, {"config_kwargs": settings}).conn_config.botocore_config
+
+    found: Any = config
+    assert found.connect_timeout == connect_timeout
+    assert found.read_timeout == read_timeout
+    assert found.retries == retries
+
+
+@pytest.mark.parametrize(
+    ("service", "extra"),
+    [("SAGEMAKER", {}), ("STS", ROLE), ("STS", WEB_IDENTITY)],
+    ids=["sagemaker", "role", "web identity"],
+)
+def test_server_that_drips_does_not_hold_a_worker(
+    service: str,
+    extra: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """
+    Each of the attempts ends with the provider's timeout, also those of the sign-in,
+    whatever the connection says.
+    """
+    monkeypatch.setattr(aws_settings, "READ_TIMEOUT_SECONDS", 0.2)
+    # The pauses between the attempts.
+    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda _: None))
+    monkeypatch.setenv(OPTION.format(FOLDERS.upper()), str(tmp_path))
+    (tmp_path / "token").write_text("a token")
+    patient = {"read_timeout": 3600, "retries": {"max_attempts": 50}}
+    extra = {**extra, TOKEN_FILE: str(tmp_path / "token"), "config_kwargs": patient}
+    key = {"login": "AKIAIOSFODNN7EXAMPLE", "password": "secret"}
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
+    with dripping(head, b" " * 100_000, 0.02) as (url, requests):
+        monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}", url)
+
+        with pytest.raises(PolysyncError, match="Read timeout"):
+            hook(monkeypatch, extra, **key).describe_pipeline("fanout")
+
+    assert len(requests) == 3

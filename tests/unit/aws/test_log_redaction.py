@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from email.message import Message
@@ -14,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs, quote, unquote
 
 import pytest
 from botocore import UNSIGNED
@@ -22,10 +23,15 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
 from botocore.session import Session
 
+from polysync_airflow.airflow_compat.supervisor import redact
 from polysync_airflow.aws.sessions import RedactedStr, client_creator
+from polysync_airflow.exceptions import CredentialsError, PolysyncError
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.triggers.shared_client import SharedClient
+from tests.conftest import ARN
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.the-web-identity-token.signature"
 ACCESS_KEY = "ASIAIOSFODNN7EXAMPLE"
@@ -43,7 +49,7 @@ RESPONSE = """\
       <AccessKeyId>{access_key}</AccessKeyId>
       <SecretAccessKey>{secret_key}</SecretAccessKey>
       <SessionToken>{session_token}</SessionToken>
-      <Expiration>2126-01-01T12:00:00Z</Expiration>
+      <Expiration>{expires_at}</Expiration>
     </Credentials>
   </{operation}Result>
   <ResponseMetadata><RequestId>c6104cbe-af31-11e0-8154-cbc7ccf896c7</RequestId></ResponseMetadata>
@@ -64,6 +70,8 @@ class FakeSts:
 
     :param url: the endpoint.
     :param denies: whether it refuses all requests.
+    :param refusal: the body of its refusals.
+    :param expires_at: when its credentials expire.
     :param requests: the parameters of the requests that it received.
     :param tokens: the session tokens of these requests.
     :param signed: their headers and bodies.
@@ -71,6 +79,8 @@ class FakeSts:
 
     url: str
     denies: bool = False
+    refusal: str = DENIED
+    expires_at: str = "2126-01-01T12:00:00Z"
     requests: list[dict[str, str]] = field(default_factory=list)
     tokens: list[str | None] = field(default_factory=list)
     signed: list[tuple[Message, bytes]] = field(default_factory=list)
@@ -80,12 +90,13 @@ class FakeSts:
         parameters = {name: value for name, (value,) in parse_qs(body).items()}
         self.requests.append(parameters)
         if self.denies:
-            return 403, DENIED
+            return 403, self.refusal
         response = RESPONSE.format(
             operation=parameters["Action"],
             access_key=ACCESS_KEY,
             secret_key=SECRET_KEY,
             session_token=SESSION_TOKEN,
+            expires_at=self.expires_at,
         )
         return 200, response
 
@@ -322,6 +333,110 @@ def test_saml_assertions_are_not_in_the_log(
     assert response["Credentials"]["SessionToken"] == SESSION_TOKEN
     assert sts.requests[0]["SAMLAssertion"] == TOKEN
     assert leaked(debug_log()) == []
+
+
+EXTERNAL_ID = "b7b0c3a2:an/external=id"
+QUOTED = (
+    f"{EXTERNAL_ID} ({quote(EXTERNAL_ID, safe='')}) is not that of the trust policy"
+)
+AS_REFUSAL = DENIED.replace("Not authorized", QUOTED)
+
+
+@pytest.fixture
+def with_external_id(
+    sts: FakeSts, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., None]:
+    """Returns a function that sets a connection of a type, whose role has one."""
+
+    def connect(conn_type: str, external_id: str = EXTERNAL_ID) -> None:
+        extra: dict[str, Any] = {"region_name": "us-east-1", "role_arn": ROLE}
+        if conn_type == "aws":
+            # Not every version of the amazon provider has a setting for this request.
+            monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts.url)
+            extra["assume_role_kwargs"] = {"ExternalId": external_id}
+        else:
+            own = {"auth_method": "assume_role", "sts_endpoint_url": sts.url}
+            extra |= {**own, "external_id": external_id}
+        key = {"login": "AKIAIOSFODNN7EXAMPLE", "password": OWN_KEY}
+        account = {"conn_type": conn_type, **key, "extra": extra}
+        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", json.dumps(account))
+
+    return connect
+
+
+def describe_on_worker() -> PolysyncError:
+    """Return the error with which a worker's call fails."""
+    with pytest.raises(PolysyncError) as caught:
+        PolysyncSageMakerHook().describe_pipeline_execution(ARN)
+    return caught.value
+
+
+def describe_in_triggerer() -> PolysyncError:
+    """Return the error that a triggerer's call gets."""
+    error: Any = SharedClient("polysync_default", None).describe(ARN)
+    return error
+
+
+@pytest.mark.parametrize("refusal", [AS_REFUSAL, f"no XML: {QUOTED}"])
+@pytest.mark.parametrize("describe", [describe_on_worker, describe_in_triggerer])
+@pytest.mark.parametrize("conn_type", ["polysync_sagemaker", "aws"])
+def test_external_id_is_in_no_error_and_no_log(
+    conn_type: str,
+    describe: Callable[[], PolysyncError],
+    refusal: str,
+    sts: FakeSts,
+    with_external_id: Callable[..., None],
+    debug_log: Callable[[], str],
+) -> None:
+    """It is sent, and neither a refusal that quotes it nor botocore's log shows it."""
+    with_external_id(conn_type)
+    sts.denies = True
+    sts.refusal = refusal
+
+    error = describe()
+
+    assert isinstance(error, CredentialsError)
+    assert sts.requests[0]["ExternalId"] == EXTERNAL_ID
+    texts = f"{error!r} {''.join(traceback.format_exception(error))} {debug_log()}"
+    assert "'ExternalId': '***'" in texts
+    assert EXTERNAL_ID not in unquote(texts)
+    if refusal is AS_REFUSAL:
+        assert "AccessDenied" in str(error)
+        assert "*** (***) is not that of the trust policy" in str(error)
+
+
+def test_external_id_is_not_in_the_traceback_of_a_refresh(
+    sts: FakeSts,
+    with_external_id: Callable[..., None],
+    debug_log: Callable[[], str],
+) -> None:
+    """botocore logs a refresh that fails as a warning, with the error of STS."""
+    with_external_id("aws")
+    sts.expires_at = "2020-01-01T12:00:00Z"
+    session: Any = PolysyncSageMakerHook().get_session()
+    sts.denies = True
+    sts.refusal = AS_REFUSAL
+
+    with pytest.raises(ClientError, match="is not that of the trust policy"):
+        session.get_credentials().get_frozen_credentials()
+
+    log = debug_log()
+    assert "Refreshing temporary credentials failed" in log
+    assert "Traceback" in log
+    assert EXTERNAL_ID not in unquote(log)
+
+
+@pytest.mark.parametrize("conn_type", ["polysync_sagemaker", "aws"])
+def test_only_external_ids_that_are_no_words_are_masked_everywhere(
+    conn_type: str, with_external_id: Callable[..., None]
+) -> None:
+    """An account id, or a word, is in names and ARNs, which a log must show."""
+    secret = f"{conn_type}-its-external-id"
+    for external_id in ("123456789012", "acme-corp", secret):
+        with_external_id(conn_type, external_id)
+        _ = PolysyncSageMakerHook().conn_config
+
+    assert redact(f"123456789012 acme-corp {secret}.") == "123456789012 acme-corp ***."
 
 
 def test_other_sessions_log_as_before(

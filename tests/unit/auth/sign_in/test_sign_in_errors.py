@@ -98,7 +98,7 @@ def wrong_external_id(context: SignInContext) -> None:
         login=login,
         password=password,
         role_arn=ROLE,
-        external_id="mine",
+        external_id="id-of-this-connection",
     )
 
 
@@ -206,6 +206,7 @@ ERRORS: list[tuple[Callable[[SignInContext], None], bool, list[str]]] = [
     (no_token_yet, False, ["identity_file", "FileNotFoundError", "projected"]),
     (malformed_token, False, ["identity_file", "not contain a JSON Web Token"]),
     (wrong_external_id, True, ["AssumeRole", ACCESS_DENIED, "external id", '"AWS"']),
+    (wrong_external_id, True, ['"sts:ExternalId": "<external_id of the connection>"']),
     (missing_role, True, ["AssumeRole", ROLE, "does not exist"]),
     (wrong_client_secret, True, [ENTRA, "AADSTS7000215", "not its id"]),
     (unknown_tenant, True, ["AADSTS90002", "check tenant_id"]),
@@ -241,7 +242,8 @@ def test_error_names_the_reason_and_the_cure(
     for text in expected:
         assert text in str(error)
     assert error.permanent is permanent
-    assert "a-wrong-client-secret" not in str(error)
+    for secret in ("a-wrong-client-secret", "id-of-this-connection"):
+        assert secret not in str(error)
     # A log shows the text of a cause as it is, so only a debugger finds the cause.
     assert error.__cause__ is None
     assert error.__suppress_context__ or error.__context__ is None

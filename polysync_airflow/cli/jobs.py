@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Column, Table
@@ -27,7 +27,10 @@ PARTS: Final = ("added", "changed", "removed", "unchanged")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run the command, and return its exit code: 1 for a drift."""
+    """
+    Run the command, and return its exit code: 1 for a drift, or if pipelines were not
+    imported.
+    """
     if args.command == "import":
         return _import(args)
     return _diff(args)
@@ -35,7 +38,6 @@ def main(args: argparse.Namespace) -> int:
 
 def _import(args: argparse.Namespace) -> int:
     path = args.catalogue
-    scope = catalogue.Scope(args.prefix)
     with output.airflow_in_use(args.conn_id, TITLE) as on_described:
         # Not after minutes of calls to AWS.
         if path and not path.resolve().parent.is_dir():
@@ -45,7 +47,8 @@ def _import(args: argparse.Namespace) -> int:
         before = None
         if path and path.exists():
             before = catalogue.read_catalogue(path)
-        jobs, region = _import_jobs(args, before, on_described)
+        jobs, region, left_out = _import_jobs(args, before, on_described)
+        scope = catalogue.Scope(args.prefix, without=importer.names_of(left_out))
         update = catalogue.update_catalogue(before, jobs, scope)
         if not args.force:
             loss = catalogue.loss_by_import(before, jobs, scope, region)
@@ -62,10 +65,19 @@ def _import(args: argparse.Namespace) -> int:
         lines = []
     else:
         lines = [catalogue.catalogue_text(update.jobs).removesuffix("\n")]
-    document = {"jobs": [catalogue.as_entry(job) for job in update.jobs]}
+    document: dict[str, Any] = {
+        "jobs": [catalogue.as_entry(job) for job in update.jobs]
+    }
+    document["not_imported"] = [pipeline.as_json() for pipeline in left_out]
     output.write(args, document | _parts_of(update), lines)
     _write_summary(update, str(path or "stdout"))
-    return output.OK
+    if not left_out:
+        return output.OK
+    output.write_message(
+        f"Not imported: {importer.count_not_imported(left_out)}. Entries that the file"
+        " had of them stay."
+    )
+    return output.FAILED
 
 
 def _parts_of(update: catalogue.Update) -> dict[str, list[str]]:
@@ -93,25 +105,31 @@ def _write_summary(update: catalogue.Update, target: str) -> None:
 def _diff(args: argparse.Namespace) -> int:
     with output.airflow_in_use(args.conn_id, TITLE) as on_described:
         before = catalogue.read_catalogue(args.catalogue)
-        jobs, _ = _import_jobs(args, before, on_described)
-        changes = drift.compare(before, jobs, catalogue.Scope(args.prefix))
+        jobs, _, left_out = _import_jobs(args, before, on_described)
+        scope = catalogue.Scope(args.prefix, without=importer.names_of(left_out))
+        changes = drift.compare(before, jobs, scope)
     if changes and args.output == "text":
         _write_table(changes)
     document = drift.drift_as_json(changes, compared=len(jobs), strict=args.strict)
+    document["not_compared"] = [pipeline.as_json() for pipeline in left_out]
     output.write(args, document, ())
     count = drift.count_drift(changes, strict=args.strict)
     if count:
         verdict = output.counted(count, "difference")
         exit_code = output.FAILED
+    elif left_out:
+        verdict = "no drift in what was compared"
+        exit_code = output.ERROR
     elif jobs:
         verdict = "no drift"
         exit_code = output.OK
     else:
         verdict = "nothing to compare"
         exit_code = output.ERROR
-    output.write_message(
-        f"{args.catalogue}: {verdict}; {len(jobs):,} pipelines compared"
-    )
+    summary = f"{args.catalogue}: {verdict}; {len(jobs):,} pipelines compared"
+    if left_out:
+        summary += f"; not compared: {importer.count_not_imported(left_out)}"
+    output.write_message(summary)
     return exit_code
 
 
@@ -138,21 +156,23 @@ def _import_jobs(
     args: argparse.Namespace,
     before: catalogue.Catalogue | None,
     on_described: Callable[[str], object],
-) -> tuple[list[Job], str]:
+) -> tuple[list[Job], str, list[importer.NotImported]]:
     """
-    Return the jobs that exist, and their region.
+    Return the jobs that exist, their region, and the pipelines that are left out.
 
     :raises ParametersError: neither AWS nor the catalogue has one with the prefix.
     """
     hook = output.hook(args)
+    left_out: list[importer.NotImported] = []
     jobs = importer.import_jobs(
         hook,
         name_prefix=args.prefix,
         managed_by=args.managed_by,
         on_described=on_described,
+        on_not_imported=left_out.append,
     )
     if jobs:
-        return jobs, hook.client_region
+        return jobs, hook.client_region, left_out
     names: list[str] = []
     if before:
         names += [job.name for job in before.jobs]
@@ -163,4 +183,4 @@ def _import_jobs(
         f"warning: there are no pipelines in region {hook.client_region} (--prefix"
         f" {args.prefix!r})"
     )
-    return jobs, hook.client_region
+    return jobs, hook.client_region, left_out

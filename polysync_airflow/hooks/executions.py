@@ -54,6 +54,8 @@ Model = TypeVar("Model", bound=BaseModel)
 # Makes a call and returns its response, for example under a rate limiter and with
 # retries.
 Caller = Callable[[Callable[[], Response]], Response]
+# Is told of an entry of a list that is not valid, and what is wrong with it.
+OnInvalid = Callable[[Any, str], object]
 
 
 # The members of requests that the oldest supported boto3 does not know came with this
@@ -593,6 +595,18 @@ def stop_result(status: str | None) -> StopResult:
     return StopResult("The execution was asked to stop.", states.STATUS_STOPPING)
 
 
+def _valid_summaries(
+    entries: Iterable[Any], on_invalid: OnInvalid
+) -> Iterator[PipelineSummary]:
+    for entry in entries:
+        try:
+            summary = PipelineSummary.model_validate(entry)
+        except ValidationError as error:
+            on_invalid(entry, describe_validation_error(error))
+        else:
+            yield summary
+
+
 class PipelineMethods(HookCalls):
     """Describe and list pipelines, and describe jobs."""
 
@@ -602,10 +616,11 @@ class PipelineMethods(HookCalls):
         *,
         managed_by: str | None = None,
         through: Caller | None = None,
+        on_invalid: OnInvalid | None = None,
     ) -> Iterator[PipelineSummary]:
         """
         Iterate over the pipelines of the region, sorted by name. Pages are listed when
-        needed.
+        needed. An entry that is not valid does not hide the others.
 
         https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListPipelines.html
 
@@ -614,6 +629,8 @@ class PipelineMethods(HookCalls):
             those of the account.
         :param through: function that makes the call for each page, such as
             ``ConcurrentCalls.call``; None for the connection's rate limiter.
+        :param on_invalid: called with each entry that is not valid, and what is wrong
+            with it; None for a warning in the log.
         :raises ParametersError: the installed boto3 does not know ``managed_by``.
         :raises SageMakerApiError: a call failed, or the list does not end.
         """
@@ -632,7 +649,10 @@ class PipelineMethods(HookCalls):
             PipelineNamePrefix=name_prefix or None,
             ManagedBy=managed_by,
         )
-        return (parse(PipelineSummary, operation, entry) for entry in entries)
+        return _valid_summaries(entries, on_invalid or self._warn_of_entry)
+
+    def _warn_of_entry(self, _: Any, problem: str) -> None:
+        self.log.warning("An entry of ListPipelines is left out: %s", problem)
 
     def describe_pipeline(
         self,

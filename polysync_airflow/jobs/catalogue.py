@@ -112,14 +112,18 @@ class Scope(NamedTuple):
 
     :param prefix: pipelines whose names begin with it; empty for all.
     :param names: these pipelines only; None for all.
+    :param without: these pipelines not, since the import could not describe them.
     """
 
     prefix: str = ""
     names: frozenset[str] | None = None
+    without: frozenset[str] = frozenset()
 
     def __contains__(self, name: object) -> bool:
-        """Return whether the import has asked for a pipeline of this name."""
+        """Return whether the import has an answer about a pipeline of this name."""
         if self.names is not None and name not in self.names:
+            return False
+        if name in self.without:
             return False
         return isinstance(name, str) and name.startswith(self.prefix)
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from typing import Final
+from typing import Any, Final, Literal, NamedTuple
+
+from pydantic import ValidationError
 
 from polysync_airflow import exceptions
 from polysync_airflow.aws.concurrent_calls import WORKERS, ConcurrentCalls
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
+from polysync_airflow.aws.responses import invalid_response_error
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.execution import clock, pipelines, texts
 from polysync_airflow.execution.models import (
     ExecutionDescription,
     ManagedBy,
     name_or_arn,
+    pipeline_name_of,
 )
 from polysync_airflow.execution.parameters import check_pipeline_names
 from polysync_airflow.execution.pipelines import (
@@ -26,11 +31,54 @@ from polysync_airflow.execution.pipelines import (
 )
 from polysync_airflow.execution.steps.descriptions import STEP_TYPES, StepDescription
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.hooks.executions import OnInvalid
 
 OnDescribed = Callable[[str], object] | None
 # How many pipelines are listed to find the name that a misspelled one means: ten calls.
 MAX_COMPARED: Final = 1000
 MAX_NEAR: Final = 5
+# How many pipelines that were left out the XCom names.
+MAX_LISTED: Final = 100
+
+Reason = Literal["denied", "invalid"]
+
+
+class NotImported(NamedTuple):
+    """
+    A pipeline that an import has left out.
+
+    :param name: its name or ARN; of an entry of the list without a valid name, what it
+        has in place of one.
+    :param reason: ``denied`` if the identity may not describe it, ``invalid`` if AWS
+        refuses its name, or what AWS says of it cannot be used.
+    :param error: the error, with the cure.
+    """
+
+    name: str
+    reason: Reason
+    error: SageMakerApiError
+
+    def as_json(self) -> dict[str, str]:
+        """Return it as plain data."""
+        message = texts.clean_line(str(self.error))
+        return {"name": self.name, "reason": self.reason, "message": message}
+
+
+OnNotImported = Callable[[NotImported], object]
+
+
+class _Described(NamedTuple):
+    """
+    What became of a pipeline in an import.
+
+    :param job: None if the pipeline does not exist, or could not be described.
+    :param error: why it could not be described.
+    """
+
+    name: str
+    job: Job | None = None
+    warnings: Sequence[str] = ()
+    error: SageMakerApiError | None = None
 
 
 def import_jobs(
@@ -40,10 +88,16 @@ def import_jobs(
     names: Sequence[str] | None = None,
     managed_by: ManagedBy = "CUSTOMER",
     on_described: OnDescribed = None,
+    on_not_imported: OnNotImported | None = None,
 ) -> list[Job]:
     """
     Describe pipelines as jobs, several at the same time, under the connection's rate
     limiter.
+
+    A pipeline that may not be described, or of which AWS says what cannot be used, is
+    left out with a warning. The import fails if that is so for all of them, or for one
+    that was asked for by its name. It fails at once if AWS cannot be reached, throttles
+    for long, or refuses the list or the credentials: that is so for all pipelines.
 
     :param hook: the hook, best with the config ``aws.sessions.RATE_LIMITED_CONFIG``.
     :param name_prefix: only pipelines whose names begin with it.
@@ -52,10 +106,12 @@ def import_jobs(
         that AWS manages.
     :param on_described: called in this thread with the name or ARN of each pipeline
         that has been described.
+    :param on_not_imported: called in this thread with each pipeline that is left out.
     :return: the jobs, sorted by name.
     :raises ParametersError: if ``names`` are given together with another choice, or if
         one of them does not exist.
-    :raises SageMakerApiError: if AWS refuses a call.
+    :raises SageMakerApiError: if AWS refuses a call that concerns all pipelines, or all
+        pipelines, or one of ``names``.
     """
     if name_prefix is not None and not isinstance(name_prefix, str):
         raise ParametersError(
@@ -70,25 +126,119 @@ def import_jobs(
     pipelines: Iterable[str] = ()
     if names is not None:
         pipelines = check_pipeline_names(names)
+    found = _Found(hook, on_not_imported)
     with concurrent_calls(hook) as calls:
         if names is None:
-            pipelines = pipelines_with(hook, name_prefix or "", managed_by, calls)
-        jobs: dict[str, Job | None] = {}
-        for name, job, warnings in calls.map(partial(_describe, hook), pipelines):
-            for warning in warnings:
-                hook.log.warning("Pipeline %s: %s", name, warning)
+            pipelines = pipelines_with(
+                hook, name_prefix or "", managed_by, calls, found.add_invalid_entry
+            )
+        for described in calls.map(partial(_describe, hook), pipelines):
             if on_described:
-                on_described(name)
-            jobs[name] = job
-    missing = [name for name, job in jobs.items() if job is None]
-    if missing and names is not None:
+                on_described(described.name)
+            found.add(described)
+    if found.missing and names is not None:
         raise ParametersError(
             f"These pipeline_names do not exist in region {hook.region_name}: "
-            + ", ".join(texts.first_problems(missing))
+            + ", ".join(texts.first_problems(found.missing))
         )
-    for name in missing:
+    for name in found.missing:
         hook.log.info("Pipeline %s was deleted during the import: skipped.", name)
-    return sorted((job for job in jobs.values() if job), key=lambda job: job.name)
+    if found.left_out and (names is not None or not found.jobs):
+        raise found.error
+    return sorted(found.jobs.values(), key=lambda job: job.name)
+
+
+class _Found:
+    """What an import has found so far."""
+
+    def __init__(
+        self, hook: PolysyncSageMakerHook, on_not_imported: OnNotImported | None
+    ) -> None:
+        # AWS may list a pipeline twice if others are created or deleted meanwhile.
+        self.jobs: dict[str, Job] = {}
+        self.missing: list[str] = []
+        self.left_out: list[NotImported] = []
+        self._log = hook.log
+        self._on_not_imported = on_not_imported
+
+    def add(self, described: _Described) -> None:
+        """Add what became of a pipeline."""
+        name = described.name
+        for warning in described.warnings:
+            self._log.warning("Pipeline %s: %s", name, warning)
+        if described.job:
+            self.jobs[name] = described.job
+        elif described.error:
+            self._leave_out(name, _reason(described.error), described.error)
+        else:
+            self.missing.append(name)
+
+    def add_invalid_entry(self, entry: Any, problem: str) -> None:
+        """Leave out an entry of the list that is not valid."""
+        error = invalid_response_error("ListPipelines", problem)
+        self._leave_out(_name_in(entry), "invalid", error)
+
+    def _leave_out(self, name: str, reason: Reason, error: SageMakerApiError) -> None:
+        pipeline = NotImported(name, reason, error)
+        self.left_out.append(pipeline)
+        self._log.warning("Pipeline %s is not imported (%s): %s", name, reason, error)
+        if self._on_not_imported:
+            self._on_not_imported(pipeline)
+
+    @property
+    def error(self) -> SageMakerApiError:
+        """The error of an import that fails because of what it would leave out."""
+        total = len(self.left_out) + len(self.jobs)
+        lines = [
+            f"- {each.name} ({each.reason}): {each.error}" for each in self.left_out
+        ]
+        listed = "\n".join(texts.first_problems(lines))
+        return self.left_out[0].error.with_message(
+            f"{len(self.left_out):,} of {total:,} pipelines cannot be"
+            f" imported:\n{listed}"
+        )
+
+
+def _name_in(entry: Any) -> str:
+    """Return what an entry of the list that is not valid has in place of a name."""
+    name = None
+    if isinstance(entry, dict):
+        name = entry.get("PipelineName")
+    return texts.clean_line(str(name or "without a name"), 64)
+
+
+def _reason(error: SageMakerApiError) -> Reason:
+    if exceptions.has_code(error, exceptions.ACCESS_DENIED):
+        return "denied"
+    return "invalid"
+
+
+def _concerns_one(error: SageMakerApiError) -> bool:
+    """Return whether an error may concern one pipeline, and not another one."""
+    if error.operation != "DescribePipeline":
+        # The sign-in may be denied, too.
+        return False
+    if isinstance(error.__context__, ValidationError):
+        # The response has the form of AWS's, and a member that is not valid.
+        return True
+    return exceptions.has_code(
+        error,
+        exceptions.ACCESS_DENIED,
+        exceptions.VALIDATION,
+        exceptions.RESPONSE_TOO_LARGE,
+    )
+
+
+def names_of(left_out: Sequence[NotImported]) -> frozenset[str]:
+    """Return the names of pipelines that an import has left out."""
+    return frozenset(pipeline_name_of(each.name) for each in left_out)
+
+
+def count_not_imported(left_out: Sequence[NotImported]) -> str:
+    """Return how many pipelines an import has left out, such as ``2 (2 denied)``."""
+    counts = Counter(each.reason for each in left_out)
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
+    return f"{len(left_out):,} ({reasons})"
 
 
 def pipelines_with(
@@ -96,11 +246,14 @@ def pipelines_with(
     prefix: str,
     managed_by: ManagedBy,
     calls: ConcurrentCalls,
+    on_invalid: OnInvalid | None = None,
 ) -> Iterator[str]:
     """
     Return the pipelines whose names begin with a prefix: their names, or the ARNs of
     those that AWS manages.
 
+    :param on_invalid: called with each entry of the list that is not valid, and its
+        problem. Default: a warning.
     :raises ParametersError: no name begins with the prefix, whatever exists.
     """
     # AWS accepts only a prefix that could be a whole name, which "churn-" could not. So
@@ -109,7 +262,10 @@ def pipelines_with(
     if aws_prefix:
         check_pipeline_names([aws_prefix])
     listed = hook.list_pipelines(
-        aws_prefix or None, managed_by=managed_by, through=calls.call
+        aws_prefix or None,
+        managed_by=managed_by,
+        through=calls.call,
+        on_invalid=on_invalid,
     )
     return (
         name_or_arn(pipeline.name, pipeline.arn)
@@ -198,20 +354,20 @@ def concurrent_calls(hook: PolysyncSageMakerHook) -> ConcurrentCalls:
     )
 
 
-def _describe(
-    hook: PolysyncSageMakerHook, name: str
-) -> tuple[str, Job | None, Sequence[str]]:
+def _describe(hook: PolysyncSageMakerHook, name: str) -> _Described:
     try:
         pipeline = hook.describe_pipeline(name)
     except SageMakerApiError as error:
         if exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
-            return name, None, ()
+            return _Described(name)
+        if _concerns_one(error):
+            return _Described(name, error=error)
         raise
     declared = pipelines.declared_steps(pipeline.definition)
     steps, steps_error = pipelines.job_steps(declared)
     # The job is without the definition, which can have 1 MiB.
     job = _job(pipeline, hook.client_region).model_copy(update={"steps": steps})
-    return name, job, list(_warnings(job, declared, steps_error))
+    return _Described(name, job, list(_warnings(job, declared, steps_error)))
 
 
 def _warnings(

@@ -59,13 +59,16 @@ class PolysyncListImportOperator(PolysyncOperator):
     :param polysync_conn_id: Airflow connection of type ``polysync_sagemaker`` or
         ``aws`` (templated).
     :param region_name: AWS region; overrides the region of the connection (templated).
-    :return: the jobs, sorted by name (XCom ``return_value``).
+    :return: the jobs, sorted by name (XCom ``return_value``). A pipeline that may not
+        be described, or is not valid, is left out with a warning; the XCom
+        ``not_imported`` has their number.
     :raises ParametersError: the arguments contradict each other, or a name does not
         exist.
     :raises CatalogueError: the catalogue file cannot be read. AWS was not called.
     :raises CatalogueDriftError: the jobs differ from the catalogue.
     :raises CredentialsError: the connection is missing or unusable.
-    :raises SageMakerApiError: AWS refused a call.
+    :raises SageMakerApiError: AWS refused a call that concerns all pipelines, or all
+        pipelines, or one of ``pipeline_names``.
     """
 
     template_fields: Sequence[str] = (
@@ -106,7 +109,7 @@ class PolysyncListImportOperator(PolysyncOperator):
     def _run_in(self, context: Context) -> ListImportRun:
         from polysync_airflow.operators.list_import_run import ListImportRun
 
-        return ListImportRun(self)
+        return ListImportRun(self, context)
 
     @apply_retry_policy
     def execute(self, context: Context) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
 from polysync_airflow.exceptions import CatalogueDriftError, ParametersError
@@ -13,10 +13,23 @@ from polysync_airflow.execution.texts import first_problems
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs.catalogue import Catalogue, Scope, read_catalogue
 from polysync_airflow.jobs.drift import compare, describe_drift
-from polysync_airflow.jobs.importer import describe_import, import_jobs
+from polysync_airflow.jobs.importer import (
+    MAX_LISTED,
+    NotImported,
+    count_not_imported,
+    describe_import,
+    import_jobs,
+    names_of,
+)
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
+
     from polysync_airflow.operators.list_import import PolysyncListImportOperator
+
+
+# The XCom that says what was left out.
+NOT_IMPORTED_KEY: Final = "not_imported"
 
 
 class ListImportRun:
@@ -26,8 +39,9 @@ class ListImportRun:
     :param task: the operator, whose templates are rendered.
     """
 
-    def __init__(self, task: PolysyncListImportOperator) -> None:
+    def __init__(self, task: PolysyncListImportOperator, context: Context) -> None:
         self.task = task
+        self.ti: Any = context["ti"]
         self.log = task.log
 
     def execute(self) -> list[dict[str, Any]]:
@@ -37,17 +51,29 @@ class ListImportRun:
         hook = PolysyncSageMakerHook(
             task.polysync_conn_id, task.region_name, config=RATE_LIMITED_CONFIG
         )
+        left_out: list[NotImported] = []
         jobs = import_jobs(
             hook,
             name_prefix=task.pipeline_name_prefix,
             names=task.pipeline_names,
             managed_by=task.managed_by,
+            on_not_imported=left_out.append,
         )
+        self._push(left_out)
         for line in describe_import(jobs):
             self.log.info("%s", line)
+        if left_out:
+            self.log.warning(
+                "Pipelines that are not imported: %s.", count_not_imported(left_out)
+            )
         if catalogue is not None:
-            self._compare(catalogue, jobs)
+            self._compare(catalogue, jobs, left_out)
         return [job.model_dump(mode="json") for job in jobs]
+
+    def _push(self, left_out: Sequence[NotImported]) -> None:
+        pipelines = [each.as_json() for each in left_out[:MAX_LISTED]]
+        value = {"count": len(left_out), "pipelines": pipelines}
+        self.ti.xcom_push(NOT_IMPORTED_KEY, value)
 
     def _read_catalogue(self) -> Catalogue | None:
         path = self.task.compare_with
@@ -60,13 +86,21 @@ class ListImportRun:
             )
         return read_catalogue(path)
 
-    def _compare(self, catalogue: Catalogue, jobs: Sequence[Job]) -> None:
+    def _compare(
+        self,
+        catalogue: Catalogue,
+        jobs: Sequence[Job],
+        left_out: Sequence[NotImported],
+    ) -> None:
         task = self.task
         names = None
         if task.pipeline_names is not None:
             names = frozenset(map(pipeline_name_of, task.pipeline_names))
-        scope = Scope(task.pipeline_name_prefix or "", names)
-        lines = []
+        scope = Scope(task.pipeline_name_prefix or "", names, names_of(left_out))
+        # The log has the reasons already.
+        lines = [
+            f"{each.name}: it was not compared ({each.reason})" for each in left_out
+        ]
         for drift in compare(catalogue, jobs, scope):
             line = describe_drift(drift)
             if drift.is_note:

@@ -159,6 +159,33 @@ def test_refusal_of_aws_is_an_error(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_denied_pipelines_keep_their_entries(
+    jobs: Polysync, path: Path, emulator: EmulatorServer
+) -> None:
+    """The others are imported; the exit code and the JSON say what is left out."""
+    jobs("import", path)
+    text = path.read_text()
+    deny(emulator, "DescribePipeline", count=2)
+
+    result = jobs("import", path, "--output", "json")
+    deny(emulator, "DescribePipeline", count=1)
+    diff = jobs("diff", path, "--output", "json")
+
+    assert result.code == 1
+    assert path.read_text() == text
+    document = result.document
+    assert [each["reason"] for each in document["not_imported"]] == 2 * ["denied"]
+    assert len(document["unchanged"]) == 3
+    assert document["removed"] == []
+    for each in document["not_imported"]:
+        assert f"Pipeline {each['name']} is not imported (denied): " in result.err
+    assert result.error.startswith("Not imported: 2 (2 denied). Entries ")
+    assert diff.code == 2
+    assert diff.document["changes"] == []
+    assert len(diff.document["not_compared"]) == 1
+    assert diff.error.endswith("4 pipelines compared; not compared: 1 (1 denied)")
+
+
 def test_import_that_would_remove_all_jobs_writes_nothing(
     jobs: Polysync, path: Path
 ) -> None:

@@ -10,17 +10,18 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import literal
 
-from polysync_airflow.aws import rate_limiter, retry
+from polysync_airflow.aws import concurrent_calls, rate_limiter, retry
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs import start_arguments
-from polysync_airflow.jobs.importer import import_jobs
+from polysync_airflow.jobs.importer import NotImported, import_jobs
 from polysync_airflow.operators import (
     PolysyncListImportOperator,
     PolysyncStartPipelineOperator,
 )
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.builders import step
+from tests.fakes.fake_sagemaker import Body, answering, connected
 from tests.fakes.log_capture import capture_logs, texts_of
 from tests.managed_pipelines import MANAGED, NEEDS_ROLE
 from tests.tasks import run_task
@@ -297,14 +298,163 @@ def test_pipeline_deleted_during_the_import_is_skipped(
     assert messages == [f"Pipeline {deleted} was deleted during the import: skipped."]
 
 
-def test_refused_describe_fails_the_import(emulator: EmulatorServer) -> None:
-    """A missing permission fails the import; the pipeline does not count as deleted."""
-    deny(emulator, "DescribePipeline", skip=2)
+def test_denied_pipelines_are_left_out_one_by_one(emulator: EmulatorServer) -> None:
+    """The log names each with the cure; the XCom has the number, and the reasons."""
+    deny(emulator, "DescribePipeline", skip=2, count=2)
 
+    with capture_logs() as logs:
+        run = run_task(PolysyncListImportOperator(task_id="t"))
+
+    assert run.error is None
+    names = {job["name"] for job in run.result}
+    denied = sorted(set(emulator.pipelines["us-east-1"]) - names)
+    assert len(denied) == 2
+    left_out = run.xcoms["not_imported"]
+    assert left_out["count"] == 2
+    entries = sorted(left_out["pipelines"], key=lambda entry: entry["name"])
+    assert [(entry["name"], entry["reason"]) for entry in entries] == [
+        (name, "denied") for name in denied
+    ]
+    *lines, total = [
+        text for text in texts_of(logs, "warning") if text.startswith("Pipeline")
+    ]
+    assert total == "Pipelines that are not imported: 2 (2 denied)."
+    for name, line, entry in zip(denied, sorted(lines), entries, strict=True):
+        assert line.startswith(f"Pipeline {name} is not imported (denied): Describe")
+        assert "Allow sagemaker:DescribePipeline on arn:" in line
+        assert entry["message"] in line
+
+
+def test_import_of_all_says_that_none_is_left_out(emulator: EmulatorServer) -> None:
+    """The number is there for who compares it."""
     run = run_task(PolysyncListImportOperator(task_id="t"))
 
-    assert isinstance(run.error, SageMakerApiError)
-    assert "sagemaker:DescribePipeline on" in str(run.error)
+    assert run.xcoms["not_imported"] == {"count": 0, "pipelines": []}
+
+
+DENIED = json.dumps({"__type": "AccessDeniedException", "message": "not you"}).encode()
+NAMES = ["one", "two", "three"]
+
+
+def account_with(**pipelines: Any) -> Any:
+    """
+    Return a server with the pipelines ``NAMES``.
+
+    :param pipelines: in place of a pipeline, its entry of ListPipelines, or the
+        response of DescribePipeline about it.
+    """
+
+    def entry(name: str) -> Any:
+        other = pipelines.get(name)
+        arn = f"arn:aws:sagemaker:us-east-1:123456789012:pipeline/{name}"
+        own = {"PipelineName": name, "PipelineArn": arn}
+        return other if isinstance(other, dict) else own
+
+    def respond(operation: str, request: dict[str, Any]) -> Body:
+        if operation == "ListPipelines":
+            entries = [entry(name) for name in NAMES]
+            return Body(json.dumps({"PipelineSummaries": entries}).encode())
+        other = pipelines.get(request["PipelineName"])
+        if isinstance(other, Body):
+            return other
+        return Body(json.dumps(entry(request["PipelineName"])).encode())
+
+    return answering(respond)
+
+
+@pytest.mark.parametrize(
+    ("two", "name", "reason", "message"),
+    [
+        (
+            {"PipelineName": "a b\x1b[0m"},
+            "a b\N{REPLACEMENT CHARACTER}[0m",
+            "invalid",
+            "",
+        ),
+        ({"PipelineArn": "x"}, "without a name", "invalid", "PipelineName: Field req"),
+        (Body(b"{}"), "two", "invalid", "DescribePipeline failed"),
+        (Body(b'{"PipelineName": "a b"}'), "two", "invalid", "PipelineName: "),
+        (
+            Body(b'{"__type": "ValidationException", "message": "no"}', 400),
+            "two",
+            "invalid",
+            "ValidationException: no",
+        ),
+        (Body(b" " * 9 * 1024 * 1024), "two", "invalid", "more than 8,388,608 bytes"),
+        (Body(DENIED, 400), "two", "denied", "AccessDeniedException: not you"),
+    ],
+    ids=["name", "no name", "empty", "described", "refused", "large", "denied"],
+)
+def test_pipeline_that_cannot_be_used_does_not_hide_the_others(
+    two: Any, name: str, reason: str, message: str
+) -> None:
+    """Whether the list or the description is at fault; it is not retried for long."""
+    left_out: list[NotImported] = []
+    with connected(account_with(two=two)) as operations:
+        jobs = import_jobs(PolysyncSageMakerHook(), on_not_imported=left_out.append)
+
+    assert [job.name for job in jobs] == ["one", "three"]
+    (pipeline,) = left_out
+    assert (pipeline.name, pipeline.reason) == (name, reason)
+    assert message in str(pipeline.error)
+    assert operations.count("DescribePipeline") <= 3
+
+
+THROTTLED = json.dumps({"__type": "ThrottlingException", "message": "slow"}).encode()
+EXPIRED = json.dumps({"__type": "ExpiredTokenException", "message": "old"}).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "arguments", "message"),
+    [
+        # What concerns all pipelines.
+        (EXPIRED, {}, "DescribePipeline failed: ExpiredTokenException: old"),
+        (THROTTLED, {}, "DescribePipeline failed: ThrottlingException: slow"),
+        # Those that somebody has asked for.
+        (
+            DENIED,
+            {"names": NAMES},
+            "1 of 3 pipelines cannot be imported:\n- two (denied)",
+        ),
+    ],
+)
+def test_error_that_does_not_concern_one_pipeline_fails_the_import(
+    body: bytes,
+    arguments: dict[str, Any],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No pipeline counts as left out because AWS throttles for long."""
+    monkeypatch.setattr(concurrent_calls, "RETRY_TIMEOUT_SECONDS", 0.0)
+    with (
+        connected(account_with(two=Body(body, 400))),
+        pytest.raises(SageMakerApiError) as caught,
+    ):
+        import_jobs(PolysyncSageMakerHook(), **arguments)
+
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("bodies", "message"),
+    [
+        (
+            dict.fromkeys(NAMES, Body(DENIED, 400)),
+            "3 of 3 pipelines cannot be imported",
+        ),
+        (
+            dict.fromkeys(NAMES, {"PipelineName": "a b"}),
+            "3 of 3 pipelines cannot be imported",
+        ),
+    ],
+    ids=["denied", "invalid"],
+)
+def test_import_of_nothing_is_an_error(bodies: dict[str, Any], message: str) -> None:
+    """It has the code and the cure of the first pipeline."""
+    with connected(account_with(**bodies)), pytest.raises(SageMakerApiError) as caught:
+        import_jobs(PolysyncSageMakerHook())
+
+    assert str(caught.value).startswith(message)
 
 
 def test_pages_of_pipelines_are_imported_in_order(

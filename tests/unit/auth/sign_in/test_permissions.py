@@ -75,6 +75,18 @@ def test_printed_policy_is_sufficient(
     assert stopped.result == "Cancelled"
 
 
+def test_policy_for_one_pipeline_imports_this_one(
+    user: Account, emulator: EmulatorServer
+) -> None:
+    """AWS lists the others, too, and does not let them be described."""
+    grant(user, printed_document(*POLICY, "--pipeline", "fanout"))
+
+    run = run_task(PolysyncListImportOperator(task_id="t"))
+
+    assert [job["name"] for job in run.result] == ["fanout"]
+    assert run.xcoms["not_imported"]["count"] == 4
+
+
 def test_required_permissions_are_sufficient_without_step_reasons(
     user: Account, emulator: EmulatorServer, emulated_time: EmulatedTime
 ) -> None:

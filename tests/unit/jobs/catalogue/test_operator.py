@@ -27,6 +27,7 @@ from tests.unit.jobs.catalogue.builders import (
     delete_pipelines,
     put_pipelines,
 )
+from tests.world import deny
 
 NEW = {"Name": "New", "Type": "Integer"}
 CHANGED = {"Version": "2020-12-01", "Parameters": [NEW], "Steps": STEPS}
@@ -58,6 +59,22 @@ def test_task_returns_the_jobs_if_nothing_has_changed(catalogue: Path) -> None:
 
     assert result.error is None
     assert len(result.result) == 5
+    assert f"The pipelines are as in {catalogue}." in lines
+
+
+def test_what_was_not_compared_is_no_success(
+    catalogue: Path, emulator: EmulatorServer
+) -> None:
+    """A pipeline that may not be described is not taken for a deleted one."""
+    deny(emulator, "DescribePipeline", count=2)
+
+    failed, _ = run(catalogue)
+    warned, lines = run(catalogue, on_drift="warn")
+
+    assert type(failed.error) is CatalogueDriftError
+    assert str(failed.error).count(": it was not compared (denied)") == 2
+    assert "does not exist any more" not in str(failed.error)
+    assert len(warned.result) == 5
     assert f"The pipelines are as in {catalogue}." in lines
 
 

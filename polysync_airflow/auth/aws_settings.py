@@ -13,9 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Literal
 
-from botocore.auth import AUTH_TYPE_MAPS
 from botocore.config import Config
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from polysync_airflow.auth.connection import not_usable
 from polysync_airflow.execution import texts
@@ -31,14 +30,6 @@ _MAX_CONNECTIONS: Final = 1000
 _UNQUOTED: Final = ("proxies", "proxies_config")
 # The settings that are objects, whose members are named.
 _OBJECTS: Final = ("proxies", "retries")
-_SIGNATURES: Final = sorted({*AUTH_TYPE_MAPS, "unsigned"})
-
-
-def _check_signature(version: str) -> str:
-    if version not in _SIGNATURES:
-        raise ValueError(f"botocore has {', '.join(_SIGNATURES)}")
-    return version
-
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -63,7 +54,8 @@ class _ConfigKwargs(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow")
 
-    signature_version: Annotated[str, AfterValidator(_check_signature)] | None = None
+    # botocore's other signers fail at the requests of SageMaker and STS.
+    signature_version: Literal["v4", "v4a", "s3v4", "unsigned"] | None = None
     user_agent: str | None = None
     user_agent_extra: str | None = None
     user_agent_appid: str | None = None

@@ -275,7 +275,7 @@ class PolysyncBaseHook(AwsBaseHook):
                     conn=self._connection, region_name=self._region_name
                 )
             )
-        except _SETTING_ERRORS as error:
+        except (*_SETTING_ERRORS, *responses.BOTO_ERRORS) as error:
             raise _invalid_setting(self.polysync_conn_id, error) from None
         regions = {
             "region_name": wrapper.region_name,

@@ -214,6 +214,7 @@ SAML_X = {**SAML, "assume_role_with_saml": {**SAML_IDP, "idp_auth_method": "x"}}
         (GOOGLE, "google.auth", "google.auth"),
         (SAML_FULL, "requests_gssapi", "requests_gssapi"),
         (SAML_FULL, "lxml", "lxml"),
+        (kwargs("s3.addressing_style", "x"), None, "S3 addressing style x is invalid"),
         (AZURE, None, "federation: azure"),
         (SAML, None, "KeyError: 'assume_role_with_saml'"),
         (SAML_X, None, "idp_auth_method=x"),
@@ -251,8 +252,8 @@ NO_TEXT = "Input should be a valid string"
     ("extra", "problem"),
     [
         ({"config_kwargs": "x"}, "config_kwargs is a str: give a JSON object"),
-        (kwargs("signature_version", 5), f"signature_version = 5: {NO_TEXT}"),
-        (kwargs("signature_version", "v5"), "signature_version = 'v5': botocore has "),
+        (kwargs("signature_version", 5), "signature_version = 5: Input should be 'v4',"),
+        (kwargs("signature_version", "v2"), "signature_version = 'v2': Input should be"),
         (kwargs("retries", 5), "retries = 5: Input should be a valid"),
         (kwargs("retries.max_attempts", "5"), "retries.max_attempts = '5': Input "),
         (kwargs("retries.attempts", 5), "retries.attempts = 5: Extra inputs"),

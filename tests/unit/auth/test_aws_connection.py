@@ -252,8 +252,14 @@ NO_TEXT = "Input should be a valid string"
     ("extra", "problem"),
     [
         ({"config_kwargs": "x"}, "config_kwargs is a str: give a JSON object"),
-        (kwargs("signature_version", 5), "signature_version = 5: Input should be 'v4',"),
-        (kwargs("signature_version", "v2"), "signature_version = 'v2': Input should be"),
+        (
+            kwargs("signature_version", 5),
+            "signature_version = 5: Input should be 'v4',",
+        ),
+        (
+            kwargs("signature_version", "v2"),
+            "signature_version = 'v2': Input should be",
+        ),
         (kwargs("retries", 5), "retries = 5: Input should be a valid"),
         (kwargs("retries.max_attempts", "5"), "retries.max_attempts = '5': Input "),
         (kwargs("retries.attempts", 5), "retries.attempts = 5: Extra inputs"),

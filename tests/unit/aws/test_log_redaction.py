@@ -373,7 +373,8 @@ def describe_on_worker() -> PolysyncError:
 
 def describe_in_triggerer() -> PolysyncError:
     """Return the error that a triggerer's call gets."""
-    error: Any = SharedClient("polysync_default", None).describe(ARN)
+    error = SharedClient("polysync_default", None).describe(ARN)
+    assert isinstance(error, PolysyncError)
     return error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -25,8 +26,11 @@ from tests.fakes.fake_sagemaker import Body, answering, connected
 from tests.fakes.log_capture import capture_logs, texts_of
 from tests.managed_pipelines import MANAGED, NEEDS_ROLE
 from tests.tasks import run_task
+from tests.unit.aws.test_log_redaction import FakeSts, sts
 from tests.unit.jobs.test_arguments import rendered
 from tests.world import START, deny
+
+__all__ = ["sts"]  # a fixture
 
 DESCRIBED = "after-call.sagemaker.DescribePipeline"
 ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"
@@ -435,6 +439,30 @@ def test_error_that_does_not_concern_one_pipeline_fails_the_import(
     assert str(caught.value).startswith(message)
 
 
+def test_denied_sign_in_concerns_all_pipelines(
+    sts: FakeSts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A role may be withdrawn while its pipelines are described."""
+    # botocore asks for new credentials at each call from ten minutes before on.
+    sts.expires_at = (datetime.now(UTC) + timedelta(minutes=5)).isoformat()
+
+    def respond(operation: str, request: dict[str, Any]) -> Body:
+        sts.denies = True
+        entries = [{"PipelineName": name} for name in NAMES]
+        return Body(json.dumps({"PipelineSummaries": entries}).encode())
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts.url)
+    with answering(respond) as (url, operations):
+        extra = {"region_name": "us-east-1", "endpoint_url": url, "role_arn": ROLE}
+        account = {"conn_type": "aws", "login": "A", "password": "s", "extra": extra}
+        monkeypatch.setenv("AIRFLOW_CONN_AWS", json.dumps(account))
+
+        with pytest.raises(SageMakerApiError, match="AssumeRole failed: AccessDenied"):
+            import_jobs(PolysyncSageMakerHook("aws"))
+
+    assert operations == ["ListPipelines"]
+
+
 @pytest.mark.parametrize(
     ("bodies", "message"),
     [
@@ -443,7 +471,7 @@ def test_error_that_does_not_concern_one_pipeline_fails_the_import(
             "3 of 3 pipelines cannot be imported",
         ),
         (
-            dict.fromkeys(NAMES, {"PipelineName": "a b"}),
+            {name: {"PipelineName": "a b"} for name in NAMES},
             "3 of 3 pipelines cannot be imported",
         ),
     ],

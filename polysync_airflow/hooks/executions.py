@@ -47,7 +47,10 @@ from polysync_airflow.execution.pipelines import (
     PipelineSummary,
 )
 from polysync_airflow.execution.search import ListedExecution, ParameterOfExecution
-from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.execution.steps.descriptions import (
+    StepDescription,
+    counted_from_one,
+)
 from polysync_airflow.execution.texts import describe_validation_error
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -217,7 +220,8 @@ class ExecutionMethods(HookCalls):
 
         :param attempt: the attempt of the execution: 0 for its start, n for its n-th
             resume. All requests for the same attempt have the same client token, so
-            that AWS stops it once. None for a new token.
+            that AWS stops it once; only the last one after conflicts has a new token.
+            None for a new token.
         :raises SageMakerApiError: the call failed, for example because the execution
             has already ended.
         """
@@ -227,7 +231,6 @@ class ExecutionMethods(HookCalls):
         # The ARN alone is not enough: AWS would take the stop of a resumed execution
         # for the one before the resume.
         stop = f"{execution_arn}#{number}"
-        token = f"polysync-stop-{hashlib.sha256(stop.encode()).hexdigest()}"
         retrying = Retrying(
             retry=retry_if_exception(
                 lambda error: exceptions.has_code(error, exceptions.CONFLICT)
@@ -237,13 +240,22 @@ class ExecutionMethods(HookCalls):
             sleep=clock.sleep,
             reraise=True,
         )
-        retrying(
-            _call_on,
-            self,
-            execution_arn,
-            "StopPipelineExecution",
-            ClientRequestToken=token,
-        )
+        for request in retrying:
+            with request:
+                if request.retry_state.attempt_number == STOP_ATTEMPTS:
+                    # AWS does not document whether a token that it has refused with a
+                    # conflict can stop the execution later.
+                    stop = f"{execution_arn}#{uuid.uuid4()}"
+                self._send_stop(execution_arn, stop)
+
+    def _send_stop(self, execution_arn: str, stop: str) -> None:
+        """
+        Request a stop once.
+
+        :param stop: what AWS takes for one stop.
+        """
+        token = f"polysync-stop-{hashlib.sha256(stop.encode()).hexdigest()}"
+        _call_on(self, execution_arn, "StopPipelineExecution", ClientRequestToken=token)
 
     def describe_pipeline_execution(self, execution_arn: str) -> ExecutionDescription:
         """
@@ -363,7 +375,8 @@ class ExecutionMethods(HookCalls):
             through,
             PipelineExecutionArn=execution_arn,
         )
-        return [parse(StepDescription, operation, entry) for entry in entries]
+        steps = [parse(StepDescription, operation, entry) for entry in entries]
+        return counted_from_one(steps)
 
     def find_pipeline_executions(
         self,

@@ -357,8 +357,10 @@ def _described_started(instruction: Identified, event: Described) -> Instruction
     created_at = event.description.created_at
     responded_at = instruction.started_at
     if created_at and responded_at and created_at < responded_at - _NEWLY_CREATED:
-        # The token was that of an earlier start, of which no record tells.
-        return _described(instruction, event)
+        # The token was that of an earlier start, of which no record tells. Its values
+        # may be others: AWS does not document that it refuses those of this request.
+        record = instruction.record.without_values()
+        return _described(replace(instruction, record=record), event)
     return instruction.next(Command.WATCH)
 
 

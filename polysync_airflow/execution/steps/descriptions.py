@@ -226,11 +226,36 @@ class StepDescription(models.AwsModel):
         return self.text(self.facts.job_member)
 
     @property
+    def has_run(self) -> bool:
+        """Whether an attempt of the step has begun, as far as the list says so."""
+        if self.is_reused:
+            return False
+        is_success = state_of_step(self.status) is PolysyncState.SUCCESS
+        return is_success or self.job_arn is not None
+
+    @property
     def seconds(self) -> float | None:
         """How long the step took; None if it has not ended."""
         if self.started_at is None or self.ended_at is None:
             return None
         return (self.ended_at - self.started_at).total_seconds()
+
+
+def counted_from_one(steps: Sequence[StepDescription]) -> list[StepDescription]:
+    """
+    Return the steps of a list with attempts that are counted from 1.
+
+    AWS documents no first ``AttemptCount``, and a test of AWS's Python SDK has 0. If a
+    step that has run has this count, those of the list are counted from 0.
+    """
+    if not any(step.attempt_count == 0 and step.has_run for step in steps):
+        return list(steps)
+    return [
+        step.model_copy(update={"attempt_count": step.attempt_count + 1})
+        if step.attempt_count is not None and not step.is_reused
+        else step
+        for step in steps
+    ]
 
 
 def log_source(step: StepDescription) -> tuple[str, str] | None:

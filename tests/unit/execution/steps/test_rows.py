@@ -18,6 +18,7 @@ from polysync_airflow.execution.steps.descriptions import (
     NOT_STARTED,
     STEP_KINDS,
     StepDescription,
+    counted_from_one,
     fit_outputs,
     fit_rows,
     last_lines,
@@ -532,3 +533,33 @@ def test_row_says_from_which_execution_its_result_is() -> None:
     assert [name for name, row in rows.items() if row.not_selected] == ["Deploy"]
     assert [each.is_reused for each in steps] == [True, False, True, True, True]
     assert [each.cache_hit for each in steps] == [False, False, True, False, False]
+
+
+WITH_JOB = {"Metadata": {"TrainingJob": {"Arn": JOB}}}
+REUSED = {"CacheHitResult": {"SourcePipelineExecutionArn": EXECUTION}}
+
+
+@pytest.mark.parametrize(
+    ("first", "counts"),
+    [
+        # Only a step that has run says with which number AWS begins.
+        (step("A", AttemptCount=0), [1, 2, None, 0]),
+        (step("A", "Failed", AttemptCount=0, **WITH_JOB), [1, 2, None, 0]),
+        (step("A", "Failed", AttemptCount=0), [0, 1, None, 0]),
+        (step("A", "Starting", AttemptCount=0), [0, 1, None, 0]),
+        (step("A", AttemptCount=1), [1, 1, None, 0]),
+        (step("A", AttemptCount=0, **REUSED), [0, 1, None, 0]),
+    ],
+)
+def test_attempts_are_counted_from_1(
+    first: StepDescription, counts: list[int | None]
+) -> None:
+    """Also if AWS counts from 0; a reused result has had no attempt."""
+    steps = [
+        first,
+        step("B", "Executing", AttemptCount=1, **WITH_JOB),
+        step("C"),
+        step("D", AttemptCount=0, **REUSED),
+    ]
+
+    assert [each.attempt_count for each in counted_from_one(steps)] == counts

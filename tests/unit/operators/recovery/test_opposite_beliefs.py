@@ -1,0 +1,315 @@
+"""
+What tasks do if AWS does not do what is believed of it without a source, as
+``emulator/docs/what-is-verified.md`` says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, Final
+
+import pytest
+from botocore.exceptions import EndpointConnectionError
+
+from polysync_airflow.execution import clock, console
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.operators import PolysyncStopPipelineOperator
+from sagemaker_emulator.builders import ROLE, definition, step
+from sagemaker_emulator.errors import ApiError, not_found
+from sagemaker_emulator.sagemaker.store import Region
+from tests.conftest import IN_BOTH_MODES
+from tests.fakes.log_capture import capture_logs, texts_of
+from tests.tasks import Run, run_task
+from tests.unit.operators.recovery.conftest import MakeTask
+from tests.unit.operators.recovery.harness import crash
+from tests.unit.sensors.sessions import make_sensor, run_sensor, start_execution
+from tests.world import DESCRIBE, LIST, LIST_STEPS, NEVER_ENDS, START, STOP, World
+
+Perform = Callable[[], dict[str, Any]]
+# Gets the token of a request, and performs it or not.
+Answer = Callable[[str, Perform], dict[str, Any]]
+
+pytestmark = IN_BOTH_MODES
+
+
+def let_answer(world: World, operation: str, answer: Answer) -> None:
+    """Let AWS answer an operation in another way, also where it knows the token."""
+    run = Region.run_idempotently
+
+    def run_or_answer(region: Any, called: str, request: Any, perform: Perform) -> Any:
+        if called != operation:
+            return run(region, called, request, perform)
+        return answer(request.get("ClientRequestToken", ""), perform)
+
+    world.patch.setattr(Region, "run_idempotently", run_or_answer)
+
+
+# ---- start.same-token-other-parameters
+
+
+def return_first(first: dict[str, Any], _: Perform) -> dict[str, Any]:
+    """Return the execution that the token has started."""
+    return first
+
+
+def refuse_request(first: dict[str, Any], _: Perform) -> dict[str, Any]:
+    """Refuse the token with another code."""
+    raise ApiError("ValidationException", "The token was used.")
+
+
+def start_another(_: dict[str, Any], perform: Perform) -> dict[str, Any]:
+    """Start another execution."""
+    return perform()
+
+
+@pytest.mark.parametrize(
+    ("answer", "statuses"),
+    [
+        (return_first, ["Stopping"]),
+        (refuse_request, ["Executing"]),
+        (start_another, ["Executing", "Stopping"]),
+    ],
+)
+def test_used_token_with_other_values(
+    answer: Callable[[dict[str, Any], Perform], dict[str, Any]],
+    statuses: list[str],
+    make_task: MakeTask,
+    world: World,
+) -> None:
+    """
+    An earlier try has died after its start. Its record is deleted, and its execution is
+    not found by its name. What the task then waits for, it stops at the timeout.
+    """
+    responses: dict[str, Any] = {}
+
+    def answer_start(token: str, perform: Perform) -> dict[str, Any]:
+        if token in responses:
+            return answer(responses[token], perform)
+        responses[token] = perform()
+        return responses[token]
+
+    world.control.put_scenario(NEVER_ENDS)
+    let_answer(world, START, answer_start)
+    task = make_task(timeout=7200)
+    world.requests.after(START, crash)
+    task.next_try(pipeline_parameters={"Shards": 1})
+    task.store.values.clear()
+    clock.sleep(300)
+    world.deny(LIST)
+
+    run = task.next_try(pipeline_parameters={"Shards": 2})
+
+    assert world.log.statuses == statuses
+    if answer is refuse_request:
+        assert "The token was used." in str(run.error)
+        return
+    values = {return_first: "1", start_another: "2"}
+    assert run.xcoms["execution_arn"] == world.log.arns[-1]
+    assert run.xcoms["run"]["parameters"] == {"Shards": values[answer]}
+
+
+# ---- stop.text, stop.same-token, stop.same-token-after-end
+
+
+CODES: Final = ("ValidationException", "ConflictException", "NewException")
+
+
+def refuse_stops(code: str, is_refused: Callable[[str, set[str]], bool]) -> Answer:
+    """
+    Return an AWS that refuses stops in its own words.
+
+    :param is_refused: gets the token, and the tokens of the stops before.
+    """
+    tokens: set[str] = set()
+
+    def answer(token: str, perform: Perform) -> dict[str, Any]:
+        if is_refused(token, tokens):
+            raise ApiError(code, "Too late.")
+        tokens.add(token)
+        return perform()
+
+    return answer
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_second_stop_is_refused_in_other_words(
+    code: str, deferrable: bool, world: World
+) -> None:
+    """The status of the execution decides: the task waits for its end."""
+    arn = start_execution()
+    clock.sleep(60)
+    PolysyncSageMakerHook().stop_pipeline_execution(arn)
+    let_answer(world, STOP, refuse_stops(code, lambda *_: True))
+    operator = PolysyncStopPipelineOperator(
+        task_id="stop", execution_arn=arn, deferrable=deferrable
+    )
+
+    run = run_task(operator)
+
+    assert (run.error, run.result) == (None, "Cancelled")
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_second_stop_with_the_same_token_is_refused(
+    code: str, make_task: MakeTask, world: World
+) -> None:
+    """
+    The response to the first one, at the timeout, is lost. The execution is stopping,
+    so the stop counts as accepted.
+    """
+    world.control.put_scenario(NEVER_ENDS)
+    answer = refuse_stops(code, lambda token, tokens: token in tokens)
+    let_answer(world, STOP, answer)
+
+    def lose(_: Any) -> None:
+        raise EndpointConnectionError(endpoint_url="https://aws")
+
+    def lose_response(_: Any) -> None:
+        # Nor does AWS say then whether the execution is stopping.
+        world.requests.before(DESCRIBE, lose)
+        lose(_)
+
+    world.requests.after(STOP, lose_response)
+
+    run = make_task(timeout=3600).next_try()
+
+    assert "may still be running" not in str(run.error)
+    assert world.log.statuses == ["Stopping"]
+    assert len(world.calls(STOP)) > 1
+
+
+def test_token_that_has_met_a_conflict_stops_nothing(
+    make_task: MakeTask, world: World
+) -> None:
+    """The last request has another token."""
+    world.control.put_scenario(NEVER_ENDS)
+    refused: set[str] = set()
+
+    def answer(token: str, perform: Perform) -> dict[str, Any]:
+        if not refused or token in refused:
+            refused.add(token)
+            raise ApiError("ConflictException", "Between two steps.")
+        return perform()
+
+    let_answer(world, STOP, answer)
+
+    run = make_task(timeout=3600).next_try()
+
+    assert "may still be running" not in str(run.error)
+    assert world.log.statuses == ["Stopping"]
+
+
+# ---- link.execution
+
+
+def test_console_has_another_address(make_task: MakeTask, world: World) -> None:
+    """It is for people only: no code reads it again."""
+    world.patch.setattr(console, "service_url", lambda *_: "https://example.com/x")
+
+    run = make_task().next_try()
+
+    assert run.error is None
+    assert run.result == run.xcoms["execution_arn"] == world.log.arns[0]
+    assert run.xcoms["console_url"] == "https://example.com/x"
+
+
+# ---- list.other-case, list.same-name-in-another-case
+
+
+def test_names_differ_in_case_only(
+    make_task: MakeTask, deferrable: bool, world: World
+) -> None:
+    """AWS gets each name as it was given, and never another pipeline's execution."""
+    start_execution()
+    (region,) = world.emulator.sagemaker.regions.values()
+
+    def pipeline(_: Any, name_or_arn: str) -> Any:
+        name = name_or_arn.rpartition("/")[2]
+        for each in region.pipelines.values():
+            if each.name == name:
+                return each
+        raise not_found(f"Pipeline '{name_or_arn}' does not exist.")
+
+    world.patch.setattr(Region, "pipeline", pipeline)
+    client = PolysyncSageMakerHook().conn
+    client.create_pipeline(
+        PipelineName="other", PipelineDefinition=definition(step("A")), RoleArn=ROLE
+    )
+    other = region.pipelines["other"]
+    other.name = "FanOut"
+    other.arn = region.arn("pipeline", other.name)
+
+    def run(pipeline_name: str) -> Run:
+        task = make_task(pipeline_name=pipeline_name)
+        task.run_id = pipeline_name
+        return task.next_try()
+
+    lower, upper, unknown = map(run, ("fanout", "FanOut", "FANOUT"))
+
+    assert (lower.error, upper.error) == (None, None)
+    assert [each.result.split("/")[1] for each in (lower, upper)] == [
+        "fanout",
+        "FanOut",
+    ]
+    assert "'FANOUT' does not exist" in str(unknown.error)
+    mode = "deferrable" if deferrable else "poke"
+    found = run_sensor(make_sensor(mode, pipeline_name="FanOut"))
+    assert found.xcoms["execution_arn"] == upper.result
+
+
+# ---- outcome.first-attempt
+
+
+PRICES: Final = {
+    "currency": "USD",
+    "date": "2026-11-01",
+    "prices": {"us-east-1": {"ml.m5.large": 3600}},
+}
+RESOURCES: Final = {
+    "InstanceType": "ml.m5.large",
+    "InstanceCount": 1,
+    "VolumeSizeInGB": 1,
+}
+REPEATED: Final = {
+    "Arguments": {"ResourceConfig": RESOURCES},
+    "RetryPolicies": [{"ExceptionType": ["SageMaker.CAPACITY_ERROR"]}],
+}
+FAILS_ONCE: Final = {
+    "duration": 1,
+    "fail": {"reason": "CapacityError: none", "times": 1},
+}
+
+
+def test_attempts_are_counted_from_0(make_task: MakeTask, world: World) -> None:
+    """XComs, log and cost say the same as if they are counted from 1."""
+    world.patch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES", json.dumps(PRICES))
+    steps = [step("A", "Training"), step("B", "Training", "A", **REPEATED)]
+    PolysyncSageMakerHook().conn.create_pipeline(
+        PipelineName="repeats", PipelineDefinition=definition(*steps), RoleArn=ROLE
+    )
+    world.control.put_scenario({"steps": {"B": FAILS_ONCE}})
+    first_attempt = 1
+
+    def answer(_: str, perform: Perform) -> dict[str, Any]:
+        response = perform()
+        for entry in response["PipelineExecutionSteps"]:
+            entry["AttemptCount"] += first_attempt - 1
+        return response
+
+    let_answer(world, LIST_STEPS, answer)
+    seen = []
+    # So seldom that no list has the first job of B.
+    intervals = {"poll_interval": 600, "progress_interval": 600}
+    for first_attempt in (1, 0):  # noqa: B007 # ``answer`` uses it
+        task = make_task(pipeline_name="repeats", max_cost=10**6, **intervals)
+        with capture_logs() as logs:
+            run = task.next_try()
+        rows = [(row["name"], row["attempt"]) for row in run.xcoms["steps"]]
+        lines = "\n".join(texts_of(logs))
+        seen.append(
+            (rows, run.xcoms["run"]["spending"]["note"], "(attempt 2)" in lines)
+        )
+
+    assert seen[0] == ([("A", 1), ("B", 2)], "Not counted: earlier attempts (B).", True)
+    assert seen[1] == seen[0]

@@ -20,7 +20,8 @@ from sagemaker_emulator.engine.definition import Step
 _DEFAULT_RETRIES = 5
 _MAX_RETRIES = 20
 # The types that support policies, by AWS's page and, for EMR Serverless, the SageMaker
-# Python SDK. A notebook job is a Training step.
+# Python SDK. AWS lists notebook jobs, too: their steps have the type Training, and so
+# has a function of the SDK.
 _STEP_TYPES = frozenset(
     {
         "Processing",

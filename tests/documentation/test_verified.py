@@ -24,6 +24,17 @@ def test_what_relies_on_a_belief_exists() -> None:
     assert missing == []
 
 
+def test_beliefs_without_a_source_are_tried() -> None:
+    """What the page says of one that is not true has a test, by its name."""
+    tests = "tests/unit/operators/recovery/test_opposite_beliefs.py"
+    text = (verified.ROOT / tests).read_text()
+
+    tried = [belief.id for belief in BELIEFS if belief.if_false]
+
+    assert tried
+    assert [name for name in tried if name not in text] == []
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [

@@ -22,8 +22,15 @@ BELIEVED: Final = "believed"
 # What a report can say of a belief.
 _VERIFIED: Final = "verified on {day} in {region}"
 _DIFFERS: Final = "differs on {day} in {region}: {seen}"
-_ROW: Final = re.compile(r"^\| `([a-z]+\.[a-z-]+)` \|.*\| ([^|]+) \|$", re.MULTILINE)
+_ROW: Final = re.compile(
+    r"^\| `([a-z]+\.[a-z-]+)` \|(?: [^|]+ \|){3} ([^|]+) \|$", re.MULTILINE
+)
 _BEGIN: Final = "## Which beliefs are there?\n"
+_IF_FALSE: Final = """\
+## What happens if AWS does something else?
+
+These beliefs have no source, or only the report of a program that reads AWS's text. Nothing relies on them: [tests](../../tests/unit/operators/recovery/test_opposite_beliefs.py) let the emulator do something else, on a worker and deferred.
+"""
 
 
 def states(text: str) -> dict[str, str]:
@@ -39,18 +46,42 @@ def with_tables(text: str, known: Mapping[str, str]) -> str:
 
 def _tables(known: Mapping[str, str]) -> Iterator[str]:
     checked = sum(known.get(belief.id, BELIEVED) != BELIEVED for belief in BELIEFS)
-    yield f"There are {len(BELIEFS)}. {checked or 'None'} of them {'was' if checked < 2 else 'were'} checked on AWS.\n"
+    unsourced = sum(not belief.source for belief in BELIEFS)
+    yield (
+        f"There are {len(BELIEFS)}. {checked or 'None'} of them"
+        f" {'was' if checked < 2 else 'were'} checked on AWS. {unsourced} have no"
+        " source.\n"
+    )
     for number, (subject, title) in enumerate(SUBJECTS.items()):
         if number:
             yield ""
-        yield f"### {title}\n\n| Check | Belief | Expected | State |\n|---|---|---|---|"
+        yield (
+            f"### {title}\n\n| Check | Belief | Source | Expected | State |\n"
+            "|---|---|---|---|---|"
+        )
         for belief in BELIEFS:
             if belief.subject == subject:
                 state = known.get(belief.id, BELIEVED)
-                sentence = belief.sentence
+                source = "none"
                 if belief.source:
-                    sentence += f" [Source]({belief.source})"
-                yield f"| `{belief.id}` | {sentence} | {belief.expected} | {state} |"
+                    source = f"[{_kind_of(belief.source)}]({belief.source})"
+                yield (
+                    f"| `{belief.id}` | {belief.sentence} | {source} |"
+                    f" {belief.expected} | {state} |"
+                )
+    yield f"\n{_IF_FALSE}\n| Check | If it is not true |\n|---|---|"
+    for belief in BELIEFS:
+        if belief.if_false:
+            yield f"| `{belief.id}` | {belief.if_false} |"
+
+
+def _kind_of(source: str) -> str:
+    """Return what kind of source an address is."""
+    if "github.com/" not in source:
+        return "AWS"
+    if "/blob/" in source:
+        return "code"
+    return "report"
 
 
 def updated(before: Mapping[str, str], report: Mapping[str, Any]) -> dict[str, str]:

@@ -198,7 +198,6 @@ EMULATOR_FOLDER_LAYERS = {
     "verify.scenarios": (
         {
             "inbox",
-            "jobs",
             "lists",
             "outcomes",
             "parameters",
@@ -206,8 +205,8 @@ EMULATOR_FOLDER_LAYERS = {
             "refusals",
             "starts",
         },
-        {"callbacks", "events", "links", "resumes", "stops"},
-        {"selections"},
+        {"callbacks", "events", "jobs", "resumes", "stops"},
+        {"links", "selections"},
         {"__init__"},
     ),
     "server": (

@@ -57,8 +57,9 @@ code 1 if something differs."""
 # AWS's price list is not asked: it needs another permission, and has its own host.
 _COST: Final = f"""\
 One processing job will run on one {JOB_INSTANCE}, for at most {JOB_SECONDS // 60}
-minutes. It costs at most about 0.01 US dollars: this assumes 0.05 an hour, the price in
-us-east-1. Other regions have other prices:
+minutes; a second one, if AWS does not reuse the result of the first. Each costs at most
+about 0.01 US dollars: this assumes 0.05 an hour, the price in us-east-1. Other regions
+have other prices:
 https://aws.amazon.com/sagemaker/pricing/"""
 _HINT: Final = "Run polysync verify --clean."
 _PACKAGES: Final = (

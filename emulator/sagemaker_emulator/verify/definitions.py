@@ -170,7 +170,10 @@ def callback(queue_url: str) -> str:
 
 
 def with_job(image_uri: str, role_arn: str) -> str:
-    """Return a pipeline with one processing job, which writes a line and ends."""
+    """
+    Return a pipeline with one processing job, which writes a line and ends. Another
+    execution may reuse its result.
+    """
     cluster = {"InstanceCount": 1, "InstanceType": JOB_INSTANCE, "VolumeSizeInGB": 1}
     arguments = {
         "ProcessingResources": {"ClusterConfig": cluster},
@@ -181,4 +184,5 @@ def with_job(image_uri: str, role_arn: str) -> str:
         "StoppingCondition": {"MaxRuntimeInSeconds": JOB_SECONDS},
         "RoleArn": role_arn,
     }
-    return definition({"Name": "Job", "Type": "Processing", "Arguments": arguments})
+    step = {"Name": "Job", "Type": "Processing", "Arguments": arguments}
+    return definition({**step, "CacheConfig": {"Enabled": True, "ExpireAfter": "PT1H"}})

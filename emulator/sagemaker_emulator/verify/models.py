@@ -104,7 +104,9 @@ class Belief:
     :param relied_on_by: the modules and pages that depend on it, as paths from the root
         of the repository.
     :param option: the option without which it is not checked; None for none.
-    :param source: the page or issue that says so; empty for none.
+    :param source: the page, issue or code that says so; empty for none.
+    :param if_false: what the provider does if it is not true; empty if that was not
+        tried.
     :param money: whether AWS bills a second execution, or one that nobody stops, if it
         is not true.
     """
@@ -117,6 +119,7 @@ class Belief:
     relied_on_by: Sequence[str]
     option: str | None
     source: str = ""
+    if_false: str = ""
     money: bool = False
 
     @property

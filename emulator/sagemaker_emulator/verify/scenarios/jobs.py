@@ -1,6 +1,6 @@
 """
-A processing job of the smallest instance: its metadata, its log, and what it used. It
-costs money.
+A processing job of the smallest instance: its metadata, its log, what it used, and
+whether its result is reused. It costs money.
 
 https://docs.aws.amazon.com/sagemaker/latest/dg/logging-cloudwatch.html and
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeProcessingJob.html
@@ -19,6 +19,7 @@ from sagemaker_emulator.verify.models import (
     Refusal,
     one_of,
 )
+from sagemaker_emulator.verify.scenarios.outcomes import reused_from
 
 LOG_GROUP: Final = "/aws/sagemaker/ProcessingJobs"
 _KIND: Final = "ProcessingJob"
@@ -57,6 +58,20 @@ def job(account: Account) -> Observations:
     if any(definitions.JOB_LINE in line for line in lines):
         detail = f"{LOG_GROUP}; the line of the job is there"
     yield {"log": one_of(lines, "lines", "no lines", detail)}
+
+
+def cached(account: Account) -> Observations:
+    """Start the pipeline of the job once more: AWS should take the result it has."""
+    _, end = account.once(finished)
+    account.require_status(end.status, "Succeeded")
+    arn = account.start(account.name_of("job"))
+    again = account.wait_for_end(arn, seconds=_END_SECONDS)
+    step = again.step("Job")
+    seen = reused_from(step, "CacheHitResult")
+    detail = f"{seen}; AttemptCount {step.get('AttemptCount')}"
+    if end.arn in seen:
+        seen = "the ARN of the first execution"
+    yield {"cache-hit": Observation(seen, detail)}
 
 
 def _lines(account: Account, name: str) -> list[str]:

@@ -40,13 +40,17 @@ def ends(account: Account) -> Observations:
     success = account.once(succeeded)
     failure = account.once(failed)
     yield {"statuses": f"{success.status}, {failure.status}"}
-    condition = success.step("Only").get("Metadata", {}).get("Condition", {})
+    only = success.step("Only")
+    condition = only.get("Metadata", {}).get("Condition", {})
     yield {
         "branch": one_of("NotTaken" in success.steps, "listed", "not listed"),
         "condition": str(condition.get("Outcome")),
     }
-    sources = {_cache_source(step) for step in success.steps.values()}
-    yield {"cache-hit": ", ".join(sorted(sources))}
+    yield {
+        "cache-hit": reused_from(only, "CacheHitResult"),
+        "selective-result": reused_from(only, "SelectiveExecutionResult"),
+        "first-attempt": str(only.get("AttemptCount")),
+    }
     account.require_status(failure.status, "Failed")
 
     reason = failure.answer.get("FailureReason")
@@ -79,14 +83,14 @@ def ends(account: Account) -> Observations:
     yield {"end-time": end_time}
 
 
-def _cache_source(step: Response) -> str:
+def reused_from(step: Response, member: str) -> str:
     """Return what a step says of the execution whose result it has."""
-    arn = step.get("CacheHitResult", {}).get("SourcePipelineExecutionArn")
+    arn = step.get(member, {}).get("SourcePipelineExecutionArn")
     if arn is None:
         return "no ARN"
     if arn == "":
         return "an empty ARN"
-    return "an ARN"
+    return f"the ARN {arn}"
 
 
 def caught(account: Account) -> Observations:

@@ -535,8 +535,8 @@ def test_row_says_from_which_execution_its_result_is() -> None:
     assert [each.cache_hit for each in steps] == [False, False, True, False, False]
 
 
-WITH_JOB = {"Metadata": {"TrainingJob": {"Arn": JOB}}}
-REUSED = {"CacheHitResult": {"SourcePipelineExecutionArn": EXECUTION}}
+WITH_JOB: Any = {"Metadata": {"TrainingJob": {"Arn": JOB}}}
+REUSED: Any = {"CacheHitResult": {"SourcePipelineExecutionArn": EXECUTION}}
 
 
 @pytest.mark.parametrize(

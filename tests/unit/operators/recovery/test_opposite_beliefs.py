@@ -23,7 +23,13 @@ from tests.fakes.log_capture import capture_logs, texts_of
 from tests.tasks import Run, run_task
 from tests.unit.operators.recovery.conftest import MakeTask
 from tests.unit.operators.recovery.harness import crash
-from tests.unit.sensors.sessions import make_sensor, run_sensor, start_execution
+from tests.unit.sensors.sessions import (
+    airflow_time,  # noqa: F401 # fixture
+    at,
+    make_sensor,
+    run_sensor,
+    start_execution,
+)
 from tests.world import DESCRIBE, LIST, LIST_STEPS, NEVER_ENDS, START, STOP, World
 
 Perform = Callable[[], dict[str, Any]]
@@ -81,7 +87,7 @@ def test_used_token_with_other_values(
     An earlier try has died after its start. Its record is deleted, and its execution is
     not found by its name. What the task then waits for, it stops at the timeout.
     """
-    responses: dict[str, Any] = {}
+    responses: dict[str, dict[str, Any]] = {}
 
     def answer_start(token: str, perform: Perform) -> dict[str, Any]:
         if token in responses:
@@ -217,11 +223,13 @@ def test_console_has_another_address(make_task: MakeTask, world: World) -> None:
 # ---- list.other-case, list.same-name-in-another-case
 
 
+@pytest.mark.usefixtures("airflow_time")
 def test_names_differ_in_case_only(
     make_task: MakeTask, deferrable: bool, world: World
 ) -> None:
     """AWS gets each name as it was given, and never another pipeline's execution."""
     start_execution()
+    created_after = at(clock.time() - 1)
     (region,) = world.emulator.sagemaker.regions.values()
 
     def pipeline(_: Any, name_or_arn: str) -> Any:
@@ -232,7 +240,7 @@ def test_names_differ_in_case_only(
         raise not_found(f"Pipeline '{name_or_arn}' does not exist.")
 
     world.patch.setattr(Region, "pipeline", pipeline)
-    client = PolysyncSageMakerHook().conn
+    client: Any = PolysyncSageMakerHook().conn
     client.create_pipeline(
         PipelineName="other", PipelineDefinition=definition(step("A")), RoleArn=ROLE
     )
@@ -254,7 +262,8 @@ def test_names_differ_in_case_only(
     ]
     assert "'FANOUT' does not exist" in str(unknown.error)
     mode = "deferrable" if deferrable else "poke"
-    found = run_sensor(make_sensor(mode, pipeline_name="FanOut"))
+    window = {"pipeline_name": "FanOut", "created_after": created_after}
+    found = run_sensor(make_sensor(mode, **window))
     assert found.xcoms["execution_arn"] == upper.result
 
 
@@ -285,7 +294,8 @@ def test_attempts_are_counted_from_0(make_task: MakeTask, world: World) -> None:
     """XComs, log and cost say the same as if they are counted from 1."""
     world.patch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES", json.dumps(PRICES))
     steps = [step("A", "Training"), step("B", "Training", "A", **REPEATED)]
-    PolysyncSageMakerHook().conn.create_pipeline(
+    client: Any = PolysyncSageMakerHook().conn
+    client.create_pipeline(
         PipelineName="repeats", PipelineDefinition=definition(*steps), RoleArn=ROLE
     )
     world.control.put_scenario({"steps": {"B": FAILS_ONCE}})

@@ -248,14 +248,16 @@ def check_aws_connection(extra: Mapping[str, Any], allowed: AllowList) -> None:
         if "://" not in value:
             # botocore and requests take a proxy without a scheme for one with http.
             url = f"http://{value.removeprefix('//')}"
+        # An error must not show the password of a proxy.
+        shown = value.rpartition("@")[2]
         try:
             host, _ = url_host(url)
         except ValueError:
             raise CredentialsError(
-                f"{field} = {clean_line(repr(value))} is not a URL with a host."
+                f"{field} = {clean_line(repr(shown))} is not a URL with a host."
                 " Correct it."
             ) from None
-        allowed.check_host(host, value, field=field)
+        allowed.check_host(host, shown, field=field)
     for field, value in _texts_at(extra, _FILES):
         allowed.check_file(value, field=field)
 

@@ -55,7 +55,8 @@ REFUSED: list[tuple[str, Any, str, dict[str, Any]]] = [
     ("verify", "/etc/passwd", FOLDERS, {}),
     (TOKEN_FILE, "/etc/passwd", FOLDERS, WEB_IDENTITY),
     ("config_kwargs.proxies.https", "http://evil.example:3128", HOSTS, {}),
-    ("config_kwargs.proxies.https", "user:x@evil.example", HOSTS, {}),
+    ("config_kwargs.proxies.https", "user:pw@evil.example", HOSTS, {}),
+    ("config_kwargs.proxies.https", "http://user:pw@ex ample", "not a URL", {}),
     ("config_kwargs.client_cert", "/etc/passwd", FOLDERS, {}),
     ("config_kwargs.client_cert", ["/etc/passwd", "/etc/shadow"], FOLDERS, {}),
     ("config_kwargs.proxies_config.proxy_ca_bundle", "/etc/passwd", FOLDERS, {}),
@@ -129,6 +130,7 @@ def test_files_and_hosts_outside_of_the_lists_are_refused(
             f"The connection 'aws' is not usable: {field} "
         )
         assert caught.value.permanent
+        assert "pw@" not in str(caught.value)
     with pytest.raises(CredentialsError, match=reason):
         _ = hook(monkeypatch, extra).client_for("logs")
     assert looked_up == []

@@ -16,11 +16,11 @@ from airflow.providers.common.compat.sdk import (
     BaseOperator,
     BaseOperatorLink,
     TaskInstanceKey,
-    XCom,
     conf,
 )
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.airflow_compat.task_instances import read_xcom
 from polysync_airflow.execution.console import (
     is_console_url,
     is_studio_url,
@@ -53,7 +53,7 @@ class UrlLink(BaseOperatorLink):
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
         """Return the URL that the task has pushed to XCom; empty if there is none."""
-        url = XCom.get_value(ti_key=ti_key, key=self.key)
+        url = read_xcom(ti_key, self.key)
         # Others can edit XComs, and a person clicks the button.
         if self.is_allowed(url):
             return str(url)

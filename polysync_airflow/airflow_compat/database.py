@@ -11,26 +11,25 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from airflow.models import xcom
 from airflow.models.connection import Connection
 from airflow.models.dagrun import DagRun
 from airflow.models.log import Log
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.variable import Variable
-from airflow.utils.session import create_session
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
-from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.airflow_compat import reads
 from polysync_airflow.airflow_compat.listeners import variable_keys_in
 from polysync_airflow.airflow_compat.teams import is_multi_team
 from polysync_airflow.airflow_compat.triggerers import Slots, read_slots
+from polysync_airflow.exceptions import StoredRecordError
 
 log = logging.getLogger(__name__)
 
-XCOM_MODEL: Any = getattr(xcom, "XComModel" if CAPABILITIES.task_sdk else "XCom")
+_ROWS_AT_ONCE: Final = 50
 
 
 def use_connection_of_the_database(connection_id: str) -> None:
@@ -53,57 +52,66 @@ def use_connection_of_the_database(connection_id: str) -> None:
         Connection.conn_id == connection_id, Connection.team_name.is_not(None)
     )
     try:
-        with create_session() as session:
-            of_team = session.scalar(query)
-            if of_team:
-                name = f"AIRFLOW_CONN_{connection_id.upper()}"
-                os.environ.setdefault(name, of_team.as_json())
+        for of_team in reads.entities(query):
+            name = f"AIRFLOW_CONN_{connection_id.upper()}"
+            os.environ.setdefault(name, of_team.as_json())
     except SQLAlchemyError as error:
         log.warning("The connections of teams cannot be read: %s", error)
 
 
 def variable_keys(prefix: str) -> list[str]:
     """Return the keys of the Variables that begin with a prefix, sorted."""
-    with create_session() as session:
-        return sorted(variable_keys_in(session, prefix))
+    return sorted(variable_keys_in(None, prefix))
 
 
 class StoredVariable:
     """
     A Variable. If it is locked, nobody else can change it until the end of the ``with``
-    statement.
+    statement, which is one transaction. If not, each question is one of its own, and no
+    connection is held between them.
 
     (SQLite has no such lock. It is for development only.)
+
+    :param limit: how long its text may be, if it is longer and was not read.
     """
 
-    def __init__(self, session: Any, row: Any) -> None:
+    def __init__(self, session: Any, row: Any, limit: int | None = None) -> None:
         self._session = session
         self._row = row
+        self._limit = limit
 
     @property
     def exists(self) -> bool:
         """Whether there is such a Variable."""
-        return self._row is not None
+        return self._row is not None or self._limit is not None
 
     @property
     def value(self) -> str | None:
         """
         Its value; None if there is no such Variable, or if the Fernet key cannot
         decrypt it.
+
+        :raises StoredRecordError: it is too large to be read.
         """
-        if not self.exists:
+        if self._limit is not None:
+            raise StoredRecordError(
+                f"it has more than {self._limit:,} bytes, so it was not read"
+            )
+        if self._row is None:
             return None
         value: str | None = self._row.get_val()
         return value
 
     def value_of(self, key: str) -> str | None:
         """
-        Return the value of another Variable; None as above.
+        Return the value of another Variable; None as above, and if it is too large.
 
         In the same session: the end of a second one would end this one, too.
         """
-        row: Any = self._session.scalar(select(Variable).where(Variable.key == key))
-        return StoredVariable(self._session, row).value
+        for row in reads.entities(_query(key), self._session):
+            value: str | None = row.get_val()
+            return value
+        return None
 
     @property
     def team(self) -> str | None:
@@ -114,12 +122,12 @@ class StoredVariable:
     def replace(self, value: str) -> None:
         """
         Replace its value at the end of the ``with`` statement. After an error in it,
-        nothing changes.
+        nothing changes. Only if it is locked.
         """
         self._row.set_val(value)
 
     def delete(self) -> None:
-        """Delete it at the end of the ``with`` statement."""
+        """Delete it at the end of the ``with`` statement. Only if it is locked."""
         self._session.delete(self._row)
 
     def dag_run(self, dag_id: str, run_id: str) -> tuple[str | None, datetime | None]:
@@ -130,11 +138,9 @@ class StoredVariable:
         query = select(DagRun.state, DagRun.end_date).where(
             DagRun.dag_id == dag_id, DagRun.run_id == run_id
         )
-        row = self._session.execute(query).one_or_none()
-        if row is None:
-            return None, None
-        state, ended_at = row
-        return _text_of(state), ended_at
+        for state, ended_at in reads.rows(query, self._session):
+            return _text_of(state), ended_at
+        return None, None
 
     def states_of(self, **key: Any) -> list[str | None]:
         """
@@ -153,7 +159,7 @@ class StoredVariable:
         :param key: the ``dag_id``, ``run_id``, ``task_id`` and ``map_index``.
         """
         query = select(TaskInstance.state, TaskInstance.try_number).filter_by(**key)
-        rows = self._session.execute(query.order_by(TaskInstance.try_number))
+        rows = reads.rows(query.order_by(TaskInstance.try_number), self._session)
         return [(_text_of(state), number) for state, number in rows]
 
     def has_begun(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> bool:
@@ -167,8 +173,8 @@ class StoredVariable:
         3.4 writes another number in its place.
         """
         key = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id}
-        query = select(Log.id).filter_by(event="running", **key).limit(1)
-        return self._session.scalar(query) is not None
+        query = select(Log.id).filter_by(event="running", **key)
+        return reads.value(query, self._session) is not None
 
 
 def _text_of(state: Any) -> str | None:
@@ -178,22 +184,53 @@ def _text_of(state: Any) -> str | None:
     return str(getattr(state, "value", state))
 
 
+def _query(key: str) -> Any:
+    return select(Variable).where(Variable.key == key)
+
+
 @contextmanager
-def stored_variable(key: str, *, lock: bool) -> Iterator[StoredVariable]:
-    """Read a Variable, and lock it on demand."""
-    query = select(Variable).where(Variable.key == key)
-    if lock:
-        query = query.with_for_update()
-    with create_session() as session:
-        yield StoredVariable(session, session.scalar(query))
+def stored_variable(
+    key: str, *, lock: bool, max_bytes: int = reads.MAX_STORED_BYTES
+) -> Iterator[StoredVariable]:
+    """
+    Read a Variable, and lock it on demand.
+
+    :param max_bytes: how long its text may be.
+    """
+    if not lock:
+        yield _read(None, _query(key), key, max_bytes)
+        return
+    with reads.transaction() as session:
+        yield _read(session, _query(key).with_for_update(), key, max_bytes)
+
+
+def _read(session: Any, query: Any, key: str, max_bytes: int) -> StoredVariable:
+    limit = reads.encrypted(max_bytes)
+    for row in reads.entities(query, session, max_bytes=limit):
+        return StoredVariable(session, row)
+    ids = select(Variable.id).where(Variable.key == key)
+    if reads.value(ids, session) is None:
+        return StoredVariable(session, None)
+    return StoredVariable(session, None, max_bytes)
 
 
 def stored_variables(prefix: str) -> Iterator[StoredVariable]:
-    """Read the Variables whose keys begin with a prefix, all with one query."""
-    query = select(Variable).where(Variable.key.startswith(prefix, autoescape=True))
-    with create_session() as session:
-        for row in session.scalars(query).all():
-            yield StoredVariable(session, row)
+    """
+    Read the Variables whose keys begin with a prefix, in batches. No connection is held
+    meanwhile. One that is larger than others is read alone. For commands.
+    """
+    keys = variable_keys(prefix)
+    for start in range(0, len(keys), _ROWS_AT_ONCE):
+        some = keys[start : start + _ROWS_AT_ONCE]
+        query = select(Variable).where(Variable.key.in_(some))
+        found = {row.key: row for row in reads.entities(query)}
+        for key in some:
+            if key in found:
+                yield StoredVariable(None, found[key])
+                continue
+            limit = reads.MAX_BYTES_ALONE
+            with stored_variable(key, lock=False, max_bytes=limit) as large:
+                yield large
 
 
 def slots_of_triggerers(path: str) -> Slots:
@@ -202,32 +239,5 @@ def slots_of_triggerers(path: str) -> Slots:
 
     :param path: the import path of the function whose waiting calls are counted.
     """
-    with create_session() as session:
+    with reads.transaction() as session:
         return read_slots(session, path)
-
-
-def read_xcom(key: str, **task: Any) -> Any:
-    """
-    Return the value of an XCom of a task instance; None if there is none.
-
-    :param task: the ``dag_id``, ``run_id``, ``task_id`` and ``map_index``.
-    """
-    with create_session() as session:
-        if not CAPABILITIES.task_sdk:
-            return XCOM_MODEL.get_one(key=key, session=session, **task)
-        query = select(XCOM_MODEL.value).filter_by(key=key, **task)
-        return session.scalar(query)
-
-
-def write_xcom(key: str, value: Any, **task: Any) -> None:
-    """
-    Store an XCom of a task instance, which must exist.
-
-    :param value: its value, as JSON.
-    """
-    arguments: dict[str, Any] = {"key": key, "value": value, **task}
-    if CAPABILITIES.task_sdk:
-        # As the API server stores it.
-        arguments["serialize"] = False
-    with create_session() as session:
-        XCOM_MODEL.set(session=session, **arguments)

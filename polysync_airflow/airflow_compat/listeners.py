@@ -9,7 +9,7 @@ savepoint. What the caller has changed and not flushed is not seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
@@ -21,6 +21,7 @@ from airflow.providers.common.compat.sdk import conf
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, object_session
 
+from polysync_airflow.airflow_compat import reads
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.triggerers import least_busy_triggerers
 from polysync_airflow.execution.lifecycle.orphans import queue_of_watch
@@ -60,9 +61,13 @@ def savepoint(session: Any) -> Iterator[Any]:
 
 
 def variable_keys_in(session: Any, prefix: str) -> set[str]:
-    """Return the keys of the Variables that begin with a prefix."""
+    """
+    Return the keys of the Variables that begin with a prefix.
+
+    :param session: that of the transaction to use; None for one of its own.
+    """
     query = select(Variable.key).where(Variable.key.startswith(prefix, autoescape=True))
-    return set(session.scalars(query))
+    return {row.key for row in reads.rows(query, session)}
 
 
 class EndedTask(NamedTuple):
@@ -97,9 +102,9 @@ def unattended_tasks(session: Any, dag_id: str, run_id: str) -> list[EndedTask]:
     if CAPABILITIES.run_marks_skip_tasks:
         is_other = TaskInstance.state != "success"
         query = query.where(or_(TaskInstance.state.is_(None), is_other))
-    rows: Sequence[Any] = session.execute(query).all()
     return [
-        EndedTask(dag_id, run_id, row.task_id, row.map_index, row.queue) for row in rows
+        EndedTask(dag_id, run_id, row.task_id, row.map_index, row.queue)
+        for row in reads.rows(query, session)
     ]
 
 
@@ -128,7 +133,7 @@ def let_triggerer_call(
     callback: Any = TriggererCallback(definition)
     if conf.getboolean("core", "multi_team", fallback=False):
         query = select(DagModel.bundle_name).where(DagModel.dag_id == dag_id)
-        callback.bundle_name = session.scalar(query)
+        callback.bundle_name = reads.value(query, session)
     if CAPABILITIES.callbacks_need_session:
         callback.queue(session=session)
     else:

@@ -12,7 +12,7 @@ from copy import copy
 from datetime import datetime
 from importlib import import_module
 from types import SimpleNamespace
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from airflow.providers.common.compat.sdk import (
     Asset,
@@ -23,11 +23,8 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.execution.json_input import UNREADABLE, is_larger
 from polysync_airflow.states import DELETED
-
-# In place of an XCom that Airflow cannot decode. No XCom of ours is an empty text, so
-# each reader takes it for one that somebody has edited.
-UNREADABLE: Final = ""
 
 
 def read_state(ti: Any) -> str | None:
@@ -102,22 +99,24 @@ def newest_try_number(ti: Any) -> int | None:
     :raises Exception: Airflow's database does not respond.
     """
     from airflow.models.taskinstance import TaskInstance
-    from airflow.utils.session import create_session
+    from sqlalchemy import select
 
-    with create_session() as session:
-        query: Any = session.query(TaskInstance.try_number).filter_by(**_key(ti))
-        number: int | None = query.scalar()
-        return number
+    from polysync_airflow.airflow_compat import reads
+
+    query = select(TaskInstance.try_number).filter_by(**_key(ti))
+    number: int | None = reads.value(query)
+    return number
 
 
 def _rows_in_database(ti: Any, task_ids: Sequence[str]) -> list[Any]:
     from airflow.models.taskinstance import TaskInstance
-    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    from polysync_airflow.airflow_compat import reads
 
     key = {name: value for name, value in _key(ti).items() if name != "task_id"}
-    with create_session() as session:
-        query = session.query(TaskInstance.task_id, TaskInstance.state).filter_by(**key)
-        return list(query.filter(TaskInstance.task_id.in_(task_ids)))
+    query = select(TaskInstance.task_id, TaskInstance.state).filter_by(**key)
+    return reads.rows(query.where(TaskInstance.task_id.in_(task_ids)))
 
 
 def read_incarnation(context: Context) -> dict[str, Any]:
@@ -152,28 +151,38 @@ def is_start_planned(context: Context) -> bool:
 def read_xcom(ti: Any, key: str) -> Any:
     """
     Return the value of an XCom of a task instance; None if there is none,
-    ``UNREADABLE`` if Airflow cannot decode it. For a triggerer.
+    ``UNREADABLE`` if it is too large or Airflow cannot decode it. For a triggerer.
     """
-    return decoded(lambda: XCom.get_one(key=key, **_key(ti)))
+    if CAPABILITIES.task_sdk:
+        return decoded(lambda: XCom.get_one(key=key, **_key(ti)))
+    from polysync_airflow.airflow_compat import xcoms
+
+    return xcoms.read_xcom(key, **_key(ti))
 
 
 def decoded(read: Callable[[], Any]) -> Any:
     """
-    Return the value of an XCom; ``UNREADABLE`` if it is nested so deeply that Airflow
-    cannot decode it.
+    Return the value of an XCom; ``UNREADABLE`` if it is too large, or nested so deeply
+    that Airflow cannot decode it.
+
+    Airflow's API server has no request for the size of an XCom, and no limit for it. So
+    a large one reaches this process, but no further.
 
     :param read: asks Airflow for it.
     """
     try:
-        return read()
+        value = read()
     except RecursionError:
         return UNREADABLE
+    if is_larger(value):
+        return UNREADABLE
+    return value
 
 
 def pull_own(context: Context, key: str) -> Any:
     """
-    Return an XCom of this task instance; None if there is none, ``UNREADABLE`` if
-    Airflow cannot decode it.
+    Return an XCom of this task instance; None if there is none, ``UNREADABLE`` if it is
+    too large or Airflow cannot decode it.
     """
     ti: Any = context["ti"]
     return decoded(

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from airflow.jobs.job import Job
 from airflow.models.trigger import Trigger
 from airflow.providers.common.compat.sdk import conf
-from sqlalchemy import func, or_, select
+from sqlalchemy import Text, case, cast, func, or_, select
 
+from polysync_airflow.airflow_compat import reads
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution import clock
 
@@ -59,17 +60,17 @@ def read_slots(session: Any, path: str) -> Slots:
     triggers = select(func.count(Trigger.id))
     is_new = Trigger.triggerer_id.is_(None)
     waits = or_(is_new, Trigger.triggerer_id.not_in(living))
-    ids = set(session.scalars(living).all())
+    ids = {row.id for row in reads.rows(living, session)}
     taken, queue = _fullest_queue(session, ids)
-    oldest = session.scalar(select(func.min(Trigger.created_date)).where(is_new))
+    oldest = reads.value(select(func.min(Trigger.created_date)).where(is_new), session)
     seconds = 0.0
     if oldest is not None:
         seconds = max((clock.now() - oldest).total_seconds(), 0)
     return Slots(
         triggerers=len(ids),
         capacity=len(ids) * _capacity(),
-        running=session.scalar(triggers.where(Trigger.triggerer_id.in_(living))),
-        waiting=session.scalar(triggers.where(waits)),
+        running=reads.value(triggers.where(Trigger.triggerer_id.in_(living)), session),
+        waiting=reads.value(triggers.where(waits), session),
         seconds=seconds,
         waiting_calls=_waiting_calls(session, path, waits),
         taken=taken,
@@ -96,7 +97,7 @@ def _fullest_queue(session: Any, triggerers: Set[int]) -> tuple[float, str | Non
     )
     running: Counter[int] = Counter()
     of_queue: defaultdict[tuple[str | None, ...], set[int]] = defaultdict(set)
-    for triggerer, count, *group in session.execute(query):
+    for triggerer, count, *group in reads.rows(query, session):
         running[triggerer] += count
         of_queue[tuple(group)].add(triggerer)
     # Which queues they serve is not known.
@@ -133,8 +134,16 @@ def _capacity() -> int:
 def _waiting_calls(session: Any, path: str, waits: Any) -> int:
     if not CAPABILITIES.triggerer_callbacks:
         return 0
-    query = select(TriggererCallback).join(TriggererCallback.trigger).where(waits)
-    return sum(row.data["path"] == path for row in session.scalars(query))
+    data = TriggererCallback.data
+    # As all databases write JSON. The arguments of no call leave the database.
+    named = cast(data, Text).contains(f'"path": "{path}"', autoescape=True)
+    query = (
+        select(func.count(TriggererCallback.id))
+        .join(TriggererCallback.trigger)
+        .where(waits, case((reads.fits(data), named)))
+    )
+    number: int = reads.value(query, session)
+    return number
 
 
 def least_busy_triggerers(session: Any, trigger: Any) -> dict[str | None, int]:
@@ -158,4 +167,5 @@ def least_busy_triggerers(session: Any, trigger: Any) -> dict[str | None, int]:
     # Before Airflow 3.3, triggers have no team.
     if hasattr(Trigger, "team_name"):
         query = query.where(Trigger.team_name == trigger.team_name)
-    return {row.queue: row.triggerer_id for row in session.execute(query)}
+    rows = reads.rows(query, session)
+    return {row.queue: row.triggerer_id for row in rows}

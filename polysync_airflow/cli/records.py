@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from polysync_airflow.airflow_compat import reads
 from polysync_airflow.airflow_compat.database import stored_variable, variable_keys
 from polysync_airflow.cli import output
 from polysync_airflow.exceptions import StoredRecordError
@@ -120,7 +121,9 @@ def _task_to_write(
     :raises StoredRecordError: the Variable holds no record. Whoever wrote it may need
         it.
     """
-    with stored_variable(key, lock=older_than is not None) as variable:
+    with stored_variable(
+        key, lock=older_than is not None, max_bytes=reads.MAX_BYTES_ALONE
+    ) as variable:
         task = stored_task(variable)
         if task is None or dag_id not in (None, task.key.dag_id):
             return None

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from polysync_airflow.airflow_compat import database
+from polysync_airflow.airflow_compat import xcoms
 from polysync_airflow.cli import output
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution.cost import Basis
@@ -65,7 +65,7 @@ def _read(facts: Mapping[str, Any], key: str) -> Any:
     task = _task_of(facts)
     if task is None:
         return None
-    return _unless_refused(lambda: database.read_xcom(key, **asdict(task)))
+    return _unless_refused(lambda: xcoms.read_xcom(key, **asdict(task)))
 
 
 def _task_of(facts: Mapping[str, Any]) -> TaskKey | None:

@@ -25,6 +25,9 @@ MAX_BYTES: Final = 4 * 1024 * 1024
 # Airflow and pydantic go through a value with functions that call themselves, and the
 # stack of Python ends at 1,000 calls.
 MAX_DEPTH: Final = 100
+# In place of an XCom that cannot be read. No XCom of ours is an empty text, so each
+# reader takes it for one that somebody has edited.
+UNREADABLE: Final = ""
 _MAX_BYTES_OF_CHARACTER: Final = 4
 
 
@@ -65,6 +68,24 @@ def read_json(
     if _is_deeper(value, max_depth):
         raise _too_deep(subject)
     return value
+
+
+def is_larger(value: Any, max_bytes: int = MAX_BYTES) -> bool:
+    """
+    Return whether the JSON of a value has certainly more bytes than a limit. Most of a
+    value that is much larger is not looked at.
+    """
+    left = max_bytes
+    remaining = [value]
+    while remaining and left >= 0:
+        member = remaining.pop()
+        if isinstance(member, (str, dict, list)):
+            left -= len(member)
+        if left >= 0 and isinstance(member, dict):
+            remaining += [*member, *member.values()]
+        elif left >= 0 and isinstance(member, list):
+            remaining += member
+    return left < 0
 
 
 def _too_deep(subject: str) -> UnreadableJsonError:

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import NamedTuple
 
-from polysync_airflow.airflow_compat import database
+from polysync_airflow.airflow_compat import database, reads
 from polysync_airflow.airflow_compat.database import StoredVariable
 from polysync_airflow.deployment import find_deployment
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
@@ -82,9 +82,12 @@ class TaskNotEndedError(PolysyncError):
 
 
 def _variable_of(
-    task: TaskKey, *, lock: bool
+    task: TaskKey, *, lock: bool, max_bytes: int = reads.MAX_STORED_BYTES
 ) -> AbstractContextManager[StoredVariable]:
-    return database.stored_variable(variable_key(task), lock=lock)
+    # The API server answers many requests at once, so it does without the few records
+    # that are larger: with very long parameters whose start was refused, or with the
+    # jobs of many steps.
+    return database.stored_variable(variable_key(task), lock=lock, max_bytes=max_bytes)
 
 
 def read_clear_choice(task: TaskKey) -> OnClear | None:
@@ -161,7 +164,7 @@ def stored_record(task: TaskKey) -> ExecutionRecord | None:
     :raises PolysyncError: the deployment's Fernet key cannot be used, or cannot decrypt
         the record.
     """
-    with _variable_of(task, lock=False) as variable:
+    with _variable_of(task, lock=False, max_bytes=reads.MAX_BYTES_ALONE) as variable:
         if not variable.exists:
             return None
         return _record_in(variable, task)
@@ -171,12 +174,18 @@ def _record_in(variable: StoredVariable, task: TaskKey) -> ExecutionRecord:
     if not variable.exists:
         raise NoRecordError("The task has no record of an execution.")
     key = variable_key(task)
-    if variable.value is None:
+    try:
+        text = variable.value
+    except StoredRecordError as error:
+        raise StoredRecordError(
+            f"The record of the task is not used: {error}. Look at {place_of(key)}."
+        ) from None
+    if text is None:
         raise PolysyncError(
             f"The Variable {key!r} cannot be decrypted with the deployment's Fernet key"
             " ([core] fernet_key)."
         )
-    record = serialization.from_variable(variable.value, task)
+    record = serialization.from_variable(text, task)
     deployment = find_deployment(variable.team, variable.value_of)
     serialization.check_deployment(record, deployment, place=place_of(key))
     return record

@@ -9,7 +9,7 @@ Airflow's REST API returns the values of XComs one by one, so this reads the XCo
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from statistics import median
@@ -17,12 +17,9 @@ from typing import Annotated, Any, Final
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
-from airflow.models.taskinstance import TaskInstance
-from airflow.models.xcom import XComModel
-from airflow.utils.session import create_session
 from pydantic import BaseModel, Field, ValidationError
-from sqlalchemy import select
 
+from polysync_airflow.airflow_compat import xcoms
 from polysync_airflow.execution import models
 from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
 from polysync_airflow.execution.texts import ArnText
@@ -34,7 +31,6 @@ _OPERATORS: Final = ("PolysyncStartPipelineOperator", "PolysyncStepsExecutionOpe
 MAX_EXECUTIONS: Final = 10_000
 MAX_PIPELINES: Final = 50
 MAX_DAYS: Final = 31
-_ROWS_AT_ONCE: Final = 500
 # The sum of larger numbers may be no number in JSON.
 _Number = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 
@@ -114,24 +110,25 @@ def read_summary(user: BaseUser, since: datetime | None, dag: str) -> dict[str, 
     :param dag: a part of the ids of the DAGs.
     """
     allowed = get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
-    query = (
-        select(XComModel.value)
-        .join(XComModel.task)
-        .where(
-            XComModel.key == "run",
-            XComModel.dag_id.in_(allowed),
-            XComModel.dag_id.icontains(dag, autoescape=True),
-            TaskInstance.operator.in_(_OPERATORS),
-            TaskInstance.start_date.is_not(None),
-        )
-        .order_by(TaskInstance.start_date.desc())
-        .limit(MAX_EXECUTIONS)
+    batches = xcoms.newest_xcoms(
+        "run",
+        dag_ids=allowed,
+        dag=dag,
+        operators=_OPERATORS,
+        since=since,
+        limit=MAX_EXECUTIONS,
     )
-    if since:
-        query = query.where(TaskInstance.start_date >= since)
-    with create_session() as session:
-        values = session.scalars(query.execution_options(yield_per=_ROWS_AT_ONCE))
-        return summarize(values)
+    left_out = 0
+
+    def values() -> Iterator[Any]:
+        nonlocal left_out
+        for batch in batches:
+            left_out += batch.left_out
+            yield from batch.texts
+            # They count among the newest.
+            yield from [None] * batch.left_out
+
+    return {**summarize(values()), "left_out": left_out}
 
 
 def summarize(values: Iterable[Any]) -> dict[str, Any]:
@@ -147,8 +144,10 @@ def summarize(values: Iterable[Any]) -> dict[str, Any]:
         read += 1
         value = stored
         try:
-            if isinstance(value, str):
-                value = read_json(value, "The XCom")
+            # Older versions of Airflow store JSON as a text in JSON.
+            for _ in range(2):
+                if isinstance(value, str):
+                    value = read_json(value, "The XCom")
             run = _Run.model_validate(value)
         except (UnreadableJsonError, ValidationError):
             continue

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from functools import cache
 from typing import Any, ClassVar, Final, Literal, NamedTuple
 
-from polysync_airflow.airflow_compat import database
+from polysync_airflow.airflow_compat import database, reads, xcoms
 from polysync_airflow.auth.base_hook import REPORT_CONFIG
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, TaskKey
@@ -162,7 +162,9 @@ def _task_of(key: str) -> TaskKey | None:
 
     :raises StoredRecordError: it holds no record, or not that of its key.
     """
-    with database.stored_variable(key, lock=False) as variable:
+    with database.stored_variable(
+        key, lock=False, max_bytes=reads.MAX_BYTES_ALONE
+    ) as variable:
         stored = stored_task(variable)
         if stored is None:
             return None
@@ -203,7 +205,9 @@ class DatabaseAccess(AirflowAccess):
         Replace the record of a task instance, if a function says so. Meanwhile, nobody
         else can change it.
         """
-        with database.stored_variable(variable_key(task), lock=True) as variable:
+        with database.stored_variable(
+            variable_key(task), lock=True, max_bytes=reads.MAX_BYTES_ALONE
+        ) as variable:
             text = variable.value
             stored = None
             if text is not None:
@@ -214,12 +218,12 @@ class DatabaseAccess(AirflowAccess):
 
     def read_summary(self, task: TaskKey) -> Any:
         """Return the XCom ``run``."""
-        return database.read_xcom("run", **asdict(task))
+        return xcoms.read_xcom("run", **asdict(task))
 
     def write_summary(self, task: TaskKey, summary: RunSummary) -> None:
         """Push the XComs ``run`` and ``state``."""
-        database.write_xcom("state", summary.state, **asdict(task))
-        database.write_xcom("run", summary.model_dump(mode="json"), **asdict(task))
+        xcoms.write_xcom("state", summary.state, **asdict(task))
+        xcoms.write_xcom("run", summary.model_dump(mode="json"), **asdict(task))
 
 
 def _task_snapshot(variable: Any, task: TaskKey) -> TaskSnapshot:

@@ -9,6 +9,7 @@ database.
 from __future__ import annotations
 
 import importlib
+import json
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -240,39 +241,34 @@ class Channel:
         """Nothing is returned for this message."""
 
 
-class _Session:
-    """
-    A session of the database that knows the states of task instances and the numbers of
-    their tries.
-    """
+class _Rows:
+    """The rows of the database that the provider's process of a task reads."""
 
     def __init__(self, service: AirflowService) -> None:
         self._service = service
-        self._key: dict[str, Any] = {}
 
-    def query(self, *columns: Any) -> _Session:
-        """Return the query for some columns."""
-        return self
+    def __call__(self, query: Any, session: Any = None) -> list[Any]:
+        """Answer a query for states, for the number of a try, or for an XCom."""
+        asked = {
+            name.removesuffix("_1"): value
+            for name, value in query.compile().params.items()
+        }
+        names = ["dag_id", "run_id", "task_id", "map_index"]
+        key = {name: asked[name] for name in names}
+        columns = [column.name for column in query.selected_columns]
+        if columns == ["try_number"]:
+            number = self._service.try_number(**key)
+            return [] if number is MISSING else [(number,)]
+        if columns == ["task_id", "state"]:
+            return list(self._states(key))
+        value = self._service.xcom(**key, key=asked["key"])
+        return [SimpleNamespace(fits=1, short=json.dumps(value).encode())]
 
-    def filter_by(self, **key: Any) -> _Session:
-        """Take the key of the task instance."""
-        self._key = key
-        return self
-
-    def filter(self, condition: Any) -> Iterator[Any]:
-        """
-        Return the rows of several task instances of a DAG run, with their ids and
-        states.
-        """
-        for task_id in condition.right.value:
-            state = self._service.task_state(task_id=task_id, **self._key)
+    def _states(self, key: dict[str, Any]) -> Iterator[Any]:
+        for task_id in key["task_id"]:
+            state = self._service.task_state(**{**key, "task_id": task_id})
             if state is not MISSING:
                 yield SimpleNamespace(task_id=task_id, state=state)
-
-    def scalar(self) -> Any:
-        """Return the number of the newest try; None if there is no task instance."""
-        number = self._service.try_number(**self._key)
-        return None if number is MISSING else number
 
 
 def _install_in_airflow_2(
@@ -281,16 +277,8 @@ def _install_in_airflow_2(
     from airflow.models.variable import Variable
     from airflow.models.xcom import XCom
     from airflow.secrets.metastore import MetastoreBackend
-    from airflow.utils import session as airflow_session
 
-    @contextmanager
-    def create_session() -> Iterator[Any]:
-        yield _Session(service)
-
-    def get_one(
-        *, key: str, dag_id: str, run_id: str, task_id: str, map_index: int
-    ) -> Any:
-        return service.xcom(dag_id, run_id, task_id, map_index, key)
+    from polysync_airflow.airflow_compat import reads
 
     def set_xcom(
         key: str, value: Any, *, dag_id: str, run_id: str, task_id: str, map_index: int
@@ -302,8 +290,7 @@ def _install_in_airflow_2(
 
     # The connections of the tests are environment variables; the database has none.
     monkeypatch.setattr(MetastoreBackend, "_fetch_connection", lambda *_, **__: None)
-    monkeypatch.setattr(airflow_session, "create_session", create_session)
-    monkeypatch.setattr(XCom, "get_one", get_one)
+    monkeypatch.setattr(reads, "rows", _Rows(service))
     monkeypatch.setattr(XCom, "set", set_xcom)
     monkeypatch.setattr(
         Variable,

@@ -25,7 +25,8 @@ LAYERS = (
 FOLDER_LAYERS = {
     "airflow_compat": (
         {"capabilities"},
-        {"processes", "requests", "sdk", "signatures", "triggerers"},
+        {"processes", "reads", "requests", "sdk", "signatures"},
+        {"triggerers", "xcoms"},
         {"task_instances"},
         {"listeners"},
         {"supervisor"},

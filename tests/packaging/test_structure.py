@@ -104,6 +104,12 @@ DECODERS_OF_OWN_JSON = {
     "sensors.base",
     "triggers.wait_triggers",
 }
+# What reads Airflow's database, and what it needs for that.
+DATABASE_READER = "airflow_compat.reads"
+DATABASE_MODULES = ("airflow.models", "airflow.jobs", "airflow.settings")
+METHODS_OF_SESSIONS = {"execute", "get", "query", "scalar", "scalars", "stream"}
+# Tasks and triggers ask Airflow for XComs and Variables here.
+READERS_BY_AIRFLOW = ("airflow_compat.task_instances", "triggers.task_end")
 MODULES = sorted(PACKAGE.rglob("*.py"))
 EMULATOR_MODULES = sorted(EMULATOR.rglob("*.py"))
 
@@ -542,6 +548,37 @@ def _decodes_json(node: ast.AST) -> bool:
     if isinstance(node, ast.Import):
         return any(each.name == "json" and each.asname for each in node.names)
     return isinstance(node, ast.ImportFrom) and node.module == "json"
+
+
+def test_airflows_database_is_read_in_one_place() -> None:
+    """
+    ``reads`` limits what leaves it: ``airflow_compat`` makes queries, and gives them to
+    that module.
+    """
+    others = [path for path in MODULES if name_of(path) != DATABASE_READER]
+    outside = [path for path in others if not _in(path, ("airflow_compat",))]
+    assert_no_imports(others, lambda name: name == "airflow.utils.session")
+    assert_no_imports(outside, _reaches_the_database)
+    assert_none(
+        f"{name_of(path)}:{node.lineno} reads without a limit: {ast.unparse(node)}"
+        for path in others
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Attribute) and _asks(node, path)
+    )
+
+
+def _reaches_the_database(name: str) -> bool:
+    if name.startswith("sqlalchemy"):
+        return name != "sqlalchemy.exc"
+    return name.startswith(DATABASE_MODULES) and name != "airflow.models.crypto"
+
+
+def _asks(node: ast.Attribute, path: Path) -> bool:
+    if node.attr in METHODS_OF_SESSIONS:
+        return ast.unparse(node.value) in ("session", "nested", "self._session")
+    is_method = ast.unparse(node.value) in ("XCom", "Variable", "MODEL")
+    is_read = node.attr == "xcom_pull" or (is_method and node.attr.startswith("get"))
+    return is_read and name_of(path) not in READERS_BY_AIRFLOW
 
 
 def test_no_file_names_the_host_of_a_package_index() -> None:

@@ -9,7 +9,6 @@ from itertools import product
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import XCom
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution.console import (
@@ -188,7 +187,7 @@ def test_button_opens_the_console(
     link: Any, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The URL is the one that the task has stored."""
-    monkeypatch.setattr(XCom, "get_value", lambda **_: url)
+    monkeypatch.setattr("polysync_airflow.links.read_xcom", lambda *_: url)
 
     assert link.get_link(None, ti_key=None) == url
 
@@ -232,6 +231,6 @@ def test_button_leads_nowhere_else(
     link: Any, url: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others can edit XComs, and a person clicks the button."""
-    monkeypatch.setattr(XCom, "get_value", lambda **_: url)
+    monkeypatch.setattr("polysync_airflow.links.read_xcom", lambda *_: url)
 
     assert link.get_link(None, ti_key=None) == ""

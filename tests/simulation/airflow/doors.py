@@ -137,7 +137,7 @@ def _least_busy(deployment: Deployment) -> dict[str | None, Any]:
 
 
 def _open_to_commands() -> None:
-    from polysync_airflow.airflow_compat import database
+    from polysync_airflow.airflow_compat import database, xcoms
 
     class Variable(database.StoredVariable):
         """A Variable of the simulated database."""
@@ -165,7 +165,7 @@ def _open_to_commands() -> None:
         return Variable(None, _row(key))
 
     @contextmanager
-    def stored_variable(key: str, *, lock: bool) -> Iterator[Variable]:
+    def stored_variable(key: str, **_: Any) -> Iterator[Variable]:
         yield _variable(key)
 
     replaced: Any = database
@@ -173,8 +173,9 @@ def _open_to_commands() -> None:
     replaced.stored_variables = lambda prefix: map(_variable, _keys(prefix))
     replaced.variable_keys = _keys
     replaced.use_connection_of_the_database = lambda _: None
-    replaced.read_xcom = lambda key, **task: _db().xcoms.get((_key(task), key))
-    replaced.write_xcom = lambda key, value, **task: _db().xcoms.update(
+    replaced_xcoms: Any = xcoms
+    replaced_xcoms.read_xcom = lambda key, **task: _db().xcoms.get((_key(task), key))
+    replaced_xcoms.write_xcom = lambda key, value, **task: _db().xcoms.update(
         {(_key(task), key): value}
     )
 

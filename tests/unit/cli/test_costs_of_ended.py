@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-from polysync_airflow.airflow_compat import database
+from polysync_airflow.airflow_compat import xcoms
 from polysync_airflow.triggers.stopping import FOLLOWING
 from polysync_airflow.ui.summary import summarize
 from sagemaker_emulator.engine import execution
@@ -177,7 +177,7 @@ def make_task(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ta
     def read_xcom(key: str, **_: Any) -> Any:
         return tasks[-1].ti.xcoms.get(key)
 
-    monkeypatch.setattr(database, "read_xcom", read_xcom)
+    monkeypatch.setattr(xcoms, "read_xcom", read_xcom)
 
     def make(*, deferrable: bool, **arguments: Any) -> Task:
         lists = {"progress_interval": 10, "poll_interval": 10}

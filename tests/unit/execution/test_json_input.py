@@ -10,6 +10,7 @@ import pytest
 from polysync_airflow.execution.json_input import (
     MAX_DEPTH,
     UnreadableJsonError,
+    is_larger,
     read_json,
 )
 from tests.fakes.evil_json import FOREIGN, UNREADABLE, nested_value
@@ -69,6 +70,22 @@ def test_limit_of_a_text_counts_bytes(letter: str) -> None:
     assert read_json(content, "it", max_bytes=size) == letter * 10
     with pytest.raises(UnreadableJsonError, match="more than"):
         read_json(content, "it", max_bytes=size - 1)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "x" * 100,
+        ["x" * 50, {"x" * 50: None}],
+        {"a": [[{"x" * 99: 1}]]},
+        [None] * 100,
+        {str(number): 1 for number in range(50)},
+    ],
+)
+def test_size_of_a_decoded_value(value: Any) -> None:
+    """It is counted by characters and members, whatever is inside of each other."""
+    assert is_larger(value, 99)
+    assert not is_larger(value, 200)
 
 
 def test_nested_value_is_too_deep_for_python() -> None:

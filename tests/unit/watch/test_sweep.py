@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from polysync_airflow.airflow_compat import database
+from polysync_airflow.airflow_compat import database, xcoms
 from polysync_airflow.airflow_compat.database import stored_variable
 from polysync_airflow.cli.command_line import main
 from polysync_airflow.records.database import imported_records
@@ -83,7 +83,7 @@ def lost(
         with create_session() as session:
             rows.add_begin(session, task.key)
         if "run" in task.ti.xcoms:
-            database.write_xcom("run", task.ti.xcoms["run"], **asdict(task.key))
+            xcoms.write_xcom("run", task.ti.xcoms["run"], **asdict(task.key))
         return task
 
     yield make
@@ -220,9 +220,9 @@ def test_command_writes_a_line_for_each_execution_and_a_sum(
         f" execution was asked to stop. Record: {key}"
     )
     assert total == "2 records: 1 executions stopped, 0 failed, 0 ignored."
-    run = database.read_xcom("run", **asdict(task.key))
+    run = xcoms.read_xcom("run", **asdict(task.key))
     assert (run["stop"]["process"], run["stop"]["result"]) == ("command", "accepted")
-    assert database.read_xcom("state", **asdict(task.key)) == run["state"] == "Running"
+    assert xcoms.read_xcom("state", **asdict(task.key)) == run["state"] == "Running"
     with stored_variable(key, lock=False) as variable:
         stored = from_variable(variable.value or "", task.key)
     assert stored.stop_requested_by == 1

@@ -1,0 +1,137 @@
+"""
+XComs in Airflow's database, for commands, for the API server, and for tasks and
+triggers of Airflow 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
+from types import SimpleNamespace
+from typing import Any, Final, NamedTuple
+
+from airflow.models import xcom
+from airflow.models.taskinstance import TaskInstance
+from sqlalchemy import select, tuple_
+
+from polysync_airflow.airflow_compat import reads
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.execution.json_input import (
+    UNREADABLE,
+    UnreadableJsonError,
+    read_json,
+)
+
+MODEL: Any = getattr(xcom, "XComModel" if CAPABILITIES.task_sdk else "XCom")
+# One batch has at most 6 MiB then.
+_ROWS_AT_ONCE: Final = 100
+# Whoever fills the database with XComs of the longest size costs no more than this.
+_MAX_BYTES_OF_ALL: Final = 64 * 1024 * 1024
+
+
+def read_xcom(key: str, **task: Any) -> Any:
+    """
+    Return the value of an XCom of a task instance; None if there is none,
+    ``UNREADABLE`` if it is too large or cannot be decoded.
+
+    :param task: the ``dag_id``, ``run_id``, ``task_id`` and ``map_index``.
+    """
+    columns = reads.short(MODEL.value, reads.MAX_BYTES_ALONE)
+    for row in reads.rows(select(*columns).filter_by(key=key, **task)):
+        if not row.fits:
+            return UNREADABLE
+        if row.short is not None:
+            return _decoded(row.short)
+    return None
+
+
+def _decoded(stored: str | bytes) -> Any:
+    if not CAPABILITIES.task_sdk:
+        # A backend of XComs may store something else than JSON.
+        try:
+            return MODEL.deserialize_value(SimpleNamespace(value=stored))
+        except RecursionError:
+            return UNREADABLE
+    try:
+        return read_json(stored, "The XCom")
+    except UnreadableJsonError:
+        return UNREADABLE
+
+
+def write_xcom(key: str, value: Any, **task: Any) -> None:
+    """
+    Store an XCom of a task instance, which must exist.
+
+    :param value: its value, as JSON.
+    """
+    arguments: dict[str, Any] = {"key": key, "value": value, **task}
+    if CAPABILITIES.task_sdk:
+        # As the API server stores it.
+        arguments["serialize"] = False
+    with reads.transaction() as session:
+        MODEL.set(session=session, **arguments)
+
+
+class XComBatch(NamedTuple):
+    """
+    Some XComs.
+
+    :param texts: their JSON.
+    :param left_out: how many more there are, which are too large.
+    """
+
+    texts: Sequence[str]
+    left_out: int
+
+
+def newest_xcoms(
+    key: str,
+    *,
+    dag_ids: Collection[str],
+    dag: str,
+    operators: Collection[str],
+    since: datetime | None,
+    limit: int,
+) -> Iterator[XComBatch]:
+    """
+    Yield the XComs with a key of the tasks that have started last, in batches. No
+    connection is held meanwhile.
+
+    First, the keys of all rows are read, so the database sorts once. For the API
+    server, from Airflow 3 on.
+
+    :param dag_ids: the DAGs that the user may read.
+    :param dag: a part of the ids of the DAGs.
+    :param operators: the operators of the tasks.
+    :param since: when the tasks have started at the earliest; None for any time.
+    :param limit: how many are read.
+    """
+    # The name of the map index differs between versions.
+    own_key = tuple(MODEL.__table__.primary_key)
+    query = (
+        select(*own_key)
+        .join(MODEL.task)
+        .where(
+            MODEL.key == key,
+            MODEL.dag_id.in_(dag_ids),
+            MODEL.dag_id.icontains(dag, autoescape=True),
+            TaskInstance.operator.in_(operators),
+            TaskInstance.start_date.is_not(None),
+        )
+        .order_by(TaskInstance.start_date.desc())
+        .limit(limit)
+    )
+    if since:
+        query = query.where(TaskInstance.start_date >= since)
+    keys = [tuple(row) for row in reads.rows(query)]
+    columns = reads.short(MODEL.value)
+    left = _MAX_BYTES_OF_ALL
+    for start in range(0, len(keys), _ROWS_AT_ONCE):
+        if left <= 0:
+            yield XComBatch((), len(keys) - start)
+            return
+        some = tuple_(*own_key).in_(keys[start : start + _ROWS_AT_ONCE])
+        found = reads.rows(select(*columns).where(some))
+        texts = [row.short or "null" for row in found if row.fits]
+        left -= sum(map(len, texts))
+        yield XComBatch(texts, sum(not row.fits for row in found))

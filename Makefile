@@ -87,10 +87,11 @@ matrix: RUN = tests.matrix ## the same package on Airflow 2.11, 3.2, 3.3 and the
 chaos: RUN = tests.chaos ## kill and restart processes of an Airflow. Installs PostgreSQL and Redis if they are missing
 simulation: RUN = tests.simulation ## whole deployments in virtual time: ARGS="search 0 400", "replay 7", "shrink 7"
 bench-page: RUN = tests.benchmarks.page_benchmark ## the page of all executions, with 10,000 of them
+bench-summaries: RUN = tests.benchmarks.summary_load ## many summaries of the page at once, with large XComs planted
 bench-marks: RUN = tests.benchmarks.mark_cost ## what a mark of a DAG run with 1,000 tasks pays
 bench-events: RUN = tests.system.events ## how soon a DAG starts after an event, and what a killed triggerer loses
 demo mutants mutants-drivers screenshots recording import-cost parse-cost matrix chaos simulation bench-page bench-marks \
-    bench-events: $(VENV)/.ready
+    bench-summaries bench-events: $(VENV)/.ready
 	@$(PY) -m $(RUN) $(ARGS)
 
 chaos-amazon: RUN = tests.chaos --provider amazon ## make chaos, for the operators of the Amazon provider

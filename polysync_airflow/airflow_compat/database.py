@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from airflow.models.connection import Connection
+from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
 from airflow.models.log import Log
 from airflow.models.taskinstance import TaskInstance
@@ -62,6 +63,12 @@ def use_connection_of_the_database(connection_id: str) -> None:
 def variable_keys(prefix: str) -> list[str]:
     """Return the keys of the Variables that begin with a prefix, sorted."""
     return sorted(variable_keys_in(None, prefix))
+
+
+def has_dag(dag_id: str) -> bool:
+    """Return whether Airflow knows a DAG."""
+    query = select(DagModel.dag_id).where(DagModel.dag_id == dag_id)
+    return reads.value(query) is not None
 
 
 class StoredVariable:

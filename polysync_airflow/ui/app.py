@@ -1,6 +1,6 @@
 """
-The application of the tab and the page in the API server: its files, and two endpoints.
-Nothing else imports it.
+The application of the tab and the page in the API server: its files, and two endpoints,
+whose answers nobody may store. Nothing else imports it.
 
 The browser's ``import()`` sends the session cookie of Airflow, so the files need no
 exception from Airflow's authentication, although they contain no data. They are read
@@ -13,7 +13,8 @@ REST API clears the task, but cannot tell it why. So the choice goes into the re
 the task's execution, where it counts in place of ``on_clear``, for one clear. Who may
 clear the task may choose: the endpoint asks Airflow's auth manager as a clear does.
 The session is a cookie, which browsers may also send with requests of other sites'
-pages: such requests are refused.
+pages: such requests are refused. Who may not clear a task does not learn whether its
+DAG exists.
 
 The other one returns the summary above the page's executions (``summary``).
 """
@@ -21,6 +22,7 @@ The other one returns the summary above the page's executions (``summary``).
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from functools import cache
 from http import HTTPStatus
@@ -36,15 +38,18 @@ from fastapi.exception_handlers import http_exception_handler
 from fastapi.responses import JSONResponse
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
 )
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as DatabaseTimeoutError
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 
 from polysync_airflow import __version__
+from polysync_airflow.airflow_compat.database import has_dag
 from polysync_airflow.airflow_compat.sdk import conf
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
@@ -52,11 +57,15 @@ from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.lifecycle.options import OnClear
 from polysync_airflow.execution.texts import (
     clean_line,
+    clean_text,
+    describe_arguments,
     describe_validation_error,
     is_storable_text,
 )
 from polysync_airflow.records import database
 from polysync_airflow.ui import summary
+from polysync_airflow.ui.shared_results import RETRY_AFTER, SharedResults
+from polysync_airflow.ui.summary import SummaryFilters
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +110,7 @@ _STATUS_CODES: Final = {
 User = Annotated[BaseUser, Depends(get_user)]
 
 
-def refuse_unstorable(request: Request) -> None:
+async def refuse_unstorable(request: Request) -> None:
     """
     Refuse a URL with a character that no id can have. PostgreSQL fails at a question
     about one, and Airflow asks about the DAG before an endpoint checks its arguments.
@@ -113,9 +122,25 @@ def refuse_unstorable(request: Request) -> None:
         raise HTTPException(422, "The URL has a character that no id can have.")
 
 
+def find_dag(request: Request) -> None:
+    """Remember whether the DAG of the URL exists, before its permission is checked."""
+    request.state.has_dag = has_dag(request.path_params["dag_id"])
+
+
+async def refuse_unknown_dag(request: Request) -> None:
+    """
+    Refuse a DAG that does not exist as Airflow refuses one that the user may not clear.
+
+    Airflow allows a DAG without a team to all teams, and so one that does not exist.
+    """
+    if not request.state.has_dag:
+        raise HTTPException(HTTPStatus.FORBIDDEN, "Forbidden")
+
+
 router = APIRouter(
     dependencies=[
         Depends(refuse_unstorable),
+        Depends(find_dag),
         # The check of Airflow's own endpoint clearTaskInstances. It takes the DAG from
         # the path of the URL.
         Depends(
@@ -123,6 +148,7 @@ router = APIRouter(
                 method="PUT", access_entity=DagAccessEntity.TASK_INSTANCE
             )
         ),
+        Depends(refuse_unknown_dag),
     ]
 )
 
@@ -156,7 +182,7 @@ def _comes_from_own_page(request: Request) -> bool:
     return urlsplit(origin).netloc in own_hosts
 
 
-def remember_user(request: Request, _: User) -> None:
+async def remember_user(request: Request, _: User) -> None:
     """Remember that the request comes from a user: Airflow has accepted its token."""
     request.state.is_of_user = True
 
@@ -176,8 +202,23 @@ async def read_change(request: Request) -> Change:
         raise HTTPException(422, describe_validation_error(error)) from None
 
 
+async def _forbid_storing(
+    request: Request, call_next: RequestResponseEndpoint
+) -> Response:
+    response = await call_next(request)
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
 async def _respond_to_problem(_: Request, problem: Exception) -> Response:
     return JSONResponse({"detail": str(problem)}, _STATUS_CODES.get(type(problem), 500))
+
+
+async def _respond_to_slow_database(_: Request, error: Exception) -> Response:
+    log.warning("Airflow's database has not responded: %s", clean_text(str(error)))
+    detail = f"Airflow's database is slow. Ask again in {RETRY_AFTER} s."
+    headers = {"Retry-After": str(RETRY_AFTER)}
+    return JSONResponse({"detail": detail}, HTTPStatus.SERVICE_UNAVAILABLE, headers)
 
 
 async def _respond_to_refusal(request: Request, refusal: Any) -> Response:
@@ -234,14 +275,31 @@ executions = APIRouter(
 )
 
 
+async def read_filters(request: Request) -> SummaryFilters:
+    """Return the filters of the query string."""
+    try:
+        return SummaryFilters.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        problems = describe_arguments(SummaryFilters, error)
+        raise HTTPException(422, problems) from None
+
+
 @executions.get(SUMMARY_PATH)
 def get_executions_summary(
+    request: Request,
     user: User,
-    since: AwareDatetime | None = None,
-    dag: Annotated[str, StringConstraints(max_length=250)] = "",
-) -> dict[str, Any]:
+    filters: Annotated[SummaryFilters, Depends(read_filters)],
+) -> Response:
     """Return the summary of the executions that the user may see, by pipeline."""
-    return summary.read_summary(user, since, dag)
+    shared: SharedResults = request.app.state.summaries
+
+    def calculate() -> bytes:
+        return json.dumps(summary.read_summary(dag_ids, filters)).encode()
+
+    with shared.place():
+        dag_ids = summary.readable_dags(user)
+        content = shared.get((summary.digest_of(dag_ids), filters), calculate)
+    return Response(content, media_type="application/json")
 
 
 BUNDLE: Final = "sagemaker.js"
@@ -280,9 +338,7 @@ def get_file(build: str, name: str) -> Response:
     content = read_files().get(name)
     # A page that was opened before an upgrade gets no mixture of old and new modules.
     if content is None or build != build_id():
-        raise HTTPException(
-            404, "Not found. Reload the page.", headers={"Cache-Control": "no-store"}
-        )
+        raise HTTPException(404, "Not found. Reload the page.")
     headers = {**_HEADERS, "Cache-Control": "private, max-age=31536000, immutable"}
     return Response(
         content, media_type="text/javascript; charset=utf-8", headers=headers
@@ -298,9 +354,14 @@ def create_app() -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
+    app.state.summaries = SharedResults()
+    app.add_middleware(BaseHTTPMiddleware, dispatch=_forbid_storing)
     app.add_api_route("/{build}/{name}", get_file, methods=["GET"], response_model=None)
     app.include_router(router)
     app.include_router(executions)
     app.add_exception_handler(PolysyncError, _respond_to_problem)
+    # The time limit of a statement, and that of the pool of connections.
+    for error in (OperationalError, DatabaseTimeoutError):
+        app.add_exception_handler(error, _respond_to_slow_database)
     app.add_exception_handler(HTTPException, _respond_to_refusal)
     return app

@@ -8,8 +8,10 @@ Airflow's REST API returns the values of XComs one by one, so this reads the XCo
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from statistics import median
@@ -17,9 +19,16 @@ from typing import Annotated, Any, Final
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
-from polysync_airflow.airflow_compat import xcoms
+from polysync_airflow.airflow_compat.xcoms import XComBatch, newest_xcoms
 from polysync_airflow.execution import models
 from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
 from polysync_airflow.execution.texts import ArnText
@@ -102,63 +111,94 @@ class _Pipeline:
         }
 
 
-def read_summary(user: BaseUser, since: datetime | None, dag: str) -> dict[str, Any]:
-    """
-    Return the summary of the newest executions that a user may see.
+def _minute_of(time: datetime) -> datetime:
+    # The page asks for the last hours from now on: a summary is shared for some
+    # seconds.
+    return time.replace(second=0, microsecond=0)
 
-    :param since: when their tasks have started at the earliest; None for any time.
-    :param dag: a part of the ids of the DAGs.
+
+class SummaryFilters(BaseModel):
     """
-    allowed = get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
-    batches = xcoms.newest_xcoms(
-        "run",
-        dag_ids=allowed,
-        dag=dag,
-        operators=_OPERATORS,
-        since=since,
-        limit=MAX_EXECUTIONS,
+    Of which executions the summary is.
+
+    :param since: when their tasks have started at the earliest, to the minute; None for
+        any time.
+    :param dag: a part of the ids of their DAGs.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    since: Annotated[models.UtcTime, AfterValidator(_minute_of)] | None = Field(
+        None,
+        description="Give a time from 2001 to 2286, such as 2026-03-01T08:30:00Z.",
     )
-    left_out = 0
-
-    def values() -> Iterator[Any]:
-        nonlocal left_out
-        for batch in batches:
-            left_out += batch.left_out
-            yield from batch.texts
-            # They count among the newest.
-            yield from [None] * batch.left_out
-
-    return {**summarize(values()), "left_out": left_out}
+    dag: Annotated[str, StringConstraints(max_length=250)] = Field(
+        "", description="Give a part of the id of a DAG."
+    )
 
 
-def summarize(values: Iterable[Any]) -> dict[str, Any]:
+def readable_dags(user: BaseUser) -> frozenset[str]:
+    """Return the ids of the DAGs that a user may read."""
+    return frozenset(get_auth_manager().get_authorized_dag_ids(user=user, method="GET"))
+
+
+def digest_of(dag_ids: Set[str]) -> str:
+    """Return a short text that only these ids have."""
+    return hashlib.sha256(json.dumps(sorted(dag_ids)).encode()).hexdigest()
+
+
+def read_summary(dag_ids: Set[str], filters: SummaryFilters) -> dict[str, Any]:
+    """
+    Return the summary of the newest executions.
+
+    :param dag_ids: the DAGs that may be read.
+    """
+    return summarize(
+        newest_xcoms(
+            "run",
+            dag_ids=dag_ids,
+            dag=filters.dag,
+            operators=_OPERATORS,
+            since=filters.since,
+            limit=MAX_EXECUTIONS,
+        )
+    )
+
+
+def summarize(batches: Iterable[XComBatch]) -> dict[str, Any]:
     """
     Return the summary of executions: the pipelines with the most of them first.
 
-    :param values: their XComs ``run``, as Airflow has stored them. What is something
-        else is left out.
+    :param batches: their XComs ``run``. What is something else is left out.
     """
     pipelines: dict[str, _Pipeline] = {}
-    read = 0
-    for stored in values:
-        read += 1
-        value = stored
-        try:
-            # Older versions of Airflow store JSON as a text in JSON.
-            for _ in range(2):
-                if isinstance(value, str):
-                    value = read_json(value, "The XCom")
-            run = _Run.model_validate(value)
-        except (UnreadableJsonError, ValidationError):
-            continue
-        name = models.pipeline_name_of(run.pipeline_name)
-        pipelines.setdefault(name, _Pipeline(name)).add(run)
+    seen = 0
+    left_out = 0
+    for batch in batches:
+        seen += len(batch.texts) + batch.left_out
+        left_out += batch.left_out
+        for run in filter(None, map(_read_run, batch.texts)):
+            name = models.pipeline_name_of(run.pipeline_name)
+            pipelines.setdefault(name, _Pipeline(name)).add(run)
     newest_only = None
-    if read == MAX_EXECUTIONS:
+    if seen == MAX_EXECUTIONS:
         newest_only = MAX_EXECUTIONS
     shown = sorted(pipelines.values(), key=lambda pipeline: -pipeline.runs)
     return {
         "pipelines": [pipeline.as_json() for pipeline in shown[:MAX_PIPELINES]],
         "more_pipelines": max(0, len(shown) - MAX_PIPELINES),
         "newest_only": newest_only,
+        "left_out": left_out,
     }
+
+
+def _read_run(text: str) -> _Run | None:
+    """Return a stored XCom ``run``; None if it is something else."""
+    try:
+        value = read_json(text, "The XCom")
+        if isinstance(value, str):
+            # Airflow has stored the text of its JSON.
+            value = read_json(value, "The XCom")
+        return _Run.model_validate(value)
+    except (UnreadableJsonError, ValidationError):
+        return None

@@ -194,7 +194,7 @@ def test_files(call: Call, user: str, known: int, unknown: int) -> None:
 @pytest.mark.parametrize(
     ("user", "edited", "seen", "hidden", "unknown"),
     [
-        ("admin", 200, 200, 200, 404),
+        ("admin", 200, 200, 200, 403),
         ("viewer", 403, 403, 403, 403),
         ("editor", 200, 403, 403, 403),
         ("runner", 403, 403, 403, 403),
@@ -221,7 +221,6 @@ def test_who_may_choose(
 
 
 MAY_CHOOSE = (200, {"on_clear": None, "has_record": True})
-HAS_NO_RECORD = (200, {"on_clear": None, "has_record": False})
 MAY_NOT_CLEAR = (200, {"may_clear": False})
 MUST_SIGN_IN = (401, {"detail": "Not authenticated"})
 
@@ -229,7 +228,7 @@ MUST_SIGN_IN = (401, {"detail": "Not authenticated"})
 @pytest.mark.parametrize(
     ("user", "edited", "seen", "hidden", "unknown"),
     [
-        ("admin", MAY_CHOOSE, MAY_CHOOSE, MAY_CHOOSE, HAS_NO_RECORD),
+        ("admin", MAY_CHOOSE, MAY_CHOOSE, MAY_CHOOSE, MAY_NOT_CLEAR),
         ("viewer", MAY_NOT_CLEAR, MAY_NOT_CLEAR, MAY_NOT_CLEAR, MAY_NOT_CLEAR),
         ("editor", MAY_CHOOSE, MAY_NOT_CLEAR, MAY_NOT_CLEAR, MAY_NOT_CLEAR),
         ("runner", MAY_NOT_CLEAR, MAY_NOT_CLEAR, MAY_NOT_CLEAR, MAY_NOT_CLEAR),
@@ -256,7 +255,7 @@ def test_the_path_names_the_dag(call: Call) -> None:
     assert call("editor", "PUT", f"{hidden}?dag_id={EDITED}", json=body)[0] == 403
     assert call("editor", "PUT", f"{edited}?dag_id={HIDDEN[0]}", json=body)[0] == 200
     # All DAGs, in Airflow's API. Here, it is the name of none.
-    assert choose(call, "editor", "~") == 404
+    assert choose(call, "editor", "~") == 403
     assert stored_variable(task_of(HIDDEN[0]))[0] == value_of(HIDDEN[0])
 
 

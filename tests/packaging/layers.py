@@ -75,7 +75,7 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "records": ({"keys"}, {"serialization"}, {"database", "store"}, {"__init__"}),
-    "ui": ({"summary"}, {"app"}, {"plugin"}, {"__init__"}),
+    "ui": ({"shared_results", "summary"}, {"app"}, {"plugin"}, {"__init__"}),
     "hooks": (
         {"executions", "prices"},
         {"callbacks", "jobs", "stops"},

@@ -19,11 +19,13 @@ export class AirflowApiError extends Error {
   /**
    * @param {string} message what happened
    * @param {number|null} status the HTTP status; null if there was no response
+   * @param {number|null} retryAfter after how many seconds the server may answer; null if it has not said so
    */
-  constructor(message, status) {
+  constructor(message, status, retryAfter = null) {
     super(message);
     this.name = "AirflowApiError";
     this.status = status;
+    this.retryAfter = retryAfter;
   }
 }
 
@@ -229,7 +231,7 @@ function parsed(value) {
 export async function send(path, options = {}) {
   const { response, text } = await request(new URL(path, document.baseURI), options);
   if (!response.ok) {
-    throw new AirflowApiError(describe(response, text), response.status);
+    throw new AirflowApiError(describe(response, text), response.status, retryAfterOf(response));
   }
   // The clock of this machine may differ from the server's.
   const date = Date.parse(response.headers.get("Date") ?? "");
@@ -281,6 +283,11 @@ async function readStart(response, maxLength) {
     }
   }
   return text + decoder.decode();
+}
+
+function retryAfterOf(response) {
+  const text = response.headers.get("Retry-After") ?? "";
+  return /^\d{1,3}$/.test(text) ? Number(text) : null;
 }
 
 /** Returns an HTTP status with the detail that Airflow sends as JSON. */

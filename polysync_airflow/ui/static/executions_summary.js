@@ -21,13 +21,18 @@ const SHOWN = 5;
 const DAY = 86_400_000;
 const BAR = 6;
 const HEIGHT = 20;
+const WAITING = "The summary comes later: many people ask for one, or Airflow's database is slow. It is asked for again.";
+// A summary that others ask for, too, is asked for again after twice as long each time, at most.
+const MAX_DELAY = 60_000;
+const NOTHING = { pipelines: [], leftOut: "" };
 const COLUMNS = ["Pipeline", "Executions", "Failed", "Median duration", "Estimated cost"];
 
 /** The summary. It is read after the executions, again if the filters change, and when somebody asks for it. */
 export function Summary({ filters, setFilters, refreshes, isReady }) {
   const { since, dag, pipeline } = filters;
   const id = JSON.stringify([since, dag, refreshes]);
-  const [found, setFound] = useState({ id: null, pipelines: [] });
+  const [found, setFound] = useState({ id: null, ...NOTHING });
+  const [isWaiting, setWaiting] = useState(false);
   const [isWhole, setWhole] = useState(false);
   // The executions come first, and each of their refreshes needs no new summary.
   const [readyId, setReadyId] = useState(null);
@@ -39,16 +44,20 @@ export function Summary({ filters, setFilters, refreshes, isReady }) {
       return undefined;
     }
     const abort = new AbortController();
-    readSummary(since, dag, abort.signal).then(
-      (summary) => setFound({ id, ...summary }),
-      // It is an extra: what stops the executions from being read is said there.
-      () => abort.signal.aborted || setFound({ id, pipelines: [] }),
-    );
+    const onEnd = (summary) => {
+      if (!abort.signal.aborted) {
+        setWaiting(false);
+        setFound({ id, ...summary });
+      }
+    };
+    // It is an extra: what stops the executions from being read is said there.
+    readPatiently(since, dag, abort.signal, () => setWaiting(true)).then(onEnd, () => onEnd(NOTHING));
     return () => abort.abort();
   }, [readyId, id]);
   const matching = found.pipelines.filter(({ name }) => name.toLowerCase().includes(pipeline.toLowerCase()));
+  const note = isWaiting && h("p", { role: "status", className: "psm-muted" }, WAITING);
   if (matching.length === 0) {
-    return null;
+    return note || (found.pipelines.length === 0 && found.leftOut && h("p", { className: "psm-muted" }, found.leftOut));
   }
   const shown = isWhole ? matching : matching.slice(0, SHOWN);
   const all = `Show all ${matching.length} pipelines`;
@@ -65,6 +74,7 @@ export function Summary({ filters, setFilters, refreshes, isReady }) {
     ),
     matching.length > SHOWN && h(Button, { onClick: () => setWhole(!isWhole) }, isWhole ? "Show fewer" : all),
     found.leftOut !== "" && h("span", { className: "psm-muted" }, found.leftOut),
+    note,
   );
 }
 
@@ -123,6 +133,23 @@ function daysOf(pipelines) {
   return days;
 }
 
+/** Reads the summary, again and again for as long as the server has no time for it; `onDelay` is called before. */
+async function readPatiently(since, dag, signal, onDelay) {
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      return await readSummary(since, dag, signal);
+    } catch (error) {
+      if (signal.aborted || !error.retryAfter) {
+        throw error;
+      }
+      onDelay();
+      // Not all at the same time.
+      const delay = error.retryAfter * 1000 * 2 ** attempt * (1 + Math.random());
+      await new Promise((resolve) => setTimeout(resolve, Math.min(delay, MAX_DELAY)));
+    }
+  }
+}
+
 async function readSummary(since, dag, signal) {
   const start = startOf(since);
   const query = new URLSearchParams({ dag, ...(start !== null && { since: start }) });
@@ -136,8 +163,10 @@ async function readSummary(since, dag, signal) {
 function describeLeftOut(body) {
   const newest = readInteger(property(body, "newest_only"), 1, MAX_COUNT);
   const more = readInteger(property(body, "more_pipelines"), 1, MAX_COUNT);
+  const unread = readInteger(property(body, "left_out"), 1, MAX_COUNT);
   return [
     more !== null && `${more} more with fewer executions are left out.`,
+    unread !== null && `${unread.toLocaleString("en")} executions are left out: their XCom “run” is too long.`,
     newest !== null && `Of the newest ${newest.toLocaleString("en")} executions.`,
   ]
     .filter(Boolean)

@@ -12,11 +12,12 @@ from polysync_airflow.records.keys import variable_key
 
 def store_task(task: TaskKey, state: str | None, value: str | None) -> None:
     """
-    Store a task instance in a state, and its record. Its DAG and its DAG run do not
+    Store a DAG, a task instance of it in a state, and its record. Its DAG run does not
     exist.
 
     :param value: the value of the Variable with the record; None for no Variable.
     """
+    from airflow.models.dag import DagModel
     from airflow.models.taskinstance import TaskInstance
     from airflow.models.variable import Variable
     from airflow.utils.session import create_session
@@ -28,6 +29,7 @@ def store_task(task: TaskKey, state: str | None, value: str | None) -> None:
         map_index = "region_index"  # the name from Airflow 3.4 on
     with create_session() as session:
         session.execute(text("PRAGMA foreign_keys = OFF"))
+        session.merge(DagModel(dag_id=task.dag_id, bundle_name="bundle"))
         key = {
             name: value for name, value in asdict(task).items() if name != "map_index"
         }
@@ -44,7 +46,8 @@ def store_task(task: TaskKey, state: str | None, value: str | None) -> None:
 
 
 def remove_task(task: TaskKey) -> None:
-    """Delete the task instances of the task's DAG, and the record of the task."""
+    """Delete the task's DAG with its task instances, and the record of the task."""
+    from airflow.models.dag import DagModel
     from airflow.models.taskinstance import TaskInstance
     from airflow.models.variable import Variable
     from airflow.utils.session import create_session
@@ -52,6 +55,7 @@ def remove_task(task: TaskKey) -> None:
 
     with create_session() as session:
         session.execute(delete(TaskInstance).where(TaskInstance.dag_id == task.dag_id))
+        session.execute(delete(DagModel).where(DagModel.dag_id == task.dag_id))
         session.execute(delete(Variable).where(Variable.key == variable_key(task)))
 
 

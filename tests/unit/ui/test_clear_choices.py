@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -63,7 +64,7 @@ def put_task(airflow_database: None) -> Iterator[Callable[..., None]]:
 def call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, Any]]:
     """
     Returns a function that sends a request to the endpoint, and returns the status and
-    the body of the response.
+    the body of the response, which nobody may store.
     """
     from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import (
         SimpleAuthManager,
@@ -85,6 +86,7 @@ def call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, Any]]:
         if role is None:
             client.app.dependency_overrides.clear()  # type: ignore[attr-defined]
         response = client.request(method, url, **request)
+        assert response.headers["Cache-Control"] == "no-store"
         return response.status_code, response.json()
 
     return send
@@ -424,16 +426,55 @@ def test_no_record_is_no_error(put_task: PutTask, call: Call) -> None:
     assert call("GET", params=READ) == (200, {"on_clear": None, "has_record": False})
 
 
+@pytest.fixture
+def dag_of_others(airflow_database: None) -> Iterator[TaskKey]:
+    """A task, with a record, of the DAG of a team in which the user is not."""
+    from airflow.models.dagbundle import DagBundleModel
+    from airflow.models.team import Team
+    from airflow.utils.session import create_session
+
+    task = replace(TASK, dag_id="payroll_retraining")
+    store_task(task, "failed", to_text(RECORDED, task))
+    with create_session() as session:
+        bundle = DagBundleModel(name="bundle")
+        bundle.teams = [Team(name="payroll")]
+        session.add(bundle)
+    yield task
+    remove_task(task)
+    with create_session() as session:
+        for model, name in ((DagBundleModel, "bundle"), (Team, "payroll")):
+            session.delete(session.get(model, name))
+
+
+@pytest.mark.skipif(
+    not CAPABILITIES.variable_keys, reason="teams are tested from Airflow 3.3 on"
+)
+@pytest.mark.parametrize(
+    ("method", "request_of_task", "answer"),
+    [
+        ("GET", {"params": READ}, (200, {"may_clear": False})),
+        ("GET", {"params": {**READ, "map_index": "x"}}, (200, {"may_clear": False})),
+        ("PUT", {"json": body()}, (403, {"detail": "Forbidden"})),
+        ("PUT", {"json": {}}, (403, {"detail": "Forbidden"})),
+    ],
+)
+def test_dag_of_others_is_like_one_that_does_not_exist(
+    dag_of_others: TaskKey,
+    call: Call,
+    method: str,
+    request_of_task: dict[str, Any],
+    answer: tuple[int, Any],
+) -> None:
+    """Nobody learns the ids of other teams' DAGs by asking about them."""
+    for dag_id in (dag_of_others.dag_id, "another_dag", "~", "%2e%2e"):
+        url = f"/dags/{dag_id}/clear-choice"
+        assert call(method, url=url, **request_of_task) == answer, dag_id
+
+
 def test_unknown_tasks_have_no_record(put_task: PutTask, call: Call) -> None:
     """The DAG of the path, for which the permission was checked, is part of the key."""
     put_task()
 
-    for url in (
-        "/dags/another_dag/clear-choice",
-        "/dags/~/clear-choice",
-        "/dags/%2e%2e/clear-choice",
-    ):
-        assert call(url=url, json=body())[0] in (403, 404)
     for changes in ({"run_id": "other"}, {"task_id": "other"}, {"map_index": 0}):
         assert call(json=body(**changes))[0] == 404
     assert variable()[0] == to_text(RECORDED)

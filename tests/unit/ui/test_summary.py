@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,39 +33,193 @@ def run(state: str = "Success", **members: Any) -> dict[str, Any]:
     return {**own, "seconds": 60.0, "cost": COST, **members}
 
 
-def summarize(*values: Any) -> dict[str, Any]:
-    """Return the summary of XComs."""
+def summarize(*values: Any, left_out: int = 0) -> dict[str, Any]:
+    """
+    Return the summary of XComs.
+
+    :param left_out: how many more are too large.
+    """
+    from polysync_airflow.airflow_compat.xcoms import XComBatch
     from polysync_airflow.ui.summary import summarize
 
-    return summarize(values)
+    return summarize([XComBatch([json.dumps(each) for each in values], left_out)])
+
+
+# The DAGs that users of a team may read. Nobody may read the DAG churn_hidden.
+READABLE = {
+    "churn": frozenset({"churn_daily", "churn-daily"}),
+    "ops": frozenset({"churn-daily"}),
+}
 
 
 @pytest.fixture
-def read(
-    airflow_database: None, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., list[str]]]:
+def read(airflow_database: None) -> Iterator[Callable[..., list[str]]]:
     """
     Returns a function that returns the names of the pipelines in the summary of a user
-    who may see each DAG but one.
+    of the team churn.
     """
-    from polysync_airflow.ui import summary
+    from polysync_airflow.ui.summary import SummaryFilters, read_summary
 
-    reader: Any = SimpleNamespace()
-
-    class AuthManager:
-        @staticmethod
-        def get_authorized_dag_ids(*, user: Any, method: str) -> set[str]:
-            assert (user, method) == (reader, "GET")
-            return {"churn_daily", "churn-daily"}
-
-    monkeypatch.setattr(summary, "get_auth_manager", AuthManager)
-
-    def names(since: datetime | None = None, dag: str = "") -> list[str]:
-        found = summary.read_summary(reader, since, dag)
+    def names(left_out: int = 0, **filters: Any) -> list[str]:
+        found = read_summary(READABLE["churn"], SummaryFilters(**filters))
+        assert found["left_out"] == left_out
         return [pipeline["name"] for pipeline in found["pipelines"]]
 
     yield names
     remove_executions()
+
+
+@pytest.fixture
+def client(read: None, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A client of the endpoint; its attribute ``team`` is that of the user."""
+    from airflow.api_fastapi.core_api import security
+    from fastapi.testclient import TestClient
+
+    from polysync_airflow.ui import app, summary
+
+    class AuthManager:
+        @staticmethod
+        def is_authorized_dag(**request: Any) -> bool:
+            return request["access_entity"] is app.DagAccessEntity.XCOM
+
+        @staticmethod
+        def get_authorized_dag_ids(*, user: Any, method: str) -> frozenset[str]:
+            assert (user, method) == (client, "GET")
+            return READABLE[client.team]
+
+    monkeypatch.setattr(security, "get_auth_manager", AuthManager)
+    monkeypatch.setattr(summary, "get_auth_manager", AuthManager)
+    client: Any = TestClient(app.create_app())
+    client.app.dependency_overrides[security.get_user] = lambda: client
+    client.team = "churn"
+    return client
+
+
+URL = "/executions-summary"
+
+
+def ask(client: Any, team: str = "churn", **filters: str) -> int:
+    """Return how many executions the summary of a user of a team has."""
+    client.team = team
+    response = client.get(URL, params=filters).raise_for_status()
+    assert response.headers["Cache-Control"] == "no-store"
+    return sum(pipeline["runs"] for pipeline in response.json()["pipelines"])
+
+
+def test_summary_is_shared_for_some_seconds(client: Any) -> None:
+    """
+    By those who may read the same DAGs, and ask for the same minute and DAGs. Nobody
+    gets that of other rights.
+    """
+    from polysync_airflow.ui.shared_results import SECONDS_SHARED, SharedResults
+
+    now = [0.0]
+    client.app.state.summaries = SharedResults(lambda: now[0])
+    minute = {"since": START.isoformat()}
+    later = {"since": (START + timedelta(seconds=59)).isoformat()}
+    store_execution("first", run(), start_date=START)
+    assert [ask(client), ask(client, "ops"), ask(client, **minute)] == [1, 0, 1]
+    for name, dag_id in (("second", "churn_daily"), ("third", "churn-daily")):
+        store_execution(name, run(), dag_id=dag_id, start_date=START)
+
+    assert [ask(client), ask(client, "ops"), ask(client, **later)] == [1, 0, 1]
+    assert [ask(client, dag="y"), ask(client, "ops", dag="y")] == [3, 1]
+    now[0] += SECONDS_SHARED
+    assert [ask(client), ask(client, "ops")] == [3, 1]
+
+
+def test_who_would_wait_too_long_is_refused(client: Any) -> None:
+    """Before the database is asked anything."""
+    from polysync_airflow.ui.shared_results import MAX_WAITING
+
+    client.team = "none, or an error"
+    with ExitStack() as others:
+        for _ in range(1 + MAX_WAITING):
+            others.enter_context(client.app.state.summaries.place())
+        response = client.get(URL)
+
+    assert (response.status_code, response.headers["Retry-After"]) == (429, "3")
+    expected = "Others ask for summaries, too. Ask again in 3 s."
+    assert response.json() == {"detail": expected}
+    assert ask(client) == 0
+
+
+def test_one_calculation_at_a_time() -> None:
+    """One that fails does not stop the next one, and is not shared."""
+    from polysync_airflow.ui.shared_results import SharedResults
+
+    shared = SharedResults()
+    at_work: list[int] = []
+    with ThreadPoolExecutor(3) as threads:
+
+        def calculate(number: int) -> bytes:
+            at_work.append(number)
+            if number == 0:
+                later = [threads.submit(get, each) for each in (1, 2)]
+                # Without the rule, both would be at work now.
+                wait(later, timeout=0.2)
+                assert at_work == [0]
+                raise OSError("no database")
+            return str(number).encode()
+
+        def get(number: int) -> bytes:
+            return shared.get(number, lambda: calculate(number))
+
+        with pytest.raises(OSError, match="no database"):
+            get(0)
+    assert sorted(at_work) == [0, 1, 2]
+    assert shared.get(0, lambda: b"again") == b"again"
+
+
+def test_few_results_are_kept() -> None:
+    """The newest ones."""
+    from polysync_airflow.ui.shared_results import MAX_RESULTS, SharedResults
+
+    shared = SharedResults()
+    for number in range(MAX_RESULTS + 1):
+        shared.get(number, lambda: b"old")
+
+    assert [shared.get(each, lambda: b"new") for each in (1, 0)] == [b"old", b"new"]
+
+
+@pytest.mark.parametrize(
+    ("filters", "problem"),
+    [
+        ({"since": "9999-12-31T23:59:59-23:59"}, "is out of range for a time in UTC"),
+        ({"since": "0001-01-01T00:00:00+23:59"}, "is out of range for a time in UTC"),
+        ({"since": "yesterday"}, "Input should be a valid datetime"),
+        ({"dag": "d" * 251}, "String should have at most 250 characters"),
+    ],
+)
+def test_invalid_filters_are_named(
+    client: Any, filters: dict[str, str], problem: str
+) -> None:
+    """With their value, and what to give instead."""
+    response = client.get(URL, params=filters)
+
+    ((name, value),) = filters.items()
+    detail = response.json()["detail"]
+    assert response.status_code == 422
+    assert detail.startswith(f"- {name} = '{value[:25]}")
+    assert problem in detail
+    assert re.search("Give a (time from 2001|part of the id)", detail)
+
+
+def test_slow_database_is_said(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page asks again."""
+    from sqlalchemy.exc import OperationalError
+
+    from polysync_airflow.ui import summary
+
+    def fail(*_: Any) -> None:
+        raise OperationalError("SELECT secret", None, Exception("statement timeout"))
+
+    monkeypatch.setattr(summary, "read_summary", fail)
+    response = client.get(URL)
+
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "3")
+    expected = "Airflow's database is slow. Ask again in 3 s."
+    assert response.json() == {"detail": expected}
 
 
 def test_which_executions_count(read: Callable[..., list[str]]) -> None:
@@ -87,6 +243,15 @@ def test_which_executions_count(read: Callable[..., list[str]]) -> None:
     assert sorted(read(dag="N_D")) == ["counts", "group", "old"]
 
 
+def test_large_xcoms_are_only_counted(read: Callable[..., list[str]]) -> None:
+    """Users may store them."""
+    large = run(pipeline_name="large", padding="x" * 2**16)
+    for name, value in (("large", large), ("other", run(pipeline_name="other"))):
+        store_execution(name, value, start_date=START)
+
+    assert read(left_out=1) == ["other"]
+
+
 def test_only_the_newest_executions_are_read(
     read: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +265,7 @@ def test_only_the_newest_executions_are_read(
 
     assert sorted(read()) == ["p2", "p3"]
     assert summarize(run(), run())["newest_only"] == 2
+    assert summarize(run(), left_out=1)["newest_only"] == 2
 
 
 def test_executions_are_counted_by_pipeline_and_day() -> None:

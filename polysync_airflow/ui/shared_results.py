@@ -1,0 +1,78 @@
+"""
+Results that many requests share, so that whoever asks often, or for much, occupies no
+more of the API server than one person who asks once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from threading import BoundedSemaphore, Lock
+from typing import Final
+
+from fastapi import HTTPException
+
+# Whoever waits has one of the 40 threads in which FastAPI runs most endpoints, also
+# those of Airflow.
+MAX_WAITING: Final = 4
+MAX_RESULTS: Final = 32
+SECONDS_SHARED: Final = 10.0
+# In seconds. Nobody who asks again then has to wait for much longer than before.
+RETRY_AFTER: Final = 3
+
+
+class SharedResults:
+    """
+    The results of the last seconds, and one calculation at a time in this process.
+
+    :param clock: returns the time in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._places = BoundedSemaphore(1 + MAX_WAITING)
+        self._turn = Lock()
+        # By key: when it was calculated, the oldest first, and the result.
+        self._results: dict[Hashable, tuple[float, bytes]] = {}
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """
+        Have one of the few places of those that calculate or wait.
+
+        :raises HTTPException: all are taken.
+        """
+        if not self._places.acquire(blocking=False):
+            raise HTTPException(
+                HTTPStatus.TOO_MANY_REQUESTS,
+                f"Others ask for summaries, too. Ask again in {RETRY_AFTER} s.",
+                headers={"Retry-After": str(RETRY_AFTER)},
+            )
+        try:
+            yield
+        finally:
+            self._places.release()
+
+    def get(self, key: Hashable, calculate: Callable[[], bytes]) -> bytes:
+        """
+        Return a result of the last seconds, or calculate it when all that came before
+        have theirs.
+
+        :param key: all that the result depends on, such as what the user may read.
+        """
+        with self._turn:
+            self._forget_old()
+            if key not in self._results:
+                content = calculate()
+                if len(self._results) == MAX_RESULTS:
+                    del self._results[next(iter(self._results))]
+                self._results[key] = (self._clock(), content)
+            return self._results[key][1]
+
+    def _forget_old(self) -> None:
+        oldest = self._clock() - SECONDS_SHARED
+        self._results = {
+            key: result for key, result in self._results.items() if result[0] > oldest
+        }

@@ -1,0 +1,252 @@
+"""
+Measures what many summaries at once do to an API server of Airflow, with PostgreSQL,
+where somebody has planted large XComs ``run``.
+
+::
+
+    python -m tests.benchmarks.summary_load --executions 10000 --at-once 20 200
+
+Each client asks as the page does: until it has a summary, and after a 429 not before
+the time that the server names. With ``--impatient``, it asks again at once, for ten
+seconds. Meanwhile, another endpoint of Airflow is asked again and again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import multiprocessing
+import random
+import statistics
+import tempfile
+import threading
+import time
+from collections import Counter
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import httpx
+import psutil
+import sqlalchemy
+
+from polysync_airflow.ui.plugin import URL_PREFIX
+from tests.browser.airflow_site import ApiServer, Site
+from tests.browser.many_executions import add_executions
+from tests.chaos.deployment.postgres import private_postgres
+
+SUMMARY: Final = f"{URL_PREFIX}/executions-summary"
+OTHER: Final = "/api/v2/dags?limit=50"
+MEBIBYTE: Final = 2**20
+# How long another endpoint is asked without a load, and by impatient clients with it.
+SECONDS: Final = 10.0
+SAMPLE_INTERVAL: Final = 0.02
+# After the tests of one number of clients, nothing is shared any more.
+PAUSE: Final = 15.0
+REQUEST_TIMEOUT: Final = 120.0
+
+
+@dataclass
+class Answers:
+    """What the clients got: how many of each status, and when the last one had it."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+
+async def _ask(
+    client: httpx.AsyncClient, answers: Answers, impatient_until: float | None
+) -> None:
+    while True:
+        try:
+            response = await client.get(SUMMARY)
+        except httpx.HTTPError as error:
+            answers.statuses[type(error).__name__] += 1
+            return
+        answers.statuses[str(response.status_code)] += 1
+        if impatient_until is not None:
+            if time.monotonic() > impatient_until:
+                return
+        elif "Retry-After" in response.headers:
+            # As ui/static/executions_summary.js does.
+            delay = int(response.headers["Retry-After"]) * (1 + random.random())
+            await asyncio.sleep(delay)
+        else:
+            return
+
+
+async def _ask_at_once(url: str, number: int, impatient: bool) -> Answers:
+    answers = Answers()
+    began = time.monotonic()
+    impatient_until = None
+    if impatient:
+        impatient_until = began + SECONDS
+    limits = httpx.Limits(max_connections=number)
+    async with httpx.AsyncClient(
+        base_url=url, limits=limits, timeout=REQUEST_TIMEOUT, trust_env=False
+    ) as client:
+        clients = (_ask(client, answers, impatient_until) for _ in range(number))
+        await asyncio.gather(*clients)
+    answers.seconds = time.monotonic() - began
+    return answers
+
+
+def ask_at_once(url: str, number: int, impatient: bool) -> Answers:
+    """Let a number of clients ask for summaries. In a process of its own."""
+    return asyncio.run(_ask_at_once(url, number, impatient))
+
+
+class PeakMemory:
+    """Context manager that observes the memory of an API server with its processes."""
+
+    def __init__(self, airflow: ApiServer) -> None:
+        self._server = psutil.Process(airflow.components["api-server"].pid)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._observe)
+        self.peak = 0
+
+    def now(self) -> int:
+        """Return the resident memory, in bytes."""
+        processes = (self._server, *self._server.children(recursive=True))
+        return sum(process.memory_info().rss for process in processes)
+
+    def _observe(self) -> None:
+        while not self._ended.wait(SAMPLE_INTERVAL):
+            self.peak = max(self.peak, self.now())
+
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+
+def time_other(http: httpx.Client, load: Future[Answers] | None = None) -> list[float]:
+    """
+    Return how long each request of another endpoint took.
+
+    :param load: what has to end; None for some seconds without a load.
+    """
+    until = time.monotonic() + SECONDS
+    times = []
+    while load is None or not load.done():
+        began = time.monotonic()
+        if load is None and began > until:
+            break
+        http.get(OTHER).raise_for_status()
+        times.append(time.monotonic() - began)
+    return times
+
+
+def plant(database: str, sizes: list[int]) -> None:
+    """
+    Make the newest XComs ``run`` large, as users can by Airflow's REST API.
+
+    :param sizes: the size of each, in MB.
+    """
+    newest = (
+        "SELECT x.dag_run_id, x.task_id, x.map_index FROM xcom x JOIN dag_run r"
+        " ON r.id = x.dag_run_id WHERE x.key = 'run' ORDER BY r.run_after DESC"
+    )
+    change = sqlalchemy.text(
+        "UPDATE xcom SET value = value"
+        " || jsonb_build_object('padding', repeat('padding ', :times))"
+        " WHERE key = 'run' AND (dag_run_id, task_id, map_index) = (:run, :task, :map)"
+    )
+    engine = sqlalchemy.create_engine(database)
+    with engine.begin() as connection:
+        rows = connection.execute(sqlalchemy.text(newest)).fetchmany(len(sizes))
+        for size, (run, task, index) in zip(sizes, rows, strict=True):
+            place = {"run": run, "task": task, "map": index}
+            connection.execute(change, {"times": size * 125_000, **place})
+    engine.dispose()
+
+
+def describe_times(times: list[float], before: list[float] | None = None) -> str:
+    """Return the median and the worst of some times."""
+    middle = statistics.median(times)
+    text = f"median {middle * 1000:.0f} ms, worst {max(times) * 1000:.0f} ms"
+    if before is not None:
+        ratio = middle / statistics.median(before)
+        text += f" of {len(times)}, {ratio:.1f} times that without"
+    return text
+
+
+def measure(airflow: ApiServer, at_once: list[int], impatient: bool, runs: int) -> None:
+    """Ask an API server for many summaries, and print what came of it."""
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        httpx.Client(base_url=airflow.url, timeout=120, trust_env=False) as http,
+        ProcessPoolExecutor(1, mp_context=spawn) as clients,
+    ):
+        # Imports are paid before.
+        clients.submit(ask_at_once, airflow.url, 1, False).result()
+        time_other(http)
+        before = time_other(http)
+        print(f"other endpoint without summaries: {describe_times(before)}")
+        for number in at_once * runs:
+            time.sleep(PAUSE)
+            with PeakMemory(airflow) as memory:
+                idle = memory.now()
+                load = clients.submit(ask_at_once, airflow.url, number, impatient)
+                times = time_other(http, load)
+            answers = load.result()
+            statuses = [f"{name}: {count}" for name, count in answers.statuses.items()]
+            above, kept = (
+                (each - idle) / MEBIBYTE for each in (memory.peak, memory.now())
+            )
+            print(
+                f"{number} at once: above idle {above:.0f} MiB, kept {kept:.0f} MiB"
+                f"   answers {', '.join(sorted(statuses))}, the last one after"
+                f" {answers.seconds:.1f} s   other endpoint"
+                f" {describe_times(times, before)}",
+                flush=True,
+            )
+
+
+def main() -> None:
+    """Fill an Airflow, and measure."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.summary_load", description=__doc__
+    )
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add = parser.add_argument
+    add("--executions", type=int, default=10_000, help="number of them (%(default)s)")
+    add("--dags", type=int, default=50, help="number of DAGs (%(default)s)")
+    add(
+        "--at-once",
+        type=int,
+        nargs="+",
+        default=[20, 200],
+        help="numbers of clients (%(default)s)",
+    )
+    add(
+        "--planted",
+        type=int,
+        nargs="*",
+        default=[30] * 10 + [100],
+        help="sizes of planted XComs in MB (ten of 30, and one of 100)",
+    )
+    add("--impatient", action="store_true", help="clients ask again at once, for 10 s")
+    add("--runs", type=int, default=1, help="how often each is measured (%(default)s)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as home, private_postgres() as postgres:
+        settings = {"POLYSYNC_TEST_DAGS": str(options.dags)}
+        airflow = ApiServer(Path(home), settings, database=postgres.url)
+        with airflow:
+            site = Site(airflow)
+            add_executions(site, options.dags, options.executions, 12)
+            site.close()
+            plant(postgres.url, options.planted)
+            print(
+                f"{options.executions:,} executions of {options.dags} DAGs; planted"
+                f" XComs, in MB: {' '.join(map(str, options.planted)) or 'none'}"
+            )
+            measure(airflow, options.at_once, options.impatient, options.runs)
+
+
+if __name__ == "__main__":
+    main()

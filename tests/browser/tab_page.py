@@ -250,17 +250,24 @@ class TabPage:
         """Return the contrast of texts with their background, from 1 to 21."""
         return dict(self.tab.locator(selector).evaluate_all(_CONTRASTS))
 
-    def answer(self, pattern: str, status: int, body: Any) -> None:
+    def answer(
+        self,
+        pattern: str,
+        status: int,
+        body: Any,
+        headers: dict[str, str] | None = None,
+    ) -> None:
         """
         Answer requests in the place of the API server.
 
         :param pattern: a regular expression that finds the URLs.
         :param status: the HTTP status.
         :param body: what to send as JSON.
+        :param headers: further headers.
         """
 
         def respond(route: Route) -> None:
-            route.fulfill(status=status, json=body)
+            route.fulfill(status=status, json=body, headers=headers)
 
         self.page.route(re.compile(pattern), respond)
 

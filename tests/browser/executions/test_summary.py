@@ -105,12 +105,29 @@ def test_what_is_left_out_is_said(page: TabPage) -> None:
     """Of more pipelines, or more executions, than the summary has."""
     pipeline = {"name": CHURN, "runs": 1, "days": {"2026-11-30": [1, 0]}}
     body = {"pipelines": [pipeline], "more_pipelines": 7, "newest_only": 10_000}
-    page.answer("/executions-summary", 200, body)
+    page.answer("/executions-summary", 200, {**body, "left_out": 3})
 
     page.open_executions(f"?dag={DAG}&since=1h&pipeline=summary-")
 
     page.wait_for("7 more with fewer executions are left out.")
+    page.wait_for("3 executions are left out: their XCom “run” is too long.")
     page.wait_for("Of the newest 10,000 executions.")
+
+
+@pytest.mark.usefixtures("day")
+def test_busy_server_is_asked_again(timed_page: TabPage) -> None:
+    """The page says why there is no summary yet, and shows it when it comes."""
+    page = timed_page
+    page.answer("/executions-summary", 429, {}, {"Retry-After": "3"})
+    page.open_executions(f"?dag={DAG}&since=1h&pipeline=summary-")
+    page.wait_for("The summary comes later: ")
+    assert len(page.rows()) >= 5
+    page.answer_no_more()
+
+    page.page.clock.fast_forward(7_000)
+
+    page.wait_for("By day, ")
+    assert page.tab.get_by_text("The summary comes later: ").count() == 0
 
 
 @pytest.mark.usefixtures("day")

@@ -21,7 +21,7 @@ const SHOWN = 5;
 const DAY = 86_400_000;
 const BAR = 6;
 const HEIGHT = 20;
-const WAITING = "The summary comes later: many people ask for one, or Airflow's database is slow. It is asked for again.";
+const WAITING = "The summary comes later: others ask for one, or Airflow's database is slow. It is asked for again.";
 // A summary that others ask for, too, is asked for again after twice as long each time, at most.
 const MAX_DELAY = 60_000;
 const NOTHING = { pipelines: [], leftOut: "" };
@@ -166,7 +166,7 @@ function describeLeftOut(body) {
   const unread = readInteger(property(body, "left_out"), 1, MAX_COUNT);
   return [
     more !== null && `${more} more with fewer executions are left out.`,
-    unread !== null && `${unread.toLocaleString("en")} executions are left out: their XCom “run” is too long.`,
+    unread !== null && `${unread.toLocaleString("en")} executions are left out: their XComs “run” are too large.`,
     newest !== null && `Of the newest ${newest.toLocaleString("en")} executions.`,
   ]
     .filter(Boolean)

@@ -5,7 +5,6 @@ more of the API server than one person who asks once.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -13,6 +12,8 @@ from threading import BoundedSemaphore, Lock
 from typing import Final
 
 from fastapi import HTTPException
+
+from polysync_airflow.execution import clock
 
 # Whoever waits has one of the 40 threads in which FastAPI runs most endpoints, also
 # those of Airflow.
@@ -27,11 +28,11 @@ class SharedResults:
     """
     The results of the last seconds, and one calculation at a time in this process.
 
-    :param clock: returns the time in seconds.
+    :param now: returns the time in seconds.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, now: Callable[[], float] = clock.monotonic) -> None:
+        self._now = now
         self._places = BoundedSemaphore(1 + MAX_WAITING)
         self._turn = Lock()
         # By key: when it was calculated, the oldest first, and the result.
@@ -68,11 +69,11 @@ class SharedResults:
                 content = calculate()
                 if len(self._results) == MAX_RESULTS:
                     del self._results[next(iter(self._results))]
-                self._results[key] = (self._clock(), content)
+                self._results[key] = (self._now(), content)
             return self._results[key][1]
 
     def _forget_old(self) -> None:
-        oldest = self._clock() - SECONDS_SHARED
+        oldest = self._now() - SECONDS_SHARED
         self._results = {
             key: result for key, result in self._results.items() if result[0] > oldest
         }

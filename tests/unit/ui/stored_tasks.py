@@ -29,7 +29,8 @@ def store_task(task: TaskKey, state: str | None, value: str | None) -> None:
         map_index = "region_index"  # the name from Airflow 3.4 on
     with create_session() as session:
         session.execute(text("PRAGMA foreign_keys = OFF"))
-        session.merge(DagModel(dag_id=task.dag_id, bundle_name="bundle"))
+        values = {"dag_id": task.dag_id, "bundle_name": "bundle"}
+        session.merge(DagModel(**values))  # type: ignore[no-untyped-call]
         key = {
             name: value for name, value in asdict(task).items() if name != "map_index"
         }
@@ -37,11 +38,8 @@ def store_task(task: TaskKey, state: str | None, value: str | None) -> None:
         row |= {"pool": "default_pool", "try_number": 1, "pool_slots": 1}
         session.execute(insert(TaskInstance.__table__).values(row))
         if value is not None:
-            values = {
-                "key": variable_key(task),
-                "val": value,
-                "description": "of try 1",
-            }
+            values = {"key": variable_key(task), "val": value}
+            values["description"] = "of try 1"
             session.add(Variable(**values))  # type: ignore[no-untyped-call]
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -263,7 +264,7 @@ def test_record_that_cannot_be_read(kind: str, put_task: PutTask, call: Call) ->
 
     for status, answer in (call("GET", params=READ), call(json=body())):
         assert status == 409
-        assert "is damaged" in answer["detail"]
+        assert re.search("is (damaged|not used)", answer["detail"])
     assert variable()[0] == EVIL[kind]
 
 

@@ -72,27 +72,31 @@ def read(airflow_database: None) -> Iterator[Callable[..., list[str]]]:
 @pytest.fixture
 def client(read: None, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A client of the endpoint; its attribute ``team`` is that of the user."""
+    from airflow.api_fastapi.auth.managers.models.resource_details import (
+        DagAccessEntity,
+    )
     from airflow.api_fastapi.core_api import security
     from fastapi.testclient import TestClient
 
     from polysync_airflow.ui import app, summary
 
+    sender: Any = TestClient(app.create_app())
+
     class AuthManager:
         @staticmethod
         def is_authorized_dag(**request: Any) -> bool:
-            return request["access_entity"] is app.DagAccessEntity.XCOM
+            return request["access_entity"] is DagAccessEntity.XCOM
 
         @staticmethod
         def get_authorized_dag_ids(*, user: Any, method: str) -> frozenset[str]:
-            assert (user, method) == (client, "GET")
-            return READABLE[client.team]
+            assert (user, method) == (sender, "GET")
+            return READABLE[sender.team]
 
     monkeypatch.setattr(security, "get_auth_manager", AuthManager)
     monkeypatch.setattr(summary, "get_auth_manager", AuthManager)
-    client: Any = TestClient(app.create_app())
-    client.app.dependency_overrides[security.get_user] = lambda: client
-    client.team = "churn"
-    return client
+    sender.app.dependency_overrides[security.get_user] = lambda: sender
+    sender.team = "churn"
+    return sender
 
 
 URL = "/executions-summary"

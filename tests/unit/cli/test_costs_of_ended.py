@@ -204,7 +204,8 @@ def one_figure(task: Task, polysync: Polysync) -> tuple[Any, ...]:
     show = "executions", "show", run["execution_arn"], "--output=json"
     shown = figure_of(polysync(*show).document)
     (figure,) = {figure_of(run), shown, listed(polysync)}
-    (pipeline,) = summarize([run])["pipelines"]
+    batch = xcoms.XComBatch([json.dumps(run)], left_out=0)
+    (pipeline,) = summarize([batch])["pipelines"]
     assert pipeline["costs"] == {"USD": figure[0]}
     assert task.ti.xcoms.get("spending") == run["spending"]
     return figure

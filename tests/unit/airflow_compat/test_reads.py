@@ -27,6 +27,9 @@ from tests.unit.ui.stored_tasks import remove_executions, store_execution
 HAS_JSON = pytest.mark.skipif(
     not CAPABILITIES.task_sdk, reason="this Airflow has no JSON in XComs"
 )
+DIALECTS: dict[str, Any] = {"postgresql": postgresql, "mysql": mysql}
+POSTGRESQL, MYSQL = (each.dialect() for each in DIALECTS.values())
+MARIADB = DIALECTS["mysql"].dialect(is_mariadb=True)
 LIMIT = reads.MAX_STORED_BYTES
 PLANTED_BYTES = 30_000_000
 TASK = {"dag_id": "churn_daily", "run_id": "one", "task_id": "train", "map_index": -1}
@@ -259,10 +262,10 @@ COLUMN = "dag_id FROM task_instance"
     ("dialect", "expected"),
     [
         (
-            postgresql.dialect(),
+            POSTGRESQL,
             ["SET LOCAL statement_timeout = 10000", f"SELECT {COLUMN}"],
         ),
-        (mysql.dialect(), [f"SELECT /*+ MAX_EXECUTION_TIME(10000) */ {COLUMN}"]),
+        (MYSQL, [f"SELECT /*+ MAX_EXECUTION_TIME(10000) */ {COLUMN}"]),
     ],
     ids=["postgresql", "mysql"],
 )
@@ -297,21 +300,18 @@ def test_servers_get_a_time_limit(
 # ---- the other databases
 
 
-MARIADB = mysql.dialect(is_mariadb=True)
-
-
 @HAS_JSON
 @pytest.mark.parametrize(
     ("dialect", "of_json", "of_text"),
     [
         (
-            postgresql.dialect(),
+            POSTGRESQL,
             "CASE WHEN pg_column_size(xcom.value) <= 4 * 9"
             " THEN octet_length(CAST(xcom.value AS TEXT)) END <= 9",
             "octet_length(variable.val) <= 9",
         ),
         (
-            mysql.dialect(),
+            MYSQL,
             "CASE WHEN JSON_STORAGE_SIZE(xcom.value) <= 4 * 9"
             " THEN octet_length(CAST(xcom.value AS CHAR)) END <= 9",
             "octet_length(variable.val) <= 9",

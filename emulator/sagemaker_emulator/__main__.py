@@ -58,6 +58,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
                 max_steps=options.max_steps,
                 max_executions=options.max_executions,
                 max_pipelines=options.max_pipelines,
+                max_ended_executions=options.max_ended_executions,
                 lenient=options.lenient,
             ),
             bind=options.bind,
@@ -235,6 +236,16 @@ def _add_what_is_emulated(parser: argparse.ArgumentParser) -> None:
         default=500,
         metavar="N",
         help="quota of pipelines in a region (default: %(default)s)",
+    )
+    add(
+        "--max-ended-executions",
+        type=_quota,
+        default=Limits.max_ended_executions,
+        metavar="N",
+        help=(
+            "how many executions of a region are kept after their end, in up to 5 KB"
+            " each; the oldest are removed (default: %(default)s)"
+        ),
     )
     add(
         "--enforce-iam",

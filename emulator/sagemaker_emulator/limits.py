@@ -17,6 +17,8 @@ class Limits:
     :param max_steps: the quota of steps in a pipeline.
     :param max_executions: the quota of executions that run at once.
     :param max_pipelines: the quota of pipelines in a region.
+    :param max_ended_executions: how many executions of a region are kept after their
+        end. This is no quota of AWS, which does not document how many it keeps.
     :param lenient: whether a definition that AWS would refuse is accepted with a
         warning.
     """
@@ -24,6 +26,7 @@ class Limits:
     max_steps: int = 50
     max_executions: int = 20
     max_pipelines: int = 500
+    max_ended_executions: int = 100_000
     lenient: bool = False
 
 

@@ -9,7 +9,7 @@ import io
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
@@ -41,8 +41,10 @@ class AwsRequest:
     """
     The parts of an AWS request that the emulator uses.
 
-    ``body`` is set for the JSON and the query protocol only, ``form`` for the query
-    protocol only.
+    ``body`` is set for the JSON and the query protocol only, ``document`` (the parsed
+    body) for the JSON protocol only, ``form`` for the query protocol only.
+
+    :param refusal: why the body is refused; None if it is not.
     """
 
     service: str
@@ -53,6 +55,8 @@ class AwsRequest:
     target: str | None
     session_token: str = field(default="", repr=False)
     body: bytes = field(default=b"", repr=False)
+    document: Any = field(default_factory=dict, repr=False)
+    refusal: ApiError | None = None
     form: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
@@ -65,6 +69,13 @@ class AwsRequest:
         return "rest"
 
     @property
+    def members(self) -> dict[str, Any]:
+        """The members of a request in the JSON protocol; empty if it has none."""
+        if isinstance(self.document, dict):
+            return self.document
+        return {}
+
+    @property
     def pipeline(self) -> str | None:
         """
         The pipeline name in a SageMaker request, in lower case; None if the request
@@ -72,39 +83,53 @@ class AwsRequest:
         """
         if self.target != "SageMaker":
             return None
-        try:
-            body = json.loads(self.body)
-        except (ValueError, RecursionError):
-            return None
-        if not isinstance(body, dict):
-            return None
-
         for member in _PIPELINE_MEMBERS:
-            name_or_arn = body.get(member)
+            name_or_arn = self.members.get(member)
             if isinstance(name_or_arn, str):
                 match = _PIPELINE.match(name_or_arn.lower())
                 return match[1] if match else None
         return None
 
 
-def parse_request(request: Request) -> AwsRequest:
-    """
-    Parse a request. The body stays readable for moto, and the signature is not
-    verified.
-    """
+def is_of_s3(request: Request) -> bool:
+    """Return whether a request has an object of S3 as its body, by its signature."""
+    scope = _credential_scope(request)
+    if scope is None:
+        return _service_without_scope(request, "") == "s3"
+    return scope[3] == "s3"
+
+
+def _credential_scope(request: Request) -> re.Match[str] | None:
     credential = request.headers.get("Authorization") or request.args.get(
         "X-Amz-Credential", ""
     )
-    scope = _CREDENTIAL_SCOPE.search(credential)
+    return _CREDENTIAL_SCOPE.search(credential)
+
+
+def parse_request(request: Request, refusal: ApiError | None) -> AwsRequest:
+    """
+    Parse a request. The body stays readable for moto, and the signature is not
+    verified.
+
+    :param request: the request.
+    :param refusal: why its body is refused; None if it is not.
+    """
+    scope = _credential_scope(request)
     target = _TARGET.fullmatch(request.headers.get("X-Amz-Target", ""))
     is_form = (
         request.mimetype == "application/x-www-form-urlencoded" and request.path == "/"
     )
     body = b""
+    document: Any = {}
     if target or is_form:
         body = request.get_data()
         # moto reads the body of the same request again.
         request.environ["wsgi.input"] = io.BytesIO(body)
+    if target and refusal is None:
+        try:
+            document = _parsed(body)
+        except ApiError as error:
+            refusal = error
     form: dict[str, str] = {}
     if is_form:
         form = dict(parse_qsl(body.decode(), keep_blank_values=True))
@@ -132,8 +157,31 @@ def parse_request(request: Request) -> AwsRequest:
         target=target[1] if target else None,
         session_token=request.headers.get("X-Amz-Security-Token", ""),
         body=body,
+        document=document,
+        refusal=refusal,
         form=form,
     )
+
+
+def _parsed(body: bytes) -> Any:
+    """
+    Return the JSON value of a body.
+
+    :raises ApiError: SerializationException if it is none, or has half of a character.
+    """
+    try:
+        document = json.loads(body or b"{}", parse_constant=_refuse_constant)
+        if b"\\u" in body:
+            json.dumps(document, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise ApiError(
+            "SerializationException", f"The body is not JSON: {error}"
+        ) from error
+    return document
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
 
 
 def _service_without_scope(request: Request, operation: str) -> str:

@@ -14,8 +14,8 @@ from sagemaker_emulator.engine.execution import Execution
 from sagemaker_emulator.engine.expressions import Scope
 from sagemaker_emulator.sagemaker.calls import LogStream, ServiceEvent
 
-#: A time in seconds that is longer than everything that ends by itself.
-FOREVER = 30 * 24 * 3600.0
+#: A time in seconds that is longer than each step that ends by itself.
+FOREVER = 20 * 24 * 3600.0
 
 
 @dataclass
@@ -67,6 +67,10 @@ class Services:
     def put_log_events(self, region: str, stream: LogStream) -> None:
         """Keep the stream by its name."""
         self.streams[stream.name] = stream
+
+    def has_event_rules(self, region: str) -> bool:
+        """Have no rules."""
+        return False
 
     def model_package_events(self, region: str, now: float) -> list[ServiceEvent]:
         """Return no events, since there is no registry."""

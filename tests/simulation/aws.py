@@ -55,7 +55,7 @@ class _NoServices:
     """The other services: what steps write goes nowhere."""
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        if name == "model_packages":
+        if name in ("model_packages", "model_package_events"):
             return lambda *_, **__: []
         return lambda *_, **__: None
 

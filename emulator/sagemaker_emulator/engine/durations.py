@@ -17,6 +17,12 @@ STEP_START = 2.0
 #: The time that a job takes to stop, and the minimum time that an execution is
 #: Stopping.
 STOPPING = 20.0
+#: How long an execution runs at most
+#: (https://docs.aws.amazon.com/sagemaker/latest/dg/feature-store-feature-processor-quotas.html:
+#: "Pipeline execution timeout"). AWS documents neither its status afterwards nor the
+#: reason, nor whether a retry begins anew; here it has failed, and a retry does.
+EXECUTION_TIMEOUT = 672 * 3600.0
+TIMEOUT_REASON = "The pipeline execution has reached its maximum time of 672 hours."
 #: After how many seconds a step fails, and with which reason: a Lambda step after ten
 #: minutes, the longest timeout that AWS allows, and a Callback step if it receives no
 #: result within seven days.

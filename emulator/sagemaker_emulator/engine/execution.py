@@ -29,6 +29,7 @@ this module reads no clock, no file and no random number. The rules are:
 6. A retry keeps the succeeded steps and runs all other steps again, in the same
    execution. An execution that has ended with a Fail step cannot be retried (AWS's page
    about the types of steps).
+7. An execution ends after 672 hours (see `durations`), whatever its steps do.
 """
 
 from __future__ import annotations
@@ -38,7 +39,6 @@ import heapq
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import count
 from math import inf
 from typing import Any
 
@@ -47,7 +47,9 @@ from sagemaker_emulator.engine.definition import Definition, Step
 from sagemaker_emulator.engine.durations import (
     DEFAULTS,
     EXECUTION_START,
+    EXECUTION_TIMEOUT,
     STOPPING,
+    TIMEOUT_REASON,
     TIMEOUTS,
 )
 from sagemaker_emulator.engine.expressions import ExpressionError, Scope, evaluate, text
@@ -104,7 +106,7 @@ class Execution:
 
     def __post_init__(self) -> None:
         self._events: list[tuple[float, int, Callable[[float], None]]] = []
-        self._event_numbers = count()
+        self._event_number = 0
         self._attempts: dict[str, int] = {}
         self._stop_waits_for_step = False
         self._ready = False
@@ -121,7 +123,7 @@ class Execution:
             run.ended_at = self.created_at
             run.reused_from = self.selection.source_arn
             self.scope.scenario_names[step.name] = self.scenario.name_of(step)
-        self._add_event(self.created_at + EXECUTION_START, self._set_ready)
+        self._begin(self.created_at)
 
     @property
     def runs(self) -> dict[str, StepRun]:
@@ -216,7 +218,7 @@ class Execution:
         self._ready = False
         self._stop_waits_for_step = False
         self.scenario.write_to(self.scope)
-        self._add_event(now + EXECUTION_START, self._set_ready)
+        self._begin(now)
 
     def set_max_parallel(self, now: float, max_parallel: float) -> None:
         """
@@ -270,11 +272,28 @@ class Execution:
 
     def _add_event(self, time: float, change: Callable[[float], None]) -> None:
         if time < inf:
-            heapq.heappush(self._events, (time, next(self._event_numbers), change))
+            self._event_number += 1
+            heapq.heappush(self._events, (time, self._event_number, change))
 
     def _add_check(self, time: float) -> None:
         """Check at a time what can start or end, although no step changes then."""
         self._add_event(time, lambda at: None)
+
+    def _begin(self, at: float) -> None:
+        self._add_event(at + EXECUTION_START, self._set_ready)
+        self._add_event(at + EXECUTION_TIMEOUT, self._time_out)
+
+    def _time_out(self, at: float) -> None:
+        """Interrupt all steps, and end the execution."""
+        for run in self._progress.running():
+            self._end(run, at, "Stopped")
+        self.last_modified = at
+        self._events.clear()
+        if self.status == "Stopping":
+            self.status = "Stopped"
+            return
+        self.status = "Failed"
+        self.failure_reason = TIMEOUT_REASON
 
     def _set_ready(self, at: float) -> None:
         self._ready = True

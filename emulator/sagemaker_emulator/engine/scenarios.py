@@ -145,6 +145,7 @@ class StepScenario:
     violations: tuple[Mapping[str, str], ...] = ()
 
 
+_USUAL = StepScenario()
 # The behaviour of a Lambda step whose function does not exist. AWS does not document
 # the text.
 MISSING_FUNCTION = StepScenario(
@@ -196,7 +197,7 @@ class Scenario:
             return self.steps[name]
         if step.calls_missing_function:
             return MISSING_FUNCTION
-        return StepScenario()
+        return _USUAL
 
     @property
     def any_failure_allowed(self) -> bool:

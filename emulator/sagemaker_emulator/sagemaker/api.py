@@ -57,8 +57,8 @@ OPERATIONS: Mapping[str, Operation] = {
     **search.OPERATIONS,
     **{name: partial(_respond_of_job, name) for name in descriptions.OPERATIONS},
 }
-# The operations before which everything is published: those that see the model packages
-# of steps, and the deletion of a pipeline, whose logs stay and whose events are sent.
+# The operations before which all results are published: those that see the model
+# packages of steps, and the deletion of a pipeline, whose events are sent. Its logs stay.
 _PUBLISHED_BEFORE = frozenset({"DeletePipeline", *model_packages.OPERATIONS})
 # A scenario can show a status that AWS does not have, and a step that ran has an empty
 # ARN in CacheHitResult. Everything else in a response must match its shape.
@@ -170,6 +170,8 @@ class SageMaker:
                 self.regions[region] = Region(region, self._seed)
             if operation in _PUBLISHED_BEFORE:
                 self.publish(region)
+            if operation == "DeletePipeline":
+                self.publish_logs(region, "")
             call = Call(
                 request,
                 self.regions[region],
@@ -181,6 +183,7 @@ class SageMaker:
             )
             perform = partial(OPERATIONS[operation], call)
             response = call.region.run_idempotently(operation, request, perform)
+            self._close_ended(call.region)
         violations = check_response(model.output_shape, response, _UNCHECKED)
         if violations and self.limits.lenient and model.output_shape is not None:
             # What AWS would refuse can lead to a response that AWS could not return.
@@ -203,10 +206,18 @@ class SageMaker:
                 return None
             return record.arn
 
+    def _close_ended(self, region: Region) -> None:
+        """Keep the executions that have ended in their compact form."""
+        ended = [record for record in region.open_executions() if record.has_ended]
+        if ended:
+            self.publish(region.name)
+        for record in ended:
+            region.close(record, self.limits.max_ended_executions)
+
     def publish(self, *region_names: str) -> None:
         """
-        Write to the other services what the steps have produced up to now: logs,
-        property files, violation reports and model packages.
+        Write to the other services what the steps have produced up to now: property
+        files, violation reports, model packages and events.
 
         :param region_names: the AWS regions; none for all.
         """
@@ -220,10 +231,25 @@ class SageMaker:
                 model_packages.register_model_packages(region, self._services)
                 write_files(region, self._services, now)
                 write_violation_reports(region, self._services)
-                for record in region.executions():
-                    for stream in log_streams(region, record, now):
-                        self._services.put_log_events(region.name, stream)
                 self.send_events(region.name)
+
+    def publish_logs(self, region_name: str, stream: str) -> None:
+        """
+        Write to CloudWatch Logs what the jobs have logged up to now.
+
+        :param region_name: the AWS region.
+        :param stream: with what the names of the streams begin that a client reads. If
+            they are those of one execution, only its logs are written.
+        """
+        with self._lock:
+            region = self.regions.get(region_name)
+            if region is None:
+                return
+            now = self.clock.now()
+            region.advance(now)
+            for record in descriptions.logged_executions(region, stream):
+                for log_stream in log_streams(region, record, now):
+                    self._services.put_log_events(region.name, log_stream)
 
     def send_events(self, region_name: str) -> None:
         """
@@ -239,8 +265,9 @@ class SageMaker:
             if region is not None:
                 region.advance(now)
                 model_packages.register_model_packages(region, self._services)
-                for record in region.executions():
-                    events += unsent_events(region, record)
+                has_rules = self._services.has_event_rules(region_name)
+                for record in region.open_executions():
+                    events += unsent_events(region, record, has_rules)
             # A queue may be in another region than its pipeline.
             for pipeline_region in self.regions.values():
                 pipeline_region.advance(now)

@@ -112,6 +112,10 @@ class AwsServices(Protocol):
         """
         ...
 
+    def has_event_rules(self, region: str) -> bool:
+        """Return whether the default event bus has a rule."""
+        ...
+
     def send_event(self, region: str, event: ServiceEvent) -> None:
         """Send an event to the default event bus."""
         ...

@@ -33,13 +33,16 @@ from sagemaker_emulator.sagemaker.calls import (
 from sagemaker_emulator.sagemaker.jobs.descriptions import Descriptions
 from sagemaker_emulator.sagemaker.jobs.model_packages import register_model_packages
 from sagemaker_emulator.sagemaker.pagination import page
-from sagemaker_emulator.sagemaker.pipelines import RUNNING, created_within
+from sagemaker_emulator.sagemaker.pipelines import created_within
 from sagemaker_emulator.sagemaker.selective_execution import select
 from sagemaker_emulator.sagemaker.step_summaries import step_summary
 from sagemaker_emulator.sagemaker.store import (
+    EndedExecution,
     ExecutionRecord,
     Pipeline,
     RecordedExecution,
+    Region,
+    search_key,
 )
 from sagemaker_emulator.sagemaker.validation import conforming, structure
 
@@ -89,6 +92,7 @@ def start_pipeline_execution(call: Call) -> dict[str, Any]:
     record = ExecutionRecord(
         arn=arn,
         id=identifier,
+        order=region.started,
         pipeline=pipeline,
         version=version,
         engine=engine,
@@ -97,26 +101,26 @@ def start_pipeline_execution(call: Call) -> dict[str, Any]:
         description=request.get("PipelineExecutionDescription"),
         created_by=call.identity,
     )
-    pipeline.executions[arn] = record
+    pipeline.executions.set_open(record)
     pipeline.last_run_at = call.now
     version.last_execution_arn = arn
     region.started += 1
-
-    def resolve_property(reference: str) -> Any:
-        descriptions = Descriptions(region, record, engine.last_modified)
-        return descriptions.property(reference)
-
-    engine.scope.resolve = resolve_property
+    engine.scope.resolve = partial(_property, region, record)
     return {"PipelineExecutionArn": arn}
+
+
+def _property(region: Region, record: ExecutionRecord, reference: str) -> Any:
+    """Return the value of a step's property in an execution."""
+    descriptions = Descriptions(region, record, record.engine.last_modified)
+    return descriptions.property(reference)
 
 
 def _check_quota(call: Call) -> None:
     """Check that the account may start another execution in the region."""
     running = 0
-    for record in call.region.executions():
-        if record.engine.status in RUNNING:
-            record.engine.advance(call.now)
-            running += record.engine.status in RUNNING
+    for record in call.region.open_executions():
+        record.engine.advance(call.now)
+        running += not record.has_ended
     if running >= call.limits.max_executions:
         raise quota_exceeded(
             "concurrent pipeline executions",
@@ -146,22 +150,25 @@ def _find_cached(
     :param latest: the latest time at which it may have ended.
     """
     most_recent: CacheHit | None = None
-    most_recent_end = earliest
-    for record in pipeline.executions.values():
-        if record.arn == arn:
-            break
+    most_recent_end = (earliest, 0)
+    executions = pipeline.executions
+    for record in executions.using(search_key(step_name, key), before=arn):
         engine = record.engine
         engine.advance(latest)
+        if record.arn not in executions.open and engine.last_modified < earliest:
+            break
         for run in engine.history:
             if run.step.name != step_name or run.cache_key != key:
                 continue
             if run.status != "Succeeded" or run.ended_at is None:
                 continue
             # A run without an attempt has reused the results of another one.
-            if run.attempts and most_recent_end <= run.ended_at <= latest:
+            end = (run.ended_at, record.order)
+            if run.attempts and end >= most_recent_end and run.ended_at <= latest:
                 outputs = engine.scope.outputs.get(step_name, {})
                 most_recent = CacheHit(record.arn, engine.seed, run, outputs)
-                most_recent_end = run.ended_at
+                most_recent_end = end
+                earliest = run.ended_at
     return most_recent
 
 
@@ -194,7 +201,7 @@ def stop_pipeline_execution(call: Call) -> dict[str, Any]:
 
 def retry_pipeline_execution(call: Call) -> dict[str, Any]:
     """Run the steps that have not succeeded again, in the same execution."""
-    record = call.execution(call.request["PipelineExecutionArn"])
+    record = call.region.reopen(call.request["PipelineExecutionArn"])
     # The limit that the start had does not apply:
     # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_RetryPipelineExecution.html
     limit = call.max_parallel or record.pipeline.max_parallel or inf
@@ -208,7 +215,7 @@ def retry_pipeline_execution(call: Call) -> dict[str, Any]:
 def update_pipeline_execution(call: Call) -> dict[str, Any]:
     """Change the display name, the description or the parallelism of an execution."""
     request = call.request
-    record = call.execution(request["PipelineExecutionArn"])
+    record = call.region.reopen(request["PipelineExecutionArn"])
     record.display_name = request.get(
         "PipelineExecutionDisplayName", record.display_name
     )
@@ -297,19 +304,19 @@ def list_pipeline_executions(call: Call) -> dict[str, Any]:
     if alias:
         version = pipeline.version(alias=alias)
     matching = [
-        call.execution(record.arn)
-        for record in pipeline.executions.values()
-        if created_within(record.engine.created_at, request)
-        and version in (None, record.version)
+        entry
+        for entry in pipeline.executions.entries()
+        if created_within(entry.created_at, request)
+        and (version is None or version is entry.version)
     ]
 
-    def sort_key(record: ExecutionRecord) -> tuple[Any, ...]:
+    def sort_key(entry: ExecutionRecord | EndedExecution) -> tuple[Any, ...]:
         if request.get("SortBy") == "PipelineExecutionArn":
-            return (record.arn,)
-        return (record.engine.created_at, record.arn)
+            return (entry.arn,)
+        return (entry.created_at, entry.arn)
 
-    records, token = page(matching, sort_key, request)
-    summaries = [_summary(record, call.now) for record in records]
+    entries, token = page(matching, sort_key, request)
+    summaries = [_summary(call.execution(entry.arn), call.now) for entry in entries]
     return {"PipelineExecutionSummaries": summaries, **token}
 
 

@@ -22,13 +22,11 @@ from sagemaker_emulator.sagemaker.calls import (
 )
 from sagemaker_emulator.sagemaker.definition_checks.check import checked
 from sagemaker_emulator.sagemaker.pagination import page
-from sagemaker_emulator.sagemaker.store import Pipeline, Version
+from sagemaker_emulator.sagemaker.store import Executions, Pipeline, Version
 from sagemaker_emulator.texts import unable_to_parse
 
 _LOG = logging.getLogger(__name__)
 
-#: The statuses of executions that have not ended.
-RUNNING = ("Executing", "Stopping")
 _MAX_ALIASES = 10
 # https://docs.aws.amazon.com/tag-editor/latest/userguide/best-practices-and-strats.html
 _MAX_TAGS = 50
@@ -61,6 +59,7 @@ def create_pipeline(call: Call) -> dict[str, Any]:
         role_arn=request["RoleArn"],
         created_at=call.now,
         versions=[],
+        executions=Executions(),
         display_name=request.get("PipelineDisplayName"),
         description=request.get("PipelineDescription"),
         max_parallel=call.max_parallel,
@@ -98,13 +97,13 @@ def update_pipeline(call: Call) -> dict[str, Any]:
 def delete_pipeline(call: Call) -> dict[str, Any]:
     """Delete a pipeline and its executions, unless one of them is running."""
     pipeline = call.region.pipeline(call.request["PipelineName"])
-    for record in pipeline.executions.values():
+    for record in pipeline.executions.open.values():
         record.engine.advance(call.now)
-        if record.engine.status in RUNNING:
+        if not record.has_ended:
             raise conflict(
                 f"Pipeline '{pipeline.arn}' has running executions: stop them first."
             )
-    del call.region.pipelines[pipeline.name.lower()]
+    call.region.delete(pipeline)
     return {"PipelineArn": pipeline.arn}
 
 

@@ -24,16 +24,21 @@ STEP_CHANGE = "SageMaker Model Building Pipeline Execution Step Status Change"
 _ENDED = ("Succeeded", "Failed", "Stopped", "CompletedWithFailures")
 
 
-def unsent_events(region: Region, record: ExecutionRecord) -> list[ServiceEvent]:
+def unsent_events(
+    region: Region, record: ExecutionRecord, has_rules: bool
+) -> list[ServiceEvent]:
     """
     Return the events of an execution and its steps that were not returned before, in
     the order of times.
 
     :param region: the region of the execution.
     :param record: the execution, which must have been advanced to the present.
+    :param has_rules: whether an event can go anywhere. If not, there is none.
     """
     changes = record.engine.changes[record.sent_changes :]
     record.sent_changes += len(changes)
+    if not has_rules:
+        return []
     copies = record.engine.scenario.event_copies
     return [_event(region, record, change) for change in changes for _ in range(copies)]
 

@@ -5,33 +5,39 @@ ClientRequestTokens.
 ARNs contain the pipeline name as it was written, like those of AWS since about 2023.
 AWS does not document whether it finds pipelines by a name in another case; the emulator
 does. Nor does it document how long it keeps a ClientRequestToken, and how it responds
-to a token that is used for a different request. The emulator keeps tokens without limit
-and responds with ConflictException.
+to a token that is used for a different request. The emulator keeps the token of a start
+as long as its execution, all others without limit, and responds with ConflictException.
 
 Each region has one pipeline that AWS manages. Its ARN has ``aws`` in place of an
 account; its executions are the account's:
 https://docs.aws.amazon.com/sagemaker/latest/dg/pipelines-managed.html
+
+An execution that has ended is kept in a compact form, from which each read makes a new
+record. Whoever changes it must `Region.reopen` it. AWS does not document how long it
+keeps executions; here, only a number of them stay, the latest ends.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from moto.utilities.utils import PARTITION_NAMES, get_partition
 
-from sagemaker_emulator.engine.definition import Definition, parse
+from sagemaker_emulator.engine.definition import Definition, Step, parse
 from sagemaker_emulator.engine.execution import Execution
-from sagemaker_emulator.engine.scenarios import Scenario
+from sagemaker_emulator.engine.scenarios import Scenario, StepScenario
 from sagemaker_emulator.engine.step_runs import StepRun
 from sagemaker_emulator.errors import conflict, not_found
+from sagemaker_emulator.sagemaker.compact import Compact, compacted, expanded
 
 ACCOUNT = "123456789012"
+START: Final = "StartPipelineExecution"
 #: The role of the account, and the session of it that signs in with any access key.
 DEFAULT_ROLE = "SageMakerRole"
 DEFAULT_SESSION = "emulator"
@@ -41,6 +47,8 @@ _MANAGED: Final = Path(__file__).parents[1] / "definitions" / "managed"
 _ID_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 # Stands in place of an account in the ARN of a pipeline that AWS manages.
 _AWS: Final = "aws"
+#: The statuses of executions that have not ended.
+RUNNING: Final = ("Executing", "Stopping")
 # Stands in place of the number of a run for the status of the execution itself.
 _OF_THE_EXECUTION = 0
 
@@ -89,12 +97,12 @@ class Pipeline:
     role_arn: str | None
     created_at: float
     versions: list[Version]
+    executions: Executions
     display_name: str | None = None
     description: str | None = None
     max_parallel: int | None = None
     modified_at: float = 0.0
     last_run_at: float | None = None
-    executions: dict[str, ExecutionRecord] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -155,6 +163,16 @@ class RecordedExecution(Execution):
         self._noted |= {run.order: run.status for run in self.history}
         self._note_changes(self.created_at)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes, without what the scenario writes to the scope."""
+        scope = replace(self.scope, property_files={}, metrics={})
+        return {**vars(self), "scope": scope}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Set the attributes of an execution in its compact form."""
+        vars(self).update(state)
+        self.scenario.write_to(self.scope)
+
     def stop(self, now: float) -> None:
         """Request a stop."""
         super().stop(now)
@@ -189,6 +207,7 @@ class ExecutionRecord:
     """
     An execution as the API knows it. ``engine`` simulates it.
 
+    :param order: how many executions of the region have started before it.
     :param created_by: ``Arn`` and ``PrincipalId`` of its creator; empty if unknown.
     :param model_packages: the ARNs of the model packages that its steps have created,
         by step name.
@@ -196,10 +215,15 @@ class ExecutionRecord:
         their runs.
     :param sent_changes: how many of the changes of its statuses were sent to
         EventBridge.
+    :param logged: the attempts whose logs are complete, by step and number.
+    :param written: the attempts whose files are written, in the same form.
+    :param messages: the messages of Callback steps that are sent: number of the run,
+        attempt, status.
     """
 
     arn: str
     id: str
+    order: int
     pipeline: Pipeline
     version: Version
     engine: RecordedExecution
@@ -210,6 +234,28 @@ class ExecutionRecord:
     model_packages: dict[str, str | None] = field(default_factory=dict)
     properties: dict[int, dict[str, Any]] = field(default_factory=dict)
     sent_changes: int = 0
+    logged: set[tuple[str, int]] = field(default_factory=set)
+    written: set[tuple[str, int]] = field(default_factory=set)
+    messages: set[tuple[int, int, str | None]] = field(default_factory=set)
+
+    @property
+    def created_at(self) -> float:
+        """When the execution has started."""
+        return self.engine.created_at
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the execution has ended, at the time to which it was advanced."""
+        return self.engine.status not in RUNNING
+
+    @property
+    def keys(self) -> bytes:
+        """What `Executions.using` finds it by."""
+        keys: list[bytes] = []
+        for run in self.engine.history:
+            keys.append(search_key(run.callback_token or ""))
+            keys.append(search_key(run.step.name, run.cache_key or ""))
+        return b"".join(keys)
 
     @property
     def role_arn(self) -> str:
@@ -220,6 +266,131 @@ class ExecutionRecord:
     def shown_display_name(self) -> str:
         """The display name in responses and events."""
         return self.display_name or f"execution-{int(self.engine.created_at * 1000)}"
+
+
+@dataclass(slots=True)
+class EndedExecution:
+    """
+    An execution that has ended.
+
+    :param ended_at: the time of its last change.
+    :param keys: what `Executions.using` finds it by.
+    :param logged: whether its logs are complete.
+    """
+
+    arn: str
+    version: Version
+    created_at: float
+    ended_at: float
+    keys: bytes
+    record: Compact
+    logged: bool = False
+
+
+class Executions:
+    """The executions of a pipeline, in the order of their starts."""
+
+    def __init__(self) -> None:
+        self._all: dict[str, ExecutionRecord | EndedExecution] = {}
+        #: Those that are not in their compact form.
+        self.open: dict[str, ExecutionRecord] = {}
+
+    def entries(self) -> Iterable[ExecutionRecord | EndedExecution]:
+        """Return all executions as they are kept."""
+        return self._all.values()
+
+    def records(self) -> Iterator[ExecutionRecord]:
+        """Yield all executions."""
+        for entry in list(self._all.values()):
+            yield _record_of(entry)
+
+    def get(self, arn: str) -> ExecutionRecord | None:
+        """Return an execution by its ARN; None if it does not exist."""
+        entry = self._all.get(arn)
+        if entry is None:
+            return None
+        return _record_of(entry)
+
+    def set_open(self, record: ExecutionRecord) -> None:
+        """Keep an execution as it is."""
+        self._all[record.arn] = record
+        self.open[record.arn] = record
+
+    def set_ended(self, record: ExecutionRecord) -> None:
+        """Keep an execution that has ended in the compact form."""
+        # All of them are sent.
+        record.engine.changes.clear()
+        record.sent_changes = 0
+        # They can be had again from the descriptions of the jobs.
+        record.properties.clear()
+        self._all[record.arn] = EndedExecution(
+            arn=record.arn,
+            version=record.version,
+            created_at=record.created_at,
+            ended_at=record.engine.last_modified,
+            keys=record.keys,
+            record=compacted(record, _is_shared),
+        )
+        del self.open[record.arn]
+
+    def remove(self, arn: str) -> None:
+        """Forget an execution that has ended."""
+        del self._all[arn]
+
+    def using(self, key: bytes, before: str | None = None) -> Iterator[ExecutionRecord]:
+        """
+        Yield the executions that may have a step with a cache key or a callback token:
+        those that are open, and then others, the latest end first.
+
+        :param key: the key, of `search_key`.
+        :param before: the ARN of an execution; only earlier ones are returned.
+        """
+        ended: list[EndedExecution] = []
+        for entry in list(self._all.values()):
+            if entry.arn == before:
+                break
+            if not isinstance(entry, EndedExecution):
+                yield entry
+            elif key in entry.keys:
+                ended.append(entry)
+        for entry in sorted(ended, key=lambda entry: entry.ended_at, reverse=True):
+            yield _record_of(entry)
+
+    def unlogged(self) -> Iterator[ExecutionRecord]:
+        """
+        Yield the executions whose logs may be incomplete. Those of the ones that have
+        ended are complete afterwards.
+        """
+        for entry in list(self._all.values()):
+            if not isinstance(entry, EndedExecution):
+                yield entry
+            elif not entry.logged:
+                yield _record_of(entry)
+                entry.logged = True
+
+
+def _record_of(entry: ExecutionRecord | EndedExecution) -> ExecutionRecord:
+    if isinstance(entry, EndedExecution):
+        record: ExecutionRecord = expanded(entry.record)
+        return record
+    return entry
+
+
+def _is_shared(value: Any) -> bool:
+    if isinstance(value, Step):
+        # The steps of an iteration belong to their execution.
+        return value.iteration is None
+    return type(value) in _SHARED
+
+
+def search_key(*parts: str) -> bytes:
+    """Return some bytes that depend on texts only, and most likely on no others."""
+    return _digest(parts)[:8]
+
+
+def _digest(value: Any) -> bytes:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).digest()[:16]
 
 
 class Region:
@@ -244,17 +415,15 @@ class Region:
                 role_arn=None,
                 created_at=0.0,
                 versions=[Version(1, definition, 0.0)],
+                executions=Executions(),
             )
         #: The number of started executions, including those of deleted pipelines.
         self.started = 0
-        #: The attempts whose logs are complete, by execution, step and number.
-        self.logged: set[tuple[str, str, int]] = set()
-        #: The attempts whose property files are written, in the same form.
-        self.written: set[tuple[str, str, int]] = set()
-        #: The messages of Callback steps that are sent: execution, number of the run,
-        #: attempt, status.
-        self.messages: set[tuple[str, int, int, str | None]] = set()
-        self._tokens: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
+        # The pipelines of the executions that have ended, by their ARNs, in the order
+        # of the ends.
+        self._ended: dict[str, Pipeline] = {}
+        # The digest and the response of each request, by operation and token.
+        self._tokens: dict[bytes, tuple[bytes, dict[str, Any]]] = {}
 
     def arn(self, kind: str, name: str) -> str:
         """Return the ARN of a SageMaker resource in this region."""
@@ -296,19 +465,21 @@ class Region:
         :raises ApiError: ResourceNotFound if it does not exist.
         """
         for pipeline in self.pipelines.values():
-            if arn in pipeline.executions:
-                return pipeline.executions[arn]
+            record = pipeline.executions.get(arn)
+            if record is not None:
+                return record
         raise not_found(f"Pipeline execution '{arn}' does not exist.")
 
     def execution_with_token(self, token: str, now: float) -> ExecutionRecord | None:
         """
         Return the execution whose callback step has a token; None if it does not exist.
         """
-        for record in self.executions():
-            record.engine.advance(now)
-            for run in record.engine.runs.values():
-                if run.callback_token == token:
-                    return record
+        for pipeline in self.pipelines.values():
+            for record in pipeline.executions.using(search_key(token)):
+                record.engine.advance(now)
+                for run in record.engine.runs.values():
+                    if run.callback_token == token:
+                        return record
         return None
 
     def execution_arn(self, pipeline: Pipeline, identifier: str) -> str:
@@ -331,16 +502,59 @@ class Region:
 
     def advance(self, now: float) -> None:
         """Advance all executions to the present."""
-        for record in self.executions():
+        for record in self.open_executions():
             record.engine.advance(now)
 
-    def executions(self) -> Iterable[ExecutionRecord]:
-        """Return all executions of all pipelines."""
+    def executions(self) -> Iterator[ExecutionRecord]:
+        """Yield all executions of all pipelines."""
+        for pipeline in list(self.pipelines.values()):
+            yield from pipeline.executions.records()
+
+    def open_executions(self) -> list[ExecutionRecord]:
+        """
+        Return the executions of all pipelines that have not ended, or have ended since
+        the last request.
+        """
         return [
             record
             for pipeline in self.pipelines.values()
-            for record in pipeline.executions.values()
+            for record in pipeline.executions.open.values()
         ]
+
+    def reopen(self, arn: str) -> ExecutionRecord:
+        """
+        Return an execution that is about to change.
+
+        :param arn: the ARN of the execution.
+        :raises ApiError: ResourceNotFound if it does not exist.
+        """
+        record = self.execution(arn)
+        record.pipeline.executions.set_open(record)
+        self._ended.pop(arn, None)
+        return record
+
+    def close(self, record: ExecutionRecord, limit: int) -> None:
+        """
+        Keep an execution that has ended in its compact form, and forget the oldest such
+        executions.
+
+        :param record: the execution. Everything that it has produced is published,
+            except its logs.
+        :param limit: how many are kept.
+        """
+        record.pipeline.executions.set_ended(record)
+        self._ended[record.arn] = record.pipeline
+        while len(self._ended) > limit:
+            arn = next(iter(self._ended))
+            token = self.execution(arn).request.get("ClientRequestToken")
+            self._tokens.pop(_digest([START, token]), None)
+            self._ended.pop(arn).executions.remove(arn)
+
+    def delete(self, pipeline: Pipeline) -> None:
+        """Delete a pipeline and its executions."""
+        del self.pipelines[pipeline.name.lower()]
+        for entry in pipeline.executions.entries():
+            self._ended.pop(entry.arn, None)
 
     def run_idempotently(
         self,
@@ -363,15 +577,22 @@ class Region:
         token = request.get("ClientRequestToken")
         if token is None:
             return perform()
-        fingerprint = json.dumps(request, sort_keys=True, default=str)
-        if (operation, token) not in self._tokens:
+        key = _digest([operation, token])
+        fingerprint = _digest(request)
+        if key not in self._tokens:
             response = perform()
-            self._tokens[operation, token] = (fingerprint, response)
+            self._tokens[key] = (fingerprint, response)
             return response
-        first_fingerprint, first_response = self._tokens[operation, token]
+        first_fingerprint, first_response = self._tokens[key]
         if first_fingerprint != fingerprint:
             raise conflict(
                 f"ClientRequestToken '{token}' was already used for another {operation}"
                 " request."
             )
         return first_response
+
+
+# They belong to others than an execution, too.
+_SHARED: Final = frozenset(
+    {Region, Pipeline, Version, Definition, Scenario, StepScenario}
+)

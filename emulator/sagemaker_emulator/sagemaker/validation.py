@@ -202,6 +202,9 @@ def _without_unknown_members(
             items.append(cleaned)
             ignored += ignored_below
         return items, ignored
+    if isinstance(shape, MapShape):
+        for key, item in value.items():
+            _check_type(shape.value, item, f"{path}.{key}")
     return value, ignored
 
 

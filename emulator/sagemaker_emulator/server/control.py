@@ -40,7 +40,8 @@ them. The response to an invalid request has HTTP status 400 (or 404, 405) and t
     services), and creates the pipelines of ``--definitions`` again
 
 ``POST /moto-api/reset``, without content, does the same: tests that were written for
-moto's server call it.
+moto's server call it. Moto's other routes do not exist here; some of them would return
+what other clients have sent.
 """
 
 from __future__ import annotations
@@ -57,14 +58,18 @@ from werkzeug.wrappers import Request, Response
 
 from sagemaker_emulator.engine import scenarios
 from sagemaker_emulator.engine.clock import VirtualClock
+from sagemaker_emulator.errors import ApiError
 from sagemaker_emulator.sagemaker.api import SageMaker
 from sagemaker_emulator.server.call_log import CallLog
 from sagemaker_emulator.server.client import PREFIX
 from sagemaker_emulator.server.faults import FaultError, Faults
 from sagemaker_emulator.sign_in.settings import SignInError, SignInSettings
 
-#: The route of moto's server with which tests remove what they have made.
-MOTO_RESET: Final = "/moto-api/reset"
+#: Where moto's server has its own routes. All but ``reset`` are refused.
+MOTO_API: Final = "/moto-api"
+# Later times have no text.
+_LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC).timestamp()
+_ID_LENGTH: Final = 18
 
 
 class ControlError(ValueError):
@@ -101,9 +106,10 @@ class ControlApi:
             Rule(f"{PREFIX}/{path}", methods=[method], endpoint=endpoint)
             for method, path, endpoint in self._endpoints()
         ]
-        self._routes = Map(
-            [*rules, Rule(MOTO_RESET, methods=["POST"], endpoint=self._reset_as_moto)]
+        moto_reset = Rule(
+            f"{MOTO_API}/reset", methods=["POST"], endpoint=self._reset_as_moto
         )
+        self._routes = Map([*rules, moto_reset], merge_slashes=False)
 
     def _endpoints(self) -> list[tuple[str, str, Callable[..., Any]]]:
         return [
@@ -126,8 +132,15 @@ class ControlApi:
             ("POST", "reset", lambda request: self.reset()),
         ]
 
-    def handle(self, request: Request) -> Response:
-        """Handle a request to the control API."""
+    def handle(self, request: Request, refusal: ApiError | None) -> Response:
+        """
+        Handle a request to the control API.
+
+        :param request: the request.
+        :param refusal: why its body is refused; None if it is not.
+        """
+        if refusal:
+            return _response({"error": refusal.message}, refusal.status)
         try:
             endpoint, arguments = self._routes.bind_to_environ(request.environ).match()
             body = endpoint(request, **arguments)
@@ -141,6 +154,9 @@ class ControlApi:
             scenarios.ScenarioError,
         ) as error:
             return _response({"error": str(error)}, 400)
+        except (OverflowError, RecursionError) as error:
+            text = f"a value is too large or too deep: {error}"
+            return _response({"error": text}, 400)
         return _response(body or {}, 200)
 
     def reset(self) -> None:
@@ -186,8 +202,10 @@ class ControlApi:
         if isinstance(seconds, bool) or not isinstance(seconds, int | float):
             raise ControlError(f"seconds is {seconds!r}; it must be a number")
         try:
+            if clock.now() + seconds > _LATEST:
+                raise ControlError("the clock would be after the year 9000")
             clock.advance(seconds)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise ControlError(str(error)) from error
         return self._clock(request)
 
@@ -221,7 +239,7 @@ class ControlApi:
 
     def _get_calls(self, request: Request) -> dict[str, Any]:
         after = request.args.get("after", "0")
-        if not after.isdecimal():
+        if not after.isdecimal() or len(after) > _ID_LENGTH:
             raise ControlError(f"after is {after!r}; it must be the id of an entry")
         return {"calls": self._calls.entries(request.args.get("operation"), int(after))}
 
@@ -233,7 +251,7 @@ def _response(body: dict[str, Any], status: int) -> Response:
 def _body(request: Request) -> dict[str, Any]:
     try:
         body = json.loads(request.get_data())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ControlError(f"the body is not JSON: {error}") from error
     if not isinstance(body, dict):
         raise ControlError("the body is not a JSON object")

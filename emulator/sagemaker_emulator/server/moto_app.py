@@ -21,6 +21,7 @@ from moto.moto_server.werkzeug_app import (
     create_backend_app,
 )
 from moto.s3.models import s3_backends
+from werkzeug.exceptions import NotFound
 from werkzeug.test import Client
 
 from sagemaker_emulator.errors import invalid
@@ -43,6 +44,9 @@ _Write = TypeVar("_Write", bound=Callable[..., Any])
 MOTO_SERVICES = frozenset(
     {"events", "iam", "kms", "logs", "s3", "sagemaker", "sqs", "sts"}
 )
+# Its apps that may respond: those of these services, which have some operations at
+# addresses of their own.
+_BACKENDS = MOTO_SERVICES | {"s3control", "sagemakermetrics", "sagemakerruntime"}
 # The members of CreateModelPackage that moto keeps. A RegisterModel step has the same
 # members.
 _MODEL_PACKAGE_MEMBERS = {
@@ -74,6 +78,18 @@ _S3_AUTHORIZATION = (
 )
 
 
+def _create_app(service: Any) -> Any:
+    """
+    Return moto's app of a service, or one that finds nothing.
+
+    moto itself decides by path, host and signature which service a request is for, in
+    other ways than the router.
+    """
+    if service in _BACKENDS:
+        return create_backend_app(service)
+    return NotFound()
+
+
 def _tolerant(write: _Write) -> _Write:
     """
     Make a method that returns None if moto refuses what a step writes.
@@ -100,7 +116,8 @@ class Moto:
     """
 
     def __init__(self) -> None:
-        self._app = DomainDispatcherApplication(create_backend_app)
+        self._app = DomainDispatcherApplication(_create_app)
+        self._internal_app = create_backend_app("moto_api")
         self._lock = Lock()
         # The number of events that were written to each log stream.
         self._written: dict[tuple[str, str, str], int] = {}
@@ -116,13 +133,17 @@ class Moto:
         response_body: Iterable[bytes] = self._app(environ, start_response)
         return response_body
 
+    def has_region(self, name: str) -> bool:
+        """Return whether AWS has a region with this name."""
+        return name in get_backend("sagemaker")[ACCOUNT]
+
     def reset(self) -> None:
         """Remove all resources of all services."""
         with self._lock:
             self._written.clear()
             self._deleted.clear()
         self._model_packages.reset()
-        Client(self._app).post("/moto-api/reset").close()
+        Client(self._internal_app).post("/moto-api/reset").close()
 
     def read_object(self, bucket: str, key: str, version: str | None) -> bytes:
         """
@@ -278,7 +299,16 @@ class Moto:
         """
         Return the events of model packages that are new or changed since the last call.
         """
+        if not self.has_region(region):
+            return []
         return self._model_packages.unsent(region, now)
+
+    def has_event_rules(self, region: str) -> bool:
+        """Return whether the default event bus of a region has a rule."""
+        backends = get_backend("events")[ACCOUNT]
+        if region not in backends:
+            return False
+        return bool(backends[region].event_buses["default"].rules)
 
     @_tolerant
     def send_event(self, region: str, event: ServiceEvent) -> None:

@@ -2,7 +2,7 @@
 Routes each request: the control API, the emulated SageMaker and STS operations, or
 moto.
 
-This WSGI app handles ``/_emulator`` and ``/moto-api/reset`` with the control API, and
+This WSGI app handles ``/_emulator`` and ``/moto-api`` with the control API, and
 the operations of SageMaker on pipelines and the jobs of their steps and some operations
 of STS and IAM with the emulator. Requests to some other services go to moto. It also
 applies the faults and writes the call log.
@@ -10,7 +10,7 @@ applies the faults and writes the call log.
 
 from __future__ import annotations
 
-import json
+import logging
 import socket
 import sys
 import time
@@ -30,10 +30,11 @@ from sagemaker_emulator.errors import ApiError
 from sagemaker_emulator.protocol import AwsRequest
 from sagemaker_emulator.sagemaker.api import SageMaker, is_emulated
 from sagemaker_emulator.sagemaker.calls import NotEmulatedError
+from sagemaker_emulator.server import bodies
 from sagemaker_emulator.server.browser_guard import BrowserGuard
 from sagemaker_emulator.server.call_log import CallLog, Entry
 from sagemaker_emulator.server.client import PREFIX
-from sagemaker_emulator.server.control import MOTO_RESET, ControlApi
+from sagemaker_emulator.server.control import MOTO_API, ControlApi
 from sagemaker_emulator.server.faults import Fault, Faults
 from sagemaker_emulator.server.moto_app import MOTO_SERVICES, Moto
 from sagemaker_emulator.sign_in import authorization, callers, simulation
@@ -41,6 +42,8 @@ from sagemaker_emulator.sign_in.sts import LOGGED_MEMBERS, Sts
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+_LOG = logging.getLogger(__name__)
 # The services of moto that show the events of executions and model packages.
 _FILLED_BY_EVENTS = frozenset({"events", "sqs"})
 # How soon a client that waits for messages gets an event that has become due, in real
@@ -65,6 +68,9 @@ _LOGGED_MEMBERS = {
         "VisibilityTimeout",
     ),
 }
+
+
+_STREAM_MEMBERS = ("logStreamName", "logStreamNamePrefix")
 
 
 class Router:
@@ -104,17 +110,22 @@ class Router:
     ) -> Iterable[bytes]:
         """Handle a request as a WSGI app."""
         request = Request(environ)
-        is_control = request.path == PREFIX or request.path.startswith(f"{PREFIX}/")
+        is_control = _is_below(request.path, PREFIX)
         if is_control:
             refusal = self._guard.refuse_control(request)
         else:
             refusal = self._guard.refuse(request)
         if refusal:
             return refusal(environ, start_response)
-        if is_control or request.path == MOTO_RESET:
-            return self._control.handle(request)(environ, start_response)
+        limit = bodies.MAX_BYTES
+        if protocol.is_of_s3(request):
+            limit = bodies.MAX_OBJECT_BYTES
+        unreadable = bodies.read(request, limit)
+        if is_control or _is_below(request.path, MOTO_API):
+            response = self._control.handle(Request(environ), unreadable)
+            return response(environ, start_response)
 
-        aws = protocol.parse_request(request)
+        aws = protocol.parse_request(Request(environ), unreadable)
         entry = self._entry(aws)
         fault = self._faults.take(aws.operation, entry.time, aws.pipeline, aws.service)
         if fault:
@@ -159,8 +170,7 @@ class Router:
         try:
             if fault and fault.kind == "http":
                 return Response("", fault.status)
-            if fault and fault.kind in ("throttle", "quota", "error"):
-                raise fault.error()
+            self._check(aws, fault)
             if aws.target == "SageMaker" and is_emulated(aws.operation, aws.body):
                 with suppress(NotEmulatedError):
                     return protocol.json_response(
@@ -179,18 +189,33 @@ class Router:
                 authorization.check_read(callers.identify(aws, self._sts.sessions), aws)
             self._publish_for(aws)
         except ApiError as error:
-            entry.set_error(error)
-            return protocol.error_response(error, aws.protocol, request_id)
+            refusal = error
+        except RecursionError:
+            refusal = ApiError("SerializationException", "The body is nested too deep.")
         except Exception as error:
             # A bug in the emulator is reported to the client, in the call log and on
             # the terminal.
             traceback.print_exc(file=sys.stderr)
-            internal_failure = ApiError(
+            refusal = ApiError(
                 "InternalFailure", f"{type(error).__name__}: {error}", 500
             )
-            entry.set_error(internal_failure)
-            return protocol.error_response(internal_failure, aws.protocol, request_id)
-        return partial(self._call_moto, aws=aws, request_id=request_id)
+        else:
+            return partial(self._call_moto, aws=aws, request_id=request_id)
+        entry.set_error(refusal)
+        return protocol.error_response(refusal, aws.protocol, request_id)
+
+    def _check(self, aws: AwsRequest, fault: Fault | None) -> None:
+        """Raise the error of a fault, or of a request that no service can process."""
+        if fault and fault.kind in ("throttle", "quota", "error"):
+            raise fault.error()
+        if aws.refusal:
+            raise aws.refusal
+        if not self._moto.has_region(aws.region):
+            raise ApiError(
+                "InvalidSignatureException",
+                "Credential should be scoped to a valid region.",
+                403,
+            )
 
     def _publish_for(self, aws: AwsRequest) -> None:
         """
@@ -200,8 +225,12 @@ class Router:
         if aws.service == "s3":
             # A bucket can be read from any region.
             self._sagemaker.publish()
-        elif aws.service in ("logs", "sagemaker"):
+        elif aws.service == "sagemaker":
             self._sagemaker.publish(aws.region)
+        elif aws.service == "logs":
+            names = [aws.members.get(member) for member in _STREAM_MEMBERS]
+            stream = next((name for name in names if isinstance(name, str)), "")
+            self._sagemaker.publish_logs(aws.region, stream)
         elif aws.service in _FILLED_BY_EVENTS:
             # Also before a rule is made, which gets no events of the past.
             self._sagemaker.send_events(aws.region)
@@ -227,11 +256,16 @@ class Router:
                 self._sagemaker.send_events(aws.region)
             return response_body
         except NotImplementedError as error:
-            unknown_operation = ApiError("UnknownOperationException", str(error))
-            response = protocol.error_response(
-                unknown_operation, aws.protocol, request_id
+            refusal = ApiError("UnknownOperationException", str(error))
+        except Exception as error:
+            # moto expects that a client has checked the request.
+            _LOG.warning("moto cannot process %s", aws.operation, exc_info=True)
+            refusal = ApiError(
+                "ValidationException",
+                f"moto cannot process this request: {type(error).__name__}: {error}",
             )
-            return response(environ, start_response)
+        response = protocol.error_response(refusal, aws.protocol, request_id)
+        return response(environ, start_response)
 
     @contextmanager
     def _sending_events(self, region: str) -> Iterator[None]:
@@ -257,28 +291,20 @@ class Router:
                 "Missing Authentication Token",
                 403,
             )
-        try:
-            body = json.loads(aws.body or b"{}")
-        except (ValueError, RecursionError) as error:
-            raise ApiError(
-                "SerializationException", f"The body is not JSON: {error}"
-            ) from error
-        entry.request = {}
-        if isinstance(body, dict):
-            entry.request = body
+        entry.request = aws.members
         callers.check_credentials(aws, self._sts.sessions)
         if self._sts.settings.values.enforce_iam:
             authorization.check_operation(
                 caller,
                 aws.operation,
                 aws.region,
-                body,
+                aws.document,
                 partial(self._sagemaker.execution_with_token, aws.region),
             )
         result, entry.ignored = self._sagemaker.call(
             aws.operation,
             aws.region,
-            body,
+            aws.document,
             {"Arn": caller.arn, "PrincipalId": caller.user_id},
         )
         return result
@@ -334,16 +360,12 @@ def _logged_members(aws: AwsRequest) -> dict[str, Any]:
         return {name: aws.form[name] for name in LOGGED_MEMBERS if name in aws.form}
     if aws.operation == simulation.OPERATION:
         return simulation.logged_request(aws.form)
-    if aws.service not in _LOGGED_MEMBERS:
-        return {}
-    try:
-        body = json.loads(aws.body)
-    except (ValueError, RecursionError):
-        return {}
-    if not isinstance(body, dict):
-        return {}
-    names = _LOGGED_MEMBERS[aws.service]
-    return {name: body[name] for name in names if name in body}
+    names = _LOGGED_MEMBERS.get(aws.service, ())
+    return {name: aws.members[name] for name in names if name in aws.members}
+
+
+def _is_below(path: str, prefix: str) -> bool:
+    return path == prefix or path.startswith(f"{prefix}/")
 
 
 def _close_connection(environ: WSGIEnvironment) -> NoReturn:

@@ -15,6 +15,7 @@ interface.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import socket
@@ -32,6 +33,7 @@ from sagemaker_emulator.limits import DEFAULT_LIMITS, Limits
 from sagemaker_emulator.sagemaker.api import SageMaker
 from sagemaker_emulator.sagemaker.definition_checks.check import checked
 from sagemaker_emulator.sagemaker.store import partition
+from sagemaker_emulator.server import bodies
 from sagemaker_emulator.server.addresses import LOOPBACK, check_bind
 from sagemaker_emulator.server.browser_guard import BrowserGuard
 from sagemaker_emulator.server.call_log import CallLog
@@ -62,6 +64,12 @@ class _Handler(MotoRequestHandler):
     """
 
     clock: Clock
+    timeout = bodies.WAIT_SECONDS
+
+    def setup(self) -> None:
+        """Limit the time of the whole request, too."""
+        super().setup()
+        self.rfile = io.BufferedReader(bodies.TimedInput(self.rfile.detach()))
 
     def date_time_string(self, timestamp: float | None = None) -> str:
         """Return the header ``Date``."""

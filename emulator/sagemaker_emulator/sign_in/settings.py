@@ -152,7 +152,7 @@ def _issuers(before: Mapping[str, PyJWKSet], document: Any) -> dict[str, PyJWKSe
         _check_object(keys, f"issuers[{issuer!r}]")
         try:
             after[issuer] = PyJWKSet.from_dict(dict(keys))
-        except PyJWTError as error:
+        except (AttributeError, PyJWTError, TypeError, ValueError) as error:
             raise SignInError(
                 f"issuers[{issuer!r}] is not a JSON Web Key Set: {error}"
             ) from error

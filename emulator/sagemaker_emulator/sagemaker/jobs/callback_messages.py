@@ -41,8 +41,8 @@ class _Message(NamedTuple):
     status: str | None
 
     @property
-    def key(self) -> tuple[str, int, int, str | None]:
-        return (self.record.arn, self.run.order, self.run.attempt, self.status)
+    def key(self) -> tuple[int, int, str | None]:
+        return (self.run.order, self.run.attempt, self.status)
 
 
 def send_callback_messages(region: Region, services: AwsServices) -> None:
@@ -59,7 +59,7 @@ def send_callback_messages(region: Region, services: AwsServices) -> None:
         key=lambda message: (message.at, message.record.arn, message.run.order)
     )
     for message in messages:
-        region.messages.add(message.key)
+        message.record.messages.add(message.key)
         run = message.run
         queue_url = value_of(message.record, run, run.step.body.get("SqsQueueUrl"))
         url = urlsplit(text(queue_url or ""))
@@ -74,7 +74,7 @@ def send_callback_messages(region: Region, services: AwsServices) -> None:
 
 
 def _unsent(region: Region) -> Iterator[_Message]:
-    for record in region.executions():
+    for record in region.open_executions():
         for run in record.engine.history:
             # A step that takes its result from the cache has no attempt, and sends
             # nothing.
@@ -84,7 +84,7 @@ def _unsent(region: Region) -> Iterator[_Message]:
             if run.stop_requested_at is not None:
                 messages.append(_Message(run.stop_requested_at, record, run, _STOPPING))
             yield from (
-                message for message in messages if message.key not in region.messages
+                message for message in messages if message.key not in record.messages
             )
 
 

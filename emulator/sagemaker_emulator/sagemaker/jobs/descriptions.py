@@ -236,6 +236,23 @@ def _record_of_job(region: Region, name: str) -> ExecutionRecord | None:
     return region.execution_with_id(match[1])
 
 
+def logged_executions(region: Region, stream: str) -> Iterator[ExecutionRecord]:
+    """
+    Yield the executions whose logs a client may read, and whose logs may be incomplete.
+
+    :param region: the region.
+    :param stream: with what the names of the log streams begin.
+    """
+    match = _EXECUTION_ID.fullmatch(stream)
+    if match is None:
+        for pipeline in region.pipelines.values():
+            yield from pipeline.executions.unlogged()
+        return
+    record = region.execution_with_id(match[1])
+    if record is not None:
+        yield record
+
+
 def _describe_version_1(job: Job) -> dict[str, Any] | None:
     """Return the response of DescribeAutoMLJob; None for a job of version 2."""
     if "AutoMLJobInputDataConfig" in job.arguments:

@@ -67,12 +67,12 @@ def log_streams(
     """
     for run in record.engine.history:
         for attempt in run.attempts:
-            key = (record.arn, run.step.name, attempt.number)
-            if key in region.logged or attempt.executing_at > now:
+            key = (run.step.name, attempt.number)
+            if key in record.logged or attempt.executing_at > now:
                 continue
             yield from _streams(region, record, run, attempt, now)
             if attempt.ended_at is not None:
-                region.logged.add(key)
+                record.logged.add(key)
 
 
 def _streams(

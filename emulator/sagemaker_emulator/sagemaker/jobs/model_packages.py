@@ -80,7 +80,7 @@ def _with_types(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unregistered(region: Region) -> Iterator[tuple[ExecutionRecord, StepRun]]:
-    for record in region.executions():
+    for record in region.open_executions():
         for run in record.engine.runs.values():
             if run.step.type != "RegisterModel" or run.status != "Succeeded":
                 continue

@@ -53,9 +53,9 @@ class _FinishedJob(NamedTuple):
     attempt: Attempt
 
     @property
-    def key(self) -> tuple[str, str, int]:
-        """The attempt as an entry of ``Region.written``."""
-        return (self.record.arn, self.run.step.name, self.attempt.number)
+    def key(self) -> tuple[str, int]:
+        """The attempt as an entry of ``ExecutionRecord.written``."""
+        return (self.run.step.name, self.attempt.number)
 
     @property
     def order(self) -> tuple[float, str, int]:
@@ -82,7 +82,7 @@ def write_files(region: Region, services: AwsServices, now: float) -> None:
     :param now: the time, as Unix time.
     """
     for job in sorted(_unwritten(region), key=lambda job: job.order):
-        region.written.add(job.key)
+        job.record.written.add(job.key)
         described = Descriptions(region, job.record, now).of(job.run, job.attempt)
         if job.run.step.type == "Training":
             files = _result_files(job, described)
@@ -157,11 +157,11 @@ def _result_files(
 
 def _unwritten(region: Region) -> Iterator[_FinishedJob]:
     """Yield the jobs that have succeeded with files that are not written."""
-    for record in region.executions():
+    for record in region.open_executions():
         for run in record.engine.history:
             for attempt in run.attempts:
                 job = _FinishedJob(record, run, attempt)
-                if attempt.status != "Succeeded" or job.key in region.written:
+                if attempt.status != "Succeeded" or job.key in record.written:
                     continue
                 if job.has_files:
                     yield job
@@ -204,15 +204,15 @@ def write_violation_reports(region: Region, services: AwsServices) -> None:
     :param region: the region.
     :param services: S3.
     """
-    for record in region.executions():
+    for record in region.open_executions():
         for run in record.engine.history:
-            key = (record.arn, run.step.name, run.attempt)
-            if not run.violations or key in region.written:
+            key = (run.step.name, run.attempt)
+            if not run.violations or key in record.written:
                 continue
             report_uri = violation_report(region, record, run)
             if report_uri is None:
                 continue
-            region.written.add(key)
+            record.written.add(key)
             report: dict[str, Any] = {"violations": run.violations}
             if run.step.type != "QualityCheck":
                 report = {"version": "1.0", **report}

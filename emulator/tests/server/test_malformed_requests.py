@@ -238,11 +238,7 @@ def test_chunked_body_has_a_limit(
 ) -> None:
     """A body of unknown length is read up to the limit, and processed if it ends."""
     monkeypatch.setattr(bodies, "MAX_BYTES", 1000)
-    headers = {
-        **headers_of("sagemaker"),
-        "X-Amz-Target": "SageMaker.ListPipelines",
-        "Transfer-Encoding": "chunked",
-    }
+    headers = {**headers_of("sagemaker"), "X-Amz-Target": "SageMaker.ListPipelines"}
 
     def chunks(count: int) -> Iterator[bytes]:
         yield b"{}"

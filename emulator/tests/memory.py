@@ -31,7 +31,7 @@ AUTHORIZATION = (
 
 
 INPUT = "s3://bucket/input/2026-12-02/data.csv"
-PARAMETERS = ([{"Name": "InputDataUrl", "Value": INPUT}], [])
+PARAMETERS: tuple[list[Any], ...] = ([{"Name": "InputDataUrl", "Value": INPUT}], [])
 
 
 def main() -> None:

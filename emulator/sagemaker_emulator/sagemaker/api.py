@@ -58,7 +58,7 @@ OPERATIONS: Mapping[str, Operation] = {
     **{name: partial(_respond_of_job, name) for name in descriptions.OPERATIONS},
 }
 # The operations before which all results are published: those that see the model
-# packages of steps, and the deletion of a pipeline, whose events are sent. Its logs stay.
+# packages of steps, and the deletion of a pipeline, whose events are sent.
 _PUBLISHED_BEFORE = frozenset({"DeletePipeline", *model_packages.OPERATIONS})
 # A scenario can show a status that AWS does not have, and a step that ran has an empty
 # ARN in CacheHitResult. Everything else in a response must match its shape.

@@ -41,12 +41,16 @@ def read(request: Request, limit: int) -> ApiError | None:
     :param limit: the greatest length, in bytes. Of a longer body, no more is kept.
     :return: why the body is refused; None if it is not.
     """
-    request.max_content_length = limit
+    # werkzeug cuts off what is longer, if the request does not tell its length.
+    request.max_content_length = limit + 1
     body = b""
     error: ApiError | None = None
     try:
         body = request.get_data(cache=False)
+        if len(body) > limit:
+            raise RequestEntityTooLarge
     except RequestEntityTooLarge:
+        body = b""
         error = ApiError(
             "RequestEntityTooLarge",
             f"The body of a request has at most {limit} bytes.",

@@ -379,6 +379,32 @@ def test_step_of_infinite_duration_ends_only_by_a_stop() -> None:
     assert engine.status == "Stopped"
 
 
+def test_execution_ends_after_672_hours() -> None:
+    """
+    AWS documents the time. Steps that run are interrupted; a retry has as much time
+    again.
+    """
+    limit = 672 * 3600.0
+    endless = {"steps": {"A": {"duration": None}}}
+    engine = execution(chain("A", "B"), endless)
+    engine.advance(limit - 1)
+    assert engine.status == "Executing"
+
+    engine.advance(limit)
+
+    assert (engine.status, engine.last_modified) == ("Failed", limit)
+    assert engine.failure_reason == (
+        "The pipeline execution has reached its maximum time of 672 hours."
+    )
+    assert timeline(engine) == {"A": (2.0, limit, "Stopped")}
+    engine.retry(limit + 10, engine.scenario, inf)
+    engine.advance(2 * limit)
+    assert engine.status == "Executing"
+    engine.stop(2 * limit)
+    engine.advance(2 * limit + 10)
+    assert engine.status == "Stopped"
+
+
 def test_only_an_executing_execution_can_be_stopped() -> None:
     """
     A stop is rejected while another stop is in progress, and after the execution has

@@ -173,6 +173,7 @@ def make_parser(prog: str = PROGRAM) -> argparse.ArgumentParser:
         ),
     )
     _add_what_is_emulated(parser)
+    _add_limits(parser)
     return parser
 
 
@@ -217,6 +218,16 @@ def _add_what_is_emulated(parser: argparse.ArgumentParser) -> None:
         ),
     )
     add(
+        "--enforce-iam",
+        action="store_true",
+        help="enforce the policies in IAM on pipeline operations",
+    )
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the quotas, and of what is kept."""
+    add = parser.add_argument
+    add(
         "--max-steps",
         type=_quota,
         default=50,
@@ -246,11 +257,6 @@ def _add_what_is_emulated(parser: argparse.ArgumentParser) -> None:
             "how many executions of a region are kept after their end, in up to 5 KB"
             " each; the oldest are removed (default: %(default)s)"
         ),
-    )
-    add(
-        "--enforce-iam",
-        action="store_true",
-        help="enforce the policies in IAM on pipeline operations",
     )
 
 

@@ -25,6 +25,7 @@ import urllib3.connection
 from werkzeug import serving
 
 from sagemaker_emulator import EmulatorServer
+from sagemaker_emulator.server.bodies import TimedInput
 
 _PARSE_HEADERS = http.client.parse_headers
 
@@ -69,7 +70,10 @@ def _parse_headers(stream: Any, _class: Any = http.client.HTTPMessage) -> Any:
     Read headers as the standard library does, if a client of this process or the
     emulator has written them.
     """
-    if not isinstance(getattr(stream, "raw", stream), (_ResponseReader, io.BytesIO)):
+    raw = getattr(stream, "raw", stream)
+    if isinstance(raw, TimedInput):
+        raw = raw.connection
+    if not isinstance(raw, (_ResponseReader, io.BytesIO)):
         return _PARSE_HEADERS(stream, _class)
     message = _class()
     while line := stream.readline().rstrip(b"\r\n"):
@@ -149,9 +153,12 @@ class _ServerSocket:
         self._request, self._ended = request, ended
         self.response = bytearray()
 
-    def makefile(self, mode: str, buffer_size: int) -> io.BytesIO:
+    def settimeout(self, seconds: float | None) -> None:
+        """Do nothing: the whole request is there."""
+
+    def makefile(self, mode: str, buffer_size: int) -> io.BufferedReader:
         assert mode == "rb"
-        return io.BytesIO(self._request)
+        return io.BufferedReader(io.BytesIO(self._request))
 
     def sendall(self, data: Any) -> None:
         self.response += data

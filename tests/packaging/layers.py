@@ -133,7 +133,7 @@ FOLDER_LAYERS = {
 
 # The same of the emulator's package, which is a distribution of its own.
 EMULATOR_LAYERS = (
-    {"arguments", "clients", "errors", "limits"},
+    {"arguments", "clients", "errors", "limits", "texts"},
     {"protocol", "engine"},
     {"sagemaker"},
     {"builders", "sign_in"},
@@ -152,6 +152,7 @@ EMULATOR_FOLDER_LAYERS = {
         {"__init__"},
     ),
     "sagemaker": (
+        {"compact"},
         {"pagination", "validation", "store"},
         {"calls", "definition_checks"},
         {"jobs", "pipelines", "selective_execution"},
@@ -211,7 +212,7 @@ EMULATOR_FOLDER_LAYERS = {
         {"__init__"},
     ),
     "server": (
-        {"addresses", "call_log", "client", "event_bus", "faults"},
+        {"addresses", "bodies", "call_log", "client", "event_bus", "faults"},
         {"browser_guard", "control", "moto_app"},
         {"router"},
         {"server"},

@@ -18,24 +18,34 @@ class Compact(NamedTuple):
 
     :param content: the objects that belong to the graph alone.
     :param shared: those that it shares with others.
+    :param example: the bytes of a similar graph, before compression.
     """
 
     content: bytes
     shared: tuple[Any, ...]
+    example: bytes
+
+    def decompressed(self) -> bytes:
+        """Return the bytes of the content."""
+        return zlib.decompressobj(zdict=self.example).decompress(self.content)
 
 
-def compacted(value: Any, is_shared: Callable[[Any], bool]) -> Compact:
+def compacted(value: Any, is_shared: Callable[[Any], bool], example: bytes) -> Compact:
     """
     Return the compact form of a value.
 
     :param value: the value, whose types pickle supports.
     :param is_shared: returns whether an object that it leads to belongs to others, too.
         Such an object stays as it is.
+    :param example: the bytes of a similar graph; empty if there is none. What is the
+        same there takes no space.
     """
     buffer = io.BytesIO()
     pickler = _Pickler(buffer, is_shared)
     pickler.dump(value)
-    return Compact(zlib.compress(buffer.getvalue()), tuple(pickler.shared))
+    compressor = zlib.compressobj(zdict=example)
+    content = compressor.compress(buffer.getvalue()) + compressor.flush()
+    return Compact(content, tuple(pickler.shared), example)
 
 
 def expanded(compact: Compact) -> Any:
@@ -62,7 +72,7 @@ class _Pickler(pickle.Pickler):
 
 class _Unpickler(pickle.Unpickler):
     def __init__(self, compact: Compact) -> None:
-        super().__init__(io.BytesIO(zlib.decompress(compact.content)))
+        super().__init__(io.BytesIO(compact.decompressed()))
         self._shared = compact.shared
 
     def persistent_load(self, number: int) -> Any:

@@ -292,6 +292,8 @@ class Executions:
 
     def __init__(self) -> None:
         self._all: dict[str, ExecutionRecord | EndedExecution] = {}
+        # The bytes of the first that has ended.
+        self._example = b""
         #: Those that are not in their compact form.
         self.open: dict[str, ExecutionRecord] = {}
 
@@ -323,13 +325,15 @@ class Executions:
         record.sent_changes = 0
         # They can be had again from the descriptions of the jobs.
         record.properties.clear()
+        compact = compacted(record, _is_shared, self._example)
+        self._example = self._example or compact.decompressed()
         self._all[record.arn] = EndedExecution(
             arn=record.arn,
             version=record.version,
             created_at=record.created_at,
             ended_at=record.engine.last_modified,
             keys=record.keys,
-            record=compacted(record, _is_shared),
+            record=compact,
         )
         del self.open[record.arn]
 

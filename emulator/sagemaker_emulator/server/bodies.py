@@ -92,7 +92,7 @@ class TimedInput(io.RawIOBase):
     """
 
     def __init__(self, connection: io.RawIOBase, seconds: float = SECONDS) -> None:
-        self._connection = connection
+        self.connection = connection
         self._end = time.monotonic() + seconds
 
     def readable(self) -> bool:
@@ -107,9 +107,9 @@ class TimedInput(io.RawIOBase):
         """
         if time.monotonic() > self._end:
             raise TimeoutError("the request has not arrived in time")
-        return self._connection.readinto(buffer)
+        return self.connection.readinto(buffer)
 
     def close(self) -> None:
         """Close the reader of the connection."""
-        self._connection.close()
+        self.connection.close()
         super().close()

@@ -36,6 +36,7 @@ _WITH_WEB_IDENTITY = "AssumeRoleWithWebIdentity"
 _SESSION_NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 _MAX_CHAINED_SECONDS = 3600
 _MIN_SECONDS = 900
+_DURATION_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -218,6 +219,8 @@ def _session_name(form: Mapping[str, str]) -> str:
 
 def _duration(form: Mapping[str, str], default: int, maximum: int) -> int:
     text = form.get("DurationSeconds", str(default))
+    # A longer one would be no number of Python's.
+    text = text[:_DURATION_DIGITS]
     if not text.isdecimal() or int(text) < _MIN_SECONDS:
         constraint = f"Member must have value greater than or equal to {_MIN_SECONDS}"
         raise _validation_error(f"'{text}'", "durationSeconds", constraint)

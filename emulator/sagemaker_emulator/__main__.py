@@ -1,6 +1,6 @@
 """
 The command line of the emulator: ``sagemaker-emulator``, or ``python -m
-sagemaker_emulator``.
+sagemaker_emulator``. Its state is in memory only, and gone when it ends.
 """
 
 from __future__ import annotations

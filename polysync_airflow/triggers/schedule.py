@@ -86,7 +86,7 @@ class Group(Generic[AnyWait]):
 
     name: str
     calls: int
-    waits: set[AnyWait] = field(default_factory=set)
+    waits: dict[int, AnyWait] = field(default_factory=dict)
     can_list: bool = True
     next_poll: float | None = None
 
@@ -164,7 +164,7 @@ class Schedule(Generic[AnyWait]):
         wait.earliest_poll = now + waiter.first_delay
         self.waits[wait.number] = wait
         self._groups[group.name] = group
-        group.waits.add(wait)
+        group.waits[wait.number] = wait
         self.poll_at(wait, due, now)
 
     def remove(self, wait: AnyWait) -> None:
@@ -174,7 +174,7 @@ class Schedule(Generic[AnyWait]):
         wait.ended = True
         del self.waits[wait.number]
         group = wait.group
-        group.waits.discard(wait)
+        del group.waits[wait.number]
         if not group.waits:
             del self._groups[group.name]
 
@@ -230,7 +230,7 @@ class Schedule(Generic[AnyWait]):
             return Job([first])
         until = now + first.waiter.poll_interval
         together = [first]
-        for other in group.waits:
+        for other in group.waits.values():
             is_due = other.due is not None and other.due <= until
             if is_due and other.earliest_poll <= now and other is not first:
                 together.append(other)

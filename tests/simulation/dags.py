@@ -20,7 +20,7 @@ from tests.simulation.plans import STEPS, Account, Plan
 
 PIPELINE: Final = "pipe"
 _ROLE: Final = "arn:aws:iam::123456789012:role/SageMakerRole"
-_FOLDER: Final = Path(tempfile.mkdtemp(prefix="simulation-"))
+_FOLDER: Final = tempfile.TemporaryDirectory(prefix="simulation-")
 
 
 def definition_of(account: Account) -> str:
@@ -60,6 +60,11 @@ def _step(name: str) -> dict[str, Any]:
     }
 
 
+# Written before there are several processes.
+_DEFINITION: Final = Path(_FOLDER.name, "definition.json")
+_DEFINITION.write_text(definition_of(Account()))
+
+
 def scenario_of(account: Account) -> dict[str, Any]:
     """Return how executions go, as the emulator's control API takes it."""
     steps: dict[str, Any] = {
@@ -84,9 +89,6 @@ def parse(plan: Plan) -> dict[str, Any]:
 
 @functools.lru_cache(8)
 def _tasks(text: str) -> dict[str, Any]:
-    file = _FOLDER / "definition.json"
-    if not file.exists():
-        file.write_text(definition_of(Account()))
     defaults = {"retry_delay": timedelta(seconds=20)}
     with DAG(DAG_ID, schedule=None, default_args=defaults) as dag:
         for task in json.loads(text):
@@ -96,7 +98,10 @@ def _tasks(text: str) -> dict[str, Any]:
                 arguments["execution_timeout"] = timedelta(seconds=seconds)
             if task["kind"] == "group":
                 PolysyncPipelineTaskGroup(
-                    task["id"], prefix_group_id=False, definition=file, **arguments
+                    task["id"],
+                    prefix_group_id=False,
+                    definition=_DEFINITION,
+                    **arguments,
                 )
             elif task["kind"] == "start":
                 PolysyncStartPipelineOperator(task_id=task["id"], **arguments)

@@ -264,7 +264,9 @@ class Triggerer:
         if state in ("success", "failed"):
             del self._deployment.db.triggers[row.id]
         if state == "failed":
-            self._deployment.told(None, f"watch: {event.payload['body']}")
+            # The lines of the traceback depend on the version of Python.
+            error = event.payload["body"].rpartition("\\n', ")[2]
+            self._deployment.told(None, f"watch: {error}")
 
     def _end_task(self, ti: TaskInstance, event: BaseTaskEndEvent) -> None:
         """As ``handle_event_submit`` in airflow/models/trigger.py."""

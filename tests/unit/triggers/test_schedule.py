@@ -274,7 +274,7 @@ def test_pipelines_that_are_not_polled_any_more_are_forgotten() -> None:
     schedule.add(again, NOW)
 
     assert again.group is not pipeline
-    assert pipeline.waits == set()
+    assert pipeline.waits == {}
     assert again.group.name == pipeline.name
 
 

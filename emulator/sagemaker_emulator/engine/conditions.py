@@ -73,12 +73,13 @@ def outcome(conditions: Any, scope: Scope) -> bool:
 
     A comparison with a value that is unknown to the emulator (see `expressions`) has an
     unknown result. If the whole outcome is unknown, it counts as true, so that a
-    pipeline without a scenario runs its ``IfSteps``.
+    pipeline without a scenario runs its ``IfSteps``. A file that a condition reads and
+    that no scenario has is missing, and not unknown; there is no public text of AWS.
 
     :param conditions: the ``Conditions`` of the step.
     :param scope: the values that the conditions can refer to.
-    :raises ExpressionError: if a condition is malformed, or if its two values cannot be
-        compared.
+    :raises ExpressionError: if a condition is malformed, if its two values cannot be
+        compared, or if it reads a file that is missing.
     """
     return _all(conditions, scope) is not False
 
@@ -117,8 +118,8 @@ def _negated(result: bool | None) -> bool | None:
 def _compare(kind: str, condition: Mapping[str, Any], scope: Scope) -> bool | None:
     if kind not in _COMPARISONS:
         raise ExpressionError(f"'{kind}' is not a condition type")
-    left = evaluate(condition.get("LeftValue"), scope)
-    right = evaluate(condition.get("RightValue"), scope)
+    left = _side(condition.get("LeftValue"), scope)
+    right = _side(condition.get("RightValue"), scope)
     if isinstance(left, Unknown) or isinstance(right, Unknown):
         return None
     try:
@@ -127,6 +128,16 @@ def _compare(kind: str, condition: Mapping[str, Any], scope: Scope) -> bool | No
         raise ExpressionError(
             f"Cannot compare {left!r} with {right!r} in a condition of type '{kind}'"
         ) from error
+
+
+def _side(value: Any, scope: Scope) -> Any:
+    evaluated = evaluate(value, scope)
+    if isinstance(evaluated, Unknown) and "Std:JsonGet" in value:
+        raise ExpressionError(
+            f"{evaluated} cannot be read: the file does not exist. In the emulator, a"
+            " scenario sets its content."
+        )
+    return evaluated
 
 
 def _entries(value: Any) -> list[Any]:

@@ -204,6 +204,18 @@ class Scenario:
         """Whether a failed step stops no other branch."""
         return self.end_as == "CompletedWithFailures"
 
+    def with_files_of(self, other: Scenario) -> Scenario:
+        """
+        Return this scenario with the property files of another one, for the steps for
+        which it has none.
+        """
+        steps = dict(self.steps)
+        for name, behaviour in other.steps.items():
+            own = steps.get(name, StepScenario())
+            if not own.property_files:
+                steps[name] = replace(own, property_files=behaviour.property_files)
+        return replace(self, steps=steps)
+
     def write_to(self, scope: Scope) -> None:
         """
         Let the expressions of an execution refer to the property files and metrics of

@@ -110,10 +110,16 @@ class SageMaker:
             self.regions: dict[str, Region] = {}
             self.default_scenario = Scenario()
             self.scenarios: dict[str, Scenario] = {}
+            #: Those whose property files exist if no other scenario has any.
+            self.files: dict[str, Scenario] = {}
 
     def scenario_of(self, pipeline_name: str) -> Scenario:
         """Return the scenario for the next execution of a pipeline."""
-        return self.scenarios.get(pipeline_name.lower(), self.default_scenario)
+        name = pipeline_name.lower()
+        scenario = self.scenarios.get(name, self.default_scenario)
+        if name not in self.files:
+            return scenario
+        return scenario.with_files_of(self.files[name])
 
     def set_scenario(
         self, pipeline_name: str | None, scenario: Scenario | None

@@ -29,6 +29,7 @@ from werkzeug.serving import make_server
 
 from sagemaker_emulator.engine.clock import Clock, RealClock
 from sagemaker_emulator.engine.definition import DefinitionError
+from sagemaker_emulator.engine.scenarios import Scenario, parse
 from sagemaker_emulator.limits import DEFAULT_LIMITS, Limits
 from sagemaker_emulator.sagemaker.api import SageMaker
 from sagemaker_emulator.sagemaker.definition_checks.check import checked
@@ -56,6 +57,8 @@ _BACKLOG = 128
 # test with a server.
 _SHUTDOWN_POLL_SECONDS = 0.05
 _NAME_LENGTH = 256
+# The folder, in that of the definitions, with the contents of property files.
+_FILES = "property_files"
 
 
 class _Handler(MotoRequestHandler):
@@ -140,8 +143,10 @@ class EmulatorServer:
             own_address = bind
             guard = BrowserGuard([*allowed_hosts, bind])
         self._definitions: dict[str, str] = {}
+        self._files: dict[str, Scenario] = {}
         if definitions:
             self._definitions = read_definitions(definitions, limits)
+            self._files = _read_files(definitions / _FILES)
         self._region = region
         self.clock = clock or RealClock(speed)
         self.moto = Moto()
@@ -241,6 +246,7 @@ class EmulatorServer:
                 "RoleArn": iam.default_role_arn(partition(self._region)),
             }
             self.sagemaker.call("CreatePipeline", self._region, request)
+        self.sagemaker.files.update(self._files)
 
 
 def read_definitions(folder: Path, limits: Limits = DEFAULT_LIMITS) -> dict[str, str]:
@@ -273,6 +279,24 @@ def read_definitions(folder: Path, limits: Limits = DEFAULT_LIMITS) -> dict[str,
             )
         texts[name] = text
     return texts
+
+
+def _read_files(folder: Path) -> dict[str, Scenario]:
+    """
+    Read the contents of property files, by step and file, that the pipelines of a
+    folder have if no scenario sets any.
+    """
+    scenarios: dict[str, Scenario] = {}
+    for file in folder.glob("*.json"):
+        try:
+            contents = json.loads(file.read_text(encoding="utf-8"))
+            steps = {step: {"property_files": contents[step]} for step in contents}
+            scenarios[pipeline_name(file.stem).lower()] = parse({"steps": steps})
+        except (ValueError, TypeError) as error:
+            raise DefinitionError(
+                f"{file}: not the contents of property files: {error}"
+            ) from error
+    return scenarios
 
 
 def pipeline_name(stem: str) -> str:

@@ -73,6 +73,20 @@ def test_invalid_condition_raises_expression_error(condition: Any) -> None:
         outcome([condition], Scope())
 
 
+@pytest.mark.parametrize("kind", ["Equals", "In", "Not"])
+def test_missing_file_is_an_error(kind: str) -> None:
+    """A condition on a file that no scenario has does not count as true."""
+    source = {"Get": "Steps.S.PropertyFiles.F"}
+    value = {"Std:JsonGet": {"PropertyFile": source, "Path": "a"}}
+    condition = {
+        "Equals": compare("Equals", value, 1),
+        "In": {"Type": "In", "QueryValue": 1, "Values": [value]},
+        "Not": {"Type": "Not", "Condition": compare("Equals", 1, value)},
+    }[kind]
+    with pytest.raises(ExpressionError, match=r"PropertyFiles.F:a .* does not exist"):
+        outcome([condition], Scope(property_files={("S", "G"): {}}))
+
+
 @pytest.mark.parametrize(
     ("path", "expected"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -187,13 +188,15 @@ def test_missing_json_path_fails_the_condition_step() -> None:
     )
 
 
-def test_unknown_condition_selects_the_if_branch(shared_definitions: Path) -> None:
-    """A condition on a property file without content is true."""
+def test_condition_on_a_missing_file_fails(shared_definitions: Path) -> None:
+    """Neither branch runs, and the reason names the file."""
     text = (shared_definitions / "abalone.json").read_text()
     engine = execution(text, MseThreshold=6.0)
     engine.advance(FOREVER)
-    assert engine.runs["AbaloneMSECond"].outcome is True
-    assert "AbaloneTransform" in engine.runs
+    run = engine.runs["AbaloneMSECond"]
+    assert (engine.status, run.status, run.outcome) == ("Failed", "Failed", None)
+    assert "Steps.AbaloneEval.PropertyFiles.EvaluationReport" in str(run.failure_reason)
+    assert "AbaloneTransform" not in engine.runs
 
 
 def test_fail_step_uses_its_message_as_failure_reason() -> None:
@@ -526,9 +529,19 @@ def test_scenario_can_replace_the_shown_status() -> None:
     "name", ["abalone", "churn_tuning", "fanout", "scoring_required_params"]
 )
 def test_example_pipelines_succeed(shared_definitions: Path, name: str) -> None:
-    """By default, each example definition without a callback step succeeds."""
+    """
+    By default, each example definition without a callback step succeeds, with its
+    property files.
+    """
     text = (shared_definitions / f"{name}.json").read_text()
+    files = shared_definitions / "property_files" / f"{name}.json"
+    contents = {}
+    if files.exists():
+        contents = json.loads(files.read_text())
+    scenario = {
+        "steps": {step: {"property_files": contents[step]} for step in contents}
+    }
     values = {key: value.default for key, value in parse(text).parameters.items()}
-    engine = execution(text, **values)
+    engine = execution(text, scenario, **values)
     engine.advance(FOREVER)
     assert engine.status == "Succeeded"

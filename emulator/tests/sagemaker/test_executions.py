@@ -12,12 +12,18 @@ from botocore.exceptions import ClientError
 
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.builders import definition, step
+from sagemaker_emulator.engine.scenarios import parse
 from tests.builders import chain, condition, fail
 from tests.conftest import ClientOf
 from tests.sagemaker.test_pipelines import error_of
 
 Steps = Callable[[str], dict[str, dict[str, Any]]]
 TOKEN = "t" * 32
+
+
+def report(mse: float) -> dict[str, Any]:
+    """Return the content of the property file of the abalone pipeline."""
+    return {"regression_metrics": {"mse": {"value": mse}}}
 
 
 def test_execution_succeeds(
@@ -86,6 +92,34 @@ def test_describe_returns_the_start_request(
     assert described["ParallelismConfiguration"] == {"MaxParallelExecutionSteps": 5}
 
 
+@pytest.mark.parametrize(
+    ("scenario", "outcome"),
+    [
+        ({}, "True"),
+        ({"AbaloneEval": {"duration": 5}}, "True"),
+        ({"AbaloneEval": {"property_files": {"EvaluationReport": report(7)}}}, "False"),
+    ],
+)
+def test_files_of_the_folder_of_definitions(
+    shared_definitions: Path,
+    create: Callable[..., str],
+    start: Callable[..., str],
+    steps_of: Steps,
+    server: EmulatorServer,
+    scenario: dict[str, Any],
+    outcome: str,
+) -> None:
+    """A step has them as long as no scenario has property files for it."""
+    files = {"AbaloneEval": {"property_files": {"EvaluationReport": report(4)}}}
+    server.sagemaker.files["abalone"] = parse({"steps": files})
+    create((shared_definitions / "abalone.json").read_text(), "abalone")
+    server.control.put_scenario({"steps": scenario}, pipeline="abalone")
+    execution = start("abalone", InputDataUrl="s3://x")
+    server.control.advance(24 * 3600)
+    metadata = steps_of(execution)["AbaloneMSECond"]["Metadata"]
+    assert metadata["Condition"]["Outcome"] == outcome
+
+
 def test_step_metadata(
     shared_definitions: Path,
     create: Callable[..., str],
@@ -101,6 +135,12 @@ def test_step_metadata(
         create(
             (shared_definitions / f"{name}.json").read_text(), name.replace("_", "-")
         )
+    auc = {"classification_metrics": {"auc": {"value": 1}}}
+    files = {
+        "AbaloneEval": {"property_files": {"EvaluationReport": report(4)}},
+        "ChurnEvaluate": {"property_files": {"Eval": auc}},
+    }
+    server.control.put_scenario({"steps": files})
     abalone, churn_tuning = (
         start("abalone", InputDataUrl="s3://x"),
         start("churn-tuning"),

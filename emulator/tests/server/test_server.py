@@ -196,6 +196,10 @@ def test_program_listens_on_loopback_only_and_ends_by_interrupt() -> None:
             {"a_b.json": None, "a-b.json": None},
             "a_b.json: the pipeline name 'a-b' made from the file name is empty or not unique",
         ),
+        (
+            {"property_files/a.json": '{"Evaluate": 5}'},
+            "a.json: not the contents of property files: scenario.steps.Evaluate.property_files",
+        ),
     ],
 )
 def test_error_names_an_invalid_definition_file(
@@ -208,6 +212,7 @@ def test_error_names_an_invalid_definition_file(
     """
     The program does not start with an invalid definition, and its error names the file.
     """
+    (tmp_path / "property_files").mkdir()
     for name, text in files.items():
         (tmp_path / name).write_text(
             text or (shared_definitions / "fanout.json").read_text()

@@ -66,6 +66,8 @@ def test_faulty_definitions_do_not_break_other_services(
         response, _ = server.sagemaker.call(operation, "us-east-1", request)
         return response
 
+    files = {"Prepare": {"property_files": {"Report": {"auc": {"value": 1}}}}}
+    server.control.put_scenario({"steps": files})
     executions: dict[str, str] = {}
     for number, (name, path, value, _) in enumerate(FAULTS[part::4]):
         pipeline = {"PipelineName": f"Demo{number}", "RoleArn": ROLE}

@@ -11,6 +11,7 @@ applies the faults and writes the call log.
 from __future__ import annotations
 
 import logging
+import re
 import socket
 import sys
 import time
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _LOG = logging.getLogger(__name__)
+# A region may be newer than the one that botocore and moto know last.
+_REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
 # The services of moto that show the events of executions and model packages.
 _FILLED_BY_EVENTS = frozenset({"events", "sqs"})
 # How soon a client that waits for messages gets an event that has become due, in real
@@ -179,12 +182,7 @@ class Router:
             result = self._call_sign_in(aws, entry)
             if result is not None:
                 return protocol.query_response(aws, result, request_id)
-            if aws.service not in MOTO_SERVICES:
-                service = aws.service or "without a signature"
-                raise ApiError(
-                    "UnknownOperationException",
-                    f"The emulator has no service {service}.",
-                )
+            self._check_for_moto(aws)
             if self._sts.settings.values.enforce_iam:
                 authorization.check_read(callers.identify(aws, self._sts.sessions), aws)
             self._publish_for(aws)
@@ -210,12 +208,19 @@ class Router:
             raise fault.error()
         if aws.refusal:
             raise aws.refusal
-        if not self._moto.has_region(aws.region):
+        if not _REGION.fullmatch(aws.region):
+            raise _no_region()
+
+    def _check_for_moto(self, aws: AwsRequest) -> None:
+        """Raise the error of a request for what neither moto nor the emulator has."""
+        if aws.service not in MOTO_SERVICES:
+            service = aws.service or "without a signature"
             raise ApiError(
-                "InvalidSignatureException",
-                "Credential should be scoped to a valid region.",
-                403,
+                "UnknownOperationException",
+                f"The emulator has no service {service}.",
             )
+        if not self._moto.has_region(aws.region):
+            raise _no_region()
 
     def _publish_for(self, aws: AwsRequest) -> None:
         """
@@ -373,3 +378,11 @@ def _close_connection(environ: WSGIEnvironment) -> NoReturn:
     connection: socket.socket = environ["werkzeug.socket"]
     connection.shutdown(socket.SHUT_RDWR)
     raise ConnectionAbortedError("the connection was closed by an injected fault")
+
+
+def _no_region() -> ApiError:
+    return ApiError(
+        "InvalidSignatureException",
+        "Credential should be scoped to a valid region.",
+        403,
+    )

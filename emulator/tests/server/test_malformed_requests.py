@@ -212,6 +212,15 @@ def test_unknown_region(server: EmulatorServer, region: str) -> None:
     assert region not in server.pipelines
 
 
+def test_region_newer_than_moto(server: EmulatorServer) -> None:
+    """It has pipelines; moto's part of SageMaker is refused."""
+    headers = headers_of("sagemaker", "eu-central-9")
+    for operation, status in (("ListPipelines", 200), ("ListModels", 403)):
+        target = {"X-Amz-Target": f"SageMaker.{operation}"}
+        answer = send(server, "POST", "/", b"{}", {**headers, **target})
+        assert answer[0] == status
+
+
 def test_body_has_a_limit(server: EmulatorServer) -> None:
     """
     A longer body is refused by its length, before a byte of it is there. S3 has a

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from importlib.metadata import requires
 
 import pytest
@@ -15,14 +13,6 @@ from polysync_airflow.airflow_compat.capabilities import (
     warnings_of,
 )
 from polysync_airflow.airflow_compat.sdk import BaseOperator
-
-_IMPORT_ON_A_NEWER_VERSION = """
-import airflow
-
-airflow.__version__ = "3.11.0"
-import polysync_airflow.operators
-import polysync_airflow.triggers
-"""
 
 
 @pytest.mark.parametrize(
@@ -136,16 +126,3 @@ def test_a_version_whose_scheduler_exits_has_a_warning() -> None:
     (text,) = warnings_of("3.4.0b2")
     assert text.startswith("The scheduler of Airflow 3.4.0b2 exits")
     assert "Do not use this version in production" in text
-
-
-@pytest.mark.nightly
-def test_a_process_warns_once() -> None:
-    """
-    However many modules of the package it imports. Airflow writes the warning to stdout
-    or stderr.
-    """
-    command = [sys.executable, "-W", "always", "-c", _IMPORT_ON_A_NEWER_VERSION]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert (run.stdout + run.stderr).count(
-        "polysync-airflow is not tested on Airflow 3.11.0"
-    ) == 1

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,43 +17,6 @@ from polysync_airflow.airflow_compat.supervisor import (
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, TaskInstance, run_task
-
-# A supervisor that forks the process of a task, as Airflow 2 does. The task says each
-# time that it goes on.
-SUPERVISOR = """
-import os, sys, time
-from polysync_airflow.airflow_compat import supervisor
-supervisor.CAPABILITIES = supervisor.CAPABILITIES._replace(task_sdk=False)
-if os.fork():
-    time.sleep(60)
-parent = os.getppid()
-end = time.monotonic() + 20
-while time.monotonic() < end:
-    supervisor.exit_if_orphaned(parent, lambda text: print("warning", flush=True))
-    print("goes on", flush=True)
-    time.sleep(0.1)
-"""
-
-
-@pytest.mark.nightly
-def test_process_without_a_supervisor_ends_after_a_warning() -> None:
-    """On Airflow 2, the process ends after a warning."""
-    supervisor = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", SUPERVISOR],
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert supervisor.stdout
-    while "goes on" not in supervisor.stdout.readline():
-        pass
-
-    supervisor.kill()
-    supervisor.wait()
-    lines = supervisor.stdout.read().splitlines()
-
-    assert lines[-1] == "warning"
-    assert lines.count("warning") == 1
 
 
 @pytest.mark.parametrize(("task_sdk", "is_orphan"), [(False, False), (True, True)])

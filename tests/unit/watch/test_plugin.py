@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
 import sys
 from importlib.metadata import entry_points
 from types import ModuleType
@@ -21,21 +20,6 @@ NEEDS_CALLBACKS = pytest.mark.skipif(
 )
 SCHEDULER = "airflow.jobs.scheduler_job_runner"
 API_SERVER = "airflow.api_fastapi.main"
-# A scheduler whose LocalExecutor forks a process for a task.
-FORK = """
-import os, sys, types
-sys.modules["airflow.jobs.scheduler_job_runner"] = types.ModuleType("scheduler")
-from airflow.listeners.listener import get_listener_manager
-def ours():
-    plugins = get_listener_manager().pm.get_plugins()
-    return [each for each in plugins if type(each).__name__ == "EndListener"]
-assert len(ours()) == 1
-child = os.fork()
-if not child:
-    os._exit(len(ours()))
-assert os.waitpid(child, 0)[1] == 0
-assert len(ours()) == 1
-"""
 
 
 def test_airflow_loads_the_plugin() -> None:
@@ -88,10 +72,3 @@ def test_interface_that_has_changed_is_logged_once(
 
     (line,) = caplog.messages
     assert "polysync records --stop-orphans" in line
-
-
-@NEEDS_CALLBACKS
-@pytest.mark.nightly
-def test_tasks_of_local_executor_have_no_listener() -> None:
-    """Their processes are forks of the scheduler, and parse DAG files."""
-    subprocess.run([sys.executable, "-c", FORK], check=True)

@@ -77,16 +77,3 @@ def test_kill_in_an_import_ends_the_task(run_try: RunTry, world: World) -> None:
     imports may be half there, or locked.
     """
     check(run_try, world, list(MODULES))
-
-
-@pytest.mark.nightly
-@pytest.mark.timeout(1200)
-def test_kill_in_any_import_ends_the_task(run_try: RunTry, world: World) -> None:
-    """In each module of ours that a running task imports, and in some of boto3."""
-    begun = run_try(1, {})["begun"]
-    world.control.reset()
-    theirs = [name for name in begun if name.startswith("boto")]
-    modules = [name for name in begun if name.startswith("polysync_airflow")]
-    assert set(MODULES) <= set(modules)
-
-    check(run_try, world, modules + theirs[::20])

@@ -41,7 +41,9 @@ OUTCOMES: Final = (
     "tests/unit/operators/contract",
     "tests/unit/operators/recovery/test_resuming.py",
     "tests/unit/operators/recovery/test_retry_decisions.py",
+    "tests/matrix/test_permanent_errors.py",
     "tests/matrix/test_reschedule.py",
+    "tests/matrix/test_rescheduled_tries.py",
     "tests/documentation/examples/test_example_dags.py",
 )
 CHAOS_ROWS: Final = "2,4,5,6,8,9,15"

@@ -26,6 +26,7 @@ from polysync_airflow.operators import (
     PolysyncStopPipelineOperator,
 )
 from tests.tasks import TaskInstance
+from tests.unit.airflow_compat.test_task_process import ExitedError, leave
 from tests.unit.operators.recovery.harness import MERGE_FAILS, RetryEverything
 from tests.world import World
 
@@ -94,10 +95,6 @@ def test_policy_of_the_author_decides(world: World) -> None:
     assert type(error) is SageMakerApiError
 
 
-class ExitedError(BaseException):
-    """Raised in place of the end of the process, which no code notices."""
-
-
 @pytest.mark.skipif(
     CAPABILITIES.task_sdk, reason="this Airflow accepts no results of earlier tries"
 )
@@ -119,10 +116,6 @@ def test_process_of_an_earlier_try_reports_nothing(
     ti.raw = True
     newest = chain([1] * replaced_after, repeat(2))
     world.patch.setattr(supervisor, "newest_try_number", lambda _: next(newest))
-
-    def leave(_: int) -> None:
-        raise ExitedError
-
     world.patch.setattr(os, "_exit", leave)
 
     with pytest.raises(ExitedError):

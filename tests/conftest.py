@@ -254,18 +254,20 @@ def emulated_time(
 
 def connection(
     *,
+    conn_type: str = "polysync_sagemaker",
     login: str = "AKIAIOSFODNN7EXAMPLE",
     password: str = "emulated-secret-key",
     **extra: object,
 ) -> str:
     """
-    Return a Polysync connection as JSON, as Airflow reads it from an environment
-    variable.
+    Return a connection as JSON, as Airflow reads it from an environment variable.
     """
-    extra = {"auth_method": "access_key", "region_name": "us-east-1", **extra}
+    extra = {"region_name": "us-east-1", **extra}
+    if conn_type == "polysync_sagemaker":
+        extra = {"auth_method": "access_key", **extra}
     return json.dumps(
         {
-            "conn_type": "polysync_sagemaker",
+            "conn_type": conn_type,
             "login": login,
             "password": password,
             "extra": extra,

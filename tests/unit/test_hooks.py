@@ -289,14 +289,14 @@ def test_aws_connection_keeps_its_settings(
     Connections of type ``aws`` work without changes, and their botocore settings
     override the defaults.
     """
-    extra = {
-        "region_name": "eu-west-1",
-        "endpoint_url": emulator.endpoint_url,
-        "config_kwargs": {"retries": {"mode": "legacy"}},
-    }
-    key = {"login": "AKIAOTHEROTHEROTHER0", "password": "s"}
-    conn = {"conn_type": "aws", **key, "extra": extra}
-    monkeypatch.setenv("AIRFLOW_CONN_MY_AWS", json.dumps(conn))
+    conn = connection(
+        conn_type="aws",
+        login="AKIAOTHEROTHEROTHER0",
+        region_name="eu-west-1",
+        endpoint_url=emulator.endpoint_url,
+        config_kwargs={"retries": {"mode": "legacy"}},
+    )
+    monkeypatch.setenv("AIRFLOW_CONN_MY_AWS", conn)
 
     list(PolysyncSageMakerHook("my_aws").list_pipelines())
 

@@ -5,7 +5,6 @@ their values are real.
 
 from __future__ import annotations
 
-import json
 import logging
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +30,7 @@ from polysync_airflow.aws.sessions import RedactedStr, client_creator
 from polysync_airflow.exceptions import CredentialsError, PolysyncError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers.shared_client import SharedClient
-from tests.conftest import ARN
+from tests.conftest import ARN, connection
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.the-web-identity-token.signature"
 ACCESS_KEY = "ASIAIOSFODNN7EXAMPLE"
@@ -198,20 +197,9 @@ def make_hook(
     monkeypatch: pytest.MonkeyPatch, conn_type: str, **extra: Any
 ) -> PolysyncSageMakerHook:
     """Return a hook with a connection that has a session token."""
-    extra = {
-        "region_name": "us-east-1",
-        ("aws_" * (conn_type == "aws")) + "session_token": OWN_TOKEN,
-        **extra,
-    }
-    if conn_type == "polysync_sagemaker":
-        extra["auth_method"] = "access_key"
-    account = {
-        "conn_type": conn_type,
-        "login": "AKIAIOSFODNN7EXAMPLE",
-        "password": OWN_KEY,
-        "extra": extra,
-    }
-    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", json.dumps(account))
+    extra[("aws_" * (conn_type == "aws")) + "session_token"] = OWN_TOKEN
+    value = connection(conn_type=conn_type, password=OWN_KEY, **extra)
+    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
     return PolysyncSageMakerHook()
 
 
@@ -349,7 +337,7 @@ def with_external_id(
     """Returns a function that sets a connection of a type, whose role has one."""
 
     def connect(conn_type: str, external_id: str = EXTERNAL_ID) -> None:
-        extra: dict[str, Any] = {"region_name": "us-east-1", "role_arn": ROLE}
+        extra: dict[str, Any] = {"role_arn": ROLE}
         if conn_type == "aws":
             # Not every version of the amazon provider has a setting for this request.
             monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts.url)
@@ -357,9 +345,8 @@ def with_external_id(
         else:
             own = {"auth_method": "assume_role", "sts_endpoint_url": sts.url}
             extra |= {**own, "external_id": external_id}
-        key = {"login": "AKIAIOSFODNN7EXAMPLE", "password": OWN_KEY}
-        account = {"conn_type": conn_type, **key, "extra": extra}
-        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", json.dumps(account))
+        account = connection(conn_type=conn_type, password=OWN_KEY, **extra)
+        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", account)
 
     return connect
 

@@ -150,12 +150,8 @@ def test_all_clients_of_the_hook_are_limited(
     conn_type: str,
 ) -> None:
     """SageMaker, the logs and STS, with both types of connections."""
-    value = json.loads(connection(endpoint_url="http://127.0.0.1:9"))
-    if conn_type == "aws":
-        value["extra"].pop("auth_method")
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_LIMITED", json.dumps({**value, "conn_type": conn_type})
-    )
+    value = connection(conn_type=conn_type, endpoint_url="http://127.0.0.1:9")
+    monkeypatch.setenv("AIRFLOW_CONN_LIMITED", value)
     hook: Any = hook_class("limited")
 
     for client in (

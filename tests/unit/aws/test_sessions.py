@@ -5,7 +5,6 @@ user agent.
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from polysync_airflow.aws.sessions import (
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers.shared_client import PollingHook, SharedClient
 from sagemaker_emulator import EmulatorServer
+from tests.conftest import connection
 
 ARN = "arn:aws:sagemaker:eu-west-1:123456789012:pipeline/p/execution/abcdefghijkl"
 
@@ -130,12 +130,8 @@ def test_aws_connection_uses_the_data_path_of_its_session(
     A session of the amazon provider reads plain dicts and UTC timestamps, and its data
     path is kept.
     """
-    extra = {"region_name": "eu-west-1"}
     monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_MY_AWS",
-        json.dumps({"conn_type": "aws", "login": "A", "extra": extra}),
-    )
+    monkeypatch.setenv("AIRFLOW_CONN_MY_AWS", connection(conn_type="aws"))
     session = hook_class("my_aws").get_session()._session
     loader, factory = (
         session.get_component(name)

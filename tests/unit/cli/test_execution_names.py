@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.managed_pipelines import MANAGED, MODEL, NEEDS_ROLE, ROLE
 from tests.unit.cli.conftest import Executions
 from tests.unit.cli.test_executions import ACCOUNT, NO_PIPELINE
+from tests.unit.jobs.catalogue.builders import put_pipelines
 from tests.unit.sensors.sessions import start_execution
 from tests.world import DESCRIBE, LIST
 
@@ -44,12 +47,8 @@ def test_name_of_the_table_can_be_pasted(executions: Executions) -> None:
     its case in lists, and takes both.
     """
     definition = executions.sagemaker.describe_pipeline(PipelineName="fanout")
-    executions.sagemaker.create_pipeline(
-        PipelineName="FanOut2",
-        PipelineDefinition=definition["PipelineDefinition"],
-        RoleArn=definition["RoleArn"],
-        ClientRequestToken=32 * "0",
-    )
+    text = definition["PipelineDefinition"]
+    put_pipelines(executions.emulator, {"FanOut2": json.loads(text)})
     arn = executions.start("FanOut2")
     executions.control.advance(4)
     (name,) = listed_names(executions)

@@ -163,14 +163,9 @@ def test_connection_of_type_aws_hides_its_secrets_and_checks_its_endpoints(
     """
     hosts = {"iam": "https://evil.example", "sts": emulator.endpoint_url}
     config = {service: {"endpoint_url": url} for service, url in hosts.items()}
-    extra = {
-        "region_name": "us-east-1",
-        "aws_session_token": "token-of-a-session",
-        "service_config": config,
-    }
-    key = {"login": "AKIAEXAMPLE", "password": SECRET}
-    value = {"conn_type": "aws", **key, "extra": extra}
-    monkeypatch.setenv("AIRFLOW_CONN_OF_AWS", json.dumps(value))
+    secrets = {"password": SECRET, "aws_session_token": "token-of-a-session"}
+    value = connection(conn_type="aws", **secrets, service_config=config)
+    monkeypatch.setenv("AIRFLOW_CONN_OF_AWS", value)
 
     session = sign_in("of_aws", None, CONFIG)
 

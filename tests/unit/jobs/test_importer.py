@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from polysync_airflow.aws import rate_limiter
@@ -12,6 +10,7 @@ from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs.importer import concurrent_calls
 from sagemaker_emulator import EmulatorServer
+from tests.conftest import connection
 from tests.unit.aws.concurrent.recording import Calls
 
 
@@ -30,15 +29,9 @@ def test_calls_do_not_need_more_connections_than_the_client_has(
         if connections is None
         else {"config_kwargs": {"max_pool_connections": connections}}
     )
-    extra = {
-        "region_name": "us-east-1",
-        "endpoint_url": emulator.endpoint_url,
-        **config,
-    }
-    key = {"login": "AKIAIOSFODNN7EXAMPLE", "password": "emulated-secret-key"}
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_OWN", json.dumps({"conn_type": "aws", **key, "extra": extra})
-    )
+    url = emulator.endpoint_url
+    value = connection(conn_type="aws", endpoint_url=url, **config)
+    monkeypatch.setenv("AIRFLOW_CONN_OWN", value)
     monkeypatch.setattr(rate_limiter, "_RATE_LIMITERS", {})
     emulator.control.add_fault("latency", "DescribePipeline", delay=0.1)
     hook = PolysyncSageMakerHook("own", config=RATE_LIMITED_CONFIG)

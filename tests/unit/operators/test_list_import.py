@@ -27,13 +27,13 @@ from tests.fakes.log_capture import capture_logs, texts_of
 from tests.managed_pipelines import MANAGED, NEEDS_ROLE
 from tests.tasks import run_task
 from tests.unit.aws.test_log_redaction import FakeSts, sts
+from tests.unit.jobs.catalogue.builders import ROLE, put_pipelines
 from tests.unit.jobs.test_arguments import rendered
 from tests.world import START, deny
 
 __all__ = ["sts"]  # a fixture
 
 DESCRIBED = "after-call.sagemaker.DescribePipeline"
-ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"
 STEP = step("A")
 PLAIN = {"Version": "2020-12-01", "Steps": [STEP]}
 
@@ -53,61 +53,32 @@ def run_import(**arguments: Any) -> Any:
     return json.loads(json.dumps(run.result))
 
 
-def create_pipeline(name: str, definition: Any, **members: Any) -> None:
-    """Create a pipeline with the API."""
-    text = definition if isinstance(definition, str) else json.dumps(definition)
-    client: Any = PolysyncSageMakerHook().conn
-    client.create_pipeline(
-        PipelineName=name,
-        PipelineDefinition=text,
-        RoleArn=ROLE,
-        ClientRequestToken=f"{name:0>40}",
-        **members,
-    )
-
-
-def create_pipelines(emulator: EmulatorServer, count: int) -> list[str]:
-    """
-    Create pipelines without HTTP; return the sorted names of all pipelines of the
-    region.
-    """
-    for number in range(count):
-        request = {
-            "PipelineName": f"many-{number:04d}",
-            "PipelineDefinition": json.dumps(PLAIN),
-            "RoleArn": ROLE,
-            "ClientRequestToken": f"{number:0>40}",
-        }
-        emulator.sagemaker.call("CreatePipeline", "us-east-1", request)
-    return sorted(emulator.pipelines["us-east-1"])
-
-
 def test_job_has_all_properties(emulator: EmulatorServer) -> None:
     """
     A job has all properties of its pipeline, and its parameters with type, default and
     enum values.
     """
-    create_pipeline(
-        "Tuned",
+    parameters = [
         {
-            "Version": "2020-12-01",
-            "Parameters": [
-                {
-                    "Name": "Tier",
-                    "Type": "String",
-                    "DefaultValue": "gold",
-                    "EnumValues": ["gold", "silver"],
-                },
-                {
-                    "Name": "Count",
-                    "Type": "Integer",
-                    "Description": "How many\x1b[31m\nrows",
-                },
-                {"Name": "Rate", "Type": "Float", "DefaultValue": 0.5},
-                {"Name": "Dry", "Type": "Boolean", "DefaultValue": False},
-            ],
-            "Steps": [STEP],
+            "Name": "Tier",
+            "Type": "String",
+            "DefaultValue": "gold",
+            "EnumValues": ["gold", "silver"],
         },
+        {
+            "Name": "Count",
+            "Type": "Integer",
+            "Description": "How many\x1b[31m\nrows",
+        },
+        {"Name": "Rate", "Type": "Float", "DefaultValue": 0.5},
+        {"Name": "Dry", "Type": "Boolean", "DefaultValue": False},
+    ]
+    client: Any = PolysyncSageMakerHook().conn
+    client.create_pipeline(
+        PipelineName="Tuned",
+        PipelineDefinition=json.dumps({**PLAIN, "Parameters": parameters}),
+        RoleArn=ROLE,
+        ClientRequestToken="t" * 32,
         PipelineDisplayName="Tuned-One",
         PipelineDescription="For tests",
         ParallelismConfiguration={"MaxParallelExecutionSteps": 3},
@@ -153,9 +124,11 @@ def test_large_default_is_the_text_that_a_start_sends(emulator: EmulatorServer) 
         {"Name": "Seed", "Type": "Integer", "DefaultValue": 10**30},
         {"Name": "Rate", "Type": "Float", "DefaultValue": 1e30},
     ]
-    create_pipeline("large", {**PLAIN, "Parameters": parameters})
     reserved = [{"Name": "__id__", "Type": "String", "DefaultValue": "x"}]
-    create_pipeline("reserved", {**PLAIN, "Parameters": reserved})
+    declared = {"large": parameters, "reserved": reserved}
+    put_pipelines(
+        emulator, {name: {**PLAIN, "Parameters": declared[name]} for name in declared}
+    )
 
     jobs = {job["name"]: job for job in run_import()}
 
@@ -189,7 +162,7 @@ def test_pipelines_that_aws_manages_are_imported_on_request(
     They are imported on request, not one of the account with the same name, and start
     by their ARN.
     """
-    create_pipeline("model-eval", PLAIN)
+    put_pipelines(emulator, {"model-eval": PLAIN})
 
     (job,) = run_import(**arguments)
 
@@ -491,7 +464,8 @@ def test_pages_of_pipelines_are_imported_in_order(
     """
     Each pipeline is described once, and no connection is discarded.
     """
-    names = create_pipelines(emulator, 220)
+    put_pipelines(emulator, {f"many-{number:04}": PLAIN for number in range(220)})
+    names = sorted(emulator.pipelines["us-east-1"])
     emulator.control.clear_calls()
 
     with caplog.at_level(logging.WARNING, "urllib3"):

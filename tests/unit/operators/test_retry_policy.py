@@ -24,6 +24,7 @@ from polysync_airflow.operators import (
 )
 from polysync_airflow.retrying import PolysyncRetryPolicy
 from tests.tasks import Run, run_task
+from tests.unit.test_retrying import PolicyOfAnAuthor
 from tests.world import World
 
 RETRIES = 3
@@ -34,10 +35,6 @@ OPERATORS: list[tuple[type[BaseOperator], dict[str, Any]]] = [
     (PolysyncStopPipelineOperator, {"execution_arn": "arn"}),
     (PolysyncListImportOperator, {"pipeline_names": ["fanout"]}),
 ]
-
-
-class PolicyOfAnAuthor(PolysyncRetryPolicy):
-    """Another policy, whose copies are equal."""
 
 
 def decide(task: BaseOperator, run: Run) -> RetryDecision:

@@ -5,7 +5,6 @@ errors.
 
 from __future__ import annotations
 
-import json
 import re
 from datetime import datetime, timedelta
 from functools import partial
@@ -371,12 +370,7 @@ def test_pipeline_that_aws_manages_is_not_started_without_a_role(
     record is stored.
     """
     if kind == "aws":
-        extra = {
-            "region_name": "us-east-1",
-            "endpoint_url": world.emulator.endpoint_url,
-        }
-        key = {"login": "AKIAIOSFODNN7EXAMPLE", "password": "emulated-secret-key"}
-        conn = json.dumps({"conn_type": "aws", **key, "extra": extra})
+        conn = connection(conn_type="aws", endpoint_url=world.emulator.endpoint_url)
         world.patch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", conn)
 
     run = run_task(make_task(**{**START_MANAGED, "execution_role_arn": None}))

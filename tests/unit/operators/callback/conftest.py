@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import boto3
 import moto.sqs.models
 import pytest
 
@@ -15,6 +14,7 @@ from polysync_airflow.operators import PolysyncCallbackStepOperator
 from polysync_airflow.operators import callback_messages as messages
 from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, Run, TaskInstance, run_task
+from tests.unit.events.conftest import client
 from tests.world import World
 
 STEP = "WaitForApproval"
@@ -36,7 +36,8 @@ class Pipeline:
 
     def __init__(self, emulator: EmulatorServer, time: EmulatedTime) -> None:
         self.emulator, self.time = emulator, time
-        self.sagemaker, self.sqs = self.client("sagemaker"), self.client("sqs")
+        self.sagemaker = client(emulator, "sagemaker")
+        self.sqs = client(emulator, "sqs")
         self.arn = ""
         self.start(Notify={"outputs": {"ticket": "T-1"}})
 
@@ -48,18 +49,6 @@ class Pipeline:
             PipelineParameters=[{"Name": "Approver", "Value": "me"}],
         )
         self.arn = str(response["PipelineExecutionArn"])
-
-    def client(self, service: str) -> Any:
-        """Return a boto3 client of the emulator, as somebody else has it."""
-        # The type stubs have one overload for each service.
-        make: Any = boto3.client
-        keys = {"aws_access_key_id": "any", "aws_secret_access_key": "any"}
-        return make(
-            service,
-            endpoint_url=self.emulator.endpoint_url,
-            region_name="us-east-1",
-            **keys,
-        )
 
     def begin_step(self) -> str:
         """Let the time pass until the callback step runs, and return its token."""

@@ -41,35 +41,19 @@ def test_url_has_the_domain_of_the_partition(
 ) -> None:
     """
     Region and domain come from the ARN, and the name of the pipeline keeps its
-    spelling.
+    spelling, also that of an ARN.
     """
-    pipeline = f"arn:{partition}:sagemaker:{region}:123456789012:pipeline/churn"
-    arn = f"{pipeline}/execution/abc"
+    pipelines = f"arn:{partition}:sagemaker:{region}:123456789012:pipeline"
+    arn = f"{pipelines}/churn/execution/abc"
 
-    assert execution_url(arn, "Churn") == (
-        f"https://{region}.{domain}/sagemaker/home?region={region}"
-        f"#/pipelines/Churn/executions/{arn}"
+    by_name, by_arn = (
+        execution_url(arn, name) for name in ("Churn", f"{pipelines}/Churn")
     )
 
-
-def test_isolated_partition_has_no_url() -> None:
-    """There is no public console."""
-    region = "aws-iso:sagemaker:us-iso-east-1"
-
-    arn = f"arn:{region}:123456789012:pipeline/churn/execution/abc"
-
-    assert execution_url(arn, "Churn") is None
-
-
-def test_url_has_the_pipeline_name_if_an_arn_is_given() -> None:
-    """
-    The URL contains the name of the pipeline, even if the operator got the pipeline's
-    ARN.
-    """
-    arn = "arn:aws:sagemaker:eu-central-1:123456789012:pipeline/churn"
-
-    assert "#/pipelines/churn/executions/" in str(
-        execution_url(f"{arn}/execution/abc", arn)
+    assert by_name == by_arn
+    assert by_name == (
+        f"https://{region}.{domain}/sagemaker/home?region={region}"
+        f"#/pipelines/Churn/executions/{arn}"
     )
 
 
@@ -133,44 +117,34 @@ DOMAIN = "https://dzd_4h7jbz76qckoh5.sagemaker.eu-west-1.on.aws"
 
 
 @pytest.mark.parametrize(
-    "url",
+    ("url", "is_right"),
     [
-        DOMAIN,
-        f"{DOMAIN}/",
-        f"{DOMAIN}/projects/adwbpi493gd9k9",
-        f"{DOMAIN.replace('_', '-')}/projects/adwbpi493gd9k9/overview",
-    ],
-)
-def test_url_of_unified_studio_may_be_of_a_domain_or_a_project(url: str) -> None:
-    """
-    It is that of a domain, as AWS returns it, or that of a project, as the browser
-    shows it.
-    """
-    assert is_unified_studio_url(url)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        None,
-        DOMAIN.replace("https", "http"),
-        DOMAIN.replace("dzd_", "abc"),
-        DOMAIN.replace(".sagemaker.", ".lambda-url."),
-        DOMAIN.replace("sagemaker.eu-west-1", "sagemaker"),
-        f"{DOMAIN}.example.com",
-        DOMAIN.replace("https://", "https://example.com/"),
-        f"{DOMAIN}:8443",
+        # As AWS returns that of a domain, and as the browser shows that of a project.
+        (DOMAIN, True),
+        (f"{DOMAIN}/", True),
+        (f"{DOMAIN}/projects/adwbpi493gd9k9", True),
+        (f"{DOMAIN.replace('_', '-')}/projects/adwbpi493gd9k9/overview", True),
+        (None, False),
+        (DOMAIN.replace("https", "http"), False),
+        (DOMAIN.replace("dzd_", "abc"), False),
+        (DOMAIN.replace(".sagemaker.", ".lambda-url."), False),
+        (DOMAIN.replace("sagemaker.eu-west-1", "sagemaker"), False),
+        (f"{DOMAIN}.example.com", False),
+        (DOMAIN.replace("https://", "https://example.com/"), False),
+        (f"{DOMAIN}:8443", False),
         # People can run applications of their own there, too.
-        f"{DOMAIN}/proxy/8000/",
-        f"{DOMAIN}/projects/../proxy/8000/",
-        f"{DOMAIN}/projects/adwbpi493gd9k9/jupyterlab",
-        f"{DOMAIN}?next=https://example.com",
-        f"{DOMAIN}\n",
+        (f"{DOMAIN}/proxy/8000/", False),
+        (f"{DOMAIN}/projects/../proxy/8000/", False),
+        (f"{DOMAIN}/projects/adwbpi493gd9k9/jupyterlab", False),
+        (f"{DOMAIN}?next=https://example.com", False),
+        (f"{DOMAIN}\n", False),
     ],
 )
-def test_url_of_nothing_else_in_unified_studio(url: Any) -> None:
+def test_url_of_unified_studio_is_of_a_domain_or_a_project(
+    url: Any, is_right: bool
+) -> None:
     """Whoever edits a connection or an XCom sends nobody elsewhere."""
-    assert not is_unified_studio_url(url)
+    assert is_unified_studio_url(url) is is_right
 
 
 CONSOLE_LINKS = [PolysyncPipelineExecutionLink(), PolysyncFailedStepLogLink()]

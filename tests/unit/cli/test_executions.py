@@ -72,6 +72,13 @@ def test_list_has_the_newest_first(executions: Executions) -> None:
     assert limited.error.endswith(f"ARNs; {there_are_more}")
 
 
+def listed(executions: Executions, *options: str) -> list[str]:
+    """Return the ARNs of a list."""
+    done = executions("list", "--output", "json", *options)
+    assert done.code == 0, done.err
+    return [row["execution_arn"] for row in done.document["executions"]]
+
+
 def test_list_finds_the_executions_of_a_task_exactly(executions: Executions) -> None:
     """
     By DAG, task and run, which the description has. The table fits whatever they are,
@@ -83,15 +90,12 @@ def test_list_finds_the_executions_of_a_task_exactly(executions: Executions) -> 
     page = f"dags/{'d' * 100}/runs/{'r' * 99}x/tasks/train/mapped/3"
     long = executions.start(PipelineExecutionDescription=f"Airflow: {page}")
 
-    def listed(*options: str) -> list[str]:
-        done = executions("list", "--output", "json", *options)
-        assert done.code == 0, done.err
-        return [row["execution_arn"] for row in done.document["executions"]]
-
     run = "scheduled__2026-01-01T00:00:00+00:00"
-    assert listed("--dag", "retraining", "--task", "train", "--run", run) == [arn]
-    assert listed("--dag", "retrain") == listed("--run", "scheduled") == []
-    assert listed("--task", "train") == [long, arn]
+    options = ("--dag", "retraining", "--task", "train", "--run", run)
+    assert listed(executions, *options) == [arn]
+    assert listed(executions, "--dag", "retrain") == []
+    assert listed(executions, "--run", "scheduled") == []
+    assert listed(executions, "--task", "train") == [long, arn]
     lines = executions("list", "--task=train").out.splitlines()
     assert max(map(len, lines)) == 160
     task = r"d+\N{HORIZONTAL ELLIPSIS}d+/train\[3\]"
@@ -132,19 +136,13 @@ def test_list_is_limited_by_pipeline_prefix_state_and_age(
     executions.control.advance(48 * 3600)
     new = executions.start()
     other = executions.start("churn-tuning")
+    arn = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/fanout"
 
-    def listed(*options: str) -> set[str]:
-        done = executions("list", "--output", "json", *options)
-        assert done.code == 0, done.err
-        return {row["execution_arn"] for row in done.document["executions"]}
-
-    assert listed("--pipeline", "fanout") == {old, new}
-    assert listed(
-        "--pipeline", f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:pipeline/fanout"
-    ) == {old, new}
-    assert listed("--prefix", "churn-") == {other}
-    assert listed("--state", "Success") == {old}
-    assert listed("--since", "1d") == {new, other}
+    assert listed(executions, "--pipeline", "fanout") == [new, old]
+    assert listed(executions, "--pipeline", arn) == [new, old]
+    assert listed(executions, "--prefix", "churn-") == [other]
+    assert listed(executions, "--state", "Success") == [old]
+    assert {*listed(executions, "--since", "1d")} == {new, other}
     (call,) = executions.control.calls(LIST)[-1:]
     assert call["request"]["CreatedAfter"]
 
@@ -330,30 +328,28 @@ def test_list_has_the_costs_of_the_newest_executions_that_have_ended(
 
 
 def test_start_of_a_task_is_shown(executions: Executions) -> None:
-    """By the name that Start gives it, the DAG, the task and the DAG run are shown."""
+    """
+    By the name that Start gives it, the DAG, the task and the DAG run are shown, and
+    its page where its address is known. A step that runs has its duration until now.
+    """
     arn = start_as_a_task()
+    executions.control.advance(100)
+    page = "https://airflow.example.com/dags/retraining/runs/first/tasks/train"
+    linked = executions.start(PipelineExecutionDescription=f"Mine. Airflow: {page}")
 
     done = executions("show", arn)
 
+    text = f"Airflow task: retraining/train/first\nAirflow page: {page}\n"
+    assert text in executions("show", linked).out
     assert done.code == 0
     assert done.out.startswith("Pipeline fanout: Running (AWS status Executing).\n")
     task = "retraining/train/scheduled__2026-01-01T00:00:00+00:00"
     assert f"Airflow task: {task}\n" in done.out
     assert "Ended at" not in done.out
     assert "Airflow page" not in done.out
-
-
-def test_page_of_the_task_is_shown_where_its_address_is_known(
-    executions: Executions,
-) -> None:
-    """It follows the task."""
-    page = "https://airflow.example.com/dags/retraining/runs/first/tasks/train"
-    arn = executions.start(PipelineExecutionDescription=f"Mine. Airflow: {page}")
-
-    done = executions("show", arn)
-
-    task = "Airflow task: retraining/train/first"
-    assert f"{task}\nAirflow page: {page}\n" in done.out
+    lines = done.out.splitlines()
+    assert any(re.match(r"Shard0 +Running +1 min 3\d s ", line) for line in lines)
+    assert lines[-1] == "Merge   NotStarted"
 
 
 def test_show_never_states_what_it_may_not_read(executions: Executions) -> None:
@@ -473,16 +469,14 @@ def test_stop_asks_a_person(
     assert done.out == (asked if code == 0 else "")
 
 
-@pytest.mark.parametrize("word", ["show", "stop", "watch"])
-def test_throttled_calls_are_made_again(word: str, executions: Executions) -> None:
+@pytest.mark.parametrize(
+    ("word", "operation"), [("show", LIST_STEPS), ("stop", STOP), ("watch", DESCRIBE)]
+)
+def test_throttled_calls_are_made_again(
+    word: str, operation: str, executions: Executions
+) -> None:
     """Somebody waits for the answer: for a minute at most."""
     arn = executions.start()
-    operations = {
-        "show": LIST_STEPS,
-        "stop": STOP,
-        "watch": DESCRIBE,
-    }
-    operation = operations[word]
     executions.control.add_fault("throttle", operation, count=5)
 
     done = executions(word, arn, *["--yes"] * (word == "stop"))
@@ -495,17 +489,6 @@ def test_throttled_calls_are_made_again(word: str, executions: Executions) -> No
     assert late.code == 2
     assert late.error.startswith("error: DescribePipelineExecution failed: Throttling")
     assert late.err.count("asking again") == 12
-
-
-def test_running_step_has_its_duration_until_now(executions: Executions) -> None:
-    """That of one that has not begun is empty."""
-    arn = executions.start()
-    executions.control.advance(100)
-
-    lines = executions("show", arn).out.splitlines()
-
-    assert any(re.match(r"Shard0 +Running +1 min 3\d s ", line) for line in lines)
-    assert lines[-1] == "Merge   NotStarted"
 
 
 def test_execution_that_is_being_stopped(executions: Executions) -> None:

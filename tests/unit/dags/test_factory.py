@@ -142,14 +142,6 @@ def test_mistake_breaks_only_its_job(
     assert not any(f"- {dag_id}:" in error for dag_id in parsed.dags)
 
 
-def test_file_that_is_no_catalogue_is_an_import_error(tmp_path: Path) -> None:
-    """There are no jobs to show."""
-    parsed = parse(tmp_path, "polysync_dags('jobs.yaml')", text="jobs: [")
-
-    assert parsed.dags == {}
-    assert "is not YAML" in parsed.errors["dag_file.py"]
-
-
 def test_schedule_of_one_job_leaves_the_others_without(tmp_path: Path) -> None:
     """The others are started by hand."""
     arguments = "schedule={'churn': '@daily'}"
@@ -290,36 +282,30 @@ def test_task_group_renders_only_what_the_author_has_given(tmp_path: Path) -> No
     assert rendered == {"Day": "2026-01-31", "Mode": "{{ 1 / 0 }}"}
 
 
-def test_task_group_needs_all_values(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("parameters", "problem"),
+    [
+        ("{}", "scoring: no value for Model: give one in parameters['scoring']"),
+        # AWS would refuse it, after the task that it is the output of.
+        ("{'scoring': {'Modle': latest()}}", "it has no parameter 'Modle'"),
+    ],
+)
+def test_task_group_needs_the_values_of_its_jobs(
+    parameters: str, problem: str, tmp_path: Path
+) -> None:
     """
     A DAG without one of its tasks would be a wrong DAG, so this is an error of the
     file.
     """
-    code = """
-    with DAG("nightly", schedule=None):
-        polysync_task_group("jobs.yaml")
-    """
-    parsed = parse(tmp_path, code, PLAIN, REQUIRED)
-
-    problem = "scoring: no value for Model: give one in parameters['scoring']"
-    assert problem in parsed.errors["dag_file.py"]
-
-
-def test_task_group_checks_the_names_of_outputs(tmp_path: Path) -> None:
-    """
-    The output of a task for a parameter that does not exist would be refused by AWS,
-    after that task.
-    """
-    code = """
+    code = f"""
     with DAG("nightly", schedule=None):
 
         @task
         def latest() -> str:
             return "model-7"
 
-        parameters = {"scoring": {"Modle": latest()}}
-        polysync_task_group("jobs.yaml", jobs=["scoring"], parameters=parameters)
+        polysync_task_group("jobs.yaml", parameters={parameters})
     """
     parsed = parse(tmp_path, code, PLAIN, REQUIRED)
 
-    assert "it has no parameter 'Modle'" in parsed.errors["dag_file.py"]
+    assert problem in parsed.errors["dag_file.py"]

@@ -60,18 +60,26 @@ def test_entry_has_the_properties_of_the_job() -> None:
         (None, None, None),
     ],
 )
-def test_description_of_people_is_kept(
+def test_descriptions_of_people_are_kept(
     in_file: str | None, in_aws: str | None, kept: str | None
 ) -> None:
     """
-    The file's description is kept, also an empty one; AWS's is used only if the file
-    has none.
+    The file's description of a job or parameter is kept by their names, also an empty
+    one; AWS's is used only if the file has none.
     """
-    before = Catalogue([described("churn", in_file)], [])
+    of_file = {} if in_file is None else {"A": in_file}
+    own = described("churn", in_file, B="about B", **of_file)
+    before = Catalogue([described("other", "text", A="text", New="text"), own], [])
+    declared = [parameter("New"), parameter("B", type="Float")]
+    declared.append(parameter("A", description=in_aws))
+    imported = [job("churn", *declared, description=in_aws)]
 
-    (made,) = catalogue_jobs([job("churn", description=in_aws)], before)
+    (made,) = catalogue_jobs(imported, before)
+    (new,) = catalogue_jobs(imported, None)
 
-    assert made.description == kept
+    of_parameters = [each.description for each in made.parameters]
+    assert (made.description, of_parameters) == (kept, [None, "about B", kept])
+    assert (new.description, new.parameters[-1].description) == (in_aws, in_aws)
 
 
 def test_display_name_of_people_is_kept() -> None:
@@ -87,60 +95,6 @@ def test_display_name_of_people_is_kept() -> None:
     assert kept.role_arn == f"{ROLE}2"
     assert kept.execution_display_name == "nightly"
     assert new.execution_display_name is None
-
-
-def test_descriptions_of_parameters_are_kept_by_name() -> None:
-    """
-    A description moves with its parameter, whatever its order and type; a new parameter
-    has none.
-    """
-    before = Catalogue([described("churn", None, A="about A", B="about B")], [])
-
-    declared = [parameter("New"), parameter("B", type="Float"), parameter("A")]
-    (made,) = catalogue_jobs([job("churn", *declared)], before)
-
-    assert [(each.name, each.description) for each in made.parameters] == [
-        ("New", None),
-        ("B", "about B"),
-        ("A", "about A"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("in_file", "in_aws", "kept"),
-    [
-        ("mine", "theirs", "mine"),
-        ("", "theirs", ""),
-        (None, "theirs", "theirs"),
-        ("mine", None, "mine"),
-    ],
-)
-def test_description_of_a_parameter_is_that_of_people(
-    in_file: str | None, in_aws: str | None, kept: str
-) -> None:
-    """
-    The definition's is used where the file has none, also for a job that the file does
-    not have.
-    """
-    in_file_only = {} if in_file is None else {"A": in_file}
-    before = Catalogue([described("churn", None, **in_file_only)], [])
-    imported = [job("churn", parameter("A", description=in_aws))]
-
-    (made,) = catalogue_jobs(imported, before)
-    (new,) = catalogue_jobs(imported, None)
-
-    assert made.parameters[0].description == kept
-    assert new.parameters[0].description == in_aws
-
-
-def test_descriptions_of_other_jobs_are_not_taken() -> None:
-    """A parameter of the same name in another job keeps its own description."""
-    before = Catalogue([described("other", "text", A="about A")], [])
-
-    (made,) = catalogue_jobs([job("churn", parameter("A"))], before)
-
-    assert made.description is None
-    assert made.parameters[0].description is None
 
 
 def test_a_job_with_too_many_parameters_says_so() -> None:

@@ -14,7 +14,6 @@ from polysync_airflow.auth.base_hook import (
     LiveConnection,
 )
 from polysync_airflow.exceptions import CredentialsError, PolysyncError
-from polysync_airflow.execution.waiter import DELETED_AFTER_SECONDS
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from tests.conftest import connection
 from tests.fakes.stopped_clock import StoppedClock
@@ -104,24 +103,3 @@ def test_transient_error_reads_nothing(
         reads.live.call(fail)
 
     assert reads.count == 1
-
-
-def test_deleted_connection_is_not_used_until_it_is_added_again(
-    stopped_clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Until it counts as deleted, calls use what was read before."""
-    monkeypatch.setenv(VARIABLE, connection())
-    reads = Reads()
-    before = reads.live.call(lambda hook: hook)
-    monkeypatch.delenv(VARIABLE)
-
-    assert reads.live.read() is None
-    assert reads.live.call(lambda hook: hook) is before
-    stopped_clock.seconds += DELETED_AFTER_SECONDS
-    assert isinstance(reads.live.read(), CredentialsError)
-    with pytest.raises(CredentialsError, match="was deleted or renamed"):
-        reads.live.call(lambda hook: hook)
-
-    monkeypatch.setenv(VARIABLE, connection())
-    assert reads.live.read() is None
-    assert reads.live.call(lambda hook: hook) is before

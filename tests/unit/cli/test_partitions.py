@@ -110,25 +110,6 @@ def test_policy_has_no_other_partition(polysync: Polysync) -> None:
 
 
 @pytest.mark.parametrize(
-    ("region", "partition"),
-    [
-        ("eu-central-1", "aws"),
-        ("cn-north-1", "aws-cn"),
-        (REGION, "aws-eusc"),
-    ],
-)
-def test_policy_has_the_partition_of_its_region(
-    region: str, partition: str, polysync: Polysync
-) -> None:
-    """The policy has the partition of the region unless another one is given."""
-    done = polysync("iam", "policy", *OWNER, "--region", region)
-
-    assert done.document["Statement"][1]["Resource"] == [
-        f"arn:{partition}:sagemaker:{region}:{ACCOUNT}:pipeline/*"
-    ]
-
-
-@pytest.mark.parametrize(
     ("options", "problem"),
     [
         (

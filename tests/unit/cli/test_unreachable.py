@@ -154,17 +154,6 @@ def test_wrong_region_is_refused_with_what_may_be_meant(
     assert len(hosts) <= 3
 
 
-def test_region_that_is_newer_than_botocore_is_used(
-    polysync: Polysync, emulator: EmulatorServer
-) -> None:
-    """Its endpoint answers."""
-    done = polysync("executions", "list", "--region", "eu-central-9")
-
-    assert done.code == 0
-    regions = {call["region"] for call in emulator.control.calls("ListPipelines")}
-    assert regions == {"eu-central-9"}
-
-
 def test_limits_add_up_to_less_than_a_minute(
     polysync: Polysync, monkeypatch: pytest.MonkeyPatch
 ) -> None:

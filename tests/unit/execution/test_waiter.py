@@ -145,16 +145,6 @@ def test_no_sleep_outlasts_deadline(response: Any, now: float, seconds: float) -
 # ---- the state of the wait, and the log
 
 
-def test_first_status_is_logged() -> None:
-    """The line says after how many seconds, and names pipeline and execution."""
-    first = described("Executing", CreationTime=CREATED)
-    step = after(make_waiter(since=40), first, now=100.6)
-
-    assert step.log_lines == (LogLine(logging.INFO, f"Executing: {LABEL}"),)
-    status = {"last_status": "Executing", "started_at": CREATED}
-    assert step.waiter == make_waiter(since=40, **status)
-
-
 def test_change_of_the_status_is_logged() -> None:
     """
     The line has both statuses; an execution is named without its pipeline if only the

@@ -253,20 +253,6 @@ def test_unexpected_error_of_a_call_fails_only_its_waits(
     assert events[3][0]["status"] == "Succeeded"
 
 
-def test_poller_ends_with_its_last_wait(world: World, gate: threading.Event) -> None:
-    """
-    No thread is left after the last wait; the next wait, in another event loop, begins
-    a new poller.
-    """
-    for _ in range(2):
-        (arn,) = start_executions(world.emulator, 1)
-        (event,) = poll([arn], world, gate)
-        assert event[0]["status"] == "Succeeded"
-
-        assert poller._POLLERS == {}
-        wait_until_no_thread_is_left()
-
-
 def test_cancelled_wait_does_not_affect_the_others(
     world: World, gate: threading.Event
 ) -> None:

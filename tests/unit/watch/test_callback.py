@@ -6,6 +6,7 @@ ended while none of its processes ran.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -19,9 +20,9 @@ from polysync_airflow.triggers.stopping import FOLLOWING
 from polysync_airflow.watch import callback
 from polysync_airflow.watch.callback import stop_if_left
 from sagemaker_emulator.builders import definition, step
-from sagemaker_emulator.engine import execution
 from tests.fakes.simulated_airflow import AIRFLOW
 from tests.tasks import EmulatedTime
+from tests.unit.jobs.catalogue.builders import put_pipelines
 from tests.unit.operators.recovery.harness import Task, crash
 from tests.unit.sensors.sessions import start_execution
 from tests.world import DESCRIBE, LIST, LIST_STEPS, NEVER_ENDS, START, STOP, World
@@ -270,13 +271,8 @@ def test_execution_in_another_region_is_stopped_there(
     is_known: bool, world: World
 ) -> None:
     """It is looked for, stopped and followed in its own region."""
-    client: Any = PolysyncSageMakerHook(region_name="eu-west-1").conn
-    client.create_pipeline(
-        PipelineName="churn",
-        PipelineDefinition=definition(step("A")),
-        RoleArn="arn:aws:iam::123456789012:role/pipelines",
-        ClientRequestToken="t" * 32,
-    )
+    churn = json.loads(definition(step("A")))
+    put_pipelines(world.emulator, {"churn": churn}, region="eu-west-1")
     task = Task(arguments={"pipeline_name": "churn", "region_name": "eu-west-1"})
     if is_known:
         world.time.after(5, crash)
@@ -348,21 +344,6 @@ def test_listener_names_the_function_by_its_public_path() -> None:
     assert getattr(callback, name) is stop_if_left
     assert module == callback.__name__
     assert asyncio.iscoroutinefunction(stop_if_left)
-
-
-def test_end_of_the_stop_is_followed_and_stored(
-    lost: Lost, world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is followed for minutes, although the function has returned, and stored."""
-    monkeypatch.setattr(execution, "STOPPING", 600.0)
-    task = lost()
-
-    look_after_and_wait(task)
-
-    assert world.log.statuses == ["Stopped"]
-    run = task.ti.xcoms["run"]
-    assert (run["state"], run["status"]) == ("Cancelled", "Stopped")
-    assert run["stop"]["seen_at"] is not None
 
 
 def test_end_is_stored_also_if_the_stop_was_requested_before(

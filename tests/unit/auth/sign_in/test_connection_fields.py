@@ -12,9 +12,8 @@ from urllib.parse import urlencode
 import pytest
 
 from polysync_airflow.auth.allow_list import AllowList
-from polysync_airflow.auth.connection import credentials_classes, parse_credentials
+from polysync_airflow.auth.connection import parse_credentials
 from polysync_airflow.exceptions import CredentialsError
-from polysync_airflow.get_provider_info import get_provider_info
 from polysync_airflow.hooks import PolysyncSageMakerHook
 
 REGION = {"region_name": "eu-central-1"}
@@ -192,21 +191,3 @@ def test_ca_bundle_must_be_in_an_allowed_folder(
 
     with pytest.raises(CredentialsError, match="verify = '/etc/shadow' is outside"):
         credentials.session(AllowList())
-
-
-def test_form_has_exactly_the_fields_of_the_methods() -> None:
-    """
-    The connection form has exactly the fields of the sign-in methods, and masks the
-    secret ones.
-    """
-    (connection_type,) = get_provider_info()["connection-types"]
-    form_fields = connection_type["conn-fields"]
-
-    method_fields = {name for cls in credentials_classes() for name in cls.model_fields}
-    masked = {
-        name
-        for name, field in form_fields.items()
-        if field["schema"].get("format") == "password"
-    }
-    assert set(form_fields) == method_fields - {"access_key_id", "secret_access_key"}
-    assert masked == {"session_token", "client_secret"}

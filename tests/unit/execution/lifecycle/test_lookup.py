@@ -21,7 +21,6 @@ from polysync_airflow.execution.lifecycle.instructions import (
     ExecutionRecord,
     ExecutionsListed,
     Spent,
-    Started,
     Store,
     TaskIdentity,
     TaskTry,
@@ -45,7 +44,6 @@ from tests.unit.execution.lifecycle.builders import (
     described,
     does,
     edited,
-    follows,
     instruct,
     lines_of,
     listed,
@@ -372,18 +370,6 @@ def test_clear_after_a_conflict_finds_what_was_started(status: str) -> None:
 
 
 # ---- a start whose token AWS knows already
-
-
-def test_later_try_looks_at_what_its_start_has_returned() -> None:
-    """AWS may know the token from an earlier try of which no record tells."""
-    accepted = Started(NOW, ARN)
-    instruction = follows(Command.START, UNKNOWN_ARN, accepted, number=2)
-    rescheduled = replace(make_try(1, 2), is_rescheduled=True)
-    again = after(instruct(Command.START, rescheduled, UNKNOWN_ARN), accepted)
-
-    command = Command.DESCRIBE_STARTED
-    assert does(instruction) == (command, WRITTEN, stored(try_number=2))
-    assert again.command is command
 
 
 MINUTE = timedelta(minutes=1)

@@ -123,17 +123,6 @@ def test_cancellation_after_a_refused_stop_is_that_of_somebody_else(
     assert type(run.error) is PipelineExecutionCancelledFailError
 
 
-def test_stop_on_kill_false_during_the_wait(world: World) -> None:
-    """The task waits until Airflow ends the process, and nothing is stopped."""
-    task = Task(arguments={"stop_on_kill": False})
-    task.prepare_try()
-    world.time.after(100, task.kill)
-
-    assert task.run_prepared_try().error is None
-    assert world.calls(STOP) == []
-    assert world.log.statuses == ["Succeeded"]
-
-
 VARIABLE = "AIRFLOW_CONN_POLYSYNC_DEFAULT"
 
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 # A region may be newer than the one that botocore and moto know last.
-_REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
+_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d")
 # The services of moto that show the events of executions and model packages.
 _FILLED_BY_EVENTS = frozenset({"events", "sqs"})
 # How soon a client that waits for messages gets an event that has become due, in real

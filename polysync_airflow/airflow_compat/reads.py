@@ -58,20 +58,26 @@ class _Bytes(FunctionElement[int]):
         super().__init__(column, bindparam("max_bytes", max_bytes, unique=True))
 
 
-def _parts(element: Any, compiler: Any, **options: Any) -> tuple[str, str, str]:
-    """Return the column, the limit, and the type of the column."""
-    column, limit = element.clauses
+def _column(element: Any, compiler: Any, **options: Any) -> tuple[str, str]:
+    """Return the column, and its type."""
+    column, _ = element.clauses
     ddl = column.type.compile(dialect=compiler.dialect)
-    return (
-        compiler.process(column, **options),
-        compiler.process(limit, **options),
-        ddl.split("(")[0],
-    )
+    return compiler.process(column, **options), ddl.split("(")[0]
+
+
+def _limit(element: Any, compiler: Any, **options: Any) -> str:
+    """
+    Return the limit. Only if the statement has it: SQLAlchemy 1.4 counts what is
+    compiled.
+    """
+    _, limit = element.clauses
+    text_of_limit: str = compiler.process(limit, **options)
+    return text_of_limit
 
 
 @compiles(_Bytes)
 def _bytes_in_sqlite(element: Any, compiler: Any, **options: Any) -> str:
-    column, _, _ = _parts(element, compiler, **options)
+    column, _ = _column(element, compiler, **options)
     return f"length(CAST({column} AS BLOB))"
 
 
@@ -84,9 +90,10 @@ def _bytes_in_postgresql(element: Any, compiler: Any, **options: Any) -> str:
     the large ones: it is the size of a compressed value, and at most about four times
     that of the text.
     """
-    column, limit, ddl = _parts(element, compiler, **options)
+    column, ddl = _column(element, compiler, **options)
     if ddl not in ("JSON", "JSONB"):
         return f"octet_length({column})"
+    limit = _limit(element, compiler, **options)
     return (
         f"CASE WHEN pg_column_size({column}) <= 4 * {limit}"
         f" THEN octet_length(CAST({column} AS TEXT)) END"
@@ -99,9 +106,10 @@ def _bytes_in_mysql(element: Any, compiler: Any, **options: Any) -> str:
     As in PostgreSQL. MariaDB stores JSON as text, and has no function for the size of
     anything else.
     """
-    column, limit, ddl = _parts(element, compiler, **options)
+    column, ddl = _column(element, compiler, **options)
     if ddl != "JSON" or compiler.dialect.is_mariadb:
         return f"octet_length({column})"
+    limit = _limit(element, compiler, **options)
     return (
         f"CASE WHEN JSON_STORAGE_SIZE({column}) <= 4 * {limit}"
         f" THEN octet_length(CAST({column} AS CHAR)) END"
@@ -122,7 +130,7 @@ def short(column: Any, max_bytes: int = MAX_STORED_BYTES) -> tuple[Any, Any]:
     column, NULL if it is longer than the limit, and ``fits``, whether it is not.
     """
     content = column
-    if not isinstance(column.type, LargeBinary):
+    if isinstance(column.type, JSON):
         # The driver would make an object of JSON while the connection is held.
         content = cast(column, Text)
     is_short = fits(column, max_bytes)

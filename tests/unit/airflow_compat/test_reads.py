@@ -225,6 +225,8 @@ def test_no_connection_is_held_while_python_works() -> None:
     assert 1 in connections
 
 
+# Other tests on Airflow 2 replace ``reads.rows``.
+@pytest.mark.usefixtures("airflow_database")
 @pytest.mark.parametrize(
     "query", [select(Variable), select(Variable.description), select(TaskInstance)]
 )
@@ -258,6 +260,7 @@ def test_statement_ends_after_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 COLUMN = "dag_id FROM task_instance"
 
 
+@pytest.mark.usefixtures("airflow_database")
 @pytest.mark.parametrize(
     ("dialect", "expected"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from polysync_airflow.aws import rate_limiter
@@ -24,7 +26,7 @@ def test_calls_do_not_need_more_connections_than_the_client_has(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The Airflow connection's ``max_pool_connections`` limits the threads."""
-    config = (
+    config: dict[str, Any] = (
         {}
         if connections is None
         else {"config_kwargs": {"max_pool_connections": connections}}

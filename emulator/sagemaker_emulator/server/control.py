@@ -251,7 +251,7 @@ def _response(body: dict[str, Any], status: int) -> Response:
 def _body(request: Request) -> dict[str, Any]:
     try:
         body = json.loads(request.get_data())
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ControlError(f"the body is not JSON: {error}") from error
     if not isinstance(body, dict):
         raise ControlError("the body is not a JSON object")

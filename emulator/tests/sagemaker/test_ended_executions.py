@@ -10,6 +10,7 @@ import pytest
 
 from sagemaker_emulator import EXAMPLE_DEFINITIONS, Limits, VirtualClock
 from sagemaker_emulator.builders import ROLE
+from sagemaker_emulator.engine import scenarios
 from sagemaker_emulator.errors import ApiError
 from sagemaker_emulator.sagemaker.api import SageMaker
 from sagemaker_emulator.sagemaker.store import EndedExecution, Region
@@ -17,6 +18,7 @@ from tests.builders import Services, chain
 
 REGION = "us-east-1"
 DAY = 24 * 3600.0
+SCENARIO = {"steps": {"A": {"property_files": {"File": {"auc": 0.9}}}}}
 SUMMARIES = "PipelineExecutionSummaries"
 PARAMETERS = {"abalone": [{"Name": "InputDataUrl", "Value": "s3://bucket/data.csv"}]}
 
@@ -90,17 +92,21 @@ def test_reads_find_everything_in_few_bytes(
     """
     account = Account()
     account.create(name, (EXAMPLE_DEFINITIONS / f"{name}.json").read_text())
+    account.api.set_scenario(None, scenarios.parse(SCENARIO))
     with monkeypatch.context() as patch:
         patch.setattr(Region, "close", lambda *_: None)
         arn = account.start(name)
         account.clock.advance(DAY)
         before = read(account, name, arn)
+        scope = account.region.execution(arn).engine.scope
     assert account.ended() == []
 
     account.settle()
     (entry,) = account.ended()
 
     assert read(account, name, arn) == before
+    kept = account.region.execution(arn).engine.scope
+    assert kept.property_files == scope.property_files != {}
     assert len(before) > 7
     assert size(entry) < 5000
     assert account.ended() == [entry]
@@ -216,11 +222,11 @@ def test_deleted_pipeline_leaves_nothing() -> None:
         account.create(name, chain("A"))
         account.start(name, ord(name))
         account.clock.advance(DAY)
+        account.settle()
         if name == "P":
             account.call(
                 "DeletePipeline", PipelineName="P", ClientRequestToken="d" * 32
             )
-    account.settle()
 
     assert [entry.arn.split("/")[1] for entry in account.ended()] == ["Q"]
     assert len(account.services.streams) == 1

@@ -19,6 +19,8 @@ from polysync_airflow.aws.rate_limiter import (
     RateLimiter,
     rate_limiter_for,
 )
+from polysync_airflow.exceptions import SageMakerApiError
+from polysync_airflow.execution import clock
 from tests.fakes.stopped_clock import StoppedClock
 
 START = 1_000.0
@@ -172,3 +174,18 @@ def test_a_process_has_one_rate_limiter_for_a_connection_and_region() -> None:
     assert rate_limiter_for(("one", "eu-central-1"), START + 5) is first
     assert rate_limiter_for(("one", "us-east-1"), START) is not first
     assert rate_limiter_for(("one", None), START) is not first
+
+
+def test_a_throttled_call_halves_the_rate() -> None:
+    """Its error is raised, and other errors leave the rate as it is."""
+    limiter = RateLimiter(clock.monotonic(), rate=100)
+
+    def fail(code: str) -> None:
+        raise SageMakerApiError(code, error_code=code, operation="X", permanent=False)
+
+    with pytest.raises(SageMakerApiError):
+        limiter.call(lambda: fail("InternalFailure"))
+    assert limiter.rate == 100
+    with pytest.raises(SageMakerApiError):
+        limiter.call(lambda: fail("ThrottlingException"))
+    assert limiter.rate == pytest.approx(50, rel=0.1)

@@ -26,13 +26,10 @@ def test_calls_do_not_need_more_connections_than_the_client_has(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The Airflow connection's ``max_pool_connections`` limits the threads."""
-    config: dict[str, Any] = (
-        {}
-        if connections is None
-        else {"config_kwargs": {"max_pool_connections": connections}}
-    )
-    url = emulator.endpoint_url
-    value = connection(conn_type="aws", endpoint_url=url, **config)
+    extra: dict[str, Any] = {"endpoint_url": emulator.endpoint_url}
+    if connections is not None:
+        extra["config_kwargs"] = {"max_pool_connections": connections}
+    value = connection(conn_type="aws", **extra)
     monkeypatch.setenv("AIRFLOW_CONN_OWN", value)
     monkeypatch.setattr(rate_limiter, "_RATE_LIMITERS", {})
     emulator.control.add_fault("latency", "DescribePipeline", delay=0.1)

@@ -20,6 +20,7 @@ from polysync_airflow.triggers.stopping import FOLLOWING
 from polysync_airflow.watch import callback
 from polysync_airflow.watch.callback import stop_if_left
 from sagemaker_emulator.builders import definition, step
+from sagemaker_emulator.engine import execution
 from tests.fakes.simulated_airflow import AIRFLOW
 from tests.tasks import EmulatedTime
 from tests.unit.jobs.catalogue.builders import put_pipelines
@@ -344,6 +345,21 @@ def test_listener_names_the_function_by_its_public_path() -> None:
     assert getattr(callback, name) is stop_if_left
     assert module == callback.__name__
     assert asyncio.iscoroutinefunction(stop_if_left)
+
+
+def test_end_of_the_stop_is_followed_and_stored(
+    lost: Lost, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is followed for minutes, although the function has returned, and stored."""
+    monkeypatch.setattr(execution, "STOPPING", 600.0)
+    task = lost()
+
+    look_after_and_wait(task)
+
+    assert world.log.statuses == ["Stopped"]
+    run = task.ti.xcoms["run"]
+    assert (run["state"], run["status"]) == ("Cancelled", "Stopped")
+    assert run["stop"]["seen_at"] is not None
 
 
 def test_end_is_stored_also_if_the_stop_was_requested_before(

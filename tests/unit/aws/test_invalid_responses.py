@@ -61,6 +61,9 @@ BODIES: dict[str, bytes] = {
         }
     ).encode(),
     "another service": b'{"PipelineExecutionArn": "arn:aws:s3:::bucket"}',
+    "another name": json.dumps(
+        {"PipelineExecutionArn": ARN.replace("abcdefghijkl", "zzzzzzzzzzzz")}
+    ).encode(),
     # The ARN of a response must be that of the request, and that of a start must be in
     # the client's region.
     "another execution": json.dumps(
@@ -95,7 +98,10 @@ def error_of(operation: str, body: bytes) -> SageMakerApiError:
         for operation in CALLS
         for body in ("object", "wrong types", "another execution")
     ]
-    + [("StartPipelineExecution", "another service")]
+    + [
+        ("StartPipelineExecution", "another service"),
+        ("StopPipelineExecution", "another name"),
+    ]
     # What no operation can read.
     + [
         ("DescribePipelineExecution", body)

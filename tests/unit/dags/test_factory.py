@@ -142,6 +142,14 @@ def test_mistake_breaks_only_its_job(
     assert not any(f"- {dag_id}:" in error for dag_id in parsed.dags)
 
 
+def test_file_that_is_no_catalogue_is_an_import_error(tmp_path: Path) -> None:
+    """There are no jobs to show."""
+    parsed = parse(tmp_path, "polysync_dags('jobs.yaml')", text="jobs: [")
+
+    assert parsed.dags == {}
+    assert "is not YAML" in parsed.errors["dag_file.py"]
+
+
 def test_schedule_of_one_job_leaves_the_others_without(tmp_path: Path) -> None:
     """The others are started by hand."""
     arguments = "schedule={'churn': '@daily'}"

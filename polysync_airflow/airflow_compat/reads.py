@@ -87,15 +87,14 @@ def _bytes_in_postgresql(element: Any, compiler: Any, **options: Any) -> str:
     ``octet_length`` of ``text`` and ``bytea`` reads the size that is stored beside the
     value (``textoctetlen`` in PostgreSQL's varlena.c). That of JSON makes its text
     first, from the whole value. So ``pg_column_size``, which reads no value, sorts out
-    the large ones: it is the size of a compressed value, and at most about four times
-    that of the text.
+    the large ones: it is the size of the value as it is stored, often compressed.
     """
     column, ddl = _column(element, compiler, **options)
     if ddl not in ("JSON", "JSONB"):
         return f"octet_length({column})"
     limit = _limit(element, compiler, **options)
     return (
-        f"CASE WHEN pg_column_size({column}) <= 4 * {limit}"
+        f"CASE WHEN pg_column_size({column}) <= {limit}"
         f" THEN octet_length(CAST({column} AS TEXT)) END"
     )
 
@@ -111,7 +110,7 @@ def _bytes_in_mysql(element: Any, compiler: Any, **options: Any) -> str:
         return f"octet_length({column})"
     limit = _limit(element, compiler, **options)
     return (
-        f"CASE WHEN JSON_STORAGE_SIZE({column}) <= 4 * {limit}"
+        f"CASE WHEN JSON_STORAGE_SIZE({column}) <= {limit}"
         f" THEN octet_length(CAST({column} AS CHAR)) END"
     )
 
@@ -127,16 +126,16 @@ def fits(column: Any, max_bytes: int = MAX_STORED_BYTES) -> Any:
 def short(column: Any, max_bytes: int = MAX_STORED_BYTES) -> tuple[Any, Any]:
     """
     Return two columns of a query in place of one: ``short``, the text or the bytes of a
-    column, NULL if it is longer than the limit, and ``fits``, whether it is not.
+    column, NULL if it is longer than the limit, and ``stored``, whether it has a value.
+    So the database makes the text only once to find its size.
     """
     content = column
     if isinstance(column.type, JSON):
         # The driver would make an object of JSON while the connection is held.
         content = cast(column, Text)
-    is_short = fits(column, max_bytes)
     return (
-        case((is_short, content)).label(SHORT),
-        case((is_short, 1), else_=0).label("fits"),
+        case((fits(column, max_bytes), content)).label(SHORT),
+        case((column.is_(None), 0), else_=1).label("stored"),
     )
 
 
@@ -185,7 +184,7 @@ def rows(query: Any, session: Any = None) -> list[Any]:
     :raises TypeError: a column may have a text of any size.
     """
     for column in query.selected_columns:
-        if column.name != SHORT and _has_no_limit(column.type):
+        if getattr(column, "name", None) != SHORT and _has_no_limit(column.type):
             raise TypeError(f"{column} may have any size. See reads.short")
     return _all(query, session)
 

@@ -38,10 +38,10 @@ def read_xcom(key: str, **task: Any) -> Any:
     """
     columns = reads.short(MODEL.value, reads.MAX_BYTES_ALONE)
     for row in reads.rows(select(*columns).filter_by(key=key, **task)):
-        if not row.fits:
-            return UNREADABLE
         if row.short is not None:
             return _decoded(row.short)
+        if row.stored:
+            return UNREADABLE
     return None
 
 
@@ -132,6 +132,7 @@ def newest_xcoms(
             return
         some = tuple_(*own_key).in_(keys[start : start + _ROWS_AT_ONCE])
         found = reads.rows(select(*columns).where(some))
-        texts = [row.short or "null" for row in found if row.fits]
+        texts = [row.short for row in found if row.short is not None]
         left -= sum(map(len, texts))
-        yield XComBatch(texts, sum(not row.fits for row in found))
+        too_large = [row for row in found if row.short is None and row.stored]
+        yield XComBatch(texts, len(too_large))

@@ -262,7 +262,7 @@ class _Rows:
         if columns == ["task_id", "state"]:
             return list(self._states(key))
         value = self._service.xcom(**key, key=asked["key"])
-        return [SimpleNamespace(fits=1, short=json.dumps(value).encode())]
+        return [SimpleNamespace(stored=1, short=json.dumps(value).encode())]
 
     def _states(self, key: dict[str, Any]) -> Iterator[Any]:
         for task_id in key["task_id"]:

@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.task_instances import get_variable, is_current
+from polysync_airflow.airflow_compat.task_instances import (
+    get_variable,
+    is_current,
+    read_xcom,
+)
+from polysync_airflow.execution.json_input import MAX_BYTES, UNREADABLE
 
 pytestmark = pytest.mark.skipif(
     not CAPABILITIES.task_sdk, reason="this Airflow has no API server for tasks"
@@ -93,3 +98,18 @@ def test_variable_that_cannot_be_read_is_not_missing(
     answer(monkeypatch, ErrorResponse(error=ErrorType.API_SERVER_ERROR))
     with pytest.raises(AirflowRuntimeError):
         get_variable("key")
+
+
+@pytest.mark.parametrize(
+    ("size", "found"), [(MAX_BYTES, "x" * MAX_BYTES), (MAX_BYTES + 1, UNREADABLE)]
+)
+def test_large_xcom_is_unreadable(
+    size: int, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow has sent it whole; nothing looks into it."""
+    from airflow.sdk.execution_time.comms import XComResult
+
+    answer(monkeypatch, XComResult(key="run", value="x" * size))
+    ti = SimpleNamespace(dag_id="d", run_id="r", task_id="t", map_index=-1)
+
+    assert read_xcom(ti, "run") == found

@@ -12,7 +12,6 @@ import pytest
 
 from polysync_airflow.deployment import DEPLOYMENT_KEY
 from polysync_airflow.exceptions import StoredRecordError
-from polysync_airflow.execution.json_input import MAX_BYTES
 from polysync_airflow.records.keys import KEY_PREFIX
 from polysync_airflow.records.serialization import from_stored, from_variable
 from tests.conftest import IN_BOTH_MODES
@@ -81,12 +80,7 @@ def text(*_: Any, **__: Any) -> Any:
     return "a text"
 
 
-def large(*_: Any, **__: Any) -> Any:
-    """Return more than anybody needs."""
-    return {"x" * MAX_BYTES: 1}
-
-
-READS = pytest.mark.parametrize("read", [too_deep, nested, edited, text, large])
+READS = pytest.mark.parametrize("read", [too_deep, nested, edited, text])
 
 
 @READS

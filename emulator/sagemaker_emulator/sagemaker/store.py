@@ -253,8 +253,11 @@ class ExecutionRecord:
         """What `Executions.using` finds it by."""
         keys: list[bytes] = []
         for run in self.engine.history:
-            keys.append(search_key(run.callback_token or ""))
-            keys.append(search_key(run.step.name, run.cache_key or ""))
+            if run.callback_token:
+                keys.append(search_key(run.callback_token))
+            # A run without an attempt has reused the results of another one.
+            if run.cache_key and run.attempts and run.status == "Succeeded":
+                keys.append(search_key(run.step.name, run.cache_key))
         return b"".join(keys)
 
     @property

@@ -109,8 +109,8 @@ def test_every_argument_is_sent(emulator: EmulatorServer) -> None:
         ({}, r"Airflow: URL/dags/retraining/runs/scheduled__\S+/tasks/train"),
         ({"execution_description": "x" * 3000}, "x{3000}"),
         (
-            {"execution_description": "x" * 2900, "execution_display_name": "nightly"},
-            "x{2900} Airflow: retraining-train-[0-9a-zT-]+-0-0",
+            {"execution_description": "x" * 2980, "execution_display_name": "nightly"},
+            "x{2980} Airflow: retraining-train-[0-9a-zT-]+-0-0",
         ),
     ],
 )

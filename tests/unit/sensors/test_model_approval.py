@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
 )
 
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.exceptions import (
     ModelApprovalError,
     ModelRejectedError,
@@ -242,6 +243,9 @@ def test_arguments_that_are_not_valid_are_refused_before_a_call(
     assert emulator.control.calls() == []
 
 
+@pytest.mark.skipif(
+    not CAPABILITIES.task_sdk, reason="Airflow 2 asks its database before the sensor"
+)
 def test_rescheduled_sensor_needs_a_place_for_the_newest_version(
     registry: Registry, emulator: EmulatorServer
 ) -> None:

@@ -124,7 +124,7 @@ def test_the_order_of_the_definition_is_read_once(
         for name in ("Prepare", "Train")
     ]
 
-    def read(*_: Any) -> Any:
+    def read(*_: Any, **__: Any) -> Any:
         reads.append(1)
         return declared
 

@@ -372,11 +372,11 @@ def test_waits_go_on_while_airflow_does_not_respond(
     refused = list[float]()
     task_state = simulated_airflow.task_state
 
-    def refuse(*key: Any) -> Any:
+    def refuse(*key: Any, **names: Any) -> Any:
         if world.time.time() < until:
             refused.append(world.time.time())
             raise ConnectionError("no API server")
-        return task_state(*key)
+        return task_state(*key, **names)
 
     until = world.time.time() + 1800
     monkeypatch.setattr(simulated_airflow, "task_state", refuse)

@@ -8,14 +8,10 @@ from typing import Any
 import pytest
 
 from polysync_airflow import __version__
-from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.ui import app as static_files
 from polysync_airflow.ui.app import BUNDLE, build_id, read_files
 from polysync_airflow.ui.plugin import TITLE
 
-NEEDS_API_SERVER = pytest.mark.skipif(
-    not CAPABILITIES.react_apps, reason="this Airflow has no API server"
-)
 SOURCES = {name: content.decode() for name, content in read_files().items()}
 
 
@@ -40,7 +36,6 @@ def signed_in(client: Any) -> Any:
     return client
 
 
-@NEEDS_API_SERVER
 @pytest.mark.parametrize("name", read_files())
 def test_files_are_served_to_users_who_are_signed_in(signed_in: Any, name: str) -> None:
     """
@@ -55,7 +50,6 @@ def test_files_are_served_to_users_who_are_signed_in(signed_in: Any, name: str) 
     assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
-@NEEDS_API_SERVER
 @pytest.mark.parametrize(
     "path", [f"/{build_id()}/{BUNDLE}", f"/{build_id()}/unknown.js"]
 )
@@ -66,7 +60,6 @@ def test_a_session_is_needed(client: Any, path: str) -> None:
     assert client.get(path).status_code == 401
 
 
-@NEEDS_API_SERVER
 @pytest.mark.parametrize(
     "path",
     [

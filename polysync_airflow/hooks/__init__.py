@@ -5,7 +5,7 @@ and returns models.
 ``auth/base_hook.py`` has the connection and the sign-in, ``aws/responses.py`` the
 errors. ``executions`` has pipelines, executions with their stop, model packages, and
 what all calls have in common; ``callbacks`` has the callback steps and their queues;
-``jobs`` has the jobs of steps.
+``jobs`` has the jobs of steps, and ``put_pipeline`` makes pipelines.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ from polysync_airflow.hooks.executions import (
     PipelineMethods,
 )
 from polysync_airflow.hooks.jobs import JobMethods
+from polysync_airflow.hooks.put_pipeline import PutPipelineMethods
 
 
 class PolysyncSageMakerHook(
     ExecutionMethods,
     PipelineMethods,
+    PutPipelineMethods,
     JobMethods,
     CallbackMethods,
     ModelPackageMethods,

@@ -42,7 +42,7 @@ FOLDER_LAYERS = {
         {"trigger_arguments"},
         {"approval", "lifecycle", "search"},
         {"pipelines"},
-        {"steps"},
+        {"job_pipelines", "steps"},
         {"datasets", "outcome", "results"},
         {"cost", "step_clears"},
         {"step_tasks"},
@@ -78,7 +78,7 @@ FOLDER_LAYERS = {
     "ui": ({"shared_results", "summary"}, {"app"}, {"plugin"}, {"__init__"}),
     "hooks": (
         {"executions", "prices"},
-        {"callbacks", "jobs", "stops"},
+        {"callbacks", "jobs", "put_pipeline", "stops"},
         {"spending"},
         {"__init__"},
     ),

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.exceptions import CredentialsError, SageMakerApiError
+from polysync_airflow.execution.job_pipelines import PipelineDraft
 from polysync_airflow.execution.parameters import build_start_request
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from tests.conftest import ARN, connection
@@ -41,6 +42,10 @@ CALLS: dict[str, Callable[[PolysyncSageMakerHook], Any]] = {
     ),
     "ListPipelines": lambda hook: list(hook.list_pipelines()),
     "DescribePipeline": lambda hook: hook.describe_pipeline("fanout"),
+    "UpdatePipeline": lambda hook: hook.put_pipeline(
+        "fanout",
+        PipelineDraft(definition="{}", role_arn="arn:aws:iam::123456789012:role/P"),
+    ),
 }
 BODIES: dict[str, bytes] = {
     "html": b"<html><body>Sign in to the hotel's network</body></html>",

@@ -1,0 +1,87 @@
+"""The method of the hook that creates or updates a pipeline."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from polysync_airflow import exceptions
+from polysync_airflow.auth.base_hook import Response
+from polysync_airflow.aws.responses import invalid_response_error
+from polysync_airflow.execution import models
+from polysync_airflow.execution.job_pipelines import PipelineDraft, tags_to_aws
+from polysync_airflow.hooks.executions import HookCalls
+
+
+class PutPipeline(NamedTuple):
+    """
+    A pipeline that was created or updated.
+
+    :param version_id: its version with the definition.
+    """
+
+    arn: str
+    version_id: int
+    was_created: bool
+
+
+class PutPipelineMethods(HookCalls):
+    """Create and update pipelines."""
+
+    def put_pipeline(self, pipeline_name: str, draft: PipelineDraft) -> PutPipeline:
+        """
+        Create a pipeline, or update it. A definition that differs from the latest one
+        becomes a new version. The same call can be repeated.
+
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_UpdatePipeline.html
+
+        :return: the pipeline, and its version with this definition, also if another
+            process updates the pipeline meanwhile.
+        :raises SageMakerApiError: AWS refused a call.
+        """
+        request = {
+            "PipelineName": pipeline_name,
+            "PipelineDefinition": draft.definition,
+            "RoleArn": draft.role_arn,
+        }
+        try:
+            return self._update_pipeline(request)
+        except exceptions.SageMakerApiError as error:
+            if not exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
+                raise
+        try:
+            return self._create_pipeline(request, draft)
+        except exceptions.SageMakerApiError as error:
+            try:
+                # Another process may have created it meanwhile.
+                return self._update_pipeline(request)
+            except exceptions.SageMakerApiError:
+                raise error from None
+
+    def _update_pipeline(self, request: dict[str, Any]) -> PutPipeline:
+        operation = "UpdatePipeline"
+        response = self.call(operation, **request)
+        version_id = response.get("PipelineVersionId")
+        if not isinstance(version_id, int) or version_id < 1:
+            raise invalid_response_error(
+                operation, f"its PipelineVersionId is {version_id!r}"
+            )
+        arn = _arn_in(operation, request, response)
+        return PutPipeline(arn, version_id, was_created=False)
+
+    def _create_pipeline(
+        self, request: dict[str, Any], draft: PipelineDraft
+    ) -> PutPipeline:
+        operation = "CreatePipeline"
+        tags = tags_to_aws(draft.tags)
+        response = self.call(operation, **request, Tags=tags or None)
+        # AWS names no version here. The first one is 1.
+        return PutPipeline(_arn_in(operation, request, response), 1, was_created=True)
+
+
+def _arn_in(operation: str, request: dict[str, Any], response: Response) -> str:
+    arn = response.get("PipelineArn")
+    end = f":pipeline/{models.pipeline_name_of(request['PipelineName'])}"
+    # AWS had ARNs in lower case.
+    if not isinstance(arn, str) or not arn.lower().endswith(end.lower()):
+        raise invalid_response_error(operation, f"its PipelineArn is {arn!r}")
+    return arn

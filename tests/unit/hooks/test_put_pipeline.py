@@ -1,0 +1,52 @@
+"""The method of the hook that creates or updates a pipeline, at the wire."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from polysync_airflow.execution.job_pipelines import PipelineDraft, to_text
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from tests.world import World
+
+UPDATE, CREATE = "UpdatePipeline", "CreatePipeline"
+
+
+def draft(reason: str) -> PipelineDraft:
+    """Return a pipeline whose only step fails for a reason."""
+    step = {"Name": "Fail", "Type": "Fail", "Arguments": {"ErrorMessage": reason}}
+    return PipelineDraft(
+        definition=to_text({"Version": "2020-12-01", "Steps": [step]}),
+        role_arn="arn:aws:iam::123456789012:role/Pipelines",
+        tags={"team": "ml"},
+    )
+
+
+def test_put_returns_the_version_of_its_definition(world: World) -> None:
+    """
+    The first put creates the pipeline with its tags, the same one makes no new version,
+    another one does.
+    """
+    hook = PolysyncSageMakerHook()
+
+    puts = [hook.put_pipeline("made", draft(reason)) for reason in "aaba"]
+
+    assert [put.version_id for put in puts] == [1, 1, 2, 3]
+    assert [put.was_created for put in puts] == [True, False, False, False]
+    (region,) = world.emulator.sagemaker.regions.values()
+    assert region.pipelines["made"].tags == {"team": "ml"}
+    assert puts[0].arn == region.pipelines["made"].arn
+
+
+def test_put_beside_a_create_of_another_process(world: World) -> None:
+    """A pipeline that is created between the two calls is updated."""
+    hook = PolysyncSageMakerHook()
+
+    def create(_: Any) -> None:
+        PolysyncSageMakerHook().put_pipeline("made", draft("theirs"))
+
+    world.requests.before(CREATE, create)
+
+    put = hook.put_pipeline("made", draft("ours"))
+
+    assert (put.version_id, put.was_created) == (2, False)
+    assert world.calls(UPDATE, CREATE) == [UPDATE, UPDATE, CREATE, CREATE, UPDATE]

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import partial, wraps
+from inspect import signature
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote
@@ -24,7 +25,7 @@ from moto.s3.models import s3_backends
 from werkzeug.exceptions import NotFound
 from werkzeug.test import Client
 
-from sagemaker_emulator.errors import invalid
+from sagemaker_emulator.errors import ApiError, invalid
 from sagemaker_emulator.sagemaker.calls import LogStream, ServiceEvent
 from sagemaker_emulator.sagemaker.jobs.model_packages import MEMBERS_BESIDE_MOTO
 from sagemaker_emulator.sagemaker.store import ACCOUNT, partition
@@ -47,28 +48,6 @@ MOTO_SERVICES = frozenset(
 # Its apps that may respond: those of these services, which have some operations at
 # addresses of their own.
 _BACKENDS = MOTO_SERVICES | {"s3control", "sagemakermetrics", "sagemakerruntime"}
-# The members of CreateModelPackage that moto keeps. A RegisterModel step has the same
-# members.
-_MODEL_PACKAGE_MEMBERS = {
-    "model_package_name": "ModelPackageName",
-    "model_package_group_name": "ModelPackageGroupName",
-    "model_package_description": "ModelPackageDescription",
-    "inference_specification": "InferenceSpecification",
-    "validation_specification": "ValidationSpecification",
-    "source_algorithm_specification": "SourceAlgorithmSpecification",
-    "certify_for_marketplace": "CertifyForMarketplace",
-    "tags": "Tags",
-    "model_approval_status": "ModelApprovalStatus",
-    "metadata_properties": "MetadataProperties",
-    "model_metrics": "ModelMetrics",
-    "client_token": "ClientToken",
-    "customer_metadata_properties": "CustomerMetadataProperties",
-    "drift_check_baselines": "DriftCheckBaselines",
-    "domain": "Domain",
-    "task": "Task",
-    "sample_payload_url": "SamplePayloadUrl",
-    "additional_inference_specifications": "AdditionalInferenceSpecifications",
-}
 _SKIPPED_VALIDATION = ("All", "None")
 _APPROVAL_STATUSES = ("Approved", "Rejected", "PendingManualApproval")
 # moto selects the service by the credential scope and does not verify the signature.
@@ -193,9 +172,10 @@ class Moto:
         :return: the ARN of the model package; None if moto refuses it.
         """
         backend = get_backend("sagemaker")[ACCOUNT][region]
-        members: dict[str, Any] = {
-            name: request.get(member) for name, member in _MODEL_PACKAGE_MEMBERS.items()
-        }
+        given = {xform_name(member): value for member, value in request.items()}
+        # moto keeps these members. A RegisterModel step has the same ones.
+        kept = signature(backend.create_model_package).parameters
+        members: dict[str, Any] = {name: given.get(name) for name in kept}
         group = members["model_package_group_name"]
         if members["model_approval_status"] not in _APPROVAL_STATUSES:
             members["model_approval_status"] = None
@@ -294,6 +274,32 @@ class Moto:
                 backend.create_log_group(stream.group, {})
             backend.ensure_log_stream(stream.group, stream.name)
             backend.groups[stream.group].put_log_events(stream.name, events)
+
+    def filter_log_events(
+        self, region: str, request: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """
+        Respond to FilterLogEvents. moto itself ignores ``logStreamNamePrefix``, and
+        returns the events of one stream after those of another.
+
+        :raises ApiError: there is no such log group.
+        """
+        group = request.get("logGroupName", "")
+        groups: Any = get_backend("logs")[ACCOUNT][region].groups
+        if group not in groups:
+            text = "The specified log group does not exist."
+            raise ApiError("ResourceNotFoundException", text)
+        prefix = request.get("logStreamNamePrefix", "")
+        names = [name for name in groups[group].streams if name.startswith(prefix)]
+        events, token, _ = groups[group].filter_log_events(
+            group,
+            # To moto, an empty list means all streams.
+            request.get("logStreamNames") or names or [""],
+            *map(request.get, ("startTime", "endTime", "limit", "nextToken")),
+            request.get("filterPattern") or "",
+            interleaved=True,
+        )
+        return {"events": events, "nextToken": token, "searchedLogStreams": []}
 
     def model_package_events(self, region: str, now: float) -> list[ServiceEvent]:
         """

@@ -46,20 +46,21 @@ def call_with_retry(
     :raises PolysyncError: an error that is not transient, or the last error when the
         time is up.
     """
-    conflict_until = min(until, clock.time() + exceptions.CONFLICT_SECONDS)
+    steady = clock.SteadyTime()
+    conflict_until = min(until, steady.time() + exceptions.CONFLICT_SECONDS)
     last_message = ""
     backoff = wait_exponential(multiplier=MIN_BACKOFF_SECONDS, max=MAX_BACKOFF_SECONDS)
 
     def wait(state: RetryCallState) -> float:
         seconds = backoff(state)
-        left = conflict_until - clock.time()
+        left = conflict_until - steady.time()
         if exceptions.has_code(_error_of(state), exceptions.CONFLICT) and left > 0:
             # The last call is at the end of the time, as the error says.
             return min(seconds, left)
         return seconds
 
     def give_up(state: RetryCallState) -> bool:
-        now = clock.time()
+        now = steady.time()
         if exceptions.has_code(_error_of(state), exceptions.CONFLICT):
             return now >= conflict_until
         return now + state.upcoming_sleep > until

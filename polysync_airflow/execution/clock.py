@@ -11,7 +11,7 @@ import time as host
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 
 class Clock:
@@ -70,6 +70,45 @@ def timeout(seconds: float | None, *, idle: bool) -> float | None:
     Return how long an event loop waits at most for an event; see ``Clock.timeout``.
     """
     return _clock.timeout(seconds, idle=idle)
+
+
+# AWS refuses requests that are five minutes off. A clock is set right in smaller steps.
+MIN_JUMP_SECONDS: Final = 60.0
+
+
+class SteadyTime:
+    """
+    The Unix time of a wait or of retries, for which a jump of the host's clock does not
+    count until AWS has accepted a request with the new time.
+
+    Otherwise, a clock that is set an hour forward for a moment would end each wait
+    whose deadline is within the hour, and one that is set back would delay all polls
+    by an hour.
+    """
+
+    def __init__(self) -> None:
+        self._offset = time() - monotonic()
+
+    def time(self) -> float:
+        """Return the Unix time in seconds."""
+        return time() - self._jump()
+
+    def accept(self) -> float:
+        """
+        Let a jump count, if there was one: AWS has accepted a request.
+
+        :return: the seconds by which the time has jumped, negative if it was set back.
+        """
+        jump = self._jump()
+        self._offset += jump
+        return jump
+
+    def _jump(self) -> float:
+        jump = time() - monotonic() - self._offset
+        if abs(jump) >= MIN_JUMP_SECONDS:
+            return jump
+        self._offset += jump
+        return 0.0
 
 
 def as_seconds(duration: Any) -> Any:

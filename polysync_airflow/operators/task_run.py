@@ -235,7 +235,8 @@ class ExecutionRun(TaskRun):
         """
         hook = self.hook_for_region(models.region_from_arn(waiter.execution_arn))
         result: Wait[ExecutionWaiter] | Finish[ExecutionEvent]
-        result = waiter.first_wait(clock.time())
+        steady = clock.SteadyTime()
+        result = waiter.first_wait(steady.time())
         parent = os.getppid()
         estimate = self.estimate_of(waiter, hook)
         progress = Progress.for_limit(waiter)
@@ -244,11 +245,13 @@ class ExecutionRun(TaskRun):
         try:
             while isinstance(result, Wait):
                 self.sleep(result.seconds)
-                seconds_left = max(0.0, waiter.deadline - clock.time())
+                seconds_left = max(0.0, waiter.deadline - steady.time())
                 with time_limit(seconds_left + LAST_POLL_SECONDS):
                     polled = hook.poll_pipeline_execution(waiter.execution_arn)
                     exit_if_orphaned(parent, self.log.warning)
-                    result = result.waiter.decide(polled, clock.time())
+                    if not isinstance(polled, PolysyncError):
+                        steady.accept()
+                    result = result.waiter.decide(polled, steady.time())
                     write_lines(self.log, result.log_lines)
                     if after_poll and isinstance(result, Wait):
                         steps = after_poll(result.waiter, polled)
@@ -303,14 +306,16 @@ def list_steps_if_due(
     poll_error = None
     if isinstance(polled, PolysyncError):
         poll_error = polled
-    if not progress.after_poll(poll_error, clock.time()):
+    # Not the Unix time, which may be set back.
+    now = clock.monotonic()
+    if not progress.after_poll(poll_error, now):
         return None
     steps: Sequence[StepDescription] | PolysyncError
     try:
         steps = hook.list_pipeline_execution_steps(waiter.execution_arn)
     except PolysyncError as error:
         steps = error
-    return ListedSteps(steps, progress.after_list(waiter, steps, clock.time()))
+    return ListedSteps(steps, progress.after_list(waiter, steps, now))
 
 
 def list_steps_of(

@@ -111,6 +111,7 @@ class Poller(ABC, Generic[AnyWaiter, Response]):
 
     def __init__(self, client: SharedClient) -> None:
         self.client = client
+        self._time = clock.SteadyTime()
         self._schedule: schedule.Schedule[Subscription[AnyWaiter]] = schedule.Schedule(
             self.group_calls
         )
@@ -138,7 +139,7 @@ class Poller(ABC, Generic[AnyWaiter, Response]):
         """
         subscription = Subscription(waiter, progress)
         try:
-            self._schedule.add(subscription, clock.time())
+            self._schedule.add(subscription, self._time.time())
         finally:
             self._end_if_unused()
         self._changed.set()
@@ -227,7 +228,7 @@ class Poller(ABC, Generic[AnyWaiter, Response]):
             due = self._schedule.next_due
             if due is None:
                 return None
-            now = clock.time()
+            now = self._time.time()
             seconds = max(due - now, self.client.limiter.delay(clock.monotonic()))
             if seconds > 0:
                 return seconds
@@ -267,7 +268,7 @@ class Poller(ABC, Generic[AnyWaiter, Response]):
         if not self._calls:
             self._schedule.end_checks()
             return None
-        late, seconds = self._schedule.late(clock.time())
+        late, seconds = self._schedule.late(self._time.time())
         for subscription in late:
             end = subscription.waiter.time_out("the last poll has not ended")
             self._end(subscription, end)
@@ -327,10 +328,21 @@ class Poller(ABC, Generic[AnyWaiter, Response]):
                 response, PolysyncError
             ):
                 raise response
-            self._decide(subscription, response, clock.time())
+            if not isinstance(response, BaseException):
+                self._accept_time()
+            self._decide(subscription, response, self._time.time())
         except BaseException as error:
             log.exception("The wait fails: %s", subscription.waiter.name)
             self._end(subscription, error)
+
+    def _accept_time(self) -> None:
+        """AWS has answered: what was scheduled moves with the host's clock."""
+        jump = self._time.accept()
+        if jump:
+            self._shift(jump)
+
+    def _shift(self, seconds: float) -> None:
+        self._schedule.shift(seconds)
 
     def _decide(
         self,
@@ -466,7 +478,7 @@ class ExecutionPoller(Poller[ExecutionWaiter, ExecutionDescription]):
         subscription = lists.first()
         if subscription is None or len(self._calls) >= MAX_CALLS_WITH_STEP_LIST:
             return None
-        now = clock.time()
+        now = self._time.time()
         seconds = max(lists.due - now, self.client.limiter.delay(clock.monotonic()))
         if seconds > 0:
             return seconds
@@ -528,6 +540,14 @@ class ExecutionPoller(Poller[ExecutionWaiter, ExecutionDescription]):
                 lists = self._awaited_steps
             lists.waiting[subscription] = None
 
+    def _shift(self, seconds: float) -> None:
+        super()._shift(seconds)
+        for subscription in self._schedule.waits.values():
+            if subscription.progress:
+                subscription.progress.due += seconds
+        self._awaited_steps.due += seconds
+        self._shown_steps.due += seconds
+
     def _end(
         self, subscription: ExecutionSubscription, result: Finish[Any] | BaseException
     ) -> None:
@@ -545,7 +565,7 @@ class ExecutionPoller(Poller[ExecutionWaiter, ExecutionDescription]):
             changes = StepChanges(changes)
         steps = changes.steps
         waiter = subscription.waiter
-        now = clock.time()
+        now = self._time.time()
         if is_throttling(steps):
             self._pause_step_lists(now)
         elif isinstance(steps, BaseException) and not isinstance(steps, PolysyncError):
@@ -568,7 +588,7 @@ class ExecutionPoller(Poller[ExecutionWaiter, ExecutionDescription]):
         Handle a list of the steps of an execution which another poller has made, in
         place of the next. A wait with ``max_cost`` makes its own.
         """
-        now = clock.time()
+        now = self._time.time()
         for subscription in list(self._schedule.waits.values()):
             progress = subscription.progress
             if subscription.waiter.name != execution_arn or progress is None:

@@ -297,6 +297,26 @@ class Schedule(Generic[AnyWait]):
             return AfterListing(responses, text)
         return AfterListing(responses)
 
+    def shift(self, seconds: float) -> None:
+        """
+        Move all polls, because the time has jumped.
+
+        :param seconds: negative if it was set back.
+        """
+        self._heap = []
+        for wait in self.waits.values():
+            wait.earliest_poll += seconds
+            if wait.due is None:
+                continue
+            if wait.due != NEXT:
+                wait.due += seconds
+            self._heap.append((wait.due, wait.number))
+        heapq.heapify(self._heap)
+        for group in self._groups.values():
+            if group.next_poll is not None:
+                group.next_poll += seconds
+        self._checked_at = None
+
     def end_checks(self) -> None:
         """
         Record that no calls run: each last poll begins when it is due, so none is late.

@@ -158,9 +158,9 @@ class StepTaskPoller(poller.Poller[StepTaskWaiter, StepsSnapshot]):
         self._update_notes(unsettled, state, execution)
         if execution is None:
             return StepsSnapshot(state)
-        if not execution.has_ended and execution.due <= clock.time():
+        if not execution.has_ended and execution.due <= clock.monotonic():
             self._ask_aws(execution, is_wanted)
-            execution.due = clock.time() + waiters[0].poll_interval
+            execution.due = clock.monotonic() + waiters[0].poll_interval
         snapshot = execution.snapshot(state)
         if state is not None:
             return snapshot

@@ -66,7 +66,7 @@ class Progress:
     When the steps of an execution are listed next, and what the log says of them.
 
     :param interval: seconds between two lists.
-    :param due: when they are listed next, as Unix time in seconds.
+    :param due: when they are listed next, in seconds by the clock of the caller.
     :param logged_statuses: the statuses by step that the log has, in JSON.
     :param resumed_at: when the execution was resumed last; None if it was not.
     :param is_repeated: another process makes the next poll.
@@ -106,7 +106,7 @@ class Progress:
         Return whether to list the steps now, after a poll that has not ended the wait.
 
         :param error: the error of the poll; None if it has succeeded.
-        :param now: the time, as Unix time in seconds.
+        :param now: the time by the clock of the caller, in seconds.
         """
         if is_throttling(error):
             self.pause(now)

@@ -166,6 +166,24 @@ def test_time_of_the_call_itself_counts(stopped_clock: StoppedClock) -> None:
     assert stopped_clock.sleeps == [1]
 
 
+@pytest.mark.parametrize("ahead", [3600, -3600])
+def test_jump_of_the_clock_changes_no_limit(
+    ahead: float, stopped_clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that is set meanwhile ends the retries neither sooner nor later."""
+    monkeypatch.setattr(stopped_clock, "monotonic", lambda: START + sum(sleeps))
+    sleeps = stopped_clock.sleeps
+
+    def jump() -> str:
+        stopped_clock.seconds = START + sum(sleeps) + ahead
+        raise make_error()
+
+    with pytest.raises(SageMakerApiError):
+        call_for(100, jump)
+
+    assert sleeps == [1, 2, 4, 8, 16, 32]
+
+
 def test_each_new_error_is_logged_once(stopped_clock: StoppedClock) -> None:
     """
     There is one warning for a sequence of equal errors, and another one when the error

@@ -8,6 +8,7 @@ connection for a long time, and follows its changes.
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +30,6 @@ from airflow.providers.common.compat.sdk import (
 )
 from botocore import xform_name
 from botocore.config import Config
-from botocore.exceptions import ClientError
 from botocore.parsers import ResponseParserError
 
 from polysync_airflow import __version__, get_provider_info
@@ -57,12 +57,7 @@ from polysync_airflow.aws import responses
 from polysync_airflow.aws.concurrent_calls import RETRY_TIMEOUT_SECONDS
 from polysync_airflow.aws.regions import has_misspelt_region
 from polysync_airflow.aws.sessions import SERVICES, prepare, reduce_models
-from polysync_airflow.exceptions import (
-    UNKNOWN_HINT,
-    CredentialsError,
-    PolysyncError,
-    hint_for,
-)
+from polysync_airflow.exceptions import CredentialsError, PolysyncError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
 from polysync_airflow.execution.texts import clean_text, did_you_mean
@@ -436,9 +431,7 @@ class PolysyncBaseHook(AwsBaseHook):
             if responses.is_invalid_value(error):
                 reason = responses.invalid_value_error("The sign-in")
                 raise CredentialsError(f"{problem}: {reason}") from None
-            hint = UNKNOWN_HINT
-            if isinstance(error, ClientError):
-                hint = hint_for(error.response["Error"]["Code"], error.operation_name)
+            hint = responses.hint_of(error, getattr(error, "operation_name", ""))
             raise CredentialsError(
                 f"{problem}: {responses.text_with_cure(error)}",
                 permanent=hint.permanent or has_misspelt_region(error),
@@ -446,6 +439,14 @@ class PolysyncBaseHook(AwsBaseHook):
             ) from None
         except _SETTING_ERRORS as error:
             raise _invalid_setting(self.polysync_conn_id, error) from None
+        except OSError as error:
+            # The first client reads files of botocore. The next one may be able to.
+            raise CredentialsError(
+                f"Could not sign in with the connection {self.polysync_conn_id!r}:"
+                f" {clean_text(str(error))}{_host_cure(error)}",
+                permanent=False,
+                transient=True,
+            ) from None
 
     # ---- the calls of all operations
 
@@ -545,6 +546,15 @@ def _create_aws_session(
         raise
     except (AirflowException, ImportError, *_SETTING_ERRORS) as error:
         raise _invalid_setting(settings.conn_id, error) from None
+
+
+def _host_cure(error: OSError) -> str:
+    if error.errno not in (errno.EMFILE, errno.ENFILE):
+        return ""
+    return responses.what_to_do(
+        "this process or host has no file descriptor left: raise its limit (ulimit -n,"
+        " LimitNOFILE), or let it run less at once."
+    )
 
 
 def _invalid_setting(connection_id: object, error: Exception) -> CredentialsError:

@@ -35,12 +35,7 @@ from polysync_airflow.auth.allow_list import AllowList
 from polysync_airflow.auth.iam_policies import caller_trust, web_identity_trust
 from polysync_airflow.aws import responses
 from polysync_airflow.aws.sessions import client_creator, create_sts_session
-from polysync_airflow.exceptions import (
-    ENTRA_CURES,
-    UNKNOWN_HINT,
-    CredentialsError,
-    hint_for,
-)
+from polysync_airflow.exceptions import ENTRA_CURES, CredentialsError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.json_input import read_json
 from polysync_airflow.execution.texts import clean_line, clean_text
@@ -572,10 +567,10 @@ def _map_error(
             f"AWS STS did not respond to {operation} for {role_arn}:"
             f" {responses.text_with_cure(error)}",
             permanent=False,
-            transient=responses.is_transient(error, UNKNOWN_HINT),
+            transient=responses.is_transient(error, responses.hint_of(error)),
         )
     error_code, aws_message = responses.code_and_message(error)
-    hint = hint_for(error_code, operation)
+    hint = responses.hint_of(error, operation)
     lines = [f"AWS STS: {operation} for {role_arn} failed: {error_code}: {aws_message}"]
     if claims:
         lines.append(f"Claims of the token: {claims}.")

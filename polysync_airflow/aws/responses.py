@@ -24,15 +24,18 @@ import io
 import logging
 import math
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
+from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any, Final, TypeVar
 
 from botocore import awsrequest
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, SSLError
 from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 from botocore.session import Session
@@ -41,10 +44,18 @@ from polysync_airflow import exceptions
 from polysync_airflow.aws.regions import has_misspelt_region, region_cure
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.execution.models import pipeline_arns
-from polysync_airflow.execution.texts import clean_line, clean_text
+from polysync_airflow.execution.texts import clean_line, clean_text, format_seconds
 
 BotoError = ClientError | BotoCoreError | ResponseParserError
 BOTO_ERRORS = (ClientError, BotoCoreError, ResponseParserError)
+# AWS refuses a request whose time is five minutes off. The header has whole seconds,
+# and is as old as the response.
+WRONG_CLOCK_SECONDS: Final = 240.0
+# With which AWS refuses it, beside other reasons:
+# https://github.com/aws/aws-sdk-js-v3/blob/main/packages/service-error-classification/src/constants.ts
+_CLOCK_CODES: Final = ("InvalidSignatureException", "RequestExpired")
+# The code of a certificate that this host does not trust, as Python names its error.
+UNTRUSTED: Final = "SSLCertVerificationError"
 
 
 class ResponseTooLargeError(Exception):
@@ -79,7 +90,7 @@ def map_error(
             operation, exceptions.RESPONSE_TOO_LARGE, str(cause)
         )
     code, message = code_and_message(error)
-    hint = exceptions.hint_for(code, operation)
+    hint = hint_of(error, operation)
     fields = _hint_fields(
         operation, request, message, region or "of the session", partition
     )
@@ -103,22 +114,80 @@ def code_and_message(error: BotoError) -> tuple[str, str]:
     Return AWS's code and message, or the class and the text of an error without a
     response.
     """
+    if _is_untrusted(error):
+        return UNTRUSTED, clean_text(str(error))
     if not isinstance(error, ClientError):
         return type(error).__name__, clean_text(str(error))
     details = error.response.get("Error", {})
     code = clean_line(str(details.get("Code", "Unknown")), 128)
+    if clock_offset(error):
+        # AWS's text has the time, so each poll would be another line in the log.
+        return code, "the time of the request is not that of AWS."
     message = clean_text(str(details.get("Message", "")))
     return code, message
+
+
+def hint_of(error: BotoError, operation: str = "") -> exceptions.Hint:
+    """
+    Return what an error means.
+
+    :param operation: the operation that was called.
+    """
+    code, _ = code_and_message(error)
+    offset = clock_offset(error)
+    if not offset:
+        return exceptions.hint_for(code, operation)
+    side = "behind"
+    if offset > 0:
+        side = "ahead of"
+    # A time that changes with each poll would be another line in the log.
+    minutes = format_seconds(round(abs(offset) / 60) * 60)
+    hint = exceptions.HINTS["RequestExpired"]
+    text = f"The clock of this host is {minutes} {side} that of AWS. {hint.cure}"
+    return replace(hint, cure=text)
+
+
+def clock_offset(error: BotoError) -> float:
+    """
+    Return by how many seconds the clock of this host is ahead of AWS's, if AWS has
+    refused a request because of its time; 0 otherwise.
+    """
+    if not isinstance(error, ClientError):
+        return 0.0
+    code = error.response.get("Error", {}).get("Code")
+    if exceptions.ALIASES.get(str(code), code) not in _CLOCK_CODES:
+        return 0.0
+    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    try:
+        answered_at = parsedate_to_datetime(headers["date"]).timestamp()
+    except (KeyError, OverflowError, TypeError, ValueError):
+        return 0.0
+    # botocore signs with the time of the host, also where tests replace the provider's.
+    offset = time.time() - answered_at
+    if abs(offset) < WRONG_CLOCK_SECONDS:
+        return 0.0
+    return offset
+
+
+def _is_untrusted(error: BotoError) -> bool:
+    """Return whether the certificate of an endpoint cannot be verified."""
+    if not isinstance(error, SSLError):
+        return False
+    cause = error.kwargs.get("error")
+    reasons = (cause, *getattr(cause, "args", ()))
+    return any(isinstance(reason, ssl.SSLCertVerificationError) for reason in reasons)
 
 
 def text_with_cure(error: BotoError) -> str:
     """
     Return the text of an error of the sign-in, and what to do if an endpoint cannot be
-    reached.
+    reached, or not be trusted.
     """
-    hint = exceptions.hint_for(type(error).__name__)
-    cure = region_cure(error) or hint.cure
-    return f"{clean_text(str(error))}{what_to_do(cure)}"
+    if isinstance(error, ClientError) and not clock_offset(error):
+        return clean_text(str(error))
+    _, message = code_and_message(error)
+    cure = region_cure(error) or hint_of(error).cure
+    return f"{message}{what_to_do(cure)}"
 
 
 def what_to_do(cure: str) -> str:

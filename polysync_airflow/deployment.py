@@ -108,6 +108,7 @@ def ensure_deployment(recorded: str | None, team: str | None) -> str:
     name = configured_name()
     if name is not None:
         return name
+    before = None
     for reads in range(_MAX_READS):
         stored = stored_identity(team, task_instances.get_variable)
         if stored is None:
@@ -116,11 +117,13 @@ def ensure_deployment(recorded: str | None, team: str | None) -> str:
             clock.sleep(SETTLE_SECONDS)
             continue
         seconds = stored.stored_at + SETTLE_SECONDS - clock.time()
-        if seconds <= 0:
+        # The clocks of two hosts may differ, by any time: what has stayed the same has
+        # settled.
+        if seconds <= 0 or stored == before:
             _compare_addresses(stored)
             return stored.identity
-        # The clocks of two hosts may differ.
         clock.sleep(min(seconds, SETTLE_SECONDS))
+        before = stored
     raise PolysyncError(
         f"Airflow does not keep the Variable {deployment_keys(team)[0]!r}, which was"
         " just stored. Nothing was started. Look what changes or deletes it, or set"

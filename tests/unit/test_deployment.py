@@ -168,13 +168,16 @@ def test_tasks_that_come_first_at_the_same_time_get_the_same_identity(
     assert clock.time() >= now + 2 + SETTLE_SECONDS
 
 
+@pytest.mark.parametrize("ahead", [10, 3600])
 def test_clock_of_another_host_delays_no_start_for_long(
-    variables: dict[str, str], emulated_time: EmulatedTime
+    ahead: float, variables: dict[str, str], emulated_time: EmulatedTime
 ) -> None:
-    """It may be ahead of that of this host."""
-    variables[DEPLOYMENT_KEY] = f"first {clock.time() + 10:.0f}"
+    """It may be ahead of that of this host, by whatever somebody has set it to."""
+    now = clock.time()
+    variables[DEPLOYMENT_KEY] = f"first {now + ahead:.0f}"
 
     assert ensure_deployment(None, None) == "first"
+    assert clock.time() <= now + 10
 
 
 def test_deleted_variable_gets_the_identity_of_the_record() -> None:

@@ -5,6 +5,7 @@ Runs a command line: finds the module of a command, and turns errors into exit c
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib.metadata
 import os
 import sys
@@ -21,6 +22,8 @@ ELSEWHERE: Final = {
     if command.get("in") == "emulator"
 }
 ENTRY_POINTS: Final = "polysync.commands"
+# A disk that is full, or its quota.
+_NO_SPACE: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,6 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Python writes the rest at exit:
         # https://docs.python.org/3/library/signal.html#note-on-sigpipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return output.ERROR
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        # What the command has done, such as stops, is done.
+        output.write_error(f"the result cannot be written: {error.strerror}")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return output.ERROR
     except Exception as error:

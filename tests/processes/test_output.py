@@ -85,19 +85,28 @@ def read_terminal(master: int) -> str:
     return shown.decode()
 
 
-def test_closed_pipe_is_no_traceback() -> None:
-    """A reader that ends early, such as ``head``, leaves no traceback."""
+@pytest.mark.parametrize(
+    ("is_full", "text"),
+    [
+        (False, ""),
+        (True, "error: the result cannot be written: No space left on device\n"),
+    ],
+)
+def test_closed_pipe_or_full_disk_is_no_traceback(is_full: bool, text: str) -> None:
+    """A reader that ends early, such as ``head``, is no error; a full disk is one."""
     policy = ["iam", "policy", "--account=123456789012", "--region=eu-central-1"]
     reading, writing = os.pipe()
     os.close(reading)
+    full = os.open("/dev/full", os.O_WRONLY)
     process = subprocess.run(
         [*COMMAND, *policy, "--pipeline", "churn"],
-        stdout=writing,
+        stdout=full if is_full else writing,
         stderr=subprocess.PIPE,
         text=True,
         check=False,
     )
     os.close(writing)
+    os.close(full)
 
     assert process.returncode == 2
-    assert process.stderr == ""
+    assert process.stderr == text

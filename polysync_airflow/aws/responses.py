@@ -23,6 +23,7 @@ import http.client
 import io
 import logging
 import math
+import re
 import socket
 import ssl
 import time
@@ -54,6 +55,7 @@ WRONG_CLOCK_SECONDS: Final = 240.0
 # With which AWS refuses it, beside other reasons:
 # https://github.com/aws/aws-sdk-js-v3/blob/main/packages/service-error-classification/src/constants.ts
 _CLOCK_CODES: Final = ("InvalidSignatureException", "RequestExpired")
+_TIMES: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 # The code of a certificate that this host does not trust, as Python names its error.
 UNTRUSTED: Final = "SSLCertVerificationError"
 
@@ -120,10 +122,10 @@ def code_and_message(error: BotoError) -> tuple[str, str]:
         return type(error).__name__, clean_text(str(error))
     details = error.response.get("Error", {})
     code = clean_line(str(details.get("Code", "Unknown")), 128)
-    if clock_offset(error):
-        # AWS's text has the time, so each poll would be another line in the log.
-        return code, "the time of the request is not that of AWS."
     message = clean_text(str(details.get("Message", "")))
+    if clock_offset(error):
+        # With the times in it, each poll would be another line in the log.
+        message = _TIMES.sub("...", message)
     return code, message
 
 

@@ -85,13 +85,14 @@ import-cost: RUN = tests.packaging.import_cost ## what an import of the operator
 parse-cost: RUN = tests.packaging.parse_cost ## what a DAG file costs: a DAG for each job, a task for each step
 matrix: RUN = tests.matrix ## the same package on Airflow 2.11, 3.2, 3.3 and the pre-release of 3.4
 chaos: RUN = tests.chaos ## kill and restart processes of an Airflow. Installs PostgreSQL and Redis if they are missing
+exhaustion: RUN = tests.exhaustion ## take from an Airflow what it needs: disk, descriptors, memory, time, names. As root
 simulation: RUN = tests.simulation ## whole deployments in virtual time: ARGS="search 0 400", "replay 7", "shrink 7"
 bench-page: RUN = tests.benchmarks.page_benchmark ## the page of all executions, with 10,000 of them
 bench-summaries: RUN = tests.benchmarks.summary_load ## many summaries of the page at once, with large XComs planted
 bench-marks: RUN = tests.benchmarks.mark_cost ## what a mark of a DAG run with 1,000 tasks pays
 bench-events: RUN = tests.system.events ## how soon a DAG starts after an event, and what a killed triggerer loses
-demo mutants mutants-drivers screenshots recording import-cost parse-cost matrix chaos simulation bench-page bench-marks \
-    bench-summaries bench-events: $(VENV)/.ready
+demo mutants mutants-drivers screenshots recording import-cost parse-cost matrix chaos exhaustion simulation bench-page \
+    bench-marks bench-summaries bench-events: $(VENV)/.ready
 	@$(PY) -m $(RUN) $(ARGS)
 
 chaos-amazon: RUN = tests.chaos --provider amazon ## make chaos, for the operators of the Amazon provider

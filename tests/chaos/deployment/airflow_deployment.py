@@ -468,17 +468,10 @@ class AirflowDeployment:
         marker_folder: Path,
         components: Sequence[str],
     ) -> PrivateAirflow:
-        emulator = self.emulator.connection
-        extra = {
-            name: emulator["extra"][name] for name in ("region_name", "endpoint_url")
-        }
         return PrivateAirflow(
             home,
             dag_folders=[DAG_FOLDERS / self.provider, self.edited.folder],
-            connections={
-                "polysync_default": emulator,
-                "aws_default": {**emulator, "conn_type": "aws", "extra": extra},
-            },
+            connections=self._connections(),
             settings={
                 **SETTINGS,
                 **self._executor_settings(database),
@@ -489,6 +482,7 @@ class AirflowDeployment:
                 # otherwise, the package in the current folder would come before the one
                 # there
                 "PYTHONSAFEPATH": "1",
+                **self._more_settings(),
             },
             components=components,
             database=database,
@@ -496,6 +490,20 @@ class AirflowDeployment:
             team=TEAM_NAME if self.executor == TEAM else None,
             queues=DEFAULT_QUEUE if self.executor == QUEUES else None,
         )
+
+    def _connections(self) -> dict[str, Mapping[str, Any]]:
+        """Return the connections of Airflow, when the emulator runs."""
+        emulator = self.emulator.connection
+        extra = {
+            name: emulator["extra"][name] for name in ("region_name", "endpoint_url")
+        }
+        return {
+            "polysync_default": emulator,
+            "aws_default": {**emulator, "conn_type": "aws", "extra": extra},
+        }
+
+    def _more_settings(self) -> dict[str, str]:
+        return {}
 
     def _executor_settings(self, database: str) -> dict[str, str]:
         if self.executor == CELERY:

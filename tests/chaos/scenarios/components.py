@@ -145,7 +145,7 @@ def scheduler_killed_while_celery_runs(run: Run) -> Steps:
     The scheduler is killed while the task waits in a Celery worker. A new scheduler
     adopts the task.
     """
-    yield from _start_and_wait(run)
+    yield from start_and_wait(run)
     yield from run.meet("the scheduler is replaced", run.deployment.replace_scheduler)
     yield from sleep(ADOPTION_SECONDS)
     run.release()
@@ -171,21 +171,21 @@ def triggerers_dead(run: Run) -> Steps:
 
 def broker_killed(run: Run) -> Steps:
     """The broker is killed while the task waits, and comes back with its data."""
-    yield from _start_and_wait(run)
+    yield from start_and_wait(run)
     yield from run.meet("the broker ends", run.deployment.broker.kill)
     yield from sleep(BROKER_AWAY_SECONDS)
     yield from run.meet("the broker starts", run.deployment.broker.restart)
-    yield from _end_under_supervision(run)
+    yield from end_under_supervision(run)
     run.remarks.append(f"message of a try received {run.deliveries()} times at most")
 
 
 def database_killed(run: Run) -> Steps:
     """The database is killed while the task waits, and comes back with its data."""
-    yield from _start_and_wait(run)
+    yield from start_and_wait(run)
     yield from run.meet("the database ends", run.deployment.database.kill)
     yield from sleep(DATABASE_AWAY_SECONDS)
     yield from run.meet("the database starts", run.deployment.database.restart)
-    yield from _end_under_supervision(run)
+    yield from end_under_supervision(run)
 
 
 def many_tasks(run: Run) -> Steps:
@@ -199,7 +199,7 @@ def many_tasks(run: Run) -> Steps:
     yield from wait_for_end(run, MANY_TASKS_TIMEOUT)
 
 
-def _start_and_wait(run: Run) -> Steps:
+def start_and_wait(run: Run) -> Steps:
     """
     Start, and wait until the task waits, deferred or in its worker, and the execution
     in its third step.
@@ -212,7 +212,7 @@ def _start_and_wait(run: Run) -> Steps:
     yield from run.wait_for_hold()
 
 
-def _end_under_supervision(run: Run) -> Steps:
+def end_under_supervision(run: Run) -> Steps:
     """
     Restart the components that end because of an outage, and let the execution end some
     time after it.

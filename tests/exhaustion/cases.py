@@ -70,8 +70,6 @@ _SLOW_STS = (
     lambda each: _set_sts(each, seconds=scenarios.STS_SECONDS),
     lambda each: _set_sts(each, seconds=0),
 )
-_in_wait = {"before_start": False}
-_at_start = {"before_start": True}
 
 CASES: Final = (
     _case(
@@ -115,25 +113,25 @@ CASES: Final = (
     _case(
         "2a",
         "database locked at the start, deferred mode",
-        scenarios.outage(*_STORES_LOCKED, **_at_start),
+        scenarios.outage(*_STORES_LOCKED, before_start=True),
         outage="2a",
     ),
     _case(
         "2b",
         "database locked at the start, synchronous mode",
-        scenarios.outage(*_STORES_LOCKED, **_at_start),
+        scenarios.outage(*_STORES_LOCKED, before_start=True),
         outage="2a",
     ),
     _case(
         "2c",
         "database locked in the wait, deferred mode",
-        scenarios.outage(*_ALL_LOCKED, **_in_wait),
+        scenarios.outage(*_ALL_LOCKED, before_start=False),
         outage="2c",
     ),
     _case(
         "2d",
         "database locked in the wait, synchronous mode",
-        scenarios.outage(*_ALL_LOCKED, **_in_wait),
+        scenarios.outage(*_ALL_LOCKED, before_start=False),
         outage="2c",
     ),
     _case(
@@ -182,36 +180,36 @@ CASES: Final = (
     _case(
         "6a",
         "the name of the endpoint does not resolve in the wait, deferred mode",
-        scenarios.outage(*_NO_DNS, **_in_wait),
+        scenarios.outage(*_NO_DNS, before_start=False),
         outage="6a",
     ),
     _case(
         "6b",
         "the name of the endpoint does not resolve in the wait, synchronous mode",
-        scenarios.outage(*_NO_DNS, **_in_wait),
+        scenarios.outage(*_NO_DNS, before_start=False),
         outage="6a",
     ),
     _case(
         "6c",
         "the name of the endpoint does not resolve at the start",
-        scenarios.outage(*_NO_DNS, **_at_start),
+        scenarios.outage(*_NO_DNS, before_start=True),
     ),
     _case(
         "7a",
         "a proxy drops connections in the wait, deferred mode",
-        scenarios.outage(*_DROPS, **_in_wait),
+        scenarios.outage(*_DROPS, before_start=False),
         outage="7a",
     ),
     _case(
         "7b",
         "a proxy drops connections in the wait, synchronous mode",
-        scenarios.outage(*_DROPS, **_in_wait),
+        scenarios.outage(*_DROPS, before_start=False),
         outage="7a",
     ),
     _case(
         "7c",
         "a proxy drops connections at the start, before requests and after",
-        scenarios.outage(*_DROPS, **_at_start),
+        scenarios.outage(*_DROPS, before_start=True),
     ),
     _case(
         "8",
@@ -222,13 +220,13 @@ CASES: Final = (
     _case(
         "9a",
         "STS takes 30 s for each request, deferred mode",
-        scenarios.outage(*_SLOW_STS, **_at_start),
+        scenarios.outage(*_SLOW_STS, before_start=True),
         outage="9a",
     ),
     _case(
         "9b",
         "STS takes 30 s for each request, synchronous mode",
-        scenarios.outage(*_SLOW_STS, **_at_start),
+        scenarios.outage(*_SLOW_STS, before_start=True),
         outage="9a",
     ),
 )

@@ -130,7 +130,9 @@ class ExhaustedDeployment(AirflowDeployment):
             "exhaustion_proxied": f"http://{PROXIED}",
             "exhaustion_untrusted": untrusted.url,
         }
-        connections = {name: self._connection(url) for name, url in urls.items()}
+        connections: dict[str, Mapping[str, Any]] = {
+            name: self._connection(url) for name, url in urls.items()
+        }
         connections["exhaustion_sts"] = self._sts_connection()
         return connections
 

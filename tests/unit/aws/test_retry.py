@@ -171,8 +171,8 @@ def test_jump_of_the_clock_changes_no_limit(
     ahead: float, stopped_clock: StoppedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A clock that is set meanwhile ends the retries neither sooner nor later."""
-    monkeypatch.setattr(stopped_clock, "monotonic", lambda: START + sum(sleeps))
     sleeps = stopped_clock.sleeps
+    monkeypatch.setattr(stopped_clock, "monotonic", lambda: START + sum(sleeps))
 
     def jump() -> str:
         stopped_clock.seconds = START + sum(sleeps) + ahead

@@ -195,12 +195,13 @@ def little_memory(run: Run) -> Steps:
         run.remarks.append(f"at most {peak}; {group.kills}")
 
 
-def clock_jumps(component: str, seconds: int) -> Scenario:
+def clock_jumps(component: str, seconds: int, *, ends: bool = False) -> Scenario:
     """
     The clock of a component jumps while the task waits in it, and comes back.
 
     :param component: the component; its triggers or tasks are those that wait.
     :param seconds: how far the clock jumps.
+    :param ends: whether Airflow ends the task because of that.
     """
 
     def scenario(run: Run) -> Steps:
@@ -212,14 +213,21 @@ def clock_jumps(component: str, seconds: int) -> Scenario:
             deployment.start_with_clock(component)
 
         yield from run.meet(f"{component} gets a clock of its own", replace)
-        yield from start_and_wait(run)
+        if ends:
+            run.start()
+            yield from run.until("the task waits", lambda: bool(run.calls(DESCRIBE)))
+        else:
+            yield from start_and_wait(run)
         jump = partial(deployment.host_clock.jump, seconds)
         yield from run.meet("the clock jumps", jump)
         yield from sleep(OUTAGE_SECONDS)
         run.remarks.append(f"AWS has refused {deployment.front.refused} requests")
         back = partial(deployment.host_clock.jump, 0)
         yield from run.meet("the clock comes back", back)
-        yield from end_under_supervision(run)
+        if ends:
+            yield from _under_supervision(run, "the task has ended", _has_ended(run))
+        else:
+            yield from end_under_supervision(run)
 
     return scenario
 

@@ -6,9 +6,11 @@ it trusts, its file descriptors.
 from __future__ import annotations
 
 import json
+import os
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -107,20 +109,34 @@ def test_certificate_that_is_not_trusted_names_the_cure(
     assert getattr(error, "error_code", None) == "SSLCertVerificationError"
 
 
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """Use up all file descriptors of this process, up to a lower limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+    taken: list[int] = []
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        yield
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_no_file_descriptor_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first client of a triggerer reads files. The wait goes on without them."""
     monkeypatch.setenv(
         "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url="http://127.0.0.1:9")
     )
     sessions._reduced_loader.cache_clear()
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     hook = PollingHook()
     assert hook.credentials
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
-    try:
+    with no_descriptor_left():
         error = error_of(lambda: hook.describe_pipeline_execution(ARN))
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
     assert (error.permanent, error.transient) == (False, True)
     assert "no file descriptor left" in str(error)

@@ -38,8 +38,8 @@ SEAMS: Final = Path(__file__).with_name("seams")
 LOG_FOLDER_SIZE: Final = "32m"
 ACCOUNT: Final = "123456789012"
 ROLE_NAME: Final = "exhaustion"
-NAMED: Final = "sagemaker.exhaustion.test"
-PROXIED: Final = "sagemaker.behind-proxy.test"
+# The only name with which a connection may use http.
+NAME: Final = "localhost"
 # Where the record and the results of a task are.
 STORES: Final = ("variable", "xcom")
 # Without these, no task is begun, either.
@@ -122,12 +122,12 @@ class ExhaustedDeployment(AirflowDeployment):
         self._servers.enter_context(serving(self.front))
         untrusted = UntrustedServer(tls=self._pki.server_context())
         self._servers.enter_context(untrusted)
-        port = self.front.url.rpartition(":")[2]
         urls = {
             "polysync_default": self.front.url,
             "exhaustion_other": self.front.url,
-            "exhaustion_named": f"http://{NAMED}:{port}",
-            "exhaustion_proxied": f"http://{PROXIED}",
+            "exhaustion_named": f"http://{NAME}:{_port(self.front.url)}",
+            # For this port, NO_PROXY has no exception.
+            "exhaustion_proxied": f"http://{NAME}:{_port(self.emulator.endpoint_url)}",
             "exhaustion_untrusted": untrusted.url,
         }
         connections: dict[str, Mapping[str, Any]] = {
@@ -168,11 +168,15 @@ class ExhaustedDeployment(AirflowDeployment):
         }
 
     def _more_settings(self) -> dict[str, str]:
-        hosts = f"{NAMED},{PROXIED}"
+        port = _port(self.front.url)
         return {
-            "AIRFLOW__POLYSYNC_SAGEMAKER__ALLOWED_ENDPOINT_HOSTS": hosts,
             "POLYSYNC_DNS_FAILS_WHILE": str(self.dns_fails),
+            "POLYSYNC_DNS_FAILS_FOR": f"{NAME}:{port}",
             "HTTP_PROXY": self.front.url,
-            "NO_PROXY": f"{HOST},localhost,{NAMED}",
+            "NO_PROXY": f"{HOST},{NAME}:{port}",
             PYTHONPATH: os.pathsep.join([str(SEAMS), str(REPOSITORY)]),
         }
+
+
+def _port(url: str) -> str:
+    return url.rpartition(":")[2]

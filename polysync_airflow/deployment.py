@@ -118,8 +118,9 @@ def ensure_deployment(recorded: str | None, team: str | None) -> str:
             continue
         seconds = stored.stored_at + SETTLE_SECONDS - clock.time()
         # The clocks of two hosts may differ, by any time: what has stayed the same has
-        # settled.
-        if seconds <= 0 or stored == before:
+        # settled, also if it seems to be of later.
+        is_of_later = seconds > SETTLE_SECONDS and stored == before
+        if seconds <= 0 or is_of_later:
             _compare_addresses(stored)
             return stored.identity
         clock.sleep(min(seconds, SETTLE_SECONDS))

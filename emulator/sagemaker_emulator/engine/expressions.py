@@ -106,7 +106,8 @@ def evaluate(value: Any, scope: Scope) -> Any:
 
 def evaluate_all(value: Any, scope: Scope) -> Any:
     """
-    Return a copy of a JSON value in which every expression is evaluated, at any depth.
+    Return a JSON value in which every expression is evaluated, at any depth. A part
+    without expressions is that of the value itself, so that executions share it.
 
     :param value: the JSON value.
     :param scope: the values that the expressions can refer to.
@@ -118,11 +119,15 @@ def evaluate_all(value: Any, scope: Scope) -> Any:
     if result is not value:
         # What looks like an expression in the value of an expression is none.
         return result
-    if isinstance(result, dict):
-        return {key: evaluate_all(item, scope) for key, item in result.items()}
-    if isinstance(result, list):
-        return [evaluate_all(item, scope) for item in result]
-    return result
+    if isinstance(value, dict):
+        members = {key: evaluate_all(item, scope) for key, item in value.items()}
+        is_same = all(members[key] is item for key, item in value.items())
+        return value if is_same else members
+    if isinstance(value, list):
+        items = [evaluate_all(item, scope) for item in value]
+        is_same = all(new is old for new, old in zip(items, value, strict=True))
+        return value if is_same else items
+    return value
 
 
 def text(value: Any) -> str:

@@ -194,7 +194,8 @@ class Moto:
         # moto neither takes nor describes them. An update sets attributes with these
         # names, too.
         for name in MEMBERS_BESIDE_MOTO:
-            setattr(package, xform_name(name), request.get(name))
+            if name in request:
+                setattr(package, xform_name(name), request[name])
         package.gen_response_object = partial(
             _described, package, package.gen_response_object
         )
@@ -326,7 +327,7 @@ def _described(package: Any, by_moto: Callable[[], dict[str, Any]]) -> dict[str,
     """Return moto's description of a model package and the members that moto lacks."""
     description = {**by_moto()}
     for name in MEMBERS_BESIDE_MOTO:
-        value = getattr(package, xform_name(name))
+        value = getattr(package, xform_name(name), None)
         if value is not None:
             description[name] = value
     return description

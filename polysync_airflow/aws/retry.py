@@ -32,6 +32,7 @@ def call_with_retry(
     until: float,
     warn: Callable[[str], object],
     sleep: Callable[[float], None] | None = None,
+    conflict_seconds: float = exceptions.CONFLICT_SECONDS,
 ) -> Result:
     """
     Make a call, and repeat it with exponential backoff while it fails with a transient
@@ -43,11 +44,12 @@ def call_with_retry(
     :param warn: called with a message once for each new error.
     :param sleep: waits for a number of seconds between two calls. Default:
         ``clock.sleep``.
+    :param conflict_seconds: for how long at most it is repeated after a conflict.
     :raises PolysyncError: an error that is not transient, or the last error when the
         time is up.
     """
     steady = clock.SteadyTime()
-    conflict_until = min(until, steady.time() + exceptions.CONFLICT_SECONDS)
+    conflict_until = min(until, steady.time() + conflict_seconds)
     last_message = ""
     backoff = wait_exponential(multiplier=MIN_BACKOFF_SECONDS, max=MAX_BACKOFF_SECONDS)
 

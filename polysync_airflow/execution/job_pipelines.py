@@ -23,11 +23,15 @@ class PipelineDraft:
         definition must be the same text: see ``to_text``.
     :param role_arn: the role that runs the steps.
     :param tags: of a pipeline that is created.
+    :param description: None for the one that the pipeline has.
+    :param max_parallel_steps: None for the limit that the pipeline has.
     """
 
     definition: str
     role_arn: str
     tags: Mapping[str, str] = field(default_factory=dict)
+    description: str | None = None
+    max_parallel_steps: int | None = None
 
 
 def to_text(definition: object) -> str:

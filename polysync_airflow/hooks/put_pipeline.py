@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import re
+from typing import Any, Final, NamedTuple
 
 from polysync_airflow import exceptions
 from polysync_airflow.auth.base_hook import Response
@@ -10,6 +11,11 @@ from polysync_airflow.aws.responses import invalid_response_error
 from polysync_airflow.execution import models
 from polysync_airflow.execution.job_pipelines import PipelineDraft, tags_to_aws
 from polysync_airflow.hooks.executions import HookCalls
+
+# What AWS says of a name that is taken. The words have changed once, so they only
+# decide whether to wait until AWS finds the pipeline:
+# https://github.com/aws/sagemaker-python-sdk/pull/6256
+_EXISTS: Final = re.compile("already exists|must be unique")
 
 
 class PutPipeline(NamedTuple):
@@ -38,11 +44,15 @@ class PutPipelineMethods(HookCalls):
             process updates the pipeline meanwhile.
         :raises SageMakerApiError: AWS refused a call.
         """
-        request = {
+        request: dict[str, Any] = {
             "PipelineName": pipeline_name,
             "PipelineDefinition": draft.definition,
             "RoleArn": draft.role_arn,
+            "PipelineDescription": draft.description,
         }
+        if draft.max_parallel_steps:
+            limit = {"MaxParallelExecutionSteps": draft.max_parallel_steps}
+            request["ParallelismConfiguration"] = limit
         try:
             return self._update_pipeline(request)
         except exceptions.SageMakerApiError as error:
@@ -51,11 +61,35 @@ class PutPipelineMethods(HookCalls):
         try:
             return self._create_pipeline(request, draft)
         except exceptions.SageMakerApiError as error:
-            try:
-                # Another process may have created it meanwhile.
-                return self._update_pipeline(request)
-            except exceptions.SageMakerApiError:
-                raise error from None
+            # AWS refuses so what is not valid, and also a name that exists.
+            if not exceptions.has_code(error, exceptions.VALIDATION):
+                raise
+            return self._update_after_refusal(request, error)
+
+    def _update_after_refusal(
+        self, request: dict[str, Any], refusal: exceptions.SageMakerApiError
+    ) -> PutPipeline:
+        """
+        Update a pipeline that AWS does not create. Another process may have created it
+        meanwhile, or an earlier call whose response was lost.
+
+        :raises SageMakerApiError: the error of the update; the refusal if AWS does not
+            find the pipeline. It is transient if the pipeline seems to exist.
+        """
+        try:
+            return self._update_pipeline(request)
+        except exceptions.SageMakerApiError as error:
+            if not exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
+                raise
+        if _EXISTS.search(str(refusal)):
+            raise exceptions.SageMakerApiError(
+                str(refusal),
+                error_code=refusal.error_code,
+                operation=refusal.operation,
+                permanent=False,
+                transient=True,
+            )
+        raise refusal
 
     def _update_pipeline(self, request: dict[str, Any]) -> PutPipeline:
         operation = "UpdatePipeline"

@@ -1,8 +1,9 @@
 """
 The operators: start an execution of a pipeline, stop an execution, answer a callback
-step, and import pipelines as jobs.
+step, import pipelines as jobs, and create or update a pipeline.
 
-``start``, ``stop``, ``callback``, ``list_import`` and ``step_tasks`` declare them, and
+``start``, ``stop``, ``callback``, ``list_import``, ``put_pipeline`` and ``step_tasks``
+declare them, and
 ``base`` has what they and the sensors declare in common. A module with ``_run`` in its
 name runs what the module of that name declares; ``task_run`` has the base of the runs,
 and their wait. ``try_runner`` is one try of a Start task, ``reporting`` has what is
@@ -16,12 +17,14 @@ from polysync_airflow.operators.callback import (
     callback_step,
 )
 from polysync_airflow.operators.list_import import PolysyncListImportOperator
+from polysync_airflow.operators.put_pipeline import PolysyncPutPipelineOperator
 from polysync_airflow.operators.start import PolysyncStartPipelineOperator
 from polysync_airflow.operators.stop import PolysyncStopPipelineOperator
 
 __all__ = [
     "PolysyncCallbackStepOperator",
     "PolysyncListImportOperator",
+    "PolysyncPutPipelineOperator",
     "PolysyncStartPipelineOperator",
     "PolysyncStopPipelineOperator",
     "callback_step",

@@ -164,7 +164,7 @@ class PolysyncStartPipelineOperator(base.ReportingOperator):
         execution_description: str | None = None,
         max_parallel_steps: int | str | None = None,
         execution_role_arn: str | None = None,
-        pipeline_version_id: int | str | None = None,
+        pipeline_version_id: int | str | XComArg | None = None,
         pipeline_version_alias: str | None = None,
         selected_steps: Sequence[str] | XComArg | None = None,
         source_execution: str | XComArg | None = None,

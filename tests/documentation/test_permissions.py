@@ -15,11 +15,13 @@ from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import (
     PolysyncCallbackStepOperator,
     PolysyncListImportOperator,
+    PolysyncPutPipelineOperator,
     PolysyncStartPipelineOperator,
     PolysyncStopPipelineOperator,
 )
 from polysync_airflow.sensors import PolysyncModelApprovalSensor, PolysyncPipelineSensor
 from sagemaker_emulator import EmulatorServer
+from sagemaker_emulator.builders import ROLE, definition, step
 from tests.pages import page
 from tests.tasks import EmulatedTime, run_task
 
@@ -149,6 +151,20 @@ def test_import(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
             == needed - {"ListPipelines"}
             == {"DescribePipeline"}
         )
+
+
+def test_put(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """It sends tags with the creation, for which AWS requires another permission."""
+    operator = PolysyncPutPipelineOperator(
+        task_id="put",
+        pipeline_name="new",
+        definition=definition(step("A")),
+        role_arn=ROLE,
+    )
+
+    called = calls_of(emulator, operator)
+
+    assert called == permissions(ROWS["PolysyncPutPipelineOperator"]) - {"AddTags"}
 
 
 @pytest.mark.parametrize("deferrable", [False, True])

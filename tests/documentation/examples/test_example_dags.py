@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -103,6 +104,7 @@ def test_all_examples_are_covered() -> None:
         "steps_as_tasks",
         "notify_teams",
         "wrap_a_job",
+        "deploy_and_run",
     }
     assert os.environ["AIRFLOW__CORE__DAGS_FOLDER"] == str(EXAMPLES)
 
@@ -382,6 +384,34 @@ def test_wrap_a_job_makes_the_pipeline_of_the_job(
         assert str(run.state) == "success"
     started = endpoint.control.calls("StartPipelineExecution")
     assert [call["request"]["PipelineName"] for call in started] == 2 * ["daily-report"]
+
+
+def test_deploy_and_run_runs_the_version_that_it_has_made(
+    example: Any,
+    endpoint: EmulatorServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A changed file becomes the next version; an unchanged one does not."""
+    for name in ("deploy_and_run.py", "churn_tuning.json"):
+        shutil.copy(EXAMPLES / name, tmp_path)
+    use_bundle(tmp_path, monkeypatch)
+    report = {"classification_metrics": {"auc": {"value": 0.9}}}
+    outcome = {"property_files": {"Eval": report}}
+    endpoint.control.put_scenario({"steps": {"ChurnEvaluate": outcome}})
+    definition = tmp_path / "churn_tuning.json"
+    for version in (1, 1, 2):
+        if version == 2:
+            changed = definition.read_text().replace("churn/raw", "churn/new")
+            definition.write_text(changed)
+
+        run = example("deploy_and_run", tmp_path)
+
+        assert str(run.state) == "success"
+        assert xcom(run, "deploy", "pipeline_version_id") == version
+        started = endpoint.control.calls("StartPipelineExecution")[-1]["request"]
+        assert started["PipelineName"] == xcom(run, "deploy", "return_value")
+        assert started["PipelineVersionId"] == version
 
 
 def test_notify_teams_posts_a_card(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.execution.job_pipelines import PipelineDraft, to_text
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from tests.world import World
@@ -50,3 +53,30 @@ def test_put_beside_a_create_of_another_process(world: World) -> None:
 
     assert (put.version_id, put.was_created) == (2, False)
     assert world.calls(UPDATE, CREATE) == [UPDATE, UPDATE, CREATE, CREATE, UPDATE]
+
+
+@pytest.mark.parametrize(
+    ("words", "is_repeated"),
+    [
+        ("Pipeline with name made already exists.", True),
+        ("Pipeline names must be unique within an AWS account and region.", True),
+        ("The definition is not valid.", False),
+    ],
+)
+def test_created_pipeline_is_not_found_yet(
+    words: str, is_repeated: bool, world: World
+) -> None:
+    """Who repeats the call finds it then. What is not valid is an error at once."""
+    missing = {"code": "ResourceNotFound", "message": "There is none."}
+    world.control.add_fault("error", UPDATE, count=2, **missing)
+    taken = {"code": "ValidationException", "message": words}
+    world.control.add_fault("error", CREATE, **taken)
+
+    with pytest.raises(SageMakerApiError, match=words) as raised:
+        PolysyncSageMakerHook().put_pipeline("made", draft("a"))
+
+    assert (raised.value.transient, raised.value.permanent) == (
+        is_repeated,
+        not is_repeated,
+    )
+    assert world.calls(UPDATE, CREATE) == [UPDATE, CREATE, UPDATE]

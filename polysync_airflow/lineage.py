@@ -92,15 +92,15 @@ def before_start(
     """
     Return what is known of an execution before its start.
 
-    :param pipeline_name: name or ARN of the pipeline. As the other arguments, it is not
-        yet checked.
+    :param pipeline_name: name or ARN of the pipeline; empty if the task has yet to make
+        it. As the other arguments, it is not yet checked.
     :param region: the AWS region; None for that of the connection.
     """
     facet = SageMakerExecutionRunFacet(**_parameters(parameters), producer=PRODUCER)
-    return OperatorLineage(
-        job_facets={JOB_FACET: _pipeline(str(pipeline_name), region)},
-        run_facets={RUN_FACET: facet},
-    )
+    job_facets = {}
+    if pipeline_name != "":
+        job_facets[JOB_FACET] = _pipeline(str(pipeline_name), region)
+    return OperatorLineage(job_facets=job_facets, run_facets={RUN_FACET: facet})
 
 
 def of_execution(

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
+
+from botocore.validate import ParamValidator
 
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
 from polysync_airflow.aws.responses import (
@@ -31,6 +33,7 @@ from polysync_airflow.execution.results import (
     TrainingJobSummary,
 )
 from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.execution.texts import clean_line
 from polysync_airflow.hooks.executions import HookCalls, parse, valid
 
 Value = TypeVar("Value")
@@ -66,6 +69,20 @@ class JobMethods(HookCalls):
         if not isinstance(response.get(arn_member), str):
             raise invalid_response_error(operation, f"it has no {arn_member}")
         return parse(kind.description, operation, response)
+
+    def request_shape(self, operation: str) -> Any:
+        """Return botocore's shape of the request of an operation."""
+        service_model = self._signed_in_client.meta.service_model
+        return service_model.operation_model(operation).input_shape
+
+    def request_problems(self, operation: str, request: Any) -> list[str]:
+        """
+        Return what botocore finds wrong with a request: a line for each member that is
+        missing, or not known, or of another type.
+        """
+        report = ParamValidator().validate(request, self.request_shape(operation))
+        lines: list[str] = report.generate_report().splitlines()
+        return [clean_line(line) for line in lines]
 
     def list_training_jobs(self, tuning_job: str) -> list[TrainingJobSummary]:
         """

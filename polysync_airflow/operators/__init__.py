@@ -16,6 +16,7 @@ from polysync_airflow.operators.callback import (
     PolysyncCallbackStepOperator,
     callback_step,
 )
+from polysync_airflow.operators.jobs import PolysyncRunJobOperator
 from polysync_airflow.operators.list_import import PolysyncListImportOperator
 from polysync_airflow.operators.put_pipeline import PolysyncPutPipelineOperator
 from polysync_airflow.operators.start import PolysyncStartPipelineOperator
@@ -25,6 +26,7 @@ __all__ = [
     "PolysyncCallbackStepOperator",
     "PolysyncListImportOperator",
     "PolysyncPutPipelineOperator",
+    "PolysyncRunJobOperator",
     "PolysyncStartPipelineOperator",
     "PolysyncStopPipelineOperator",
     "callback_step",

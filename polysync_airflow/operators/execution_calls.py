@@ -15,6 +15,11 @@ from polysync_airflow import deployment, exceptions
 from polysync_airflow.aws.responses import PAGE_SIZE
 from polysync_airflow.aws.retry import Result, call_with_retry
 from polysync_airflow.execution import clock, models
+from polysync_airflow.execution.job_pipelines import (
+    JobPipeline,
+    MadePipeline,
+    PipelineDraft,
+)
 from polysync_airflow.execution.lifecycle.decisions import unused_arguments
 from polysync_airflow.execution.lifecycle.instruction_kinds import (
     Beginning,
@@ -60,6 +65,8 @@ class ExecutionCalls:
         region.
     :param arguments: the rendered arguments of the task for a new execution.
     :param max_cost: the rendered argument of the task; ``NOT_GIVEN`` without one.
+    :param own_pipeline: the pipeline that the task makes before a new execution; None
+        if it makes none.
     :param deadline: when to stop retrying calls that fail with transient errors, as
         Unix time.
     """
@@ -69,6 +76,7 @@ class ExecutionCalls:
     arguments: Mapping[str, Any]
     validate_parameters: bool
     max_cost: object
+    own_pipeline: JobPipeline | None
     deadline: float
 
     def perform(self, instruction: Instruction) -> Event:
@@ -107,7 +115,7 @@ class ExecutionCalls:
             pipeline_name = record.request.pipeline_name
         else:
             hook = self.hook_for_region(None)
-            pipeline_name = self.arguments["pipeline_name"]
+            pipeline_name = self._pipeline_name(instruction.task_try)
         claimed = self._describe_claimed(instruction.task_try)
         listed = self._list_newest(hook, pipeline_name)
         return ExecutionsListed(pipeline_name, listed, claimed)
@@ -147,6 +155,11 @@ class ExecutionCalls:
         except exceptions.PolysyncError as error:
             if error.transient:
                 raise
+            if self.own_pipeline and exceptions.has_code(
+                error, exceptions.RESOURCE_NOT_FOUND
+            ):
+                # The earlier try has not come to make it.
+                return []
             # If the pipeline's name is not valid, the error of the request says so.
             self.log.warning(
                 "The executions of earlier tries cannot be looked up: %s", error
@@ -188,26 +201,68 @@ class ExecutionCalls:
     def _prepare(self, instruction: Beginning) -> Prepared:
         hook = self.hook_for_region(None)
         number = instruction.start_number
-        request = self._make_request(hook, instruction.task_try, number)
+        made = self._make_pipeline(hook, instruction.task_try)
+        request = self._make_request(hook, instruction.task_try, made, number)
         read_limit(self.max_cost, hook.client_region)
+        if made:
+            request = self._put_pipeline(hook, made.draft, request)
         self._check_by_definition(hook, request)
         request = parameter_check.with_source(hook, request, self._retry)
         # Never empty: without a region, the hook has raised an error.
         return Prepared(request, hook.region_name or "")
 
+    def _pipeline_name(self, task_try: TaskTry) -> str:
+        if self.own_pipeline:
+            return self.own_pipeline.name_for(task_try.task)
+        name: str = self.arguments["pipeline_name"]
+        return name
+
+    def _make_pipeline(
+        self, hook: PolysyncSageMakerHook, task_try: TaskTry
+    ) -> MadePipeline | None:
+        """Return the pipeline of the task as it is to be; None if it makes none."""
+        if self.own_pipeline is None:
+            return None
+        return self.own_pipeline.make(task_try.task, hook, _role_of_connection(hook))
+
+    def _put_pipeline(
+        self,
+        hook: PolysyncSageMakerHook,
+        draft: PipelineDraft,
+        request: models.StartRequest,
+    ) -> models.StartRequest:
+        """
+        Make the pipeline of the task, and return the request for this version of it:
+        another run may make another one before the start.
+
+        It may be repeated: a try that dies here leaves a pipeline, and nothing runs.
+        """
+        put = self._retry(partial(hook.put_pipeline, request.pipeline_name, draft))
+        self.log.info("Version %d of pipeline %s", put.version_id, put.arn)
+        return request.model_copy(update={"pipeline_version_id": put.version_id})
+
     def _make_request(
-        self, hook: PolysyncSageMakerHook, task_try: TaskTry, number: int = 0
+        self,
+        hook: PolysyncSageMakerHook,
+        task_try: TaskTry,
+        made: MadePipeline | None,
+        number: int = 0,
     ) -> models.StartRequest:
         task = task_try.task
         epoch = task_try.epoch
         token = task.token(epoch, number)
         display_name = task.display_name(epoch, number)
         page = deployment.url_of(task.key.page)
-        request = make_start_request(self.arguments, token, display_name, page)
-        role_arn = None
-        if hook.credentials:
-            role_arn = hook.credentials.execution_role_arn
-        request = with_role(request, role_arn)
+        arguments = self.arguments
+        if made:
+            name = self._pipeline_name(task_try)
+            arguments = {
+                **arguments,
+                "pipeline_name": name,
+                "pipeline_parameters": made.parameters,
+            }
+        request = make_start_request(arguments, token, display_name, page)
+        request = with_role(request, _role_of_connection(hook))
         hook.check_supported(request)
         return request
 
@@ -263,7 +318,12 @@ class ExecutionCalls:
         arn = instruction.arn
         hook = self.hook_for_region(None)
         try:
-            current = self._make_request(hook, instruction.task_try)
+            made = self._make_pipeline(hook, instruction.task_try)
+            current = self._make_request(hook, instruction.task_try, made)
+            if made:
+                # No version was made for this try.
+                version = instruction.record.request.pipeline_version_id
+                current = current.model_copy(update={"pipeline_version_id": version})
             sent = sent_parameters(self._hook_of(arn), instruction, self.log.warning)
             unused = unused_arguments(instruction.record.request, sent, current)
         except exceptions.PolysyncError as error:
@@ -325,6 +385,12 @@ class ExecutionCalls:
             return call_with_retry(call, until=self.deadline, warn=warn)
         except exceptions.PolysyncError as error:
             return Refused(error, clock.now(), was_repeated=bool(problems))
+
+
+def _role_of_connection(hook: PolysyncSageMakerHook) -> str | None:
+    if hook.credentials is None:
+        return None
+    return hook.credentials.execution_role_arn
 
 
 def sent_parameters(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import is_mapped
 from polysync_airflow.airflow_compat.teams import is_hidden_variable, is_multi_team
+from polysync_airflow.execution.job_types import readable_name
 from polysync_airflow.execution.lifecycle.ending import (
     OF_OTHER_DEPLOYMENT,
     EndAction,
@@ -81,6 +82,7 @@ def stop_unless_handled(context: Context) -> None:
 def _why_no_record(
     task: PolysyncStartPipelineOperator, key: str, store: RecordStore
 ) -> str:
+    name = task.pipeline_name or readable_name(task.dag_id, task.task_id)
     if store.unproven and store.provenance.is_of_other_deployment(None):
         return OF_OTHER_DEPLOYMENT
     if is_multi_team() and is_hidden_variable(key):
@@ -89,12 +91,12 @@ def _why_no_record(
             f" Variable {key!r} of a team, which Airflow hides from the DAG processor,"
             f" and the copy, the XCom {RECORD_KEY!r}, does not exist, because the last"
             " try has ended before it could write it. Look for the executions of the"
-            f" pipeline {task.pipeline_name!r} in the SageMaker console, and stop the"
+            f" pipeline {name!r} in the SageMaker console, and stop the"
             " one that no task waits for."
         )
     return (
         f"No execution is stopped: there is no valid record, the Variable {key!r}."
         " Either none was started, or somebody has deleted or edited the record. If you"
-        f" are not sure, look for the executions of the pipeline {task.pipeline_name!r}"
+        f" are not sure, look for the executions of the pipeline {name!r}"
         " in the SageMaker console."
     )

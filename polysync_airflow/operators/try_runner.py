@@ -32,6 +32,7 @@ from polysync_airflow.exceptions import (
 )
 from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.cost import Basis
+from polysync_airflow.execution.job_pipelines import JobPipeline
 from polysync_airflow.execution.lifecycle import ending, instructions, lookup, machine
 from polysync_airflow.execution.lifecycle.capacity import CapacityLimits
 from polysync_airflow.execution.lifecycle.decisions import Nothing, wait_for_capacity
@@ -123,6 +124,8 @@ class TryRunner:
     :param limits: how long the try retries its calls, and waits for capacity.
     :param max_cost: the rendered argument of the task; ``NOT_GIVEN`` without one.
     :param is_of_group: whether the task is that of a group of steps.
+    :param own_pipeline: the pipeline that the task makes before a new execution; None
+        if it makes none.
     """
 
     def __init__(
@@ -135,6 +138,7 @@ class TryRunner:
         limits: CapacityLimits,
         max_cost: object,
         is_of_group: bool,
+        own_pipeline: JobPipeline | None,
     ) -> None:
         self.kill = Kill()
         self._context = context
@@ -145,6 +149,7 @@ class TryRunner:
         self._hook_for_region = hook_for_region
         self._limits = limits
         self._max_cost = max_cost
+        self._own_pipeline = own_pipeline
         self._is_of_group = is_of_group
         # Airflow has just begun this session.
         self._began_at = clock.time()
@@ -245,6 +250,7 @@ class TryRunner:
             arguments=arguments,
             validate_parameters=self._options().validate_parameters,
             max_cost=self._max_cost,
+            own_pipeline=self._own_pipeline,
             deadline=clock.time() + self._limits.timeout,
         )
 

@@ -35,7 +35,7 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "execution": (
-        {"clock", "json_input", "texts"},
+        {"clock", "job_types", "json_input", "texts"},
         {"models"},
         {"console", "prices", "response_members"},
         {"events", "parameters", "waiter"},
@@ -116,6 +116,7 @@ FOLDER_LAYERS = {
         {"try_runner"},
         {"callback_run", "failure_callback_run", "start_run"},
         {
+            "job_run",
             "list_import_run",
             "put_pipeline_run",
             "steps_execution_run",
@@ -123,7 +124,7 @@ FOLDER_LAYERS = {
         },
         {"failure_callback"},
         {"callback", "list_import", "put_pipeline", "start", "stop"},
-        {"step_tasks"},
+        {"jobs", "step_tasks"},
         {"__init__"},
     ),
     "testing": ({"dag_files", "emulator"}, {"plugin"}, {"__init__"}),

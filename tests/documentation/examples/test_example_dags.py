@@ -103,8 +103,8 @@ def test_all_examples_are_covered() -> None:
         "stop_orphans",
         "steps_as_tasks",
         "notify_teams",
-        "wrap_a_job",
         "deploy_and_run",
+        "run_a_job",
     }
     assert os.environ["AIRFLOW__CORE__DAGS_FOLDER"] == str(EXAMPLES)
 
@@ -374,16 +374,20 @@ def test_wait_for_capacity_asks_again(example: Any, endpoint: EmulatorServer) ->
     assert [call["error_code"] for call in starts] == ["ResourceLimitExceeded", None]
 
 
-def test_wrap_a_job_makes_the_pipeline_of_the_job(
+def test_run_a_job_runs_one_version_each_day(
     example: Any, endpoint: EmulatorServer
 ) -> None:
-    """The second run updates the pipeline that the first one has made."""
+    """The second run has another value of the parameter, and no new version."""
     for _ in range(2):
-        run = example("wrap_a_job")
+        run = example("run_a_job")
 
         assert str(run.state) == "success"
-    started = endpoint.control.calls("StartPipelineExecution")
-    assert [call["request"]["PipelineName"] for call in started] == 2 * ["daily-report"]
+    requests = [
+        call["request"] for call in endpoint.control.calls("StartPipelineExecution")
+    ]
+    assert [request["PipelineVersionId"] for request in requests] == [1, 1]
+    values = [request["PipelineParameters"][0]["Value"] for request in requests]
+    assert values[0] != values[1]
 
 
 def test_deploy_and_run_runs_the_version_that_it_has_made(

@@ -1,0 +1,65 @@
+"""
+The types of jobs that a task can run as the step of a pipeline.
+
+https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps-types.html
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, NamedTuple
+
+# An IAM policy can allow to make pipelines whose names begin with it, and no others.
+NAME_PREFIX: Final = "airflow"
+
+# The members of a step that are not about what it runs.
+# https://aws-sagemaker-mlops.github.io/sagemaker-model-building-pipeline-definition-JSON-schema/
+STEP_MEMBERS: Final = (
+    "CacheConfig",
+    "Description",
+    "DisplayName",
+    "PropertyFiles",
+    "RetryPolicies",
+)
+
+
+class JobType(NamedTuple):
+    """
+    A type of job that can be a step.
+
+    :param operation: starts such a job outside of a pipeline.
+    :param name: the member with the name of the job, which the pipeline chooses.
+    :param role: the place of the role of the job, which can be that of the pipeline.
+    """
+
+    operation: str
+    name: str
+    role: tuple[str, ...]
+
+
+JOB_TYPES: Final = {
+    "Training": JobType("CreateTrainingJob", "TrainingJobName", ("RoleArn",)),
+    "Processing": JobType("CreateProcessingJob", "ProcessingJobName", ("RoleArn",)),
+    "Transform": JobType(
+        "CreateTransformJob", "TransformJobName", ("Model", "ExecutionRoleArn")
+    ),
+    "Tuning": JobType(
+        "CreateHyperParameterTuningJob",
+        "HyperParameterTuningJobName",
+        ("TrainingJobDefinition", "RoleArn"),
+    ),
+}
+# Made before a transform job, if the request has both.
+MODEL: Final = JobType("CreateModel", "ModelName", ())
+# Members that the Amazon provider or the API accepts, and what takes their place.
+ELSEWHERE: Final = {
+    "S3Operations": "upload or create them in a task before this one",
+    "RunName": "leave it out: a step has no run of an experiment",
+}
+
+
+def readable_name(dag_id: str, task_id: str) -> str:
+    """
+    Return how the name of the pipeline begins that a task makes. A digest follows.
+    """
+    return re.sub(r"[^a-zA-Z0-9]+", "-", f"{NAME_PREFIX}-{dag_id}-{task_id}")

@@ -72,6 +72,38 @@ def write_xcom(key: str, value: Any, **task: Any) -> None:
         MODEL.set(session=session, **arguments)
 
 
+class TaskXCom(NamedTuple):
+    """
+    An XCom of a task instance.
+
+    :param text: its JSON; None if it is too large.
+    :param written_at: when it was stored.
+    """
+
+    text: str | None
+    written_at: datetime
+
+
+def task_xcoms(
+    keys: Collection[str], *, max_bytes: int = reads.MAX_STORED_BYTES, **task: Any
+) -> dict[str, TaskXCom]:
+    """
+    Return XComs of a task instance that exist, by key. For the API server, from
+    Airflow 3 on.
+
+    :param max_bytes: how long each may be.
+    :param task: the ``dag_id``, ``run_id``, ``task_id`` and ``map_index``.
+    """
+    columns = reads.short(MODEL.value, max_bytes)
+    query = select(MODEL.key, MODEL.timestamp, *columns).where(
+        MODEL.key.in_(keys), *(getattr(MODEL, name) == task[name] for name in task)
+    )
+    return {
+        row.key: TaskXCom(row.short if row.stored else "null", row.timestamp)
+        for row in reads.rows(query)
+    }
+
+
 class XComBatch(NamedTuple):
     """
     Some XComs.

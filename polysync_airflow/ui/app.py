@@ -1,6 +1,6 @@
 """
-The application of the tab and the page in the API server: its files, and two endpoints,
-whose answers nobody may store. Nothing else imports it.
+The application of the tab and the page in the API server: its files, and three
+endpoints, whose answers nobody may store. Nothing else imports it.
 
 The browser's ``import()`` sends the session cookie of Airflow, so the files need no
 exception from Airflow's authentication, although they contain no data. They are read
@@ -16,7 +16,9 @@ The session is a cookie, which browsers may also send with requests of other sit
 pages: such requests are refused. Who may not clear a task does not learn whether its
 DAG exists.
 
-The other one returns the summary above the page's executions (``summary``).
+Another one returns XComs of a task. Airflow's own endpoints load XComs of any size,
+also to list them. The third one returns the summary above the page's executions
+(``summary``).
 """
 
 from __future__ import annotations
@@ -27,13 +29,13 @@ import logging
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import get_user, requires_access_dag
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exception_handlers import http_exception_handler
 from fastapi.responses import JSONResponse
 from pydantic import (
@@ -49,8 +51,10 @@ from sqlalchemy.exc import TimeoutError as DatabaseTimeoutError
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 
 from polysync_airflow import __version__
+from polysync_airflow.airflow_compat import reads
 from polysync_airflow.airflow_compat.database import has_dag
 from polysync_airflow.airflow_compat.sdk import conf
+from polysync_airflow.airflow_compat.xcoms import task_xcoms
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
 from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
@@ -70,7 +74,12 @@ from polysync_airflow.ui.summary import SummaryFilters
 log = logging.getLogger(__name__)
 
 PATH = "/dags/{dag_id}/clear-choice"
+XCOMS_PATH = "/dags/{dag_id}/xcoms"
 SUMMARY_PATH = "/executions-summary"
+# Of the XCom ``run``, which has up to 200 parameters of 1,024 characters. Requests that
+# read 40 tasks at once, as the API server does, need 100 MiB then.
+MAX_RUN_BYTES = 4 * reads.MAX_STORED_BYTES
+MAX_KEYS = 10
 # Three ids of 250 characters, each of which JSON may write as an escape sequence of 12.
 MAX_BODY = 16 * 1024
 
@@ -129,7 +138,8 @@ def find_dag(request: Request) -> None:
 
 async def refuse_unknown_dag(request: Request) -> None:
     """
-    Refuse a DAG that does not exist as Airflow refuses one that the user may not clear.
+    Refuse a DAG that does not exist as Airflow refuses one for which the user lacks the
+    permission.
 
     Airflow allows a DAG without a team to all teams, and so one that does not exist.
     """
@@ -137,20 +147,25 @@ async def refuse_unknown_dag(request: Request) -> None:
         raise HTTPException(HTTPStatus.FORBIDDEN, "Forbidden")
 
 
-router = APIRouter(
-    dependencies=[
-        Depends(refuse_unstorable),
-        Depends(find_dag),
-        # The check of Airflow's own endpoint clearTaskInstances. It takes the DAG from
-        # the path of the URL.
-        Depends(
-            requires_access_dag(
-                method="PUT", access_entity=DagAccessEntity.TASK_INSTANCE
-            )
-        ),
-        Depends(refuse_unknown_dag),
-    ]
-)
+def _router_for_dag(
+    method: Literal["GET", "PUT"], entity: DagAccessEntity
+) -> APIRouter:
+    """
+    Return a router of endpoints that need a permission for the DAG of the URL's path.
+    """
+    return APIRouter(
+        dependencies=[
+            Depends(refuse_unstorable),
+            Depends(find_dag),
+            Depends(requires_access_dag(method=method, access_entity=entity)),
+            Depends(refuse_unknown_dag),
+        ]
+    )
+
+
+# The check of Airflow's own endpoint clearTaskInstances, and that of its XComs.
+router = _router_for_dag("PUT", DagAccessEntity.TASK_INSTANCE)
+xcoms = _router_for_dag("GET", DagAccessEntity.XCOM)
 
 
 def refuse_other_sites(request: Request) -> None:
@@ -224,11 +239,11 @@ async def _respond_to_slow_database(_: Request, error: Exception) -> Response:
 async def _respond_to_refusal(request: Request, refusal: Any) -> Response:
     # A token that Airflow refuses is an error, and so is a file that is refused.
     is_of_user = getattr(request.state, "is_of_user", False)
-    reads_choice = request.method == "GET" and "dag_id" in request.path_params
-    if is_of_user and reads_choice and refusal.status_code == HTTPStatus.FORBIDDEN:
-        # Whoever may not clear the task just looks at it: nothing has failed, so there
-        # is no error in the console of the browser.
-        return JSONResponse({"may_clear": False})
+    is_of_task = request.method == "GET" and "dag_id" in request.path_params
+    if is_of_user and is_of_task and refusal.status_code == HTTPStatus.FORBIDDEN:
+        # Whoever may not clear the task, or read its XComs, just looks at it: nothing
+        # has failed, so there is no error in the console of the browser.
+        return JSONResponse({"is_allowed": False})
     return await http_exception_handler(request, refusal)
 
 
@@ -263,6 +278,35 @@ def put_clear_choice(
         clean_line(str(task)),
     )
     return {"on_clear": change.on_clear}
+
+
+@xcoms.get(XCOMS_PATH)
+def get_xcoms(
+    dag_id: Id,
+    run_id: Id,
+    task_id: Id,
+    key: Annotated[list[Id], Query(min_length=1, max_length=MAX_KEYS)],
+    map_index: int = -1,
+) -> dict[str, Any]:
+    """
+    Return XComs of a task instance that exist, by key: the JSON as a text, null if it
+    is too large, and when it was stored.
+    """
+    task: dict[str, Any] = {
+        "dag_id": dag_id,
+        "run_id": run_id,
+        "task_id": task_id,
+        "map_index": map_index,
+    }
+    found = task_xcoms(set(key) - {"run"}, **task)
+    if "run" in key:
+        found |= task_xcoms(["run"], max_bytes=MAX_RUN_BYTES, **task)
+    return {
+        "xcoms": {
+            name: {"text": xcom.text, "written_at": xcom.written_at.isoformat()}
+            for name, xcom in found.items()
+        }
+    }
 
 
 # The checks of Airflow's own lists of XComs. They take no DAG from the URL: what is
@@ -357,8 +401,8 @@ def create_app() -> FastAPI:
     app.state.summaries = SharedResults()
     app.add_middleware(BaseHTTPMiddleware, dispatch=_forbid_storing)
     app.add_api_route("/{build}/{name}", get_file, methods=["GET"], response_model=None)
-    app.include_router(router)
-    app.include_router(executions)
+    for endpoints in (router, xcoms, executions):
+        app.include_router(endpoints)
     app.add_exception_handler(PolysyncError, _respond_to_problem)
     # The time limit of a statement, and that of the pool of connections.
     for error in (OperationalError, DatabaseTimeoutError):

@@ -292,8 +292,10 @@ class TabPage:
         Return how often the page has read the XCom ``run`` of a task; it reads those of
         earlier runs, too.
         """
-        path = f"/dagRuns/{quote(task.run_id, safe='')}/taskInstances/{task.task_id}/xcomEntries/run"
-        return sum(path in url for url in self.api_requests)
+        query = f"xcoms?run_id={quote(task.run_id, safe='')}&task_id={task.task_id}"
+        return sum(
+            query in url and "key=run" in url.split("&") for url in self.api_requests
+        )
 
     def _record_response(self, status: int, url: str) -> None:
         # Airflow's page asks for neither.
@@ -301,5 +303,5 @@ class TabPage:
             self.not_found.append(url)
 
     def _record(self, url: str) -> None:
-        if "/api/v2/" in url:
+        if "/api/v2/" in url or "/xcoms?" in url:
             self.api_requests.append(url)

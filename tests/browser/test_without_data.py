@@ -96,7 +96,6 @@ def test_task_of_another_operator(site: Site, page: TabPage) -> None:
     else:
         page.open(task)
         page.wait_for("The operator of this task is EmptyOperator.")
-        assert [url for url in page.api_requests if "/xcomEntries/" in url] == []
 
 
 def test_choice_is_left_without_an_execution(site: Site, page: TabPage) -> None:
@@ -116,7 +115,7 @@ def test_no_permission(site: Site, page: TabPage) -> None:
     """A person who may not read XComs learns just that."""
     task = site.new_task("deferred")
     site.publish(task, arranged.running())
-    page.answer("/xcomEntries", 403, {"detail": "Forbidden"})
+    page.answer(r"/xcoms\?", 200, {"is_allowed": False})
 
     page.open(task)
 
@@ -291,9 +290,7 @@ def test_what_is_missing(site: Site, page: TabPage, note: str, title: str) -> No
 
 
 def test_nothing_is_asked_for_in_vain(site: Site, page: TabPage) -> None:
-    """
-    The tab asks for XComs that exist: browsers show every other request as an error.
-    """
+    """Browsers show each request for what does not exist as an error."""
     tasks = [site.new_task(state) for state in (None, "running", "failed", "deferred")]
     site.write_xcom(tasks[-1], "run", arranged.running().run)
 
@@ -303,25 +300,27 @@ def test_nothing_is_asked_for_in_vain(site: Site, page: TabPage) -> None:
         page.page.wait_for_load_state("networkidle")
 
     # The fixture checks that nothing was not found.
-    reads = {
-        url.split("?")[0].rpartition("/")[2]
-        for url in page.api_requests
-        if "/xcomEntries" in url
-    }
-    assert reads == {"xcomEntries", "run"}
+    assert sum("/xcoms?" in url for url in page.api_requests) == len(tasks)
 
 
-def test_more_xcoms_than_are_listed(site: Site, page: TabPage) -> None:
-    """A task may have so many XComs that those of the execution are not in the list."""
+@pytest.mark.parametrize(
+    ("key", "size", "expected"),
+    [
+        ("outputs", 2**16, "Some XComs are too large, and not shown: outputs."),
+        ("run", 2**18, "The XCom “run” of the task is too large."),
+    ],
+)
+def test_large_xcoms_are_named(
+    site: Site, page: TabPage, key: str, size: int, expected: str
+) -> None:
+    """The API server does not load them. Without "run", nothing is known."""
     task = site.new_task("success")
     site.publish(task, arranged.success())
-    site.write_xcom(task, "spending", None)
-    entries = [{"key": f"a{number}"} for number in range(100)]
-    page.answer(r"/xcomEntries\?", 200, {"xcom_entries": entries, "total_entries": 106})
+    site.write_xcom(task, key, {"padding": "x" * size})
 
     page.open(task)
 
-    page.wait_for("Notify")
+    page.wait_for(expected)
 
 
 MARKUP = '<img src=x onerror="window.hacked = 1"><script>window.hacked = 1</script>'

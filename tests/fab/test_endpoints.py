@@ -43,7 +43,14 @@ if not has_fab():
 
 from airflow.api_fastapi.auth.managers.base_auth_manager import BaseAuthManager
 
-from polysync_airflow.ui.app import BUNDLE, PATH, SUMMARY_PATH, build_id, create_app
+from polysync_airflow.ui.app import (
+    BUNDLE,
+    PATH,
+    SUMMARY_PATH,
+    XCOMS_PATH,
+    build_id,
+    create_app,
+)
 
 UNKNOWN = "no_such_dag"
 # Whose DAG has a record. That of the last one is hidden from the editor of some DAGs.
@@ -166,6 +173,7 @@ def test_each_endpoint_is_tested() -> None:
         ("GET", SUMMARY_PATH),
         ("GET", PATH),
         ("PUT", PATH),
+        ("GET", XCOMS_PATH),
     }
 
 
@@ -221,18 +229,18 @@ def test_who_may_choose(
 
 
 MAY_CHOOSE = (200, {"on_clear": None, "has_record": True})
-MAY_NOT_CLEAR = (200, {"may_clear": False})
+FORBIDDEN = (200, {"is_allowed": False})
 MUST_SIGN_IN = (401, {"detail": "Not authenticated"})
 
 
 @pytest.mark.parametrize(
     ("user", "edited", "seen", "hidden", "unknown"),
     [
-        ("admin", MAY_CHOOSE, MAY_CHOOSE, MAY_CHOOSE, MAY_NOT_CLEAR),
-        ("viewer", MAY_NOT_CLEAR, MAY_NOT_CLEAR, MAY_NOT_CLEAR, MAY_NOT_CLEAR),
-        ("editor", MAY_CHOOSE, MAY_NOT_CLEAR, MAY_NOT_CLEAR, MAY_NOT_CLEAR),
-        ("runner", MAY_NOT_CLEAR, MAY_NOT_CLEAR, MAY_NOT_CLEAR, MAY_NOT_CLEAR),
-        ("nobody", MAY_NOT_CLEAR, MAY_NOT_CLEAR, MAY_NOT_CLEAR, MAY_NOT_CLEAR),
+        ("admin", MAY_CHOOSE, MAY_CHOOSE, MAY_CHOOSE, FORBIDDEN),
+        ("viewer", FORBIDDEN, FORBIDDEN, FORBIDDEN, FORBIDDEN),
+        ("editor", MAY_CHOOSE, FORBIDDEN, FORBIDDEN, FORBIDDEN),
+        ("runner", FORBIDDEN, FORBIDDEN, FORBIDDEN, FORBIDDEN),
+        ("nobody", FORBIDDEN, FORBIDDEN, FORBIDDEN, FORBIDDEN),
         (ANONYMOUS, MUST_SIGN_IN, MUST_SIGN_IN, MUST_SIGN_IN, MUST_SIGN_IN),
     ],
 )
@@ -266,8 +274,8 @@ def test_the_path_names_the_dag(call: Call) -> None:
 @pytest.mark.parametrize(
     ("role", "file", "answer", "status"),
     [
-        ("Public", 200, MAY_NOT_CLEAR, 403),
-        ("Viewer", 200, MAY_NOT_CLEAR, 403),
+        ("Public", 200, FORBIDDEN, 403),
+        ("Viewer", 200, FORBIDDEN, 403),
         ("User", 200, MAY_CHOOSE, 200),
     ],
 )
@@ -291,11 +299,23 @@ def test_role_of_the_anonymous(
     assert says_who is (status == 200)
 
 
+@pytest.mark.parametrize("user", ["admin", "viewer", "editor", "runner", "nobody"])
+def test_who_may_read_xcoms(call: Call, user: str) -> None:
+    """Whoever may read them by Airflow's own endpoint."""
+    for dag_id in (*RECORDED, UNKNOWN):
+        task = {"run_id": task_of(dag_id).run_id, "task_id": "train", "key": "run"}
+        own = f"/api/v2/dags/{dag_id}/dagRuns/~/taskInstances/~/xcomEntries"
+        may_read = dag_id != UNKNOWN and call(user, "GET", own)[0] == 200
+
+        read = call(user, "GET", f"{URL_PREFIX}/dags/{dag_id}/xcoms", params=task)
+
+        assert read == ((200, {"xcoms": {}}) if may_read else FORBIDDEN), dag_id
+
+
 # What Airflow's UI reads to show the tab and the page, then what the page reads.
 PLUGINS = ("GET", "plugins")
 LISTS = (
     ("GET", "dags/~/dagRuns/~/taskInstances"),
-    ("GET", "dags/~/dagRuns/~/taskInstances/~/xcomEntries"),
     ("POST", "dags/~/dagRuns/list"),
 )
 
@@ -325,6 +345,6 @@ def test_who_has_the_page(call: Call, user: str, plugins: int, lists: int) -> No
         for method, path in (PLUGINS, *LISTS)
     ]
 
-    assert found == [plugins, lists, lists, lists]
+    assert found == [plugins, lists, lists]
     # The summary has what these lists have, of the same DAGs (tests/browser).
     assert call(user, "GET", URL_PREFIX + SUMMARY_PATH)[0] == lists

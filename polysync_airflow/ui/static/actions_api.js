@@ -21,7 +21,7 @@ const AT_WORK = ["running", "deferred"];
 export async function readClearChoice(key, signal) {
   const query = new URLSearchParams({ run_id: key.runId, task_id: key.taskId, map_index: key.mapIndex });
   const { body } = await send(`${choicePath(key)}?${query}`, { signal });
-  if (property(body, "may_clear") === false) {
+  if (property(body, "is_allowed") === false) {
     throw new AirflowApiError("You may not clear the task.", 403);
   }
   const onClear = readChoice(property(body, "on_clear"), CHOICES, null);

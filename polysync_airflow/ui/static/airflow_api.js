@@ -3,7 +3,7 @@
 import { countOmittedSteps, readCallback, readRun, readSteps } from "./execution.js";
 import { readSpending } from "./results.js";
 import { mayStillStop } from "./stops.js";
-import { property, readInteger, readList, readText, readTime } from "./validation.js";
+import { property, readEntries, readInteger, readList, readText, readTime } from "./validation.js";
 
 // The XComs of 500 steps with all their log lines are smaller.
 const MAX_RESPONSE = 20_000_000;
@@ -11,8 +11,11 @@ const TIMEOUT = 30_000;
 const ENDED_STATES = ["success", "failed", "skipped", "upstream_failed", "removed"];
 // Airflow's limit of a list.
 const MAX_LISTED = 100;
-const XCOMS = ["run", "steps", "outputs", "spending", "console_url"];
-const CALLBACK_XCOMS = ["execution_arn", "step_name", "return_value", "console_url"];
+// Of a task with an execution, of the answer to a callback step, and of the task of a step.
+const XCOMS = [
+  ...["run", "steps", "outputs", "spending", "console_url"],
+  ...["execution_arn", "step_name", "return_value", "step"],
+];
 
 /** Raised when Airflow refuses a request, does not answer in time, or sends something else than JSON. */
 export class AirflowApiError extends Error {
@@ -45,54 +48,34 @@ export async function readTask(key, signal) {
   if (task.instances) {
     return task;
   }
-  const listed = await listXComs(key, timeLimit);
-  const isCallback = listed.has("step_name") && !listed.has("run");
-  const names = (isCallback ? CALLBACK_XCOMS : XCOMS).filter(listed.has);
-  const read = await Promise.all(names.map((name) => readXCom(key, name, timeLimit)));
-  const xcoms = new Map(names.map((name, index) => [name, read[index]]));
-  const valueOf = (name) => xcoms.get(name)?.value;
-  const { clockOffset } = listed;
-  const record = readRun(valueOf("run"), task);
+  const xcoms = await readXComs(key, XCOMS, timeLimit);
+  const isCallback = xcoms.has("step_name") && !xcoms.has("run");
+  const { clockOffset, forbidden, tooLarge } = xcoms;
+  const record = readRun(xcoms.valueOf("run"), task);
   return {
     task,
-    has: listed.has,
-    forbidden: listed.forbidden || read.some(({ forbidden }) => forbidden),
+    xcoms,
+    forbidden,
+    tooLarge,
     execution: record === null ? null : executionOf(record, xcoms),
-    callback: isCallback ? readCallback(valueOf) : null,
+    callback: isCallback ? readCallback(xcoms.valueOf) : null,
     clockOffset,
     isFinal: task.isEnded && !(record && mayStillStop(task, record, Date.now() + clockOffset)),
   };
 }
 
-function executionOf(run, xcoms) {
-  const steps = xcoms.get("steps")?.value;
+function executionOf(run, { valueOf, writtenAt }) {
+  const steps = valueOf("steps");
   return {
     run,
-    steps: readSteps(steps, xcoms.get("outputs")?.value, run),
+    steps: readSteps(steps, valueOf("outputs"), run),
     hasStoredSteps: Array.isArray(steps),
     omittedSteps: countOmittedSteps(steps),
-    spending: readSpending(xcoms.get("spending")?.value),
-    consoleUrl: readText(xcoms.get("console_url")?.value, 4096),
-    runWrittenAt: xcoms.get("run").writtenAt,
-    stepsWrittenAt: xcoms.get("steps")?.writtenAt ?? null,
+    spending: readSpending(valueOf("spending")),
+    consoleUrl: readText(valueOf("console_url"), 4096),
+    runWrittenAt: writtenAt("run"),
+    stepsWrittenAt: writtenAt("steps"),
   };
-}
-
-/** Returns a function that says whether an XCom exists: a request for one that does not would be an error. */
-async function listXComs(key, signal) {
-  const query = new URLSearchParams({ map_index: key.mapIndex, limit: MAX_LISTED });
-  try {
-    const { body, clockOffset } = await send(`${unmappedPathOf(key)}/xcomEntries?${query}`, { signal });
-    const entries = readList(property(body, "xcom_entries"), MAX_LISTED);
-    const keys = entries.map((entry) => property(entry, "key"));
-    const isWhole = property(body, "total_entries") <= entries.length;
-    return { has: (name) => !isWhole || keys.includes(name), forbidden: false, clockOffset };
-  } catch (error) {
-    if (error instanceof AirflowApiError && error.status === 403) {
-      return { has: () => false, forbidden: true, clockOffset: 0 };
-    }
-    throw error;
-  }
 }
 
 // The paths of tasks that are known to be mapped: each request for one without a map index would be an error.
@@ -179,20 +162,32 @@ export function taskOf(body) {
   };
 }
 
-/** Returns the value of an XCom, when it was written, and whether it may not be read. */
-export async function readXCom(key, name, signal, maxLength = MAX_RESPONSE) {
-  const query = key.mapIndex < 0 ? "" : `?map_index=${key.mapIndex}`;
-  try {
-    const path = `${unmappedPathOf(key)}/xcomEntries/${name}${query}`;
-    const { body, clockOffset } = await send(path, { signal, maxLength });
-    const value = parsed(property(body, "value"));
-    return { value, writtenAt: readTime(property(body, "timestamp")), forbidden: false, clockOffset };
-  } catch (error) {
-    if (error instanceof AirflowApiError && (error.status === 404 || error.status === 403)) {
-      return { value: null, writtenAt: null, forbidden: error.status === 403, clockOffset: 0 };
-    }
-    throw error;
+/**
+ * Reads XComs of a task instance.
+ *
+ * @param {string[]} names at most ten keys
+ * @returns functions that say of a key whether there is such an XCom, its value, and when it was written; whether they
+ *   may not be read; and the keys of those that are too large
+ * @throws {AirflowApiError} they cannot be read, or "run" is too large: without it, nothing is known
+ */
+export async function readXComs(key, names, signal) {
+  const query = new URLSearchParams({ run_id: key.runId, task_id: key.taskId, map_index: key.mapIndex });
+  names.forEach((name) => query.append("key", name));
+  const path = `polysync-sagemaker/dags/${encodeURIComponent(key.dagId)}/xcoms?${query}`;
+  const { body, clockOffset } = await send(path, { signal });
+  const found = new Map(readEntries(property(body, "xcoms"), names.length));
+  const tooLarge = names.filter((name) => property(found.get(name), "text") === null);
+  if (tooLarge.includes("run")) {
+    throw new AirflowApiError("The XCom “run” of the task is too large.", null);
   }
+  return {
+    has: (name) => found.has(name),
+    valueOf: (name) => parsed(property(found.get(name), "text")),
+    writtenAt: (name) => readTime(property(found.get(name), "written_at")),
+    forbidden: property(body, "is_allowed") === false,
+    tooLarge,
+    clockOffset,
+  };
 }
 
 /** Calls a function with each item, for so many items at once, and returns the results. */
@@ -208,15 +203,16 @@ export async function mapSome(items, atOnce, work) {
   return results;
 }
 
-/** Returns an XCom's value. Airflow returns some values as the JSON text that its database holds. */
-function parsed(value) {
-  if (typeof value !== "string" || !/^[[{"]/.test(value)) {
-    return value;
+/** Returns the value of an XCom's JSON, which may be the text of its JSON again. */
+function parsed(json) {
+  if (typeof json !== "string") {
+    return null;
   }
   try {
-    return JSON.parse(value);
+    const value = JSON.parse(json);
+    return typeof value === "string" && /^[[{"]/.test(value) ? (parsed(value) ?? value) : value;
   } catch {
-    return value; // a text that only begins like JSON
+    return null;
   }
 }
 

@@ -1,7 +1,7 @@
 // Reads the executions of all DAGs that the person who looks may see: a page of task instances, then their XComs,
-// DAG runs and map indexes. Airflow filters task instances by permission, operator, state, DAG and start; it has no
-// list of XComs with their values, so what only an XCom says is read for each task, and compared here.
-import { AirflowApiError, mapSome, readXCom, send, taskOf } from "./airflow_api.js";
+// DAG runs and map indexes. Airflow filters task instances by permission, operator, state, DAG and start. What only an
+// XCom says is read for each task, and compared here.
+import { AirflowApiError, mapSome, readXComs, send, taskOf } from "./airflow_api.js";
 import {
   attemptSeconds,
   countStates,
@@ -22,12 +22,10 @@ const MAX_COMPARED = 300;
 const MAX_LISTED = 100;
 const AT_ONCE = 5;
 const TIMEOUT = 30_000;
-const MAX_XCOM = 1_000_000;
 const MAX_REMEMBERED = 2_000;
 const MAX_PARAMETER_TEXT = 4_000;
 const ID = 512;
 const NAME = 256;
-const FORBIDDEN = Symbol("forbidden");
 // Before that, nothing has started. What has never started has no time at all.
 const EVER = "2000-01-01T00:00:00Z";
 
@@ -82,9 +80,7 @@ export async function readExecutions(filters, memory, signal, show) {
     const attempt = attemptWith(found.failures, signal);
     await Promise.all([
       readStarters(isCompared ? [] : added, memory, attempt, timeLimit).then(inform),
-      markMissing(added, attempt, timeLimit).then(() =>
-        mapSome(added, AT_ONCE, (row) => readDetail(row, filters, memory, attempt, timeLimit).then(inform)),
-      ),
+      mapSome(added, AT_ONCE, (row) => readDetail(row, filters, memory, attempt, timeLimit).then(inform)),
     ]);
     const { rows: shown } = publish();
     await Promise.all([readStarters, readMapped].map((read) => read(shown, memory, attempt, timeLimit)));
@@ -195,14 +191,14 @@ function queryOf({ dag, since }, states, offset, limit) {
 }
 
 function readTask(body) {
-  const key = keyOf(body, "dag_run_id");
+  const key = keyOf(body);
   const pipeline = readPipeline(property(property(body, "rendered_fields"), "pipeline_name"));
   const row = { id: JSON.stringify(key), key, task: taskOf(body), pipeline };
   return Object.values(key).includes(null) ? null : row;
 }
 
-function keyOf(body, runName) {
-  const [dagId, runId, taskId] = ["dag_id", runName, "task_id"].map((name) => readText(property(body, name), ID));
+function keyOf(body) {
+  const [dagId, runId, taskId] = ["dag_id", "dag_run_id", "task_id"].map((name) => readText(property(body, name), ID));
   return { dagId, runId, taskId, mapIndex: readInteger(property(body, "map_index"), 0, 2 ** 31) ?? -1 };
 }
 
@@ -227,41 +223,6 @@ function attemptWith(failures, signal) {
   };
 }
 
-/**
- * Marks the rows that have no execution, or whose XComs may not be read.
- *
- * One list says it of all. A request for an XCom that does not exist would be an error in the log of the browser.
- */
-async function markMissing(rows, attempt, signal) {
-  const unknown = rows.filter((row) => !row.detail?.run && !isFinal(row) && row.task.runAfter !== null);
-  if (unknown.length === 0) {
-    return;
-  }
-  const dagIds = new Set(unknown.map(({ key }) => key.dagId));
-  const dag = dagIds.size === 1 ? encodeURIComponent([...dagIds][0]) : "~";
-  const query = new URLSearchParams({ xcom_key: "run", limit: MAX_LISTED, ...spanOf(unknown) });
-  const path = `api/v2/dags/${dag}/dagRuns/~/taskInstances/~/xcomEntries?${query}`;
-  const listed = await attempt(() => send(path, { signal }).catch(unlessForbidden));
-  const mark = (row, forbidden) => {
-    row.detail = detailOf(row, null, forbidden, row.task.isEnded);
-  };
-  unknown.forEach((row) => Object.assign(row, { detail: null }));
-  if (listed === FORBIDDEN) {
-    unknown.forEach((row) => mark(row, true));
-  } else if (property(listed?.body, "total_entries") <= MAX_LISTED) {
-    const entries = readList(property(listed.body, "xcom_entries"), MAX_LISTED);
-    const ids = new Set(entries.map((entry) => JSON.stringify(keyOf(entry, "run_id"))));
-    unknown.filter(({ id }) => !ids.has(id)).forEach((row) => mark(row, false));
-  }
-}
-
-function unlessForbidden(error) {
-  if (error.status === 403) {
-    return FORBIDDEN;
-  }
-  throw error;
-}
-
 /** Returns the time in which the DAG runs of these rows are, as parameters of a request. */
 function spanOf(rows) {
   const times = rows.map(({ task }) => task.runAfter).sort((one, other) => readTime(one) - readTime(other));
@@ -283,20 +244,20 @@ async function readDetail(row, filters, memory, attempt, signal) {
   if (row.detail === null && row.pipeline !== null && !hasPipeline(row, filters.pipeline)) {
     return;
   }
-  if (row.detail === null || (row.detail.run !== null && !isFinal(row))) {
-    const found = await attempt(() => readXCom(key, "run", signal, MAX_XCOM));
+  if (!isFinal(row)) {
+    const found = await attempt(() => readXComs(key, ["run"], signal));
     if (found === null) {
       return;
     }
-    const run = shorten(readRun(found.value, task));
+    const run = shorten(readRun(found.valueOf("run"), task));
     const hasEnd = task.isEnded && !(run && mayStillStop(task, run, Date.now() + found.clockOffset));
     row.detail = detailOf(row, run, found.forbidden, hasEnd);
   }
   // A task that has ended without waiting has stored none.
   const mayHaveSteps = row.detail.run?.arn && (row.detail.run.status !== null || !task.isEnded);
   if (mayHaveSteps && isShown(row, filters) && (row.detail.isNew || row.detail.steps === null)) {
-    const listed = await attempt(() => readXCom(key, "steps", signal));
-    const steps = listed === null ? row.detail.steps : countSteps(listed.value, row.detail.run);
+    const listed = await attempt(() => readXComs(key, ["steps"], signal));
+    const steps = listed === null ? row.detail.steps : countSteps(listed.valueOf("steps"), row.detail.run);
     row.detail = { ...row.detail, steps, isNew: listed === null };
   }
   memory.set(id, row.detail);

@@ -1,6 +1,6 @@
 // Reads the last successful runs of a task from Airflow's REST API: a few while the task runs, for what they have cost,
 // and more when it has ended.
-import { AirflowApiError, mapSome, pageOf, readXCom, send } from "./airflow_api.js";
+import { AirflowApiError, mapSome, pageOf, readXComs, send } from "./airflow_api.js";
 import { isStart, readRun } from "./execution.js";
 import { readResults, valuesOf } from "./results.js";
 import { property, readList, readText, readTime } from "./validation.js";
@@ -13,7 +13,6 @@ const RUNS_WITH_COST = 3;
 const AT_ONCE = 3;
 const TIMEOUT = 30_000;
 // The task's XComs have at most 48 KiB each.
-const MAX_XCOM = 1_000_000;
 const RUN_ID = 512;
 // After these statuses, the other requests have no other answer.
 const REFUSALS = [401, 403];
@@ -112,11 +111,11 @@ async function readEarlierRun(key, { runId, runAfter }, hasResults, signal) {
 }
 
 async function readValue(key, name, signal) {
-  const { value, forbidden } = await readXCom(key, name, signal, MAX_XCOM);
-  if (forbidden) {
+  const xcoms = await readXComs(key, [name], signal);
+  if (xcoms.forbidden) {
     throw new AirflowApiError("You may not read their XComs.", 403);
   }
-  return value;
+  return xcoms.valueOf(name);
 }
 
 function describeFailures(failures, listed) {

@@ -105,7 +105,7 @@ function TaskContent({ state, refresh, refreshes }) {
       ? h(End, { key: "end", keyText: state.keyText, task, ...execution })
       : h(CapacityWait, { key: "wait", capacity: execution.run.capacity }),
     h(Actions, { key: `actions ${state.keyText} ${task.tryNumber}`, state, refresh, refreshes, onClear }),
-    h(StepsNotice, { key: "note", execution, task }),
+    h(StepsNotice, { key: "note", execution, task, tooLarge: state.data.tooLarge }),
     execution.steps.length > 0 && h(Timeline, { key: "steps", data: state.data, last: earlier.last }),
     task.isEnded && h(EarlierRuns, { key: "earlier", execution, earlier }),
   ];
@@ -326,8 +326,11 @@ function End({ keyText, task, run, steps }) {
   );
 }
 
-function StepsNotice({ execution, task }) {
+function StepsNotice({ execution, task, tooLarge }) {
   const { run, steps, omittedSteps } = execution;
+  if (tooLarge.length > 0) {
+    return h(Notice, { kind: "warning" }, `Some XComs are too large, and not shown: ${tooLarge.join(", ")}.`);
+  }
   if (omittedSteps > 0) {
     return h(
       Notice,

@@ -1,5 +1,5 @@
 // Reads the group that a step's task belongs to: the task of its execution, and the tasks of the other steps.
-import { readTask, readXCom, send } from "./airflow_api.js";
+import { readTask, send } from "./airflow_api.js";
 import { GROUP_OPERATOR, readSteps, STEP_OPERATOR } from "./execution.js";
 import { readCost } from "./results.js";
 import { property, readEntries, readList, readText } from "./validation.js";
@@ -45,27 +45,26 @@ async function readStep(key, data, signal) {
   const executionKey = { ...key, taskId: group.executionTaskId };
   // A task that begins again in a triggerer keeps what its earlier try has stored.
   const hasOwn = data.task.isEnded || data.task.state === "up_for_retry";
-  const [execution, row, made] = await Promise.all([
-    readTask(executionKey, signal),
-    ...["step", "return_value"].map((name) => (hasOwn && data.has(name) ? readXCom(key, name, signal) : null)),
-  ]);
-  return { group, executionKey, ...execution, step: mergedStep(group, execution.execution ?? null, row, made) };
+  const own = hasOwn ? data.xcoms : null;
+  const execution = await readTask(executionKey, signal);
+  return { group, executionKey, ...execution, step: mergedStep(group, execution.execution ?? null, own) };
 }
 
 /** Returns the step as its own task has stored it, or else as the task of the execution has. */
-function mergedStep(group, execution, row, made) {
+function mergedStep(group, execution, xcoms) {
   const name = group.own.name;
   const listed = execution?.steps.find((step) => step.name === name) ?? null;
-  if (execution === null || !row?.value) {
+  const row = xcoms?.valueOf("step");
+  if (execution === null || !row) {
     return listed;
   }
   // A step that has failed returns nothing.
-  const outputs = Object.fromEntries(readEntries(made?.value ?? property(row.value, "outputs"), MAX_TASKS));
-  const [own] = readSteps([row.value], { [property(row.value, "name")]: outputs }, execution.run);
+  const outputs = Object.fromEntries(readEntries(xcoms.valueOf("return_value") ?? property(row, "outputs"), MAX_TASKS));
+  const [own] = readSteps([row], { [property(row, "name")]: outputs }, execution.run);
   // A resume, or a clear, has repeated the step since.
   const isNewer = own && (listed === null || (own.startedAt ?? 0) >= (listed.startedAt ?? 0));
   const results = own?.results ?? listed?.results ?? null;
-  return isNewer ? { ...listed, ...own, results, job: readJob(row.value) } : listed;
+  return isNewer ? { ...listed, ...own, results, job: readJob(row) } : listed;
 }
 
 /** Returns what a step cost, and what its job used, as only its own task has stored it. */

@@ -233,7 +233,7 @@ def test_without_permission_there_are_no_buttons(
     page: TabPage, new_task: NewTask
 ) -> None:
     """Nothing else is different. Another error is shown."""
-    for status, body in ((403, {"detail": "Forbidden"}), (200, {"may_clear": False})):
+    for status, body in ((403, {"detail": "Forbidden"}), (200, {"is_allowed": False})):
         page.answer("/clear-choice", status, body)
         new_task()
         assert_offered(page)

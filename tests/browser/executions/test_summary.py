@@ -56,7 +56,7 @@ def test_summary_of_each_pipeline(day: str, page: TabPage) -> None:
     page.open_executions(f"?dag={DAG}&since=1h&pipeline=summary-")
     page.wait_for("By day, ")
     page.rows()
-    assert "/xcomEntries/" not in "".join(urls).partition("executions-summary")[2]
+    assert "/xcoms?" not in "".join(urls).partition("executions-summary")[2]
 
     _, *rows = page.table(SUMMARY)
 

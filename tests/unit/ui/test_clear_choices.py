@@ -62,35 +62,18 @@ def put_task(airflow_database: None) -> Iterator[Callable[..., None]]:
 
 
 @pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, Any]]:
+def call(send: Call) -> Call:
     """
     Returns a function that sends a request to the endpoint, and returns the status and
-    the body of the response, which nobody may store.
+    the body of the response.
     """
-    from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import (
-        SimpleAuthManager,
-    )
-    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-    from airflow.api_fastapi.core_api import security
-    from fastapi.testclient import TestClient
 
-    from polysync_airflow.ui.app import create_app
-
-    monkeypatch.setattr(security, "get_auth_manager", SimpleAuthManager)
-    client = TestClient(create_app())
-
-    def send(
+    def call_endpoint(
         method: str = "PUT", role: str | None = "user", url: str = URL, **request: Any
     ) -> tuple[int, Any]:
-        user = SimpleAuthManagerUser(username="pat", role=role)
-        client.app.dependency_overrides[security.get_user] = lambda: user  # type: ignore[attr-defined]
-        if role is None:
-            client.app.dependency_overrides.clear()  # type: ignore[attr-defined]
-        response = client.request(method, url, **request)
-        assert response.headers["Cache-Control"] == "no-store"
-        return response.status_code, response.json()
+        return send(method, url, role, **request)
 
-    return send
+    return call_endpoint
 
 
 def to_text(record: ExecutionRecord, task: TaskKey = TASK) -> str:
@@ -190,7 +173,7 @@ def test_who_may_clear_may_choose(
 
     read = call("GET", role, params=READ)
     assert read[0] == read_status
-    assert (read[1] == {"may_clear": False}) is (role == "viewer")
+    assert (read[1] == {"is_allowed": False}) is (role == "viewer")
     assert call("PUT", role, json=body())[0] == status
     assert (variable()[0] == to_text(RECORDED)) is (status != 200)
     # The page of all executions is no choice.
@@ -451,24 +434,36 @@ def dag_of_others(airflow_database: None) -> Iterator[TaskKey]:
     not CAPABILITIES.variable_keys, reason="teams are tested from Airflow 3.3 on"
 )
 @pytest.mark.parametrize(
-    ("method", "request_of_task", "answer"),
+    ("method", "path", "request_of_task", "answer"),
     [
-        ("GET", {"params": READ}, (200, {"may_clear": False})),
-        ("GET", {"params": {**READ, "map_index": "x"}}, (200, {"may_clear": False})),
-        ("PUT", {"json": body()}, (403, {"detail": "Forbidden"})),
-        ("PUT", {"json": {}}, (403, {"detail": "Forbidden"})),
+        ("GET", "clear-choice", {"params": READ}, (200, {"is_allowed": False})),
+        (
+            "GET",
+            "clear-choice",
+            {"params": {**READ, "map_index": "x"}},
+            (200, {"is_allowed": False}),
+        ),
+        (
+            "GET",
+            "xcoms",
+            {"params": {**READ, "key": "run"}},
+            (200, {"is_allowed": False}),
+        ),
+        ("PUT", "clear-choice", {"json": body()}, (403, {"detail": "Forbidden"})),
+        ("PUT", "clear-choice", {"json": {}}, (403, {"detail": "Forbidden"})),
     ],
 )
 def test_dag_of_others_is_like_one_that_does_not_exist(
     dag_of_others: TaskKey,
     call: Call,
     method: str,
+    path: str,
     request_of_task: dict[str, Any],
     answer: tuple[int, Any],
 ) -> None:
     """Nobody learns the ids of other teams' DAGs by asking about them."""
     for dag_id in (dag_of_others.dag_id, "another_dag", "~", "%2e%2e"):
-        url = f"/dags/{dag_id}/clear-choice"
+        url = f"/dags/{dag_id}/{path}"
         assert call(method, url=url, **request_of_task) == answer, dag_id
 
 

@@ -227,6 +227,7 @@ def test_check_shows_what_identifies_the_deployment(
     assert document["deployment"] == "prod"
 
 
+@pytest.mark.usefixtures("airflow_database")
 @pytest.mark.parametrize(
     ("answer", "line"),
     [

@@ -63,6 +63,8 @@ NO_CONNECTION: Final = "EndpointConnectionError"
 # As botocore names its error for a list that does not end.
 PAGINATION: Final = "PaginationError"
 RESPONSE_TOO_LARGE: Final = "ResponseTooLargeError"
+# Of AWS's form, with a member that is missing or not valid.
+INVALID_RESPONSE: Final = "InvalidResponse"
 RESOURCE_LIMIT: Final = "ResourceLimitExceeded"
 RESOURCE_NOT_FOUND: Final = "ResourceNotFound"
 # Not a code of AWS: the resource is in another account than the connection.

@@ -237,7 +237,7 @@ def invalid_response_error(operation: str, problem: str) -> SageMakerApiError:
     """
     problem = f"the response is not one of AWS's: {clean_text(problem)}"
     return unusable_response_error(
-        operation, "ResponseParserError", problem, transient=True
+        operation, exceptions.INVALID_RESPONSE, problem, transient=True
     )
 
 

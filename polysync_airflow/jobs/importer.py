@@ -8,8 +8,6 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final, Literal, NamedTuple
 
-from pydantic import ValidationError
-
 from polysync_airflow import exceptions
 from polysync_airflow.aws.concurrent_calls import WORKERS, ConcurrentCalls
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
@@ -218,14 +216,12 @@ def _concerns_one(error: SageMakerApiError) -> bool:
     if error.operation != "DescribePipeline":
         # The sign-in may be denied, too.
         return False
-    if isinstance(error.__context__, ValidationError):
-        # The response has the form of AWS's, and a member that is not valid.
-        return True
     return exceptions.has_code(
         error,
         exceptions.ACCESS_DENIED,
         exceptions.VALIDATION,
         exceptions.RESPONSE_TOO_LARGE,
+        exceptions.INVALID_RESPONSE,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from threading import Event
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs.importer import concurrent_calls
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import connection
-from tests.unit.aws.concurrent.recording import Calls
+from tests.unit.aws.concurrent.recording import threads, wait_until
 
 
 @pytest.mark.parametrize(
@@ -32,14 +34,22 @@ def test_calls_do_not_need_more_connections_than_the_client_has(
     value = connection(conn_type="aws", **extra)
     monkeypatch.setenv("AIRFLOW_CONN_OWN", value)
     monkeypatch.setattr(rate_limiter, "_RATE_LIMITERS", {})
-    emulator.control.add_fault("latency", "DescribePipeline", delay=0.1)
     hook = PolysyncSageMakerHook("own", config=RATE_LIMITED_CONFIG)
-    calls = Calls(lambda item: hook.describe_pipeline("abalone"))
+    are_queued = Event()
 
+    def describe(_: int) -> None:
+        # Until then, each item gets a thread, as long as there may be another one.
+        are_queued.wait()
+        hook.describe_pipeline("abalone")
+
+    def items() -> Iterator[int]:
+        yield from range(3 * workers)
+        are_queued.set()
+
+    wait_until(lambda: not threads())
     with concurrent_calls(hook) as concurrent:
-        for _ in concurrent.map(calls, range(3 * workers)):
+        for _ in concurrent.map(describe, items()):
+            assert len(threads()) == workers <= WORKERS
             concurrent.call(lambda: next(hook.list_pipelines()))
 
-    assert calls.most_at_once == workers <= WORKERS
-    assert len(calls.begun) == 3 * workers
     assert hook.max_pool_connections == (connections or 32)

@@ -178,7 +178,8 @@ class EventProducer(SharedStreamProducer):
             if len(self._in_flight) + len(self._obsolete) >= MAX_IN_FLIGHT:
                 self._has_room.clear()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._has_room.wait(), HOLD_AFTER_SECONDS)
+                    async with asyncio.timeout(HOLD_AFTER_SECONDS):
+                        await self._has_room.wait()
                 continue
             for message in await self._receive(queue):
                 delivery = self._new_delivery(message)

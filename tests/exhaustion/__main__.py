@@ -37,6 +37,9 @@ def main() -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m tests.exhaustion")
     parser.add_argument("--rows", help="cases to run, for example 1a,5 (5 selects all)")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="the time of each outage"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the logs")
     options = parser.parse_args()
     if os.geteuid() != 0:
@@ -55,7 +58,7 @@ def main() -> int:
 
     status = 0
     try:
-        with ExhaustedDeployment(home) as deployment:
+        with ExhaustedDeployment(home, options.seconds) as deployment:
             Runner(deployment, cases, runs=1, at_once=1, report=report).run()
     except InterruptedByUserError:
         print("Interrupted. All processes were stopped.")

@@ -59,6 +59,7 @@ class ExhaustedDeployment(AirflowDeployment):
     Context manager that runs the deployment.
 
     :param home: an empty folder for logs, settings and marker files.
+    :param outage_seconds: how long something fails or is used up in each case.
     :ivar log_folder: the folder of Airflow's logs, which has a size.
     :ivar host_clock: that of the components that `start_with_clock` has started.
     :ivar dns_fails: exists while the name of the endpoint cannot be resolved.
@@ -66,8 +67,9 @@ class ExhaustedDeployment(AirflowDeployment):
 
     front: Front
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, outage_seconds: float) -> None:
         super().__init__(home, PROVIDER, LOCAL)
+        self.outage_seconds = outage_seconds
         self.log_folder = SmallFolder(self.logs, LOG_FOLDER_SIZE)
         self.host_clock = Clock(home / "clock")
         self.dns_fails = home / "dns-fails"

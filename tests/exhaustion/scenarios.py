@@ -19,8 +19,6 @@ from tests.chaos.scenarios.shared import DESCRIBE, ENDED, Scenario, sleep, wait_
 from tests.exhaustion.deployment import ExhaustedDeployment
 from tests.exhaustion.host import Descriptors, memory_group
 
-# The minutes of the names of the cases are seconds here: one to ten.
-OUTAGE_SECONDS: Final = 60.0
 # Longer than the 20 seconds for which a request to STS is waited for.
 STS_SECONDS: Final = 30.0
 SECONDS_BEFORE_MARK: Final = 15.0
@@ -42,7 +40,6 @@ def outage(
     end: Callable[[ExhaustedDeployment], None],
     *,
     before_start: bool,
-    seconds: float = OUTAGE_SECONDS,
 ) -> Scenario:
     """
     Something fails for a while, and works again.
@@ -57,7 +54,7 @@ def outage(
         yield from run.meet("the outage begins", partial(begin, deployment))
         if before_start:
             run.start()
-        yield from sleep(seconds)
+        yield from sleep(deployment.outage_seconds)
         started = len(run.executions())
         run.remarks.append(f"{started} execution at the end of the outage")
         yield from run.meet("the outage ends", partial(end, deployment))
@@ -81,7 +78,7 @@ def ends_in_outage(
         yield from start_and_wait(run)
         yield from run.meet("the outage begins", partial(begin, deployment))
         run.release()
-        yield from _under_supervision_for(run, OUTAGE_SECONDS)
+        yield from _under_supervision_for(run, deployment.outage_seconds)
         run.remarks.append(f"at the end of the outage: {', '.join(run.states())}")
         yield from run.meet("the outage ends", partial(end, deployment))
         yield from _under_supervision(run, "the task has ended", _has_ended(run))
@@ -104,7 +101,7 @@ def full_for_good(run: Run) -> Steps:
     yield from _under_supervision_for(run, SECONDS_BEFORE_MARK)
     run.remarks.append(f"before the mark: {', '.join(run.states())}")
     run.fail_dag_run()
-    yield from _under_supervision_for(run, OUTAGE_SECONDS)
+    yield from _under_supervision_for(run, deployment.outage_seconds)
     run.remarks.append(f"on the full disk: {', '.join(run.running_statuses())}")
     yield from run.meet("there is space again", deployment.log_folder.clear)
     yield from _under_supervision(
@@ -159,13 +156,13 @@ def _without_descriptors(run: Run) -> Steps:
     before = len(run.calls(DESCRIBE))
     ended: list[str] = []
     try:
-        for _ in range(int(OUTAGE_SECONDS / RESTART_SECONDS)):
+        for _ in range(int(deployment.outage_seconds / RESTART_SECONDS)):
             yield from sleep(RESTART_SECONDS)
             ended += deployment.restart_ended()
     finally:
         give_back()
     polls = len(run.calls(DESCRIBE)) - before
-    run.remarks.append(f"after a minute: {', '.join(run.states())}, {polls} polls")
+    run.remarks.append(f"at the end: {', '.join(run.states())}, {polls} polls")
     run.remarks.append(f"ended meanwhile: {', '.join(ended) or 'no component'}")
     if run.trigger_log_has(NO_DESCRIPTOR):
         run.remarks.append(f"the log of the task says: {NO_DESCRIPTOR}")
@@ -220,7 +217,7 @@ def clock_jumps(component: str, seconds: int, *, ends: bool = False) -> Scenario
             yield from start_and_wait(run)
         jump = partial(deployment.host_clock.jump, seconds)
         yield from run.meet("the clock jumps", jump)
-        yield from sleep(OUTAGE_SECONDS)
+        yield from sleep(deployment.outage_seconds)
         run.remarks.append(f"AWS has refused {deployment.front.refused} requests")
         back = partial(deployment.host_clock.jump, 0)
         yield from run.meet("the clock comes back", back)

@@ -317,6 +317,7 @@ SPECIFICATION = "Arguments.AlgorithmSpecification"
 TUNING = "Arguments.HyperParameterTuningJobConfig"
 INFERENCE = "Arguments.InferenceSpecification"
 CONDITION = "Arguments.Conditions[0]"
+EXPERIMENT = "Arguments.ExperimentConfig"
 MORE_DATA = "AdditionalModelDataSources"
 # The step (None: the definition), the member that is changed, its new value, and the
 # member that the error must name, if it is not the changed one.
@@ -432,6 +433,13 @@ FAULTS: list[tuple[str | None, str, Any, str | None]] = [
     ("Train", f"{SOURCE}.S3Uri", get("Execution.Id"), None),
     ("Train", f"{SOURCE}.S3Uri", get("Pipeline.Name"), None),
     ("Train", f"{SOURCE}.S3Uri", get("ForEach.CurrentItem"), None),
+    (
+        "Train",
+        EXPERIMENT,
+        {"TrialComponentDisplayName": "x", "TrialName": "x"},
+        f"{EXPERIMENT}.TrialName",
+    ),
+    ("Score", EXPERIMENT, {"ExperimentName": "x"}, f"{EXPERIMENT}.ExperimentName"),
     # Tuning and AutoML.
     ("Tune", TUNING, MISSING, None),
     ("Tune", f"{TUNING}.Strategy", "Guessing", None),

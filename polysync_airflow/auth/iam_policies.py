@@ -69,6 +69,9 @@ VERIFY_OPERATIONS: Final = (
     "DeletePipeline",
 )
 VERIFY_PIPELINES: Final = "polysync-verify-*"
+# For tasks that make pipelines, and the pipelines whose names follow from the task.
+MAKE_OPERATIONS: Final = ("CreatePipeline", "UpdatePipeline", "AddTags")
+MADE_PIPELINES: Final = "airflow-*"
 
 ISSUER_V1: Final = "sts.windows.net/{tenant}/"
 ISSUER_V2: Final = "login.microsoftonline.com/{tenant}/v2.0"
@@ -80,6 +83,7 @@ def identity_policy(  # noqa: PLR0913 (options of a command)
     region: str = "REGION",
     partition: str = "aws",
     pipelines: Sequence[str] = (),
+    make_pipelines: Sequence[str | None] = (),
     pass_roles: Iterable[str] = (),
     property_files: Iterable[str] = (),
     model_package_groups: Iterable[str] = (),
@@ -95,8 +99,10 @@ def identity_policy(  # noqa: PLR0913 (options of a command)
     :param account: 12-digit AWS account id.
     :param partition: the AWS partition, such as ``aws`` or ``aws-eusc``.
     :param pipelines: names or ARNs of the pipelines that tasks may use; empty for all
-        of the account and region, or for none with ``verify``.
-    :param pass_roles: ARNs of the roles that a start may name.
+        of the account and region, or for none with ``make_pipelines`` or ``verify``.
+    :param make_pipelines: names of the pipelines that tasks may also create and update;
+        None for those whose names follow from the task.
+    :param pass_roles: ARNs of the roles that a start or a pipeline may name.
     :param property_files: ``s3://<bucket>/<prefix>`` of the outputs with property files
         that may be read.
     :param model_package_groups: names of the model package groups whose approval a
@@ -113,10 +119,12 @@ def identity_policy(  # noqa: PLR0913 (options of a command)
     """
     sagemaker = f"arn:{partition}:sagemaker:{region}:{account}:"
     own = f"{sagemaker}pipeline/"
-    made = []
+    own_names = [name or MADE_PIPELINES for name in make_pipelines]
+    made = [arn for name in own_names for arn in pipeline_arns(own, name)]
+    verified = []
     if verify:
-        made.append(own + VERIFY_PIPELINES)
-    names = [*pipelines, *made] or ["*"]
+        verified.append(own + VERIFY_PIPELINES)
+    names = [*pipelines, *own_names, *verified] or ["*"]
     allowed = [arn for name in names for arn in pipeline_arns(own, name)]
     # The executions of a pipeline that AWS manages, whose ARN has no account, run in
     # the account of the caller.
@@ -136,7 +144,7 @@ def identity_policy(  # noqa: PLR0913 (options of a command)
             _allow("OptionalPipelines", OPTIONAL_PIPELINE_OPERATIONS, allowed),
             _allow("OptionalExecutions", OPTIONAL_EXECUTION_OPERATIONS, executions),
         ]
-        if pipelines or not verify:
+        if pipelines or own_names or not verify:
             logs = f"arn:{partition}:logs:{region}:{account}:log-group:"
             statements += _job_statements(sagemaker, logs)
     if callback_queues:
@@ -163,7 +171,8 @@ def identity_policy(  # noqa: PLR0913 (options of a command)
         _allow("ReceiveCallbackMessages", queue_operations, callback_queues, "sqs"),
         _allow("ReadModels", MODEL_OPERATIONS, versions),
         _allow("ReadPropertyFiles", ["GetObject"], objects, "s3"),
-        _allow("VerifyPipelines", VERIFY_OPERATIONS, made),
+        _allow("MakePipelines", MAKE_OPERATIONS, made),
+        _allow("VerifyPipelines", VERIFY_OPERATIONS, verified),
         _allow("SimulatePolicy", simulation, simulate_policy, "iam"),
         _allow("PassExecutionRole", ["PassRole"], pass_roles, "iam", service),
     ]

@@ -70,6 +70,8 @@ def _check_policy(args: argparse.Namespace) -> None:
         )
     if not args.pass_roles:
         needing = [f"--pipeline {name}" for name in args.pipelines if is_managed(name)]
+        if args.make_pipelines:
+            needing = ["--make-pipeline"]
         if args.verify:
             needing = ["--verify"]
         if needing:

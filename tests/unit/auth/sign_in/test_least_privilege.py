@@ -41,6 +41,7 @@ ARNS = {
 # The arguments of the policy, each with the value that an option gives it.
 OPTIONS: dict[str, Any] = {
     "pipelines": ["Churn"],
+    "make_pipelines": ["Daily", None],
     "pass_roles": [ROLE],
     "property_files": ["s3://ml-bucket/eval/"],
     "model_package_groups": ["Churn"],
@@ -126,7 +127,7 @@ def test_policy_names_only_the_pipelines_that_are_named() -> None:
 
     for options in VARIANTS:
         names = {arn.partition(f"{REGION}:")[2] for _, arn in pairs(**options)}
-        is_named = "pipelines" in options or "verify" in options
+        is_named = bool({"pipelines", "make_pipelines", "verify"} & {*options})
         assert (names & everything == set()) is is_named
         is_verified = "pipeline/polysync-verify-*" in names
         assert is_verified is ("verify" in options)
@@ -148,6 +149,21 @@ def test_policy_for_verify_allows_nothing_else() -> None:
         "UpdatePipeline",
     )
     assert changes == {"iam:PassRole", *(f"sagemaker:{name}" for name in names)}
+
+
+def test_policy_for_made_pipelines_is_for_these_and_their_role() -> None:
+    """Nothing else can be created, updated, run or passed."""
+    allowed = pairs(make_pipelines=[None], pass_roles=[ROLE], optional=False)
+
+    own = f"arn:aws:sagemaker:{REGION}:pipeline/airflow-*"
+    of_pipelines = (*iam_policies.PIPELINE_OPERATIONS, *iam_policies.MAKE_OPERATIONS)
+    of_executions = iam_policies.EXECUTION_OPERATIONS
+    assert allowed == {
+        ("sagemaker:ListPipelines", "*"),
+        *((f"sagemaker:{name}", own) for name in of_pipelines),
+        *((f"sagemaker:{name}", f"{own}/execution/*") for name in of_executions),
+        ("iam:PassRole", ROLE),
+    }
 
 
 @pytest.mark.parametrize("option", ADDED)

@@ -168,14 +168,15 @@ class Account(Calls):
         )
         return name
 
-    def update(self, pipeline: str, definition: str) -> None:
-        """Change the definition of a pipeline."""
-        self.call(
+    def update(self, pipeline: str, definition: str) -> str:
+        """Change the definition of a pipeline, and return its version in words."""
+        response = self.call(
             "UpdatePipeline",
             PipelineName=pipeline,
             PipelineDefinition=definition,
             RoleArn=self.role_arn,
         )
+        return f"version {response.get('PipelineVersionId')}"
 
     def start(self, pipeline: str, **members: Any) -> str:
         """

@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StartPipelineExecu
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import Final
@@ -126,3 +127,16 @@ def versions(account: Account) -> Observations:
         return account.wait_for_end(arn).status
 
     yield {"version": account.observe(run_first_version)}
+
+
+def updates(account: Account) -> Observations:
+    """Update a pipeline that was just created: with the same definition, and others."""
+    text = definitions.succeeding()
+    name = account.create("update", text)
+    update = partial(account.observe, account.update, name)
+    yield {"unchanged-definition": update(text)}
+    yield {"white-space": update(f" {text}")}
+    yield {"changed-definition": update(definitions.failing())}
+    with ThreadPoolExecutor() as pool:
+        versions = set(pool.map(update, [definitions.chain(2), definitions.chain(3)]))
+    yield {"parallel-updates": one_of(len(versions) == 2, "a version each", "other")}

@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
+from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.execution import clock, console
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.operators import PolysyncStopPipelineOperator
+from polysync_airflow.operators import (
+    PolysyncPutPipelineOperator,
+    PolysyncStartPipelineOperator,
+    PolysyncStopPipelineOperator,
+)
 from sagemaker_emulator.builders import ROLE, definition, step
 from sagemaker_emulator.errors import ApiError, not_found
 from sagemaker_emulator.sagemaker.store import Region
@@ -323,3 +329,87 @@ def test_attempts_are_counted_from_0(make_task: MakeTask, world: World) -> None:
 
     assert seen[0] == ([("A", 1), ("B", 2)], "Not counted: earlier attempts (B).", True)
     assert seen[1] == seen[0]
+
+
+# ---- start.unchanged-definition, start.white-space, start.parallel-updates
+
+
+def make_a_version_always(world: World, perform: Perform) -> dict[str, Any]:
+    """Make a version of each update."""
+    perform()
+    versions = made(world).versions
+    versions.append(replace(versions[-1], id=len(versions) + 1))
+    return {"PipelineArn": made(world).arn, "PipelineVersionId": versions[-1].id}
+
+
+def find_late(world: World, perform: Perform) -> dict[str, Any]:
+    """Find the pipeline three seconds after the first update."""
+    if len(world.calls("UpdatePipeline")) < 4:
+        raise not_found("There is none.")
+    return perform()
+
+
+def refuse_for_a_minute(world: World, perform: Perform) -> dict[str, Any]:
+    """Refuse an update, because there is another one."""
+    if len(world.calls("UpdatePipeline")) < 9:
+        raise ApiError("ConflictException", "busy")
+    return perform()
+
+
+def put_and_start(deferrable: bool) -> tuple[int, Run]:
+    """Put a pipeline, and start the version that this task has returned."""
+    put = run_task(
+        PolysyncPutPipelineOperator(
+            task_id="put",
+            pipeline_name="made",
+            definition=definition(step("A")),
+            role_arn=ROLE,
+        )
+    )
+    assert put.error is None
+    version = put.xcoms["pipeline_version_id"]
+    start = PolysyncStartPipelineOperator(
+        task_id="start",
+        pipeline_name="made",
+        pipeline_version_id=version,
+        deferrable=deferrable,
+    )
+    return version, run_task(start)
+
+
+def made(world: World) -> Any:
+    """Return the pipeline."""
+    return world.emulator.sagemaker.regions["us-east-1"].pipelines["made"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "version"),
+    [(make_a_version_always, 2), (find_late, 1), (refuse_for_a_minute, 1)],
+)
+def test_put_where_updates_are_answered_in_another_way(
+    answer: Any, version: int, deferrable: bool, world: World
+) -> None:
+    """The version that AWS has returned is started."""
+    assert put_and_start(deferrable)[0] == 1
+    world.control.clear_calls()
+    let_answer(world, "UpdatePipeline", lambda _, perform: answer(world, perform))
+
+    assert put_and_start(deferrable)[0] == version
+    assert world.log.statuses == ["Succeeded", "Succeeded"]
+
+
+def test_first_version_has_another_number(deferrable: bool, world: World) -> None:
+    """The start fails once; the next put knows the number."""
+
+    def create(_: str, perform: Perform) -> dict[str, Any]:
+        response = perform()
+        made(world).versions[0] = replace(made(world).versions[0], id=7)
+        return response
+
+    let_answer(world, "CreatePipeline", create)
+
+    _, run = put_and_start(deferrable)
+    assert isinstance(run.error, SageMakerApiError), run.error
+    version, run = put_and_start(deferrable)
+
+    assert (version, run.error) == (7, None)

@@ -5,11 +5,14 @@ whatever other runs make of the pipeline.
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from airflow.providers.common.compat.sdk import DAG
 
+from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.operators import PolysyncRunJobOperator
 from tests.conftest import IN_BOTH_MODES
 from tests.fakes.json_store import JsonStore
@@ -33,6 +36,15 @@ PROCESSING: dict[str, Any] = {
             "VolumeSizeInGB": 10,
         }
     },
+}
+
+TRANSFORM = {
+    "ModelName": "m",
+    "TransformInput": {
+        "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://ml"}}
+    },
+    "TransformOutput": {"S3OutputPath": "s3://ml/out"},
+    "TransformResources": {"InstanceType": "ml.m5.large", "InstanceCount": 1},
 }
 
 
@@ -119,3 +131,177 @@ def test_crash(
 
     assert run.error is None
     assert days(world).count("2026-01-01") == 1
+
+
+def test_all_runs_share_one_version(world: World) -> None:
+    """Thirty days, and fifty mapped tasks of one run, which have values of their own."""
+    for day in range(1, 31):
+        task = JobTask(run_id=f"scheduled__{day}", day=f"2026-03-{day:02}")
+        assert task.next_try(wait_for_completion=False).error is None
+    for index in range(50):
+        task = JobTask(task_id="mapped", map_index=index, day=f"m{index}")
+        assert task.next_try(wait_for_completion=False).error is None
+
+    assert versions(world) == [1, 1]
+    assert len(set(days(world))) == 80
+
+
+@IN_BOTH_MODES
+def test_each_run_has_its_own_config(deferrable: bool, world: World) -> None:
+    """Another run makes another version between the put and the start."""
+    config = {**PROCESSING, "StoppingCondition": {"MaxRuntimeInSeconds": 60}}
+    other = JobTask(deferrable, run_id="scheduled__2", config=config)
+    world.requests.before(START, lambda _: other.next_try())
+
+    assert JobTask(deferrable).next_try().error is None
+
+    assert [record.version.id for record in world.log.executions] == [2, 1]
+
+
+def test_deployments_do_not_share_a_pipeline(world: World) -> None:
+    """A copy of the deployment has the same DAG and task, and a pipeline of its own."""
+    for deployment in ("prod", "staging"):
+        task = JobTask()
+        world.patch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__DEPLOYMENT", deployment)
+        assert task.next_try().error is None
+
+    assert versions(world) == [1, 1]
+
+
+def with_member(*path: str, value: Any) -> dict[str, Any]:
+    """Return the request with another value of a member."""
+    config = deepcopy(PROCESSING)
+    holder = config
+    for name in path[:-1]:
+        holder = holder[name]
+    holder[path[-1]] = value
+    return config
+
+
+DAY = ("Environment", "DAY")
+COUNT = ("ProcessingResources", "ClusterConfig", "InstanceCount")
+WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "unknown member": (
+        {"config": with_member("InstanceCont", value=2)},
+        ['Unknown parameter in input: "InstanceCont"'],
+    ),
+    "wrong type": (
+        {"config": with_member(*COUNT, value="{{ ds }}")},
+        ["ClusterConfig.InstanceCount = '2026-01-01'", "whole number"],
+    ),
+    "missing": (
+        {"config": {"RoleArn": ROLE}},
+        ['Missing required parameter in input: "AppSpecification"'],
+    ),
+    "no dict": ({"config": "{{ ds }}"}, ["config = '2026-01-01'", "as a dict"]),
+    "empty value": (
+        {"config": with_member(*DAY, value="{{ '' }}")},
+        ["Environment.DAY = ''", "1 to 1,024 characters"],
+    ),
+    "long value": (
+        {"config": with_member(*DAY, value="{{ 'x' * 1025 }}")},
+        ["Environment.DAY = ", "1,025 characters", "S3 URI"],
+    ),
+    "many templates": (
+        {
+            "config": with_member(
+                "Environment", value={f"K{index}": "{{ ds }}" for index in range(201)}
+            )
+        },
+        ["203 values", "at most 200"],
+    ),
+    "no parameter": (
+        {"config": with_member(*DAY, value={"Get": "Parameters.Day"})},
+        ["Parameters.Day", "pipeline_parameters"],
+    ),
+    "elsewhere": (
+        {"config": with_member("S3Operations", value={"S3Upload": []})},
+        ["S3Operations", "a task before"],
+    ),
+    "no role": (
+        {"job_type": "Transform", "config": TRANSFORM},
+        ["role_arn = None", "arn:aws:iam::"],
+    ),
+    "name of a role": ({"role_arn": "SageMakerRole"}, ["role_arn = 'SageMakerRole'"]),
+    "tags": ({"pipeline_tags": {"a*": "b"}}, ["pipeline_tags = a dict of 1"]),
+    "name": ({"pipeline_name": "arn:aws:x"}, ["pipeline_name = 'arn:aws:x'"]),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_is_wrong_is_said_once(wrong: str, world: World) -> None:
+    """One error names the member, its value and the cure, and AWS gets nothing."""
+    arguments, texts = WRONG[wrong]
+
+    error = JobTask().next_try(**arguments).error
+
+    assert isinstance(error, ParametersError)
+    assert [text for text in texts if text not in str(error)] == []
+    assert "Nothing was started" in str(error)
+    assert world.calls() == []
+
+
+@IN_BOTH_MODES
+@pytest.mark.parametrize("operation", [UPDATE, CREATE])
+def test_denied_upsert(operation: str, deferrable: bool, world: World) -> None:
+    """The error names the action, and nothing starts."""
+    world.deny(operation)
+
+    error = JobTask(deferrable).next_try().error
+
+    assert f"sagemaker:{operation}" in str(error)
+    assert isinstance(error, SageMakerApiError)
+    assert error.permanent
+    assert world.log.executions == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"job_type": "AutoML"}, "Training, Processing, Transform, Tuning"),
+        ({"step": {"Arguments": {}}}, "CacheConfig"),
+        ({"pipeline_version_id": 2}, "leave it out"),
+    ],
+)
+def test_arguments_that_no_job_has(arguments: dict[str, Any], text: str) -> None:
+    """The DAG file says what is valid when Airflow parses it."""
+    with pytest.raises(ParametersError, match=text):
+        JobTask(arguments=arguments)
+
+
+class Native(JobTask):
+    """A task whose templates render to values of Python."""
+
+    def _make_operator(self, changes: dict[str, Any]) -> Any:
+        with DAG("native", render_template_as_native_obj=True, schedule=None):
+            return super()._make_operator(changes)
+
+
+def test_rendered_lists_are_in_the_definition(world: World) -> None:
+    """
+    A list makes a version of its own; numbers are parameters in the place of a number,
+    and texts in that of a text. The name of the step, caches and tags are valid.
+    """
+    config = with_member(
+        "AppSpecification",
+        value={
+            "ImageUri": "image",
+            "ContainerArguments": "{{ [ds, '--all'] }}",
+        },
+    )
+    config["Environment"]["N"] = "{{ params.n }}"
+    step = {"CacheConfig": {"Enabled": True, "ExpireAfter": "P1D"}}
+    for day in ("a", "b"):
+        task = Native(task_id="group.a.task", run_id=day, day=day, config=config)
+        run = task.next_try(step=step, pipeline_tags={"team": "ml"})
+        assert run.error is None
+
+    document = world.log.executions[1].version.definition.document
+    (made,) = document["Steps"]
+    arguments = made["Arguments"]
+    assert made["CacheConfig"] == step["CacheConfig"]
+    assert arguments["AppSpecification"]["ContainerArguments"] == ["b", "--all"]
+    assert arguments["Environment"]["N"] == {"Get": "Parameters.N"}
+    declared = {each["Name"]: each["Type"] for each in document["Parameters"]}
+    assert declared == {"DAY": "String", "N": "String", "InstanceCount": "Integer"}
+    assert versions(world) == [2]

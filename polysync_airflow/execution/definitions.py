@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -17,7 +17,6 @@ from pydantic import Field, StringConstraints, ValidationError
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import models, texts
-from polysync_airflow.execution.job_pipelines import PipelineDraft, to_text
 from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
 from polysync_airflow.execution.pipelines import (
     PipelineDescription,
@@ -45,6 +44,48 @@ TagKey = Annotated[
 TagValue = Annotated[
     str, StringConstraints(max_length=256, pattern=f"^{_TAG_CHARACTERS}*$")
 ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineDraft:
+    """
+    What a pipeline is to have, beside its name.
+
+    :param definition: JSON text. AWS compares it with the one that it has, so the same
+        definition must be the same text: see ``to_text``.
+    :param role_arn: the role that runs the steps.
+    :param tags: of a pipeline that is created.
+    :param description: None for the one that the pipeline has.
+    :param max_parallel_steps: None for the limit that the pipeline has.
+    """
+
+    definition: str
+    role_arn: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    description: str | None = None
+    max_parallel_steps: int | None = None
+
+
+def to_text(definition: object) -> str:
+    """
+    Return a definition as JSON that is the same text for the same value.
+
+    :raises ParametersError: it has a value that JSON does not have.
+    """
+    try:
+        return json.dumps(
+            definition, sort_keys=True, separators=(",", ":"), allow_nan=False
+        )
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ParametersError(
+            f"The definition is not valid: {error}. Give texts, numbers, booleans,"
+            f" lists and dicts. Nothing was started."
+        ) from None
+
+
+def tags_to_aws(tags: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return tags as the member of a request."""
+    return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
 class PutArguments(models.StrictModel):

@@ -12,17 +12,15 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps-types.htm
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple, Protocol
-
-from pydantic import StringConstraints, TypeAdapter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import models, pipelines, texts
+from polysync_airflow.execution.definitions import PipelineDraft, PutArguments, to_text
 from polysync_airflow.execution.job_types import (
     ELSEWHERE,
     JOB_TYPES,
@@ -30,7 +28,6 @@ from polysync_airflow.execution.job_types import (
     JobType,
     readable_name,
 )
-from polysync_airflow.execution.parameters import DEFER_BUILD, is_valid
 
 if TYPE_CHECKING:
     from polysync_airflow.execution.lifecycle.instructions import TaskIdentity
@@ -46,24 +43,6 @@ _MAX_STEP_NAME: Final = 58
 _DIGITS: Final = 8
 _NOT_STARTED: Final = "Nothing was started."
 _PARAMETERS: Final = "Parameters."
-_ROLE_ARN: TypeAdapter[str] = TypeAdapter(models.RoleArn, config=DEFER_BUILD)
-# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Tag.html
-_TAG_CHARACTERS: Final = r"\p{L}\p{Z}\p{N}_.:/=+\-@"
-_TAGS: TypeAdapter[dict[str, str]] = TypeAdapter(
-    dict[
-        Annotated[
-            str,
-            StringConstraints(
-                min_length=1, max_length=128, pattern=f"^[{_TAG_CHARACTERS}]+$"
-            ),
-        ],
-        Annotated[
-            str,
-            StringConstraints(max_length=256, pattern=f"^[{_TAG_CHARACTERS}]*$"),
-        ],
-    ],
-    config=DEFER_BUILD,
-)
 # The types of parameters for botocore's types of members; String for all others.
 _TYPES: Final = {
     "integer": "Integer",
@@ -79,68 +58,6 @@ _PARAMETER_LENGTH: Final = (
 )
 # A place in a request: the names of members, and indexes of lists.
 Place = tuple[str | int, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PipelineDraft:
-    """
-    What a pipeline is to have, beside its name.
-
-    :param definition: JSON text. AWS compares it with the one that it has, so the same
-        definition must be the same text: see ``to_text``.
-    :param role_arn: the role that runs the steps.
-    :param tags: of a pipeline that is created.
-    :param description: None for the one that the pipeline has.
-    :param max_parallel_steps: None for the limit that the pipeline has.
-    """
-
-    definition: str
-    role_arn: str
-    tags: Mapping[str, str] = field(default_factory=dict)
-    description: str | None = None
-    max_parallel_steps: int | None = None
-
-
-def to_text(definition: object) -> str:
-    """
-    Return a definition as JSON that is the same text for the same value.
-
-    :raises ParametersError: it has a value that JSON does not have.
-    """
-    try:
-        return json.dumps(
-            definition, sort_keys=True, separators=(",", ":"), allow_nan=False
-        )
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ParametersError(
-            f"The definition is not valid: {error}. Give texts, numbers, booleans,"
-            f" lists and dicts. {_NOT_STARTED}"
-        ) from None
-
-
-def tags_to_aws(tags: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return tags as the member of a request."""
-    return [{"Key": key, "Value": value} for key, value in tags.items()]
-
-
-def check_draft(role_arn: object, tags: object) -> None:
-    """
-    Check what a DAG author gives beside the definition.
-
-    :raises ParametersError: the role is no ARN, or AWS does not accept the tags.
-    """
-    if not is_valid(_ROLE_ARN, role_arn):
-        raise ParametersError(
-            f"role_arn = {texts.shorten(role_arn)} is not valid: give the ARN of the"
-            " role that runs the steps, arn:aws:iam::<12-digit account>:role/<name>."
-            f" {_NOT_STARTED}"
-        )
-    if not is_valid(_TAGS, tags):
-        raise ParametersError(
-            f"pipeline_tags = {texts.shorten(tags)} is not valid: give a dict of keys"
-            " of 1 to 128 characters and values of at most 256: letters, digits, spaces"
-            f" and _.:/=+-@. {_NOT_STARTED}"
-        )
 
 
 # ---- names
@@ -279,11 +196,6 @@ class JobPipeline:
                 f"config = {texts.shorten(self.config)} is not valid: give the request"
                 f" of {operation} as a dict. {_NOT_STARTED}"
             )
-        if ":" in str(self.name):
-            raise ParametersError(
-                f"pipeline_name = {texts.shorten(self.name)} is not valid: give a name,"
-                f" not an ARN, or leave it out. {_NOT_STARTED}"
-            )
         given = self.parameters or {}
         if not isinstance(given, Mapping):
             raise ParametersError(
@@ -299,15 +211,17 @@ class JobPipeline:
             "PipelineExperimentConfig": _taken_experiment(steps[-1]["Arguments"]),
             "Steps": steps,
         }
-        role_arn = self.role_arn or default_role or self._role_of_job()
         tags = self.tags or {}
-        check_draft(role_arn, tags)
-        origin = origin_tags(task.deployment, key.dag_id, key.task_id)
-        draft = PipelineDraft(
-            definition=to_text(definition),
-            role_arn=str(role_arn),
-            tags={**tags, **origin},
+        if isinstance(tags, Mapping):
+            tags = {**tags, **origin_tags(task.deployment, key.dag_id, key.task_id)}
+        arguments = PutArguments.of(
+            pipeline_name=self.name_for(task),
+            role_arn=self.role_arn or default_role or self._role_of_job(),
+            pipeline_description=None,
+            max_parallel_steps=None,
+            pipeline_tags=tags,
         )
+        draft = arguments.draft(to_text(definition))
         return MadePipeline(draft, parameters)
 
     def _steps(self, lifter: _Lifter, name: str) -> list[dict[str, Any]]:

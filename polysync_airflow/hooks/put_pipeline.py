@@ -9,7 +9,7 @@ from polysync_airflow import exceptions
 from polysync_airflow.auth.base_hook import Response
 from polysync_airflow.aws.responses import invalid_response_error
 from polysync_airflow.execution import models
-from polysync_airflow.execution.job_pipelines import PipelineDraft, tags_to_aws
+from polysync_airflow.execution.definitions import PipelineDraft, tags_to_aws
 from polysync_airflow.hooks.executions import HookCalls
 
 # What AWS says of a name that is taken. The words have changed once, so they only

@@ -15,11 +15,8 @@ from polysync_airflow import deployment, exceptions
 from polysync_airflow.aws.responses import PAGE_SIZE
 from polysync_airflow.aws.retry import Result, call_with_retry
 from polysync_airflow.execution import clock, models
-from polysync_airflow.execution.job_pipelines import (
-    JobPipeline,
-    MadePipeline,
-    PipelineDraft,
-)
+from polysync_airflow.execution.definitions import PipelineDraft
+from polysync_airflow.execution.job_pipelines import JobPipeline, MadePipeline
 from polysync_airflow.execution.lifecycle.decisions import unused_arguments
 from polysync_airflow.execution.lifecycle.instruction_kinds import (
     Beginning,

@@ -11,12 +11,12 @@ from polysync_airflow.aws.retry import Result, call_with_retry
 from polysync_airflow.exceptions import RESOURCE_NOT_FOUND, SageMakerApiError, has_code
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.definitions import (
+    PipelineDraft,
     PutArguments,
     as_it_is,
     changes,
     definition_text,
 )
-from polysync_airflow.execution.job_pipelines import PipelineDraft
 from polysync_airflow.execution.pipelines import PipelineDescription
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.put_pipeline import PutPipeline

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.exceptions import CredentialsError, SageMakerApiError
-from polysync_airflow.execution.job_pipelines import PipelineDraft
+from polysync_airflow.execution.definitions import PipelineDraft
 from polysync_airflow.execution.parameters import build_start_request
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from tests.conftest import ARN, connection

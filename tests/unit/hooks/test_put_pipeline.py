@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from polysync_airflow.exceptions import SageMakerApiError
-from polysync_airflow.execution.job_pipelines import PipelineDraft, to_text
+from polysync_airflow.execution.definitions import PipelineDraft, to_text
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from tests.world import World
 

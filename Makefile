@@ -53,7 +53,7 @@ test-clients: install-clients ## the emulator with SageMaker's Python SDK, the A
 	$(EMULATOR_PYTEST) -m clients $(IN_PARALLEL) tests/clients $(ARGS)
 test-aiobotocore: $(VENV)-aiobotocore/.ready ## what botocore can change, with the older one that aiobotocore requires
 	$(VENV)-aiobotocore/bin/python -m pytest $(IN_PARALLEL) tests/unit/aws tests/unit/auth tests/unit/test_hooks.py \
-	    tests/unit/operators/contract tests/unit/testing/test_amazon_provider.py $(ARGS)
+	    tests/unit/operators/contract tests/comparison $(ARGS)
 test-docs: $(VENV)/.ready ## compare the pages with the code, run the example DAGs and all examples, follow links
 	$(PY) -m pytest -m 'not nightly and not system' $(IN_PARALLEL) tests/documentation $(ARGS)
 lint: $(VENV)/.ready ## check formatting, lint rules, types and workflows
@@ -96,7 +96,7 @@ demo mutants mutants-drivers screenshots recording import-cost parse-cost matrix
 	@$(PY) -m $(RUN) $(ARGS)
 
 chaos-amazon: RUN = tests.chaos --provider amazon ## make chaos, for the operators of the Amazon provider
-compare: RUN = tests.comparison.amazon_outcomes ## both providers in the same cases
+compare: RUN = tests.comparison ## both providers in the same cases
 bench: RUN = tests.benchmarks $(if $(ARGS),,everything) ## all benchmarks, some hours. ARGS=-h lists them
 bench-sign-in: RUN = tests.benchmarks sign-in ## how long 200 triggers that sign in stall a triggerer, in both providers
 chaos-amazon compare bench bench-sign-in: $(VENV)-aiobotocore/.ready

@@ -4,7 +4,7 @@ the same test cases.
 
 ::
 
-    python -m tests.comparison.amazon_outcomes > outcomes.md
+    python -m tests.comparison > outcomes.md
 
 It runs the real operators and triggers of both providers against the emulator, and
 prints a Markdown table of the outcomes. It needs
@@ -170,7 +170,3 @@ def main() -> int:
             print(line(case, environment), flush=True)
     print(f"\n{len(CASES)} test cases took {time.monotonic() - start:.0f} s.")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

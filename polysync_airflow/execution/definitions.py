@@ -155,17 +155,13 @@ def definition_text(source: Any, folder: Path) -> str:
     """
     Return the definition of a DAG author's as JSON text that AWS may accept.
 
-    :param source: a dict, JSON text, the path of a file, or a function that returns one
-        of these, or an object whose method ``definition`` returns JSON, as ``Pipeline``
-        of SageMaker's Python SDK has it.
+    :param source: a dict, JSON text, the path of a file, or an object whose method
+        ``definition`` returns one of these, as ``Pipeline`` of SageMaker's Python SDK.
     :param folder: where a relative path begins.
     :raises ParametersError: it is none of these, or AWS would certainly refuse it.
     """
-    if callable(source):
-        source = source()
-    make_text = getattr(source, "definition", None)
-    if callable(make_text):
-        source = make_text()
+    while callable(make := getattr(source, "definition", None)):
+        source = make()
     if isinstance(source, Mapping):
         text = to_text(source)
     elif isinstance(source, str) and source.lstrip().startswith("{"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import update_wrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -19,22 +18,20 @@ if TYPE_CHECKING:
     from polysync_airflow.operators.put_pipeline_run import PutPipelineRun
 
 
-class NamedFunction:
+class DefinitionFunction:
     """
-    A function whose text is the same in each process. Airflow 2 stores the text of a
-    templated argument with the DAG, which would change each time the file is parsed.
+    A function that returns a definition, as a templated argument.
+
+    It cannot be called: Airflow 3 calls a function when it renders the templates. Its
+    text is the same in each process: Airflow 2 stores it with the DAG, which would
+    change each time the file is parsed.
     """
 
     def __init__(self, function: Callable[[], Any]) -> None:
-        self.function = function
-        update_wrapper(self, function)
-
-    def __call__(self) -> Any:
-        """Call the function."""
-        return self.function()
+        self.definition = function
 
     def __repr__(self) -> str:
-        return f"<callable {getattr(self.function, '__qualname__', 'definition')}>"
+        return f"<callable {getattr(self.definition, '__qualname__', 'definition')}>"
 
 
 class PolysyncPutPipelineOperator(PolysyncOperator):
@@ -101,12 +98,13 @@ class PolysyncPutPipelineOperator(PolysyncOperator):
         super().__init__(**kwargs)
         # Airflow replaces an XComArg by what it stands for before it calls execute.
         self.pipeline_name = cast("str", pipeline_name)
+        source: Any = definition
         if isinstance(definition, Path):
             # Airflow renders texts only.
-            definition = str(definition)
+            source = str(definition)
         elif callable(definition):
-            definition = NamedFunction(definition)
-        self.definition = definition
+            source = DefinitionFunction(definition)
+        self.definition = source
         self.role_arn = role_arn
         self.pipeline_description = pipeline_description
         self.max_parallel_steps = max_parallel_steps

@@ -7,7 +7,8 @@ The calls of a try on a worker: each command of the core, as requests to AWS.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -44,6 +45,7 @@ from polysync_airflow.execution.parameters import (
     with_role,
 )
 from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.execution.waiter import LAG_SECONDS
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import request_stop, send_resume, send_start
 from polysync_airflow.hooks.prices import read_limit
@@ -75,6 +77,8 @@ class ExecutionCalls:
     max_cost: object
     own_pipeline: JobPipeline | None
     deadline: float
+    # Since when the pipeline that the task makes should be found, as Unix time.
+    _made_at: float = field(default_factory=clock.time, init=False)
 
     def perform(self, instruction: Instruction) -> Event:
         """
@@ -236,6 +240,7 @@ class ExecutionCalls:
         """
         put = self._retry(partial(hook.put_pipeline, request.pipeline_name, draft))
         self.log.info("Version %d of pipeline %s", put.version_id, put.arn)
+        self._made_at = clock.time()
         return request.model_copy(update={"pipeline_version_id": put.version_id})
 
     def _make_request(
@@ -282,7 +287,7 @@ class ExecutionCalls:
         hook = self.hook_for_region(record.region_name)
         # An earlier session may have prepared the request, by its own arguments.
         read_limit(self.max_cost, record.region_name)
-        result = self._send(partial(send_start, hook, record.request))
+        result = self._send(partial(self._send_start, hook, record.request))
         if not isinstance(result, Refused):
             arn, at = result
             return Started(at or clock.now(), arn)
@@ -291,6 +296,20 @@ class ExecutionCalls:
         if is_first and isinstance(error, exceptions.SageMakerApiError):
             error = parameter_check.explain_refusal(hook, record.request, error)
         return result._replace(error=error)
+
+    def _send_start(
+        self, hook: PolysyncSageMakerHook, request: models.StartRequest
+    ) -> tuple[str, datetime | None]:
+        try:
+            return send_start(hook, request)
+        except exceptions.SageMakerApiError as error:
+            is_missing = exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND)
+            is_new = clock.time() < self._made_at + LAG_SECONDS
+            if self.own_pipeline and is_missing and is_new:
+                # AWS has created it, and may not find it everywhere yet.
+                error.permanent = False
+                error.transient = True
+            raise
 
     # ---- a resume
 

@@ -133,6 +133,7 @@ def updates(account: Account) -> Observations:
     """Update a pipeline that was just created: with the same definition, and others."""
     text = definitions.succeeding()
     name = account.create("update", text)
+    yield {"after-creation": account.answer_to(account.start, name)}
     update = partial(account.observe, account.update, name)
     yield {"unchanged-definition": update(text)}
     yield {"white-space": update(f" {text}")}

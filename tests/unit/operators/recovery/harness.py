@@ -25,7 +25,10 @@ from polysync_airflow.airflow_compat.sdk import (
 )
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.operators import PolysyncStartPipelineOperator
+from polysync_airflow.operators import (
+    PolysyncRunJobOperator,
+    PolysyncStartPipelineOperator,
+)
 from polysync_airflow.operators.step_tasks import PolysyncStepsExecutionOperator
 from polysync_airflow.records.keys import RECORD_KEY
 from polysync_airflow.records.store import CONFIRMED_SECONDS
@@ -56,6 +59,24 @@ def merge_fails(times: int) -> dict[str, Any]:
 
 MERGE_FAILS_ONCE = merge_fails(1)
 MERGE_FAILS_TWICE = merge_fails(2)
+
+JOB_ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"
+PROCESSING: dict[str, Any] = {
+    "ProcessingJobName": "report-{{ ds }}",
+    "RoleArn": JOB_ROLE,
+    "AppSpecification": {
+        "ImageUri": "123456789012.dkr.ecr.us-east-1.amazonaws.com/report:1",
+        "ContainerArguments": ["--day", "{{ ds }}"],
+    },
+    "Environment": {"DAY": "{{ ds }}"},
+    "ProcessingResources": {
+        "ClusterConfig": {
+            "InstanceType": "ml.m5.large",
+            "InstanceCount": "{{ params.n }}",
+            "VolumeSizeInGB": 10,
+        }
+    },
+}
 
 
 class CrashError(BaseException):
@@ -341,6 +362,36 @@ class Task:
                     return "up_for_reschedule"
                 retried &= decision.action is not RetryAction.FAIL
         return "up_for_retry" if retried else "failed"
+
+
+@dataclass
+class JobTask(Task):
+    """
+    A task that runs a job.
+
+    :param day: what its templates render.
+    :param config: the request before they are rendered.
+    """
+
+    day: str = "2026-01-01"
+    config: Any = None
+
+    def _make_operator(self, changes: dict[str, Any]) -> PolysyncRunJobOperator:
+        values = {
+            "task_id": self.task_id,
+            "job_type": "Processing",
+            "config": self.config or PROCESSING,
+            "poll_interval": 60,
+            "progress_interval": None,
+            "deferrable": self.deferrable,
+            "retries": self.retries,
+            **self.arguments,
+            **changes,
+        }
+        operator = PolysyncRunJobOperator(**values).prepare_for_execution()
+        context: Any = {"ds": self.day, "params": {"n": 2}}
+        operator.render_template_fields(context)
+        return operator
 
 
 @dataclass

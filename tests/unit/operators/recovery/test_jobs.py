@@ -7,38 +7,24 @@ from __future__ import annotations
 
 import re
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from airflow.providers.common.compat.sdk import DAG
 
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
-from polysync_airflow.operators import PolysyncRunJobOperator
 from tests.conftest import IN_BOTH_MODES
 from tests.fakes.json_store import JsonStore
-from tests.unit.operators.recovery.harness import CrashError, Task, crash
+from tests.unit.operators.recovery.harness import (
+    JOB_ROLE,
+    PROCESSING,
+    CrashError,
+    JobTask,
+    crash,
+)
 from tests.world import START, World
 
 UPDATE, CREATE = "UpdatePipeline", "CreatePipeline"
-ROLE = "arn:aws:iam::123456789012:role/SageMakerRole"
-PROCESSING: dict[str, Any] = {
-    "ProcessingJobName": "report-{{ ds }}",
-    "RoleArn": ROLE,
-    "AppSpecification": {
-        "ImageUri": "123456789012.dkr.ecr.us-east-1.amazonaws.com/report:1",
-        "ContainerArguments": ["--day", "{{ ds }}"],
-    },
-    "Environment": {"DAY": "{{ ds }}"},
-    "ProcessingResources": {
-        "ClusterConfig": {
-            "InstanceType": "ml.m5.large",
-            "InstanceCount": "{{ params.n }}",
-            "VolumeSizeInGB": 10,
-        }
-    },
-}
-
 TRANSFORM = {
     "ModelName": "m",
     "TransformInput": {
@@ -47,36 +33,6 @@ TRANSFORM = {
     "TransformOutput": {"S3OutputPath": "s3://ml/out"},
     "TransformResources": {"InstanceType": "ml.m5.large", "InstanceCount": 1},
 }
-
-
-@dataclass
-class JobTask(Task):
-    """
-    A task that runs a job.
-
-    :param day: what its templates render.
-    :param config: the request before they are rendered.
-    """
-
-    day: str = "2026-01-01"
-    config: Any = None
-
-    def _make_operator(self, changes: dict[str, Any]) -> PolysyncRunJobOperator:
-        values = {
-            "task_id": self.task_id,
-            "job_type": "Processing",
-            "config": self.config or PROCESSING,
-            "poll_interval": 60,
-            "progress_interval": None,
-            "deferrable": self.deferrable,
-            "retries": self.retries,
-            **self.arguments,
-            **changes,
-        }
-        operator = PolysyncRunJobOperator(**values).prepare_for_execution()
-        context: Any = {"ds": self.day, "params": {"n": 2}}
-        operator.render_template_fields(context)
-        return operator
 
 
 def versions(world: World) -> list[int]:
@@ -191,7 +147,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["ClusterConfig.InstanceCount = '2026-01-01'", "whole number"],
     ),
     "missing": (
-        {"config": {"RoleArn": ROLE}},
+        {"config": {"RoleArn": JOB_ROLE}},
         ['Missing required parameter in input: "AppSpecification"'],
     ),
     "no dict": ({"config": "{{ ds }}"}, ["config = '2026-01-01'", "as a dict"]),

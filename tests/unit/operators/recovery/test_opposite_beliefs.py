@@ -28,7 +28,7 @@ from tests.conftest import IN_BOTH_MODES
 from tests.fakes.log_capture import capture_logs, texts_of
 from tests.tasks import Run, run_task
 from tests.unit.operators.recovery.conftest import MakeTask
-from tests.unit.operators.recovery.harness import crash
+from tests.unit.operators.recovery.harness import CrashError, JobTask, crash
 from tests.unit.sensors.sessions import (
     airflow_time,  # noqa: F401 # fixture
     at,
@@ -413,3 +413,25 @@ def test_first_version_has_another_number(deferrable: bool, world: World) -> Non
     version, run = put_and_start(deferrable)
 
     assert (version, run.error) == (7, None)
+
+
+# ---- start.after-creation
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["lives", "dies"])
+def test_start_does_not_find_the_new_pipeline(
+    dies: bool, deferrable: bool, world: World
+) -> None:
+    """
+    The start is sent again, also by the next try if the process dies meanwhile, and the
+    task does not fail.
+    """
+    missing = {"code": "ResourceNotFound", "message": "none", "count": 3}
+    world.control.add_fault("error", START, **missing)
+    task = JobTask(deferrable)
+    if dies:
+        world.requests.after(START, crash)
+        assert isinstance(task.next_try().error, CrashError)
+
+    assert task.next_try().error is None
+    assert world.log.statuses == ["Succeeded"]

@@ -340,7 +340,7 @@ def get_executions_summary(
     def calculate() -> bytes:
         return json.dumps(summary.read_summary(dag_ids, filters)).encode()
 
-    with shared.place():
+    with shared.place(user.get_id()):
         dag_ids = summary.readable_dags(user)
         content = shared.get((summary.digest_of(dag_ids), filters), calculate)
     return Response(content, media_type="application/json")

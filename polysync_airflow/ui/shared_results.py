@@ -5,10 +5,11 @@ more of the API server than one person who asks once.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
-from threading import BoundedSemaphore, Lock
+from threading import Lock
 from typing import Final
 
 from fastapi import HTTPException
@@ -18,6 +19,8 @@ from polysync_airflow.execution import clock
 # Whoever waits has one of the 40 threads in which FastAPI runs most endpoints, also
 # those of Airflow.
 MAX_WAITING: Final = 4
+# One that calculates, and one that waits.
+MAX_OF_ONE_USER: Final = 2
 MAX_RESULTS: Final = 32
 SECONDS_SHARED: Final = 10.0
 # In seconds. Nobody who asks again then has to wait for much longer than before.
@@ -33,28 +36,43 @@ class SharedResults:
 
     def __init__(self, now: Callable[[], float] = clock.monotonic) -> None:
         self._now = now
-        self._places = BoundedSemaphore(1 + MAX_WAITING)
+        # By user: how many places they have.
+        self._places: Counter[str] = Counter()
+        self._change = Lock()
         self._turn = Lock()
         # By key: when it was calculated, the oldest first, and the result.
         self._results: dict[Hashable, tuple[float, bytes]] = {}
 
     @contextmanager
-    def place(self) -> Iterator[None]:
+    def place(self, user: str) -> Iterator[None]:
         """
         Have one of the few places of those that calculate or wait.
 
-        :raises HTTPException: all are taken.
+        :param user: the id of the user who asks, so that nobody has all of them.
+        :raises HTTPException: all are taken, or the user has enough.
         """
-        if not self._places.acquire(blocking=False):
+        if not self._takes_place(user):
             raise HTTPException(
                 HTTPStatus.TOO_MANY_REQUESTS,
-                f"Others ask for summaries, too. Ask again in {RETRY_AFTER} s.",
+                "Other requests for summaries come first."
+                f" Ask again in {RETRY_AFTER} s.",
                 headers={"Retry-After": str(RETRY_AFTER)},
             )
         try:
             yield
         finally:
-            self._places.release()
+            with self._change:
+                # Nobody who has no place is remembered.
+                self._places -= Counter([user])
+
+    def _takes_place(self, user: str) -> bool:
+        with self._change:
+            if self._places.total() > MAX_WAITING:
+                return False
+            if self._places[user] >= MAX_OF_ONE_USER:
+                return False
+            self._places[user] += 1
+            return True
 
     def get(self, key: Hashable, calculate: Callable[[], bytes]) -> bytes:
         """

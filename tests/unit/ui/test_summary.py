@@ -71,7 +71,7 @@ def read(airflow_database: None) -> Iterator[Callable[..., list[str]]]:
 
 @pytest.fixture
 def client(read: None, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A client of the endpoint; its attribute ``team`` is that of the user."""
+    """A client of the endpoint; its attribute ``team`` is that of the user, pat."""
     from airflow.api_fastapi.auth.managers.models.resource_details import (
         DagAccessEntity,
     )
@@ -96,6 +96,7 @@ def client(read: None, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(summary, "get_auth_manager", AuthManager)
     sender.app.dependency_overrides[security.get_user] = lambda: sender
     sender.team = "churn"
+    sender.get_id = lambda: "pat"
     return sender
 
 
@@ -132,19 +133,32 @@ def test_summary_is_shared_for_some_seconds(client: Any) -> None:
     assert [ask(client), ask(client, "ops")] == [3, 1]
 
 
-def test_who_would_wait_too_long_is_refused(client: Any) -> None:
-    """Before the database is asked anything."""
-    from polysync_airflow.ui.shared_results import MAX_WAITING
-
-    client.team = "none, or an error"
+@pytest.mark.parametrize(
+    ("users", "is_refused"),
+    [
+        (["ann", "ann", "bob", "bob", "eve"], True),
+        (["ann", "ann", "bob", "bob"], False),
+        (["pat", "pat"], True),
+        (["pat", "ann", "ann"], False),
+    ],
+)
+def test_who_would_wait_too_long_is_refused(
+    client: Any, users: list[str], is_refused: bool
+) -> None:
+    """
+    Before the database is asked anything: if five requests have a place, or two of the
+    same user. Afterwards, each place is free again.
+    """
+    client.team = "none, or an error" if is_refused else "churn"
     with ExitStack() as others:
-        for _ in range(1 + MAX_WAITING):
-            others.enter_context(client.app.state.summaries.place())
+        for user in users:
+            others.enter_context(client.app.state.summaries.place(user))
         response = client.get(URL)
 
-    assert (response.status_code, response.headers["Retry-After"]) == (429, "3")
-    expected = "Others ask for summaries, too. Ask again in 3 s."
-    assert response.json() == {"detail": expected}
+    answer = (response.status_code, response.headers.get("Retry-After"))
+    assert answer == ((429, "3") if is_refused else (200, None))
+    expected = "Other requests for summaries come first. Ask again in 3 s."
+    assert (response.json().get("detail") == expected) is is_refused
     assert ask(client) == 0
 
 

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from fcntl import LOCK_EX, flock
 from pathlib import Path
+from typing import Any
 from weakref import WeakValueDictionary
 
 # A collection of all objects takes 0.2 s, and was a tenth of the CPU of all tests.
@@ -211,9 +212,7 @@ def emulator(
     leads to it.
     """
     _emulator.control.reset()
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=_emulator.endpoint_url)
-    )
+    use_connection(monkeypatch, endpoint_url=_emulator.endpoint_url)
     return _emulator
 
 
@@ -273,3 +272,14 @@ def connection(
             "extra": extra,
         }
     )
+
+
+def use_connection(
+    monkeypatch: pytest.MonkeyPatch, conn_id: str = "polysync_default", **fields: Any
+) -> None:
+    """
+    Let an environment variable have a connection.
+
+    :param fields: those of ``connection``.
+    """
+    monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", connection(**fields))

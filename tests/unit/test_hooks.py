@@ -27,7 +27,7 @@ from polysync_airflow.exceptions import HINTS, CredentialsError, SageMakerApiErr
 from polysync_airflow.execution.parameters import build_start_request
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from sagemaker_emulator import EmulatorServer
-from tests.conftest import ARN, connection
+from tests.conftest import ARN, use_connection
 from tests.unit.sensors.sessions import start_execution
 from tests.world import DESCRIBE, START, STOP, World
 
@@ -289,14 +289,15 @@ def test_aws_connection_keeps_its_settings(
     Connections of type ``aws`` work without changes, and their botocore settings
     override the defaults.
     """
-    conn = connection(
+    use_connection(
+        monkeypatch,
+        "my_aws",
         conn_type="aws",
         login="AKIAOTHEROTHEROTHER0",
         region_name="eu-west-1",
         endpoint_url=emulator.endpoint_url,
         config_kwargs={"retries": {"mode": "legacy"}},
     )
-    monkeypatch.setenv("AIRFLOW_CONN_MY_AWS", conn)
 
     list(PolysyncSageMakerHook("my_aws").list_pipelines())
 
@@ -318,8 +319,7 @@ def test_session_token_is_used_and_masked(
     from airflow.providers.common.compat.sdk import redact
 
     secrets = {"password": "the-secret-key-0", "session_token": "the-session-token-0"}
-    conn = connection(endpoint_url=emulator.endpoint_url, **secrets)
-    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", conn)
+    use_connection(monkeypatch, endpoint_url=emulator.endpoint_url, **secrets)
     hook = PolysyncSageMakerHook()
 
     frozen = hook.get_session().get_credentials().get_frozen_credentials()  # type: ignore[union-attr]

@@ -17,7 +17,7 @@ from polysync_airflow.operators import (
     PolysyncStopPipelineOperator,
 )
 from polysync_airflow.sensors import PolysyncModelApprovalSensor, PolysyncPipelineSensor
-from tests.conftest import ARN, connection
+from tests.conftest import ARN, use_connection
 from tests.unit.operators.recovery.harness import Task
 
 if not CAPABILITIES.variable_keys:
@@ -119,7 +119,7 @@ def test_nothing_is_logged_if_nothing_is_known_to_be_missing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Nothing is missing, or that is not known."""
-    monkeypatch.setenv("AIRFLOW_CONN_IN_THE_ENVIRONMENT", connection())
+    use_connection(monkeypatch, "in_the_environment")
     monkeypatch.setenv("AIRFLOW__CORE__MULTI_TEAM", multi_team)
     monkeypatch.delenv("_AIRFLOW_PROCESS_CONTEXT")
     if context:

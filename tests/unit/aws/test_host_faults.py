@@ -21,7 +21,7 @@ from polysync_airflow.aws import sessions
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers.shared_client import PollingHook
-from tests.conftest import ARN, connection
+from tests.conftest import ARN, use_connection
 from tests.fakes.endpoints.certificates import Pki
 from tests.fakes.endpoints.fake_server import FakeServer, Route
 from tests.fakes.fake_sagemaker import dripping
@@ -74,8 +74,7 @@ def test_refusal_because_of_the_clock_is_transient(
     """
     fields = ASSUME_ROLE if body is XML else {}
     with dripping(refusal(body, ahead), b"", 0) as (url, _):
-        value = connection(endpoint_url=url, sts_endpoint_url=url, **fields)
-        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
+        use_connection(monkeypatch, endpoint_url=url, sts_endpoint_url=url, **fields)
         error = error_of(describe)
 
     is_clock = abs(ahead) > 300
@@ -99,9 +98,7 @@ def test_certificate_that_is_not_trusted_names_the_cure(
     """
     pki = Pki(tmp_path)
     with _Server(tls=pki.server_context()) as server:
-        monkeypatch.setenv(
-            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=server.url)
-        )
+        use_connection(monkeypatch, endpoint_url=server.url)
         error = error_of(describe)
 
     assert (error.permanent, error.transient) == (False, False)
@@ -129,9 +126,7 @@ def no_descriptor_left() -> Iterator[None]:
 
 def test_no_file_descriptor_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first client of a triggerer reads files. The wait goes on without them."""
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url="http://127.0.0.1:9")
-    )
+    use_connection(monkeypatch, endpoint_url="http://127.0.0.1:9")
     sessions._reduced_loader.cache_clear()
     hook = PollingHook()
     assert hook.credentials

@@ -16,7 +16,7 @@ from polysync_airflow.exceptions import CredentialsError, SageMakerApiError
 from polysync_airflow.execution.definitions import PipelineDraft
 from polysync_airflow.execution.parameters import build_start_request
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from tests.conftest import ARN, connection
+from tests.conftest import ARN, use_connection
 from tests.fakes.fake_sagemaker import connected, responding
 
 OTHER_REGION = ARN.replace("us-east-1", "eu-west-1")
@@ -208,11 +208,14 @@ def test_line_break_in_a_session_token_is_not_quoted_and_not_repeated(
     """
     token = "IQoJb3JpZ2luX2VjEXAMPLE\nTOKEN"
     with responding(b"{}") as (url, operations):
-        monkeypatch.setenv(
-            "AIRFLOW_CONN_OURS", connection(endpoint_url=url, session_token=token)
+        use_connection(monkeypatch, "ours", endpoint_url=url, session_token=token)
+        use_connection(
+            monkeypatch,
+            "aws",
+            conn_type="aws",
+            endpoint_url=url,
+            aws_session_token=token,
         )
-        value = connection(conn_type="aws", endpoint_url=url, aws_session_token=token)
-        monkeypatch.setenv("AIRFLOW_CONN_AWS", value)
         with pytest.raises(
             CredentialsError, match=r"session_token: .* line break"
         ) as ours:
@@ -257,8 +260,7 @@ def test_invalid_responses_of_sts_are_temporary_credentials_errors(
     tries may succeed.
     """
     with responding(body) as (url, _):
-        value = connection(endpoint_url=url, sts_endpoint_url=url, **fields)
-        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
+        use_connection(monkeypatch, endpoint_url=url, sts_endpoint_url=url, **fields)
         hook = PolysyncSageMakerHook()
         with pytest.raises(CredentialsError) as caught:
             call(hook)

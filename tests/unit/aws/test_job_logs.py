@@ -16,7 +16,7 @@ from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from sagemaker_emulator import EmulatorServer
-from tests.conftest import connection
+from tests.conftest import use_connection
 from tests.world import deny
 
 GROUP = "/aws/sagemaker/TrainingJobs"
@@ -169,9 +169,7 @@ def test_endpoint_of_sagemaker_is_not_that_of_the_logs(
         (endpoint, "https://logs.us-east-1.amazonaws.com"),
         ("http://127.0.0.1:9", "http://127.0.0.1:9"),
     ):
-        monkeypatch.setenv(
-            "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url=url)
-        )
+        use_connection(monkeypatch, endpoint_url=url)
         assert PolysyncSageMakerHook().client_for("logs").meta.endpoint_url == expected
 
 
@@ -179,9 +177,7 @@ def test_logs_that_do_not_respond_delay_the_task_by_seconds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Two short attempts, without retries on top: the task has failed anyway."""
-    monkeypatch.setenv(
-        "AIRFLOW_CONN_POLYSYNC_DEFAULT", connection(endpoint_url="http://127.0.0.1:9")
-    )
+    use_connection(monkeypatch, endpoint_url="http://127.0.0.1:9")
     start = time.monotonic()
 
     with pytest.raises(SageMakerApiError, match="EndpointConnectionError"):

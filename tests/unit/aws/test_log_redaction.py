@@ -30,7 +30,7 @@ from polysync_airflow.aws.sessions import RedactedStr, client_creator
 from polysync_airflow.exceptions import CredentialsError, PolysyncError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers.shared_client import SharedClient
-from tests.conftest import ARN, connection
+from tests.conftest import ARN, use_connection
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.the-web-identity-token.signature"
 ACCESS_KEY = "ASIAIOSFODNN7EXAMPLE"
@@ -198,8 +198,7 @@ def make_hook(
 ) -> PolysyncSageMakerHook:
     """Return a hook with a connection that has a session token."""
     extra[("aws_" * (conn_type == "aws")) + "session_token"] = OWN_TOKEN
-    value = connection(conn_type=conn_type, password=OWN_KEY, **extra)
-    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
+    use_connection(monkeypatch, conn_type=conn_type, password=OWN_KEY, **extra)
     return PolysyncSageMakerHook()
 
 
@@ -345,8 +344,7 @@ def with_external_id(
         else:
             own = {"auth_method": "assume_role", "sts_endpoint_url": sts.url}
             extra |= {**own, "external_id": external_id}
-        account = connection(conn_type=conn_type, password=OWN_KEY, **extra)
-        monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", account)
+        use_connection(monkeypatch, conn_type=conn_type, password=OWN_KEY, **extra)
 
     return connect
 

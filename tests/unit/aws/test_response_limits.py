@@ -27,7 +27,7 @@ from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG, create_sts_sessio
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers.shared_client import PollingHook, SharedClient
-from tests.conftest import ARN, connection
+from tests.conftest import ARN, use_connection
 from tests.fakes.fake_sagemaker import connected, dripping, responding
 from tests.unit.aws.test_invalid_responses import CALLS
 
@@ -150,8 +150,9 @@ def test_all_clients_of_the_hook_are_limited(
     conn_type: str,
 ) -> None:
     """SageMaker, the logs and STS, with both types of connections."""
-    value = connection(conn_type=conn_type, endpoint_url="http://127.0.0.1:9")
-    monkeypatch.setenv("AIRFLOW_CONN_LIMITED", value)
+    use_connection(
+        monkeypatch, "limited", conn_type=conn_type, endpoint_url="http://127.0.0.1:9"
+    )
     hook: Any = hook_class("limited")
 
     for client in (

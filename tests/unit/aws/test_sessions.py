@@ -27,7 +27,7 @@ from polysync_airflow.aws.sessions import (
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers.shared_client import PollingHook, SharedClient
 from sagemaker_emulator import EmulatorServer
-from tests.conftest import connection
+from tests.conftest import use_connection
 
 ARN = "arn:aws:sagemaker:eu-west-1:123456789012:pipeline/p/execution/abcdefghijkl"
 
@@ -131,7 +131,7 @@ def test_aws_connection_uses_the_data_path_of_its_session(
     path is kept.
     """
     monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
-    monkeypatch.setenv("AIRFLOW_CONN_MY_AWS", connection(conn_type="aws"))
+    use_connection(monkeypatch, "my_aws", conn_type="aws")
     session = hook_class("my_aws").get_session()._session
     loader, factory = (
         session.get_component(name)

@@ -16,7 +16,7 @@ import pytest
 from polysync_airflow.aws import rate_limiter, retry
 from polysync_airflow.cli import main
 from sagemaker_emulator import ControlClient, EmulatorServer
-from tests.conftest import connection
+from tests.conftest import use_connection
 from tests.tasks import EmulatedTime
 from tests.unit.events.conftest import client
 
@@ -77,8 +77,7 @@ def polysync(
 ) -> Polysync:
     """Return a function that runs ``polysync`` with arguments."""
     url = emulator.endpoint_url
-    value = connection(endpoint_url=url, sts_endpoint_url=url)
-    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
+    use_connection(monkeypatch, endpoint_url=url, sts_endpoint_url=url)
     monkeypatch.setattr(rate_limiter, "_RATE_LIMITERS", {})
     return partial(run_polysync, monkeypatch, capsys)
 

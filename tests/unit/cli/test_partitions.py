@@ -11,7 +11,7 @@ import pytest
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.builders import definition, step
 from sagemaker_emulator.verify import calls
-from tests.conftest import connection
+from tests.conftest import use_connection
 from tests.tasks import EmulatedTime
 from tests.unit.cli.commands import COMMANDS
 from tests.unit.cli.conftest import Polysync
@@ -62,8 +62,9 @@ def sovereign(
     """
     monkeypatch.setattr(calls, "time", emulated_time)
     url = emulator.endpoint_url
-    value = connection(endpoint_url=url, sts_endpoint_url=url, region_name=REGION)
-    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
+    use_connection(
+        monkeypatch, endpoint_url=url, sts_endpoint_url=url, region_name=REGION
+    )
     keys: Any = {"aws_access_key_id": "AKIAEXAMPLE", "aws_secret_access_key": "s"}
     sagemaker = boto3.client("sagemaker", region_name=REGION, endpoint_url=url, **keys)
     sagemaker.create_pipeline(

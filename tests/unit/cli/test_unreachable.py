@@ -17,7 +17,7 @@ from polysync_airflow.auth.base_hook import REPORT_CONFIG
 from polysync_airflow.aws import sessions
 from polysync_airflow.cli import executions, output
 from sagemaker_emulator import EmulatorServer
-from tests.conftest import connection
+from tests.conftest import use_connection
 from tests.unit.cli.conftest import Polysync
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/000000000000"
@@ -70,8 +70,9 @@ def test_unreachable_endpoint_of_sagemaker_is_named_with_the_cures(
     cures.
     """
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    value = connection(endpoint_url=url, sts_endpoint_url=emulator.endpoint_url)
-    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
+    use_connection(
+        monkeypatch, endpoint_url=url, sts_endpoint_url=emulator.endpoint_url
+    )
     if is_closed:
         listener.close()
 
@@ -91,8 +92,9 @@ def test_unreachable_endpoint_of_sts_is_named_with_the_cures(
 ) -> None:
     """Nobody can sign in: the report names the endpoint, and the cures."""
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    value = connection(endpoint_url=emulator.endpoint_url, sts_endpoint_url=url)
-    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
+    use_connection(
+        monkeypatch, endpoint_url=emulator.endpoint_url, sts_endpoint_url=url
+    )
 
     done = polysync("check", "--output", "json")
 
@@ -143,8 +145,7 @@ def test_wrong_region_is_refused_with_what_may_be_meant(
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    value = connection(region_name=field)
-    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
+    use_connection(monkeypatch, region_name=field)
 
     done = polysync(*command)
 

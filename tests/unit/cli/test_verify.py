@@ -15,7 +15,7 @@ from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.verify import calls, runner
 from sagemaker_emulator.verify.cleaning import PREFIX
 from sagemaker_emulator.verify.session import CONFIG
-from tests.conftest import connection
+from tests.conftest import use_connection
 from tests.tasks import EmulatedTime
 from tests.unit.cli.conftest import Polysync
 from tests.unit.events.conftest import client, make_queue
@@ -72,8 +72,7 @@ def sign_in_as(
     emulator.control.set_sign_in(enforce_iam=True)
     url = emulator.endpoint_url
     keys = {"login": key["AccessKeyId"], "password": key["SecretAccessKey"]}
-    value = connection(**keys, endpoint_url=url, sts_endpoint_url=url)
-    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
+    use_connection(monkeypatch, **keys, endpoint_url=url, sts_endpoint_url=url)
 
 
 def test_run_checks_links_and_permissions_and_shows_no_secret(
@@ -164,8 +163,9 @@ def test_connection_of_type_aws_hides_its_secrets_and_checks_its_endpoints(
     hosts = {"iam": "https://evil.example", "sts": emulator.endpoint_url}
     config = {service: {"endpoint_url": url} for service, url in hosts.items()}
     secrets = {"password": SECRET, "aws_session_token": "token-of-a-session"}
-    value = connection(conn_type="aws", **secrets, service_config=config)
-    monkeypatch.setenv("AIRFLOW_CONN_OF_AWS", value)
+    use_connection(
+        monkeypatch, "of_aws", conn_type="aws", **secrets, service_config=config
+    )
 
     session = sign_in("of_aws", None, CONFIG)
 

@@ -176,14 +176,19 @@ class Triggerer:
 
     ``fired`` has what each trigger has fired: its id, the payload, and the number that
     confirms its storage.
+
+    :param queue: what the first trigger watches, which starts with the triggerer.
     """
 
-    def __init__(self, ack_timeout: float = 60.0) -> None:
+    def __init__(self, queue: Queue | None = None, ack_timeout: float = 60.0) -> None:
+        self.queue = queue
         self.manager = SharedStreamManager(ack_timeout=ack_timeout)
         self.fired: list[tuple[int, dict[str, Any], int | None]] = []
         self.tasks: dict[int, asyncio.Task[None]] = {}
 
     async def __aenter__(self) -> Triggerer:
+        if self.queue:
+            self.start(1, self.queue)
         return self
 
     async def __aexit__(self, *_: object) -> None:

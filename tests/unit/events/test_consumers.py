@@ -42,9 +42,7 @@ async def test_two_triggerers_are_an_error(
     message makes an event.
     """
     monkeypatch.setattr(trigger, "OTHERS_SECONDS", 0.3)
-    async with Triggerer() as first, Triggerer() as second:
-        first.start(1, queue)
-        second.start(2, queue)
+    async with Triggerer(queue) as first, Triggerer(queue) as second:
         await until(lambda: len(queue.calls("ReceiveMessage")) >= 2)
         await asyncio.to_thread(queue.send, execution())
         await until(lambda: first.fired or second.fired)
@@ -67,8 +65,7 @@ async def test_a_reader_that_is_alone_gets_each_message_and_logs_no_error(
     It gives back what was new at its start, gets it again, and is content; later
     messages it gets once.
     """
-    async with Triggerer() as triggerer:
-        triggerer.start(1, queue)
+    async with Triggerer(queue) as triggerer:
         arns = [EXECUTION_ARN.replace("p4jn", f"p{number:03}") for number in range(3)]
         await asyncio.to_thread(
             queue.send, *(execution(pipelineExecutionArn=arn) for arn in arns[:2])
@@ -94,8 +91,7 @@ async def test_a_reader_that_may_not_give_back_uses_messages_at_once(
     emulator.control.add_fault(
         "error", "ChangeMessageVisibilityBatch", code="AccessDenied", message="no"
     )
-    async with Triggerer() as triggerer:
-        triggerer.start(1, queue)
+    async with Triggerer(queue) as triggerer:
         await asyncio.to_thread(queue.send, execution())
         await until(lambda: triggerer.fired)
         triggerer.store()

@@ -46,8 +46,7 @@ async def test_poison_messages_go_to_the_dead_letter_queue(
         "x" * 300_000,
     ]
     queue.send(*poison, execution())
-    async with Triggerer() as triggerer:
-        triggerer.start(1, queue)
+    async with Triggerer(queue) as triggerer:
         await until(lambda: triggerer.fired)
         triggerer.store()
         await until(lambda: queue.dead_letters == len(poison), seconds=30)
@@ -95,8 +94,7 @@ async def test_failed_calls_are_repeated(
     caplog.set_level("INFO", LOG)
     emulator.control.add_fault(operation="ReceiveMessage", **fault)
     queue.send(execution())
-    async with Triggerer() as triggerer:
-        triggerer.start(1, queue)
+    async with Triggerer(queue) as triggerer:
         await until(lambda: len(queue.calls("ReceiveMessage")) >= 4)
         assert triggerer.fired == []
         emulator.control.remove_faults()
@@ -124,8 +122,7 @@ async def test_a_deleted_connection_is_not_used_until_it_is_added_again(
     monkeypatch.setattr(waiter, "DELETED_AFTER_SECONDS", 0.3)
     monkeypatch.setattr(trigger, "WAIT_SECONDS", 0)
     stored = connection(endpoint_url=emulator.endpoint_url)
-    async with Triggerer() as triggerer:
-        triggerer.start(1, queue)
+    async with Triggerer(queue) as triggerer:
         await until(lambda: queue.calls("ReceiveMessage"))
         monkeypatch.delenv("AIRFLOW_CONN_POLYSYNC_DEFAULT")
         await until(lambda: lines(caplog))
@@ -150,8 +147,7 @@ async def test_messages_that_cannot_be_deleted_are_deleted_later(
     """They come again, and are then deleted without another event."""
     monkeypatch.setattr(trigger, "VISIBILITY_SECONDS", 1)
     emulator.control.add_fault("throttle", "DeleteMessageBatch", count=1)
-    async with Triggerer() as triggerer:
-        triggerer.start(1, queue)
+    async with Triggerer(queue) as triggerer:
         queue.send(execution())
         await until(lambda: triggerer.fired)
         triggerer.store()
@@ -175,8 +171,7 @@ async def test_the_event_loop_is_never_blocked(
     emulator.control.add_fault("latency", "ReceiveMessage", service="sqs", delay=0.8)
     longest = 0.0
     last = time.monotonic()
-    async with Triggerer() as triggerer:
-        triggerer.start(1, queue)
+    async with Triggerer(queue) as triggerer:
         end = last + 15
         while last < end and not triggerer.fired:
             await asyncio.sleep(0.005)

@@ -74,8 +74,7 @@ async def test_watchers_that_start_together_miss_nothing(
     EventQueue("polysync_default", None, queue.url).receive(wait_seconds=0)
     queue.send(execution())
     begin = time.monotonic()
-    async with Triggerer() as triggerer:
-        triggerer.start(1, queue)
+    async with Triggerer(queue) as triggerer:
         await until(lambda: len(queue.calls("ReceiveMessage")) > 1)
         assert time.monotonic() - begin >= 0.4
         triggerer.start(2, queue)
@@ -87,8 +86,7 @@ async def test_nothing_is_deleted_before_it_is_stored(queue: Queue) -> None:
     What no watcher wants is deleted at once; what one wants when Airflow says that it
     is stored.
     """
-    async with Triggerer() as triggerer:
-        triggerer.start(1, queue)
+    async with Triggerer(queue) as triggerer:
         queue.send(execution())
         await until(lambda: triggerer.fired)
         await asyncio.sleep(0.2)
@@ -137,8 +135,7 @@ async def test_an_event_that_is_not_stored_comes_again(
     other one does not again.
     """
     monkeypatch.setattr(trigger, "VISIBILITY_SECONDS", 10)
-    async with Triggerer(ack_timeout=0.4) as triggerer:
-        triggerer.start(1, queue)
+    async with Triggerer(queue, ack_timeout=0.4) as triggerer:
         triggerer.start(2, queue)
         queue.send(execution())
         await until(lambda: len(triggerer.fired) == 2)
@@ -168,8 +165,7 @@ async def test_an_event_that_is_not_stored_holds_no_other(
         loop.call_soon_threadsafe(lambda: triggerer.manager.confirm_persisted(seqs))
         return queue.size == (0, 1)
 
-    async with Triggerer() as triggerer:
-        triggerer.start(1, queue)
+    async with Triggerer(queue) as triggerer:
         await until(others_are_deleted)
         assert (
             sorted(payload["execution_arn"] for payload in triggerer.payloads()) == arns
@@ -206,8 +202,7 @@ async def test_messages_in_flight_are_held(queue: Queue, monkeypatch: Any) -> No
         holds[:] = queue.calls("ChangeMessageVisibilityBatch")[1:]
         return len(holds) >= 2
 
-    async with Triggerer() as triggerer:
-        triggerer.start(1, queue)
+    async with Triggerer(queue):
         await until(held_again)
         assert len(holds) <= (time.monotonic() - begin) / 0.3
         assert {len(each) for each in held} == {2}
@@ -225,8 +220,7 @@ async def test_the_reader_waits_for_airflow(
             for i in range(25)
         )
     )
-    async with Triggerer() as triggerer:
-        triggerer.start(1, queue)
+    async with Triggerer(queue) as triggerer:
         await until(lambda: len(triggerer.fired) == 10)
         await asyncio.sleep(0.3)
         assert queue.size == (15, 10)

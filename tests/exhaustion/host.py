@@ -18,7 +18,8 @@ from tests.chaos.deployment.packages import PackageInstaller
 
 FILLER: Final = "filler"
 _FAKETIME: Final = "/usr/lib/*/faketime/libfaketimeMT.so.1"
-_MEMORY_CGROUPS: Final = Path("/sys/fs/cgroup/memory")
+# Of version 1. The files of version 2 have other names.
+MEMORY_CGROUPS: Final = Path("/sys/fs/cgroup/memory")
 
 
 class SmallFolder:
@@ -173,12 +174,12 @@ class MemoryGroup:
 @contextmanager
 def memory_group(name: str, mebibytes: int) -> Iterator[MemoryGroup]:
     """Make a group of processes for the time of the context."""
-    folder = _MEMORY_CGROUPS / name
+    folder = MEMORY_CGROUPS / name
     folder.mkdir()
     try:
         yield MemoryGroup(folder, mebibytes * 1024 * 1024)
     finally:
         for pid in (folder / "cgroup.procs").read_text().split():
             with suppress(OSError):
-                (_MEMORY_CGROUPS / "cgroup.procs").write_text(pid)
+                (MEMORY_CGROUPS / "cgroup.procs").write_text(pid)
         folder.rmdir()

@@ -137,7 +137,7 @@ $(VENV)-sdk3/.ready: PACKAGES = $(SAGEMAKER_SDK_3) docker --excludes emulator/te
 # Tools: the documentation is made from the sources, and a release makes environments of its own for the wheels.
 $(VENV)-tools/.ready: PACKAGES = --group docs --group release
 # What users install, with all extras, and nothing else.
-$(VENV)-licences/.ready: PACKAGES = $(PROVIDER) $(EMULATOR) pytest --group licences
+$(VENV)-licences/.ready: PACKAGES = $(PROVIDER) $(EMULATOR) --group licences
 # The lowest Airflow is one of 2.11, whose other providers must be as old; its demo needs PostgreSQL.
 $(VENV)-lowest/.ready: PACKAGES = --resolution lowest-direct $(PROVIDER) --extra testing $(EMULATOR) \
     apache-airflow-providers-common-io==1.10.1 apache-airflow-providers-common-sql==1.32.0 \

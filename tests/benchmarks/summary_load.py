@@ -8,7 +8,8 @@ where somebody has planted large XComs ``run``.
 
 Each client asks as the page does: until it has a summary, and after a 429 not before
 the time that the server names. With ``--impatient``, it asks again at once, for ten
-seconds. Meanwhile, another endpoint of Airflow is asked again and again.
+seconds. Meanwhile, another endpoint of Airflow is asked again and again, and a task
+instance gets the heartbeats that the supervisor of a running task sends.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import argparse
 import asyncio
 import multiprocessing
 import random
+import secrets
 import statistics
 import tempfile
 import threading
@@ -28,6 +30,7 @@ from pathlib import Path
 from typing import Final
 
 import httpx
+import jwt
 import psutil
 import sqlalchemy
 
@@ -42,6 +45,7 @@ MEBIBYTE: Final = 2**20
 # How long another endpoint is asked without a load, and by impatient clients with it.
 SECONDS: Final = 10.0
 SAMPLE_INTERVAL: Final = 0.02
+HEARTBEAT_INTERVAL: Final = 0.5
 # After the tests of one number of clients, nothing is shared any more.
 PAUSE: Final = 15.0
 REQUEST_TIMEOUT: Final = 120.0
@@ -124,6 +128,62 @@ class PeakMemory:
         self._thread.join()
 
 
+class Heartbeats:
+    """
+    Context manager that sends the heartbeats of a running task instance.
+
+    :param database: the URL of Airflow's database, which gets such a task instance.
+    :param secret: what the API server signs tokens with.
+    """
+
+    def __init__(self, url: str, database: str, secret: str) -> None:
+        task = (
+            "UPDATE task_instance SET state = 'running', hostname = 'bench', pid = 1"
+            " WHERE id = (SELECT min(id::text)::uuid FROM task_instance) RETURNING id"
+        )
+        engine = sqlalchemy.create_engine(database)
+        with engine.begin() as connection:
+            self._id = str(connection.execute(sqlalchemy.text(task)).scalar_one())
+        engine.dispose()
+        now = int(time.time())
+        claims = {
+            "sub": self._id,
+            "aud": "urn:airflow.apache.org:task",
+            "nbf": now,
+            "iat": now,
+            "exp": now + 24 * 3600,
+        }
+        token = jwt.encode(claims, secret, algorithm="HS512")
+        headers = {"Authorization": f"Bearer {token}"}
+        self._http = httpx.Client(
+            base_url=url, headers=headers, timeout=REQUEST_TIMEOUT, trust_env=False
+        )
+        self._ended = threading.Event()
+        self.times: list[float] = []
+        self.refused = 0
+
+    def _send(self) -> None:
+        path = f"/execution/task-instances/{self._id}/heartbeat"
+        while True:
+            began = time.monotonic()
+            response = self._http.put(path, json={"hostname": "bench", "pid": 1})
+            self.times.append(time.monotonic() - began)
+            self.refused += response.status_code != httpx.codes.NO_CONTENT
+            if self._ended.wait(HEARTBEAT_INTERVAL):
+                return
+
+    def __enter__(self) -> Heartbeats:
+        self.times, self.refused = [], 0
+        self._ended.clear()
+        self._thread = threading.Thread(target=self._send)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+
 def time_other(http: httpx.Client, load: Future[Answers] | None = None) -> list[float]:
     """
     Return how long each request of another endpoint took.
@@ -175,7 +235,13 @@ def describe_times(times: list[float], before: list[float] | None = None) -> str
     return text
 
 
-def measure(airflow: ApiServer, at_once: list[int], impatient: bool, runs: int) -> None:
+def measure(
+    airflow: ApiServer,
+    heartbeats: Heartbeats,
+    at_once: list[int],
+    impatient: bool,
+    runs: int,
+) -> None:
     """Ask an API server for many summaries, and print what came of it."""
     spawn = multiprocessing.get_context("spawn")
     with (
@@ -189,7 +255,7 @@ def measure(airflow: ApiServer, at_once: list[int], impatient: bool, runs: int) 
         print(f"other endpoint without summaries: {describe_times(before)}")
         for number in at_once * runs:
             time.sleep(PAUSE)
-            with PeakMemory(airflow) as memory:
+            with PeakMemory(airflow) as memory, heartbeats:
                 idle = memory.now()
                 load = clients.submit(ask_at_once, airflow.url, number, impatient)
                 times = time_other(http, load)
@@ -202,7 +268,9 @@ def measure(airflow: ApiServer, at_once: list[int], impatient: bool, runs: int) 
                 f"{number} at once: above idle {above:.0f} MiB, kept {kept:.0f} MiB"
                 f"   answers {', '.join(sorted(statuses))}, the last one after"
                 f" {answers.seconds:.1f} s   other endpoint"
-                f" {describe_times(times, before)}",
+                f" {describe_times(times, before)}   heartbeats"
+                f" {describe_times(heartbeats.times)} of {len(heartbeats.times)},"
+                f" {heartbeats.refused} refused",
                 flush=True,
             )
 
@@ -234,7 +302,11 @@ def main() -> None:
     add("--runs", type=int, default=1, help="how often each is measured (%(default)s)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as home, private_postgres() as postgres:
-        settings = {"POLYSYNC_TEST_DAGS": str(options.dags)}
+        secret = secrets.token_hex(64)
+        settings = {
+            "POLYSYNC_TEST_DAGS": str(options.dags),
+            "AIRFLOW__API_AUTH__JWT_SECRET": secret,
+        }
         airflow = ApiServer(Path(home), settings, database=postgres.url)
         with airflow:
             site = Site(airflow)
@@ -245,7 +317,10 @@ def main() -> None:
                 f"{options.executions:,} executions of {options.dags} DAGs; planted"
                 f" XComs, in MB: {' '.join(map(str, options.planted)) or 'none'}"
             )
-            measure(airflow, options.at_once, options.impatient, options.runs)
+            heartbeats = Heartbeats(airflow.url, postgres.url, secret)
+            measure(
+                airflow, heartbeats, options.at_once, options.impatient, options.runs
+            )
 
 
 if __name__ == "__main__":

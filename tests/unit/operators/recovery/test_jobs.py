@@ -13,14 +13,17 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG
 
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
-from tests.conftest import IN_BOTH_MODES
+from polysync_airflow.operators import PolysyncRunJobOperator
+from tests.conftest import IN_BOTH_MODES, connection
 from tests.fakes.json_store import JsonStore
+from tests.fakes.log_capture import capture_logs, texts_of
 from tests.unit.operators.recovery.harness import (
     JOB_ROLE,
     PROCESSING,
     CrashError,
     JobTask,
     crash,
+    step_attempts,
 )
 from tests.world import START, World
 
@@ -84,10 +87,13 @@ def test_crash(
     if is_lost:
         task.store = JsonStore()
 
-    run = task.next_try()
+    with capture_logs() as logs:
+        run = task.next_try()
 
     assert run.error is None
     assert days(world).count("2026-01-01") == 1
+    # That the pipeline may be missing is normal.
+    assert "cannot be looked up" not in str(texts_of(logs))
 
 
 def test_all_runs_share_one_version(world: World) -> None:
@@ -115,6 +121,25 @@ def test_each_run_has_its_own_config(deferrable: bool, world: World) -> None:
     assert [record.version.id for record in world.log.executions] == [2, 1]
 
 
+@IN_BOTH_MODES
+def test_resume_has_the_version_of_its_start(deferrable: bool, world: World) -> None:
+    """Another run has made another version since, and no argument is another one."""
+    failure = {"reason": "AlgorithmError: x", "times": 1}
+    world.control.put_scenario({"steps": {"train": {"fail": failure}}})
+    task = JobTask(deferrable, {"retry_mode": "resume"})
+    task.next_try()
+    config = {**PROCESSING, "StoppingCondition": {"MaxRuntimeInSeconds": 60}}
+    JobTask(run_id="scheduled__2", config=config).next_try()
+
+    with capture_logs() as logs:
+        assert task.next_try().error is None
+
+    first = world.log.executions[0]
+    assert step_attempts(first) == {"train": 2}
+    assert (first.version.id, first.engine.status) == (1, "Succeeded")
+    assert [text for text in texts_of(logs) if "not used" in text] == []
+
+
 def test_deployments_do_not_share_a_pipeline(world: World) -> None:
     """A copy of the deployment has the same DAG and task, and a pipeline of its own."""
     for deployment in ("prod", "staging"):
@@ -123,6 +148,47 @@ def test_deployments_do_not_share_a_pipeline(world: World) -> None:
         assert task.next_try().error is None
 
     assert versions(world) == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("of_connection", "given", "role"),
+    [
+        (None, None, JOB_ROLE),
+        (f"{JOB_ROLE}2", None, f"{JOB_ROLE}2"),
+        (f"{JOB_ROLE}2", f"{JOB_ROLE}3", f"{JOB_ROLE}3"),
+    ],
+)
+def test_pipeline_has_a_role_and_says_whose_it_is(
+    of_connection: str | None, given: str | None, role: str, world: World
+) -> None:
+    """The author's role comes before that of the connection and that of the job."""
+    extra = {"execution_role_arn": of_connection} if of_connection else {}
+    value = connection(endpoint_url=world.emulator.endpoint_url, **extra)
+    world.patch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", value)
+
+    run = JobTask().next_try(role_arn=given, pipeline_tags={"team": "ml"})
+
+    assert run.error is None
+    (record,) = world.log.executions
+    assert record.pipeline.role_arn == role
+    tags = record.pipeline.tags
+    assert len(tags.pop("airflow:deployment")) == 8
+    assert tags == {
+        "team": "ml",
+        "airflow:dag_id": "retraining",
+        "airflow:task_id": "train",
+    }
+
+
+def test_mapped_tasks_have_no_name_of_a_pipeline() -> None:
+    """The name follows when the task runs, so no template can show it before."""
+    with DAG("mapped", schedule=None):
+        mapped: Any = PolysyncRunJobOperator.partial(
+            task_id="each", job_type="Processing"
+        ).expand(config=[PROCESSING])
+
+    assert mapped.map_index_template is None
+    assert mapped.unmap({"config": PROCESSING}).pipeline_name == ""
 
 
 def with_member(*path: str, value: Any) -> dict[str, Any]:

@@ -203,7 +203,13 @@ class JobPipeline:
                 f" dict. {_NOT_STARTED}"
             )
         lifter = _Lifter(requests)
-        steps = self._steps(lifter, step_name(key.task_id))
+        try:
+            steps = self._steps(lifter, step_name(key.task_id))
+        except RecursionError:
+            raise ParametersError(
+                f"config = {texts.shorten(self.config)} is not valid: it is nested too"
+                f" deeply. {_NOT_STARTED}"
+            ) from None
         parameters, declared = lifter.finish(self.job_type, given)
         definition = {
             "Version": SCHEMA_VERSION,
@@ -444,14 +450,15 @@ def _parameters_in(expression: Any) -> Iterator[str]:
 
 
 def _misplaced(config: dict[str, Any]) -> list[str]:
-    """
-    Take members out of a request that no step may have; return what takes their place.
-    """
-    problems = []
-    for holder in (config, config.get("ExperimentConfig")):
-        for name, cure in ELSEWHERE.items():
-            if isinstance(holder, dict) and holder.pop(name, None) is not None:
-                problems.append(f"{name}: {cure}")
+    """Return which members of a request no step may have, and the cure."""
+    holders = {"S3Operations": config, "RunName": config.get("ExperimentConfig")}
+    problems = [
+        f"{name}: {ELSEWHERE[name]}"
+        for name, holder in holders.items()
+        if isinstance(holder, Mapping) and name in holder
+    ]
+    # botocore does not know it.
+    config.pop("S3Operations", None)
     return problems
 
 

@@ -241,6 +241,10 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"config": with_member("S3Operations", value={"S3Upload": []})},
         ["S3Operations", "a task before"],
     ),
+    "run": (
+        {"config": with_member("ExperimentConfig", value={"RunName": "a"})},
+        ["RunName: leave it out"],
+    ),
     "no role": (
         {"job_type": "Transform", "config": TRANSFORM},
         ["role_arn = None", "arn:aws:iam::"],
@@ -264,6 +268,20 @@ def test_what_is_wrong_is_said_once(wrong: str, world: World) -> None:
     assert isinstance(error, ParametersError)
     assert [text for text in texts if text not in str(error)] == []
     assert re.search("Nothing was started|No pipeline was created", str(error))
+    assert world.calls() == []
+
+
+def test_request_that_has_no_end(world: World) -> None:
+    """A task may have made it."""
+    task = JobTask()
+    operator: Any = task.prepare_try()
+    operator.config = with_member("Environment", value={})
+    operator.config["Environment"]["A"] = operator.config
+
+    error = task.run_prepared_try().error
+
+    assert isinstance(error, ParametersError)
+    assert "nested too deeply" in str(error)
     assert world.calls() == []
 
 

@@ -287,13 +287,16 @@ def test_request_that_has_no_end(world: World) -> None:
 
 @IN_BOTH_MODES
 @pytest.mark.parametrize("operation", [UPDATE, CREATE])
-def test_denied_upsert(operation: str, deferrable: bool, world: World) -> None:
-    """The error names the action, and nothing starts."""
-    world.deny(operation)
+@pytest.mark.parametrize("code", ["AccessDeniedException", "ValidationException"])
+def test_refused_pipeline(
+    operation: str, code: str, deferrable: bool, world: World
+) -> None:
+    """AWS denies the action, or a reference in a member; nothing starts."""
+    world.control.add_fault("error", operation, code=code, message="no: {Get: x}")
 
     error = JobTask(deferrable).next_try().error
 
-    assert f"sagemaker:{operation}" in str(error)
+    assert f"{operation} failed: {code}: no: {{Get: x}}" in str(error)
     assert isinstance(error, SageMakerApiError)
     assert error.permanent
     assert world.log.executions == []

@@ -1,15 +1,45 @@
 """
-Reads a job's log in CloudWatch Logs. Any user whose code runs in the job writes it.
+Reads the logs of jobs in CloudWatch Logs. Any user whose code runs in a job writes its
+log.
+
+Rules for the new lines of running jobs, which ``RunningJobLogs`` writes in both modes:
+
+1. A job takes a call each time: GetLogEvents, whose token is the position in a log
+   stream, so that no line is lost or written twice. FilterLogEvents would search the
+   streams of all hosts, but AWS allows an account only five of them a second. The first
+   call of a job is DescribeLogStreams, which finds the stream of its first host.
+2. A tuning job has a stream for each training job. When that which is read has no new
+   lines, the one that was written to last is read.
+3. Of more lines than the limit, the newest are written. At most ``MAX_JOBS`` are read
+   each time, in turn.
+4. A process that begins to read, such as a triggerer after a restart, does not know
+   what another one has written: it writes the last ``MAX_NEW_LINES`` lines of each job.
+5. A job that has ended is read until AWS has had some seconds to store its last lines,
+   or until the end of the wait.
+6. After a permanent error, for example because a permission is missing, nothing more is
+   read; after another one, nothing for a minute, and then for longer. One line says so.
+   The wait goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from polysync_airflow.exceptions import RESOURCE_NOT_FOUND, SageMakerApiError, has_code
+from polysync_airflow.aws.responses import time_limit
+from polysync_airflow.exceptions import (
+    RESOURCE_NOT_FOUND,
+    PolysyncError,
+    SageMakerApiError,
+    has_code,
+)
+from polysync_airflow.execution import clock
 from polysync_airflow.execution.steps.descriptions import StepDescription, log_source
 from polysync_airflow.execution.texts import clean_line
 
@@ -24,8 +54,9 @@ _MARGIN: Final = timedelta(minutes=2)
 @dataclass
 class JobLog:
     """
-    The log of a job: of its log streams, the one that was written to last when lines
-    are read first. No lines are read of a log that does not exist yet.
+    The log of a job: of its log streams, that of its first host while it runs, and
+    afterwards the one that was written to last. No lines are read of a log that does
+    not exist yet.
 
     Lines come with the oldest first: clean, and at most 500 characters each.
 
@@ -44,14 +75,17 @@ class JobLog:
     group: str
     stream_prefix: str
     since: datetime | None = None
-    # The request for the lines after those that were read.
+    # When lines were read last, by ``clock.monotonic``; infinite if nothing more is.
+    read_at: float = 0.0
+    # The request for the lines after those that were read, and that of each stream.
     _next_request: dict[str, Any] = field(default_factory=dict, init=False)
+    _requests: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
 
     def read_tail(self, limit: int, *, until: datetime | None = None) -> list[str]:
         """
         Return the last lines.
 
-        :param until: leaves out newer lines; None for none.
+        :param until: leaves out newer lines; None for none, of a job that runs.
         :raises SageMakerApiError: a call failed.
         """
         # AWS sorts by time or filters by prefix, not both.
@@ -66,25 +100,39 @@ class JobLog:
         ]
         if not streams:
             return []
-        newest = max(streams, key=_last_event_time)
-        self._next_request = {"logStreamName": newest.get("logStreamName", "")}
+        # AWS sorts them by name.
+        stream = streams[0]
+        if until or self._has_several_jobs:
+            stream = max(streams, key=_last_event_time)
+        name = stream.get("logStreamName", "")
+        self._next_request = self._requests.setdefault(name, {"logStreamName": name})
         if self.since:
             start_time = _milliseconds(self.since - _MARGIN)
             self._next_request["startTime"] = start_time
         end: dict[str, int] = {}
         if until:
             end["endTime"] = _milliseconds(until + _MARGIN)
-        return self._read(limit, startFromHead=False, **end)
+        is_known = "nextToken" in self._next_request
+        return self._read(limit, startFromHead=is_known, **end)
 
-    def read_on(self) -> list[str]:
+    def read_on(self, first: int = MAX_LINES) -> list[str]:
         """
         Return the lines after those that were read, at most ``MAX_LINES``.
 
+        :param first: how many of the last lines to return if none were read yet.
         :raises SageMakerApiError: a call failed.
         """
         if not self._next_request:
-            return self.read_tail(MAX_LINES)
-        return self._read(MAX_LINES, startFromHead=True)
+            return self.read_tail(first)
+        lines = self._read(MAX_LINES, startFromHead=True)
+        if not lines and self._has_several_jobs:
+            self._next_request = {}
+        return lines
+
+    @property
+    def _has_several_jobs(self) -> bool:
+        """Whether jobs whose names begin with that of this one do the work."""
+        return self.stream_prefix.endswith("-")
 
     def _read(self, limit: int, **members: Any) -> list[str]:
         request = {**self._next_request, "limit": limit, **members}
@@ -123,6 +171,109 @@ def log_of_step(
     if source is None:
         return None
     return JobLog(call, *source, since=step.started_at)
+
+
+MAX_JOBS: Final = 10
+# What is written of a job each time.
+MAX_NEW_LINES: Final = 200
+CALL_SECONDS: Final = 5.0
+PAUSE_SECONDS: Final = 60.0
+# How long after the end of a job AWS may store its last lines.
+STORED_SECONDS: Final = 15.0
+# A process that begins to read leaves out jobs that have ended longer ago.
+PAST_SECONDS: Final = 600.0
+
+
+class RunningJobLogs:
+    """
+    Writes the new lines of the jobs of one execution, for one wait. Thread-safe.
+
+    :param call: calls CloudWatch Logs; see ``JobLog``.
+    :param write: writes a line, by its level, a format and its text.
+    """
+
+    def __init__(
+        self,
+        call: Callable[..., dict[str, Any]],
+        write: Callable[[int, str, str], object],
+    ) -> None:
+        self._call = call
+        self._write = write
+        # The last read may begin while another one goes on.
+        self._lock = threading.Lock()
+        self._logs: dict[tuple[str, str], JobLog] = {}
+        self._failures = 0
+        # When they are read next, by ``clock.monotonic``.
+        self._due = 0.0
+
+    def read(self, steps: Sequence[StepDescription], *, is_last: bool = False) -> None:
+        """
+        Write the new lines.
+
+        :param steps: AWS's list.
+        :param is_last: whether no other list follows.
+        """
+        with self._lock:
+            now = clock.monotonic()
+            jobs = [(log, step) for step in steps if (log := self._open(step))]
+            jobs.sort(key=lambda job: job[0].read_at)
+            for log, step in jobs[:MAX_JOBS]:
+                if now < self._due or log.read_at == math.inf:
+                    return
+                self._read_job(log, step.name, now)
+                is_stored = _seconds_since_end(step) > STORED_SECONDS
+                if now >= self._due and (is_last or is_stored):
+                    log.read_at = math.inf
+
+    def read_last(self, list_steps: Callable[[], Any]) -> None:
+        """
+        Write the last lines, at the end of the wait.
+
+        :param list_steps: returns AWS's list.
+        """
+        with suppress(PolysyncError):
+            self.read(list_steps(), is_last=True)
+
+    def _open(self, step: StepDescription) -> JobLog | None:
+        """Return the log of a step's job; None if there is nothing to read."""
+        source = log_source(step)
+        # All callers of a Lambda function share its log streams.
+        if source is None or not source[1] or step.is_reused:
+            return None
+        if source not in self._logs:
+            if _seconds_since_end(step) > PAST_SECONDS:
+                return None
+            self._logs[source] = JobLog(self._call, *source, since=step.started_at)
+        return self._logs[source]
+
+    def _read_job(self, log: JobLog, step: str, now: float) -> None:
+        log.read_at = now
+        try:
+            with time_limit(CALL_SECONDS):
+                lines = log.read_on(MAX_NEW_LINES)
+        except PolysyncError as error:
+            self._failures += 1
+            self._due = now + PAUSE_SECONDS * self._failures
+            if error.permanent:
+                self._due = math.inf
+            if self._failures == 1:
+                text = f"The log lacks lines of jobs: {error}"
+                self._write(logging.WARNING, "%s", text)
+            return
+        self._failures = 0
+        if not lines:
+            return
+        head = f"Step {step}: new lines of its log"
+        if len(lines) > MAX_NEW_LINES:
+            head += f", the last {MAX_NEW_LINES} of {len(lines):,}"
+        shown = [f"| {line}" for line in lines[-MAX_NEW_LINES:]]
+        self._write(logging.INFO, "%s", "\n".join((head, *shown)))
+
+
+def _seconds_since_end(step: StepDescription) -> float:
+    if step.ended_at is None:
+        return 0.0
+    return clock.time() - step.ended_at.timestamp()
 
 
 def _milliseconds(time: datetime) -> int:

@@ -25,7 +25,7 @@ from polysync_airflow import states
 from polysync_airflow.airflow_compat.sdk import conf
 from polysync_airflow.auth.base_hook import REPORT_CONFIG
 from polysync_airflow.aws.concurrent_calls import ConcurrentCalls
-from polysync_airflow.aws.job_logs import log_of_step
+from polysync_airflow.aws.job_logs import RunningJobLogs, log_of_step
 from polysync_airflow.aws.responses import PAGE_SIZE
 from polysync_airflow.cli import output, stored_costs
 from polysync_airflow.exceptions import (
@@ -672,6 +672,10 @@ def _watch(
 def _logs(args: Namespace, hook: PolysyncSageMakerHook, arn: str) -> int:
     if args.follow and args.output == "json":
         args.parser.error("--follow writes text: leave --output json out")
+    if args.step is None:
+        if not args.follow:
+            args.parser.error("name a STEP, or give --follow for all running jobs")
+        return _follow_jobs(args, hook, arn)
     with output.airflow_in_use(args.conn_id):
         step = _step_named(hook, arn, args.step)
         log = log_of_step(step, hook.call_logs)
@@ -693,6 +697,25 @@ def _logs(args: Namespace, hook: PolysyncSageMakerHook, arn: str) -> int:
             clock.sleep(LOG_DELAY_SECONDS)
         lines = log.read_on()
         output.write(args, {}, lines)
+    return output.OK
+
+
+def _follow_jobs(args: Namespace, hook: PolysyncSageMakerHook, arn: str) -> int:
+    """Write the new lines of all running jobs until the execution ends."""
+    lines: list[str] = []
+    logs = RunningJobLogs(hook.call_logs, lambda *line: lines.append(line[2]))
+    has_ended = False
+    while not has_ended:
+        with output.airflow_in_use(args.conn_id):
+            execution = hook.describe_pipeline_execution(arn)
+            has_ended = states.has_ended(execution.status)
+            if has_ended:
+                clock.sleep(LOG_DELAY_SECONDS)
+            logs.read(hook.list_pipeline_execution_steps(arn), is_last=has_ended)
+        output.write(args, {}, lines)
+        lines.clear()
+        if not has_ended:
+            clock.sleep(POLL_SECONDS)
     return output.OK
 
 

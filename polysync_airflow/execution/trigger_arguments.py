@@ -184,6 +184,8 @@ class TriggerArguments(WaitArguments):
         them; None if it is not.
     :param cost_limit: what the task may spend, a ``CostLimit`` as JSON; None for no
         limit. It has a default for triggers that were stored without it.
+    :param job_logs: write the new lines of running jobs with each list of the steps. It
+        has a default for triggers that were stored without it.
     """
 
     execution_arn: models.ExecutionArn
@@ -196,6 +198,7 @@ class TriggerArguments(WaitArguments):
     declared_steps: str | None = None
     step_task_ids: TaskIds | None = None
     cost_limit: CostLimitText | None = None
+    job_logs: Flag = False
 
     def listing(
         self, interval: float | None, declared_steps: str | None = None

@@ -20,7 +20,11 @@ from polysync_airflow.execution.lifecycle.options import (
     RetryMode,
 )
 from polysync_airflow.execution.outcome import OnCancelled
-from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS, storable_parameters
+from polysync_airflow.execution.parameters import (
+    REQUEST_ARGUMENTS,
+    Flag,
+    storable_parameters,
+)
 from polysync_airflow.operators import base
 from polysync_airflow.operators.failure_callback import with_own_callback
 
@@ -39,7 +43,11 @@ class StartOptions(base.WaitOptions, base.TryOptions, base.ReportOptions):
     """
     The options of a start. Each base class has those that one part decides by: the
     wait, the recovery, the report.
+
+    :param job_logs: whether the wait writes the new lines of running jobs.
     """
+
+    job_logs: Flag
 
 
 class PolysyncStartPipelineOperator(base.ReportingOperator):
@@ -127,6 +135,9 @@ class PolysyncStartPipelineOperator(base.ReportingOperator):
         fails without its retries. ``[polysync_sagemaker] max_cost`` counts if it is
         lower. Nobody keeps the limit after the end of the task, or while no triggerer
         has a free slot. Default: no limit; a template that renders to None is an error.
+    :param job_logs: write the new lines of running jobs to the task's log with each
+        list of the steps, at most the newest 200 of a job. That needs
+        ``logs:DescribeLogStreams`` and ``logs:GetLogEvents``, and a call for each job.
     :return: the ARN of the execution (XCom ``return_value``).
     :raises ParametersError: an argument is not valid; no execution was started.
     :raises CredentialsError: the connection is missing or unusable; no execution was
@@ -185,6 +196,7 @@ class PolysyncStartPipelineOperator(base.ReportingOperator):
         validate_parameters: bool = False,
         wait_for_capacity: bool = False,
         max_cost: float | str | XComArg | None = None,
+        job_logs: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -215,6 +227,7 @@ class PolysyncStartPipelineOperator(base.ReportingOperator):
         self.validate_parameters = validate_parameters
         self.wait_for_capacity = wait_for_capacity
         self.max_cost = max_cost
+        self.job_logs = job_logs
         self.is_limited = max_cost is not None
         _ = self.options  # raises an error if one is not valid
         if max_cost is not None and not wait_for_completion:
@@ -226,6 +239,11 @@ class PolysyncStartPipelineOperator(base.ReportingOperator):
             raise ParametersError(
                 "max_cost needs progress_interval: the cost is estimated with each list"
                 " of the steps."
+            )
+        if job_logs and (not wait_for_completion or progress_interval is None):
+            raise ParametersError(
+                "job_logs=True needs wait_for_completion=True and progress_interval:"
+                " the logs are read with each list of the steps."
             )
         # Also for a task that waits on a worker: its failure callback needs it.
         warn_of_hidden_connection(polysync_conn_id)

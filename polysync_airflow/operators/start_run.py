@@ -7,7 +7,7 @@ is in ``task_run.py``, and the report of the end in ``reporting.py``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import Context
 from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
 
 from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
+from polysync_airflow.aws.job_logs import RunningJobLogs
 from polysync_airflow.exceptions import (
     PipelineExecutionFailedError,
     PipelineExecutionTooExpensiveError,
@@ -36,6 +37,7 @@ from polysync_airflow.execution.outcome import (
 )
 from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS
 from polysync_airflow.execution.prices import NOT_GIVEN
+from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.waiter import (
     ExecutionEvent,
     ExecutionWaiter,
@@ -73,6 +75,8 @@ class StartRun(ReportingRun):
     task: PolysyncStartPipelineOperator
     options: StartOptions
     is_of_group = False
+    # Writes the lines of running jobs while the worker waits; None for nothing.
+    _job_logs: RunningJobLogs | None = None
 
     def __init__(self, task: PolysyncStartPipelineOperator, context: Context) -> None:
         super().__init__(task, context)
@@ -481,6 +485,7 @@ class StartRun(ReportingRun):
         arguments = replace(
             self.trigger_arguments(waiter).listing(self.list_seconds, declared_steps),
             stop_on_kill=stop_on_kill,
+            job_logs=self.options.job_logs,
             stop_at=ending.outcomes_to_stop_at(
                 stop_on_kill=stop_on_kill,
                 may_retry_refusal=may_retry_refusal(
@@ -488,13 +493,19 @@ class StartRun(ReportingRun):
                 ),
             ),
         )
-        return self.wait_for_end(
+        if self.options.job_logs:
+            self._job_logs = RunningJobLogs(reporter.hook.call_logs, self.log.log)
+        end = self.wait_for_end(
             waiter,
             arguments,
             kwargs={"started": {"run": run, "declared_steps": declared_steps}},
             timeout=trigger_timeout(waiter.deadline),
             after_poll=reporter.after_poll,
         )
+        if self._job_logs and end.outcome == "ended":
+            list_steps = reporter.hook.list_pipeline_execution_steps
+            self._job_logs.read_last(partial(list_steps, instruction.arn))
+        return end
 
     def estimate_of(
         self, waiter: ExecutionWaiter, hook: PolysyncSageMakerHook
@@ -513,6 +524,14 @@ class StartRun(ReportingRun):
             return base.DEFAULT_PROGRESS_INTERVAL
         return seconds
 
-    def sleep(self, seconds: float) -> None:
-        """Wait on the worker, and end if the worker shuts down."""
-        self.try_runner.sleep(seconds)
+    def sleep(
+        self, seconds: float, listed: Sequence[StepDescription] | None = None
+    ) -> None:
+        """
+        Wait on the worker, and end if the worker shuts down. Meanwhile, read the logs
+        of jobs.
+        """
+        began_at = clock.monotonic()
+        if self._job_logs and listed:
+            self._job_logs.read(listed)
+        self.try_runner.sleep(max(0.0, seconds - (clock.monotonic() - began_at)))

@@ -212,8 +212,14 @@ class ExecutionRun(TaskRun):
         """Return the arguments of the trigger that goes on with a wait."""
         return arguments_of(waiter, self.task.polysync_conn_id)
 
-    def sleep(self, seconds: float) -> None:
-        """Wait on the worker."""
+    def sleep(
+        self, seconds: float, listed: Sequence[StepDescription] | None = None
+    ) -> None:
+        """
+        Wait on the worker.
+
+        :param listed: the steps, if they were listed since the last poll.
+        """
         clock.sleep(seconds)
 
     def estimate_of(
@@ -242,9 +248,11 @@ class ExecutionRun(TaskRun):
         progress = Progress.for_limit(waiter)
         if after_poll is None and progress:
             after_poll = partial(list_steps_of, hook, progress)
+        steps = None
         try:
             while isinstance(result, Wait):
-                self.sleep(result.seconds)
+                self.sleep(result.seconds, steps)
+                steps = None
                 seconds_left = max(0.0, waiter.deadline - steady.time())
                 with time_limit(seconds_left + LAST_POLL_SECONDS):
                     polled = hook.poll_pipeline_execution(waiter.execution_arn)

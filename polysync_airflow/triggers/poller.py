@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Final, Generic, TypeVar, cast
 
+from polysync_airflow.aws.job_logs import RunningJobLogs
+from polysync_airflow.aws.rate_limiter import RateLimiter
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, is_throttling
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription
@@ -59,10 +61,13 @@ class Subscription(schedule.ScheduledWait[AnyWaiter]):
 
     :param progress: when the steps are listed; None for never.
     :param spending: what its task has spent; None without a limit of the cost.
+    :param job_logs: writes the new lines of running jobs with each list of the steps;
+        None for nothing.
     """
 
     progress: Progress | None = None
     spending: WaitSpending | None = None
+    job_logs: RunningJobLogs | None = None
     _results: tuple[WaitResult | BaseException, ...] = ()
     _future: asyncio.Future[WaitResult] | None = None
 
@@ -116,13 +121,14 @@ class Poller(ABC, Generic[AnyWaiter, Response]):
             self.group_calls
         )
         client.activity.waits = self._schedule.waits.__len__
-        # One more than there are calls at a time: however slow AWS is, the connection
-        # is read in time.
+        # Two more than there are calls at a time: however slow AWS is, the connection
+        # is read in time, and no poll waits for the logs of jobs.
         self._pool = ThreadPoolExecutor(
-            self.workers + 1, thread_name_prefix="polysync-poll"
+            self.workers + 2, thread_name_prefix="polysync-poll"
         )
         self._calls: set[asyncio.Future[Any]] = set()
         self._reads: set[asyncio.Future[Any]] = set()
+        self._log_reads: set[asyncio.Future[Any]] = set()
         self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         # In the context of the trigger that happens to be the first, Airflow would
@@ -205,7 +211,7 @@ class Poller(ABC, Generic[AnyWaiter, Response]):
             self.client.report(is_last=True)
 
     async def _wait(self, seconds: float | None) -> None:
-        idle = not self._calls and not self._reads
+        idle = not self._calls and not self._reads and not self._log_reads
         with suppress(TimeoutError):
             async with asyncio.timeout(clock.timeout(seconds, idle=idle)):
                 await self._changed.wait()
@@ -372,6 +378,11 @@ def _is_wanted(waits: Sequence[Subscription[AnyWaiter]]) -> bool:
     return not all(wait.ended for wait in waits)
 
 
+def _log_error(error: BaseException | None) -> None:
+    if error:
+        log.error("The logs of jobs could not be read", exc_info=error)
+
+
 # A list of steps begins only while fewer calls than this run, and this many seconds
 # after the last one: polls come first, and the threads of the process are not delayed.
 MAX_CALLS_WITH_STEP_LIST: Final = WORKERS // 2
@@ -380,6 +391,10 @@ STEP_LIST_PAUSE_SECONDS: Final = 0.02
 # else of a wait. Those of 240 waits are listed every minute.
 SHOWN_STEPS_PAUSE_SECONDS: Final = 0.25
 
+
+# AWS allows an account ten or more GetLogEvents a second in a region, also for people:
+# https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/cloudwatch_limits_cwl.html
+LOG_CALLS_PER_SECOND: Final = 4.0
 
 ExecutionSubscription = Subscription[ExecutionWaiter]
 
@@ -423,8 +438,11 @@ class ExecutionPoller(Poller[ExecutionWaiter, ExecutionDescription]):
         self._shown_steps = StepLists(SHOWN_STEPS_PAUSE_SECONDS)
         # The hook whose connection may list no executions.
         self._denied: object = None
-        # Describes jobs, for waits with a limit and at the end of stops.
+        # Describes jobs, for waits with a limit and at the end of stops; reads logs.
         self.jobs = job_connection(connection_id, region_name)
+        self._log_limiter = RateLimiter(clock.monotonic(), rate=LOG_CALLS_PER_SECOND)
+        # The lists of steps whose logs are read next, in turn.
+        self._unread: dict[RunningJobLogs, Sequence[StepDescription]] = {}
 
     @property
     def _can_list(self) -> bool:
@@ -471,6 +489,10 @@ class ExecutionPoller(Poller[ExecutionWaiter, ExecutionDescription]):
         )
 
     def _begin_other_calls(self) -> Sequence[float | None]:
+        if self._unread and not self._log_reads:
+            job_logs = next(iter(self._unread))
+            read = partial(job_logs.read, self._unread.pop(job_logs))
+            self._begin(self._log_reads, read, _log_error)
         awaited = self._begin_step_list(self._awaited_steps)
         return (awaited, self._begin_step_list(self._shown_steps))
 
@@ -497,6 +519,13 @@ class ExecutionPoller(Poller[ExecutionWaiter, ExecutionDescription]):
         if subscription.spending is None or isinstance(steps, PolysyncError):
             return StepChanges(steps)
         return subscription.spending.estimate(steps)
+
+    def call_logs(self, operation: str, **request: Any) -> Any:
+        """Call an operation of CloudWatch Logs, as slowly as it allows. Blocks."""
+        call = partial(
+            self.jobs.call, lambda hook: hook.call_logs(operation, **request)
+        )
+        return self._log_limiter.call(call)
 
     def _handle_listing(
         self,
@@ -576,6 +605,8 @@ class ExecutionPoller(Poller[ExecutionWaiter, ExecutionDescription]):
             event = waiter.event("refused", str(error), error)
             self._end(subscription, Finish(event))
             return
+        if subscription.job_logs and not isinstance(steps, BaseException):
+            self._unread[subscription.job_logs] = steps
         lines = (*changes.log_lines, *lines)
         if lines or changes.is_news:
             subscription.send(StepChanges(steps, lines, changes.spending))

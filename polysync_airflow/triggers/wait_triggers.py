@@ -16,6 +16,7 @@ import asyncio
 import json
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Sequence
+from contextvars import copy_context
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Generic
@@ -25,6 +26,7 @@ from pydantic import BaseModel
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.supervisor import call_airflow, use_event_loop
+from polysync_airflow.aws.job_logs import RunningJobLogs
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle import ending
 from polysync_airflow.execution.lifecycle.instructions import NamedTask
@@ -178,6 +180,7 @@ class PolysyncPipelineExecutionTrigger(TriggerArguments, WaitTrigger[ExecutionWa
         self.stop_at = tuple(self.stop_at)
         self._pusher: StepPusher | None = None
         self._telling: asyncio.Task[None] | None = None
+        self._job_logs: RunningJobLogs | None = None
 
     def _waiter(self) -> ExecutionWaiter:
         return self.checked().wait_of(ExecutionWaiter)
@@ -205,7 +208,17 @@ class PolysyncPipelineExecutionTrigger(TriggerArguments, WaitTrigger[ExecutionWa
         step_jobs = None
         if self.cost_limit is not None and self.task_instance:
             step_jobs = RecordedStepJobs(self.task_instance, self.execution_arn)
-        return self._find_poller().subscribe(waiter, progress, step_jobs)
+        execution_poller = self._find_poller()
+        subscription = execution_poller.subscribe(waiter, progress, step_jobs)
+        if self.job_logs:
+            # By the context, Airflow writes the lines to the log of this task.
+            context = copy_context()
+            self._job_logs = RunningJobLogs(
+                execution_poller.call_logs,
+                lambda *line: context.run(self.logger().log, *line),
+            )
+            subscription.job_logs = self._job_logs
+        return subscription
 
     def _handle(self, result: WaitResult) -> BaseModel | None:
         """
@@ -268,6 +281,13 @@ class PolysyncPipelineExecutionTrigger(TriggerArguments, WaitTrigger[ExecutionWa
             await asyncio.wait((self._telling,), timeout=FINISH_SECONDS)
         if not isinstance(event, ExecutionEvent):
             return event
+        if self._job_logs and event.outcome == "ended":
+            list_steps = partial(
+                self._client().call,
+                lambda hook: hook.list_pipeline_execution_steps(self.execution_arn),
+            )
+            read = asyncio.to_thread(self._job_logs.read_last, list_steps)
+            await asyncio.wait((asyncio.create_task(read),), timeout=FINISH_SECONDS)
         # In ``dag.test()``, the task goes on at once, and Airflow cannot be asked.
         if self.task_instance and ending.stops_before_event(event, self.stop_at):
             stop = stopping.StopAtEndOfWait(

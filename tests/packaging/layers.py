@@ -61,8 +61,8 @@ FOLDER_LAYERS = {
     "execution.steps": ({"descriptions"}, {"callbacks", "progress"}, {"__init__"}),
     "aws": (
         {"regions"},
-        {"job_logs", "rate_limiter", "responses", "retry"},
-        {"sessions"},
+        {"rate_limiter", "responses", "retry"},
+        {"job_logs", "sessions"},
         {"concurrent_calls"},
         {"__init__"},
     ),

@@ -25,7 +25,7 @@ from moto.s3.models import s3_backends
 from werkzeug.exceptions import NotFound
 from werkzeug.test import Client
 
-from sagemaker_emulator.errors import ApiError, invalid
+from sagemaker_emulator.errors import invalid
 from sagemaker_emulator.sagemaker.calls import LogStream, ServiceEvent
 from sagemaker_emulator.sagemaker.jobs.model_packages import MEMBERS_BESIDE_MOTO
 from sagemaker_emulator.sagemaker.store import ACCOUNT, partition
@@ -275,32 +275,6 @@ class Moto:
                 backend.create_log_group(stream.group, {})
             backend.ensure_log_stream(stream.group, stream.name)
             backend.groups[stream.group].put_log_events(stream.name, events)
-
-    def filter_log_events(
-        self, region: str, request: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """
-        Respond to FilterLogEvents. moto itself ignores ``logStreamNamePrefix``, and
-        returns the events of one stream after those of another.
-
-        :raises ApiError: there is no such log group.
-        """
-        group = request.get("logGroupName", "")
-        groups: Any = get_backend("logs")[ACCOUNT][region].groups
-        if group not in groups:
-            text = "The specified log group does not exist."
-            raise ApiError("ResourceNotFoundException", text)
-        prefix = request.get("logStreamNamePrefix", "")
-        names = [name for name in groups[group].streams if name.startswith(prefix)]
-        events, token, _ = groups[group].filter_log_events(
-            group,
-            # To moto, an empty list means all streams.
-            request.get("logStreamNames") or names or [""],
-            *map(request.get, ("startTime", "endTime", "limit", "nextToken")),
-            request.get("filterPattern") or "",
-            interleaved=True,
-        )
-        return {"events": events, "nextToken": token, "searchedLogStreams": []}
 
     def model_package_events(self, region: str, now: float) -> list[ServiceEvent]:
         """

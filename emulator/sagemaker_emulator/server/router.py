@@ -62,7 +62,6 @@ _LOGGED_MEMBERS = {
         "logStreamNamePrefix",
         "limit",
         "startFromHead",
-        "startTime",
     ),
     "sqs": (
         "QueueName",
@@ -187,9 +186,6 @@ class Router:
             if self._sts.settings.values.enforce_iam:
                 authorization.check_read(callers.identify(aws, self._sts.sessions), aws)
             self._publish_for(aws)
-            if aws.operation == "FilterLogEvents":
-                events = self._moto.filter_log_events(aws.region, aws.members)
-                return protocol.json_response(events, request_id)
         except ApiError as error:
             refusal = error
         except RecursionError:

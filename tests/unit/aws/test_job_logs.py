@@ -6,12 +6,20 @@ texts.
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from polysync_airflow.aws.job_logs import MAX_LINE_LENGTH, MAX_LINES, JobLog
+from polysync_airflow.aws.job_logs import (
+    MAX_JOBS,
+    MAX_LINE_LENGTH,
+    MAX_LINES,
+    MAX_NEW_LINES,
+    JobLog,
+    RunningJobLogs,
+)
 from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.hooks import PolysyncSageMakerHook
@@ -41,6 +49,8 @@ class Logs:
 
     def __init__(self, streams: Any, events: Any = None) -> None:
         self.respond(streams, events)
+        # Is told of what a read is about.
+        self.before: Callable[[str], object] = str
         self.requests: dict[str, dict[str, Any]] = {}
 
     def respond(self, streams: Any, events: Any = None) -> None:
@@ -52,6 +62,8 @@ class Logs:
 
     def __call__(self, operation: str, **request: Any) -> dict[str, Any]:
         """Respond to a request."""
+        if operation == "GetLogEvents":
+            self.before(str(self.requests["DescribeLogStreams"]))
         self.requests[operation] = request
         return self._responses[operation]
 
@@ -128,6 +140,93 @@ def test_lines_are_clean_and_short() -> None:
 def test_job_without_a_log_has_no_lines(streams: Any) -> None:
     """It failed before it wrote anything."""
     assert JobLog(Logs(streams), GROUP, "job/").read_tail(20) == []
+
+
+def job_steps(count: int, ended_at: datetime | None = None) -> list[StepDescription]:
+    """Return steps with a training job each."""
+    arn = "arn:aws:sagemaker:us-east-1:123456789012:training-job/job"
+    return [
+        StepDescription.model_validate(
+            {
+                "StepName": f"Train{number}",
+                "Metadata": {"TrainingJob": {"Arn": f"{arn}{number}"}},
+                "EndTime": ended_at,
+            }
+        )
+        for number in range(count)
+    ]
+
+
+class Follower:
+    """What writes the new lines, with the logs and what was written."""
+
+    def __init__(self, messages: list[str], streams: Any = None) -> None:
+        streams = streams or [{"logStreamName": "job/algo-1"}]
+        self.logs = Logs(streams, [{"message": text} for text in messages])
+        self.written: list[str] = []
+        self.job_logs = RunningJobLogs(
+            self.logs, lambda *line: self.written.append(line[2])
+        )
+
+
+def test_the_newest_of_too_many_lines_are_written() -> None:
+    """Also by a process that begins to read. They are clean, and say whose they are."""
+    follower = Follower(["\x1b[2K::endgroup::"])
+    follower.job_logs.read(job_steps(1))
+    assert follower.logs.requests["GetLogEvents"]["limit"] == MAX_NEW_LINES
+    head = "Step Train0: new lines of its log"
+    assert follower.written == [f"{head}\n| \N{REPLACEMENT CHARACTER}[2K: :endgroup::"]
+
+    messages = [{"message": str(number)} for number in range(MAX_NEW_LINES + 5)]
+    follower.logs.respond([], messages)
+    follower.job_logs.read(job_steps(1))
+    first, *lines = follower.written[-1].splitlines()
+    assert first == f"{head}, the last 200 of 205"
+    assert lines == [f"| {number}" for number in range(5, MAX_NEW_LINES + 5)]
+
+
+def test_the_first_host_of_a_job_is_read_and_each_training_job_of_a_tuning_job() -> (
+    None
+):
+    """Of a tuning job, the one that wrote last, from where it was left."""
+    streams = [
+        {"logStreamName": "job/algo-1", "lastEventTimestamp": 1},
+        {"logStreamName": "job/algo-2", "lastEventTimestamp": 2},
+    ]
+    follower = Follower(["one"], streams)
+    follower.job_logs.read(job_steps(1))
+    assert follower.logs.requests["GetLogEvents"]["logStreamName"] == "job/algo-1"
+
+    names = []
+    log = JobLog(Logs(streams, [{"message": "one"}]), GROUP, "job-")
+    for events in ([{"message": "one"}], [], [{"message": "two"}]):
+        log.call.respond(streams, events)  # type: ignore[attr-defined]
+        log.read_on()
+        request = log.call.requests["GetLogEvents"]  # type: ignore[attr-defined]
+        names.append((request["logStreamName"], request.get("nextToken")))
+        streams = [{"logStreamName": "job/algo-3", "lastEventTimestamp": 3}]
+    assert names == [("job/algo-2", None), ("job/algo-2", "f/1"), ("job/algo-3", None)]
+
+
+def test_many_jobs_are_read_in_turn_and_those_that_have_ended_to_their_end() -> None:
+    """A Lambda function, and what has ended long ago, are not read."""
+    read: list[str] = []
+    follower = Follower(["one"])
+    follower.logs.before = read.append
+    steps = job_steps(MAX_JOBS + 2)
+    for _ in range(2):
+        follower.job_logs.read(steps)
+    assert len({*read}) == MAX_JOBS + 2
+
+    read.clear()
+    now = datetime.now(UTC)
+    for minutes, times in ((0, 2), (1, 1), (60, 0)):
+        follower = Follower(["one"])
+        follower.logs.before = read.append
+        read.clear()
+        for _ in range(2):
+            follower.job_logs.read(job_steps(1, now - timedelta(minutes=minutes)))
+        assert len(read) == times
 
 
 def test_missing_group_is_no_error(emulator: EmulatorServer) -> None:

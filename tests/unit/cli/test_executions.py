@@ -432,6 +432,26 @@ def test_logs_are_followed_until_the_step_ends(
     assert lines[-1] == "Done"
 
 
+def test_logs_of_all_running_jobs_are_followed_until_the_execution_ends(
+    executions: Executions, emulated_time: EmulatedTime
+) -> None:
+    """Each line is printed once, below the name of its step."""
+    arn = executions.start()
+
+    others = executions("logs", arn, "--follow")
+
+    assert others.code == 0, others.err
+    written: dict[str, list[str]] = {}
+    for line in others.out.splitlines():
+        if line.startswith("Step "):
+            lines = written.setdefault(line.split()[1].rstrip(":"), [])
+        else:
+            lines.append(line.removeprefix("| "))
+    for step in ("Shard0", "Shard3", "Merge"):
+        assert written[step] == executions("logs", arn, step).out.splitlines()
+    assert "name a STEP" in executions("logs", arn).err
+
+
 @pytest.mark.parametrize(
     ("answer", "options", "code"),
     [

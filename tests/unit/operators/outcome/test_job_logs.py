@@ -1,0 +1,88 @@
+"""The new lines of running jobs in the log of a task with ``job_logs``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.operators import PolysyncStartPipelineOperator
+from tests.conftest import IN_BOTH_MODES
+from tests.fakes.log_capture import capture_logs, texts_of
+from tests.tasks import run_task
+from tests.world import DESCRIBE, World
+
+pytestmark = IN_BOTH_MODES
+DENIED = {
+    "kind": "error",
+    "code": "AccessDeniedException",
+    "message": "User is not authorized to perform: logs:*",
+}
+
+
+def run_fanout(deferrable: bool, **arguments: Any) -> list[str]:
+    """Run a task that succeeds, and return the texts of its log."""
+    with capture_logs() as lines:
+        run = run_task(
+            PolysyncStartPipelineOperator(
+                task_id="train",
+                pipeline_name="fanout",
+                deferrable=deferrable,
+                poll_interval=20,
+                progress_interval=20,
+                **arguments,
+            )
+        )
+    assert run.error is None
+    return texts_of(lines)
+
+
+def test_each_line_is_written_once_with_its_step(
+    deferrable: bool, world: World
+) -> None:
+    """
+    While its job runs, and the last ones at the end; a job takes a call for each list.
+    """
+    world.control.put_scenario({"steps": {"Merge": {"duration": 10}}})
+    texts = run_fanout(deferrable, job_logs=True)
+
+    hook = PolysyncSageMakerHook()
+    for step in hook.list_pipeline_execution_steps(world.log.arns[-1]):
+        head = f"Step {step.name}: new lines of its log\n"
+        entries = [text.removeprefix(head) for text in texts if text.startswith(head)]
+        lines = "\n".join(entries).splitlines()
+        assert lines == [f"| {line}" for line in hook.read_step_log(step, 100)]
+        if step.name != "Merge":
+            assert len(entries) > 1
+            reads = [
+                call["time"]
+                for call in world.control.calls("GetLogEvents")
+                if f"-{step.name}-" in call["request"]["logStreamName"]
+            ][:-1]
+            assert len(reads) == len({*reads}) > 10
+
+
+@pytest.mark.parametrize(
+    ("fault", "most_calls"), [(DENIED, 1), ({"kind": "throttle"}, 8)]
+)
+def test_logs_that_cannot_be_read_delay_nothing(
+    deferrable: bool, fault: dict[str, Any], most_calls: int, world: World
+) -> None:
+    """
+    One line says so. After throttling, they are tried again, less and less: four times
+    in eight minutes, with botocore's two attempts.
+    """
+    polled = []
+    for job_logs in (False, True):
+        world.control.reset()
+        world.control.add_fault(service="logs", **fault)
+        began_at = world.time.time()
+        texts = run_fanout(deferrable, job_logs=job_logs)
+        polls = world.control.calls(DESCRIBE)
+        polled.append([round(call["time"] - began_at) for call in polls])
+
+    assert polled[0] == polled[1]
+    assert sum(text.startswith("The log lacks lines of jobs: ") for text in texts) == 1
+    logs = [each for each in world.control.calls() if each["service"] == "logs"]
+    assert 1 <= len(logs) <= most_calls

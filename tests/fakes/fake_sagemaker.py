@@ -78,7 +78,7 @@ def answering(respond: Respond) -> Iterator[tuple[str, list[str]]]:
     operations: list[str] = []
     stopped = Event()
 
-    class Handler(_Handler):
+    class Answers(Handler):
         def do_POST(self) -> None:
             """Respond as the function says."""
             request = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -108,7 +108,7 @@ def answering(respond: Respond) -> Iterator[tuple[str, list[str]]]:
                     self.wfile.flush()
 
     try:
-        with _serving(Handler) as url:
+        with serving(Answers) as url:
             yield url, operations
     finally:
         stopped.set()
@@ -130,7 +130,7 @@ def dripping(
     requests: list[float] = []
     stopped = Event()
 
-    class Handler(_Handler):
+    class Drips(Handler):
         def do_POST(self) -> None:
             """Respond byte by byte."""
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -146,13 +146,15 @@ def dripping(
                     self.wfile.flush()
 
     try:
-        with _serving(Handler) as url:
+        with serving(Drips) as url:
             yield url, requests
     finally:
         stopped.set()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
+    """Handles the requests of a connection. A subclass responds to them."""
+
     protocol_version = "HTTP/1.1"
     # Headers and body in one packet: the kernel delays the second one of two.
     wbufsize = -1
@@ -162,7 +164,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def _serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Run a server, and return its URL."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     # A client may close the connection before it has read everything.

@@ -10,6 +10,7 @@ import tomllib
 import zipfile
 from dataclasses import dataclass
 from email.parser import HeaderParser
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from packaging.requirements import Requirement
 
 import polysync_airflow
 import sagemaker_emulator
+from polysync_airflow.airflow_compat.capabilities import capabilities_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -228,3 +230,31 @@ def test_wheels_register_what_others_look_for(
         "[sagemaker_emulator.sessions]\nairflow = polysync_airflow.cli.verify:sign_in\n"
         in provider
     )
+
+
+def test_pip_refuses_the_same_versions() -> None:
+    """What the package requires and what it supports are the same."""
+    required = [Requirement(text) for text in requires("polysync-airflow") or ()]
+    (airflow,) = [
+        requirement for requirement in required if requirement.name == "apache-airflow"
+    ]
+    versions = (
+        "2.10.5",
+        "2.11.0",
+        "2.11.2",
+        "3.0.6",
+        "3.1.8",
+        "3.2.0",
+        "3.3.2",
+        "3.4.0",
+    )
+
+    def is_supported(version: str) -> bool:
+        try:
+            return bool(capabilities_of(version))
+        except ImportError:
+            return False
+
+    assert [version in airflow.specifier for version in versions] == [
+        is_supported(v) for v in versions
+    ]

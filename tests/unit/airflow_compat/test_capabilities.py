@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import requires
-
 import pytest
-from packaging.requirements import Requirement
 
 from polysync_airflow.airflow_compat.capabilities import (
     CAPABILITIES,
@@ -54,34 +51,6 @@ def test_other_versions_are_refused_by_name(version: str, reason: str) -> None:
         match=f"does not support Airflow {version}: .*{reason}.*Install Airflow 2.11",
     ):
         capabilities_of(version)
-
-
-def test_pip_refuses_the_same_versions() -> None:
-    """What the package requires and what it supports are the same."""
-    required = [Requirement(text) for text in requires("polysync-airflow") or ()]
-    (airflow,) = [
-        requirement for requirement in required if requirement.name == "apache-airflow"
-    ]
-    versions = (
-        "2.10.5",
-        "2.11.0",
-        "2.11.2",
-        "3.0.6",
-        "3.1.8",
-        "3.2.0",
-        "3.3.2",
-        "3.4.0",
-    )
-
-    def is_supported(version: str) -> bool:
-        try:
-            return bool(capabilities_of(version))
-        except ImportError:
-            return False
-
-    assert [version in airflow.specifier for version in versions] == [
-        is_supported(v) for v in versions
-    ]
 
 
 def test_the_running_version_has_the_features() -> None:

@@ -10,9 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from email.message import Message
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote
 
@@ -31,6 +29,7 @@ from polysync_airflow.exceptions import CredentialsError, PolysyncError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.triggers.shared_client import SharedClient
 from tests.conftest import ARN, use_connection
+from tests.fakes.fake_sagemaker import Handler, serving
 
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.the-web-identity-token.signature"
 ACCESS_KEY = "ASIAIOSFODNN7EXAMPLE"
@@ -104,7 +103,7 @@ class FakeSts:
 def sts() -> Iterator[FakeSts]:
     """A fake STS on the loopback interface."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class StsHandler(Handler):
         def do_POST(self) -> None:
             sent = self.rfile.read(int(self.headers["Content-Length"]))
             fake.tokens.append(self.headers["X-Amz-Security-Token"])
@@ -117,17 +116,9 @@ def sts() -> Iterator[FakeSts]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: Any) -> None:
-            """Print nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    fake = FakeSts(f"http://127.0.0.1:{server.server_address[1]}")
-    thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    yield fake
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    fake = FakeSts("")
+    with serving(StsHandler) as fake.url:
+        yield fake
 
 
 @pytest.fixture

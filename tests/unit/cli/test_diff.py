@@ -32,6 +32,11 @@ def catalogue(jobs: Polysync, emulator: EmulatorServer, tmp_path: Path) -> Path:
     return path
 
 
+def change(emulator: EmulatorServer, **members: Any) -> None:
+    """Change the definition of ``churn-daily``."""
+    put_pipelines(emulator, {"churn-daily": {**PIPELINE, **members}}, update=True)
+
+
 def test_no_drift_has_exit_code_0(catalogue: Path, jobs: Polysync) -> None:
     """If nothing has changed, the exit code is 0 and the table is left out."""
     result = jobs("diff", catalogue)
@@ -46,11 +51,7 @@ def test_drift_is_a_table(
 ) -> None:
     """Each difference is a row of the table, and the exit code is 1."""
     without_default = {"Name": "Tier", "Type": "String", "EnumValues": ["gold"]}
-    put_pipelines(
-        emulator,
-        {"churn-daily": {**PIPELINE, "Parameters": [without_default]}},
-        update=True,
-    )
+    change(emulator, Parameters=[without_default])
     delete_pipelines(emulator, "abalone")
 
     result = jobs("diff", catalogue)
@@ -66,16 +67,7 @@ def test_drift_is_one_json_document(
     catalogue: Path, jobs: Polysync, emulator: EmulatorServer
 ) -> None:
     """With --output json, stdout is one JSON document."""
-    put_pipelines(
-        emulator,
-        {
-            "churn-daily": {
-                **PIPELINE,
-                "Parameters": [{**TIER, "DefaultValue": "silver"}],
-            }
-        },
-        update=True,
-    )
+    change(emulator, Parameters=[{**TIER, "DefaultValue": "silver"}])
 
     result = jobs("diff", catalogue, "--output", "json")
 
@@ -95,8 +87,7 @@ def test_change_of_the_steps_is_drift_if_strict(
     A definition that has changed without its parameters is shown, and fails only with
     --strict.
     """
-    steps = [{**STEPS[0], "Name": "Another"}]
-    put_pipelines(emulator, {"churn-daily": {**PIPELINE, "Steps": steps}}, update=True)
+    change(emulator, Steps=[{**STEPS[0], "Name": "Another"}])
 
     usual = jobs("diff", catalogue)
     strict = jobs("diff", catalogue, "--strict")
@@ -136,9 +127,7 @@ def test_names_are_texts_and_no_markup(
         "DefaultValue": "[link=https://x.example]\x1b[2Jx[/link]",
     }
     monkeypatch.setattr(emulator.sagemaker, "limits", Limits(lenient=True))
-    put_pipelines(
-        emulator, {"churn-daily": {**PIPELINE, "Parameters": [evil]}}, update=True
-    )
+    change(emulator, Parameters=[evil])
 
     result = jobs("diff", catalogue, "--prefix", "churn-daily")
 

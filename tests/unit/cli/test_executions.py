@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from typing import Any
 
 import pytest
@@ -583,12 +584,8 @@ def test_watch_ends_with_the_execution(
     )
     arn = executions.start()
     if "stop" in scenario:
-        emulated_time.after(
-            60,
-            lambda: executions.sagemaker.stop_pipeline_execution(
-                PipelineExecutionArn=arn
-            ),
-        )
+        stop = executions.sagemaker.stop_pipeline_execution
+        emulated_time.after(60, partial(stop, PipelineExecutionArn=arn))
 
     done = executions("watch", arn)
 

@@ -45,6 +45,7 @@ def start(pipeline: str, **arguments: Any) -> Run:
     parameters: dict[str, dict[str, Any]] = {
         "abalone": {"InputDataUrl": "s3://ml-bucket/abalone.csv"},
         "fanout": {"Shards": 5},
+        "callback-lambda": {"Approver": "me"},
     }
     return run_task(
         PolysyncStartPipelineOperator(
@@ -249,28 +250,14 @@ def test_callback_is_answered_with_success_or_failure(
     One line answers a callback step, with success or with a failure; the last line
     counts.
     """
-    arguments: Any = {
-        "pipeline_parameters": {"Approver": "me"},
-        "deferrable": deferrable,
-    }
-
-    def run() -> Run:
-        return run_task(
-            PolysyncStartPipelineOperator(
-                task_id="release", pipeline_name="callback-lambda", **arguments
-            )
-        )
-
+    pipeline = "callback-lambda"
     emulator.answer_callback("WaitForApproval", failure="Not approved")
-    rejected = run()
-    emulator.answer_callback(
-        "WaitForApproval", {"ok": "yes"}, pipeline="callback-lambda"
-    )
-    approved = run()
+    rejected = start(pipeline, deferrable=deferrable)
+    emulator.answer_callback("WaitForApproval", {"ok": "yes"}, pipeline=pipeline)
+    approved = start(pipeline, deferrable=deferrable)
 
     assert isinstance(rejected.error, PipelineExecutionFailedError)
     assert "Step WaitForApproval failed: Not approved" in str(rejected.error)
     assert approved.error is None
-    assert approved.xcoms["outputs"]["WaitForApproval"]["output_parameters"] == {
-        "ok": "yes"
-    }
+    answer = approved.xcoms["outputs"]["WaitForApproval"]["output_parameters"]
+    assert answer == {"ok": "yes"}

@@ -145,12 +145,18 @@ def test_two_triggerers_at_the_same_time(world: World, lost: Lost) -> None:
     assert len(requests) == 2
 
 
+@pytest.mark.parametrize(
+    "change", [Task.clear, lambda task: task.store.set(RECORD_KEY, None)]
+)
 def test_execution_of_a_task_that_was_cleared_meanwhile_is_not_stopped(
-    lost: Lost, world: World
+    change: Callable[[Task], Any], lost: Lost, world: World
 ) -> None:
-    """Airflow is asked again after AWS: the execution of a cleared task is its own."""
+    """
+    Airflow is asked again after AWS: the execution of a cleared task is its own, and a
+    record that another try has written since is not that which was examined.
+    """
     task = lost()
-    world.requests.after(DESCRIBE, lambda _: task.clear())
+    world.requests.after(DESCRIBE, lambda _: change(task))
 
     look_after(task)
 
@@ -185,20 +191,6 @@ def test_refused_stop_leaves_the_record_as_it_was(
     assert task.record.get("stop_requested_by") == left
     stop = task.ti.xcoms["run"]["stop"]
     assert (stop["result"], stop["seen_at"]) == ("failed", None)
-
-
-def test_later_try_between_the_looks(lost: Lost, world: World) -> None:
-    """A record that another try has written since is not that which was examined."""
-    task = lost()
-
-    def write(_: Any) -> None:
-        task.store.set(RECORD_KEY, None)
-
-    world.requests.after(DESCRIBE, write)
-
-    look_after(task)
-
-    assert world.log.statuses == ["Executing"]
 
 
 @pytest.mark.parametrize(

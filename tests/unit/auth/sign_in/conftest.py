@@ -23,6 +23,7 @@ from botocore.session import Session
 from polysync_airflow.auth.iam_policies import caller_trust, web_identity_trust
 from polysync_airflow.aws.sessions import prepare
 from sagemaker_emulator import EmulatorServer, VirtualClock
+from tests import conftest
 from tests.conftest import DEFINITIONS, MANY
 from tests.fakes.endpoints.certificates import Pki
 from tests.fakes.endpoints.client_authentication import Application
@@ -193,18 +194,9 @@ def use_connection(
     **extra: Any,
 ) -> None:
     """Set the connection ``polysync_default``, with these extra fields."""
-    content = {
-        "conn_type": "polysync_sagemaker",
-        "login": login,
-        "password": password,
-        "extra": {
-            "region_name": "us-east-1",
-            "endpoint_url": endpoint_url,
-            "sts_endpoint_url": endpoint_url,
-            **extra,
-        },
-    }
-    monkeypatch.setenv("AIRFLOW_CONN_POLYSYNC_DEFAULT", json.dumps(content))
+    endpoints = {"endpoint_url": endpoint_url, "sts_endpoint_url": endpoint_url}
+    keys = {"login": login, "password": password}
+    conftest.use_connection(monkeypatch, **{**keys, **endpoints, **extra})
 
 
 @dataclass

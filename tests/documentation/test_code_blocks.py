@@ -34,8 +34,8 @@ from tests.documentation.examples.test_example_dags import database, endpoint, e
 from tests.fakes.dag_bundle import use_bundle
 from tests.fakes.message_receiver import MessageReceiver
 from tests.pages import README, ROOT, Block, Page, blocks, pages
+from tests.processes.sessions import run_session
 from tests.unit.cli.conftest import run_polysync
-from tests.unit.testing.sessions import run_session
 
 __all__ = ["database", "endpoint", "example"]  # fixtures
 pytestmark = pytest.mark.documentation

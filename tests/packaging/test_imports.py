@@ -10,11 +10,7 @@ import pytest
 
 from polysync_airflow import __version__
 from polysync_airflow.testing import plugin
-from tests.unit.testing.conftest import project
-from tests.unit.testing.test_plugin import Project
 from tests.unit.watch.test_plugin import NEEDS_CALLBACKS
-
-__all__ = ["project"]  # a fixture
 
 PARSE = """
 import runpy, sys
@@ -151,25 +147,3 @@ def test_plugin_of_pytest_needs_pytest_only() -> None:
     imported = packages_of(f"import {plugin.__name__}", "import pytest")
 
     assert imported - set(sys.stdlib_module_names) == {"polysync_airflow"}
-
-
-@pytest.mark.parametrize("module", ["sagemaker_emulator", "moto"])
-def test_missing_extra_is_named_with_its_cure(project: Project, module: str) -> None:
-    """
-    Without the emulator, or what it needs, the plugin loads, and the fixture says what
-    to install.
-    """
-    block = f"import sys\nsys.modules[{module!r}] = None"
-
-    result = project(
-        {
-            "conftest.py": block,
-            "test_it.py": "def test_it(sagemaker_emulator): ...\ndef test_other(): ...",
-        },
-        new_process=True,
-    )
-
-    result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(
-        "*not installed (*pip install 'polysync-airflow?testing?'"
-    )

@@ -10,8 +10,8 @@ import pytest
 
 from sagemaker_emulator import builders
 from tests.fakes.dag_bundle import use_bundle
-from tests.unit.testing.conftest import DAG_FILE
-from tests.unit.testing.test_plugin import Project
+from tests.processes.projects import DAG_FILE
+from tests.processes.test_plugin import Project
 
 pytestmark = pytest.mark.nightly
 # Read before the fixture ``project`` removes it.

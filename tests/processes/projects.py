@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.testing.sessions import run_process, run_session
+from tests.processes.sessions import run_process, run_session
 
 DAG_FILE = """
 from airflow.providers.common.compat.sdk import DAG

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 PLUGIN = "polysync_airflow.testing.plugin"
 # The environment of a developer may have the entry point or not; the option works for
 # both.

@@ -1,4 +1,4 @@
-"""The fixtures, in a pytest process of a DAG author."""
+"""What the fixtures for DAG authors take, and what they refuse, in a pytest of its own."""
 
 from __future__ import annotations
 
@@ -117,4 +117,26 @@ def test_definitions(sagemaker_emulator): ...
             "*sagemaker has arguments by name only",
             "*nowhere is not a folder",
         ]
+    )
+
+
+@pytest.mark.parametrize("module", ["sagemaker_emulator", "moto"])
+def test_missing_extra_is_named_with_its_cure(project: Project, module: str) -> None:
+    """
+    Without the emulator, or what it needs, the plugin loads, and the fixture says what
+    to install.
+    """
+    block = f"import sys\nsys.modules[{module!r}] = None"
+
+    result = project(
+        {
+            "conftest.py": block,
+            "test_it.py": "def test_it(sagemaker_emulator): ...\ndef test_other(): ...",
+        },
+        new_process=True,
+    )
+
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(
+        "*not installed (*pip install 'polysync-airflow?testing?'"
     )

@@ -106,20 +106,6 @@ def test_session_makes_one_parser_per_protocol(factory: ResponseParserFactory) -
     assert factory.create_parser("json") is not other.create_parser("json")
 
 
-def test_session_uses_the_given_credentials_only(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Access keys in the environment are not used instead of the given credentials."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAOFTHEENVIRONMENT")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "other")
-    credentials = Credentials("AKIAIOSFODNN7EXAMPLE", "secret")
-
-    session = create_session(credentials, "eu-west-1")
-
-    assert session.get_credentials() is credentials
-    assert session.region_name == "eu-west-1"
-
-
 @pytest.mark.parametrize("hook_class", [PolysyncSageMakerHook, PollingHook])
 def test_aws_connection_uses_the_data_path_of_its_session(
     hook_class: type[PolysyncSageMakerHook],

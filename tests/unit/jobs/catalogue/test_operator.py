@@ -53,15 +53,6 @@ def run(path: Any, **arguments: Any) -> tuple[Run, list[str]]:
     return result, [entry["event"] for entry in logs]
 
 
-def test_task_returns_the_jobs_if_nothing_has_changed(catalogue: Path) -> None:
-    """If nothing has changed, the task returns the jobs as without a comparison."""
-    result, lines = run(catalogue)
-
-    assert result.error is None
-    assert len(result.result) == 5
-    assert f"The pipelines are as in {catalogue}." in lines
-
-
 def test_what_was_not_compared_is_no_success(
     catalogue: Path, emulator: EmulatorServer
 ) -> None:

@@ -19,6 +19,13 @@ from sagemaker_emulator import EmulatorServer
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 
 
+def behave_as(monkeypatch: pytest.MonkeyPatch, *, task_sdk: bool) -> None:
+    """Behave as on Airflow 3, or 2. An error stands for the end of the process."""
+    capabilities = CAPABILITIES._replace(task_sdk=task_sdk)
+    monkeypatch.setattr(supervisor, "CAPABILITIES", capabilities)
+    monkeypatch.setattr(os, "_exit", leave)
+
+
 @pytest.mark.parametrize(("task_sdk", "is_orphan"), [(False, False), (True, True)])
 def test_process_goes_on_while_its_supervisor_lives(
     task_sdk: bool, is_orphan: bool, monkeypatch: pytest.MonkeyPatch
@@ -26,10 +33,7 @@ def test_process_goes_on_while_its_supervisor_lives(
     """
     Nothing happens while the supervisor lives, or, on Airflow 3, when it has died.
     """
-    monkeypatch.setattr(
-        supervisor, "CAPABILITIES", CAPABILITIES._replace(task_sdk=task_sdk)
-    )
-    monkeypatch.setattr(os, "_exit", leave)
+    behave_as(monkeypatch, task_sdk=task_sdk)
     warnings: list[str] = []
 
     exit_if_orphaned(os.getppid() + is_orphan, warnings.append)
@@ -81,11 +85,8 @@ def test_process_of_an_earlier_try(
             raise newest
         return newest
 
-    monkeypatch.setattr(
-        supervisor, "CAPABILITIES", CAPABILITIES._replace(task_sdk=task_sdk)
-    )
+    behave_as(monkeypatch, task_sdk=task_sdk)
     monkeypatch.setattr(supervisor, "newest_try_number", newest_try_number)
-    monkeypatch.setattr(os, "_exit", leave)
     warnings: list[str] = []
     exited = False
     try:
@@ -106,15 +107,12 @@ def test_wait_ends_with_the_begin_of_a_later_try(
     A process that was frozen in its wait does not poll on beside that of the later try,
     and stops nothing.
     """
-    monkeypatch.setattr(
-        supervisor, "CAPABILITIES", CAPABILITIES._replace(task_sdk=False)
-    )
+    behave_as(monkeypatch, task_sdk=False)
     monkeypatch.setattr(
         supervisor,
         "newest_try_number",
         lambda _: 2 if len(emulated_time.slept) > 2 else 1,
     )
-    monkeypatch.setattr(os, "_exit", leave)
     ti: Any = TaskInstance("train")
     ti.raw = True
 

@@ -94,11 +94,7 @@ def test_errors_of_the_sender_have_no_effect(
 
     assert (run.error, run.xcoms["state"]) == (None, "Success")
     assert "polysync.executions.started" in sender.sent[0]
-    lines = [
-        record.getMessage()
-        for record in caplog.records
-        if "Metrics cannot" in record.getMessage()
-    ]
+    lines = [line for line in caplog.messages if "Metrics cannot" in line]
     assert lines == [
         f"Metrics cannot be sent, which has no other effect: {type(error).__name__}: {error}"
     ]

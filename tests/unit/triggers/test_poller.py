@@ -454,11 +454,8 @@ def test_process_ends_while_a_wait_goes_on(world: World, caplog: Any) -> None:
 
     wait_until_no_thread_is_left()
     assert poller._POLLERS == {}
-    assert [
-        record.getMessage()
-        for record in caplog.records
-        if record.levelno >= logging.ERROR
-    ] == []
+    errors = [each for each in caplog.records if each.levelno >= logging.ERROR]
+    assert errors == []
 
 
 def test_closed_event_loop_does_not_affect_other_loops(

@@ -201,6 +201,18 @@ def deployment_of_database() -> tuple[str | None, str | None]:
     return identity, doubt
 
 
+def deployments_of_database() -> set[str]:
+    """
+    Return the identities of this deployment: one, or one of each team. For commands.
+    """
+    from polysync_airflow.airflow_compat.database import stored_variable, variable_keys
+
+    teams = {key.partition(".")[2] or None for key in variable_keys(DEPLOYMENT_KEY)}
+    with stored_variable(DEPLOYMENT_KEY, lock=False) as variable:
+        found = {find_deployment(each, variable.value_of) for each in {None, *teams}}
+    return {identity for identity in found if identity is not None}
+
+
 def _compare_addresses(stored: StoredIdentity) -> None:
     """
     Add the address of this deployment to an identity that has settled without one. Warn

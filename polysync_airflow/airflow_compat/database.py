@@ -17,9 +17,10 @@ from airflow.models.connection import Connection
 from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
 from airflow.models.log import Log
+from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.variable import Variable
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from polysync_airflow.airflow_compat import reads
@@ -69,6 +70,27 @@ def has_dag(dag_id: str) -> bool:
     """Return whether Airflow knows a DAG."""
     query = select(DagModel.dag_id).where(DagModel.dag_id == dag_id)
     return reads.value(query) is not None
+
+
+def has_task(dag_id: str, task_id: str) -> bool | None:
+    """
+    Return whether a DAG file has a task, as far as Airflow knows; None if the DAG is
+    too large to be read.
+    """
+    dag = select(DagModel).where(DagModel.dag_id == dag_id)
+    for row in reads.entities(dag):
+        # Airflow 2 has is_active.
+        if getattr(row, "is_stale", not getattr(row, "is_active", True)):
+            return False
+        versions = select(SerializedDagModel).filter_by(dag_id=dag_id)
+        newest = versions.with_only_columns(func.max(SerializedDagModel.last_updated))
+        newest_only = SerializedDagModel.last_updated == reads.value(newest)
+        for version in reads.entities(
+            versions.where(newest_only), max_bytes=reads.MAX_BYTES_ALONE
+        ):
+            return bool(version.dag.has_task(task_id))
+        return None
+    return False
 
 
 class StoredVariable:

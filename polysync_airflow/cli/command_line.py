@@ -92,6 +92,8 @@ def _command_of(module: str) -> Callable[[argparse.Namespace], int]:
             from polysync_airflow.cli.iam import main as command
         case "jobs":
             from polysync_airflow.cli.jobs import main as command
+        case "pipelines":
+            from polysync_airflow.cli.pipelines import main as command
         case "prices":
             from polysync_airflow.cli.prices import main as command
         case "records":

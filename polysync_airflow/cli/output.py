@@ -134,6 +134,17 @@ def write_error(error: object) -> None:
     write_message("error: " + " ".join(str(error).split()))
 
 
+def database_error(error: Any) -> int:
+    """Write that Airflow's database cannot be used, and return the exit code."""
+    # The text of SQLAlchemy has the statement and its parameters, too.
+    write_error(
+        f"Airflow's database cannot be used: {getattr(error, 'orig', None) or error}."
+        " Check [database] sql_alchemy_conn, and make or upgrade the tables with:"
+        " airflow db migrate"
+    )
+    return ERROR
+
+
 def confirms(args: argparse.Namespace, text: str, question: str) -> bool:
     """
     Return whether a person agrees to what a command does. Without a terminal, end with

@@ -52,14 +52,7 @@ def main(args: argparse.Namespace) -> int:
             return _sweep(args)
         return _list_or_delete(args)
     except SQLAlchemyError as error:
-        # The text of SQLAlchemy has the statement and its parameters, too.
-        output.write_error(
-            "Airflow's database cannot be used:"
-            f" {getattr(error, 'orig', None) or error}. Check [database]"
-            " sql_alchemy_conn, and make or upgrade the tables with: airflow db"
-            " migrate"
-        )
-        return output.ERROR
+        return output.database_error(error)
 
 
 # ---- the records

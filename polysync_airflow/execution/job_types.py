@@ -12,6 +12,8 @@ from typing import Final, NamedTuple
 # An IAM policy can allow to make pipelines whose names begin with it, and no others.
 NAME_PREFIX: Final = "airflow"
 
+_OF_TASK: Final = re.compile(rf"{NAME_PREFIX}-[a-zA-Z0-9-]+-[0-9a-f]{{8}}")
+
 # The members of a step that are not about what it runs.
 # https://aws-sagemaker-mlops.github.io/sagemaker-model-building-pipeline-definition-JSON-schema/
 STEP_MEMBERS: Final = (
@@ -56,6 +58,11 @@ ELSEWHERE: Final = {
     "S3Operations": "upload or create them in a task before this one",
     "RunName": "leave it out: a step has no run of an experiment",
 }
+
+
+def is_name_of_task(name: str) -> bool:
+    """Return whether a pipeline has the name that follows from a task."""
+    return _OF_TASK.fullmatch(name) is not None
 
 
 def readable_name(dag_id: str, task_id: str) -> str:

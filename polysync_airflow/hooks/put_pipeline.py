@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from polysync_airflow import exceptions
 from polysync_airflow.auth.base_hook import Response
-from polysync_airflow.aws.responses import invalid_response_error
+from polysync_airflow.aws.responses import MAX_ENTRIES, invalid_response_error
 from polysync_airflow.execution import models
 from polysync_airflow.execution.definitions import PipelineDraft, tags_to_aws
 from polysync_airflow.hooks.executions import HookCalls
@@ -31,7 +31,7 @@ class PutPipeline(NamedTuple):
 
 
 class PutPipelineMethods(HookCalls):
-    """Create and update pipelines."""
+    """Create, update and delete pipelines, and read their tags."""
 
     def put_pipeline(self, pipeline_name: str, draft: PipelineDraft) -> PutPipeline:
         """
@@ -65,6 +65,34 @@ class PutPipelineMethods(HookCalls):
             if not exceptions.has_code(error, exceptions.VALIDATION):
                 raise
             return self._update_after_refusal(request, error)
+
+    def pipeline_tags(self, pipeline_arn: str) -> dict[str, str]:
+        """
+        Return the tags of a pipeline.
+
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListTags.html
+
+        :raises SageMakerApiError: a call failed.
+        """
+        tags = self._entries_of_list(
+            "ListTags",
+            "Tags",
+            MAX_ENTRIES,
+            lambda call: call(),
+            ResourceArn=pipeline_arn,
+        )
+        pairs = ((tag.get("Key"), tag.get("Value")) for tag in tags)
+        return {str(key): str(value) for key, value in pairs}
+
+    def delete_pipeline(self, pipeline_name: str) -> None:
+        """
+        Delete a pipeline with all its executions. AWS refuses it while one runs.
+
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DeletePipeline.html
+
+        :raises SageMakerApiError: AWS refused the call.
+        """
+        self.call("DeletePipeline", PipelineName=pipeline_name)
 
     def _update_after_refusal(
         self, request: dict[str, Any], refusal: exceptions.SageMakerApiError

@@ -21,7 +21,7 @@ from yaml.composer import Composer
 from yaml.constructor import ConstructorError
 
 from polysync_airflow.exceptions import CatalogueError
-from polysync_airflow.execution import models, pipelines, texts
+from polysync_airflow.execution import job_types, models, pipelines, texts
 
 VERSION: Final = 1
 MAX_DECLARED_PARAMETERS: Final = 1000
@@ -101,6 +101,17 @@ class Catalogue(NamedTuple):
     broken: list[BrokenJob]
 
 
+def is_job(name: str, prefix: str) -> bool:
+    """
+    Return whether an import takes a pipeline: one that a task makes only if the prefix
+    asks for those. Their names tell, since AWS lists no tags.
+
+    :param name: its name or ARN.
+    """
+    is_asked_for = prefix.startswith(f"{job_types.NAME_PREFIX}-")
+    return is_asked_for or not job_types.is_name_of_task(name)
+
+
 class Scope(NamedTuple):
     """
     Which pipelines an import has asked AWS for. Only these can be compared with a
@@ -123,9 +134,11 @@ class Scope(NamedTuple):
         """Return whether the import has an answer about a pipeline of this name."""
         if self.names is not None and name not in self.names:
             return False
-        if name in self.without:
+        if name in self.without or not isinstance(name, str):
             return False
-        return isinstance(name, str) and name.startswith(self.prefix)
+        return name.startswith(self.prefix) and (
+            self.names is not None or is_job(name, self.prefix)
+        )
 
 
 def as_entry(job: CatalogueJob) -> dict[str, Any]:

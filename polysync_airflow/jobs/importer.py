@@ -30,6 +30,7 @@ from polysync_airflow.execution.pipelines import (
 from polysync_airflow.execution.steps.descriptions import STEP_TYPES, StepDescription
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import OnInvalid
+from polysync_airflow.jobs.catalogue import is_job
 
 OnDescribed = Callable[[str], object] | None
 # How many pipelines are listed to find the name that a misspelled one means: ten calls.
@@ -90,7 +91,8 @@ def import_jobs(
 ) -> list[Job]:
     """
     Describe pipelines as jobs, several at the same time, under the connection's rate
-    limiter.
+    limiter. Those that tasks make are left out, unless ``name_prefix`` or ``names``
+    asks for them.
 
     A pipeline that may not be described, or of which AWS says what cannot be used, is
     left out with a warning. The import fails if that is so for all of them, or for one
@@ -127,9 +129,11 @@ def import_jobs(
     found = _Found(hook, on_not_imported)
     with concurrent_calls(hook) as calls:
         if names is None:
-            pipelines = pipelines_with(
-                hook, name_prefix or "", managed_by, calls, found.add_invalid_entry
+            prefix = name_prefix or ""
+            listed = pipelines_with(
+                hook, prefix, managed_by, calls, found.add_invalid_entry
             )
+            pipelines = found.without_those_of_tasks(listed, prefix)
         for described in calls.map(partial(_describe, hook), pipelines):
             if on_described:
                 on_described(described.name)
@@ -158,6 +162,23 @@ class _Found:
         self.left_out: list[NotImported] = []
         self._log = hook.log
         self._on_not_imported = on_not_imported
+
+    def without_those_of_tasks(
+        self, names: Iterable[str], prefix: str
+    ) -> Iterator[str]:
+        """Yield pipelines but those that tasks make; then say how many these are."""
+        count = 0
+        for name in names:
+            if is_job(name, prefix):
+                yield name
+            else:
+                count += 1
+        if count:
+            self._log.warning(
+                "%s pipelines that Airflow tasks make are no jobs: left out. The prefix"
+                " airflow- imports them.",
+                f"{count:,}",
+            )
 
     def add(self, described: _Described) -> None:
         """Add what became of a pipeline."""

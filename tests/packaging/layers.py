@@ -131,7 +131,16 @@ FOLDER_LAYERS = {
     "cli": (
         {"output"},
         {"stored_costs"},
-        {"check", "executions", "iam", "jobs", "prices", "records", "verify"},
+        {
+            "check",
+            "executions",
+            "iam",
+            "jobs",
+            "pipelines",
+            "prices",
+            "records",
+            "verify",
+        },
         {"command_line"},
         {"__init__"},
     ),

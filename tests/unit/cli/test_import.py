@@ -47,6 +47,28 @@ def test_catalogue_on_stdout_is_all_that_stdout_has(jobs: Polysync) -> None:
     assert result.error == "stdout: 5 jobs (5 added, 0 changed, 0 removed, 0 unchanged)"
 
 
+def test_pipelines_that_tasks_make_are_jobs_on_request_only(
+    emulator: EmulatorServer, jobs: Polysync, path: Path
+) -> None:
+    """Their entries stay as they are otherwise, and are no drift."""
+    of_task = "airflow-nightly-train-0123abcd"
+    put_pipelines(emulator, {of_task: PLAIN, "airflow-by-hand": PLAIN})
+
+    assert jobs("import", "--prefix", "airflow-", path).code == 0
+    assert {job.name for job in read_catalogue(path).jobs} == {
+        of_task,
+        "airflow-by-hand",
+    }
+    delete_pipelines(emulator, of_task)
+    put_pipelines(emulator, {of_task.replace("0123", "4567"): PLAIN})
+    result = jobs("import", path)
+
+    names = [job.name for job in read_catalogue(path).jobs]
+    assert [name for name in names if "-nightly-" in name] == [of_task]
+    assert "1 pipelines that Airflow tasks make are no jobs: left out" in result.err
+    assert jobs("diff", path).code == 0
+
+
 @NEEDS_ROLE
 def test_pipelines_that_aws_manages_have_a_file_of_their_own(
     jobs: Polysync, tmp_path: Path

@@ -115,9 +115,30 @@ class SageMakerEmulator(EmulatorServer):
     """
     An emulator for one test. Use ``emulator_for_test``, which starts it.
 
+    What a test sets up for a step of a pipeline that does not exist yet is for the one
+    that a task makes, such as that of a job. If no pipeline has such a step at the end
+    of the test, that is a ``ValueError``.
+
     Its ``control`` can do everything else that the control API offers, such as
     throttling and lost responses.
     """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        # The arguments of ``_pipelines_with`` for steps that no pipeline has yet.
+        self._awaited: list[tuple[str, str | None, Sequence[str]]] = []
+
+    def check_awaited_steps(self) -> None:
+        """
+        Check at the end of a test that each step for which it has set up something was
+        there at last.
+
+        :raises ValueError: no pipeline has such a step.
+        """
+        awaited = self._awaited
+        self._awaited = []
+        for arguments in awaited:
+            self._existing_with(*arguments)
 
     def starts(self, pipeline: str | None = None) -> list[Start]:
         """
@@ -157,7 +178,7 @@ class SageMakerEmulator(EmulatorServer):
             retried if the step has a retry policy for it.
         :param pipeline: the pipeline; None for each pipeline with such a step.
         :param times: how often it fails before it succeeds; None for always.
-        :raises ValueError: no pipeline has such a step.
+        :raises ValueError: ``pipeline`` has no such step.
         """
         failure: dict[str, Any] = {"reason": reason}
         if times is not None:
@@ -170,7 +191,7 @@ class SageMakerEmulator(EmulatorServer):
 
         :param step: the name of the step.
         :param pipeline: the pipeline; None for each pipeline with such a step.
-        :raises ValueError: no pipeline has such a step.
+        :raises ValueError: ``pipeline`` has no such step.
         """
         self._change(self._pipelines_with(step, pipeline), step, duration=None)
 
@@ -193,7 +214,7 @@ class SageMakerEmulator(EmulatorServer):
         :param outputs: its output parameters.
         :param failure: the reason of its failure; None if it succeeds.
         :param pipeline: the pipeline; None for each pipeline with such a step.
-        :raises ValueError: no pipeline has such a callback step.
+        :raises ValueError: ``pipeline`` has no such callback step.
         """
         fail = None
         if failure is not None:
@@ -220,7 +241,7 @@ class SageMakerEmulator(EmulatorServer):
             the second item of a list.
         :param pipeline: the pipeline; None for each pipeline whose step has such a
             file.
-        :raises ValueError: no pipeline has such a step.
+        :raises ValueError: ``pipeline`` has no such step.
         """
         self._change(
             self._pipelines_with(step, pipeline), step, property_files={file: content}
@@ -238,7 +259,7 @@ class SageMakerEmulator(EmulatorServer):
             only AWS's names, such as ``AUC``.
         :param value: its final value.
         :param pipeline: the pipeline; None for each pipeline with such a step.
-        :raises ValueError: no pipeline has such a step with a job that has metrics.
+        :raises ValueError: ``pipeline`` has no such step with a job that has metrics.
         """
         pipelines = self._pipelines_with(step, pipeline, _WITH_METRICS)
         self._change(pipelines, step, metrics={metric: value})
@@ -261,7 +282,7 @@ class SageMakerEmulator(EmulatorServer):
         :param violations: the entries of the report, such as ``{"feature_name": "age",
             "constraint_check_type": "completeness_check", "description": "..."}``.
         :param pipeline: the pipeline; None for each pipeline with such a step.
-        :raises ValueError: no pipeline has such a check step.
+        :raises ValueError: ``pipeline`` has no such check step.
         """
         self._change(
             self._pipelines_with(step, pipeline, _CHECKS),
@@ -271,6 +292,23 @@ class SageMakerEmulator(EmulatorServer):
 
     def _pipelines_with(
         self, step: str, pipeline: str | None, types: Sequence[str] = ()
+    ) -> list[str | None]:
+        """
+        Return the names of the pipelines that have a step. If there is none yet, a task
+        may make it: then only the given name, or None for whatever it is.
+
+        :raises ValueError: ``pipeline`` exists, and has no such step.
+        """
+        try:
+            return [*self._existing_with(step, pipeline, types)]
+        except ValueError:
+            if any(pipeline in names for names in self.pipelines.values()):
+                raise
+        self._awaited.append((step, pipeline, types))
+        return [pipeline]
+
+    def _existing_with(
+        self, step: str, pipeline: str | None, types: Sequence[str]
     ) -> list[str]:
         """
         Return the names of the pipelines that have a step.
@@ -305,7 +343,9 @@ class SageMakerEmulator(EmulatorServer):
             f"There is no step {step!r}{of_types}{in_pipeline}; the steps are: {steps}"
         )
 
-    def _change(self, pipelines: Iterable[str], step: str, **members: Any) -> None:
+    def _change(
+        self, pipelines: Iterable[str | None], step: str, **members: Any
+    ) -> None:
         """
         Change the scenario of a step. Property files and metrics are added to those
         that it has.
@@ -367,6 +407,7 @@ def emulator_for_test(
         for connection_id in connections:
             patches.setenv(f"AIRFLOW_CONN_{connection_id.upper()}", server.connection())
         yield server
+        server.check_awaited_steps()
 
 
 def _was_processed(call: dict[str, Any]) -> bool:

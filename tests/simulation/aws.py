@@ -234,6 +234,10 @@ class Aws:
         for name, value in request.items():
             if isinstance(value, datetime):
                 body[name] = value.timestamp()
+        if operation == "CreatePipeline":
+            # As botocore does.
+            token = f"{kernels.KERNEL.random.getrandbits(128):032x}"
+            body.setdefault("ClientRequestToken", token)
         arn = request.get("PipelineExecutionArn", "")
         process = kernels.KERNEL.process
         # Whoever resumes or adopts it, an execution is its first starter's.
@@ -256,7 +260,8 @@ class Aws:
     def _note(
         self, operation: str, arn: str, answer: str, request: dict[str, Any]
     ) -> None:
-        if operation.startswith(("Describe", "List")):
+        if operation.startswith(("Describe", "List", "Create", "Update")):
+            # They change no execution.
             return
         process = kernels.KERNEL.process
         token = request.get("ClientRequestToken", "")

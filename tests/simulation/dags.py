@@ -12,11 +12,14 @@ from typing import Any, Final
 
 from airflow.sdk import DAG
 
-from polysync_airflow.operators import PolysyncStartPipelineOperator
+from polysync_airflow.operators import (
+    PolysyncRunJobOperator,
+    PolysyncStartPipelineOperator,
+)
 from polysync_airflow.sensors import PolysyncPipelineSensor
 from polysync_airflow.task_groups import PolysyncPipelineTaskGroup
 from tests.simulation.airflow.database import DAG_ID
-from tests.simulation.plans import STEPS, Account, Plan
+from tests.simulation.plans import STARTS, STEPS, Account, Plan
 
 PIPELINE: Final = "pipe"
 _ROLE: Final = "arn:aws:iam::123456789012:role/SageMakerRole"
@@ -72,6 +75,8 @@ def scenario_of(account: Account) -> dict[str, Any]:
     }
     if account.failing:
         steps[STEPS[0]]["fail"] = {"reason": account.reason, "times": account.failing}
+    # The step of a job has the name of its task.
+    steps |= dict.fromkeys(STARTS, steps[STEPS[0]])
     scenario: dict[str, Any] = {"steps": steps}
     if account.end_as and account.failing:
         scenario["end_as"] = account.end_as
@@ -105,6 +110,18 @@ def _tasks(text: str) -> dict[str, Any]:
                 )
             elif task["kind"] == "start":
                 PolysyncStartPipelineOperator(task_id=task["id"], **arguments)
+            elif task["kind"] == "job":
+                config = {
+                    **_step("")["Arguments"],
+                    "Environment": {"RUN": "{{ run_id }}"},
+                }
+                del arguments["pipeline_name"]
+                PolysyncRunJobOperator(
+                    task_id=task["id"],
+                    job_type="Processing",
+                    config=config,
+                    **arguments,
+                )
             elif task["kind"] == "mapped":
                 PolysyncStartPipelineOperator.partial(
                     task_id=task["id"], **arguments

@@ -17,6 +17,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 STEPS: Final = ("A", "B", "C")
+STARTS: Final = ("train", "deploy")
 EXECUTION: Final = "execution"
 SENSOR: Final = "wait"
 RUN: Final = "r1"
@@ -224,11 +225,14 @@ class _Drawing:
         from tests.simulation.actions import COPIES
 
         random = self._random
-        tasks = [self._task("train")]
+        tasks = [self._task(STARTS[0])]
         if self._has("two tasks", 0.2):
-            tasks.append(self._start("deploy"))
+            tasks.append(self._start(STARTS[1]))
         if self._has("sensor", 0.2):
             tasks.append(self._sensor())
+        elif Random(f"job {self._seed}").random() < 0.3:
+            # Drawn apart: all else is as in the plan of the seed without jobs.
+            tasks = [_as_job(task) for task in tasks]
         plan = Plan(
             seed=self._seed,
             tasks=tuple(tasks),
@@ -345,6 +349,12 @@ class _Drawing:
             moment=random.choice(["sent", "answered"]),
             process=random.choice([1, 1, 2, 3]),
         )
+
+
+def _as_job(task: Task) -> Task:
+    if task.kind != "start":
+        return task
+    return task.model_copy(update={"kind": "job"})
 
 
 _PARTLY: Final = "CompletedWithFailures"

@@ -56,8 +56,11 @@ def test_request_runs(
     arguments = document["Steps"][-1]["Arguments"]
     request = config.get("Transform", config)
     gone = set(request) - set(arguments)
-    names = {"TrainingJobName", "ProcessingJobName", "TransformJobName"}
-    names |= {"HyperParameterTuningJobName"}
-    if document["PipelineExperimentConfig"]:
-        names.add("ExperimentConfig")
-    assert gone <= names
+    made_by_aws = {
+        "TrainingJobName",
+        "ProcessingJobName",
+        "TransformJobName",
+        "HyperParameterTuningJobName",
+    }
+    assert gone == set(request) & {*made_by_aws, "ExperimentConfig"}
+    assert bool(document["PipelineExperimentConfig"]) == ("ExperimentConfig" in request)

@@ -191,6 +191,14 @@ def test_mapped_tasks_have_no_name_of_a_pipeline() -> None:
     assert mapped.unmap({"config": PROCESSING}).pipeline_name == ""
 
 
+def test_cluster_policy_may_change_the_config() -> None:
+    """What is a template follows from what Airflow renders."""
+    operator = PolysyncRunJobOperator(task_id="a", job_type="Processing", config={})
+    operator.config = PROCESSING
+
+    assert operator.prepare_for_execution().config_template is PROCESSING
+
+
 def with_member(*path: str, value: Any) -> dict[str, Any]:
     """Return the request with another value of a member."""
     config = deepcopy(PROCESSING)

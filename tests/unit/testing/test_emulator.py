@@ -189,7 +189,7 @@ def test_plan_is_for_the_pipeline_that_a_task_makes() -> None:
         "RoleArn": ROLE,
     }
 
-    def run(name: str | None) -> Exception | None:
+    def run(name: str | None) -> BaseException | None:
         return run_task(
             PolysyncRunJobOperator(
                 task_id="report",

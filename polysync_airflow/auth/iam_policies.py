@@ -77,6 +77,13 @@ ISSUER_V1: Final = "sts.windows.net/{tenant}/"
 ISSUER_V2: Final = "login.microsoftonline.com/{tenant}/v2.0"
 
 
+def _executions_arn(pipeline_arn: str, account: str) -> str:
+    # The executions of a pipeline that AWS manages, whose ARN has no account, run in
+    # the account of the caller.
+    own = pipeline_arn.replace(":aws:pipeline/", f":{account}:pipeline/")
+    return f"{own}/execution/*"
+
+
 def identity_policy(  # noqa: PLR0913 (options of a command)
     *,
     account: str = "ACCOUNT",
@@ -126,12 +133,7 @@ def identity_policy(  # noqa: PLR0913 (options of a command)
         verified.append(own + VERIFY_PIPELINES)
     names = [*pipelines, *own_names, *verified] or ["*"]
     allowed = [arn for name in names for arn in pipeline_arns(own, name)]
-    # The executions of a pipeline that AWS manages, whose ARN has no account, run in
-    # the account of the caller.
-    executions = [
-        arn.replace(":aws:pipeline/", f":{account}:pipeline/") + "/execution/*"
-        for arn in allowed
-    ]
+    executions = [_executions_arn(arn, account) for arn in allowed]
     statements = [
         _allow("ListPipelines", LIST_OPERATIONS, ["*"]),
         _allow("RunPipelines", PIPELINE_OPERATIONS, allowed),

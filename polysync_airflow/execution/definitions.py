@@ -160,8 +160,10 @@ def definition_text(source: Any, folder: Path) -> str:
     :param folder: where a relative path begins.
     :raises ParametersError: it is none of these, or AWS would certainly refuse it.
     """
-    while callable(make := getattr(source, "definition", None)):
+    make = getattr(source, "definition", None)
+    while callable(make):
         source = make()
+        make = getattr(source, "definition", None)
     if isinstance(source, Mapping):
         text = to_text(source)
     elif isinstance(source, str) and source.lstrip().startswith("{"):

@@ -1,15 +1,16 @@
 """
 Measures what many summaries at once do to an API server of Airflow, with PostgreSQL,
-where somebody has planted large XComs ``run``.
+where somebody has planted large XComs ``run`` and ``steps``.
 
 ::
 
     python -m tests.benchmarks.summary_load --executions 10000 --at-once 20 200
 
-Each client asks as the page does: until it has a summary, and after a 429 not before
-the time that the server names. With ``--impatient``, it asks again at once, for ten
-seconds. Meanwhile, another endpoint of Airflow is asked again and again, and a task
-instance gets the heartbeats that the supervisor of a running task sends.
+Each client asks as the tab and the page do. It reads the XComs of the tasks whose are
+large, then asks until it has a summary, after a 429 not before the time that the server
+names. With ``--impatient``, it asks for that again at once, for ten seconds. Meanwhile,
+another endpoint of Airflow is asked again and again, and a task instance gets the
+heartbeats that the supervisor of a running task sends.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlencode
 
 import httpx
 import jwt
@@ -40,6 +43,12 @@ from tests.browser.many_executions import add_executions
 from tests.chaos.deployment.postgres import private_postgres
 
 SUMMARY: Final = f"{URL_PREFIX}/executions-summary"
+# What the page reads of a task, then what the tab reads.
+KEYS: Final = (
+    ("run",),
+    ("steps",),
+    ("run", "steps", "outputs", "spending", "console_url"),
+)
 OTHER: Final = "/api/v2/dags?limit=50"
 MEBIBYTE: Final = 2**20
 # How long another endpoint is asked without a load, and by impatient clients with it.
@@ -60,8 +69,18 @@ class Answers:
 
 
 async def _ask(
-    client: httpx.AsyncClient, answers: Answers, impatient_until: float | None
+    client: httpx.AsyncClient,
+    answers: Answers,
+    paths: Sequence[str],
+    impatient_until: float | None,
 ) -> None:
+    for path in random.sample(paths, len(paths)):
+        try:
+            response = await client.get(path)
+        except httpx.HTTPError as error:
+            answers.statuses[f"XComs {type(error).__name__}"] += 1
+        else:
+            answers.statuses[f"XComs {response.status_code}"] += 1
     while True:
         try:
             response = await client.get(SUMMARY)
@@ -80,7 +99,9 @@ async def _ask(
             return
 
 
-async def _ask_at_once(url: str, number: int, impatient: bool) -> Answers:
+async def _ask_at_once(
+    url: str, number: int, paths: Sequence[str], impatient: bool
+) -> Answers:
     answers = Answers()
     began = time.monotonic()
     impatient_until = None
@@ -90,15 +111,21 @@ async def _ask_at_once(url: str, number: int, impatient: bool) -> Answers:
     async with httpx.AsyncClient(
         base_url=url, limits=limits, timeout=REQUEST_TIMEOUT, trust_env=False
     ) as client:
-        clients = (_ask(client, answers, impatient_until) for _ in range(number))
+        clients = (_ask(client, answers, paths, impatient_until) for _ in range(number))
         await asyncio.gather(*clients)
     answers.seconds = time.monotonic() - began
     return answers
 
 
-def ask_at_once(url: str, number: int, impatient: bool) -> Answers:
-    """Let a number of clients ask for summaries. In a process of its own."""
-    return asyncio.run(_ask_at_once(url, number, impatient))
+def ask_at_once(
+    url: str, number: int, paths: Sequence[str], impatient: bool
+) -> Answers:
+    """
+    Let a number of clients ask. In a process of its own.
+
+    :param paths: of the XComs that they read.
+    """
+    return asyncio.run(_ask_at_once(url, number, paths, impatient))
 
 
 class PeakMemory:
@@ -201,28 +228,36 @@ def time_other(http: httpx.Client, load: Future[Answers] | None = None) -> list[
     return times
 
 
-def plant(database: str, sizes: list[int]) -> None:
+def plant(database: str, sizes: list[int]) -> list[str]:
     """
-    Make the newest XComs ``run`` large, as users can by Airflow's REST API.
+    Make the newest XComs ``run`` and ``steps`` large, as users can by Airflow's REST
+    API, and return the paths of what the page and the tab read of their tasks.
 
     :param sizes: the size of each, in MB.
     """
     newest = (
-        "SELECT x.dag_run_id, x.task_id, x.map_index FROM xcom x JOIN dag_run r"
+        "SELECT x.dag_run_id, x.task_id, x.map_index, x.dag_id, x.run_id"
+        " FROM xcom x JOIN dag_run r"
         " ON r.id = x.dag_run_id WHERE x.key = 'run' ORDER BY r.run_after DESC"
     )
     change = sqlalchemy.text(
         "UPDATE xcom SET value = value"
         " || jsonb_build_object('padding', repeat('padding ', :times))"
-        " WHERE key = 'run' AND (dag_run_id, task_id, map_index) = (:run, :task, :map)"
+        " WHERE key IN ('run', 'steps') AND (dag_run_id, task_id, map_index) = (:run, :task, :map)"
     )
+    paths = []
     engine = sqlalchemy.create_engine(database)
     with engine.begin() as connection:
         rows = connection.execute(sqlalchemy.text(newest)).fetchmany(len(sizes))
-        for size, (run, task, index) in zip(sizes, rows, strict=True):
+        for size, (run, task, index, dag_id, run_id) in zip(sizes, rows, strict=True):
             place = {"run": run, "task": task, "map": index}
             connection.execute(change, {"times": size * 125_000, **place})
+            key = {"run_id": run_id, "task_id": task, "map_index": index}
+            for names in KEYS:
+                query = urlencode({**key, "key": names}, doseq=True)
+                paths.append(f"{URL_PREFIX}/dags/{dag_id}/xcoms?{query}")
     engine.dispose()
+    return paths
 
 
 def describe_times(times: list[float], before: list[float] | None = None) -> str:
@@ -238,26 +273,27 @@ def describe_times(times: list[float], before: list[float] | None = None) -> str
 def measure(
     airflow: ApiServer,
     heartbeats: Heartbeats,
-    at_once: list[int],
-    impatient: bool,
-    runs: int,
+    paths: list[str],
+    options: argparse.Namespace,
 ) -> None:
-    """Ask an API server for many summaries, and print what came of it."""
+    """Let many clients ask an API server, and print what came of it."""
     spawn = multiprocessing.get_context("spawn")
     with (
         httpx.Client(base_url=airflow.url, timeout=120, trust_env=False) as http,
         ProcessPoolExecutor(1, mp_context=spawn) as clients,
     ):
         # Imports are paid before.
-        clients.submit(ask_at_once, airflow.url, 1, False).result()
+        clients.submit(ask_at_once, airflow.url, 1, paths, False).result()
         time_other(http)
         before = time_other(http)
         print(f"other endpoint without summaries: {describe_times(before)}")
-        for number in at_once * runs:
+        for number in options.at_once * options.runs:
             time.sleep(PAUSE)
             with PeakMemory(airflow) as memory, heartbeats:
                 idle = memory.now()
-                load = clients.submit(ask_at_once, airflow.url, number, impatient)
+                load = clients.submit(
+                    ask_at_once, airflow.url, number, paths, options.impatient
+                )
                 times = time_other(http, load)
             answers = load.result()
             statuses = [f"{name}: {count}" for name, count in answers.statuses.items()]
@@ -312,15 +348,13 @@ def main() -> None:
             site = Site(airflow)
             add_executions(site, options.dags, options.executions, 12)
             site.close()
-            plant(postgres.url, options.planted)
+            paths = plant(postgres.url, options.planted)
             print(
                 f"{options.executions:,} executions of {options.dags} DAGs; planted"
                 f" XComs, in MB: {' '.join(map(str, options.planted)) or 'none'}"
             )
             heartbeats = Heartbeats(airflow.url, postgres.url, secret)
-            measure(
-                airflow, heartbeats, options.at_once, options.impatient, options.runs
-            )
+            measure(airflow, heartbeats, paths, options)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ def _case(
 
 
 def _set_dns(deployment: ExhaustedDeployment, *, fails: bool) -> None:
+    deployment.front.closes = fails
     if fails:
         deployment.dns_fails.touch()
     else:

@@ -34,6 +34,8 @@ class Front:
     :ivar url: its address.
     :ivar drops: whether the proxy drops each connection: one before it forwards the
         request, the next one in place of the response.
+    :ivar closes: whether each connection is closed after a response, as AWS closes idle
+        ones: the next request needs the name of the endpoint.
     :ivar sts_seconds: how long a request to STS takes.
     :ivar dropped: how many connections the proxy has dropped.
     :ivar refused: how many requests were refused because of their time.
@@ -43,6 +45,7 @@ class Front:
         self.address = urlsplit(emulator_url).netloc
         self.url = ""
         self.drops = False
+        self.closes = False
         self.sts_seconds = 0.0
         self.dropped = 0
         self.refused = 0
@@ -142,6 +145,8 @@ class _Handler(BaseHTTPRequestHandler):
             for name, value in headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(content)))
+            if self.front.closes:
+                self.send_header("Connection", "close")
             self.end_headers()
             self.wfile.write(content)
 

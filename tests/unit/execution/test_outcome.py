@@ -6,7 +6,7 @@ Airflow's log pane.
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
@@ -21,8 +21,7 @@ from polysync_airflow.execution.outcome import (
 )
 from polysync_airflow.execution.prices import CostAndUsage, Spending
 from polysync_airflow.execution.steps.descriptions import StepRow
-from polysync_airflow.execution.waiter import ExecutionEvent
-from tests.unit.execution.lifecycle.builders import choose, stored
+from tests.unit.execution.lifecycle.builders import choose, end_of_wait, stored
 
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn-tuning/execution/4jg7o29joci6"
 NOW = datetime(2026, 3, 1, 13, tzinfo=UTC)
@@ -30,20 +29,6 @@ LATER = datetime(2026, 3, 1, 14, tzinfo=UTC)
 # Airflow's pane has 30 lines at 1400 x 900 pixels; eight of them have the frames of the
 # traceback.
 PANE_LINES = 22
-
-
-def event(
-    outcome: Literal["ended", "timed_out", "refused"], status: str, **fields: Any
-) -> ExecutionEvent:
-    """Return how a wait for the execution has ended."""
-    values: Any = {
-        "execution_arn": ARN,
-        "pipeline_name": None,
-        "message": None,
-        "started_at": NOW,
-        "ended_at": NOW,
-    }
-    return ExecutionEvent(outcome=outcome, status=status, **{**values, **fields})
 
 
 def requested(**changes: Any) -> RunSummary:
@@ -73,14 +58,14 @@ def test_end_of_a_stop_is_final() -> None:
     An answer or a look that comes late, from another process, does not bring the
     execution back to life.
     """
-    by_user = event("ended", "Stopped", message="by user")
+    by_user = end_of_wait("ended", "Stopped", message="by user", ended_at=NOW)
     ended = requested().stop_followed(by_user, LATER)
 
     assert ended.state == "Cancelled"
     assert ended.message == "by user"
     assert ended.ended_at == NOW
     assert ended.stop_answered("Stopping", None, LATER) == ended
-    assert ended.stop_followed(event("timed_out", "Stopping"), LATER) == ended
+    assert ended.stop_followed(end_of_wait("timed_out", "Stopping"), LATER) == ended
     assert ended.stop_text.endswith("and the execution has ended (AWS status Stopped).")
     assert ended.model_copy(update={"stop": None}).stop_text == ""
 
@@ -98,7 +83,7 @@ def test_end_of_a_stop_keeps_why_the_task_has_asked_for_it() -> None:
     reported = {"message": spent.text, "spending": spent, "added_up_at": NOW}
     before = requested().model_copy(update=reported)
 
-    ended = before.stop_followed(event("ended", "Stopped"), LATER)
+    ended = before.stop_followed(end_of_wait("ended", "Stopped"), LATER)
 
     assert ended.status == "Stopped"
     assert ended.message == spent.text
@@ -107,7 +92,7 @@ def test_end_of_a_stop_keeps_why_the_task_has_asked_for_it() -> None:
     assert not before.is_added_up
     assert ended.added_up_at is None
     added_up = ended.with_cost(CostAndUsage(added_up_at=LATER), ["no list"])
-    again = added_up.stop_followed(event("ended", "Stopped"), LATER)
+    again = added_up.stop_followed(end_of_wait("ended", "Stopped"), LATER)
     assert again.added_up_at == LATER
     assert again.with_cost(CostAndUsage(added_up_at=NOW)) == again
 
@@ -116,9 +101,9 @@ def test_failed_poll_does_not_count_as_seen() -> None:
     """The last poll failed: the execution was not seen then."""
     accepted = requested().stop_answered("Stopping", None, NOW)
     failure = {"message": "throttled", "error_code": "ThrottlingException"}
-    failed = event("timed_out", "Stopping", **failure)
+    failed = end_of_wait("timed_out", "Stopping", **failure)
 
-    seen = accepted.stop_followed(event("timed_out", "Stopping"), LATER)
+    seen = accepted.stop_followed(end_of_wait("timed_out", "Stopping"), LATER)
     unseen = accepted.stop_followed(failed, LATER)
 
     assert seen.stop
@@ -161,9 +146,10 @@ def message(
         retry,
         button='or the tab\'s "Resume failed steps" ',
     )
-    end = event(
+    end = end_of_wait(
         "ended",
         "Failed",
+        execution_arn=ARN,
         pipeline_name="churn-tuning",
         message="Step failure: One or multiple steps failed.",
         started_at="2026-11-26T06:00:00Z",

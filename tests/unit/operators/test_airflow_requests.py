@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import Any
 
 import pytest
-from airflow.sdk import BaseOperator, RetryDecision
+from airflow.sdk import BaseOperator
 from jinja2 import UndefinedError
 
-from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from sagemaker_emulator.builders import definition, step
 from tests.fakes.task_sessions import TaskSessions
 from tests.unit.jobs.catalogue.builders import put_pipelines
-from tests.unit.operators.recovery.harness import RetryEverything
-from tests.world import DESCRIBE, World
+from tests.world import World
 
 PIPELINE = "two-steps"
 DEFINITION = definition(step("Prepare"), step("Train"))
@@ -117,31 +114,3 @@ def test_failure_before_the_first_session_pushes_no_button(
         )
 
     assert sessions.counts["SetXCom"] == 0
-
-
-class Counted(RetryEverything):
-    """A policy that counts how often it is asked."""
-
-    asked = 0
-
-    def evaluate(self, *arguments: Any, **more: Any) -> RetryDecision:
-        """Count the question."""
-        self.asked += 1
-        return super().evaluate(*arguments, **more)
-
-
-def test_policy_of_the_dag_is_asked_once_and_stays(
-    monkeypatch: pytest.MonkeyPatch, world: World
-) -> None:
-    """By Airflow's task runner and the task together, for the copy that they run."""
-    policy = Counted()
-    operator = PolysyncStartPipelineOperator(
-        task_id="train", pipeline_name=PIPELINE, deferrable=True, retry_policy=policy
-    )
-    world.deny(DESCRIBE)
-
-    with pytest.raises(SageMakerApiError):
-        TaskSessions(monkeypatch).run(operator)
-
-    assert policy.asked == 1
-    assert operator.retry_policy is policy

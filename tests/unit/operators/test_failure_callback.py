@@ -16,7 +16,7 @@ from polysync_airflow.operators import (
     failure_callback_run,
 )
 from polysync_airflow.records.keys import RECORD_KEY, variable_key
-from tests.conftest import connection
+from tests.conftest import ARN, connection
 from tests.tasks import EmulatedTime, TaskInstance, run_task
 from tests.unit.operators.recovery.harness import (
     CrashError,
@@ -78,10 +78,8 @@ def test_execution_of_a_dead_process_is_stopped(
     run_failure_callbacks(task, ti)
     run_failure_callbacks(task, ti)
 
-    arn, (_, *calls) = (
-        ti.xcoms["execution_arn"],
-        world.control.calls(STOP),
-    )
+    arn = ti.xcoms["execution_arn"]
+    (_, *calls) = world.control.calls(STOP)
     assert {call["region"] for call in calls} == {"us-east-1"}
     assert {call["request"]["PipelineExecutionArn"] for call in calls} == {arn}
     assert len({call["request"]["ClientRequestToken"] for call in calls}) == 1
@@ -126,16 +124,11 @@ def test_callback_on_a_worker_without_a_record_says_nothing(
     assert caplog.messages == []
 
 
-OTHER = (
-    "arn:aws:sagemaker:us-east-1:123456789012:pipeline/abalone/execution/abcdefghijkl"
-)
-
-
 @pytest.mark.parametrize(
     "edit",
     [
         lambda _: "a text",
-        lambda record: {**record, "execution_arn": OTHER},
+        lambda record: {**record, "execution_arn": ARN},
         lambda record: {**record, "execution_arn": None},
         lambda record: {**record, "signature": None},
     ],
@@ -257,10 +250,8 @@ def test_callbacks_of_the_dag_author_come_first() -> None:
     def author_callback(context: Any) -> None:
         """A callback of the DAG's author."""
 
-    operator, own = (
-        PolysyncStartPipelineOperator,
-        failure_callback.stop_orphaned_execution,
-    )
+    operator = PolysyncStartPipelineOperator
+    own = failure_callback.stop_orphaned_execution
     with DAG("by_default", default_args={"on_failure_callback": author_callback}):
         by_default: Any = operator(task_id="a", pipeline_name="fanout")
         given: Any = operator(

@@ -230,8 +230,7 @@ def test_step_of_another_definition_is_skipped_with_a_warning(world: World) -> N
     """
     execution = run_execution(world.emulator, GOOD)
 
-    with capture_logs() as logs:
-        run, _ = run_in_each_mode("Renamed")
+    run, _ = run_in_each_mode("Renamed")
 
     assert type(run.error) is AirflowSkipException
     assert "polysync jobs import" in str(run.error)

@@ -15,14 +15,12 @@ import pytest
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.step_clears import CLEAR_KEY
 from polysync_airflow.records.keys import RECORD_KEY
+from tests.conftest import ARN
 from tests.unit.operators.recovery.harness import MERGE_FAILS_ONCE, STEPS, GroupTask
 from tests.world import CHANGES, RETRY, START, STOP, World
 
-OTHER = (
-    "arn:aws:sagemaker:us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl"
-)
 EDITS: dict[str, Callable[[Any], Any]] = {
-    "other execution": lambda kept: {**kept, "execution_arn": OTHER},
+    "other execution": lambda kept: {**kept, "execution_arn": ARN},
     "unsigned": lambda kept: {**kept, "signature": None},
 }
 
@@ -149,5 +147,5 @@ def test_edited_record_is_ignored(
 
     assert run.error is None
     assert selections(world) == [None, None]
-    assert OTHER not in str(world.control.calls())
+    assert ARN not in str(world.control.calls())
     assert f"XCom {RECORD_KEY!r} is ignored" in caplog.text

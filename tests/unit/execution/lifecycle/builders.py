@@ -255,21 +255,12 @@ def does(instruction: Instruction) -> tuple[Command, object, ExecutionRecord | N
 
 
 def end_of_wait(
-    outcome: Literal["ended", UnendedOutcome],
-    status: str | None,
-    *,
-    arn: str = ARN,
+    outcome: Literal["ended", UnendedOutcome], status: str | None, **known: Any
 ) -> ExecutionEvent:
-    """Return how a wait for an execution has ended."""
-    return ExecutionEvent(
-        outcome=outcome,
-        execution_arn=arn,
-        pipeline_name="fanout",
-        status=status,
-        message=None,
-        started_at=None,
-        ended_at=None,
-    )
+    """Return how a wait for an execution has ended, and what else is known of it."""
+    unknown = dict.fromkeys(("message", "started_at", "ended_at"))
+    fields: Any = {"execution_arn": ARN, "pipeline_name": "fanout", **unknown, **known}
+    return ExecutionEvent(outcome=outcome, status=status, **fields)
 
 
 def described(status: str) -> Described:

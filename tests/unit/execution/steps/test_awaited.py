@@ -138,7 +138,7 @@ def test_end_of_a_step_is_reported_as_that_of_an_execution() -> None:
     """The same rules apply to it."""
     end = end_of_step(ARN, "fanout", ROWS[1])
 
-    assert end == end_of_wait("ended", "Failed", arn=ARN)
+    assert end == end_of_wait("ended", "Failed", execution_arn=ARN)
 
 
 ENDED = {"execution_arn": ARN, "step_name": "Train", "status": "Failed"}

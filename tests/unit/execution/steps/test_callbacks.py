@@ -35,7 +35,6 @@ from polysync_airflow.execution.steps.callbacks import (
     output_parameters,
     parse_message,
     parse_queue_url,
-    parse_step_changed,
     recorded_outputs,
     running_callback,
     still_waits,
@@ -276,18 +275,6 @@ def test_name_of_an_output_that_airflow_reserves_is_refused() -> None:
     problem = "the name __id__, which Airflow reserves: rename it"
     with pytest.raises(ParametersError, match=problem):
         output_parameters({"__id__": "x"})
-
-
-def test_event_of_the_trigger_is_told_from_others() -> None:
-    """An event of another form is none."""
-    event = {"outcome": "step_changed", "since": 1e9, "deadline": 2e9}
-
-    found = parse_step_changed(event)
-
-    assert found is not None
-    assert (found.since, found.deadline) == (1e9, 2e9)
-    assert parse_step_changed(None) is None
-    assert parse_step_changed({**event, "since": -1}) is None
 
 
 THROTTLED = PolysyncError("throttled", permanent=False, transient=True)

@@ -146,11 +146,9 @@ def test_decorated_function_adds_a_task(pipeline: Pipeline) -> None:
         result >> after
 
     task: Any = dag.get_task("decide")
-    assert (task.retries, task.op_kwargs, decide.__doc__) == (
-        2,
-        {"limit": 5},
-        "Decide about a ticket.",
-    )
+    assert task.retries == 2
+    assert task.op_kwargs == {"limit": 5}
+    assert decide.__doc__ == "Decide about a ticket."
     assert task.downstream_task_ids == {"after"}
     run = pipeline.answer(task.python_callable, op_kwargs=task.op_kwargs)
     assert run.result == {"ok": "T-1 5"}

@@ -57,6 +57,7 @@ OF_CALLBACKS: list[Any] = [
     {},
     {"outcome": "step_changed"},
     {**STEP_CHANGED, "deadline": float("nan")},
+    {**STEP_CHANGED, "since": -1},
     {**STEP_CHANGED, "token": "x"},
 ]
 callback = partial(PolysyncCallbackStepOperator, step_name="Ask", python_callable=print)

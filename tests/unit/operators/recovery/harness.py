@@ -39,6 +39,7 @@ from tests.fakes.json_store import JsonStore
 from tests.fakes.simulated_airflow import AIRFLOW
 from tests.tasks import (
     DagRun,
+    EmulatedTime,
     Run,
     TaskInstance,
     allow_execute_in_this_thread,
@@ -266,6 +267,11 @@ class Task:
         """
         self.prepare_try(**arguments)
         return self.run_prepared_try()
+
+    def crash_while_waiting(self, time: EmulatedTime, **arguments: Any) -> Run:
+        """Run the next try, whose process dies while it waits."""
+        time.after(100, crash)
+        return self.next_try(**arguments)
 
     def clear(self) -> None:
         """

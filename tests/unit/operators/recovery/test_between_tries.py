@@ -43,8 +43,7 @@ def test_execution_of_another_account_is_an_error_that_names_both(
     """Somebody has changed the keys of the connection to those of another account."""
     world.control.put_scenario(RUNS_ON)
     task = make_task()
-    world.time.after(100, crash)
-    task.next_try()
+    task.crash_while_waiting(world.time)
     if is_cleared:
         task.clear()
     world.control.add_fault("error", DESCRIBE, **NOT_FOUND)

@@ -26,7 +26,6 @@ from tests.unit.operators.recovery.harness import (
     MERGE_FAILS_TWICE,
     STEPS,
     Task,
-    crash,
 )
 from tests.world import LIST_STEPS, RETRY, STOP, World
 
@@ -78,9 +77,8 @@ def test_known_steps_are_shown_before_the_next_list(
     world.control.put_scenario(MERGE_FAILS_ONCE)
     task = make_task(retry_mode="resume", progress_interval=None)
     first = task.next_try()
-    world.time.after(100, crash)
 
-    waiting = task.next_try()
+    waiting = task.crash_while_waiting(world.time)
 
     known, shown = (
         {step["name"]: (step["state"], step["seconds"]) for step in run.xcoms["steps"]}
@@ -99,9 +97,8 @@ def test_resume_without_the_permission_to_list_steps(
     task = make_task(retry_mode="resume", progress_interval=None)
     task.next_try()
     world.deny(LIST_STEPS)
-    world.time.after(100, crash)
 
-    waiting = task.next_try()
+    waiting = task.crash_while_waiting(world.time)
 
     shown = {step["name"]: step["state"] for step in waiting.xcoms["steps"]}
     assert shown == dict.fromkeys(STEPS, "NotStarted")

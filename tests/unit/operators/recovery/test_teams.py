@@ -51,9 +51,8 @@ def test_retry_that_died_before_it_wrote_the_copy(
     make_task: MakeTask, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The callback cannot read the record, but knows that there is one."""
-    world.time.after(60, crash)
     task = make_task(retries=0)
-    task.next_try()
+    task.crash_while_waiting(world.time)
     task.ti.xcoms.clear()
 
     run_failure_callbacks(task.prepare_try(), task.ti)

@@ -25,7 +25,7 @@ from polysync_airflow.records.serialization import (
 from tests.conftest import ARN
 from tests.tasks import DagRun
 from tests.unit.operators.recovery.conftest import MakeTask
-from tests.unit.operators.recovery.harness import Task, crash
+from tests.unit.operators.recovery.harness import Task
 from tests.world import World
 
 ABSENT: Any = object()
@@ -209,8 +209,7 @@ def test_execution_is_found_without_its_record(
     that has ended meanwhile.
     """
     task = make_task()
-    world.time.after(100, crash)
-    task.next_try(pipeline_parameters={"Shards": 4})
+    task.crash_while_waiting(world.time, pipeline_parameters={"Shards": 4})
     if value is None:
         task.store.delete(RECORD_KEY)
     else:

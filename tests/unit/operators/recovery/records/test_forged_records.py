@@ -16,9 +16,9 @@ from polysync_airflow.exceptions import PipelineExecutionTimeoutError, StoredRec
 from polysync_airflow.records.keys import RECORD_KEY
 from polysync_airflow.records.serialization import from_stored
 from tests.conftest import ARN
-from tests.tasks import DagRun, EmulatedTime
+from tests.tasks import DagRun
 from tests.unit.operators.recovery.conftest import MakeTask
-from tests.unit.operators.recovery.harness import MERGE_FAILS_ONCE, Task, crash
+from tests.unit.operators.recovery.harness import MERGE_FAILS_ONCE, Task
 from tests.unit.operators.recovery.records.test_damaged_records import RECORD
 from tests.world import CHANGES, NEVER_ENDS, World
 
@@ -72,13 +72,6 @@ def test_order_of_json_keys_is_ignored() -> None:
     )
 
 
-def crash_while_waiting(task: Task, clock: EmulatedTime) -> dict[str, Any]:
-    """Let a try crash while it waits; return its record."""
-    clock.after(100, crash)
-    task.next_try()
-    return dict(task.last_record)
-
-
 @pytest.mark.parametrize(
     "other",
     [
@@ -96,10 +89,11 @@ def test_record_of_another_task_starts_and_stops_nothing(
     A genuine record of another task's running execution: nothing is started beside it,
     and it is not stopped.
     """
-    record = crash_while_waiting(Task(make_task().deferrable, **other), world.time)
+    other_task = Task(make_task().deferrable, **other)
+    other_task.crash_while_waiting(world.time)
     world.control.clear_calls()
     task = make_task()
-    task.store.set(RECORD_KEY, record)
+    task.store.set(RECORD_KEY, other_task.last_record)
 
     run = task.next_try()
 
@@ -108,7 +102,9 @@ def test_record_of_another_task_starts_and_stops_nothing(
     assert "copied it from another task" in str(run.error)
     assert world.calls(*CHANGES) == []
     assert world.log.statuses == ["Executing"]
-    assert task.record == record, "a user needs it to find the execution"
+    assert task.record == other_task.last_record, (
+        "a user needs it to find the execution"
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,7 +126,7 @@ def test_records_are_believed_after_a_key_rotation(
     world.patch.setenv(FERNET_KEY, KEY_A)
     task = make_task(retry_mode="resume", on_clear="resume")
     if clear:
-        crash_while_waiting(task, world.time)
+        task.crash_while_waiting(world.time)
     else:
         world.control.put_scenario(MERGE_FAILS_ONCE)
         task.next_try()
@@ -162,28 +158,3 @@ def test_deferred_execution_is_stopped_after_a_key_rotation(world: World) -> Non
 
     assert isinstance(run.error, PipelineExecutionTimeoutError)
     assert world.log.statuses == ["Stopped"]
-
-
-def test_signed_record_of_a_running_task_needs_no_further_call(
-    make_task: MakeTask, world: World
-) -> None:
-    """
-    With a key, the proof costs no call to AWS. Only AWS knows the parameters of the
-    execution.
-    """
-    task = make_task()
-    crash_while_waiting(task, world.time)
-    world.control.clear_calls()
-
-    assert task.next_try().error is None
-    steps = {
-        "DescribePipelineDefinitionForExecution",
-        "ListPipelineExecutionSteps",
-        "DescribeProcessingJob",
-    }
-    others = {
-        "DescribePipelineExecution",
-        "ListPipelineExecutions",
-        "ListPipelineParametersForExecution",
-    }
-    assert set(world.calls()) <= {*others, *steps}

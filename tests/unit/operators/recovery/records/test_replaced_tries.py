@@ -87,8 +87,7 @@ def test_success_of_a_resumed_try_keeps_the_record_of_a_later_one(
     """A process that Airflow resumes after a deferral has read no record before."""
     tries = []
     for _ in range(2):
-        world.time.after(100, crash)
-        task.next_try()
+        task.crash_while_waiting(world.time)
         tries.append(task.ti)
     task.state = "running"
 
@@ -110,8 +109,7 @@ def test_process_that_comes_back_deletes_no_record_of_a_later_try(
 
     def freeze(_: Any) -> None:
         task.lose_heartbeat()
-        world.time.after(100, crash)
-        task.next_try()
+        task.crash_while_waiting(world.time)
 
     world.requests.after(START, freeze)
 

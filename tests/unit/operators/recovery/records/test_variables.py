@@ -15,14 +15,8 @@ from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.records.keys import variable_key
 from polysync_airflow.records.serialization import RECORD, TASK
 from tests.fakes.simulated_airflow import SimulatedAirflow
-from tests.tasks import EmulatedTime
 from tests.unit.operators.recovery.conftest import MakeTask
-from tests.unit.operators.recovery.harness import (
-    MERGE_FAILS_ONCE,
-    CrashError,
-    Task,
-    crash,
-)
+from tests.unit.operators.recovery.harness import MERGE_FAILS_ONCE, Task, crash
 from tests.world import RETRY, START, World
 
 KEY = TaskKey("retraining", "scheduled__2026-01-01T00:00:00+00:00", "train", -1)
@@ -53,12 +47,6 @@ def test_keys_are_readable_short_and_unique() -> None:
     )
 
 
-def crash_while_waiting(task: Task, time: EmulatedTime, **arguments: Any) -> None:
-    """Let a try crash while it waits."""
-    time.after(100, crash)
-    assert isinstance(task.next_try(**arguments).error, CrashError)
-
-
 def test_variable_names_its_task_and_try(
     make_task: MakeTask, simulated_airflow: SimulatedAirflow, world: World
 ) -> None:
@@ -69,7 +57,7 @@ def test_variable_names_its_task_and_try(
     """
     task = make_task()
 
-    crash_while_waiting(task, world.time, pipeline_parameters={"Shards": 4})
+    task.crash_while_waiting(world.time, pipeline_parameters={"Shards": 4})
 
     text = simulated_airflow.variable(variable_key(task.key)) or ""
     value = json.loads(text)
@@ -161,7 +149,7 @@ def test_wait_behind_the_old_execution_does_not_use_the_timeout(
     ``timeout``.
     """
     task = make_task(stop_on_kill=False, timeout=550)
-    crash_while_waiting(task, world.time)
+    task.crash_while_waiting(world.time)
     task.clear()
     # The throttling lasts longer than the time that a wait of 400 s behind the old
     # execution would leave.

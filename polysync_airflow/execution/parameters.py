@@ -178,7 +178,9 @@ def storable_parameters(argument: str, values: Any) -> Any:
                 " of at most 1,024 digits."
             )
         storable[name] = texts.storable_number(value)
-    return storable
+    # Airflow does not render what a mapped task has got from an XCom, and knows it by
+    # its identity.
+    return values if storable == values else storable
 
 
 def _is_storable(value: Any) -> bool:

@@ -309,7 +309,8 @@ def test_who_may_read_xcoms(call: Call, user: str) -> None:
 
         read = call(user, "GET", f"{URL_PREFIX}/dags/{dag_id}/xcoms", params=task)
 
-        assert read == ((200, {"xcoms": {}}) if may_read else FORBIDDEN), dag_id
+        expected: Any = (200, {"xcoms": {}}) if may_read else FORBIDDEN
+        assert read == expected, dag_id
 
 
 # What Airflow's UI reads to show the tab and the page, then what the page reads.

@@ -74,3 +74,17 @@ def test_value_that_airflow_cannot_store_is_refused_with_the_dag(
         PolysyncStartPipelineOperator(
             task_id="t", pipeline_name="x", pipeline_parameters={"A": value}
         )
+
+
+def test_values_from_an_xcom_are_no_templates() -> None:
+    """Airflow tells by its identity what a mapped task has got from another one."""
+    values = {"Name": "{{ conn.other.password }}"}
+    task = PolysyncStartPipelineOperator(
+        task_id="train", pipeline_name="churn-tuning", pipeline_parameters=values
+    )
+
+    rendered = task.render_template(
+        task.pipeline_parameters, {}, seen_oids={id(values)}
+    )
+
+    assert rendered == values

@@ -36,6 +36,7 @@ PUBLISHED: Final = (
     "Makefile",
     "tests/README.md",
     "tests/chaos/README.md",
+    "tests/exhaustion/README.md",
     "tests/system/airflow/executors.py",
     "example_dags/**/*.*",
     # Their docstrings have the arguments.

@@ -75,9 +75,7 @@ def _command(parser: argparse.ArgumentParser) -> str:
 
 def _common_rows() -> list[Row]:
     rows = Counter(row for parser in COMMANDS.values() for row in _rows_of(parser))
-    return [
-        row for row, count in rows.items() if count >= MANY and row[0].startswith("--")
-    ]
+    return [row for row, count in rows.items() if count >= MANY]
 
 
 def _rows_of(parser: argparse.ArgumentParser) -> list[Row]:

@@ -50,6 +50,7 @@ SKIPPED_DEFERRED: Final = {
 # Between the functions of the walk, these call what they are given.
 CALLERS: Final = {
     Function("operators/execution_calls.py", "_send"),
+    Function("operators/execution_calls.py", "_send_start"),
     Function("operators/start.py", "execute"),
     # Until the task has an outcome.
     Function("operators/start_run.py", "execute"),

@@ -60,8 +60,8 @@ def test_help_has_all_texts(name: str) -> None:
 
 
 COMMANDS = (
-    "choose from 'jobs', 'check', 'prices', 'executions', 'iam', 'records', "
-    "'verify', 'emulator'"
+    "choose from 'jobs', 'pipelines', 'check', 'prices', 'executions', 'iam', "
+    "'records', 'verify', 'emulator'"
 )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import boto3
 import pytest
 
+from polysync_airflow.execution.definitions import tags_to_aws
+from polysync_airflow.execution.job_pipelines import origin_tags, pipeline_name
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.builders import definition, step
 from sagemaker_emulator.verify import calls
@@ -31,6 +33,8 @@ ISSUER = "oidc-provider/login.microsoftonline.com/T/v2.0"
 RUNS = {
     "polysync jobs import": ("", f"role_arn: {ROLE}"),
     "polysync jobs diff": ("{catalogue}", ""),
+    "polysync pipelines list": ("", "airflow-nightly-train-"),
+    "polysync pipelines delete": ("{made} --yes", "deleted"),
     "polysync check": ("", f"Signed in as arn:aws-eusc:sts::{ACCOUNT}:assumed-role/"),
     "polysync executions list": ("--pipeline churn --wide", PIPELINE),
     "polysync executions show": ("{execution}", CONSOLE),
@@ -67,16 +71,23 @@ def sovereign(
     )
     keys: Any = {"aws_access_key_id": "AKIAEXAMPLE", "aws_secret_access_key": "s"}
     sagemaker = boto3.client("sagemaker", region_name=REGION, endpoint_url=url, **keys)
-    sagemaker.create_pipeline(
-        PipelineName="churn", PipelineDefinition=definition(step("A")), RoleArn=ROLE
-    )
+    monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__DEPLOYMENT", "prod")
+    origin = ("prod", "nightly", "train")
+    made = pipeline_name(*origin)
+    for name in ("churn", made):
+        sagemaker.create_pipeline(
+            PipelineName=name,
+            PipelineDefinition=definition(step("A")),
+            RoleArn=ROLE,
+            Tags=tags_to_aws(origin_tags(*origin)),
+        )
     catalogue = tmp_path / "jobs.yaml"
     assert polysync("jobs", "import", catalogue).code == 0
     started = sagemaker.start_pipeline_execution(PipelineName="churn")
     execution_arn = started["PipelineExecutionArn"]
     # The step begins.
     emulator.control.advance(5)
-    return {"catalogue": str(catalogue), "execution": execution_arn}
+    return {"catalogue": str(catalogue), "execution": execution_arn, "made": made}
 
 
 @pytest.mark.parametrize("command", RUNS)

@@ -205,6 +205,11 @@ def test_the_first_host_of_a_job_is_read_and_each_training_job_of_a_tuning_job()
         request = log.call.requests["GetLogEvents"]  # type: ignore[attr-defined]
         names.append((request["logStreamName"], request.get("nextToken")))
         streams = [{"logStreamName": "job/algo-3", "lastEventTimestamp": 3}]
+    log.call.respond(streams, [])  # type: ignore[attr-defined]
+    log.read_on()
+    log.read_on()
+    # A token of GetLogEvents for what follows must be sent with this.
+    assert log.call.requests["GetLogEvents"]["startFromHead"]  # type: ignore[attr-defined]
     assert names == [("job/algo-2", None), ("job/algo-2", "f/1"), ("job/algo-3", None)]
 
 

@@ -63,6 +63,24 @@ def test_each_line_is_written_once_with_its_step(
             assert len(reads) == len({*reads}) > 10
 
 
+def test_slow_logs_do_not_delay_the_polls(deferrable: bool, world: World) -> None:
+    """The worker waits for the rest of the interval only."""
+    polls = []
+    for seconds in (0.0, 3.0):
+        world.control.reset()
+        began_at = world.time.time()
+
+        def delay(_: object, seconds: float = seconds) -> None:
+            world.time.sleep(seconds)
+
+        world.requests.after("DescribeLogStreams", delay)
+        run_fanout(deferrable, job_logs=True)
+        polls.append(
+            [round(call["time"] - began_at) for call in world.control.calls(DESCRIBE)]
+        )
+    assert polls[0] == polls[1]
+
+
 @pytest.mark.parametrize(
     ("fault", "most_calls"), [(DENIED, 1), ({"kind": "throttle"}, 8)]
 )

@@ -36,6 +36,26 @@ def _case(
     )
 
 
+def _in_both_modes(
+    deferred: str,
+    synchronous: str,
+    title: str,
+    scenario: Scenario,
+    expected: Expected = SUCCESS,
+) -> tuple[Case, Case]:
+    """Return the two cases of one outage, which the number of the first one names."""
+    return (
+        _case(deferred, f"{title}, deferred mode", scenario, expected),
+        _case(
+            synchronous,
+            f"{title}, synchronous mode",
+            scenario,
+            expected,
+            outage=deferred,
+        ),
+    )
+
+
 def _set_dns(deployment: ExhaustedDeployment, *, fails: bool) -> None:
     deployment.front.closes = fails
     if fails:
@@ -73,79 +93,42 @@ _SLOW_STS = (
 )
 
 CASES: Final = (
-    _case(
+    *_in_both_modes(
         "1a",
-        "disk of the logs full, deferred mode",
-        scenarios.ends_in_outage(*_FULL),
-        outage="1a",
-    ),
-    _case(
         "1b",
-        "disk of the logs full, synchronous mode",
+        "disk of the logs full",
         scenarios.ends_in_outage(*_FULL),
-        outage="1a",
     ),
-    _case(
+    *_in_both_modes(
         "1c",
-        "disk of the logs full for good, retries=0, deferred mode",
-        scenarios.full_for_good,
-        ENDED_BY_USER,
-        outage="1c",
-    ),
-    _case(
         "1d",
-        "disk of the logs full for good, retries=0, synchronous mode",
+        "disk of the logs full for good, retries=0",
         scenarios.full_for_good,
         ENDED_BY_USER,
-        outage="1c",
     ),
-    _case(
+    *_in_both_modes(
         "1e",
-        "folder of the logs read-only, deferred mode",
-        scenarios.ends_in_outage(*_READ_ONLY),
-        outage="1e",
-    ),
-    _case(
         "1f",
-        "folder of the logs read-only, synchronous mode",
+        "folder of the logs read-only",
         scenarios.ends_in_outage(*_READ_ONLY),
-        outage="1e",
     ),
-    _case(
+    *_in_both_modes(
         "2a",
-        "database locked at the start, deferred mode",
-        scenarios.outage(*_STORES_LOCKED, before_start=True),
-        outage="2a",
-    ),
-    _case(
         "2b",
-        "database locked at the start, synchronous mode",
+        "database locked at the start",
         scenarios.outage(*_STORES_LOCKED, before_start=True),
-        outage="2a",
     ),
-    _case(
+    *_in_both_modes(
         "2c",
-        "database locked in the wait, deferred mode",
-        scenarios.outage(*_ALL_LOCKED, before_start=False),
-        outage="2c",
-    ),
-    _case(
         "2d",
-        "database locked in the wait, synchronous mode",
+        "database locked in the wait",
         scenarios.outage(*_ALL_LOCKED, before_start=False),
-        outage="2c",
     ),
-    _case(
+    *_in_both_modes(
         "2e",
-        "database restarts three times at the start, deferred mode",
-        scenarios.database_restarts,
-        outage="2e",
-    ),
-    _case(
         "2f",
-        "database restarts three times at the start, synchronous mode",
+        "database restarts three times at the start",
         scenarios.database_restarts,
-        outage="2e",
     ),
     _case(
         "3a",
@@ -180,34 +163,22 @@ CASES: Final = (
         "clock of scheduler and workers set an hour back for a minute",
         scenarios.clock_jumps("scheduler", -scenarios.HOUR),
     ),
-    _case(
+    *_in_both_modes(
         "6a",
-        "the name of the endpoint does not resolve in the wait, deferred mode",
-        scenarios.outage(*_NO_DNS, before_start=False),
-        outage="6a",
-    ),
-    _case(
         "6b",
-        "the name of the endpoint does not resolve in the wait, synchronous mode",
+        "the name of the endpoint does not resolve in the wait",
         scenarios.outage(*_NO_DNS, before_start=False),
-        outage="6a",
     ),
     _case(
         "6c",
         "the name of the endpoint does not resolve at the start",
         scenarios.outage(*_NO_DNS, before_start=True),
     ),
-    _case(
+    *_in_both_modes(
         "7a",
-        "a proxy drops connections in the wait, deferred mode",
-        scenarios.outage(*_DROPS, before_start=False),
-        outage="7a",
-    ),
-    _case(
         "7b",
-        "a proxy drops connections in the wait, synchronous mode",
+        "a proxy drops connections in the wait",
         scenarios.outage(*_DROPS, before_start=False),
-        outage="7a",
     ),
     _case(
         "7c",
@@ -220,16 +191,10 @@ CASES: Final = (
         scenarios.untrusted,
         Expected((), "failed", tries=2),
     ),
-    _case(
+    *_in_both_modes(
         "9a",
-        "STS takes 30 s for each request, deferred mode",
-        scenarios.outage(*_SLOW_STS, before_start=True),
-        outage="9a",
-    ),
-    _case(
         "9b",
-        "STS takes 30 s for each request, synchronous mode",
+        "STS takes 30 s for each request",
         scenarios.outage(*_SLOW_STS, before_start=True),
-        outage="9a",
     ),
 )

@@ -79,7 +79,7 @@ def to_text(definition: object) -> str:
     except (TypeError, ValueError, RecursionError) as error:
         raise ParametersError(
             f"The definition is not valid: {error}. Give texts, numbers, booleans,"
-            f" lists and dicts. Nothing was started."
+            " lists and dicts. Nothing was started."
         ) from None
 
 

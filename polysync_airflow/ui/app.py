@@ -76,8 +76,7 @@ log = logging.getLogger(__name__)
 PATH = "/dags/{dag_id}/clear-choice"
 XCOMS_PATH = "/dags/{dag_id}/xcoms"
 SUMMARY_PATH = "/executions-summary"
-# Of the XCom ``run``, which has up to 200 parameters of 1,024 characters. Requests that
-# read 40 tasks at once, as the API server does, need 100 MiB then.
+# Of the XCom ``run``, which has up to 200 parameters of 1,024 characters.
 MAX_RUN_BYTES = 4 * reads.MAX_STORED_BYTES
 MAX_KEYS = 10
 # Three ids of 250 characters, each of which JSON may write as an escape sequence of 12.

@@ -307,7 +307,7 @@ def test_nothing_is_asked_for_in_vain(site: Site, page: TabPage) -> None:
     ("key", "size", "expected"),
     [
         ("outputs", 2**16, "Some XComs are too large, and not shown: outputs."),
-        ("run", 2**18, "The XCom “run” of the task is too large."),
+        ("run", 2**18, "The XCom “run” of the task is too large"),
     ],
 )
 def test_large_xcoms_are_named(

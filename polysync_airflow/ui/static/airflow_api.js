@@ -168,7 +168,7 @@ export function taskOf(body) {
  * @param {string[]} names at most ten keys
  * @returns functions that say of a key whether there is such an XCom, its value, and when it was written; whether they
  *   may not be read; and the keys of those that are too large
- * @throws {AirflowApiError} they cannot be read, or "run" is too large: without it, nothing is known
+ * @throws {AirflowApiError} they cannot be read
  */
 export async function readXComs(key, names, signal) {
   const query = new URLSearchParams({ run_id: key.runId, task_id: key.taskId, map_index: key.mapIndex });
@@ -176,18 +176,28 @@ export async function readXComs(key, names, signal) {
   const path = `polysync-sagemaker/dags/${encodeURIComponent(key.dagId)}/xcoms?${query}`;
   const { body, clockOffset } = await send(path, { signal });
   const found = new Map(readEntries(property(body, "xcoms"), names.length));
-  const tooLarge = names.filter((name) => property(found.get(name), "text") === null);
-  if (tooLarge.includes("run")) {
-    throw new AirflowApiError("The XCom “run” of the task is too large.", null);
-  }
   return {
     has: (name) => found.has(name),
     valueOf: (name) => parsed(property(found.get(name), "text")),
     writtenAt: (name) => readTime(property(found.get(name), "written_at")),
     forbidden: property(body, "is_allowed") === false,
-    tooLarge,
+    tooLarge: names.filter((name) => property(found.get(name), "text") === null),
     clockOffset,
   };
+}
+
+/**
+ * Reads one XCom of a task instance.
+ *
+ * @returns as `readXComs`
+ * @throws {AirflowApiError} it cannot be read, or is too large
+ */
+export async function readXCom(key, name, signal) {
+  const xcoms = await readXComs(key, [name], signal);
+  if (xcoms.tooLarge.length > 0) {
+    throw new AirflowApiError(`The XCom “${name}” of the task is too large.`, null);
+  }
+  return xcoms;
 }
 
 /** Calls a function with each item, for so many items at once, and returns the results. */

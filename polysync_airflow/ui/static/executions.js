@@ -1,7 +1,7 @@
 // Reads the executions of all DAGs that the person who looks may see: a page of task instances, then their XComs,
 // DAG runs and map indexes. Airflow filters task instances by permission, operator, state, DAG and start. What only an
 // XCom says is read for each task, and compared here.
-import { AirflowApiError, mapSome, readXComs, send, taskOf } from "./airflow_api.js";
+import { AirflowApiError, mapSome, readXCom, send, taskOf } from "./airflow_api.js";
 import {
   attemptSeconds,
   countStates,
@@ -245,7 +245,7 @@ async function readDetail(row, filters, memory, attempt, signal) {
     return;
   }
   if (!isFinal(row)) {
-    const found = await attempt(() => readXComs(key, ["run"], signal));
+    const found = await attempt(() => readXCom(key, "run", signal));
     if (found === null) {
       return;
     }
@@ -256,7 +256,7 @@ async function readDetail(row, filters, memory, attempt, signal) {
   // A task that has ended without waiting has stored none.
   const mayHaveSteps = row.detail.run?.arn && (row.detail.run.status !== null || !task.isEnded);
   if (mayHaveSteps && isShown(row, filters) && (row.detail.isNew || row.detail.steps === null)) {
-    const listed = await attempt(() => readXComs(key, ["steps"], signal));
+    const listed = await attempt(() => readXCom(key, "steps", signal));
     const steps = listed === null ? row.detail.steps : countSteps(listed.valueOf("steps"), row.detail.run);
     row.detail = { ...row.detail, steps, isNew: listed === null };
   }

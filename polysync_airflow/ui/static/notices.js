@@ -23,6 +23,14 @@ export function NoTask({ state, refresh }) {
   return h(Notice, { kind: "warning", title: "Airflow has no such task instance", action }, text);
 }
 
+/** Says that the tab does not read what the task has stored of its execution, and where to look for it. */
+export function TooLarge() {
+  const text =
+    "Somebody has changed what the task has stored of its execution, or its parameters are very long. The execution " +
+    "itself is not affected: the AWS console shows it, and so does polysync executions list.";
+  return h(Notice, { kind: "warning", title: "The XCom “run” of the task is too large" }, text);
+}
+
 /** Says that Airflow's API could not be read, how old the data are, and when it is read again. */
 export function ErrorNotice({ state, refresh }) {
   const { error, data, readAt, retryAt } = state;

@@ -27,7 +27,7 @@ import { formatCapacity, formatSeconds, formatTime } from "./format.js";
 import { useEarlierRuns } from "./history.js";
 import { Instances } from "./mapped_tasks.js";
 import { NoExecution, STOP_OPERATOR } from "./no_execution.js";
-import { ErrorNotice, Loading, NoTask, OldHeader } from "./notices.js";
+import { ErrorNotice, Loading, NoTask, OldHeader, TooLarge } from "./notices.js";
 import { lastWrite, useExecutionTime, useNow, useTask } from "./polling.js";
 import { executionValues } from "./results.js";
 import { StepTask } from "./step_task.js";
@@ -71,13 +71,16 @@ function Content({ state, refresh, refreshes }) {
 }
 
 function TaskContent({ state, refresh, refreshes }) {
-  const { task, execution, callback, forbidden } = state.data;
+  const { task, execution, callback, forbidden, tooLarge } = state.data;
   const [cleared, setCleared] = useState(null);
   const earlier = useEarlierRuns(state, task.operator !== STOP_OPERATOR && !forbidden, refreshes);
   if (forbidden) {
     const text =
       "You may see this task, but not its XComs. The tab shows only what the task has stored there.";
     return h(Notice, { kind: "warning", title: "No permission to read XComs" }, text);
+  }
+  if (tooLarge.includes("run")) {
+    return h(TooLarge);
   }
   const action = h(Button, { onClick: refresh, isDisabled: state.isReading }, "Refresh");
   if (callback !== null) {
@@ -105,7 +108,7 @@ function TaskContent({ state, refresh, refreshes }) {
       ? h(End, { key: "end", keyText: state.keyText, task, ...execution })
       : h(CapacityWait, { key: "wait", capacity: execution.run.capacity }),
     h(Actions, { key: `actions ${state.keyText} ${task.tryNumber}`, state, refresh, refreshes, onClear }),
-    h(StepsNotice, { key: "note", execution, task, tooLarge: state.data.tooLarge }),
+    h(StepsNotice, { key: "note", execution, task, tooLarge }),
     execution.steps.length > 0 && h(Timeline, { key: "steps", data: state.data, last: earlier.last }),
     task.isEnded && h(EarlierRuns, { key: "earlier", execution, earlier }),
   ];

@@ -56,6 +56,11 @@ WRONG_CLOCK_SECONDS: Final = 240.0
 # https://github.com/aws/aws-sdk-js-v3/blob/main/packages/service-error-classification/src/constants.ts
 _CLOCK_CODES: Final = ("InvalidSignatureException", "RequestExpired")
 _TIMES: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z")
+# AWS also asks for actions that no operation has, such as iam:PassRole:
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
+_DENIED: Final = re.compile(
+    r"not authorized to perform: ([a-z0-9-]+:[A-Za-z]+) on resource: (arn:[^\s]+)"
+)
 # The code of a certificate that this host does not trust, as Python names its error.
 UNTRUSTED: Final = "SSLCertVerificationError"
 
@@ -97,9 +102,13 @@ def map_error(
         operation, request, message, region or "of the session", partition
     )
     cure = region_cure(error) or hint.cure.format(**fields)
-    if request.get("RoleArn") and hint is exceptions.HINTS[exceptions.ACCESS_DENIED]:
+    if (
+        request.get("RoleArn")
+        and hint is exceptions.HINTS[exceptions.ACCESS_DENIED]
+        and not _DENIED.search(message)
+    ):
         cure += (
-            " The start names a role, so the identity needs iam:PassRole on"
+            " The request names a role, so the identity needs iam:PassRole on"
             f" {request['RoleArn']} too."
         )
     return SageMakerApiError(
@@ -327,6 +336,9 @@ def _hint_fields(
         "subject": subject.format(value, **places),
         "parameter": "",
     }
+    denied = _DENIED.search(message)
+    if denied and denied[1] != fields["permission"]:
+        fields["permission"], fields["resource"] = denied.groups()
     names = [parameter["Name"] for parameter in request.get("PipelineParameters", ())]
     quoted = [name for name in names if f"'{name}'" in message]
     if quoted:

@@ -19,10 +19,14 @@ from polysync_airflow.exceptions import SageMakerApiError
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import (
     PolysyncListImportOperator,
+    PolysyncPutPipelineOperator,
+    PolysyncRunJobOperator,
     PolysyncStartPipelineOperator,
     PolysyncStopPipelineOperator,
 )
 from sagemaker_emulator import EmulatorServer
+from sagemaker_emulator.builders import ROLE, definition, step
+from tests.conftest import IN_BOTH_MODES
 from tests.tasks import EmulatedTime, Run, run_task
 from tests.unit.auth.sign_in.conftest import ACCOUNT, Account, grant, use_connection
 from tests.world import deny
@@ -101,6 +105,80 @@ def test_required_permissions_are_sufficient_without_step_reasons(
 
     assert "could not be listed" in str(run.error)
     assert "sagemaker:ListPipelineExecutionSteps" in str(run.error)
+
+
+def make_pipelines(deferrable: bool = False) -> list[Run]:
+    """Run a task with a job, and one that makes a pipeline."""
+    job = PolysyncRunJobOperator(
+        task_id="t",
+        job_type="Training",
+        config=step("A", "Training")["Arguments"],
+        job_logs=True,
+        poll_interval=60,
+        deferrable=deferrable,
+    )
+    put = PolysyncPutPipelineOperator(
+        task_id="t",
+        pipeline_name="Churn",
+        definition=definition(step("A")),
+        role_arn=ROLE,
+        pipeline_tags={"team": "a"},
+    )
+    return [run_task(task) for task in (job, put)]
+
+
+def policy_for_making() -> dict[str, Any]:
+    """Return the policy for the tasks of ``make_pipelines``."""
+    names = ("--make-pipeline", "--make-pipeline", "Churn")
+    return printed_document(*POLICY, *names, "--pass-role", ROLE)
+
+
+@IN_BOTH_MODES
+def test_tasks_that_make_pipelines_are_denied_nothing(
+    deferrable: bool,
+    user: Account,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+) -> None:
+    """Neither when they create a pipeline, nor when they update it."""
+    grant(user, policy_for_making())
+
+    runs = make_pipelines(deferrable) + make_pipelines(deferrable)
+
+    assert [run.error for run in runs] == [None] * 4
+    refused = {call["error_code"] for call in emulator.control.calls()}
+    assert refused == {None, "ResourceNotFound"}
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        "iam:PassRole",
+        "sagemaker:AddTags",
+        "sagemaker:CreatePipeline",
+        "sagemaker:UpdatePipeline",
+    ],
+)
+def test_error_names_the_right_that_tasks_which_make_pipelines_lack(
+    action: str, user: Account, emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """
+    Also if AWS asks for it when it gets a request for another action; nothing is
+    started.
+    """
+    policy = policy_for_making()
+    for statement in policy["Statement"]:
+        allowed = {*statement["Action"]} - {action}
+        statement["Action"] = [*allowed] or ["iam:GetUser"]
+    grant(user, policy)
+
+    errors = [str(run.error) for run in make_pipelines()]
+
+    for error, name in zip(errors, ("airflow-", "Churn"), strict=True):
+        arn = ROLE if action == "iam:PassRole" else f"{PIPELINES}/{name}"
+        cure = error.partition("What to do: ")[2].replace("<account>", ACCOUNT)
+        assert cure.startswith(f"Allow {action} on {arn}")
+    assert emulator.control.calls("StartPipelineExecution") == []
 
 
 PIPELINE_ARN = f"{PIPELINES}/Churn"

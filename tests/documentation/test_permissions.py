@@ -16,6 +16,7 @@ from polysync_airflow.operators import (
     PolysyncCallbackStepOperator,
     PolysyncListImportOperator,
     PolysyncPutPipelineOperator,
+    PolysyncRunJobOperator,
     PolysyncStartPipelineOperator,
     PolysyncStopPipelineOperator,
 )
@@ -165,6 +166,19 @@ def test_put(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
     called = calls_of(emulator, operator)
 
     assert called == permissions(ROWS["PolysyncPutPipelineOperator"]) - {"AddTags"}
+
+
+def test_job(emulator: EmulatorServer, emulated_time: EmulatedTime) -> None:
+    """It makes its pipeline, with tags."""
+    operator = PolysyncRunJobOperator(
+        task_id="job", job_type="Processing", config=step("A")["Arguments"]
+    )
+
+    called = calls_of(emulator, operator)
+
+    assert called >= permissions(ROWS["PolysyncRunJobOperator"]) - {"AddTags"}
+    (created,) = emulator.control.calls("CreatePipeline")
+    assert created["request"]["Tags"]
 
 
 @pytest.mark.parametrize("deferrable", [False, True])

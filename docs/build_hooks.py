@@ -4,7 +4,8 @@ Hooks of the documentation's build (``make docs``).
 The pages link to files outside of ``docs/``, such as the example DAGs, by relative
 paths, which work on a code host. The build publishes these files under ``source/`` and
 links to them there. A class that has a heading of its own, and another one from its
-docstring, is in the table of contents once. For programs that read the site, llms.txt
+docstring, is in the table of contents once. The start page, which names all topics,
+comes late in a search. For programs that read the site, llms.txt
 lists the pages, and llms-full.txt has the text of all of them. At the end, the build
 fails if a page loads something from another host.
 """
@@ -45,6 +46,7 @@ PUBLISHED: Final = (
     "polysync_airflow/task_groups.py",
 )
 FOLDER: Final = "source"
+START_PAGE_BOOST: Final = 0.3
 _LINK: Final = re.compile(r"\]\((\.\./[^)#\s]+)(#[^)\s]*)?\)")
 _MARKDOWN_LINK: Final = re.compile(r"\]\((?!\w+:)([^)\s]+)\)")
 # Where mkdocstrings shows the docstring of a name.
@@ -87,7 +89,15 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Lead the links to these files to their copies."""
+    """
+    Lead the links to these files to their copies.
+
+    The links of the start page have the words of all pages, so the search finds it for
+    each question: its own sections count for less (the theme's ``search.boost``, which
+    a code host would show as a table if it were in the page).
+    """
+    if page.is_homepage:
+        page.meta["search"] = {"boost": START_PAGE_BOOST}
     folder = Path("docs", page.file.src_uri).parent.as_posix()
     published = _published()
 

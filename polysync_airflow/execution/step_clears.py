@@ -9,7 +9,7 @@ Rules:
    from before the execution is that of an earlier clear.
 2. Some of them: an execution that runs goes on to its end. The next try stores which
    steps were cleared, and which had succeeded when it first listed them: a step that
-   has succeeded since is not repeated. Then:
+   has succeeded since is repeated only if its task waits for that of one that is. Then:
 3. If AWS can resume the execution, and no step is to be repeated that has succeeded in
    it, AWS resumes it, once. It repeats all steps that have not succeeded.
 4. If such a step is to be repeated, a selective execution runs the cleared steps, with

@@ -42,6 +42,13 @@ pytestmark = pytest.mark.documentation
 
 EXAMPLES = ROOT / "example_dags"
 EMULATOR_ADDRESS = "http://127.0.0.1:4599"  # the default of its command
+PRICES = json.dumps(
+    {
+        "currency": "USD",
+        "date": "2026-11-01",
+        "prices": {"us-east-1": {"ml.m5.xlarge": 0.23}},
+    }
+)
 COMMANDS = {
     "polysync": ("-c", "from polysync_airflow.cli import main; main()"),
     "python": (),
@@ -103,9 +110,10 @@ def folder(
     A folder of DAGs, in which the block runs, with a catalogue of jobs and a
     definition.
 
-    The connection leads to the emulator.
+    The connection leads to the emulator, and there are prices.
     """
     set_connection("polysync_default", endpoint, monkeypatch)
+    monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__HOURLY_PRICES", PRICES)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dags").mkdir()
     for file in (*EXAMPLES.glob("*.yaml"), *EXAMPLES.glob("*.json")):

@@ -1,5 +1,5 @@
-// What a clear of the task of a step makes AWS repeat. The rules are those of docs/how-to/steps-as-tasks.md; the
-// operator decides by them (execution/step_clears.py).
+// What a clear of the task of a step makes AWS repeat. The rules are those of execution/step_clears.py, by which
+// the operator decides.
 
 // AWS's limit of a selective execution.
 const MAX_SELECTED = 50;

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -105,6 +106,8 @@ def test_all_examples_are_covered() -> None:
         "notify_teams",
         "deploy_and_run",
         "run_a_job",
+        "start_on_new_data",
+        "freeze_deployments",
     }
     assert os.environ["AIRFLOW__CORE__DAGS_FOLDER"] == str(EXAMPLES)
 
@@ -372,6 +375,52 @@ def test_wait_for_capacity_asks_again(example: Any, endpoint: EmulatorServer) ->
     assert states_of(run) == [("train", -1, "success")]
     starts = endpoint.control.calls("StartPipelineExecution")
     assert [call["error_code"] for call in starts] == ["ResourceLimitExceeded", None]
+
+
+@pytest.mark.documentation
+def test_start_on_new_data_waits_for_the_last_object(
+    example: Any, endpoint: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pipeline gets the folder in which the object is."""
+    url = endpoint.endpoint_url
+    keys = {"login": "AKIAIOSFODNN7EXAMPLE", "password": "s"}
+    extra = {"endpoint_url": url, "region_name": "us-east-1"}
+    connection = {"conn_type": "aws", **keys, "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", json.dumps(connection))
+    s3: Any = import_module("airflow.providers.amazon.aws.hooks.s3").S3Hook().conn
+    s3.create_bucket(Bucket="ml-bucket")
+    # The DAG run is one of today, and the day may end meanwhile.
+    today = datetime.now(UTC)
+    days = [f"{today + timedelta(days=each):%Y-%m-%d}" for each in (0, 1)]
+    arrived: Any = dag_of("start_on_new_data", EXAMPLES).task_dict["arrived"]
+    arrived.bucket_key = f"s3://ml-bucket/incoming/{days[0]}/_SUCCESS"
+    for name in ("part-0.csv", "_SUCCESS"):
+        assert not arrived.poke({})
+        for day in days:
+            s3.put_object(Bucket="ml-bucket", Key=f"incoming/{day}/{name}", Body=b"")
+
+    run = example("start_on_new_data")
+
+    assert states_of(run) == [("arrived", -1, "success"), ("train", -1, "success")]
+    parameters = xcom(run, "train", "run")["parameters"]
+    day = f"{run.logical_date:%Y-%m-%d}"
+    assert parameters["InputData"] == f"s3://ml-bucket/incoming/{day}"
+
+
+@pytest.mark.documentation
+@pytest.mark.parametrize(
+    ("freeze", "deployed"), [("", "success"), ("until 7 January", "skipped")]
+)
+def test_freeze_deployments_trains_and_deploys_nothing(
+    freeze: str, deployed: str, example: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the Variable is set."""
+    monkeypatch.setenv("AIRFLOW_VAR_DEPLOYMENT_FREEZE", freeze)
+
+    run = example("freeze_deployments")
+
+    states = {task_id: state for task_id, _, state in states_of(run)}
+    assert states == {"train": "success", "is_allowed": "success", "deploy": deployed}
 
 
 def test_run_a_job_runs_one_version_each_day(

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sagemaker_emulator.builders import ROLE, step
 from sagemaker_emulator.verify import definitions
 from sagemaker_emulator.verify.account import Account
 from sagemaker_emulator.verify.models import Observations
+
+JOBS: Final = ("Training", "Processing", "Transform", "Tuning")
 
 
 def _sound_definition() -> Any:
@@ -38,6 +40,26 @@ def _sound_definition() -> Any:
         parameters=[definitions.parameter("Count", "Integer", 1)],
     )
     return json.loads(text)
+
+
+def _referring_definition() -> Any:
+    """Return a definition in which texts and numbers of jobs are references."""
+    container = {"Image": "image", "ModelDataUrl": "s3://b/m", "Mode": "SingleModel"}
+    steps = [step(kind, kind) for kind in JOBS]
+    steps.append(step("Model", "Model", Arguments={"PrimaryContainer": container}))
+    referring = json.loads(json.dumps(steps), object_hook=_with_references)
+    declared = map(definitions.parameter, ("str", "int"), ("String", "Integer"))
+    return json.loads(definitions.definition(*referring, parameters=list(declared)))
+
+
+def _with_references(members: dict[str, Any]) -> dict[str, Any]:
+    """Return a step as it is, and a part of arguments with references as its values."""
+    replaced = {
+        name: {"Get": f"Parameters.{type(value).__name__}"}
+        for name, value in members.items()
+        if isinstance(value, str | int)
+    }
+    return members if "Arguments" in members else members | replaced
 
 
 def _changed(path: str, value: str | None = None) -> Any:
@@ -64,7 +86,7 @@ def _changed(path: str, value: str | None = None) -> Any:
 def refusals(account: Account) -> Observations:
     """Send the sound definition, and those that differ from it in one member."""
     faulty = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
-    sent = {"sound": _sound_definition()}
+    sent = {"sound": _sound_definition(), "references": _referring_definition()}
     sent |= {name: _changed(**change) for name, change in faulty.items()}
     for name, definition in sent.items():
         text = json.dumps(definition).replace(ROLE, account.role_arn)

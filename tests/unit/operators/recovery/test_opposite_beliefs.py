@@ -435,3 +435,28 @@ def test_start_does_not_find_the_new_pipeline(
 
     assert task.next_try().error is None
     assert world.log.statuses == ["Succeeded"]
+
+
+# ---- definition.references
+
+
+def test_references_are_refused(deferrable: bool, world: World) -> None:
+    """Nothing is started; a config without templates, as a task makes it, runs."""
+
+    def refuse_references(_: str, perform: Perform) -> dict[str, Any]:
+        response = perform()
+        (region,) = world.emulator.sagemaker.regions.values()
+        name, pipeline = region.pipelines.popitem()
+        if "Parameters." in json.dumps(pipeline.versions[0].definition.document):
+            raise ApiError("ValidationException", "Cannot assign it.")
+        region.pipelines[name] = pipeline
+        return response
+
+    let_answer(world, "CreatePipeline", refuse_references)
+    refused = JobTask(deferrable).next_try()
+    config = step("A")["Arguments"]
+    made = JobTask(deferrable, run_id="2", config=config).next_try()
+
+    assert "Cannot assign it." in str(refused.error)
+    assert made.error is None
+    assert world.log.statuses == ["Succeeded"]

@@ -82,7 +82,8 @@ def stop_unless_handled(context: Context) -> None:
 def _why_no_record(
     task: PolysyncStartPipelineOperator, key: str, store: RecordStore
 ) -> str:
-    name = task.pipeline_name or readable_name(task.dag_id, task.task_id)
+    # The end of a default name follows from the deployment.
+    name = task.pipeline_name or f"{readable_name(task.dag_id, task.task_id)}-*"
     if store.unproven and store.provenance.is_of_other_deployment(None):
         return OF_OTHER_DEPLOYMENT
     if is_multi_team() and is_hidden_variable(key):

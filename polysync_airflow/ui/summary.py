@@ -35,7 +35,11 @@ from polysync_airflow.execution.texts import ArnText
 from polysync_airflow.states import PolysyncState
 
 # The operators of the tasks that the page lists (ui/static/execution.js).
-_OPERATORS: Final = ("PolysyncStartPipelineOperator", "PolysyncStepsExecutionOperator")
+OPERATORS: Final = (
+    "PolysyncStartPipelineOperator",
+    "PolysyncRunJobOperator",
+    "PolysyncStepsExecutionOperator",
+)
 # So many of the newest executions are read, and so many pipelines and days returned.
 MAX_EXECUTIONS: Final = 10_000
 MAX_PIPELINES: Final = 50
@@ -158,7 +162,7 @@ def read_summary(dag_ids: Set[str], filters: SummaryFilters) -> dict[str, Any]:
             "run",
             dag_ids=dag_ids,
             dag=filters.dag,
-            operators=_OPERATORS,
+            operators=OPERATORS,
             since=filters.since,
             limit=MAX_EXECUTIONS,
         )

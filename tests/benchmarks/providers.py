@@ -73,6 +73,7 @@ def _our_arguments(execution: StartedExecution, work: Workload) -> dict[str, Any
         "progress_interval": work.progress_interval,
         "declared_steps": DECLARED_STEPS if work.progress_interval else None,
         "cost_limit": _cost_limit(work.max_cost),
+        "job_logs": work.job_logs,
         "since": execution.start,
         "deadline": execution.start + TIMEOUT,
     }

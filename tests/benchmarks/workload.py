@@ -34,6 +34,8 @@ class Workload:
         for none. The Amazon provider has no such lists.
     :param max_cost: what each task may spend; None for no limit. It needs
         ``progress_interval``.
+    :param job_logs: whether our tasks write the lines of running jobs. It needs
+        ``progress_interval``.
     """
 
     executions: int = 1000
@@ -49,6 +51,7 @@ class Workload:
     memory_limit: float = 6.0
     progress_interval: float | None = None
     max_cost: float | None = None
+    job_logs: bool = False
 
     @property
     def time_limit(self) -> float:
@@ -80,6 +83,8 @@ class Workload:
             parts.append(f"steps listed every {self.progress_interval:g} s")
         if self.max_cost is not None:
             parts.append(f"max_cost {self.max_cost:g}")
+        if self.job_logs:
+            parts.append("job_logs")
         if self.quota:
             parts.append(f"quota of {self.quota:g} calls per second")
         return ", ".join(parts)
@@ -168,6 +173,11 @@ def add_options(parser: argparse.ArgumentParser, default: Workload) -> None:
         default=default.max_cost,
         help="what each of our tasks may spend, with --progress; by default no limit",
     )
+    add(
+        "--job-logs",
+        action="store_true",
+        help="let our tasks write the lines of running jobs, with --progress",
+    )
 
 
 def workloads(options: argparse.Namespace) -> list[Workload]:
@@ -188,6 +198,7 @@ def workloads(options: argparse.Namespace) -> list[Workload]:
         "memory_limit",
         "progress_interval",
         "max_cost",
+        "job_logs",
     )
     common = Workload(**{name: getattr(options, name) for name in names})
     selected = []

@@ -14,10 +14,11 @@ import {
 import { readBilled, readResults } from "./results.js";
 
 export const START_OPERATOR = "PolysyncStartPipelineOperator";
+const JOB_OPERATOR = "PolysyncRunJobOperator";
 // Those of a group with a task for each step.
 export const GROUP_OPERATOR = "PolysyncStepsExecutionOperator";
 export const STEP_OPERATOR = "PolysyncPipelineStepOperator";
-export const START_OPERATORS = [START_OPERATOR, GROUP_OPERATOR];
+export const START_OPERATORS = [START_OPERATOR, JOB_OPERATOR, GROUP_OPERATOR];
 const RUN_STATES = ["Running", "Waiting", "Success", "Failed", "Cancelled", "Unknown"];
 // `run` says Running until AWS has stopped the execution. It says Stopping only while a task that was cleared waits for
 // the end of the execution of an earlier try.

@@ -165,6 +165,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         help="what each of our tasks may spend, with --progress; by default no limit",
     )
+    add(
+        "--job-logs",
+        action="store_true",
+        help="let our tasks write the lines of running jobs, with --progress",
+    )
     add("--latency", type=float, default=0.02, help="seconds until AWS responds")
     add(
         "--grace",
@@ -185,6 +190,7 @@ def show(options: argparse.Namespace, context: BenchmarkContext) -> None:
         poll_interval=options.poll,
         progress_interval=options.progress,
         max_cost=options.max_cost,
+        job_logs=options.job_logs,
     )
     kinds = {AIRFLOW_ALONE: TriggerKind(_sleep_trigger)}
     for provider in context.providers:
@@ -225,6 +231,7 @@ def _description(options: argparse.Namespace) -> str:
         "poll",
         "progress",
         "max_cost",
+        "job_logs",
         "latency",
     )
     return ", ".join(f"{name} {getattr(options, name)}" for name in names)

@@ -29,6 +29,8 @@ LARGEST_PAGE: Final = 100
 # Steps of each pipeline. All fit in one page of ListPipelineExecutionSteps.
 STEPS: Final = 20
 SESSION_SECONDS: Final = 3600.0
+# How many lines each job writes.
+LOG_LINES_PER_SECOND: Final = 1
 Operation = Callable[[Account, Mapping[str, Any], float], Any]
 
 _CALLER: Final = "arn:aws:iam::123456789012:user/benchmark"
@@ -227,6 +229,22 @@ def describe_processing_job(
     }
 
 
+def describe_log_streams(
+    account: Account, request: Mapping[str, Any], now: float
+) -> Any:
+    """Return the log stream of a job."""
+    stream = {"logStreamName": f"{request['logStreamNamePrefix']}algo-1-1"}
+    return {"logStreams": [stream]}
+
+
+def get_log_events(account: Account, request: Mapping[str, Any], now: float) -> Any:
+    """Return the lines since those to which the token belongs."""
+    written = int(now * LOG_LINES_PER_SECOND)
+    lines = min(request["limit"], written - int(request.get("nextToken", 0)))
+    event = {"timestamp": int(now * 1000), "message": "x" * 100, "ingestionTime": 0}
+    return {"events": [event] * lines, "nextForwardToken": str(written)}
+
+
 def start_pipeline_execution(
     account: Account, request: Mapping[str, Any], now: float
 ) -> Any:
@@ -306,6 +324,8 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "ListPipelineExecutions": list_pipeline_executions,
     "ListPipelineExecutionSteps": list_pipeline_execution_steps,
     "DescribeProcessingJob": describe_processing_job,
+    "DescribeLogStreams": describe_log_streams,
+    "GetLogEvents": get_log_events,
     "StartPipelineExecution": start_pipeline_execution,
     "ListPipelines": list_pipelines,
     "DescribePipeline": describe_pipeline,

@@ -46,6 +46,7 @@ OPERATIONS: Final = (
     "ListPipelineExecutions",
     "ListPipelineExecutionSteps",
     "DescribeProcessingJob",
+    "GetLogEvents",
     "AssumeRole",
 )
 

@@ -11,6 +11,7 @@ from airflow.providers.common.compat.sdk import DAG
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.operators import (
+    PolysyncRunJobOperator,
     PolysyncStartPipelineOperator,
     failure_callback,
     failure_callback_run,
@@ -87,10 +88,25 @@ def test_execution_of_a_dead_process_is_stopped(
     assert line in caplog.messages
 
 
-@pytest.mark.parametrize(("try_number", "lines"), [(1, 0), (2, 1)])
+JOB = PolysyncRunJobOperator(
+    task_id="train", job_type="Training", config={}, dag=DAG("retraining")
+)
+
+
+@pytest.mark.parametrize(
+    ("try_number", "lines", "task", "pipeline"),
+    [
+        (1, 0, make_task(), ""),
+        (2, 1, make_task(), "fanout"),
+        (2, 1, JOB, "airflow-retraining-train-*"),
+    ],
+    ids=["retry", "last", "job"],
+)
 def test_callback_without_a_record_says_so(
     try_number: int,
     lines: int,
+    task: Any,
+    pipeline: str,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -99,14 +115,14 @@ def test_callback_without_a_record_says_so(
     monkeypatch.setattr(failure_callback_run, "CAPABILITIES", capabilities)
     ti = TaskInstance("train", try_number=try_number, max_tries=1)
 
-    run_failure_callbacks(make_task(), ti)
+    run_failure_callbacks(task, ti)
 
     key = variable_key(TaskKey.of(ti))
     assert [line for line in caplog.messages if "failed" in line] == lines * [
         "The task has failed. No execution is stopped: there is no valid record, the"
         f" Variable {key!r}. Either none was started, or somebody has deleted or edited"
         " the record. If you are not sure, look for the executions of the pipeline"
-        " 'fanout' in the SageMaker console."
+        f" {pipeline!r} in the SageMaker console."
     ]
 
 

@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from importlib.resources import files
 from typing import Any
 
 import pytest
 
+from polysync_airflow import task_groups  # noqa: F401 # so that its operators exist
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.operators import PolysyncStartPipelineOperator
 from tests.unit.ui.stored_tasks import remove_executions, store_execution
 
 pytestmark = pytest.mark.skipif(
@@ -238,6 +241,24 @@ def test_slow_database_is_said(client: Any, monkeypatch: pytest.MonkeyPatch) -> 
     assert (response.status_code, response.headers["Retry-After"]) == (503, "3")
     expected = "Airflow's database is slow. Ask again in 3 s."
     assert response.json() == {"detail": expected}
+
+
+def test_page_and_summary_list_all_operators_that_start_executions() -> None:
+    """The page has their names in JavaScript."""
+    from polysync_airflow.ui.summary import OPERATORS
+
+    start: type = PolysyncStartPipelineOperator
+    own = [
+        operator.__name__
+        for operator in (start, *start.__subclasses__())
+        if operator.__module__.startswith("polysync_airflow.")
+    ]
+    script = files("polysync_airflow.ui").joinpath("static/execution.js").read_text()
+    names = dict(re.findall(r'const (\w+_OPERATOR) = "(\w+)";', script))
+    (listed,) = re.findall(r"START_OPERATORS = \[(.+)\]", script)
+
+    assert sorted(own) == sorted(OPERATORS)
+    assert sorted(names[name] for name in listed.split(", ")) == sorted(OPERATORS)
 
 
 def test_which_executions_count(read: Callable[..., list[str]]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution.job_pipelines import origin_tags, pipeline_name
 from polysync_airflow.testing import dag_files
 from sagemaker_emulator import EmulatorServer
@@ -19,10 +20,10 @@ from tests.unit.events.conftest import client
 pytestmark = pytest.mark.usefixtures("airflow_database", "stored_dag")
 DAG_FILE = """
 from airflow.providers.common.compat.sdk import DAG
-from airflow.providers.standard.operators.empty import EmptyOperator
+from polysync_airflow.operators import PolysyncListImportOperator
 
 with DAG("made_nightly", schedule=None):
-    EmptyOperator(task_id="train")
+    PolysyncListImportOperator(task_id="train")
 """
 OWN = ("prod", "made_nightly", "train")
 NO_TASK = ("prod", "made_nightly", "score")
@@ -40,7 +41,11 @@ def stored_dag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     monkeypatch.setattr(sys, "path", [*sys.path])
     path = tmp_path / "dag.py"
     path.write_text(DAG_FILE)
-    dag_files._store(dag_files._parse(path))
+    bag = dag_files._parse(path)
+    if CAPABILITIES.task_sdk:
+        dag_files._store(bag)
+    else:
+        bag.sync_to_db()
     yield
     delete_dag("made_nightly")
 

@@ -17,14 +17,15 @@ Rules for the new lines of running jobs, which ``RunningJobLogs`` writes in both
 5. A job that has ended is read until AWS has had some seconds to store its last lines,
    or until the end of the wait.
 6. After a permanent error, for example because a permission is missing, nothing more is
-   read; after another one, nothing for a minute, and then for longer. One line says so.
-   The wait goes on.
+   read; after another one, nothing for a minute, and then for longer, but at the end of
+   the wait. One line says so. The wait goes on.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -49,6 +50,8 @@ MAX_LINES: Final = 10_000
 # CloudWatch Logs stores a line some seconds after the job wrote it, and the clocks of
 # hosts differ.
 _MARGIN: Final = timedelta(minutes=2)
+# Colours, and what progress bars do to a terminal.
+_TERMINAL_CODES: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 @dataclass
@@ -141,7 +144,7 @@ class JobLog:
         if isinstance(token, str):
             self._next_request["nextToken"] = token
         lines = [
-            str(event.get("message", ""))
+            _TERMINAL_CODES.sub("", str(event.get("message", "")))
             for event in response.get("events") or []
             if isinstance(event, Mapping)
         ]
@@ -215,6 +218,8 @@ class RunningJobLogs:
         """
         with self._lock:
             now = clock.monotonic()
+            if is_last and self._due != math.inf:
+                self._due = now
             jobs = [(log, step) for step in steps if (log := self._open(step))]
             jobs.sort(key=lambda job: job[0].read_at)
             for log, step in jobs[:MAX_JOBS]:

@@ -127,12 +127,16 @@ def test_lines_are_clean_and_short() -> None:
     """Whoever's code runs in the job writes them."""
     logs = Logs(
         [{"logStreamName": "job/a"}],
-        [{"message": "\x1b[31mred\ntwo"}, {"message": "x" * 9000}, "damaged"],
+        [
+            {"message": "\x1b[31mred\x1b[0m\ntwo\x1b"},
+            {"message": "x" * 9000},
+            "damaged",
+        ],
     )
 
     first, second = JobLog(logs, GROUP, "job/").read_tail(20)
 
-    assert first == "\N{REPLACEMENT CHARACTER}[31mred two"
+    assert first == "red two\N{REPLACEMENT CHARACTER}"
     assert len(second) == MAX_LINE_LENGTH
 
 
@@ -171,11 +175,11 @@ class Follower:
 
 def test_the_newest_of_too_many_lines_are_written() -> None:
     """Also by a process that begins to read. They are clean, and say whose they are."""
-    follower = Follower(["\x1b[2K::endgroup::"])
+    follower = Follower(["\x1b[2K\x1b[1;31m::endgroup::"])
     follower.job_logs.read(job_steps(1))
     assert follower.logs.requests["GetLogEvents"]["limit"] == MAX_NEW_LINES
     head = "Step Train0: new lines of its log"
-    assert follower.written == [f"{head}\n| \N{REPLACEMENT CHARACTER}[2K: :endgroup::"]
+    assert follower.written == [f"{head}\n| : :endgroup::"]
 
     messages = [{"message": str(number)} for number in range(MAX_NEW_LINES + 5)]
     follower.logs.respond([], messages)
@@ -232,6 +236,29 @@ def test_many_jobs_are_read_in_turn_and_those_that_have_ended_to_their_end() -> 
         for _ in range(2):
             follower.job_logs.read(job_steps(1, now - timedelta(minutes=minutes)))
         assert len(read) == times
+
+
+@pytest.mark.parametrize(("permanent", "written"), [(False, 2), (True, 1)])
+def test_end_of_the_wait_ends_the_pause_after_an_error(
+    permanent: bool, written: int
+) -> None:
+    """Otherwise the last lines would be missing. A permanent error is not repeated."""
+    follower = Follower(["one"])
+
+    def fail(_: str) -> None:
+        raise SageMakerApiError(
+            "slow", error_code="slow", operation="GetLogEvents", permanent=permanent
+        )
+
+    follower.logs.before = fail
+    follower.job_logs.read(job_steps(1))
+    follower.logs.before = str
+    follower.job_logs.read(job_steps(1))
+    assert len(follower.written) == 1
+
+    follower.job_logs.read_last(lambda: job_steps(1))
+
+    assert len(follower.written) == written
 
 
 def test_missing_group_is_no_error(emulator: EmulatorServer) -> None:

@@ -82,14 +82,14 @@ def test_slow_logs_do_not_delay_the_polls(deferrable: bool, world: World) -> Non
 
 
 @pytest.mark.parametrize(
-    ("fault", "most_calls"), [(DENIED, 1), ({"kind": "throttle"}, 8)]
+    ("fault", "most_calls"), [(DENIED, 1), ({"kind": "throttle"}, 10)]
 )
 def test_logs_that_cannot_be_read_delay_nothing(
     deferrable: bool, fault: dict[str, Any], most_calls: int, world: World
 ) -> None:
     """
     One line says so. After throttling, they are tried again, less and less: four times
-    in eight minutes, with botocore's two attempts.
+    in eight minutes, and at the end, with botocore's two attempts.
     """
     polled = []
     for job_logs in (False, True):

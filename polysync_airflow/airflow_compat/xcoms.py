@@ -138,8 +138,8 @@ def newest_xcoms(
     :param since: when the tasks have started at the earliest; None for any time.
     :param limit: how many are read.
     """
-    # The name of the map index differs between versions.
-    own_key = tuple(MODEL.__table__.primary_key)
+    # It differs between versions.
+    own_key = MODEL.__mapper__.primary_key
     query = (
         select(*own_key)
         .join(MODEL.task)

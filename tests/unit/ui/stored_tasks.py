@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import uuid
+from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
@@ -63,6 +66,7 @@ def store_execution(
     *,
     dag_id: str = "churn_daily",
     key: str = "run",
+    also: Sequence[str] = (),
     **task: Any,
 ) -> None:
     """
@@ -71,10 +75,11 @@ def store_execution(
     :param name: the id of its DAG run.
     :param dag_id: the DAG, which does not exist.
     :param key: the key of the XCom.
+    :param also: keys of other XComs of it, which say that they are pipelines.
     :param task: other columns of the task instance.
     """
+    from airflow.models.dagrun import DagRun
     from airflow.models.taskinstance import TaskInstance
-    from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
     from sqlalchemy import insert, text
 
@@ -84,24 +89,47 @@ def store_execution(
         "state": "success",
     }
     row |= {"pool": "default_pool", "try_number": 1, "pool_slots": 1}
-    # The number of a DAG run, which does not exist.
-    xcom = {"dag_run_id": abs(hash(name)) % 2**31, "key": key, "value": json.dumps(run)}
+    row["id"] = uuid.uuid4()
+    values = {key: run, **{each: {**run, "pipeline_name": each} for each in also}}
+    xcom: dict[str, Any]
     with create_session() as session:
         session.execute(text("PRAGMA foreign_keys = OFF"))
         session.execute(insert(TaskInstance.__table__).values({**ids, **row, **task}))
-        session.execute(insert(XComModel.__table__).values({**ids, **xcom}))
+        xcoms = _xcoms()
+        if "task_instance_id" in xcoms.columns:
+            # From Airflow 3.4 on, an XCom is found by its DAG run.
+            xcom = {"task_instance_id": row["id"]}
+            begin = datetime(2026, 1, 1, tzinfo=UTC)
+            dag_run = {"run_type": "manual", "run_after": begin}
+            dag_run |= {"dag_id": dag_id, "run_id": name}
+            session.execute(insert(DagRun.__table__).values(dag_run))
+        else:
+            # The number of a DAG run, which does not exist.
+            xcom = {**ids, "dag_run_id": abs(hash(name)) % 2**31}
+        for each, value in values.items():
+            row = {**xcom, "key": each, "value": json.dumps(value)}
+            session.execute(insert(xcoms).values(row))
+
+
+def _xcoms() -> Any:
+    """Return the table of XComs."""
+    from airflow.models import xcom
+
+    model = getattr(xcom, "XComModelV2", None) or xcom.XComModel
+    return model.__table__
 
 
 def remove_executions() -> None:
-    """Delete all task instances and XComs."""
+    """Delete all task instances, XComs and DAG runs."""
+    from airflow.models.dagrun import DagRun
     from airflow.models.taskinstance import TaskInstance
-    from airflow.models.xcom import XComModel
     from airflow.utils.session import create_session
     from sqlalchemy import delete
 
     with create_session() as session:
-        session.execute(delete(XComModel))
+        session.execute(delete(_xcoms()))
         session.execute(delete(TaskInstance))
+        session.execute(delete(DagRun))
 
 
 def stored_variable(task: TaskKey) -> Any:

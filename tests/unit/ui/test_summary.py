@@ -264,7 +264,7 @@ def test_page_and_summary_list_all_operators_that_start_executions() -> None:
 def test_which_executions_count(read: Callable[..., list[str]]) -> None:
     """Those of the DAGs that the user may see, and of tasks that the page lists."""
     tasks: dict[str, dict[str, Any]] = {
-        "counts": {},
+        "counts": {"also": ["started"]},
         "group": {"operator": "PolysyncStepsExecutionOperator"},
         "old": {"start_date": START - timedelta(seconds=1)},
         "other-dag": {"dag_id": "churn-daily"},

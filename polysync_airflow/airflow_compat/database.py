@@ -72,6 +72,12 @@ def has_dag(dag_id: str) -> bool:
     return reads.value(query) is not None
 
 
+def is_paused(dag_id: str) -> bool:
+    """Return whether Airflow starts no task of a DAG until somebody unpauses it."""
+    query = select(DagModel.is_paused).where(DagModel.dag_id == dag_id)
+    return bool(reads.value(query))
+
+
 def has_task(dag_id: str, task_id: str) -> bool | None:
     """
     Return whether a DAG file has a task, as far as Airflow knows; None if the DAG is

@@ -96,6 +96,8 @@ def _command_of(module: str) -> Callable[[argparse.Namespace], int]:
             from polysync_airflow.cli.pipelines import main as command
         case "prices":
             from polysync_airflow.cli.prices import main as command
+        case "resume":
+            from polysync_airflow.cli.resume import main as command
         case "records":
             from polysync_airflow.cli.records import main as command
         case _:

@@ -84,7 +84,7 @@ def main(args: Namespace) -> int:
     """Run the command, and return its exit code."""
     if args.command == "list":
         return _list(args)
-    hook, execution = _named(args)
+    hook, execution = named_execution(args)
     match args.command:
         case "show":
             return _show(args, hook, execution)
@@ -93,7 +93,7 @@ def main(args: Namespace) -> int:
         case "logs":
             return _logs(args, hook, execution.execution_arn)
         case _:
-            return _watch(args, hook, execution)
+            return watch(args, hook, execution)
 
 
 class _Hook(PolysyncSageMakerHook):
@@ -113,7 +113,9 @@ class _Hook(PolysyncSageMakerHook):
         return retrying(super().call, operation, **request)
 
 
-def _named(args: Namespace) -> tuple[PolysyncSageMakerHook, ExecutionDescription]:
+def named_execution(
+    args: Namespace,
+) -> tuple[PolysyncSageMakerHook, ExecutionDescription]:
     """Return the execution that the arguments name, with the hook for its region."""
     name = args.execution
     is_short = _SHORT_NAME.fullmatch(name)
@@ -158,8 +160,8 @@ def _arn_of(hook: PolysyncSageMakerHook, pipeline: str, execution_id: str) -> st
     return f"{newest[0].rpartition('/')[0]}/{execution_id}"
 
 
-def _facts(execution: ExecutionDescription) -> dict[str, Any]:
-    """Return what the list, ``show`` and ``stop`` write of an execution."""
+def facts_of(execution: ExecutionDescription) -> dict[str, Any]:
+    """Return what all commands write of an execution."""
     facts = {
         "started_at": output.in_seconds(execution.created_at),
         "state": states.state_of(execution.status).value,
@@ -172,12 +174,21 @@ def _facts(execution: ExecutionDescription) -> dict[str, Any]:
     if described_task:
         task, page = described_task
         facts |= {**asdict(task), "airflow_page": page}
-        name = f"{_task_text(facts)}/{task.run_id}"
+        name = f"{task_text(facts)}/{task.run_id}"
         facts["airflow_task"] = texts.clean_line(name, MAX_TEXT)
     return facts
 
 
-def _task_text(facts: Mapping[str, Any]) -> str:
+def short_name(execution: ExecutionDescription) -> str:
+    """Return the name of an execution, as the list writes it."""
+    pipeline, _, execution_id = execution.execution_arn.split("/", 1)[1].rpartition(
+        "/execution/"
+    )
+    return f"{pipeline}/{execution_id}"
+
+
+def task_text(facts: Mapping[str, Any]) -> str:
+    """Return the name of a task, without its run."""
     text = f"{facts['dag_id']}/{facts['task_id']}"
     if facts["map_index"] < 0:
         return text
@@ -244,7 +255,7 @@ def _newest(
     )
     matching = (
         facts
-        for facts in map(_facts, islice(newest, MAX_LISTED))
+        for facts in map(facts_of, islice(newest, MAX_LISTED))
         if args.state in (None, facts["state"]) and _is_of_task(args, facts)
     )
     try:
@@ -349,7 +360,7 @@ def _cells(args: Namespace, row: dict[str, Any]) -> dict[str, str]:
     started_at = row["started_at"] or ""
     task = row["airflow_task"] or ""
     if "run_id" in row:
-        task = _task_text(row)
+        task = task_text(row)
     execution = row["execution_arn"]
     if args.managed_by != "AWS" and not (args.pipeline or "").startswith("arn:"):
         # A name is that of a pipeline of the account.
@@ -453,18 +464,18 @@ def _show(
     args: Namespace, hook: PolysyncSageMakerHook, execution: ExecutionDescription
 ) -> int:
     """Write an execution and its steps."""
-    report = _read(args, hook, execution)
+    report = read_report(args, hook, execution)
     output.write(args, report.document, [*report.outcome, *report.facts])
     if report.is_complete:
         return output.OK
     return output.ERROR
 
 
-def _read(
+def read_report(
     args: Namespace, hook: PolysyncSageMakerHook, execution: ExecutionDescription
 ) -> _Report:
     arn = execution.execution_arn
-    facts = _facts(execution)
+    facts = facts_of(execution)
     ended_at = None
     if states.has_ended(execution.status):
         ended_at = output.in_seconds(execution.modified_at)
@@ -612,7 +623,7 @@ def _stop(
 ) -> int:
     arn = execution.execution_arn
     status: str | None = execution.status
-    facts = _facts(execution)
+    facts = facts_of(execution)
     if states.is_stoppable(execution.status):
         warnings = output.COMMANDS["warnings"]
         warning = warnings["stop_of_nobody"]
@@ -631,40 +642,71 @@ def _stop(
     return output.write(args, facts, [f"{result.text} {arn}"])
 
 
-def _watch(
+def watch(
     args: Namespace, hook: PolysyncSageMakerHook, execution: ExecutionDescription
 ) -> int:
-    stream = sys.stdout
-    if args.output == "json":
-        # There, stdout has one document, at the end.
-        stream = sys.stderr
+    """Write what changes until an execution ends, and return the exit code."""
+    try:
+        ended = follow(args, hook, execution)
+    except KeyboardInterrupt:
+        output.write_message(f"The execution goes on: {execution.execution_arn}")
+        raise
+    return write_end(args, hook, ended)
+
+
+def follow(
+    args: Namespace, hook: PolysyncSageMakerHook, execution: ExecutionDescription
+) -> ExecutionDescription:
+    """
+    Write the changes of an execution and of its steps until it ends. Return how it has
+    ended.
+    """
     arn = execution.execution_arn
     wait = _waiter(execution)
     progress = Progress(0.0)
     response: ExecutionDescription | PolysyncError = execution
-    try:
-        while True:
-            result = wait.decide(response, clock.time())
-            lines = [*result.log_lines]
-            listed = list_steps_if_due(hook, wait, progress, response)
-            if listed:
-                lines += listed.log_lines
-            for line in lines:
-                for text in line.text.splitlines():
-                    print(f"{clock.now():%H:%M:%S} {text}", file=stream, flush=True)
-            if isinstance(result, waiter.Finish):
-                break
-            wait = result.waiter
-            clock.sleep(result.seconds)
-            response = hook.poll_pipeline_execution(arn)
-    except KeyboardInterrupt:
-        output.write_message(f"The execution goes on: {arn}")
-        raise
+    while True:
+        result = wait.decide(response, clock.time())
+        lines = [*result.log_lines]
+        listed = list_steps_if_due(hook, wait, progress, response)
+        if listed:
+            lines += listed.log_lines
+        for line in lines:
+            write_change(args, line.text)
+        if isinstance(result, waiter.Finish):
+            break
+        wait = result.waiter
+        clock.sleep(result.seconds)
+        response = hook.poll_pipeline_execution(arn)
     if isinstance(response, PolysyncError):
         raise response
-    report = _read(args, hook, response)
-    output.write(args, report.document, report.outcome)
-    if states.state_of(response.status) is PolysyncState.SUCCESS:
+    return response
+
+
+def write_change(args: Namespace, text: str) -> None:
+    """Write what has changed, with the time."""
+    stream = sys.stdout
+    if args.output == "json":
+        # There, stdout has one document, at the end.
+        stream = sys.stderr
+    for line in text.splitlines():
+        print(f"{clock.now():%H:%M:%S} {line}", file=stream, flush=True)
+
+
+def write_end(
+    args: Namespace,
+    hook: PolysyncSageMakerHook,
+    execution: ExecutionDescription,
+    **facts: Any,
+) -> int:
+    """
+    Write how an execution has ended, and return the exit code.
+
+    :param facts: what the JSON has beside it.
+    """
+    report = read_report(args, hook, execution)
+    output.write(args, report.document | facts, report.outcome)
+    if states.state_of(execution.status) is PolysyncState.SUCCESS:
         return output.OK
     return output.FAILED
 

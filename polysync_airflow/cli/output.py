@@ -136,13 +136,18 @@ def write_error(error: object) -> None:
 
 def database_error(error: Any) -> int:
     """Write that Airflow's database cannot be used, and return the exit code."""
+    write_error(database_problem(error))
+    return ERROR
+
+
+def database_problem(error: Any) -> str:
+    """Return why Airflow's database cannot be used, and what to do."""
     # The text of SQLAlchemy has the statement and its parameters, too.
-    write_error(
+    return (
         f"Airflow's database cannot be used: {getattr(error, 'orig', None) or error}."
         " Check [database] sql_alchemy_conn, and make or upgrade the tables with:"
         " airflow db migrate"
     )
-    return ERROR
 
 
 def confirms(args: argparse.Namespace, text: str, question: str) -> bool:

@@ -22,6 +22,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     ExecutionRecord,
     TaskKey,
 )
+from polysync_airflow.execution.lifecycle.manual_resume import why_task_keeps_its_choice
 from polysync_airflow.execution.lifecycle.options import OnClear
 from polysync_airflow.execution.lifecycle.orphans import ENDED_STATES
 from polysync_airflow.execution.lifecycle.provenance import has_never_begun
@@ -119,11 +120,9 @@ def store_clear_choice(task: TaskKey, on_clear: OnClear | None) -> None:
     """
     with _variable_of(task, lock=True) as variable:
         record = _record_in(variable, task)
-        states = variable.states_of(**asdict(task))
-        if not states or not ENDED_STATES.issuperset(states):
-            raise TaskNotEndedError(
-                f"The task has not ended. Its state is {', '.join(map(str, states))}."
-            )
+        problem = why_task_keeps_its_choice(variable.states_of(**asdict(task)))
+        if problem:
+            raise TaskNotEndedError(problem)
         choice = None
         if on_clear is not None:
             choice = ClearChoice(on_clear=on_clear)
@@ -168,6 +167,72 @@ def stored_record(task: TaskKey) -> ExecutionRecord | None:
         if not variable.exists:
             return None
         return _record_in(variable, task)
+
+
+class OwnTask(NamedTuple):
+    """
+    The task that has an execution.
+
+    :param states: the states of the task instance; empty if it was deleted.
+    """
+
+    key: TaskKey
+    record: ExecutionRecord
+    states: tuple[str | None, ...]
+
+
+def own_task(task: TaskKey) -> OwnTask | None:
+    """
+    Return a task instance with its record; None if it has none. For commands.
+
+    :raises StoredRecordError: as ``stored_record``.
+    :raises PolysyncError: as ``stored_record``.
+    """
+    with _variable_of(task, lock=False, max_bytes=reads.MAX_BYTES_ALONE) as variable:
+        if not variable.exists:
+            return None
+        record = _record_in(variable, task)
+        return OwnTask(task, record, tuple(variable.states_of(**asdict(task))))
+
+
+def states_of(task: TaskKey) -> tuple[str | None, ...]:
+    """
+    Return the states of a task instance; empty if there is none. For commands.
+    """
+    with database.stored_variable("", lock=False) as variable:
+        return tuple(variable.states_of(**asdict(task)))
+
+
+def find_own_task(execution_arn: str, described: TaskKey | None) -> OwnTask | None:
+    """
+    Return the task that has an execution, by the records of this deployment; None if no
+    task has it. For commands.
+
+    :param described: the task that the description of the execution names, which
+        whoever starts executions can write.
+    :raises StoredRecordError: as ``stored_record``, for that task.
+    :raises PolysyncError: as ``stored_record``, for that task.
+    """
+
+    def has_it(found: OwnTask | None) -> bool:
+        if found is None or not found.states:
+            # The task was deleted.
+            return False
+        return (found.record.execution_arn or "").lower() == execution_arn.lower()
+
+    if described:
+        found = own_task(described)
+        if has_it(found):
+            return found
+    for variable in database.stored_variables(KEY_PREFIX):
+        # One that is damaged is left out.
+        with suppress(PolysyncError):
+            text = variable.value or ""
+            if execution_arn.lower() in text.lower():
+                found = own_task(serialization.task_in(text))
+                if has_it(found):
+                    return found
+    return None
 
 
 def _record_in(variable: StoredVariable, task: TaskKey) -> ExecutionRecord:

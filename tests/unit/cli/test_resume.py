@@ -1,0 +1,284 @@
+"""
+``polysync executions resume``: by the task that has an execution, in Airflow's own
+database, or by AWS alone.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.execution.lifecycle.instructions import TaskKey
+from polysync_airflow.records.keys import variable_key
+from polysync_airflow.records.serialization import to_variable
+from polysync_airflow.testing import dag_files
+from sagemaker_emulator.builders import definition, step
+from tests.tasks import EmulatedTime
+from tests.unit.cli.conftest import Executions, Terminal
+from tests.unit.execution.lifecycle.builders import stored
+from tests.unit.ui.stored_tasks import stored_variable
+from tests.world import RETRY
+
+if not CAPABILITIES.react_apps:
+    pytest.skip("this Airflow has no such endpoint", allow_module_level=True)
+
+pytestmark = pytest.mark.usefixtures("emulated_waits")
+DAG_FILE = """
+from airflow.providers.common.compat.sdk import DAG
+from airflow.providers.standard.operators.empty import EmptyOperator
+from polysync_airflow.operators import PolysyncStartPipelineOperator
+from polysync_airflow.task_groups import PolysyncPipelineTaskGroup
+
+with DAG("nightly", schedule=None):
+    train = PolysyncStartPipelineOperator(task_id="train", pipeline_name="fanout")
+    group = PolysyncPipelineTaskGroup(
+        "steps", pipeline_name="fanout", definition="fanout.json"
+    )
+    [train, group] >> EmptyOperator(task_id="report")
+"""
+KEY = TaskKey("nightly", "manual__1", "train", -1)
+States = dict[str, str | None]
+
+
+@pytest.fixture
+def states(
+    airflow_database: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., States]]:
+    """
+    Store a DAG run as Airflow does, all of whose tasks have failed. Return a function
+    that sets states of its tasks, and returns all.
+    """
+    from airflow.api.common.delete_dag import delete_dag
+    from airflow.models.dagrun import DagRun
+    from airflow.models.serialized_dag import SerializedDagModel
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.models.variable import Variable
+    from airflow.utils.session import create_session
+    from airflow.utils.types import DagRunTriggeredByType, DagRunType
+
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    fanout = definition(step("Shard0"), step("Shard3"))
+    (tmp_path / "fanout.json").write_text(fanout)
+    path = tmp_path / "dag.py"
+    path.write_text(DAG_FILE)
+    bag = dag_files._parse(path)
+    assert not bag.import_errors
+    dag_files._store(bag)
+    with create_session() as session:
+        dag: Any = SerializedDagModel.get_dag("nightly", session=session)
+        dag.create_dagrun(
+            run_id=KEY.run_id,
+            run_type=DagRunType.MANUAL,
+            triggered_by=DagRunTriggeredByType.CLI,
+            run_after=stored().incarnation.dag_run_started_at,
+            state="failed",
+            session=session,
+        )
+
+    def change(**new: str | None) -> States:
+        with create_session() as session:
+            tasks = session.query(TaskInstance).filter_by(dag_id="nightly").all()
+            for task in tasks:
+                task.state = new.get(task.task_id, task.state)
+            run = session.query(DagRun).filter_by(dag_id="nightly").one()
+            return {"run": run.state, **{each.task_id: each.state for each in tasks}}
+
+    all_failed = dict.fromkeys(change(), "failed")
+    change(**all_failed)
+    yield change
+    with create_session() as session:
+        for model in (TaskInstance, DagRun, Variable):
+            session.query(model).delete()
+    delete_dag("nightly")
+
+
+def give_to_task(arn: str, key: TaskKey = KEY, **members: Any) -> None:
+    """Store the record of a task that has started an execution."""
+    from airflow.models.variable import Variable
+
+    record = stored(execution_arn=arn, **members)
+    Variable.set(variable_key(key), to_variable(record, key))
+
+
+def choice_of(key: TaskKey = KEY) -> Any:
+    """Return what somebody chose for the next clear."""
+    return json.loads(stored_variable(key)[0])["record"].get("clear_choice")
+
+
+def short_name(arn: str) -> str:
+    """Return the name that a person copies from a list."""
+    return f"fanout/{arn.rpartition('/')[2]}"
+
+
+def page_of(key: TaskKey) -> str:
+    return f"Airflow: dags/{key.dag_id}/runs/{key.run_id}/tasks/{key.task_id}"
+
+
+def test_task_is_cleared_to_resume(executions: Executions, states: Any) -> None:
+    """
+    With those after it, as by the tab's button. Its name is found in the list. Nothing
+    is sent to AWS.
+    """
+    from airflow.models.log import Log
+    from airflow.utils.session import create_session
+
+    arn = executions.fail(PipelineExecutionDescription=page_of(KEY))
+    give_to_task(arn)
+    name = short_name(arn)
+    assert name in executions("list", "--state", "Failed").out
+
+    done = executions("resume", name, "--yes", "--output", "json")
+
+    assert done.code == 0, done.err
+    assert "This clears 2 tasks: nightly/train" in done.err
+    now = states()
+    assert (now["run"], now["train"], now["report"]) == ("queued", None, None)
+    assert now["steps.execution"] == "failed"
+    assert choice_of() == {"on_clear": "resume"}
+    assert done.document["cleared_tasks"] == 2
+    assert "the next try of nightly/train resumes" in done.document["resume"]
+    assert executions.control.calls(RETRY) == []
+    with create_session() as session:
+        (row,) = session.query(Log).filter_by(event="post_clear_task_instances")
+        assert (row.dag_id, row.run_id) == (KEY.dag_id, KEY.run_id)
+
+
+def test_group_clears_the_tasks_of_its_failed_steps(
+    executions: Executions, states: Any
+) -> None:
+    """As the tab: those that have succeeded are kept."""
+    key = replace(KEY, task_id="steps.execution")
+    arn = executions.fail()
+    give_to_task(arn, key)
+    states(**{"steps.Shard0": "success", "steps.begin": "success"})
+
+    # Neither the description nor the name says whose it is: the records do.
+    assert executions("resume", arn, "--yes").code == 0
+
+    now = states()
+    cleared = {name for name, state in now.items() if state is None}
+    assert cleared == {"steps.execution", "steps.Shard3", "report"}
+    assert (choice_of(key), now["train"]) == ({"on_clear": "resume"}, "failed")
+
+
+def test_refused_clear_withdraws_the_choice(
+    executions: Executions, states: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a clear of next week would resume."""
+    arn = executions.fail()
+    give_to_task(arn)
+    states(report="running")
+    assert executions("resume", arn, "--yes").code == 2
+    states(report="failed")
+    before = states()
+
+    def run_report(*_: Any) -> None:
+        states(report="running")
+        return real(*_)
+
+    from polysync_airflow.records import database
+
+    real = database.store_clear_choice
+    monkeypatch.setattr(database, "store_clear_choice", run_report)
+    done = executions("resume", arn, "--yes")
+
+    assert (done.code, choice_of()) == (2, None)
+    assert "Airflow has not cleared the tasks" in done.error
+    assert {**states(), "report": "failed"} == before
+
+
+def test_what_cannot_be_resumed_says_what_to_do(
+    executions: Executions, states: Any
+) -> None:
+    """Nobody is asked, and nothing is changed."""
+    arn = executions.fail()
+    give_to_task(arn)
+    states(train="up_for_retry")
+
+    done = executions("resume", short_name(arn))
+
+    problem = "The task has not ended. Its state is up_for_retry. It goes on by itself"
+    assert f"{short_name(arn)} is not resumed. {problem}" in done.refusal
+    assert (states()["train"], choice_of()) == ("up_for_retry", None)
+
+
+def test_wait_follows_the_task(
+    executions: Executions, states: Any, emulated_time: EmulatedTime
+) -> None:
+    """
+    Over its next try and its execution, to the end of the task, which decides.
+    """
+    arn = executions.fail()
+    give_to_task(arn)
+
+    def begin_try() -> None:
+        states(train="running")
+        executions.control.put_scenario({})
+        executions.sagemaker.retry_pipeline_execution(
+            PipelineExecutionArn=arn, ClientRequestToken="0" * 32
+        )
+        at = stored().incarnation.dag_run_started_at
+        give_to_task(arn, resumes=1, resume_token="0" * 40, resumed_at=at)
+        emulated_time.after(3600, lambda: states(train="failed"))
+
+    emulated_time.after(60, begin_try)
+
+    done = executions("resume", arn, "--yes", "--wait")
+
+    assert done.code == 1, done.err
+    lines = [line.split(" ", 1)[1] for line in done.out.splitlines()]
+    expected = ["cleared", "running", "failed"]
+    told = [line for line in lines if line.startswith("Task")]
+    assert told == [f"Task nightly/train: {state}" for state in expected]
+    assert any("Shard3" in line for line in lines)
+
+
+def test_execution_of_no_task_is_resumed_by_aws(
+    executions: Executions, airflow_database: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person is asked; --wait ends as a watch does."""
+    arn = executions.fail(PipelineExecutionDescription=page_of(KEY))
+    monkeypatch.setattr("sys.stdin", Terminal("n\n"))
+    declined = executions("resume", arn)
+    monkeypatch.setattr("sys.stdin", Terminal(None))
+    unasked = executions("resume", arn)
+    assert (declined.code, unasked.code) == (1, 2)
+    assert "By its description or name, a task has started it: nightly/" in declined.err
+    assert executions.control.calls(RETRY) == []
+
+    executions.control.put_scenario({})
+    done = executions("resume", arn, "--yes", "--wait", "--output=json")
+
+    assert (done.code, done.document["status"]) == (0, "Succeeded")
+    (call,) = executions.control.calls(RETRY)
+    assert call["request"]["PipelineExecutionArn"] == arn
+
+
+@pytest.mark.parametrize("described", [True, False])
+def test_without_the_database_no_task_is_passed_over(
+    executions: Executions, monkeypatch: pytest.MonkeyPatch, described: bool
+) -> None:
+    """Its retry would know nothing of a resume by AWS alone."""
+    from sqlalchemy.exc import OperationalError
+
+    def refuse(*_: object) -> None:
+        raise OperationalError("SELECT", {}, Exception("no route to host"))
+
+    monkeypatch.setattr("airflow.utils.session.create_session", refuse)
+    request = {}
+    if described:
+        request["PipelineExecutionDescription"] = page_of(KEY)
+    arn = executions.fail(**request)
+
+    done = executions("resume", arn, "--yes")
+
+    retried = len(executions.control.calls(RETRY))
+    assert (done.code, retried) == ((2, 0) if described else (0, 1))
+    assert "Airflow's database cannot be used" in done.err

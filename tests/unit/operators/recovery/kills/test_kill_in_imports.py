@@ -43,7 +43,9 @@ def run_try(world: World) -> Iterator[RunTry]:
         ) -> dict[str, Any]:
             job = {"try_number": number, "variables": variables, "at": at}
             print(json.dumps(job), file=requests, flush=True)
-            answer: dict[str, Any] = json.loads(lines.readline())
+            # Airflow logs warnings there, such as ours about a pre-release.
+            line = next(line for line in lines if line.startswith("{"))
+            answer: dict[str, Any] = json.loads(line)
             return answer
 
         yield run

@@ -130,17 +130,15 @@ def _speed(text: str) -> float:
 
 
 def _quota(text: str) -> int:
-    quota = int(text)
-    if quota < 1:
-        raise ValueError
-    return quota
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("give a whole number from 1 on")
+    return int(text)
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise ValueError
-    return port
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: give 0 to 65535")
+    return int(text)
 
 
 def make_parser(prog: str = PROGRAM) -> argparse.ArgumentParser:

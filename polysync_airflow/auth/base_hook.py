@@ -170,7 +170,8 @@ class PolysyncBaseHook(AwsBaseHook):
             raise CredentialsError(
                 f"polysync_conn_id = {self.polysync_conn_id!r}: there is no such"
                 " connection. Add it under Admin > Connections with the type Polysync"
-                " SageMaker, or correct the id."
+                " SageMaker, set the environment variable"
+                f" AIRFLOW_CONN_{self.polysync_conn_id.upper()}, or correct the id."
                 f"{hint_at_hidden_connection()}",
                 permanent=False,
             ) from error

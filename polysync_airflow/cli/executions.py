@@ -10,7 +10,7 @@ import logging
 import re
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -25,7 +25,7 @@ from polysync_airflow import states
 from polysync_airflow.airflow_compat.sdk import conf
 from polysync_airflow.auth.base_hook import REPORT_CONFIG
 from polysync_airflow.aws.concurrent_calls import ConcurrentCalls
-from polysync_airflow.aws.job_logs import RunningJobLogs, log_of_step
+from polysync_airflow.aws.job_logs import JobLog, RunningJobLogs, log_of_step
 from polysync_airflow.aws.responses import PAGE_SIZE
 from polysync_airflow.cli import output, stored_costs
 from polysync_airflow.exceptions import (
@@ -718,14 +718,8 @@ def _logs(args: Namespace, hook: PolysyncSageMakerHook, arn: str) -> int:
         if not args.follow:
             args.parser.error("name a STEP, or give --follow for all running jobs")
         return _follow_jobs(args, hook, arn)
+    step, log = _step_with_log(args, hook, arn)
     with output.airflow_in_use(args.conn_id):
-        step = _step_named(hook, arn, args.step)
-        log = log_of_step(step, hook.call_logs)
-        if log is None:
-            raise ParametersError(
-                f"Step {step.name} has no job yet, or one that writes no log to"
-                " CloudWatch Logs."
-            )
         lines = log.read_tail(args.lines, until=step.ended_at)
     if not lines:
         output.write_message(f"The log of step {step.name} has no lines.")
@@ -734,12 +728,75 @@ def _logs(args: Namespace, hook: PolysyncSageMakerHook, arn: str) -> int:
     while args.follow and not states.has_ended(step.status):
         clock.sleep(POLL_SECONDS)
         with output.airflow_in_use(args.conn_id):
-            step = _step_named(hook, arn, args.step)
+            step = _steps_by_name(hook, arn)[args.step]
+            current = log_of_step(step, hook.call_logs)
+            if current and current.stream_prefix != log.stream_prefix:
+                # By its retry policy, the step has another job.
+                log = current
         if states.has_ended(step.status):
             clock.sleep(LOG_DELAY_SECONDS)
         lines = log.read_on()
         output.write(args, {}, lines)
     return output.OK
+
+
+def _step_with_log(
+    args: Namespace, hook: PolysyncSageMakerHook, arn: str
+) -> tuple[StepDescription, JobLog]:
+    """
+    Return a step and the log of its job. With ``--follow``, wait until there is one.
+
+    :raises ParametersError: there is none, or the execution has no such step.
+    """
+    is_awaited = False
+    while True:
+        with output.airflow_in_use(args.conn_id):
+            execution = hook.describe_pipeline_execution(arn)
+            steps = _steps_by_name(hook, arn)
+            problem = _why_no_step(hook, arn, args.step, steps)
+            step = steps.get(args.step)
+            if step:
+                log = log_of_step(step, hook.call_logs)
+                if log:
+                    return step, log
+                problem = (
+                    f"Step {step.name} has no job yet, or one that writes no log to"
+                    " CloudWatch Logs."
+                )
+        is_over = states.has_ended(step.status if step else execution.status)
+        if is_over or not args.follow:
+            raise ParametersError(problem)
+        if not is_awaited:
+            output.write_message(problem)
+            is_awaited = True
+        clock.sleep(POLL_SECONDS)
+
+
+def _steps_by_name(hook: PolysyncSageMakerHook, arn: str) -> dict[str, StepDescription]:
+    return {step.name: step for step in hook.list_pipeline_execution_steps(arn)}
+
+
+def _why_no_step(
+    hook: PolysyncSageMakerHook, arn: str, name: str, begun: Collection[str]
+) -> str:
+    """
+    Return that a step has not begun.
+
+    :raises ParametersError: the execution has no such step.
+    """
+    if name in begun:
+        return ""
+    names = ", ".join(sorted(begun)) or "none"
+    declared = result_or_error(hook.describe_pipeline_definition_for_execution, arn)
+    if isinstance(declared, PolysyncError):
+        declared = []
+    all_names = {*begun, *(step.name for step in declared)}
+    if name in all_names:
+        return f"Step {name} has not begun. Steps that have begun: {names}."
+    cure = texts.did_you_mean(name, all_names) or f" Steps that have begun: {names}."
+    raise ParametersError(
+        f"{texts.shorten(name)}: no such step of the execution has begun.{cure}"
+    )
 
 
 def _follow_jobs(args: Namespace, hook: PolysyncSageMakerHook, arn: str) -> int:
@@ -759,14 +816,3 @@ def _follow_jobs(args: Namespace, hook: PolysyncSageMakerHook, arn: str) -> int:
         if not has_ended:
             clock.sleep(POLL_SECONDS)
     return output.OK
-
-
-def _step_named(hook: PolysyncSageMakerHook, arn: str, name: str) -> StepDescription:
-    steps = {step.name: step for step in hook.list_pipeline_execution_steps(arn)}
-    if name in steps:
-        return steps[name]
-    begun = ", ".join(sorted(steps)) or "none"
-    cure = texts.did_you_mean(name, steps) or f" Steps that have begun: {begun}."
-    raise ParametersError(
-        f"{texts.shorten(name)}: no such step of the execution has begun.{cure}"
-    )

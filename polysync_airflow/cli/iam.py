@@ -21,11 +21,6 @@ def main(args: argparse.Namespace) -> int:
     _set_partition(args)
     if args.command == "policy":
         _check_policy(args)
-        meant = meant_region(args.region)
-        if meant:
-            output.write_message(
-                f"warning: --region {args.region} is not known. Did you mean {meant}?"
-            )
         output.write_json(iam_policies.identity_policy(**output.values_of(args)))
         return output.OK
     values = output.values_of(args)
@@ -45,6 +40,12 @@ def _set_partition(args: argparse.Namespace) -> None:
     does not have it.
     """
     if args.partition is None:
+        meant = meant_region(args.region)
+        if meant:
+            args.parser.error(
+                f"--region {args.region!r} is not known. Did you mean {meant}? If it is"
+                " newer than this botocore, give its --partition"
+            )
         try:
             args.partition = sessions.partition_of(args.region)
         except ParametersError:

@@ -80,8 +80,7 @@ def _common_rows() -> list[Row]:
 
 def _rows_of(parser: argparse.ArgumentParser) -> list[Row]:
     actions = [action for action in parser._actions if action.dest != "help"]
-    # An option with one choice is there for scripts that give it to each command.
-    return [_option(each) for each in actions if len(list(each.choices or ())) != 1]
+    return [_option(each) for each in actions]
 
 
 def _option(action: argparse.Action) -> Row:

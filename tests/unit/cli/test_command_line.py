@@ -69,6 +69,11 @@ COMMANDS = (
     ("command", "arguments", "problem"),
     [
         (
+            "polysync emulator",
+            ["--port", "99999"],
+            "argument --port: '99999' is no port: give 0 to 65535.",
+        ),
+        (
             "polysync",
             ["nonsense"],
             f"argument COMMAND: invalid choice: 'nonsense' ({COMMANDS}).",

@@ -23,7 +23,7 @@ def test_name_is_checked_first(executions: Executions) -> None:
     What is no name of an execution, and another region than the one in its ARN, are
     errors of one line.
     """
-    words = (["show"], ["stop"], ["watch"], ["logs", "Shard0"])
+    words = (["show"], ["resume"], ["stop"], ["watch"], ["logs", "Shard0"])
     wrong = [executions(word, "fanout", *more) for word, *more in words]
     region = executions("show", NOT_THERE, "--region", "eu-west-1")
 

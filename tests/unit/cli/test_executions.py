@@ -413,6 +413,32 @@ def test_logs_of_a_step_without_a_job_are_refused(executions: Executions) -> Non
     assert "--follow writes text" in both.refusal
 
 
+@pytest.mark.parametrize("advance", [0, 3600])
+def test_logs_of_a_step_that_has_not_begun(
+    executions: Executions, emulated_time: EmulatedTime, advance: int
+) -> None:
+    """It is no misspelt one. --follow waits for it, while the execution runs."""
+    executions.control.put_scenario(FAILURE)
+    arn = executions.start()
+    executions.control.advance(10 + advance)
+
+    refused = executions("logs", arn, "Merge")
+    waited = executions("logs", arn, "Merge", "--follow")
+
+    problem = "Step Merge has not begun. Steps that have begun: Shard0, Shard"
+    assert problem in refused.refusal
+    assert problem in waited.err
+    assert waited.code == 2
+    if not advance:
+        executions.control.put_scenario({})
+        running = executions.start()
+        followed = executions("logs", running, "Merge", "--follow")
+        whole = executions("logs", running, "Merge")
+        assert (followed.code, problem in followed.err) == (0, False)
+        assert "Step Merge has not begun" in followed.err
+        assert followed.out.splitlines() == whole.out.splitlines() != []
+
+
 def test_logs_are_followed_until_the_step_ends(
     executions: Executions, emulated_time: EmulatedTime
 ) -> None:

@@ -38,6 +38,7 @@ RUNS = {
     "polysync check": ("", f"Signed in as arn:aws-eusc:sts::{ACCOUNT}:assumed-role/"),
     "polysync executions list": ("--pipeline churn --wide", PIPELINE),
     "polysync executions show": ("{execution}", CONSOLE),
+    "polysync executions resume": ("{failed} --yes", "arn:aws-eusc:"),
     "polysync executions stop": ("{execution} --yes", "arn:aws-eusc:"),
     "polysync executions watch": ("{execution}", "Pipeline churn succeeded"),
     "polysync executions logs": ("--follow {execution} A", "Done"),
@@ -83,11 +84,15 @@ def sovereign(
         )
     catalogue = tmp_path / "jobs.yaml"
     assert polysync("jobs", "import", catalogue).code == 0
-    started = sagemaker.start_pipeline_execution(PipelineName="churn")
-    execution_arn = started["PipelineExecutionArn"]
-    # The step begins.
-    emulator.control.advance(5)
-    return {"catalogue": str(catalogue), "execution": execution_arn, "made": made}
+    arns = []
+    for scenario, seconds in (({"end_as": "Failed"}, 3600), ({}, 5)):
+        emulator.control.put_scenario(scenario)
+        started = sagemaker.start_pipeline_execution(PipelineName="churn")
+        arns.append(started["PipelineExecutionArn"])
+        # The step begins.
+        emulator.control.advance(seconds)
+    names = {"failed": arns[0], "execution": arns[1], "made": made}
+    return {"catalogue": str(catalogue), **names}
 
 
 @pytest.mark.parametrize("command", RUNS)
@@ -129,11 +134,15 @@ def test_policy_has_no_other_partition(polysync: Polysync) -> None:
             "the partition of region 'us-*' is not known: name it with --partition",
         ),
         (
+            ("policy", "--region", "eu-centrl-1"),
+            "--region 'eu-centrl-1' is not known. Did you mean eu-central-1? If it is",
+        ),
+        (
             ("trust", *TOKEN_OPTIONS, "--partition", "aws-eu"),
             "--partition 'aws-eu' is no partition of AWS: give one of aws, aws-cn, ",
         ),
     ],
-    ids=["region", "partition"],
+    ids=["region", "misspelt", "partition"],
 )
 def test_partition_is_one_that_botocore_knows(
     options: tuple[str, ...], problem: str, polysync: Polysync

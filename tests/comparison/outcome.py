@@ -57,7 +57,7 @@ def outcome_of(task: BaseOperator, clock: Clock) -> Outcome:
             clock.timeout_at = (
                 clock.time() + timeout.total_seconds() if timeout else None
             )
-            event = asyncio.run(in_triggerer(deferral))
+            event = asyncio.run(in_triggerer(deferral, ti))
             failure, method = "task fails", deferral.method_name
             result = in_worker(
                 resumed_task,
@@ -96,7 +96,7 @@ def in_worker(
         clock.timeout_at = None
 
 
-async def in_triggerer(deferral: TaskDeferred) -> Any:
+async def in_triggerer(deferral: TaskDeferred, ti: TaskInstance) -> Any:
     """
     Create the trigger from its serialized form, and return the payload of its event; a
     kill calls ``on_kill``.
@@ -104,9 +104,11 @@ async def in_triggerer(deferral: TaskDeferred) -> Any:
     class_path, kwargs = json.loads(json.dumps(deferral.trigger.serialize()))
     module, _, name = class_path.rpartition(".")
     trigger = getattr(importlib.import_module(module), name)(**kwargs)
+    trigger.task_instance = ti
     try:
         return json.loads(json.dumps((await anext(trigger.run())).payload))
     except KilledError:
+        ti.state = lambda: "failed"
         await trigger.on_kill()
         raise
 

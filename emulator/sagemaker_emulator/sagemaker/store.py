@@ -31,7 +31,7 @@ from moto.utilities.utils import PARTITION_NAMES, get_partition
 
 from sagemaker_emulator.engine.definition import Definition, Step, parse
 from sagemaker_emulator.engine.execution import Execution
-from sagemaker_emulator.engine.scenarios import Scenario, StepScenario
+from sagemaker_emulator.engine.scenarios import Scenario
 from sagemaker_emulator.engine.step_runs import StepRun
 from sagemaker_emulator.errors import conflict, not_found
 from sagemaker_emulator.sagemaker.compact import Compact, compacted, expanded
@@ -295,8 +295,9 @@ class Executions:
 
     def __init__(self) -> None:
         self._all: dict[str, ExecutionRecord | EndedExecution] = {}
-        # The bytes of the first that has ended.
+        # The bytes of the first that has ended, and the objects that it shares.
         self._example = b""
+        self._shared: tuple[Any, ...] = ()
         #: Those that are not in their compact form.
         self.open: dict[str, ExecutionRecord] = {}
 
@@ -329,6 +330,9 @@ class Executions:
         # They can be had again from the descriptions of the jobs.
         record.properties.clear()
         compact = compacted(record, _is_shared, self._example)
+        if [*map(id, compact.shared)] == [*map(id, self._shared)]:
+            compact = compact._replace(shared=self._shared)
+        self._shared = compact.shared
         self._example = self._example or compact.decompressed()
         self._all[record.arn] = EndedExecution(
             arn=record.arn,
@@ -600,6 +604,4 @@ class Region:
 
 
 # They belong to others than an execution, too.
-_SHARED: Final = frozenset(
-    {Region, Pipeline, Version, Definition, Scenario, StepScenario}
-)
+_SHARED: Final = frozenset({Region, Pipeline, Version, Definition})

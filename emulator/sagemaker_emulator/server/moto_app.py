@@ -21,7 +21,7 @@ from moto.moto_server.werkzeug_app import (
     DomainDispatcherApplication,
     create_backend_app,
 )
-from moto.s3.models import s3_backends
+from moto.s3.models import FakeAcl, FakeGrant, FakeGrantee, get_canned_acl, s3_backends
 from werkzeug.exceptions import NotFound
 from werkzeug.test import Client
 
@@ -50,6 +50,8 @@ MOTO_SERVICES = frozenset(
 _BACKENDS = MOTO_SERVICES | {"s3control", "sagemakermetrics", "sagemakerruntime"}
 _SKIPPED_VALIDATION = ("All", "None")
 _APPROVAL_STATUSES = ("Approved", "Rejected", "PendingManualApproval")
+_PRIVATE = get_canned_acl("private")
+_ACL_MODELS: tuple[Any, ...] = (FakeAcl, FakeGrant, FakeGrantee)
 # moto selects the service by the credential scope and does not verify the signature.
 _S3_AUTHORIZATION = (
     "AWS4-HMAC-SHA256 Credential=emulator/20000101/us-east-1/s3/aws4_request,"
@@ -156,7 +158,11 @@ class Moto:
     @_tolerant
     def put_object(self, region: str, bucket: str, key: str, content: bytes) -> None:
         """Write an S3 object to a bucket of the emulator's own account."""
-        s3_backends[ACCOUNT][partition(region)].put_object(bucket, key, content)
+        backend = s3_backends[ACCOUNT][partition(region)]
+        backend.put_object(bucket, key, content).acl = _PRIVATE
+        # Otherwise, moto keeps a copy of it for each object.
+        for model in _ACL_MODELS:
+            model.instances_tracked.clear()
 
     @_tolerant
     def create_model_package(

@@ -18,7 +18,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from airflow.providers.common.compat.sdk import Context
+from airflow.providers.common.compat.sdk import Context, redact
 
 from polysync_airflow import exceptions, links, states
 from polysync_airflow.airflow_compat import task_instances
@@ -35,7 +35,7 @@ from polysync_airflow.execution.lifecycle.next_session import NextSession
 from polysync_airflow.execution.outcome import RunSummary
 from polysync_airflow.execution.prices import NEXT_STEP, SPENDING_KEY
 from polysync_airflow.execution.steps.descriptions import StepRow
-from polysync_airflow.execution.texts import clean_text, storable_xcom
+from polysync_airflow.execution.texts import clean_text, clean_value, storable_xcom
 from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.spending import steps_unknown
@@ -53,6 +53,9 @@ log = logging.getLogger(__name__)
 RESUME_BUTTON = ""
 if CAPABILITIES.react_apps:
     RESUME_BUTTON = 'or the tab\'s "Resume failed steps" '
+# The XCom that says why a task has no execution.
+ERROR_KEY: Final = "error"
+_MAX_ERROR: Final = 2_000
 MAX_MODEL_PACKAGES: Final = 100
 _MODEL_PACKAGE_ARN: Final = re.compile(models.MODEL_PACKAGE_ARN_PATTERN)
 
@@ -273,6 +276,17 @@ def push_summary(context: Context, summary: RunSummary) -> None:
         ti.xcom_push(SPENDING_KEY, summary.spending.model_dump(mode="json"))
     ti.xcom_push("state", summary.state)
     ti.xcom_push("run", storable_summary(summary, log.warning))
+
+
+def push_error(context: Context, error: Exception) -> None:
+    """Push why a try of the task has no execution. Raises no error itself."""
+    # Airflow masks secrets in logs, but not in XComs.
+    text = str(redact(str(error))) or type(error).__name__
+    try:
+        context["ti"].xcom_push(ERROR_KEY, clean_value(text, _MAX_ERROR))
+    except Exception as problem:
+        # The task fails with its own error.
+        log.warning("The XCom %s cannot be pushed: %s", ERROR_KEY, problem)
 
 
 def push_stopping(context: Context, record: ExecutionRecord) -> None:

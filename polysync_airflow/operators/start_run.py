@@ -216,7 +216,7 @@ class StartRun(ReportingRun):
 
         :return: its ARN; None if the task begins again.
         """
-        with self.try_runner.stop_on_final_failure(), self._pushing_what_was_spent():
+        with self.try_runner.stop_on_final_failure(), self._explaining_failure():
             instruction, end = self._get_execution()
             if end is None:
                 self.push_started(instruction)
@@ -270,13 +270,17 @@ class StartRun(ReportingRun):
         return instruction.arn
 
     @contextmanager
-    def _pushing_what_was_spent(self) -> Iterator[None]:
-        """Push the XComs of a try that starts nothing: ``max_cost`` is spent."""
+    def _explaining_failure(self) -> Iterator[None]:
+        """Push why a try starts nothing: the money that was spent, or an error."""
         try:
             yield
         except PipelineExecutionTooExpensiveError as error:
             summary = reporting.push_spent(self.context, self.hook, error, self.log)
             self.known = Known(summary)
+            raise
+        except Exception as error:
+            if self.known.summary is None:
+                reporting.push_error(self.context, error)
             raise
 
     def _complete(

@@ -100,6 +100,10 @@ class _Pipeline:
         if cost:
             self.costs[cost.currency] += cost.amount
 
+    def rank(self) -> tuple[int, float, int]:
+        """Return by what pipelines are sorted."""
+        return self.failures, max(self.costs.values(), default=0.0), self.runs
+
     def as_json(self) -> dict[str, Any]:
         """Return what the page shows."""
         median_seconds = None
@@ -171,7 +175,8 @@ def read_summary(dag_ids: Set[str], filters: SummaryFilters) -> dict[str, Any]:
 
 def summarize(batches: Iterable[XComBatch]) -> dict[str, Any]:
     """
-    Return the summary of executions: the pipelines with the most of them first.
+    Return the summary of executions: the pipelines with the most failures first, then
+    the dearest.
 
     :param batches: their XComs ``run``. What is something else is left out.
     """
@@ -187,7 +192,7 @@ def summarize(batches: Iterable[XComBatch]) -> dict[str, Any]:
     newest_only = None
     if seen == MAX_EXECUTIONS:
         newest_only = MAX_EXECUTIONS
-    shown = sorted(pipelines.values(), key=lambda pipeline: -pipeline.runs)
+    shown = sorted(pipelines.values(), key=_Pipeline.rank, reverse=True)
     return {
         "pipelines": [pipeline.as_json() for pipeline in shown[:MAX_PIPELINES]],
         "more_pipelines": max(0, len(shown) - MAX_PIPELINES),

@@ -158,9 +158,11 @@ def test_every_xcom_is_documented(
     documented = {name for keys in rows for name in keys.split(", ")} - {"XCom"}
 
     # Airflow itself stores what operators return, and what a button shows.
-    pushed = {key for key in start.xcoms if not key.startswith("_link_")} | {
-        "return_value"
-    }
+    refused = run_task(
+        operators.PolysyncStartPipelineOperator(task_id="t", pipeline_name="no good")
+    )
+    keys = {*start.xcoms, *refused.xcoms, "return_value"}
+    pushed = {key for key in keys if not key.startswith("_link_")}
 
     assert isinstance(start.error, exceptions.PipelineExecutionFailedError)
     assert pushed == documented

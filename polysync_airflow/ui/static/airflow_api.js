@@ -187,15 +187,15 @@ export async function readXComs(key, names, signal) {
 }
 
 /**
- * Reads one XCom of a task instance.
+ * Reads XComs of a task instance, all of them whole.
  *
  * @returns as `readXComs`
- * @throws {AirflowApiError} it cannot be read, or is too large
+ * @throws {AirflowApiError} they cannot be read, or one is too large
  */
-export async function readXCom(key, name, signal) {
-  const xcoms = await readXComs(key, [name], signal);
+export async function readWholeXComs(key, names, signal) {
+  const xcoms = await readXComs(key, names, signal);
   if (xcoms.tooLarge.length > 0) {
-    throw new AirflowApiError(`The XCom “${name}” of the task is too large.`, null);
+    throw new AirflowApiError(`The XCom “${xcoms.tooLarge[0]}” of the task is too large.`, null);
   }
   return xcoms;
 }

@@ -1,7 +1,7 @@
 // Reads the executions of all DAGs that the person who looks may see: a page of task instances, then their XComs,
 // DAG runs and map indexes. Airflow filters task instances by permission, operator, state, DAG and start. What only an
 // XCom says is read for each task, and compared here.
-import { AirflowApiError, mapSome, readXCom, send, taskOf } from "./airflow_api.js";
+import { AirflowApiError, mapSome, readWholeXComs, send, taskOf } from "./airflow_api.js";
 import {
   attemptSeconds,
   countStates,
@@ -26,11 +26,13 @@ const MAX_REMEMBERED = 2_000;
 const MAX_PARAMETER_TEXT = 4_000;
 const ID = 512;
 const NAME = 256;
+const ERROR = 2_000;
 // Before that, nothing has started. What has never started has no time at all.
 const EVER = "2000-01-01T00:00:00Z";
 
 // A deferred task is scheduled and queued again before its end.
 const AT_WORK = ["running", "deferred", "queued", "scheduled", "restarting", "up_for_reschedule"];
+const FAILED = ["failed", "up_for_retry"];
 const ENDED = ["success", "failed", "up_for_retry", "skipped", "removed"];
 // In which states of its task an execution may have a state; of each list, the newest come first.
 const TASK_STATES = {
@@ -39,7 +41,7 @@ const TASK_STATES = {
   Stopping: [AT_WORK, ENDED],
   Waiting: [AT_WORK],
   Success: [["success"]],
-  Failed: [["failed", "up_for_retry"]],
+  Failed: [FAILED],
   Cancelled: [["failed", "up_for_retry", "skipped"]],
   Unknown: [AT_WORK, ENDED],
 };
@@ -111,12 +113,18 @@ function idOfMapped({ dagId, runId, taskId }) {
   return JSON.stringify(["mapped", dagId, runId, taskId]);
 }
 
-/** Returns the state of the execution of a row; null if it is not known, "None" if there is no execution. */
+/**
+ * Returns the state of the execution of a row; null if it is not known. If there is none, "Failed" if the task has
+ * failed, otherwise "None".
+ */
 export function stateOf({ task, detail }) {
   if (detail === null || detail.forbidden) {
     return null;
   }
-  return detail.run === null ? "None" : shownState(task, detail.run, isFinal({ task, detail }));
+  if (detail.run === null) {
+    return FAILED.includes(task.state) ? "Failed" : "None";
+  }
+  return shownState(task, detail.run, isFinal({ task, detail }));
 }
 
 /** Returns whether the task of an execution has ended before it, so that nobody may have seen its end. */
@@ -229,9 +237,9 @@ function spanOf(rows) {
   return { run_after_gte: times[0], run_after_lte: times.at(-1) };
 }
 
-function detailOf({ task, detail }, run, forbidden, isFinal) {
+function detailOf({ task, detail }, run, error, forbidden, isFinal) {
   const steps = detail?.steps ?? null;
-  return { run, steps, forbidden, isFinal, isNew: true, tryNumber: task.tryNumber, taskState: task.state };
+  return { run, error, steps, forbidden, isFinal, isNew: true, tryNumber: task.tryNumber, taskState: task.state };
 }
 
 /** Returns whether what was read of a row stays as it is. */
@@ -245,18 +253,19 @@ async function readDetail(row, filters, memory, attempt, signal) {
     return;
   }
   if (!isFinal(row)) {
-    const found = await attempt(() => readXCom(key, "run", signal));
+    const found = await attempt(() => readWholeXComs(key, ["run", "error"], signal));
     if (found === null) {
       return;
     }
     const run = shorten(readRun(found.valueOf("run"), task));
     const hasEnd = task.isEnded && !(run && mayStillStop(task, run, Date.now() + found.clockOffset));
-    row.detail = detailOf(row, run, found.forbidden, hasEnd);
+    const error = readText(found.valueOf("error"), ERROR);
+    row.detail = detailOf(row, run, error, found.forbidden, hasEnd);
   }
   // A task that has ended without waiting has stored none.
   const mayHaveSteps = row.detail.run?.arn && (row.detail.run.status !== null || !task.isEnded);
   if (mayHaveSteps && isShown(row, filters) && (row.detail.isNew || row.detail.steps === null)) {
-    const listed = await attempt(() => readXCom(key, "steps", signal));
+    const listed = await attempt(() => readWholeXComs(key, ["steps"], signal));
     const steps = listed === null ? row.detail.steps : countSteps(listed.valueOf("steps"), row.detail.run);
     row.detail = { ...row.detail, steps, isNew: listed === null };
   }
@@ -331,7 +340,7 @@ function countMapped(body) {
   const counts = [
     [count(...AT_WORK), "at work"],
     [count("success"), "succeeded"],
-    [count("failed", "up_for_retry"), "failed"],
+    [count(...FAILED), "failed"],
   ];
   const isFinal = tasks.every(({ isEnded }) => isEnded);
   return { total, counted: tasks.length, counts: counts.filter(([number]) => number > 0), isFinal };

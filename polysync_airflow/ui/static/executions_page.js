@@ -150,9 +150,10 @@ function NoRows({ filters }) {
 function Pages({ state, filters, setFilters }) {
   const { rows, compared, total, next } = state.data;
   const isCompared = needsXComs(filters);
-  const found = isCompared ? `${rows.length} found among ` : "";
   const range = `${filters.offset + 1} to ${filters.offset + compared} of ${total.toLocaleString("en")}`;
-  const text = `Tasks that start executions: ${found}${range}.`;
+  const text = isCompared
+    ? `Of the tasks ${range} that start executions, ${rows.length} match the filters.`
+    : `Tasks that start executions: ${range}.`;
   const reading = state.isReading ? " Reading …" : "";
   return h(
     "nav",
@@ -222,8 +223,8 @@ function State({ row }) {
     const unread = row.isRead ? "not read" : "…";
     return row.detail === null ? unread : "–";
   }
-  if (state === "None") {
-    return ["No execution", h("div", { key: "task", className: "psm-muted" }, `task ${row.task.state}`)];
+  if (row.detail.run === null) {
+    return h(NoExecution, { row, state });
   }
   const { run } = row.detail;
   const remark = remarkOf(row);
@@ -233,6 +234,19 @@ function State({ row }) {
     h("span", null, h(StateBadge, { state })),
     run?.capacity && h(CapacityWait, { capacity: run.capacity }),
     remark !== null && h("span", null, h(Mark, { title: "The task has ended before the execution" }, remark)),
+  );
+}
+
+function NoExecution({ row: { task, detail }, state }) {
+  if (state === "None") {
+    return ["No execution", h("div", { key: "task", className: "psm-muted" }, `task ${task.state}`)];
+  }
+  const text = `No execution: ${detail.error ?? "the log of the task says why"}`;
+  return h(
+    "span",
+    { className: "psm-stack" },
+    h("span", null, h(StateBadge, { state })),
+    h("span", { className: "psm-muted psm-cut", title: text }, text),
   );
 }
 

@@ -61,6 +61,7 @@ export function Summary({ filters, setFilters, refreshes, isReady }) {
   }
   const shown = isWhole ? matching : matching.slice(0, SHOWN);
   const all = `Show all ${matching.length} pipelines`;
+  const hidden = describeHidden(matching.slice(shown.length));
   const days = daysOf(found.pipelines);
   const period = days.length > 1 ? `${days[0]} to ${days.at(-1)}` : days[0];
   return h(
@@ -73,9 +74,18 @@ export function Summary({ filters, setFilters, refreshes, isReady }) {
       h("tbody", null, shown.map((each) => h(PipelineRow, { key: each.name, pipeline: each, days, setFilters }))),
     ),
     matching.length > SHOWN && h(Button, { onClick: () => setWhole(!isWhole) }, isWhole ? "Show fewer" : all),
-    found.leftOut !== "" && h("span", { className: "psm-muted" }, found.leftOut),
+    hidden + found.leftOut !== "" && h("span", { className: "psm-muted" }, [hidden, found.leftOut].join(" ")),
     note,
   );
+}
+
+/** Returns what is behind the button: pipelines with fewer failures, or of equal failures the cheaper ones. */
+function describeHidden(pipelines) {
+  if (pipelines.length === 0) {
+    return "";
+  }
+  const failing = pipelines.filter(({ failures }) => failures > 0).length;
+  return `The other ${pipelines.length} have ${failing === 0 ? "no failures" : "fewer failures or cost less"}.`;
 }
 
 function PipelineRow({ pipeline, days, setFilters }) {
@@ -165,7 +175,7 @@ function describeLeftOut(body) {
   const more = readInteger(property(body, "more_pipelines"), 1, MAX_COUNT);
   const unread = readInteger(property(body, "left_out"), 1, MAX_COUNT);
   return [
-    more !== null && `${more} more with fewer executions are left out.`,
+    more !== null && `${more} more with fewer failures or lower costs are left out.`,
     unread !== null && `${unread.toLocaleString("en")} executions are left out: their XComs “run” are too large.`,
     newest !== null && `Of the newest ${newest.toLocaleString("en")} executions.`,
   ]

@@ -1,6 +1,6 @@
 // Reads the last successful runs of a task from Airflow's REST API: a few while the task runs, for what they have cost,
 // and more when it has ended.
-import { AirflowApiError, mapSome, pageOf, readXCom, send } from "./airflow_api.js";
+import { AirflowApiError, mapSome, pageOf, readWholeXComs, send } from "./airflow_api.js";
 import { isStart, readRun } from "./execution.js";
 import { readResults, valuesOf } from "./results.js";
 import { property, readList, readText, readTime } from "./validation.js";
@@ -111,7 +111,7 @@ async function readEarlierRun(key, { runId, runAfter }, hasResults, signal) {
 }
 
 async function readValue(key, name, signal) {
-  const xcoms = await readXCom(key, name, signal);
+  const xcoms = await readWholeXComs(key, [name], signal);
   if (xcoms.forbidden) {
     throw new AirflowApiError("You may not read their XComs.", 403);
   }

@@ -68,11 +68,11 @@ def test_the_form_changes_the_address(page: TabPage) -> None:
 
     page.tab.get_by_label("State").focus()
     page.tab.get_by_label("State").select_option("Failed")
-    page.wait_for("found among")
+    page.wait_for("match the filters")
     assert page.query() == "state=Failed&dag=retraining_02"
     # Whoever uses the keyboard goes on from there.
     assert page.page.evaluate("document.activeElement.value") == "Failed"
-    page.tab.get_by_label("Pipeline").fill("CHURN")
+    page.tab.get_by_label("Pipeline", exact=True).fill("CHURN")
     page.tab.get_by_label("Started").select_option("Last 7 days")
     page.page.wait_for_url("**&since=7d")
     page.tab.get_by_label("DAG").fill("nothing like this")
@@ -146,8 +146,12 @@ def test_a_filter_of_xcoms_compares_some_tasks(page: TabPage) -> None:
 
     page.open_executions("?pipeline=rare&state=Success")
 
-    page.wait_for("0 found among 1 to 300 of 900.")
+    page.wait_for(
+        "Of the tasks 1 to 300 of 900 that start executions, 0 match the filters."
+    )
     assert [url for url in page.api_requests if "/xcoms?" in url] == []
     page.button("Look further").click()
-    page.wait_for("0 found among 301 to 600 of 900.")
+    page.wait_for(
+        "Of the tasks 301 to 600 of 900 that start executions, 0 match the filters."
+    )
     assert page.query() == "state=Success&pipeline=rare&offset=300"

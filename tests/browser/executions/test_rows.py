@@ -47,6 +47,8 @@ def test_all_executions(site: Site, page: TabPage) -> None:
     )
     left = arrange(site, "retraining_00", "success", arranged.running())
     none = arrange(site, "retraining_00", "failed", None)
+    error = f"pipeline_parameters['Rows'] is missing {MARKUP}"
+    site.write_xcom(none, "error", error)
     page.console_errors.clear()
 
     page.open_executions("?dag=retraining_00")
@@ -59,7 +61,7 @@ def test_all_executions(site: Site, page: TabPage) -> None:
     assert [row[1] for row in rows] == started
     assert [row[0] for row in rows] == [
         "▶ | Running",
-        "No execution | task failed",
+        f"✕ | Failed | No execution: {error}",
         "? | Unknown | was running",
         "✓ | Success",
         "✕ | Failed",

@@ -172,7 +172,8 @@ def test_invalid_start_is_refused_before_any_call(
         assert text in message
     # One line for each argument; no other argument here is wrong in two ways.
     assert message.count("\n- ") == 1
-    assert run.xcoms == {}
+    # The page and the shell say why.
+    assert run.xcoms == {"error": message}
 
 
 def test_all_invalid_arguments_are_in_one_message(emulator: EmulatorServer) -> None:

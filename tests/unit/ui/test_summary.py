@@ -266,6 +266,7 @@ def test_which_executions_count(read: Callable[..., list[str]]) -> None:
     tasks: dict[str, dict[str, Any]] = {
         "counts": {"also": ["started"]},
         "group": {"operator": "PolysyncStepsExecutionOperator"},
+        "job": {"operator": "PolysyncRunJobOperator"},
         "old": {"start_date": START - timedelta(seconds=1)},
         "other-dag": {"dag_id": "churn-daily"},
         "hidden": {"dag_id": "churn_hidden"},
@@ -276,10 +277,10 @@ def test_which_executions_count(read: Callable[..., list[str]]) -> None:
     for name, task in tasks.items():
         store_execution(name, run(pipeline_name=name), **{"start_date": START, **task})
 
-    assert sorted(read()) == ["counts", "group", "old", "other-dag"]
-    assert sorted(read(since=START)) == ["counts", "group", "other-dag"]
+    assert sorted(read()) == ["counts", "group", "job", "old", "other-dag"]
+    assert sorted(read(since=START)) == ["counts", "group", "job", "other-dag"]
     # No character of a part of an id stands for others.
-    assert sorted(read(dag="N_D")) == ["counts", "group", "old"]
+    assert sorted(read(dag="N_D")) == ["counts", "group", "job", "old"]
 
 
 def test_large_xcoms_are_only_counted(read: Callable[..., list[str]]) -> None:
@@ -305,6 +306,19 @@ def test_only_the_newest_executions_are_read(
     assert sorted(read()) == ["p2", "p3"]
     assert summarize(run(), run())["newest_only"] == 2
     assert summarize(run(), left_out=1)["newest_only"] == 2
+
+
+def test_failures_come_first_then_costs() -> None:
+    """Of other pipelines, there may be many more executions."""
+    cost = {"amount": 9.0, "currency": "USD"}
+
+    found = summarize(
+        *[run(pipeline_name="many", cost=None)] * 3,
+        run(pipeline_name="dear", cost=cost),
+        run("Failed", pipeline_name="fails", cost=None),
+    )
+
+    assert [each["name"] for each in found["pipelines"]] == ["fails", "dear", "many"]
 
 
 def test_executions_are_counted_by_pipeline_and_day() -> None:

@@ -140,7 +140,7 @@ def test_latest_is_searched_in_a_limited_number_of_pages(
         "None of the newest 2 executions has the status Succeeded or Failed. Nothing was started."
         in str(run.error)
     )
-    assert (started(world.emulator), run.xcoms, ti.store.values) == ([], {}, {})
+    assert (started(world.emulator), ti.store.values) == ([], {})
 
 
 def test_denied_list_names_the_permission(emulator: EmulatorServer) -> None:

@@ -95,7 +95,7 @@ demo mutants mutants-drivers screenshots recording import-cost parse-cost matrix
     bench-marks bench-summaries bench-events: $(VENV)/.ready
 	@$(PY) -m $(RUN) $(ARGS)
 
-chaos-amazon: RUN = tests.chaos --provider amazon ## make chaos, for the operators of the Amazon provider
+chaos-amazon: RUN = tests.chaos --provider amazon ## make chaos, for the operators of the Amazon provider. ARGS=--job: for a training job
 compare: RUN = tests.comparison ## both providers in the same cases
 bench: RUN = tests.benchmarks $(if $(ARGS),,everything) ## all benchmarks, some hours. ARGS=-h lists them
 bench-sign-in: RUN = tests.benchmarks sign-in ## how long 200 triggers that sign in stall a triggerer, in both providers

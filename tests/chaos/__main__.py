@@ -21,15 +21,25 @@ from typing import Final
 
 import httpx
 
-from tests.chaos.cases import ALL_CASES, AMAZON_CASES, CASES, UPGRADE_CASES
+from tests.chaos.cases import (
+    ALL_CASES,
+    AMAZON_CASES,
+    CASES,
+    JOB_NAME_CASE,
+    UPGRADE_CASES,
+)
 from tests.chaos.cases.case import Case
 from tests.chaos.checks import Outcome
 from tests.chaos.deployment.airflow_deployment import (
+    AMAZON,
     CELERY,
     EXECUTORS,
     LOCAL,
     NO_KEY,
+    OF_JOB,
     PODS,
+    POLYSYNC,
+    PROVIDERS,
     QUEUES,
     TEAM,
     AirflowDeployment,
@@ -70,11 +80,12 @@ def main() -> int:
     raise_on_signals()
     home = Path(tempfile.mkdtemp(prefix="polysync-chaos-"))
     print(f"Starting {DESCRIPTIONS[options.executor]}; logs in {home}", flush=True)
-    outcomes = _Outcomes(checked=options.provider == "polysync")
+    outcomes = _Outcomes(checked=options.provider == POLYSYNC)
+    subject = options.provider + (OF_JOB if options.job else "")
     status = 0
     try:
         with AirflowDeployment(
-            home, options.provider, options.executor, _first_python(options)
+            home, subject, options.executor, _first_python(options)
         ) as deployment:
             runs = 1 if options.short else options.runs
             runner = Runner(
@@ -149,7 +160,7 @@ def _continue_on_chosen_version(
     versions = options.upgrade or ((options.airflow,) if options.airflow else ())
     if not versions:
         return
-    if options.provider != "polysync" or options.executor == CELERY:
+    if options.provider != POLYSYNC or options.executor == CELERY:
         parser.error(
             "the environments of make matrix have neither Celery nor aiobotocore"
         )
@@ -174,12 +185,15 @@ def _first_python(options: argparse.Namespace) -> Path:
 
 
 def _selected_cases(options: argparse.Namespace) -> list[Case]:
+    compared = options.job or options.provider == AMAZON
     available = [
         case
         for case in (UPGRADE_CASES if options.upgrade else CASES)
         if options.executor in case.executors
-        and (options.provider == "polysync" or case.number in AMAZON_CASES)
+        and (not compared or case.number in AMAZON_CASES)
     ]
+    if options.job and options.provider == AMAZON:
+        available.append(JOB_NAME_CASE)
     if options.rows is None:
         return [
             case
@@ -233,9 +247,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--provider",
-        choices=("polysync", "amazon"),
-        default="polysync",
+        choices=PROVIDERS,
+        default=POLYSYNC,
         help="the provider to run; the amazon provider is measured, but not checked (default: polysync)",
+    )
+    parser.add_argument(
+        "--job",
+        action="store_true",
+        help="run the test cases in which both providers are measured, with a training job in place of a pipeline",
     )
     parser.add_argument(
         "--executor",

@@ -15,8 +15,9 @@ import httpx
 
 from tests.chaos.cases.case import Case
 from tests.chaos.checks import Outcome, check, wait_for_executions
-from tests.chaos.deployment.airflow_deployment import AirflowDeployment
+from tests.chaos.deployment.airflow_deployment import OF_JOB, AirflowDeployment
 from tests.chaos.group import Group
+from tests.chaos.job_run import JobRun
 from tests.chaos.run import Run, Steps, UnexpectedStateError
 from tests.system.airflow.client import AirflowError
 
@@ -112,8 +113,9 @@ class Runner:
     def _start(
         self, runs: Iterable[tuple[Case, int]], group: Group | None = None
     ) -> Iterator[_ActiveRun]:
+        kind = JobRun if self._deployment.provider.endswith(OF_JOB) else Run
         for case, number in runs:
-            run = Run(
+            run = kind(
                 self._deployment,
                 case.number,
                 number + 1,

@@ -42,6 +42,7 @@ from tests.chaos.deployment.settings import (
     celery_settings,
     pod_settings,
 )
+from tests.chaos.deployment.training_jobs import TrainingJobs
 from tests.system.airflow.client import AirflowError
 from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.system.emulator_process import REGION, SECRET_ACCESS_KEY, EmulatorProcess
@@ -59,6 +60,9 @@ LOCAL, CELERY, PODS, TEAM, NO_KEY, QUEUES = EXECUTORS = (
     "no-key",
     "queues",
 )
+POLYSYNC, AMAZON = PROVIDERS = ("polysync", "amazon")
+OF_JOB: Final = "_job"
+AMAZON_JOB: Final = f"{AMAZON}{OF_JOB}"
 TEAM_NAME: Final = "polysync_team"
 DEFAULT_QUEUE: Final = "default"
 FIRST, SECOND = TRIGGERERS = ("triggerer-1", "triggerer-2")
@@ -89,7 +93,8 @@ class AirflowDeployment:
     Context manager that runs the deployment.
 
     :param home: an empty folder for logs, settings and marker files.
-    :param provider: the provider whose operators run: ``polysync`` or ``amazon``.
+    :param provider: the provider whose operators run: ``polysync`` or ``amazon``; with
+        ``_job`` at the end, that for a training job.
     :param executor: Airflow's executor: ``local``, ``celery`` or ``pods``; ``team`` for
         the LocalExecutor of a team, which has all DAGs and triggerers; ``no-key`` for
         LocalExecutor without a Fernet key; or ``queues`` for LocalExecutor with
@@ -121,6 +126,7 @@ class AirflowDeployment:
         self._broker: RedisServer | None = None
         self._cluster: LoopbackCluster | None = None
         self._workers_changed = False
+        self.training_jobs: TrainingJobs | None = None
 
     def __enter__(self) -> AirflowDeployment:
         with ExitStack() as stack:
@@ -132,6 +138,8 @@ class AirflowDeployment:
                     self._home, speed=SPEED, definitions=self._empty_folder()
                 )
             )
+            if self.provider == AMAZON_JOB:
+                self.training_jobs = stack.enter_context(TrainingJobs())
             airflow = self._airflow(
                 self._home,
                 self.database.url,
@@ -497,6 +505,9 @@ class AirflowDeployment:
         extra = {
             name: emulator["extra"][name] for name in ("region_name", "endpoint_url")
         }
+        if self.training_jobs:
+            url = self.training_jobs.endpoint_url
+            extra["service_config"] = {"sagemaker": {"endpoint_url": url}}
         return {
             "polysync_default": emulator,
             "aws_default": {**emulator, "conn_type": "aws", "extra": extra},

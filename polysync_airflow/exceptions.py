@@ -227,6 +227,13 @@ class SageMakerApiError(PolysyncError):
         error.args = (message,)
         return error
 
+    def as_transient(self) -> SageMakerApiError:
+        """Return the same error, of a call that may succeed within moments."""
+        error = copy(self)
+        error.permanent = False
+        error.transient = True
+        return error
+
 
 class PipelineExecutionError(PolysyncError):
     """

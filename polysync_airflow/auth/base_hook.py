@@ -408,6 +408,13 @@ class PolysyncBaseHook(AwsBaseHook):
         return int(self._signed_in_client.meta.config.max_pool_connections)
 
     @property
+    def execution_role_arn(self) -> str | None:
+        """The role of the connection for executions; None if it names none."""
+        if self.credentials is None:
+            return None
+        return self.credentials.execution_role_arn
+
+    @property
     def client_region(self) -> str:
         """
         The AWS region of the client: that of the operator, of the connection, or of the

@@ -53,11 +53,6 @@ JOB_TYPES: Final = {
 }
 # Made before a transform job, if the request has both.
 MODEL: Final = JobType("CreateModel", "ModelName", ())
-# Members that the Amazon provider or the API accepts, and what takes their place.
-ELSEWHERE: Final = {
-    "S3Operations": "upload or create them in a task before this one",
-    "RunName": "leave it out: a step has no run of an experiment",
-}
 
 
 def is_name_of_task(name: str) -> bool:

@@ -234,6 +234,14 @@ ExecutionDisplayName = Annotated[
 StepName = Annotated[
     str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")
 ]
+MaxParallelSteps = Annotated[
+    int | None,
+    Field(
+        ge=1,
+        le=MAX_INTEGER,
+        description="Give a whole number from 1, or leave it out for no limit.",
+    ),
+]
 RoleArn = Annotated[
     str,
     StringConstraints(
@@ -346,12 +354,7 @@ class StartRequest(StrictModel):
             )
         ),
     ] = None
-    max_parallel_steps: int | None = Field(
-        None,
-        ge=1,
-        le=MAX_INTEGER,
-        description="Give a whole number from 1, or leave it out for no limit.",
-    )
+    max_parallel_steps: MaxParallelSteps = None
     execution_role_arn: RoleArn | None = Field(
         None,
         description=(

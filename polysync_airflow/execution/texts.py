@@ -140,14 +140,14 @@ def shorten(value: Any) -> str:
         return f"a very large {type(value).__name__}"
 
 
-def first_problems(problems: Sequence[str]) -> list[str]:
+def first_problems(problems: Sequence[str], limit: int = MAX_PROBLEMS) -> list[str]:
     """
-    Return at most ``MAX_PROBLEMS`` problems, and a last line that says how many more
-    there are.
+    Return at most ``limit`` problems, and a last line that says how many more there
+    are.
     """
-    lines = list(problems[:MAX_PROBLEMS])
-    if len(problems) > MAX_PROBLEMS:
-        lines.append(f"and {len(problems) - MAX_PROBLEMS} more")
+    lines = list(problems[:limit])
+    if len(problems) > limit:
+        lines.append(f"and {len(problems) - limit} more")
     return lines
 
 

@@ -26,6 +26,7 @@ from polysync_airflow.aws.responses import (
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import ACCESS_DENIED, PolysyncError, has_code
 from polysync_airflow.execution import clock, results
+from polysync_airflow.execution.job_pipelines import Parameter, is_expression
 from polysync_airflow.execution.results import (
     JobDescription,
     JobKind,
@@ -49,6 +50,16 @@ MAX_PROBLEMS: Final = 5
 # AWS's quota for a tuning job, unless it was increased.
 # https://docs.aws.amazon.com/sagemaker/latest/dg/automatic-model-tuning-limits.html
 MAX_TRAINING_JOBS: Final = 750
+
+
+class _Validator(ParamValidator):
+    """Takes the value of a parameter for it, and leaves expressions out."""
+
+    def _validate(self, params: Any, shape: Any, errors: Any, name: str) -> None:
+        if isinstance(params, Parameter):
+            params = params.value
+        if not is_expression(params):
+            super()._validate(params, shape, errors, name)  # type: ignore[misc]
 
 
 class JobMethods(HookCalls):
@@ -80,7 +91,7 @@ class JobMethods(HookCalls):
         Return what botocore finds wrong with a request: a line for each member that is
         missing, or not known, or of another type.
         """
-        report = ParamValidator().validate(request, self.request_shape(operation))
+        report = _Validator().validate(request, self.request_shape(operation))
         lines: list[str] = report.generate_report().splitlines()
         return [clean_line(line) for line in lines]
 

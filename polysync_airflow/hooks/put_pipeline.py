@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from polysync_airflow import exceptions
 from polysync_airflow.auth.base_hook import Response
 from polysync_airflow.aws.responses import MAX_ENTRIES, invalid_response_error
 from polysync_airflow.execution import models
-from polysync_airflow.execution.definitions import PipelineDraft, tags_to_aws
+from polysync_airflow.execution.definitions import PipelineDraft
 from polysync_airflow.hooks.executions import HookCalls
 
 # What AWS says of a name that is taken. The words have changed once, so they only
@@ -33,7 +34,7 @@ class PutPipeline(NamedTuple):
 class PutPipelineMethods(HookCalls):
     """Create, update and delete pipelines, and read their tags."""
 
-    def put_pipeline(self, pipeline_name: str, draft: PipelineDraft) -> PutPipeline:
+    def put_pipeline(self, draft: PipelineDraft) -> PutPipeline:
         """
         Create a pipeline, or update it. A definition that differs from the latest one
         becomes a new version. The same call can be repeated.
@@ -45,10 +46,10 @@ class PutPipelineMethods(HookCalls):
         :raises SageMakerApiError: AWS refused a call.
         """
         request: dict[str, Any] = {
-            "PipelineName": pipeline_name,
+            "PipelineName": draft.pipeline_name,
             "PipelineDefinition": draft.definition,
             "RoleArn": draft.role_arn,
-            "PipelineDescription": draft.description,
+            "PipelineDescription": draft.pipeline_description,
         }
         if draft.max_parallel_steps:
             limit = {"MaxParallelExecutionSteps": draft.max_parallel_steps}
@@ -59,12 +60,21 @@ class PutPipelineMethods(HookCalls):
             if not exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
                 raise
         try:
-            return self._create_pipeline(request, draft)
+            return self._create_pipeline(request, draft.pipeline_tags)
         except exceptions.SageMakerApiError as error:
-            # AWS refuses so what is not valid, and also a name that exists.
+            # AWS refuses so what is not valid, and also a name that exists: another
+            # process may have created it, or a call whose response was lost.
             if not exceptions.has_code(error, exceptions.VALIDATION):
                 raise
-            return self._update_after_refusal(request, error)
+            refusal = error
+        try:
+            return self._update_pipeline(request)
+        except exceptions.SageMakerApiError as error:
+            if not exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
+                raise
+        if _EXISTS.search(str(refusal)):
+            raise refusal.as_transient()
+        raise refusal
 
     def pipeline_tags(self, pipeline_arn: str) -> dict[str, str]:
         """
@@ -94,31 +104,6 @@ class PutPipelineMethods(HookCalls):
         """
         self.call("DeletePipeline", PipelineName=pipeline_name)
 
-    def _update_after_refusal(
-        self, request: dict[str, Any], refusal: exceptions.SageMakerApiError
-    ) -> PutPipeline:
-        """
-        Update a pipeline that AWS does not create. Another process may have created it
-        meanwhile, or an earlier call whose response was lost.
-
-        :raises SageMakerApiError: the error of the update; the refusal if AWS does not
-            find the pipeline. It is transient if the pipeline seems to exist.
-        """
-        try:
-            return self._update_pipeline(request)
-        except exceptions.SageMakerApiError as error:
-            if not exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
-                raise
-        if _EXISTS.search(str(refusal)):
-            raise exceptions.SageMakerApiError(
-                str(refusal),
-                error_code=refusal.error_code,
-                operation=refusal.operation,
-                permanent=False,
-                transient=True,
-            )
-        raise refusal
-
     def _update_pipeline(self, request: dict[str, Any]) -> PutPipeline:
         operation = "UpdatePipeline"
         response = self.call(operation, **request)
@@ -131,11 +116,11 @@ class PutPipelineMethods(HookCalls):
         return PutPipeline(arn, version_id, was_created=False)
 
     def _create_pipeline(
-        self, request: dict[str, Any], draft: PipelineDraft
+        self, request: dict[str, Any], tags: Mapping[str, str]
     ) -> PutPipeline:
         operation = "CreatePipeline"
-        tags = tags_to_aws(draft.tags)
-        response = self.call(operation, **request, Tags=tags or None)
+        listed = [{"Key": key, "Value": value} for key, value in tags.items()]
+        response = self.call(operation, **request, Tags=listed or None)
         # AWS names no version here. The first one is 1.
         return PutPipeline(_arn_in(operation, request, response), 1, was_created=True)
 

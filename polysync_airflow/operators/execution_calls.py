@@ -17,7 +17,7 @@ from polysync_airflow.aws.responses import PAGE_SIZE
 from polysync_airflow.aws.retry import Result, call_with_retry
 from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.definitions import PipelineDraft
-from polysync_airflow.execution.job_pipelines import JobPipeline, MadePipeline
+from polysync_airflow.execution.job_pipelines import JobPipeline
 from polysync_airflow.execution.lifecycle.decisions import unused_arguments
 from polysync_airflow.execution.lifecycle.instruction_kinds import (
     Beginning,
@@ -202,11 +202,10 @@ class ExecutionCalls:
     def _prepare(self, instruction: Beginning) -> Prepared:
         hook = self.hook_for_region(None)
         number = instruction.start_number
-        made = self._make_pipeline(hook, instruction.task_try)
-        request = self._make_request(hook, instruction.task_try, made, number)
+        request, draft = self._make_request(hook, instruction.task_try, number)
         read_limit(self.max_cost, hook.client_region)
-        if made:
-            request = self._put_pipeline(hook, made.draft, request)
+        if draft:
+            request = self._put_pipeline(hook, draft, request)
         self._check_by_definition(hook, request)
         request = parameter_check.with_source(hook, request, self._retry)
         # Never empty: without a region, the hook has raised an error.
@@ -217,14 +216,6 @@ class ExecutionCalls:
             return self.own_pipeline.name_for(task_try.task)
         name: str = self.arguments["pipeline_name"]
         return name
-
-    def _make_pipeline(
-        self, hook: PolysyncSageMakerHook, task_try: TaskTry
-    ) -> MadePipeline | None:
-        """Return the pipeline of the task as it is to be; None if it makes none."""
-        if self.own_pipeline is None:
-            return None
-        return self.own_pipeline.make(task_try.task, hook, _role_of_connection(hook))
 
     def _put_pipeline(
         self,
@@ -238,7 +229,7 @@ class ExecutionCalls:
 
         It may be repeated: a try that dies here leaves a pipeline, and nothing runs.
         """
-        put = self._retry(partial(hook.put_pipeline, request.pipeline_name, draft))
+        put = self._retry(partial(hook.put_pipeline, draft))
         self.log.info("Version %d of pipeline %s", put.version_id, put.arn)
         self._made_at = clock.time()
         return request.model_copy(update={"pipeline_version_id": put.version_id})
@@ -247,26 +238,25 @@ class ExecutionCalls:
         self,
         hook: PolysyncSageMakerHook,
         task_try: TaskTry,
-        made: MadePipeline | None,
         number: int = 0,
-    ) -> models.StartRequest:
+    ) -> tuple[models.StartRequest, PipelineDraft | None]:
+        """Return the request of a start, and the pipeline that the task makes."""
         task = task_try.task
         epoch = task_try.epoch
         token = task.token(epoch, number)
         display_name = task.display_name(epoch, number)
         page = deployment.url_of(task.key.page)
-        arguments = self.arguments
-        if made:
-            name = self._pipeline_name(task_try)
-            arguments = {
-                **arguments,
-                "pipeline_name": name,
-                "pipeline_parameters": made.parameters,
-            }
+        arguments = dict(self.arguments)
+        draft = None
+        if self.own_pipeline:
+            role_arn = hook.execution_role_arn
+            draft, parameters = self.own_pipeline.make(task, hook, role_arn)
+            arguments["pipeline_name"] = draft.pipeline_name
+            arguments["pipeline_parameters"] = parameters
         request = make_start_request(arguments, token, display_name, page)
-        request = with_role(request, _role_of_connection(hook))
+        request = with_role(request, hook.execution_role_arn)
         hook.check_supported(request)
-        return request
+        return request, draft
 
     def _check_by_definition(
         self, hook: PolysyncSageMakerHook, request: models.StartRequest
@@ -307,8 +297,7 @@ class ExecutionCalls:
             is_new = clock.time() < self._made_at + LAG_SECONDS
             if self.own_pipeline and is_missing and is_new:
                 # AWS has created it, and may not find it everywhere yet.
-                error.permanent = False
-                error.transient = True
+                raise error.as_transient() from None
             raise
 
     # ---- a resume
@@ -334,9 +323,8 @@ class ExecutionCalls:
         arn = instruction.arn
         hook = self.hook_for_region(None)
         try:
-            made = self._make_pipeline(hook, instruction.task_try)
-            current = self._make_request(hook, instruction.task_try, made)
-            if made:
+            current, draft = self._make_request(hook, instruction.task_try)
+            if draft:
                 # No version was made for this try.
                 version = instruction.record.request.pipeline_version_id
                 current = current.model_copy(update={"pipeline_version_id": version})
@@ -401,12 +389,6 @@ class ExecutionCalls:
             return call_with_retry(call, until=self.deadline, warn=warn)
         except exceptions.PolysyncError as error:
             return Refused(error, clock.now(), was_repeated=bool(problems))
-
-
-def _role_of_connection(hook: PolysyncSageMakerHook) -> str | None:
-    if hook.credentials is None:
-        return None
-    return hook.credentials.execution_role_arn
 
 
 def sent_parameters(

@@ -1,8 +1,6 @@
 """
-The operator that runs a job, as the step of a pipeline that it makes: what a task
-declares.
-
-``job_run.py`` runs it.
+The operator that runs a job, as the step of a pipeline that it makes: a start that
+makes its pipeline before.
 """
 
 from __future__ import annotations
@@ -16,10 +14,8 @@ from polysync_airflow.execution.texts import shorten
 from polysync_airflow.operators.start import PolysyncStartPipelineOperator
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context, XComArg
+    from airflow.sdk import XComArg
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
-
-    from polysync_airflow.operators.job_run import JobRun
 
 # Arguments of a start that are about a pipeline that somebody else has made.
 _NOT_FOR_JOBS: Final = (
@@ -66,6 +62,7 @@ class PolysyncRunJobOperator(PolysyncStartPipelineOperator):
     :raises ParametersError: an argument is not valid; no execution was started.
     """
 
+    makes_pipeline = True
     template_fields: Sequence[str] = (
         *PolysyncStartPipelineOperator.template_fields,
         "config",
@@ -125,8 +122,3 @@ class PolysyncRunJobOperator(PolysyncStartPipelineOperator):
         """Prepare a mapped operator. All mapped tasks have one pipeline."""
         kwargs.setdefault("map_index_template", None)
         return super().partial(**kwargs)
-
-    def _run_in(self, context: Context) -> JobRun:
-        from polysync_airflow.operators.job_run import JobRun
-
-        return JobRun(self, context)

@@ -12,14 +12,11 @@ from polysync_airflow.exceptions import RESOURCE_NOT_FOUND, SageMakerApiError, h
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.definitions import (
     PipelineDraft,
-    PutArguments,
-    as_it_is,
     changes,
     definition_text,
 )
-from polysync_airflow.execution.pipelines import PipelineDescription
+from polysync_airflow.execution.pipelines import PipelineDescription, definition_digest
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.hooks.put_pipeline import PutPipeline
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -48,28 +45,33 @@ class PutPipelineRun:
 
     def execute(self) -> str:
         """Create or update the pipeline, and return its ARN."""
-        arguments = self._arguments()
-        dag = self.task.get_dag()
-        folder = Path(dag.fileloc).parent if dag else Path()
-        draft = arguments.draft(definition_text(self.task.definition, folder))
-
-        name = arguments.pipeline_name
-        pipeline = self._describe(name)
-        if pipeline:
-            draft = as_it_is(draft, pipeline)
-        put = self._retry(partial(self.hook.put_pipeline, name, draft))
-        self._report(pipeline, draft, put)
+        draft = self._draft()
+        pipeline = self._describe(draft.pipeline_name)
+        digest = definition_digest(draft.definition)
+        if pipeline and digest == definition_digest(pipeline.definition):
+            # Only white space or the order of keys differs. AWS may take another text
+            # for another version.
+            draft = draft.model_copy(update={"definition": pipeline.definition})
+        put = self._retry(partial(self.hook.put_pipeline, draft))
+        text = f"{put.arn}, version {put.version_id}"
+        lines = changes(pipeline, draft) if pipeline else []
+        if put.was_created:
+            self.log.info("Created %s.", text)
+        elif pipeline and not lines:
+            self.log.info("Unchanged: %s.", text)
+        else:
+            self.log.info("Updated %s:\n%s", text, "\n".join(lines))
         self.ti.xcom_push(VERSION_KEY, put.version_id)
         return put.arn
 
-    def _arguments(self) -> PutArguments:
+    def _draft(self) -> PipelineDraft:
         task = self.task
-        role_arn = task.role_arn
-        if role_arn is None and self.hook.credentials:
-            role_arn = self.hook.credentials.execution_role_arn
-        return PutArguments.of(
+        dag = task.get_dag()
+        folder = Path(dag.fileloc).parent if dag else Path()
+        return PipelineDraft.of(
             pipeline_name=task.pipeline_name,
-            role_arn=role_arn,
+            definition=definition_text(task.definition, folder),
+            role_arn=task.role_arn or self.hook.execution_role_arn,
             pipeline_description=task.pipeline_description,
             max_parallel_steps=task.max_parallel_steps,
             pipeline_tags=task.pipeline_tags or {},
@@ -92,21 +94,3 @@ class PutPipelineRun:
             # Many tasks may update one pipeline, one after the other.
             conflict_seconds=PUT_TIMEOUT_SECONDS,
         )
-
-    def _report(
-        self,
-        pipeline: PipelineDescription | None,
-        draft: PipelineDraft,
-        put: PutPipeline,
-    ) -> None:
-        name = f"{put.arn}, version {put.version_id}"
-        if put.was_created:
-            self.log.info("Created %s.", name)
-            return
-        # Another process may have created it meanwhile.
-        lines = changes(pipeline, draft) if pipeline else ["it was not there before"]
-        if lines:
-            listed = "\n".join(f"- {line}" for line in lines)
-            self.log.info("Updated %s:\n%s", name, listed)
-        else:
-            self.log.info("Unchanged: %s.", name)

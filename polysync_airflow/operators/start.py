@@ -297,6 +297,8 @@ class PolysyncStartPipelineOperator(base.ReportingOperator):
     # callback and OpenLineage ask it.
     current_run: StartRun | None = None
     _is_killed = False
+    # Whether the task makes its pipeline before a new execution.
+    makes_pipeline = False
 
     def _run_in(self, context: Context) -> StartRun:
         from polysync_airflow.operators.start_run import StartRun

@@ -62,7 +62,6 @@ from polysync_airflow.states import PolysyncState, has_ended
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-    from polysync_airflow.execution.job_pipelines import JobPipeline
     from polysync_airflow.operators.start import (
         PolysyncStartPipelineOperator,
         StartOptions,
@@ -88,7 +87,6 @@ class StartRun(ReportingRun):
             limits=CapacityLimits(self.options.poll_seconds, self.timeout_seconds),
             max_cost=self._max_cost,
             is_of_group=self.is_of_group,
-            own_pipeline=self.own_pipeline(),
         )
 
     @property
@@ -198,13 +196,6 @@ class StartRun(ReportingRun):
     def request_arguments(self) -> Mapping[str, Any]:
         """Return the rendered arguments for a new execution."""
         return self.task.attributes(REQUEST_ARGUMENTS)
-
-    def own_pipeline(self) -> JobPipeline | None:
-        """
-        Return the pipeline that the task makes before a new execution; None if it makes
-        none.
-        """
-        return None
 
     def try_options(self) -> base.TryOptions:
         """Return the options by which this try gets its execution."""

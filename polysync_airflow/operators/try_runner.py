@@ -124,8 +124,6 @@ class TryRunner:
     :param limits: how long the try retries its calls, and waits for capacity.
     :param max_cost: the rendered argument of the task; ``NOT_GIVEN`` without one.
     :param is_of_group: whether the task is that of a group of steps.
-    :param own_pipeline: the pipeline that the task makes before a new execution; None
-        if it makes none.
     """
 
     def __init__(
@@ -138,7 +136,6 @@ class TryRunner:
         limits: CapacityLimits,
         max_cost: object,
         is_of_group: bool,
-        own_pipeline: JobPipeline | None,
     ) -> None:
         self.kill = Kill()
         self._context = context
@@ -149,7 +146,10 @@ class TryRunner:
         self._hook_for_region = hook_for_region
         self._limits = limits
         self._max_cost = max_cost
-        self._own_pipeline = own_pipeline
+        self._own_pipeline: JobPipeline | None = None
+        if task.makes_pipeline:
+            arguments = task.attributes(JobPipeline.__dataclass_fields__)
+            self._own_pipeline = JobPipeline(**arguments)
         self._is_of_group = is_of_group
         # Airflow has just begun this session.
         self._began_at = clock.time()

@@ -117,7 +117,6 @@ FOLDER_LAYERS = {
         {"try_runner"},
         {"callback_run", "failure_callback_run", "start_run"},
         {
-            "job_run",
             "list_import_run",
             "put_pipeline_run",
             "steps_execution_run",

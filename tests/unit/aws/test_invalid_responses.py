@@ -43,8 +43,11 @@ CALLS: dict[str, Callable[[PolysyncSageMakerHook], Any]] = {
     "ListPipelines": lambda hook: list(hook.list_pipelines()),
     "DescribePipeline": lambda hook: hook.describe_pipeline("fanout"),
     "UpdatePipeline": lambda hook: hook.put_pipeline(
-        "fanout",
-        PipelineDraft(definition="{}", role_arn="arn:aws:iam::123456789012:role/P"),
+        PipelineDraft(
+            pipeline_name="fanout",
+            definition="{}",
+            role_arn="arn:aws:iam::123456789012:role/P",
+        ),
     ),
 }
 BODIES: dict[str, bytes] = {

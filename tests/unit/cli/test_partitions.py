@@ -8,7 +8,6 @@ from typing import Any
 import boto3
 import pytest
 
-from polysync_airflow.execution.definitions import tags_to_aws
 from polysync_airflow.execution.job_pipelines import origin_tags, pipeline_name
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.builders import definition, step
@@ -80,7 +79,7 @@ def sovereign(
             PipelineName=name,
             PipelineDefinition=definition(step("A")),
             RoleArn=ROLE,
-            Tags=tags_to_aws(origin_tags(*origin)),
+            Tags=[{"Key": k, "Value": v} for k, v in origin_tags(*origin).items()],
         )
     catalogue = tmp_path / "jobs.yaml"
     assert polysync("jobs", "import", catalogue).code == 0

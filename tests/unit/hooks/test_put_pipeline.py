@@ -18,9 +18,10 @@ def draft(reason: str) -> PipelineDraft:
     """Return a pipeline whose only step fails for a reason."""
     step = {"Name": "Fail", "Type": "Fail", "Arguments": {"ErrorMessage": reason}}
     return PipelineDraft(
+        pipeline_name="made",
         definition=to_text({"Version": "2020-12-01", "Steps": [step]}),
         role_arn="arn:aws:iam::123456789012:role/Pipelines",
-        tags={"team": "ml"},
+        pipeline_tags={"team": "ml"},
     )
 
 
@@ -31,7 +32,7 @@ def test_put_returns_the_version_of_its_definition(world: World) -> None:
     """
     hook = PolysyncSageMakerHook()
 
-    puts = [hook.put_pipeline("made", draft(reason)) for reason in "aaba"]
+    puts = [hook.put_pipeline(draft(reason)) for reason in "aaba"]
 
     assert [put.version_id for put in puts] == [1, 1, 2, 3]
     assert [put.was_created for put in puts] == [True, False, False, False]
@@ -45,11 +46,11 @@ def test_put_beside_a_create_of_another_process(world: World) -> None:
     hook = PolysyncSageMakerHook()
 
     def create(_: Any) -> None:
-        PolysyncSageMakerHook().put_pipeline("made", draft("theirs"))
+        PolysyncSageMakerHook().put_pipeline(draft("theirs"))
 
     world.requests.before(CREATE, create)
 
-    put = hook.put_pipeline("made", draft("ours"))
+    put = hook.put_pipeline(draft("ours"))
 
     assert (put.version_id, put.was_created) == (2, False)
     assert world.calls(UPDATE, CREATE) == [UPDATE, UPDATE, CREATE, CREATE, UPDATE]
@@ -73,7 +74,7 @@ def test_created_pipeline_is_not_found_yet(
     world.control.add_fault("error", CREATE, **taken)
 
     with pytest.raises(SageMakerApiError, match=words) as raised:
-        PolysyncSageMakerHook().put_pipeline("made", draft("a"))
+        PolysyncSageMakerHook().put_pipeline(draft("a"))
 
     assert (raised.value.transient, raised.value.permanent) == (
         is_repeated,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, Final
@@ -97,6 +97,34 @@ def has_task(dag_id: str, task_id: str) -> bool | None:
             return bool(version.dag.has_task(task_id))
         return None
     return False
+
+
+def failed_tasks(
+    operators: Collection[str], *, since: datetime | None, limit: int
+) -> list[dict[str, Any]]:
+    """
+    Return the task instances of some operators whose last try has failed, the newest
+    first: their key, ``try_number`` and ``ended_at``.
+
+    :param operators: the names of the classes.
+    :param since: when they have ended at the earliest; None for any time.
+    """
+    query = (
+        select(
+            TaskInstance.dag_id,
+            TaskInstance.run_id,
+            TaskInstance.task_id,
+            TaskInstance.map_index,
+            TaskInstance.try_number,
+            TaskInstance.end_date.label("ended_at"),
+        )
+        .where(TaskInstance.state == "failed", TaskInstance.operator.in_(operators))
+        .order_by(TaskInstance.end_date.desc())
+        .limit(limit)
+    )
+    if since:
+        query = query.where(TaskInstance.end_date >= since)
+    return [dict(row._mapping) for row in reads.rows(query)]
 
 
 class StoredVariable:

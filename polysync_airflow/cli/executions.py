@@ -1,54 +1,32 @@
 """
-The command ``polysync executions``: lists, shows, stops and watches them, and prints
-the logs of their jobs, for whoever has no browser.
+The command ``polysync executions``: shows, stops and watches them, and prints the logs
+of their jobs, for whoever has no browser.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-import re
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
-from datetime import datetime
-from functools import partial
-from itertools import islice
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy.exc import SQLAlchemyError
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_fixed
-
 from polysync_airflow import states
-from polysync_airflow.airflow_compat.sdk import conf
-from polysync_airflow.auth.base_hook import REPORT_CONFIG
-from polysync_airflow.aws.concurrent_calls import ConcurrentCalls
 from polysync_airflow.aws.job_logs import JobLog, RunningJobLogs, log_of_step
-from polysync_airflow.aws.responses import PAGE_SIZE
-from polysync_airflow.cli import output, stored_costs
-from polysync_airflow.exceptions import (
-    ACCESS_DENIED,
-    RESOURCE_NOT_FOUND,
-    ParametersError,
-    PolysyncError,
-    SageMakerApiError,
-    has_code,
-    is_throttling,
+from polysync_airflow.cli import output
+from polysync_airflow.cli.execution_facts import (
+    MAX_TEXT,
+    Answers,
+    facts_of,
+    named_execution,
+    state_text,
 )
-from polysync_airflow.execution import (
-    clock,
-    console,
-    models,
-    outcome,
-    parameters,
-    texts,
-    waiter,
-)
-from polysync_airflow.execution.lifecycle.instructions import TaskKey, owner_text
+from polysync_airflow.cli.execution_list import list_executions
+from polysync_airflow.cli.stored_costs import add_up_cost
+from polysync_airflow.exceptions import ParametersError, PolysyncError
+from polysync_airflow.execution import clock, console, models, outcome, texts, waiter
 from polysync_airflow.execution.models import ExecutionDescription
-from polysync_airflow.execution.prices import CostAndUsage
 from polysync_airflow.execution.steps.descriptions import (
     StepDescription,
     StepRow,
@@ -56,34 +34,21 @@ from polysync_airflow.execution.steps.descriptions import (
     rows_of,
 )
 from polysync_airflow.execution.steps.progress import Progress
-from polysync_airflow.get_provider_info import CONFIG_SECTION, HOURLY_PRICES
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import request_stop, result_or_error, stop_result
-from polysync_airflow.hooks.spending import add_up_steps
-from polysync_airflow.jobs import importer
 from polysync_airflow.operators.results import StepReport, with_logs
 from polysync_airflow.operators.task_run import list_steps_if_due
 from polysync_airflow.states import PolysyncState
 
-# The most executions of a pipeline that are listed. commands.toml says so.
-MAX_LISTED: Final = 1000
 POLL_SECONDS: Final = 10.0
-# While AWS throttles a call, it is repeated for a minute.
-PAUSE_SECONDS: Final = 5.0
-ATTEMPTS: Final = 13
 # CloudWatch Logs stores a line some seconds after the job wrote it.
 LOG_DELAY_SECONDS: Final = 15.0
-NOT_KNOWN: Final = "not known"
-# ``<pipeline>/<id>``
-_SHORT_NAME: Final = re.compile(rf"{models.PIPELINE_NAME_PATTERN}/[a-zA-Z0-9]+")
-# The characters of a line. Airflow's ids have at most 250 characters each.
-MAX_TEXT: Final = 2000
 
 
 def main(args: Namespace) -> int:
     """Run the command, and return its exit code."""
     if args.command == "list":
-        return _list(args)
+        return list_executions(args)
     hook, execution = named_execution(args)
     match args.command:
         case "show":
@@ -96,351 +61,7 @@ def main(args: Namespace) -> int:
             return watch(args, hook, execution)
 
 
-class _Hook(PolysyncSageMakerHook):
-    """The hook for one execution, which calls again what AWS throttles."""
-
-    def call(self, operation: str, **request: Any) -> Any:
-        """Call a SageMaker operation."""
-        text = f"AWS throttles {operation}: asking again in {PAUSE_SECONDS:.0f} s"
-        retrying = Retrying(
-            retry=retry_if_exception(is_throttling),
-            stop=stop_after_attempt(ATTEMPTS),
-            wait=wait_fixed(PAUSE_SECONDS),
-            before_sleep=lambda _: output.write_message(text),
-            sleep=clock.sleep,
-            reraise=True,
-        )
-        return retrying(super().call, operation, **request)
-
-
-def named_execution(
-    args: Namespace,
-) -> tuple[PolysyncSageMakerHook, ExecutionDescription]:
-    """Return the execution that the arguments name, with the hook for its region."""
-    name = args.execution
-    is_short = _SHORT_NAME.fullmatch(name)
-    region = args.region
-    if not is_short:
-        if not parameters.is_valid(parameters.EXECUTION_ARN, name):
-            raise ParametersError(
-                f"{texts.shorten(name)} names no execution: give PIPELINE/ID, as"
-                " `polysync executions list` writes it, or the ARN."
-            )
-        region = models.region_from_arn(name)
-        if args.region not in (None, region):
-            args.parser.error(
-                f"--region {args.region}: the execution is in {region}, so leave it out"
-            )
-    hook = _Hook(args.conn_id, region, config=REPORT_CONFIG)
-    with output.airflow_in_use(args.conn_id):
-        arn = name
-        if is_short:
-            arn = _arn_of(hook, *name.split("/"))
-        return hook, hook.describe_pipeline_execution(arn)
-
-
-def _arn_of(hook: PolysyncSageMakerHook, pipeline: str, execution_id: str) -> str:
-    executions = hook.find_pipeline_executions(
-        pipeline, created_after=None, newest_first=True
-    )
-    try:
-        newest = [each.execution_arn for each in islice(executions, PAGE_SIZE)]
-    except SageMakerApiError as error:
-        if has_code(error, RESOURCE_NOT_FOUND):
-            raise importer.no_pipeline_error(hook, "execution", pipeline) from None
-        raise
-    ids = [arn.rpartition("/")[2] for arn in newest]
-    if execution_id not in ids and len(ids) < PAGE_SIZE:
-        listed = ", ".join(ids[: importer.MAX_NEAR]) or "none"
-        raise ParametersError(
-            f"{pipeline}/{execution_id}: the pipeline has no such execution in region"
-            f" {hook.client_region}. The newest: {listed}."
-        )
-    # AWS has the name of the pipeline in lower case there.
-    return f"{newest[0].rpartition('/')[0]}/{execution_id}"
-
-
-def facts_of(execution: ExecutionDescription) -> dict[str, Any]:
-    """Return what all commands write of an execution."""
-    facts = {
-        "started_at": output.in_seconds(execution.created_at),
-        "state": states.state_of(execution.status).value,
-        "status": execution.status,
-        "execution_arn": execution.execution_arn,
-        "display_name": execution.display_name,
-        "airflow_task": owner_text(execution.display_name, execution.description),
-    }
-    described_task = TaskKey.in_description(execution.description)
-    if described_task:
-        task, page = described_task
-        facts |= {**asdict(task), "airflow_page": page}
-        name = f"{task_text(facts)}/{task.run_id}"
-        facts["airflow_task"] = texts.clean_line(name, MAX_TEXT)
-    return facts
-
-
-def short_name(execution: ExecutionDescription) -> str:
-    """Return the name of an execution, as the list writes it."""
-    pipeline, _, execution_id = execution.execution_arn.split("/", 1)[1].rpartition(
-        "/execution/"
-    )
-    return f"{pipeline}/{execution_id}"
-
-
-def task_text(facts: Mapping[str, Any]) -> str:
-    """Return the name of a task, without its run."""
-    text = f"{facts['dag_id']}/{facts['task_id']}"
-    if facts["map_index"] < 0:
-        return text
-    return f"{text}[{facts['map_index']}]"
-
-
-# ---- list
-
-
-def _list(args: Namespace) -> int:
-    if args.costs and not conf.get(*HOURLY_PRICES, fallback="").strip():
-        args.parser.error(
-            f"--costs needs the prices of instances: set [{CONFIG_SECTION}]"
-            " hourly_prices"
-        )
-    since = None
-    if args.since:
-        since = clock.now() - args.since
-    rows: list[dict[str, Any]] = []
-    with output.airflow_in_use(args.conn_id, "Pipelines read:") as on_item:
-        hook = output.hook(args)
-        with importer.concurrent_calls(hook) as calls:
-            names = _pipelines(args, hook, calls)
-            for newest in calls.map(partial(_newest, hook, args, since), names):
-                on_item("")
-                rows += newest
-            rows.sort(key=lambda row: row["started_at"] or "", reverse=True)
-            shown = rows[: args.max_executions]
-            notes = [*calls.map(partial(_add_end, hook), shown)]
-        _add_costs(hook, shown, args.costs)
-    for note in dict.fromkeys(filter(None, notes)):
-        output.write_message(f"warning: {note}")
-    waiting = _waiting(args, {models.pipeline_name_of(name) for name in names})
-    executions = output.counted(len(shown), "execution")
-    pipelines = output.counted(len(names), "pipeline")
-    summary = f"{executions} of {pipelines} in {hook.client_region}"
-    if shown and not args.wide:
-        summary += "; --wide adds their ARNs"
-    if len(rows) > len(shown):
-        summary += "; there are more: give --max-executions"
-    output.write_message(summary)
-    document = {"executions": shown, "waiting": waiting}
-    lines = [*map(_waiting_line, waiting), *_table(args, shown)]
-    return output.write(args, document, lines)
-
-
-def _pipelines(
-    args: Namespace, hook: PolysyncSageMakerHook, calls: ConcurrentCalls
-) -> list[str]:
-    if args.pipeline:
-        return parameters.check_pipeline_names([args.pipeline])
-    names = [*importer.pipelines_with(hook, args.prefix, args.managed_by, calls)]
-    if not names and args.prefix:
-        raise importer.no_pipeline_error(hook, "--prefix", args.prefix, args.managed_by)
-    return names
-
-
-def _newest(
-    hook: PolysyncSageMakerHook, args: Namespace, since: datetime | None, pipeline: str
-) -> list[dict[str, Any]]:
-    """Return the newest executions of a pipeline, one more than are shown."""
-    newest = hook.find_pipeline_executions(
-        pipeline, created_after=since, newest_first=True, through=lambda call: call()
-    )
-    matching = (
-        facts
-        for facts in map(facts_of, islice(newest, MAX_LISTED))
-        if args.state in (None, facts["state"]) and _is_of_task(args, facts)
-    )
-    try:
-        name = {"pipeline_name": models.pipeline_name_of(pipeline)}
-        return [name | row for row in islice(matching, args.max_executions + 1)]
-    except SageMakerApiError as error:
-        if args.pipeline and has_code(error, RESOURCE_NOT_FOUND):
-            raise importer.no_pipeline_error(hook, "--pipeline", pipeline) from None
-        if not args.pipeline and has_code(error, ACCESS_DENIED):
-            raise ParametersError(
-                f"{error} Or list only what the identity may read: --prefix, --pipeline"
-            ) from None
-        raise
-
-
-def _is_of_task(args: Namespace, facts: Mapping[str, Any]) -> bool:
-    wanted = {"dag_id": args.dag, "task_id": args.task, "run_id": args.run}
-    return all(facts.get(name) == value for name, value in wanted.items() if value)
-
-
-def _add_end(hook: PolysyncSageMakerHook, row: dict[str, Any]) -> str | None:
-    """
-    Add to an execution when it ended, how long it took, and which steps failed; None in
-    place of what AWS refuses to say. Return what that is, and why; None for nothing.
-    """
-    row |= {"ended_at": None, "seconds": None, "failed_steps": []}
-    if row["state"] == PolysyncState.FAILED:
-        row["failed_steps"] = None
-    if not states.has_ended(row["status"]):
-        return None
-    arn = row["execution_arn"]
-    missing = "durations, failed steps"
-    try:
-        execution = hook.describe_pipeline_execution(arn)
-        row["ended_at"] = output.in_seconds(execution.modified_at)
-        if execution.created_at and execution.modified_at:
-            duration = execution.modified_at - execution.created_at
-            row["seconds"] = duration.total_seconds()
-        missing = "failed steps"
-        if row["state"] == PolysyncState.FAILED:
-            steps = hook.list_pipeline_execution_steps(arn, through=lambda call: call())
-            row["failed_steps"] = [step.name for step in steps if _has_failed(step)]
-    except PolysyncError as error:
-        if error.transient:
-            # It is called again.
-            raise
-        return f"{missing}: {NOT_KNOWN}, {_refusal_text(error)}"
-    return None
-
-
-def _has_failed(step: StepDescription) -> bool:
-    return states.state_of_step(step.status) is PolysyncState.FAILED
-
-
-def _add_costs(
-    hook: PolysyncSageMakerHook, rows: Sequence[dict[str, Any]], count: int
-) -> None:
-    """Add to the newest executions that have ended what they have used and cost."""
-    ended = [row for row in rows if states.has_ended(row["status"])]
-    for row in ended[:count]:
-        list_steps = hook.list_pipeline_execution_steps
-        steps = _Answers().of("steps", list_steps, row["execution_arn"])
-        added_up, _ = _add_up(hook, row, row["ended_at"], steps)
-        if added_up:
-            row.update(added_up.model_dump(mode="json"))
-
-
-def _waiting(args: Namespace, pipelines: set[str]) -> list[dict[str, Any]]:
-    """
-    Return the tasks that wait for capacity, by their records, if Airflow's database can
-    be used.
-    """
-    from polysync_airflow.watch.sweep import find_waiting
-
-    if args.state is not None:
-        return []
-    with suppress(SQLAlchemyError):
-        return [facts for facts in find_waiting(pipelines) if _is_of_task(args, facts)]
-    return []
-
-
-def _waiting_line(facts: dict[str, Any]) -> str:
-    text = (
-        "{since}  Waits for capacity, asks again at {asks_at}: {pipeline_name},"
-        " task {dag_id}/{task_id}/{run_id}: {reason}"
-    )
-    return texts.clean_line(text.format(**facts))
-
-
-def _table(args: Namespace, rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    if not rows:
-        return iter(())
-    cells = [_cells(args, row) for row in rows]
-    table = [[*cells[0]], *([*row.values()] for row in cells)]
-    if args.wide:
-        return output.table(table, cut=())
-    return output.table(table, cut=("TASK", "RUN", "FAILED STEP", "COST"))
-
-
-def _cells(args: Namespace, row: dict[str, Any]) -> dict[str, str]:
-    """Return the cells of an execution, by the head of the table."""
-    started_at = row["started_at"] or ""
-    task = row["airflow_task"] or ""
-    if "run_id" in row:
-        task = task_text(row)
-    execution = row["execution_arn"]
-    if args.managed_by != "AWS" and not (args.pipeline or "").startswith("arn:"):
-        # A name is that of a pipeline of the account.
-        execution = f"{row['pipeline_name']}/{execution.rpartition('/')[2]}"
-    cells = {
-        "STATE": _state_text(row["status"]),
-        "STARTED (UTC)": started_at[:19].replace("T", " "),
-        "DURATION": _duration_text(row),
-        "EXECUTION": execution,
-        "TASK": task,
-        "RUN": row.get("run_id", ""),
-        "FAILED STEP": NOT_KNOWN,
-    }
-    if row["failed_steps"] is not None:
-        cells["FAILED STEP"] = ", ".join(row["failed_steps"])
-    cost = row.get("spending") or row.get("cost")
-    if args.costs:
-        cells["COST"] = ""
-    if cost:
-        as_of = row["added_up_at"][:16].replace("T", " ")
-        text = f"{cost['amount']:,.2f} {cost['currency']}, as of {as_of}"
-        cells["COST"] = f"{text} {cost['note'] or ''}".rstrip()
-    if args.wide:
-        cells["AWS STATUS"] = row["status"]
-        cells["DISPLAY NAME"] = row["display_name"] or ""
-        cells["ARN"] = row["execution_arn"]
-    return cells
-
-
-def _state_text(status: str) -> str:
-    """Return the state for people: the tab and the page say ``Stopping``, too."""
-    if status == states.STATUS_STOPPING:
-        return status
-    return states.state_of(status)
-
-
-def _duration_text(row: dict[str, Any]) -> str:
-    seconds = row["seconds"]
-    if not states.has_ended(row["status"]) and row["started_at"]:
-        started_at = datetime.fromisoformat(row["started_at"])
-        seconds = (clock.now() - started_at).total_seconds()
-    if seconds is None:
-        return NOT_KNOWN
-    return texts.format_seconds(seconds)
-
-
 # ---- show
-
-
-class _Answers:
-    """What AWS answers about an execution."""
-
-    def __init__(self) -> None:
-        # Why something is not known, by its name in the result.
-        self.refusals: dict[str, str] = {}
-
-    def of(self, name: str, call: Callable[[str], Any], arn: str) -> Any:
-        """Return what a call returns; None, with a warning, if it fails."""
-        answer = result_or_error(call, arn)
-        if not isinstance(answer, PolysyncError):
-            return answer
-        output.write_message(f"warning: {texts.clean_line(str(answer), MAX_TEXT)}")
-        self.refusals[name] = _refusal_text(answer)
-        return None
-
-    @property
-    def lines(self) -> list[str]:
-        """A line about each thing that is not known."""
-        return [
-            f"{name.replace('_', ' ').capitalize()}: {NOT_KNOWN}, {refusal}"
-            for name, refusal in self.refusals.items()
-        ]
-
-
-def _refusal_text(error: PolysyncError) -> str:
-    """Return why something is not known, in a few words."""
-    if isinstance(error, SageMakerApiError):
-        code = error.error_code.removesuffix("Exception")
-        return f"{code}: sagemaker:{error.operation}"
-    return texts.clean_line(str(error))
 
 
 @dataclass
@@ -479,7 +100,7 @@ def read_report(
     ended_at = None
     if states.has_ended(execution.status):
         ended_at = output.in_seconds(execution.modified_at)
-    answers = _Answers()
+    answers = Answers()
     with output.airflow_in_use(args.conn_id):
         values = answers.of(
             "parameters", hook.list_pipeline_parameters_for_execution, arn
@@ -488,7 +109,7 @@ def read_report(
             "steps_not_begun", hook.describe_pipeline_definition_for_execution, arn
         )
         steps = answers.of("steps", hook.list_pipeline_execution_steps, arn)
-        added_up, notes = _add_up(hook, facts, ended_at, steps)
+        added_up, notes = add_up_cost(hook, facts, ended_at, steps)
         rows: list[StepRow] = []
         if steps is not None:
             rows = rows_of(steps, declared or [], arn)
@@ -499,7 +120,7 @@ def read_report(
 
     run = outcome.described(execution, parameters=values)
     run = run.model_copy(update=step_report.run_members)
-    state = _state_text(execution.status)
+    state = state_text(execution.status)
     lines = [f"Pipeline {run.pipeline_name}: {state} (AWS status {run.status})."]
     end = _waiter(execution).updated(execution).end_of(execution, 0)
     if end:
@@ -577,31 +198,6 @@ def _step_table(report: StepReport) -> Iterator[str]:
     for row in report.failed[outcome.MAX_REASONS :]:
         if row.reason:
             yield texts.clean_line(f"Step {row.name} failed: {row.reason}", MAX_TEXT)
-
-
-def _add_up(
-    hook: PolysyncSageMakerHook,
-    facts: Mapping[str, Any],
-    ended_at: str | None,
-    steps: Sequence[StepDescription] | None,
-) -> tuple[CostAndUsage | None, Sequence[str]]:
-    """
-    Return what an execution has used and cost, and sentences about what is missing. The
-    XComs of its task say it if a process has added up. Warn of what is missing.
-
-    :param steps: the steps of the execution; None if AWS does not list them.
-    """
-    stored = stored_costs.stored_run(facts, ended_at)
-    if stored:
-        return stored.cost_and_usage, [*filter(None, [stored.steps_note])]
-    if steps is None:
-        return None, ()
-    warn = logging.getLogger(__name__).debug
-    basis = stored_costs.stored_basis(facts)
-    added_up, notes = add_up_steps(hook, steps, basis, warn)
-    for note in notes:
-        output.write_message(f"warning: {note}")
-    return added_up, notes
 
 
 # ---- stop, watch and logs

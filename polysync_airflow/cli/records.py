@@ -12,7 +12,7 @@ import argparse
 from collections import Counter
 from dataclasses import asdict
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -24,9 +24,8 @@ from polysync_airflow.execution import clock
 from polysync_airflow.execution.texts import clean_line
 from polysync_airflow.records.database import StoredTask, stored_task
 from polysync_airflow.records.keys import KEY_PREFIX
-
-if TYPE_CHECKING:
-    from polysync_airflow.watch.sweep import Swept
+from polysync_airflow.watch import sweep
+from polysync_airflow.watch.sweep import Swept
 
 # What a sweep has nothing to say of, unless all of it is asked for as JSON.
 _QUIET: Final = frozenset({"kept", "over"})
@@ -153,8 +152,6 @@ def _sweep(args: argparse.Namespace) -> int:
 
 
 def _sweep_records(args: argparse.Namespace) -> list[Swept]:
-    from polysync_airflow.watch import sweep
-
     sweep_records = sweep.stop_orphans
     if args.dry_run:
         sweep_records = sweep.find_orphans

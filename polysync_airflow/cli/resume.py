@@ -13,10 +13,10 @@ from typing import Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from polysync_airflow.airflow_compat import clears, xcoms
+from polysync_airflow.airflow_compat import endpoints, xcoms
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.database import is_paused
-from polysync_airflow.cli import executions, output
+from polysync_airflow.cli import execution_facts, executions, output
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import clock, parameters
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
@@ -36,7 +36,7 @@ _GROUP_OPERATOR: Final = "PolysyncStepsExecutionOperator"
 
 def main(args: Namespace) -> int:
     """Run the command, and return its exit code."""
-    hook, execution = executions.named_execution(args)
+    hook, execution = execution_facts.named_execution(args)
     with output.airflow_in_use(args.conn_id):
         arn = execution.execution_arn
         steps = [*hook.list_pipeline_execution_steps(arn)]
@@ -47,7 +47,7 @@ def main(args: Namespace) -> int:
         task_states=task and task.states,
     )
     if problem:
-        name = executions.short_name(execution)
+        name = execution_facts.short_name(execution)
         raise ParametersError(f"{name} is not resumed. {problem}")
     if task:
         return _resume_task(args, hook, execution, task)
@@ -64,7 +64,7 @@ def _task_of(execution: ExecutionDescription) -> OwnTask | None:
     try:
         return database.find_own_task(execution.execution_arn, named and named[0])
     except SQLAlchemyError as error:
-        owner = executions.facts_of(execution)["airflow_task"]
+        owner = execution_facts.facts_of(execution)["airflow_task"]
         problem = output.database_problem(error)
         if owner:
             raise ParametersError(
@@ -110,7 +110,11 @@ def _resume_task(
                 " unpauses it."
             )
     text = f"{counted} cleared: the next try of {_text(key)} resumes the execution."
-    facts = {**executions.facts_of(execution), "resume": text, "cleared_tasks": cleared}
+    facts = {
+        **execution_facts.facts_of(execution),
+        "resume": text,
+        "cleared_tasks": cleared,
+    }
     if not args.wait:
         return output.write(args, facts, [text])
     output.write_message(text)
@@ -118,7 +122,7 @@ def _resume_task(
 
 
 def _text(key: TaskKey) -> str:
-    return executions.task_text(asdict(key) | {"airflow_task": None})
+    return execution_facts.task_text(asdict(key) | {"airflow_task": None})
 
 
 def _choose_and_clear(key: TaskKey) -> None:
@@ -128,21 +132,21 @@ def _choose_and_clear(key: TaskKey) -> None:
     database.store_clear_choice(key, "resume")
     try:
         _clear(key)
-    except clears.ClearError:
+    except endpoints.ClearError:
         database.store_clear_choice(key, None)
         raise
-    steps = clears.tasks_before(
+    steps = endpoints.tasks_before(
         key.dag_id, key.task_id, _STEP_OPERATOR, follower=_GROUP_OPERATOR
     )
     if steps:
-        clears.clear_tasks(key.dag_id, key.run_id, steps, only_failed=True)
+        endpoints.clear_tasks(key.dag_id, key.run_id, steps, only_failed=True)
 
 
 def _clear(key: TaskKey, **options: bool) -> int:
     task: Any = key.task_id
     if key.map_index >= 0:
         task = [key.task_id, key.map_index]
-    return clears.clear_tasks(key.dag_id, key.run_id, [task], **options)
+    return endpoints.clear_tasks(key.dag_id, key.run_id, [task], **options)
 
 
 def _wait_for_task(
@@ -201,7 +205,7 @@ def _resume_in_aws(
     args: Namespace, hook: PolysyncSageMakerHook, execution: ExecutionDescription
 ) -> int:
     arn = execution.execution_arn
-    facts = executions.facts_of(execution)
+    facts = execution_facts.facts_of(execution)
     warning = (
         "No task of this Airflow has the execution: AWS resumes it, what has succeeded"
         " is kept, and no task waits for its end."
@@ -218,7 +222,7 @@ def _resume_in_aws(
     if args.wait:
         output.write_message(text)
         return executions.watch(args, hook, resumed)
-    facts = {**executions.facts_of(resumed), "resume": text, "cleared_tasks": 0}
+    facts = {**execution_facts.facts_of(resumed), "resume": text, "cleared_tasks": 0}
     return output.write(args, facts, [text])
 
 

@@ -6,7 +6,7 @@ tab says.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from typing import Any, TypeVar
@@ -19,12 +19,39 @@ from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution.cost import Basis
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.outcome import RunSummary, parse_run_summary
-from polysync_airflow.execution.prices import SPENDING_KEY
-from polysync_airflow.hooks.spending import basis_of
+from polysync_airflow.execution.prices import SPENDING_KEY, CostAndUsage
+from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.hooks.spending import add_up_steps, basis_of
 from polysync_airflow.records.database import stored_record
 
 Stored = TypeVar("Stored")
 log = logging.getLogger(__name__)
+
+
+def add_up_cost(
+    hook: PolysyncSageMakerHook,
+    facts: Mapping[str, Any],
+    ended_at: str | None,
+    steps: Sequence[StepDescription] | None,
+) -> tuple[CostAndUsage | None, Sequence[str]]:
+    """
+    Return what an execution has used and cost, and sentences about what is missing. The
+    XComs of its task say it if a process has added up. Warn of what is missing.
+
+    :param steps: the steps of the execution; None if AWS does not list them.
+    """
+    stored = stored_run(facts, ended_at)
+    if stored:
+        return stored.cost_and_usage, [*filter(None, [stored.steps_note])]
+    if steps is None:
+        return None, ()
+    warn = log.debug
+    basis = stored_basis(facts)
+    added_up, notes = add_up_steps(hook, steps, basis, warn)
+    for note in notes:
+        output.write_message(f"warning: {note}")
+    return added_up, notes
 
 
 def stored_run(facts: Mapping[str, Any], ended_at: str | None) -> RunSummary | None:

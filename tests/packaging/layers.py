@@ -130,7 +130,9 @@ FOLDER_LAYERS = {
     "testing": ({"dag_files", "emulator"}, {"plugin"}, {"__init__"}),
     "cli": (
         {"output"},
-        {"stored_costs"},
+        {"stored_costs", "stored_tasks"},
+        {"execution_facts"},
+        {"execution_list"},
         {
             "check",
             "executions",

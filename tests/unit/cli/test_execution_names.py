@@ -94,7 +94,7 @@ def test_old_execution_is_found(
     executions: Executions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also if it is not on the first page of the list."""
-    monkeypatch.setattr("polysync_airflow.cli.executions.PAGE_SIZE", 1)
+    monkeypatch.setattr("polysync_airflow.cli.execution_facts.PAGE_SIZE", 1)
     arn = executions.start()
     executions.control.advance(60)
     executions.start()

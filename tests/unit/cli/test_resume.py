@@ -1,6 +1,6 @@
 """
-``polysync executions resume``: by the task that has an execution, in Airflow's own
-database, or by AWS alone.
+What ``polysync executions`` does with the tasks in Airflow's own database: resume one,
+and list those without an execution.
 """
 
 from __future__ import annotations
@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.execution.lifecycle.capacity import CapacityWait
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.records.keys import variable_key
 from polysync_airflow.records.serialization import to_variable
@@ -87,6 +88,8 @@ def states(
             tasks = session.query(TaskInstance).filter_by(dag_id="nightly").all()
             for task in tasks:
                 task.state = new.get(task.task_id, task.state)
+                task.try_number = 1
+                task.end_date = stored().incarnation.dag_run_started_at
             run = session.query(DagRun).filter_by(dag_id="nightly").one()
             return {"run": run.state, **{each.task_id: each.state for each in tasks}}
 
@@ -278,7 +281,67 @@ def test_without_the_database_no_task_is_passed_over(
     arn = executions.fail(**request)
 
     done = executions("resume", arn, "--yes")
+    listed = executions("list", "--output=json")
 
+    assert listed.document["not_known"].keys() == {"waiting", "failed_before_start"}
+    assert "warning: tasks that wait for capacity, or failed before" in listed.err
     retried = len(executions.control.calls(RETRY))
     assert (done.code, retried) == ((2, 0) if described else (0, 1))
     assert "Airflow's database cannot be used" in done.err
+
+
+def list_of(executions: Executions, *options: str) -> Any:
+    """Return the lines of a list and its JSON, without the table's head."""
+    text = executions("list", *options)
+    document = executions("list", *options, "--output=json").document
+    return text.out.splitlines(), document
+
+
+def test_waiting_task_is_listed_as_waiting(executions: Executions, states: Any) -> None:
+    """It is not Failed, although its execution is."""
+    arn = executions.fail(PipelineExecutionDescription=page_of(KEY))
+    since = stored().incarnation.dag_run_started_at
+    wait = {"try_number": 1, "since": since, "pauses": 1, "reason": "no instances"}
+    capacity = CapacityWait(**wait, asks_at=since, nothing_runs=True)
+    give_to_task(arn, capacity=capacity)
+    states(train="deferred")
+
+    lines, document = list_of(executions, "--state=Waiting")
+
+    assert "again at 2026-01-01 00:00:00 UTC: fanout, task nightly/train/" in lines[0]
+    assert lines[2].startswith("Waiting ")
+    (row,) = document["executions"]
+    assert (row["state"], row["execution_arn"]) == ("Waiting", arn)
+    assert document["waiting"][0]["reason"] == "no instances"
+    failed = executions("list", "--state=Failed", "--dag=nightly", "--output=json")
+    assert (failed.document["executions"], failed.document["waiting"]) == ([], [])
+
+
+def test_task_that_failed_before_its_start_is_listed(
+    executions: Executions, states: Any
+) -> None:
+    """With the error in its log, by its state and its names; not by a pipeline."""
+    from airflow.configuration import conf
+
+    states(**{"steps.execution": "success"})
+    run = Path(
+        conf.get("logging", "base_log_folder"), "dag_id=nightly", "run_id=manual__1"
+    )
+    log = run / "task_id=train" / "attempt=1.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    error = {"exc_type": "ParametersError", "exc_value": "no price of ml.m5.large"}
+    entry = {"event": "Task failed", "level": "error", "error_detail": [error]}
+    log.write_text(f"{json.dumps(entry)}\n")
+
+    lines, document = list_of(executions, "--state=Failed")
+
+    (task,) = document["failed_before_start"]
+    assert TaskKey(*(task[name] for name in asdict(KEY))) == KEY
+    assert lines == [
+        "Failed at 2026-01-01 00:00:00 UTC before it had an execution: task"
+        " nightly/train/manual__1: ParametersError: no price of ml.m5.large"
+    ]
+    for others in ("--state=Running", "--dag=other", "--pipeline=fanout"):
+        assert list_of(executions, others)[1]["failed_before_start"] == []
+    log.unlink()
+    assert list_of(executions)[0][0].endswith(": the reason is in its log")

@@ -15,7 +15,7 @@ from botocore.config import Config
 
 from polysync_airflow.auth.base_hook import REPORT_CONFIG
 from polysync_airflow.aws import sessions
-from polysync_airflow.cli import executions, output
+from polysync_airflow.cli import execution_facts, output
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import use_connection
 from tests.unit.cli.conftest import Polysync
@@ -49,7 +49,7 @@ def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     once: Any = {"total_max_attempts": 1}
     short = Config(connect_timeout=0.1, read_timeout=0.1, retries=once)
     monkeypatch.setattr(sessions, "RATE_LIMITED_CONFIG", short)
-    monkeypatch.setattr(executions, "REPORT_CONFIG", short)
+    monkeypatch.setattr(execution_facts, "REPORT_CONFIG", short)
     monkeypatch.setattr(output, "OUTAGE_SECONDS", 0.0)
     with socket.create_server(("127.0.0.1", 0), backlog=16) as listening:
         yield listening

@@ -1,9 +1,9 @@
 """
-Clears tasks in the database, for commands: as the tab does, by the endpoint of
-Airflow's REST API, which runs in this process.
+Clears tasks and reads their logs, for commands that reach the database: as the tab
+does, by the endpoints of Airflow's REST API, which run in this process.
 
 So Airflow decides what is cleared with a task, and its audit log says who has cleared
-it: the user of the operating system. Only Airflow 3 has that endpoint.
+it: the user of the operating system. Only Airflow 3 has these endpoints.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from __future__ import annotations
 import asyncio
 import getpass
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
 from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from airflow.models.serialized_dag import SerializedDagModel
 from sqlalchemy import select
@@ -27,6 +29,8 @@ from polysync_airflow.execution.json_input import read_json
 
 if CAPABILITIES.react_apps:
     from airflow.api_fastapi.common.dagbag import create_dag_bag
+    from airflow.api_fastapi.core_api.datamodels.log import TaskInstancesLogResponse
+    from airflow.api_fastapi.core_api.routes.public.log import get_log
     from airflow.api_fastapi.core_api.routes.public.task_instances import (
         post_clear_task_instances,
     )
@@ -34,7 +38,10 @@ if CAPABILITIES.react_apps:
     from airflow.api_fastapi.logging.decorators import action_logging
     from fastapi import Depends, FastAPI
 
-_PATH: Final = "/dags/{dag_id}/clearTaskInstances"
+# Airflow 3.4 takes the DAG of the audit log from the path.
+_CLEAR: Final = "/dags/{dag_id}/clearTaskInstances"
+_LOG: Final = "/log"
+_ERROR_LEVELS: Final = ("error", "critical")
 
 
 class ClearError(PolysyncError):
@@ -64,53 +71,95 @@ def clear_tasks(
         "only_failed": False,
         "dry_run": False,
     }
-    status, response = asyncio.run(_post(dag_id, {**request, **options}))
+    path = _CLEAR.format(dag_id=dag_id)
+    status, response = _call("POST", path, body={**request, **options})
     if status != HTTPStatus.OK:
         detail = response.get("detail")
         raise ClearError(f"Airflow has not cleared the tasks: {detail} ({status}).")
     return int(response["total_entries"])
 
 
-async def _post(dag_id: str, request: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-    """Send a request to the endpoint, as a server does, and return its response."""
+def last_error(try_number: int, **task: Any) -> str | None:
+    """
+    Return the last error in the log of a try, which Airflow reads where it has stored
+    it; None if there is none, or if it cannot be read.
+
+    :param task: the ``dag_id``, ``run_id``, ``task_id`` and ``map_index``.
+    """
+    query = {**task, "dag_run_id": task["run_id"], "try_number": try_number}
+    status, response = _call("GET", _LOG, query={**query, "full_content": True})
+    if status != HTTPStatus.OK:
+        return None
+    texts = [
+        _text_of(entry)
+        for entry in response["content"]
+        if isinstance(entry, Mapping) and entry.get("level") in _ERROR_LEVELS
+    ]
+    return texts[-1] if texts else None
+
+
+def _text_of(entry: Mapping[str, Any]) -> str:
+    """Return the text of an error, as ui/static/task_log.js does."""
+    for raised in entry.get("error_detail") or ():
+        return f"{raised.get('exc_type')}: {raised.get('exc_value')}"
+    return str(entry.get("event"))
+
+
+def _call(
+    method: str,
+    path: str,
+    *,
+    query: Mapping[str, Any] | None = None,
+    body: Mapping[str, Any] | None = None,
+) -> tuple[int, Any]:
+    """Send a request to an endpoint, as a server does. Return status and response."""
     # https://asgi.readthedocs.io/en/stable/specs/www.html
     scope = {
         "type": "http",
         "http_version": "1.1",
-        "method": "POST",
-        "path": _PATH.format(dag_id=dag_id),
+        "method": method,
+        "path": path,
         "root_path": "",
-        "query_string": b"",
-        "headers": [(b"content-type", b"application/json")],
+        "query_string": urlencode(query or {}).encode(),
+        "headers": [
+            (b"content-type", b"application/json"),
+            (b"accept", b"application/json"),
+        ],
     }
-    body = {"type": "http.request", "body": json.dumps(request).encode()}
+    content = b""
+    if body:
+        content = json.dumps(body).encode()
     messages: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
-        return body
+        return {"type": "http.request", "body": content}
 
     async def send(message: dict[str, Any]) -> None:
         messages.append(message)
 
-    await _application()(scope, receive, send)
-    content = b"".join(message.get("body", b"") for message in messages)
-    return messages[0]["status"], read_json(content, "The response")
+    with warnings.catch_warnings():
+        # Pydantic warns of the lines of a log that Airflow has made itself.
+        warnings.simplefilter("ignore", UserWarning)
+        asyncio.run(_application()(scope, receive, send))
+    response = b"".join(message.get("body", b"") for message in messages)
+    return messages[0]["status"], read_json(response, "The response")
 
 
 @cache
 def _application() -> Any:
     """
-    Return an application with the endpoint, which whoever has the database may use.
+    Return an application with the endpoints, which whoever has the database may use.
     """
     application = FastAPI()
     application.state.dag_bag = create_dag_bag()
     application.dependency_overrides[get_user] = _user_of_the_shell
     application.add_api_route(
-        _PATH,
+        _CLEAR,
         post_clear_task_instances,
         methods=["POST"],
         dependencies=[Depends(action_logging())],
     )
+    application.add_api_route(_LOG, get_log, response_model=TaskInstancesLogResponse)
     return application
 
 

@@ -1,0 +1,225 @@
+"""The command ``polysync executions list``."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from functools import partial
+from itertools import islice
+from typing import Any, Final
+
+from polysync_airflow import states
+from polysync_airflow.airflow_compat.sdk import conf
+from polysync_airflow.aws.concurrent_calls import ConcurrentCalls
+from polysync_airflow.cli import output, stored_tasks
+from polysync_airflow.cli.execution_facts import (
+    NOT_KNOWN,
+    Answers,
+    facts_of,
+    refusal_text,
+    task_text,
+)
+from polysync_airflow.cli.stored_costs import add_up_cost
+from polysync_airflow.cli.stored_tasks import StoredTasks, is_of_task
+from polysync_airflow.exceptions import (
+    ACCESS_DENIED,
+    RESOURCE_NOT_FOUND,
+    ParametersError,
+    PolysyncError,
+    SageMakerApiError,
+    has_code,
+)
+from polysync_airflow.execution import clock, models, parameters, texts
+from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.get_provider_info import CONFIG_SECTION, HOURLY_PRICES
+from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.jobs import importer
+from polysync_airflow.states import PolysyncState
+
+# The most executions of a pipeline that are listed. commands.toml says so.
+MAX_LISTED: Final = 1000
+
+
+def list_executions(args: Namespace) -> int:
+    """Run the command, and return its exit code."""
+    if args.costs and not conf.get(*HOURLY_PRICES, fallback="").strip():
+        args.parser.error(
+            f"--costs needs the prices of instances: set [{CONFIG_SECTION}]"
+            " hourly_prices"
+        )
+    since = None
+    if args.since:
+        since = clock.now() - args.since
+    rows: list[dict[str, Any]] = []
+    with output.airflow_in_use(args.conn_id, "Pipelines read:") as on_item:
+        hook = output.hook(args)
+        with importer.concurrent_calls(hook) as calls:
+            names = _pipelines(args, hook, calls)
+            tasks = stored_tasks.read(args, names, since)
+            read = partial(_newest, hook, args, since, tasks)
+            for newest in calls.map(read, names):
+                on_item("")
+                rows += newest
+            rows.sort(key=lambda row: row["started_at"] or "", reverse=True)
+            shown = rows[: args.max_executions]
+            notes = [*calls.map(partial(_add_end, hook), shown)]
+        _add_costs(hook, shown, args.costs)
+    for note in dict.fromkeys(filter(None, [tasks.warning, *notes])):
+        output.write_message(f"warning: {note}")
+    executions = output.counted(len(shown), "execution")
+    pipelines = output.counted(len(names), "pipeline")
+    summary = f"{executions} of {pipelines} in {hook.client_region}"
+    if shown and not args.wide:
+        summary += "; --wide adds their ARNs"
+    if len(rows) > len(shown):
+        summary += "; there are more: give --max-executions"
+    output.write_message(summary)
+    document = {"executions": shown, **tasks.document}
+    return output.write(args, document, [*tasks.lines, *_table(args, shown)])
+
+
+def _pipelines(
+    args: Namespace, hook: PolysyncSageMakerHook, calls: ConcurrentCalls
+) -> list[str]:
+    if args.pipeline:
+        return parameters.check_pipeline_names([args.pipeline])
+    names = [*importer.pipelines_with(hook, args.prefix, args.managed_by, calls)]
+    if not names and args.prefix:
+        raise importer.no_pipeline_error(hook, "--prefix", args.prefix, args.managed_by)
+    return names
+
+
+def _newest(
+    hook: PolysyncSageMakerHook,
+    args: Namespace,
+    since: datetime | None,
+    tasks: StoredTasks,
+    pipeline: str,
+) -> list[dict[str, Any]]:
+    """Return the newest executions of a pipeline, one more than are shown."""
+    newest = hook.find_pipeline_executions(
+        pipeline, created_after=since, newest_first=True, through=lambda call: call()
+    )
+    matching = (
+        facts
+        for facts in map(tasks.with_state, map(facts_of, islice(newest, MAX_LISTED)))
+        if args.state in (None, facts["state"]) and is_of_task(args, facts)
+    )
+    try:
+        name = {"pipeline_name": models.pipeline_name_of(pipeline)}
+        return [name | row for row in islice(matching, args.max_executions + 1)]
+    except SageMakerApiError as error:
+        if args.pipeline and has_code(error, RESOURCE_NOT_FOUND):
+            raise importer.no_pipeline_error(hook, "--pipeline", pipeline) from None
+        if not args.pipeline and has_code(error, ACCESS_DENIED):
+            raise ParametersError(
+                f"{error} Or list only what the identity may read: --prefix, --pipeline"
+            ) from None
+        raise
+
+
+def _add_end(hook: PolysyncSageMakerHook, row: dict[str, Any]) -> str | None:
+    """
+    Add to an execution when it ended, how long it took, and which steps failed; None in
+    place of what AWS refuses to say. Return what that is, and why; None for nothing.
+    """
+    row |= {"ended_at": None, "seconds": None, "failed_steps": []}
+    has_failed = states.state_of(row["status"]) is PolysyncState.FAILED
+    if has_failed:
+        row["failed_steps"] = None
+    if not states.has_ended(row["status"]):
+        return None
+    arn = row["execution_arn"]
+    missing = "durations, failed steps"
+    try:
+        execution = hook.describe_pipeline_execution(arn)
+        row["ended_at"] = output.in_seconds(execution.modified_at)
+        if execution.created_at and execution.modified_at:
+            duration = execution.modified_at - execution.created_at
+            row["seconds"] = duration.total_seconds()
+        missing = "failed steps"
+        if has_failed:
+            steps = hook.list_pipeline_execution_steps(arn, through=lambda call: call())
+            row["failed_steps"] = [step.name for step in steps if _has_failed(step)]
+    except PolysyncError as error:
+        if error.transient:
+            # It is called again.
+            raise
+        return f"{missing}: {NOT_KNOWN}, {refusal_text(error)}"
+    return None
+
+
+def _has_failed(step: StepDescription) -> bool:
+    return states.state_of_step(step.status) is PolysyncState.FAILED
+
+
+def _add_costs(
+    hook: PolysyncSageMakerHook, rows: Sequence[dict[str, Any]], count: int
+) -> None:
+    """Add to the newest executions that have ended what they have used and cost."""
+    ended = [row for row in rows if states.has_ended(row["status"])]
+    for row in ended[:count]:
+        list_steps = hook.list_pipeline_execution_steps
+        steps = Answers().of("steps", list_steps, row["execution_arn"])
+        added_up, _ = add_up_cost(hook, row, row["ended_at"], steps)
+        if added_up:
+            row.update(added_up.model_dump(mode="json"))
+
+
+def _table(args: Namespace, rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    if not rows:
+        return iter(())
+    cells = [_cells(args, row) for row in rows]
+    table = [[*cells[0]], *([*row.values()] for row in cells)]
+    if args.wide:
+        return output.table(table, cut=())
+    return output.table(table, cut=("TASK", "RUN", "FAILED STEP", "COST"))
+
+
+def _cells(args: Namespace, row: dict[str, Any]) -> dict[str, str]:
+    """Return the cells of an execution, by the head of the table."""
+    started_at = row["started_at"] or ""
+    task = row["airflow_task"] or ""
+    if "run_id" in row:
+        task = task_text(row)
+    execution = row["execution_arn"]
+    if args.managed_by != "AWS" and not (args.pipeline or "").startswith("arn:"):
+        # A name is that of a pipeline of the account.
+        execution = f"{row['pipeline_name']}/{execution.rpartition('/')[2]}"
+    if row["status"] == states.STATUS_STOPPING:
+        # The tab and the page say so, too.
+        row = {**row, "state": row["status"]}
+    cells = {
+        "STATE": row["state"],
+        "STARTED (UTC)": started_at[:19].replace("T", " "),
+        "DURATION": _duration_text(row),
+        "EXECUTION": execution,
+        "TASK": task,
+        "RUN": row.get("run_id", ""),
+        "FAILED STEP": NOT_KNOWN,
+    }
+    if row["failed_steps"] is not None:
+        cells["FAILED STEP"] = ", ".join(row["failed_steps"])
+    cost = row.get("spending") or row.get("cost")
+    if args.costs:
+        cells["COST"] = ""
+    if cost:
+        as_of = row["added_up_at"][:16].replace("T", " ")
+        text = f"{cost['amount']:,.2f} {cost['currency']}, as of {as_of}"
+        cells["COST"] = f"{text} {cost['note'] or ''}".rstrip()
+    if args.wide:
+        cells["AWS STATUS"] = row["status"]
+        cells["DISPLAY NAME"] = row["display_name"] or ""
+        cells["ARN"] = row["execution_arn"]
+    return cells
+
+
+def _duration_text(row: dict[str, Any]) -> str:
+    seconds = row["seconds"]
+    if not states.has_ended(row["status"]) and row["started_at"]:
+        started_at = datetime.fromisoformat(row["started_at"])
+        seconds = (clock.now() - started_at).total_seconds()
+    if seconds is None:
+        return NOT_KNOWN
+    return texts.format_seconds(seconds)

@@ -301,7 +301,7 @@ class _Lifter:
         # Another run has the same name, whatever else has a template.
         name = re.sub(r"[^A-Za-z0-9_]+", "-", place).strip("-")[-_MAX_NAME:]
         while name in self.values:
-            name = f"{name[1:]}_"
+            name = f"{name}_"[-_MAX_NAME:]
         self.values[name] = text
         self.types[name] = kind
         return Parameter(name, typed)

@@ -142,7 +142,7 @@ def test_log_says_what_has_changed(world: World) -> None:
         'Steps[New].Type: (none) -> "Fail"',
     ]
     _, line = put(changed)
-    assert line.startswith(f"Updated {ARN}, version 2:\nrole_arn: ")
+    assert line == f'Updated {ARN}, version 2:\nrole_arn: "{ROLE}2" -> "{ROLE}"'
     assert (made.role_arn, made.max_parallel, made.description) == (ROLE, 3, "Daily")
 
 

@@ -323,7 +323,8 @@ class Native(JobTask):
 def test_rendered_lists_are_in_the_definition(world: World) -> None:
     """
     A list makes a version of its own; numbers are parameters in the place of a number,
-    and texts in that of a text. The name of the step, caches and tags are valid.
+    and texts in that of a text, each with a name of its own, and as the DAG author has
+    named them. The name of the step and caches are valid.
     """
     config = with_member(
         "AppSpecification",
@@ -333,10 +334,12 @@ def test_rendered_lists_are_in_the_definition(world: World) -> None:
         },
     )
     config["Environment"]["N"] = "{{ params.n }}"
+    place = {"VolumeSizeInGB": {"Get": "Parameters.Environment-N"}}
+    config["ProcessingResources"]["ClusterConfig"] |= place
     step = {"CacheConfig": {"Enabled": True, "ExpireAfter": "P1D"}}
     for day in ("a", "b"):
         task = Native(task_id="group.a.task", run_id=day, day=day, config=config)
-        run = task.next_try(step=step, pipeline_tags={"team": "ml"})
+        run = task.next_try(step=step, pipeline_parameters={"Environment-N": 5})
         assert run.error is None
 
     document = world.log.executions[1].version.definition.document
@@ -344,11 +347,12 @@ def test_rendered_lists_are_in_the_definition(world: World) -> None:
     arguments = made["Arguments"]
     assert made["CacheConfig"] == step["CacheConfig"]
     assert arguments["AppSpecification"]["ContainerArguments"] == ["b", "--all"]
-    assert arguments["Environment"]["N"] == {"Get": "Parameters.Environment-N"}
+    assert arguments["Environment"]["N"] == {"Get": "Parameters.Environment-N_"}
     declared = {each["Name"]: each["Type"] for each in document["Parameters"]}
     assert declared == {
+        "Environment-N": "Integer",
         "Environment-DAY": "String",
-        "Environment-N": "String",
+        "Environment-N_": "String",
         "ProcessingResources-ClusterConfig-InstanceCount": "Integer",
     }
     assert versions(world) == [2]

@@ -19,7 +19,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextvars import copy_context
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Generic
+from typing import Any, Final, Generic
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from pydantic import BaseModel
@@ -59,6 +59,10 @@ from polysync_airflow.triggers.poller import WaitResult
 from polysync_airflow.triggers.shared_client import SharedClient
 from polysync_airflow.triggers.spending import RecordedStepJobs, StepChanges
 from polysync_airflow.triggers.step_pusher import FINISH_SECONDS, StepPusher
+from polysync_airflow.triggers.threads import ThreadPools
+
+# Reads the last lines of jobs at the end of waits.
+submit_read: Final = ThreadPools("polysync-logs").submit
 
 
 class WaitTrigger(StoredArguments, BaseTrigger, Generic[AnyWaiter]):
@@ -286,8 +290,15 @@ class PolysyncPipelineExecutionTrigger(TriggerArguments, WaitTrigger[ExecutionWa
                 self._client().call,
                 lambda hook: hook.list_pipeline_execution_steps(self.execution_arn),
             )
-            read = asyncio.to_thread(self._job_logs.read_last, list_steps)
-            await asyncio.wait((asyncio.create_task(read),), timeout=FINISH_SECONDS)
+            # By the threads of the event loop, Airflow speaks with its supervisor.
+            read = submit_read(
+                self.polysync_conn_id, self._job_logs.read_last, list_steps
+            )
+            await asyncio.wait((asyncio.wrap_future(read),), timeout=FINISH_SECONDS)
+            if read.cancel():
+                self.log.warning(
+                    "The log lacks the last lines of jobs: those of others are read."
+                )
         # In ``dag.test()``, the task goes on at once, and Airflow cannot be asked.
         if self.task_instance and ending.stops_before_event(event, self.stop_at):
             stop = stopping.StopAtEndOfWait(

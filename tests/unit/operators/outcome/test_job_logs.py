@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import PolysyncStartPipelineOperator
+from polysync_airflow.triggers import wait_triggers
+from polysync_airflow.triggers.threads import MAX_THREADS
 from tests.conftest import IN_BOTH_MODES
 from tests.fakes.log_capture import capture_logs, texts_of
 from tests.tasks import run_task
@@ -104,3 +107,32 @@ def test_logs_that_cannot_be_read_delay_nothing(
     assert sum(text.startswith("The log lacks lines of jobs: ") for text in texts) == 1
     logs = [each for each in world.control.calls() if each["service"] == "logs"]
     assert 1 <= len(logs) <= most_calls
+
+
+def test_last_lines_are_read_in_threads_that_nobody_else_needs(
+    deferrable: bool, world: World
+) -> None:
+    """
+    Airflow's triggerer speaks with its supervisor by the threads of the event loop. If
+    many waits end at once, the task goes on without its last lines, and says so.
+    """
+    threads = []
+    for _ in range(100):
+        world.requests.before(
+            "GetLogEvents", lambda _: threads.append(threading.current_thread().name)
+        )
+    run_fanout(deferrable, job_logs=True)
+    world.requests.clear()
+    names = {name.partition("_")[0] for name in threads}
+    assert names == (
+        {"polysync-poll", "polysync-logs"} if deferrable else {"MainThread"}
+    )
+
+    released = threading.Event()
+    world.patch.setattr(wait_triggers, "FINISH_SECONDS", 0.0)
+    for _ in range(MAX_THREADS):
+        wait_triggers.submit_read("polysync_default", released.wait)
+    texts = run_fanout(deferrable, job_logs=True)
+    released.set()
+    lacking = [text for text in texts if text.startswith("The log lacks the last")]
+    assert len(lacking) == deferrable

@@ -18,12 +18,12 @@ ERROR: Final = 2
 def _help_formatter() -> Any:
     if find_spec("rich_argparse"):
         # Airflow's own commands use it, so all commands of polysync look the same.
-        base = import_module("rich_argparse").RawTextRichHelpFormatter
+        base = import_module("rich_argparse.contrib").ParagraphRichHelpFormatter
         # Brackets in texts are no markup.
         return type(
             base.__name__, (base,), {"help_markup": False, "text_markup": False}
         )
-    return argparse.RawDescriptionHelpFormatter
+    return argparse.HelpFormatter
 
 
 class Parser(argparse.ArgumentParser):

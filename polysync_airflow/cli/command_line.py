@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from typing import Final
 
+import argcomplete
+
 from polysync_airflow.cli import output
 
 # The commands that sagemaker-pipelines-emulator registers as entry points.
@@ -66,6 +68,8 @@ def _run(arguments: Sequence[str]) -> int:
     if arguments and arguments[0] in ELSEWHERE:
         return _run_elsewhere(arguments[0], arguments[1:])
     parser = output.make_parser()
+    # A shell asks what may follow: this answers, and ends the process.
+    argcomplete.autocomplete(parser)
     args = parser.parse_args(arguments)
     if args.command is None:
         parser.print_help()

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from rich.console import Console
 from rich.markup import escape
-from rich_argparse import RawTextRichHelpFormatter
+from rich_argparse.contrib import ParagraphRichHelpFormatter
 
 from polysync_airflow import __version__
 
@@ -224,8 +224,11 @@ def hook(args: argparse.Namespace) -> PolysyncSageMakerHook:
     return hook
 
 
-class HelpFormatter(RawTextRichHelpFormatter):
-    """Writes texts as they are: ``[polysync_sagemaker]`` is no markup."""
+class HelpFormatter(ParagraphRichHelpFormatter):
+    """
+    Wraps texts to the terminal's width, and keeps what they say:
+    ``[polysync_sagemaker]`` is no markup.
+    """
 
     help_markup = False
     text_markup = False

@@ -84,7 +84,8 @@ def _rows_of(parser: argparse.ArgumentParser) -> list[Row]:
 
 
 def _option(action: argparse.Action) -> Row:
-    text = (action.help or "") % vars(action)
+    choices = ", ".join(map(str, action.choices or ()))
+    text = (action.help or "") % {**vars(action), "choices": choices}
     default = "required" if action.required else ""
     found = _DEFAULT_OF_OPTION.search(text)
     if found:
@@ -101,7 +102,7 @@ def _option_name(action: argparse.Action) -> str:
     name = action.option_strings[-1]
     if action.nargs == 0:
         return name
-    if action.choices:
+    if action.choices and not action.metavar:
         return f"{name} {{{','.join(action.choices)}}}"
     return f"{name} {action.metavar or action.dest.upper()}"
 

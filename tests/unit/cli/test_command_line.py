@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from importlib import metadata
@@ -47,16 +48,46 @@ def test_help_names_every_command(polysync: Polysync) -> None:
 
 
 @pytest.mark.parametrize("name", sorted({*PARSERS, *COMMAND_PARSERS}))
-def test_help_has_all_texts(name: str) -> None:
-    """Whatever is in them: brackets are no markup."""
+def test_help_has_all_texts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is in them: brackets are no markup. It fits a terminal."""
+    monkeypatch.setenv("COLUMNS", "80")
     parser = {**PARSERS, **COMMAND_PARSERS}[name]
 
-    shown = "".join(parser.format_help().split())
+    text = parser.format_help()
+
+    assert max(map(len, text.splitlines())) <= 80
+    shown = "".join(text.split())
 
     assert "".join((parser.description or "").split()) in shown
     for action in parser._actions:
-        text = (action.help or "") % {"default": action.default, "prog": parser.prog}
+        choices = ", ".join(map(str, action.choices or ()))
+        values = {"default": action.default, "prog": parser.prog, "choices": choices}
+        text = (action.help or "") % values
         assert "".join(text.split()) in shown
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("polysync executions re", "resume"),
+        ("polysync executions list --state Fai", "Failed"),
+        ("polysync iam policy --required", "--required-only"),
+    ],
+)
+def test_shell_completes(line: str, words: str, tmp_path: Path) -> None:
+    """As the functions of argcomplete for bash, zsh and fish ask for it."""
+    answer = tmp_path / "answer"
+    environment = {
+        "_ARGCOMPLETE": "1",
+        "_ARGCOMPLETE_STDOUT_FILENAME": str(answer),
+        "_ARGCOMPLETE_SUPPRESS_SPACE": "1",
+        "COMP_LINE": line,
+        "COMP_POINT": str(len(line)),
+    }
+
+    done = subprocess.run(COMMAND, env={**os.environ, **environment}, check=False)
+
+    assert (done.returncode, answer.read_text()) == (0, words)
 
 
 COMMANDS = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -39,6 +39,8 @@ from polysync_airflow.states import PolysyncState
 
 # The most executions of a pipeline that are listed. commands.toml says so.
 MAX_LISTED: Final = 1000
+# The columns up to the name of an execution, which is never cut: people copy it.
+_FIRST: Final = 4
 
 
 def list_executions(args: Namespace) -> int:
@@ -167,14 +169,31 @@ def _add_costs(
             row.update(added_up.model_dump(mode="json"))
 
 
-def _table(args: Namespace, rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+def _table(args: Namespace, rows: Sequence[dict[str, Any]]) -> list[str]:
     if not rows:
-        return iter(())
+        return []
     cells = [_cells(args, row) for row in rows]
     table = [[*cells[0]], *([*row.values()] for row in cells)]
     if args.wide:
-        return output.table(table, cut=())
-    return output.table(table, cut=("TASK", "RUN", "FAILED STEP", "COST"))
+        return [*output.table(table, cut=())]
+    lines = [*output.table(table, cut=("TASK", "RUN", "FAILED STEP", "COST"))]
+    if max(map(len, lines)) > output.line_width():
+        return _two_lines_each(table)
+    return lines
+
+
+def _two_lines_each(table: Sequence[Sequence[str]]) -> list[str]:
+    """Return a table for a narrow terminal: each execution has a second line."""
+    head, *first_lines = output.table([row[:_FIRST] for row in table], cut=())
+    labels = [label.lower() for label in table[0][_FIRST:]]
+    lines = [head]
+    for line, row in zip(first_lines, table[1:], strict=True):
+        cells = zip(labels, row[_FIRST:], strict=True)
+        second = ", ".join(f"{label} {cell}" for label, cell in cells if cell)
+        lines.append(line)
+        if second:
+            lines.append(texts.clean_line(f"    {second}", output.line_width()))
+    return lines
 
 
 def _cells(args: Namespace, row: dict[str, Any]) -> dict[str, str]:

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import sys
 import threading
 import tomllib
@@ -74,13 +75,20 @@ def write(
     return OK
 
 
+def line_width() -> int:
+    """Return how long the lines of a table may be: as wide as the terminal is."""
+    if sys.stdout.isatty():
+        return min(shutil.get_terminal_size().columns, WIDTH_OF_A_FILE)
+    return WIDTH_OF_A_FILE
+
+
 def table(rows: Sequence[Sequence[str]], cut: Collection[str]) -> Iterator[str]:
     """
     Yield the lines of a table. Texts that others have written are cleaned.
 
     :param rows: the cells of each row; the first row is the head.
     :param cut: the heads of the columns that are cut if a line would have more than
-        ``WIDTH_OF_A_FILE`` characters, the widest ones first.
+        ``line_width`` characters, the widest ones first.
     """
     from polysync_airflow.execution.texts import MAX_ARN_LENGTH, clean_line
 
@@ -88,7 +96,8 @@ def table(rows: Sequence[Sequence[str]], cut: Collection[str]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     gaps = 2 * (len(widths) - 1)
     cuttable = [place for place, head in enumerate(rows[0]) if head in cut]
-    while cuttable and sum(widths) + gaps > WIDTH_OF_A_FILE:
+    limit = line_width()
+    while cuttable and sum(widths) + gaps > limit:
         widest = max(cuttable, key=widths.__getitem__)
         if widths[widest] <= MIN_WIDTH:
             break

@@ -107,6 +107,22 @@ def test_list_finds_the_executions_of_a_task_exactly(executions: Executions) -> 
     assert f"{'d' * 100}/train[3]  {'r' * 99}x" in wide
 
 
+def test_list_fits_a_narrow_terminal(
+    executions: Executions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name that people copy is whole."""
+    page = f"dags/{'d' * 100}/runs/{'r' * 100}/tasks/train"
+    arn = executions.fail(PipelineExecutionDescription=f"Airflow: {page}")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+
+    lines = executions("list").out.splitlines()
+
+    assert max(map(len, lines)) <= 80
+    assert lines[1].endswith(f"  fanout/{arn.rpartition('/')[2]}")
+    assert lines[2].startswith(f"    task {'d' * 60}")
+
+
 def test_list_says_what_it_may_not_read(executions: Executions) -> None:
     """Neither a duration nor a failed step is made up. An outage is no refusal."""
     executions.fail()

@@ -6,9 +6,9 @@ made, and which of them no task needs any more.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -39,11 +39,6 @@ class MadePipeline(NamedTuple):
     task_id: str
     task_exists: bool | None
 
-    @property
-    def cells(self) -> tuple[str, ...]:
-        """The row of a table."""
-        return (self.name, self.dag_id, self.task_id, _EXISTS[self.task_exists])
-
 
 def main(args: argparse.Namespace) -> int:
     """Run the command, and return its exit code."""
@@ -60,8 +55,12 @@ def _list(args: argparse.Namespace) -> int:
     if args.unused:
         made = [each for each in made if each.task_exists is False]
     document = {"pipelines": [each._asdict() for each in made]}
-    rows = [_HEADS, *(each.cells for each in made)]
-    return output.write(args, document, output.table(rows, _HEADS[:3]))
+    return output.write(args, document, _table(made, _HEADS[:3]))
+
+
+def _table(made: Iterable[MadePipeline], cut: Collection[str] = ()) -> Iterator[str]:
+    rows = [(*each[:3], _EXISTS[each.task_exists]) for each in made]
+    return output.table([_HEADS, *rows], cut)
 
 
 def _delete(args: argparse.Namespace) -> int:
@@ -73,8 +72,7 @@ def _delete(args: argparse.Namespace) -> int:
             f" {', '.join(first_problems(refused))}. Nothing was deleted. See: polysync"
             " pipelines list"
         )
-    rows = [_HEADS, *(each.cells for each in made.values())]
-    text = "\n".join([*output.table(rows, ()), "Their executions are deleted, too."])
+    text = "\n".join([*_table(made.values()), "Their executions are deleted, too."])
     counted = output.counted(len(made), "pipeline")
     if args.yes:
         output.write_message(text)
@@ -84,20 +82,16 @@ def _delete(args: argparse.Namespace) -> int:
     with output.airflow_in_use(args.conn_id, "Pipelines deleted:") as on_deleted:
         hook = output.hook(args)
         for name in made:
-            problem = _problem_of_deletion(hook, name)
+            problem = None
+            try:
+                hook.delete_pipeline(name)
+            except SageMakerApiError as error:
+                problem = f"not deleted: {error}"
             results.append({"name": name, "deleted": not problem, "problem": problem})
             on_deleted(name)
     lines = [f"{each['name']}: {each['problem'] or 'deleted'}" for each in results]
     output.write(args, {"pipelines": results}, lines)
     return output.OK if all(each["deleted"] for each in results) else output.FAILED
-
-
-def _problem_of_deletion(hook: PolysyncSageMakerHook, name: str) -> str | None:
-    try:
-        hook.delete_pipeline(name)
-    except SageMakerApiError as error:
-        return f"not deleted: {error}"
-    return None
 
 
 def _made_pipelines(
@@ -119,29 +113,21 @@ def _made_pipelines(
                 for each in listed
                 if is_name_of_task(each.name) and (names is None or each.name in names)
             )
-            for pipeline, tags in calls.map(partial(_with_tags, hook), of_tasks):
-                on_examined(pipeline.name)
-                made += _made_by(pipeline.name, tags, deployments)
+            for name, tags in calls.map(partial(_with_tags, hook), of_tasks):
+                on_examined(name)
+                dag_id = tags.get(job_pipelines.DAG_TAG, "")
+                task_id = tags.get(job_pipelines.TASK_TAG, "")
+                # Anybody can copy tags, so the name must follow from them.
+                if name in {
+                    job_pipelines.pipeline_name(each, dag_id, task_id)
+                    for each in deployments
+                }:
+                    task_exists = has_task(dag_id, task_id)
+                    made.append(MadePipeline(name, dag_id, task_id, task_exists))
     return made
 
 
 def _with_tags(
     hook: PolysyncSageMakerHook, pipeline: PipelineSummary
-) -> tuple[PipelineSummary, dict[str, str]]:
-    return pipeline, hook.pipeline_tags(pipeline.arn)
-
-
-def _made_by(
-    name: str, tags: dict[str, str], deployments: Collection[str]
-) -> Iterator[MadePipeline]:
-    """
-    Yield the pipeline if a task of one of the deployments has made it. Anybody can copy
-    tags, so the name must follow from them.
-    """
-    dag_id = tags.get(job_pipelines.DAG_TAG, "")
-    task_id = tags.get(job_pipelines.TASK_TAG, "")
-    own: set[Any] = {
-        job_pipelines.pipeline_name(each, dag_id, task_id) for each in deployments
-    }
-    if name in own:
-        yield MadePipeline(name, dag_id, task_id, has_task(dag_id, task_id))
+) -> tuple[str, dict[str, str]]:
+    return pipeline.name, hook.pipeline_tags(pipeline.arn)

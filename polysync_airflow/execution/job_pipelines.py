@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import models, pipelines, texts
@@ -100,17 +100,6 @@ class JobRequests(Protocol):
         """Return what is wrong with a request, as lines."""
 
 
-class MadePipeline(NamedTuple):
-    """
-    The pipeline of a job, and the start of its execution.
-
-    :param parameters: the values of all parameters.
-    """
-
-    draft: PipelineDraft
-    parameters: dict[str, Any]
-
-
 @dataclass(frozen=True, kw_only=True)
 class JobPipeline:
     """
@@ -142,9 +131,9 @@ class JobPipeline:
 
     def make(
         self, task: TaskIdentity, requests: JobRequests, default_role: str | None
-    ) -> MadePipeline:
+    ) -> tuple[PipelineDraft, dict[str, Any]]:
         """
-        Return the pipeline and the parameters of its start.
+        Return the pipeline, and the values of all its parameters.
 
         :param default_role: the role of the connection.
         :raises ParametersError: lists what is wrong with the request, or names another
@@ -178,7 +167,7 @@ class JobPipeline:
             role_arn=self.role_arn or default_role or self._role_of_job(),
             pipeline_tags=tags,
         )
-        return MadePipeline(draft, lifter.values)
+        return draft, lifter.values
 
     def _steps(self, lifter: _Lifter, task_id: str) -> list[dict[str, Any]]:
         """Return the step of the job, after one that makes its model, if it has one."""

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from polysync_airflow import exceptions
-from polysync_airflow.auth.base_hook import Response
 from polysync_airflow.aws.responses import MAX_ENTRIES, invalid_response_error
-from polysync_airflow.execution import models
 from polysync_airflow.execution.definitions import PipelineDraft
 from polysync_airflow.hooks.executions import HookCalls
 
@@ -55,12 +52,15 @@ class PutPipelineMethods(HookCalls):
             limit = {"MaxParallelExecutionSteps": draft.max_parallel_steps}
             request["ParallelismConfiguration"] = limit
         try:
-            return self._update_pipeline(request)
+            return self._put("UpdatePipeline", request)
         except exceptions.SageMakerApiError as error:
             if not exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
                 raise
+        tags = [
+            {"Key": key, "Value": value} for key, value in draft.pipeline_tags.items()
+        ]
         try:
-            return self._create_pipeline(request, draft.pipeline_tags)
+            return self._put("CreatePipeline", {**request, "Tags": tags or None})
         except exceptions.SageMakerApiError as error:
             # AWS refuses so what is not valid, and also a name that exists: another
             # process may have created it, or a call whose response was lost.
@@ -68,13 +68,29 @@ class PutPipelineMethods(HookCalls):
                 raise
             refusal = error
         try:
-            return self._update_pipeline(request)
+            return self._put("UpdatePipeline", request)
         except exceptions.SageMakerApiError as error:
             if not exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
                 raise
         if _EXISTS.search(str(refusal)):
             raise refusal.as_transient()
         raise refusal
+
+    def _put(self, operation: str, request: dict[str, Any]) -> PutPipeline:
+        response = self.call(operation, **request)
+        was_created = operation == "CreatePipeline"
+        # AWS names no version of a pipeline that it creates. The first one is 1.
+        version_id = 1 if was_created else response.get("PipelineVersionId")
+        if not isinstance(version_id, int) or version_id < 1:
+            raise invalid_response_error(
+                operation, f"its PipelineVersionId is {version_id!r}"
+            )
+        arn = response.get("PipelineArn")
+        end = f":pipeline/{request['PipelineName']}"
+        # AWS had ARNs in lower case.
+        if not isinstance(arn, str) or not arn.lower().endswith(end.lower()):
+            raise invalid_response_error(operation, f"its PipelineArn is {arn!r}")
+        return PutPipeline(arn, version_id, was_created)
 
     def pipeline_tags(self, pipeline_arn: str) -> dict[str, str]:
         """
@@ -103,32 +119,3 @@ class PutPipelineMethods(HookCalls):
         :raises SageMakerApiError: AWS refused the call.
         """
         self.call("DeletePipeline", PipelineName=pipeline_name)
-
-    def _update_pipeline(self, request: dict[str, Any]) -> PutPipeline:
-        operation = "UpdatePipeline"
-        response = self.call(operation, **request)
-        version_id = response.get("PipelineVersionId")
-        if not isinstance(version_id, int) or version_id < 1:
-            raise invalid_response_error(
-                operation, f"its PipelineVersionId is {version_id!r}"
-            )
-        arn = _arn_in(operation, request, response)
-        return PutPipeline(arn, version_id, was_created=False)
-
-    def _create_pipeline(
-        self, request: dict[str, Any], tags: Mapping[str, str]
-    ) -> PutPipeline:
-        operation = "CreatePipeline"
-        listed = [{"Key": key, "Value": value} for key, value in tags.items()]
-        response = self.call(operation, **request, Tags=listed or None)
-        # AWS names no version here. The first one is 1.
-        return PutPipeline(_arn_in(operation, request, response), 1, was_created=True)
-
-
-def _arn_in(operation: str, request: dict[str, Any], response: Response) -> str:
-    arn = response.get("PipelineArn")
-    end = f":pipeline/{models.pipeline_name_of(request['PipelineName'])}"
-    # AWS had ARNs in lower case.
-    if not isinstance(arn, str) or not arn.lower().endswith(end.lower()):
-        raise invalid_response_error(operation, f"its PipelineArn is {arn!r}")
-    return arn

@@ -72,6 +72,8 @@ BODIES: dict[str, bytes] = {
     "another name": json.dumps(
         {"PipelineExecutionArn": ARN.replace("abcdefghijkl", "zzzzzzzzzzzz")}
     ).encode(),
+    "no version": b'{"PipelineArn": "arn:x:pipeline/fanout", "PipelineVersionId": 0}',
+    "another pipeline": b'{"PipelineArn": "arn:x:pipeline/x", "PipelineVersionId": 1}',
     # The ARN of a response must be that of the request, and that of a start must be in
     # the client's region.
     "another execution": json.dumps(
@@ -109,6 +111,8 @@ def error_of(operation: str, body: bytes) -> SageMakerApiError:
     + [
         ("StartPipelineExecution", "another service"),
         ("StopPipelineExecution", "another name"),
+        ("UpdatePipeline", "no version"),
+        ("UpdatePipeline", "another pipeline"),
     ]
     # What no operation can read.
     + [

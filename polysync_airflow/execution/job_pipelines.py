@@ -21,12 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import models, pipelines, texts
 from polysync_airflow.execution.definitions import PipelineDraft, to_text
-from polysync_airflow.execution.job_types import (
-    JOB_TYPES,
-    MODEL,
-    JobType,
-    readable_name,
-)
+from polysync_airflow.execution.job_types import JOB_TYPES, readable_name
 
 if TYPE_CHECKING:
     from polysync_airflow.execution.lifecycle.instructions import TaskIdentity
@@ -181,7 +176,7 @@ class JobPipeline:
         if self.job_type == "Transform" and isinstance(transform, Mapping):
             model_name = f"{name}-model"
             arguments = lifter.lift(
-                MODEL, _part(template, "Model"), _part(request, "Model")
+                "CreateModel", _part(template, "Model"), _part(request, "Model")
             )
             model = {"Name": model_name, "Type": "Model", "Arguments": arguments}
             before.append(model)
@@ -193,10 +188,13 @@ class JobPipeline:
         return [*before, {**(self.step or {}), **step}]
 
     def _role_of_job(self) -> Any:
-        value: Any = self.config
-        for name in JOB_TYPES[self.job_type].role:
-            value = _part(value, name)
-        return value
+        config = self.config
+        if self.job_type == "Tuning":
+            several = _part(config, "TrainingJobDefinitions")
+            config = _part(config, "TrainingJobDefinition") or _part(several, 0)
+        if self.job_type == "Transform":
+            return _part(_part(config, "Model"), "ExecutionRoleArn")
+        return _part(config, "RoleArn")
 
 
 class Parameter(dict[str, str]):
@@ -226,17 +224,18 @@ class _Lifter:
             name: _TYPES.get(type(value), "String") for name, value in given.items()
         }
 
-    def lift(self, job: JobType, template: Any, request: Any) -> Any:
-        """Return the request of a job as the arguments of a step."""
+    def lift(self, operation: str, template: Any, request: Any) -> Any:
+        """Return the request of an operation as the arguments of a step."""
         arguments = request
         if isinstance(request, Mapping):
-            # The pipeline chooses the name.
+            # The pipeline chooses the name, such as TrainingJobName.
+            name = f"{operation.removeprefix('Create')}Name"
             unnamed = {**request}
-            unnamed.pop(job.name, None)
-            shape = self._requests.request_shape(job.operation)
+            pass
+            shape = self._requests.request_shape(operation)
             arguments = self._lift(template, unnamed, shape, "")
-            request = {**arguments, job.name: "x"}
-        self._problems += self._requests.request_problems(job.operation, request)
+            request = {**arguments, name: "x"}
+        self._problems += self._requests.request_problems(operation, request)
         return arguments
 
     def check(self, job_type: str) -> None:

@@ -7,7 +7,7 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-steps-types.htm
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
 
 # An IAM policy can allow to make pipelines whose names begin with it, and no others.
 NAME_PREFIX: Final = "airflow"
@@ -25,34 +25,13 @@ STEP_MEMBERS: Final = (
 )
 
 
-class JobType(NamedTuple):
-    """
-    A type of job that can be a step.
-
-    :param operation: starts such a job outside of a pipeline.
-    :param name: the member with the name of the job, which the pipeline chooses.
-    :param role: the place of the role of the job, which can be that of the pipeline.
-    """
-
-    operation: str
-    name: str
-    role: tuple[str, ...]
-
-
+# The operation that starts such a job outside of a pipeline.
 JOB_TYPES: Final = {
-    "Training": JobType("CreateTrainingJob", "TrainingJobName", ("RoleArn",)),
-    "Processing": JobType("CreateProcessingJob", "ProcessingJobName", ("RoleArn",)),
-    "Transform": JobType(
-        "CreateTransformJob", "TransformJobName", ("Model", "ExecutionRoleArn")
-    ),
-    "Tuning": JobType(
-        "CreateHyperParameterTuningJob",
-        "HyperParameterTuningJobName",
-        ("TrainingJobDefinition", "RoleArn"),
-    ),
+    "Training": "CreateTrainingJob",
+    "Processing": "CreateProcessingJob",
+    "Transform": "CreateTransformJob",
+    "Tuning": "CreateHyperParameterTuningJob",
 }
-# Made before a transform job, if the request has both.
-MODEL: Final = JobType("CreateModel", "ModelName", ())
 
 
 def is_name_of_task(name: str) -> bool:

@@ -41,14 +41,25 @@ def add_up_cost(
 
     :param steps: the steps of the execution; None if AWS does not list them.
     """
-    stored = stored_run(facts, ended_at)
+    stored = None
+    basis = Basis()
+    unread: list[str] = []
+    try:
+        stored = stored_run(facts, ended_at)
+        if stored is None:
+            basis = stored_basis(facts)
+    except SQLAlchemyError as error:
+        unread = [
+            "What its task has stored of the cost is not known."
+            f" {output.database_problem(error)}"
+        ]
     if stored:
         return stored.cost_and_usage, [*filter(None, [stored.steps_note])]
-    if steps is None:
-        return None, ()
-    warn = log.debug
-    basis = stored_basis(facts)
-    added_up, notes = add_up_steps(hook, steps, basis, warn)
+    added_up = None
+    notes: Sequence[str] = ()
+    if steps is not None:
+        added_up, notes = add_up_steps(hook, steps, basis, log.debug)
+    notes = [*unread, *notes]
     for note in notes:
         output.write_message(f"warning: {note}")
     return added_up, notes
@@ -57,8 +68,7 @@ def add_up_cost(
 def stored_run(facts: Mapping[str, Any], ended_at: str | None) -> RunSummary | None:
     """
     Return the XCom ``run`` of the task that has started an execution, if somebody has
-    added up there what it has cost; None otherwise, and if Airflow's database cannot be
-    used.
+    added up there what it has cost; None otherwise.
 
     :param facts: the execution, and the key of the task instance.
     :param ended_at: when the execution has ended, as ``output.in_seconds`` returns it;
@@ -102,7 +112,7 @@ def _task_of(facts: Mapping[str, Any]) -> TaskKey | None:
 
 
 def _unless_refused(read: Callable[[], Stored]) -> Stored | None:
-    """Return what Airflow has stored; None if it cannot be read."""
-    with suppress(SQLAlchemyError, PolysyncError):
+    """Return what Airflow has stored; None if it is not to be believed."""
+    with suppress(PolysyncError):
         return read()
     return None

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from polysync_airflow.airflow_compat import xcoms
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution.lifecycle.capacity import CapacityWait
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
@@ -24,7 +25,7 @@ from sagemaker_emulator.builders import definition, step
 from tests.tasks import EmulatedTime
 from tests.unit.cli.conftest import Executions, Terminal
 from tests.unit.execution.lifecycle.builders import stored
-from tests.unit.ui.stored_tasks import stored_variable
+from tests.unit.ui.stored_tasks import remove_task, stored_variable
 from tests.world import RETRY
 
 if not CAPABILITIES.react_apps:
@@ -243,11 +244,15 @@ def test_wait_follows_the_task(
     assert any("Shard3" in line for line in lines)
 
 
+@pytest.mark.usefixtures("airflow_database")
 def test_execution_of_no_task_is_resumed_by_aws(
-    executions: Executions, airflow_database: None, monkeypatch: pytest.MonkeyPatch
+    executions: Executions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A person is asked; --wait ends as a watch does."""
+    """
+    A person is asked; --wait ends as a watch does. The task that had it was deleted.
+    """
     arn = executions.fail(PipelineExecutionDescription=page_of(KEY))
+    give_to_task(arn)
     monkeypatch.setattr("sys.stdin", Terminal("n\n"))
     declined = executions("resume", arn)
     monkeypatch.setattr("sys.stdin", Terminal(None))
@@ -260,6 +265,7 @@ def test_execution_of_no_task_is_resumed_by_aws(
     done = executions("resume", arn, "--yes", "--wait", "--output=json")
 
     assert (done.code, done.document["status"]) == (0, "Succeeded")
+    remove_task(KEY)
     (call,) = executions.control.calls(RETRY)
     assert call["request"]["PipelineExecutionArn"] == arn
 
@@ -283,6 +289,11 @@ def test_without_the_database_no_task_is_passed_over(
     done = executions("resume", arn, "--yes")
     listed = executions("list", "--output=json")
 
+    shown = executions("show", arn, "--output=json")
+
+    unread = "What its task has stored of the cost is not known. Airflow's database"
+    assert (unread in shown.err) == described
+    assert (unread in (shown.document.get("steps_note") or "")) == described
     assert listed.document["not_known"].keys() == {"waiting", "failed_before_start"}
     assert "warning: tasks that wait for capacity, or failed before" in listed.err
     retried = len(executions.control.calls(RETRY))
@@ -323,7 +334,8 @@ def test_task_that_failed_before_its_start_is_listed(
     """With the error in its log, by its state and its names; not by a pipeline."""
     from airflow.configuration import conf
 
-    states(**{"steps.execution": "success"})
+    group = asdict(KEY) | {"task_id": "steps.execution"}
+    xcoms.write_xcom("execution_arn", executions.fail(), **group)
     run = Path(
         conf.get("logging", "base_log_folder"), "dag_id=nightly", "run_id=manual__1"
     )
@@ -337,7 +349,7 @@ def test_task_that_failed_before_its_start_is_listed(
 
     (task,) = document["failed_before_start"]
     assert TaskKey(*(task[name] for name in asdict(KEY))) == KEY
-    assert lines == [
+    assert lines[:-2] == [
         "Failed at 2026-01-01 00:00:00 UTC before it had an execution: task"
         " nightly/train/manual__1: ParametersError: no price of ml.m5.large"
     ]

@@ -231,7 +231,7 @@ class _Lifter:
             # The pipeline chooses the name, such as TrainingJobName.
             name = f"{operation.removeprefix('Create')}Name"
             unnamed = {**request}
-            pass
+            unnamed.pop(name, None)
             shape = self._requests.request_shape(operation)
             arguments = self._lift(template, unnamed, shape, "")
             request = {**arguments, name: "x"}

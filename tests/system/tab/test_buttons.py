@@ -5,8 +5,12 @@ and no others.
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -120,6 +124,39 @@ def test_failed_execution_is_resumed_or_repeated(
     arn = airflow.client.xcom(dag_id, run_id, "retrain", "execution_arn")
     assert (arn == failed_arn) is (RETRY in called)
     assert set(airflow.client.task_states(dag_id, run_id).values()) == {"success"}
+
+
+@pytest.mark.nightly
+def test_failed_execution_is_resumed_from_a_shell(
+    airflow: PrivateAirflow, emulator: EmulatorProcess
+) -> None:
+    """Two commands do what the button does, and wait for the end of the task."""
+    emulator.control.put_scenario(FAILS_ONCE)
+    run_id = trigger(airflow, NEW)
+    assert airflow.client.wait_for_run(NEW, run_id, timeout=RUN_TIMEOUT) == "failed"
+    emulator.control.put_scenario({})
+    emulator.control.clear_calls()
+
+    def polysync(*arguments: str) -> str:
+        program = Path(sys.executable).with_name("polysync")
+        done = subprocess.run(
+            [program, "executions", *arguments],
+            env={**airflow.environment(), "COLUMNS": "80"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    listed = polysync("list", "--state", "Failed", "--run", run_id)
+    (name,) = re.findall(r"churn-tuning/[0-9a-z]+", listed)
+    written = polysync("resume", name, "--yes", "--wait")
+
+    assert changes(emulator) == {RETRY: 1}
+    assert f"Task {NEW}/retrain: success" in written
+    assert "ChurnEvaluate" in written
+    assert set(airflow.client.task_states(NEW, run_id).values()) == {"success"}
 
 
 def test_running_execution_is_stopped(

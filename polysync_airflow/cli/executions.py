@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from polysync_airflow import states
 from polysync_airflow.aws.job_logs import JobLog, RunningJobLogs, log_of_step
-from polysync_airflow.cli import output
+from polysync_airflow.cli import output, stored_tasks
 from polysync_airflow.cli.execution_facts import (
     MAX_TEXT,
     Answers,
@@ -93,6 +93,20 @@ def _show(
 
 
 def read_report(
+    args: Namespace, hook: PolysyncSageMakerHook, execution: ExecutionDescription
+) -> _Report:
+    """Return what AWS and Airflow say of an execution."""
+    report = _read(args, hook, execution)
+    wait = None
+    if report.document["state"] == PolysyncState.FAILED:
+        wait = stored_tasks.wait_of(execution.execution_arn)
+    if wait:
+        report.document |= {"state": stored_tasks.WAITING, "waiting": wait}
+        report.outcome.insert(0, stored_tasks.waiting_line(wait))
+    return report
+
+
+def _read(
     args: Namespace, hook: PolysyncSageMakerHook, execution: ExecutionDescription
 ) -> _Report:
     arn = execution.execution_arn

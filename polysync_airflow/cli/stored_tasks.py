@@ -89,16 +89,33 @@ class StoredTasks:
     @property
     def lines(self) -> list[str]:
         """A line for each task."""
-        waiting = [
-            _WAITS.format(
-                **wait, when=_time(wait["since"]), then=_time(wait["asks_at"])
-            )
-            for wait in self.waiting
-        ]
         failed = [
             _FAILED.format(**each, when=_time(each["ended_at"])) for each in self.failed
         ]
-        return [texts.clean_line(line) for line in (*waiting, *failed)]
+        return [*map(waiting_line, self.waiting), *map(texts.clean_line, failed)]
+
+
+def waiting_line(wait: Mapping[str, Any]) -> str:
+    """Return a line about a task that waits for capacity."""
+    times = {"when": _time(wait["since"]), "then": _time(wait["asks_at"])}
+    return texts.clean_line(_WAITS.format(**wait, **times))
+
+
+def wait_of(execution_arn: str) -> dict[str, Any] | None:
+    """
+    Return the wait for capacity of the task of an execution; None if it does not wait,
+    with a warning if that is not known.
+    """
+    try:
+        for wait in find_waiting({models.pipeline_name_of(execution_arn)}):
+            if wait["execution_arn"] == execution_arn:
+                return wait
+    except SQLAlchemyError as error:
+        output.write_message(
+            "warning: whether its task waits for capacity is not known."
+            f" {output.database_problem(error)}"
+        )
+    return None
 
 
 def read(

@@ -337,6 +337,9 @@ def test_waiting_task_is_listed_as_waiting(executions: Executions, states: Any) 
     (row,) = document["executions"]
     assert (row["state"], row["execution_arn"]) == ("Waiting", arn)
     assert document["waiting"][0]["reason"] == "no instances"
+    shown = executions("show", arn, "--output=json").document
+    assert (shown["state"], shown["waiting"]) == ("Waiting", document["waiting"][0])
+    assert executions("show", arn).out.splitlines()[0] == lines[0]
     failed = executions("list", "--state=Failed", "--dag=nightly", "--output=json")
     assert (failed.document["executions"], failed.document["waiting"]) == ([], [])
 

@@ -6,7 +6,11 @@ import pytest
 
 from polysync_airflow.execution.lifecycle.manual_resume import why_not_resumed
 
+FAIL_STEP = "AWS resumes no execution that a Fail step has ended: "
+ONLY_FAILED = "AWS resumes only what has failed (AWS status Stopped): "
 CLEAR = "clear its task, which starts a new one."
+START = "start a new one in its place."
+GOES_ON = "It goes on by itself, or mark it as failed first."
 
 
 @pytest.mark.parametrize(
@@ -15,15 +19,26 @@ CLEAR = "clear its task, which starts a new one."
         ("Failed", False, None, None),
         ("CompletedWithFailures", False, ("success",), None),
         ("Failed", False, ("failed", "removed"), None),
-        ("Failed", True, None, "AWS resumes no execution that a Fail step has ended: "),
-        ("Failed", True, ("failed",), CLEAR),
-        ("Failed", False, ("failed", None), "Its state is failed, None. It goes on by"),
+        ("Failed", True, None, f"{FAIL_STEP}{START}"),
+        ("Failed", True, ("failed",), f"{FAIL_STEP}{CLEAR}"),
+        (
+            "Failed",
+            False,
+            ("failed", None),
+            f"The task has not ended. Its state is failed, None. {GOES_ON}",
+        ),
+        ("Failed", False, (), f"The task has not ended. Its state is . {GOES_ON}"),
         ("Executing", False, None, "It has not ended (AWS status Executing)."),
         ("Stopping", False, ("failed",), "It has not ended (AWS status Stopping)."),
         ("New", False, None, "It has not ended (AWS status New)."),
-        ("Succeeded", False, ("failed",), "Nothing is left to run"),
-        ("Stopped", False, None, "only what has failed (AWS status Stopped): start a"),
-        ("Stopped", False, ("failed",), CLEAR),
+        (
+            "Succeeded",
+            True,
+            ("failed",),
+            "Nothing is left to run (AWS status Succeeded).",
+        ),
+        ("Stopped", False, None, f"{ONLY_FAILED}{START}"),
+        ("Stopped", False, ("failed",), f"{ONLY_FAILED}{CLEAR}"),
     ],
 )
 def test_only_what_has_failed_and_waits_for_nobody(
@@ -35,7 +50,4 @@ def test_only_what_has_failed_and_waits_for_nobody(
     """The text says what to do in its place."""
     found = why_not_resumed(status, by_fail_step=by_fail_step, task_states=task_states)
 
-    if answer is None:
-        assert found is None
-    else:
-        assert answer in (found or "")
+    assert found == answer

@@ -30,7 +30,6 @@ from polysync_airflow.airflow_compat.reschedules import (
 )
 from polysync_airflow.airflow_compat.sdk import RetryAction, RetryDecision, RetryPolicy
 from polysync_airflow.execution.lifecycle.next_session import NextSession
-from polysync_airflow.execution.texts import format_seconds
 
 log = logging.getLogger(__name__)
 
@@ -227,11 +226,11 @@ def next_session(
         delay = decision.retry_delay
         if delay is None:
             delay = task.retry_delay
-        return NextSession(_after(delay), is_same_try=True)
+        return NextSession(delay, is_same_try=True)
     if is_last_try(context) or decision.action is RetryAction.FAIL:
         return None
     if decision.action is RetryAction.RETRY and decision.retry_delay is not None:
-        return NextSession(_after(decision.retry_delay))
+        return NextSession(decision.retry_delay)
 
     # As ``next_retry_datetime`` in airflow/models/taskinstance.py.
     factor = task.retry_exponential_backoff or 1.0
@@ -239,7 +238,7 @@ def next_session(
         # It comes from Airflow 2.
         factor = 2.0
     if factor == 1:
-        return NextSession(_after(task.retry_delay))
+        return NextSession(task.retry_delay)
     try:
         delay = task.retry_delay * factor ** (context["ti"].try_number - 1)
     except OverflowError:
@@ -248,11 +247,7 @@ def next_session(
     longest = conf.getint("core", "max_task_retry_delay", fallback=24 * 3600)
     max_delay = cast("timedelta | None", task.max_retry_delay) or timedelta.max
     shortest = min(delay, timedelta(seconds=longest), max_delay)
-    return NextSession(f"in at least {format_seconds(shortest.total_seconds())}")
-
-
-def _after(delay: timedelta) -> str:
-    return f"in {format_seconds(delay.total_seconds())}"
+    return NextSession(shortest, is_earliest=True)
 
 
 def is_last_try(context: Context) -> bool:

@@ -36,6 +36,7 @@ STATE_OF_STATUS: Final[dict[str, PolysyncState]] = {
 STATUS_STARTING: Final = "Starting"  # of steps only
 STATUS_EXECUTING: Final = "Executing"
 STATUS_STOPPING: Final = "Stopping"
+STATUS_FAILED: Final = "Failed"
 STATUS_COMPLETED_WITH_FAILURES: Final = "CompletedWithFailures"
 
 # In place of Airflow's state of a task instance that does not exist any longer.

@@ -28,6 +28,7 @@ from polysync_airflow.airflow_compat.listeners import variable_keys_in
 from polysync_airflow.airflow_compat.teams import is_multi_team
 from polysync_airflow.airflow_compat.triggerers import Slots, read_slots
 from polysync_airflow.exceptions import StoredRecordError
+from polysync_airflow.execution.what_next import TaskNow
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,41 @@ def has_task(dag_id: str, task_id: str) -> bool | None:
             return bool(version.dag.has_task(task_id))
         return None
     return False
+
+
+def task_now(**key: Any) -> TaskNow | None:
+    """
+    Return what Airflow says of a task instance now, or of its last pass in a loop; None
+    if there is none.
+
+    :param key: the ``dag_id``, ``run_id``, ``task_id`` and ``map_index``.
+    """
+    query = (
+        select(
+            TaskInstance.state,
+            TaskInstance.try_number,
+            TaskInstance.max_tries,
+            TaskInstance.operator,
+            TaskInstance.end_date,
+            DagModel.is_paused,
+        )
+        .join(DagModel, DagModel.dag_id == TaskInstance.dag_id, isouter=True)
+        .where(*(getattr(TaskInstance, name) == key[name] for name in key))
+        .order_by(TaskInstance.try_number.desc())
+        .limit(1)
+    )
+    for state, try_number, max_tries, operator, ended_at, is_paused in reads.rows(
+        query
+    ):
+        return TaskNow(
+            state=_text_of(state),
+            try_number=try_number,
+            max_tries=max_tries,
+            operator=operator,
+            is_paused=bool(is_paused),
+            ended_at=ended_at,
+        )
+    return None
 
 
 def failed_tasks(

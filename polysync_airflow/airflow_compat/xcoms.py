@@ -52,10 +52,19 @@ def _decoded(stored: str | bytes) -> Any:
             return MODEL.deserialize_value(SimpleNamespace(value=stored))
         except RecursionError:
             return UNREADABLE
+    return xcom_value(stored)
+
+
+def xcom_value(stored: str | bytes) -> Any:
+    """Return the value of the JSON of an XCom; ``UNREADABLE`` if it has none."""
     try:
-        return read_json(stored, "The XCom")
+        value = read_json(stored, "The XCom")
+        if isinstance(value, str) and value.startswith(("{", "[")):
+            # Airflow has stored the text of its JSON.
+            value = read_json(value, "The XCom")
     except UnreadableJsonError:
         return UNREADABLE
+    return value
 
 
 def write_xcom(key: str, value: Any, **task: Any) -> None:

@@ -17,16 +17,11 @@ from polysync_airflow.airflow_compat import database, xcoms
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.cli import output
 from polysync_airflow.execution import models, texts
+from polysync_airflow.execution.what_next import START_OPERATORS
 from polysync_airflow.states import PolysyncState
 from polysync_airflow.watch.sweep import find_waiting
 
 WAITING: Final = "Waiting"
-# As those of the page (ui/static/execution.js).
-_OPERATORS: Final = (
-    "PolysyncStartPipelineOperator",
-    "PolysyncRunJobOperator",
-    "PolysyncStepsExecutionOperator",
-)
 # Of so many tasks that have failed last, it is asked whether they had an execution.
 _MAX_FAILED: Final = 100
 _WAITS: Final = (
@@ -147,7 +142,7 @@ def _failed_before_start(
     if args.pipeline or args.prefix:
         # Nobody knows which pipeline it would have been.
         return []
-    failed = database.failed_tasks(_OPERATORS, since=since, limit=_MAX_FAILED)
+    failed = database.failed_tasks(START_OPERATORS, since=since, limit=_MAX_FAILED)
     found: list[dict[str, Any]] = []
     for task in failed:
         if len(found) == args.max_executions:

@@ -16,6 +16,7 @@ from polysync_airflow import exceptions
 from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.console import execution_url
 from polysync_airflow.execution.lifecycle.capacity import CapacityWait
+from polysync_airflow.execution.lifecycle.plans import Plan
 from polysync_airflow.execution.prices import Cost, CostAndUsage, Spending
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
@@ -90,7 +91,10 @@ class RunSummary(models.FrozenModel):
     """
     The XCom ``run``: the outcome of an execution. In JSON, times are ISO 8601 in UTC.
 
+    :param seconds: how long it took from its start.
+    :param attempt_seconds: how long it took from its last resume; None without one.
     :param stops_with_task: whether the end of the task stops the execution.
+    :param next: what the try knows of what comes next.
     """
 
     execution_arn: models.ExecutionArn
@@ -101,6 +105,7 @@ class RunSummary(models.FrozenModel):
     started_at: models.UtcTime | None = None
     ended_at: models.UtcTime | None = None
     seconds: float | None = None
+    attempt_seconds: float | None = None
     parameters: Mapping[str, str]
     resumes: Annotated[int, Field(ge=0)] = 0
     failed_steps: Sequence[FailedStep] = ()
@@ -118,6 +123,7 @@ class RunSummary(models.FrozenModel):
     capacity: CapacityWait | None = None
     spending: Spending | None = None
     added_up_at: models.UtcTime | None = None
+    next: Plan | None = None
 
     def is_of(self, execution_arn: str, attempt: int) -> bool:
         """Return whether the summary is that of an attempt of an execution."""
@@ -148,6 +154,7 @@ class RunSummary(models.FrozenModel):
             "attempt_started_at": end.attempt_started_at,
             "ended_at": end.ended_at,
             "seconds": end.seconds,
+            "attempt_seconds": end.attempt_seconds,
             "resumes": end.attempt,
             "spending": end.spending,
             "stop": stop,
@@ -296,7 +303,7 @@ def parse_run_summary(value: Any, warn: Callable[[str], object]) -> RunSummary |
     """
     if value is None:
         return None
-    if isinstance(value, Mapping) and value.get("state") in (WAITING, STOPPING):
+    if isinstance(value, Mapping) and _has_no_execution(value):
         return None
     try:
         return RunSummary.model_validate(value)
@@ -307,6 +314,13 @@ def parse_run_summary(value: Any, warn: Callable[[str], object]) -> RunSummary |
             f" {problems}"
         )
         return None
+
+
+def _has_no_execution(run: Mapping[str, Any]) -> bool:
+    """Return whether a task has pushed ``run`` without an execution of its own."""
+    if run.get("state") in (WAITING, STOPPING):
+        return True
+    return run.get("execution_arn") is None and "next" in run
 
 
 def outcome_message(
@@ -375,12 +389,12 @@ def _verdict(end: ExecutionEvent) -> str:
 
 
 def _duration(end: ExecutionEvent) -> str:
-    if end.seconds is None:
-        return ""
-    seconds = texts.format_seconds(end.seconds)
-    if end.attempt:
+    if end.attempt_seconds is not None:
+        seconds = texts.format_seconds(end.attempt_seconds)
         return f" {seconds} after resume {end.attempt}"
-    return f" after {seconds}"
+    if end.seconds is None or end.attempt:
+        return ""
+    return f" after {texts.format_seconds(end.seconds)}"
 
 
 def step_message(

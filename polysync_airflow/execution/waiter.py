@@ -415,16 +415,23 @@ class ExecutionEvent(EndOfWait):
     @property
     def seconds(self) -> float | None:
         """
-        How long the attempt of the execution took; None if AWS has not said when it
+        How long the execution took from its start; None if AWS has not said when it
         began or ended.
         """
+        return self._seconds_since(self.started_at)
+
+    @property
+    def attempt_seconds(self) -> float | None:
+        """How long it took from its last resume; None without one."""
         # AWS keeps the creation time of a resumed execution, and a user may resume it
         # days after it failed.
-        started_at = self.attempt_started_at or self.started_at
-        if started_at is None or self.ended_at is None:
+        return self._seconds_since(self.attempt_started_at)
+
+    def _seconds_since(self, began_at: datetime | None) -> float | None:
+        if began_at is None or self.ended_at is None:
             return None
         # The time of a resume is that of this host's clock.
-        return max(0.0, (self.ended_at - started_at).total_seconds())
+        return max(0.0, (self.ended_at - began_at).total_seconds())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,7 @@ from polysync_airflow.execution.lifecycle.capacity import CapacityWait
 from polysync_airflow.execution.lifecycle.instruction_kinds import Identified
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord
 from polysync_airflow.execution.lifecycle.next_session import NextSession
+from polysync_airflow.execution.lifecycle.plans import Plan
 from polysync_airflow.execution.outcome import RunSummary
 from polysync_airflow.execution.prices import NEXT_STEP, SPENDING_KEY
 from polysync_airflow.execution.steps.descriptions import StepRow
@@ -100,6 +101,7 @@ def push_started(
     task_log: Any,
     *,
     stops_with_task: bool,
+    until: datetime | None,
 ) -> RunSummary:
     """
     Push ``execution_arn``, the links and ``run`` as soon as the execution exists.
@@ -108,6 +110,7 @@ def push_started(
     :param instruction: what is known of the execution, which an earlier try may have
         started.
     :param stops_with_task: whether the end of the task stops the execution.
+    :param until: when the task gives up; None if it does not wait.
     :return: the XCom ``run``.
     """
     ti = context["ti"]
@@ -137,6 +140,7 @@ def push_started(
         source_execution=request.source_execution,
         mlflow_experiment_name=request.mlflow_experiment_name,
         stops_with_task=stops_with_task,
+        next=plan_of(context, until=until),
     )
     ti.xcom_push("run", storable_summary(summary, log.warning))
     return summary
@@ -208,6 +212,7 @@ def push_spent(
         "spending": error.spending,
         "added_up_at": error.spending.at,
         "capacity": None,
+        "next": plan_of(context, clear="start"),
     }
     summary = _summary_of(context, arn).model_copy(update=changes)
     push_summary(context, summary)
@@ -219,12 +224,14 @@ def push_waiting(
     record: ExecutionRecord,
     wait: CapacityWait,
     summary: RunSummary | None,
+    plan: Plan,
 ) -> None:
     """
     Push ``run`` of a task that waits for capacity.
 
     :param summary: the summary of the execution, if it has failed; None without an
         execution.
+    :param plan: what is known of what comes next.
     """
     run: dict[str, Any] = {
         "execution_arn": record.execution_arn,
@@ -233,7 +240,10 @@ def push_waiting(
     }
     if summary:
         run = summary.model_dump(mode="json")
-    run["capacity"] = wait.model_dump(mode="json")
+    run |= {
+        "capacity": wait.model_dump(mode="json"),
+        "next": plan.model_dump(mode="json"),
+    }
     context["ti"].xcom_push("run", storable_xcom("run", run, log.warning))
 
 
@@ -289,6 +299,46 @@ def push_error(context: Context, error: Exception) -> None:
         log.warning("The XCom %s cannot be pushed: %s", ERROR_KEY, problem)
 
 
+def push_retry(context: Context, record: ExecutionRecord | None, plan: Plan) -> None:
+    """
+    Push the retry of a try that has no execution. Raises no error itself.
+
+    :param record: what the try has stored; None if it has nothing.
+    """
+    try:
+        known = pull_summary(context)
+        if known:
+            # It has waited for capacity after its execution had failed.
+            _push_plan(context, known.model_copy(update={"capacity": None}), plan)
+            return
+        run = {
+            "execution_arn": None,
+            "pipeline_name": record.request.pipeline_name if record else None,
+            "state": states.PolysyncState.FAILED.value,
+            "next": plan.model_dump(mode="json"),
+        }
+        context["ti"].xcom_push("run", storable_xcom("run", run, log.warning))
+    except Exception as problem:
+        # As above.
+        log.warning("The XCom run does not say what comes next: %s", problem)
+
+
+def plan_of(context: Context, **known: Any) -> Plan:
+    """
+    Return what a try knows of what comes next.
+
+    :param known: the other members.
+    """
+    ti = context["ti"]
+    return Plan(try_number=ti.try_number, max_tries=ti.max_tries, **known)
+
+
+def _push_plan(context: Context, summary: RunSummary, plan: Plan) -> RunSummary:
+    summary = summary.model_copy(update={"next": plan})
+    context["ti"].xcom_push("run", storable_summary(summary, log.warning))
+    return summary
+
+
 def push_stopping(context: Context, record: ExecutionRecord) -> None:
     """Push ``run`` of an execution that is stopped before the task begins anew."""
     run = {
@@ -296,6 +346,7 @@ def push_stopping(context: Context, record: ExecutionRecord) -> None:
         "pipeline_name": record.request.pipeline_name,
         "state": outcome.STOPPING,
         "status": states.STATUS_STOPPING,
+        "next": plan_of(context).model_dump(mode="json"),
     }
     context["ti"].xcom_push("run", run)
 
@@ -458,6 +509,19 @@ class Known(NamedTuple):
     datasets: Datasets | None = None
 
 
+class Following(NamedTuple):
+    """
+    What comes next after the end of a wait.
+
+    :param text: the last sentences of a failure's message; None if nothing is to be
+        said.
+    :param plan: the same for the XCom ``run``, without the steps.
+    """
+
+    text: str | None
+    plan: Plan
+
+
 class ReportingRun(ExecutionRun):
     """Base of what reports the end of an execution: of a Start task and of a sensor."""
 
@@ -466,12 +530,11 @@ class ReportingRun(ExecutionRun):
     known: Known = Known()
 
     @abstractmethod
-    def next_step(
+    def following(
         self, end: ExecutionEvent, retry: NextSession | None, *, by_fail_step: bool
-    ) -> str | None:
+    ) -> Following:
         """
-        Return what comes next, as the last sentences of a failure's message; None if
-        nothing is to be said.
+        Return what comes next after a failure.
 
         :param end: how the wait has ended.
         :param retry: how Airflow goes on with the task; None if it does not.
@@ -500,7 +563,7 @@ class ReportingRun(ExecutionRun):
             end,
             message_about(end, report),
             (*report.notes, note),
-            by_fail_step=report.has_fail_step,
+            report,
             is_own_stop=is_own_stop,
             refusal=refusal,
         )
@@ -540,8 +603,8 @@ class ReportingRun(ExecutionRun):
         end: ExecutionEvent,
         message: Callable[..., str],
         notes: Sequence[str | None],
+        report: StepReport,
         *,
-        by_fail_step: bool = False,
         is_own_stop: bool = False,
         refusal: exceptions.PolysyncError | None = None,
     ) -> Exception | None:
@@ -550,7 +613,7 @@ class ReportingRun(ExecutionRun):
 
         :param message: returns the text of the log line or of the error, with ``notes``
             at its end.
-        :param by_fail_step: whether a Fail step has ended the execution.
+        :param report: what ``report_end`` has returned.
         :param refusal: as for ``finish``.
         """
         text = message(notes=notes)
@@ -566,13 +629,29 @@ class ReportingRun(ExecutionRun):
         # The retry policy needs the error to decide whether a retry follows, which the
         # message then says.
         retry = next_session(self.task.retry_policy, error, self.context)
+        following = self.following(end, retry, by_fail_step=report.has_fail_step)
         if end.outcome == "too_expensive":
-            following: str | None = NEXT_STEP
-        else:
-            following = self.next_step(end, retry, by_fail_step=by_fail_step)
+            following = following._replace(text=NEXT_STEP)
+        self._push_following(following.plan, report)
         # Change this error, about which the policy has decided, and make no other one.
-        error.args = (message(notes=(*notes, following)),)
+        error.args = (message(notes=(*notes, following.text)),)
         return error
+
+    def _push_following(self, plan: Plan, report: StepReport) -> None:
+        summary = self.known.summary
+        if summary is None:
+            return
+        rows = [row for row in report.rows if not row.is_left_out]
+        if rows and plan.may_resume:
+            left = [row for row in rows if row.state != states.PolysyncState.SUCCESS]
+            plan = plan.model_copy(update={"repeats": len(left), "steps": len(rows)})
+        try:
+            self.known = self.known._replace(
+                summary=_push_plan(self.context, summary, plan)
+            )
+        except Exception as error:
+            # The task fails with its own error.
+            self.log.warning("The XCom run does not say what comes next: %s", error)
 
     def make_error(
         self, end: ExecutionEvent, message: str, *, is_own_stop: bool

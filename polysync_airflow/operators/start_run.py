@@ -30,6 +30,7 @@ from polysync_airflow.execution.lifecycle.ending import AwaitedEnd
 from polysync_airflow.execution.lifecycle.instruction_kinds import Identified
 from polysync_airflow.execution.lifecycle.instructions import Command, ExecutionRecord
 from polysync_airflow.execution.lifecycle.next_session import NextSession
+from polysync_airflow.execution.lifecycle.plans import Plan
 from polysync_airflow.execution.outcome import (
     RunSummary,
     parse_run_summary,
@@ -50,13 +51,14 @@ from polysync_airflow.operators import base, reporting
 from polysync_airflow.operators.reporting import (
     NOTHING_BEFORE,
     BeforeDeferral,
+    Following,
     Known,
     ReportingRun,
 )
 from polysync_airflow.operators.results import StepReport
 from polysync_airflow.operators.task_run import Estimate, trigger_timeout
 from polysync_airflow.operators.try_runner import TryRunner
-from polysync_airflow.retrying import may_retry_refusal, may_run_again
+from polysync_airflow.retrying import may_retry_refusal, may_run_again, next_session
 from polysync_airflow.states import PolysyncState, has_ended
 
 if TYPE_CHECKING:
@@ -239,6 +241,10 @@ class StartRun(ReportingRun):
     def push_started(self, instruction: Identified) -> None:
         """Push the links to the execution, its parameters, and ``run``."""
         options = self.options
+        until = None
+        if options.wait_for_completion:
+            began_at = instruction.attempt_started_at or clock.now()
+            until = began_at + timedelta(seconds=self.timeout_seconds)
         summary = reporting.push_started(
             self.context,
             self.hook,
@@ -246,6 +252,7 @@ class StartRun(ReportingRun):
             self.try_runner.parameters_of(instruction),
             self.log,
             stops_with_task=options.stop_on_kill and options.wait_for_completion,
+            until=until,
         )
         self.known = Known(summary)
 
@@ -272,7 +279,16 @@ class StartRun(ReportingRun):
         except Exception as error:
             if self.known.summary is None:
                 reporting.push_error(self.context, error)
+                self._push_retry(error)
             raise
+
+    def _push_retry(self, error: Exception) -> None:
+        """Push what comes next after an error that has kept a try from its wait."""
+        retry = next_session(self.task.retry_policy, error, self.context)
+        if retry:
+            planned = retry.planned(self.try_runner.done_by_retry(), clock.now())
+            plan = reporting.plan_of(self.context, retry=planned, clear="start")
+            reporting.push_retry(self.context, self.try_runner.record, plan)
 
     def _complete(
         self, end: ExecutionEvent, before: BeforeDeferral = NOTHING_BEFORE
@@ -330,19 +346,27 @@ class StartRun(ReportingRun):
         """Delete the record, because the task succeeds."""
         self.try_runner.forget_record()
 
-    def next_step(
+    def following(
         self, end: ExecutionEvent, retry: NextSession | None, *, by_fail_step: bool
-    ) -> str | None:
-        """Return what comes next, for the message of a failure."""
+    ) -> Following:
+        """Return what comes next after a failure, as the next try will decide."""
         record, status = self.try_runner.seen_by_next_try(end)
-        return decisions.next_step(
+        options = self.try_options()
+        text = decisions.next_step(
             record,
             status,
-            self.try_options(),
+            options,
             retry,
             by_fail_step=by_fail_step,
             button=reporting.RESUME_BUTTON,
         )
+        if status is None and self.known.summary:
+            # The execution has not ended, and may have been stopped since.
+            status = self.known.summary.status
+        members = decisions.planned_after_failure(
+            record, status, options, retry, clock.now(), by_fail_step=by_fail_step
+        )
+        return Following(text, reporting.plan_of(self.context, **members))
 
     def _summary_before(self, stored: object) -> RunSummary | None:
         """
@@ -378,7 +402,9 @@ class StartRun(ReportingRun):
             f"{wait.asks_at:%Y-%m-%d %H:%M:%S} UTC",
             wait.reason,
         )
-        reporting.push_waiting(self.context, record, wait, self.known.summary)
+        reporting.push_waiting(
+            self.context, record, wait, self.known.summary, self._plan_of_pause(record)
+        )
         pause = max(wait.asks_at - clock.now(), timedelta())
         if self.options.deferrable:
             self.defer(
@@ -392,6 +418,19 @@ class StartRun(ReportingRun):
             text = "execution_timeout has passed while the task waited for capacity: "
             raise AirflowTaskTimeout(f"{text}{wait.reason}") from error
         self.try_runner.kill.raise_if_requested()
+
+    def _plan_of_pause(self, record: ExecutionRecord) -> Plan:
+        members: dict[str, Any] = {"clear": "start"}
+        if self.known.summary:
+            status = self.known.summary.status
+            options = self.try_options()
+            members = decisions.planned_after_failure(
+                record, status, options, None, clock.now()
+            )
+        if record.capacity:
+            limit = timedelta(seconds=self.timeout_seconds)
+            members["until"] = record.capacity.since + limit
+        return reporting.plan_of(self.context, **members)
 
     def wait_for_earlier_execution(self, instruction: Identified) -> ExecutionEvent:
         """

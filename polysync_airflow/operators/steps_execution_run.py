@@ -28,6 +28,7 @@ from polysync_airflow.execution.trigger_arguments import TriggerArguments
 from polysync_airflow.execution.waiter import ExecutionEvent, ExecutionWaiter
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import reporting
+from polysync_airflow.operators.reporting import Following
 from polysync_airflow.operators.start_run import StartRun
 from polysync_airflow.records.keys import RECORD_KEY
 from polysync_airflow.records.serialization import to_stored
@@ -251,15 +252,19 @@ class StepsExecutionRun(StartRun):
         task_ids = tuple(self.task.step_task_ids.values())
         return replace(super().trigger_arguments(waiter), step_task_ids=task_ids)
 
-    def next_step(
+    def following(
         self, end: ExecutionEvent, retry: NextSession | None, *, by_fail_step: bool
-    ) -> str | None:
+    ) -> Following:
         """Return what comes next: a clear of the failed steps, or what Start says."""
+        following = super().following(end, retry, by_fail_step=by_fail_step)
+        # What a clear does follows from the steps that are cleared.
+        plan = following.plan.model_copy(update={"clear": None})
+        following = following._replace(plan=plan)
         if retry is None and not by_fail_step:
             record, status = self.try_runner.seen_by_next_try(end)
             button = reporting.RESUME_BUTTON
             options = self.try_options()
             text = step_clears.what_to_clear(record, status, options, button=button)
             if text:
-                return text
-        return super().next_step(end, retry, by_fail_step=by_fail_step)
+                return following._replace(text=text)
+        return following

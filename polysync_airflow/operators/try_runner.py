@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.sdk import Context
 
+from polysync_airflow import states
 from polysync_airflow.airflow_compat.reschedules import is_rescheduled
 from polysync_airflow.airflow_compat.supervisor import exit_if_replaced
 from polysync_airflow.airflow_compat.task_instances import pull_own, read_state
@@ -35,7 +36,11 @@ from polysync_airflow.execution.cost import Basis
 from polysync_airflow.execution.job_pipelines import JobPipeline
 from polysync_airflow.execution.lifecycle import ending, instructions, lookup, machine
 from polysync_airflow.execution.lifecycle.capacity import CapacityLimits
-from polysync_airflow.execution.lifecycle.decisions import Nothing, wait_for_capacity
+from polysync_airflow.execution.lifecycle.decisions import (
+    Nothing,
+    wait_for_capacity,
+    what_retry_does,
+)
 from polysync_airflow.execution.lifecycle.ending import EndAction, TryEnd
 from polysync_airflow.execution.lifecycle.instruction_kinds import (
     Beginning,
@@ -57,6 +62,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     TaskTry,
     UnattendedStop,
 )
+from polysync_airflow.execution.lifecycle.plans import Does
 from polysync_airflow.execution.outcome import StopReason, stop_reason
 from polysync_airflow.execution.prices import SPENDING_KEY, CostLimit, Spending
 from polysync_airflow.execution.steps.descriptions import StepDescription
@@ -461,6 +467,24 @@ class TryRunner:
             self._log.warning("What the next try does is not known: %s", error)
             return None, end.status
         return record, end.status
+
+    def done_by_retry(self) -> Does | None:
+        """
+        Return what a retry does after an error that has kept this try from its wait;
+        None if that is not known.
+        """
+        instruction = self._instruction
+        if instruction is None:
+            return None
+        record = instruction.record
+        if record is None or record.execution_arn is None:
+            return "start"
+        status = None
+        if record.resume_is_pending or record.waits_for_capacity:
+            status = states.STATUS_FAILED
+        elif isinstance(instruction, Identified) and instruction.description:
+            status = instruction.description.status
+        return what_retry_does(record, status, self._options())
 
     def _looked_up_by_next_try(self, end: ExecutionEvent) -> ExecutionRecord | Nothing:
         """Return what the next try finds in AWS, since it has no record to believe."""

@@ -20,6 +20,7 @@ from polysync_airflow import exceptions, triggers
 from polysync_airflow.execution import clock, models, outcome, search
 from polysync_airflow.execution.cost import Basis
 from polysync_airflow.execution.lifecycle.next_session import NextSession
+from polysync_airflow.execution.lifecycle.plans import Does
 from polysync_airflow.execution.steps import progress
 from polysync_airflow.execution.waiter import (
     ExecutionEvent,
@@ -29,6 +30,7 @@ from polysync_airflow.execution.waiter import (
 )
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators import reporting
+from polysync_airflow.operators.reporting import Following
 from polysync_airflow.operators.results import StepReport, StepReporter
 from polysync_airflow.operators.task_run import write_lines
 from polysync_airflow.sensors.sensor_run import SensorRun
@@ -276,6 +278,7 @@ class PipelineSensorRun(SensorRun[PipelineEnd], reporting.ReportingRun):
             progress.end_of_step(arn, pipeline_name, row),
             partial(outcome.step_message, arn, pipeline_name, row),
             report.notes,
+            report,
         )
         if error:
             raise error
@@ -290,7 +293,7 @@ class PipelineSensorRun(SensorRun[PipelineEnd], reporting.ReportingRun):
         note = f"Step {self.task.step_name}, for which this task waits, has not ended."
         message = reporting.message_about(end, report)
         notes = (*report.notes, note, _note(end))
-        error = self.outcome_error(end, message, notes)
+        error = self.outcome_error(end, message, notes, report)
         raise error or exceptions.PipelineExecutionFailedError(
             message(notes=notes),
             execution_arn=end.execution_arn,
@@ -312,20 +315,25 @@ class PipelineSensorRun(SensorRun[PipelineEnd], reporting.ReportingRun):
             message, execution_arn=end.execution_arn, status=end.status, permanent=True
         )
 
-    def next_step(
+    def following(
         self, end: ExecutionEvent, retry: NextSession | None, *, by_fail_step: bool
-    ) -> str | None:
+    ) -> Following:
+        text = None
+        planned = None
         if retry:
+            does: Does = "continue"
             again = "waits for the same execution"
             if self.task.pipeline_name:
+                does = "search"
                 again = "looks for an execution again"
-            return f"Next: {retry.text} {retry.subject} {again}."
-        if end.outcome == "ended" and state_of(end.status) is PolysyncState.FAILED:
-            return (
+            planned = retry.planned(does, clock.now())
+            text = f"Next: {retry.text} {retry.subject} {again}."
+        elif end.outcome == "ended" and state_of(end.status) is PolysyncState.FAILED:
+            text = (
                 "Next: mend the cause, and start or resume the execution where it was"
                 " started.\n  Then clear this task."
             )
-        return None
+        return Following(text, reporting.plan_of(self.context, retry=planned))
 
 
 def _found_by(end: search.SearchEvent) -> Found:

@@ -16,9 +16,9 @@ The session is a cookie, which browsers may also send with requests of other sit
 pages: such requests are refused. Who may not clear a task does not learn whether its
 DAG exists.
 
-Another one returns XComs of a task. Airflow's own endpoints load XComs of any size,
-also to list them. The third one returns the summary above the page's executions
-(``summary``).
+Another one returns XComs of a task, and what comes next for it. Airflow's own endpoints
+load XComs of any size, also to list them. The third one returns the summary above the
+page's executions (``summary``).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from contextlib import suppress
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
@@ -52,10 +53,11 @@ from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoin
 
 from polysync_airflow import __version__
 from polysync_airflow.airflow_compat import reads
-from polysync_airflow.airflow_compat.database import has_dag
+from polysync_airflow.airflow_compat.database import has_dag, task_now
 from polysync_airflow.airflow_compat.sdk import conf
-from polysync_airflow.airflow_compat.xcoms import task_xcoms
+from polysync_airflow.airflow_compat.xcoms import TaskXCom, task_xcoms, xcom_value
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
+from polysync_airflow.execution import clock
 from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.lifecycle.options import OnClear
@@ -65,6 +67,12 @@ from polysync_airflow.execution.texts import (
     describe_arguments,
     describe_validation_error,
     is_storable_text,
+)
+from polysync_airflow.execution.what_next import (
+    TaskNow,
+    needs_choice,
+    read_run,
+    what_comes_next,
 )
 from polysync_airflow.records import database
 from polysync_airflow.ui import summary
@@ -289,7 +297,7 @@ def get_xcoms(
 ) -> dict[str, Any]:
     """
     Return XComs of a task instance that exist, by key: the JSON as a text, null if it
-    is too large, and when it was stored.
+    is too large, and when it was stored. With ``run``, also what comes next.
     """
     task: dict[str, Any] = {
         "dag_id": dag_id,
@@ -298,14 +306,37 @@ def get_xcoms(
         "map_index": map_index,
     }
     found = task_xcoms(set(key) - {"run"}, **task)
+    following = {}
     if "run" in key:
+        # Before the XCom: the state of a task that has ended is newer than what it has
+        # stored.
+        now = task_now(**task)
         found |= task_xcoms(["run"], max_bytes=MAX_RUN_BYTES, **task)
+        following["next"] = _what_comes_next(TaskKey(**task), now, found.get("run"))
     return {
         "xcoms": {
             name: {"text": xcom.text, "written_at": xcom.written_at.isoformat()}
             for name, xcom in found.items()
-        }
+        },
+        **following,
     }
+
+
+def _what_comes_next(
+    key: TaskKey, task: TaskNow | None, xcom: TaskXCom | None
+) -> list[dict[str, str | None]]:
+    if task is None:
+        return []
+    run = None
+    if xcom and xcom.text:
+        run = read_run(xcom_value(xcom.text))
+    choice = None
+    if needs_choice(task, run):
+        # Without a record, or one that can be believed, nobody has chosen anything.
+        with suppress(PolysyncError):
+            choice = database.read_clear_choice(key)
+    sentences = what_comes_next(task, run, clock.now(), choice)
+    return [sentence.as_json for sentence in sentences]
 
 
 # The checks of Airflow's own lists of XComs. They take no DAG from the URL: what is

@@ -28,18 +28,12 @@ from pydantic import (
     ValidationError,
 )
 
-from polysync_airflow.airflow_compat.xcoms import XComBatch, newest_xcoms
+from polysync_airflow.airflow_compat.xcoms import XComBatch, newest_xcoms, xcom_value
 from polysync_airflow.execution import models
-from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
 from polysync_airflow.execution.texts import ArnText
+from polysync_airflow.execution.what_next import START_OPERATORS
 from polysync_airflow.states import PolysyncState
 
-# The operators of the tasks that the page lists (ui/static/execution.js).
-OPERATORS: Final = (
-    "PolysyncStartPipelineOperator",
-    "PolysyncRunJobOperator",
-    "PolysyncStepsExecutionOperator",
-)
 # So many of the newest executions are read, and so many pipelines and days returned.
 MAX_EXECUTIONS: Final = 10_000
 MAX_PIPELINES: Final = 50
@@ -90,8 +84,8 @@ class _Pipeline:
         if run.state == PolysyncState.FAILED:
             self.failures += 1
             day[1] += 1
-        # A resumed execution has the duration of its last attempt, and a selective
-        # execution is shorter.
+        # Between its attempts, a resumed execution may have waited for days, and a
+        # selective one is shorter.
         is_whole = run.state == PolysyncState.SUCCESS and not run.resumes
         if is_whole and not run.selected_steps and run.seconds is not None:
             self.seconds.append(run.seconds)
@@ -166,7 +160,7 @@ def read_summary(dag_ids: Set[str], filters: SummaryFilters) -> dict[str, Any]:
             "run",
             dag_ids=dag_ids,
             dag=filters.dag,
-            operators=OPERATORS,
+            operators=START_OPERATORS,
             since=filters.since,
             limit=MAX_EXECUTIONS,
         )
@@ -204,10 +198,6 @@ def summarize(batches: Iterable[XComBatch]) -> dict[str, Any]:
 def _read_run(text: str) -> _Run | None:
     """Return a stored XCom ``run``; None if it is something else."""
     try:
-        value = read_json(text, "The XCom")
-        if isinstance(value, str):
-            # Airflow has stored the text of its JSON.
-            value = read_json(value, "The XCom")
-        return _Run.model_validate(value)
-    except (UnreadableJsonError, ValidationError):
+        return _Run.model_validate(xcom_value(text))
+    except ValidationError:
         return None

@@ -32,7 +32,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum, auto
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from polysync_airflow import states
 from polysync_airflow.exceptions import RESOURCE_LIMIT, has_code
@@ -48,6 +48,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
 )
 from polysync_airflow.execution.lifecycle.next_session import NextSession
 from polysync_airflow.execution.lifecycle.options import RecoveryOptions
+from polysync_airflow.execution.lifecycle.plans import Does
 from polysync_airflow.execution.models import LATEST, StartRequest
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
@@ -247,6 +248,13 @@ _CLEAR_RESUMES: Final = (
 )
 
 
+_DOES: Final[dict[Decision, Does]] = {
+    Command.PREPARE: "start",
+    Command.WATCH: "continue",
+    Command.RESUME: "resume",
+}
+
+
 def next_step(
     record: ExecutionRecord | Nothing | None,
     status: str | None,
@@ -306,6 +314,104 @@ def _what_the_retry_does(
     return _RETRY_REPEATS_ALL.format(alternative=alternative)
 
 
+def planned_after_failure(
+    record: ExecutionRecord | Nothing | None,
+    status: str | None,
+    options: RecoveryOptions,
+    retry: NextSession | None,
+    now: datetime,
+    *,
+    by_fail_step: bool = False,
+) -> dict[str, Any]:
+    """
+    Return the members of ``Plan`` that follow from the end of a try. The arguments are
+    those of ``next_step``, except for
+
+    :param status: as AWS has said it last, also if the execution has not ended.
+    """
+    arguments = record, status, options
+    planned = None
+    if retry:
+        does = what_retry_does(*arguments, by_fail_step=by_fail_step)
+        planned = retry.planned(does, now)
+    return {
+        "retry": planned,
+        "clear": what_clear_does(*arguments, by_fail_step=by_fail_step),
+        "resumable": may_be_resumed(*arguments, by_fail_step=by_fail_step),
+    }
+
+
+def what_retry_does(
+    record: ExecutionRecord | Nothing | None,
+    status: str | None,
+    options: RecoveryOptions,
+    *,
+    by_fail_step: bool = False,
+) -> Does | None:
+    """
+    Return what a retry does about the execution; None if that is not known. The
+    arguments are those of ``planned_after_failure``.
+    """
+    if status is None:
+        return None
+    if record:
+        command = _after_retry(record, status, options)
+    elif has_ended(status):
+        return None
+    else:
+        # Whatever the record says.
+        command = _continue(status, after_failure=Command.PREPARE)
+    return _does(command, status, by_fail_step=by_fail_step)
+
+
+def what_clear_does(
+    record: ExecutionRecord | Nothing | None,
+    status: str | None,
+    options: RecoveryOptions,
+    *,
+    by_fail_step: bool = False,
+) -> Does | None:
+    """
+    Return what the first try after a clear does about an execution that has ended; None
+    if that is not known. The arguments are those of ``next_step``.
+    """
+    if status is None or record is None or not has_ended(status):
+        return None
+    if record is Nothing.FOUND:
+        return "start"
+    command = after_clear_of(record, status, options)
+    return _does(command, status, by_fail_step=by_fail_step)
+
+
+def may_be_resumed(
+    record: ExecutionRecord | Nothing | None,
+    status: str | None,
+    options: RecoveryOptions,
+    *,
+    by_fail_step: bool = False,
+) -> bool:
+    """
+    Return whether the first try after a clear resumes an execution that has failed, if
+    a person chooses that. The arguments are those of ``next_step``.
+    """
+    if record is None or record is Nothing.FOUND or by_fail_step:
+        return False
+    if status is None or not _has_failed(status):
+        return False
+    chosen = record.model_copy(update={"clear_choice": ClearChoice(on_clear="resume")})
+    return after_clear_of(chosen, status, options) is Command.RESUME
+
+
+def _does(command: Decision, status: str, *, by_fail_step: bool) -> Does | None:
+    if command is Command.WAIT_FOR_END:
+        # Then a new one follows on an execution that is stopped.
+        return "start" if status == states.STATUS_STOPPING else None
+    if command is Command.RESUME and by_fail_step:
+        # AWS refuses that.
+        return "start"
+    return _DOES.get(command)
+
+
 def _after_retry(
     record: ExecutionRecord | Nothing, status: str, options: RecoveryOptions
 ) -> Decision:
@@ -340,8 +446,7 @@ def _what_to_clear(
         return _CLEAR
     if by_fail_step:
         return _CLEAR_AFTER_FAIL_STEP
-    chosen = record.model_copy(update={"clear_choice": ClearChoice(on_clear="resume")})
-    if after_clear_of(chosen, status, options) is not Command.RESUME:
+    if not may_be_resumed(record, status, options):
         button = ""
     if command is Command.RESUME:
         return _CLEAR_RESUMES.format(button=button)

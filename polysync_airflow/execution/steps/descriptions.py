@@ -340,6 +340,11 @@ class StepRow(models.FrozenModel):
     log_url: texts.ArnText | None = None
     log_lines: Sequence[texts.LineText] = ()
 
+    @property
+    def is_left_out(self) -> bool:
+        """Whether the execution does not run the step."""
+        return self.not_taken or self.not_selected
+
 
 # What a row has, under the same names, of the definition, and of AWS's list.
 _OF_DEFINITION: Final = ("name", "type", "condition", "branch", "not_selected")

@@ -5,7 +5,7 @@ Airflow's log pane.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -26,6 +26,7 @@ from tests.unit.execution.lifecycle.builders import choose, end_of_wait, stored
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn-tuning/execution/4jg7o29joci6"
 NOW = datetime(2026, 3, 1, 13, tzinfo=UTC)
 LATER = datetime(2026, 3, 1, 14, tzinfo=UTC)
+DELAY = timedelta(minutes=11, seconds=30)
 # Airflow's pane has 30 lines at 1400 x 900 pixels; eight of them have the frames of the
 # traceback.
 PANE_LINES = 22
@@ -163,8 +164,8 @@ def message(
     [
         {},
         {"on_clear": "resume"},
-        {"retry": NextSession("in at least 11 min 30 s")},
-        {"retry": NextSession("in 11 min 30 s"), "retry_mode": "resume"},
+        {"retry": NextSession(DELAY, is_earliest=True)},
+        {"retry": NextSession(DELAY), "retry_mode": "resume"},
     ],
     ids=str,
 )

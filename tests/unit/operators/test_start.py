@@ -256,7 +256,8 @@ def test_stop_in_aws_is_told_before_the_end(deferrable: bool, world: World) -> N
 
     run_task(make_task(deferrable=deferrable, poll_interval=5), ti)
 
-    assert statuses == [None, "Stopping", "Stopped"]
+    # The last one again, with what comes next.
+    assert statuses == [None, "Stopping", "Stopped", "Stopped"]
 
 
 def test_run_xcom_describes_the_execution(deferrable: bool, world: World) -> None:
@@ -290,6 +291,16 @@ def test_run_xcom_describes_the_execution(deferrable: bool, world: World) -> Non
         "parameters": {"Shards": "4"},
         "resumes": 0,
         "stops_with_task": True,
+        "next": {
+            "try_number": 1,
+            "max_tries": 0,
+            "until": None,
+            "retry": None,
+            "clear": "start",
+            "resumable": True,
+            "repeats": 2,
+            "steps": 3,
+        },
     }
     assert all(
         re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", value)

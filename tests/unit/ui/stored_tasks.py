@@ -32,8 +32,8 @@ def store_task(task: TaskKey, state: str | None, value: str | None) -> None:
         map_index = "region_index"  # the name from Airflow 3.4 on
     with create_session() as session:
         session.execute(text("PRAGMA foreign_keys = OFF"))
-        values = {"dag_id": task.dag_id, "bundle_name": "bundle"}
-        session.merge(DagModel(**values))  # type: ignore[no-untyped-call]
+        values: dict[str, Any] = {"dag_id": task.dag_id, "bundle_name": "bundle"}
+        session.merge(DagModel(**values, is_paused=False))  # type: ignore[no-untyped-call]
         key = {
             name: value for name, value in asdict(task).items() if name != "map_index"
         }
@@ -58,6 +58,17 @@ def remove_task(task: TaskKey) -> None:
         session.execute(delete(TaskInstance).where(TaskInstance.dag_id == task.dag_id))
         session.execute(delete(DagModel).where(DagModel.dag_id == task.dag_id))
         session.execute(delete(Variable).where(Variable.key == variable_key(task)))
+
+
+def pause(dag_id: str, *, is_paused: bool) -> None:
+    """Pause a DAG, or let it go on."""
+    from airflow.models.dag import DagModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
+
+    of_dag = update(DagModel).where(DagModel.dag_id == dag_id)
+    with create_session() as session:
+        session.execute(of_dag.values(is_paused=is_paused))
 
 
 def store_execution(

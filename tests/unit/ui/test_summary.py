@@ -245,7 +245,7 @@ def test_slow_database_is_said(client: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_page_and_summary_list_all_operators_that_start_executions() -> None:
     """The page has their names in JavaScript."""
-    from polysync_airflow.ui.summary import OPERATORS
+    from polysync_airflow.execution.what_next import START_OPERATORS
 
     start: type = PolysyncStartPipelineOperator
     own = [
@@ -257,8 +257,8 @@ def test_page_and_summary_list_all_operators_that_start_executions() -> None:
     names = dict(re.findall(r'const (\w+_OPERATOR) = "(\w+)";', script))
     (listed,) = re.findall(r"START_OPERATORS = \[(.+)\]", script)
 
-    assert sorted(own) == sorted(OPERATORS)
-    assert sorted(names[name] for name in listed.split(", ")) == sorted(OPERATORS)
+    assert sorted(own) == sorted(START_OPERATORS)
+    assert sorted(names[name] for name in listed.split(", ")) == sorted(START_OPERATORS)
 
 
 def test_which_executions_count(read: Callable[..., list[str]]) -> None:

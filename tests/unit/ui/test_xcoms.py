@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.execution.lifecycle.instructions import TaskKey
+from polysync_airflow.execution.lifecycle.instructions import ClearChoice, TaskKey
+from polysync_airflow.records.serialization import to_variable
+from tests.unit.execution.lifecycle.builders import stored
 from tests.unit.ui.stored_tasks import (
+    pause,
     remove_executions,
     remove_task,
     store_execution,
@@ -65,6 +68,108 @@ def test_xcoms_of_a_task_are_read_together(call: Call) -> None:
 
     assert texts(read) == {"run": json.dumps(json.dumps({"state": "Success"}))}
     assert texts(mapped) == {}
+
+
+FAILED = {
+    "execution_arn": "arn:aws:sagemaker:us-east-1:123456789012:pipeline/p/execution/a1",
+    "state": "Failed",
+    "next": {
+        "try_number": 1,
+        "max_tries": 2,
+        "clear": "start",
+        "resumable": True,
+        "retry": {"does": "resume", "at": "2100-01-01T00:00:00+00:00"},
+    },
+}
+RETRY = "Try 2 of 3 resumes the failed steps"
+
+
+@pytest.mark.parametrize(
+    ("run", "task", "expected"),
+    [
+        (FAILED, {"state": "up_for_retry"}, [(RETRY, "2100-01-01T00:00:00+00:00")]),
+        # Somebody has marked it, or cleared it.
+        (
+            FAILED,
+            {"state": "failed"},
+            [
+                ("Nothing follows by itself: the task has failed", None),
+                (
+                    "Resume failed steps repeats what has not succeeded, and a clear"
+                    " starts a new execution",
+                    None,
+                ),
+            ],
+        ),
+        (
+            FAILED,
+            {"state": None, "max_tries": 3},
+            [("Try 2 of 4 starts a new execution when Airflow schedules it", None)],
+        ),
+        (
+            {"state": {"edited": "by somebody"}},
+            {"state": "up_for_retry"},
+            [("Try 2 of 3 begins after its delay", None)],
+        ),
+    ],
+)
+def test_what_comes_next_follows_from_the_state_of_now(
+    call: Call, run: Any, task: dict[str, Any], expected: Any
+) -> None:
+    """Whatever the task has promised before."""
+    store_execution("first", run, **{"max_tries": 2, **task})
+
+    _, body = call(params={**READ, "key": ["run", "steps"]})
+
+    assert body["next"] == [{"text": text, "at": at} for text, at in expected]
+
+
+@pytest.mark.parametrize(
+    ("is_paused", "end"), [(True, "after the DAG is unpaused"), (False, "")]
+)
+def test_paused_dag_lets_nothing_follow(call: Call, is_paused: bool, end: str) -> None:
+    """The scheduler does not look at its runs."""
+    pause(DAG_ID, is_paused=is_paused)
+    store_execution("first", FAILED, state="up_for_retry", max_tries=2)
+
+    _, body = call(params={**READ, "key": "run"})
+
+    (sentence,) = body["next"]
+    assert sentence["text"] == f"{RETRY} {end}".strip()
+    assert (sentence["at"] is None) is is_paused
+
+
+@pytest.mark.parametrize(
+    ("choice", "effect"),
+    [
+        (None, "starts a new execution"),
+        (ClearChoice(on_clear="resume"), "resumes the failed steps"),
+    ],
+)
+def test_choice_of_a_person_is_what_comes_next(
+    call: Call, choice: ClearChoice | None, effect: str
+) -> None:
+    """The tab stores it before it clears the task."""
+    record = stored(clear_choice=choice)
+    task = TaskKey(DAG_ID, "first", "train", -1)
+    store_task(task, None, to_variable(record, task))
+    remove_executions()
+    store_execution("first", FAILED, state=None, max_tries=3)
+
+    _, body = call(params={**READ, "key": "run"})
+
+    (sentence,) = body["next"]
+    assert sentence["text"] == f"Try 2 of 4 {effect} when Airflow schedules it"
+
+
+def test_what_comes_next_is_told_with_run_only(call: Call) -> None:
+    """Also if a task has not stored anything, and not of one that does not exist."""
+    store_execution("first", FAILED, key="steps", state="failed")
+    nothing = {"text": "Nothing follows by itself: the task has failed", "at": None}
+
+    assert "next" not in call(params={**READ, "key": "steps"})[1]
+    assert call(params={**READ, "key": "run"})[1]["next"] == [nothing]
+    assert call(params={**READ, "run_id": "none", "key": "run"})[1]["next"] == []
 
 
 @pytest.mark.parametrize(("key", "size"), [("run", 256 * KIB), ("steps", 64 * KIB)])

@@ -5,6 +5,7 @@ arguments.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 from itertools import product
 from typing import Any
@@ -132,7 +133,8 @@ def test_every_row_matches_a_case() -> None:
     assert {row[-1] for row in ROWS} == {command.name for command in decided}
 
 
-RETRY, RESCHEDULE = (NextSession("in 5 min", same) for same in (False, True))
+DELAY = timedelta(minutes=5)
+RETRY, RESCHEDULE = (NextSession(DELAY, False, same) for same in (False, True))
 NEXT_RETRY = "Next: Airflow retries the task in 5 min."
 NEXT_RESCHEDULE = "Next: Airflow reschedules the task in 5 min, without using a retry."
 NEXT_CLEAR = "Next: mend the cause, then clear the task."

@@ -1,0 +1,67 @@
+"""
+What a try knows of what comes after it, when it pushes its XCom ``run``.
+
+``execution/what_next.py`` reads it, with what Airflow says of the task then.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from polysync_airflow.execution import models
+
+# What a session of a task does about an execution: it starts a new one, resumes the
+# failed steps of the last one, goes on with that as it is, or looks for one.
+Does = Literal["start", "resume", "continue", "search"]
+_Count = Annotated[int, Field(ge=0, le=models.MAX_STEP_ROWS)]
+_Number = Annotated[int, Field(ge=0, le=models.MAX_INTEGER)]
+
+
+class NextRun(models.FrozenModel):
+    """
+    How Airflow goes on with a task that has failed.
+
+    :param does: what the task does then; None if that is not known.
+    :param at: when; None if that is not known.
+    :param is_earliest: whether Airflow may wait longer, since the delay grows.
+    :param is_same_try: whether the try goes on, which Airflow has rescheduled.
+    """
+
+    does: Does | None = None
+    at: models.UtcTime | None = None
+    is_earliest: bool = False
+    is_same_try: bool = False
+
+
+class Plan(models.FrozenModel):
+    """
+    What a try knows: the member ``next`` of the XCom ``run``.
+
+    :param try_number: the try that has pushed it.
+    :param max_tries: that of Airflow, which a clear changes.
+    :param until: when the task gives up, while it waits.
+    :param retry: how Airflow goes on after the failure of the try; None if it does not,
+        or if the try has not failed.
+    :param clear: what a clear does after a failure; None if it depends.
+    :param resumable: whether a person may resume the failed execution.
+    :param repeats: how many steps a resume repeats; None if that is not known.
+    :param steps: how many steps the execution has, without those that it leaves out.
+    """
+
+    try_number: _Number
+    max_tries: _Number
+    until: models.UtcTime | None = None
+    retry: NextRun | None = None
+    clear: Does | None = None
+    resumable: bool = False
+    repeats: _Count | None = None
+    steps: _Count | None = None
+
+    @property
+    def may_resume(self) -> bool:
+        """Whether a retry, a clear or a person may resume the failed steps."""
+        return self.resumable or (
+            self.retry is not None and self.retry.does == "resume"
+        )

@@ -1,14 +1,17 @@
 """
-The text of a message about a failed task, for callbacks that send it by chat or e-mail.
+Messages about a failed task, for callbacks: their text, and a notifier that sends it by
+any other one.
 """
 
 from __future__ import annotations
 
+import html
 import logging
 from collections.abc import Iterator
+from copy import copy
 from typing import Any
 
-from airflow.providers.common.compat.sdk import Context
+from airflow.providers.common.compat.sdk import BaseNotifier, Context
 
 from polysync_airflow.airflow_compat.task_instances import pull_own
 from polysync_airflow.exceptions import PipelineExecutionError, PolysyncError
@@ -22,6 +25,43 @@ from polysync_airflow.execution.texts import MAX_QUOTED, clean_line, clean_value
 from polysync_airflow.links import CONSOLE_URL_XCOM_KEY, LOG_URL_XCOM_KEY
 
 log = logging.getLogger(__name__)
+
+
+class PolysyncFailureNotifier(BaseNotifier):
+    """
+    Sends the text of ``failure_text`` by another notifier, of any provider.
+
+    For ``on_failure_callback`` and ``on_retry_callback`` of any task. The templates of
+    the other notifier have the text as ``{{ failure_text }}``. It is a value there, so
+    nothing in it is rendered.
+
+    https://airflow.apache.org/docs/apache-airflow/stable/howto/notifications.html
+
+    :param notifier: the notifier that sends the message.
+    :param escape: whether to write ``&``, ``<`` and ``>`` as entities, as Slack and
+        HTML require. False is for plain text, for example of SNS.
+    """
+
+    def __init__(self, notifier: BaseNotifier, *, escape: bool = True) -> None:
+        super().__init__()
+        self.notifier = notifier
+        self.escape = escape
+
+    def notify(self, context: Context) -> None:
+        """
+        Send the message.
+
+        :param context: what Airflow passes to the callback.
+        """
+        text = failure_text(context)
+        if self.escape:
+            text = html.escape(text, quote=False)
+        values: Any = context
+        values["failure_text"] = text
+        # A notifier replaces its templates by what they render to, and the DAG
+        # processor calls the same one for several tasks: the second call would render
+        # the text of the first task.
+        copy(self.notifier)(context)
 
 
 def failure_text(context: Context) -> str:
@@ -85,6 +125,9 @@ def _execution_lines(summary: RunSummary, context: Context) -> Iterator[str]:
         yield f"{len(failed_steps) - MAX_REASONS} more steps have failed"
     if summary.message and not failed_steps:
         yield f"Reason: {clean_line(summary.message)}"
+    if summary.cost_text:
+        label, text = summary.cost_text
+        yield f"{label}: {clean_line(text)}"
     yield f"Execution: {_url(context, CONSOLE_URL_XCOM_KEY) or summary.execution_arn}"
     if failed_steps:
         log_url = _url(context, LOG_URL_XCOM_KEY)

@@ -183,11 +183,9 @@ def _fact_lines(
     if run.billable_seconds is not None:
         billable_time = texts.format_seconds(run.billable_seconds)
         texts_by_label["Billable time"] = billable_time
-    if run.spending:
-        texts_by_label["Spent"] = run.spending.text
-    elif run.cost:
-        texts_by_label["Estimated cost"] = run.cost.text
-    if run.spending or run.cost:
+    if run.cost_text:
+        label, text = run.cost_text
+        texts_by_label[label] = text
         texts_by_label["Costs as of"] = output.in_seconds(run.added_up_at)
     for label, text in texts_by_label.items():
         if text:

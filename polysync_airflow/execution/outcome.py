@@ -235,6 +235,18 @@ class RunSummary(models.FrozenModel):
         return CostAndUsage(**{name: getattr(self, name) for name in members})
 
     @property
+    def cost_text(self) -> tuple[str, str] | None:
+        """
+        A label, and what the task has spent or else the execution cost; None if that is
+        not known.
+        """
+        if self.spending:
+            return "Spent", self.spending.text
+        if self.cost:
+            return "Estimated cost", self.cost.text
+        return None
+
+    @property
     def is_added_up(self) -> bool:
         """Whether somebody has seen the end, and added up what it has cost."""
         return has_ended(self.status) and self.added_up_at is not None

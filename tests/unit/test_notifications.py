@@ -1,19 +1,24 @@
 """
-``failure_text``, the text of a message about a failed task. The documentation sends it
-by chat and e-mail.
+``failure_text``, the text of a message about a failed task, and the notifier that sends
+it. The documentation sends it by chat and e-mail.
 """
 
 from __future__ import annotations
 
+import copy
+import json
 from typing import Any
 
 import pytest
-from airflow.providers.common.compat.sdk import AirflowFailException
+from airflow.providers.common.compat.sdk import DAG, AirflowFailException
+from airflow.providers.slack.notifications.slack_webhook import SlackWebhookNotifier
 
+from polysync_airflow.execution.prices import Cost
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.notifications import failure_text
+from polysync_airflow.notifications import PolysyncFailureNotifier, failure_text
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer
+from tests.fakes.message_receiver import MessageReceiver
 from tests.tasks import Run, TaskInstance, run_task
 
 pytestmark = pytest.mark.usefixtures("emulator", "emulated_time")
@@ -171,3 +176,54 @@ def test_edited_xcoms_change_no_link_and_begin_no_line(
     ]
     run.xcoms["run"] = "a text"
     assert len(text_of(run)) > 2
+
+
+def test_text_has_the_cost(emulator: EmulatorServer) -> None:
+    """It is that of tab, page and commands."""
+    fail_steps(emulator, "Shard3")
+    run = run_start()
+    cost = Cost(amount=1.5, currency="USD", prices_date="2026-11-01")
+    run.xcoms["run"]["cost"] = cost.model_dump(mode="json")
+
+    assert f"Estimated cost: {cost.text}" in text_of(run)
+
+
+HOSTILE = "{{ 7 * 7 }} <!channel> {% raise %} {{ conn.slack_default.password }}"
+
+
+@pytest.mark.parametrize("is_native", [False, True])
+@pytest.mark.parametrize("escape", [False, True])
+def test_notifier_never_renders_the_text(
+    emulator: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
+    is_native: bool,
+    escape: bool,
+) -> None:
+    """
+    Neither at the first failure nor at the second one of a process. The other templates
+    of the message are rendered each time.
+    """
+    fail_steps(emulator, "Shard3", reason=HOSTILE)
+    with DAG("native", schedule=None, render_template_as_native_obj=is_native) as dag:
+        pass
+    other = SlackWebhookNotifier(
+        text="{{ ti.task_id }} {{ ti.map_index }}: {{ failure_text }}",
+        blocks=[{"text": ["{{ failure_text }}"]}],
+    )
+    # Airflow copies the default arguments of a DAG.
+    notifier = copy.deepcopy(PolysyncFailureNotifier(other, escape=escape))
+
+    with MessageReceiver().running() as receiver:
+        value = receiver.connections()["slack_default"]
+        monkeypatch.setenv("AIRFLOW_CONN_SLACK_DEFAULT", value)
+        runs = [run_start(TaskInstance("train", map_index=index)) for index in (1, 2)]
+        for run in runs:
+            notifier({"ti": run.ti, "exception": run.error, "dag": dag})
+
+    for run, message in zip(runs, map(json.loads, receiver.messages), strict=True):
+        text = "\n".join(text_of(run))
+        assert HOSTILE in text
+        if escape:
+            text = text.replace("<!channel>", "&lt;!channel&gt;")
+        assert message["text"] == f"train {run.ti.map_index}: {text}"
+        assert message["blocks"] == [{"text": [text]}]

@@ -226,6 +226,7 @@ def test_list_of_nothing_is_an_error(
     assert problem in done.refusal
 
 
+@pytest.mark.usefixtures("airflow_database")
 def test_show_says_why_an_execution_and_its_steps_failed(
     executions: Executions,
 ) -> None:
@@ -368,6 +369,7 @@ def test_start_of_a_task_is_shown(executions: Executions) -> None:
     assert lines[-1] == "Merge   NotStarted"
 
 
+@pytest.mark.usefixtures("airflow_database")
 def test_show_never_states_what_it_may_not_read(executions: Executions) -> None:
     """
     It says that this is not known, which permission is missing, and all else; a watch

@@ -2,7 +2,8 @@
 // "i", and "executions" does not find the stem of "execution". Here a word stands for itself, so the index's stems and
 // stop words count. The last word, which may not be complete yet, is a beginning, too: the theme adds the "*".
 const QUERY = 2; // the type of the message that asks
-const OPERATOR = /["+:^~*]/; // of those who know the query language of lunr
+// What only those write who know the query language of lunr. An error that somebody pastes has colons, too.
+const OPERATOR = /(^|\s)[+"]\S|\w[*^~]|\b(title|text|tags):/;
 const WORD = /[\p{L}\p{N}][\p{L}\p{N}_.']*(?<!['.])/gu;
 
 // What people say, and what these pages say.
@@ -15,6 +16,8 @@ const SAME = [
   [/\b(rerun|redo)\w*\b/, "retry clear"],
   [/\b(stuck|hang\w*)\b/, "progress"],
   [/\blog ?in\b/, "sign"],
+  [/\bexceptions?\b/, "error"],
+  [/\b(died|crash\w*)\b/, "killed restart"],
   [/\b(pric\w+|\w*expensive\w*|budget|money)\b/, "cost limit"],
   [/\b(resourcelimitexceeded|capacityerror|quotas?)\b/, "wait capacity"],
 ];

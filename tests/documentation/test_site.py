@@ -115,9 +115,9 @@ def test_search_needs_no_server(
 
 def test_search_finds_the_page_of_a_question(site: Path, browser: Browser) -> None:
     """
-    Of the questions in questions.toml, which are whole sentences, most have their page
-    as the first or second result, and all have it as a result. The start page, which
-    has the words of all others, stands in the way of few.
+    All questions in questions.toml, which are whole sentences, have their page as a
+    result, and all but four as the first or second one. The start page, which has the
+    words of all others, stands in the way of few.
     """
     page, complaints = new_page(browser, WIDE)
     page.goto((site / "index.html").as_uri())
@@ -128,10 +128,10 @@ def test_search_finds_the_page_of_a_question(site: Path, browser: Browser) -> No
 
     found = {question: pages_found(page, question) for question in questions}
 
-    assert len(questions) >= 40
+    assert len(questions) >= 80
     assert {each for each in questions if questions[each] not in found[each]} == set()
     late = {each for each in questions if questions[each] not in found[each][:2]}
-    assert len(late) <= len(questions) // 10, late
+    assert len(late) <= 4, late
     start = {each for each in questions if any(map(is_start, found[each][:3]))}
     assert len(start) <= 3, start
     assert complaints == []

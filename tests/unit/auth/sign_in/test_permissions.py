@@ -150,21 +150,32 @@ def test_tasks_that_make_pipelines_are_denied_nothing(
     assert refused == {None, "ResourceNotFound"}
 
 
-@pytest.mark.parametrize(
-    "action",
-    [
-        "iam:PassRole",
-        "sagemaker:AddTags",
-        "sagemaker:CreatePipeline",
-        "sagemaker:UpdatePipeline",
-    ],
-)
+# The resources that the errors name if the policy lacks one action: that of a task with
+# a job, and that of a task which makes a pipeline. None is for no error.
+OF_JOB = f"{PIPELINES}/airflow-"
+OF_PUT = f"{PIPELINES}/Churn"
+LACKING = {
+    "iam:PassRole": (ROLE, ROLE),
+    "sagemaker:AddTags": (OF_JOB, OF_PUT),
+    "sagemaker:CreatePipeline": (OF_JOB, OF_PUT),
+    "sagemaker:UpdatePipeline": (OF_JOB, OF_PUT),
+    "sagemaker:DescribePipeline": (None, OF_PUT),
+    "sagemaker:StartPipelineExecution": (OF_JOB, None),
+}
+
+
+@IN_BOTH_MODES
+@pytest.mark.parametrize("action", LACKING)
 def test_error_names_the_right_that_tasks_which_make_pipelines_lack(
-    action: str, user: Account, emulator: EmulatorServer, emulated_time: EmulatedTime
+    action: str,
+    deferrable: bool,
+    user: Account,
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
 ) -> None:
     """
-    Also if AWS asks for it when it gets a request for another action; nothing is
-    started.
+    Also if AWS asks for it when it gets a request for another action; a job that lacks
+    it is not started.
     """
     policy = policy_for_making()
     for statement in policy["Statement"]:
@@ -172,16 +183,17 @@ def test_error_names_the_right_that_tasks_which_make_pipelines_lack(
         statement["Action"] = [*allowed] or ["iam:GetUser"]
     grant(user, policy)
 
-    errors = [str(run.error) for run in make_pipelines()]
+    runs = make_pipelines(deferrable)
 
-    for error, name in zip(errors, ("airflow-", "Churn"), strict=True):
-        arn = ROLE if action == "iam:PassRole" else f"{PIPELINES}/{name}"
-        cure = error.partition("What to do: ")[2].replace("<account>", ACCOUNT)
-        assert cure.startswith(f"Allow {action} on {arn}")
-    assert emulator.control.calls("StartPipelineExecution") == []
-
-
-PIPELINE_ARN = f"{PIPELINES}/Churn"
+    for run, resource in zip(runs, LACKING[action], strict=True):
+        cure = str(run.error).partition("What to do: ")[2]
+        cure = cure.replace("<account>", ACCOUNT)
+        named = f"Allow {action} on {resource}" if resource else ""
+        assert cure.startswith(named), str(run.error)
+        assert (run.error is None) == (resource is None), run.error
+    starts = emulator.control.calls("StartPipelineExecution")
+    accepted = [call for call in starts if call["error_code"] is None]
+    assert len(accepted) == (runs[0].error is None)
 
 
 def refusal(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -279,8 +291,8 @@ def test_values_that_cannot_be_right_are_refused(
         "churn\n",
         "churn/execution/abc",
         "x" * 257,
-        f"{PIPELINE_ARN}/execution/abc",
-        f"{PIPELINES}/{PIPELINE_ARN}",
+        f"{OF_PUT}/execution/abc",
+        f"{PIPELINES}/{OF_PUT}",
         "arn:aws:sagemaker:us-east-1:12345:pipeline/churn",
         "arn:aws:sagemaker:us-east-1::pipeline/churn",
         f"{PIPELINES}/",
@@ -318,10 +330,10 @@ def test_policy_for_an_arn_has_that_arn() -> None:
     """
     other = "arn:aws:sagemaker:eu-west-1:210987654321:pipeline/churn"
 
-    named = resources(PIPELINE_ARN)
+    named = resources(OF_PUT)
     assert named == resources("Churn")
     # AWS keeps the case of a name in newer ARNs; older ARNs have it in lower case.
-    in_lower_case = PIPELINE_ARN.lower()
+    in_lower_case = OF_PUT.lower()
     assert {in_lower_case, f"{in_lower_case}/execution/*"} < set(named)
     own = f"{PIPELINES}/a"
     executions = [f"{other}/execution/*", f"{own}/execution/*"]

@@ -95,7 +95,7 @@ FIELD: Final = [
     ),
     Edit(
         "execution/outcome.py",
-        "    added_up_at: models.UtcTime | None = None\n\n    def is_of",
+        "    next: Plan | None = None\n\n    def is_of",
         "    version_id: int | None = None\n",
     ),
     Edit(

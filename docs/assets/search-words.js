@@ -17,9 +17,10 @@ const SAME = [
   [/\b(stuck|hang\w*)\b/, "progress"],
   [/\blog ?in\b/, "sign"],
   [/\bexceptions?\b/, "error"],
+  [/\b(clean ?up|orphan\w*)\b/, "delete stop left"],
   [/\b(died|crash\w*)\b/, "killed restart"],
   [/\b(pric\w+|\w*expensive\w*|budget|money)\b/, "cost limit"],
-  [/\b(resourcelimitexceeded|capacityerror|quotas?)\b/, "wait capacity"],
+  [/\b(resourcelimitexceeded|\w*capacity\w*|quotas?)\b/, "wait capacity"],
 ];
 
 globalThis.Worker = class extends Worker {

@@ -15,6 +15,7 @@ from airflow.providers.common.compat.sdk import BaseNotifier, Context
 
 from polysync_airflow.airflow_compat.task_instances import pull_own
 from polysync_airflow.exceptions import PipelineExecutionError, PolysyncError
+from polysync_airflow.execution import clock
 from polysync_airflow.execution.console import is_console_url
 from polysync_airflow.execution.outcome import (
     MAX_REASONS,
@@ -22,6 +23,7 @@ from polysync_airflow.execution.outcome import (
     parse_run_summary,
 )
 from polysync_airflow.execution.texts import MAX_QUOTED, clean_line, clean_value
+from polysync_airflow.execution.what_next import TaskNow, read_run, what_comes_next
 from polysync_airflow.links import CONSOLE_URL_XCOM_KEY, LOG_URL_XCOM_KEY
 
 log = logging.getLogger(__name__)
@@ -66,7 +68,8 @@ class PolysyncFailureNotifier(BaseNotifier):
 
 def failure_text(context: Context) -> str:
     """
-    Return a short text about a failed task: which task, what failed and why, and links.
+    Return a short text about a failed task: which task, what failed and why, what comes
+    next, and links.
 
     For ``on_failure_callback`` and ``on_retry_callback`` of any task, also a mapped
     one. The text is plain: escape it for the format of the message. It quotes texts of
@@ -75,10 +78,14 @@ def failure_text(context: Context) -> str:
     :param context: what Airflow passes to the callback.
     """
     ti: Any = context["ti"]
-    summary = parse_run_summary(pull_own(context, "run"), log.warning)
+    run = pull_own(context, "run")
+    summary = parse_run_summary(run, log.warning)
     lines = [_subject(ti), _verdict(_error_of(context), summary)]
     if summary:
-        lines.extend(_execution_lines(summary, context))
+        lines.extend(_failure_lines(summary))
+    lines.extend(_what_next(ti, run))
+    if summary:
+        lines.extend(_links(summary, context))
     lines.append(f"Log of the task: {ti.log_url}")
     return "\n".join(lines)
 
@@ -116,7 +123,7 @@ def _verdict(error: Any, summary: RunSummary | None) -> str:
     return text
 
 
-def _execution_lines(summary: RunSummary, context: Context) -> Iterator[str]:
+def _failure_lines(summary: RunSummary) -> Iterator[str]:
     failed_steps = summary.failed_steps
     for step in failed_steps[:MAX_REASONS]:
         reason = clean_line(step.reason or "AWS returned no reason")
@@ -128,8 +135,22 @@ def _execution_lines(summary: RunSummary, context: Context) -> Iterator[str]:
     if summary.cost_text:
         label, text = summary.cost_text
         yield f"{label}: {clean_line(text)}"
+
+
+def _what_next(ti: Any, run: Any) -> Iterator[str]:
+    """Yield what Airflow does next, if it says how the try has ended."""
+    for state in ("failed", "up_for_retry"):
+        # Airflow's is a member of an enumeration, whose text is its name.
+        if getattr(ti, "state", None) == state:
+            now = TaskNow(state, ti.try_number, ti.max_tries)
+            sentences = what_comes_next(now, read_run(run), clock.now())
+            if sentences:
+                yield " ".join(sentence.line for sentence in sentences)
+
+
+def _links(summary: RunSummary, context: Context) -> Iterator[str]:
     yield f"Execution: {_url(context, CONSOLE_URL_XCOM_KEY) or summary.execution_arn}"
-    if failed_steps:
+    if summary.failed_steps:
         log_url = _url(context, LOG_URL_XCOM_KEY)
         if log_url:
             yield f"Log of the step: {log_url}"

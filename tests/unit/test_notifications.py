@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -25,6 +26,12 @@ pytestmark = pytest.mark.usefixtures("emulator", "emulated_time")
 
 LOG_URL = "https://airflow.example.com/dags/retraining/runs/r/tasks/train"
 SUBJECT = "Task train of DAG retraining has failed (try 1, run scheduled__2026-01-01T00:00:00+00:00)."
+
+
+class AirflowState(str, Enum):  # noqa: UP042 # with other texts of its members
+    """As Airflow's own state of a task instance."""
+
+    FAILED = "failed"
 
 
 def run_start(ti: TaskInstance | None = None, **arguments: Any) -> Run:
@@ -102,12 +109,26 @@ def test_task_that_will_be_retried(emulator: EmulatorServer) -> None:
     a mapped task.
     """
     fail_steps(emulator, "Shard3")
-    run = run_start(TaskInstance("train", map_index=2))
+    run = run_start(TaskInstance("train", map_index=2, max_tries=1), retries=1)
     vars(run.ti)["state"] = "up_for_retry"
 
-    assert text_of(run)[0].startswith(
+    lines = text_of(run)
+    assert lines[0].startswith(
         "Task train [2] of DAG retraining has failed, and will be retried (try 1, run "
     )
+    (line,) = [line for line in lines if line.startswith("Try 2 of ")]
+    assert "starts a new execution" in line
+
+
+def test_text_says_what_comes_next_after_the_last_try(emulator: EmulatorServer) -> None:
+    """As the tab and the commands do: nothing, and what a person can do."""
+    fail_steps(emulator, "Shard3")
+    run = run_start()
+    vars(run.ti)["state"] = AirflowState.FAILED
+
+    (line,) = [line for line in text_of(run) if line.startswith("Nothing follows")]
+
+    assert "the task has failed. Resume failed steps repeats " in line
 
 
 @pytest.mark.parametrize("is_wrapped", [False, True])

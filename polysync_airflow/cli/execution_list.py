@@ -188,7 +188,10 @@ def _two_lines_each(table: Sequence[Sequence[str]]) -> list[str]:
     labels = [label.lower() for label in table[0][_FIRST:]]
     lines = [head]
     for line, row in zip(first_lines, table[1:], strict=True):
-        cells = zip(labels, row[_FIRST:], strict=True)
+        # Run ids are long, and what comes last may be cut.
+        cells = sorted(
+            zip(labels, row[_FIRST:], strict=True), key=lambda cell: cell[0] == "run"
+        )
         second = ", ".join(f"{label} {cell}" for label, cell in cells if cell)
         lines.append(line)
         if second:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 
 from polysync_airflow import states
 from polysync_airflow.aws.job_logs import JobLog, RunningJobLogs, log_of_step
@@ -43,6 +44,9 @@ from polysync_airflow.states import PolysyncState
 POLL_SECONDS: Final = 10.0
 # CloudWatch Logs stores a line some seconds after the job wrote it.
 LOG_DELAY_SECONDS: Final = 15.0
+# AWS returns at most 1 MB of new lines at once.
+MAX_READS: Final = 100
+Value = TypeVar("Value")
 
 
 def main(args: Namespace) -> int:
@@ -333,19 +337,57 @@ def _logs(args: Namespace, hook: PolysyncSageMakerHook, arn: str) -> int:
         output.write_message(f"The log of step {step.name} has no lines.")
     url = log_url_of(step, arn)
     output.write(args, {"step": step.name, "log_url": url, "lines": lines}, lines)
-    while args.follow and not states.has_ended(step.status):
+    if args.follow:
+        _follow_step(args, hook, arn, step, log)
+    return output.OK
+
+
+def _follow_step(
+    args: Namespace,
+    hook: PolysyncSageMakerHook,
+    arn: str,
+    step: StepDescription,
+    log: JobLog,
+) -> None:
+    """Write the new lines of a step's job until the step has ended."""
+    while not states.has_ended(step.status):
         clock.sleep(POLL_SECONDS)
-        with output.airflow_in_use(args.conn_id):
-            step = _steps_by_name(hook, arn)[args.step]
-            current = log_of_step(step, hook.call_logs)
-            if current and current.stream_prefix != log.stream_prefix:
-                # By its retry policy, the step has another job.
-                log = current
+        steps = _read_or_warn(args, partial(_steps_by_name, hook, arn))
+        if steps is None:
+            continue
+        step = steps[args.step]
         if states.has_ended(step.status):
             clock.sleep(LOG_DELAY_SECONDS)
-        lines = log.read_on()
+        _write_new_lines(args, log)
+        current = log_of_step(step, hook.call_logs)
+        if current and current.stream_prefix != log.stream_prefix:
+            # By its retry policy, the step has another job.
+            log = current
+            _write_new_lines(args, log)
+
+
+def _write_new_lines(args: Namespace, log: JobLog) -> None:
+    """Write all lines that are there. A call of AWS returns only some of many."""
+    for _ in range(MAX_READS):
+        lines = _read_or_warn(args, log.read_on)
+        if not lines:
+            break
         output.write(args, {}, lines)
-    return output.OK
+
+
+def _read_or_warn(args: Namespace, read: Callable[[], Value]) -> Value | None:
+    """
+    Return what a function reads from AWS. If AWS cannot answer now, write a warning,
+    and return None: it is asked again with the next poll.
+    """
+    try:
+        with output.airflow_in_use(args.conn_id):
+            return read()
+    except PolysyncError as error:
+        if not error.transient:
+            raise
+        output.write_message(f"warning: {error}")
+        return None
 
 
 def _step_with_log(
@@ -413,12 +455,14 @@ def _follow_jobs(args: Namespace, hook: PolysyncSageMakerHook, arn: str) -> int:
     logs = RunningJobLogs(hook.call_logs, lambda *line: lines.append(line[2]))
     has_ended = False
     while not has_ended:
-        with output.airflow_in_use(args.conn_id):
-            execution = hook.describe_pipeline_execution(arn)
+        execution = _read_or_warn(args, partial(hook.describe_pipeline_execution, arn))
+        if execution:
             has_ended = states.has_ended(execution.status)
-            if has_ended:
-                clock.sleep(LOG_DELAY_SECONDS)
-            logs.read(hook.list_pipeline_execution_steps(arn), is_last=has_ended)
+        if has_ended:
+            clock.sleep(LOG_DELAY_SECONDS)
+        steps = _read_or_warn(args, partial(hook.list_pipeline_execution_steps, arn))
+        if steps:
+            logs.read(steps, is_last=has_ended)
         output.write(args, {}, lines)
         lines.clear()
         if not has_ended:

@@ -9,6 +9,7 @@ import uuid
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -45,6 +46,7 @@ def main(args: Namespace) -> int:
         execution.status,
         by_fail_step=StepReport(rows_of(steps, [], arn)).has_fail_step,
         task_states=task and task.states,
+        asks_at=_asks_at(task),
     )
     if problem:
         name = execution_facts.short_name(execution)
@@ -76,6 +78,14 @@ def _task_of(execution: ExecutionDescription) -> OwnTask | None:
         return None
 
 
+def _asks_at(task: OwnTask | None) -> datetime | None:
+    """Return when a task asks AWS for capacity again; None if it does not wait."""
+    wait = task and task.record.capacity
+    if wait and wait.nothing_runs:
+        return wait.asks_at
+    return None
+
+
 # ---- by the task
 
 
@@ -93,22 +103,26 @@ def _resume_task(
         )
     with output.airflow_in_use(args.conn_id):
         cleared = _clear(key, dry_run=True)
+        waits_for_dag = is_paused(key.dag_id)
     counted = output.counted(cleared, "task")
+    named = _text(key)
+    if cleared > 1:
+        named += ", and those after it"
     warning = (
-        f"This clears {counted}: {_text(key)}, and those after it. Its next try resumes"
-        " the execution: what has succeeded is kept. If AWS refuses that, it starts a"
-        " new execution, and every step is paid again."
+        f"This clears {counted}: {named}. Its next try resumes the execution: what has"
+        " succeeded is kept. If AWS refuses that, it starts a new execution, and every"
+        " step is paid again."
     )
+    if waits_for_dag:
+        warning += (
+            f" The DAG {key.dag_id} is paused: nothing of that runs before somebody"
+            " unpauses it."
+        )
     question = f"Resume {execution.execution_arn}?"
     if not _agrees(args, warning, question):
         return output.FAILED
     with output.airflow_in_use(args.conn_id):
         _choose_and_clear(key)
-        if is_paused(key.dag_id):
-            output.write_message(
-                f"warning: the DAG {key.dag_id} is paused: its tasks run once somebody"
-                " unpauses it."
-            )
     text = f"{counted} cleared: the next try of {_text(key)} resumes the execution."
     facts = {
         **execution_facts.facts_of(execution),

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import BaseOperator
 
+from polysync_airflow.aws import job_logs
 from polysync_airflow.cli.executions import LOG_DELAY_SECONDS
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from tests.tasks import EmulatedTime, TaskInstance, run_task
@@ -456,13 +457,18 @@ def test_logs_of_a_step_that_has_not_begun(
         assert followed.out.splitlines() == whole.out.splitlines() != []
 
 
+@pytest.mark.parametrize("lines_of_a_call", [10_000, 1])
 def test_logs_are_followed_until_the_step_ends(
-    executions: Executions, emulated_time: EmulatedTime
+    executions: Executions,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
+    lines_of_a_call: int,
 ) -> None:
     """
     Each line is printed once, also those from before, and those that CloudWatch stores
-    after the end.
+    after the end, however many calls they need.
     """
+    monkeypatch.setattr(job_logs, "MAX_LINES", lines_of_a_call)
     arn = executions.start()
     executions.control.advance(4)
 
@@ -474,6 +480,32 @@ def test_logs_are_followed_until_the_step_ends(
     lines = whole.out.splitlines()
     assert followed.out.splitlines() == lines
     assert lines[-1] == "Done"
+
+
+@pytest.mark.parametrize("step", ["Shard0", None])
+def test_logs_are_followed_through_an_outage(
+    executions: Executions, emulated_time: EmulatedTime, step: str | None
+) -> None:
+    """It ends neither the command nor loses a line. A lasting refusal ends it."""
+    arn = executions.start()
+    executions.control.advance(4)
+    add_fault = executions.control.add_fault
+    remove_faults = executions.control.remove_faults
+    emulated_time.after(15, lambda: add_fault("http", status=503))
+    emulated_time.after(1200, remove_faults)
+    options = [step, "--follow"] if step else ["--follow"]
+
+    followed = executions("logs", arn, *options)
+    whole = executions("logs", arn, "Shard0")
+
+    assert followed.code == 0, followed.err
+    assert "warning: ListPipelineExecutionSteps failed: 503" in followed.err
+    for line in whole.out.splitlines():
+        assert followed.out.count(line) >= 1
+    running = executions.start()
+    executions.control.advance(4)
+    emulated_time.after(15, lambda: deny(executions.emulator, LIST_STEPS))
+    assert executions("logs", running, *options).code == 2
 
 
 def test_logs_of_all_running_jobs_are_followed_until_the_execution_ends(

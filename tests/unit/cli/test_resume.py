@@ -16,6 +16,7 @@ import pytest
 
 from polysync_airflow.airflow_compat import xcoms
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.cli import resume
 from polysync_airflow.execution.lifecycle.capacity import CapacityWait
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.records.keys import variable_key
@@ -174,6 +175,25 @@ def test_group_clears_the_tasks_of_its_failed_steps(
     assert (choice_of(key), now["train"]) == ({"on_clear": "resume"}, "failed")
 
 
+def test_paused_dag_is_named_before_the_question(
+    executions: Executions, states: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing runs of what is cleared, until somebody unpauses the DAG."""
+    from airflow.models.dag import DagModel
+    from airflow.utils.session import create_session
+
+    arn = executions.fail()
+    give_to_task(arn)
+    with create_session() as session:
+        session.query(DagModel).filter_by(dag_id="nightly").one().is_paused = True
+    monkeypatch.setattr("sys.stdin", Terminal("n\n"))
+
+    declined = executions("resume", arn)
+
+    assert (declined.code, states()["train"]) == (1, "failed")
+    assert "The DAG nightly is paused: nothing of that runs before" in declined.err
+
+
 def test_refused_clear_withdraws_the_choice(
     executions: Executions, states: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,12 +231,12 @@ def test_what_cannot_be_resumed_says_what_to_do(
     done = executions("resume", short_name(arn))
     states(train="failed")
     airflow_2 = CAPABILITIES._replace(react_apps=False)
-    monkeypatch.setattr("polysync_airflow.cli.resume.CAPABILITIES", airflow_2)
+    monkeypatch.setattr(resume, "CAPABILITIES", airflow_2)
     on_airflow_2 = executions("resume", arn, "--yes").refusal
     states(train="up_for_retry")
 
     assert 'set on_clear="resume" in its operator, and clear it.' in on_airflow_2
-    problem = "The task has not ended. Its state is up_for_retry. It goes on by itself"
+    problem = "The task has not ended. Its state is up_for_retry. It goes on by itself."
     assert f"{short_name(arn)} is not resumed. {problem}" in done.refusal
     assert (states()["train"], choice_of()) == ("up_for_retry", None)
 
@@ -340,6 +360,8 @@ def test_waiting_task_is_listed_as_waiting(executions: Executions, states: Any) 
     shown = executions("show", arn, "--output=json").document
     assert (shown["state"], shown["waiting"]) == ("Waiting", document["waiting"][0])
     assert executions("show", arn).out.splitlines()[0] == lines[0]
+    refusal = executions("resume", arn, "--yes").refusal
+    assert "waits for capacity, and asks AWS again at 2026-01-01 00:00:00" in refusal
     failed = executions("list", "--state=Failed", "--dag=nightly", "--output=json")
     assert (failed.document["executions"], failed.document["waiting"]) == ([], [])
 

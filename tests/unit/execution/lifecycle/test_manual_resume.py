@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from polysync_airflow.execution.lifecycle.manual_resume import why_not_resumed
@@ -10,7 +12,8 @@ FAIL_STEP = "AWS resumes no execution that a Fail step has ended: "
 ONLY_FAILED = "AWS resumes only what has failed (AWS status Stopped): "
 CLEAR = "clear its task, which starts a new one."
 START = "start a new one in its place."
-GOES_ON = "It goes on by itself, or mark it as failed first."
+MARK = "To decide now, mark it as failed first."
+GOES_ON = f"It goes on by itself. {MARK}"
 
 
 @pytest.mark.parametrize(
@@ -25,16 +28,17 @@ GOES_ON = "It goes on by itself, or mark it as failed first."
             "Failed",
             False,
             ("failed", None),
-            f"The task has not ended. Its state is failed, None. {GOES_ON}",
+            f"The task has not ended. Its state is failed, no status. {GOES_ON}",
         ),
         ("Failed", False, (), f"The task has not ended. Its state is . {GOES_ON}"),
+        ("Executing", False, ("deferred",), "It has not ended (AWS status Executing)."),
         ("Executing", False, None, "It has not ended (AWS status Executing)."),
         ("Stopping", False, ("failed",), "It has not ended (AWS status Stopping)."),
         ("New", False, None, "It has not ended (AWS status New)."),
         (
             "Succeeded",
             True,
-            ("failed",),
+            ("running",),
             "Nothing is left to run (AWS status Succeeded).",
         ),
         ("Stopped", False, None, f"{ONLY_FAILED}{START}"),
@@ -51,3 +55,15 @@ def test_only_what_has_failed_and_waits_for_nobody(
     found = why_not_resumed(status, by_fail_step=by_fail_step, task_states=task_states)
 
     assert found == answer
+
+
+def test_task_that_waits_for_capacity_asks_by_itself() -> None:
+    """The text says when, and how a person decides before that."""
+    asks_at = datetime(2026, 12, 2, 3, 20, tzinfo=UTC)
+
+    assert why_not_resumed(
+        "Failed", by_fail_step=False, task_states=("deferred",), asks_at=asks_at
+    ) == (
+        "The task has not ended. Its state is deferred. It waits for capacity, and asks"
+        f" AWS again at 2026-12-02 03:20:00 UTC. {MARK}"
+    )

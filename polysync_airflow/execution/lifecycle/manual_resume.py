@@ -23,7 +23,7 @@ def why_task_keeps_its_choice(states: Sequence[str | None]) -> str | None:
     if states and ENDED_STATES.issuperset(states):
         return None
     # None is that of a task that was cleared.
-    named = ", ".join(state or "no status" for state in states)
+    named = ", ".join(state or "not set" for state in states)
     return f"The task has not ended. Its state is {named}."
 
 

@@ -153,7 +153,7 @@ def test_only_the_record_of_an_ended_task_is_written(
     assert status == (200 if state in ENDED else 409)
     assert (variable()[0] == to_text(RECORDED)) is (state not in ENDED)
     assert state in ENDED or answer == {
-        "detail": f"The task has not ended. Its state is {state}."
+        "detail": f"The task has not ended. Its state is {state or 'not set'}."
     }
     assert call("GET", params=READ)[0] == 200
 

@@ -28,7 +28,7 @@ GOES_ON = f"It goes on by itself. {MARK}"
             "Failed",
             False,
             ("failed", None),
-            f"The task has not ended. Its state is failed, no status. {GOES_ON}",
+            f"The task has not ended. Its state is failed, not set. {GOES_ON}",
         ),
         ("Failed", False, (), f"The task has not ended. Its state is . {GOES_ON}"),
         ("Executing", False, ("deferred",), "It has not ended (AWS status Executing)."),

@@ -21,6 +21,12 @@ from polysync_airflow.cli.execution_facts import (
     task_text,
 )
 from polysync_airflow.cli.stored_costs import add_up_cost
+from polysync_airflow.cli.stored_runs import (
+    StoredRun,
+    duration_text,
+    read_stored_run,
+    task_of,
+)
 from polysync_airflow.cli.stored_tasks import StoredTasks, is_of_task
 from polysync_airflow.exceptions import (
     ACCESS_DENIED,
@@ -67,6 +73,7 @@ def list_executions(args: Namespace) -> int:
             shown = rows[: args.max_executions]
             notes = [*calls.map(partial(_add_end, hook), shown)]
         _add_costs(hook, shown, args.costs)
+        runs = [_add_run(row, tasks) for row in shown]
     for note in dict.fromkeys(filter(None, [tasks.warning, *notes])):
         output.write_message(f"warning: {note}")
     executions = output.counted(len(shown), "execution")
@@ -78,7 +85,7 @@ def list_executions(args: Namespace) -> int:
         summary += "; there are more: give --max-executions"
     output.write_message(summary)
     document = {"executions": shown, **tasks.document}
-    return output.write(args, document, [*tasks.lines, *_table(args, shown)])
+    return output.write(args, document, [*tasks.lines, *_table(args, shown, runs)])
 
 
 def _pipelines(
@@ -169,10 +176,29 @@ def _add_costs(
             row.update(added_up.model_dump(mode="json"))
 
 
-def _table(args: Namespace, rows: Sequence[dict[str, Any]]) -> list[str]:
+def _add_run(row: dict[str, Any], tasks: StoredTasks) -> StoredRun:
+    """
+    Add to an execution what its task knows of its resumes and of what comes next.
+    """
+    problem = tasks.not_known.get("next")
+    stored = StoredRun(problem=problem)
+    if problem is None or task_of(row) is None:
+        stored = read_stored_run(row)
+    row |= {
+        "resumes": stored.resumes,
+        "attempt_started_at": output.in_seconds(stored.resumed_at),
+        "attempt_seconds": stored.run and stored.run.attempt_seconds,
+        "next": stored.as_json,
+    }
+    return stored
+
+
+def _table(
+    args: Namespace, rows: Sequence[dict[str, Any]], runs: Sequence[StoredRun]
+) -> list[str]:
     if not rows:
         return []
-    cells = [_cells(args, row) for row in rows]
+    cells = [_cells(args, row, stored) for row, stored in zip(rows, runs, strict=True)]
     table = [[*cells[0]], *([*row.values()] for row in cells)]
     if args.wide:
         return [*output.table(table, cut=())]
@@ -199,7 +225,7 @@ def _two_lines_each(table: Sequence[Sequence[str]]) -> list[str]:
     return lines
 
 
-def _cells(args: Namespace, row: dict[str, Any]) -> dict[str, str]:
+def _cells(args: Namespace, row: dict[str, Any], stored: StoredRun) -> dict[str, str]:
     """Return the cells of an execution, by the head of the table."""
     started_at = row["started_at"] or ""
     task = row["airflow_task"] or ""
@@ -215,7 +241,7 @@ def _cells(args: Namespace, row: dict[str, Any]) -> dict[str, str]:
     cells = {
         "STATE": row["state"],
         "STARTED (UTC)": started_at[:19].replace("T", " "),
-        "DURATION": _duration_text(row),
+        "DURATION": _duration_text(row, stored),
         "EXECUTION": execution,
         "TASK": task,
         "RUN": row.get("run_id", ""),
@@ -234,14 +260,20 @@ def _cells(args: Namespace, row: dict[str, Any]) -> dict[str, str]:
         cells["AWS STATUS"] = row["status"]
         cells["DISPLAY NAME"] = row["display_name"] or ""
         cells["ARN"] = row["execution_arn"]
+        cells["NEXT"] = stored.line
+        if stored.problem:
+            cells["NEXT"] = NOT_KNOWN
     return cells
 
 
-def _duration_text(row: dict[str, Any]) -> str:
+def _duration_text(row: dict[str, Any], stored: StoredRun) -> str:
     seconds = row["seconds"]
     if not states.has_ended(row["status"]) and row["started_at"]:
         started_at = datetime.fromisoformat(row["started_at"])
         seconds = (clock.now() - started_at).total_seconds()
     if seconds is None:
         return NOT_KNOWN
-    return texts.format_seconds(seconds)
+    ended_at = None
+    if row["ended_at"]:
+        ended_at = datetime.fromisoformat(row["ended_at"])
+    return duration_text(seconds, ended_at, stored)

@@ -18,6 +18,7 @@ from polysync_airflow.aws.job_logs import JobLog, RunningJobLogs, log_of_step
 from polysync_airflow.cli import output, stored_tasks
 from polysync_airflow.cli.execution_facts import (
     MAX_TEXT,
+    NOT_KNOWN,
     Answers,
     facts_of,
     named_execution,
@@ -25,6 +26,12 @@ from polysync_airflow.cli.execution_facts import (
 )
 from polysync_airflow.cli.execution_list import list_executions
 from polysync_airflow.cli.stored_costs import add_up_cost
+from polysync_airflow.cli.stored_runs import (
+    NOTHING_STORED,
+    StoredRun,
+    duration_text,
+    read_stored_run,
+)
 from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution import clock, console, models, outcome, texts, waiter
 from polysync_airflow.execution.models import ExecutionDescription
@@ -35,6 +42,7 @@ from polysync_airflow.execution.steps.descriptions import (
     rows_of,
 )
 from polysync_airflow.execution.steps.progress import Progress
+from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import request_stop, result_or_error, stop_result
 from polysync_airflow.operators.results import StepReport, with_logs
@@ -115,6 +123,7 @@ def _read(
 ) -> _Report:
     arn = execution.execution_arn
     facts = facts_of(execution)
+    stored = read_stored_run(facts)
     ended_at = None
     if states.has_ended(execution.status):
         ended_at = output.in_seconds(execution.modified_at)
@@ -136,40 +145,72 @@ def _read(
                 output.write_message(f"warning: {note}")
     step_report = StepReport(rows)
 
-    run = outcome.described(execution, parameters=values)
-    run = run.model_copy(update=step_report.run_members)
-    state = state_text(execution.status)
-    lines = [f"Pipeline {run.pipeline_name}: {state} (AWS status {run.status})."]
-    end = _waiter(execution).updated(execution).end_of(execution, 0)
+    run = outcome.described(execution, parameters=values).model_copy(
+        update={
+            **step_report.run_members,
+            "resumes": stored.resumes,
+            "attempt_started_at": stored.resumed_at,
+            "stop": stored.run and stored.run.stop,
+        }
+    )
+    end = _waiter(execution, stored).updated(execution).end_of(execution, 0)
     if end:
         run = run.ended(end)
-        lines = [outcome.verdict_line(end)]
     run = run.with_cost(added_up, notes)
-    if run.message:
-        lines += outcome.reason_lines(run.message)
-    lines += outcome.detail_lines(
-        arn, run.pipeline_name, step_report.failed, answers.lines
-    )
+    lines = [
+        *_outcome_lines(execution, run, end),
+        *outcome.detail_lines(
+            arn, run.pipeline_name, step_report.failed, answers.lines
+        ),
+    ]
+    if stored.line:
+        lines.append(f"Next: {stored.line}")
+    facts["next"] = stored.as_json
     facts["created_by"] = execution.created_by
     facts["console_url"] = console.execution_url(arn, run.pipeline_name)
     document = {**facts, **run.model_dump(mode="json", exclude_unset=True)}
     document["steps"] = [row.model_dump(mode="json") for row in rows]
     document["failed_steps"] = [row.name for row in step_report.failed]
-    document["not_known"] = answers.refusals
-    for name in document.keys() & answers.refusals.keys():
-        document[name] = None
-    if steps is None:
-        document["failed_steps"] = None
+    _mark_not_known(document, answers, stored)
     return _Report(
         document,
         lines,
-        [*_fact_lines(facts, run, values), *_step_table(step_report)],
+        [*_fact_lines(facts, run, values, stored), *_step_table(step_report)],
         is_complete=not answers.refusals,
     )
 
 
+def _mark_not_known(
+    document: dict[str, Any], answers: Answers, stored: StoredRun
+) -> None:
+    """Add what is not known, and why, and let it have no value."""
+    document["not_known"] = {**answers.refusals}
+    if stored.problem:
+        document["not_known"]["next"] = stored.problem
+    for name in document.keys() & answers.refusals.keys():
+        document[name] = None
+    if document["steps"] is None:
+        document["failed_steps"] = None
+
+
+def _outcome_lines(
+    execution: ExecutionDescription, run: outcome.RunSummary, end: ExecutionEvent | None
+) -> Iterator[str]:
+    """Yield how an execution has ended and why, or its state."""
+    if end:
+        yield outcome.verdict_line(end)
+    else:
+        state = state_text(execution.status)
+        yield f"Pipeline {run.pipeline_name}: {state} (AWS status {run.status})."
+    if run.message:
+        yield from outcome.reason_lines(run.message)
+
+
 def _fact_lines(
-    facts: Mapping[str, Any], run: outcome.RunSummary, values: Mapping[str, str] | None
+    facts: Mapping[str, Any],
+    run: outcome.RunSummary,
+    values: Mapping[str, str] | None,
+    stored: StoredRun,
 ) -> Iterator[str]:
     """Yield what the lines about the outcome do not say."""
     page = facts.get("airflow_page", "")
@@ -182,6 +223,10 @@ def _fact_lines(
         "Display name": facts["display_name"],
         "Started at": facts["started_at"],
         "Ended at": output.in_seconds(run.ended_at),
+        "Duration": _duration_text(run, stored),
+        "Resumed": _resumes_text(stored),
+        "Stop": run.stop and run.stop.text,
+        "Next": stored.problem and f"{NOT_KNOWN}: {stored.problem}",
         "Created by": facts["created_by"],
     }
     if run.billable_seconds is not None:
@@ -196,6 +241,22 @@ def _fact_lines(
             yield f"{label}: {texts.clean_line(text, MAX_TEXT)}"
     if values is not None:
         yield f"Parameters: {json.dumps(values)}"
+
+
+def _duration_text(run: outcome.RunSummary, stored: StoredRun) -> str:
+    if run.started_at is None:
+        return ""
+    seconds = run.seconds
+    if seconds is None:
+        seconds = (clock.now() - run.started_at).total_seconds()
+    return duration_text(seconds, run.ended_at, stored)
+
+
+def _resumes_text(stored: StoredRun) -> str:
+    if stored.resumed_at is None:
+        return ""
+    times = "once" if stored.resumes == 1 else f"{stored.resumes} times"
+    return f"{times}, last at {output.in_seconds(stored.resumed_at)}"
 
 
 def _step_table(report: StepReport) -> Iterator[str]:
@@ -219,14 +280,22 @@ def _step_table(report: StepReport) -> Iterator[str]:
 # ---- stop, watch and logs
 
 
-def _waiter(execution: ExecutionDescription) -> waiter.ExecutionWaiter:
+def _waiter(
+    execution: ExecutionDescription, stored: StoredRun = NOTHING_STORED
+) -> waiter.ExecutionWaiter:
+    since = clock.time()
+    attempt = 0
+    if stored.resumed_at:
+        since = stored.resumed_at.timestamp()
+        attempt = stored.resumes
     return waiter.ExecutionWaiter(
         execution_arn=execution.execution_arn,
         cost_limit=None,
         pipeline_name=models.pipeline_name_of(execution.execution_arn),
         poll_interval=POLL_SECONDS,
-        since=clock.time(),
+        since=since,
         deadline=models.MAX_TIMESTAMP,
+        attempt=attempt,
     )
 
 

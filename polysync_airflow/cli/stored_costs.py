@@ -15,9 +15,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from polysync_airflow.airflow_compat import xcoms
 from polysync_airflow.cli import output
+from polysync_airflow.cli.stored_runs import task_of
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution.cost import Basis
-from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.outcome import RunSummary, parse_run_summary
 from polysync_airflow.execution.prices import SPENDING_KEY, CostAndUsage
 from polysync_airflow.execution.steps.descriptions import StepDescription
@@ -89,7 +89,7 @@ def stored_run(facts: Mapping[str, Any], ended_at: str | None) -> RunSummary | N
 
 def stored_basis(facts: Mapping[str, Any]) -> Basis:
     """Return what Airflow has stored of the money of an execution."""
-    task = _task_of(facts)
+    task = task_of(facts)
     if task is None:
         return Basis()
     record = _unless_refused(lambda: stored_record(task))
@@ -99,16 +99,10 @@ def stored_basis(facts: Mapping[str, Any]) -> Basis:
 
 
 def _read(facts: Mapping[str, Any], key: str) -> Any:
-    task = _task_of(facts)
+    task = task_of(facts)
     if task is None:
         return None
     return _unless_refused(lambda: xcoms.read_xcom(key, **asdict(task)))
-
-
-def _task_of(facts: Mapping[str, Any]) -> TaskKey | None:
-    if "run_id" not in facts:
-        return None
-    return TaskKey(**{name: facts[name] for name in TaskKey.__dataclass_fields__})
 
 
 def _unless_refused(read: Callable[[], Stored]) -> Stored | None:

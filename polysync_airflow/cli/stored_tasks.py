@@ -132,7 +132,8 @@ def read(
             found.failed = _failed_before_start(args, since)
     except SQLAlchemyError as error:
         problem = output.database_problem(error)
-        found.not_known = dict.fromkeys(("waiting", "failed_before_start"), problem)
+        missing = ("waiting", "failed_before_start", "next")
+        found.not_known = dict.fromkeys(missing, problem)
     return found
 
 

@@ -50,6 +50,14 @@ class FailedStep(models.FrozenModel):
 
 
 StopReason = Literal["ended_task", "timeout", "failure", "cost"]
+# Why a task has stopped its execution. The tab says the same
+# (ui/static/sagemaker_tab.js).
+_STOP_REASONS: Final[dict[StopReason, str]] = {
+    "ended_task": "somebody, or the DAG run, ended the task",
+    "timeout": "the time of the task was up",
+    "failure": "the task failed",
+    "cost": "the task had spent what it may",
+}
 StopProcess = Literal["worker", "triggerer", "command"]
 
 
@@ -85,6 +93,13 @@ class RequestedStop(models.FrozenModel):
     result: Literal["requested", "accepted", "failed"] = "requested"
     seen_at: models.UtcTime | None = None
     error: texts.ReasonText | None = None
+
+    @property
+    def text(self) -> str:
+        """Who has requested it when, and why."""
+        at = f"{self.requested_at:%Y-%m-%d %H:%M:%S} UTC"
+        reason = _STOP_REASONS[self.reason]
+        return f"requested by the {self.process} at {at}, because {reason}"
 
 
 class RunSummary(models.FrozenModel):

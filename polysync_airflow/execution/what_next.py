@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from polysync_airflow import states
 from polysync_airflow.execution import models, texts
@@ -95,6 +95,9 @@ class PushedRun(BaseModel):
     execution_arn: models.ExecutionArn | None = None
     state: texts.NameText
     status: texts.NameText | None = None
+    resumes: Annotated[int, Field(ge=0, le=models.MAX_INTEGER)] = 0
+    attempt_started_at: models.UtcTime | None = None
+    attempt_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     stop: RequestedStop | None = None
     stops_with_task: bool = False
     capacity: CapacityWait | None = None

@@ -131,6 +131,7 @@ FOLDER_LAYERS = {
     "testing": ({"dag_files", "emulator"}, {"plugin"}, {"__init__"}),
     "cli": (
         {"output"},
+        {"stored_runs"},
         {"stored_costs", "stored_tasks"},
         {"execution_facts"},
         {"execution_list"},

@@ -355,13 +355,13 @@ def what_retry_does(
     if status is None:
         return None
     if record:
-        command = _after_retry(record, status, options)
+        decision = _after_retry(record, status, options)
     elif has_ended(status):
         return None
     else:
         # Whatever the record says.
-        command = _continue(status, after_failure=Command.PREPARE)
-    return _does(command, status, by_fail_step=by_fail_step)
+        decision = _continue(status, after_failure=Command.PREPARE)
+    return _does(decision, status, by_fail_step=by_fail_step)
 
 
 def what_clear_does(

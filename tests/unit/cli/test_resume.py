@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.cli import resume
 from polysync_airflow.execution.lifecycle.capacity import CapacityWait
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
+from polysync_airflow.execution.texts import format_seconds
 from polysync_airflow.records.keys import variable_key
 from polysync_airflow.records.serialization import to_variable
 from polysync_airflow.testing import dag_files
@@ -26,7 +28,7 @@ from sagemaker_emulator.builders import definition, step
 from tests.tasks import EmulatedTime
 from tests.unit.cli.conftest import Executions, Terminal
 from tests.unit.execution.lifecycle.builders import stored
-from tests.unit.ui.stored_tasks import remove_task, stored_variable
+from tests.unit.ui.stored_tasks import pause, remove_task, stored_variable
 from tests.world import RETRY
 
 if not CAPABILITIES.react_apps:
@@ -327,7 +329,16 @@ def test_without_the_database_no_task_is_passed_over(
     unread = "What its task has stored of the cost is not known. Airflow's database"
     assert (unread in shown.err) == described
     assert (unread in (shown.document.get("steps_note") or "")) == described
-    assert listed.document["not_known"].keys() == {"waiting", "failed_before_start"}
+    assert listed.document["not_known"].keys() == {
+        "waiting",
+        "failed_before_start",
+        "next",
+    }
+    assert bool(shown.document["not_known"].get("next")) == described
+    (row,) = listed.document["executions"]
+    assert (row["next"], shown.document["next"]) == (
+        (None, None) if described else ([], [])
+    )
     assert "warning: tasks that wait for capacity, or failed before" in listed.err
     retried = len(executions.control.calls(RETRY))
     assert (done.code, retried) == ((2, 0) if described else (0, 1))
@@ -364,6 +375,77 @@ def test_waiting_task_is_listed_as_waiting(executions: Executions, states: Any) 
     assert "waits for capacity, and asks AWS again at 2026-01-01 00:00:00" in refusal
     failed = executions("list", "--state=Failed", "--dag=nightly", "--output=json")
     assert (failed.document["executions"], failed.document["waiting"]) == ([], [])
+
+
+def test_show_and_list_say_what_comes_next(executions: Executions, states: Any) -> None:
+    """
+    What the tab says: how long the execution took since its resume, why it was stopped,
+    and what follows on the state that its task has now.
+    """
+    arn = executions.fail(PipelineExecutionDescription=page_of(KEY))
+    whole = executions("show", arn, "--output=json").document
+    ended_at = datetime.fromisoformat(whole["ended_at"])
+    resumed_at = ended_at - timedelta(seconds=13)
+    retry = {"does": "resume", "at": "2100-01-01T03:14:00Z"}
+    run = {
+        "execution_arn": arn,
+        "state": "Failed",
+        "status": "Failed",
+        "resumes": 2,
+        "attempt_started_at": resumed_at.isoformat(),
+        "attempt_seconds": 13,
+        "stop": {
+            "requested_at": "2026-01-01T03:00:00Z",
+            "reason": "cost",
+            "process": "triggerer",
+        },
+        "next": {
+            "try_number": 1,
+            "max_tries": 0,
+            "retry": retry,
+            "resumable": True,
+            "repeats": 1,
+            "steps": 2,
+        },
+    }
+    xcoms.write_xcom("run", run, **asdict(KEY))
+    states(train="up_for_retry")
+    pause(KEY.dag_id, is_paused=False)
+
+    shown = executions("show", arn).out
+    document = executions("show", arn, "--output=json").document
+    lines, listed = list_of(executions, "--wide")
+
+    sentence = "Try 2 of 2 resumes the failed steps (1 of 2)"
+    line = f"{sentence} at 2100-01-01 03:14:00 UTC."
+    assert f"\nNext: {line}\n" in shown
+    assert lines[-1].endswith(f"  {line}")
+    duration = f"{format_seconds(whole['seconds'])}, 13 s since resume 2"
+    assert f"\nDuration: {duration}\n" in shown
+    assert f"  {duration}  " in lines[-1]
+    assert "failed 13 s after resume 2 (AWS status Failed)." in shown
+    reason = "because the task had spent what it may"
+    assert f"by the triggerer at 2026-01-01 03:00:00 UTC, {reason}\n" in shown
+    assert document["stop"]["reason"] == "cost"
+    (row,) = listed["executions"]
+    for found in (document, row):
+        assert found["next"] == [{"text": sentence, "at": "2100-01-01T03:14:00+00:00"}]
+        assert (found["resumes"], found["attempt_seconds"]) == (2, 13)
+        assert found["seconds"] == whole["seconds"] > 13
+
+    states(train="failed")
+    text = "Nothing follows by itself: the task has failed"
+    assert executions("show", arn, "--output=json").document["next"][0]["text"] == text
+
+
+def test_description_is_no_proof_of_a_task(executions: Executions, states: Any) -> None:
+    """Whoever starts an execution can write it; the task has another execution."""
+    arn = executions.fail(PipelineExecutionDescription=page_of(KEY))
+    other = executions.fail()
+    xcoms.write_xcom("run", {"execution_arn": other, "state": "Failed"}, **asdict(KEY))
+    states(train="up_for_retry")
+
+    assert executions("show", arn, "--output=json").document["next"] == []
 
 
 def test_task_that_failed_before_its_start_is_listed(

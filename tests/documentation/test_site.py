@@ -94,7 +94,7 @@ def new_page(
 @pytest.mark.parametrize(
     ("words", "heading"),
     [
-        ("Slack", "How do I send it to Slack?"),
+        ("Slack", "How do I send it to Slack, PagerDuty or SNS?"),
         ("parallel", "How do I limit how many executions run in parallel?"),
     ],
 )

@@ -14,7 +14,11 @@ from typing import Any
 from airflow.providers.common.compat.sdk import BaseNotifier, Context
 
 from polysync_airflow.airflow_compat.task_instances import pull_own
-from polysync_airflow.exceptions import PipelineExecutionError, PolysyncError
+from polysync_airflow.exceptions import (
+    ParametersError,
+    PipelineExecutionError,
+    PolysyncError,
+)
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.console import is_console_url
 from polysync_airflow.execution.outcome import (
@@ -22,7 +26,12 @@ from polysync_airflow.execution.outcome import (
     RunSummary,
     parse_run_summary,
 )
-from polysync_airflow.execution.texts import MAX_QUOTED, clean_line, clean_value
+from polysync_airflow.execution.texts import (
+    MAX_QUOTED,
+    clean_line,
+    clean_value,
+    shorten,
+)
 from polysync_airflow.execution.what_next import TaskNow, read_run, what_comes_next
 from polysync_airflow.links import CONSOLE_URL_XCOM_KEY, LOG_URL_XCOM_KEY
 
@@ -42,10 +51,16 @@ class PolysyncFailureNotifier(BaseNotifier):
     :param notifier: the notifier that sends the message.
     :param escape: whether to write ``&``, ``<`` and ``>`` as entities, as Slack and
         HTML require. False is for plain text, for example of SNS.
+    :raises ParametersError: ``notifier`` is none.
     """
 
     def __init__(self, notifier: BaseNotifier, *, escape: bool = True) -> None:
         super().__init__()
+        if not isinstance(notifier, BaseNotifier):
+            raise ParametersError(
+                f"notifier = {shorten(notifier)} is not valid: give a notifier. A"
+                " function of yours can send failure_text(context)."
+            )
         self.notifier = notifier
         self.escape = escape
 

@@ -14,6 +14,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG, AirflowFailException
 from airflow.providers.slack.notifications.slack_webhook import SlackWebhookNotifier
 
+from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution.prices import Cost
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.notifications import PolysyncFailureNotifier, failure_text
@@ -248,3 +249,11 @@ def test_notifier_never_renders_the_text(
             text = text.replace("<!channel>", "&lt;!channel&gt;")
         assert message["text"] == f"train {run.ti.map_index}: {text}"
         assert message["blocks"] == [{"text": [text]}]
+
+
+def test_what_is_no_notifier_is_an_error() -> None:
+    """A function would be called with the context, and send all of it."""
+    notifier: Any = print
+
+    with pytest.raises(ParametersError, match="give a notifier"):
+        PolysyncFailureNotifier(notifier)

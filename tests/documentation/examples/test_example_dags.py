@@ -103,6 +103,7 @@ def test_all_examples_are_covered() -> None:
         "limit_costs",
         "stop_orphans",
         "steps_as_tasks",
+        "notify_by_email",
         "notify_teams",
         "deploy_and_run",
         "run_a_job",
@@ -467,20 +468,30 @@ def test_deploy_and_run_runs_the_version_that_it_has_made(
         assert started["PipelineVersionId"] == version
 
 
-def test_notify_teams_posts_a_card(
-    example: Any, endpoint: EmulatorServer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("dag_id", "conn_id"),
+    [("notify_teams", "teams"), ("notify_by_email", "smtp_default")],
+)
+def test_notification_has_the_failed_step(
+    dag_id: str,
+    conn_id: str,
+    example: Any,
+    endpoint: EmulatorServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The card has the failed step and its reason."""
+    """It names the reason, which others have written: it is not rendered."""
+    reason = "No data {{ 7 * 7 }}"
     endpoint.control.put_scenario(
-        {"steps": {"AbaloneTrain": {"fail": {"reason": "No data"}}}}
+        {"steps": {"AbaloneTrain": {"fail": {"reason": reason}}}}
     )
     with MessageReceiver().running() as receiver:
-        monkeypatch.setenv("AIRFLOW_CONN_TEAMS", receiver.connections()["teams"])
-        run = example("notify_teams")
+        connection = receiver.connections()[conn_id]
+        monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", connection)
+        run = example(dag_id)
 
     assert str(run.state) == "failed"
     (message,) = receiver.messages
-    assert "Step AbaloneTrain: No data" in message
+    assert f"Step AbaloneTrain: {reason}" in message
 
 
 @pytest.mark.documentation

@@ -236,6 +236,23 @@ class Site:
             ).rowcount
         assert changed == 1, f"{task} does not exist"
 
+    def set_columns(self, table: str, task: Task, **values: Any) -> None:
+        """Set columns of the rows of a task, which Airflow itself would set."""
+        columns = ", ".join(f"{name} = ?" for name in values)
+        with closing(sqlite3.connect(self._file, timeout=30)) as database, database:
+            changed = database.execute(
+                f"UPDATE {table} SET {columns}"
+                " WHERE dag_id = ? AND run_id = ? AND task_id = ?",
+                (*values.values(), task.dag_id, task.run_id, task.task_id),
+            ).rowcount
+        assert changed > 0, f"{task} has no row in {table}"
+
+    def pause(self, dag_id: str, *, is_paused: bool) -> None:
+        """Pause a DAG, or unpause it."""
+        self._http.patch(
+            f"api/v2/dags/{dag_id}", json={"is_paused": is_paused}
+        ).raise_for_status()
+
     def publish(self, task: Task, xcoms: XComs) -> None:
         """Write the XComs of a task, as its operator does."""
         for key, value in xcoms.by_key().items():

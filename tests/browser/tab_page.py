@@ -149,7 +149,8 @@ class TabPage:
             self.page.locator(":enabled")
         ).wait_for()
         rows = []
-        for row in self.tab.locator(".psm-executions tbody tr").all():
+        of_tasks = ".psm-executions tbody tr:not(.psm-next-row)"
+        for row in self.tab.locator(of_tasks).all():
             cells = [
                 " | ".join(text.split("\n"))
                 for text in row.locator("th, td").all_inner_texts()
@@ -159,6 +160,11 @@ class TabPage:
             cells[1] = cells[1].replace(date, run.get_attribute("title") or "")
             rows.append(cells)
         return rows
+
+    def next_lines(self) -> list[str]:
+        """Return what comes next, of each task that the page or the tab shows."""
+        lines: list[str] = self.tab.locator(".psm-next").all_inner_texts()
+        return lines
 
     def load_again(self) -> None:
         """

@@ -17,11 +17,11 @@ WAIT: dict[str, Any] = {
     "try_number": 1,
     "since": "2026-03-01T13:00:00Z",
     "pauses": 2,
-    "reason": "The account-level service limit is 20 Executions",
+    "reason": "The account-level service limit is 20 Executions -- Ask AWS for more",
     "asks_at": "2026-03-01T13:10:00Z",
     "nothing_runs": True,
 }
-TEXT = "since 2026-03-01 13:00:00 UTC; asks again at 2026-03-01 13:10:00 UTC"
+SINCE = "ince 2026-03-01 13:00:00 UTC"
 BEFORE_START: dict[str, Any] = {
     "execution_arn": None,
     "pipeline_name": arranged.PIPELINE,
@@ -34,22 +34,26 @@ FAILED = arranged.failure().run
 def test_wait_for_capacity_is_shown_until_the_task_ends(
     run: dict[str, Any], site: Site, page: TabPage
 ) -> None:
-    """With its reason, since when, and when the task asks next."""
+    """What AWS has said and the advice are paragraphs of their own."""
     task = site.new_task("deferred")
     if run is FAILED:
         site.publish(task, arranged.failure())
     site.write_xcom(task, "run", {**run, "capacity": WAIT})
 
     page.open(task)
-    page.wait_for(f"Waits for capacity {TEXT}")
-    assert WAIT["reason"] in page.text()
+    page.wait_for("Waiting for capacity")
+    paragraphs = page.tab.locator(".psm-notice p").all_inner_texts()
+    assert paragraphs == [
+        f"S{SINCE}. Nothing runs meanwhile.",
+        *WAIT["reason"].split(" -- "),
+    ]
     # Nobody has asked for steps, or sent parameters, before the start.
     assert "has not stored the steps" not in page.text()
     assert "No parameters were sent" not in page.text()
 
     page.open_executions("?state=Waiting")
     row = page.rows()[0]
-    assert row[0] == f"… | Waits for capacity | {TEXT}"
+    assert row[0] == f"… | Waiting | s{SINCE}"
     assert row[3] == arranged.PIPELINE
 
     site.set_state(task, "failed")

@@ -146,8 +146,8 @@ def test_selective_execution(site: Site, page: TabPage) -> None:
 
 def test_resumed(site: Site, page: TabPage) -> None:
     """
-    The duration is that of the last attempt and says so; what earlier attempts have
-    done is marked.
+    Tab and page show the duration from the start, and that since the resume; what
+    earlier attempts have done is marked.
     """
     task = site.new_task("deferred", try_number=2)
     site.publish(task, arranged.resumed())
@@ -155,13 +155,21 @@ def test_resumed(site: Site, page: TabPage) -> None:
     page.open(task)
     page.wait_for("Register")
 
-    assert page.stat("Duration since resume 1").startswith("1 min")
+    total, resumed = page.stat("Duration").splitlines()
+    assert total.startswith("1 h 6 min")
+    assert resumed.startswith("since resume 1: 1 min")
     assert page.stat("Resumed").startswith("once, at 20")
     assert page.stat("Steps") == "1 of 3 succeeded, 1 running"
     first, second, _ = page.step_texts()
     assert "before the resume" in first
     assert "before the resume" not in second
     assert "attempt 2" in second
+
+    page.open_executions(f"?dag={task.dag_id}&since=1h")
+    (duration,) = [row[5] for row in page.rows() if row[1].endswith(task.run_id)]
+    total, resumed = duration.split(" | ")
+    assert total.startswith("1 h 6 min")
+    assert resumed.startswith("since resume 1: 1 min")
 
 
 def test_pause_before_a_resume(site: Site, page: TabPage) -> None:

@@ -10,6 +10,8 @@ const { useEffect, useId, useRef, useState } = globalThis.React;
 const RESUME = "Resume failed steps";
 const NEW = "Start a new execution";
 const STOP = "Stop execution";
+// Where the execution outlives its task.
+const END_TASK = "End the task";
 const AFTER = "and the tasks after it, so that the DAG run goes on.";
 const CLEARS = `This clears the task ${AFTER}`;
 const MAX_NAMES = 4;
@@ -17,8 +19,12 @@ const CLEAR_STARTS = "Airflow's button Clear starts a new execution.";
 // Where nobody can act: there is no such task, or no permission. After 401, the tab says that the session has ended.
 const QUIET_STATUSES = [401, 403, 404];
 
-/** The buttons for an execution in its present state, if the person who looks at it may act. */
-export function Actions({ state, refresh, refreshes, onClear }) {
+/**
+ * The buttons for an execution in its present state, if the person who looks at it may act.
+ *
+ * @param notice what is known of a stop; it takes the place of what came of an action
+ */
+export function Actions({ state, refresh, refreshes, onClear, notice }) {
   const key = JSON.parse(state.keyText);
   const { task, execution } = state.data;
   // Old data say nothing about what can be done now.
@@ -29,6 +35,9 @@ export function Actions({ state, refresh, refreshes, onClear }) {
   const cancelled = useRef(null);
   const offer = offers.find((each) => each.label === asked);
   const isRunning = result === RUNNING;
+  // An execution that has ended shows by itself what came of its stop.
+  const isOld = result?.ofStop && execution.run.state !== "Running";
+  const shownResult = isRunning || isOld ? null : result;
   useEffect(() => {
     cancelled.current = null;
     if (offer === undefined) {
@@ -39,7 +48,7 @@ export function Actions({ state, refresh, refreshes, onClear }) {
     setResult(RUNNING);
     try {
       await offer.act(key);
-      setResult({ kind: "info", title: offer.done });
+      setResult({ kind: "info", title: offer.done, ofStop: offer.act === stop });
       tellOtherPages();
       if (offer.act !== stop) {
         onClear();
@@ -55,7 +64,7 @@ export function Actions({ state, refresh, refreshes, onClear }) {
     setAsked(null);
   };
   return [
-    result !== null && !isRunning && h(Result, { key: "result", result }),
+    (shownResult ?? notice) !== null && h(Result, { key: "result", result: shownResult, notice }),
     offers.length > 0 && h(WhyNoButtons, { key: "why", permission, task, run: execution.run, refresh }),
     permission.isGiven &&
       offers.length > 0 &&
@@ -102,7 +111,7 @@ function offersOf(task, { run, steps }, isFinal) {
   const shown = shownState(task, run, isFinal);
   if (!task.isEnded) {
     const isAtWork = shown === "Running" && ["running", "deferred"].includes(task.state);
-    return isAtWork ? [stopOffer()] : [];
+    return isAtWork ? [run.stopsWithTask ? stopOffer() : endTaskOffer()] : [];
   }
   const hasFailed = task.state === "failed" || ["Stopping", "Failed", "Cancelled"].includes(shown);
   if (!hasFailed || task.state === "removed") {
@@ -147,10 +156,8 @@ function describeKept(steps) {
 function newOffer(task, run, steps) {
   const taken = steps.filter((step) => !isLeftOut(step) && !isReused(step));
   const what = { 0: "Runs every step", 1: "Runs its step again" }[taken.length] ?? `Runs all ${taken.length} steps`;
-  const first =
-    run.state === "Running"
-      ? " An earlier execution that still runs is stopped first, or awaited with stop_on_kill=False."
-      : "";
+  const before = run.stopsWithTask ? "is stopped first" : "is awaited first (stop_on_kill=False)";
+  const first = run.state === "Running" ? ` The execution, if it still runs, ${before}.` : "";
   const why = steps.some(isFailStep) ? "AWS does not resume an execution that a Fail step has ended. " : "";
   return {
     label: NEW,
@@ -167,11 +174,24 @@ function stopOffer() {
   return {
     label: STOP,
     text:
-      "Marks the task as failed, which stops the execution, unless the DAG sets stop_on_kill=False. A stopped " +
-      "execution cannot be resumed: a new one runs every step, and each is paid again.",
+      "Marks the task as failed, which stops the execution. A stopped execution cannot be resumed: a new one runs " +
+      "every step, and each is paid again.",
     note: null,
     kind: "danger",
     done: "The task is marked as failed, which stops the execution.",
+    act: stop,
+  };
+}
+
+function endTaskOffer() {
+  return {
+    label: END_TASK,
+    text:
+      "Marks the task as failed. The execution goes on, because the DAG sets stop_on_kill=False: the AWS console and " +
+      "polysync executions stop can stop it.",
+    note: null,
+    kind: "danger",
+    done: "The task is marked as failed. The execution goes on.",
     act: stop,
   };
 }
@@ -193,15 +213,19 @@ function Offer({ offer, onClick, autoFocus }) {
   );
 }
 
-/** What came of an action. It takes the focus, because the buttons are gone. */
-function Result({ result }) {
+/** What came of an action, or what is known since. An action's takes the focus, because the buttons are gone. */
+function Result({ result, notice }) {
   const frame = useRef(null);
-  useEffect(() => frame.current.focus(), []);
-  const { kind, title, text } = result;
+  useEffect(() => {
+    if (result !== null) {
+      frame.current.focus();
+    }
+  }, [result]);
+  const isNotice = notice !== null && result?.kind !== "error";
   return h(
     "div",
     { ref: frame, tabIndex: -1, className: "psm-result" },
-    h(Notice, { kind, title }, text),
+    isNotice ? notice : h(Notice, { kind: result.kind, title: result.title }, result.text),
   );
 }
 

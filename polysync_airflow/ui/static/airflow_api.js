@@ -4,6 +4,7 @@ import { countOmittedSteps, readCallback, readRun, readSteps } from "./execution
 import { readSpending } from "./results.js";
 import { mayStillStop } from "./stops.js";
 import { property, readEntries, readInteger, readList, readText, readTime } from "./validation.js";
+import { readNext } from "./what_next.js";
 
 // The XComs of 500 steps with all their log lines are smaller.
 const MAX_RESPONSE = 20_000_000;
@@ -55,6 +56,7 @@ export async function readTask(key, signal) {
   return {
     task,
     xcoms,
+    next: xcoms.next,
     forbidden,
     tooLarge,
     execution: record === null ? null : executionOf(record, xcoms),
@@ -166,8 +168,8 @@ export function taskOf(body) {
  * Reads XComs of a task instance.
  *
  * @param {string[]} names at most ten keys
- * @returns functions that say of a key whether there is such an XCom, its value, and when it was written; whether they
- *   may not be read; and the keys of those that are too large
+ * @returns functions that say of a key whether there is such an XCom, its value, and when it was written; what comes
+ *   next, if `run` is among the keys; whether they may not be read; and the keys of those that are too large
  * @throws {AirflowApiError} they cannot be read
  */
 export async function readXComs(key, names, signal) {
@@ -180,6 +182,7 @@ export async function readXComs(key, names, signal) {
     has: (name) => found.has(name),
     valueOf: (name) => parsed(property(found.get(name), "text")),
     writtenAt: (name) => readTime(property(found.get(name), "written_at")),
+    next: readNext(property(body, "next")),
     forbidden: property(body, "is_allowed") === false,
     tooLarge: names.filter((name) => property(found.get(name), "text") === null),
     clockOffset,

@@ -8,7 +8,6 @@ const LABELS = {
   NotListed: "Not listed yet",
   NotTaken: "Not taken",
   NotSelected: "Not selected",
-  Waiting: "Waits for capacity",
 };
 // Shapes, so that states differ for people who cannot tell the colours apart.
 const ICONS = {

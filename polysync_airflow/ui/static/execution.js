@@ -319,9 +319,22 @@ export function secondsOf(item, now) {
   return end === null ? null : Math.max(0, (end - item.startedAt) / 1000);
 }
 
-/** Returns for how long the last attempt of an execution has run, in seconds; null if that is not known. */
-export function attemptSeconds(run, now) {
-  return secondsOf({ ...run, startedAt: run.resumes > 0 ? run.attemptStartedAt : run.startedAt }, now);
+/**
+ * Returns for how long an execution has run, in seconds: from its start, and since its last resume, which is null
+ * without one; each null if it is not known.
+ */
+export function durationsOf(run, now) {
+  const since = (startedAt) => secondsOf({ ...run, startedAt, seconds: null }, now);
+  return {
+    total: since(run.startedAt) ?? run.seconds,
+    sinceResume: run.resumes > 0 ? since(run.attemptStartedAt) : null,
+  };
+}
+
+/** Returns when somebody has last observed an execution whose task has ended, in milliseconds; null if not known. */
+export function lastObserved(task, { run, runWrittenAt, stepsWrittenAt = null }) {
+  const times = [runWrittenAt, stepsWrittenAt, task.endedAt, run.stop?.requestedAt, run.stop?.seenAt];
+  return Math.max(...times.map((time) => time ?? 0)) || null;
 }
 
 /**

@@ -3,9 +3,11 @@
 // XCom says is read for each task, and compared here.
 import { AirflowApiError, mapSome, readWholeXComs, send, taskOf } from "./airflow_api.js";
 import {
-  attemptSeconds,
+  clockAhead,
   countStates,
+  durationsOf,
   isLeftOut,
+  lastObserved,
   readPipeline,
   readRun,
   readSteps,
@@ -151,9 +153,15 @@ export function pipelineOf({ detail, pipeline }) {
   return detail?.run?.pipeline ?? pipeline;
 }
 
-/** Returns for how long an execution has run, in seconds; null if that is not known. */
-export function durationOf(row, now) {
-  return row.detail?.run && !isLastKnown(row) ? attemptSeconds(row.detail.run, now) : null;
+/** Returns what `durationsOf` returns of the execution of a row; null if there is none. */
+export function durationsOfRow(row, now) {
+  const { task, detail } = row;
+  if (!detail?.run) {
+    return null;
+  }
+  const execution = { ...detail, steps: [], stepsWrittenAt: null };
+  const time = isLastKnown(row) ? (lastObserved(task, execution) ?? now) : now;
+  return durationsOf(detail.run, time + clockAhead(execution));
 }
 
 function isShown(row, { state, pipeline, parameter }) {
@@ -237,9 +245,9 @@ function spanOf(rows) {
   return { run_after_gte: times[0], run_after_lte: times.at(-1) };
 }
 
-function detailOf({ task, detail }, run, error, forbidden, isFinal) {
+function detailOf({ task, detail }, found) {
   const steps = detail?.steps ?? null;
-  return { run, error, steps, forbidden, isFinal, isNew: true, tryNumber: task.tryNumber, taskState: task.state };
+  return { ...found, steps, isNew: true, tryNumber: task.tryNumber, taskState: task.state };
 }
 
 /** Returns whether what was read of a row stays as it is. */
@@ -260,7 +268,8 @@ async function readDetail(row, filters, memory, attempt, signal) {
     const run = shorten(readRun(found.valueOf("run"), task));
     const hasEnd = task.isEnded && !(run && mayStillStop(task, run, Date.now() + found.clockOffset));
     const error = readText(found.valueOf("error"), ERROR);
-    row.detail = detailOf(row, run, error, found.forbidden, hasEnd);
+    const { forbidden, next } = found;
+    row.detail = detailOf(row, { run, runWrittenAt: found.writtenAt("run"), error, forbidden, isFinal: hasEnd, next });
   }
   // A task that has ended without waiting has stored none.
   const mayHaveSteps = row.detail.run?.arn && (row.detail.run.status !== null || !task.isEnded);

@@ -5,17 +5,18 @@ import { Button, h, Mark, Notice, StateBadge } from "./components.js";
 import { SHOWN_STATES } from "./execution.js";
 import { needsXComs, readFilters, writeFilters } from "./execution_filters.js";
 import {
-  durationOf,
+  durationsOfRow,
   pipelineOf,
   readExecutions,
   remarkOf,
   stateOf,
 } from "./executions.js";
 import { Summary } from "./executions_summary.js";
-import { formatCapacity, formatCost, formatSeconds, formatTime } from "./format.js";
+import { describeSinceResume, formatCost, formatSeconds, formatTime } from "./format.js";
 import { ErrorNotice, Loading } from "./notices.js";
 import { useNow, usePolling } from "./polling.js";
 import { readTime } from "./validation.js";
+import { Next } from "./what_next.js";
 
 const { Fragment, useCallback, useEffect, useRef, useState } = globalThis.React;
 
@@ -150,10 +151,12 @@ function NoRows({ filters }) {
 function Pages({ state, filters, setFilters }) {
   const { rows, compared, total, next } = state.data;
   const isCompared = needsXComs(filters);
-  const range = `${filters.offset + 1} to ${filters.offset + compared} of ${total.toLocaleString("en")}`;
+  const range = `${filters.offset + 1} to ${filters.offset + compared}`;
+  const all = total.toLocaleString("en");
+  const which = compared === total ? `all ${all}` : `${range} of ${all}`;
   const text = isCompared
-    ? `Of the tasks ${range} that start executions, ${rows.length} match the filters.`
-    : `Tasks that start executions: ${range}.`;
+    ? `${rows.length} match the filters. Tasks compared with them: ${which}.`
+    : `Tasks that start executions: ${which}.`;
   const reading = state.isReading ? " Reading …" : "";
   return h(
     "nav",
@@ -197,7 +200,7 @@ function Row({ row, now }) {
   const { key, task, detail } = row;
   const run = detail?.run ?? null;
   const [dag, dagRun] = [key.dagId, key.runId].map(encodeURIComponent);
-  return h(
+  const cells = h(
     "tr",
     null,
     h("td", null, h(State, { row })),
@@ -210,11 +213,14 @@ function Row({ row, now }) {
     h("th", { scope: "row" }, h(PageLink, { path: pageOf(key), title: key.taskId }, key.taskId), h(MapIndex, { row })),
     h("td", { title: pipelineOf(row) }, pipelineOf(row) ?? "–"),
     h("td", { className: "psm-short" }, formatTime(run?.startedAt ?? task.startedAt) || "–"),
-    h("td", { className: "psm-short" }, formatSeconds(durationOf(row, now)) || "–"),
+    h("td", { className: "psm-short" }, h(Duration, { run, durations: durationsOfRow(row, now) })),
     h("td", null, h(Steps, { row })),
     h("td", null, h(BilledTime, { run })),
     h("td", null, h(Starter, { starter: row.starter })),
   );
+  const next = detail?.next ?? [];
+  const cell = h("td", { colSpan: COLUMNS.length }, h(Next, { next }));
+  return h(Fragment, null, cells, next.length > 0 && h("tr", { className: "psm-next-row" }, cell));
 }
 
 function State({ row }) {
@@ -232,7 +238,7 @@ function State({ row }) {
     "span",
     { className: "psm-stack" },
     h("span", null, h(StateBadge, { state })),
-    run?.capacity && h(CapacityWait, { capacity: run.capacity }),
+    run.capacity?.since && h(CapacityWait, { capacity: run.capacity }),
     remark !== null && h("span", null, h(Mark, { title: "The task has ended before the execution" }, remark)),
   );
 }
@@ -250,10 +256,18 @@ function NoExecution({ row: { task, detail }, state }) {
   );
 }
 
-function CapacityWait({ capacity }) {
-  const text = formatCapacity(capacity);
-  const title = [text, capacity.reason].filter(Boolean).join(": ");
+function CapacityWait({ capacity: { since, reason } }) {
+  const text = `since ${formatTime(since)}`;
+  const title = [text, reason].filter(Boolean).join(": ");
   return h("span", { className: "psm-muted psm-cut", title }, text);
+}
+
+function Duration({ run, durations }) {
+  const resumed = describeSinceResume(run, durations);
+  return [
+    formatSeconds(durations?.total ?? null) || "–",
+    resumed !== "" && h("div", { key: "resumed", className: "psm-muted" }, resumed),
+  ];
 }
 
 function MapIndex({ row: { key, mapped } }) {

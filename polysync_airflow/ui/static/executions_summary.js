@@ -24,7 +24,7 @@ const HEIGHT = 20;
 const WAITING = "The summary comes later: others ask for one, or Airflow's database is slow. It is asked for again.";
 // A summary that others ask for, too, is asked for again after twice as long each time, at most.
 const MAX_DELAY = 60_000;
-const NOTHING = { pipelines: [], leftOut: "" };
+const NOTHING = { pipelines: [], leftOut: [] };
 const COLUMNS = ["Pipeline", "Executions", "Failed", "Median duration", "Estimated cost"];
 
 /** The summary. It is read after the executions, again if the filters change, and when somebody asks for it. */
@@ -57,11 +57,12 @@ export function Summary({ filters, setFilters, refreshes, isReady }) {
   const matching = found.pipelines.filter(({ name }) => name.toLowerCase().includes(pipeline.toLowerCase()));
   const note = isWaiting && h("p", { role: "status", className: "psm-muted" }, WAITING);
   if (matching.length === 0) {
-    return note || (found.pipelines.length === 0 && found.leftOut && h("p", { className: "psm-muted" }, found.leftOut));
+    const leftOut = found.pipelines.length === 0 && h(NotShown, { parts: found.leftOut });
+    return note || leftOut;
   }
   const shown = isWhole ? matching : matching.slice(0, SHOWN);
   const all = `Show all ${matching.length} pipelines`;
-  const hidden = describeHidden(matching.slice(shown.length));
+  const hidden = [...describeHidden(matching.slice(shown.length)), ...found.leftOut];
   const days = daysOf(found.pipelines);
   const period = days.length > 1 ? `${days[0]} to ${days.at(-1)}` : days[0];
   return h(
@@ -74,7 +75,7 @@ export function Summary({ filters, setFilters, refreshes, isReady }) {
       h("tbody", null, shown.map((each) => h(PipelineRow, { key: each.name, pipeline: each, days, setFilters }))),
     ),
     matching.length > SHOWN && h(Button, { onClick: () => setWhole(!isWhole) }, isWhole ? "Show fewer" : all),
-    hidden + found.leftOut !== "" && h("span", { className: "psm-muted" }, [hidden, found.leftOut].join(" ")),
+    h(NotShown, { parts: hidden }),
     note,
   );
 }
@@ -82,10 +83,16 @@ export function Summary({ filters, setFilters, refreshes, isReady }) {
 /** Returns what is behind the button: pipelines with fewer failures, or of equal failures the cheaper ones. */
 function describeHidden(pipelines) {
   if (pipelines.length === 0) {
-    return "";
+    return [];
   }
   const failing = pipelines.filter(({ failures }) => failures > 0).length;
-  return `The other ${pipelines.length} have ${failing === 0 ? "no failures" : "fewer failures or cost less"}.`;
+  const which = failing === 0 ? "without failures" : "with fewer failures or lower costs";
+  return [`${pipelines.length} pipelines ${which}`];
+}
+
+/** Says in one sentence what the summary does not show. */
+function NotShown({ parts }) {
+  return parts.length > 0 && h("span", { className: "psm-muted" }, `Not shown: ${parts.join("; ")}.`);
 }
 
 function PipelineRow({ pipeline, days, setFilters }) {
@@ -175,12 +182,10 @@ function describeLeftOut(body) {
   const more = readInteger(property(body, "more_pipelines"), 1, MAX_COUNT);
   const unread = readInteger(property(body, "left_out"), 1, MAX_COUNT);
   return [
-    more !== null && `${more} more with fewer failures or lower costs are left out.`,
-    unread !== null && `${unread.toLocaleString("en")} executions are left out: their XComs “run” are too large.`,
-    newest !== null && `Of the newest ${newest.toLocaleString("en")} executions.`,
-  ]
-    .filter(Boolean)
-    .join(" ");
+    more !== null && `${more} more pipelines with fewer failures or lower costs`,
+    unread !== null && `${unread.toLocaleString("en")} executions whose XComs “run” are too large`,
+    newest !== null && `executions before the newest ${newest.toLocaleString("en")}`,
+  ].filter(Boolean);
 }
 
 function readPipeline(value) {

@@ -26,6 +26,12 @@ export function formatSeconds(seconds) {
     .join(" ");
 }
 
+/** Returns how long an execution has run since its last resume, such as "since resume 1: 13 s"; "" without one. */
+export function describeSinceResume(run, durations) {
+  const seconds = durations?.sinceResume ?? null;
+  return seconds === null ? "" : `since resume ${run.resumes}: ${formatSeconds(seconds)}`;
+}
+
 /** Returns an amount of money such as "1.04 USD", or "" if there is none. */
 export function formatCost(cost) {
   return cost === null ? "" : `${formatAmount(cost)} ${cost.currency}`;
@@ -55,11 +61,6 @@ export function formatNumber(number, digits = 6) {
     return String(number);
   }
   return String(Number(number.toPrecision(digits)));
-}
-
-/** Returns since when a task waits for capacity, and when it asks next. */
-export function formatCapacity({ since, asksAt }) {
-  return `since ${formatTime(since)}; asks again at ${formatTime(asksAt)}`;
 }
 
 /** Returns a time in the time zone of Airflow's UI, such as "2026-03-01 14:05:09 UTC". */

@@ -3,6 +3,7 @@ import { EarlierCosts } from "./comparison.js";
 import { h, Notice } from "./components.js";
 import { hasStepTasks, isStart, START_OPERATOR, STEP_OPERATOR } from "./execution.js";
 import { EndOfLog } from "./task_log.js";
+import { Next } from "./what_next.js";
 
 export const STOP_OPERATOR = "PolysyncStopPipelineOperator";
 const SENSOR = "PolysyncPipelineSensor";
@@ -10,7 +11,7 @@ const CALLBACK_OPERATOR = "PolysyncCallbackStepOperator";
 const WAITING_STATES = [null, "scheduled", "queued", "up_for_retry", "up_for_reschedule", "restarting"];
 
 /** Says why there is none, and what comes next. */
-export function NoExecution({ keyText, task, action, costs }) {
+export function NoExecution({ keyText, task, next, action, costs }) {
   const found = {
     [STOP_OPERATOR]: "found the execution that it stops",
     [SENSOR]: "found an execution",
@@ -27,13 +28,14 @@ export function NoExecution({ keyText, task, action, costs }) {
       ? "waits for its end, and stops it if all steps were cleared"
       : "stops it, and waits for its end";
     const before = !found && task.tryNumber > 1 ? ` If that of an earlier try still runs, the task ${stops}.` : "";
-    return h(Notice, { kind: "info", title, action }, `${text}${before}`, h(EarlierCosts, { costs }));
+    const following = [h(Next, { key: "next", next }), h(EarlierCosts, { key: "costs", costs })];
+    return h(Notice, { kind: "info", title, action }, `${text}${before}`, following);
   }
   const end = task.tryNumber > 0 && h(EndOfLog, { keyText, tryNumber: task.tryNumber });
   if (isStart(task) || found) {
     const what = found ? "it had found the execution" : "SageMaker started an execution";
     const text = `The task ended before ${what}.`;
-    return h(Notice, { kind: "info", title: "There is no execution", action }, text, end);
+    return h(Notice, { kind: "info", title: "There is no execution", action }, text, h(Next, { next }), end);
   }
   if (task.operator === STEP_OPERATOR) {
     const text = "The task “execution” of its group shows the execution here, with all steps.";

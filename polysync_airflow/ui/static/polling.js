@@ -1,5 +1,5 @@
 // Keeps data up to date while somebody looks at the tab or the page.
-import { clockAhead } from "./execution.js";
+import { clockAhead, lastObserved } from "./execution.js";
 import { readTaskAndStep } from "./step_group.js";
 
 const { useCallback, useEffect, useRef, useState } = globalThis.React;
@@ -133,12 +133,21 @@ export function useNow(isActive = true) {
 /**
  * Returns the present time on AWS's clock, as far as it is known, for the durations of what runs.
  *
- * After the end of the task, nobody observes the execution, so the time stands still at the last observation.
+ * After the end of the task, nobody observes the execution, so the time stands still at the last observation, or where
+ * it was when the tab has seen that end.
  */
 export function useExecutionTime({ task, execution, clockOffset }) {
-  const isLive = !task.isEnded && execution.run.state === "Running";
+  const { arn, state } = execution.run;
+  const isLive = !task.isEnded && state === "Running";
   const now = useNow(isLive) + clockOffset;
-  return (task.isEnded ? (lastWrite(execution) ?? now) : now) + clockAhead(execution);
+  const shown = useRef({ arn: null, time: 0 });
+  const ahead = clockAhead(execution);
+  if (!task.isEnded) {
+    shown.current = { arn, time: now + ahead };
+    return now + ahead;
+  }
+  const earlier = shown.current.arn === arn ? shown.current.time : 0;
+  return Math.max((lastObserved(task, execution) ?? now) + ahead, earlier);
 }
 
 /** Returns when the task has stored something about the execution last, in milliseconds; null if that is not known. */

@@ -14,16 +14,16 @@ import {
 } from "./components.js";
 import { Billed, Compared, Cost, EarlierRuns, Spending } from "./comparison.js";
 import {
-  attemptSeconds,
   countBranchesNotTaken,
   countStates,
+  durationsOf,
   failureOf,
   hasEarlierAttempts,
   isLeftOut,
   isReused,
   isStart,
 } from "./execution.js";
-import { formatCapacity, formatSeconds, formatTime } from "./format.js";
+import { describeSinceResume, formatSeconds, formatTime } from "./format.js";
 import { useEarlierRuns } from "./history.js";
 import { Instances } from "./mapped_tasks.js";
 import { NoExecution, STOP_OPERATOR } from "./no_execution.js";
@@ -34,6 +34,7 @@ import { StepTask } from "./step_task.js";
 import { Timeline } from "./steps.js";
 import { shownState } from "./stops.js";
 import { EndOfLog } from "./task_log.js";
+import { Next } from "./what_next.js";
 
 const { Fragment, useState } = globalThis.React;
 
@@ -92,22 +93,23 @@ function TaskContent({ state, refresh, refreshes }) {
   const oldHeader = cleared?.keyText === state.keyText && h(OldHeader, { key: "old", state: cleared.state });
   if (execution === null) {
     const mayHaveChoice = isStart(task) && task.isEnded;
+    const { next } = state.data;
     return [
       oldHeader,
-      h(NoExecution, { key: "none", keyText: state.keyText, task, action, costs: earlier.costs }),
+      h(NoExecution, { key: "none", keyText: state.keyText, task, next, action, costs: earlier.costs }),
       // The last try may have failed before it has read the choice.
       mayHaveChoice && h(ChoiceLeft, { key: `choice ${state.keyText}`, keyText: state.keyText, refresh, refreshes }),
     ];
   }
   const onClear = () => setCleared({ keyText: state.keyText, state: task.state });
+  const notice = lastKnownState(state.data);
   return [
     oldHeader,
     h(Header, { key: "header", state, refresh, earlier }),
-    h(LastKnownState, { key: "last", data: state.data }),
     execution.run.capacity === null
       ? h(End, { key: "end", keyText: state.keyText, task, ...execution })
       : h(CapacityWait, { key: "wait", capacity: execution.run.capacity }),
-    h(Actions, { key: `actions ${state.keyText} ${task.tryNumber}`, state, refresh, refreshes, onClear }),
+    h(Actions, { key: `actions ${state.keyText} ${task.tryNumber}`, state, refresh, refreshes, onClear, notice }),
     h(StepsNotice, { key: "note", execution, task, tooLarge }),
     execution.steps.length > 0 && h(Timeline, { key: "steps", data: state.data, last: earlier.last }),
     task.isEnded && h(EarlierRuns, { key: "earlier", execution, earlier }),
@@ -133,13 +135,14 @@ function Header({ state, refresh, earlier }) {
       consoleUrl && h(ConsoleLink, { url: consoleUrl, className: "psm-button" }, "SageMaker Console"),
       h(Button, { onClick: refresh, isDisabled: state.isReading }, "Refresh"),
     ),
+    h(Next, { next: state.data.next }),
     h(
       "dl",
       { className: "psm-stats" },
       run.status && h(Stat, { label: "AWS status" }, run.status),
       h(
         Stat,
-        { label: durationLabel(run) },
+        { label: "Duration" },
         h(Duration, { data: state.data }),
         last && h(Compared, { now: values.duration, before: last.duration }),
       ),
@@ -172,12 +175,14 @@ function Header({ state, refresh, earlier }) {
   );
 }
 
-function durationLabel({ resumes }) {
-  return resumes > 0 ? `Duration since resume ${resumes}` : "Duration";
-}
-
 function Duration({ data }) {
-  return formatSeconds(attemptSeconds(data.execution.run, useExecutionTime(data))) || "–";
+  const { run } = data.execution;
+  const durations = durationsOf(run, useExecutionTime(data));
+  const resumed = describeSinceResume(run, durations);
+  return [
+    formatSeconds(durations.total) || "–",
+    resumed !== "" && h("div", { key: "resumed", className: "psm-muted" }, resumed),
+  ];
 }
 
 /** What the execution has cost until now. Until somebody has added up, that is the last estimate, with its time. */
@@ -232,13 +237,8 @@ function Freshness({ state }) {
   return h("span", { className: "psm-muted" }, `Updated ${ago(now - state.readAt)} ago${written}`);
 }
 
-function LastKnownState({ data }) {
-  const { task, isFinal } = data;
-  const { run } = data.execution;
-  if (run.state === "Stopping") {
-    const text = "The task waits for its end, and then starts a new one.";
-    return h(Notice, { kind: "info", title: "The execution of an earlier try is being stopped" }, text);
-  }
+/** Returns a notice of a stop, or of an end that nobody has seen; null if there is neither. */
+function lastKnownState({ task, isFinal, execution: { run } }) {
   const shown = shownState(task, run, isFinal);
   if (run.state !== "Running" || shown === "Running") {
     return null;
@@ -255,8 +255,7 @@ function LastKnownState({ data }) {
     return h(Notice, { kind: "warning", title: "This is the last known state" }, text);
   }
   if (!isFinal) {
-    const text = `${asked} This page will show how it ends.`;
-    return h(Notice, { kind: "info", title: "The execution is being stopped" }, text);
+    return h(Notice, { kind: "info", title: "The execution is being stopped" }, asked);
   }
   const answer = stop?.result === "requested" ? "What AWS has answered is not known." : "AWS has accepted it.";
   const seenAt = stop?.seenAt ?? null;
@@ -293,9 +292,16 @@ function describeRequest({ requestedAt, reason, process }) {
   return `The stop was requested${by} at ${formatTime(requestedAt)}${STOP_REASONS[reason] ?? ""}.`;
 }
 
-function CapacityWait({ capacity }) {
-  const title = `Waits for capacity ${formatCapacity(capacity)}`;
-  return h(Notice, { kind: "warning", title }, "Nothing runs meanwhile.", h(Reason, { text: capacity.reason }));
+/** When AWS is asked again, and how to give up, is in what comes next. */
+function CapacityWait({ capacity: { since, reason } }) {
+  const text = `${since === null ? "" : `Since ${formatTime(since)}. `}Nothing runs meanwhile.`;
+  return h(
+    Notice,
+    { kind: "warning", title: "Waiting for capacity" },
+    h("p", null, text),
+    // aws/responses.py writes the advice behind what AWS has said.
+    reason?.split(" -- ").map((part, index) => h("p", { key: index, className: "psm-reason" }, part)),
+  );
 }
 
 function Reason({ text }) {

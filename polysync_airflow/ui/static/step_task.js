@@ -8,15 +8,16 @@ import { formatCost, formatSeconds } from "./format.js";
 import { useExecutionTime } from "./polling.js";
 import { StepDetails } from "./steps.js";
 import { shownState } from "./stops.js";
+import { Next } from "./what_next.js";
 
 /** The step, the others of its execution, what a clear of this task does, and the details of the step. */
 export function StepTask({ state, refresh }) {
-  const { task, step: data } = state.data;
+  const { task, next, step: data } = state.data;
   const action = h(Button, { onClick: refresh, isDisabled: state.isReading }, "Refresh");
   return [
     data.step === null
       ? h(NoStep, { key: "none", data, action })
-      : h(Step, { key: "step", task, data, action }),
+      : h(Step, { key: "step", task, next, data, action }),
     h(ClearEffects, { key: "clear", data }),
     data.step !== null && h(Details, { key: "details", data }),
   ];
@@ -37,7 +38,7 @@ function TaskLink({ taskKey, children, ...props }) {
   return h("a", { href: new URL(pageOf(taskKey), document.baseURI).href, className: "psm-link", ...props }, children);
 }
 
-function Step({ task, data, action }) {
+function Step({ task, next, data, action }) {
   const { step, execution, executionKey } = data;
   const { run } = execution;
   return h(
@@ -52,6 +53,7 @@ function Step({ task, data, action }) {
       step.consoleUrl && h(ConsoleLink, { url: step.consoleUrl, className: "psm-button" }, "Job in SageMaker"),
       action,
     ),
+    h(Next, { next }),
     h(
       "dl",
       { className: "psm-stats" },

@@ -26,6 +26,7 @@ export const STYLES = `
 .psm-stats { display: flex; flex-wrap: wrap; gap: 0.5rem 2rem; margin: 0.75rem 0; }
 .psm-stat dt, .psm-detail dt { color: var(--psm-muted); font-size: 0.75rem; font-weight: 600; }
 .psm-stat dd, .psm-detail dd { margin: 0; }
+.psm-next { margin-top: 0.5rem; overflow-wrap: anywhere; }
 .psm-line { margin: 0.5rem 0; }
 .psm-footer { display: flex; flex-wrap: wrap; align-items: flex-start; justify-content: space-between; gap: 0.5rem; }
 .psm-muted { color: var(--psm-muted); font-size: 0.75rem; font-variant-numeric: tabular-nums; }
@@ -91,6 +92,9 @@ export const STYLES = `
 .psm-executions tbody :is(th, td) { max-width: max(10rem, 12cqi); line-height: 1.5rem; }
 .psm-executions tbody td.psm-short { max-width: none; }
 .psm-executions tbody :is(th, td), .psm-executions tbody :is(th, td) > :is(a, div), .psm-cut { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.psm-executions tbody tr.psm-next-row { border-top: 0; }
+.psm-executions tbody .psm-next-row td { max-width: 0; padding-top: 0; }
+.psm-executions tbody .psm-next-row .psm-next { margin: 0; color: var(--psm-muted); font-size: 0.75rem; line-height: 1.125rem; white-space: normal; }
 .psm-executions .psm-run { font-size: 0.75rem; color: var(--psm-muted); }
 .psm-executions .psm-stack { gap: 0; }
 .psm-executions .psm-muted { line-height: 1.125rem; }
@@ -120,6 +124,7 @@ export const STYLES = `
 .psm-notice-info { background: var(--chakra-colors-bg-info, #3b82f61a); border-color: var(--chakra-colors-info-solid, #2563eb); }
 .psm-notice-warning { background: var(--chakra-colors-bg-warning, #f59e0b1a); border-color: var(--chakra-colors-warning-solid, #b45309); }
 .psm-notice-error { background: var(--chakra-colors-bg-error, #ef44441a); border-color: var(--chakra-colors-error-solid, #b91c1c); }
+.psm-notice-text p { margin: 0.25rem 0 0; }
 .psm-reason { white-space: pre-wrap; overflow-wrap: anywhere; }
 .psm-timeline { padding: 0; overflow: hidden; }
 .psm-steps { list-style: none; margin: 0; padding: 0; }

@@ -56,6 +56,13 @@ def new_task(site: Site, page: TabPage) -> Callable[..., Task]:
     return create
 
 
+def stoppable() -> arranged.XComs:
+    """Return an execution that is stopped if its task ends."""
+    xcoms = arranged.running()
+    xcoms.run["stops_with_task"] = True
+    return xcoms
+
+
 NewTask = Callable[..., Task]
 
 
@@ -167,15 +174,32 @@ def test_stop_marks_the_task_as_failed(
     site: Site, page: TabPage, new_task: NewTask
 ) -> None:
     """Afterwards, a new execution can be started."""
-    task = new_task("deferred", arranged.running())
-    page.wait_for("which stops the execution, unless the DAG sets stop_on_kill=False")
+    task = new_task("deferred", stoppable())
+    page.wait_for("Marks the task as failed, which stops the execution. A stopped")
 
     press(page, STOP)
 
-    page.wait_for("The task is marked as failed, which stops the execution.")
+    page.wait_for("The task was ended or cleared, so its execution is stopped.")
+    assert page.tab.locator(".psm-notice").count() == 1
     assert site.state_of(task) == "failed"
     page.button(NEW).wait_for()
     assert site.record_of(task).clear_choice is None
+
+
+def test_execution_that_outlives_its_task_is_not_said_to_stop(
+    site: Site, page: TabPage, new_task: NewTask
+) -> None:
+    """Because of ``stop_on_kill=False``."""
+    task = new_task("deferred", arranged.running())
+    page.wait_for("The execution goes on, because the DAG sets stop_on_kill=False")
+    assert page.button(STOP).count() == 0
+
+    press(page, "End the task")
+
+    page.wait_for("The execution was running when the task ended.")
+    assert page.tab.locator(".psm-notice").count() == 1
+    assert site.state_of(task) == "failed"
+    page.wait_for("The execution, if it still runs, is awaited first")
 
 
 def test_only_a_task_at_work_is_stopped(
@@ -186,7 +210,7 @@ def test_only_a_task_at_work_is_stopped(
     retry.
     """
     for state in ("success", "up_for_retry"):
-        task = new_task("deferred", arranged.running())
+        task = new_task("deferred", stoppable())
         page.button(STOP).click()
         # A hidden page does not see by itself that the task has ended.
         page.hide(True)
@@ -210,12 +234,12 @@ def test_what_is_offered(site: Site, page: TabPage, new_task: NewTask) -> None:
         ("failed", arranged.failure("Fail"), [NEW]),
         ("skipped", stopped, [NEW]),
         ("failed", stopped, [NEW]),
-        ("failed", arranged.running(), [NEW]),
+        ("failed", stoppable(), [NEW]),
         ("up_for_retry", arranged.failure(), []),
         ("success", succeeded, []),
-        ("running", arranged.running(), [STOP]),
-        ("deferred", arranged.running(), [STOP]),
-        ("queued", arranged.running(), []),
+        ("running", stoppable(), [STOP]),
+        ("deferred", stoppable(), [STOP]),
+        ("queued", stoppable(), []),
     ):
         new_task(state, xcoms)
         assert_offered(page, *expected)
@@ -264,7 +288,7 @@ def test_permission_is_read_again(site: Site, page: TabPage, new_task: NewTask) 
     page.button(RESUME).wait_for()
 
     page.answer(*locked)
-    task = new_task("deferred", arranged.running())
+    task = new_task("deferred", stoppable())
     page.wait_for("The buttons are not available")
     site.publish(task, arranged.success())
     site.set_state(task, "success")

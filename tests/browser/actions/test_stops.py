@@ -5,6 +5,7 @@ nobody knows.
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -62,6 +63,42 @@ def test_stop_is_followed(site: Site, timed_page: TabPage) -> None:
     page.page.clock.fast_forward(600_000)
     page.page.wait_for_timeout(500)
     assert page.reads_of_run(task) == reads
+
+
+def seconds_of(text: str) -> int:
+    """Return a duration such as ``5 min 1 s`` in seconds."""
+    units = {"h": 3600, "min": 60, "s": 1}
+    parts = re.findall(r"(\d+) (h|min|s)\b", text)
+    return sum(int(number) * units[unit] for number, unit in parts)
+
+
+def test_duration_does_not_fall_after_a_stop(site: Site, page: TabPage) -> None:
+    """
+    Until its end is stored: neither in the tab that was open, nor in one that is opened
+    later, nor on the page.
+    """
+    task, xcoms = site.new_task("deferred"), arranged.running()
+    xcoms.run |= {"started_at": arranged.ago(300).isoformat(), "stops_with_task": True}
+    site.publish(task, arranged.XComs(xcoms.run))
+    written_at = arranged.ago(290).strftime("%Y-%m-%d %H:%M:%S.%f")
+    site.set_columns("xcom", task, timestamp=written_at)
+    page.open(task)
+    page.wait_for("churn-tuning")
+    before = seconds_of(page.stat("Duration"))
+    assert before >= 300
+
+    site.set_state(task, "failed")
+    page.button("Refresh").click()
+    page.wait_for("The task was ended or cleared, so its execution is stopped.")
+
+    assert seconds_of(page.stat("Duration")) >= before
+    assert page.tab.locator(".psm-notice", has_text="stopped").count() == 1
+    page.open(task)
+    page.wait_for("churn-tuning")
+    assert seconds_of(page.stat("Duration")) >= before
+    page.open_executions(f"?dag={task.dag_id}&since=1h")
+    (row,) = [row for row in page.rows() if row[1].endswith(task.run_id)]
+    assert seconds_of(row[5]) >= before
 
 
 def test_a_day_later_the_execution_is_stopped(site: Site, page: TabPage) -> None:

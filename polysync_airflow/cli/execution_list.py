@@ -273,7 +273,4 @@ def _duration_text(row: dict[str, Any], stored: StoredRun) -> str:
         seconds = (clock.now() - started_at).total_seconds()
     if seconds is None:
         return NOT_KNOWN
-    ended_at = None
-    if row["ended_at"]:
-        ended_at = datetime.fromisoformat(row["ended_at"])
-    return duration_text(seconds, ended_at, stored)
+    return duration_text(seconds, row["attempt_seconds"], stored)

@@ -249,7 +249,7 @@ def _duration_text(run: outcome.RunSummary, stored: StoredRun) -> str:
     seconds = run.seconds
     if seconds is None:
         seconds = (clock.now() - run.started_at).total_seconds()
-    return duration_text(seconds, run.ended_at, stored)
+    return duration_text(seconds, run.attempt_seconds, stored)
 
 
 def _resumes_text(stored: StoredRun) -> str:

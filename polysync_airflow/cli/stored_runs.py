@@ -102,15 +102,20 @@ def read_stored_run(facts: Mapping[str, Any]) -> StoredRun:
     return StoredRun(run, what_comes_next(task, run, clock.now(), choice))
 
 
-def duration_text(seconds: float, ended_at: datetime | None, stored: StoredRun) -> str:
+def duration_text(
+    seconds: float, attempt_seconds: float | None, stored: StoredRun
+) -> str:
     """
     Return how long an execution took from its start, and since its last resume.
 
-    :param ended_at: when it has ended; None if it runs.
+    :param attempt_seconds: how long it took from its last resume; None if it runs, or
+        without one.
     """
     text = texts.format_seconds(seconds)
     if stored.resumed_at is None:
         return text
-    since = (ended_at or clock.now()) - stored.resumed_at
-    resumed = texts.format_seconds(max(0.0, since.total_seconds()))
+    if attempt_seconds is None:
+        since = clock.now() - stored.resumed_at
+        attempt_seconds = max(0.0, since.total_seconds())
+    resumed = texts.format_seconds(attempt_seconds)
     return f"{text}, {resumed} since resume {stored.resumes}"

@@ -176,7 +176,7 @@ def test_running_execution_is_stopped(
     with opened_tab(airflow, NEW, run_id) as page:
         page.button("Stop execution").click()
         page.button("Yes").click()
-        page.wait_for("The task is marked as failed")
+        page.wait_for(re.compile("The execution (is being|was) stopped"))
     assert airflow.client.wait_for_run(NEW, run_id, timeout=RUN_TIMEOUT) == "failed"
 
     def status() -> str:

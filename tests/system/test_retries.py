@@ -1,15 +1,21 @@
-"""Tests of the retry policy in a real Airflow: which errors of a start are retried."""
+"""
+Retries in a real Airflow: which errors of a start are retried, and what the tab is told
+of a retry that resumes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from tests.conftest import NEEDS_TABS
 from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.system.emulator_process import EmulatorProcess
+from tests.system.process.sessions import wait_until
 
 pytestmark = pytest.mark.system
 
@@ -90,3 +96,56 @@ def test_retry_policy_of_the_dag_author_is_used(
     assert "AccessDeniedException" in "\n".join(
         airflow.client.log(OWN_POLICY_DAG_ID, run_id, TASK)
     )
+
+
+RESUMED_DAG_ID = "retried_retraining"
+FAILS_ONCE = {"steps": {"ChurnEvaluate": {"fail": {"reason": "no data", "times": 1}}}}
+
+
+@NEEDS_TABS
+def test_retry_resumes_when_the_tab_was_told(
+    airflow: PrivateAirflow, emulator: EmulatorProcess
+) -> None:
+    """
+    Airflow has not begun it before, and begins it soon after. A DAG that is paused
+    meanwhile has no time.
+    """
+    emulator.control.put_scenario(FAILS_ONCE)
+    emulator.control.clear_calls()
+    run_id = trigger(airflow, RESUMED_DAG_ID)
+    path = f"/polysync-sagemaker/dags/{RESUMED_DAG_ID}/xcoms"
+    query = {"run_id": run_id, "task_id": "retrain", "key": "run"}
+
+    def said() -> list[dict[str, Any]]:
+        answer: Any = airflow.client.get(path, **query)
+        return list(answer["next"])
+
+    def state() -> str:
+        return airflow.client.task_states(RESUMED_DAG_ID, run_id)["retrain"]
+
+    try:
+        assert wait_until(lambda: state() == "up_for_retry", timeout=150)
+        (before,) = said()
+        airflow.client.pause(RESUMED_DAG_ID)
+        (paused,) = said()
+        airflow.client.unpause(RESUMED_DAG_ID)
+        end = airflow.client.wait_for_run(RESUMED_DAG_ID, run_id, timeout=150)
+    finally:
+        emulator.control.put_scenario({})
+
+    assert before["text"].startswith("Try 2 of 2 resumes the failed steps (")
+    assert paused == {
+        "text": f"{before['text']} after the DAG is unpaused",
+        "at": None,
+    }
+    (task,) = airflow.client.tasks(RESUMED_DAG_ID, run_id)
+    begun_at = datetime.fromisoformat(task["start_date"])
+    late = begun_at - datetime.fromisoformat(before["at"])
+    assert timedelta(seconds=-1) < late < timedelta(seconds=60)
+    assert (end, task["try_number"]) == ("success", 2)
+    calls = [
+        len(emulator.control.calls(name))
+        for name in ("StartPipelineExecution", "RetryPipelineExecution")
+    ]
+    assert calls == [1, 1]
+    assert said() == []

@@ -49,8 +49,9 @@ test-clients: export POLYSYNC_SDK2_PYTHON := $(CURDIR)/$(VENV)-sdk2/bin/python
 test-clients: export POLYSYNC_SDK3_PYTHON := $(CURDIR)/$(VENV)-sdk3/bin/python
 test-clients: export POLYSYNC_AWS_CLI := $(CURDIR)/$(VENV)-sdk2/bin/aws
 test-clients: export POLYSYNC_NODE_MODULES := $(CURDIR)/.venv-node/node_modules
-test-clients: install-clients ## the emulator with SageMaker's Python SDK, the AWS CLI, boto3 and the JavaScript SDK
+test-clients: install-clients $(VENV)/.ready ## the emulator with SageMaker's Python SDK, the AWS CLI, boto3 and the JavaScript SDK
 	$(EMULATOR_PYTEST) -m clients $(IN_PARALLEL) tests/clients $(ARGS)
+	$(PY) -m pytest -m clients $(IN_PARALLEL) tests/clients $(ARGS)
 test-aiobotocore: $(VENV)-aiobotocore/.ready ## what botocore can change, with the older one that aiobotocore requires
 	$(VENV)-aiobotocore/bin/python -m pytest $(IN_PARALLEL) tests/unit/aws tests/unit/auth tests/unit/test_hooks.py \
 	    tests/unit/operators/contract tests/comparison $(ARGS)

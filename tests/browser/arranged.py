@@ -168,6 +168,13 @@ def running() -> XComs:
     return XComs(run("Running", "Executing", start=start), steps)
 
 
+def stoppable() -> XComs:
+    """An execution that is stopped if its task ends."""
+    xcoms = running()
+    xcoms.run["stops_with_task"] = True
+    return xcoms
+
+
 def just_started() -> XComs:
     """An execution of ten seconds, whose steps nobody has listed yet."""
     declared = [

@@ -61,7 +61,7 @@ def failed(site: Site, page: TabPage) -> None:
 def running(site: Site, page: TabPage) -> None:
     """Show the tab of a running execution."""
     task = site.new_task("deferred")
-    site.publish(task, arranged.running())
+    site.publish(task, arranged.stoppable())
     site.put_record(task)
     _open(site, page, task, "Stop execution")
 

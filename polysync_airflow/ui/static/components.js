@@ -1,4 +1,5 @@
 // The small parts of the tab. All texts are children of React elements, so the browser never reads them as markup.
+import { formatSeconds } from "./format.js";
 import { consoleLink } from "./validation.js";
 
 const { createElement, useEffect, useState } = globalThis.React;
@@ -194,4 +195,13 @@ export function HeaderRow({ columns }) {
 /** A name with a value below it, as Airflow shows them in the headers of its pages. */
 export function Stat({ label, children }) {
   return h("div", { className: "psm-stat" }, h("dt", null, label), h("dd", null, children));
+}
+
+/** For how long an execution has run: from its start, and since its last resume. */
+export function Duration({ run, durations: { total, sinceResume } }) {
+  const resumed = `since resume ${run.resumes}: ${formatSeconds(sinceResume)}`;
+  return [
+    formatSeconds(total) || "–",
+    sinceResume !== null && h("div", { key: "resumed", className: "psm-muted" }, resumed),
+  ];
 }

@@ -153,12 +153,9 @@ export function pipelineOf({ detail, pipeline }) {
   return detail?.run?.pipeline ?? pipeline;
 }
 
-/** Returns what `durationsOf` returns of the execution of a row; null if there is none. */
+/** Returns what `durationsOf` returns of the execution of a row, which has one. */
 export function durationsOfRow(row, now) {
   const { task, detail } = row;
-  if (!detail?.run) {
-    return null;
-  }
   const execution = { ...detail, steps: [], stepsWrittenAt: null };
   const time = isLastKnown(row) ? (lastObserved(task, execution) ?? now) : now;
   return durationsOf(detail.run, time + clockAhead(execution));

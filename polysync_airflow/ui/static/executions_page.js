@@ -1,7 +1,7 @@
 // The page "SageMaker" in the navigation: all executions of this Airflow that the person who looks may see.
 import { pageOf } from "./airflow_api.js";
 import { asOf, describeSpending } from "./comparison.js";
-import { Button, h, Mark, Notice, StateBadge } from "./components.js";
+import { Button, Duration, h, Mark, Notice, StateBadge } from "./components.js";
 import { SHOWN_STATES } from "./execution.js";
 import { needsXComs, readFilters, writeFilters } from "./execution_filters.js";
 import {
@@ -12,7 +12,7 @@ import {
   stateOf,
 } from "./executions.js";
 import { Summary } from "./executions_summary.js";
-import { describeSinceResume, formatCost, formatSeconds, formatTime } from "./format.js";
+import { formatCost, formatSeconds, formatTime } from "./format.js";
 import { ErrorNotice, Loading } from "./notices.js";
 import { useNow, usePolling } from "./polling.js";
 import { readTime } from "./validation.js";
@@ -213,7 +213,7 @@ function Row({ row, now }) {
     h("th", { scope: "row" }, h(PageLink, { path: pageOf(key), title: key.taskId }, key.taskId), h(MapIndex, { row })),
     h("td", { title: pipelineOf(row) }, pipelineOf(row) ?? "–"),
     h("td", { className: "psm-short" }, formatTime(run?.startedAt ?? task.startedAt) || "–"),
-    h("td", { className: "psm-short" }, h(Duration, { run, durations: durationsOfRow(row, now) })),
+    h("td", { className: "psm-short" }, h(DurationNow, { row, now })),
     h("td", null, h(Steps, { row })),
     h("td", null, h(BilledTime, { run })),
     h("td", null, h(Starter, { starter: row.starter })),
@@ -238,7 +238,7 @@ function State({ row }) {
     "span",
     { className: "psm-stack" },
     h("span", null, h(StateBadge, { state })),
-    run.capacity?.since && h(CapacityWait, { capacity: run.capacity }),
+    run.capacity !== null && h(CapacityWait, { capacity: run.capacity }),
     remark !== null && h("span", null, h(Mark, { title: "The task has ended before the execution" }, remark)),
   );
 }
@@ -256,18 +256,14 @@ function NoExecution({ row: { task, detail }, state }) {
   );
 }
 
-function CapacityWait({ capacity: { since, reason } }) {
-  const text = `since ${formatTime(since)}`;
-  const title = [text, reason].filter(Boolean).join(": ");
-  return h("span", { className: "psm-muted psm-cut", title }, text);
+function DurationNow({ row, now }) {
+  const run = row.detail?.run ?? null;
+  return run === null ? "–" : h(Duration, { run, durations: durationsOfRow(row, now) });
 }
 
-function Duration({ run, durations }) {
-  const resumed = describeSinceResume(run, durations);
-  return [
-    formatSeconds(durations?.total ?? null) || "–",
-    resumed !== "" && h("div", { key: "resumed", className: "psm-muted" }, resumed),
-  ];
+function CapacityWait({ capacity: { since, reason } }) {
+  const text = since === null ? "" : `since ${formatTime(since)}`;
+  return h("span", { className: "psm-muted psm-cut", title: [text, reason].filter(Boolean).join(": ") }, text);
 }
 
 function MapIndex({ row: { key, mapped } }) {

@@ -26,12 +26,6 @@ export function formatSeconds(seconds) {
     .join(" ");
 }
 
-/** Returns how long an execution has run since its last resume, such as "since resume 1: 13 s"; "" without one. */
-export function describeSinceResume(run, durations) {
-  const seconds = durations?.sinceResume ?? null;
-  return seconds === null ? "" : `since resume ${run.resumes}: ${formatSeconds(seconds)}`;
-}
-
 /** Returns an amount of money such as "1.04 USD", or "" if there is none. */
 export function formatCost(cost) {
   return cost === null ? "" : `${formatAmount(cost)} ${cost.currency}`;

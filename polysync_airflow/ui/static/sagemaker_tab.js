@@ -6,6 +6,7 @@ import {
   Button,
   ConsoleLink,
   Disclosure,
+  Duration,
   h,
   Notice,
   Stat,
@@ -23,7 +24,7 @@ import {
   isReused,
   isStart,
 } from "./execution.js";
-import { describeSinceResume, formatSeconds, formatTime } from "./format.js";
+import { formatSeconds, formatTime } from "./format.js";
 import { useEarlierRuns } from "./history.js";
 import { Instances } from "./mapped_tasks.js";
 import { NoExecution, STOP_OPERATOR } from "./no_execution.js";
@@ -143,7 +144,7 @@ function Header({ state, refresh, earlier }) {
       h(
         Stat,
         { label: "Duration" },
-        h(Duration, { data: state.data }),
+        h(DurationNow, { data: state.data }),
         last && h(Compared, { now: values.duration, before: last.duration }),
       ),
       h(Billed, { billed: run.billed, before: values.billable === null ? null : (last?.billable ?? null), isPartial }),
@@ -175,14 +176,9 @@ function Header({ state, refresh, earlier }) {
   );
 }
 
-function Duration({ data }) {
+function DurationNow({ data }) {
   const { run } = data.execution;
-  const durations = durationsOf(run, useExecutionTime(data));
-  const resumed = describeSinceResume(run, durations);
-  return [
-    formatSeconds(durations.total) || "–",
-    resumed !== "" && h("div", { key: "resumed", className: "psm-muted" }, resumed),
-  ];
+  return h(Duration, { run, durations: durationsOf(run, useExecutionTime(data)) });
 }
 
 /** What the execution has cost until now. Until somebody has added up, that is the last estimate, with its time. */

@@ -56,13 +56,6 @@ def new_task(site: Site, page: TabPage) -> Callable[..., Task]:
     return create
 
 
-def stoppable() -> arranged.XComs:
-    """Return an execution that is stopped if its task ends."""
-    xcoms = arranged.running()
-    xcoms.run["stops_with_task"] = True
-    return xcoms
-
-
 NewTask = Callable[..., Task]
 
 
@@ -174,7 +167,7 @@ def test_stop_marks_the_task_as_failed(
     site: Site, page: TabPage, new_task: NewTask
 ) -> None:
     """Afterwards, a new execution can be started."""
-    task = new_task("deferred", stoppable())
+    task = new_task("deferred", arranged.stoppable())
     page.wait_for("Marks the task as failed, which stops the execution. A stopped")
 
     press(page, STOP)
@@ -210,7 +203,7 @@ def test_only_a_task_at_work_is_stopped(
     retry.
     """
     for state in ("success", "up_for_retry"):
-        task = new_task("deferred", stoppable())
+        task = new_task("deferred", arranged.stoppable())
         page.button(STOP).click()
         # A hidden page does not see by itself that the task has ended.
         page.hide(True)
@@ -234,12 +227,12 @@ def test_what_is_offered(site: Site, page: TabPage, new_task: NewTask) -> None:
         ("failed", arranged.failure("Fail"), [NEW]),
         ("skipped", stopped, [NEW]),
         ("failed", stopped, [NEW]),
-        ("failed", stoppable(), [NEW]),
+        ("failed", arranged.stoppable(), [NEW]),
         ("up_for_retry", arranged.failure(), []),
         ("success", succeeded, []),
-        ("running", stoppable(), [STOP]),
-        ("deferred", stoppable(), [STOP]),
-        ("queued", stoppable(), []),
+        ("running", arranged.stoppable(), [STOP]),
+        ("deferred", arranged.stoppable(), [STOP]),
+        ("queued", arranged.stoppable(), []),
     ):
         new_task(state, xcoms)
         assert_offered(page, *expected)
@@ -288,7 +281,7 @@ def test_permission_is_read_again(site: Site, page: TabPage, new_task: NewTask) 
     page.button(RESUME).wait_for()
 
     page.answer(*locked)
-    task = new_task("deferred", stoppable())
+    task = new_task("deferred", arranged.stoppable())
     page.wait_for("The buttons are not available")
     site.publish(task, arranged.success())
     site.set_state(task, "success")

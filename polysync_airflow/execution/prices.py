@@ -278,7 +278,8 @@ def limit_of(
     if table is None or region not in table.prices:
         raise ParametersError(
             f"max_cost = {max_amount:g} needs prices, but [polysync_sagemaker]"
-            f" hourly_prices has none in {region}."
+            f" hourly_prices has none in {region}. The command polysync prices {region}"
+            " writes them."
         )
     return CostLimit(
         max_cost=max_amount,

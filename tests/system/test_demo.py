@@ -19,7 +19,7 @@ import pytest
 
 from tests.system.airflow.client import AirflowError
 from tests.system.airflow.client_v2 import ClientV2
-from tests.system.demo import kept
+from tests.system.demo import kept, shown
 from tests.system.process.sessions import ProcessError, ProcessSession, wait_until
 
 pytestmark = pytest.mark.system
@@ -127,10 +127,15 @@ def test_what_the_demo_says_while_it_stays_is_so(tmp_path: Path, own_dag: str) -
         viewer.sign_in(*people[1])
         assert admin.description(own_dag) is None
         assert all(viewer.dag_runs(dag_id) for dag_id in kept.STARTED)
-        (run_id,) = admin.dag_runs("demo_limit")
-        assert admin.wait_for_run("demo_limit", run_id, timeout=120) == "failed"
-        run = admin.xcom("demo_limit", run_id, "prepare", "run")
-        assert run["stop"]["reason"] == "cost"
+        for each in shown.ALL:
+            end = admin.wait_for_run(each.dag_id, shown.RUN, timeout=240)
+            assert end == each.end
+        failed = admin.xcom("demo_failure", shown.RUN, "retrain", "run")
+        assert [step["name"] for step in failed["failed_steps"]] == ["TrainBest"]
+        assert admin.xcom("demo_resume", shown.RUN, "retrain", "run")["resumes"] == 1
+        assert admin.xcom("demo_capacity", shown.RUN, "score", "run")["resumes"] == 2
+        limited = admin.xcom("demo_limit", shown.RUN, "train", "run")
+        assert limited["stop"]["reason"] == "cost"
         assert admin.trigger(own_dag)
         with pytest.raises(AirflowError, match="403"):
             viewer.trigger(own_dag)

@@ -173,7 +173,7 @@ class Execution:
             )
         self.status = "Stopping"
         self.last_modified = now
-        self._stopping_until = now + STOPPING
+        self._stopping_until = now + STOPPING / self.scenario.speed
         self._add_check(self._stopping_until)
         for run in self._progress.running():
             if run.is_loop:
@@ -280,7 +280,7 @@ class Execution:
         self._add_event(time, lambda at: None)
 
     def _begin(self, at: float) -> None:
-        self._add_event(at + EXECUTION_START, self._set_ready)
+        self._add_event(at + EXECUTION_START / self.scenario.speed, self._set_ready)
         self._add_event(at + EXECUTION_TIMEOUT, self._time_out)
 
     def _time_out(self, at: float) -> None:
@@ -378,10 +378,10 @@ class Execution:
         self._attempts[step.name] = number
         default = DEFAULTS[step.type]
         scenario = self.scenario.of_step(step)
-        total = default.total
+        total = default.total / self.scenario.speed
         if scenario.duration is not None:
             total = scenario.duration
-        starting = min(default.starting, total)
+        starting = min(default.starting / self.scenario.speed, total)
         run.attempts.append(Attempt(number, at, at + starting, scenario))
         self.last_modified = at
         if step.type == "Callback":

@@ -20,6 +20,9 @@ As JSON (all members are optional)::
      "end_as": "CompletedWithFailures",   instead of Succeeded or Failed; a failed step
                                           stops no other branch
      "step_delay": 1,          seconds from a step to those after it; default: 2
+     "speed": 120,             how many times as fast as by default an execution starts
+                               and stops, and its steps start, and run if they have no
+                               duration; all times remain those of the clock
      "failure_reason": "...",  the FailureReason of the execution, if its status has one
      "event_copies": 2,        how often each event is sent to EventBridge; default: 1
      "statuses": [{"status": "Pausing", "after": 10, "until": 60}]}   seconds since the
@@ -84,6 +87,7 @@ _MEMBERS = {
     "failure_reason",
     "statuses",
     "event_copies",
+    "speed",
 }
 _STEP_MEMBERS = {
     "duration",
@@ -178,6 +182,7 @@ class Scenario:
     statuses: tuple[StatusWindow, ...] = ()
     step_delay: float = STEP_START
     event_copies: int = 1
+    speed: float = 1.0
 
     def name_of(self, step: Step) -> str:
         """
@@ -266,6 +271,9 @@ def parse(document: Any) -> Scenario:
         raise ScenarioError(
             f"{where}.failure_reason must be one line of printable text"
         )
+    speed = _seconds(body, "speed", where, 1)
+    if not speed:
+        raise ScenarioError(f"{where}.speed is not above 0")
     windows = body.get("statuses", [])
     if not isinstance(windows, list):
         raise ScenarioError(f"{where}.statuses is not a list")
@@ -279,8 +287,9 @@ def parse(document: Any) -> Scenario:
             _window(entry, f"{where}.statuses[{index}]")
             for index, entry in enumerate(windows)
         ),
-        step_delay=_seconds(body, "step_delay", where, STEP_START),
+        step_delay=_seconds(body, "step_delay", where, STEP_START / speed),
         event_copies=_copies(body, where),
+        speed=speed,
     )
 
 
@@ -440,6 +449,4 @@ def _seconds(body: Mapping[str, Any], key: str, where: str, default: float) -> f
 
 def _is_number(value: Any) -> bool:
     # In Python, bool is a subclass of int.
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return isfinite(value)
+    return type(value) in (int, float) and isfinite(value)

@@ -525,6 +525,21 @@ def test_scenario_can_replace_the_shown_status() -> None:
     assert engine.status == "Executing"
 
 
+def test_speed_of_a_scenario() -> None:
+    """What has no duration is faster: the start, the pauses, the jobs, and the stop."""
+    scenario = {"speed": 10, "steps": {"B": {"duration": 30}}}
+    engine = execution(chain("A", "B", "C"), scenario)
+    engine.advance(55)
+    assert [engine.runs[name].attempts[0].executing_at for name in "AB"] == [3.2, 27.4]
+    engine.stop(55)
+    engine.advance(FOREVER)
+    assert timeline(engine) == {
+        "A": (0.2, 24.2, "Succeeded"),
+        "B": (24.4, 54.4, "Succeeded"),
+        "C": (54.6, 57, "Stopped"),
+    }
+
+
 @pytest.mark.parametrize(
     "name", ["abalone", "churn_tuning", "fanout", "scoring_required_params"]
 )

@@ -297,6 +297,7 @@ def test_completed_with_failures(
             "A.violations[0] must",
         ),
         ("PUT", "/scenarios", '{"step_delay": -1}', 400, "scenario.step_delay"),
+        ("PUT", "/scenarios", '{"speed": 0}', 400, "scenario.speed is not above 0"),
         (
             "POST",
             "/faults",

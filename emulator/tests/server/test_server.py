@@ -238,7 +238,7 @@ def test_invalid_arguments_are_rejected(
     with pytest.raises(SystemExit) as exit_info:
         main(arguments)
     assert exit_info.value.code == 2
-    assert f"argument {arguments[0]}: invalid" in capsys.readouterr().err
+    assert f"argument {arguments[0]}: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from sagemaker_emulator import EXAMPLE_DEFINITIONS
 from tests.system.airflow.client import AirflowClient, AirflowError
 from tests.system.airflow.private_airflow import PrivateAirflow
 from tests.system.airflow.versions import INSTALLED
-from tests.system.demo import kept
+from tests.system.demo import kept, shown
 from tests.system.demo.output import DemoOutput
 from tests.system.emulator_process import EmulatorProcess
 from tests.system.process.sessions import ProcessError
@@ -33,9 +33,6 @@ from tests.system.process.terminal import in_foreground
 EXAMPLES: Final = Path(__file__).parents[3] / "example_dags"
 DAG: Final = "scheduled_retraining"
 TASK: Final = "retrain"
-
-# The pipeline takes 19 s instead of 38 minutes, so that the trigger polls twice.
-SPEED: Final = 120.0
 RUN_TIMEOUT: Final = 180.0
 POLL_INTERVAL: Final = 0.5
 ENDED: Final = ("success", "failed")
@@ -87,10 +84,11 @@ def _run(home: Path, output: DemoOutput, *, keep: bool) -> None:
     output.progress("Starting the SageMaker emulator")
     with ExitStack() as stack:
         emulator = stack.enter_context(
-            EmulatorProcess(home, speed=SPEED, definitions=EXAMPLE_DEFINITIONS)
+            EmulatorProcess(home, speed=1, definitions=EXAMPLE_DEFINITIONS)
         )
+        emulator.control.put_scenario(shown.USUAL)
         output.progress(
-            f"The emulator is ready at {emulator.endpoint_url}; emulated time runs {SPEED:g} times as fast"
+            f"The emulator is ready at {emulator.endpoint_url}; steps are {shown.SPEED:g} times as fast as in AWS"
         )
         output.progress("Starting a private Airflow, which takes half a minute")
         more_dags = (
@@ -120,7 +118,7 @@ def _run(home: Path, output: DemoOutput, *, keep: bool) -> None:
         _poll(airflow, emulator, output, run_id)
         _show_results(airflow.client, emulator, output, run_id)
         if keep:
-            _keep_open(airflow, emulator, output, run_id)
+            _keep_open(airflow, emulator, output)
         output.progress("Stopping Airflow and the emulator")
 
 
@@ -190,16 +188,17 @@ def _show_results(
 
 
 def _keep_open(
-    airflow: PrivateAirflow, emulator: EmulatorProcess, output: DemoOutput, run_id: str
+    airflow: PrivateAirflow, emulator: EmulatorProcess, output: DemoOutput
 ) -> None:
+    output.progress("Starting the DAGs to look at")
     kept.start_dags(airflow.client)
+    output.line("")
     for line in kept.explanation(
-        airflow.url, emulator.endpoint_url, emulator.connection, emulator.speed
+        airflow.url, emulator.endpoint_url, emulator.connection
     ):
         output.line(line)
     output.line("")
-    output.progress("Airflow stays open until you press Ctrl-C. The task of this run:")
-    output.line(f"{airflow.url}/dags/{DAG}/runs/{run_id}/tasks/{TASK}")
+    output.progress("Airflow stays open until you press Ctrl-C")
     try:
         kept.keep_open(airflow, output)
     except InterruptedByUserError:

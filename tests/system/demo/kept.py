@@ -1,25 +1,25 @@
 """
-What ``make demo KEEP=1`` adds: people who sign in, DAGs that start by themselves, and
-how to use all of it.
+What ``make demo KEEP=1`` adds: people who sign in, prices, DAGs that start by
+themselves, and how to use all of it.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 import boto3
 
-from sagemaker_emulator.builders import ROLE, definition, step
-from tests.system.airflow.client import AirflowClient
+from tests.system.airflow.client import RUN_ENDED, AirflowClient
 from tests.system.airflow.private_airflow import PrivateAirflow
+from tests.system.demo import shown
 from tests.system.demo.output import DemoOutput
 from tests.system.emulator_process import REGION, EmulatorProcess
 
@@ -34,26 +34,28 @@ RULE: Final = {
     "source": ["aws.sagemaker"],
     "detail-type": ["SageMaker Model Building Pipeline Execution Status Change"],
 }
-# The DAGs that start by themselves, and the types of their runs in Airflow.
+# The DAGs that start each other, and the types of their runs in Airflow.
 STARTED: Final = {
     "demo_schedule": ("scheduled", "its schedule"),
-    "demo_limit": ("scheduled", "its schedule"),
     "announce_model": ("asset_triggered", "an asset"),
     "react_to_events": ("asset_triggered", "an event"),
 }
 WATCH_INTERVAL: Final = 2.0
-# Examples, of an hour.
+# AWS's, for an hour, times the speed of the steps: each costs what it costs there.
 PRICES: Final = {
     "currency": "USD",
     "date": "2026-11-01",
-    "prices": {REGION: {"ml.m5.large": 0.115, "ml.m5.xlarge": 0.23}},
+    "prices": {
+        REGION: {
+            "ml.m5.large": 0.115 * shown.SPEED,
+            "ml.m5.xlarge": 0.23 * shown.SPEED,
+        }
+    },
 }
+# Settings of the person who runs the demo that hold there, too.
+OWN_SETTINGS: Final = "AIRFLOW__POLYSYNC_SAGEMAKER__"
 # The example DAGs compare it.
-METRIC: Final = {"steps": {"ChurnTune": {"metrics": {"validation:auc": 0.87}}}}
-# The pipeline of demo_limit: its steps run one after the other, ten minutes each.
-DEAR: Final = "demo-limit"
-DAYS: Final = tuple(f"Day{number}" for number in range(1, 13))
-LONG_STEPS: Final = {"steps": {day: {"duration": 600} for day in DAYS}}
+METRIC: Final = {"ChurnTune": {"metrics": {"validation:auc": 0.87}}}
 
 
 def settings(home: Path, emulator: EmulatorProcess) -> dict[str, str]:
@@ -64,13 +66,10 @@ def settings(home: Path, emulator: EmulatorProcess) -> dict[str, str]:
     :param home: the folder of the demo.
     :param emulator: the emulator.
     """
-    emulator.control.put_scenario(METRIC, pipeline="churn-tuning")
-    emulator.control.put_scenario(LONG_STEPS, pipeline=DEAR)
-    steps = [step(DAYS[0])]
-    steps += [step(day, "Processing", before) for before, day in pairwise(DAYS)]
-    emulator.client().create_pipeline(
-        PipelineName=DEAR, PipelineDefinition=definition(*steps), RoleArn=ROLE
+    emulator.control.put_scenario(
+        {**shown.USUAL, "steps": METRIC}, pipeline="churn-tuning"
     )
+    shown.prepare(emulator)
     passwords = home / "passwords.json"
     passwords.write_text(json.dumps(dict([ADMIN, VIEWER])))
     return {
@@ -83,6 +82,16 @@ def settings(home: Path, emulator: EmulatorProcess) -> dict[str, str]:
         # paused.
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "15",
         "SAGEMAKER_EVENTS_QUEUE_URL": _create_queue(emulator),
+        **own_settings(),
+    }
+
+
+def own_settings() -> dict[str, str]:
+    """Return the settings of the person who runs the demo, which go before its own."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(OWN_SETTINGS)
     }
 
 
@@ -101,14 +110,15 @@ def own_dags() -> Iterator[Path]:
 
 
 def start_dags(client: AirflowClient) -> None:
-    """Unpause the DAGs that start by themselves."""
+    """Start the DAGs to look at, and unpause those that start each other."""
+    shown.start(client)
     for dag_id in STARTED:
         client.wait_for_dag(dag_id)
         client.unpause(dag_id)
 
 
 def explanation(
-    url: str, emulator_url: str, connection: Mapping[str, Any], speed: float
+    url: str, emulator_url: str, connection: Mapping[str, Any]
 ) -> list[str]:
     """
     Return the lines that say how to use the demo.
@@ -116,24 +126,31 @@ def explanation(
     :param url: the address of Airflow.
     :param emulator_url: that of the emulator.
     :param connection: the connection to the emulator, in Airflow's JSON format.
-    :param speed: emulated seconds per real second.
     """
-    days = speed * 3600 / 86_400
     stored = shlex.quote(json.dumps(connection))
-    return [
+    settings = ", ".join(sorted(own_settings())) or "none"
+    lines = [
         f"Sign in at {url}",
         f"  user {ADMIN[0]}, password {ADMIN[1]}: may do everything",
         f"  user {VIEWER[0]}, password {VIEWER[1]}: may only look",
         "",
+        "Then look at these, in this order; the page of each DAG says more:",
+    ]
+    for number, each in enumerate(shown.ALL, start=1):
+        lines += [f"  {number}. {each.dag_id}: {each.text}", f"     {each.url(url)}"]
+    lines += [
+        f"  {len(shown.ALL) + 1}. all executions, with what each has cost: Browse > SageMaker",
+        f"     {url}/plugin/sagemaker-executions",
+        "",
+        "These DAGs start each other:",
+        "  demo_schedule    every two minutes",
+        "  announce_model   by the asset that demo_schedule updates",
+        "  react_to_events  by the event that the end of an execution of demo_schedule sends",
+        "",
         f"Put DAG files into {OWN_DAGS}",
         "  Airflow shows them after some seconds, paused. When the demo ends, the folder stays, unless it is empty.",
         "  Their connection polysync_default leads to the emulator.",
-        "",
-        "These DAGs start by themselves:",
-        "  demo_schedule    every two minutes",
-        "  demo_limit       once: max_cost = 0.10 USD is spent in about a minute, then its execution is stopped",
-        "  announce_model   by the asset that demo_schedule updates",
-        "  react_to_events  by the event that the end of an execution of demo_schedule sends",
+        f"  Settings of your shell that hold, too ({OWN_SETTINGS}...): {settings}",
         "",
         f"The emulator is at {emulator_url}. Use it from another terminal, with boto3, the AWS CLI or polysync:",
         f"  export AWS_ENDPOINT_URL={emulator_url}",
@@ -141,19 +158,27 @@ def explanation(
         f"  export AIRFLOW_CONN_POLYSYNC_DEFAULT={stored}",
         f"  {Path(sys.executable).parent / 'polysync'} executions list",
         "",
-        f"The clock of the emulator runs {speed:g} times as fast, so that no pipeline takes an hour: after an hour,",
-        f"it is {days:g} days ahead. All times of executions and steps are by this clock, those of DAG runs are real.",
-        "Therefore, an execution that runs seems to have begun just now; its duration is right when it has ended,",
-        "and its cost is that of the jobs that have ended.",
-        "Links to the AWS console lead to nothing: these executions are not in AWS.",
+        f"Steps are {shown.SPEED:g} times as fast as in AWS, and an hour of an instance is as much dearer: a step costs",
+        "what it would cost there. Links to the AWS console lead to nothing: these executions are not in AWS.",
     ]
+    return lines
 
 
 def keep_open(airflow: PrivateAirflow, output: DemoOutput) -> None:
-    """Say which DAGs have started by themselves, each once, until Ctrl-C."""
+    """
+    Say what has ended, and which DAGs have been started by others, each once, until
+    Ctrl-C.
+    """
+    running = {each.dag_id: each for each in shown.ALL}
     waiting = dict(STARTED)
     while True:
         airflow.check_alive()
+        for each in list(running.values()):
+            state = airflow.client.run_state(each.dag_id, shown.RUN)
+            if state in RUN_ENDED:
+                text = each.end_text if state == each.end else f"has ended as {state}"
+                output.progress(f"{each.dag_id} {text}")
+                del running[each.dag_id]
         for dag_id, (run_type, cause) in list(waiting.items()):
             if any(
                 run["run_type"] == run_type for run in _runs(airflow.client, dag_id)

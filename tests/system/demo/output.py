@@ -84,7 +84,7 @@ class DemoOutput:
             for step in steps
         ]
         self._table(
-            "Steps of the execution (seconds in emulated time)",
+            "Steps of the execution",
             ("step", "job", "status", "seconds"),
             rows,
         )

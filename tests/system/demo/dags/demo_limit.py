@@ -1,30 +1,25 @@
 """
-Prepare the data of one day after the other, until that has cost too much.
+A training that would never end, and a limit in money: ``max_cost=0.20``.
 
-``make demo KEEP=1`` has this DAG, and nothing else. Its run fails: the execution is
-stopped when the task has spent ``max_cost``. By the clock of the emulator, that takes
-an hour; the steps are listed every 20 minutes.
+In the run **demo**, open the task **train** and its tab **SageMaker**: it says what was
+spent, of how much, and what an hour costs. After a minute, the limit is reached: the
+execution is stopped, and the task fails without its retries. The step **Train** is
+stopped, too.
 """
 
 from __future__ import annotations
-
-from datetime import UTC, datetime
 
 from airflow.providers.common.compat.sdk import DAG
 
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 
-with DAG(
-    dag_id="demo_limit",
-    schedule="@once",
-    start_date=datetime(2026, 1, 1, tzinfo=UTC),
-    doc_md=__doc__,
-):
+with DAG(dag_id="demo_limit", schedule=None, tags=["demo"], doc_md=__doc__):
     PolysyncStartPipelineOperator(
-        task_id="prepare",
+        task_id="train",
         pipeline_name="demo-limit",
-        max_cost=0.10,
+        max_cost=0.20,
         deferrable=True,
         poll_interval=10,
         progress_interval=10,
+        retries=2,
     )

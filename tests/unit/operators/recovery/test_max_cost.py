@@ -138,7 +138,7 @@ def test_retry_starts_nothing_when_the_money_is_spent(
 @pytest.mark.parametrize(
     ("table", "limit", "option", "problem"),
     [
-        ("", 300, "", "hourly_prices has none in us-east-1"),
+        ("", 300, "", "hourly_prices has none in us-east-1. The command polysync"),
         ("{}", 300, "", "hourly_prices: currency: Field required"),
         (None, "a lot", "", "max_cost = 'a lot' is not valid: give a number above 0"),
         *(

@@ -13,10 +13,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from tests.browser.arranged import LOG_LINES, REASON
 from tests.system.airflow.client import AirflowError
 from tests.system.airflow.client_v2 import ClientV2
 from tests.system.demo import kept, shown
@@ -106,6 +108,41 @@ def own_dag() -> Iterator[str]:
     file.unlink()
 
 
+def check_what_is_shown(client: ClientV2, text: str, url: str) -> None:
+    """Check that each DAG ends as the demo says, and what its task has stored."""
+    for each in shown.ALL:
+        assert each.url(url) in text
+        end = client.wait_for_run(each.dag_id, shown.RUN, timeout=180)
+        assert (each.dag_id, end) == (each.dag_id, each.end)
+
+    def xcom(dag_id: str, task_id: str, key: str = "run") -> Any:
+        return client.xcom(dag_id, shown.RUN, task_id, key)
+
+    (failed,) = [
+        step
+        for step in xcom("demo_failure", "retrain", "steps")
+        if step["state"] == "Failed"
+    ]
+    assert (failed["name"], failed["log_lines"]) == ("TrainBest", LOG_LINES)
+    assert REASON in failed["reason"]
+    resumed = xcom("demo_resume", "retrain")
+    assert (resumed["state"], resumed["resumes"]) == ("Success", 1)
+    (task,) = client.tasks("demo_resume", shown.RUN)
+    assert task["try_number"] == 2
+    waited = xcom("demo_capacity", "score")
+    assert (waited["state"], waited["resumes"]) == ("Success", 2)
+    (task,) = client.tasks("demo_capacity", shown.RUN)
+    assert task["try_number"] == 1
+    stopped = xcom("demo_limit", "train")
+    spending = stopped["spending"]
+    # Within two lists of the steps, of ten seconds each.
+    most = spending["max_cost"] + 2 * 10 / 3600 * kept.PRICE
+    assert stopped["stop"]["reason"] == "cost"
+    assert spending["max_cost"] <= spending["amount"] < most
+    steps = client.task_states("steps_as_tasks", shown.RUN)
+    assert (steps["churn.ChurnTune"], steps["deploy"]) == ("success", "success")
+
+
 @pytest.mark.nightly
 def test_what_the_demo_says_while_it_stays_is_so(tmp_path: Path, own_dag: str) -> None:
     """
@@ -127,15 +164,7 @@ def test_what_the_demo_says_while_it_stays_is_so(tmp_path: Path, own_dag: str) -
         viewer.sign_in(*people[1])
         assert admin.description(own_dag) is None
         assert all(viewer.dag_runs(dag_id) for dag_id in kept.STARTED)
-        for each in shown.ALL:
-            end = admin.wait_for_run(each.dag_id, shown.RUN, timeout=240)
-            assert end == each.end
-        failed = admin.xcom("demo_failure", shown.RUN, "retrain", "run")
-        assert [step["name"] for step in failed["failed_steps"]] == ["TrainBest"]
-        assert admin.xcom("demo_resume", shown.RUN, "retrain", "run")["resumes"] == 1
-        assert admin.xcom("demo_capacity", shown.RUN, "score", "run")["resumes"] == 2
-        limited = admin.xcom("demo_limit", shown.RUN, "train", "run")
-        assert limited["stop"]["reason"] == "cost"
+        check_what_is_shown(admin, text, url)
         assert admin.trigger(own_dag)
         with pytest.raises(AirflowError, match="403"):
             viewer.trigger(own_dag)

@@ -396,6 +396,12 @@ def test_each_folder_of_tests_says_when_it_runs() -> None:
     assert set(re.findall(r"^\| `(\w+)/` \|", page, re.MULTILINE)) == folders
 
 
+def test_the_readme_gives_the_command_of_the_tests() -> None:
+    """It is that of CI."""
+    assert "\nmake test " in (ROOT / "README.md").read_text()
+    assert re.search(r"\bmake test$", (ROOT / ".ci/run").read_text(), re.MULTILINE)
+
+
 def test_the_top_has_few_entries() -> None:
     """
     The top of the package holds what users import and what maintainers must see first.

@@ -6,6 +6,7 @@ triggers of Airflow 2.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from types import SimpleNamespace
 from typing import Any, Final, NamedTuple
@@ -59,11 +60,12 @@ def xcom_value(stored: str | bytes) -> Any:
     """Return the value of the JSON of an XCom; ``UNREADABLE`` if it has none."""
     try:
         value = read_json(stored, "The XCom")
-        if isinstance(value, str) and value.startswith(("{", "[")):
-            # Airflow has stored the text of its JSON.
-            value = read_json(value, "The XCom")
     except UnreadableJsonError:
         return UNREADABLE
+    if isinstance(value, str) and value.startswith(("{", "[")):
+        # Airflow may have stored the text of its JSON. Other texts begin so, too.
+        with suppress(UnreadableJsonError):
+            return read_json(value, "The XCom")
     return value
 
 

@@ -141,6 +141,23 @@ def test_large_variable_stays_in_the_database(how: str) -> None:
 
 @HAS_JSON
 @pytest.mark.usefixtures("rows")
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ({"a": 1}, {"a": 1}),
+        ('{"a": 1}', {"a": 1}),
+        ("[SSL] no certificate", "[SSL] no certificate"),
+        ("text", "text"),
+    ],
+)
+def test_xcom_of_a_text(value: Any, found: Any) -> None:
+    """Airflow may have stored a dict as its text; other texts stay what they are."""
+    store(json.dumps(value))
+    assert xcoms.read_xcom("run", **TASK) == found
+
+
+@HAS_JSON
+@pytest.mark.usefixtures("rows")
 @pytest.mark.parametrize("how", XCOMS)
 def test_large_xcom_stays_in_the_database(how: str) -> None:
     """It is unreadable, or counted."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, get_args
 
 import pytest
 
 from polysync_airflow import __version__
+from polysync_airflow.execution.outcome import RequestedStop, StopReason
 from polysync_airflow.ui import app as static_files
 from polysync_airflow.ui.app import BUNDLE, build_id, read_files
 from polysync_airflow.ui.plugin import TITLE
@@ -111,6 +113,17 @@ def test_all_files_are_served_and_imported() -> None:
 
     assert folder == set(read_files())
     assert imported == folder - {BUNDLE}
+
+
+def test_the_tab_and_the_commands_say_the_same_of_a_stop() -> None:
+    """Each reason of a stop has one text."""
+    for reason in get_args(StopReason):
+        stop = RequestedStop(
+            requested_at=datetime.now(tz=UTC), reason=reason, process="worker"
+        )
+        because = stop.text.partition(", because ")[2]
+        line = f'\n  {reason}: ", because {because}",\n'
+        assert line in SOURCES["sagemaker_tab.js"]
 
 
 def test_the_component_has_the_name_of_the_tab() -> None:

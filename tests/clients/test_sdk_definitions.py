@@ -19,7 +19,7 @@ from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.builders import ROLE
 from tests.tasks import run_task
 
-PROGRAMS = Path(__file__).parent / "programs"
+PROGRAM = Path(__file__).parent / "programs/step_types.py"
 EMULATOR = Path(__file__).parents[2] / "emulator"
 KEYS: dict[str, Any] = {
     "aws_access_key_id": "any",
@@ -58,7 +58,7 @@ def definitions(
         "HTTPS_PROXY": "http://127.0.0.1:9",
     }
     process = subprocess.run(
-        [python, PROGRAMS / f"step_types_v{version}.py", folder],
+        [python, PROGRAM, str(version), folder],
         env=variables,
         capture_output=True,
         text=True,

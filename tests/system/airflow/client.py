@@ -14,7 +14,8 @@ import httpx
 
 from tests.system.process.sessions import wait_until
 
-TIMEOUT: Final = 30.0
+# With SQLite, a request waits while other processes write.
+TIMEOUT: Final = 60.0
 PARSE_TIMEOUT: Final = 60.0
 WRITES: Final = 5
 RUN_ENDED: Final = ("success", "failed")

@@ -72,6 +72,9 @@ OTHER_ACCOUNT: Final = "OtherAccount"
 THROTTLING: Final = "ThrottlingException"
 VALIDATION: Final = "ValidationException"
 
+# What stands between AWS's words and the cure in the text of an error.
+BEFORE_CURE: Final = " -- What to do: "
+
 
 class PolysyncError(AirflowException):
     """

@@ -18,7 +18,8 @@ Rules for the new lines of running jobs, which ``RunningJobLogs`` writes in both
    or until the end of the wait.
 6. After a permanent error, for example because a permission is missing, nothing more is
    read; after another one, nothing for a minute, and then for longer, but at the end of
-   the wait. One line says so. The wait goes on.
+   the wait. One warning says so, but not of a single slow call: nobody must cure it.
+   The wait goes on.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from typing import Any, Final
 
 from polysync_airflow.aws.responses import time_limit
 from polysync_airflow.exceptions import (
+    BEFORE_CURE,
     RESOURCE_NOT_FOUND,
     PolysyncError,
     SageMakerApiError,
@@ -206,6 +208,7 @@ class RunningJobLogs:
         self._lock = threading.Lock()
         self._logs: dict[tuple[str, str], JobLog] = {}
         self._failures = 0
+        self._has_warned = False
         # When they are read next, by ``clock.monotonic``.
         self._due = 0.0
 
@@ -225,7 +228,7 @@ class RunningJobLogs:
             for log, step in jobs[:MAX_JOBS]:
                 if now < self._due or log.read_at == math.inf:
                     return
-                self._read_job(log, step.name, now)
+                self._read_job(log, step.name, now, is_last=is_last)
                 is_stored = _seconds_since_end(step) > STORED_SECONDS
                 if now >= self._due and (is_last or is_stored):
                     log.read_at = math.inf
@@ -251,7 +254,7 @@ class RunningJobLogs:
             self._logs[source] = JobLog(self._call, *source, since=step.started_at)
         return self._logs[source]
 
-    def _read_job(self, log: JobLog, step: str, now: float) -> None:
+    def _read_job(self, log: JobLog, step: str, now: float, *, is_last: bool) -> None:
         log.read_at = now
         try:
             with time_limit(CALL_SECONDS):
@@ -261,10 +264,10 @@ class RunningJobLogs:
             self._due = now + PAUSE_SECONDS * self._failures
             if error.permanent:
                 self._due = math.inf
-            if self._failures == 1:
-                text = f"The log lacks lines of jobs: {error}"
-                self._write(logging.WARNING, "%s", text)
+            is_single = error.transient and self._failures == 1 and not is_last
+            self._write_failure(str(error), is_single=is_single)
             return
+        self._has_warned = False
         self._failures = 0
         if not lines:
             return
@@ -273,6 +276,19 @@ class RunningJobLogs:
             head += f", the last {MAX_NEW_LINES} of {len(lines):,}"
         shown = [f"| {line}" for line in lines[-MAX_NEW_LINES:]]
         self._write(logging.INFO, "%s", "\n".join((head, *shown)))
+
+    def _write_failure(self, error: str, *, is_single: bool) -> None:
+        if is_single:
+            problem, _, _ = error.partition(BEFORE_CURE)
+            text = (
+                "A call for the logs of jobs has failed. It is repeated after"
+                f" {PAUSE_SECONDS:.0f} s, from the same line on: {problem}"
+            )
+            self._write(logging.INFO, "%s", text)
+        elif not self._has_warned:
+            self._has_warned = True
+            text = f"The log lacks lines of jobs: {error}"
+            self._write(logging.WARNING, "%s", text)
 
 
 def _seconds_since_end(step: StepDescription) -> float:

@@ -205,7 +205,7 @@ def what_to_do(cure: str) -> str:
     """Return the end of an error's text; empty if no cure is known."""
     if not cure:
         return ""
-    return f" -- What to do: {cure}"
+    return f"{exceptions.BEFORE_CURE}{cure}"
 
 
 def is_invalid_value(error: BaseException) -> bool:

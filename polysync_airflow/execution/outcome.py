@@ -385,8 +385,15 @@ def verdict_line(end: ExecutionEvent) -> str:
 
 
 def reason_lines(reason: str) -> list[str]:
-    """Return AWS's reason of an execution or a step as lines."""
-    return _wrapped(f"Reason: {reason}")
+    """
+    Return AWS's reason of an execution as lines, or why a wait has ended. What to do
+    about it has lines of its own, which AWS's text leaves room for.
+    """
+    reason, *cures = reason.rsplit(exceptions.BEFORE_CURE, 1)
+    lines = _wrapped(f"Reason: {reason}")
+    for cure in cures:
+        lines += _wrapped(f"What to do: {cure}", texts.CONTINUATION)
+    return lines
 
 
 def detail_lines(
@@ -489,10 +496,11 @@ def _step_details(step: StepRow, max_log_lines: int) -> Iterator[str]:
             yield f"{texts.CONTINUATION}{line}"
 
 
-def _wrapped(text: str) -> list[str]:
+def _wrapped(text: str, indent: str = "") -> list[str]:
     return textwrap.wrap(
         texts.clean_line(text, MAX_WRAPPED),
         LINE_WIDTH,
+        initial_indent=indent,
         subsequent_indent=texts.CONTINUATION,
         max_lines=MAX_REASON_LINES,
         placeholder=" ...",

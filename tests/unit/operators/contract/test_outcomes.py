@@ -33,7 +33,13 @@ from tests.world import DESCRIBE, NEVER_ENDS, STOP, World
 
 REASON = "AlgorithmError: no data in shard 3"
 FAILED_STEP = {"steps": {"Shard3": {"fail": {"reason": REASON}}}}
-DENIED: dict[str, Any] = {"code": "AccessDeniedException", "message": "not you"}
+# As long as AWS's texts are: the advice that follows on them is not cut off.
+DENIED = (
+    "User: arn:aws:sts::123456789012:assumed-role/airflow-workers/i-0123456789abcdef0"
+    " is not authorized to perform: sagemaker:{0} on resource: arn:aws:sagemaker:"
+    "us-east-1:123456789012:pipeline/fanout/execution/abcdefghijkl because no"
+    " identity-based policy allows the sagemaker:{0} action"
+)
 NOT_FOUND = {"code": "ResourceNotFound", "message": "no such execution", "skip": 2}
 
 Failed = exceptions.PipelineExecutionFailedError
@@ -73,13 +79,14 @@ def refused(
 ) -> Case:
     """Return a case in which AWS denies an operation, which fails the task."""
     members = {"faults": denied(operation), **members}
-    texts = (f"sagemaker:{operation}", *texts)
+    texts = (f"What to do: Allow sagemaker:{operation} on", *texts)
     return Case(name, state, error=Refused, texts=texts, **members)
 
 
 def denied(operation: str, **members: Any) -> Any:
     """Return the faults of a case in which AWS denies an operation."""
-    return (("error", operation, {**DENIED, **members}),)
+    refusal = {"code": "AccessDeniedException", "message": DENIED.format(operation)}
+    return (("error", operation, {**refusal, **members}),)
 
 
 def throttled(**members: Any) -> Any:

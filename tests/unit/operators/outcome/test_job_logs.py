@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import Any
 
@@ -41,6 +42,21 @@ def run_fanout(deferrable: bool, **arguments: Any) -> list[str]:
     return texts_of(lines)
 
 
+def entries_by_step(texts: list[str], world: World) -> dict[str, list[str]]:
+    """
+    Return what the log of a task has of the jobs of the last execution, and check that
+    it has each line once.
+    """
+    hook = PolysyncSageMakerHook()
+    found = {}
+    for step in hook.list_pipeline_execution_steps(world.log.arns[-1]):
+        head = f"Step {step.name}: new lines of its log\n"
+        found[step.name] = [each.removeprefix(head) for each in texts if head in each]
+        lines = "\n".join(found[step.name]).splitlines()
+        assert lines == [f"| {line}" for line in hook.read_step_log(step, 100)]
+    return found
+
+
 def test_each_line_is_written_once_with_its_step(
     deferrable: bool, world: World
 ) -> None:
@@ -50,20 +66,29 @@ def test_each_line_is_written_once_with_its_step(
     world.control.put_scenario({"steps": {"Merge": {"duration": 10}}})
     texts = run_fanout(deferrable, job_logs=True)
 
-    hook = PolysyncSageMakerHook()
-    for step in hook.list_pipeline_execution_steps(world.log.arns[-1]):
-        head = f"Step {step.name}: new lines of its log\n"
-        entries = [text.removeprefix(head) for text in texts if text.startswith(head)]
-        lines = "\n".join(entries).splitlines()
-        assert lines == [f"| {line}" for line in hook.read_step_log(step, 100)]
-        if step.name != "Merge":
+    for name, entries in entries_by_step(texts, world).items():
+        if name != "Merge":
             assert len(entries) > 1
             reads = [
                 call["time"]
                 for call in world.control.calls("GetLogEvents")
-                if f"-{step.name}-" in call["request"]["logStreamName"]
+                if f"-{name}-" in call["request"]["logStreamName"]
             ][:-1]
             assert len(reads) == len({*reads}) > 10
+
+
+def test_single_slow_call_leaves_out_no_line(deferrable: bool, world: World) -> None:
+    """A line says when it is repeated, and advises nothing."""
+    # botocore repeats it once.
+    world.control.add_fault("throttle", service="logs", skip=9, count=2)
+
+    texts = run_fanout(deferrable, job_logs=True)
+
+    (line,) = [text for text in texts if "the logs of jobs has failed" in text]
+    assert re.search(r"repeated after 60 s, from the same line on: \w+ failed: ", line)
+    assert "What to do" not in line
+    assert [text for text in texts if text.startswith("The log lacks")] == []
+    entries_by_step(texts, world)
 
 
 def test_slow_logs_do_not_delay_the_polls(deferrable: bool, world: World) -> None:
@@ -91,7 +116,7 @@ def test_logs_that_cannot_be_read_delay_nothing(
     deferrable: bool, fault: dict[str, Any], most_calls: int, world: World
 ) -> None:
     """
-    One line says so. After throttling, they are tried again, less and less: four times
+    One warning says so. After throttling, they are tried again, less and less: four times
     in eight minutes, and at the end, with botocore's two attempts.
     """
     polled = []

@@ -272,7 +272,7 @@ function describeStop({ stop, status }) {
     return describeRequest(stop);
   }
   return ["Stopping", "Stopped"].includes(status)
-    ? "Somebody has stopped it in AWS."
+    ? "Somebody has stopped it in AWS, or Airflow has after the death of the task's process."
     : "The task was ended or cleared, so its execution is stopped.";
 }
 

@@ -1,6 +1,7 @@
 """
-An ended execution has one cost and one billable time, with one time: in the XComs, on
-the page, and in the commands, whoever has seen its end.
+An ended execution has one state, one duration, one reason of its stop, one cost and one
+billable time: in the XComs, which tab and page show, and in the commands, whoever has
+seen its end.
 """
 
 from __future__ import annotations
@@ -8,14 +9,17 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
-from polysync_airflow.airflow_compat import xcoms
+from polysync_airflow.airflow_compat import database, xcoms
+from polysync_airflow.execution.outcome import StopReason
+from polysync_airflow.execution.what_next import TaskNow
+from polysync_airflow.states import PolysyncState
 from polysync_airflow.triggers.stopping import FOLLOWING
 from polysync_airflow.ui.summary import summarize
 from sagemaker_emulator.engine import execution
@@ -24,6 +28,7 @@ from tests.tasks import fire
 from tests.unit.cli.conftest import Polysync
 from tests.unit.operators.recovery.harness import (
     MERGE_FAILS,
+    MERGE_FAILS_ONCE,
     Task,
     crash,
     run_failure_callbacks,
@@ -63,6 +68,13 @@ def run(task: Task) -> None:
         await asyncio.gather(*FOLLOWING)
 
     asyncio.run(trigger())
+
+
+def resume(task: Task, *_: Any) -> None:
+    """Let a try fail, and the next one resume what has failed."""
+    run(task)
+    assert task.state == "up_for_retry"
+    run(task)
 
 
 def at_the_moment(world: World, action: Callable[[], Any]) -> None:
@@ -137,6 +149,8 @@ class Kind(NamedTuple):
 
     :param leaves: whether a worker does not wait for it, so that the watch sees it.
     :param dies: whether no process of the task is left that could see it.
+    :param stop: why the task has stopped its execution; None if it has not.
+    :param state: how the execution has ended.
     """
 
     end: Callable[[Task, World, Polysync], Any] = lambda task, *_: run(task)
@@ -144,19 +158,28 @@ class Kind(NamedTuple):
     arguments: Any = NO_ARGUMENTS
     leaves: bool = False
     dies: bool = False
+    stop: StopReason | None = None
+    state: PolysyncState = PolysyncState.CANCELLED
 
 
 KINDS = {
-    "success": Kind(),
-    "failed": Kind(scenario=MERGE_FAILS),
-    "completed with failures": Kind(scenario=PARTLY),
+    "success": Kind(state=PolysyncState.SUCCESS),
+    "failed": Kind(scenario=MERGE_FAILS, state=PolysyncState.FAILED),
+    "completed with failures": Kind(scenario=PARTLY, state=PolysyncState.FAILED),
+    "resumed": Kind(
+        resume,
+        MERGE_FAILS_ONCE,
+        {"retries": 1, "retry_mode": "resume"},
+        state=PolysyncState.SUCCESS,
+    ),
     "stopped in AWS": Kind(stop_in_aws),
-    "timeout": Kind(arguments={"timeout": MOMENT}, leaves=True),
-    "execution_timeout": Kind(time_out, leaves=True),
-    "max_cost": Kind(arguments={"max_cost": 2 * MOMENT}, leaves=True),
-    "marked": Kind(mark),
+    "timeout": Kind(arguments={"timeout": MOMENT}, leaves=True, stop="timeout"),
+    "execution_timeout": Kind(time_out, leaves=True, stop="timeout"),
+    "max_cost": Kind(arguments={"max_cost": 2 * MOMENT}, leaves=True, stop="cost"),
+    "marked": Kind(mark, stop="ended_task"),
+    # Airflow's DAG processor cannot store who has stopped it.
     "lost": Kind(lose, dies=True),
-    "marked when lost": Kind(mark_lost, dies=True),
+    "marked when lost": Kind(mark_lost, dies=True, stop="ended_task"),
 }
 # On a worker with a limit, deferred with and without one.
 MODES = [(False, LIMIT), (True, LIMIT), (True, NO_ARGUMENTS)]
@@ -177,11 +200,18 @@ def make_task(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ta
     def read_xcom(key: str, **_: Any) -> Any:
         return tasks[-1].ti.xcoms.get(key)
 
-    monkeypatch.setattr(xcoms, "read_xcom", read_xcom)
+    def task_now(**_: Any) -> TaskNow:
+        task = tasks[-1]
+        return TaskNow(task.state, task.try_number, task.max_tries)
 
-    def make(*, deferrable: bool, **arguments: Any) -> Task:
+    monkeypatch.setattr(xcoms, "read_xcom", read_xcom)
+    monkeypatch.setattr(database, "task_now", task_now)
+    monkeypatch.setattr(database, "stored_variables", lambda _: ())
+    monkeypatch.setattr(database, "failed_tasks", lambda *_, **__: [])
+
+    def make(*, deferrable: bool, retries: int = 0, **arguments: Any) -> Task:
         lists = {"progress_interval": 10, "poll_interval": 10}
-        tasks.append(Task(deferrable, {**lists, **arguments}, retries=0))
+        tasks.append(Task(deferrable, {**lists, **arguments}, retries=retries))
         return tasks[-1]
 
     return make
@@ -193,26 +223,38 @@ def figure_of(place: dict[str, Any]) -> tuple[Any, ...]:
     return cost["amount"], place["billable_seconds"], place["added_up_at"]
 
 
-def listed(polysync: Polysync) -> tuple[Any, ...]:
+def end_of(place: dict[str, Any]) -> tuple[Any, ...]:
+    """Return how and when an execution has ended, to a second, and how long it took."""
+    ended_at = datetime.fromisoformat(place["ended_at"]).replace(microsecond=0)
+    members = ("state", "status", "resumes", "seconds", "attempt_seconds")
+    return ended_at, *(place[name] for name in members)
+
+
+def listed(polysync: Polysync) -> dict[str, Any]:
     """Return what the list of executions says of the newest one."""
-    return figure_of(polysync("executions", *LIST).document["executions"][0])
+    row: dict[str, Any] = polysync("executions", *LIST).document["executions"][0]
+    return row
 
 
 def one_figure(task: Task, polysync: Polysync) -> tuple[Any, ...]:
-    """Return what all places say."""
+    """Return the cost that all places say, which also say the same end."""
     run = task.ti.xcoms["run"]
     show = "executions", "show", run["execution_arn"], "--output=json"
-    shown = figure_of(polysync(*show).document)
-    (figure,) = {figure_of(run), shown, listed(polysync)}
+    places = [run, polysync(*show).document, listed(polysync)]
+    figure = figure_of(run)
+    assert [*map(figure_of, places)] == [figure] * len(places)
+    assert [*map(end_of, places)] == [end_of(run)] * len(places)
+    assert places[1]["stop"] == run["stop"]
     batch = xcoms.XComBatch([json.dumps(run)], left_out=0)
     (pipeline,) = summarize([batch])["pipelines"]
     assert pipeline["costs"] == {"USD": figure[0]}
+    assert pipeline["failures"] == (run["state"] == PolysyncState.FAILED)
     assert task.ti.xcoms.get("spending") == run["spending"]
     return figure
 
 
 @pytest.mark.parametrize(("kind", "deferrable", "limit"), CASES)
-def test_all_places_have_one_figure(
+def test_all_places_say_the_same_end(
     kind: Kind,
     deferrable: bool,
     limit: dict[str, Any],
@@ -231,12 +273,17 @@ def test_all_places_have_one_figure(
 
     figure = one_figure(task, polysync)
     run = task.ti.xcoms["run"]
-    assert run["status"] == world.log.statuses[0]
+    assert (run["state"], run["status"]) == (kind.state, world.log.statuses[0])
+    assert (run["stop"] and run["stop"]["reason"]) == kind.stop
     assert run["added_up_at"] >= run["ended_at"]
     assert bool(run["spending"]) == ("max_cost" in task.arguments)
-    # Without what Airflow has stored, the command asks AWS.
+    # Without what Airflow has stored, the command asks AWS, which lists only the last
+    # attempts of the steps.
     task.ti.xcoms.clear()
-    assert listed(polysync)[:2] == figure[:2]
+    cost, billable_seconds, _ = figure_of(listed(polysync))
+    assert billable_seconds == figure[1]
+    has_spent_more = run["resumes"] > 0 and run["spending"]
+    assert cost < figure[0] if has_spent_more else cost == figure[0]
 
 
 def test_watch_adds_up_what_a_process_has_not(

@@ -298,6 +298,19 @@ def test_refused_pipeline(
     assert world.log.executions == []
 
 
+@IN_BOTH_MODES
+def test_too_many_pipelines(deferrable: bool, world: World) -> None:
+    """To wait for capacity would not help."""
+    world.control.add_fault(
+        "error", CREATE, code="ResourceLimitExceeded", message="500 Pipelines"
+    )
+
+    error = JobTask(deferrable).next_try(wait_for_capacity=True).error
+
+    assert "polysync pipelines list --unused" in str(error)
+    assert world.calls() == [UPDATE, CREATE]
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [

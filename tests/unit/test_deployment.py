@@ -168,6 +168,26 @@ def test_tasks_that_come_first_at_the_same_time_get_the_same_identity(
     assert clock.time() >= now + 2 + SETTLE_SECONDS
 
 
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_refused_write_counts_if_there_is_no_value(
+    is_stored: bool, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow 2 refuses the slower one of two tasks that come first."""
+
+    def refuse(key: str, _: str, **__: object) -> None:
+        if is_stored:
+            variables[key] = f"theirs {clock.time():.0f}"
+        raise RuntimeError("duplicate key")
+
+    monkeypatch.setattr(Variable, "set", refuse)
+
+    if is_stored:
+        assert ensure_deployment(None, None) == "theirs"
+    else:
+        with pytest.raises(RuntimeError, match="duplicate key"):
+            ensure_deployment(None, None)
+
+
 @pytest.mark.parametrize("ahead", [10, 3600])
 def test_clock_of_another_host_delays_no_start_for_long(
     ahead: float, variables: dict[str, str], emulated_time: EmulatedTime

@@ -1,6 +1,6 @@
 """
-Tests of the extra link "SageMaker Console" and of its XComs, through the REST API of a
-real Airflow.
+Tests of what a task shows of its execution, through the REST API of a real Airflow: the
+extra link "SageMaker Console" with its XComs, and the task's log.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def runs(airflow: PrivateAirflow) -> dict[str, Run]:
     """
     started = {}
     for dag_id, state in (
-        ("scheduled_retraining", "deferred"),
+        ("retraining_deferred", "deferred"),
         ("retraining_on_the_worker", "running"),
     ):
         airflow.client.wait_for_dag(dag_id)
@@ -130,3 +130,27 @@ def test_triggerer_writes_to_the_log_of_the_deferred_task(runs: dict[str, Run]) 
     ended = next(n for n, line in enumerate(log) if "Executing -> Succeeded" in line)
     resumed = next(n for n, line in enumerate(log) if INSTALLED.trigger_fired in line)
     assert deferred < ended < resumed
+
+
+@pytest.mark.parametrize("waiting_state", ["running", "deferred"])
+def test_lines_of_jobs_are_in_the_log_while_they_run(
+    runs: dict[str, Run], waiting_state: str
+) -> None:
+    """The first ones before the end of the job, and each line once."""
+    run = runs[waiting_state]
+    run.airflow.client.wait_for_run(run.dag_id, run.run_id, timeout=RUN_TIMEOUT)
+
+    messages = run.airflow.client.log(run.dag_id, run.run_id, TASK)
+    log = "\n".join(messages)
+
+    head = "Step ChurnTune: new lines of its log\n"
+    assert head in log.partition("Step ChurnTune succeeded")[0], log
+    entries = [each.removeprefix(head) for each in messages if each.startswith(head)]
+    first, *others = "\n".join(entries).splitlines()
+    assert first.startswith("| Starting the container of ")
+    assert others == [
+        "| Reading the input data",
+        "| Read 1024 records",
+        "| Working on the records",
+        "| Done",
+    ]

@@ -14,4 +14,6 @@ with DAG(dag_id="retraining_deferred", schedule=None):
         pipeline_name="churn-tuning",
         deferrable=True,
         poll_interval=1,
+        progress_interval=10,
+        job_logs=True,
     )

@@ -14,4 +14,6 @@ with DAG(dag_id="retraining_on_the_worker", schedule=None):
         pipeline_name="churn-tuning",
         deferrable=False,
         poll_interval=1,
+        progress_interval=10,
+        job_logs=True,
     )

@@ -37,6 +37,8 @@ TEST_PACKAGES: Final = (
     "asyncpg",
     "psutil",
     "redis",
+    # Without it, Airflow 3.4 does not start if its metrics are turned on.
+    "statsd",
     "playwright",
     # Of the chaos suite, which Airflow 2 does not install.
     "starlette",

@@ -133,6 +133,42 @@ def test_no_permission_for_the_task(site: Site, page: TabPage) -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"stops_with_task": True}, "ran, and is stopped: the AWS console shows"),
+        ({}, "ran, and goes on, because the DAG sets stop_on_kill=False"),
+        ({"state": "Failed", "status": "Failed"}, "had the state Failed."),
+    ],
+)
+def test_task_that_was_deleted_while_somebody_looks(
+    site: Site, page: TabPage, changes: dict[str, Any], expected: str
+) -> None:
+    """The tab says of its execution what it had read."""
+    task = site.new_task("deferred")
+    xcoms = arranged.running()
+    xcoms.run |= changes
+    site.publish(task, xcoms)
+    page.open(task)
+    page.wait_for("AWS status")
+    page.answer("/taskInstances/train", 404, {"detail": "Not found"})
+
+    page.button("Refresh").click()
+
+    page.wait_for(expected)
+    assert "address is wrong" not in page.text()
+    page.tab.get_by_role("link", name="SageMaker Console").wait_for()
+
+
+def test_task_that_was_never_there(site: Site, page: TabPage) -> None:
+    """Nothing is known of its execution, and nothing said of it."""
+    page.answer("/taskInstances/train", 404, {"detail": "Not found"})
+
+    page.open(site.new_task("deferred"))
+
+    page.wait_for("or the address is wrong. If it had an execution, polysync")
+
+
+@pytest.mark.parametrize(
     ("state", "status", "steps", "expected"),
     [
         ("running", "Executing", None, "The task has not stored the steps yet."),

@@ -1,5 +1,5 @@
 // What is shown in the place of data that cannot be read, or not yet.
-import { Button, h, Notice } from "./components.js";
+import { Button, ConsoleLink, h, Notice } from "./components.js";
 import { formatSeconds } from "./format.js";
 import { useNow } from "./polling.js";
 
@@ -14,13 +14,30 @@ export function OldHeader({ state }) {
   return h(Notice, { kind: "info", title: "Airflow's header and grid are not up to date", action }, text);
 }
 
-/** Says that Airflow has no such task instance, and what becomes of its execution. */
+/** Says that Airflow has no such task instance, and what is known of its execution. */
 export function NoTask({ state, refresh }) {
-  const text =
-    "Somebody has deleted it, its DAG run or its DAG, or the address is wrong. The execution of a task that is " +
-    "deleted is stopped, unless the DAG sets stop_on_kill=False: the AWS console shows it.";
-  const action = h(Button, { onClick: refresh, isDisabled: state.isReading }, "Retry now");
+  const execution = state.data?.execution ?? null;
+  const url = execution?.consoleUrl ?? null;
+  const action = [
+    url !== null && h(ConsoleLink, { key: "console", url, className: "psm-button" }, "SageMaker Console"),
+    h(Button, { key: "retry", onClick: refresh, isDisabled: state.isReading }, "Retry now"),
+  ];
+  const orWrong = state.data === null ? ", or the address is wrong" : "";
+  const text = `Somebody has deleted it, its DAG run or its DAG${orWrong}. ${describeLeft(execution)}`;
   return h(Notice, { kind: "warning", title: "Airflow has no such task instance", action }, text);
+}
+
+/** Returns what becomes of the execution of a task that was deleted, as far as the tab has read of it before. */
+function describeLeft(execution) {
+  if (execution === null || execution.run.arn === null) {
+    return "If it had an execution, polysync executions list and the AWS console show what became of that.";
+  }
+  const { arn, state, stopsWithTask } = execution.run;
+  if (state !== "Running") {
+    return `Its execution ${arn} had the state ${state}.`;
+  }
+  const effect = stopsWithTask ? "is stopped" : "goes on, because the DAG sets stop_on_kill=False";
+  return `Its execution ${arn} ran, and ${effect}: the AWS console shows its end.`;
 }
 
 /** Says that the tab does not read what the task has stored of its execution, and where to look for it. */

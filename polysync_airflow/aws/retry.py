@@ -24,6 +24,8 @@ MAX_BACKOFF_SECONDS: Final = 60.0
 STEP_LISTING_TIMEOUT_SECONDS: Final = 60.0
 # Longer than the others: an execution that is not stopped goes on costing money.
 STOP_TIMEOUT_SECONDS: Final = 600.0
+# Many tasks may update one pipeline, one after the other.
+PUT_TIMEOUT_SECONDS: Final = 600.0
 
 
 def call_with_retry(

@@ -14,7 +14,7 @@ from typing import Any
 
 from polysync_airflow import deployment, exceptions
 from polysync_airflow.aws.responses import PAGE_SIZE
-from polysync_airflow.aws.retry import Result, call_with_retry
+from polysync_airflow.aws.retry import PUT_TIMEOUT_SECONDS, Result, call_with_retry
 from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.definitions import PipelineDraft
 from polysync_airflow.execution.job_pipelines import JobPipeline
@@ -229,7 +229,12 @@ class ExecutionCalls:
 
         It may be repeated: a try that dies here leaves a pipeline, and nothing runs.
         """
-        put = self._retry(partial(hook.put_pipeline, draft))
+        put = call_with_retry(
+            partial(hook.put_pipeline, draft),
+            until=self.deadline,
+            warn=self.log.warning,
+            conflict_seconds=PUT_TIMEOUT_SECONDS,
+        )
         self.log.info("Version %d of pipeline %s", put.version_id, put.arn)
         self._made_at = clock.time()
         return request.model_copy(update={"pipeline_version_id": put.version_id})

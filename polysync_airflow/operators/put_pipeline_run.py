@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from polysync_airflow.aws.retry import Result, call_with_retry
+from polysync_airflow.aws.retry import PUT_TIMEOUT_SECONDS, Result, call_with_retry
 from polysync_airflow.exceptions import RESOURCE_NOT_FOUND, SageMakerApiError, has_code
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.definitions import (
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from polysync_airflow.operators.put_pipeline import PolysyncPutPipelineOperator
 
-# For how long calls that fail with transient errors are repeated.
-PUT_TIMEOUT_SECONDS: Final = 600.0
 # The XCom for the start of this version.
 VERSION_KEY: Final = "pipeline_version_id"
 
@@ -91,6 +89,5 @@ class PutPipelineRun:
             call,
             until=self._until,
             warn=self.log.warning,
-            # Many tasks may update one pipeline, one after the other.
             conflict_seconds=PUT_TIMEOUT_SECONDS,
         )

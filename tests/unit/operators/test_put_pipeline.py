@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import DAG
 
+from polysync_airflow.aws.retry import PUT_TIMEOUT_SECONDS
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
 from polysync_airflow.execution.definitions import MAX_CHANGES, MAX_DEFINITION
 from polysync_airflow.operators import PolysyncPutPipelineOperator
-from polysync_airflow.operators.put_pipeline_run import PUT_TIMEOUT_SECONDS
 from sagemaker_emulator.builders import ROLE, step
 from tests.conftest import connection
 from tests.fakes.log_capture import capture_logs, texts_of

@@ -299,6 +299,15 @@ def test_refused_pipeline(
 
 
 @IN_BOTH_MODES
+def test_updates_of_many_tasks(deferrable: bool, world: World) -> None:
+    """One that AWS refuses meanwhile is repeated, for longer than a start."""
+    busy = {"code": "ConflictException", "message": "busy", "seconds": 500}
+    world.control.add_fault("error", UPDATE, **busy)
+
+    assert JobTask(deferrable).next_try().error is None
+
+
+@IN_BOTH_MODES
 def test_too_many_pipelines(deferrable: bool, world: World) -> None:
     """To wait for capacity would not help."""
     world.control.add_fault(

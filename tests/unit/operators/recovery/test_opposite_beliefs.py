@@ -36,7 +36,16 @@ from tests.unit.sensors.sessions import (
     run_sensor,
     start_execution,
 )
-from tests.world import DESCRIBE, LIST, LIST_STEPS, NEVER_ENDS, START, STOP, World
+from tests.world import (
+    DESCRIBE,
+    LIST,
+    LIST_STEPS,
+    NEVER_ENDS,
+    RETRY,
+    START,
+    STOP,
+    World,
+)
 
 Perform = Callable[[], dict[str, Any]]
 # Gets the token of a request, and performs it or not.
@@ -460,3 +469,31 @@ def test_references_are_refused(deferrable: bool, world: World) -> None:
     assert "Cannot assign it." in str(refused.error)
     assert made.error is None
     assert world.log.statuses == ["Succeeded"]
+
+
+# ---- resume.definition
+
+
+def test_resume_has_the_latest_definition(deferrable: bool, world: World) -> None:
+    """The one execution goes on with the config of another run, and has its end."""
+    failure = {"reason": "AlgorithmError: x", "times": 1}
+    world.control.put_scenario({"steps": {"train": {"fail": failure}}})
+    task = JobTask(deferrable, {"retry_mode": "resume"})
+    task.next_try()
+    config = step("A")["Arguments"]
+    JobTask(run_id="2", config=config).next_try()
+    repeated: list[Any] = []
+
+    def resume(_: str, perform: Perform) -> dict[str, Any]:
+        first: Any = world.log.executions[0]
+        latest = first.pipeline.versions[-1].definition.steps["train"]
+        first.engine.definition.steps["train"] = latest
+        repeated.append(latest.arguments)
+        return perform()
+
+    let_answer(world, RETRY, resume)
+
+    assert task.next_try().error is None
+    assert repeated == [config]
+    # That of the other run has no resume.
+    assert world.log.statuses == ["Succeeded", "Failed"]

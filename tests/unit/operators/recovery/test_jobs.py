@@ -378,3 +378,25 @@ def test_rendered_lists_are_in_the_definition(world: World) -> None:
         "ProcessingResources-ClusterConfig-InstanceCount": "Integer",
     }
     assert versions(world) == [2]
+
+
+@IN_BOTH_MODES
+def test_report_of_a_job_is_in_outputs(deferrable: bool, world: World) -> None:
+    """The step declares the file, and AWS may repeat its job."""
+    output = {"S3Uri": "s3://ml-bucket/{{ ds }}", "LocalPath": "/a"}
+    output["S3UploadMode"] = "EndOfJob"
+    outputs = [{"OutputName": "report", "S3Output": output}]
+    config = with_member("ProcessingOutputConfig", value={"Outputs": outputs})
+    file = {"PropertyFileName": "Eval", "OutputName": "report", "FilePath": "e.json"}
+    repeated = {"ExceptionType": ["SageMaker.JOB_INTERNAL_ERROR"], "MaxAttempts": 2}
+    files = {"property_files": {"Eval": {"auc": 0.9}}}
+    world.control.put_scenario({"steps": {"train": files}})
+
+    run = JobTask(deferrable, config=config).next_try(
+        step={"PropertyFiles": [file], "RetryPolicies": [repeated]}, property_files=True
+    )
+
+    assert run.error is None
+    assert run.xcoms["outputs"]["train"]["Eval"] == {"auc": 0.9}
+    (made,) = world.log.executions[0].version.definition.document["Steps"]
+    assert made["RetryPolicies"] == [repeated]

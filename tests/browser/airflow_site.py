@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -54,7 +54,7 @@ class ApiServer(PrivateAirflow):
 
     :param home: an empty folder.
     :param settings: further environment variables.
-    :param more_dags: a folder with DAGs, besides those of the tests.
+    :param more_dags: folders with DAGs, besides those of the tests.
     :param database: the SQLAlchemy URL of an empty database; by default SQLite in
         ``home``.
     """
@@ -64,11 +64,10 @@ class ApiServer(PrivateAirflow):
         home: Path,
         settings: Mapping[str, str] | None = None,
         *,
-        more_dags: Path | None = None,
+        more_dags: Sequence[Path] = (),
         database: str | None = None,
     ) -> None:
         self.database = database or f"sqlite:///{home}/airflow.db"
-        folders = [DAGS, more_dags] if more_dags else [DAGS]
         # The tests sign records with their own key.
         key = {
             _FERNET_KEY: os.environ.setdefault(
@@ -77,7 +76,7 @@ class ApiServer(PrivateAirflow):
         }
         super().__init__(
             home,
-            dag_folders=folders,
+            dag_folders=[DAGS, *more_dags],
             connections={},
             settings={**key, **(settings or {})},
             components=["api-server"],
@@ -175,12 +174,11 @@ class Site:
         self.set_state(task, state, try_number)
         return task
 
-    def trigger(self, dag_id: str) -> str:
-        """Create a DAG run, and return its id."""
-        run_id: str = self._post(
-            f"api/v2/dags/{dag_id}/dagRuns", {"logical_date": None}
-        )["dag_run_id"]
-        return run_id
+    def trigger(self, dag_id: str, run_id: str | None = None) -> str:
+        """Create a DAG run, and return its id, which Airflow chooses by default."""
+        body = {"logical_date": None, **({"dag_run_id": run_id} if run_id else {})}
+        created: str = self._post(f"api/v2/dags/{dag_id}/dagRuns", body)["dag_run_id"]
+        return created
 
     def new_run(
         self, dag_id: str, state: str, tasks: Mapping[str, str | None], seconds: float

@@ -77,7 +77,8 @@ def test_task_that_has_spent_its_limit_says_so(site: Site, page: TabPage) -> Non
     assert "20.10 USD" not in page.text()
     page.open_executions(f"?dag={task.dag_id}&pipeline=too-expensive")
     (row,) = page.rows()
-    assert row[7].endswith(f" | Spent: {text}")
+    assert row[7].endswith(" | Spent: 30.80 USD of at most 30.00")
+    assert page.tab.get_by_title(text).count() == 1
     assert "20.10 USD" not in row[7]
 
 

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from tests.browser import arranged
-from tests.browser.airflow_site import ApiServer, Site, Task
+from tests.browser.airflow_site import DAG, ApiServer, Site, Task
 from tests.browser.chromium import find_chromium, install_chromium
 from tests.browser.tab_page import TabPage
+from tests.system.demo import kept, shown
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page, ViewportSize
@@ -38,8 +39,11 @@ METRICS: Final = (
     0.9132,
 )
 STARTED: Final = datetime(2026, 3, 11, 13, tzinfo=UTC)
+# Beside the times in the log.
+FAILED: Final = datetime(2026, 3, 1, 12, 24, tzinfo=UTC)
 EXAMPLES: Final = Path(__file__).parents[2] / "example_dags"
 STEPS_DAG: Final = "steps_as_tasks"
+FAILURE_DAG: Final = shown.ALL[0].dag_id
 FORM_HEIGHT: Final = 1400
 FAILURE_HEIGHT: Final = 1120
 TAB_HEIGHT: Final = 1600
@@ -51,62 +55,77 @@ MAX_BYTES: Final = 150_000
 PALETTE_SIZE: Final = 256
 
 
-def failed_run() -> arranged.XComs:
+def failed_run(start: datetime = FAILED) -> arranged.XComs:
     """
     Return the XComs of an execution whose fourth step has failed, while two steps have
-    not begun.
+    not begun: that of the demo, at the speed of AWS.
     """
-    start = datetime(2026, 3, 1, 12, 55, tzinfo=UTC)
 
     def after(seconds: float) -> datetime:
         return start + timedelta(seconds=seconds)
 
     steps = [
-        arranged.step(
-            "Preprocess",
-            "Processing",
-            "Success",
-            start,
-            240,
-            **arranged.job("processing", "churn-prep-x3"),
-        ),
-        arranged.step(
-            "CheckData", "QualityCheck", "Success", after(243), 95, cache_hit=True
-        ),
-        arranged.step("Tune", "Tuning", "Success", after(342), 610, attempt=2),
+        arranged.step("Preprocess", "Processing", "Success", start, 240),
+        arranged.step("CheckData", "QualityCheck", "Success", after(240), 300),
+        arranged.step("Tune", "Tuning", "Success", after(540), 1800),
         arranged.step(
             "TrainBest",
             "Training",
             "Failed",
-            after(956),
-            460,
+            after(2340),
+            600,
             reason=arranged.REASON,
             log_lines=arranged.LOG_LINES,
-            **arranged.job("training", "churn-train-x3"),
+            **arranged.job("training", "pipelines-k3m9x2p7q1ab-TrainBest-8xacqkm7hg"),
         ),
         arranged.step("CheckQuality", "Condition", "NotStarted"),
-        arranged.step("Register", "RegisterModel", "NotStarted"),
+        arranged.step("Register", "Model", "NotStarted"),
     ]
+    end = after(2948)
     record = arranged.run(
         "Failed",
         "Failed",
         start=start,
-        end=after(1420),
+        end=end,
+        pipeline_name=FAILURE_DAG.replace("_", "-"),
+        parameters={},
         message="Step failure: One or multiple steps failed.",
         failed_steps=[{"name": "TrainBest", "reason": arranged.REASON}],
+        billable_seconds=2700,
+        billable_seconds_by_instance_type={"ml.m5.large": 2700},
+        cost={"amount": 0.0863, "currency": "USD", "prices_date": "2026-11-01"},
+        added_up_at=(end + timedelta(seconds=20)).isoformat(),
+        next={
+            "try_number": 1,
+            "max_tries": 0,
+            "clear": "start",
+            "resumable": True,
+            "repeats": 3,
+            "steps": 6,
+        },
     )
-    return arranged.XComs(record, steps)
+    old, new = arranged.PIPELINE, record["pipeline_name"]
+    record["execution_arn"] = arranged.ARN.replace(old, new)
+    url = arranged.CONSOLE_URL.replace(old, new)
+    return arranged.XComs(record, steps, console_url=url)
 
 
-def picture_of_tab(page: TabPage, site: Site) -> bytes:
+def failed_task(site: Site) -> Task:
+    """Return the task that the demo shows first, after its end."""
+    task = Task(site.trigger(FAILURE_DAG, shown.RUN), "retrain", dag_id=FAILURE_DAG)
+    site.pause(FAILURE_DAG, is_paused=False)
+    site.set_state(task, "failed")
+    site.publish(task, failed_run())
+    site.put_record(task)
+    return task
+
+
+def picture_of_tab(page: TabPage, task: Task) -> bytes:
     """
     Return a picture of the tab "SageMaker", with the buttons, and with the failed step
     open.
     """
     page.page.set_viewport_size({"width": SIZE["width"], "height": FAILURE_HEIGHT})
-    task = site.new_task("failed")
-    site.publish(task, failed_run())
-    site.put_record(task)
     page.open(task)
     page.wait_for("KeyError")
     page.button("Resume failed steps").wait_for()
@@ -149,11 +168,8 @@ def picture_of_comparison(page: TabPage, task: Task) -> bytes:
     return picture
 
 
-def picture_of_buttons(page: TabPage, site: Site) -> bytes:
+def picture_of_buttons(page: TabPage, task: Task) -> bytes:
     """Return a picture of the buttons that resume or repeat a failed execution."""
-    task = site.new_task("failed")
-    site.publish(task, failed_run())
-    site.put_record(task)
     page.open(task)
     page.button("Resume failed steps").wait_for()
     page.page.mouse.move(0, 0)
@@ -226,28 +242,31 @@ def picture_of_executions(page: TabPage, site: Site) -> bytes:
         began, billable = arranged.ago(2400 - 60 * number), 540 + 80 * number
         xcoms = arranged.measured(0.9, start=began, billable=billable, cost=cost)
         if pipeline == "fraud-scoring":
-            xcoms = failed_run()
-            xcoms.run["started_at"] = arranged.ago(1800).isoformat()
+            xcoms = failed_run(arranged.ago(3000))
         xcoms.run["pipeline_name"] = pipeline
         task = Task(
             site.trigger(f"retraining_{number:02}"), dag_id=f"retraining_{number:02}"
         )
         site.set_state(task, "failed" if pipeline == "fraud-scoring" else "success")
         site.publish(task, xcoms)
+    running = arranged.stoppable()
+    running.run["next"] = {"try_number": 1, "max_tries": 0}
     group = Task(
         site.new_run(STEPS_DAG, "running", {"churn.execution": "deferred"}, 900),
         "churn.execution",
     )
-    site.publish(replace(group, dag_id=STEPS_DAG), arranged.running())
+    site.publish(replace(group, dag_id=STEPS_DAG), running)
     mapped = site.new_task("deferred", "train_each", map_index=0)
-    site.publish(mapped, arranged.running())
+    site.publish(mapped, running)
     for index, xcoms in enumerate(
-        (arranged.measured(0.9, start=arranged.ago(1900)), arranged.running()), start=1
+        (arranged.measured(0.9, start=arranged.ago(1900)), running), start=1
     ):
         site.set_state(
             replace(mapped, map_index=index), "success" if index == 1 else "deferred"
         )
         site.publish(replace(mapped, map_index=index), xcoms)
+    for dag_id in (DAG, STEPS_DAG):
+        site.pause(dag_id, is_paused=False)
     page.open_executions("?since=1h")
     page.rows()
     page.page.mouse.move(0, 0)
@@ -285,7 +304,10 @@ def main() -> None:
 
     program = find_chromium() or install_chromium()
     with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
-        server = ApiServer(Path(home), more_dags=EXAMPLES)
+        # Airflow wants another name for each folder of DAGs.
+        demo_dags = Path(home) / "demo_dags"
+        demo_dags.symlink_to(kept.DAGS)
+        server = ApiServer(Path(home), more_dags=[EXAMPLES, demo_dags])
         with server:
             site = Site(server)
             browser = playwright.chromium.launch(executable_path=program)
@@ -295,12 +317,13 @@ def main() -> None:
             page = TabPage(context.new_page(), site.url)
             write("executions.png", picture_of_executions(page, site))
             task = compared_runs(site)
-            write("tab.png", picture_of_tab(page, site))
+            failed = failed_task(site)
+            write("tab.png", picture_of_tab(page, failed))
             write("comparison.png", picture_of_comparison(page, task))
             page.page.emulate_media(color_scheme="dark")
             write("comparison-dark.png", picture_of_comparison(page, task))
             page.page.emulate_media(color_scheme="light")
-            write("tab-buttons.png", picture_of_buttons(page, site))
+            write("tab-buttons.png", picture_of_buttons(page, failed))
             write("trigger-form.png", picture_of_form(page, site))
             run_id = grid_runs(site)
             write("steps.png", picture_of_grid(page.page, site.url, run_id, "light"))

@@ -186,6 +186,8 @@ def test_what_the_demo_says_while_it_stays_is_so(tmp_path: Path, own_dag: str) -
             check=True,
         )
         assert "demo_schedule/retrain" in listed.stdout
+        assert "Nothing follows by itself: the task has failed." in listed.stdout
+        assert "not known" not in listed.stdout + listed.stderr
 
         os.kill(demo.pid, signal.SIGINT)
 

@@ -68,12 +68,17 @@ export function asOf({ at }) {
   return typeof at === "number" && `as of ${formatClock(at)}`;
 }
 
+/** Returns what was spent, and the limit. */
+export function formatLimited(spending) {
+  return `${formatCost(spending)} of at most ${spending.maxCost.toFixed(2)}`;
+}
+
 /** Returns what was spent, the limit, what an hour costs or when that was added up, and the dearest step. */
 export function describeSpending(spending, now) {
   const isRunning = now !== null && spending.at !== null && spending.perHour !== null;
   const added = isRunning ? (spending.perHour * Math.max(0, now - spending.at)) / 3_600_000 : 0;
   const parts = [
-    `${formatCost({ ...spending, amount: spending.amount + added })} of at most ${spending.maxCost.toFixed(2)}`,
+    formatLimited({ ...spending, amount: spending.amount + added }),
     isRunning ? `${spending.perHour.toFixed(2)} an hour` : asOf(spending),
     spending.dearestStep !== null && `dearest step: ${spending.dearestStep}`,
   ];

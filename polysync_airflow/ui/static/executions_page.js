@@ -1,6 +1,6 @@
 // The page "SageMaker" in the navigation: all executions of this Airflow that the person who looks may see.
 import { pageOf } from "./airflow_api.js";
-import { asOf, describeSpending } from "./comparison.js";
+import { asOf, describeSpending, formatLimited } from "./comparison.js";
 import { Button, Duration, h, Mark, Notice, StateBadge } from "./components.js";
 import { SHOWN_STATES } from "./execution.js";
 import { needsXComs, readFilters, writeFilters } from "./execution_filters.js";
@@ -39,6 +39,7 @@ export function ExecutionsPage() {
   const read = useCallback((key, signal, show) => readExecutions(key, memory.current, signal, show), []);
   const [state, refresh, refreshes] = usePolling(filters, read, IDLE_INTERVAL);
   const setFilters = (changes) => setQuery(writeFilters({ ...filters, offset: 0, ...changes }));
+  const isReady = state.data !== null && !state.isReading;
   return h(
     Fragment,
     null,
@@ -51,7 +52,7 @@ export function ExecutionsPage() {
     ),
     h(Filters, { filters, setFilters }),
     state.error && h(Problem, { state, refresh }),
-    h(Summary, { filters, setFilters, refreshes, isReady: state.data !== null && !state.isReading }),
+    h(Summary, { filters, setFilters, refreshes, readAt: state.readAt, isReady }),
     state.data ? h(Found, { state, filters, setFilters }) : !state.error && h(Loading),
   );
 }
@@ -155,7 +156,7 @@ function Pages({ state, filters, setFilters }) {
   const all = total.toLocaleString("en");
   const which = compared === total ? `all ${all}` : `${range} of ${all}`;
   const text = isCompared
-    ? `${rows.length} match the filters. Tasks compared with them: ${which}.`
+    ? `${rows.length} ${rows.length === 1 ? "matches" : "match"} the filters. Tasks compared with them: ${which}.`
     : `Tasks that start executions: ${which}.`;
   const reading = state.isReading ? " Reading …" : "";
   return h(
@@ -300,19 +301,23 @@ function costOf({ detail }) {
 
 function BilledTime({ run }) {
   const cost = run?.billed.cost ?? null;
-  const title = cost?.note ?? undefined;
   return [
     formatSeconds(run?.billed.seconds ?? null) || "–",
-    cost !== null && h("div", { key: "cost", className: "psm-muted", title }, describeCost(cost)),
+    cost !== null && h("div", { key: "cost", className: "psm-muted", title: titleOf(cost) }, describeCost(cost)),
   ];
 }
 
 function describeCost(cost) {
   if ("maxCost" in cost) {
-    return `Spent: ${describeSpending(cost, null)}`;
+    return `Spent: ${formatLimited(cost)}`;
   }
-  const parts = [formatCost(cost), cost.note !== null && "not complete", asOf(cost)];
-  return parts.filter(Boolean).join(", ");
+  return cost.note === null ? formatCost(cost) : `${formatCost(cost)}, not complete`;
+}
+
+/** Returns what has no place in the cell. */
+function titleOf(cost) {
+  const what = "maxCost" in cost ? describeSpending(cost, null) : asOf(cost);
+  return [what, cost.note].filter(Boolean).join(" · ");
 }
 
 function Starter({ starter }) {

@@ -18,6 +18,7 @@ const MAX_NUMBER = 1e12;
 const NAME = 256;
 // The others are shown on demand.
 const SHOWN = 5;
+const MINUTE = 60_000;
 const DAY = 86_400_000;
 const BAR = 6;
 const HEIGHT = 20;
@@ -27,17 +28,24 @@ const MAX_DELAY = 60_000;
 const NOTHING = { pipelines: [], leftOut: [] };
 const COLUMNS = ["Pipeline", "Executions", "Failed", "Median duration", "Estimated cost"];
 
-/** The summary. It is read after the executions, again if the filters change, and when somebody asks for it. */
-export function Summary({ filters, setFilters, refreshes, isReady }) {
+/**
+ * The summary. It is read after the executions, again if the filters change, when somebody asks for it, and with the
+ * executions if it is older than a minute, so that it has those that have ended since.
+ */
+export function Summary({ filters, setFilters, refreshes, readAt, isReady }) {
   const { since, dag, pipeline } = filters;
-  const id = JSON.stringify([since, dag, refreshes]);
-  const [found, setFound] = useState({ id: null, ...NOTHING });
+  const [turn, setTurn] = useState(0);
+  const id = JSON.stringify([since, dag, refreshes, turn]);
+  const [found, setFound] = useState({ id: null, at: null, ...NOTHING });
   const [isWaiting, setWaiting] = useState(false);
   const [isWhole, setWhole] = useState(false);
-  // The executions come first, and each of their refreshes needs no new summary.
+  // The executions come first, and not each of their refreshes needs a new summary.
   const [readyId, setReadyId] = useState(null);
   if (isReady && readyId !== id) {
     setReadyId(id);
+  }
+  if (found.id === id && readAt - found.at > MINUTE) {
+    setTurn(turn + 1);
   }
   useEffect(() => {
     if (readyId !== id) {
@@ -47,7 +55,7 @@ export function Summary({ filters, setFilters, refreshes, isReady }) {
     const onEnd = (summary) => {
       if (!abort.signal.aborted) {
         setWaiting(false);
-        setFound({ id, ...summary });
+        setFound({ id, at: Date.now(), ...summary });
       }
     };
     // It is an extra: what stops the executions from being read is said there.

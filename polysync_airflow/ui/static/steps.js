@@ -8,6 +8,9 @@ import { useExecutionTime } from "./polling.js";
 const { memo, useCallback, useState } = globalThis.React;
 
 const METRICS_IN_ROW = 1;
+// How wide the mark of a pause is, and the text of a tick, as parts of the axis.
+const MARK = 0.02;
+const LABEL = 0.1;
 
 /** The list of steps; `last` are the values of an earlier run. Failed steps are open until somebody closes them. */
 export function Timeline({ data, last }) {
@@ -43,6 +46,8 @@ export function Timeline({ data, last }) {
 }
 
 function Axis({ axis }) {
+  const pauses = axis.pauses.map((pause) => ({ ...pause, at: axis.position(pause.to) }));
+  const isFree = ([at]) => pauses.every((pause) => pause.at < at - MARK || pause.at > at + LABEL);
   return h(
     "div",
     { className: "psm-row psm-axis", "aria-hidden": true },
@@ -51,12 +56,12 @@ function Axis({ axis }) {
     h(
       "div",
       { className: "psm-track" },
-      axisTicks({ start: 0, end: axis.length }).map(([at, label]) =>
+      axisTicks({ start: 0, end: axis.length }).filter(isFree).map(([at, label]) =>
         h("span", { key: label, className: "psm-tick", style: { left: `${at * 100}%` } }, label),
       ),
-      axis.pauses.map(({ from, to }) => {
+      pauses.map(({ from, to, at }) => {
         const title = `${formatSeconds((to - from) / 1000)} before the resume are left out`;
-        return h("span", { key: from, className: "psm-pause", style: { left: `${axis.position(to) * 100}%` }, title });
+        return h("span", { key: from, className: "psm-pause", style: { left: `${at * 100}%` }, title });
       }),
     ),
     h("span", { className: "psm-axis-title psm-duration" }, "Duration"),

@@ -93,8 +93,8 @@ export const STYLES = `
 .psm-executions tbody td.psm-short { max-width: none; }
 .psm-executions tbody :is(th, td), .psm-executions tbody :is(th, td) > :is(a, div), .psm-cut { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .psm-executions tbody tr.psm-next-row { border-top: 0; }
-.psm-executions tbody .psm-next-row td { max-width: 0; padding-top: 0; }
-.psm-executions tbody .psm-next-row .psm-next { margin: 0; color: var(--psm-muted); font-size: 0.75rem; line-height: 1.125rem; white-space: normal; }
+.psm-executions tbody .psm-next-row td { max-width: 0; padding-top: 0; overflow: visible; }
+.psm-executions tbody .psm-next-row .psm-next { position: sticky; left: 0.5rem; max-width: calc(100cqi - 2rem); margin: 0; color: var(--psm-muted); font-size: 0.75rem; line-height: 1.125rem; white-space: normal; }
 .psm-executions .psm-run { font-size: 0.75rem; color: var(--psm-muted); }
 .psm-executions .psm-stack { gap: 0; }
 .psm-executions .psm-muted { line-height: 1.125rem; }

@@ -94,7 +94,7 @@ def test_only_what_the_user_may_see(
         f"retraining_{number:02}" for number in visible
     ]
     assert [row[3] for row in rows] == [f"pipeline-{number:02}" for number in visible]
-    page.wait_for(f": 1 to {len(visible)} of {len(visible)}.")
+    page.wait_for(f": all {len(visible)}.")
     names = page.tab.locator(".psm-summary tbody th").all_inner_texts()
     assert sorted(names) == [f"pipeline-{number:02}" for number in sorted(visible)]
     hidden = [

@@ -132,6 +132,26 @@ def test_busy_server_is_asked_again(timed_page: TabPage) -> None:
 
 
 @pytest.mark.usefixtures("day")
+def test_summary_is_read_again_after_a_minute(timed_page: TabPage) -> None:
+    """With the rows, so that both have what has ended since."""
+    page = timed_page
+    pipeline = {"name": CHURN, "runs": 9, "failures": 0, "days": {"2026-11-30": [9, 0]}}
+    page.answer("/executions-summary", 200, {"pipelines": [pipeline]})
+    page.open_executions(f"?dag={DAG}&since=1h&pipeline=summary-")
+    page.wait_for("By day, ")
+    page.rows()
+    more = {**pipeline, "failures": 7, "days": {"2026-11-30": [9, 7]}}
+    page.answer("/executions-summary", 200, {"pipelines": [more]})
+
+    page.page.clock.fast_forward(20_000)
+    page.rows()
+    assert page.button("7: show those of").count() == 0
+    page.page.clock.fast_forward(50_000)
+
+    page.button("7: show those of").wait_for()
+
+
+@pytest.mark.usefixtures("day")
 @pytest.mark.parametrize(
     ("status", "body"),
     [(403, {"detail": "Forbidden"}), (200, {"pipelines": [{"name": 7}, None]})],

@@ -193,9 +193,7 @@ def _keep_open(
     output.progress("Starting the DAGs to look at")
     kept.start_dags(airflow.client)
     output.line("")
-    for line in kept.explanation(
-        airflow.url, emulator.endpoint_url, emulator.connection
-    ):
+    for line in kept.explanation(airflow, emulator.endpoint_url, emulator.connection):
         output.line(line)
     output.line("")
     output.progress("Airflow stays open until you press Ctrl-C")

@@ -55,6 +55,8 @@ PRICES: Final = {
 }
 # Settings of the person who runs the demo that hold there, too.
 OWN_SETTINGS: Final = "AIRFLOW__POLYSYNC_SAGEMAKER__"
+# Where polysync finds what tasks have stored, and what Airflow does next.
+DATABASE: Final = ("AIRFLOW_HOME", "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN")
 # The example DAGs compare it.
 METRIC: Final = {"ChurnTune": {"metrics": {"validation:auc": 0.87}}}
 
@@ -119,15 +121,17 @@ def start_dags(client: AirflowClient) -> None:
 
 
 def explanation(
-    url: str, emulator_url: str, connection: Mapping[str, Any]
+    airflow: PrivateAirflow, emulator_url: str, connection: Mapping[str, Any]
 ) -> list[str]:
     """
     Return the lines that say how to use the demo.
 
-    :param url: the address of Airflow.
-    :param emulator_url: that of the emulator.
+    :param airflow: Airflow.
+    :param emulator_url: the address of the emulator.
     :param connection: the connection to the emulator, in Airflow's JSON format.
     """
+    url = airflow.url
+    database = " ".join(f"{name}={shlex.quote(airflow.env[name])}" for name in DATABASE)
     stored = shlex.quote(json.dumps(connection))
     settings = ", ".join(sorted(own_settings())) or "none"
     lines = [
@@ -135,7 +139,7 @@ def explanation(
         f"  user {ADMIN[0]}, password {ADMIN[1]}: may do everything",
         f"  user {VIEWER[0]}, password {VIEWER[1]}: may only look",
         "",
-        "Then look at these, in this order; the page of each DAG says more:",
+        "Then look at these, in this order; the button Dag Docs on the page of each DAG says more:",
     ]
     for number, each in enumerate(shown.ALL, start=1):
         lines += [f"  {number}. {each.dag_id}: {each.text}", f"     {each.url(url)}"]
@@ -157,7 +161,8 @@ def explanation(
         f"  export AWS_ENDPOINT_URL={emulator_url}",
         f"  export AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any AWS_DEFAULT_REGION={REGION} AWS_REGION={REGION}",
         f"  export AIRFLOW_CONN_POLYSYNC_DEFAULT={stored}",
-        f"  {Path(sys.executable).parent / 'polysync'} executions list",
+        f"  export {database}",
+        f"  {Path(sys.executable).parent / 'polysync'} executions list --wide",
         "",
         f"Steps are {shown.SPEED:g} times as fast as in AWS, and an hour of an instance is as much dearer: a step costs",
         "what it would cost there. Links to the AWS console lead to nothing: these executions are not in AWS.",

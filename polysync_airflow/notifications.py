@@ -32,7 +32,12 @@ from polysync_airflow.execution.texts import (
     clean_value,
     shorten,
 )
-from polysync_airflow.execution.what_next import TaskNow, read_run, what_comes_next
+from polysync_airflow.execution.what_next import (
+    TaskNow,
+    as_line,
+    read_run,
+    what_comes_next,
+)
 from polysync_airflow.links import CONSOLE_URL_XCOM_KEY, LOG_URL_XCOM_KEY
 
 log = logging.getLogger(__name__)
@@ -160,7 +165,7 @@ def _what_next(ti: Any, run: Any) -> Iterator[str]:
             now = TaskNow(state, ti.try_number, ti.max_tries)
             sentences = what_comes_next(now, read_run(run), clock.now())
             if sentences:
-                yield " ".join(sentence.line for sentence in sentences)
+                yield f"Next: {as_line(sentences)}"
 
 
 def _links(summary: RunSummary, context: Context) -> Iterator[str]:

@@ -21,6 +21,7 @@ from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.what_next import (
     PushedRun,
     Sentence,
+    as_line,
     needs_choice,
     read_run,
     what_comes_next,
@@ -45,7 +46,7 @@ class StoredRun(NamedTuple):
     @property
     def line(self) -> str:
         """What comes next, in one line; empty if nothing is to be said."""
-        return " ".join(sentence.line for sentence in self.next)
+        return as_line(self.next)
 
     @property
     def as_json(self) -> list[dict[str, str | None]] | None:
@@ -81,8 +82,9 @@ def read_stored_run(facts: Mapping[str, Any]) -> StoredRun:
     """
     Return what Airflow knows of an execution, by its task.
 
-    :param facts: the execution, and the key of the task instance. Whoever starts an
-        execution can write that, so it counts only if the task has the execution, too.
+    :param facts: the execution, if there is one, and the key of the task instance.
+        Whoever starts an execution can write that, so it counts only if the task has
+        the execution, too.
     """
     key = task_of(facts)
     if key is None:
@@ -90,7 +92,8 @@ def read_stored_run(facts: Mapping[str, Any]) -> StoredRun:
     try:
         task = database.task_now(**asdict(key))
         run = read_run(xcoms.read_xcom("run", **asdict(key)))
-        if task is None or run is None or run.execution_arn != facts["execution_arn"]:
+        arn = run.execution_arn if run else None
+        if task is None or arn != facts.get("execution_arn"):
             return NOTHING_STORED
         choice = None
         if needs_choice(task, run):

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from polysync_airflow.airflow_compat import database, xcoms
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.cli import output
+from polysync_airflow.cli.stored_runs import read_stored_run
 from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.what_next import START_OPERATORS
 from polysync_airflow.states import PolysyncState
@@ -25,8 +26,8 @@ WAITING: Final = "Waiting"
 # Of so many tasks that have failed last, it is asked whether they had an execution.
 _MAX_FAILED: Final = 100
 _WAITS: Final = (
-    "Waiting for capacity since {when}, asks AWS again at {then}:"
-    " {pipeline_name}, task {dag_id}/{task_id}/{run_id}: {reason}"
+    "Waiting for capacity since {when}: {pipeline_name}, task"
+    " {dag_id}/{task_id}/{run_id}: {reason}"
 )
 _FAILED: Final = (
     "Failed at {when} before it had an execution: task {dag_id}/{task_id}/{run_id}:"
@@ -44,10 +45,12 @@ class StoredTasks:
     """
     What was found.
 
-    :param waiting: the key and the wait of each task that waits for capacity.
+    :param waiting: the key, the wait and the ``next`` of each task that waits for
+        capacity.
     :param waiting_arns: the executions of all of these, whatever the options choose.
     :param failed: the key of each task that failed before it had an execution, when,
-        and why.
+        why, and its ``next``.
+    :param lines: a line for each task.
     :param not_known: why something could not be read, by its name in the result.
     """
 
@@ -55,6 +58,7 @@ class StoredTasks:
     failed: list[dict[str, Any]] = field(default_factory=list)
     not_known: dict[str, str] = field(default_factory=dict)
     waiting_arns: Collection[str | None] = ()
+    lines: list[str] = field(default_factory=list)
 
     def with_state(self, facts: dict[str, Any]) -> dict[str, Any]:
         """Return an execution with the state that its task has."""
@@ -81,19 +85,22 @@ class StoredTasks:
             )
         return None
 
-    @property
-    def lines(self) -> list[str]:
-        """A line for each task."""
-        failed = [
-            _FAILED.format(**each, when=_time(each["ended_at"])) for each in self.failed
-        ]
-        return [*map(waiting_line, self.waiting), *map(texts.clean_line, failed)]
+    def add_next(self, line: str, task: dict[str, Any]) -> None:
+        """Add to a task, and to the line about it, what comes next."""
+        stored = read_stored_run(task)
+        task["next"] = stored.as_json
+        if stored.line:
+            line = f"{line} Next: {stored.line}"
+        self.lines.append(line)
 
 
 def waiting_line(wait: Mapping[str, Any]) -> str:
     """Return a line about a task that waits for capacity."""
-    times = {"when": _time(wait["since"]), "then": _time(wait["asks_at"])}
-    return texts.clean_line(_WAITS.format(**wait, **times))
+    return texts.clean_line(_WAITS.format(**wait, when=_time(wait["since"])))
+
+
+def _failed_line(task: Mapping[str, Any]) -> str:
+    return texts.clean_line(_FAILED.format(**task, when=_time(task["ended_at"])))
 
 
 def wait_of(execution_arn: str) -> dict[str, Any] | None:
@@ -130,6 +137,10 @@ def read(
             found.waiting = [wait for wait in waiting if is_of_task(args, wait)]
         if args.state in (None, PolysyncState.FAILED):
             found.failed = _failed_before_start(args, since)
+        for wait in found.waiting:
+            found.add_next(waiting_line(wait), wait)
+        for task in found.failed:
+            found.add_next(_failed_line(task), task)
     except SQLAlchemyError as error:
         problem = output.database_problem(error)
         missing = ("waiting", "failed_before_start", "next")

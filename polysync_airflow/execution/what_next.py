@@ -9,7 +9,7 @@ mind. Everything here is pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, NamedTuple
 
@@ -27,8 +27,7 @@ from polysync_airflow.states import PolysyncState
 # For how long a triggerer asks AWS how a stop ends (``triggers/stopping.py``), with how
 # late it may begin.
 _FOLLOWED: Final = timedelta(minutes=16)
-# How long a stop may take to be stored after the end of the task, and how long a
-# process on a worker may live after it.
+# How long after the end of the task its stop may be requested.
 _REQUESTED: Final = timedelta(minutes=2)
 # What is so late may wait for something else.
 _LATE: Final = timedelta(minutes=2)
@@ -46,7 +45,8 @@ class Sentence(NamedTuple):
     """
     A sentence without its full stop.
 
-    :param at: the time with which it ends; None without one.
+    :param text: the sentence up to the time with which it ends.
+    :param at: that time; None without one.
     """
 
     text: str
@@ -57,13 +57,18 @@ class Sentence(NamedTuple):
         """The sentence with its time in UTC, for a terminal."""
         if self.at is None:
             return f"{self.text}."
-        return f"{self.text} at {self.at:%Y-%m-%d %H:%M:%S} UTC."
+        return f"{self.text} {self.at:%Y-%m-%d %H:%M:%S} UTC."
 
     @property
     def as_json(self) -> dict[str, str | None]:
         """The sentence for a JSON document."""
         at = self.at.isoformat() if self.at else None
         return {"text": self.text, "at": at}
+
+
+def as_line(sentences: Iterable[Sentence]) -> str:
+    """Return sentences in one line, with their times in UTC."""
+    return " ".join(sentence.line for sentence in sentences)
 
 
 class TaskNow(NamedTuple):
@@ -158,8 +163,6 @@ def needs_choice(task: TaskNow, run: PushedRun | None) -> bool:
 
 # ---- while the task works, or is deferred
 
-_UNPAUSED: Final = "after the DAG is unpaused"
-
 
 def _at_work(task: TaskNow, run: PushedRun | None, now: datetime) -> Iterator[Sentence]:
     if run is None or (run.next and run.next.try_number != task.try_number):
@@ -168,8 +171,7 @@ def _at_work(task: TaskNow, run: PushedRun | None, now: datetime) -> Iterator[Se
     is_held = task.is_paused and task.state == "deferred"
     if run.state == STOPPING:
         yield Sentence(
-            "The execution of an earlier try is being stopped, and a new one starts"
-            " after its end"
+            "A new execution starts as soon as that of an earlier try has stopped"
         )
     elif run.capacity:
         yield from _until_capacity(run.capacity, run.next, now, is_held=is_held)
@@ -177,20 +179,21 @@ def _at_work(task: TaskNow, run: PushedRun | None, now: datetime) -> Iterator[Se
     elif run.is_running:
         yield from _until_end(run)
     if is_held:
-        yield Sentence(f"The task goes on after that, and {_UNPAUSED}")
+        yield Sentence("After that, the task goes on when the DAG is unpaused")
 
 
 def _until_capacity(
     wait: CapacityWait, plan: Plan | None, now: datetime, *, is_held: bool
 ) -> Iterator[Sentence]:
     if is_held:
-        yield Sentence(f"AWS is asked again {_UNPAUSED}, at the earliest", wait.asks_at)
+        text = "AWS is asked again when the DAG is unpaused, not before"
     elif now - wait.asks_at > _LATE:
-        yield Sentence("AWS was to be asked again", wait.asks_at)
+        text = "AWS should have been asked again at"
     else:
-        yield Sentence("AWS is asked again", wait.asks_at)
+        text = "AWS is asked again at"
+    yield Sentence(text, wait.asks_at)
     if plan and plan.until:
-        yield Sentence("The task gives up", plan.until)
+        yield Sentence("The task gives up at", plan.until)
     yield Sentence("To give up now, mark the task failed")
 
 
@@ -202,19 +205,19 @@ def _until_end(run: PushedRun) -> Iterator[Sentence]:
     if plan is None:
         # A sensor stops nothing.
         return
-    end = "the task leaves it running, and the try fails,"
-    kill = "If somebody ends the task, the execution goes on (stop_on_kill=False)"
+    end = "goes on (stop_on_kill=False)"
     if run.stops_with_task:
-        end = "the task stops it, and the try fails,"
-        kill = "If somebody ends the task, the execution is stopped"
+        end = "is stopped"
     if plan.until:
-        yield Sentence(f"If the execution has not ended, {end}", plan.until)
-    yield Sentence(kill)
+        yield Sentence("The execution may run until", plan.until)
+        yield Sentence(f"Then the try fails, and the execution {end}")
+    yield Sentence(f"If somebody ends the task, the execution {end}")
 
 
 # ---- before a retry, or the next try after a clear
 
 _WAITS_FOR_WORKER: Final = ("scheduled", "queued")
+_UNPAUSED: Final = "When the DAG is unpaused"
 _DOES: Final[dict[Does | None, str]] = {
     "start": "starts a new execution",
     "continue": "goes on with the same execution",
@@ -234,23 +237,23 @@ def _before_retry(task: TaskNow, run: PushedRun | None, now: datetime) -> Senten
     plan = _plan_of(task, run, task.try_number)
     retry = plan.retry if plan else None
     if task.is_paused:
-        return Sentence(f"{text} {_UNPAUSED}")
+        return _when(_UNPAUSED, text)
     if retry is None or retry.at is None:
-        return Sentence(f"{text} after its delay")
+        return _when("After the retry delay", text)
     if now - retry.at > _LATE:
         # As Airflow waits for longer if the delay grows, that is no promise.
-        return Sentence(f"{text}, which was due", retry.at)
+        return Sentence(f"{text}; it was due at", retry.at)
     if retry.is_earliest:
-        return Sentence(f"{text}, at the earliest", retry.at)
-    return Sentence(text, retry.at)
+        return Sentence(f"{text}, not before", retry.at)
+    return Sentence(f"{text} at", retry.at)
 
 
 def _before_begin(
     task: TaskNow, run: PushedRun | None, choice: OnClear | None
 ) -> Sentence:
-    when = "when Airflow schedules it"
+    when = "When Airflow schedules it"
     if task.state in _WAITS_FOR_WORKER:
-        when = "as soon as a worker is free"
+        when = "As soon as a worker is free"
     if task.is_paused and task.state != "queued":
         when = _UNPAUSED
     number = task.try_number
@@ -258,8 +261,8 @@ def _before_begin(
         number += 1
     if _plan_of(task, run, number):
         if run and run.capacity:
-            return Sentence(f"AWS is asked again {when}")
-        return Sentence(f"The task goes on {when}")
+            return _when(when, "AWS is asked again")
+        return _when(when, "The task goes on")
     if run is None:
         is_first = number == 1 and task.operator in START_OPERATORS
         effect = "starts an execution" if is_first else _DOES[None]
@@ -267,7 +270,15 @@ def _before_begin(
         effect = _effect_of_retry(task._replace(try_number=number - 1), run)
     else:
         effect = _effect_of_clear(task, run, choice)
-    return Sentence(f"{_name_of_try(number, task)} {effect} {when}")
+    return _when(when, f"{_name_of_try(number, task)} {effect}")
+
+
+def _when(when: str, text: str) -> Sentence:
+    """Return a sentence that begins with when it comes true."""
+    first, rest = text.split(" ", 1)
+    if first != "AWS":
+        first = first.lower()
+    return Sentence(f"{when}, {first} {rest}")
 
 
 def _name_of_try(number: int, task: TaskNow) -> str:
@@ -295,16 +306,19 @@ def _effect_of_retry(task: TaskNow, run: PushedRun | None) -> str:
 
 def _effect_of_clear(task: TaskNow, run: PushedRun, choice: OnClear | None) -> str:
     plan = run.next
+    if choice is None and task.operator == _GROUP:
+        # What Airflow says of the tasks of its steps decides (``step_clears.py``).
+        if run.is_running:
+            return "waits for the execution, or stops it if all steps were cleared"
+        return "repeats the steps that were cleared or have failed"
     if run.is_running:
         if run.is_stopping or run.stops_with_task:
             return _AFTER_STOP
-        return "waits for the end of the execution that runs"
+        return "first waits for the end of the execution that runs"
     if choice == "resume" and plan and plan.resumable:
         return _effect("resume", plan)
     if choice:
         return _DOES["start"]
-    if task.operator == _GROUP:
-        return "does what was cleared"
     return _effect(_after_clear(run), plan)
 
 
@@ -343,25 +357,36 @@ def _after_end(
 
 def _left_running(task: TaskNow, run: PushedRun, now: datetime) -> Sentence:
     stop = run.stop
-    if stop and stop.result == "failed":
-        return Sentence("The stop has failed, and the execution may still be running")
     if stop is None and not run.stops_with_task:
         return Sentence("The execution goes on without the task")
-    until = (task.ended_at or now) + _REQUESTED
-    if stop:
+    if stop is None:
+        text = "The stop of the execution is requested by"
+        until = (task.ended_at or now) + _REQUESTED
+    elif stop.result == "failed":
+        return Sentence("The stop has failed: the execution may still be running")
+    elif stop.process == "worker" and stop.reason != "ended_task":
+        # Only the end of the DAG run lets a triggerer look for it.
+        return Sentence(
+            "The execution is being stopped; its end is stored after that of the DAG"
+            " run"
+        )
+    else:
+        text = "The execution is being stopped; its end is stored by"
         until = stop.requested_at + _FOLLOWED
     if now > until or (stop and stop.error):
         return Sentence(
-            "Nobody looks at the execution any longer: the AWS console shows its end"
+            "The end of the execution is not known here: the AWS console shows it"
         )
-    text = "The execution is being stopped, and its end is stored here, at the latest"
     return Sentence(text, until)
 
 
 def _by_a_person(task: TaskNow, run: PushedRun) -> Iterator[Sentence]:
+    a_clear = "A clear of the task"
+    if task.operator == _GROUP:
+        a_clear = "A clear of all steps"
     if run.is_running:
         if run.is_stopping or run.stops_with_task:
-            yield Sentence(f"A clear of the task {_DOES['start']}")
+            yield Sentence(f"{a_clear} {_DOES['start']}")
         return
     plan = _plan_of(task, run, task.try_number)
     clear = _after_clear(run)
@@ -370,9 +395,9 @@ def _by_a_person(task: TaskNow, run: PushedRun) -> Iterator[Sentence]:
     rest = "what has not succeeded"
     if plan.repeats is not None and plan.steps is not None:
         rest = f"{plan.repeats} of {plan.steps} steps"
-    resume = f"Resume failed steps repeats {rest}"
+    resume = f'"Resume failed steps" repeats {rest}'
     if not plan.resumable:
-        yield Sentence(f"A clear of the task {_effect(clear, plan)}")
+        yield Sentence(f"{a_clear} {_effect(clear, plan)}")
     elif clear == "start":
         yield Sentence(f"{resume}, and a clear {_DOES[clear]}")
     elif clear == "resume":

@@ -22,7 +22,7 @@ RETRY = {"does": "resume", "at": "2099-01-01T03:14:00+00:00"}
 FAILED: dict[str, Any] = {"clear": "start", "resumable": True, "repeats": 3, "steps": 4}
 UNTIL = "2099-01-01T04:10:00+00:00"
 ASKS = WAIT | {"asks_at": "2099-01-01T03:20:00Z"}
-RESUMES = "Next: Try 2 of 3 resumes the failed steps (3 of 4)"
+RESUMES = "2 of 3 resumes the failed steps (3 of 4)"
 # By the state of the task: the plan of its last try, what else is in ``run``, whether
 # the DAG is paused, and what is said.
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], bool, str]] = {
@@ -31,7 +31,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], bool, str]] = {
         FAILED | {"retry": RETRY},
         arranged.failure().run,
         False,
-        f"{RESUMES} at 2099-01-01 03:14:00 UTC.",
+        f"Next: Try {RESUMES} at 2099-01-01 03:14:00 UTC.",
     ),
     "capacity": (
         "deferred",
@@ -46,14 +46,14 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any], bool, str]] = {
         FAILED | {"retry": RETRY},
         arranged.failure().run,
         True,
-        f"{RESUMES} after the DAG is unpaused.",
+        f"Next: When the DAG is unpaused, try {RESUMES}.",
     ),
     "failed": (
         "failed",
         FAILED,
         arranged.failure().run,
         False,
-        "Next: Nothing follows by itself: the task has failed. Resume failed steps"
+        'Next: Nothing follows by itself: the task has failed. "Resume failed steps"'
         " repeats 3 of 4 steps, and a clear starts a new execution.",
     ),
 }
@@ -109,8 +109,8 @@ def test_task_without_an_execution_says_what_comes_next(
 
     page.wait_for("The task has not started yet")
     (line,) = page.next_lines()
-    assert line.startswith("Next: Try 1 of ")
-    assert line.endswith(" starts an execution after the DAG is unpaused.")
+    assert line.startswith("Next: When the DAG is unpaused, try 1 of ")
+    assert line.endswith(" starts an execution.")
 
 
 def test_what_the_server_says_is_text_and_bounded(site: Site, page: TabPage) -> None:

@@ -133,11 +133,9 @@ def test_retry_resumes_when_the_tab_was_told(
     finally:
         emulator.control.put_scenario({})
 
-    assert before["text"].startswith("Try 2 of 2 resumes the failed steps (")
-    assert paused == {
-        "text": f"{before['text']} after the DAG is unpaused",
-        "at": None,
-    }
+    effect = before["text"].removeprefix("Try ").removesuffix(" at")
+    assert effect.startswith("2 of 2 resumes the failed steps (")
+    assert paused == {"text": f"When the DAG is unpaused, try {effect}", "at": None}
     (task,) = airflow.client.tasks(RESUMED_DAG_ID, run_id)
     begun_at = datetime.fromisoformat(task["start_date"])
     late = begun_at - datetime.fromisoformat(before["at"])

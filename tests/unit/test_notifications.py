@@ -117,7 +117,7 @@ def test_task_that_will_be_retried(emulator: EmulatorServer) -> None:
     assert lines[0].startswith(
         "Task train [2] of DAG retraining has failed, and will be retried (try 1, run "
     )
-    (line,) = [line for line in lines if line.startswith("Try 2 of ")]
+    (line,) = [line for line in lines if line.startswith("Next: Try 2 of ")]
     assert "starts a new execution" in line
 
 
@@ -127,9 +127,11 @@ def test_text_says_what_comes_next_after_the_last_try(emulator: EmulatorServer) 
     run = run_start()
     vars(run.ti)["state"] = AirflowState.FAILED
 
-    (line,) = [line for line in text_of(run) if line.startswith("Nothing follows")]
+    (line,) = [
+        line for line in text_of(run) if line.startswith("Next: Nothing follows")
+    ]
 
-    assert "the task has failed. Resume failed steps repeats " in line
+    assert 'the task has failed. "Resume failed steps" repeats ' in line
 
 
 @pytest.mark.parametrize("is_wrapped", [False, True])

@@ -6,7 +6,7 @@ import { property, readList, readText, readTime } from "./validation.js";
 const MAX_SENTENCES = 5;
 const SENTENCE = 300;
 
-/** Returns sentences without their full stops, each with the time in milliseconds with which it ends, or null. */
+/** Returns sentences without their full stops: each up to the time in milliseconds with which it ends, or null. */
 export function readNext(value) {
   return readList(value, MAX_SENTENCES)
     .map((sentence) => ({
@@ -18,6 +18,6 @@ export function readNext(value) {
 
 /** The sentences in one paragraph; nothing if there are none. */
 export function Next({ next }) {
-  const text = next.map(({ text, at }) => (at === null ? `${text}.` : `${text} at ${formatTime(at)}.`)).join(" ");
+  const text = next.map(({ text, at }) => (at === null ? `${text}.` : `${text} ${formatTime(at)}.`)).join(" ");
   return text !== "" && h("div", { className: "psm-next" }, h("strong", null, "Next: "), text);
 }

@@ -17,8 +17,14 @@ import pytest
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout
 
 from polysync_airflow.airflow_compat import database, xcoms
+from polysync_airflow.execution import clock
 from polysync_airflow.execution.outcome import StopReason
-from polysync_airflow.execution.what_next import TaskNow
+from polysync_airflow.execution.what_next import (
+    Sentence,
+    TaskNow,
+    read_run,
+    what_comes_next,
+)
 from polysync_airflow.states import PolysyncState
 from polysync_airflow.triggers.stopping import FOLLOWING
 from polysync_airflow.ui.summary import summarize
@@ -34,7 +40,7 @@ from tests.unit.operators.recovery.harness import (
     run_failure_callbacks,
 )
 from tests.unit.watch.test_callback import look_after_and_wait
-from tests.world import DESCRIBE, LIST_STEPS, START, World
+from tests.world import DESCRIBE, LIST_STEPS, START, STOP, World
 
 pytestmark = pytest.mark.usefixtures("emulated_waits")
 SECONDS = 600
@@ -253,6 +259,19 @@ def one_figure(task: Task, polysync: Polysync) -> tuple[Any, ...]:
     return figure
 
 
+def said_at_stop(task: Task, world: World) -> list[Sentence]:
+    """Return the list to which is added what is said as AWS has accepted the stop."""
+    said: list[Sentence] = []
+
+    def say(_: Any) -> None:
+        now = TaskNow("failed", task.try_number, task.max_tries, ended_at=clock.now())
+        run = read_run(task.ti.xcoms["run"])
+        said.append(what_comes_next(now, run, clock.now())[0])
+
+    world.requests.after(STOP, say)
+    return said
+
+
 @pytest.mark.parametrize(("kind", "deferrable", "limit"), CASES)
 def test_all_places_say_the_same_end(
     kind: Kind,
@@ -262,12 +281,17 @@ def test_all_places_say_the_same_end(
     world: World,
     polysync: Polysync,
 ) -> None:
-    """It is what AWS says after the end, with the time at which it was asked."""
+    """
+    It is what AWS says after the end, with the time at which it was asked. After a
+    stop, it comes when this was said.
+    """
     world.control.put_scenario(kind.scenario)
     task = make_task(deferrable=deferrable, **{**limit, **kind.arguments})
 
+    said = said_at_stop(task, world)
     kind.end(task, world, polysync)
-    if kind.dies or (kind.leaves and not deferrable):
+    is_left = kind.leaves and not deferrable
+    if kind.dies or is_left:
         look_after_and_wait(task)
     world.time.sleep(3600)
 
@@ -275,6 +299,11 @@ def test_all_places_say_the_same_end(
     run = task.ti.xcoms["run"]
     assert (run["state"], run["status"]) == (kind.state, world.log.statuses[0])
     assert (run["stop"] and run["stop"]["reason"]) == kind.stop
+    if kind.stop:
+        (stop,) = said
+        rest = " after that of the DAG run" if is_left else " by"
+        assert stop.text == f"The execution is being stopped; its end is stored{rest}"
+        assert stop.at is None or datetime.fromisoformat(run["added_up_at"]) < stop.at
     assert run["added_up_at"] >= run["ended_at"]
     assert bool(run["spending"]) == ("max_cost" in task.arguments)
     # Without what Airflow has stored, the command asks AWS, which lists only the last

@@ -355,24 +355,40 @@ def list_of(executions: Executions, *options: str) -> Any:
 
 
 def test_waiting_task_is_listed_as_waiting(executions: Executions, states: Any) -> None:
-    """It is not Failed, although its execution is."""
+    """It is not Failed, although its execution is, and is asked for again."""
     arn = executions.fail(PipelineExecutionDescription=page_of(KEY))
     since = stored().incarnation.dag_run_started_at
     wait = {"try_number": 1, "since": since, "pauses": 1, "reason": "no instances"}
     capacity = CapacityWait(**wait, asks_at=since, nothing_runs=True)
     give_to_task(arn, capacity=capacity)
     states(train="deferred")
+    waits = capacity.model_dump(mode="json") | {"asks_at": "2100-01-01T00:00:00Z"}
+    plan = {"try_number": 1, "max_tries": 0, "until": "2100-01-01T01:00:00Z"}
+    run = {"execution_arn": arn, "state": "Failed", "capacity": waits, "next": plan}
+    xcoms.write_xcom("run", run, **asdict(KEY))
+    pause(KEY.dag_id, is_paused=False)
 
     lines, document = list_of(executions, "--state=Waiting")
 
-    assert "again at 2026-01-01 00:00:00 UTC: fanout, task nightly/train/" in lines[0]
+    line, _, said = lines[0].partition(" Next: ")
+    assert line.startswith(
+        "Waiting for capacity since 2026-01-01 00:00:00 UTC: fanout, task nightly/train"
+    )
+    assert said == (
+        "AWS is asked again at 2100-01-01 00:00:00 UTC. The task gives up at"
+        " 2100-01-01 01:00:00 UTC. To give up now, mark the task failed."
+    )
     assert lines[2].startswith("Waiting ")
     (row,) = document["executions"]
     assert (row["state"], row["execution_arn"]) == ("Waiting", arn)
     assert document["waiting"][0]["reason"] == "no instances"
     shown = executions("show", arn, "--output=json").document
-    assert (shown["state"], shown["waiting"]) == ("Waiting", document["waiting"][0])
-    assert executions("show", arn).out.splitlines()[0] == lines[0]
+    following = {"next": shown["next"]}
+    assert shown["state"] == "Waiting"
+    assert shown["waiting"] | following == document["waiting"][0]
+    text = executions("show", arn).out
+    assert text.startswith(f"{line}\n")
+    assert f"\nNext: {said}\n" in text
     refusal = executions("resume", arn, "--yes").refusal
     assert "waits for capacity, and asks AWS again at 2026-01-01 00:00:00" in refusal
     failed = executions("list", "--state=Failed", "--dag=nightly", "--output=json")
@@ -418,8 +434,8 @@ def test_show_and_list_say_what_comes_next(executions: Executions, states: Any) 
     document = executions("show", arn, "--output=json").document
     lines, listed = list_of(executions, "--wide")
 
-    sentence = "Try 2 of 2 resumes the failed steps (1 of 2)"
-    line = f"{sentence} at 2100-01-01 03:14:00 UTC."
+    sentence = "Try 2 of 2 resumes the failed steps (1 of 2) at"
+    line = f"{sentence} 2100-01-01 03:14:00 UTC."
     assert f"\nNext: {line}\n" in shown
     assert lines[-1].endswith(f"  {line}")
     duration = f"{format_seconds(whole['seconds'])}, 13 s since resume 2"
@@ -473,9 +489,11 @@ def test_task_that_failed_before_its_start_is_listed(
     assert TaskKey(*(task[name] for name in asdict(KEY))) == KEY
     assert lines[:-2] == [
         "Failed at 2026-01-01 00:00:00 UTC before it had an execution: task"
-        " nightly/train/manual__1: ParametersError: no price of ml.m5.large"
+        " nightly/train/manual__1: ParametersError: no price of ml.m5.large Next:"
+        " Nothing follows by itself: the task has failed."
     ]
+    assert task["next"] == [{"text": lines[0].split("Next: ")[1][:-1], "at": None}]
     for others in ("--state=Running", "--dag=other", "--pipeline=fanout"):
         assert list_of(executions, others)[1]["failed_before_start"] == []
     log.unlink()
-    assert list_of(executions)[0][0].endswith(": the reason is in its log")
+    assert ": the reason is in its log Next: " in list_of(executions)[0][0]

@@ -17,6 +17,7 @@ from polysync_airflow.execution.what_next import (
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:pipeline/churn-tuning/execution/4jg7o29joci6"
 NOW = datetime(2026, 3, 1, 13, tzinfo=UTC)
 START = "PolysyncStartPipelineOperator"
+GROUP = "PolysyncStepsExecutionOperator"
 RUNS = {"execution_arn": ARN, "state": "Running", "stops_with_task": True}
 STAYS = {**RUNS, "stops_with_task": False}
 STOPPING = {**RUNS, "status": "Stopping"}
@@ -28,11 +29,9 @@ NOTHING = "Nothing follows by itself: the task has failed."
 NEW = "starts a new execution"
 AFTER_STOP = f"{NEW} after the end of the one that is being stopped"
 KILL = "If somebody ends the task, the execution is stopped."
-STOPS = (
-    "The execution is being stopped, and its end is stored here, at the latest at"
-    " 2026-03-01 {} UTC."
-)
-UNSEEN = "Nobody looks at the execution any longer: the AWS console shows its end."
+ASKS = "The stop of the execution is requested by 2026-03-01 13:02:00 UTC."
+STOPS = "The execution is being stopped; its end is stored by 2026-03-01 13:15:00 UTC."
+UNSEEN = "The end of the execution is not known here: the AWS console shows it."
 
 
 def at(**delta: float) -> str:
@@ -76,8 +75,8 @@ CASES: list[tuple[str | None, int, dict[str, Any], Any, list[str]]] = [
         {},
         plan(RUNS, until=at(hours=2)),
         [
-            "If the execution has not ended, the task stops it, and the try fails, at"
-            " 2026-03-01 15:00:00 UTC.",
+            "The execution may run until 2026-03-01 15:00:00 UTC.",
+            "Then the try fails, and the execution is stopped.",
             KILL,
         ],
     ),
@@ -87,10 +86,10 @@ CASES: list[tuple[str | None, int, dict[str, Any], Any, list[str]]] = [
         {"is_paused": True},
         plan(STAYS, until=at(hours=2)),
         [
-            "If the execution has not ended, the task leaves it running, and the try"
-            " fails, at 2026-03-01 15:00:00 UTC.",
+            "The execution may run until 2026-03-01 15:00:00 UTC.",
+            "Then the try fails, and the execution goes on (stop_on_kill=False).",
             "If somebody ends the task, the execution goes on (stop_on_kill=False).",
-            "The task goes on after that, and after the DAG is unpaused.",
+            "After that, the task goes on when the DAG is unpaused.",
         ],
     ),
     # A worker goes on, whether or not the DAG is paused.
@@ -109,10 +108,7 @@ CASES: list[tuple[str | None, int, dict[str, Any], Any, list[str]]] = [
         2,
         {},
         {**EARLIER, "next": {"try_number": 2, "max_tries": 2}},
-        [
-            "The execution of an earlier try is being stopped, and a new one starts"
-            " after its end."
-        ],
+        ["A new execution starts as soon as that of an earlier try has stopped."],
     ),
     # A sensor, which stops nothing.
     ("running", 1, {"operator": "PolysyncPipelineSensor"}, STAYS, []),
@@ -134,7 +130,7 @@ CASES: list[tuple[str | None, int, dict[str, Any], Any, list[str]]] = [
         {"is_paused": True},
         waits({"state": "Waiting", "execution_arn": None}),
         [
-            "AWS is asked again after the DAG is unpaused, at the earliest at"
+            "AWS is asked again when the DAG is unpaused, not before"
             " 2026-03-01 13:20:00 UTC.",
             "The task gives up at 2026-03-01 14:00:00 UTC.",
             "To give up now, mark the task failed.",
@@ -146,7 +142,7 @@ CASES: list[tuple[str | None, int, dict[str, Any], Any, list[str]]] = [
         {"is_paused": True},
         waits(asks_at=at(minutes=-3)),
         [
-            "AWS was to be asked again at 2026-03-01 12:57:00 UTC.",
+            "AWS should have been asked again at 2026-03-01 12:57:00 UTC.",
             "The task gives up at 2026-03-01 14:00:00 UTC.",
             "To give up now, mark the task failed.",
         ],
@@ -156,7 +152,7 @@ CASES: list[tuple[str | None, int, dict[str, Any], Any, list[str]]] = [
         1,
         {},
         waits(),
-        ["AWS is asked again as soon as a worker is free."],
+        ["As soon as a worker is free, AWS is asked again."],
     ),
     (
         "failed",
@@ -178,21 +174,21 @@ CASES: list[tuple[str | None, int, dict[str, Any], Any, list[str]]] = [
         1,
         {},
         retried("start", is_earliest=True),
-        [f"Try 2 of 3 {NEW}, at the earliest at 2026-03-01 13:14:00 UTC."],
+        [f"Try 2 of 3 {NEW}, not before 2026-03-01 13:14:00 UTC."],
     ),
     (
         "up_for_retry",
         1,
         {"is_paused": True},
         retried("resume"),
-        ["Try 2 of 3 resumes the failed steps (3 of 6) after the DAG is unpaused."],
+        ["When the DAG is unpaused, try 2 of 3 resumes the failed steps (3 of 6)."],
     ),
     (
         "up_for_retry",
         1,
         {},
         retried("start", at=at(minutes=-5)),
-        [f"Try 2 of 3 {NEW}, which was due at 2026-03-01 12:55:00 UTC."],
+        [f"Try 2 of 3 {NEW}; it was due at 2026-03-01 12:55:00 UTC."],
     ),
     (
         "up_for_reschedule",
@@ -206,14 +202,14 @@ CASES: list[tuple[str | None, int, dict[str, Any], Any, list[str]]] = [
         2,
         {},
         retried("resume"),
-        ["Try 2 of 3 resumes the failed steps (3 of 6) as soon as a worker is free."],
+        ["As soon as a worker is free, try 2 of 3 resumes the failed steps (3 of 6)."],
     ),
     (
         "scheduled",
         2,
         {"is_paused": True},
         retried("resume"),
-        ["Try 2 of 3 resumes the failed steps (3 of 6) after the DAG is unpaused."],
+        ["When the DAG is unpaused, try 2 of 3 resumes the failed steps (3 of 6)."],
     ),
     # Its process has died.
     (
@@ -221,27 +217,33 @@ CASES: list[tuple[str | None, int, dict[str, Any], Any, list[str]]] = [
         1,
         {},
         plan(RUNS),
-        ["Try 2 of 3 goes on with the same execution after its delay."],
+        ["After the retry delay, try 2 of 3 goes on with the same execution."],
     ),
     # Somebody has cleared it while it ran.
-    ("up_for_retry", 1, {}, stopped(), [f"Try 2 of 3 {AFTER_STOP} after its delay."]),
-    ("up_for_retry", 1, {}, None, ["Try 2 of 3 begins after its delay."]),
+    (
+        "up_for_retry",
+        1,
+        {},
+        stopped(),
+        [f"After the retry delay, try 2 of 3 {AFTER_STOP}."],
+    ),
+    ("up_for_retry", 1, {}, None, ["After the retry delay, try 2 of 3 begins."]),
     # The wait has ended.
-    ("queued", 1, {}, plan(RUNS), ["The task goes on as soon as a worker is free."]),
+    ("queued", 1, {}, plan(RUNS), ["As soon as a worker is free, the task goes on."]),
     # Its first try.
     (
         None,
         0,
         {},
         None,
-        ["Try 1 of 3 starts an execution when Airflow schedules it."],
+        ["When Airflow schedules it, try 1 of 3 starts an execution."],
     ),
     (
         "scheduled",
         1,
         {"is_paused": True},
         None,
-        ["Try 1 of 3 starts an execution after the DAG is unpaused."],
+        ["When the DAG is unpaused, try 1 of 3 starts an execution."],
     ),
     # Cleared.
     (
@@ -249,7 +251,7 @@ CASES: list[tuple[str | None, int, dict[str, Any], Any, list[str]]] = [
         1,
         {"max_tries": 3},
         plan(FAILED, clear="start", **REST),
-        [f"Try 2 of 4 {NEW} when Airflow schedules it."],
+        [f"When Airflow schedules it, try 2 of 4 {NEW}."],
     ),
     (
         "queued",
@@ -257,14 +259,14 @@ CASES: list[tuple[str | None, int, dict[str, Any], Any, list[str]]] = [
         {"max_tries": 3},
         # Whatever the retry would have done.
         retried("resume"),
-        [f"Try 2 of 4 {NEW} as soon as a worker is free."],
+        [f"As soon as a worker is free, try 2 of 4 {NEW}."],
     ),
     (
         None,
         1,
         {"max_tries": 3},
         plan(RUNS),
-        [f"Try 2 of 4 {AFTER_STOP} when Airflow schedules it."],
+        [f"When Airflow schedules it, try 2 of 4 {AFTER_STOP}."],
     ),
     (
         None,
@@ -272,8 +274,8 @@ CASES: list[tuple[str | None, int, dict[str, Any], Any, list[str]]] = [
         {"max_tries": 3},
         plan(STAYS),
         [
-            "Try 2 of 4 waits for the end of the execution that runs when Airflow"
-            " schedules it."
+            "When Airflow schedules it, try 2 of 4 first waits for the end of the"
+            " execution that runs."
         ],
     ),
     (
@@ -281,21 +283,34 @@ CASES: list[tuple[str | None, int, dict[str, Any], Any, list[str]]] = [
         1,
         {"max_tries": 3},
         plan({**RUNS, "state": "Success", "status": "Succeeded"}),
-        [f"Try 2 of 4 {NEW} when Airflow schedules it."],
+        [f"When Airflow schedules it, try 2 of 4 {NEW}."],
     ),
     (
         "restarting",
         1,
         {},
         plan(RUNS),
-        [f"Try 2 of 3 {AFTER_STOP} when Airflow schedules it."],
+        [f"When Airflow schedules it, try 2 of 3 {AFTER_STOP}."],
     ),
     (
         None,
         1,
-        {"max_tries": 3, "operator": "PolysyncStepsExecutionOperator"},
+        {"max_tries": 3, "operator": GROUP},
         plan(FAILED, **REST),
-        ["Try 2 of 4 does what was cleared when Airflow schedules it."],
+        [
+            "When Airflow schedules it, try 2 of 4 repeats the steps that were cleared"
+            " or have failed."
+        ],
+    ),
+    (
+        None,
+        1,
+        {"max_tries": 3, "operator": GROUP},
+        plan(RUNS),
+        [
+            "When Airflow schedules it, try 2 of 4 waits for the execution, or stops it"
+            " if all steps were cleared."
+        ],
     ),
     # It has ended.
     ("success", 1, {}, plan({**RUNS, "state": "Success"}), []),
@@ -306,7 +321,7 @@ CASES: list[tuple[str | None, int, dict[str, Any], Any, list[str]]] = [
         3,
         {},
         {**plan(FAILED), "next": {"try_number": 3, "max_tries": 2, **REST}},
-        [NOTHING, "Resume failed steps repeats 3 of 6 steps."],
+        [NOTHING, '"Resume failed steps" repeats 3 of 6 steps.'],
     ),
     (
         "failed",
@@ -316,7 +331,7 @@ CASES: list[tuple[str | None, int, dict[str, Any], Any, list[str]]] = [
         retried("resume"),
         [
             NOTHING,
-            f"Resume failed steps repeats 3 of 6 steps, and a clear {NEW}.",
+            f'"Resume failed steps" repeats 3 of 6 steps, and a clear {NEW}.',
         ],
     ),
     (
@@ -326,7 +341,7 @@ CASES: list[tuple[str | None, int, dict[str, Any], Any, list[str]]] = [
         plan(FAILED, clear="resume", resumable=True),
         [
             NOTHING,
-            "Resume failed steps repeats what has not succeeded, and so does a clear.",
+            '"Resume failed steps" repeats what has not succeeded, and so does a clear.',
         ],
     ),
     (
@@ -337,15 +352,22 @@ CASES: list[tuple[str | None, int, dict[str, Any], Any, list[str]]] = [
         [NOTHING, f"A clear of the task {NEW}."],
     ),
     ("failed", 1, {}, plan(STOPPED), [NOTHING, f"A clear of the task {NEW}."]),
+    (
+        "failed",
+        1,
+        {"operator": GROUP},
+        plan(STOPPED),
+        [NOTHING, f"A clear of all steps {NEW}."],
+    ),
     # Somebody has marked it while its execution ran.
     (
         "failed",
         1,
         {"ended_at": NOW},
         plan(RUNS),
-        [STOPS.format("13:02:00"), NOTHING, f"A clear of the task {NEW}."],
+        [ASKS, NOTHING, f"A clear of the task {NEW}."],
     ),
-    ("success", 1, {"ended_at": NOW}, plan(RUNS), [STOPS.format("13:02:00")]),
+    ("success", 1, {"ended_at": NOW}, plan(RUNS), [ASKS]),
     (
         "success",
         1,
@@ -353,14 +375,26 @@ CASES: list[tuple[str | None, int, dict[str, Any], Any, list[str]]] = [
         plan(RUNS),
         [UNSEEN],
     ),
-    ("success", 1, {}, stopped(), [STOPS.format("13:15:00")]),
+    ("success", 1, {}, stopped(), [STOPS]),
     ("success", 1, {}, stopped(error="no network"), [UNSEEN]),
     (
         "success",
         1,
         {},
         stopped(RUNS, result="failed"),
-        ["The stop has failed, and the execution may still be running."],
+        ["The stop has failed: the execution may still be running."],
+    ),
+    (
+        "failed",
+        1,
+        {},
+        stopped(reason="timeout", process="worker"),
+        [
+            "The execution is being stopped; its end is stored after that of the DAG"
+            " run.",
+            NOTHING,
+            f"A clear of the task {NEW}.",
+        ],
     ),
     ("success", 1, {}, plan(STAYS), ["The execution goes on without the task."]),
 ]
@@ -392,13 +426,13 @@ def test_each_state_says_what_comes_next(
 def test_choice_of_a_person_counts(choice: Any, resumable: bool, effect: str) -> None:
     """Whatever ``on_clear`` says, and for a group of steps, too."""
     members = {**REST, "clear": "start", "resumable": resumable}
-    for operator in (START, "PolysyncStepsExecutionOperator"):
+    for operator in (START, GROUP):
         task = TaskNow(None, 1, 3, operator)
         run = read_run(plan(FAILED, **members))
 
         assert needs_choice(task, run)
         (sentence,) = what_comes_next(task, run, NOW, choice)
-        assert sentence.text == f"Try 2 of 4 {effect} when Airflow schedules it"
+        assert sentence.text == f"When Airflow schedules it, try 2 of 4 {effect}"
     assert not needs_choice(task._replace(state="failed"), run)
 
 
@@ -425,7 +459,7 @@ def test_sentences_in_json_have_their_time() -> None:
     (sentence,) = what_comes_next(task, read_run(retried("start")), NOW)
 
     assert sentence.as_json == {
-        "text": f"Try 2 of 3 {NEW}",
+        "text": f"Try 2 of 3 {NEW} at",
         "at": "2026-03-01T13:14:00+00:00",
     }
 

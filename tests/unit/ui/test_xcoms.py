@@ -70,6 +70,7 @@ def test_xcoms_of_a_task_are_read_together(call: Call) -> None:
     assert texts(mapped) == {}
 
 
+AT = "2100-01-01T00:00:00+00:00"
 FAILED = {
     "execution_arn": "arn:aws:sagemaker:us-east-1:123456789012:pipeline/p/execution/a1",
     "state": "Failed",
@@ -78,16 +79,17 @@ FAILED = {
         "max_tries": 2,
         "clear": "start",
         "resumable": True,
-        "retry": {"does": "resume", "at": "2100-01-01T00:00:00+00:00"},
+        "retry": {"does": "resume", "at": AT},
     },
 }
-RETRY = "Try 2 of 3 resumes the failed steps"
+RETRY = "2 of 3 resumes the failed steps"
+CLEARED = "When Airflow schedules it, try 2 of 4"
 
 
 @pytest.mark.parametrize(
     ("run", "task", "expected"),
     [
-        (FAILED, {"state": "up_for_retry"}, [(RETRY, "2100-01-01T00:00:00+00:00")]),
+        (FAILED, {"state": "up_for_retry"}, [(f"Try {RETRY} at", AT)]),
         # Somebody has marked it, or cleared it.
         (
             FAILED,
@@ -95,7 +97,7 @@ RETRY = "Try 2 of 3 resumes the failed steps"
             [
                 ("Nothing follows by itself: the task has failed", None),
                 (
-                    "Resume failed steps repeats what has not succeeded, and a clear"
+                    '"Resume failed steps" repeats what has not succeeded, and a clear'
                     " starts a new execution",
                     None,
                 ),
@@ -104,12 +106,12 @@ RETRY = "Try 2 of 3 resumes the failed steps"
         (
             FAILED,
             {"state": None, "max_tries": 3},
-            [("Try 2 of 4 starts a new execution when Airflow schedules it", None)],
+            [(f"{CLEARED} starts a new execution", None)],
         ),
         (
             {"state": {"edited": "by somebody"}},
             {"state": "up_for_retry"},
-            [("Try 2 of 3 begins after its delay", None)],
+            [("After the retry delay, try 2 of 3 begins", None)],
         ),
     ],
 )
@@ -125,9 +127,13 @@ def test_what_comes_next_follows_from_the_state_of_now(
 
 
 @pytest.mark.parametrize(
-    ("is_paused", "end"), [(True, "after the DAG is unpaused"), (False, "")]
+    ("is_paused", "text"),
+    [
+        (True, f"When the DAG is unpaused, try {RETRY}"),
+        (False, f"Try {RETRY} at"),
+    ],
 )
-def test_paused_dag_lets_nothing_follow(call: Call, is_paused: bool, end: str) -> None:
+def test_paused_dag_lets_nothing_follow(call: Call, is_paused: bool, text: str) -> None:
     """The scheduler does not look at its runs."""
     pause(DAG_ID, is_paused=is_paused)
     store_execution("first", FAILED, state="up_for_retry", max_tries=2)
@@ -135,7 +141,7 @@ def test_paused_dag_lets_nothing_follow(call: Call, is_paused: bool, end: str) -
     _, body = call(params={**READ, "key": "run"})
 
     (sentence,) = body["next"]
-    assert sentence["text"] == f"{RETRY} {end}".strip()
+    assert sentence["text"] == text
     assert (sentence["at"] is None) is is_paused
 
 
@@ -159,7 +165,7 @@ def test_choice_of_a_person_is_what_comes_next(
     _, body = call(params={**READ, "key": "run"})
 
     (sentence,) = body["next"]
-    assert sentence["text"] == f"Try 2 of 4 {effect} when Airflow schedules it"
+    assert sentence["text"] == f"{CLEARED} {effect}"
 
 
 def test_what_comes_next_is_told_with_run_only(call: Call) -> None:

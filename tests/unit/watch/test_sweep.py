@@ -166,7 +166,7 @@ def test_tasks_that_wait_for_capacity_are_listed_with_executions(
     assert "20 are enough" in waiting["reason"]
     assert waiting["since"] < waiting["asks_at"]
     since = waiting["since"][:19].replace("T", " ")
-    assert text.startswith(f"Waiting for capacity since {since} UTC, asks AWS again at")
+    assert text.startswith(f"Waiting for capacity since {since} UTC: fanout, task ")
     assert text.count("Waiting for capacity") == 1
     for option in ("--state=Failed", "--dag=other"):
         assert main([*listing, option]) == 0

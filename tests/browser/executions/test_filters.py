@@ -68,7 +68,7 @@ def test_the_form_changes_the_address(page: TabPage) -> None:
 
     page.tab.get_by_label("State").focus()
     page.tab.get_by_label("State").select_option("Failed")
-    page.wait_for("match the filters")
+    page.wait_for("the filters. Tasks compared with them: ")
     assert page.query() == "state=Failed&dag=retraining_02"
     # Whoever uses the keyboard goes on from there.
     assert page.page.evaluate("document.activeElement.value") == "Failed"

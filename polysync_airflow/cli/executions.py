@@ -310,9 +310,7 @@ def _stop(
         warning = warnings["stop_of_nobody"]
         if facts["airflow_task"]:
             warning = warnings["stop"].format(facts["airflow_task"])
-        if args.yes:
-            output.write_message(warning)
-        elif not output.confirms(args, warning, f"Stop {arn}?"):
+        if not output.confirms(args, warning, f"Stop {arn}?"):
             return output.FAILED
         with output.airflow_in_use(args.conn_id):
             status = request_stop(hook, arn)

@@ -161,9 +161,12 @@ def database_problem(error: Any) -> str:
 
 def confirms(args: argparse.Namespace, text: str, question: str) -> bool:
     """
-    Return whether a person agrees to what a command does. Without a terminal, end with
-    an error.
+    Return whether a person agrees to what a command does, now or by ``--yes``. Without
+    a terminal, end with an error.
     """
+    if args.yes:
+        write_message(text)
+        return True
     if not sys.stdin.isatty():
         args.parser.error(f"{' '.join(text.split())} If that does no harm, add --yes")
     write_message(f"{text}\n{question} [y/N]")

@@ -74,9 +74,7 @@ def _delete(args: argparse.Namespace) -> int:
         )
     text = "\n".join([*_table(made.values()), "Their executions are deleted, too."])
     counted = output.counted(len(made), "pipeline")
-    if args.yes:
-        output.write_message(text)
-    elif not output.confirms(args, text, f"Delete {counted}?"):
+    if not output.confirms(args, text, f"Delete {counted}?"):
         return output.FAILED
     results = []
     with output.airflow_in_use(args.conn_id, "Pipelines deleted:") as on_deleted:

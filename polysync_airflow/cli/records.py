@@ -132,20 +132,16 @@ def _task_to_write(
 def _sweep(args: argparse.Namespace) -> int:
     results = _sweep_records(args)
     counts = Counter(swept.result for swept in results)
-    if args.output == "json":
-        rows = [_row(swept) for swept in results]
-        output.write_json({"version": 1, "dry_run": args.dry_run, "executions": rows})
-    else:
-        for swept in results:
-            if swept.result not in _QUIET:
-                output.write_result(_line(swept))
-        stopped = f"{counts['stopped']} executions stopped"
-        if args.dry_run:
-            stopped = f"{counts['orphaned']} executions would be stopped"
-        output.write_result(
-            f"{counts.total()} records: {stopped}, {counts['failed']} failed,"
-            f" {counts['unreadable']} ignored.\n"
-        )
+    rows = [_row(swept) for swept in results]
+    lines = [_line(swept) for swept in results if swept.result not in _QUIET]
+    stopped = f"{counts['stopped']} executions stopped"
+    if args.dry_run:
+        stopped = f"{counts['orphaned']} executions would be stopped"
+    lines.append(
+        f"{counts.total()} records: {stopped}, {counts['failed']} failed,"
+        f" {counts['unreadable']} ignored."
+    )
+    output.write(args, {"dry_run": args.dry_run, "executions": rows}, lines)
     if counts["failed"]:
         return output.FAILED
     return output.OK
@@ -180,4 +176,4 @@ def _row(swept: Swept) -> dict[str, Any]:
 def _line(swept: Swept) -> str:
     subject = swept.execution_arn or "execution without a known ARN"
     text = clean_line(f"{_SWEPT[swept.result]}: {subject}  {swept.text}")
-    return f"{text} Record: {clean_line(swept.key)}\n"
+    return f"{text} Record: {clean_line(swept.key)}"

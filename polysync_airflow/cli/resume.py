@@ -119,7 +119,7 @@ def _resume_task(
             " unpauses it."
         )
     question = f"Resume {execution.execution_arn}?"
-    if not _agrees(args, warning, question):
+    if not output.confirms(args, warning, question):
         return output.FAILED
     with output.airflow_in_use(args.conn_id):
         _choose_and_clear(key)
@@ -227,7 +227,7 @@ def _resume_in_aws(
     owner = facts["airflow_task"]
     if owner:
         warning += f" By its description or name, a task has started it: {owner}."
-    if not _agrees(args, warning, f"Resume {arn}?"):
+    if not output.confirms(args, warning, f"Resume {arn}?"):
         return output.FAILED
     with output.airflow_in_use(args.conn_id):
         hook.retry_pipeline_execution(arn, token=f"polysync-{uuid.uuid4()}")
@@ -238,10 +238,3 @@ def _resume_in_aws(
         return executions.watch(args, hook, resumed)
     facts = {**execution_facts.facts_of(resumed), "resume": text, "cleared_tasks": 0}
     return output.write(args, facts, [text])
-
-
-def _agrees(args: Namespace, warning: str, question: str) -> bool:
-    if args.yes:
-        output.write_message(warning)
-        return True
-    return output.confirms(args, warning, question)

@@ -248,43 +248,38 @@ class OrphanStop(stops.ReportedStop):
     hook_for_region: Callable[[str], ExecutionMethods]
 
     def _announce(self, try_end: TryEnd) -> stops.Announcement:
-        announcement = stops.Announcement(Owner.UNKNOWN)
+        owner = self._replace_record(try_end.announced)
+        return stops.Announcement(owner, withdraw=self._withdraw)
 
-        def announce(
+    def _withdraw(self) -> None:
+        before = {"stop_requested_by": self.record.stop_requested_by}
+        self._replace_record(lambda stored: stored.model_copy(update=before))
+
+    def _replace_record(
+        self, change: Callable[[ExecutionRecord], ExecutionRecord]
+    ) -> Owner:
+        """Change the record that is stored, and return who decides about it."""
+        owner = Owner.UNKNOWN
+
+        def choose(
             stored: ExecutionRecord | None, task: TaskSnapshot
         ) -> ExecutionRecord | None:
-            nonlocal announcement
+            nonlocal owner
             owner = orphans.owner_of_orphan(stored, self.record, task)
-            announcement = stops.Announcement(owner, withdraw=self._withdraw)
             if stored is None or owner is not Owner.NOBODY or not task.exists:
                 return None
-            return try_end.announced(stored)
+            return change(stored)
 
         try:
-            self.access.replace_record(self.task, announce)
+            self.access.replace_record(self.task, choose)
         except Exception as error:
             self.log.warning(
-                "The stop cannot be announced in the record: %s: %s. Execution: %s",
+                "The record of a stop cannot be updated: %s: %s. Execution: %s",
                 type(error).__name__,
                 error,
                 self.record.execution_arn,
             )
-        return announcement
-
-    def _withdraw(self) -> None:
-        def withdraw(
-            stored: ExecutionRecord | None, task: TaskSnapshot
-        ) -> ExecutionRecord | None:
-            owner = orphans.owner_of_orphan(stored, self.record, task)
-            if stored is None or owner is not Owner.NOBODY or not task.exists:
-                return None
-            before = self.record.stop_requested_by
-            return stored.model_copy(update={"stop_requested_by": before})
-
-        try:
-            self.access.replace_record(self.task, withdraw)
-        except Exception as error:
-            self.log.warning("The record cannot be updated: %s", error)
+        return owner
 
     def _ask_aws(self) -> StopResult:
         return stops.stop_execution_by_arn(

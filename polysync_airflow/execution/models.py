@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from numbers import Number
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 from pydantic import (
@@ -150,6 +150,14 @@ class FrozenModel(BaseModel):
     """Base class of models whose unknown members are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+
+    @classmethod
+    def or_none(cls, value: object) -> Self | None:
+        """Return the model of a value that others can edit; None if it is not valid."""
+        try:
+            return cls.model_validate(value)
+        except pydantic.ValidationError:
+            return None
 
 
 # What the models read of responses has at most eight levels.

@@ -137,15 +137,6 @@ class Spending(models.FrozenModel):
         return f"{text} {self.note or ''}".rstrip()
 
 
-def parse_spending(value: object) -> Spending | None:
-    """Return the XCom ``spending``; None if it is missing or not valid."""
-    if value is None:
-        return None
-    with suppress(ValidationError):
-        return Spending.model_validate(value)
-    return None
-
-
 class CostAndUsage(models.FrozenModel):
     """
     What an execution has used and cost: members of the XCom ``run``, added up once, by

@@ -28,11 +28,10 @@ Everything here is pure. The drivers are ``operators/step_tasks.py``, and
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from polysync_airflow import states
 from polysync_airflow.exceptions import ParametersError
@@ -133,13 +132,6 @@ class FirstListing(models.StrictModel):
         return state is not PolysyncState.SUCCESS or name in self.succeeded
 
 
-def parse_listing(stored: Any) -> FirstListing | None:
-    """Return a first listing that was stored; None if it is none."""
-    with suppress(ValidationError):
-        return FirstListing.model_validate(stored)
-    return None
-
-
 def listing_of_clear(
     stored: Any, execution_arn: str, epoch: int
 ) -> FirstListing | None:
@@ -148,7 +140,7 @@ def listing_of_clear(
 
     :param stored: the first listing, if an earlier one was stored; or anything else.
     """
-    first = parse_listing(stored)
+    first = FirstListing.or_none(stored)
     if first and first.execution_arn == execution_arn and first.epoch == epoch:
         return first
     return None
@@ -193,7 +185,7 @@ def waiting_steps(stored: Any, execution_arn: str, resumes: int) -> Sequence[str
 
     :param stored: the first listing after it, if one was stored; or anything else.
     """
-    earlier = parse_listing(stored)
+    earlier = FirstListing.or_none(stored)
     if earlier is None:
         return ()
     if (earlier.execution_arn, earlier.resumes) != (execution_arn, resumes):

@@ -18,7 +18,6 @@ from polysync_airflow.execution.prices import (
     CostLimit,
     HourlyPrices,
     Spending,
-    parse_spending,
 )
 from polysync_airflow.execution.results import JobDescription, JobOfStep
 from polysync_airflow.execution.steps.descriptions import StepDescription
@@ -242,7 +241,7 @@ def basis_of(
     :param spending: the XCom ``spending`` of its task.
     :param limit: what the attempt may cost; None if that is not known but by the XCom.
     """
-    last = parse_spending(spending)
+    last = Spending.or_none(spending)
     jobs = record.step_jobs if record else None
     if limit or last is None:
         return Basis(limit, jobs or {}, last)

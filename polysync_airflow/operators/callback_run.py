@@ -108,7 +108,7 @@ class CallbackRun(ExecutionRun):
     def complete(self, event: Mapping[str, object] | None) -> callbacks.Outputs:
         """Go on when the step has begun, or cannot begin any more."""
         waiter = self.make_waiter(self.arn, None, cost_limit=None)
-        change = callbacks.parse_step_changed(event)
+        change = callbacks.StepChangedEvent.or_none(event)
         if change:
             # The limit is that of the whole wait, also if the task is deferred again.
             waiter = replace(waiter, since=change.since, deadline=change.deadline)

@@ -29,11 +29,7 @@ from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.instructions import TaskKey, TryOfTask
 from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.outcome import RunSummary, parse_run_summary
-from polysync_airflow.execution.step_clears import (
-    CLEAR_KEY,
-    FirstListing,
-    parse_listing,
-)
+from polysync_airflow.execution.step_clears import CLEAR_KEY, FirstListing
 from polysync_airflow.execution.step_tasks import (
     StepsSnapshot,
     StepTaskArguments,
@@ -212,7 +208,7 @@ class StepTaskPoller(poller.Poller[StepTaskWaiter, StepsSnapshot]):
         execution.run = run
         if has_cleared:
             listing = call_airflow(partial(read_xcom, task, CLEAR_KEY))
-            execution.listing = parse_listing(listing)
+            execution.listing = FirstListing.or_none(listing)
         while len(self._executions) >= MAX_GROUPS:
             self._executions.pop(next(iter(self._executions)))
         self._executions[task] = execution

@@ -29,7 +29,7 @@ from polysync_airflow.execution.prices import HourlyPrices
 from polysync_airflow.execution.results import parse
 from polysync_airflow.execution.search import SearchArguments
 from polysync_airflow.execution.step_clears import listing_of_clear
-from polysync_airflow.execution.steps.callbacks import parse_message, parse_step_changed
+from polysync_airflow.execution.steps.callbacks import StepChangedEvent, parse_message
 from polysync_airflow.execution.steps.descriptions import order_of, parse_rows
 from polysync_airflow.execution.steps.progress import (
     StepTriggerArguments,
@@ -107,7 +107,7 @@ VALUES: dict[str, tuple[Callable[[Any], Any], tuple[type[Exception], ...]]] = {
     "first look": (lambda value: listing_of_clear(value, ARN, 0), ()),
     "event": (lambda value: check_event(ExecutionEvent, value), (TriggerEventError,)),
     "event of a step that has ended": (parse_step_ended, (TriggerEventError,)),
-    "event of a callback step": (parse_step_changed, ()),
+    "event of a callback step": (StepChangedEvent.or_none, ()),
     "trigger": (
         lambda value: check_trigger_arguments(TriggerArguments, value),
         (ParametersError,),

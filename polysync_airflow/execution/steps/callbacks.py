@@ -359,17 +359,6 @@ class StepChangedEvent(models.StrictModel):
     deadline: models.Timestamp
 
 
-def parse_step_changed(event: Mapping[str, Any] | None) -> StepChangedEvent | None:
-    """
-    Return the event of a trigger that has seen a change of the step; None for any other
-    event.
-    """
-    try:
-        return StepChangedEvent.model_validate(event)
-    except ValidationError:
-        return None
-
-
 # AWS lets a callback step fail that was not answered for so long.
 MAX_WAIT_SECONDS: Final = 7 * 24 * 3600.0
 # A task receives its message within minutes. For an older message, AWS is asked whether

@@ -35,7 +35,7 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.lifecycle.instructions import DEPLOYMENT_PATTERN
-from polysync_airflow.get_provider_info import DEPLOYMENT
+from polysync_airflow.get_provider_info import DEPLOYMENT, TRIGGERERS
 
 log = logging.getLogger(__name__)
 
@@ -305,6 +305,38 @@ def configured_name() -> str | None:
             " digits, hyphens, underscores and dots, such as prod. Nothing was started."
         )
     return name
+
+
+# More would only be a mistake.
+_MAX_TRIGGERERS: Final = 1000
+
+
+def configured_triggerers() -> int:
+    """
+    Return how many triggerers the deployment says that it has.
+
+    :raises PolysyncError: the option is not valid.
+    """
+    section, option = TRIGGERERS
+    text: str = (conf.get(section, option, fallback="") or "").strip() or "1"
+    if not re.fullmatch("[0-9]{1,4}", text) or not 0 < int(text) <= _MAX_TRIGGERERS:
+        raise PolysyncError(
+            f"[{section}] {option} = {text[:40]!r} is not valid: give how many"
+            f" triggerers run, from 1 to {_MAX_TRIGGERERS}."
+        )
+    return int(text)
+
+
+def number_of_triggerers() -> int:
+    """
+    Return how many triggerers share a rate: 1 if the option is not valid, which must
+    not end a wait.
+    """
+    try:
+        return configured_triggerers()
+    except PolysyncError as error:
+        log.error("%s This triggerer counts as the only one.", error)
+        return 1
 
 
 def url_of(page: str) -> str:

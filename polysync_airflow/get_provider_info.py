@@ -24,6 +24,8 @@ HOURLY_PRICES = (CONFIG_SECTION, "hourly_prices")
 MAX_COST = (CONFIG_SECTION, "max_cost")
 # The name of this deployment, in place of an identity that it gives itself.
 DEPLOYMENT = (CONFIG_SECTION, "deployment")
+# How many triggerers share what AWS and Airflow allow all of them together.
+TRIGGERERS = (CONFIG_SECTION, "triggerers")
 
 
 def get_provider_info() -> dict[str, Any]:

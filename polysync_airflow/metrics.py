@@ -69,6 +69,9 @@ CALLS_THROTTLED: Final = Metric("polysync.calls.throttled", "counter", _CALLS)
 CALL_RATE: Final = Metric("polysync.call_rate", "gauge", _POLLER_ON_HOST)
 LAST_CALL_AGE: Final = Metric("polysync.last_call_age", "gauge", _POLLER_ON_HOST)
 DETECTION_DELAY: Final = Metric("polysync.detection_delay", "gauge", _POLLER_ON_HOST)
+AIRFLOW_RESPONSE_TIME: Final = Metric(
+    "polysync.airflow_response_time", "gauge", _POLLER_ON_HOST
+)
 CREDENTIALS_REFRESHED: Final = Metric(
     "polysync.credentials.refreshed", "counter", ("method",)
 )

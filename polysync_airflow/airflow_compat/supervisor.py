@@ -22,6 +22,7 @@ from importlib import import_module
 from typing import Any, Final, TypeVar
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
+from polysync_airflow.airflow_compat.response_times import RESPONSE_TIMES
 from polysync_airflow.airflow_compat.task_instances import newest_try_number
 
 Result = TypeVar("Result")
@@ -100,7 +101,8 @@ def call_airflow(function: Callable[[], Result]) -> Result:
     else:
         future = call_in_daemon_thread(partial(contextvars.copy_context().run, call))
     try:
-        return future.result(TIMEOUT_SECONDS)
+        with RESPONSE_TIMES.measured():
+            return future.result(TIMEOUT_SECONDS)
     except TimeoutError:
         if future.done():
             # It is the error of the function.

@@ -38,6 +38,7 @@ class Slots(NamedTuple):
     :param taken: which share of the slots of the fullest queue is taken. The triggerers
         count that run triggers of this queue and one team, or none at all.
     :param queue: the fullest queue; None if its triggers have no queue.
+    :param most: how many triggers that triggerer runs which runs the most.
     """
 
     triggerers: int
@@ -48,6 +49,7 @@ class Slots(NamedTuple):
     waiting_calls: int
     taken: float = 0.0
     queue: str | None = None
+    most: int = 0
 
 
 def read_slots(session: Any, path: str) -> Slots:
@@ -61,7 +63,7 @@ def read_slots(session: Any, path: str) -> Slots:
     is_new = Trigger.triggerer_id.is_(None)
     waits = or_(is_new, Trigger.triggerer_id.not_in(living))
     ids = {row.id for row in reads.rows(living, session)}
-    taken, queue = _fullest_queue(session, ids)
+    taken, queue, most = _fullest_queue(session, ids)
     oldest = reads.value(select(func.min(Trigger.created_date)).where(is_new), session)
     seconds = 0.0
     if oldest is not None:
@@ -75,12 +77,14 @@ def read_slots(session: Any, path: str) -> Slots:
         waiting_calls=_waiting_calls(session, path, waits),
         taken=taken,
         queue=queue,
+        most=most,
     )
 
 
-def _fullest_queue(session: Any, triggerers: Set[int]) -> tuple[float, str | None]:
+def _fullest_queue(session: Any, triggerers: Set[int]) -> tuple[float, str | None, int]:
     """
-    Return which share of the slots of its triggerers is taken, and the queue.
+    Return which share of the slots of its triggerers is taken, the queue, and the most
+    triggers of one triggerer.
 
     :param triggerers: the ids of the jobs of those that run.
     """
@@ -108,7 +112,7 @@ def _fullest_queue(session: Any, triggerers: Set[int]) -> tuple[float, str | Non
         taken = sum(running[triggerer] for triggerer in ids) / max(slots, 1)
         if taken > fullest[0]:
             fullest = (taken, next(iter(group), None))
-    return fullest
+    return *fullest, max(running.values(), default=0)
 
 
 def _living() -> Any:

@@ -15,7 +15,12 @@ from polysync_airflow.airflow_compat.database import slots_of_triggerers
 from polysync_airflow.airflow_compat.teams import is_multi_team
 from polysync_airflow.airflow_compat.triggerers import Slots
 from polysync_airflow.cli import output
-from polysync_airflow.deployment import DEPLOYMENT_KEY, deployment_of_database
+from polysync_airflow.deployment import (
+    DEPLOYMENT_KEY,
+    configured_triggerers,
+    deployment_of_database,
+)
+from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution.texts import clean_line
 from polysync_airflow.records.database import imported_records
 from polysync_airflow.watch.listeners import CALLBACK
@@ -23,6 +28,9 @@ from polysync_airflow.watch.listeners import CALLBACK
 # A triggerer with free slots takes a new trigger within seconds.
 LONG_SECONDS: Final = 60.0
 NEARLY_FULL: Final = 0.9
+# With more, Airflow's supervisor may not keep up with the messages of its triggers:
+# each takes a pass of its loop, whose time grows with the triggers.
+MOST_TRIGGERS: Final = 1500
 _IMPORTED: Final = (
     "{count} records are of tasks that have never begun in this database, the first one"
     " is the Variable {key}. If Variables were imported, set [polysync_sagemaker]"
@@ -90,7 +98,8 @@ def _triggerers() -> tuple[dict[str, Any] | None, str]:
         slots = slots_of_triggerers(CALLBACK)
     except SQLAlchemyError as error:
         return None, _no_database(error)
-    warning = warning_about(slots)
+    warnings = (warning_about(slots), warning_about_share(slots.triggerers))
+    warning = ". ".join(text for text in warnings if text) or None
     document = {**slots._asdict(), "warning": warning}
     line = (
         f"{slots.triggerers}, with {slots.running} of at most {slots.capacity}"
@@ -126,4 +135,33 @@ def warning_about(slots: Slots) -> str | None:
             f"WARNING: {slots.taken:.0%} of the slots{of_queue} are taken. If all are,"
             f" nobody polls for a new deferred task, or keeps its max_cost: {_MORE}"
         )
+    if slots.most > MOST_TRIGGERS:
+        return (
+            f"WARNING: a triggerer runs {slots.most} triggers. With more than"
+            f" {MOST_TRIGGERS}, it may fall behind, so that ends, XComs and log lines"
+            " come late, see the metric polysync.airflow_response_time: start another"
+            " triggerer, and lower [triggerer] capacity"
+        )
     return None
+
+
+def warning_about_share(running: int) -> str | None:
+    """
+    Return why the triggerers do not share the rates that all of them have together;
+    None if they do.
+
+    :param running: how many triggerers run.
+    """
+    try:
+        configured = configured_triggerers()
+    except PolysyncError as error:
+        return f"WARNING: {error}"
+    if running in (0, configured):
+        return None
+    effect = "list steps and read logs of jobs later than they could"
+    if running > configured:
+        effect = "list steps and read logs of jobs more often than they should"
+    return (
+        f"WARNING: {running} triggerers run, and [polysync_sagemaker] triggerers is"
+        f" {configured}, so they {effect}: set it to {running} for each of them"
+    )

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from threading import Lock
 
 from polysync_airflow import metrics
+from polysync_airflow.airflow_compat.response_times import RESPONSE_TIMES
 from polysync_airflow.exceptions import PolysyncError, is_throttling
 from polysync_airflow.execution import clock
 
@@ -76,6 +77,7 @@ class Activity:
                 metrics.CALL_RATE: round(rate, 1),
                 metrics.LAST_CALL_AGE: round(age, 1),
                 metrics.DETECTION_DELAY: round(self._longest_delay, 1),
+                metrics.AIRFLOW_RESPONSE_TIME: round(RESPONSE_TIMES.longest(), 1),
             }
             if self._tally.report(gauges, host=platform.node(), is_last=is_last):
                 self._longest_delay = 0.0

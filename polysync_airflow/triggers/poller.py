@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Final, Generic, TypeVar, cast
 
 from polysync_airflow.aws.job_logs import RunningJobLogs
 from polysync_airflow.aws.rate_limiter import RateLimiter
+from polysync_airflow.deployment import number_of_triggerers
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, is_throttling
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.models import ExecutionDescription
@@ -387,12 +388,14 @@ def _log_error(error: BaseException | None) -> None:
 # after the last one: polls come first, and the threads of the process are not delayed.
 MAX_CALLS_WITH_STEP_LIST: Final = WORKERS // 2
 STEP_LIST_PAUSE_SECONDS: Final = 0.02
-# The same for steps that are only shown: to store their XCom takes more CPU than all
-# else of a wait. Those of 240 waits are listed every minute.
+# The same for steps that are only shown, for all triggerers together: to store their
+# XCom takes more CPU than all else of a wait. Those of 240 waits are listed every
+# minute.
 SHOWN_STEPS_PAUSE_SECONDS: Final = 0.25
 
 
-# AWS allows an account ten or more GetLogEvents a second in a region, also for people:
+# Of all triggerers together. AWS allows an account ten or more GetLogEvents a second in
+# a region, also for people:
 # https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/cloudwatch_limits_cwl.html
 LOG_CALLS_PER_SECOND: Final = 4.0
 
@@ -435,12 +438,14 @@ class ExecutionPoller(Poller[ExecutionWaiter, ExecutionDescription]):
     def __init__(self, connection_id: str, region_name: str | None) -> None:
         super().__init__(SharedClient(connection_id, region_name))
         self._awaited_steps = StepLists(STEP_LIST_PAUSE_SECONDS)
-        self._shown_steps = StepLists(SHOWN_STEPS_PAUSE_SECONDS)
+        triggerers = number_of_triggerers()
+        self._shown_steps = StepLists(SHOWN_STEPS_PAUSE_SECONDS * triggerers)
         # The hook whose connection may list no executions.
         self._denied: object = None
         # Describes jobs, for waits with a limit and at the end of stops; reads logs.
         self.jobs = job_connection(connection_id, region_name)
-        self._log_limiter = RateLimiter(clock.monotonic(), rate=LOG_CALLS_PER_SECOND)
+        log_rate = LOG_CALLS_PER_SECOND / triggerers
+        self._log_limiter = RateLimiter(clock.monotonic(), rate=log_rate)
         # The lists of steps whose logs are read next, in turn.
         self._unread: dict[RunningJobLogs, Sequence[StepDescription]] = {}
 

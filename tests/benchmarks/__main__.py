@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from tests.benchmarks import workload
 from tests.benchmarks.context import BenchmarkContext
-from tests.benchmarks.deployment import real_triggerer
+from tests.benchmarks.deployment import real_triggerer, several_triggerers
 from tests.benchmarks.endpoint.endpoint_process import EndpointProcess
 from tests.benchmarks.measure.file_limit import raise_file_limit
 from tests.benchmarks.parts import (
@@ -128,6 +128,14 @@ def _parser() -> argparse.ArgumentParser:
             "Deferred tasks in a real triggerer, on PostgreSQL.",
         )
     )
+    several_triggerers.add_options(
+        _part(
+            parts,
+            "triggerers",
+            several_triggerers.show,
+            "Ours in several real triggerers of one deployment, on PostgreSQL.",
+        )
+    )
     groups.add_options(
         _part(
             parts,
@@ -154,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
             parts,
             "everything",
             everything.show,
-            "All parts except triggerer. Takes hours.",
+            "All parts except triggerer and triggerers. Takes hours.",
             runs=RUNS,
         )
     )

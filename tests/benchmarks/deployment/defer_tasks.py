@@ -3,8 +3,9 @@ Defers task instances directly in Airflow's database, in the state in which a wo
 leaves them.
 
 The program reads ``[[class path, arguments], ...]`` as a line of JSON, and defers one
-task instance of the DAG for each trigger. It does not use workers: a thousand of them
-would take longer to start than the executions last.
+task instance of the DAG for each trigger. A third member is the id of the job of the
+triggerer that runs the trigger. It does not use workers: a thousand of them would take
+longer to start than the executions last.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ def main(dag_id: str) -> None:
             TaskInstance.dag_id == dag_id, TaskInstance.state.is_(None)
         )
         instances = session.scalars(query.limit(len(triggers))).all()
-        for instance, (class_path, arguments) in zip(instances, triggers, strict=True):
+        for instance, stored in zip(instances, triggers, strict=True):
+            class_path, arguments, *job = stored
             trigger = Trigger(classpath=class_path, kwargs=arguments)
+            trigger.triggerer_id = next(iter(job), None)
             session.add(trigger)
             session.flush()
             instance.trigger_id, instance.state = trigger.id, TaskInstanceState.DEFERRED

@@ -1,6 +1,6 @@
 """
-The Airflow deployment whose triggerer is measured: PostgreSQL, an API server, and one
-triggerer.
+The Airflow deployment whose triggerers are measured: PostgreSQL, an API server, and one
+or more triggerers.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import httpx
 import psutil
+from sqlalchemy import create_engine
+from sqlalchemy import text as sql
+from sqlalchemy.pool import NullPool
 
 from tests.chaos.deployment.postgres import private_postgres
 from tests.system.airflow.private_airflow import PrivateAirflow
@@ -39,17 +42,38 @@ START_TIMEOUT: Final = 90.0
 # Seconds after the first trigger until the measurement starts.
 SETTLE_TIME: Final = 10.0
 POLL_INTERVAL: Final = 2.0
+# The supervisor starts the runner, in which the triggers are.
+SUPERVISOR: Final = "supervisor"
+RUNNER: Final = "runner"
+
+# Class path and arguments of a trigger, and the id of the triggerer's job, if that is
+# not left to Airflow.
+AnyTrigger = tuple[str, dict[str, Any]] | tuple[str, dict[str, Any], int]
+
+
+class Usage(NamedTuple):
+    """
+    What a process has used since it began.
+
+    :param cpu: CPU seconds.
+    :param memory: peak memory, MiB.
+    """
+
+    cpu: float
+    memory: float
 
 
 class TriggererDeployment:
     """
-    Controls a running Airflow, and measures its triggerer.
+    Controls a running Airflow, and measures its triggerers.
 
     :param airflow: the running Airflow.
+    :param database: the SQLAlchemy URL of its database.
     """
 
-    def __init__(self, airflow: PrivateAirflow) -> None:
+    def __init__(self, airflow: PrivateAirflow, database: str) -> None:
         self._airflow = airflow
+        self._engine = create_engine(database, poolclass=NullPool)
         self._http = httpx.Client(base_url=airflow.url, timeout=60, trust_env=False)
 
     def store_connections(self, connections: Mapping[str, str]) -> None:
@@ -77,26 +101,70 @@ class TriggererDeployment:
         :param modules: modules that it imports before the measurement.
         :raises ProcessError: if it does not run a trigger in time.
         """
-        self._airflow.start_component(TRIGGERER)
-        arguments = {
-            "until": 0,
-            "modules": list(modules),
-            "connection_id": "polysync_default",
-        }
-        self.defer([(SLEEP_TRIGGER, arguments)])
+        self.start_triggerers({TRIGGERER: {}}, modules)
+
+    def start_triggerers(
+        self, settings: Mapping[str, Mapping[str, str]], modules: Sequence[str]
+    ) -> None:
+        """
+        Start new triggerers in place of all others, and wait until all are ready for
+        the measurement.
+
+        :param settings: further environment variables of each triggerer, by its name.
+        :param modules: as for ``restart_triggerer``.
+        :raises ProcessError: if one of them does not run a trigger in time.
+        """
+        for name in list(self._airflow.components):
+            if name.startswith(TRIGGERER):
+                self._airflow.components.pop(name).kill()
+        self.query("UPDATE job SET end_date = now() WHERE job_type = 'TriggererJob'")
+        # What triggerers that did not keep up have left is not for the next ones.
+        self.query(
+            "UPDATE task_instance SET state = 'failed', trigger_id = NULL"
+            " WHERE state = 'deferred'"
+        )
+        self.query("DELETE FROM trigger")
+        for name, own in settings.items():
+            self._airflow.start_component(name, own)
+        if not wait_until(
+            lambda: len(self.jobs()) == len(settings),
+            timeout=START_TIMEOUT,
+            interval=POLL_INTERVAL,
+        ):
+            raise ProcessError(
+                f"{len(self.jobs())} of {len(settings)} triggerers run after"
+                f" {START_TIMEOUT:.0f} s"
+            )
+        arguments = {"until": 0, "modules": list(modules)}
+        arguments["connection_id"] = "polysync_default"
+        self.defer([(SLEEP_TRIGGER, arguments, job) for job in self.jobs()])
         if not wait_until(
             lambda: not self.deferred(), timeout=START_TIMEOUT, interval=POLL_INTERVAL
         ):
             raise ProcessError(
-                f"The triggerer did not run its first trigger in {START_TIMEOUT:.0f} s"
+                f"{self.deferred()} triggerers did not run their first trigger in"
+                f" {START_TIMEOUT:.0f} s"
             )
         time.sleep(SETTLE_TIME)
 
-    def defer(self, triggers: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    def jobs(self) -> list[int]:
+        """Return the ids of the jobs of all triggerers that run."""
+        rows = self.query(
+            "SELECT id FROM job WHERE job_type = 'TriggererJob' AND end_date IS NULL"
+        )
+        return [job for (job,) in rows]
+
+    def query(self, statement: str) -> Sequence[Any]:
+        """Execute a statement in Airflow's database, and return its rows."""
+        with self._engine.begin() as connection:
+            result = connection.execute(sql(statement))
+            return result.all() if result.returns_rows else []
+
+    def defer(self, triggers: Sequence[AnyTrigger]) -> None:
         """
         Trigger DAG runs, and defer their tasks.
 
-        :param triggers: class path and arguments of each trigger.
+        :param triggers: the trigger of each task.
         """
         for _ in range(math.ceil(len(triggers) / TASKS_PER_RUN)):
             self._airflow.client.trigger(DAG)
@@ -122,18 +190,33 @@ class TriggererDeployment:
         Return the CPU seconds and the peak memory (MiB) of all processes of the
         triggerer.
         """
-        cpu = memory = 0.0
-        for process in self._processes():
-            times = process.cpu_times()
-            cpu += times.user + times.system
-            status = Path(f"/proc/{process.pid}/status").read_text()
-            memory += int(status.partition("VmHWM:")[2].split()[0]) / 1024
-        return cpu, memory
+        usages = self.usage_of(TRIGGERER).values()
+        cpu = sum(usage.cpu for usage in usages)
+        return cpu, sum(usage.memory for usage in usages)
 
-    def _processes(self) -> list[psutil.Process]:
-        return [
-            psutil.Process(pid) for pid in self._airflow.components[TRIGGERER].members()
-        ]
+    def usage_of(self, name: str) -> dict[str, Usage]:
+        """
+        Return what the processes of a triggerer have used, by their kind.
+
+        :param name: the name of the triggerer.
+        """
+        usages = {SUPERVISOR: Usage(0, 0), RUNNER: Usage(0, 0)}
+        for process in self._processes(name):
+            kind = RUNNER
+            if process.pid == self._airflow.components[name].pid:
+                kind = SUPERVISOR
+            times = process.cpu_times()
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            peak = int(status.partition("VmHWM:")[2].split()[0]) / 1024
+            usages[kind] = Usage(
+                usages[kind].cpu + times.user + times.system,
+                usages[kind].memory + peak,
+            )
+        return usages
+
+    def _processes(self, name: str = TRIGGERER) -> list[psutil.Process]:
+        members = self._airflow.components[name].members()
+        return [psutil.Process(pid) for pid in members]
 
 
 @contextmanager
@@ -153,4 +236,4 @@ def triggerer_deployment() -> Iterator[TriggererDeployment]:
         airflow.client.wait_for_dag(DAG)
         for name in NOT_NEEDED:
             airflow.components.pop(name).kill()
-        yield TriggererDeployment(airflow)
+        yield TriggererDeployment(airflow, database.url)

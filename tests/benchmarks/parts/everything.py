@@ -1,5 +1,5 @@
 """
-All parts of the benchmarks except the real triggerer, one after the other. Takes hours;
+All parts of the benchmarks except the real triggerers, one after the other. Takes hours;
 use an idle machine.
 """
 

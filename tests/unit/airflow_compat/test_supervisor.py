@@ -16,6 +16,7 @@ import pytest
 from asgiref.sync import async_to_sync
 
 from polysync_airflow.airflow_compat import supervisor
+from polysync_airflow.airflow_compat.response_times import WINDOW_SECONDS, ResponseTimes
 from polysync_airflow.airflow_compat.supervisor import (
     NoResponseError,
     call_airflow,
@@ -115,6 +116,38 @@ def test_calls_need_no_thread_of_the_event_loop(
         return await asyncio.gather(*calls)
 
     assert asyncio.run(run_triggerer()) == [True] * number
+
+
+def test_response_times_count_a_request_without_a_response(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A triggerer that falls behind shows it before Airflow has responded at all."""
+    now = [1000.0]
+    monkeypatch.setattr("polysync_airflow.execution.clock.monotonic", lambda: now[0])
+    times = ResponseTimes()
+    monkeypatch.setattr(supervisor, "RESPONSE_TIMES", times)
+    sent, responded = threading.Event(), threading.Event()
+
+    def request() -> bool:
+        sent.set()
+        return responded.wait(10)
+
+    async def run_triggerer() -> list[float]:
+        use_event_loop()
+        found = [times.longest()]
+        call = asyncio.create_task(asyncio.to_thread(call_airflow, request))
+        await asyncio.to_thread(sent.wait, 10)
+        for seconds in (0.0, 30.0):
+            now[0] += seconds
+            found.append(times.longest())
+        responded.set()
+        await call
+        for seconds in (0.0, WINDOW_SECONDS, 1.0):
+            now[0] += seconds
+            found.append(times.longest())
+        return found
+
+    assert asyncio.run(run_triggerer()) == [0, 0, 30, 30, 30, 0]
 
 
 def test_call_that_runs_cannot_be_cancelled() -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import inspect
 from polysync_airflow.airflow_compat import triggerers
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.triggerers import Slots
-from polysync_airflow.cli.check import warning_about
+from polysync_airflow.cli.check import warning_about, warning_about_share
 from tests.unit.cli.conftest import Polysync
 from tests.unit.watch.rows import add_trigger, add_triggerer, remove_triggers
 
@@ -49,7 +49,7 @@ def test_slots_of_triggerers_that_run(session: Any) -> None:
 
     slots = triggerers.read_slots(session, CALL)
 
-    assert slots == Slots(2, 2000, 3, 4, 190, 0, 3 / 2000)
+    assert slots == Slots(2, 2000, 3, 4, 190, 0, 3 / 2000, most=2)
 
 
 @pytest.mark.skipif(not CAPABILITIES.triggerer_callbacks, reason="has no callbacks")
@@ -96,9 +96,9 @@ def test_fullest_queue_is_that_of_the_triggerers_that_serve_it(
     for triggerer, queue in ((full, "a"), (full, "a"), (full, "b"), (other, "b")):
         add_trigger(session, triggerer, queue=queue)
 
-    found = [triggerers.read_slots(session, CALL)[-2:]]
+    found = [triggerers.read_slots(session, CALL)[-3:-1]]
     add_triggerer(session)
-    found.append(triggerers.read_slots(session, CALL)[-2:])
+    found.append(triggerers.read_slots(session, CALL)[-3:-1])
 
     assert found == [(3 / 4, "a"), (3 / 8, "a")]
 
@@ -112,6 +112,8 @@ def test_fullest_queue_is_that_of_the_triggerers_that_serve_it(
         (Slots(2, 2000, 950, 3, 60, 0, 0.95), "95% of the slots are taken."),
         (Slots(2, 2000, 950, 3, 60, 0, 0.95, "gpu"), "of queue gpu are taken."),
         (Slots(1, 1, 1, 1, 190, 0), "has waited for a triggerer for 190 s"),
+        (Slots(2, 9000, 4000, 0, 0, 0, 0.4, most=1500), None),
+        (Slots(2, 9000, 4000, 0, 0, 0, 0.4, most=3000), "runs 3000 triggers."),
         (Slots(2, 2000, 3, 3, 61, 2), "2 executions may run whose task has ended"),
     ],
 )
@@ -121,6 +123,43 @@ def test_warning_about_triggerers(slots: Slots, text: str | None) -> None:
 
     assert (warning is None) is (text is None)
     assert text is None or text in str(warning)
+
+
+@pytest.mark.parametrize(
+    ("running", "configured", "text"),
+    [
+        (1, "", None),
+        (2, "2", None),
+        (0, "2", None),
+        (2, "", "2 triggerers run, and [polysync_sagemaker] triggerers is 1, so they"),
+        (2, "", "more often than they should: set it to 2 for each of them"),
+        (1, "4", "later than they could: set it to 1 for each of them"),
+        (1, "many", "triggerers = 'many' is not valid"),
+        (1, "0", "triggerers = '0' is not valid"),
+    ],
+)
+def test_warning_about_the_number_of_triggerers(
+    running: int, configured: str, text: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The option may not say another number than there are."""
+    monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__TRIGGERERS", configured)
+
+    warning = warning_about_share(running)
+
+    assert (warning is None) is (text is None)
+    assert text is None or text in str(warning)
+
+
+def test_check_tells_of_triggerers_that_do_not_share(
+    session: Any, polysync: Polysync
+) -> None:
+    """Two run, and each counts as the only one."""
+    for _ in range(2):
+        add_triggerer(session)
+
+    result = polysync("check", "--output", "json")
+
+    assert "2 triggerers run" in result.document["triggerers"]["warning"]
 
 
 def test_check_tells_of_a_trigger_that_waits(session: Any, polysync: Polysync) -> None:

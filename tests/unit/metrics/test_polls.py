@@ -67,6 +67,7 @@ def check_poller(received: Received, emulator: EmulatorServer, waits: int) -> No
     assert values(received, "polysync.last_call_age")[-1] == 0
     assert max(values(received, "polysync.last_call_age")) <= 60
     assert 0 < max(values(received, "polysync.detection_delay")) <= 61
+    assert max(values(received, "polysync.airflow_response_time")) <= 60
 
 
 def test_statsd_gets_what_a_poller_has_done(

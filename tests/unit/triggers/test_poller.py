@@ -529,6 +529,28 @@ def test_unexpected_error_of_a_list_repeats_no_line(
 
 
 @pytest.mark.parametrize(
+    ("option", "triggerers"), [("", 1), ("4", 4), ("none", 1), ("0", 1)]
+)
+def test_triggerers_share_what_all_may_do(
+    option: str, triggerers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lists of steps that are shown, and calls of GetLogEvents, by their number."""
+    monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__TRIGGERERS", option)
+
+    async def paces() -> tuple[float, float, float]:
+        made = poller.ExecutionPoller("polysync_default", "us-east-1")
+        awaited, shown = made._awaited_steps.pause, made._shown_steps.pause
+        made._end_if_unused()
+        return awaited, shown, made._log_limiter.rate
+
+    assert asyncio.run(paces()) == (
+        poller.STEP_LIST_PAUSE_SECONDS,
+        poller.SHOWN_STEPS_PAUSE_SECONDS * triggerers,
+        poller.LOG_CALLS_PER_SECOND / triggerers,
+    )
+
+
+@pytest.mark.parametrize(
     ("awaits_step", "at_once", "pause"),
     [
         (True, poller.MAX_CALLS_WITH_STEP_LIST, poller.STEP_LIST_PAUSE_SECONDS),

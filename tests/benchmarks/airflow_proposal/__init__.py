@@ -1,0 +1,1 @@
+"""A proposal for Airflow: its patch, and what it saves."""

@@ -46,8 +46,9 @@ class Entry:
     Something that happened.
 
     :param kind: ``state`` (a task has another one), ``action`` (of the plan), ``told``
-        (a text for people), ``aws`` (a request that changes something), ``trigger`` (one
-        begins to run), ``triggerer`` (one was killed), ``airflow``.
+        (a text for people), ``next`` (what tab and page say), ``aws`` (a request that
+        changes something), ``trigger`` (one begins to run), ``triggerer`` (one was
+        killed), ``airflow``.
     :param text: the state, the name of the action, or the text.
     :param owner: the task that it is about; None for what is about no single one.
     :param details: what the kind of entry has besides.

@@ -1,6 +1,6 @@
 """
 Whether what a person is told of comes next: the ends of the messages of failed tasks,
-compared with what AWS and Airflow see then.
+and what the XCom ``run`` says, compared with what AWS and Airflow see then.
 
 Nothing is compared if a person does something else meanwhile, or if something breaks.
 """
@@ -48,6 +48,31 @@ _PROMISES: Final = (
         True,
         _RESUME,
     ),
+    # What tab, page and commands say.
+    _Promise(
+        "next: the retry starts",
+        re.compile(r"try \d+ of \d+ starts a new", re.I),
+        False,
+        _START,
+    ),
+    _Promise(
+        "next: the retry resumes",
+        re.compile(r"try \d+ of \d+ resumes", re.I),
+        False,
+        _RESUME,
+    ),
+    _Promise(
+        "next: a clear starts",
+        re.compile(r"(and a clear|A clear of the task) starts"),
+        True,
+        _START,
+    ),
+    _Promise(
+        "next: a clear resumes",
+        re.compile(r"and so does a clear|A clear of the task resumes"),
+        True,
+        _RESUME,
+    ),
 )
 _RETRIES: Final = re.compile(r"Next: Airflow retries the task")
 _NO_RETRY: Final = re.compile(r"Next: .*clear the task")
@@ -69,7 +94,7 @@ class Comparison(NamedTuple):
 def compared(time: Timeline) -> Iterator[Comparison]:
     """Yield each text that can be compared with what happened then."""
     for number, entry in enumerate(time.entries):
-        if entry.kind != "told" or entry.owner is None:
+        if entry.kind not in ("told", "next") or entry.owner is None:
             continue
         later = time.entries[number + 1 :]
         for promise in _PROMISES:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 from pydantic import Field
 
+from polysync_airflow.execution.what_next import TaskNow, read_run, what_comes_next
 from tests.simulation import kernel as kernels
 from tests.simulation.airflow.database import (
     QUEUE,
@@ -92,8 +94,23 @@ class Deployment:
         """Give a task instance another state."""
         ti.state = state
         self.journal.note("state", str(state), self.owner(ti.key), ti.try_number)
+        if state in ("up_for_retry", "failed"):
+            self._note_next(ti)
         self.workers.check(ti)
         self.touch()
+
+    def _note_next(self, ti: TaskInstance) -> None:
+        """Note what tab, page and commands say of what comes next."""
+        run = self.db.xcoms.get((ti.key, "run"))
+        if run is None:
+            return
+        now = datetime.fromtimestamp(kernels.KERNEL.now, UTC)
+        operator = type(self.tasks[ti.key.task_id]).__name__
+        task = TaskNow(
+            ti.state, ti.try_number, ti.max_tries, operator, self.db.is_paused, now
+        )
+        for sentence in what_comes_next(task, read_run(run), now):
+            self.journal.note("next", sentence.line, self.owner(ti.key))
 
     def end(self, ti: TaskInstance, state: str) -> None:
         """End a task instance, as its process says."""

@@ -25,7 +25,7 @@ LAYERS = (
 FOLDER_LAYERS = {
     "airflow_compat": (
         {"capabilities"},
-        {"processes", "reads", "requests", "sdk", "signatures"},
+        {"processes", "reads", "requests", "response_times", "sdk", "signatures"},
         {"triggerers", "xcoms"},
         {"task_instances"},
         {"listeners"},

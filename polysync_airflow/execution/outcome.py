@@ -369,7 +369,7 @@ def outcome_message(
     """
     lines = [verdict_line(end)]
     if end.message:
-        lines.extend(reason_lines(end.message))
+        lines.extend(_lines_about(end, end.message))
     lines.extend(
         detail_lines(end.execution_arn, end.pipeline_name, failed_steps, notes)
     )
@@ -385,12 +385,20 @@ def verdict_line(end: ExecutionEvent) -> str:
 
 
 def reason_lines(reason: str) -> list[str]:
+    """Return AWS's reason of an execution as lines."""
+    return _wrapped(f"Reason: {reason}")
+
+
+def _lines_about(end: ExecutionEvent, message: str) -> list[str]:
     """
-    Return AWS's reason of an execution as lines, or why a wait has ended. What to do
-    about it has lines of its own, which AWS's text leaves room for.
+    Return why a wait has ended as lines. What to do about an error has lines of its
+    own, which AWS's text leaves room for.
     """
-    reason, *cures = reason.rsplit(exceptions.BEFORE_CURE, 1)
-    lines = _wrapped(f"Reason: {reason}")
+    if end.outcome == "ended":
+        # AWS's reason, which may have any text.
+        return reason_lines(message)
+    reason, *cures = message.rsplit(exceptions.BEFORE_CURE, 1)
+    lines = reason_lines(reason)
     for cure in cures:
         lines += _wrapped(f"What to do: {cure}", texts.CONTINUATION)
     return lines

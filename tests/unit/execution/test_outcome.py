@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from polysync_airflow.exceptions import BEFORE_CURE
 from polysync_airflow.execution.lifecycle.decisions import next_step
 from polysync_airflow.execution.lifecycle.next_session import NextSession
 from polysync_airflow.execution.lifecycle.options import OnClear, RetryMode
@@ -135,6 +136,7 @@ def failed_step(number: int, reason: str) -> StepRow:
 def message(
     steps: list[StepRow],
     *,
+    reason: str = "Step failure: One or multiple steps failed.",
     retry: NextSession | None = None,
     retry_mode: RetryMode = "new",
     on_clear: OnClear = "new",
@@ -152,7 +154,7 @@ def message(
         "Failed",
         execution_arn=ARN,
         pipeline_name="churn-tuning",
-        message="Step failure: One or multiple steps failed.",
+        message=reason,
         started_at="2026-11-26T06:00:00Z",
         ended_at="2026-11-26T06:38:02Z",
     )
@@ -208,6 +210,15 @@ def test_line_breaks_of_a_reason_do_not_look_like_lines_of_ours() -> None:
     assert lines[2].startswith(verdict)
     beginnings = ("Step Step1", "Console: https://example.com")
     assert not any(line.startswith(beginnings) for line in lines)
+
+
+def test_reason_of_a_failure_does_not_say_what_to_do() -> None:
+    """Whoever writes it cannot give advice in our words."""
+    reason = f"bad{BEFORE_CURE}Open https://example.com"
+    lines = message([failed_step(0, "bad")], reason=reason)
+
+    assert lines[1] == f"Reason: {reason}"
+    assert not any(line.lstrip().startswith("What to do") for line in lines)
 
 
 def test_many_failed_steps_are_named() -> None:

@@ -339,6 +339,10 @@ def _effect(does: Does | None, plan: Plan | None) -> str:
 
 # ---- after the end of the task
 
+_NOT_SEEN: Final = Sentence(
+    "The end of the execution is not known here: the AWS console shows it"
+)
+
 
 def _after_end(
     task: TaskNow, run: PushedRun | None, now: datetime
@@ -364,6 +368,8 @@ def _left_running(task: TaskNow, run: PushedRun, now: datetime) -> Sentence:
         until = (task.ended_at or now) + _REQUESTED
     elif stop.result == "failed":
         return Sentence("The stop has failed: the execution may still be running")
+    elif stop.error:
+        return _NOT_SEEN
     elif stop.process == "worker" and stop.reason != "ended_task":
         # Only the end of the DAG run lets a triggerer look for it.
         return Sentence(
@@ -373,10 +379,8 @@ def _left_running(task: TaskNow, run: PushedRun, now: datetime) -> Sentence:
     else:
         text = "The execution is being stopped; its end is stored by"
         until = stop.requested_at + _FOLLOWED
-    if now > until or (stop and stop.error):
-        return Sentence(
-            "The end of the execution is not known here: the AWS console shows it"
-        )
+    if now > until:
+        return _NOT_SEEN
     return Sentence(text, until)
 
 

@@ -396,6 +396,13 @@ CASES: list[tuple[str | None, int, dict[str, Any], Any, list[str]]] = [
             f"A clear of the task {NEW}.",
         ],
     ),
+    (
+        "failed",
+        1,
+        {},
+        stopped(reason="timeout", process="worker", error="AWS refuses the look."),
+        [UNSEEN, NOTHING, f"A clear of the task {NEW}."],
+    ),
     ("success", 1, {}, plan(STAYS), ["The execution goes on without the task."]),
 ]
 

@@ -37,10 +37,11 @@ from tests.benchmarks.workload import Workload
 LEAD_PER_THOUSAND: Final = 40.0
 # Between two looks at the database.
 SAMPLE_INTERVAL: Final = 2.0
-LIST: Final = "ListPipelineExecutions"
-DESCRIBE: Final = "DescribePipelineExecution"
-LIST_STEPS: Final = "ListPipelineExecutionSteps"
-OPERATIONS: Final = (LIST, DESCRIBE, LIST_STEPS)
+OPERATIONS: Final = (
+    "ListPipelineExecutions",
+    "DescribePipelineExecution",
+    "ListPipelineExecutionSteps",
+)
 # As ``polysync check`` and Airflow's own health check see them.
 _HEARTBEATS: Final = (
     "SELECT extract(epoch FROM now() - min(latest_heartbeat)) FROM job"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import socket
 import threading
-from types import TracebackType
 from typing import Final
 
 HOST: Final = "127.0.0.1"
@@ -50,12 +49,7 @@ class StatsdServer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         # An empty packet ends the thread.
         self._socket.sendto(b"", self._socket.getsockname())
         self._thread.join()

@@ -91,6 +91,19 @@ def test_single_slow_call_leaves_out_no_line(deferrable: bool, world: World) -> 
     entries_by_step(texts, world)
 
 
+def test_each_outage_of_the_logs_is_warned_of_once(
+    deferrable: bool, world: World
+) -> None:
+    """Two calls fail twice each, and others succeed between these outages."""
+    for skip in (9, 13):
+        world.control.add_fault("throttle", service="logs", skip=skip, count=4)
+
+    texts = run_fanout(deferrable, job_logs=True)
+
+    assert sum(text.startswith("The log lacks lines of jobs: ") for text in texts) == 2
+    entries_by_step(texts, world)
+
+
 def test_slow_logs_do_not_delay_the_polls(deferrable: bool, world: World) -> None:
     """The worker waits for the rest of the interval only."""
     polls = []

@@ -85,7 +85,8 @@ def test_duration_does_not_fall_after_a_stop(site: Site, page: TabPage) -> None:
     page.open(task)
     page.wait_for("churn-tuning")
     before = seconds_of(page.stat("Duration"))
-    assert before >= 300
+    # The time of the tab moves on once a second.
+    assert before >= 299
 
     site.set_state(task, "failed")
     page.button("Refresh").click()

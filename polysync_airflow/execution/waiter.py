@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Generic, Literal, NamedTuple, Self, TypeVar
@@ -357,6 +356,12 @@ class EndOfWait(models.StrictModel):
     operation: NameText | None = None
 
 
+KnownSteps = Annotated[
+    tuple[tuple[str, Annotated[int, Field(ge=1, le=models.MAX_STEP_ROWS)]], ...],
+    Field(max_length=models.MAX_STEP_ROWS),
+]
+
+
 class ExecutionEvent(EndOfWait):
     """
     How a wait ended. Both modes, deferred and on a worker, pass it to
@@ -378,8 +383,9 @@ class ExecutionEvent(EndOfWait):
         resume.
     :param attempt_started_at: when the attempt began, if it is a resume; None for the
         start.
-    :param known_steps: the statuses by step that the trigger has logged; None if the
-        task must read the XCom ``steps``.
+    :param known_steps: the statuses that the trigger has logged, in the order of the
+        definition, each with the number of steps in a row that have it, and an empty
+        text for those that have none; None if the task must read the XCom ``steps``.
     :param stop: the stop that the trigger has requested because the execution has not
         ended; None if it has requested none, or if its stop failed.
     :param spending: what was spent, if that is too much; None otherwise.
@@ -387,16 +393,14 @@ class ExecutionEvent(EndOfWait):
 
     outcome: Literal["ended", models.UnendedOutcome]
     execution_arn: models.ExecutionArn
-    pipeline_name: ArnText | None
-    status: NameText | None
-    message: str | None
-    started_at: models.UtcTime | None
-    ended_at: models.UtcTime | None
+    pipeline_name: ArnText | None = None
+    status: NameText | None = None
+    message: str | None = None
+    started_at: models.UtcTime | None = None
+    ended_at: models.UtcTime | None = None
     attempt: Annotated[int, Field(ge=0, le=models.MAX_INTEGER)] = 0
     attempt_started_at: models.UtcTime | None = None
-    known_steps: (
-        Annotated[Mapping[str, str], Field(max_length=models.MAX_STEP_ROWS)] | None
-    ) = None
+    known_steps: KnownSteps | None = None
     stop: models.StopBeforeEvent | None = None
     spending: Spending | None = None
 

@@ -37,7 +37,7 @@ from polysync_airflow.execution.outcome import RunSummary
 from polysync_airflow.execution.prices import NEXT_STEP, SPENDING_KEY
 from polysync_airflow.execution.steps.descriptions import StepRow
 from polysync_airflow.execution.texts import clean_text, clean_value, storable_xcom
-from polysync_airflow.execution.waiter import ExecutionEvent
+from polysync_airflow.execution.waiter import ExecutionEvent, KnownSteps
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.spending import steps_unknown
 from polysync_airflow.metrics import EXECUTIONS_ENDED, WAITS_WITHOUT_TRIGGER, count
@@ -478,7 +478,7 @@ def message_about(end: ExecutionEvent, report: StepReport) -> Callable[..., str]
 
 
 # The declared steps, and the statuses that the trigger has logged.
-StepsBefore = tuple[str, Mapping[str, str]]
+StepsBefore = tuple[str, KnownSteps]
 
 
 class BeforeDeferral(NamedTuple):

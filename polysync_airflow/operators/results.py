@@ -8,7 +8,6 @@ file fails the task, and a note says what is missing.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -29,9 +28,13 @@ from polysync_airflow.execution.outcome import FailedStep, parse_run_summary
 from polysync_airflow.execution.prices import CostAndUsage
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
-from polysync_airflow.execution.steps.progress import Progress, logged_statuses_of
+from polysync_airflow.execution.steps.progress import (
+    Progress,
+    lengthened,
+    logged_statuses_of,
+)
 from polysync_airflow.execution.texts import storable_xcom
-from polysync_airflow.execution.waiter import ExecutionWaiter, Polled
+from polysync_airflow.execution.waiter import ExecutionWaiter, KnownSteps, Polled
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.jobs import JobReader
 from polysync_airflow.hooks.spending import add_up, steps_unknown
@@ -388,7 +391,7 @@ class StepReporter:
         *,
         files: results.PropertyFiles,
         with_mlflow: bool = False,
-        before: tuple[str, Mapping[str, str]] | None = None,
+        before: tuple[str, KnownSteps] | None = None,
     ) -> StepReport:
         """
         List the steps when the wait has ended, and push the XComs.
@@ -412,9 +415,9 @@ class StepReporter:
 
         order: Sequence[pipelines.DeclaredStep | StepRow]
         if before:
-            declared_text, logged_statuses = before
+            declared_text, known_steps = before
             order = descriptions.order_of(declared_text)
-            self._progress.logged_statuses = json.dumps(dict(logged_statuses))
+            self._progress.logged_statuses = lengthened(known_steps, declared_text)
         else:
             pushed = self._pushed_rows()
             order = pushed

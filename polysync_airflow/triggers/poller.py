@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,8 +43,15 @@ from polysync_airflow.execution.waiter import (
 )
 from polysync_airflow.hooks.spending import StepJobStore
 from polysync_airflow.triggers import schedule
+from polysync_airflow.triggers.bursts import bursts_of_loop
 from polysync_airflow.triggers.shared_client import WORKERS, SharedClient
 from polysync_airflow.triggers.spending import StepChanges, WaitSpending, job_connection
+from polysync_airflow.triggers.step_lists import (
+    PAUSE_SECONDS,
+    AwaitedLists,
+    ShownLists,
+    StepLists,
+)
 
 log = logging.getLogger(__name__)
 
@@ -64,11 +72,15 @@ class Subscription(schedule.ScheduledWait[AnyWaiter]):
     :param spending: what its task has spent; None without a limit of the cost.
     :param job_logs: writes the new lines of running jobs with each list of the steps;
         None for nothing.
+    :param stored_at: when its XCom ``steps`` was stored last, by ``clock.monotonic``.
+    :param is_owed: whether its steps have changed since.
     """
 
     progress: Progress | None = None
     spending: WaitSpending | None = None
     job_logs: RunningJobLogs | None = None
+    stored_at: float = -math.inf
+    is_owed: bool = False
     _results: tuple[WaitResult | BaseException, ...] = ()
     _future: asyncio.Future[WaitResult] | None = None
 
@@ -117,6 +129,7 @@ class Poller(ABC, Generic[AnyWaiter, Response]):
 
     def __init__(self, client: SharedClient) -> None:
         self.client = client
+        self.bursts = bursts_of_loop()
         self._time = clock.SteadyTime()
         self._schedule: schedule.Schedule[Subscription[AnyWaiter]] = schedule.Schedule(
             self.group_calls
@@ -161,6 +174,8 @@ class Poller(ABC, Generic[AnyWaiter, Response]):
 
     def _end_if_unused(self) -> None:
         if not self._schedule.waits:
+            # No pass of this poller's loop follows.
+            self.bursts.send_all(clock.monotonic())
             self._task.cancel()
             for key in [key for key, poller in _POLLERS.items() if poller is self]:
                 del _POLLERS[key]
@@ -227,6 +242,7 @@ class Poller(ABC, Generic[AnyWaiter, Response]):
             self._begin_read(),
             *self._begin_other_calls(),
             self._end_late_waits(),
+            self.bursts.send_due(clock.monotonic()),
         )
         return min((wait for wait in waits if wait is not None), default=None)
 
@@ -365,13 +381,13 @@ class Poller(ABC, Generic[AnyWaiter, Response]):
         subscription.waiter = waiter
         self._schedule.poll_at(subscription, now + result.seconds, now)
         if result.log_lines:
-            subscription.send(result)
+            self.bursts.add(subscription, result)
 
     def _end(
         self, subscription: Subscription[AnyWaiter], result: Finish[Any] | BaseException
     ) -> None:
+        self.bursts.add(subscription, result)
         self.unsubscribe(subscription)
-        subscription.send(result)
 
 
 def _is_wanted(waits: Sequence[Subscription[AnyWaiter]]) -> bool:
@@ -384,14 +400,11 @@ def _log_error(error: BaseException | None) -> None:
         log.error("The logs of jobs could not be read", exc_info=error)
 
 
-# A list of steps begins only while fewer calls than this run, and this many seconds
-# after the last one: polls come first, and the threads of the process are not delayed.
+# A list of steps begins only while fewer calls than this run: polls come first, and the
+# threads of the process are not delayed.
 MAX_CALLS_WITH_STEP_LIST: Final = WORKERS // 2
-STEP_LIST_PAUSE_SECONDS: Final = 0.02
-# The same for steps that are only shown, for all triggerers together: to store their
-# XCom takes more CPU than all else of a wait. Those of 240 waits are listed every
-# minute.
-SHOWN_STEPS_PAUSE_SECONDS: Final = 0.25
+# Lists of steps that are only shown, for all triggerers together.
+SHOWN_LISTS_PER_SECOND: Final = 4.0
 
 
 # Of all triggerers together. AWS allows an account ten or more GetLogEvents a second in
@@ -400,29 +413,6 @@ SHOWN_STEPS_PAUSE_SECONDS: Final = 0.25
 LOG_CALLS_PER_SECOND: Final = 4.0
 
 ExecutionSubscription = Subscription[ExecutionWaiter]
-
-
-class StepLists:
-    """
-    The waits whose steps are listed next, in turn.
-
-    :param pause: seconds between two lists.
-    """
-
-    def __init__(self, pause: float) -> None:
-        self.pause = pause
-        self.waiting: dict[ExecutionSubscription, None] = {}
-        # When the next one may begin, as Unix time.
-        self.due = 0.0
-
-    def first(self) -> ExecutionSubscription | None:
-        """Return the wait whose turn it is; None if there is none."""
-        while self.waiting:
-            subscription = next(iter(self.waiting))
-            if not subscription.ended:
-                return subscription
-            del self.waiting[subscription]
-        return None
 
 
 class ExecutionPoller(Poller[ExecutionWaiter, ExecutionDescription]):
@@ -437,9 +427,11 @@ class ExecutionPoller(Poller[ExecutionWaiter, ExecutionDescription]):
 
     def __init__(self, connection_id: str, region_name: str | None) -> None:
         super().__init__(SharedClient(connection_id, region_name))
-        self._awaited_steps = StepLists(STEP_LIST_PAUSE_SECONDS)
+        self._awaited_steps: AwaitedLists[ExecutionSubscription] = AwaitedLists()
         triggerers = number_of_triggerers()
-        self._shown_steps = StepLists(SHOWN_STEPS_PAUSE_SECONDS * triggerers)
+        self._shown_steps: ShownLists[ExecutionSubscription] = ShownLists(
+            SHOWN_LISTS_PER_SECOND / triggerers
+        )
         # The hook whose connection may list no executions.
         self._denied: object = None
         # Describes jobs, for waits with a limit and at the end of stops; reads logs.
@@ -501,20 +493,21 @@ class ExecutionPoller(Poller[ExecutionWaiter, ExecutionDescription]):
         awaited = self._begin_step_list(self._awaited_steps)
         return (awaited, self._begin_step_list(self._shown_steps))
 
-    def _begin_step_list(self, lists: StepLists) -> float | None:
-        subscription = lists.first()
-        if subscription is None or len(self._calls) >= MAX_CALLS_WITH_STEP_LIST:
+    def _begin_step_list(self, lists: StepLists[ExecutionSubscription]) -> float | None:
+        if len(self._calls) >= MAX_CALLS_WITH_STEP_LIST:
             return None
-        now = self._time.time()
-        seconds = max(lists.due - now, self.client.limiter.delay(clock.monotonic()))
+        now = clock.monotonic()
+        seconds = lists.seconds_until_next(now, self.bursts.has_credit(now))
+        if seconds is None:
+            return None
+        seconds = max(seconds, self.client.limiter.delay(now))
         if seconds > 0:
             return seconds
+        subscription = lists.begin(now)
         call = partial(self._list_steps, subscription)
         self._begin(self._calls, call, partial(self._handle_steps, subscription))
-        del lists.waiting[subscription]
-        lists.due = now + lists.pause
-        self.client.limiter.take(clock.monotonic())
-        return lists.pause
+        self.client.limiter.take(now)
+        return PAUSE_SECONDS
 
     def _list_steps(self, subscription: ExecutionSubscription) -> StepChanges:
         """List the steps, and estimate what they cost, in a thread."""
@@ -569,18 +562,16 @@ class ExecutionPoller(Poller[ExecutionWaiter, ExecutionDescription]):
         if isinstance(response, PolysyncError):
             error = response
         if progress.after_poll(error, now):
-            lists = self._shown_steps
+            lists: StepLists[ExecutionSubscription] = self._shown_steps
             if progress.is_awaited:
                 lists = self._awaited_steps
-            lists.waiting[subscription] = None
+            lists.add(subscription, is_first=subscription.stored_at == -math.inf)
 
     def _shift(self, seconds: float) -> None:
         super()._shift(seconds)
         for subscription in self._schedule.waits.values():
             if subscription.progress:
                 subscription.progress.due += seconds
-        self._awaited_steps.due += seconds
-        self._shown_steps.due += seconds
 
     def _end(
         self, subscription: ExecutionSubscription, result: Finish[Any] | BaseException
@@ -613,8 +604,9 @@ class ExecutionPoller(Poller[ExecutionWaiter, ExecutionDescription]):
         if subscription.job_logs and not isinstance(steps, BaseException):
             self._unread[subscription.job_logs] = steps
         lines = (*changes.log_lines, *lines)
-        if lines or changes.is_news:
-            subscription.send(StepChanges(steps, lines, changes.spending))
+        if lines or changes.is_news or subscription.is_owed:
+            changes = StepChanges(steps, lines, changes.spending)
+            self.bursts.add(subscription, changes)
         end = after_estimate(waiter, changes.spending)
         if end:
             self._end(subscription, end)
@@ -634,8 +626,8 @@ class ExecutionPoller(Poller[ExecutionWaiter, ExecutionDescription]):
                 self._handle_steps(subscription, StepChanges(steps))
 
     def _pause_step_lists(self, now: float) -> None:
-        self._awaited_steps.waiting.clear()
-        self._shown_steps.waiting.clear()
+        self._awaited_steps.clear()
+        self._shown_steps.clear()
         for subscription in self._schedule.waits.values():
             if subscription.progress:
                 subscription.progress.pause(now)

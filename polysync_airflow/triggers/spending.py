@@ -50,12 +50,24 @@ class StepChanges:
     :param spending: what the task has spent; None without ``max_cost``.
     :param is_news: whether that grows faster or slower than at the list before, or is
         too much.
+    :param is_stored: whether the XComs are stored now: ``bursts`` decides.
     """
 
     steps: Sequence[StepDescription] | BaseException
     log_lines: Sequence[LogLine] = ()
     spending: Spending | None = None
     is_news: bool = False
+    is_stored: bool = True
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether AWS has listed the steps."""
+        return not isinstance(self.steps, BaseException)
+
+    @property
+    def has_failure(self) -> bool:
+        """Whether a step has failed."""
+        return any(line.level >= logging.ERROR for line in self.log_lines)
 
 
 class RecordedStepJobs(StepJobStore):

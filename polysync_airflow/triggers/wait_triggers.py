@@ -13,13 +13,12 @@ before the execution.
 from __future__ import annotations
 
 import asyncio
-import json
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from contextvars import copy_context
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final, Generic
+from typing import Any, Final, Generic, cast
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from pydantic import BaseModel
@@ -33,14 +32,12 @@ from polysync_airflow.execution.lifecycle.instructions import NamedTask
 from polysync_airflow.execution.outcome import stop_reason
 from polysync_airflow.execution.prices import Spending
 from polysync_airflow.execution.steps.callbacks import StepChangedEvent, is_news
-from polysync_airflow.execution.steps.descriptions import (
-    MAX_ORDER_LENGTH,
-    StepDescription,
-)
+from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import (
     Progress,
     StepTriggerArguments,
     ended_step,
+    shortened,
 )
 from polysync_airflow.execution.trigger_arguments import (
     StoredArguments,
@@ -115,6 +112,10 @@ class WaitTrigger(StoredArguments, BaseTrigger, Generic[AnyWaiter]):
             raise
         finally:
             self._close()
+            # A wait that was cancelled may have lines that have not gone out yet.
+            for result in self._poller.bursts.withdraw(subscription):
+                if not isinstance(result, BaseException):
+                    self._write_lines(result)
             self._poller.unsubscribe(subscription)
 
     @abstractmethod
@@ -135,13 +136,16 @@ class WaitTrigger(StoredArguments, BaseTrigger, Generic[AnyWaiter]):
 
     def _handle(self, result: WaitResult) -> BaseModel | None:
         """Log what a result says; return the event if it ends the wait."""
+        self._write_lines(result)
+        return self._event_of(result)
+
+    def _write_lines(self, result: WaitResult) -> None:
         # Logged here, in the trigger's own context: by that, Airflow writes the line to
         # the log of this task only. With the logger of the class, since a logger for
         # each trigger has twenty objects.
         log = self.logger()
         for line in result.log_lines:
             log.log(line.level, "%s", line.text)
-        return self._event_of(result)
 
     def _event_of(self, result: WaitResult) -> BaseModel | None:
         """Return the event if a result ends the wait; None if the wait goes on."""
@@ -157,6 +161,11 @@ class WaitTrigger(StoredArguments, BaseTrigger, Generic[AnyWaiter]):
     async def _fire(self, event: BaseModel) -> TriggerEvent:
         """Return what Airflow resumes, or ends, the task with."""
         payload = event.model_dump(mode="json")
+        if isinstance(event, ExecutionEvent):
+            # Airflow writes the event into its log, too.
+            payload = {
+                key: value for key, value in payload.items() if value is not None
+            }
         return TriggerEvent(payload)  # type: ignore[no-untyped-call]
 
     async def _handle_cancellation(self) -> None:
@@ -236,11 +245,9 @@ class PolysyncPipelineExecutionTrigger(TriggerArguments, WaitTrigger[ExecutionWa
         ti = self.task_instance
         if is_stopping and ti and self._telling is None:
             self._telling = asyncio.create_task(self._tell_stopping(ti))
-        if steps and self.pushes_steps and ti:
-            spending = None
-            if isinstance(result, StepChanges):
-                spending = result.spending
-            self._push(ti, steps, spending)
+        is_stored = isinstance(result, StepChanges) and result.is_stored
+        if is_stored and steps and self.pushes_steps and ti:
+            self._push(ti, steps, cast("StepChanges", result).spending)
         return super()._handle(result)
 
     def _push(
@@ -315,10 +322,8 @@ class PolysyncPipelineExecutionTrigger(TriggerArguments, WaitTrigger[ExecutionWa
         # Without the declared steps, the task reads the XCom ``steps``.
         if event.outcome != "ended" or not progress or self.declared_steps is None:
             return event
-        if len(progress.logged_statuses) > MAX_ORDER_LENGTH:
-            return event
-        logged_statuses = json.loads(progress.logged_statuses)
-        return event.model_copy(update={"known_steps": logged_statuses})
+        known_steps = shortened(progress.logged_statuses, self.declared_steps)
+        return event.model_copy(update={"known_steps": known_steps})
 
     def _client(self) -> SharedClient:
         if self._poller:

@@ -87,8 +87,8 @@ FOLDER_LAYERS = {
     "events": ({"queue"}, {"trigger"}, {"__init__"}),
     "jobs": ({"catalogue"}, {"drift", "fan_out", "importer"}, {"__init__"}),
     "triggers": (
-        {"activity", "schedule", "spending", "threads"},
-        {"shared_client"},
+        {"activity", "schedule", "spending", "step_lists", "threads"},
+        {"bursts", "shared_client"},
         {"poller", "task_end"},
         {"step_pusher"},
         {"stopping"},

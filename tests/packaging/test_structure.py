@@ -102,7 +102,6 @@ DECODERS_OF_OWN_JSON = {
     # What the same process has encoded.
     "execution.steps.progress",
     "sensors.base",
-    "triggers.wait_triggers",
 }
 # What reads Airflow's database, and what it needs for that.
 DATABASE_READER = "airflow_compat.reads"

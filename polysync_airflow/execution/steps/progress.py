@@ -33,7 +33,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any, Final, Literal
 
 from pydantic import TypeAdapter
@@ -43,11 +43,16 @@ from polysync_airflow.exceptions import ParametersError, PolysyncError, is_throt
 from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.parameters import DEFER_BUILD, is_valid
 from polysync_airflow.execution.pipelines import DeclaredStep, all_steps, step_named
-from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
+from polysync_airflow.execution.steps.descriptions import (
+    StepDescription,
+    StepRow,
+    order_of,
+)
 from polysync_airflow.execution.trigger_arguments import TriggerArguments
 from polysync_airflow.execution.waiter import (
     ExecutionEvent,
     ExecutionWaiter,
+    KnownSteps,
     LogLine,
     check_event,
 )
@@ -228,6 +233,32 @@ def logged_statuses_of(rows: Sequence[StepRow]) -> str:
     return json.dumps(
         {row.name: _logged(row.status, row.attempt) for row in rows if row.status}
     )
+
+
+def shortened(logged_statuses: str, declared_steps: str) -> KnownSteps | None:
+    """
+    Return the statuses that were logged as ``ExecutionEvent.known_steps`` has them;
+    None if not all of these steps are declared.
+
+    :param declared_steps: the steps of the definition, as ``order_text`` returns them.
+    """
+    statuses: dict[str, str] = json.loads(logged_statuses)
+    names = [step.name for step in order_of(declared_steps)]
+    if not statuses.keys() <= set(names):
+        return None
+    runs = groupby(statuses.get(name, "") for name in names)
+    return tuple((status, len(list(run))) for status, run in runs)
+
+
+def lengthened(known_steps: KnownSteps, declared_steps: str) -> str:
+    """Return the statuses that were logged, from what ``shortened`` has returned."""
+    names = (step.name for step in order_of(declared_steps))
+    statuses: dict[str, str] = {}
+    for status, count in known_steps:
+        run = dict.fromkeys(islice(names, count), status)
+        if status:
+            statuses |= run
+    return json.dumps(statuses)
 
 
 def _logged(status: str | None, attempt: int | None) -> str:

@@ -13,9 +13,11 @@ from functools import partial
 from typing import Any, Final
 
 from tests.benchmarks.context import BenchmarkContext
+from tests.benchmarks.deployment.statsd_server import StatsdServer
 from tests.benchmarks.deployment.triggerer_deployment import (
     POLL_INTERVAL,
     SLEEP_TRIGGER,
+    TRIGGERER,
     TriggererDeployment,
     triggerer_deployment,
 )
@@ -29,6 +31,7 @@ from tests.system.process.sessions import wait_until
 AIRFLOW_ALONE: Final = "Airflow alone"
 CPU: Final = "CPU of the triggerer, s"
 MEMORY: Final = "peak memory above the start, MiB"
+PASSES: Final = "passes of the loop of Airflow's supervisor"
 # Executions start this many seconds before their tasks are deferred.
 HEAD_START: Final = 15.0
 # Seconds in which Airflow must defer all tasks and assign the triggers to the
@@ -65,9 +68,21 @@ def run(
     :param deployment: the Airflow deployment.
     :param context: the benchmark context.
     """
+    with StatsdServer() as server:
+        return _run(kind, options, deployment, context, server)
+
+
+def _run(
+    kind: TriggerKind,
+    options: argparse.Namespace,
+    deployment: TriggererDeployment,
+    context: BenchmarkContext,
+    server: StatsdServer,
+) -> Metrics:
     context.endpoint.reset(latency=options.latency)
     deployment.store_connections(context.endpoint.connections(options.credentials))
-    deployment.restart_triggerer(kind.modules)
+    deployment.start_triggerers({TRIGGERER: server.settings}, kind.modules)
+    passes_before = server.passes
     cpu_before, memory_before = deployment.usage()
     start = time.time()
     seconds = HEAD_START + LEAD + options.seconds
@@ -93,6 +108,7 @@ def run(
         {
             CPU: cpu - cpu_before,
             MEMORY: memory - memory_before,
+            PASSES: server.passes - passes_before,
             "connections to AWS, open at once": statistics.peak_connections,
             "calls per execution": sum(statistics.calls.values()) / options.executions,
             "delay from the last execution's end until no task is deferred, s": end
@@ -118,7 +134,7 @@ def _provider_trigger(
 def _without_airflow(airflow: Metrics, metrics: Metrics) -> Metrics:
     """Add the costs of Airflow itself, and the costs without them."""
     values: dict[str, float] = {}
-    for name in (CPU, MEMORY):
+    for name in (CPU, MEMORY, PASSES):
         alone, total = airflow.values[name], metrics.values[name]
         values |= {
             name: total,

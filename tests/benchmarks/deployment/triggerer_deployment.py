@@ -94,15 +94,6 @@ class TriggererDeployment:
             self._http.delete(path)
             self._http.post("/api/v2/connections", json=body).raise_for_status()
 
-    def restart_triggerer(self, modules: Sequence[str]) -> None:
-        """
-        Start a new triggerer process, and wait until it is ready for the measurement.
-
-        :param modules: modules that it imports before the measurement.
-        :raises ProcessError: if it does not run a trigger in time.
-        """
-        self.start_triggerers({TRIGGERER: {}}, modules)
-
     def start_triggerers(
         self, settings: Mapping[str, Mapping[str, str]], modules: Sequence[str]
     ) -> None:
@@ -111,7 +102,7 @@ class TriggererDeployment:
         the measurement.
 
         :param settings: further environment variables of each triggerer, by its name.
-        :param modules: as for ``restart_triggerer``.
+        :param modules: modules that each imports before the measurement.
         :raises ProcessError: if one of them does not run a trigger in time.
         """
         for name in list(self._airflow.components):

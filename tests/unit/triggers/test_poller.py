@@ -23,7 +23,11 @@ import pytest
 from polysync_airflow.execution.models import StartRequest
 from polysync_airflow.execution.waiter import ExecutionWaiter
 from polysync_airflow.hooks import PolysyncSageMakerHook, executions
-from polysync_airflow.triggers import PolysyncPipelineExecutionTrigger, poller
+from polysync_airflow.triggers import (
+    PolysyncPipelineExecutionTrigger,
+    poller,
+    step_lists,
+)
 from polysync_airflow.triggers.shared_client import WORKERS, SharedClient
 from sagemaker_emulator import EmulatorServer
 from tests.fakes.log_capture import capture_logs, texts_of
@@ -537,37 +541,25 @@ def test_triggerers_share_what_all_may_do(
     """Lists of steps that are shown, and calls of GetLogEvents, by their number."""
     monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__TRIGGERERS", option)
 
-    async def paces() -> tuple[float, float, float]:
+    async def paces() -> tuple[float, float]:
         made = poller.ExecutionPoller("polysync_default", "us-east-1")
-        awaited, shown = made._awaited_steps.pause, made._shown_steps.pause
         made._end_if_unused()
-        return awaited, shown, made._log_limiter.rate
+        return made._shown_steps.per_second, made._log_limiter.rate
 
     assert asyncio.run(paces()) == (
-        poller.STEP_LIST_PAUSE_SECONDS,
-        poller.SHOWN_STEPS_PAUSE_SECONDS * triggerers,
+        poller.SHOWN_LISTS_PER_SECOND / triggerers,
         poller.LOG_CALLS_PER_SECOND / triggerers,
     )
 
 
-@pytest.mark.parametrize(
-    ("awaits_step", "at_once", "pause"),
-    [
-        (True, poller.MAX_CALLS_WITH_STEP_LIST, poller.STEP_LIST_PAUSE_SECONDS),
-        (False, 1, poller.SHOWN_STEPS_PAUSE_SECONDS),
-    ],
-)
 def test_few_lists_run_at_the_same_time(
-    awaits_step: bool,
-    at_once: int,
-    pause: float,
-    emulator: EmulatorServer,
-    monkeypatch: pytest.MonkeyPatch,
+    emulator: EmulatorServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     There is a pause between two of them, and half of the calls are left to the polls.
     """
-    monkeypatch.setattr(PolysyncPipelineExecutionTrigger, "awaits_step", awaits_step)
+    at_once = poller.MAX_CALLS_WITH_STEP_LIST
+    monkeypatch.setattr(PolysyncPipelineExecutionTrigger, "awaits_step", True)
     monkeypatch.setattr(
         "polysync_airflow.execution.waiter.FIRST_POLL_DELAY_SECONDS", 0.0
     )
@@ -609,7 +601,7 @@ def test_few_lists_run_at_the_same_time(
 
     assert max(running) == at_once
     pauses = [later - before for before, later in itertools.pairwise(begun)]
-    assert sorted(pauses)[1] > pause / 2
+    assert sorted(pauses)[1] > step_lists.PAUSE_SECONDS / 2
 
 
 @pytest.mark.parametrize("throttled", [DESCRIBE, LIST_STEPS])

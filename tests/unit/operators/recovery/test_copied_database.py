@@ -109,7 +109,7 @@ def deleted(task: Task, deferral: TaskDeferred) -> None:
 def wait_ends(task: Task, deferral: TaskDeferred) -> None:
     """The wait comes to its deadline, or to ``max_cost``. An error says what is so."""
     event = task.fire(deferral)
-    assert event["stop"] is None
+    assert "stop" not in event
     error = str(task.resume(deferral, event).error)
     assert OF_OTHER_DEPLOYMENT in error
 

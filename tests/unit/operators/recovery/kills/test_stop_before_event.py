@@ -96,7 +96,7 @@ def test_worker_repeats_a_stop_that_was_refused(
 
     event = task.fire(deferral)
 
-    assert event["stop"] is None
+    assert "stop" not in event
     assert "stop_requested_by" not in task.record
     assert run_of(task)["stop"]["result"] == "failed"
     assert world.log.statuses == ["Executing"]
@@ -137,7 +137,7 @@ def test_worker_stops_if_the_trigger_cannot(
         patch.setattr(owner, fails, fail)
         event = task.fire(deferral)
 
-    assert event["stop"] is None
+    assert "stop" not in event
     assert world.calls(STOP) == []
     assert "was asked to stop" in str(task.resume(deferral, event).error)
     assert world.calls(STOP) == [STOP]
@@ -163,7 +163,7 @@ def test_event_does_not_wait_for_a_stop_that_hangs(
 
     event = task.fire(deferral)
 
-    assert event["stop"] is None
+    assert "stop" not in event
     assert is_sent.wait(LONG)
     assert "was asked to stop" in str(task.resume(deferral, event).error)
     for operation in (STOP, DESCRIBE):

@@ -11,13 +11,13 @@ Rules:
 1. What comes goes out at once if nothing has for ``PAUSE_SECONDS``; otherwise, at the
    end of these seconds, together with all else that has come. So a wait alone is never
    delayed.
-2. The XCom ``steps`` takes a pass of its own, and more CPU than all else of a wait. The
-   first one of a wait, and one with a failed step, are stored at once.
+2. The XCom ``steps`` takes a pass of its own, and more CPU than all else of a wait. One
+   with a failed step is stored at once.
 3. Any other is stored while there is credit, which grows with time. Of those that come
    together, the waits come first whose XCom is the oldest. A wait that was left out is
    owed its XCom: it gets one with a later list, whether that has changes or not.
-4. Half of the credit is kept for first XComs. Without credit, no wait has its steps
-   listed for the first time.
+4. Half of the credit is kept for the first XComs of waits. Once it is used up, those
+   whose turn it is are listed ``MIN_CREDIT`` at a time, so that they share passes.
 
 The time is an argument, in seconds of ``clock.monotonic``.
 """
@@ -37,6 +37,8 @@ PAUSE_SECONDS: Final = 1.0
 # after a quiet time.
 XCOMS_PER_SECOND: Final = 1.0
 MAX_CREDIT: Final = 60.0
+# Credit that is used up is used again from here on.
+MIN_CREDIT: Final = 5.0
 
 
 class Receiver(Protocol):
@@ -65,6 +67,7 @@ class Bursts:
 
     credit: float = MAX_CREDIT
     _credit_at: float = math.inf
+    _is_used_up: bool = False
     _burst_at: float = -math.inf
     _held: list[tuple[Receiver, Any]] = field(default_factory=list)
 
@@ -106,16 +109,23 @@ class Bursts:
             receiver.send(sent)
 
     def has_credit(self, now: float) -> bool:
-        """Return whether a first XCom may be stored."""
+        """Return whether waits may be listed whose XCom was never stored."""
+        self._grow(now)
+        if self.credit < 1:
+            self._is_used_up = True
+        elif self.credit >= MIN_CREDIT:
+            self._is_used_up = False
+        return not self._is_used_up
+
+    def _grow(self, now: float) -> None:
         # The clock of a process that was frozen goes on.
         self.credit += max(0.0, now - self._credit_at) * XCOMS_PER_SECOND
         self.credit = min(self.credit, MAX_CREDIT)
         self._credit_at = now
-        return self.credit >= 1
 
     def _stored(self, held: Sequence[tuple[Receiver, Any]], now: float) -> set[int]:
         """Return the places of the results whose XCom is stored."""
-        self.has_credit(now)
+        self._grow(now)
         candidates = [
             (number, receiver, result)
             for number, (receiver, result) in enumerate(held)
@@ -124,8 +134,10 @@ class Bursts:
         candidates.sort(key=lambda each: each[1].stored_at)
         stored = set()
         for number, receiver, result in candidates:
-            is_first = receiver.stored_at == -math.inf
-            if is_first or result.has_failure or self.credit > MAX_CREDIT / 2:
+            kept = MAX_CREDIT / 2
+            if receiver.stored_at == -math.inf:
+                kept = 0.0
+            if result.has_failure or self.credit >= kept + 1:
                 stored.add(number)
                 receiver.stored_at = now
                 self.credit -= 1

@@ -6,8 +6,8 @@ Rules:
 1. Steps for which a task waits are listed one after the other, ``PAUSE_SECONDS`` apart.
 2. Steps that are only shown take at most so many lists a second in the long run, and
    up to ``MAX_BURST`` at once after a quiet time.
-3. A wait whose steps were never shown comes first, as soon as their XCom may be stored.
-4. The others are listed together: a burst follows on the one before after
+3. A wait whose steps were never shown comes first if their XCom may be stored.
+4. All others are listed together, in turn: a burst follows on the one before after
    ``BURST_SECONDS``, so that their log lines reach Airflow together (``bursts``).
 
 Everything here is pure: the time is an argument, in seconds of ``clock.monotonic``.
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 PAUSE_SECONDS: Final = 0.02
 MAX_BURST: Final = 40.0
@@ -56,7 +56,7 @@ class StepLists(ABC, Generic[AnyListed]):
         Return the seconds until the next list, 0 or less for now; None if there is
         none.
 
-        :param has_credit: whether an XCom may be stored for the first time.
+        :param has_credit: whether waits may come first whose steps were never shown.
         """
 
     @abstractmethod
@@ -112,8 +112,9 @@ class ShownLists(StepLists[AnyListed]):
 
     def __init__(self, per_second: float) -> None:
         self.per_second = per_second
+        self._waits: dict[AnyListed, None] = {}
+        # Those of them whose steps were never shown.
         self._new: dict[AnyListed, None] = {}
-        self._others: dict[AnyListed, None] = {}
         self._due = -math.inf
         # How many lists may begin, and when that was known.
         self._allowed = 1.0
@@ -121,50 +122,49 @@ class ShownLists(StepLists[AnyListed]):
         # When the next burst may begin; and whether one goes on.
         self._burst_at = -math.inf
         self._is_burst = False
-        self._next = self._new
+        # Whose turn it is, and whether it comes before its turn.
+        self._next: AnyListed | None = None
+        self._comes_first = False
 
     def add(self, wait: AnyListed, *, is_first: bool) -> None:
         """Let the steps of a wait be listed."""
-        waits = self._others
+        self._waits[wait] = None
         if is_first:
-            waits = self._new
-        waits[wait] = None
+            self._new[wait] = None
 
     def clear(self) -> None:
         """List nothing."""
+        self._waits.clear()
         self._new.clear()
-        self._others.clear()
 
     def seconds_until_next(self, now: float, has_credit: bool) -> float | None:
         """Return the seconds until the next list; None if there is none."""
         passed = max(0.0, now - self._allowed_at)
         self._allowed = min(MAX_BURST, self._allowed + passed * self.per_second)
         self._allowed_at = now
-        if _first(self._others) is None or self._allowed < 1:
+        in_turn = _first(self._waits)
+        new = _first(self._new)
+        if in_turn is None or self._allowed < 1:
             self._is_burst = False
-        is_new = _first(self._new) is not None
+        self._comes_first = has_credit and new is not None
+        self._next = in_turn
+        if self._comes_first:
+            self._next = new
+        if self._next is None:
+            return None
         allowed_in = max(self._due - now, (1 - self._allowed) / self.per_second)
-        if is_new and has_credit:
-            self._next = self._new
+        if self._comes_first or self._is_burst:
             return allowed_in
-        if self._others:
-            self._next = self._others
-            if not self._is_burst:
-                return max(allowed_in, self._burst_at - now)
-            return allowed_in
-        if is_new:
-            # Until there may be credit again.
-            return 1.0
-        return None
+        return max(allowed_in, self._burst_at - now)
 
     def begin(self, now: float) -> AnyListed:
         """Return the wait whose turn it is, and take it out."""
-        waits = self._next
-        if waits is self._others and not self._is_burst:
+        wait = cast("AnyListed", self._next)
+        if not self._comes_first and not self._is_burst:
             self._is_burst = True
             self._burst_at = now + BURST_SECONDS
-        wait = next(iter(waits))
-        del waits[wait]
+        self._waits.pop(wait, None)
+        self._new.pop(wait, None)
         self._due = now + PAUSE_SECONDS
         self._allowed -= 1
         return wait

@@ -11,7 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from polysync_airflow.execution.waiter import LogLine
-from polysync_airflow.triggers.bursts import MAX_CREDIT, PAUSE_SECONDS, Bursts
+from polysync_airflow.triggers.bursts import (
+    MAX_CREDIT,
+    MIN_CREDIT,
+    PAUSE_SECONDS,
+    Bursts,
+)
 from polysync_airflow.triggers.spending import StepChanges
 from polysync_airflow.triggers.step_lists import BURST_SECONDS, MAX_BURST, ShownLists
 
@@ -59,8 +64,8 @@ def test_wait_alone_is_never_delayed_and_others_go_together() -> None:
     assert len(waits[0].received) == 2
 
 
-def test_first_and_failed_steps_are_stored_without_credit() -> None:
-    """What a person waits for is in the tab at once."""
+def test_failed_steps_are_stored_without_credit_and_first_ones_before_others() -> None:
+    """What a person waits for is in the tab at once, or as soon as possible."""
     bursts = Bursts(credit=0.0)
     new, known, failing = Receiver(), Receiver(stored_at=0.0), Receiver(stored_at=0.0)
     for wait, changes in ((new, CHANGED), (known, CHANGED), (failing, FAILED)):
@@ -68,9 +73,29 @@ def test_first_and_failed_steps_are_stored_without_credit() -> None:
 
     bursts.send_all(100.0)
 
-    assert (new.stored, known.stored, failing.stored) == ([True], [False], [True])
-    assert (new.is_owed, known.is_owed, failing.is_owed) == (False, True, False)
+    assert (new.stored, known.stored, failing.stored) == ([False], [False], [True])
+    assert (new.is_owed, known.is_owed, failing.is_owed) == (True, True, False)
     assert known.received[0].log_lines == CHANGED.log_lines
+
+    # The failure has taken the credit of one more.
+    for wait in (known, new):
+        bursts.add(wait, CHANGED)
+    bursts.send_all(102.5)
+
+    assert (new.stored, known.stored) == ([False, True], [False, False])
+
+
+def test_credit_that_is_used_up_lets_several_waits_come_first_together() -> None:
+    """Their XComs and lines share passes."""
+    bursts = Bursts(credit=1.0)
+    assert bursts.has_credit(100.0)
+    bursts.add(Receiver(), CHANGED)
+    bursts.send_all(100.0)
+
+    answers = [bursts.has_credit(100.0 + second) for second in range(int(MIN_CREDIT))]
+
+    assert not any(answers)
+    assert bursts.has_credit(100.0 + MIN_CREDIT)
 
 
 def test_credit_goes_to_the_oldest_xcoms_and_grows_with_time() -> None:
@@ -133,17 +158,19 @@ def test_new_waits_are_listed_at_once_and_others_together() -> None:
     assert len(later) >= BURST_SECONDS * PER_SECOND / 2
 
 
-def test_new_wait_is_listed_only_if_its_xcom_may_be_stored() -> None:
-    """Otherwise the others go on; an ended wait is not listed at all."""
+def test_new_wait_comes_first_only_if_its_xcom_may_be_stored() -> None:
+    """Otherwise it is listed in its turn; an ended wait is not listed at all."""
     lists: ShownLists[Receiver] = ShownLists(PER_SECOND)
-    new, known = Receiver(), Receiver()
-    lists.add(new, is_first=True)
+    known, new, other = Receiver(), Receiver(), Receiver()
+    lists.add(Receiver(ended=True), is_first=True)
     lists.add(known, is_first=False)
-    lists.add(Receiver(ended=True), is_first=False)
+    lists.add(new, is_first=True)
+    lists.add(other, is_first=True)
 
-    assert lists.seconds_until_next(0.0, False) == 0.0
-    assert lists.begin(0.0) is known
-    assert (lists.seconds_until_next(1.0, False) or 0.0) > 0
-    assert (lists.seconds_until_next(1.0, True) or 0.0) <= 0
-    assert lists.begin(1.0) is new
+    assert (lists.seconds_until_next(0.0, True) or 0.0) <= 0
+    assert lists.begin(0.0) is new
+    assert (lists.seconds_until_next(1.0, False) or 0.0) <= 0
+    assert lists.begin(1.0) is known
+    assert (lists.seconds_until_next(1.5, False) or 0.0) <= 0
+    assert lists.begin(1.5) is other
     assert lists.seconds_until_next(2.0, True) is None

@@ -34,7 +34,7 @@ from tests.benchmarks.workload import Workload
 
 # Seconds in which Airflow must defer a thousand tasks, and the triggerers begin their
 # waits.
-LEAD_PER_THOUSAND: Final = 40.0
+LEAD_PER_THOUSAND: Final = 60.0
 # Between two looks at the database.
 SAMPLE_INTERVAL: Final = 2.0
 OPERATIONS: Final = (

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import json
 import re
-from importlib.resources import files
+from importlib.metadata import distribution
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +18,11 @@ from tests.unit.auth.sign_in.conftest import ACCOUNT
 
 # cfn-lint has a copy of AWS's reference, which its releases renew:
 # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsagemaker.html
-REFERENCE = json.loads(
-    files("cfnlint").joinpath("data/AdditionalSpecs/Policies.json").read_text()
+# Each process of the tests would pay for its import, half a second of CPU.
+_POLICIES = distribution("cfn-lint").locate_file(
+    "cfnlint/data/AdditionalSpecs/Policies.json"
 )
+REFERENCE = json.loads(Path(str(_POLICIES)).read_text())
 # They are for some sixty other types of resources, too.
 OF_PIPELINES = ("sagemaker:AddTags", "sagemaker:ListTags")
 REGION = f"us-east-1:{ACCOUNT}"

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from polysync_airflow.aws import rate_limiter, retry
-from polysync_airflow.cli import main
+from polysync_airflow.cli import main, output
 from sagemaker_emulator import ControlClient, EmulatorServer
 from tests.conftest import use_connection
 from tests.tasks import EmulatedTime
@@ -54,6 +54,8 @@ class Result(NamedTuple):
 
 
 Polysync = Callable[..., Result]
+# A process makes it once, and so does this one: it takes as long as some commands.
+PARSER = output.make_parser()
 FAILURE = {"steps": {"Shard3": {"fail": {"reason": "no data"}}}}
 
 
@@ -132,6 +134,7 @@ def run_polysync(
     *arguments: object,
 ) -> Result:
     """Run ``polysync`` with arguments."""
+    monkeypatch.setattr(output, "make_parser", lambda: PARSER)
     # The command sets it for its process.
     monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "server")
     capsys.readouterr()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -13,8 +13,23 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 collect_ignore = [] if CAPABILITIES.react_apps else ["test_static_files.py"]
 
 
+@pytest.fixture(scope="session")
+def _app() -> Any:
+    """The application, which takes longer to make than to answer a request."""
+    from polysync_airflow.ui.app import create_app
+
+    return create_app()
+
+
 @pytest.fixture
-def send(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, Any]]:
+def app(_app: Any) -> Iterator[Any]:
+    """The application, for a test that replaces some of its dependencies."""
+    yield _app
+    _app.dependency_overrides.clear()
+
+
+@pytest.fixture
+def send(app: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, Any]]:
     """
     Returns a function that sends a request of a user with a role, or without a user,
     and returns the status and the body of the response, which nobody may store.
@@ -26,10 +41,7 @@ def send(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, Any]]:
     from airflow.api_fastapi.core_api import security
     from fastapi.testclient import TestClient
 
-    from polysync_airflow.ui.app import create_app
-
     monkeypatch.setattr(security, "get_auth_manager", SimpleAuthManager)
-    app = create_app()
     client = TestClient(app)
 
     def send_request(

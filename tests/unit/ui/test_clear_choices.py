@@ -191,7 +191,7 @@ ENDPOINTS: list[tuple[str, str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_refused_token_is_refused_everywhere(status: int) -> None:
+def test_refused_token_is_refused_everywhere(status: int, app: Any) -> None:
     """
     Before anything else is looked at. It is not the answer to somebody who may only not
     clear the task.
@@ -200,12 +200,9 @@ def test_refused_token_is_refused_everywhere(status: int) -> None:
     from fastapi import HTTPException
     from fastapi.testclient import TestClient
 
-    from polysync_airflow.ui.app import create_app
-
     def refuse() -> None:
         raise HTTPException(status, "Invalid JWT token")
 
-    app = create_app()
     app.dependency_overrides[get_user] = refuse
     client = TestClient(app)
 

@@ -6,22 +6,30 @@ botocore computes again for each session and client what depends on its own code
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from copy import copy
 from inspect import CO_VARKEYWORDS, getfullargspec
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from airflow.providers.amazon.aws.hooks.base_aws import AwsBaseHook
 from botocore import hooks
+from botocore import session as session_module
 from botocore.client import ClientCreator
 from botocore.hooks import EventAliaser, NodeList
 from botocore.loaders import JSONFileLoader, Loader
 from botocore.session import Session
 
+# Those of a few services, also reduced to what some sessions call. Sessions that read
+# files of their own have models of their own, which need not be kept.
+MAX_MODELS: Final = 32
+
 
 def install(patch: pytest.MonkeyPatch) -> None:
     """Keep what all sessions and clients have in common, as long as the patch lasts."""
     _keep_files(patch)
+    _keep_loader(patch)
+    _keep_models(patch)
     _keep_methods(patch)
     _keep_handlers(patch)
     _keep_event_names(patch)
@@ -49,6 +57,40 @@ def _keep_files(patch: pytest.MonkeyPatch) -> None:
         return contents[file_path]
 
     patch.setattr(JSONFileLoader, "load_file", load_file_once)
+
+
+def _keep_loader(patch: pytest.MonkeyPatch) -> None:
+    """
+    Give all sessions without folders of their own one loader, which looks once for what
+    there is.
+    """
+    create, loader = session_module.create_loader, Loader()
+
+    def create_loader_once(search_path_string: str | None = None) -> Loader:
+        return loader if search_path_string is None else create(search_path_string)
+
+    patch.setattr(session_module, "create_loader", create_loader_once)
+
+
+def _keep_models(patch: pytest.MonkeyPatch) -> None:
+    """
+    Make one model of what a loader has read, whose shapes clients then have in common:
+    to tell one error code, botocore makes the shapes of all errors of a service.
+    """
+    creator: Any = ClientCreator  # its stubs have no private methods
+    load, models = creator._load_service_model, OrderedDict[int, Any]()
+
+    def load_once(self: Any, *arguments: Any) -> Any:
+        model = load(self, *arguments)
+        # The model keeps what was read, so nothing else gets its id meanwhile.
+        key = id(model._service_description)
+        models[key] = models.get(key, model)
+        models.move_to_end(key)
+        if len(models) > MAX_MODELS:
+            models.popitem(last=False)
+        return models[key]
+
+    patch.setattr(creator, "_load_service_model", load_once)
 
 
 def _keep_methods(patch: pytest.MonkeyPatch) -> None:

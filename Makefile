@@ -17,8 +17,8 @@ VENV := .venv-$(shell $(INTERPRETER) -c 'import sys; print("%d.%d" % sys.version
 PY := $(VENV)/bin/python
 # Its tests are a project of their own, with their own options.
 EMULATOR_PYTEST := cd emulator && ../$(VENV)-emulator/bin/python -m pytest
-# One more process than there are cores, since some tests wait.
-IN_PARALLEL := --numprocesses $(shell expr $$(nproc) + 1) --dist worksteal
+# A process for each core: more of them would spend more CPU on imports and collection than the tests wait.
+IN_PARALLEL := --numprocesses $(shell nproc) --dist worksteal
 
 .DEFAULT_GOAL := test
 .SUFFIXES:

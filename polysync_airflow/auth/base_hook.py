@@ -224,7 +224,9 @@ class PolysyncBaseHook(AwsBaseHook):
             fields["region_name"] = self._region_name
         credentials = parse_credentials(fields, connection_id=self.polysync_conn_id)
         for secret in credentials.secrets:
-            mask_secret(secret)
+            # Airflow has masked the password when it returned the connection.
+            if secret != connection.password:
+                mask_secret(secret)
         return credentials
 
     @cached_property

@@ -436,6 +436,7 @@ class StepReporter:
         outputs, outputs_note = descriptions.fit_outputs(stored)
         steps_note = self._push_steps(rows)
         ti = self.context["ti"]
+        # Also if there are none: an XComArg fails where there is no XCom.
         ti.xcom_push(descriptions.OUTPUTS_KEY, outputs)
         mlflow_resource_arn = None
         if with_mlflow:

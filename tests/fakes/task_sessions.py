@@ -48,11 +48,12 @@ class TaskSessions(AirflowService):
     The sessions of one task instance, from its start to its end.
 
     ``requests`` lists the type and the key of each request for the data of the
-    provider.
+    provider, and ``masked`` the secrets that are registered.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.requests: list[tuple[str, str | None]] = []
+        self.masked: list[Any] = []
         self.xcoms: dict[str, Any] = {}
         self._variables: dict[str, str] = {DEPLOYMENT_KEY: DEPLOYMENT}
         monkeypatch.setattr(
@@ -166,6 +167,8 @@ class _CountedChannel(Channel):
 
     def send(self, msg: Any) -> Any:
         name = type(msg).__name__
+        if name == "MaskSecret":
+            self._service.masked.append(msg.value)
         if name not in _NOT_COUNTED:
             self._service.requests.append((name, getattr(msg, "key", None)))
         return None if name in _OF_AIRFLOW else super().send(msg)

@@ -12,6 +12,7 @@ import pytest
 from airflow.sdk import BaseOperator
 from jinja2 import UndefinedError
 
+from polysync_airflow.deployment import DEPLOYMENT_KEY
 from polysync_airflow.operators import PolysyncStartPipelineOperator
 from sagemaker_emulator.builders import definition, step
 from tests.fakes.task_sessions import TaskSessions
@@ -47,11 +48,14 @@ def test_deferred_task_sends_few_requests(
     copy: dict[str, int], operator: BaseOperator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    Nothing is pushed twice with the same value, and neither the trigger nor the end
-    reads anything. A team has a copy of the record, which its triggerer and the DAG
-    processor can read.
+    Where the deployment has a name, a task sends 20 requests: these 16, and four that
+    Airflow sends for any deferred task (twice its rendered fields, the deferral, the
+    success). Its identity is not read then. Neither the trigger nor the end reads
+    anything. A team has a copy of the record, which its triggerer and the DAG processor
+    can read.
     """
     monkeypatch.setenv("AIRFLOW__CORE__MULTI_TEAM", str(bool(copy)))
+    monkeypatch.setenv("AIRFLOW__POLYSYNC_SAGEMAKER__DEPLOYMENT", "prod")
     sessions = TaskSessions(monkeypatch)
 
     sessions.run(operator)
@@ -59,11 +63,12 @@ def test_deferred_task_sends_few_requests(
     without_copy = Counter(sessions.counts)
     without_copy.subtract(copy)
     assert +without_copy == {
-        # Four when the execution exists, one by the trigger, five at the end.
+        # Each XCom is a request of its own: Airflow has none for several. When the
+        # execution exists, execution_arn, console_url, run and steps; by the trigger,
+        # steps; at the end, steps, outputs, state, run, and Airflow's return_value.
         "SetXCom": 10,
-        # The record: when the try begins, with the request, with the ARN, and deleted;
-        # and the identity of the deployment.
-        "GetVariable": 2,
+        # The record: when the try begins, with the request, with the ARN, and deleted.
+        "GetVariable": 1,
         "PutVariable": 2,
         "DeleteVariable": 1,
         # Whether this try is the current one, before the request is stored and sent.
@@ -75,6 +80,30 @@ def test_deferred_task_sends_few_requests(
     assert sessions.xcoms["console_url"].startswith(
         "https://us-east-1.console.aws.amazon.com/"
     )
+
+
+def test_deployment_without_a_name_costs_a_request(
+    operator: BaseOperator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its identity is in a Variable, which a try reads once."""
+    sessions = TaskSessions(monkeypatch)
+
+    sessions.run(operator)
+
+    assert sessions.requests.count(("GetVariable", DEPLOYMENT_KEY)) == 1
+
+
+def test_password_of_the_connection_is_masked_once(
+    operator: BaseOperator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow masks it, with the extra, at each read of the connection; no one else."""
+    sessions = TaskSessions(monkeypatch)
+
+    sessions.run(operator)
+
+    extras = [each for each in sessions.masked if str(each).startswith('{"')]
+    assert extras
+    assert sessions.masked.count("emulated-secret-key") == len(extras)
 
 
 def test_custom_xcom_backend_costs_a_request_for_each_button(

@@ -75,7 +75,7 @@ FIELD: Final = [
     ),
     Edit(
         "execution/waiter.py",
-        "    started_at: models.UtcTime | None\n",
+        "    started_at: models.UtcTime | None = None\n",
         "    version_id: int | None = None\n",
     ),
     Edit(

@@ -16,7 +16,6 @@ Everything here is pure: the time is an argument, in seconds of ``clock.monotoni
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 PAUSE_SECONDS: Final = 0.02
@@ -35,35 +34,6 @@ class Listed(Protocol):
 AnyListed = TypeVar("AnyListed", bound=Listed)
 
 
-class StepLists(ABC, Generic[AnyListed]):
-    """The waits whose steps are listed next, in turn."""
-
-    @abstractmethod
-    def add(self, wait: AnyListed, *, is_first: bool) -> None:
-        """
-        Let the steps of a wait be listed.
-
-        :param is_first: whether they were not shown yet.
-        """
-
-    @abstractmethod
-    def clear(self) -> None:
-        """List nothing."""
-
-    @abstractmethod
-    def seconds_until_next(self, now: float, has_credit: bool) -> float | None:
-        """
-        Return the seconds until the next list, 0 or less for now; None if there is
-        none.
-
-        :param has_credit: whether waits may come first whose steps were never shown.
-        """
-
-    @abstractmethod
-    def begin(self, now: float) -> AnyListed:
-        """Return the wait whose turn it is, and take it out."""
-
-
 def _first(waits: dict[AnyListed, None]) -> AnyListed | None:
     """Return the first wait that has not ended; forget the others before it."""
     while waits:
@@ -74,7 +44,7 @@ def _first(waits: dict[AnyListed, None]) -> AnyListed | None:
     return None
 
 
-class AwaitedLists(StepLists[AnyListed]):
+class AwaitedLists(Generic[AnyListed]):
     """Steps for which a task waits."""
 
     def __init__(self) -> None:
@@ -103,7 +73,7 @@ class AwaitedLists(StepLists[AnyListed]):
         return wait
 
 
-class ShownLists(StepLists[AnyListed]):
+class ShownLists(Generic[AnyListed]):
     """
     Steps that are only shown.
 
@@ -127,7 +97,11 @@ class ShownLists(StepLists[AnyListed]):
         self._comes_first = False
 
     def add(self, wait: AnyListed, *, is_first: bool) -> None:
-        """Let the steps of a wait be listed."""
+        """
+        Let the steps of a wait be listed.
+
+        :param is_first: whether they were not shown yet.
+        """
         self._waits[wait] = None
         if is_first:
             self._new[wait] = None
@@ -138,7 +112,12 @@ class ShownLists(StepLists[AnyListed]):
         self._new.clear()
 
     def seconds_until_next(self, now: float, has_credit: bool) -> float | None:
-        """Return the seconds until the next list; None if there is none."""
+        """
+        Return the seconds until the next list, 0 or less for now; None if there is
+        none.
+
+        :param has_credit: whether waits may come first whose steps were never shown.
+        """
         passed = max(0.0, now - self._allowed_at)
         self._allowed = min(MAX_BURST, self._allowed + passed * self.per_second)
         self._allowed_at = now
@@ -168,3 +147,6 @@ class ShownLists(StepLists[AnyListed]):
         self._due = now + PAUSE_SECONDS
         self._allowed -= 1
         return wait
+
+
+StepLists = AwaitedLists[AnyListed] | ShownLists[AnyListed]

@@ -162,3 +162,36 @@ def test_triggerer_that_takes_over_stores_the_steps_that_were_owed(
     assert any(line.startswith("Step ") for line in lines)
     run_in_triggerer(run)
     assert set(stored) == {arn}
+
+
+def test_steps_that_are_owed_are_stored_without_a_change(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list after the last change stores what there was no credit for."""
+    world.control.put_scenario({"statuses": [{"status": "Executing", "until": 40_000}]})
+    (arn,) = start_executions(world.emulator, 1, "churn-tuning")
+    begin = world.time.time()
+    stored: list[str] = []
+
+    def note(trigger: PolysyncPipelineExecutionTrigger, *_: object) -> None:
+        stored.append(trigger.execution_arn)
+
+    monkeypatch.setattr(PolysyncPipelineExecutionTrigger, "_push", note)
+    monkeypatch.setattr(bursts, "XCOMS_PER_SECOND", 0.0)
+
+    async def run(shared: bursts.Bursts) -> None:
+        shared.credit = 0.0
+        trigger = make_trigger(arn, begin, progress_interval=60.0)
+        task_instance: Any = SimpleNamespace(task_id="wait")
+        trigger.task_instance = task_instance
+        task = asyncio.create_task(events_of(trigger))
+        await wait_for(lambda: world.time.time() > begin + 10_000)
+        assert stored == []
+        shared.credit = bursts.MAX_CREDIT
+        await wait_for(lambda: bool(stored) or task.done())
+        assert not task.done()
+        await cancelled(task)
+
+    run_in_triggerer(run)
+
+    assert stored == [arn]

@@ -56,6 +56,8 @@ PRICES = {
 LIST = "list", "--pipeline=fanout", "--costs=1", "--output=json"
 # While both steps run.
 MOMENT = 200
+# Each poll lists steps and jobs, so no more of them than a task needs until then.
+INTERVAL = 40
 LIMIT = {"max_cost": 1_000_000}
 NO_ARGUMENTS: dict[str, Any] = {}
 
@@ -216,7 +218,7 @@ def make_task(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ta
     monkeypatch.setattr(database, "failed_tasks", lambda *_, **__: [])
 
     def make(*, deferrable: bool, retries: int = 0, **arguments: Any) -> Task:
-        lists = {"progress_interval": 10, "poll_interval": 10}
+        lists = {"progress_interval": INTERVAL, "poll_interval": INTERVAL}
         tasks.append(Task(deferrable, {**lists, **arguments}, retries=retries))
         return tasks[-1]
 

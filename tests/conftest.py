@@ -55,7 +55,7 @@ import pytest  # noqa: E402
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES  # noqa: E402
 from polysync_airflow.execution import clock  # noqa: E402
 from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer, Limits, VirtualClock  # noqa: E402
-from tests.fakes import airflow_service, quick_clients  # noqa: E402
+from tests.fakes import airflow_service, quick_clients, quick_templates  # noqa: E402
 from tests.fakes.quick_emulator import connections_without_sockets  # noqa: E402
 from tests.fakes.simulated_airflow import AIRFLOW, SimulatedAirflow  # noqa: E402
 from tests.fakes.stopped_clock import StoppedClock  # noqa: E402
@@ -179,12 +179,14 @@ def _emulator() -> Iterator[EmulatorServer]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _quick_clients() -> Iterator[None]:
+def _quick_creation() -> Iterator[None]:
     """
-    Make the creation of sessions and clients fast, which most tests do several times.
+    Make the creation of sessions, clients and templates fast, which most tests do
+    several times.
     """
     with pytest.MonkeyPatch.context() as patch:
         quick_clients.install(patch)
+        quick_templates.install(patch)
         yield
 
 

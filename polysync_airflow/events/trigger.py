@@ -67,7 +67,7 @@ OTHERS_SECONDS: Final = 1.0
 # becomes visible meanwhile.
 HOLD_AFTER_SECONDS: Final = VISIBILITY_SECONDS / 4
 # How often metrics are sent at most.
-REPORT_SECONDS: Final = 20.0
+REPORT_SECONDS: Final = 60.0
 MIN_BACKOFF_SECONDS: Final = 1.0
 MAX_BACKOFF_SECONDS: Final = 60.0
 OTHER_CONSUMER: Final = (

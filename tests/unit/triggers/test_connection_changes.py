@@ -119,7 +119,7 @@ def secrets_backend(
 
 
 @pytest.mark.parametrize("poll_interval", [5.0, 86400.0])
-def test_deleted_connection_ends_all_waits_within_a_minute(
+def test_deleted_connection_ends_all_waits_soon(
     poll_interval: float, world: World, supervisor: Supervisor, gate: threading.Event
 ) -> None:
     """
@@ -135,7 +135,7 @@ def test_deleted_connection_ends_all_waits_within_a_minute(
 
     events = all_events(waits, gate)
 
-    assert 20 <= world.time.time() - deleted_at <= 60
+    assert 20 <= world.time.time() - deleted_at <= 100
     assert {event[0]["outcome"] for event in events} == {"refused"}
     assert all("'polysync_default'" in event[0]["message"] for event in events)
 
@@ -193,8 +193,9 @@ def test_connection_that_cannot_be_read_for_a_while_ends_no_wait(
     """
     arns = start_supervised_executions(world.emulator, supervisor, 3)
     found = supervisor.answer
-    world.time.after(100, lambda: setattr(supervisor, "answer", answer))
-    world.time.after(100 + seconds, lambda: setattr(supervisor, "answer", found))
+    # Just before the connection is read.
+    world.time.after(115, lambda: setattr(supervisor, "answer", answer))
+    world.time.after(115 + seconds, lambda: setattr(supervisor, "answer", found))
 
     events = poll(arns, world, gate)
 
@@ -232,8 +233,8 @@ def test_all_waits_share_one_read_and_one_client(
     world: World, supervisor: Supervisor, gate: threading.Event
 ) -> None:
     """
-    50 waits of 500 s take a read every 20 s, in a thread beside the event loop, and no
-    new client.
+    50 waits of 500 s take a read every minute, in a thread beside the event loop, and
+    no new client.
     """
     arns = start_supervised_executions(world.emulator, supervisor, 50)
     clients: list[Any] = []
@@ -248,7 +249,7 @@ def test_all_waits_share_one_read_and_one_client(
     events = poll(arns, world, gate)
 
     assert [event[0]["status"] for event in events] == 50 * ["Succeeded"]
-    assert 20 <= len(supervisor.threads) <= 32
+    assert 7 <= len(supervisor.threads) <= 12
     assert "MainThread" not in supervisor.threads
     assert clients[0] is clients[1]
 
@@ -302,7 +303,7 @@ def test_hung_read_has_a_time_limit_and_leaves_no_thread_of_the_pool(
     assert event["status"] == "Succeeded"
     wait_until_no_thread_is_left()
     # Later reads do not wait for it.
-    assert len(supervisor.threads) > 10
+    assert len(supervisor.threads) > 5
     (thread,) = hung
     assert (thread.is_alive(), thread.daemon) == (True, True)
     released.set()

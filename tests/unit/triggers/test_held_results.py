@@ -116,8 +116,9 @@ def test_end_is_told_after_all_that_was_held_before_it(
     assert [event[0]["status"] for event in events] == 3 * ["Succeeded"]
     lines = texts_of(logs)
     for arn in arns:
-        own = [line.partition(":")[0] for line in lines if arn in line]
-        assert own == ["Executing", "Executing -> Succeeded"]
+        (own,) = [line for line in lines if arn in line]
+        assert own.startswith("Executing: ")
+    assert lines.count("Executing -> Succeeded") == 3
     steps = [line for line in lines if line.startswith("Step ")]
     assert steps
     assert all(steps.count(line) == len(arns) for line in steps)

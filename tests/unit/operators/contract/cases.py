@@ -199,7 +199,7 @@ def comparable_log(logs: list[Any]) -> list[str]:
     # deferred task does not log a short outage. What a triggerer says of its stop is in
     # the error of the task.
     other = (
-        r"info: \w+( -> \w+)?: Pipeline |\w+: Polls? (failed|succeed)"
+        r"info: \w+( -> \w+$|: Pipeline )|\w+: Polls? (failed|succeed)"
         r"|warning: The wait has ended before the execution"
     )
     return [line for line in lines if not re.match(other, line)]

@@ -321,8 +321,8 @@ def test_execution_stopped_by_a_user_does_not_use_retries() -> None:
 
 def test_changes_of_the_status_are_logged_once(world: World) -> None:
     """
-    A wait of many polls logs one line per change, with the status before the pipeline
-    and the ARN.
+    A wait of many polls logs one line per change; the first one, and warnings, name the
+    pipeline and the ARN.
     """
     statuses = [{"status": "Pausing", "after": 100, "until": 400}]
     world.control.put_scenario({"statuses": statuses})
@@ -333,11 +333,11 @@ def test_changes_of_the_status_are_logged_once(world: World) -> None:
 
     lines = [f"{e['log_level']}: {e['event']}".replace(arn, "ARN") for e in logs]
     label = "Pipeline fanout, execution ARN"
-    assert [line for line in lines if label in line][:5] == [
+    assert [line for line in lines if label in line or " -> " in line][:5] == [
         f"info: Executing: {label}",
-        f"info: Executing -> Pausing: {label}",
+        "info: Executing -> Pausing",
         "warning: Status 'Pausing' is unknown to this version; the wait goes on, until"
         f" the timeout at the latest: {label}",
-        f"info: Pausing -> Executing: {label}",
-        f"info: Executing -> Succeeded: {label}",
+        "info: Pausing -> Executing",
+        "info: Executing -> Succeeded",
     ]

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from tests.benchmarks import workload
 from tests.benchmarks.context import BenchmarkContext
-from tests.benchmarks.deployment import real_triggerer, several_triggerers
+from tests.benchmarks.deployment import real_triggerers
 from tests.benchmarks.endpoint.endpoint_process import EndpointProcess
 from tests.benchmarks.measure.file_limit import raise_file_limit
 from tests.benchmarks.parts import (
@@ -120,20 +120,12 @@ def _parser() -> argparse.ArgumentParser:
             "Draw the CPU and memory of a triggerer against the number of executions.",
         )
     )
-    real_triggerer.add_options(
+    real_triggerers.add_options(
         _part(
             parts,
             "triggerer",
-            real_triggerer.show,
-            "Deferred tasks in a real triggerer, on PostgreSQL.",
-        )
-    )
-    several_triggerers.add_options(
-        _part(
-            parts,
-            "triggerers",
-            several_triggerers.show,
-            "Ours in several real triggerers of one deployment, on PostgreSQL.",
+            real_triggerers.show,
+            "Deferred tasks in one or more real triggerers, on PostgreSQL.",
         )
     )
     groups.add_options(
@@ -162,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
             parts,
             "everything",
             everything.show,
-            "All parts except triggerer and triggerers. Takes hours.",
+            "All parts except triggerer. Takes hours.",
             runs=RUNS,
         )
     )

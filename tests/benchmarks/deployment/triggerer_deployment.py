@@ -176,15 +176,6 @@ class TriggererDeployment:
         ).raise_for_status()
         return int(response.json()["total_entries"])
 
-    def usage(self) -> tuple[float, float]:
-        """
-        Return the CPU seconds and the peak memory (MiB) of all processes of the
-        triggerer.
-        """
-        usages = self.usage_of(TRIGGERER).values()
-        cpu = sum(usage.cpu for usage in usages)
-        return cpu, sum(usage.memory for usage in usages)
-
     def usage_of(self, name: str) -> dict[str, Usage]:
         """
         Return what the processes of a triggerer have used, by their kind.
@@ -192,22 +183,19 @@ class TriggererDeployment:
         :param name: the name of the triggerer.
         """
         usages = {SUPERVISOR: Usage(0, 0), RUNNER: Usage(0, 0)}
-        for process in self._processes(name):
+        for pid in self._airflow.components[name].members():
+            process = psutil.Process(pid)
             kind = RUNNER
-            if process.pid == self._airflow.components[name].pid:
+            if pid == self._airflow.components[name].pid:
                 kind = SUPERVISOR
             times = process.cpu_times()
-            status = Path(f"/proc/{process.pid}/status").read_text()
+            status = Path(f"/proc/{pid}/status").read_text()
             peak = int(status.partition("VmHWM:")[2].split()[0]) / 1024
             usages[kind] = Usage(
                 usages[kind].cpu + times.user + times.system,
                 usages[kind].memory + peak,
             )
         return usages
-
-    def _processes(self, name: str = TRIGGERER) -> list[psutil.Process]:
-        members = self._airflow.components[name].members()
-        return [psutil.Process(pid) for pid in members]
 
 
 @contextmanager

@@ -289,10 +289,11 @@ def _redacted(method: Callable[..., str]) -> Callable[..., str]:
     return signed_text
 
 
-_SUFFIXES: Final[dict[str, Callable[[bytes], bytes]]] = {
-    ".json": bytes,
-    ".json.gz": gzip.decompress,
+_OPENERS: Final[dict[str, Callable[..., Any]]] = {
+    ".json": open,
+    ".json.gz": gzip.open,
 }
+_PART_CHARACTERS: Final = 2**16
 
 
 class PlainDictLoader(JSONFileLoader):
@@ -306,10 +307,10 @@ class PlainDictLoader(JSONFileLoader):
         Return the content of a data file, whose path is without the suffix; None if
         there is none.
         """
-        content = _read(file_path)
-        if content is None:
+        text = _read(file_path, encoding="utf-8")
+        if text is None:
             return None
-        return json.loads(content)
+        return json.loads(text)
 
 
 class ReducedModelLoader(PlainDictLoader):
@@ -338,8 +339,8 @@ class ReducedModelLoader(PlainDictLoader):
         # Only documentation has other characters than ASCII. Python would need twice
         # the memory for the text, and several times that (26 MiB with Python 3.13) to
         # decode it.
-        text = (_read(file_path) or b"").decode("ascii", "ignore")
-        if not text:
+        text = _read(file_path, encoding="ascii", errors="ignore")
+        if text is None:
             return None
         if is_model:
             return reduce_service_model(text, self._operations[service])
@@ -415,11 +416,14 @@ def _shapes_in(value: Any) -> Iterator[str]:
             yield from _shapes_in(item)
 
 
-def _read(file_path: str) -> bytes | None:
-    for suffix, decompress in _SUFFIXES.items():
+def _read(file_path: str, **decoding: str) -> str | None:
+    for suffix, open_file in _OPENERS.items():
         path = Path(f"{file_path}{suffix}")
         if path.is_file():
-            return decompress(path.read_bytes())
+            # Read and decompressed at once, the model of SageMaker would take twice the
+            # memory, some of which the process keeps.
+            with open_file(path, "rt", **decoding) as file:
+                return "".join(iter(partial(file.read, _PART_CHARACTERS), ""))
     return None
 
 

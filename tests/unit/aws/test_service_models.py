@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import gzip
 import json
+import tracemalloc
 import re
 from collections.abc import Callable
 from functools import partial
@@ -252,3 +253,16 @@ def test_only_documentation_is_not_ascii(
     assert loader.load_file(str(DATA / sagemaker_path)) == reduced
     endpoints = loader.load_file(str(DATA / "endpoints"))
     assert endpoints == reduce_endpoints(data_file("endpoints"), POLLING)
+
+
+def test_model_is_read_with_little_more_than_its_text(sagemaker_path: str) -> None:
+    """What is used beyond, for a moment, stays with the process."""
+    size = len(data_file(sagemaker_path))
+    tracemalloc.start()
+    try:
+        ReducedModelLoader(POLLING).load_file(str(DATA / sagemaker_path))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 2.5 * size

@@ -585,8 +585,8 @@ Hook = TypeVar("Hook", bound=PolysyncBaseHook)
 Result = TypeVar("Result")
 
 # How often the Airflow connection is read, and how soon again after a read that failed.
-# Each read takes several requests to Airflow's supervisor; a call that AWS refuses reads
-# at once.
+# Each read takes several requests to Airflow. A call that AWS refuses reads it at
+# once.
 READ_SECONDS: Final = 60.0
 READ_RETRY_SECONDS: Final = 7.0
 # How often at most it is read because of failed calls, however many waits have them.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import gzip
 import json
-import tracemalloc
 import re
+import tracemalloc
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path

@@ -25,7 +25,7 @@ from polysync_airflow.execution.step_clears import CLEAR_KEY
 from polysync_airflow.execution.steps.descriptions import fit_rows, rows_of
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.start_in_triggerer import PolysyncStepTaskEndTrigger
-from polysync_airflow.triggers import PolysyncStepTaskTrigger
+from polysync_airflow.triggers import PolysyncStepTaskTrigger, poller
 from sagemaker_emulator import EmulatorServer
 from sagemaker_emulator.builders import definition, step
 from tests.fakes.log_capture import capture_logs
@@ -235,6 +235,10 @@ def test_new_task_is_decided_by_the_list_of_the_others(
         others = asyncio.create_task(event_of(make_trigger("Train")))
         world.time.after(100, frozen.set)
         while not frozen.is_set():
+            await asyncio.sleep(0.001)
+        # A list that has become due with the same step of the time is over.
+        await asyncio.sleep(0.05)
+        while any(each._calls for each in poller._POLLERS.values()):
             await asyncio.sleep(0.001)
         before = len(task.calls())
         other = make_trigger("Other", trigger_class=PolysyncStepTaskEndTrigger)

@@ -38,6 +38,7 @@ STATUS_EXECUTING: Final = "Executing"
 STATUS_STOPPING: Final = "Stopping"
 STATUS_FAILED: Final = "Failed"
 STATUS_COMPLETED_WITH_FAILURES: Final = "CompletedWithFailures"
+STATUS_STOPPED: Final = "Stopped"
 
 # In place of Airflow's state of a task instance that does not exist any longer.
 DELETED: Final = "deleted"

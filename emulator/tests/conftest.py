@@ -15,6 +15,7 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+from quick_emulator import connections_without_sockets
 
 from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer, Limits, VirtualClock
 from sagemaker_emulator.builders import ROLE
@@ -62,12 +63,15 @@ def issuer_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="session")
 def _server(issuer_files: tuple[Path, Path]) -> Iterator[EmulatorServer]:
-    with EmulatorServer(
-        clock=VirtualClock(),
-        issuer_ca=issuer_files[0],
-        allowed_hosts=HOSTS,
-        limits=Limits(max_steps=200, max_executions=1000),
-    ) as server:
+    with (
+        EmulatorServer(
+            clock=VirtualClock(),
+            issuer_ca=issuer_files[0],
+            allowed_hosts=HOSTS,
+            limits=Limits(max_steps=200, max_executions=1000),
+        ) as server,
+        connections_without_sockets(server),
+    ):
         yield server
 
 

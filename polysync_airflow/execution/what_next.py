@@ -220,6 +220,10 @@ _WAITS_FOR_WORKER: Final = ("scheduled", "queued")
 _UNPAUSED: Final = "When the DAG is unpaused"
 _DOES: Final[dict[Does | None, str]] = {
     "start": "starts a new execution",
+    "start_or_resume": (
+        "resumes the failed steps if the execution fails before it is stopped, and"
+        " else starts a new execution"
+    ),
     "continue": "goes on with the same execution",
     "search": "looks for an execution again",
     None: "begins",
@@ -296,8 +300,8 @@ def _plan_of(task: TaskNow, run: PushedRun | None, try_number: int) -> Plan | No
 
 def _effect_of_retry(task: TaskNow, run: PushedRun | None) -> str:
     plan = _plan_of(task, run, task.try_number)
-    if plan and plan.retry:
-        return _effect(plan.retry.does, plan)
+    if plan and run and plan.retry:
+        return _effect(_known_now(plan.retry.does, run), plan)
     if run and run.is_running:
         # The process of the try has died, or somebody has cleared it.
         return _AFTER_STOP if run.is_stopping else _DOES["continue"]
@@ -312,6 +316,8 @@ def _effect_of_clear(task: TaskNow, run: PushedRun, choice: OnClear | None) -> s
             return "waits for the execution, or stops it if all steps were cleared"
         return "repeats the steps that were cleared or have failed"
     if run.is_running:
+        if plan and plan.clear == "start_or_resume":
+            return _DOES[plan.clear]
         if run.is_stopping or run.stops_with_task:
             return _AFTER_STOP
         return "first waits for the end of the execution that runs"
@@ -326,7 +332,14 @@ def _after_clear(run: PushedRun) -> Does | None:
     """Return what a clear does about an execution that has ended, without a choice."""
     if run.state in (PolysyncState.SUCCESS, PolysyncState.CANCELLED):
         return "start"
-    return run.next.clear if run.next else None
+    return _known_now(run.next.clear, run) if run.next else None
+
+
+def _known_now(does: Does | None, run: PushedRun) -> Does | None:
+    """Return which of the two it is, if the execution has ended since."""
+    if does != "start_or_resume" or run.is_running:
+        return does
+    return "resume" if run.state == PolysyncState.FAILED else "start"
 
 
 def _effect(does: Does | None, plan: Plan | None) -> str:
@@ -388,11 +401,12 @@ def _by_a_person(task: TaskNow, run: PushedRun) -> Iterator[Sentence]:
     a_clear = "A clear of the task"
     if task.operator == _GROUP:
         a_clear = "A clear of all steps"
+    plan = _plan_of(task, run, task.try_number)
     if run.is_running:
         if run.is_stopping or run.stops_with_task:
-            yield Sentence(f"{a_clear} {_DOES['start']}")
+            effect = _DOES[(plan and plan.clear) or "start"]
+            yield Sentence(f"{a_clear} {effect}")
         return
-    plan = _plan_of(task, run, task.try_number)
     clear = _after_clear(run)
     if plan is None or (clear is None and not plan.resumable):
         return

@@ -455,18 +455,17 @@ class TryRunner:
         Return the record and the status that the next try finds of an execution; None
         in place of what is not known.
         """
-        if end.outcome != "ended":
-            return None, None
+        status = end.status if end.outcome == "ended" else None
         try:
             record = self.own_record()
-            if record is None:
-                return self._looked_up_by_next_try(end), end.status
-            if record.execution_arn != end.execution_arn:
-                return None, end.status
+            if record is None and status:
+                return self._looked_up_by_next_try(end), status
+            if record is None or record.execution_arn != end.execution_arn:
+                return None, status
         except Exception as error:
             self._log.warning("What the next try does is not known: %s", error)
-            return None, end.status
-        return record, end.status
+            return None, status
+        return record, status
 
     def done_by_retry(self) -> Does | None:
         """

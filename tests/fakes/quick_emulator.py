@@ -112,9 +112,15 @@ class _ClientSocket:
     def sendall(self, data: Any) -> None:
         self._request += data
 
-    def makefile(self, mode: str) -> io.BufferedReader:
+    def makefile(self, mode: str, buffering: int = -1) -> io.BufferedIOBase:
         assert mode == "rb"
+        if buffering == 0:
+            # botocore asks so whether it may send the body of an upload.
+            return io.BytesIO(b"HTTP/1.1 100 Continue\r\n\r\n")
         return io.BufferedReader(_ResponseReader(self))
+
+    def fileno(self) -> int:
+        return self._ended.fileno()
 
     def respond(self) -> bytes:
         """Let the emulator handle the request, and return its response."""

@@ -18,10 +18,12 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from botocore.parsers import JSONParser
 
 from sagemaker_emulator import Limits
+from sagemaker_emulator.builders import CALLER
 from sagemaker_emulator.engine.execution import Execution
 from sagemaker_emulator.engine.scenarios import parse
 from sagemaker_emulator.errors import ApiError
 from sagemaker_emulator.sagemaker.api import SageMaker
+from sagemaker_emulator.sagemaker.store import ACCOUNT
 from sagemaker_emulator.sagemaker.validation import service_model
 from tests.simulation import kernel as kernels
 from tests.simulation.journal import Journal, Owner
@@ -303,7 +305,14 @@ class Client:
 
 
 class OtherService(Client):
-    """A client that the role may not use: of another service, or to report use."""
+    """
+    A client of another service than SageMaker. The role may use none but STS, which is
+    never denied.
+    """
+
+    def get_caller_identity(self) -> dict[str, Any]:
+        """Tell whose executions these are."""
+        return {"Account": ACCOUNT, "Arn": CALLER}
 
     def __getattr__(self, name: str) -> Callable[..., dict[str, Any]]:
         def refuse(**_: Any) -> dict[str, Any]:

@@ -35,7 +35,10 @@ from tests.simulation.threads import REPLACED, Local, Lock
 
 _PACKAGE: Final = "polysync_airflow"
 # They are no part of a deployment's workers, triggerers and servers.
-_LEFT_OUT: Final = (f"{_PACKAGE}.ui", f"{_PACKAGE}.testing")
+_LEFT_OUT: Final = tuple(
+    f"{_PACKAGE}.{name}"
+    for name in ("ui", "testing", "cli", "airflow_compat.endpoints")
+)
 _PRICES: Final = (
     '{"currency": "USD", "date": "2026-01-01",'
     ' "prices": {"us-east-1": {"ml.m5.large": 3600}}}'
@@ -107,8 +110,7 @@ def _replace_in(modules: list[ModuleType]) -> None:
     _KEPT.enter_context(clock.replaced_by(_clock()))
     hook: Any = PolysyncBaseHook
     hook._signed_in_client = aws.Client()
-    hook.client_for = lambda self, service: aws.OtherService()
-    hook._report_client = lambda *_: aws.OtherService()
+    hook._client_of = lambda *_: aws.OtherService()
     aws.observe_engine()
 
 

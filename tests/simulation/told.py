@@ -57,7 +57,7 @@ _PROMISES: Final = (
     ),
     _Promise(
         "next: the retry resumes",
-        re.compile(r"try \d+ of \d+ resumes", re.I),
+        re.compile(r"try \d+ of \d+ resumes the failed steps(?! if)", re.I),
         False,
         _RESUME,
     ),
@@ -69,7 +69,7 @@ _PROMISES: Final = (
     ),
     _Promise(
         "next: a clear resumes",
-        re.compile(r"and so does a clear|A clear of the task resumes"),
+        re.compile(r"and so does a clear|A clear of the task resumes.*steps(?! if)"),
         True,
         _RESUME,
     ),

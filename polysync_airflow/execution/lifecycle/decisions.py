@@ -29,7 +29,7 @@ the rules of a process that no longer waits.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import Enum, auto
 from typing import Any, Final, Literal
@@ -354,14 +354,16 @@ def what_retry_does(
     """
     if status is None:
         return None
-    if record:
-        decision = _after_retry(record, status, options)
-    elif has_ended(status):
-        return None
-    else:
+
+    def after(end: str) -> Does | None:
+        if record:
+            return _does(_after_retry(record, end, options), by_fail_step=by_fail_step)
+        if has_ended(end):
+            return None
         # Whatever the record says.
-        decision = _continue(status, after_failure=Command.PREPARE)
-    return _does(decision, status, by_fail_step=by_fail_step)
+        return _does(_continue(end, after_failure=Command.PREPARE))
+
+    return _whatever_the_end(status, after)
 
 
 def what_clear_does(
@@ -372,15 +374,39 @@ def what_clear_does(
     by_fail_step: bool = False,
 ) -> Does | None:
     """
-    Return what the first try after a clear does about an execution that has ended; None
-    if that is not known. The arguments are those of ``next_step``.
+    Return what the first try after a clear does about an execution that has ended, or
+    is being stopped; None if that is not known. The arguments are those of
+    ``planned_after_failure``.
     """
-    if status is None or record is None or not has_ended(status):
+    is_stopping = status == states.STATUS_STOPPING
+    if status is None or record is None or not (is_stopping or has_ended(status)):
         return None
     if record is Nothing.FOUND:
         return "start"
-    command = after_clear_of(record, status, options)
-    return _does(command, status, by_fail_step=by_fail_step)
+
+    def after(end: str) -> Does | None:
+        return _does(after_clear_of(record, end, options), by_fail_step=by_fail_step)
+
+    return _whatever_the_end(status, after)
+
+
+def _whatever_the_end(status: str, after: Callable[[str], Does | None]) -> Does | None:
+    """
+    Return what is done after the end of an execution.
+
+    One that is being stopped may fail instead, such as by the time limit of a Lambda
+    step:
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopPipelineExecution.html
+
+    :param status: of an execution that has ended, or is being stopped.
+    :param after: says what is done after an end with a status.
+    """
+    if status != states.STATUS_STOPPING:
+        return after(status)
+    found = {after(states.STATUS_STOPPED), after(states.STATUS_FAILED)}
+    if found == {"start", "resume"}:
+        return "start_or_resume"
+    return found.pop() if len(found) == 1 else None
 
 
 def may_be_resumed(
@@ -402,10 +428,7 @@ def may_be_resumed(
     return after_clear_of(chosen, status, options) is Command.RESUME
 
 
-def _does(command: Decision, status: str, *, by_fail_step: bool) -> Does | None:
-    if command is Command.WAIT_FOR_END:
-        # Then a new one follows on an execution that is stopped.
-        return "start" if status == states.STATUS_STOPPING else None
+def _does(command: Decision, *, by_fail_step: bool = False) -> Does | None:
     if command is Command.RESUME and by_fail_step:
         # AWS refuses that.
         return "start"

@@ -13,8 +13,9 @@ from pydantic import Field
 from polysync_airflow.execution import models
 
 # What a session of a task does about an execution: it starts a new one, resumes the
-# failed steps of the last one, goes on with that as it is, or looks for one.
-Does = Literal["start", "resume", "continue", "search"]
+# failed steps of the last one if that fails while it is being stopped, and else starts
+# a new one, resumes them in any case, goes on with the last one, or looks for one.
+Does = Literal["start", "start_or_resume", "resume", "continue", "search"]
 _Count = Annotated[int, Field(ge=0, le=models.MAX_STEP_ROWS)]
 _Number = Annotated[int, Field(ge=0, le=models.MAX_INTEGER)]
 

@@ -27,6 +27,10 @@ EARLIER = {"execution_arn": ARN, "state": "Stopping", "status": "Stopping"}
 REST = {"resumable": True, "repeats": 3, "steps": 6}
 NOTHING = "Nothing follows by itself: the task has failed."
 NEW = "starts a new execution"
+IF_FAILED = (
+    "resumes the failed steps if the execution fails before it is stopped, and else"
+    f" {NEW}"
+)
 AFTER_STOP = f"{NEW} after the end of the one that is being stopped"
 KILL = "If somebody ends the task, the execution is stopped."
 ASKS = "The stop of the execution is requested by 2026-03-01 13:02:00 UTC."
@@ -211,6 +215,28 @@ CASES: list[tuple[str | None, int, dict[str, Any], Any, list[str]]] = [
         retried("resume"),
         ["When the DAG is unpaused, try 2 of 3 resumes the failed steps (3 of 6)."],
     ),
+    # Its execution is being stopped, and has ended since in one way or the other.
+    (
+        "up_for_retry",
+        1,
+        {},
+        retried("start_or_resume", STOPPING),
+        [f"Try 2 of 3 {IF_FAILED} at 2026-03-01 13:14:00 UTC."],
+    ),
+    (
+        "up_for_retry",
+        1,
+        {},
+        retried("start_or_resume"),
+        ["Try 2 of 3 resumes the failed steps (3 of 6) at 2026-03-01 13:14:00 UTC."],
+    ),
+    (
+        "up_for_retry",
+        1,
+        {},
+        retried("start_or_resume", STOPPED),
+        [f"Try 2 of 3 {NEW} at 2026-03-01 13:14:00 UTC."],
+    ),
     # Its process has died.
     (
         "up_for_retry",
@@ -267,6 +293,27 @@ CASES: list[tuple[str | None, int, dict[str, Any], Any, list[str]]] = [
         {"max_tries": 3},
         plan(RUNS),
         [f"When Airflow schedules it, try 2 of 4 {AFTER_STOP}."],
+    ),
+    (
+        None,
+        1,
+        {"max_tries": 3},
+        plan(STOPPING, clear="start"),
+        [f"When Airflow schedules it, try 2 of 4 {AFTER_STOP}."],
+    ),
+    (
+        None,
+        1,
+        {"max_tries": 3},
+        plan(STOPPING, clear="start_or_resume"),
+        [f"When Airflow schedules it, try 2 of 4 {IF_FAILED}."],
+    ),
+    (
+        None,
+        1,
+        {"max_tries": 3},
+        plan(FAILED, clear="start_or_resume"),
+        ["When Airflow schedules it, try 2 of 4 resumes the failed steps."],
     ),
     (
         None,
@@ -395,6 +442,13 @@ CASES: list[tuple[str | None, int, dict[str, Any], Any, list[str]]] = [
             NOTHING,
             f"A clear of the task {NEW}.",
         ],
+    ),
+    (
+        "failed",
+        1,
+        {"ended_at": NOW},
+        plan(STOPPING, clear="start_or_resume"),
+        [ASKS, NOTHING, f"A clear of the task {IF_FAILED}."],
     ),
     (
         "failed",

@@ -17,6 +17,7 @@ from polysync_airflow.execution.lifecycle.decisions import (
     Nothing,
     next_command,
     next_step,
+    planned_after_failure,
     unused_arguments,
 )
 from polysync_airflow.execution.lifecycle.instructions import (
@@ -237,6 +238,29 @@ def test_message_says_what_is_known_without_a_record() -> None:
 
         assert " ".join(str(say(RETRY)).split()) == f"{NEXT_RETRY}{retry}"
         assert " ".join(str(say(None)).split()) == f"{NEXT_CLEAR}{clear}"
+
+
+@pytest.mark.parametrize(
+    ("modes", "by_fail_step", "expected"),
+    [
+        ({}, False, ("start", "start")),
+        ({"retry_mode": "resume"}, False, ("start_or_resume", "start")),
+        ({"on_clear": "resume"}, False, ("start", "start_or_resume")),
+        # AWS refuses the resume.
+        ({"retry_mode": "resume", "on_clear": "resume"}, True, ("start", "start")),
+    ],
+)
+def test_plan_after_a_request_to_stop_knows_that_aws_may_end_it_otherwise(
+    modes: Any, by_fail_step: bool, expected: tuple[str, str]
+) -> None:
+    """A Lambda step that takes too long lets the execution fail while it is stopped."""
+    say = partial(planned_after_failure, options=choose(**modes), retry=RETRY, now=NOW)
+
+    planned = say(stored(), "Stopping", by_fail_step=by_fail_step)
+
+    assert (planned["retry"].does, planned["clear"]) == expected
+    # Without the record, nothing is known.
+    assert say(None, "Stopping")["retry"].does is None
 
 
 def said_commands(text: str | None) -> set[Command]:

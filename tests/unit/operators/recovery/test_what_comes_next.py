@@ -45,8 +45,10 @@ PRICES = {
     "date": "2026-11-01",
     "prices": {"us-east-1": {"ml.m5.large": 3600}},
 }
-# What is said, and what AWS is asked to do then.
+# What is said, and what AWS is asked to do then. The first that matches counts.
 REQUESTS = {
+    # It is stopped before it fails.
+    "if the execution fails before it is stopped": [START],
     "resumes the failed steps": [RETRY],
     "starts a new execution": [START],
     "goes on with the same execution": [],
@@ -71,8 +73,7 @@ def say(
 
 def requests_of(text: str) -> list[str]:
     """Return what AWS is asked to do, as a sentence says."""
-    (found,) = [sent for words, sent in REQUESTS.items() if words in text]
-    return found
+    return next(sent for words, sent in REQUESTS.items() if words in text)
 
 
 # ---- before a try
@@ -117,6 +118,12 @@ RETRIES = {
         {**MERGE_FAILS_ONCE, "end_as": "CompletedWithFailures"},
     ),
     "timeout": Row(STARTS, NEVER_ENDS, {"timeout": HOUR}),
+    "timeout, resume": Row(
+        "resumes the failed steps if the execution fails before it is stopped, and else"
+        " starts a new execution",
+        NEVER_ENDS,
+        {"timeout": HOUR, "retry_mode": "resume"},
+    ),
     "timeout, not stopped": Row("goes on with the same execution", NEVER_ENDS, STAYS),
     "stopped in AWS": Row(
         STARTS,

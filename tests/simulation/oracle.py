@@ -70,6 +70,8 @@ _AFTER_ACTIONS: Final = {
         "delete run",
         "delete dag",
     ),
+    # It ends by Airflow's timeout; the stop that it has begun goes on.
+    "on_kill": ("freeze triggerer",),
 }
 # What AWS answers for a while in place of what a request is for.
 _TRANSIENT: Final = ("throttle", "error", "lost")

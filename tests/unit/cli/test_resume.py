@@ -267,7 +267,7 @@ def test_wait_follows_the_task(
         )
         at = stored().incarnation.dag_run_started_at
         give_to_task(arn, resumes=1, resume_token="0" * 40, resumed_at=at)
-        emulated_time.after(3600, lambda: states(train=end))
+        emulated_time.after(900, lambda: states(train=end))
 
     emulated_time.after(60, begin_try)
 

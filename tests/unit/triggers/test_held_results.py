@@ -106,7 +106,7 @@ def test_end_is_told_after_all_that_was_held_before_it(
     hold_results(monkeypatch, 900.0)
     arns = start_executions(world.emulator, 3, "churn-tuning")
     triggers = [
-        make_trigger(arn, world.time.time(), poll_interval=10.0, progress_interval=30.0)
+        make_trigger(arn, world.time.time(), poll_interval=30.0, progress_interval=60.0)
         for arn in arns
     ]
 
@@ -182,7 +182,7 @@ def test_steps_that_are_owed_are_stored_without_a_change(
 
     async def run(shared: bursts.Bursts) -> None:
         shared.credit = 0.0
-        trigger = make_trigger(arn, begin, progress_interval=60.0)
+        trigger = make_trigger(arn, begin, poll_interval=120.0, progress_interval=120.0)
         task_instance: Any = SimpleNamespace(task_id="wait")
         trigger.task_instance = task_instance
         task = asyncio.create_task(events_of(trigger))

@@ -611,7 +611,7 @@ def test_no_wait_lists_steps_in_the_minute_after_a_throttled_call(
     fanout = start_executions(world.emulator, 1)
     tuning = start_executions(world.emulator, 1, "churn-tuning")
     world.control.add_fault("throttle", throttled, skip=8, count=1)
-    times = {"poll_interval": 10.0, "progress_interval": 10.0}
+    times = {"poll_interval": 20.0, "progress_interval": 20.0}
     triggers = [
         make_trigger(arn, world.time.time(), **times) for arn in (*fanout, *tuning)
     ]

@@ -13,7 +13,8 @@ Rules:
 3. If AWS can resume the execution, and no step is to be repeated that has succeeded in
    it, AWS resumes it, once. It repeats all steps that have not succeeded.
 4. If such a step is to be repeated, a selective execution runs the cleared steps, with
-   this execution as its source. AWS accepts only a source that has succeeded or failed.
+   this execution as its source, and what they need and has not succeeded in it. AWS
+   accepts only a source that has succeeded or failed.
 5. None of them: an execution that has failed is resumed.
 6. If the execution has succeeded since, and there is nothing to repeat, its outcome is
    that of the task.
@@ -40,7 +41,11 @@ from polysync_airflow.execution.lifecycle.decisions import Nothing, after_clear_
 from polysync_airflow.execution.lifecycle.instructions import Command, ExecutionRecord
 from polysync_airflow.execution.lifecycle.options import RecoveryOptions
 from polysync_airflow.execution.outcome import RunSummary
-from polysync_airflow.execution.pipelines import SOURCE_STATUSES
+from polysync_airflow.execution.pipelines import (
+    SOURCE_STATUSES,
+    DeclaredStep,
+    reused_steps,
+)
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.states import PolysyncState, has_ended, state_of_step
 
@@ -319,12 +324,33 @@ def after_clear(
             "AWS can repeat single steps of an execution that has succeeded or failed"
             f" only, and this one has the status {status}. {_CLEAR_ALL}"
         )
-    if len(cleared.steps) > models.MAX_SELECTED_STEPS:
+    return _selection(cleared.steps)
+
+
+def with_needed(
+    clear: Clear, declared: Sequence[DeclaredStep], steps: Sequence[StepDescription]
+) -> Clear:
+    """
+    Return a selective execution that also runs what its steps need: AWS refuses one if
+    that has not succeeded in the source (rule 4).
+
+    :param declared: the steps that the definition of the source declares.
+    :param steps: AWS's list of the steps of the source.
+    :raises ParametersError: these are too many.
+    """
+    succeeded = _succeeded(steps)
+    reused = reused_steps(clear.steps, declared)
+    needed = [name for name in reused if name not in succeeded]
+    return _selection([*needed, *clear.steps])
+
+
+def _selection(steps: Sequence[str]) -> Clear:
+    if len(steps) > models.MAX_SELECTED_STEPS:
         raise ParametersError(
-            f"{len(cleared.steps)} steps were cleared. AWS repeats at most"
+            f"{len(steps)} steps are to be repeated. AWS repeats at most"
             f" {models.MAX_SELECTED_STEPS} selected steps. {_CLEAR_ALL}"
         )
-    return Clear("select", tuple(cleared.steps))
+    return Clear("select", tuple(steps))
 
 
 def what_to_clear(

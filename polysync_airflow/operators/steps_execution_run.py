@@ -17,6 +17,7 @@ from polysync_airflow.airflow_compat.task_instances import (
     read_xcom,
     write_xcom,
 )
+from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock, step_clears
 from polysync_airflow.execution.lifecycle.decisions import is_of_other_incarnation
 from polysync_airflow.execution.lifecycle.instruction_kinds import Identified
@@ -24,6 +25,7 @@ from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, T
 from polysync_airflow.execution.lifecycle.next_session import NextSession
 from polysync_airflow.execution.models import ExecutionDescription, region_from_arn
 from polysync_airflow.execution.step_clears import Clear, ClearedSteps, FirstListing
+from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.trigger_arguments import TriggerArguments
 from polysync_airflow.execution.waiter import ExecutionEvent, ExecutionWaiter
 from polysync_airflow.hooks import PolysyncSageMakerHook
@@ -33,7 +35,7 @@ from polysync_airflow.operators.start_run import StartRun
 from polysync_airflow.records.keys import RECORD_KEY
 from polysync_airflow.records.serialization import to_stored
 from polysync_airflow.records.store import RecordStore, incarnation_of
-from polysync_airflow.states import has_ended
+from polysync_airflow.states import PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
     from polysync_airflow.operators import base
@@ -66,7 +68,10 @@ class StepsExecutionRun(StartRun):
             self._clear = self._decide_after_clear(record)
             if self._clear.action == "select":
                 steps = ", ".join(self._clear.steps)
-                self.log.info("Repeated, as their tasks were cleared: %s", steps)
+                self.log.info(
+                    "Repeated, as their tasks were cleared, or as those need them: %s",
+                    steps,
+                )
                 self._selection = {
                     "selected_steps": list(self._clear.steps),
                     "source_execution": record.arn,
@@ -157,7 +162,7 @@ class StepsExecutionRun(StartRun):
             clear = step_clears.after_clear(cleared, status, steps, first)
             if clear.action == "wait":
                 self._listing = first
-            return clear
+            return self._with_needed(clear, execution, steps, hook)
 
         waiting = step_clears.waiting_steps(stored, arn, record.resumes)
         began_at = record.resumed_at or execution.created_at
@@ -169,7 +174,24 @@ class StepsExecutionRun(StartRun):
             )
             value = self._listing.model_dump(mode="json")
             write_xcom(first_task, step_clears.CLEAR_KEY, value)
-        return clear
+        return self._with_needed(clear, execution, steps, hook)
+
+    def _with_needed(
+        self,
+        clear: Clear,
+        source: ExecutionDescription,
+        steps: Sequence[StepDescription],
+        hook: PolysyncSageMakerHook,
+    ) -> Clear:
+        if clear.action != "select" or state_of(source.status) is PolysyncState.SUCCESS:
+            return clear
+        describe = hook.describe_pipeline_definition_for_execution
+        try:
+            declared = self.call_with_retry(partial(describe, source.execution_arn))
+        except PolysyncError as error:
+            self.log.info("What the cleared steps need is not known: %s", error)
+            return clear
+        return step_clears.with_needed(clear, declared, steps)
 
     def _find_cleared(
         self, status: str, began_at: datetime | None, waiting: Sequence[str]

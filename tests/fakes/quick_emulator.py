@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 import urllib3.connection
+from moto import backends
 from werkzeug import serving
 
 from sagemaker_emulator import EmulatorServer
@@ -62,6 +63,9 @@ def connections_without_sockets(emulator: EmulatorServer) -> Iterator[None]:
             DefaultSelector=selectors.SelectSelector, EVENT_READ=selectors.EVENT_READ
         )
         patch.setattr(serving, "selectors", quick)
+        # moto lists its folder again for each request.
+        modules = tuple(backends.list_of_moto_modules())
+        patch.setattr(backends, "list_of_moto_modules", lambda: modules)
         yield
 
 

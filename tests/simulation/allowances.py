@@ -113,6 +113,9 @@ def _until_run_ends(time: Timeline, owner: Owner, at: float) -> Allowance | None
     """Return what allows that nobody stops an execution before its DAG run ends."""
     if _is_killed(time, owner, at):
         return _NAMED["kill -9 without a retry"]
+    if time.tests(owner, Span(0.0, at)) > 1:
+        # The end of the first one ends the task of the second one.
+        return _NAMED["airflow tasks test"]
     for entry in time.actions(Span(at - _TEST_SECONDS, at)):
         if entry.text == "test task" and entry.details[:3] == owner[:3]:
             running = entry.at - time.last_at(owner, "running", entry.at)

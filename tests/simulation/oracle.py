@@ -460,6 +460,7 @@ class _Judge:
         after_stop = since._replace(begin=stops[0].at)
         is_cleared = self._time.has_state(owner, (*CLEARED, DELETED), since)
         is_retried = self._time.has_state(owner, ("up_for_retry",), after_stop)
+        is_retried |= self._time.state_at(owner, stops[0].at) == "up_for_retry"
         if not (is_cleared or is_retried or self._time.tests(owner, since)):
             is_resumed = later[0].arn == attempt.arn
             allowed = allowances.of_begun_again(self._arguments(owner), is_resumed)

@@ -96,6 +96,9 @@ def compared(time: Timeline) -> Iterator[Comparison]:
     for number, entry in enumerate(time.entries):
         if entry.kind not in ("told", "next") or entry.owner is None:
             continue
+        # A process goes on for a while beside the one that tests its task.
+        if time.tests(entry.owner, Span(0.0, entry.at)):
+            continue
         later = time.entries[number + 1 :]
         for promise in _PROMISES:
             if promise.pattern.search(entry.text):
@@ -157,9 +160,6 @@ def _retries(
     """Compare whether Airflow retries the task, as a text says or does not say."""
     says_so = bool(_RETRIES.search(told.text))
     if not says_so and not _NO_RETRY.search(told.text):
-        return
-    # A process goes on for a while beside the one that tests its task.
-    if time.tests(owner, Span(0.0, told.at)):
         return
     state = _next_state(later, owner, ".*")
     # ``airflow tasks test`` of a task that has never run gives it no number of a try.

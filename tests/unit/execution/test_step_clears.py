@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from polysync_airflow.exceptions import ParametersError
+from polysync_airflow.execution import models
 from polysync_airflow.execution.lifecycle import decisions
 from polysync_airflow.execution.lifecycle.instructions import Command
+from polysync_airflow.execution.pipelines import DeclaredStep
 from polysync_airflow.execution.step_clears import (
     Clear,
     ClearedSteps,
@@ -26,6 +28,7 @@ from polysync_airflow.execution.step_clears import (
     still_cleared,
     waiting_steps,
     what_to_clear,
+    with_needed,
 )
 from polysync_airflow.states import STATE_OF_STATUS
 from tests.unit.execution.lifecycle.builders import choose, listed_step, stored
@@ -155,6 +158,28 @@ def test_clear_does_what_the_cleared_steps_need() -> None:
         assert after_clear(steps, status, STEPS) == expected
 
 
+def test_selection_has_what_its_steps_need_and_lacks() -> None:
+    """AWS takes the results of the source only from steps that have succeeded."""
+    declared = [
+        DeclaredStep("Prepare", "Processing"),
+        DeclaredStep("Train", "Training", needs=frozenset({"Prepare"})),
+        DeclaredStep("Check", "Processing"),
+        DeclaredStep("Other", "Processing"),
+        DeclaredStep("Register", "RegisterModel", needs=frozenset({"Train", "Check"})),
+    ]
+    steps = [listed_step("Prepare", "Succeeded"), *STEPS]
+    steps.append(listed_step("Other", "Failed"))
+
+    def needed(*names: str) -> Clear:
+        return with_needed(Clear("select", names), declared, steps)
+
+    assert needed("Train", "Register").steps == ("Check", "Train", "Register")
+    assert needed("Train").steps == ("Train",)
+    many = tuple(map(str, range(models.MAX_SELECTED_STEPS - 1)))
+    with pytest.raises(ParametersError, match="51 steps are to be repeated"):
+        needed("Register", *many)
+
+
 def test_clear_does_not_repeat_what_has_succeeded_since() -> None:
     """
     What has succeeded only since the clear is not repeated: nobody knows whether its
@@ -232,7 +257,7 @@ def test_clear_that_aws_cannot_do_is_refused_with_the_cure() -> None:
         (
             ("Train", *map(str, range(50))),
             "Succeeded",
-            "51 steps were cleared. AWS repeats at most 50 selected steps.",
+            "51 steps are to be repeated. AWS repeats at most 50 selected steps.",
         ),
     ):
         with pytest.raises(ParametersError, match=text) as error:

@@ -133,6 +133,29 @@ def test_clear_of_a_succeeded_step_selects(world: World) -> None:
     assert run.xcoms["run"]["selected_steps"] == ["Merge"]
 
 
+def test_what_a_cleared_step_needs_is_repeated_if_it_has_failed_since(
+    world: World,
+) -> None:
+    """Rule 4: AWS would refuse a selective execution without it."""
+    failure = {"reason": "AlgorithmError: x", "times": 1}
+    world.control.put_scenario(
+        {"steps": {"Shard3": {"duration": 4000, "fail": failure}}}
+    )
+    task = GroupTask()
+    task.defer()
+    world.control.put_scenario({})
+    world.time.sleep(1800)
+    clear(task, "Shard0", "Merge")
+    begin_again(task, "Shard0")
+
+    run = task.next_try()
+
+    assert run.error is None
+    assert world.log.statuses == ["Failed", "Succeeded"]
+    selected = ["Shard3", "Shard0", "Merge"]
+    assert selections(world) == [None, (selected, world.log.arns[0])]
+
+
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
 def test_edited_record_is_ignored(
     edit: Callable[[Any], Any], world: World, caplog: pytest.LogCaptureFixture

@@ -19,6 +19,8 @@ Rules:
 6. If the execution has succeeded since, and there is nothing to repeat, its outcome is
    that of the task.
 7. Otherwise the task fails with a sentence that says what to clear in place of it.
+8. If no try has got the response to a start, and not all steps were cleared, the task
+   goes on with what it has started: no task can have shown a step of it.
 
 A retry of the execution task resumes the execution.
 
@@ -325,6 +327,14 @@ def after_clear(
             f" only, and this one has the status {status}. {_CLEAR_ALL}"
         )
     return _selection(cleared.steps)
+
+
+def after_unanswered_start(cleared: ClearedSteps) -> Clear:
+    """
+    Return what the execution task does after a clear about an execution whose ARN no
+    try has learned (rule 8).
+    """
+    return Clear("new" if cleared.are_all else "resume")
 
 
 def with_needed(

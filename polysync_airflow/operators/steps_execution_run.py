@@ -35,7 +35,7 @@ from polysync_airflow.operators.start_run import StartRun
 from polysync_airflow.records.keys import RECORD_KEY
 from polysync_airflow.records.serialization import to_stored
 from polysync_airflow.records.store import RecordStore, incarnation_of
-from polysync_airflow.states import PolysyncState, has_ended, state_of
+from polysync_airflow.states import STATUS_EXECUTING, PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
     from polysync_airflow.operators import base
@@ -94,7 +94,8 @@ class StepsExecutionRun(StartRun):
         cleared.
 
         :return: None if this is the first try, or a retry, or if there is no execution
-            that can be continued.
+            that can be continued. Without an ARN, no try has got the response to its
+            start.
         """
         ti = self.ti
         if ti.try_number == 1:
@@ -107,9 +108,7 @@ class StepsExecutionRun(StartRun):
         if record.execution_arn is None:
             # An earlier clear has sent a start, and its response is not known. What is
             # repeated now follows from the execution that it was to replace.
-            record = record.replaces
-        if record is None or record.execution_arn is None:
-            return None
+            record = record.replaces or record
         incarnation = incarnation_of(self.context)
         if is_of_other_incarnation(record, incarnation, ti.try_number):
             return None
@@ -124,6 +123,8 @@ class StepsExecutionRun(StartRun):
 
         :raises ParametersError: AWS has nothing that does what was cleared.
         """
+        if record.execution_arn is None:
+            return self._decide_after_unanswered_start()
         arn = record.arn
         hook = self.hook_for_region(region_from_arn(arn))
         status = None
@@ -144,6 +145,14 @@ class StepsExecutionRun(StartRun):
                 "What was cleared is not known yet: %s: %s", type(error).__name__, error
             )
             return Clear("wait")
+
+    def _decide_after_unanswered_start(self) -> Clear:
+        try:
+            cleared = self._find_cleared(STATUS_EXECUTING, None, ())
+        except Exception as error:
+            self.log.warning("What was cleared is not known: %s", error)
+            cleared = ClearedSteps(())
+        return step_clears.after_unanswered_start(cleared)
 
     def _decide(
         self,

@@ -5,6 +5,7 @@ in ``allowances.toml``; a test compares them with the pages, in both directions.
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from pathlib import Path
@@ -287,6 +288,13 @@ def of_late(
         )
         if time.undisturbed(owner.deployment, returned) < _STOPPED_SECONDS + paused:
             return _NAMED["the deadline passes without a slot"]
+        # If the task has ended before, there is no other way than its record.
+        ends = (each.begin for each in time.ends(owner) if each.begin >= span.begin)
+        over = min(ends, default=math.inf)
+        if over < returned.begin and _lacks_record(
+            time, owner, over, over + _STOPPED_SECONDS
+        ):
+            return _NAMED["no proven record"]
     if _is_overtaken(time, owner, span.begin):
         return _NAMED["a stop that a failure overtakes"]
     return _without_answer(time, owner, span)

@@ -20,6 +20,7 @@ from polysync_airflow.execution.step_clears import (
     ClearedSteps,
     FirstListing,
     after_clear,
+    after_unanswered_start,
     cleared_steps,
     first_listing,
     is_left_to_next_try,
@@ -156,6 +157,13 @@ def test_clear_does_what_the_cleared_steps_need() -> None:
     ):
         steps = ClearedSteps(cleared, are_all=len(cleared) == 3)
         assert after_clear(steps, status, STEPS) == expected
+
+
+def test_start_without_an_answer_is_replaced_only_by_a_clear_of_all() -> None:
+    """No task can have shown a step of it."""
+    for are_all, expected in ((True, Clear("new")), (False, Clear("resume"))):
+        cleared = ClearedSteps(("Train", "Check"), are_all=are_all)
+        assert after_unanswered_start(cleared) == expected
 
 
 def test_selection_has_what_its_steps_need_and_lacks() -> None:

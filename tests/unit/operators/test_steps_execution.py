@@ -16,7 +16,12 @@ from polysync_airflow.execution import clock
 from polysync_airflow.execution.step_clears import CLEAR_KEY
 from polysync_airflow.records.keys import RECORD_KEY
 from tests.conftest import ARN
-from tests.unit.operators.recovery.harness import MERGE_FAILS_ONCE, STEPS, GroupTask
+from tests.unit.operators.recovery.harness import (
+    MERGE_FAILS_ONCE,
+    STEPS,
+    GroupTask,
+    crash,
+)
 from tests.world import CHANGES, RETRY, START, STOP, World
 
 EDITS: dict[str, Callable[[Any], Any]] = {
@@ -154,6 +159,31 @@ def test_what_a_cleared_step_needs_is_repeated_if_it_has_failed_since(
     assert world.log.statuses == ["Failed", "Succeeded"]
     selected = ["Shard3", "Shard0", "Merge"]
     assert selections(world) == [None, (selected, world.log.arns[0])]
+
+
+@pytest.mark.parametrize(
+    ("cleared", "requests"),
+    [(("Merge",), [START]), (STEPS, [START, STOP, START])],
+    ids=["some", "all"],
+)
+def test_start_without_an_answer_goes_on_after_a_clear_of_some(
+    cleared: tuple[str, ...], requests: list[str], world: World
+) -> None:
+    """Rule 8."""
+    task = GroupTask()
+    world.requests.after(START, crash)
+    task.next_try()
+    task.steps = dict.fromkeys(STEPS, "up_for_retry")
+    clear(task, *cleared)
+    if cleared == STEPS:
+        begin_again(task, "Shard0")
+
+    run = task.next_try()
+
+    assert run.error is None
+    assert world.calls(*CHANGES) == requests
+    assert world.log.statuses[-1] == "Succeeded"
+    assert world.log.max_concurrent == 1
 
 
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)

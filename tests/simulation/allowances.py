@@ -112,7 +112,7 @@ def of_left(
 
 def _until_run_ends(time: Timeline, owner: Owner, at: float) -> Allowance | None:
     """Return what allows that nobody stops an execution before its DAG run ends."""
-    if _is_killed(time, owner, at):
+    if _is_killed(time, owner, at) or _is_unanswered(time, owner, at):
         return _NAMED["kill -9 without a retry"]
     if time.tests(owner, Span(0.0, at)) > 1:
         # The end of the first one ends the task of the second one.
@@ -202,6 +202,17 @@ def _is_killed(time: Timeline, owner: Owner, at: float) -> bool:
         and (entry.details.value == "process" or "kill" in entry.details.value)
     ]
     return bool(kills) and time.state_at(owner, at) == "failed"
+
+
+def _is_unanswered(time: Timeline, owner: Owner, at: float) -> bool:
+    """Return whether a task has failed because Airflow did not answer its process."""
+    return any(
+        entry.kind == "told"
+        and entry.owner == owner
+        and entry.text.startswith("AirflowRuntimeError")
+        and at - 3 < entry.at <= at
+        for entry in time.entries
+    )
 
 
 def _lacks_record(time: Timeline, owner: Owner, at: float, until: float) -> bool:

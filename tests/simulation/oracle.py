@@ -8,7 +8,8 @@ What a history must not have shown, by what AWS has seen.
 5. ``TOO LONG``: none runs on after its ``timeout``.
 6. ``TOO EXPENSIVE``: none costs more than its limit and the bound of the page.
 7. ``BEGUN AGAIN``: none that a user has stopped in AWS is replaced in the same try.
-8. ``NOT CANCELLED``: only a stop of a user counts as one.
+8. ``NOT CANCELLED``: only a stop of a user counts as one, unless the task has lost its
+   record, which has the stop of a process that has died since.
 9. ``TOKENS``: all stops of an attempt have the same token, and there are no more
    resumes than retries and clears.
 10. ``NO CAUSE``: a try fails only for a cause, which a transient fault of AWS is not.
@@ -472,6 +473,9 @@ class _Judge:
             return
         if self._time.state_at(owner, told.at) in ENDED:
             # Only who tests a task that Airflow has ended meanwhile reads it.
+            return
+        before = self._time.actions(Span(0.0, told.at))
+        if any(each.text in ("edit records", "lose records") for each in before):
             return
         self._saw("cancelled")
         for attempt in self._aws.attempts:

@@ -173,6 +173,7 @@ def test_start_without_an_answer_goes_on_after_a_clear_of_some(
     task = GroupTask()
     world.requests.after(START, crash)
     task.next_try()
+    world.time.sleep(60)
     task.steps = dict.fromkeys(STEPS, "up_for_retry")
     clear(task, *cleared)
     if cleared == STEPS:

@@ -29,8 +29,8 @@ from polysync_airflow.watch.listeners import CALLBACK
 LONG_SECONDS: Final = 60.0
 NEARLY_FULL: Final = 0.9
 # With more, Airflow's supervisor may not keep up with the messages of its triggers:
-# each takes a pass of its loop, whose time grows with the triggers. The benchmark of
-# real triggerers has measured so many, with which it does.
+# each takes a pass of its loop, whose time grows with the triggers. With so many, it
+# does in the benchmark of real triggerers.
 MOST_TRIGGERS: Final = 3000
 _IMPORTED: Final = (
     "{count} records are of tasks that have never begun in this database, the first one"

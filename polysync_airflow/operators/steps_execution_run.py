@@ -133,7 +133,11 @@ class StepsExecutionRun(StartRun):
                 partial(hook.describe_pipeline_execution, arn)
             )
             status = execution.status
-            return self._decide(record, execution, hook)
+            steps = self.call_with_retry(
+                partial(hook.list_pipeline_execution_steps, arn)
+            )
+            clear = self._decide(record, execution, steps)
+            return self._with_needed(clear, execution, steps, hook)
         except Exception as error:
             if status and has_ended(status):
                 self.try_runner.release()
@@ -158,11 +162,10 @@ class StepsExecutionRun(StartRun):
         self,
         record: ExecutionRecord,
         execution: ExecutionDescription,
-        hook: PolysyncSageMakerHook,
+        steps: Sequence[StepDescription],
     ) -> Clear:
         arn = record.arn
         status = execution.status
-        steps = self.call_with_retry(partial(hook.list_pipeline_execution_steps, arn))
         first_task = self._first_task
         stored = read_xcom(first_task, step_clears.CLEAR_KEY)
         first = step_clears.listing_of_clear(stored, arn, self.ti.max_tries)
@@ -171,7 +174,7 @@ class StepsExecutionRun(StartRun):
             clear = step_clears.after_clear(cleared, status, steps, first)
             if clear.action == "wait":
                 self._listing = first
-            return self._with_needed(clear, execution, steps, hook)
+            return clear
 
         waiting = step_clears.waiting_steps(stored, arn, record.resumes)
         began_at = record.resumed_at or execution.created_at
@@ -183,7 +186,7 @@ class StepsExecutionRun(StartRun):
             )
             value = self._listing.model_dump(mode="json")
             write_xcom(first_task, step_clears.CLEAR_KEY, value)
-        return self._with_needed(clear, execution, steps, hook)
+        return clear
 
     def _with_needed(
         self,

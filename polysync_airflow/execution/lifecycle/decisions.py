@@ -358,10 +358,8 @@ def what_retry_does(
     def after(end: str) -> Does | None:
         if record:
             return _does(_after_retry(record, end, options), by_fail_step=by_fail_step)
-        if has_ended(end):
-            return None
-        # Whatever the record says.
-        return _does(_continue(end, after_failure=Command.PREPARE))
+        # Whatever the record says, a try goes on with what runs.
+        return None if has_ended(end) else "continue"
 
     return _whatever_the_end(status, after)
 
@@ -378,8 +376,7 @@ def what_clear_does(
     is being stopped; None if that is not known. The arguments are those of
     ``planned_after_failure``.
     """
-    is_stopping = status == states.STATUS_STOPPING
-    if status is None or record is None or not (is_stopping or has_ended(status)):
+    if status is None or record is None or states.is_stoppable(status):
         return None
     if record is Nothing.FOUND:
         return "start"
@@ -398,7 +395,7 @@ def _whatever_the_end(status: str, after: Callable[[str], Does | None]) -> Does 
     step:
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopPipelineExecution.html
 
-    :param status: of an execution that has ended, or is being stopped.
+    :param status: AWS's status of it now.
     :param after: says what is done after an end with a status.
     """
     if status != states.STATUS_STOPPING:
@@ -428,7 +425,7 @@ def may_be_resumed(
     return after_clear_of(chosen, status, options) is Command.RESUME
 
 
-def _does(command: Decision, *, by_fail_step: bool = False) -> Does | None:
+def _does(command: Decision, *, by_fail_step: bool) -> Does | None:
     if command is Command.RESUME and by_fail_step:
         # AWS refuses that.
         return "start"

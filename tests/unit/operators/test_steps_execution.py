@@ -14,6 +14,7 @@ import pytest
 
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.step_clears import CLEAR_KEY
+from polysync_airflow.operators import steps_execution_run
 from polysync_airflow.records.keys import RECORD_KEY
 from tests.conftest import ARN
 from tests.unit.operators.recovery.harness import (
@@ -159,6 +160,42 @@ def test_what_a_cleared_step_needs_is_repeated_if_it_has_failed_since(
     assert world.log.statuses == ["Failed", "Succeeded"]
     selected = ["Shard3", "Shard0", "Merge"]
     assert selections(world) == [None, (selected, world.log.arns[0])]
+
+
+def test_selection_needs_no_permission_to_read_the_definition(world: World) -> None:
+    """Without it, AWS says what the cleared steps need."""
+    world.control.put_scenario(MERGE_FAILS_ONCE)
+    task = GroupTask(retries=0)
+    task.next_try()
+    task.steps = {"Shard0": "success", "Shard3": "success", "Merge": "failed"}
+    clear(task, "Shard0", "Merge")
+    world.control.put_scenario({})
+    operation = "DescribePipelineDefinitionForExecution"
+    code = "AccessDeniedException"
+    world.control.add_fault("error", operation, code=code, message="no")
+
+    run = task.next_try()
+
+    assert run.error is None
+    assert selections(world) == [None, (["Shard0", "Merge"], world.log.arns[0])]
+
+
+def test_start_without_an_answer_goes_on_if_the_steps_cannot_be_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else is responsible for what it has started."""
+
+    def fail(*_: object) -> None:
+        raise ConnectionError
+
+    task = GroupTask()
+    world.requests.after(START, crash)
+    task.next_try()
+    clear(task, "Merge")
+    monkeypatch.setattr(steps_execution_run, "read_states", fail)
+
+    assert task.next_try().error is None
+    assert world.calls(*CHANGES) == [START]
 
 
 @pytest.mark.parametrize(

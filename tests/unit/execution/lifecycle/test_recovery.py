@@ -259,8 +259,11 @@ def test_plan_after_a_request_to_stop_knows_that_aws_may_end_it_otherwise(
     planned = say(stored(), "Stopping", by_fail_step=by_fail_step)
 
     assert (planned["retry"].does, planned["clear"]) == expected
-    # Without the record, nothing is known.
+    # Without the record, nothing is known of what has ended.
     assert say(None, "Stopping")["retry"].does is None
+    assert say(None, "Executing")["retry"].does == "continue"
+    # A process that was frozen may still resume what fails.
+    assert say(resumed(), "Stopping", options=choose())["clear"] is None
 
 
 def said_commands(text: str | None) -> set[Command]:

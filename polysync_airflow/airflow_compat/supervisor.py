@@ -48,11 +48,14 @@ class NoResponseError(TimeoutError):
 
 def _channel_needs_event_loop() -> bool:
     """Return whether the channel of this triggerer belongs to its event loop."""
-    # A triggerer has imported this module. Where nobody has, there is no such channel,
-    # and its import would cost a worker or a test a second.
+    # A triggerer has imported these modules. Where nobody has, there is no such
+    # channel, and their import would cost a worker or a test a second.
     triggerer = sys.modules.get("airflow.jobs.triggerer_job_runner")
     decoder = getattr(triggerer, "TriggerCommsDecoder", None)
-    return decoder is not None and not hasattr(decoder, "start_reader")
+    if decoder is None or hasattr(decoder, "start_reader"):
+        return False
+    task_runner = sys.modules.get("airflow.sdk.execution_time.task_runner")
+    return isinstance(getattr(task_runner, "SUPERVISOR_COMMS", None), decoder)
 
 
 def use_event_loop() -> None:

@@ -244,21 +244,32 @@ def test_process_without_a_trigger_calls_airflow_directly() -> None:
     assert call_airflow(threading.get_ident) == threading.get_ident()
 
 
+class NewerChannel(Channel):
+    """Like ``TriggerCommsDecoder`` of Airflow 3.2.2, which reads in a thread."""
+
+    def start_reader(self) -> None:
+        """Start the thread."""
+
+
 @pytest.mark.parametrize(
-    ("module", "needed"),
+    ("module", "channel", "needed"),
     [
-        (None, False),
-        (SimpleNamespace(), False),
-        (SimpleNamespace(TriggerCommsDecoder=object), True),
-        (
-            SimpleNamespace(TriggerCommsDecoder=SimpleNamespace(start_reader=None)),
-            False,
-        ),
+        (None, Channel(), False),
+        (SimpleNamespace(), Channel(), False),
+        (SimpleNamespace(TriggerCommsDecoder=Channel), Channel(), True),
+        (SimpleNamespace(TriggerCommsDecoder=Channel), None, False),
+        (SimpleNamespace(TriggerCommsDecoder=NewerChannel), NewerChannel(), False),
     ],
-    ids=["no triggerer", "Airflow 2", "Airflow 3.2.1", "Airflow 3.2.2"],
+    ids=[
+        "no triggerer",
+        "Airflow 2",
+        "Airflow 3.2.1",
+        "Airflow 3.2.1, in a worker",
+        "Airflow 3.2.2",
+    ],
 )
 def test_which_channels_need_the_event_loop(
-    module: Any, needed: bool, monkeypatch: pytest.MonkeyPatch
+    module: Any, channel: Any, needed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     The channel of a triggerer is looked at only in a triggerer; nothing is imported for
@@ -266,5 +277,9 @@ def test_which_channels_need_the_event_loop(
     """
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "airflow.jobs.triggerer_job_runner", module)
+    task_runner = SimpleNamespace(SUPERVISOR_COMMS=channel)
+    monkeypatch.setitem(
+        sys.modules, "airflow.sdk.execution_time.task_runner", task_runner
+    )
 
     assert supervisor._channel_needs_event_loop() is needed

@@ -64,7 +64,8 @@ THROTTLING_BACKOFF_SECONDS: Final = 1.0
 MAX_DOUBLINGS: Final = 16
 # How long the polls of a wait that shares them fail before the log of its task says so.
 QUIET_SECONDS: Final = 60.0
-# For how long AWS may not know an execution whose ARN it has returned.
+# For how long AWS may not know an execution whose ARN it has returned, or show its end
+# before a resume.
 LAG_SECONDS: Final = 60.0
 # With the times at which ``LiveConnection`` reads, this takes four reads, and waits end
 # at most 81 s after the deletion, so within 100 s even if Airflow responds slowly.
@@ -485,8 +486,8 @@ class ExecutionWaiter(Waiter[models.ExecutionDescription, ExecutionEvent]):
         return models.name_or_arn(pipeline_arn, self.pipeline_name or "")
 
     def is_news(self, response: models.ExecutionDescription) -> bool:
-        """Return whether the status has changed."""
-        return response.status != self.last_status
+        """Return whether the status has changed, or may end the wait."""
+        return response.status != self.last_status or has_ended(response.status)
 
     def updated(self, response: models.ExecutionDescription) -> ExecutionWaiter:
         """Return the state after a response."""
@@ -538,11 +539,16 @@ class ExecutionWaiter(Waiter[models.ExecutionDescription, ExecutionEvent]):
     def end_of(
         self, response: models.ExecutionDescription, now: float
     ) -> ExecutionEvent | None:
-        """Return the event if the execution has ended."""
+        """Return the event if the execution has ended, after its last resume."""
         if not has_ended(response.status):
             return None
+        ended_at = response.modified_at
+        is_new = self.attempt > 0 and now - self.since < LAG_SECONDS
+        if is_new and ended_at and ended_at.timestamp() < self.since:
+            # AWS does not document that it shows the resume at once.
+            return None
         event = self.event("ended", response.failure_reason)
-        return event.model_copy(update={"ended_at": response.modified_at})
+        return event.model_copy(update={"ended_at": ended_at})
 
     def event(
         self, outcome: Any, message: str | None, error: PolysyncError | None = None
@@ -558,7 +564,6 @@ class ExecutionWaiter(Waiter[models.ExecutionDescription, ExecutionEvent]):
             status=self.last_status,
             message=message,
             started_at=self.started_at,
-            ended_at=None,
             attempt=self.attempt,
             attempt_started_at=resumed_at,
             **error_fields(error),

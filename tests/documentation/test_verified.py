@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 import pytest
+from botocore.session import Session
 
 from polysync_airflow.aws.responses import MAX_TOKEN_LENGTH
 from polysync_airflow.execution.models import DISPLAY_NAME_MAX
@@ -10,6 +14,14 @@ from polysync_airflow.execution.search import SETTLE_SECONDS
 from polysync_airflow.execution.waiter import FIRST_POLL_DELAY_SECONDS
 from sagemaker_emulator.verify.models import BELIEFS
 from tests.documentation import verified
+
+# The hosts of AWS's documentation, of its SDK, and of its schema of definitions.
+SOURCE: Final = re.compile(
+    r"https://(docs\.aws\.amazon\.com/[\w./#-]+\.html|sagemaker\.readthedocs\.io/[\w./#-]+"
+    r"|aws-sagemaker-mlops\.github\.io/[\w-]+/"
+    r"|github\.com/[\w-]+/[\w-]+/(blob/[\w./-]+|(issues|pull)/\d+))"
+)
+REFERENCE: Final = re.compile(r"/sagemaker/latest/APIReference/API_(\w+)\.html")
 
 
 def test_what_relies_on_a_belief_exists() -> None:
@@ -24,10 +36,33 @@ def test_what_relies_on_a_belief_exists() -> None:
     assert missing == []
 
 
-def test_beliefs_without_a_source_are_tried() -> None:
+def test_few_beliefs_are_unconfirmed() -> None:
+    """All but a few have a source."""
+    unconfirmed = [belief.id for belief in BELIEFS if not belief.source]
+
+    assert len(unconfirmed) <= 25
+    assert f"{len(unconfirmed)} are unconfirmed" in verified.PAGE.read_text()
+
+
+def test_sources_are_addresses() -> None:
+    """
+    Each source is a page of AWS or of its SDK, or a file or an issue on GitHub. A page
+    of SageMaker's reference is that of an operation or shape which botocore knows.
+    """
+    model = Session().get_service_model("sagemaker")
+    known = {*model.operation_names, *model.shape_names}
+    sources = {belief.source for belief in BELIEFS if belief.source}
+
+    assert [each for each in sources if not SOURCE.fullmatch(each)] == []
+    pages = {page[1] for each in sources if (page := REFERENCE.search(each))}
+    assert pages
+    assert pages - known == set()
+
+
+def test_what_follows_from_a_wrong_belief_is_tried() -> None:
     """What the page says of one that is not true has a test, by its name."""
-    tests = "tests/unit/operators/recovery/test_opposite_beliefs.py"
-    text = (verified.ROOT / tests).read_text()
+    tests = (verified.ROOT / "tests" / "unit" / "operators").rglob("test_*.py")
+    text = "".join(path.read_text() for path in tests)
 
     tried = [belief.id for belief in BELIEFS if belief.if_false]
 

@@ -29,7 +29,7 @@ _BEGIN: Final = "## Which beliefs are there?\n"
 _IF_FALSE: Final = """\
 ## What happens if AWS does something else?
 
-These beliefs have no source, or only the report of a program that reads AWS's text. Nothing relies on them: [tests](../../tests/unit/operators/recovery/test_opposite_beliefs.py) let the emulator do something else, on a worker and deferred.
+Each unconfirmed belief is here, with some others. No money depends on them: [tests](../../tests/unit/operators/recovery/test_opposite_beliefs.py) let the emulator do something else, on a worker and deferred.
 """
 
 
@@ -46,11 +46,12 @@ def with_tables(text: str, known: Mapping[str, str]) -> str:
 
 def _tables(known: Mapping[str, str]) -> Iterator[str]:
     checked = sum(known.get(belief.id, BELIEVED) != BELIEVED for belief in BELIEFS)
-    unsourced = sum(not belief.source for belief in BELIEFS)
+    unconfirmed = [f"`{belief.id}`" for belief in BELIEFS if not belief.source]
     yield (
         f"There are {len(BELIEFS)}. {checked or 'None'} of them"
-        f" {'was' if checked < 2 else 'were'} checked on AWS. {unsourced} have no"
-        " source.\n"
+        f" {'was' if checked < 2 else 'were'} checked on AWS."
+        f" {len(BELIEFS) - len(unconfirmed)} have a source, and {len(unconfirmed)} are"
+        f" unconfirmed: {', '.join(unconfirmed)}.\n"
     )
     for number, (subject, title) in enumerate(SUBJECTS.items()):
         if number:
@@ -62,7 +63,7 @@ def _tables(known: Mapping[str, str]) -> Iterator[str]:
         for belief in BELIEFS:
             if belief.subject == subject:
                 state = known.get(belief.id, BELIEVED)
-                source = "none"
+                source = "unconfirmed"
                 if belief.source:
                     source = f"[{_kind_of(belief.source)}]({belief.source})"
                 yield (

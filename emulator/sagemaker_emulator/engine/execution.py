@@ -15,8 +15,8 @@ this module reads no clock, no file and no random number. The rules are:
    appear. A ForEach step runs its body once for each item, and does not count as a
    running step.
 3. When a step fails and no other step runs because of that, running steps finish and no
-   other step starts. Then the execution is Failed. AWS does not document what happens
-   to the running steps. If ``end_as`` of the scenario is CompletedWithFailures, only
+   other step starts. Then the execution is Failed. AWS's page about the types of steps
+   says so of a Fail step. If ``end_as`` of the scenario is CompletedWithFailures, only
    the steps that depend on the failed step do not start.
 4. If a retry policy matches a failure, the next attempt of the step starts after the
    delay of the policy. A step that finds its results in the cache takes no time and

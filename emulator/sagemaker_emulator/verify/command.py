@@ -153,7 +153,7 @@ def _add_what_is_checked(parser: argparse.ArgumentParser) -> None:
         metavar="CHECK",
         help=(
             "only this check, or those of this subject, such as stop; money: those on"
-            " which money depends"
+            " which money depends; unconfirmed: those without a source"
         ),
     )
     add(

@@ -104,11 +104,12 @@ class Belief:
     :param relied_on_by: the modules and pages that depend on it, as paths from the root
         of the repository.
     :param option: the option without which it is not checked; None for none.
-    :param source: the page, issue or code that says so; empty for none.
+    :param source: the page, issue or code that says so; empty for an unconfirmed one.
     :param if_false: what the provider does if it is not true; empty if that was not
-        tried.
+        tried. An unconfirmed one has it.
     :param money: whether AWS bills a second execution, or one that nobody stops, if it
-        is not true.
+        is not true. It needs a source.
+    :raises ValueError: an unconfirmed one has no ``if_false``, or is about money.
     """
 
     subject: str
@@ -122,6 +123,12 @@ class Belief:
     if_false: str = ""
     money: bool = False
 
+    def __post_init__(self) -> None:
+        if not self.source and (self.money or not self.if_false):
+            raise ValueError(
+                f"{self.id} is unconfirmed: give if_false, and not money, or a source"
+            )
+
     @property
     def id(self) -> str:
         """The subject and the name, such as ``start.same-token``."""
@@ -134,6 +141,8 @@ _TABLES: Final[Mapping[str, Mapping[str, Any]]] = tomllib.loads(_TEXT)
 SUBJECTS: Final = {subject: str(table["title"]) for subject, table in _TABLES.items()}
 #: Names the beliefs on which money depends, of all subjects.
 MONEY: Final = "money"
+#: Names those without a source.
+UNCONFIRMED: Final = "unconfirmed"
 
 
 BELIEFS: Final = tuple(
@@ -151,12 +160,13 @@ def choose(only: Sequence[str]) -> list[Belief]:
     """
     Return the beliefs that are named.
 
-    :param only: ids, subjects such as ``stop``, or ``money``; empty for all.
+    :param only: ids, subjects such as ``stop``, ``money``, or ``unconfirmed``; empty
+        for all.
     :raises VerifyError: a name is neither.
     """
     if not only:
         return list(BELIEFS)
-    names = [*SUBJECTS, MONEY, *(belief.id for belief in BELIEFS)]
+    names = [*SUBJECTS, MONEY, UNCONFIRMED, *(belief.id for belief in BELIEFS)]
     for name in only:
         if name not in names:
             cure = f"the subjects are {', '.join(SUBJECTS)}"
@@ -167,6 +177,8 @@ def choose(only: Sequence[str]) -> list[Belief]:
 
     def is_named(belief: Belief) -> bool:
         if belief.money and MONEY in only:
+            return True
+        if not belief.source and UNCONFIRMED in only:
             return True
         return belief.id in only or belief.subject in only
 

@@ -57,9 +57,9 @@ def summary(
     Return the summary of a run: the verdicts of each subject, what differs, and why
     others were not checked.
 
-    A check that differs or fails has lines below: the belief, what was expected,
-    figures and texts of AWS, and what relies on the belief. Only what was seen is
-    masked: the other texts are those of ``beliefs.toml``.
+    A check that differs or fails has lines below: the belief, its source, what was
+    expected, figures and texts of AWS, and what relies on the belief. Only what was
+    seen is masked: the other texts are those of ``beliefs.toml``.
 
     :param is_aws: whether the endpoint is one of AWS; otherwise, the first line says
         that it is not.
@@ -87,6 +87,7 @@ def summary(
         belief = result.belief
         lines += ["", row(result)]
         lines.append(f"    {belief.sentence}")
+        lines.append(f"    Source: {belief.source or 'none, it is unconfirmed'}")
         lines.append(f"    Expected: {belief.expected}")
         if result.detail:
             lines.append(f"    {mask(result.detail, secrets)}")
@@ -154,6 +155,7 @@ def as_json(
                 "id": result.belief.id,
                 "sentence": result.belief.sentence,
                 "expected": result.belief.expected,
+                "source": result.belief.source or None,
                 "seen": mask(result.seen, secrets),
                 "detail": mask(result.detail, secrets),
                 "verdict": result.verdict.value,

@@ -101,17 +101,17 @@ def test_run(verify: Verify, server: EmulatorServer, tmp_path: Path) -> None:
     assert result.code == 0
     first, _, *others = result.out.splitlines()
     assert first == "This is not AWS."
-    assert [line.split() for line in others] == [["outcome", "16", "as", "believed"]]
+    assert [line.split() for line in others] == [["outcome", "13", "as", "believed"]]
     assert (
-        "16 checks in region us-east-1. What they make has names that begin with polysync-"
+        "13 checks in region us-east-1. What they make has names that begin with polysync-"
         in result.err
     )
-    assert result.err.endswith("16 checks: 16 as believed.\n")
+    assert result.err.endswith("13 checks: 13 as believed.\n")
     document = json.loads(report.read_text())
     assert (document["endpoint"], document["region"]) == ("not one of AWS", "us-east-1")
     assert {"boto3", "sign_in", "sagemaker_pipelines_emulator"} < {*document}
     assert document["complete"] is True
-    assert [check["verdict"] for check in document["checks"]] == ["as believed"] * 16
+    assert [check["verdict"] for check in document["checks"]] == ["as believed"] * 13
     assert "123456789012" not in result.out + result.err + report.read_text()
     assert names(server) == set()
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
@@ -235,7 +235,7 @@ def test_signals(
     verdicts = {
         check["id"]: (check["verdict"], check["seen"]) for check in document["checks"]
     }
-    assert (document["complete"], len(verdicts)) == (False, 17)
+    assert (document["complete"], len(verdicts)) == (False, 14)
     assert verdicts["list.prefix-with-hyphen"] == (
         "as believed",
         "refused with ValidationException",

@@ -26,8 +26,8 @@ DIFFERENT = {
     "resume.fail-step": "accepted",
     "selection.without-source": "accepted",
     "outcome.completed-with-failures": "Failed",
-    "outcome.cache-hit": "no ARN",
-    "outcome.selective-result": "an empty ARN",
+    "outcome.cache-hit": "another",
+    "outcome.selective-result": "another",
     "outcome.first-attempt": "0",
 }
 
@@ -96,15 +96,15 @@ def accept_second_stops(request: Request, send: Send) -> Any:
 
 def list_other_steps(request: Request, send: Send) -> Any:
     """
-    A repeated step runs what the update has changed; reused results and the first
-    attempts differ.
+    A repeated step runs what the update has changed; a step that ran has the results of
+    another execution, and has made no attempt.
     """
     response = send(request)
     for step in response["PipelineExecutionSteps"]:
-        reused = step.pop("CacheHitResult")
-        step.setdefault("SelectiveExecutionResult", reused)
         if is_about(request, "succeeds"):
             step["AttemptCount"] -= 1
+            reused = {"SourcePipelineExecutionArn": "another"}
+            step |= {"CacheHitResult": reused, "SelectiveExecutionResult": reused}
         if is_about(request, "resume") and step.get("AttemptCount", 0) > 1:
             step["Metadata"]["Lambda"]["Arn"] += "-after-update"
     return response

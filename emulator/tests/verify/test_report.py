@@ -110,6 +110,7 @@ def test_report() -> None:
     }
     assert (first["id"], first["expected"]) == (BELIEFS[0].id, BELIEFS[0].expected)
     assert (first["verdict"], first["seconds"]) == ("as believed", 1.2)
+    assert first["source"] == BELIEFS[0].source
     assert first["relied_on_by"] == list(BELIEFS[0].relied_on_by)
 
 
@@ -135,9 +136,17 @@ def test_each_belief_is_there_once() -> None:
     ] == []
 
 
+def test_unconfirmed_belief_says_what_follows() -> None:
+    """Without a source, no money may depend on it, and what follows must be known."""
+    for if_false, money in (("", False), ("Nothing.", True)):
+        with pytest.raises(ValueError, match="is unconfirmed"):
+            replace(BELIEFS[0], source="", if_false=if_false, money=money)
+
+
 @pytest.mark.parametrize(
     ("only", "ids"),
     [
+        (["unconfirmed"], [belief.id for belief in BELIEFS if not belief.source]),
         (["permission"], ["permission.policy"]),
         (["link", "stop.text"], ["stop.text", "link.execution"]),
         ([], [belief.id for belief in BELIEFS]),
@@ -183,9 +192,14 @@ def test_summary() -> None:
         "1 as believed, 1 differs, 2 not checked",
     ]
     assert lines[2].split() == [belief.id, "differs", "user/***"]
-    assert lines[3:6] == [
+    assert lines[3:7] == [
         f"    {text}"
-        for text in (belief.sentence, f"Expected: {belief.expected}", "a detail")
+        for text in (
+            belief.sentence,
+            f"Source: {belief.source}",
+            f"Expected: {belief.expected}",
+            "a detail",
+        )
     ]
     assert lines[-2:] == [
         "not checked: role/*** is missing",

@@ -134,8 +134,7 @@ def after(instruction: Instruction, event: Event) -> Instruction:
 
 def killed_error() -> PolysyncError:
     """Return the error of a try whose process was killed."""
-    text = "The task was killed."
-    return PolysyncError(text, permanent=False)
+    return PolysyncError("The task was killed.", permanent=False)
 
 
 def shutdown_error() -> PolysyncError:

@@ -23,7 +23,7 @@ from polysync_airflow.execution.lifecycle.instructions import (
     info,
     warning,
 )
-from polysync_airflow.execution.waiter import LogLine
+from polysync_airflow.execution.waiter import LAG_SECONDS, LogLine
 from polysync_airflow.states import PolysyncState, state_of
 
 
@@ -106,4 +106,5 @@ def resume_refused(instruction: Identified, event: Refused) -> Instruction:
     line = warning(
         f"The execution cannot be resumed: {event.error} Execution: {instruction.arn}"
     )
-    return instruction.next(Command.DESCRIBE_REFUSED, line)
+    # AWS may refuse it because of an earlier resume whose effect it does not show yet.
+    return instruction.next(Command.DESCRIBE_REFUSED, line, delay=LAG_SECONDS)

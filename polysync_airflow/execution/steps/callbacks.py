@@ -153,7 +153,7 @@ def running_callback(step: StepDescription) -> RunningCallback | None:
             f"Step {step.name} is a step of type {step.kind}, not a callback step."
         )
     token = _token_or_none(step.text("CallbackToken"))
-    if step.status == states.STATUS_STARTING or token is None:
+    if token is None:
         return None
     url = step.text("SqsQueueUrl")
     queue = parse_queue_url(url) if url else None

@@ -119,9 +119,6 @@ def _faults_of_step(step: Json, checker: Checker) -> Iterator[Fault]:
         yield from checker.faults(shape, arguments, place.member("Arguments"))
     yield from _faults_of_property_files(step, arguments, place.member("PropertyFiles"))
     yield from _faults_of_expiry(step.get("CacheConfig"), place)
-    yield from _faults_of_repeated_exceptions(
-        step.get("RetryPolicies"), place.member("RetryPolicies")
-    )
 
 
 def _faults_of_property_files(
@@ -163,18 +160,3 @@ def _faults_of_expiry(config: Any, place: Place) -> Iterator[Fault]:
             .member("ExpireAfter")
             .fault(f"'{shown(config['ExpireAfter'])}' is not an ISO 8601 duration")
         )
-
-
-def _faults_of_repeated_exceptions(policies: Any, place: Place) -> Iterator[Fault]:
-    """Check that one policy at most handles each type of exception."""
-    used: list[Any] = []
-    for policy, policy_place in entries_of(policies, place):
-        if not isinstance(policy, dict):
-            continue
-        types_place = policy_place.member("ExceptionType")
-        for kind, kind_place in entries_of(policy.get("ExceptionType"), types_place):
-            if kind in used:
-                yield kind_place.fault(
-                    f"'{shown(kind)}' is in the policies more than once"
-                )
-            used.append(kind)

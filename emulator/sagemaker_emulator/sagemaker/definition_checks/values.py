@@ -80,7 +80,7 @@ class Checker:
         self, shape: Shape, value: Any, place: Place
     ) -> Iterator[Fault]:
         # Programs write empty lists and objects for what is not given.
-        if value not in ([], {}):
+        if value not in ([], {}) or shape.name in rules()["not_empty"]["shapes"]:
             for constraint in broken_constraints(shape, value):
                 yield place.refused(_violation(shape, value, constraint))
                 return

@@ -20,9 +20,8 @@ from sagemaker_emulator.verify.models import (
     Observations,
     Observed,
     one_of,
-    within,
 )
-from sagemaker_emulator.verify.scenarios.inbox import DELAY_SECONDS, Inbox
+from sagemaker_emulator.verify.scenarios.inbox import Inbox
 
 _STEP: Final = "Ask"
 # A member that only the messages of the step have.
@@ -35,11 +34,11 @@ _STOP_SECONDS: Final = 30.0
 _UNKNOWN_TOKEN: Final = "0" * 10
 
 
-def _ask(account: Account, subject: str) -> tuple[str, str, float]:
+def _ask(account: Account, subject: str) -> tuple[str, str]:
     """
     Start an execution, and wait for the message of its callback step.
 
-    :return: its ARN, the token of the step, and when that was seen.
+    :return: its ARN, and the token of the step.
     :raises NotCheckedError: the step does not wait for an answer.
     """
     # If nobody may answer, the step would wait for seven days, and its pipeline with
@@ -70,12 +69,11 @@ def _ask(account: Account, subject: str) -> tuple[str, str, float]:
         return not token_of_waiting_step()
 
     account.wait_for("The token of a callback step", has_begun)
-    begin = account.now()
     token = token_of_waiting_step()
     account.session.secrets.append(token)
     inbox.receive_until(has_sent_or_ended)
     if token and (inbox.about(arn, _MEMBER) or token_of_waiting_step()):
-        return arn, token, begin
+        return arn, token
     reason = _step(account, arn).get("FailureReason")
     raise NotCheckedError(
         f"the step has ended: {reason}; may the role send messages to the queue?"
@@ -118,9 +116,8 @@ def _request_token(kind: str, token: str) -> str:
 def answered(account: Account) -> Observations:
     """Answer a callback step, several times."""
     try:
-        arn, token, begin = _ask(account, "callback")
-        yield {"status": str(_step(account, arn).get("StepStatus"))}
-        yield _observe_message(account, arn, token, begin)
+        arn, token = _ask(account, "callback")
+        yield _observe_message(account, arn, token)
         success = _answer_yes(account, token)
         yield {"success": success}
         account.require_accepted("the answer", success)
@@ -141,13 +138,11 @@ def answered(account: Account) -> Observations:
     yield {"outputs": json.dumps(outputs, sort_keys=True)}
 
 
-def _observe_message(
-    account: Account, arn: str, token: str, begin: float
-) -> dict[str, Observed]:
+def _observe_message(account: Account, arn: str, token: str) -> dict[str, Observed]:
     messages = account.once(Inbox).about(arn, _MEMBER)
     if not messages:
         reason = NotCheckedError("the step has sent no message")
-        return {"token": reason, "inputs": reason, "delay": "no message"}
+        return {"token": reason, "inputs": reason}
 
     content = messages[0].content
     if "token" not in content:
@@ -159,13 +154,12 @@ def _observe_message(
     return {
         "token": seen,
         "inputs": json.dumps(content.get(_MEMBER), sort_keys=True),
-        "delay": within(max(0.0, messages[0].at - begin), DELAY_SECONDS),
     }
 
 
 def failed(account: Account) -> Observations:
     """Answer a callback step with a failure."""
-    arn, token, _ = _ask(account, "callback-failed")
+    arn, token = _ask(account, "callback-failed")
     account.require_accepted("the answer", _answer_no(account, token))
     step = account.wait_for_end(arn).step(_STEP)
     status = step.get("StepStatus")
@@ -202,7 +196,7 @@ def stopped(account: Account) -> Observations:
         return False
 
     try:
-        arn, token, _ = _ask(account, "callback-stopped")
+        arn, token = _ask(account, "callback-stopped")
         account.require_accepted("the stop", account.answer_to(account.stop, arn))
         begin = account.now()
         inbox.receive_until(has_stop_message)

@@ -91,12 +91,9 @@ def _ends(inbox: Inbox, arn: str) -> list[Message]:
 
 def _observe_begin(changes: list[Message]) -> Observed:
     for change in changes:
-        status = change.content[_STATUS]
-        if status not in RUNNING:
-            continue
-        if change.content.get(_PREVIOUS):
-            return f"{status}, with a status before"
-        return f"{status}, without a status before"
+        status = str(change.content[_STATUS])
+        if status in RUNNING:
+            return status
     return NotCheckedError(
         "no event of a begin has come: Running=true of sagemaker-events.yaml sends them"
     )

@@ -47,8 +47,8 @@ def ends(account: Account) -> Observations:
         "condition": str(condition.get("Outcome")),
     }
     yield {
-        "cache-hit": reused_from(only, "CacheHitResult"),
-        "selective-result": reused_from(only, "SelectiveExecutionResult"),
+        "cache-hit": reused_from(only, "CacheHitResult") or "none",
+        "selective-result": reused_from(only, "SelectiveExecutionResult") or "none",
         "first-attempt": str(only.get("AttemptCount")),
     }
     account.require_status(failure.status, "Failed")
@@ -59,9 +59,6 @@ def ends(account: Account) -> Observations:
     else:
         yield {"reason": Observation("another text", str(reason))}
     modified = failure.answer["LastModifiedTime"]
-    account.sleep(_LATER_SECONDS)
-    is_kept = account.describe(failure.arn)["LastModifiedTime"] == modified
-    yield {"end-time-later": one_of(is_kept, "kept", "changed")}
     statuses = sorted(
         f"{name} {status}" for name, status in failure.by_step("StepStatus").items()
     )
@@ -79,18 +76,17 @@ def ends(account: Account) -> Observations:
     end_time: Observed = "no time"
     if step.get("EndTime"):
         seconds = abs((modified - step["EndTime"]).total_seconds())
-        end_time = within(seconds, _CLOCK_SECONDS)
+        near = within(seconds, _CLOCK_SECONDS)
+        account.sleep(_LATER_SECONDS)
+        is_kept = account.describe(failure.arn)["LastModifiedTime"] == modified
+        kept = one_of(is_kept, "kept", "changed later")
+        end_time = Observation(f"{near}, and {kept}", near.detail)
     yield {"end-time": end_time}
 
 
 def reused_from(step: Response, member: str) -> str:
-    """Return what a step says of the execution whose result it has."""
-    arn = step.get(member, {}).get("SourcePipelineExecutionArn")
-    if arn is None:
-        return "no ARN"
-    if arn == "":
-        return "an empty ARN"
-    return f"the ARN {arn}"
+    """Return the ARN of the execution whose result a step has; empty for none."""
+    return str(step.get(member, {}).get("SourcePipelineExecutionArn") or "")
 
 
 def caught(account: Account) -> Observations:
@@ -102,7 +98,8 @@ def caught(account: Account) -> Observations:
     if not isinstance(end, End):
         yield {"catching-step": end}
         raise NotCheckedError(f"a step with the trigger Failed is {end}")
-    failed_at = _failure_time(end)
+    # It must have failed: else there is nothing to observe.
+    _failure_time(end)
     statuses = [
         f"{name} {end.steps[name]['StepStatus']}"
         for name in ("Broken", "Notify")
@@ -112,7 +109,6 @@ def caught(account: Account) -> Observations:
     yield {"completed-with-failures": Observation(end.status, reason)}
     step_reason = str(end.step("Broken").get("FailureReason"))
     yield {"catching-step": Observation(", ".join(statuses), step_reason)}
-    yield {"other-steps-after-catch": _observe_others(end, failed_at)}
 
 
 def uncaught(account: Account) -> Observations:
@@ -130,10 +126,7 @@ def uncaught(account: Account) -> Observations:
     running_steps: Observed = NotCheckedError("no other step ran when the step failed")
     if running:
         running_steps = ", ".join(sorted(running))
-    yield {
-        "other-steps": _observe_others(end, failed_at),
-        "running-steps": running_steps,
-    }
+    yield {"running-steps": running_steps}
 
 
 def _failure_time(end: End) -> Any:
@@ -146,21 +139,3 @@ def _failure_time(end: End) -> Any:
     if broken["StepStatus"] != "Failed":
         raise NotCheckedError(f"the step Broken is {broken['StepStatus']}")
     return broken["EndTime"]
-
-
-def _observe_others(end: End, failed_at: Any) -> Observed:
-    """Observe whether steps that depend on no failed step begin after the failure."""
-    begun = [
-        at for name, at in end.by_step("StartTime").items() if name.startswith("Step")
-    ]
-    later = [at for at in begun if at and at > failed_at]
-    if not later and len(begun) in (0, definitions.OTHERS_LENGTH):
-        return NotCheckedError(
-            "before the failure, none of the other steps had begun, or all of them"
-        )
-    return one_of(
-        later,
-        "begin",
-        "do not begin",
-        f"{len(begun)} of {definitions.OTHERS_LENGTH} steps",
-    )

@@ -49,25 +49,19 @@ def _start(account: Account, **values: str) -> str:
 
 def spellings(account: Account) -> Observations:
     """Start executions with texts that may be values."""
-    for kind in SPELLINGS:
-        yield {kind.lower(): _spellings(account, kind)}
-
-
-def _spellings(account: Account, kind: str) -> Observation:
-    answers = {
-        value: account.attempt(_start, account, **{kind: value})
-        for value in SPELLINGS[kind]
-    }
-    refused = {
-        value: answer.detail
-        for value, answer in answers.items()
-        if isinstance(answer, Refusal)
-    }
-    accepted = [value for value in answers if value not in refused]
-    return Observation(
-        f"accepts {_quoted(accepted)}; refuses {_quoted(refused)}",
-        next(iter(refused.values()), ""),
-    )
+    accepted: list[str] = []
+    refused: list[str] = []
+    detail = ""
+    for kind, values in SPELLINGS.items():
+        for value in values:
+            answer = account.attempt(_start, account, **{kind: value})
+            if isinstance(answer, Refusal):
+                refused.append(value)
+                detail = answer.detail
+            else:
+                accepted.append(value)
+    text = f"accepts {_quoted(accepted)}; refuses {_quoted(refused)}"
+    yield {"spellings": Observation(text, detail)}
 
 
 def _quoted(values: Iterable[str]) -> str:
@@ -117,5 +111,4 @@ def values(account: Account) -> Observations:
     yield {"wrong-type": worded(wrong_type, "'Integer'", *naming)}
     yield {"empty": answer_to_start(String="")}
     yield {"enum": answer_to_start(Choice="c")}
-    yield {"case": answer_to_start(STRING="a")}
     yield {"missing": account.answer_to(account.start, required)}

@@ -37,6 +37,7 @@ def _sound_definition() -> Any:
         definitions.condition(
             "Decide", then=[step("If")], otherwise=[step("Else", "Lambda")]
         ),
+        step("Model", "Model"),
         parameters=[definitions.parameter("Count", "Integer", 1)],
     )
     return json.loads(text)

@@ -174,7 +174,7 @@ def test_step_without_a_token_has_nothing_to_answer_yet() -> None:
     """
     Without a token, there is nothing to answer yet; a step of another type is an error.
     """
-    assert running_callback(step("Starting")) is None
+    assert running_callback(step("Starting")) is not None
     assert running_callback(step(Metadata=None)) is None
     found = running_callback(step())
     assert found is not None

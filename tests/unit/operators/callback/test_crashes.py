@@ -155,3 +155,25 @@ def test_answer_that_is_refused_fails_the_task_if_the_step_still_waits(
     assert run.error.error_code == code
     assert pipeline.answers() == []
     assert pipeline.step()["StepStatus"] == "Executing"
+
+
+@pytest.mark.parametrize(
+    "code", ["ConflictException", "ValidationException", "ResourceNotFound"]
+)
+def test_answer_of_somebody_else_counts_whatever_the_refusal_is(
+    code: str, pipeline: Pipeline
+) -> None:
+    """callback.other-answer: the step has ended, so the other answer is its result."""
+
+    def answer_late(ticket: str) -> dict[str, str]:
+        pipeline.sagemaker.send_pipeline_execution_step_success(
+            CallbackToken=pipeline.step()["Metadata"]["Callback"]["CallbackToken"],
+            OutputParameters=[{"Name": "ok", "Value": "theirs"}],
+        )
+        pipeline.emulator.control.add_fault("error", SUCCESS, code=code, message="no")
+        return {"ok": "mine"}
+
+    run = pipeline.answer(answer_late)
+
+    assert run.error is None, run.error
+    assert run.result == {"ok": "theirs"}

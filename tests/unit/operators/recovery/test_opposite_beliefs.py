@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final
 
 import pytest
@@ -50,6 +51,7 @@ from tests.world import (
 Perform = Callable[[], dict[str, Any]]
 # Gets the token of a request, and performs it or not.
 Answer = Callable[[str, Perform], dict[str, Any]]
+CODES: Final = ("ValidationException", "ConflictException", "NewException")
 
 pytestmark = IN_BOTH_MODES
 
@@ -74,6 +76,11 @@ def return_first(first: dict[str, Any], _: Perform) -> dict[str, Any]:
     return first
 
 
+def refuse_token(first: dict[str, Any], _: Perform) -> dict[str, Any]:
+    """Refuse the token, as is believed."""
+    raise ApiError("ConflictException", "The token was used.")
+
+
 def refuse_request(first: dict[str, Any], _: Perform) -> dict[str, Any]:
     """Refuse the token with another code."""
     raise ApiError("ValidationException", "The token was used.")
@@ -88,6 +95,7 @@ def start_another(_: dict[str, Any], perform: Perform) -> dict[str, Any]:
     ("answer", "statuses"),
     [
         (return_first, ["Stopping"]),
+        (refuse_token, ["Executing"]),
         (refuse_request, ["Executing"]),
         (start_another, ["Executing", "Stopping"]),
     ],
@@ -122,18 +130,114 @@ def test_used_token_with_other_values(
     run = task.next_try(pipeline_parameters={"Shards": 2})
 
     assert world.log.statuses == statuses
-    if answer is refuse_request:
-        assert "The token was used." in str(run.error)
+    if answer in (refuse_token, refuse_request):
+        assert "client token" in str(run.error) or "was used" in str(run.error)
         return
     values = {return_first: "1", start_another: "2"}
     assert run.xcoms["execution_arn"] == world.log.arns[-1]
     assert run.xcoms["run"]["parameters"] == {"Shards": values[answer]}
 
 
-# ---- stop.text, stop.same-token, stop.same-token-after-end
+# ---- start.token-of-a-refusal
 
 
-CODES: Final = ("ValidationException", "ConflictException", "NewException")
+def test_token_of_a_refusal_is_used_up(make_task: MakeTask, world: World) -> None:
+    """The start that waited for capacity fails with AWS's words; nothing runs."""
+    tokens: list[str] = []
+
+    def refuse(token: str, _: Perform) -> dict[str, Any]:
+        tokens.append(token)
+        if len(tokens) == 1:
+            raise ApiError("ResourceLimitExceeded", "All instances are in use.")
+        raise ApiError("ValidationException", "The token was used.")
+
+    let_answer(world, START, refuse)
+
+    run = make_task(wait_for_capacity=True, timeout=3600).next_try()
+
+    assert "The token was used." in str(run.error)
+    assert tokens == 2 * tokens[:1]
+    assert world.log.statuses == []
+
+
+# ---- parameter.spellings, parameter.enum, selection.unknown-step,
+# ---- selection.missing-source
+
+
+@pytest.mark.parametrize("code", ["ValidationException", "NewException"])
+def test_start_is_refused_in_other_words(
+    code: str, make_task: MakeTask, world: World
+) -> None:
+    """The task fails with them, whatever was wrong, and starts nothing."""
+
+    def refuse(*_: Any) -> dict[str, Any]:
+        raise ApiError(code, "Not so.")
+
+    let_answer(world, START, refuse)
+
+    run = make_task(pipeline_parameters={"Shards": "+3"}).next_try()
+
+    assert "Not so." in str(run.error)
+    assert world.log.statuses == []
+
+
+# ---- parameter.as-sent, parameter.defaults
+
+
+@pytest.mark.usefixtures("airflow_time")
+def test_parameters_are_listed_in_another_way(deferrable: bool, world: World) -> None:
+    """A search finds what is listed as it looks for it, and no other execution."""
+    found = start_execution(Shards="3")
+    clock.sleep(60)
+    start_execution(Shards="+4")
+    window = {"created_after": at(clock.time() - 600), "created_before": clock.now()}
+
+    def list_some(_: str, perform: Perform) -> dict[str, Any]:
+        response = perform()
+        listed = response["PipelineParameters"]
+        # AWS could list no defaults, and numbers in a form of its own.
+        response["PipelineParameters"] = [
+            {**each, "Value": each["Value"].lstrip("+")}
+            for each in listed
+            if each["Name"] == "Shards"
+        ]
+        return response
+
+    let_answer(world, "ListPipelineParametersForExecution", list_some)
+
+    def search(**parameters: Any) -> Any:
+        mode = "deferrable" if deferrable else "poke"
+        window_of_search = {**window, "parameters": parameters}
+        sensor = make_sensor(mode, pipeline_name="fanout", **window_of_search)
+        return run_sensor(sensor).result
+
+    assert search(Shards=3) == found
+    assert search(Shards="+4") is None
+    assert search(Shards=3, Rate=0.5) is None
+
+
+# ---- stop.stopping
+
+
+def test_stopped_execution_is_shown_as_executing(
+    make_task: MakeTask, world: World
+) -> None:
+    """What AWS has accepted counts, and is requested once."""
+    world.control.put_scenario(NEVER_ENDS)
+
+    def show_executing(_: str, perform: Perform) -> dict[str, Any]:
+        return {**perform(), "PipelineExecutionStatus": "Executing"}
+
+    let_answer(world, DESCRIBE, show_executing)
+
+    run = make_task(timeout=3600).next_try()
+
+    assert "may still be running" not in str(run.error)
+    assert world.log.statuses == ["Stopping"]
+    assert world.calls(STOP) == [STOP]
+
+
+# ---- stop.text, stop.same-token
 
 
 def refuse_stops(code: str, is_refused: Callable[[str, set[str]], bool]) -> Answer:
@@ -221,6 +325,98 @@ def test_token_that_has_met_a_conflict_stops_nothing(
     assert world.log.statuses == ["Stopping"]
 
 
+# ---- resume.status, resume.other-token
+
+MERGE_FAILS_ONCE: Final = {"steps": {"Merge": {"fail": {"reason": "x", "times": 1}}}}
+
+
+def show_resumes_late(world: World, seconds: float) -> None:
+    """Let AWS show the end before a resume for some seconds after it."""
+    ended: dict[str, Any] = {}
+    resumed_at: list[float] = []
+
+    def resume(_: str, perform: Perform) -> dict[str, Any]:
+        response = perform()
+        resumed_at.append(clock.time())
+        return response
+
+    def describe(_: str, perform: Perform) -> dict[str, Any]:
+        response = perform()
+        if resumed_at and clock.time() < resumed_at[0] + seconds:
+            return ended
+        ended.update(response)
+        return response
+
+    def run_or_answer(region: Any, called: str, request: Any, perform: Perform) -> Any:
+        if called not in (RETRY, DESCRIBE):
+            return run(region, called, request, perform)
+        if called == DESCRIBE:
+            return describe("", perform)
+        return run(region, called, request, lambda: resume("", perform))
+
+    run = Region.run_idempotently
+    world.patch.setattr(Region, "run_idempotently", run_or_answer)
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["lives", "dies"])
+def test_resume_is_shown_late(dies: bool, make_task: MakeTask, world: World) -> None:
+    """
+    The task waits, and so does the next try if the process dies meanwhile; nothing
+    starts beside the resumed execution.
+    """
+    world.control.put_scenario(MERGE_FAILS_ONCE)
+    show_resumes_late(world, 40)
+    task = make_task(retry_mode="resume", poll_interval=10)
+    assert task.next_try().error is not None
+    if dies:
+        world.time.after(3, crash)
+        assert isinstance(task.next_try().error, CrashError)
+
+    assert task.next_try().error is None
+    assert world.log.statuses == ["Succeeded"]
+
+
+def test_second_failure_is_not_the_first_one(make_task: MakeTask, world: World) -> None:
+    """The task fails when the resumed execution has failed again."""
+    world.control.put_scenario({"steps": {"Merge": {"fail": {"reason": "x"}}}})
+    show_resumes_late(world, 40)
+    task = make_task(retry_mode="resume", poll_interval=10)
+
+    first, second = task.next_try(), task.next_try()
+
+    assert first.error is not None
+    assert second.error is not None
+    assert second.xcoms["run"]["ended_at"] > first.xcoms["run"]["ended_at"]
+    assert world.log.statuses == ["Failed"]
+
+
+def test_running_execution_can_be_resumed(make_task: MakeTask, world: World) -> None:
+    """Somebody else has resumed it; AWS accepts the resume of the task, too."""
+    world.control.put_scenario(MERGE_FAILS_ONCE)
+    task = make_task(retry_mode="resume")
+    task.next_try()
+    (arn,) = world.log.arns
+
+    def resume(_: str, perform: Perform) -> dict[str, Any]:
+        if world.log.statuses == ["Executing"]:
+            return {"PipelineExecutionArn": arn}
+        return perform()
+
+    let_answer(world, RETRY, resume)
+
+    def resume_first(_: Any) -> None:
+        client: Any = PolysyncSageMakerHook().conn
+        client.retry_pipeline_execution(PipelineExecutionArn=arn)
+
+    world.requests.before(RETRY, resume_first)
+
+    run = task.next_try()
+
+    assert run.error is None
+    assert run.result == arn
+    assert world.log.statuses == ["Succeeded"]
+
+
 # ---- link.execution
 
 
@@ -235,7 +431,7 @@ def test_console_has_another_address(make_task: MakeTask, world: World) -> None:
     assert run.xcoms["console_url"] == "https://example.com/x"
 
 
-# ---- list.other-case, list.same-name-in-another-case
+# ---- list.same-name-in-another-case
 
 
 @pytest.mark.usefixtures("airflow_time")
@@ -280,6 +476,25 @@ def test_names_differ_in_case_only(
     window = {"pipeline_name": "FanOut", "created_after": created_after}
     found = run_sensor(make_sensor(mode, **window))
     assert found.xcoms["execution_arn"] == upper.result
+
+
+# ---- outcome.end-time
+
+
+def test_execution_is_modified_after_its_end(make_task: MakeTask, world: World) -> None:
+    """The end in the XComs is that time, and nothing else differs."""
+    end = at(clock.time() + 10**6)
+
+    def modify(_: str, perform: Perform) -> dict[str, Any]:
+        return {**perform(), "LastModifiedTime": end.timestamp()}
+
+    let_answer(world, DESCRIBE, modify)
+
+    run = make_task().next_try()
+
+    assert run.error is None
+    assert run.xcoms["run"]["state"] == "Success"
+    assert datetime.fromisoformat(run.xcoms["run"]["ended_at"]) == end
 
 
 # ---- outcome.first-attempt

@@ -180,8 +180,8 @@ class WarmPool(AwsModel):
     The instances that AWS keeps, and bills, after the end of a training job.
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_WarmPoolStatus.html
 
-    :param kept_seconds: for how long they were kept. AWS says it when they have gone to
-        another job, whose own time then begins, or were released.
+    :param kept_seconds: for how long they were kept. This is final when they have gone
+        to another job, whose own time then begins, or were released.
     """
 
     status: Name = member("Status")
@@ -191,6 +191,8 @@ class WarmPool(AwsModel):
 class TrainingJob(_InstanceJob):
     """
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeTrainingJob.html
+
+    :param billable_seconds: the billable time of each instance; None before the end.
     """
 
     written = "model_artifact"
@@ -237,6 +239,13 @@ class TrainingJob(_InstanceJob):
         "ProfilerRuleConfigurations", exclude=True
     )
 
+    @classmethod
+    def _flatten(cls, answer: dict[str, Any]) -> dict[str, Any]:
+        # AWS does not rule out that it says it of a job that runs: then it grows.
+        if answer.get("TrainingEndTime") is None:
+            answer.pop("BillableTimeInSeconds", None)
+        return answer
+
     @property
     def is_prepaid(self) -> bool:
         """Whether the instances are those of a training plan."""
@@ -276,10 +285,7 @@ class TrainingJob(_InstanceJob):
         return _without_missing(outputs)
 
     def seconds_until(self, now: datetime | None) -> float | None:
-        """
-        Return the billable time of each instance, which AWS says after the end; before,
-        that since the start.
-        """
+        """Return the billable time of an instance; before the end, since the start."""
         if self.billable_seconds is not None:
             return self.billable_seconds
         return super().seconds_until(now)
@@ -297,12 +303,9 @@ class TrainingJob(_InstanceJob):
 
     def _kept_seconds(self, now: datetime | None) -> float | None:
         """Return how long the warm pool was kept, until now if it still is."""
-        pool = self.warm_pool
-        if pool is None:
-            return None
-        if pool.kept_seconds is not None:
-            return pool.kept_seconds
-        if pool.status != "Available" or self.ended_at is None or now is None:
+        if not self.keeps_instances:
+            return self.warm_pool.kept_seconds if self.warm_pool else None
+        if self.ended_at is None or now is None:
             return None
         seconds = max(0.0, (now - self.ended_at).total_seconds())
         return min(seconds, self.keep_alive_seconds or seconds)

@@ -112,24 +112,20 @@ class SpendingReader:
         """Return what the jobs have cost that AWS no longer lists: they have ended."""
         amount = 0.0
         for step, key in cost.earlier_jobs(jobs, steps):
-            if key not in self._earlier:
-                job = self._describe_earlier(step, key)
+            billed = self._earlier.get(key)
+            if billed is None:
+                described = self.jobs.read_job(step, key)
+                job = described or self._read.get(key, (None, False))[0]
                 if job is None:
                     # The note says so. It is described again at the next list.
                     continue
-                # Its warm pool has gone to the next job of the step, which is like it.
+                self._read[key] = (job, True)
                 billed = results.seconds_by_instance_type([(step, job)], now)
-                self._earlier[key] = billed
-            amount += limit.amount_of(self._earlier[key])
+                # A job of any execution may get its warm pool.
+                if not (described and described.keeps_instances):
+                    self._earlier[key] = billed
+            amount += limit.amount_of(billed)
         return amount
-
-    def _describe_earlier(
-        self, step: StepDescription, key: Job
-    ) -> JobDescription | None:
-        job = self.jobs.read_job(step, key)
-        if job is None:
-            job, _ = self._read.get(key, (None, False))
-        return job
 
     def _estimate(
         self,

@@ -102,6 +102,7 @@ def with_lists(
 
 
 JOB = {
+    "TrainingEndTime": TIME,
     "BillableTimeInSeconds": 5,
     "TrainingTimeInSeconds": 5,
     "ResourceConfig": {"InstanceType": "__id__", "InstanceCount": 2**31 - 1},

@@ -163,7 +163,7 @@ EMULATOR_LAYERS = (
 )
 EMULATOR_FOLDER_LAYERS = {
     "engine": (
-        {"clock", "durations"},
+        {"clock", "durations", "warm_pools"},
         {"definition"},
         {"expressions"},
         {"caching", "conditions", "parameters", "retry_policies", "scenarios"},
@@ -193,9 +193,9 @@ EMULATOR_FOLDER_LAYERS = {
     "sagemaker.jobs": (
         {"names"},
         {"job", "logs"},
-        {"processing", "training", "warm_pools"},
+        {"processing", "training"},
         {"descriptions"},
-        {"callback_messages", "model_packages", "reports"},
+        {"callback_messages", "model_packages", "reports", "warm_pools"},
         {"__init__"},
     ),
     "sign_in": (

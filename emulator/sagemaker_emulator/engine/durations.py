@@ -14,6 +14,10 @@ EXECUTION_START = 2.0
 #: The time from the end of a step to the start of the steps after it. In AWS, some
 #: seconds pass.
 STEP_START = 2.0
+#: The time that a training job takes to start with instances of a warm pool:
+#: https://aws.amazon.com/blogs/machine-learning/best-practices-for-amazon-sagemaker-training-managed-warm-pools/
+#: has less than 20 seconds.
+WARM_START = 15.0
 #: The time that a job takes to stop, and the minimum time that an execution is
 #: Stopping.
 STOPPING = 20.0

@@ -20,7 +20,7 @@ this module reads no clock, no file and no random number. The rules are:
    the steps that depend on the failed step do not start.
 4. If a retry policy matches a failure, the next attempt of the step starts after the
    delay of the policy. A step that finds its results in the cache takes no time and
-   starts no attempt.
+   starts no attempt. A training job that gets a warm pool does not wait for instances.
 5. A stop interrupts jobs, but waits until running Lambda steps end and running Callback
    steps receive a result
    (https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopPipelineExecution.html).
@@ -51,6 +51,7 @@ from sagemaker_emulator.engine.durations import (
     STOPPING,
     TIMEOUT_REASON,
     TIMEOUTS,
+    WARM_START,
 )
 from sagemaker_emulator.engine.expressions import ExpressionError, Scope, evaluate, text
 from sagemaker_emulator.engine.scenarios import (
@@ -61,6 +62,7 @@ from sagemaker_emulator.engine.scenarios import (
 from sagemaker_emulator.engine.step_runs import (
     Attempt,
     FindCached,
+    FindWarmPool,
     Progress,
     Selection,
     StepRun,
@@ -91,6 +93,8 @@ class Execution:
     :param selection: the steps of a selective execution; None to run all steps.
     :param find_cached: finds the results of earlier executions; None if there is no
         cache.
+    :param find_warm_pool: returns the warm pool of a training job that starts; None if
+        there are none.
     """
 
     seed: str
@@ -101,6 +105,7 @@ class Execution:
     max_parallel: float = inf
     selection: Selection | None = None
     find_cached: FindCached | None = None
+    find_warm_pool: FindWarmPool | None = None
     status: str = "Executing"
     failure_reason: str | None = None
 
@@ -382,7 +387,15 @@ class Execution:
         if scenario.duration is not None:
             total = scenario.duration
         starting = min(default.starting / self.scenario.speed, total)
-        run.attempts.append(Attempt(number, at, at + starting, scenario))
+        attempt = Attempt(number, at, at + starting, scenario)
+        if step.type == "Training" and self.find_warm_pool is not None:
+            attempt.warm_pool = self.find_warm_pool(run, attempt)
+        if attempt.warm_pool is not None and attempt.warm_pool.is_reused:
+            saved = max(0.0, starting - WARM_START / self.scenario.speed)
+            starting -= saved
+            total -= saved
+            attempt.executing_at = at + starting
+        run.attempts.append(attempt)
         self.last_modified = at
         if step.type == "Callback":
             digest = hashlib.sha256(

@@ -34,6 +34,7 @@ from sagemaker_emulator.engine.expressions import (
 )
 from sagemaker_emulator.engine.retry_policies import Retries, retries
 from sagemaker_emulator.engine.scenarios import StepScenario
+from sagemaker_emulator.engine.warm_pools import WarmPool
 
 _MET_BY: Mapping[str, tuple[str, ...]] = {
     COMPLETED: ("Succeeded",),
@@ -54,6 +55,7 @@ class Attempt:
     :param scenario: the behaviour of the step in this try.
     :param log_lines: the last lines of the log if the job failed; None for the default
         lines.
+    :param warm_pool: the warm pool of its job; None if it has none.
     """
 
     number: int
@@ -64,12 +66,15 @@ class Attempt:
     status: str = "Executing"
     failure_reason: str | None = None
     log_lines: tuple[str, ...] | None = None
+    warm_pool: WarmPool | None = None
 
     def end(self, at: float, status: str, reason: str | None) -> None:
         """End the attempt."""
         self.ended_at = at
         self.status = status
         self.failure_reason = reason
+        if self.warm_pool is not None:
+            self.warm_pool.keep(at, reason)
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,8 @@ class StepRun:
         return self.step.type == "ForEach"
 
 
+#: Returns the warm pool of the job of an attempt that starts; None if it has none.
+FindWarmPool = Callable[[StepRun, Attempt], WarmPool | None]
 #: Finds the run that a step reuses. The arguments are the step name, the cache key, and
 #: the earliest and the latest time at which the run may have ended.
 FindCached = Callable[[str, str, float, float], CacheHit | None]

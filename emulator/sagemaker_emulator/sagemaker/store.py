@@ -33,6 +33,7 @@ from sagemaker_emulator.engine.definition import Definition, Step, parse
 from sagemaker_emulator.engine.execution import Execution
 from sagemaker_emulator.engine.scenarios import Scenario
 from sagemaker_emulator.engine.step_runs import StepRun
+from sagemaker_emulator.engine.warm_pools import WarmPool, WarmPools
 from sagemaker_emulator.errors import conflict, not_found
 from sagemaker_emulator.sagemaker.compact import Compact, compacted, expanded
 
@@ -430,6 +431,9 @@ class Region:
             )
         #: The number of started executions, including those of deleted pipelines.
         self.started = 0
+        self.warm_pools = WarmPools()
+        #: Whether a training job may have left its instances in a warm pool.
+        self.keeps_instances = False
         # The pipelines of the executions that have ended, by their ARNs, in the order
         # of the ends.
         self._ended: dict[str, Pipeline] = {}
@@ -604,4 +608,4 @@ class Region:
 
 
 # They belong to others than an execution, too.
-_SHARED: Final = frozenset({Region, Pipeline, Version, Definition})
+_SHARED: Final = frozenset({Region, Pipeline, Version, Definition, WarmPool})

@@ -73,6 +73,7 @@ class _Created:
             created_at=self.at,
             started_at=self.at,
             ended_at=ended if now >= ended else None,
+            described_at=now,
             failure_reason=None,
             metrics={},
             role_arn=self.request["RoleArn"],

@@ -19,7 +19,10 @@ import pytest
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution import clock
 from polysync_airflow.execution.console import execution_url, is_console_url
+from polysync_airflow.execution.cost import Basis
+from polysync_airflow.execution.steps.descriptions import job_name_of
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.hooks.spending import add_up_steps
 from polysync_airflow.testing.dag_files import DagFiles, MetadataDatabase
 from polysync_airflow.testing.emulator import SageMakerEmulator, emulator_for_test
 from sagemaker_emulator import EmulatorServer
@@ -109,6 +112,7 @@ def test_all_examples_are_covered() -> None:
         "run_a_job",
         "start_on_new_data",
         "freeze_deployments",
+        "keep_instances_warm",
     }
     assert os.environ["AIRFLOW__CORE__DAGS_FOLDER"] == str(EXAMPLES)
 
@@ -438,6 +442,37 @@ def test_run_a_job_runs_one_version_each_day(
     assert [request["PipelineVersionId"] for request in requests] == [1, 1]
     values = [request["PipelineParameters"][0]["Value"] for request in requests]
     assert values[0] != values[1]
+
+
+def test_instances_of_one_run_are_those_of_the_next_one(example: Any) -> None:
+    """
+    Its job starts sooner. Two such runs together cost less than two whose pools nobody
+    has used, because an hour has passed between them.
+    """
+    lists = []
+    with emulator_for_test(speed=1):
+        hook = PolysyncSageMakerHook()
+        for pause in (0, 3600, 3600):
+            run = example("keep_instances_warm")
+            assert str(run.state) == "success"
+            arn = xcom(run, "train", "execution_arn")
+            lists.append(hook.list_pipeline_execution_steps(arn))
+            clock.sleep(pause)
+        jobs = [
+            hook.call("DescribeTrainingJob", TrainingJobName=job_name_of(step))
+            for (step,) in lists
+        ]
+        added_up = [add_up_steps(hook, steps, Basis(), print)[0] for steps in lists]
+
+    waits = [job["TrainingStartTime"] - job["CreationTime"] for job in jobs]
+    assert [wait.total_seconds() for wait in waits] == [60, 15, 60]
+    pools = [job["WarmPoolStatus"] for job in jobs]
+    statuses = [pool["Status"] for pool in pools]
+    assert statuses == ["Reused", "Terminated", "Terminated"]
+    assert pools[0]["ReusedByJob"] == jobs[1]["TrainingJobName"]
+    first, second, third = (each.billable_seconds or 0.0 for each in added_up if each)
+    assert second == third == 540 + 1200
+    assert 540 < first < third
 
 
 def test_deploy_and_run_runs_the_version_that_it_has_made(

@@ -126,7 +126,7 @@ def test_spot_instances_are_described_again_before_a_stop(
     reader = reader_of(hook)
     reader.spending(LIMIT, [step_of("Executing")])
     emulated_time.sleep(1200)
-    hook.described["BillableTimeInSeconds"] = 300
+    hook.described |= {"TrainingEndTime": clock.now(), "BillableTimeInSeconds": 300}
     ended = step_of("Succeeded", EndTime=clock.now())
 
     spending = [reader.spending(LIMIT, [ended]) for _ in range(2)]
@@ -218,7 +218,8 @@ def test_warm_pool_counts_once_until_another_job_has_it_or_aws_ends_it(
     until its pool is gone.
     """
     sagemaker: Any = client(emulator, "sagemaker")
-    fails = {"reason": "CapacityError: none", "times": 1}
+    # Without a reason, it has all types, and leaves a healthy cluster.
+    fails = {"times": 1}
     emulator.control.put_scenario(
         {"steps": {"First": {}, "Second": {"duration": 600, "fail": fails}}}
     )
@@ -261,3 +262,35 @@ def test_warm_pool_counts_once_until_another_job_has_it_or_aws_ends_it(
     assert (spent[-1].note, spent[-1].per_hour) == (None, 0)
     # Twice each, and with each list of the 900 seconds after the second step.
     assert calls["DescribeTrainingJob"] == 2 * 3 + 9
+
+
+def test_pool_of_a_repeated_job_counts_until_it_ends_if_another_one_was_taken(
+    emulator: EmulatorServer, emulated_time: EmulatedTime
+) -> None:
+    """The second attempt gets the instances of another execution, which waited longer."""
+    sagemaker: Any = client(emulator, "sagemaker")
+    emulator.control.put_scenario({"steps": {"Train": {"duration": 160}}}, "other")
+    fails = {"duration": 300, "fail": {"times": 1}}
+    emulator.control.put_scenario({"steps": {"Train": fails}}, "own")
+    instances = {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1}
+    kept = {**instances, "VolumeSizeInGB": 30, "KeepAlivePeriodInSeconds": 900}
+    members = {"Arguments": {"ResourceConfig": kept}, "RetryPolicies": [REPEATED]}
+    arns = {}
+    for name in ("other", "own"):
+        sagemaker.create_pipeline(
+            PipelineName=name,
+            PipelineDefinition=definition(step("Train", "Training", **members)),
+            RoleArn=ROLE,
+        )
+        started = sagemaker.start_pipeline_execution(PipelineName=name)
+        arns[name] = started["PipelineExecutionArn"]
+    hook = PolysyncSageMakerHook()
+    reader = reader_of(hook)
+    limit = LIMIT.model_copy(update={"max_cost": 1_000_000})
+    for _ in range(40):
+        emulated_time.sleep(50)
+        steps = hook.list_pipeline_execution_steps(arns["own"])
+        spent = reader.spending(limit, steps)
+
+    # 240 and 240 seconds of the attempts, and a pool of 900 seconds of each.
+    assert spent.amount == 240 + 900 + 240 + 900

@@ -26,7 +26,6 @@ from sagemaker_emulator.sagemaker.jobs.names import (
     source_of,
     training_job_names,
 )
-from sagemaker_emulator.sagemaker.jobs.warm_pools import warm_pool_status
 from sagemaker_emulator.sagemaker.store import ExecutionRecord, Region
 
 _BY_STEP_TYPE: Mapping[str, Callable[[Job], dict[str, Any]]] = {
@@ -115,14 +114,11 @@ class Descriptions:
             return {}
         job = self.job(run, attempt)
         if run.step.type == "Training":
-            pool = warm_pool_status(job, self._training_jobs(), self._now)
+            pool = None
+            if attempt.warm_pool is not None:
+                pool = attempt.warm_pool.status(self._now)
             return training.describe_training_job(job, WarmPoolStatus=pool)
         return _BY_STEP_TYPE[run.step.type](job)
-
-    def _training_jobs(self) -> Iterator[Job]:
-        for run in self._record.engine.history:
-            if run.step.type == "Training":
-                yield from (self.job(run, attempt) for attempt in run.attempts)
 
     def job(self, run: StepRun, attempt: Attempt) -> Job:
         """Return the job of an attempt."""
@@ -147,6 +143,7 @@ class Descriptions:
             created_at=attempt.started_at,
             started_at=container_started_at,
             ended_at=attempt.ended_at,
+            described_at=self._now,
             failure_reason=attempt.failure_reason,
             metrics=attempt.scenario.metrics,
             role_arn=self._record.role_arn,
@@ -197,6 +194,9 @@ def respond(
     if record is None:
         return None
     record.engine.advance(now)
+    if region.keeps_instances:
+        # Another execution may have the warm pool of the job by now.
+        region.advance(now)
     descriptions = Descriptions(region, record, now)
     for run in record.engine.history:
         if run.step.type not in OPERATIONS[operation].step_types:

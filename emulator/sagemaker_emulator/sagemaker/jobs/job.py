@@ -37,6 +37,7 @@ class Job:
     :param status: ``InProgress``, ``Stopping``, ``Completed``, ``Failed`` or
         ``Stopped``.
     :param started_at: when its container started; None if it has not.
+    :param described_at: the time at which it is described.
     :param metrics: the metrics that the scenario gives it.
     :param role_arn: the role of the pipeline.
     """
@@ -49,6 +50,7 @@ class Job:
     created_at: float
     started_at: float | None
     ended_at: float | None
+    described_at: float
     failure_reason: str | None
     metrics: Mapping[str, float]
     role_arn: str
@@ -70,13 +72,13 @@ class Job:
 
     @property
     def seconds(self) -> int | None:
-        """
-        The seconds that the container has run; None while it runs, or if it has not
-        started.
-        """
-        if self.started_at is None or self.ended_at is None:
+        """The seconds that the container has run; None if it has not started."""
+        if self.started_at is None:
             return None
-        return max(1, round(self.ended_at - self.started_at))
+        until = self.described_at
+        if self.ended_at is not None:
+            until = self.ended_at
+        return max(1, round(until - self.started_at))
 
     @property
     def default_bucket(self) -> str:

@@ -8,7 +8,9 @@ https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ListTrainingJobsFo
 and
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_DescribeAutoMLJobV2.html,
 which also describes jobs of CreateAutoMLJob; DescribeAutoMLJob describes only these.
-The metrics come from the scenario. In the emulator, a managed spot training job saves
+AWS does not document whether it names the seconds of a training job before its end.
+Here it does, so that nobody takes them as final: they grow while the job runs. The
+metrics come from the scenario. In the emulator, a managed spot training job saves
 70 percent, the last training job of a tuning job is the best one and the only one with
 an objective, several definitions take turns, and the candidate of an AutoML job names
 no steps. A tuning job that has not succeeded has launched the training jobs of its
@@ -30,13 +32,15 @@ from sagemaker_emulator.sagemaker.validation import conforming, service_model
 
 SPOT_SAVED = 0.7
 _OBJECTIVE = "FinalHyperParameterTuningJobObjectiveMetric"
+#: The instances of a training job whose arguments name none.
+RESOURCES = {
+    "InstanceType": INSTANCE_TYPE,
+    "InstanceCount": 1,
+    "VolumeSizeInGB": VOLUME_SIZE,
+}
 _TRAINING_DEFAULTS: dict[str, dict[str, Any]] = {
     "AlgorithmSpecification": {"TrainingInputMode": "File"},
-    "ResourceConfig": {
-        "InstanceType": INSTANCE_TYPE,
-        "InstanceCount": 1,
-        "VolumeSizeInGB": VOLUME_SIZE,
-    },
+    "ResourceConfig": RESOURCES,
     "StoppingCondition": {"MaxRuntimeInSeconds": 86_400},
 }
 # The rules of Debugger and Profiler, which have a volume of size 0 by default.
@@ -156,7 +160,7 @@ def _training_job(job: Job, name: str) -> Job:
     if tuning_resources:
         configs = tuning_resources.get("InstanceConfigs") or [{}]
         arguments["ResourceConfig"] = {
-            **_TRAINING_DEFAULTS["ResourceConfig"],
+            **RESOURCES,
             **tuning_resources,
             **configs[0],
         }

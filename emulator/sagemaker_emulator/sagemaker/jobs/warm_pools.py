@@ -1,101 +1,86 @@
 """
-The warm pools of training jobs: the instances that AWS keeps after the end of a job
-whose ``KeepAlivePeriodInSeconds`` is above 0.
+Which training jobs have a warm pool, and which of them match.
 
-Reference: https://docs.aws.amazon.com/sagemaker/latest/dg/train-warm-pools.html and
-https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_WarmPoolStatus.html. AWS
-looks for a job that matches in the whole account; the emulator looks in the execution.
+Reference: https://docs.aws.amazon.com/sagemaker/latest/dg/train-warm-pools.html. The
+training jobs of a tuning job have none: AWS does not keep the period of their
+resources, as its controllers for Kubernetes report
+(https://github.com/aws-controllers-k8s/sagemaker-controller/pull/176). Nor is there a
+quota here; AWS keeps no pool until an account has been given one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Mapping
+from math import inf, nextafter
 from typing import Any
 
+from sagemaker_emulator.engine.step_runs import Attempt, StepRun
+from sagemaker_emulator.engine.warm_pools import WarmPool
+from sagemaker_emulator.sagemaker.jobs.descriptions import Descriptions
 from sagemaker_emulator.sagemaker.jobs.job import Job
+from sagemaker_emulator.sagemaker.jobs.training import RESOURCES
+from sagemaker_emulator.sagemaker.store import ExecutionRecord, Region
 
 # What must be the same in two jobs, so that the second one gets the pool of the first.
 _RESOURCES = ("InstanceCount", "InstanceType", "VolumeKmsKeyId", "VolumeSizeInGB")
 _ARGUMENTS = (
-    "RoleArn",
     "VpcConfig",
     "EnableInterContainerTrafficEncryption",
     "EnableNetworkIsolation",
+    "SessionChainingConfig",
 )
 
 
-def warm_pool_status(
-    job: Job, jobs: Iterable[Job], now: float
-) -> dict[str, Any] | None:
+def warm_pool_of(
+    region: Region, record: ExecutionRecord, run: StepRun, attempt: Attempt
+) -> WarmPool | None:
     """
-    Return the member ``WarmPoolStatus`` of a training job; None if it has no pool.
-
-    :param job: the training job.
-    :param jobs: all training jobs of its execution.
-    :param now: the time, as Unix time.
+    Return the warm pool of the training job of an attempt that starts; None if it
+    neither gets nor leaves one.
     """
-    in_order = sorted(jobs, key=lambda each: (each.created_at, each.name))
-    kept: list[Job] = []
-    reused_by: dict[str, Job] = {}
-    for later in in_order:
-        for earlier in kept:
-            if _is_reused(earlier, later):
-                reused_by[earlier.name] = later
-                kept.remove(earlier)
-                break
-        kept.append(later)
-    return _status(job, reused_by, now)
-
-
-def _status(
-    job: Job, reused_by: Mapping[str, Job], now: float
-) -> dict[str, Any] | None:
-    has_pool = _keep_alive_seconds(job) > 0 and job.started_at is not None
-    uses_pool = any(later.name == job.name for later in reused_by.values())
-    if job.ended_at is None and (has_pool or uses_pool):
-        return {"Status": "InUse"}
-    if job.ended_at is None or not has_pool:
+    if not region.keeps_instances:
         return None
-    later = reused_by.get(job.name)
-    if later:
-        return {
-            "Status": "Reused",
-            "ResourceRetainedBillableTimeInSeconds": round(
-                later.created_at - job.ended_at
-            ),
-            "ReusedByJob": later.name,
-        }
-    if now < job.ended_at + _keep_alive_seconds(job):
-        return {"Status": "Available"}
-    return {
-        "Status": "Terminated",
-        "ResourceRetainedBillableTimeInSeconds": _keep_alive_seconds(job),
-    }
-
-
-def _resources(job: Job) -> Mapping[str, Any]:
-    resources: Mapping[str, Any] = (
-        job.argument("ResourceConfig", "ResourceConfig") or {}
-    )
-    return resources
-
-
-def _keep_alive_seconds(job: Job) -> int:
-    return int(_resources(job).get("KeepAlivePeriodInSeconds") or 0)
-
-
-def _is_reused(earlier: Job, later: Job) -> bool:
-    if earlier.ended_at is None or earlier.started_at is None:
-        return False
-    seconds = later.created_at - earlier.ended_at
-    return 0 <= seconds < _keep_alive_seconds(earlier) and (
-        _compared(earlier) == _compared(later)
+    at = attempt.started_at
+    job = Descriptions(region, record, at).job(run, attempt)
+    given = job.argument("ResourceConfig", "ResourceConfig")
+    resources: Mapping[str, Any] = given or RESOURCES
+    # AWS keeps neither spot instances nor clusters of several types.
+    is_spot = job.arguments.get("EnableManagedSpotTraining") is True
+    if is_spot or resources.get("InstanceGroups"):
+        return None
+    _advance_others(region, record, at)
+    return region.warm_pools.pool_of(
+        job=job.name,
+        key=_key(job, resources),
+        keep_alive=resources.get("KeepAlivePeriodInSeconds") or 0,
+        at=at,
+        launched_at=attempt.executing_at,
     )
 
 
-def _compared(job: Job) -> list[Any]:
-    resources = _resources(job)
-    return [
-        *(resources.get(name) for name in _RESOURCES),
-        *(job.arguments.get(name) for name in _ARGUMENTS),
+def _advance_others(region: Region, record: ExecutionRecord, at: float) -> None:
+    """
+    Let the jobs of other executions start and end that do so before this one starts.
+
+    What happens at the same time happens in the order in which the executions have
+    started, however often and in which order they are advanced.
+    """
+    before = nextafter(at, -inf)
+    for other in region.open_executions():
+        if other.order < record.order:
+            other.engine.advance(at)
+        elif other.order > record.order:
+            other.engine.advance(before)
+
+
+def _key(job: Job, resources: Mapping[str, Any]) -> str:
+    compared = [
+        job.arguments.get("RoleArn") or job.role_arn,
+        # A member that is missing is false, or empty.
+        *(resources.get(name) or None for name in _RESOURCES),
+        *(job.arguments.get(name) or None for name in _ARGUMENTS),
     ]
+    if job.arguments.get("SessionChainingConfig"):
+        compared.append(job.arguments.get("Tags"))
+    return json.dumps(compared, sort_keys=True, default=str)

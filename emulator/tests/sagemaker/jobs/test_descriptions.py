@@ -168,61 +168,36 @@ def test_managed_spot_training_saves_billable_seconds(
     )
 
 
-@pytest.mark.parametrize(
-    ("keep_alive", "instance_count", "expected"),
-    [
-        (0, 2, [None, None, None]),
-        (600, 2, ["InUse", ("Reused", 2), ("Terminated", 600)]),
-        (600, 1, ["InUse", "Available", ("Terminated", 600)]),
-    ],
-)
-def test_warm_pool_goes_to_the_next_job_that_matches(
+def test_seconds_of_a_training_job_grow_while_it_runs(
     create: Callable[..., str],
     start: Callable[..., str],
     steps_of: Steps,
     sagemaker: Any,
     server: EmulatorServer,
-    keep_alive: int,
-    instance_count: int,
-    expected: list[Any],
 ) -> None:
-    """
-    While the first job runs, once the second one does, and an hour after both; AWS says
-    how long a pool was kept when it is no longer.
-    """
-    resources: dict[str, Any] = {
-        "InstanceType": "ml.m5.2xlarge",
-        "InstanceCount": 2,
-        "VolumeSizeInGB": 50,
-        "KeepAlivePeriodInSeconds": keep_alive,
-    }
-    other = {**resources, "InstanceCount": instance_count}
-    server.control.put_scenario(
-        {"steps": {name: {"duration": 100} for name in ("First", "Second")}}
-    )
-    create(
-        definition(
-            step("First", "Training", Arguments={"ResourceConfig": resources}),
-            step("Second", "Training", "First", Arguments={"ResourceConfig": other}),
-        )
-    )
+    """They are final beside its end. Before its container has started, it has none."""
+    create(definition(step("S", "Training", Arguments=TRAINING)))
     arn = start()
+    server.control.advance(30)
+    name = steps_of(arn)["S"]["Metadata"]["TrainingJob"]["Arn"].rpartition("/")[2]
+    seen: list[list[Any]] = []
+    for _ in range(4):
+        described = sagemaker.describe_training_job(TrainingJobName=name)
+        seen.append(
+            [
+                described.get("TrainingTimeInSeconds"),
+                described.get("BillableTimeInSeconds"),
+                "TrainingEndTime" in described,
+            ]
+        )
+        server.control.advance(240)
 
-    def pool_of(name: str) -> Any:
-        job = steps_of(arn)[name]["Metadata"]["TrainingJob"]["Arn"].rpartition("/")[2]
-        described = sagemaker.describe_training_job(TrainingJobName=job)
-        pool = described.get("WarmPoolStatus") or {}
-        seconds = pool.get("ResourceRetainedBillableTimeInSeconds")
-        return pool.get("Status") if seconds is None else (pool["Status"], seconds)
-
-    server.control.advance(90)
-    seen = [pool_of("First")]
-    server.control.advance(60)
-    seen.append(pool_of("First"))
-    server.control.advance(3600)
-    seen.append(pool_of("Second"))
-
-    assert seen == expected
+    assert seen == [
+        [None, None, False],
+        [208, 208, False],
+        [448, 448, False],
+        [540, 540, True],
+    ]
 
 
 def test_processing_job(sagemaker: Any, run_step: Callable[..., str]) -> None:

@@ -128,6 +128,11 @@ LARGE = {"InstanceType": "ml.m5.large", "InstanceCount": 2}
 XLARGE = {"InstanceType": "ml.g5.xlarge", "InstanceCount": 1}
 
 
+def billed(seconds: float) -> dict[str, Any]:
+    """Return what AWS says of a training job that has ended."""
+    return {"TrainingEndTime": NOW, "BillableTimeInSeconds": seconds}
+
+
 def test_seconds_are_summed_over_instances_and_jobs() -> None:
     """
     Each instance of each job is billed, of a running job up to now; the sum of many
@@ -135,8 +140,8 @@ def test_seconds_are_summed_over_instances_and_jobs() -> None:
     """
     groups = [LARGE, XLARGE, LARGE, {"InstanceType": "ml.m5.xlarge"}]
     responses: list[dict[str, Any]] = [
-        {"BillableTimeInSeconds": 10.04, "ResourceConfig": {"InstanceGroups": groups}},
-        {"BillableTimeInSeconds": 5, "ResourceConfig": LARGE},
+        {**billed(10.04), "ResourceConfig": {"InstanceGroups": groups}},
+        {**billed(5), "ResourceConfig": LARGE},
         {"TrainingStartTime": T0, "ResourceConfig": XLARGE},
         {"ResourceConfig": LARGE},
     ]
@@ -265,8 +270,9 @@ KEPT_FOR = {"Status": "Reused", "ResourceRetainedBillableTimeInSeconds": 7}
     ("pool", "seconds", "is_kept"),
     [
         (None, [60, 60, 60], False),
-        ({"Status": "InUse"}, [60, 60, 60], True),
+        ({"Status": "InUse"}, [60, 60 + 80, 60 + 90], True),
         ({"Status": "Available"}, [60, 60 + 80, 60 + 90], True),
+        ({**KEPT_FOR, "Status": "Available"}, [60, 60 + 80, 60 + 90], True),
         (KEPT_FOR, [60 + 14, 60 + 14, 60 + 14], False),
         ({"Status": "Terminated"}, [60, 60, 60], False),
     ],
@@ -275,8 +281,8 @@ def test_warm_pool_counts_until_another_job_has_it(
     pool: Any, seconds: list[float], is_kept: bool
 ) -> None:
     """
-    While AWS keeps it, up to now, and by no clock before its end; then for as long as
-    AWS says.
+    While AWS keeps it, up to now, whatever AWS says until then, and by no clock before
+    its end; then for as long as AWS says.
     """
     job = TrainingJob(
         TrainingEndTime=NOW - timedelta(seconds=40),

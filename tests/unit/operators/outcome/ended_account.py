@@ -50,6 +50,7 @@ TRAINING = {
     ],
     "ModelArtifacts": {"S3ModelArtifacts": "s3://ml-bucket/model.tar.gz"},
     "ResourceConfig": {"InstanceType": "ml.p3.2xlarge", "InstanceCount": 2},
+    "TrainingEndTime": T0 + 1000,
     "BillableTimeInSeconds": 300,
     "TrainingTimeInSeconds": 1000,
     "EnableManagedSpotTraining": True,

@@ -39,6 +39,10 @@ class Services:
         self.packages.append(arn)
         return arn
 
+    def has_model(self, region: str, name: str) -> bool:
+        """Have no models."""
+        return False
+
     def model_packages(self, region: str) -> list[dict[str, Any]]:
         """Return no descriptions."""
         return []

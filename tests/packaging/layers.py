@@ -79,7 +79,7 @@ FOLDER_LAYERS = {
     "records": ({"keys"}, {"serialization"}, {"database", "store"}, {"__init__"}),
     "ui": ({"shared_results", "summary"}, {"app"}, {"plugin"}, {"__init__"}),
     "hooks": (
-        {"executions", "prices"},
+        {"executions", "prices", "request_rules"},
         {"callbacks", "jobs", "put_pipeline", "stops"},
         {"spending"},
         {"__init__"},

@@ -173,7 +173,8 @@ class SageMaker:
         request, ignored = check_request(model.input_shape, body)
         with self._lock:
             if region not in self.regions:
-                self.regions[region] = Region(region, self._seed)
+                has_model = partial(self._services.has_model, region)
+                self.regions[region] = Region(region, self._seed, has_model)
             if operation in _PUBLISHED_BEFORE:
                 self.publish(region)
             if operation == "DeletePipeline":

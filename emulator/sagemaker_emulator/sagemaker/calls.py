@@ -76,6 +76,10 @@ class AwsServices(Protocol):
         """
         ...
 
+    def has_model(self, region: str, name: str) -> bool:
+        """Return whether a client has created a model."""
+        ...
+
     def model_packages(self, region: str) -> list[dict[str, Any]]:
         """
         Return the descriptions of all model packages, with times as Unix time.

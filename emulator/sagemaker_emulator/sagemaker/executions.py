@@ -32,6 +32,7 @@ from sagemaker_emulator.sagemaker.calls import (
 )
 from sagemaker_emulator.sagemaker.jobs.descriptions import Descriptions
 from sagemaker_emulator.sagemaker.jobs.model_packages import register_model_packages
+from sagemaker_emulator.sagemaker.jobs.requests import refusal
 from sagemaker_emulator.sagemaker.pagination import page
 from sagemaker_emulator.sagemaker.pipelines import created_within
 from sagemaker_emulator.sagemaker.selective_execution import select
@@ -106,6 +107,8 @@ def start_pipeline_execution(call: Call) -> dict[str, Any]:
     version.last_execution_arn = arn
     region.started += 1
     engine.scope.resolve = partial(_property, region, record)
+    if not (call.limits.lenient or pipeline.is_managed):
+        engine.refusal = partial(refusal, region, record)
     return {"PipelineExecutionArn": arn}
 
 

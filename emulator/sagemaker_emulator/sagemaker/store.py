@@ -411,10 +411,12 @@ class Region:
     :param name: the name of the region, such as ``us-east-1``.
     :param seed: the text from which ids are derived, so that the same requests create
         the same ids.
+    :param has_model: returns whether a client has created a model.
     """
 
-    def __init__(self, name: str, seed: str) -> None:
+    def __init__(self, name: str, seed: str, has_model: Callable[[str], bool]) -> None:
         self.name = name
+        self.has_model = has_model
         self._seed = seed
         #: By the names in lower case, those that AWS manages by their ARNs.
         self.pipelines: dict[str, Pipeline] = {}

@@ -207,6 +207,11 @@ class Moto:
         )
         return arn
 
+    def has_model(self, region: str, name: str) -> bool:
+        """Return whether a client has created a model."""
+        models = get_backend("sagemaker")[ACCOUNT][region].list_models()
+        return any(model.model_name == name for model in models)
+
     def model_packages(self, region: str) -> list[dict[str, Any]]:
         """
         Return the descriptions of all model packages, with times as Unix time.

@@ -86,7 +86,8 @@ def check_request(
     :param shape: the input shape of the operation.
     :param request: the request, parsed from JSON. It may have values that are not
         known.
-    :param unchecked: the names of shapes of which only the types are checked.
+    :param unchecked: the names of shapes of which neither enum values nor empty values
+        nor a ``*`` are checked.
     :return: the request without unknown members, and the paths of the unknown members.
     :raises ApiError: SerializationException for a wrong JSON type, ValidationException
         for any other violation.
@@ -111,7 +112,8 @@ def check_response(
 
     :param shape: the output shape of the operation.
     :param response: the response.
-    :param unchecked: the names of shapes of which only the types are checked.
+    :param unchecked: the names of shapes of which neither enum values nor empty values
+        nor a ``*`` are checked.
     """
     if shape is None and response:
         return [
@@ -180,9 +182,7 @@ def _without_unknown_members(
     """
     _check_type(shape, value, path)
     ignored: list[str] = []
-    if isinstance(value, Unknown):
-        return value, ignored
-    if isinstance(shape, StructureShape):
+    if isinstance(shape, StructureShape) and isinstance(value, dict):
         result: dict[str, Any] = {}
         for key, item in value.items():
             member = shape.members.get(key)
@@ -197,7 +197,7 @@ def _without_unknown_members(
                 )
                 ignored += ignored_below
         return result, ignored
-    if isinstance(shape, ListShape):
+    if isinstance(shape, ListShape) and isinstance(value, list):
         items: list[Any] = []
         for index, item in enumerate(value, 1):
             cleaned, ignored_below = _without_unknown_members(
@@ -206,7 +206,7 @@ def _without_unknown_members(
             items.append(cleaned)
             ignored += ignored_below
         return items, ignored
-    if isinstance(shape, MapShape):
+    if isinstance(shape, MapShape) and isinstance(value, dict):
         for key, item in value.items():
             _check_type(shape.value, item, f"{path}.{key}")
     return value, ignored
@@ -241,7 +241,7 @@ def _violations(
 ) -> Iterator[str]:
     if isinstance(value, Unknown):
         return
-    if shape.name not in unchecked:
+    if shape.name not in unchecked or not _may_be(shape, value):
         for constraint in broken_constraints(shape, value):
             yield _violation(value, path, constraint)
     if isinstance(shape, StructureShape):
@@ -255,6 +255,11 @@ def _violations(
         for key, item in value.items():
             yield from _violations(shape.key, key, path, unchecked)
             yield from _violations(shape.value, item, f"{path}.{key}", unchecked)
+
+
+def _may_be(shape: Shape, value: Any) -> bool:
+    """Return whether a value is one that is not compared with an unchecked shape."""
+    return value in ("", "*", []) or "enum" in shape.metadata
 
 
 def broken_constraints(shape: Shape, value: Any) -> list[str]:

@@ -76,7 +76,7 @@ def _problem(region: Region, record: ExecutionRecord, run: StepRun) -> str | Non
     shape = request_shape(run.step.type, arguments)
     made_by_aws = dict.fromkeys(rules()["not_required"].get(shape.name, ()), "x")
     request = _with_texts(shape, {**made_by_aws, **arguments})
-    unchecked = frozenset(rules()["only_types"]["shapes"])
+    unchecked = frozenset(rules()["not_checked_at_start"]["shapes"])
     try:
         request, _ = check_request(shape, request, unchecked)
     except ApiError as error:

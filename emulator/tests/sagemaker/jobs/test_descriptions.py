@@ -157,9 +157,9 @@ def test_managed_spot_training_saves_billable_seconds(
     sagemaker: Any, run_step: Callable[..., str]
 ) -> None:
     """Of 400 seconds, 30 percent are billed."""
-    name = run_step(
-        "Training", {**TRAINING, "EnableManagedSpotTraining": True}, duration=460
-    )
+    waiting = {"MaxRuntimeInSeconds": 600, "MaxWaitTimeInSeconds": 600}
+    spot = {"EnableManagedSpotTraining": True, "StoppingCondition": waiting}
+    name = run_step("Training", {**TRAINING, **spot}, duration=460)
     described = sagemaker.describe_training_job(TrainingJobName=name)
     assert described["EnableManagedSpotTraining"] is True
     assert (described["TrainingTimeInSeconds"], described["BillableTimeInSeconds"]) == (
@@ -235,10 +235,12 @@ def test_processing_job(sagemaker: Any, run_step: Callable[..., str]) -> None:
     assert (ended - started).total_seconds() == 100
 
 
-def test_transform_job(sagemaker: Any, run_step: Callable[..., str]) -> None:
+def test_transform_job(
+    sagemaker: Any, run_step: Callable[..., str], model: str
+) -> None:
     """The description has the output and the instances of the step."""
     arguments = {
-        "ModelName": "my-model",
+        "ModelName": model,
         "TransformInput": {"DataSource": INPUT["DataSource"]},
         "TransformOutput": {"S3OutputPath": "s3://ml/scores"},
         "TransformResources": {"InstanceType": "ml.m5.large", "InstanceCount": 4},

@@ -39,9 +39,9 @@ class Services:
         self.packages.append(arn)
         return arn
 
-    def has_model(self, region: str, name: str) -> bool:
+    def models(self, region: str) -> list[str]:
         """Have no models."""
-        return False
+        return []
 
     def model_packages(self, region: str) -> list[dict[str, Any]]:
         """Return no descriptions."""

@@ -198,16 +198,6 @@ def sagemaker(client_of: ClientOf) -> Any:
 
 
 @pytest.fixture
-def model(sagemaker: Any) -> str:
-    """The model of the Transform steps of `builders.step`, which exists."""
-    name = "model"
-    sagemaker.create_model(
-        ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer={"Image": "image:1"}
-    )
-    return name
-
-
-@pytest.fixture
 def create(sagemaker: Any) -> Callable[..., str]:
     """Create a pipeline from the text of a definition, and return its name."""
 

@@ -173,7 +173,7 @@ EMULATOR_FOLDER_LAYERS = {
     ),
     "sagemaker": (
         {"compact"},
-        {"pagination", "validation", "store"},
+        {"pagination", "request_rules", "validation", "store"},
         {"calls", "definition_checks"},
         {"jobs", "pipelines", "selective_execution"},
         {"step_summaries"},
@@ -195,7 +195,7 @@ EMULATOR_FOLDER_LAYERS = {
         {"job", "logs"},
         {"processing", "training", "warm_pools"},
         {"descriptions"},
-        {"callback_messages", "model_packages", "reports"},
+        {"callback_messages", "model_packages", "reports", "requests"},
         {"__init__"},
     ),
     "sign_in": (

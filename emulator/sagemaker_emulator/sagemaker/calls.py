@@ -76,8 +76,8 @@ class AwsServices(Protocol):
         """
         ...
 
-    def has_model(self, region: str, name: str) -> bool:
-        """Return whether a client has created a model."""
+    def models(self, region: str) -> list[str]:
+        """Return the names of the models that clients have created."""
         ...
 
     def model_packages(self, region: str) -> list[dict[str, Any]]:

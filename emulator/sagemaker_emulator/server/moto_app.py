@@ -207,10 +207,10 @@ class Moto:
         )
         return arn
 
-    def has_model(self, region: str, name: str) -> bool:
-        """Return whether a client has created a model."""
+    def models(self, region: str) -> list[str]:
+        """Return the names of the models that clients have created."""
         models = get_backend("sagemaker")[ACCOUNT][region].list_models()
-        return any(model.model_name == name for model in models)
+        return [model.model_name for model in models]
 
     def model_packages(self, region: str) -> list[dict[str, Any]]:
         """

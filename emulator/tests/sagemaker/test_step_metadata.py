@@ -199,7 +199,6 @@ def assert_matches(value: Any, pattern: Any) -> None:
         assert value == pattern
 
 
-@pytest.mark.usefixtures("model")
 @pytest.mark.parametrize(
     ("body", "member", "pattern"), CASES, ids=[f"{c[0]['Type']}" for c in CASES]
 )

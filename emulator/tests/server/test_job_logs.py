@@ -45,7 +45,6 @@ def job_of(
     return str(steps["S"]["Metadata"][member][arn]).rpartition("/")[2]
 
 
-@pytest.mark.usefixtures("model")
 @pytest.mark.parametrize(
     ("kind", "group", "member", "stream"),
     [

@@ -27,7 +27,7 @@ from sagemaker_emulator.sagemaker.definition_checks.rules import (
     rules,
     start_operation,
 )
-from sagemaker_emulator.sagemaker.jobs.names import job_name
+from sagemaker_emulator.sagemaker.jobs.names import job_name, source_of
 from sagemaker_emulator.sagemaker.request_rules import broken_rules
 from sagemaker_emulator.sagemaker.store import ExecutionRecord, Region
 from sagemaker_emulator.sagemaker.validation import check_request
@@ -84,7 +84,7 @@ def _problem(region: Region, record: ExecutionRecord, run: StepRun) -> str | Non
     for path, value, rule, published in broken_rules(shape, request):
         return published or _violation(path, value, rule)
     if run.step.type == "Transform":
-        return _missing_model(region, request["ModelName"])
+        return _missing_model(region, record, request["ModelName"])
     return None
 
 
@@ -121,26 +121,29 @@ def _violation(path: str, value: Any, rule: str) -> str:
     )
 
 
-def _missing_model(region: Region, name: Any) -> str | None:
+def _missing_model(region: Region, record: ExecutionRecord, name: Any) -> str | None:
     """
-    Return that there is no model with a name; None if there is one, or if the name is
-    not known.
+    Return that there is no model with a name; None if there may be one.
 
-    Clients create models in moto, steps do not.
+    Clients create models in moto, steps do not. As long as there is no model at all,
+    the emulator takes any name for one of the account's.
     """
-    if isinstance(name, Unknown) or region.has_model(name):
+    created = {*region.models(), *_models_of(region, record)}
+    if isinstance(name, Unknown) or name in created or not created:
         return None
     for identifier in re.findall(r"(?<![^-])[a-z0-9]{12}(?![^-])", name):
-        record = region.execution_with_id(identifier)
-        if record is not None and name in _models_of(region, record):
+        other = region.execution_with_id(identifier)
+        if other is not None and name in _models_of(region, other):
             return None
     # Public logs have these words of CreateEndpointConfig.
     return f'Could not find model "{region.arn("model", name)}".'
 
 
 def _models_of(region: Region, record: ExecutionRecord) -> list[str]:
-    return [
-        job_name(region, record, run, run.attempt)
-        for run in record.engine.history
-        if run.step.type == "Model" and run.status == "Succeeded"
-    ]
+    """Return the names of the models that the steps of an execution have made."""
+    made: list[str] = []
+    for run in record.engine.history:
+        if run.step.type == "Model" and run.status == "Succeeded":
+            source, earlier = source_of(record, run)
+            made.append(job_name(region, source, earlier, earlier.attempt))
+    return made

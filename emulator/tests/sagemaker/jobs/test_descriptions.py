@@ -235,12 +235,10 @@ def test_processing_job(sagemaker: Any, run_step: Callable[..., str]) -> None:
     assert (ended - started).total_seconds() == 100
 
 
-def test_transform_job(
-    sagemaker: Any, run_step: Callable[..., str], model: str
-) -> None:
+def test_transform_job(sagemaker: Any, run_step: Callable[..., str]) -> None:
     """The description has the output and the instances of the step."""
     arguments = {
-        "ModelName": model,
+        "ModelName": "my-model",
         "TransformInput": {"DataSource": INPUT["DataSource"]},
         "TransformOutput": {"S3OutputPath": "s3://ml/scores"},
         "TransformResources": {"InstanceType": "ml.m5.large", "InstanceCount": 4},

@@ -97,7 +97,7 @@ def broken_in(
     for rule in rules:
         try:
             fault = _result(rule["fault"], value)
-        except JMESPathTypeError:
+        except (JMESPathTypeError, TypeError):
             # A value has another type, or is an expression.
             continue
         if not fault:
@@ -105,9 +105,9 @@ def broken_in(
         members = rule["members"]
         given = [name for name in members if _result(name, value) is not None]
         member = (given or members)[-1 if given else 0]
-        shown = fault
-        if fault is True:
-            shown = _result(member, value)
+        shown = _result(member, value)
+        if isinstance(fault, list):
+            shown = ", ".join(map(str, fault))
         place = f"{path}.{member}".removeprefix(".")
         yield BrokenRule(place, shown, rule["rule"], rule.get("published"))
 

@@ -415,7 +415,7 @@ class Region:
     """
 
     def __init__(
-        self, name: str, seed: str, models: Callable[[], Collection[str]]
+        self, name: str, seed: str, models: Callable[[], Collection[str]] = tuple
     ) -> None:
         self.name = name
         self.models = models

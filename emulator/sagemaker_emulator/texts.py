@@ -61,8 +61,9 @@ def out_of_bounds(
 ) -> str | None:
     """
     Return that a value is too long or too short, or a number too large or too small;
-    None if it is not. (A long text: sdk#5099, sdk#314. No public text of the others:
-    only a paraphrase of a map, https://github.com/getindata/kedro-sagemaker/issues/14.)
+    None if it is not. (A long text: sdk#5099, sdk#314; a short list: sdk#6156. No
+    public text of the others: only a paraphrase of a map,
+    https://github.com/getindata/kedro-sagemaker/issues/14.)
 
     :param value: the value.
     :param least: the smallest length or number; None if there is none.
@@ -73,16 +74,20 @@ def out_of_bounds(
     subject = f"number '{value}'"
     if isinstance(value, Sized):
         size = len(value)
-        subject = f"container with length={size}"
+        subject = f"Length of container {shape}={size}"
     if isinstance(value, str):
         subject = f"string '{shown(value)}' with length={size}"
     if most is not None and size > most:
-        rule = f"cannot be greater than max={float(most)}"
+        rule = "cannot be greater than max"
+        bound = most
     elif least is not None and size < least:
-        rule = f"cannot be less than min={float(least)}"
+        rule = "cannot be less than min"
+        bound = least
     else:
         return None
-    return validation_failed(f"{subject} {rule} defined for {shape}.")
+    if isinstance(value, list | dict):
+        return validation_failed(f"{subject} {rule}={bound}.")
+    return validation_failed(f"{subject} {rule}={float(bound)} defined for {shape}.")
 
 
 def not_satisfied(value: Any, rule: str, shape: str) -> str:

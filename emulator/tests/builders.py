@@ -39,6 +39,10 @@ class Services:
         self.packages.append(arn)
         return arn
 
+    def models(self, region: str) -> list[str]:
+        """Have no models."""
+        return []
+
     def model_packages(self, region: str) -> list[dict[str, Any]]:
         """Return no descriptions."""
         return []

@@ -9,10 +9,12 @@ what is missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
+from math import inf
 from typing import Any, Final, TypeVar
 
 from botocore.validate import ParamValidator
@@ -34,8 +36,9 @@ from polysync_airflow.execution.results import (
     TrainingJobSummary,
 )
 from polysync_airflow.execution.steps.descriptions import StepDescription
-from polysync_airflow.execution.texts import clean_line
+from polysync_airflow.execution.texts import clean_line, shorten
 from polysync_airflow.hooks.executions import HookCalls, parse, valid
+from polysync_airflow.hooks.request_rules import broken_rules
 
 Value = TypeVar("Value")
 # The kind and the name of a job.
@@ -53,13 +56,49 @@ MAX_TRAINING_JOBS: Final = 750
 
 
 class _Validator(ParamValidator):
-    """Takes the value of a parameter for it, and leaves expressions out."""
+    """
+    Leaves expressions out, and compares with maxima and patterns, too, as botocore does
+    not.
+
+    :param excesses: a line for each value that is too great, too long, or no match.
+    """
+
+    def __init__(self) -> None:
+        self.excesses: list[str] = []
 
     def _validate(self, params: Any, shape: Any, errors: Any, name: str) -> None:
-        if isinstance(params, Parameter):
-            params = params.value
-        if not is_expression(params):
-            super()._validate(params, shape, errors, name)  # type: ignore[misc]
+        if is_expression(params):
+            return
+        super()._validate(params, shape, errors, name)  # type: ignore[misc]
+        size = params
+        if isinstance(params, str | list | tuple | Mapping):
+            size = len(params)
+        place = f"{name.removeprefix('.')} = {shorten(params)}"
+        most = shape.metadata.get("max")
+        if isinstance(size, int | float) and size > (inf if most is None else most):
+            self.excesses.append(f"{place}: the maximum is {most}")
+        pattern = shape.metadata.get("pattern")
+        if pattern and isinstance(params, str) and not _matches(pattern, params):
+            self.excesses.append(f"{place}: it does not match {pattern}")
+
+
+def _matches(pattern: str, text: str) -> bool:
+    try:
+        return re.fullmatch(pattern, text) is not None
+    except re.error:
+        # Some patterns of AWS are not those of Python: they have \p{L}, for example.
+        return True
+
+
+def _with_values(request: Any) -> Any:
+    """Return a request with the values of its parameters in their places."""
+    if isinstance(request, Parameter):
+        return request.value
+    if isinstance(request, Mapping):
+        return {name: _with_values(member) for name, member in request.items()}
+    if isinstance(request, list | tuple):
+        return [_with_values(entry) for entry in request]
+    return request
 
 
 class JobMethods(HookCalls):
@@ -88,11 +127,19 @@ class JobMethods(HookCalls):
 
     def request_problems(self, operation: str, request: Any) -> list[str]:
         """
-        Return what botocore finds wrong with a request: a line for each member that is
-        missing, or not known, or of another type.
+        Return what is wrong with a request: a line for each member that is missing, or
+        not known, or of another type, or out of its bounds by botocore's model, and for
+        each rule in ``request_rules.toml``.
         """
-        report = _Validator().validate(request, self.request_shape(operation))
-        lines: list[str] = report.generate_report().splitlines()
+        request = _with_values(request)
+        shape = self.request_shape(operation)
+        validator = _Validator()
+        lines = validator.validate(request, shape).generate_report().splitlines()
+        lines += validator.excesses
+        lines += [
+            f"{path} = {shorten(value)}: {rule}"
+            for path, value, rule, _ in broken_rules(shape, request)
+        ]
         return [clean_line(line) for line in lines]
 
     def list_training_jobs(self, tuning_job: str) -> list[TrainingJobSummary]:

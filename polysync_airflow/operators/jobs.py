@@ -90,10 +90,13 @@ class PolysyncRunJobOperator(PolysyncStartPipelineOperator):
                 f"job_type = {shorten(job_type)} is not valid: give one of"
                 f" {', '.join(JOB_TYPES)}."
             )
-        if step is not None and set(step) - set(STEP_MEMBERS):
+        members = [*STEP_MEMBERS]
+        if job_type != "Processing":
+            members.remove("PropertyFiles")
+        if step is not None and set(step) - set(members):
             raise ParametersError(
                 f"step = {shorten(step)} is not valid: give a dict with some of"
-                f" {', '.join(STEP_MEMBERS)}. What the job does is in config."
+                f" {', '.join(members)}. What the job does is in config."
             )
         refused = [name for name in _NOT_FOR_JOBS if kwargs.get(name) is not None]
         if refused:

@@ -368,9 +368,11 @@ def _training_job(uses: _Uses) -> Json:
         }
         for number, location in enumerate(uses.locations(), 1)
     ]
+    # AWS refuses an empty list, as an empty map below.
+    inputs = {"InputDataConfig": channels} if channels else {}
     return {
         "AlgorithmSpecification": {"TrainingImage": IMAGE, "TrainingInputMode": "File"},
-        "InputDataConfig": channels,
+        **inputs,
         "OutputDataConfig": {"S3OutputPath": f"{BUCKET}/models"},
         "ResourceConfig": {**uses.resources(), "VolumeSizeInGB": 30},
         "StoppingCondition": {"MaxRuntimeInSeconds": 86400},
@@ -433,8 +435,9 @@ def _register(uses: _Uses) -> Json:
         "ModelApprovalStatus": uses.one(
             "Parameters.ApprovalStatus", "PendingManualApproval"
         ),
-        "CustomerMetadataProperties": uses.values(),
     }
+    if values := uses.values():
+        arguments["CustomerMetadataProperties"] = values
     return {"Arguments": arguments}
 
 

@@ -79,7 +79,7 @@ FOLDER_LAYERS = {
     "records": ({"keys"}, {"serialization"}, {"database", "store"}, {"__init__"}),
     "ui": ({"shared_results", "summary"}, {"app"}, {"plugin"}, {"__init__"}),
     "hooks": (
-        {"executions", "prices"},
+        {"executions", "prices", "request_rules"},
         {"callbacks", "jobs", "put_pipeline", "stops"},
         {"spending"},
         {"__init__"},
@@ -173,7 +173,7 @@ EMULATOR_FOLDER_LAYERS = {
     ),
     "sagemaker": (
         {"compact"},
-        {"pagination", "validation", "store"},
+        {"pagination", "request_rules", "validation", "store"},
         {"calls", "definition_checks"},
         {"jobs", "pipelines", "selective_execution"},
         {"step_summaries"},
@@ -195,7 +195,7 @@ EMULATOR_FOLDER_LAYERS = {
         {"job", "logs"},
         {"processing", "training"},
         {"descriptions"},
-        {"callback_messages", "model_packages", "reports", "warm_pools"},
+        {"callback_messages", "model_packages", "reports", "requests", "warm_pools"},
         {"__init__"},
     ),
     "sign_in": (

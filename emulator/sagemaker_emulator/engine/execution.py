@@ -18,18 +18,19 @@ this module reads no clock, no file and no random number. The rules are:
    other step starts. Then the execution is Failed. AWS's page about the types of steps
    says so of a Fail step. If ``end_as`` of the scenario is CompletedWithFailures, only
    the steps that depend on the failed step do not start.
-4. If a retry policy matches a failure, the next attempt of the step starts after the
+4. A step whose request AWS refuses fails when it starts, and is not tried again.
+5. If a retry policy matches a failure, the next attempt of the step starts after the
    delay of the policy. A step that finds its results in the cache takes no time and
    starts no attempt. A training job that gets a warm pool does not wait for instances.
-5. A stop interrupts jobs, but waits until running Lambda steps end and running Callback
+6. A stop interrupts jobs, but waits until running Lambda steps end and running Callback
    steps receive a result
    (https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopPipelineExecution.html).
    A step that ends before it is interrupted keeps its status, so a stopped execution
    can still end as Succeeded or Failed.
-6. A retry keeps the succeeded steps and runs all other steps again, in the same
+7. A retry keeps the succeeded steps and runs all other steps again, in the same
    execution. An execution that has ended with a Fail step cannot be retried (AWS's page
    about the types of steps).
-7. An execution ends after 672 hours (see `durations`), whatever its steps do.
+8. An execution ends after 672 hours (see `durations`), whatever its steps do.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ from sagemaker_emulator.engine.step_runs import (
     FindCached,
     FindWarmPool,
     Progress,
+    Refusal,
     Selection,
     StepRun,
     loop_items,
@@ -95,6 +97,7 @@ class Execution:
         cache.
     :param find_warm_pool: returns the warm pool of a training job that starts; None if
         there are none.
+    :param refusal: returns why AWS refuses a step; None if it refuses none.
     """
 
     seed: str
@@ -106,6 +109,7 @@ class Execution:
     selection: Selection | None = None
     find_cached: FindCached | None = None
     find_warm_pool: FindWarmPool | None = None
+    refusal: Refusal | None = None
     status: str = "Executing"
     failure_reason: str | None = None
 
@@ -377,6 +381,10 @@ class Execution:
 
     def _start_attempt(self, run: StepRun, at: float) -> None:
         if not run.running or run.status == "Stopping":
+            return
+        reason = self.refusal(run) if self.refusal else None
+        if reason is not None:
+            self._end(run, at, "Failed", reason)
             return
         step = run.step
         number = self._attempts.get(step.name, 0) + 1

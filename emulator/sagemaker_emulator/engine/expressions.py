@@ -104,27 +104,30 @@ def evaluate(value: Any, scope: Scope) -> Any:
     return value
 
 
-def evaluate_all(value: Any, scope: Scope) -> Any:
+def evaluate_all(
+    value: Any, scope: Scope, shown: Callable[[Unknown], Any] = str
+) -> Any:
     """
     Return a JSON value in which every expression is evaluated, at any depth. A part
     without expressions is that of the value itself, so that executions share it.
 
     :param value: the JSON value.
     :param scope: the values that the expressions can refer to.
+    :param shown: returns what is in the place of a value that is not known.
     :raises ExpressionError: as `evaluate` does.
     """
     result = evaluate(value, scope)
     if isinstance(result, Unknown):
-        return str(result)
+        return shown(result)
     if result is not value:
         # What looks like an expression in the value of an expression is none.
         return result
     if isinstance(value, dict):
-        members = {key: evaluate_all(item, scope) for key, item in value.items()}
+        members = {key: evaluate_all(item, scope, shown) for key, item in value.items()}
         is_same = all(members[key] is item for key, item in value.items())
         return value if is_same else members
     if isinstance(value, list):
-        items = [evaluate_all(item, scope) for item in value]
+        items = [evaluate_all(item, scope, shown) for item in value]
         is_same = all(new is old for new, old in zip(items, value, strict=True))
         return value if is_same else items
     return value
@@ -203,15 +206,18 @@ def _current_item(path: str, scope: Scope) -> Any:
     return _walk(scope.item, match[1], "in the item of the iteration")
 
 
-def _join(operand: Any, scope: Scope) -> str:
+def _join(operand: Any, scope: Scope) -> str | Unknown:
     try:
         separator = operand["On"]
-        values = list(operand["Values"])
+        values = [evaluate(value, scope) for value in operand["Values"]]
     except (KeyError, TypeError) as error:
         raise ExpressionError(
             f"Std:Join needs 'On' and 'Values': {operand!r}"
         ) from error
-    return text(separator).join(text(evaluate(value, scope)) for value in values)
+    joined = text(separator).join(map(text, values))
+    if any(isinstance(value, Unknown) for value in values):
+        return Unknown(joined)
+    return joined
 
 
 def _json_get(operand: Any, scope: Scope) -> Any:

@@ -173,7 +173,8 @@ class SageMaker:
         request, ignored = check_request(model.input_shape, body)
         with self._lock:
             if region not in self.regions:
-                self.regions[region] = Region(region, self._seed)
+                models = partial(self._services.models, region)
+                self.regions[region] = Region(region, self._seed, models)
             if operation in _PUBLISHED_BEFORE:
                 self.publish(region)
             if operation == "DeletePipeline":

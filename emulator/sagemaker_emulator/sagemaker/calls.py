@@ -76,6 +76,10 @@ class AwsServices(Protocol):
         """
         ...
 
+    def models(self, region: str) -> list[str]:
+        """Return the names of the models that clients have created."""
+        ...
+
     def model_packages(self, region: str) -> list[dict[str, Any]]:
         """
         Return the descriptions of all model packages, with times as Unix time.

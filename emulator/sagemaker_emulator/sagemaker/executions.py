@@ -33,6 +33,7 @@ from sagemaker_emulator.sagemaker.calls import (
 from sagemaker_emulator.sagemaker.jobs.descriptions import Descriptions
 from sagemaker_emulator.sagemaker.jobs.model_packages import register_model_packages
 from sagemaker_emulator.sagemaker.jobs.warm_pools import warm_pool_of
+from sagemaker_emulator.sagemaker.jobs.requests import refusal
 from sagemaker_emulator.sagemaker.pagination import page
 from sagemaker_emulator.sagemaker.pipelines import created_within
 from sagemaker_emulator.sagemaker.selective_execution import select
@@ -109,6 +110,8 @@ def start_pipeline_execution(call: Call) -> dict[str, Any]:
     engine.scope.resolve = partial(_property, region, record)
     engine.find_warm_pool = partial(warm_pool_of, region, record)
     region.keeps_instances |= "KeepAlivePeriodInSeconds" in version.definition.text
+    if not (call.limits.lenient or pipeline.is_managed):
+        engine.refusal = partial(refusal, region, record)
     return {"PipelineExecutionArn": arn}
 
 

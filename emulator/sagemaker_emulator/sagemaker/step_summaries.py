@@ -166,6 +166,8 @@ def cache_hit_result(run: StepRun) -> dict[str, str] | None:
 
 def _metadata(entry: _Entry) -> dict[str, Any]:
     kind = entry.run.step.type
+    if entry.run.refused:
+        return {}
     if kind in _JOBS:
         return {_JOBS[kind]: {"Arn": job_arn(entry.region, entry.record, entry.run)}}
     if kind in _BEDROCK:

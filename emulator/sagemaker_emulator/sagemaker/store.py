@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -412,10 +412,14 @@ class Region:
     :param name: the name of the region, such as ``us-east-1``.
     :param seed: the text from which ids are derived, so that the same requests create
         the same ids.
+    :param models: returns the names of the models that clients have created.
     """
 
-    def __init__(self, name: str, seed: str) -> None:
+    def __init__(
+        self, name: str, seed: str, models: Callable[[], Collection[str]] = tuple
+    ) -> None:
         self.name = name
+        self.models = models
         self._seed = seed
         #: By the names in lower case, those that AWS manages by their ARNs.
         self.pipelines: dict[str, Pipeline] = {}

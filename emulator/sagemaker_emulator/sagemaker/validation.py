@@ -16,6 +16,7 @@ from typing import Any
 import botocore.session
 from botocore.model import ListShape, MapShape, ServiceModel, Shape, StructureShape
 
+from sagemaker_emulator.engine.expressions import Unknown
 from sagemaker_emulator.errors import ApiError, invalid
 
 _JSON_TYPES: dict[str, tuple[type, ...]] = {
@@ -77,13 +78,16 @@ def declared_members(structure_name: str, members: Mapping[str, Any]) -> dict[st
 
 
 def check_request(
-    shape: Shape | None, request: Any
+    shape: Shape | None, request: Any, unchecked: frozenset[str] = frozenset()
 ) -> tuple[dict[str, Any], list[str]]:
     """
     Validate a request.
 
     :param shape: the input shape of the operation.
-    :param request: the request, parsed from JSON.
+    :param request: the request, parsed from JSON. It may have values that are not
+        known.
+    :param unchecked: the names of shapes of which neither enum values nor empty values
+        nor a ``*`` are checked.
     :return: the request without unknown members, and the paths of the unknown members.
     :raises ApiError: SerializationException for a wrong JSON type, ValidationException
         for any other violation.
@@ -91,7 +95,7 @@ def check_request(
     if shape is None:
         return {}, []
     cleaned, ignored = _without_unknown_members(shape, request, "")
-    violations = list(_violations(shape, cleaned, "", unchecked=frozenset()))
+    violations = list(_violations(shape, cleaned, "", unchecked))
     if violations:
         noun = "error" if len(violations) == 1 else "errors"
         raise invalid(
@@ -108,8 +112,8 @@ def check_response(
 
     :param shape: the output shape of the operation.
     :param response: the response.
-    :param unchecked: the names of shapes of which neither enum values nor empty texts
-        are checked.
+    :param unchecked: the names of shapes of which neither enum values nor empty values
+        nor a ``*`` are checked.
     """
     if shape is None and response:
         return [
@@ -178,7 +182,7 @@ def _without_unknown_members(
     """
     _check_type(shape, value, path)
     ignored: list[str] = []
-    if isinstance(shape, StructureShape):
+    if isinstance(shape, StructureShape) and isinstance(value, dict):
         result: dict[str, Any] = {}
         for key, item in value.items():
             member = shape.members.get(key)
@@ -193,7 +197,7 @@ def _without_unknown_members(
                 )
                 ignored += ignored_below
         return result, ignored
-    if isinstance(shape, ListShape):
+    if isinstance(shape, ListShape) and isinstance(value, list):
         items: list[Any] = []
         for index, item in enumerate(value, 1):
             cleaned, ignored_below = _without_unknown_members(
@@ -202,14 +206,16 @@ def _without_unknown_members(
             items.append(cleaned)
             ignored += ignored_below
         return items, ignored
-    if isinstance(shape, MapShape):
+    if isinstance(shape, MapShape) and isinstance(value, dict):
         for key, item in value.items():
             _check_type(shape.value, item, f"{path}.{key}")
     return value, ignored
 
 
 def has_type(shape: Shape, value: Any) -> bool:
-    """Return whether a JSON value has the type of a shape."""
+    """Return whether a JSON value has the type of a shape, or is not known."""
+    if isinstance(value, Unknown):
+        return True
     expected = _JSON_TYPES[shape.type_name]
     if isinstance(value, bool):
         # In Python, bool is a subclass of int; in JSON, a boolean is not a number.
@@ -233,20 +239,27 @@ def _check_type(shape: Shape, value: Any, path: str) -> None:
 def _violations(
     shape: Shape, value: Any, path: str, unchecked: frozenset[str]
 ) -> Iterator[str]:
+    if isinstance(value, Unknown):
+        return
+    if shape.name not in unchecked or not _may_be(shape, value):
+        for constraint in broken_constraints(shape, value):
+            yield _violation(value, path, constraint)
     if isinstance(shape, StructureShape):
         yield from _structure_violations(shape, value, path, unchecked)
     elif isinstance(shape, ListShape):
-        for constraint in _out_of_bounds(shape, len(value), "length"):
-            yield _violation(value, path, constraint)
         for index, item in enumerate(value, 1):
             yield from _violations(
                 shape.member, item, f"{path}.{index}.member", unchecked
             )
     elif isinstance(shape, MapShape):
-        yield from _map_violations(shape, value, path, unchecked)
-    else:
-        for constraint in _scalar_constraints(shape, value, unchecked):
-            yield _violation(value, path, constraint)
+        for key, item in value.items():
+            yield from _violations(shape.key, key, path, unchecked)
+            yield from _violations(shape.value, item, f"{path}.{key}", unchecked)
+
+
+def _may_be(shape: Shape, value: Any) -> bool:
+    """Return whether a value is one that is not compared with an unchecked shape."""
+    return value in ("", "*", []) or "enum" in shape.metadata
 
 
 def broken_constraints(shape: Shape, value: Any) -> list[str]:
@@ -258,7 +271,7 @@ def broken_constraints(shape: Shape, value: Any) -> list[str]:
         return list(_out_of_bounds(shape, len(value), "length"))
     if isinstance(shape, StructureShape):
         return []
-    return list(_scalar_constraints(shape, value, frozenset()))
+    return list(_scalar_constraints(shape, value))
 
 
 def _structure_violations(
@@ -276,30 +289,16 @@ def _structure_violations(
             yield from _violations(member, value[name], _join(path, name), unchecked)
 
 
-def _map_violations(
-    shape: MapShape, value: dict[str, Any], path: str, unchecked: frozenset[str]
-) -> Iterator[str]:
-    for constraint in _out_of_bounds(shape, len(value), "length"):
-        yield _violation(value, path, constraint)
-    for key, item in value.items():
-        yield from _violations(shape.key, key, path, unchecked)
-        yield from _violations(shape.value, item, f"{path}.{key}", unchecked)
-
-
-def _scalar_constraints(
-    shape: Shape, value: Any, unchecked: frozenset[str]
-) -> Iterator[str]:
+def _scalar_constraints(shape: Shape, value: Any) -> Iterator[str]:
     if shape.type_name != "string":
         yield from _out_of_bounds(shape, value, "value")
         return
     yield from _out_of_bounds(shape, len(value), "length")
-    if value == "" and shape.name in unchecked:
-        return
     pattern = shape.metadata.get("pattern")
     if pattern and not _compiled(pattern).fullmatch(value):
         yield f"Member must satisfy regular expression pattern: {pattern}"
     enum = shape.metadata.get("enum")
-    if enum and value not in enum and shape.name not in unchecked:
+    if enum and value not in enum:
         yield f"Member must satisfy enum value set: [{', '.join(enum)}]"
 
 

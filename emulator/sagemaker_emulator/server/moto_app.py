@@ -207,6 +207,11 @@ class Moto:
         )
         return arn
 
+    def models(self, region: str) -> list[str]:
+        """Return the names of the models that clients have created."""
+        models = get_backend("sagemaker")[ACCOUNT][region].list_models()
+        return [model.model_name for model in models]
+
     def model_packages(self, region: str) -> list[dict[str, Any]]:
         """
         Return the descriptions of all model packages, with times as Unix time.

@@ -112,13 +112,17 @@ def test_json_paths(path: str, expected: Any) -> None:
 
 
 def test_join_formats_values_like_sagemaker() -> None:
-    """A join writes booleans in lower case, and an unknown value as its reference."""
+    """
+    A join writes booleans in lower case, and an unknown value as its reference. It is
+    then unknown, too.
+    """
     values = [True, 1.5, {"Get": "Execution.PipelineName"}, {"Get": "Steps.A.Arn"}]
     joined = evaluate(
         {"Std:Join": {"On": "-", "Values": values}},
         Scope(execution={"PipelineName": "P"}),
     )
-    assert joined == "true-1.5-P-Steps.A.Arn"
+    assert joined == Unknown("true-1.5-P-Steps.A.Arn")
+    assert str(joined) == "true-1.5-P-Steps.A.Arn"
 
 
 def test_step_property_is_unknown() -> None:

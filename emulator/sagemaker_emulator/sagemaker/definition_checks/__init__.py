@@ -1,7 +1,8 @@
 """
 Checks pipeline definitions as CreatePipeline and UpdatePipeline do.
 
-`check` is the only module that others import. The sources of the rules:
+Others import `check`, and `rules` to check the request of a step that starts. The
+sources of the rules:
 
 - The ``Arguments`` of a step are the request that starts its job, without the name of
   the job, and its properties are the answer of the matching Describe operation: the

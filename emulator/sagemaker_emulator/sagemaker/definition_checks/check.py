@@ -24,9 +24,10 @@ from sagemaker_emulator.sagemaker.definition_checks.rules import (
     has_own_arguments,
     own_shape,
     request_shape,
+    rules,
 )
 from sagemaker_emulator.sagemaker.definition_checks.values import Checker
-from sagemaker_emulator.texts import shown, validation_failed
+from sagemaker_emulator.texts import shown, unknown_property, validation_failed
 
 _LOG = logging.getLogger(__name__)
 # AWS tells the first one. The log has some more.
@@ -113,6 +114,9 @@ def _faults_of_defaults(definition: Definition) -> Iterator[Fault]:
 def _faults_of_step(step: Json, checker: Checker) -> Iterator[Fault]:
     place = Place(step["Name"])
     yield from checker.faults(own_shape("Step"), step, place)
+    for member, kinds in rules()["step_members"].items():
+        if member in step and step["Type"] not in kinds:
+            yield place.member(member).refused(unknown_property(member))
     arguments = step.get("Arguments") or {}
     if not has_own_arguments(step["Type"]):
         shape = request_shape(step["Type"], arguments)

@@ -8,7 +8,7 @@ checked.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 import botocore.session
 from botocore.model import OperationNotFoundError, ServiceModel, Shape, StructureShape
 
+from sagemaker_emulator.sagemaker.request_rules import request_rules
 from sagemaker_emulator.sagemaker.validation import service_model
 
 _V2_MEMBERS = ("AutoMLJobInputDataConfig", "AutoMLProblemTypeConfig")
@@ -71,6 +72,27 @@ def has_own_arguments(kind: str) -> bool:
     return "Arguments" in rules()["shapes"].get(variant, {}).get("members", ())
 
 
+def rules_of(structure: str) -> Sequence[Mapping[str, Any]]:
+    """
+    Return the rules for the members of a structure that need or exclude each other.
+    """
+    own = rules()["rules"].get(structure, ())
+    return [*request_rules().get(structure, ()), *own]
+
+
+def start_operation(kind: str, arguments: Mapping[str, Any]) -> str | None:
+    """
+    Return the operation that starts the job of a step; None if it is not known.
+
+    :param kind: the type of the step.
+    :param arguments: its arguments.
+    """
+    if kind == "AutoML" and any(member in arguments for member in _V2_MEMBERS):
+        return "CreateAutoMLJobV2"
+    operation: str | None = rules()["start"].get(kind)
+    return operation
+
+
 def request_shape(kind: str, arguments: Mapping[str, Any]) -> Shape:
     """
     Return the shape of the request that starts the job of a step.
@@ -78,10 +100,7 @@ def request_shape(kind: str, arguments: Mapping[str, Any]) -> Shape:
     :param kind: the type of the step.
     :param arguments: its arguments.
     """
-    operation = rules()["start"].get(kind)
-    if kind == "AutoML" and any(member in arguments for member in _V2_MEMBERS):
-        operation = "CreateAutoMLJobV2"
-    return _input_shape(operation)
+    return _input_shape(start_operation(kind, arguments))
 
 
 @cache

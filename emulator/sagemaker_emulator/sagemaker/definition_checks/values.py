@@ -26,7 +26,9 @@ from sagemaker_emulator.sagemaker.definition_checks.rules import (
     own_shape,
     resolved,
     rules,
+    rules_of,
 )
+from sagemaker_emulator.sagemaker.request_rules import broken_in
 from sagemaker_emulator.sagemaker.validation import broken_constraints, has_type
 
 
@@ -79,8 +81,7 @@ class Checker:
     def _faults_of_typed(
         self, shape: Shape, value: Any, place: Place
     ) -> Iterator[Fault]:
-        # Programs write empty lists and objects for what is not given.
-        if value not in ([], {}) or shape.name in rules()["not_empty"]["shapes"]:
+        if value or shape.name not in rules()["may_be_empty"]["shapes"]:
             for constraint in broken_constraints(shape, value):
                 yield place.refused(_violation(shape, value, constraint))
                 return
@@ -106,9 +107,13 @@ class Checker:
             known[name] = own_shape(other)
         for name in shape.required_members:
             is_optional = name in rules()["not_required"].get(shape.name, ())
-            if not is_optional and _is_missing(value, name, known):
+            if not is_optional and value.get(name) is None:
                 yield place.missing(name)
-        yield from _faults_of_choices(shape, value, place)
+        for broken in broken_in(rules_of(shape.name), value, ""):
+            # With published words, AWS accepts the definition: the step fails.
+            if broken.published is None:
+                text = f"value '{texts.shown(broken.value)}': {broken.rule}"
+                yield place.member(broken.path).fault(text)
         present = {
             name: item
             for name, item in value.items()
@@ -168,32 +173,3 @@ def _unknown(shape: Shape, name: str) -> str:
     if shape.name in rules()["shapes"]:
         return texts.unknown_property(name)
     return texts.unknown_argument(name)
-
-
-def _is_missing(value: Json, name: str, known: Json) -> bool:
-    """
-    Return whether an object lacks a member. An empty list is none if it cannot be
-    empty.
-    """
-    item = value.get(name)
-    if item == [] and known[name].metadata.get("min", 0) > 0:
-        return True
-    return item is None
-
-
-def _faults_of_choices(shape: Shape, value: Json, place: Place) -> Iterator[Fault]:
-    """Check the members that need or exclude each other."""
-    for table, least, most in (
-        ("at_least_one", 1, None),
-        ("exactly_one", 1, 1),
-        ("at_most_one", 0, 1),
-    ):
-        for members in rules()[table].get(shape.name, ()):
-            present = [name for name in members if value.get(name) is not None]
-            if len(present) < least:
-                names = " or ".join(f"'{name}'" for name in members)
-                yield place.member(members[0]).fault(f"{names} is missing")
-            elif most is not None and len(present) > most:
-                names = " and ".join(f"'{name}'" for name in present)
-                text = f"only one of {names} can be specified"
-                yield place.member(present[-1]).fault(text)

@@ -115,8 +115,6 @@ def sound_steps() -> list[dict[str, Any]]:
                 "Containers": [container],
                 "SupportedContentTypes": ["*"],
                 "SupportedResponseMIMETypes": ["*"],
-                # Programs write it for what is not given.
-                "SupportedTransformInstanceTypes": [],
             },
         },
     )
@@ -339,7 +337,7 @@ FAULTS: list[tuple[str | None, str, Any, str | None]] = [
     (None, "Parameters[0].DefaultValue", 5, None),
     (None, "Parameters[0].DefaultValue", json_get(), None),
     (None, "Parameters[0].DefaultValue", "x" * 4097, None),
-    (None, "Parameters", [{"Name": f"P{n}"} for n in range(201)], "max=200.0"),
+    (None, "Parameters", [{"Name": f"P{n}"} for n in range(201)], "max=200"),
     (None, "Parameters[1].DefaultValue", "abc", None),
     (None, "Parameters[1].DefaultValue", 1.5, None),
     (None, "Parameters[1].DefaultValue", True, None),

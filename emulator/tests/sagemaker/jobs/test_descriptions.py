@@ -157,9 +157,9 @@ def test_managed_spot_training_saves_billable_seconds(
     sagemaker: Any, run_step: Callable[..., str]
 ) -> None:
     """Of 400 seconds, 30 percent are billed."""
-    name = run_step(
-        "Training", {**TRAINING, "EnableManagedSpotTraining": True}, duration=460
-    )
+    waiting = {"MaxRuntimeInSeconds": 600, "MaxWaitTimeInSeconds": 600}
+    spot = {"EnableManagedSpotTraining": True, "StoppingCondition": waiting}
+    name = run_step("Training", {**TRAINING, **spot}, duration=460)
     described = sagemaker.describe_training_job(TrainingJobName=name)
     assert described["EnableManagedSpotTraining"] is True
     assert (described["TrainingTimeInSeconds"], described["BillableTimeInSeconds"]) == (

@@ -134,6 +134,7 @@ def test_package_exists_before_its_steps_are_listed(
     assert described["ModelApprovalStatus"] == "Rejected"
 
 
+@pytest.mark.usefixtures("lenient")
 def test_unknown_approval_status_needs_an_approval(
     create: Callable[..., str],
     start: Callable[..., str],

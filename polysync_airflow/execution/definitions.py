@@ -11,12 +11,19 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import models, pipelines, texts
+from polysync_airflow.execution.job_types import MAX_PIPELINE_NAME, STARTS_JOB
 from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
 
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreatePipeline.html
@@ -80,6 +87,20 @@ class PipelineDraft(models.StrictModel):
         max_length=50,
         description="Give a mapping of at most 50 texts to texts.",
     )
+
+    @model_validator(mode="after")
+    def _check_name(self) -> Self:
+        if len(self.pipeline_name) > MAX_PIPELINE_NAME:
+            steps = pipelines.all_steps(pipelines.declared_steps(self.definition))
+            for step in steps:
+                if step.type in STARTS_JOB:
+                    raise ValueError(
+                        f"pipeline_name = {texts.shorten(self.pipeline_name)}: AWS was"
+                        f" seen to refuse names over {MAX_PIPELINE_NAME} characters,"
+                        f" though it documents 256, and step {step.name} starts a job;"
+                        " shorten the name"
+                    )
+        return self
 
     @classmethod
     def of(cls, **arguments: Any) -> PipelineDraft:

@@ -21,7 +21,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import models, pipelines, texts
 from polysync_airflow.execution.definitions import PipelineDraft, to_text
-from polysync_airflow.execution.job_types import JOB_TYPES, readable_name
+from polysync_airflow.execution.job_types import (
+    DIGITS,
+    JOB_TYPES,
+    MAX_PREFIX,
+    MAX_TUNING_PREFIX,
+    readable_name,
+)
 
 if TYPE_CHECKING:
     from polysync_airflow.execution.lifecycle.instructions import TaskIdentity
@@ -30,10 +36,12 @@ if TYPE_CHECKING:
 DEPLOYMENT_TAG: Final = "airflow:deployment"
 DAG_TAG: Final = "airflow:dag_id"
 TASK_TAG: Final = "airflow:task_id"
-_MAX_NAME: Final = 256
+# The name of a parameter in a definition; a start allows longer ones.
+# https://aws-sagemaker-mlops.github.io/sagemaker-model-building-pipeline-definition-JSON-schema/
+_MAX_NAME: Final = 64
+_NAME: Final = re.compile(rf"[A-Za-z0-9_-]{{1,{_MAX_NAME}}}")
 # 64, less what the name of the step that makes a model has at its end.
 _MAX_STEP_NAME: Final = 58
-_DIGITS: Final = 8
 # The types of parameters for botocore's types of members, and for those of Python;
 # String for all others.
 _TYPES: Final = {
@@ -63,8 +71,8 @@ def pipeline_name(deployment: str, dag_id: str, task_id: str) -> str:
     :param deployment: the identity of the Airflow deployment, so that two deployments
         with the same DAG do not change one pipeline in turns.
     """
-    readable = readable_name(dag_id, task_id)[: _MAX_NAME - _DIGITS - 1].rstrip("-")
-    return f"{readable}-{_digest(deployment, dag_id, task_id)}"
+    digest = _digest(deployment, dag_id, task_id)
+    return f"{readable_name(dag_id, task_id)}-{digest}"
 
 
 def origin_tags(deployment: str, dag_id: str, task_id: str) -> dict[str, str]:
@@ -82,7 +90,7 @@ def _tag_value(text: str) -> str:
 
 def _digest(*parts: str) -> str:
     text = "\0".join(parts)
-    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:_DIGITS]
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:DIGITS]
 
 
 class JobRequests(Protocol):
@@ -141,6 +149,13 @@ class JobPipeline:
                 f"pipeline_parameters = {texts.shorten(given)} is not valid: give a"
                 " dict. Nothing was started."
             )
+        for name in given:
+            if not _NAME.fullmatch(str(name)):
+                raise ParametersError(
+                    f"pipeline_parameters[{texts.shorten(name)}] is not valid: in a"
+                    f" definition, a name has 1 to {_MAX_NAME} letters, digits, '-' and"
+                    " '_'. Nothing was started."
+                )
         lifter = _Lifter(requests, given)
         steps = self._steps(lifter, key.task_id)
         lifter.check(self.job_type)
@@ -176,7 +191,10 @@ class JobPipeline:
         if self.job_type == "Transform" and isinstance(transform, Mapping):
             model_name = f"{name}-model"
             arguments = lifter.lift(
-                "CreateModel", _part(template, "Model"), _part(request, "Model")
+                "CreateModel",
+                _part(template, "Model"),
+                _part(request, "Model"),
+                "Model",
             )
             model = {"Name": model_name, "Type": "Model", "Arguments": arguments}
             before.append(model)
@@ -218,25 +236,46 @@ class _Lifter:
 
     def __init__(self, requests: JobRequests, given: Mapping[str, Any]) -> None:
         self._requests = requests
+        self._given = given
         self._problems: list[str] = []
         self.values = dict(given)
         self.types = {
             name: _TYPES.get(type(value), "String") for name, value in given.items()
         }
 
-    def lift(self, operation: str, template: Any, request: Any) -> Any:
-        """Return the request of an operation as the arguments of a step."""
+    def lift(self, operation: str, template: Any, request: Any, *path: str) -> Any:
+        """
+        Return the request of an operation as the arguments of a step.
+
+        :param path: where the request is in the config.
+        """
         arguments = request
         if isinstance(request, Mapping):
-            # The pipeline chooses the name, such as TrainingJobName.
             name = f"{operation.removeprefix('Create')}Name"
-            unnamed = {**request}
-            unnamed.pop(name, None)
             shape = self._requests.request_shape(operation)
-            arguments = self._lift(template, unnamed, shape, "")
-            request = {**arguments, name: "x"}
+            prefixed = {**request, name: self._prefix(name, request.get(name), shape)}
+            if prefixed[name] is None:
+                del prefixed[name]
+            arguments = self._lift(template, prefixed, shape, path)
+            # AWS makes one without a prefix.
+            request = {name: "x", **arguments}
         self._problems += self._requests.request_problems(operation, request)
         return arguments
+
+    def _prefix(self, name: str, value: Any, shape: Any) -> Any:
+        """Return what AWS begins the name of a job with; None if it is not given."""
+        if not isinstance(value, str):
+            return value
+        rules = shape.members[name].metadata
+        if len(value) > rules["max"] or not re.fullmatch(rules["pattern"], value):
+            self._problems.append(
+                f"{name} = {texts.shorten(value)}: the name that AWS makes begins with"
+                f" it; give 1 to {rules['max']} letters, digits and hyphens, beginning"
+                " and ending with a letter or digit, or leave it out"
+            )
+            return None
+        is_tuning = name.startswith("HyperParameterTuning")
+        return value[: MAX_TUNING_PREFIX if is_tuning else MAX_PREFIX].rstrip("-")
 
     def check(self, job_type: str) -> None:
         """
@@ -254,7 +293,9 @@ class _Lifter:
                 f"- {lines}"
             )
 
-    def _lift(self, template: Any, value: Any, shape: Any, place: str) -> Any:
+    def _lift(
+        self, template: Any, value: Any, shape: Any, path: tuple[str | int, ...]
+    ) -> Any:
         if is_expression(value):
             return value
         if isinstance(value, Mapping):
@@ -263,14 +304,14 @@ class _Lifter:
                     _part(template, name),
                     member,
                     _member_shape(shape, name),
-                    f"{place}.{name}",
+                    (*path, name),
                 )
                 for name, member in value.items()
             }
         if isinstance(value, list | tuple):
             shape = getattr(shape, "member", None)
             return [
-                self._lift(_part(template, index), member, shape, f"{place}[{index}]")
+                self._lift(_part(template, index), member, shape, (*path, index))
                 for index, member in enumerate(value)
             ]
         is_lifted = _is_rendered(template) and isinstance(value, str | int | float)
@@ -279,20 +320,40 @@ class _Lifter:
         kind = _TYPES.get(getattr(shape, "type_name", ""), "String")
         typed = _typed(str(value), kind)
         if is_lifted:
-            return self._parameter(place, kind, str(value), typed)
+            return self._parameter(path, kind, str(value), typed)
         return typed
 
-    def _parameter(self, place: str, kind: str, text: str, typed: Any) -> Parameter:
-        place = texts.clean_line(place.removeprefix("."))
+    def _parameter(
+        self, path: tuple[str | int, ...], kind: str, text: str, typed: Any
+    ) -> Parameter:
+        parts = [f"[{p}]" if isinstance(p, int) else f".{p}" for p in path]
+        place = texts.clean_line("".join(parts).removeprefix("."))
         if not 1 <= len(text) <= texts.MAX_VALUE_LENGTH:
             self._problems.append(f"{place} = {texts.shorten(text)}: {_LIMITS}")
-        # Another run has the same name, whatever else has a template.
-        name = re.sub(r"[^A-Za-z0-9_]+", "-", place).strip("-")[-_MAX_NAME:]
-        while name in self.values:
-            name = f"{name}_"[-_MAX_NAME:]
+        name = _parameter_name(list(map(str, path)), self._given)
+        if name in self.values:
+            self._problems.append(
+                f"{place}: its parameter has the name {name}, which"
+                " pipeline_parameters has, too; give that one another name"
+            )
         self.values[name] = text
         self.types[name] = kind
         return Parameter(name, typed)
+
+
+def _parameter_name(path: list[str], given: Mapping[str, Any]) -> str:
+    """
+    Return the name of the parameter for an argument. It follows from the argument only,
+    so that all runs have the same one, whatever else has a template.
+
+    :param path: where the argument is in the config.
+    :param given: the parameters that the DAG author has named.
+    """
+    name = "-".join(path)
+    if _NAME.fullmatch(name) and name not in given:
+        return name
+    readable = re.sub(r"[^A-Za-z0-9_]+", "-", name)[-(_MAX_NAME - DIGITS - 1) :]
+    return f"{readable.strip('-')}-{_digest(*path)}"
 
 
 def _typed(text: str, kind: str) -> Any:

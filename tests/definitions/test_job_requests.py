@@ -2,19 +2,53 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import re
+from copy import deepcopy
 from typing import Any
 
 import pytest
 
+from polysync_airflow.execution.job_types import JOB_TYPES
 from polysync_airflow.operators import PolysyncRunJobOperator
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES
-from tests.definitions.job_requests import REQUESTS, ROLE
+from tests.definitions.job_requests import LONG, REQUESTS, ROLE, processing, training
 from tests.tasks import EmulatedTime, run_task
 from tests.world import World
 
+DAYS = ("2026-01-01", "2026-01-02")
 PARAMS = {"seconds": 600, "encrypted": True, "retries": 3}
+# The names of jobs, and how long a prefix may be.
+PREFIXES = {
+    "TrainingJobName": 38,
+    "ProcessingJobName": 38,
+    "TransformJobName": 38,
+    "HyperParameterTuningJobName": 6,
+}
+_NAME = re.compile(r"[A-Za-z0-9\-_]{1,64}")
+_REFERENCE = re.compile(r'{"Get": "Parameters\.([^"]*)"}')
+
+
+def faults(document: dict[str, Any]) -> list[str]:
+    """
+    Return what AWS's schema does not allow in the own members of a definition.
+
+    https://aws-sagemaker-mlops.github.io/sagemaker-model-building-pipeline-definition-JSON-schema/
+    """
+    parameters = document["Parameters"]
+    declared = [each["Name"] for each in parameters]
+    entries = [*parameters, *document["Steps"]]
+    found = [each["Name"] for each in entries if not _NAME.fullmatch(each["Name"])]
+    found += [name for name in declared if declared.count(name) > 1]
+    for parameter in parameters:
+        if parameter["Type"] not in ("String", "Integer", "Float", "Boolean"):
+            found.append(str(parameter))
+        if set(parameter) - {"Name", "Type", "Description", "DefaultValue"}:
+            found.append(str(parameter))
+    used = set(_REFERENCE.findall(json.dumps(document)))
+    return found + sorted(used ^ set(declared))
 
 
 @IN_BOTH_MODES
@@ -27,12 +61,12 @@ def test_request_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """
-    The job runs on two days with their values, in one version, and each member of the
-    request is in the step, mapped, or made by AWS.
+    The job runs on two days with their values, in one version, which the schema takes.
+    Each member of the request is in the step, mapped, or the prefix of a name.
     """
     log = World(emulator, emulated_time, monkeypatch).log
     job_type, config = REQUESTS[name]
-    for day in ("2026-01-01", "2026-01-02"):
+    for day in DAYS:
         operator = PolysyncRunJobOperator(
             task_id="job",
             job_type=job_type,
@@ -49,19 +83,21 @@ def test_request_runs(
     first, second = log.executions
     assert [first.engine.status, second.engine.status] == ["Succeeded", "Succeeded"]
     assert (first.version.id, second.version.id) == (1, 1)
-    values = [
-        json.dumps(each.request["PipelineParameters"]) for each in (first, second)
-    ]
-    assert values[0].replace("2026-01-01", "2026-01-02") == values[1]
-    document = first.version.definition.document
-    arguments = document["Steps"][-1]["Arguments"]
     request = config.get("Transform", config)
-    gone = set(request) - set(arguments)
-    made_by_aws = {
-        "TrainingJobName",
-        "ProcessingJobName",
-        "TransformJobName",
-        "HyperParameterTuningJobName",
-    }
-    assert gone == set(request) & {*made_by_aws, "ExperimentConfig"}
+    values = []
+    for record in (first, second):
+        parameters = record.request["PipelineParameters"]
+        given = {each["Name"]: each["Value"] for each in parameters}
+        values.append(given)
+    for member, longest in PREFIXES.items():
+        if member in values[0]:
+            begins = [each.pop(member) for each in values]
+            full = [request[member].replace("{{ ds }}", day) for day in DAYS]
+            assert begins == [each[:longest] for each in full]
+    texts = [json.dumps(each) for each in values]
+    assert texts[0].replace(*DAYS) == texts[1]
+    document = first.version.definition.document
+    assert faults(document) == []
+    arguments = document["Steps"][-1]["Arguments"]
+    assert set(request) - set(arguments) == set(request) & {"ExperimentConfig"}
     assert bool(document["PipelineExperimentConfig"]) == ("ExperimentConfig" in request)

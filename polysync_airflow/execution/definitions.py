@@ -11,15 +11,9 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import models, pipelines, texts
@@ -88,20 +82,6 @@ class PipelineDraft(models.StrictModel):
         description="Give a mapping of at most 50 texts to texts.",
     )
 
-    @model_validator(mode="after")
-    def _check_name(self) -> Self:
-        if len(self.pipeline_name) > MAX_PIPELINE_NAME:
-            steps = pipelines.all_steps(pipelines.declared_steps(self.definition))
-            for step in steps:
-                if step.type in STARTS_JOB:
-                    raise ValueError(
-                        f"pipeline_name = {texts.shorten(self.pipeline_name)}: AWS was"
-                        f" seen to refuse names over {MAX_PIPELINE_NAME} characters,"
-                        f" though it documents 256, and step {step.name} starts a job;"
-                        " shorten the name"
-                    )
-        return self
-
     @classmethod
     def of(cls, **arguments: Any) -> PipelineDraft:
         """
@@ -110,12 +90,22 @@ class PipelineDraft(models.StrictModel):
         :raises ParametersError: lists each invalid argument with its value and cure.
         """
         try:
-            return cls.model_validate(arguments)
+            draft = cls.model_validate(arguments)
         except ValidationError as error:
             problems = texts.describe_arguments(cls, error)
             raise ParametersError(
                 f"{_NO_CHANGE}, because these arguments are not valid:\n{problems}"
             ) from None
+        steps = pipelines.all_steps(pipelines.declared_steps(draft.definition))
+        jobs = [step.name for step in steps if step.type in STARTS_JOB]
+        if jobs and len(draft.pipeline_name) > MAX_PIPELINE_NAME:
+            raise ParametersError(
+                f"pipeline_name = {texts.shorten(draft.pipeline_name)} is not valid:"
+                f" step {jobs[0]} starts a job, and AWS was seen to refuse names over"
+                f" {MAX_PIPELINE_NAME} characters, though it documents 256; shorten it."
+                f" {_NO_CHANGE}."
+            )
+        return draft
 
 
 def to_text(definition: object) -> str:
@@ -157,9 +147,7 @@ def definition_text(source: Any, folder: Path) -> str:
         except (OSError, ValueError) as error:
             # A path with a NUL, and a text that is no UTF-8, are a ValueError.
             problem = f"{error}. A relative path begins at the folder of the DAG file"
-    raise ParametersError(
-        f"definition = {texts.shorten(source)} is not valid: {problem}. {_NO_CHANGE}."
-    )
+    raise texts.invalid_argument("definition", source, f"{problem}. {_NO_CHANGE}")
 
 
 def changes(pipeline: pipelines.PipelineDescription, draft: PipelineDraft) -> list[str]:

@@ -19,18 +19,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution import models, pipelines, texts
+from polysync_airflow.execution import job_types, models, pipelines, texts
 from polysync_airflow.execution.definitions import PipelineDraft, to_text
-from polysync_airflow.execution.job_types import (
-    DIGITS,
-    JOB_TYPES,
-    MAX_PREFIX,
-    MAX_TUNING_PREFIX,
-    readable_name,
-)
+from polysync_airflow.execution.job_types import DIGITS, JOB_TYPES
 
 if TYPE_CHECKING:
     from polysync_airflow.execution.lifecycle.instructions import TaskIdentity
+
+# Where an argument is in the config.
+Path = tuple[str | int, ...]
 
 # The tags of a pipeline that say which task has made it.
 DEPLOYMENT_TAG: Final = "airflow:deployment"
@@ -72,7 +69,7 @@ def pipeline_name(deployment: str, dag_id: str, task_id: str) -> str:
         with the same DAG do not change one pipeline in turns.
     """
     digest = _digest(deployment, dag_id, task_id)
-    return f"{readable_name(dag_id, task_id)}-{digest}"
+    return f"{job_types.readable_name(dag_id, task_id)}-{digest}"
 
 
 def origin_tags(deployment: str, dag_id: str, task_id: str) -> dict[str, str]:
@@ -145,17 +142,9 @@ class JobPipeline:
         key = task.key
         given = self.pipeline_parameters or {}
         if not isinstance(given, Mapping):
-            raise ParametersError(
-                f"pipeline_parameters = {texts.shorten(given)} is not valid: give a"
-                " dict. Nothing was started."
+            raise texts.invalid_argument(
+                "pipeline_parameters", given, "give a dict. Nothing was started"
             )
-        for name in given:
-            if not _NAME.fullmatch(str(name)):
-                raise ParametersError(
-                    f"pipeline_parameters[{texts.shorten(name)}] is not valid: in a"
-                    f" definition, a name has 1 to {_MAX_NAME} letters, digits, '-' and"
-                    " '_'. Nothing was started."
-                )
         lifter = _Lifter(requests, given)
         steps = self._steps(lifter, key.task_id)
         lifter.check(self.job_type)
@@ -190,12 +179,8 @@ class JobPipeline:
         transform = _part(request, "Transform")
         if self.job_type == "Transform" and isinstance(transform, Mapping):
             model_name = f"{name}-model"
-            arguments = lifter.lift(
-                "CreateModel",
-                _part(template, "Model"),
-                _part(request, "Model"),
-                "Model",
-            )
+            own = _part(template, "Model"), _part(request, "Model")
+            arguments = lifter.lift("CreateModel", *own, "Model")
             model = {"Name": model_name, "Type": "Model", "Arguments": arguments}
             before.append(model)
             template = _part(template, "Transform")
@@ -237,7 +222,12 @@ class _Lifter:
     def __init__(self, requests: JobRequests, given: Mapping[str, Any]) -> None:
         self._requests = requests
         self._given = given
-        self._problems: list[str] = []
+        self._problems = [
+            f"pipeline_parameters[{texts.shorten(name)}]: in a definition, a name has 1"
+            f" to {_MAX_NAME} letters, digits, '-' and '_'; give it another one"
+            for name in given
+            if not _NAME.fullmatch(str(name))
+        ]
         self.values = dict(given)
         self.types = {
             name: _TYPES.get(type(value), "String") for name, value in given.items()
@@ -253,29 +243,26 @@ class _Lifter:
         if isinstance(request, Mapping):
             name = f"{operation.removeprefix('Create')}Name"
             shape = self._requests.request_shape(operation)
-            prefixed = {**request, name: self._prefix(name, request.get(name), shape)}
-            if prefixed[name] is None:
-                del prefixed[name]
-            arguments = self._lift(template, prefixed, shape, path)
-            # AWS makes one without a prefix.
+            named = {**request}
+            if isinstance(named.get(name), str):
+                rules = shape.members[name].metadata
+                named[name] = self._prefix(name, named[name], rules)
+            arguments = self._lift(template, named, shape, path)
+            # A step needs none.
             request = {name: "x", **arguments}
         self._problems += self._requests.request_problems(operation, request)
         return arguments
 
-    def _prefix(self, name: str, value: Any, shape: Any) -> Any:
-        """Return what AWS begins the name of a job with; None if it is not given."""
-        if not isinstance(value, str):
-            return value
-        rules = shape.members[name].metadata
+    def _prefix(self, name: str, value: str, rules: Mapping[str, Any]) -> str:
+        """Return what AWS begins the name of a job with."""
         if len(value) > rules["max"] or not re.fullmatch(rules["pattern"], value):
             self._problems.append(
                 f"{name} = {texts.shorten(value)}: the name that AWS makes begins with"
                 f" it; give 1 to {rules['max']} letters, digits and hyphens, beginning"
                 " and ending with a letter or digit, or leave it out"
             )
-            return None
-        is_tuning = name.startswith("HyperParameterTuning")
-        return value[: MAX_TUNING_PREFIX if is_tuning else MAX_PREFIX].rstrip("-")
+        longest = job_types.MAX_PREFIXES.get(name, job_types.MAX_PREFIX)
+        return value[:longest].rstrip("-")
 
     def check(self, job_type: str) -> None:
         """
@@ -293,9 +280,7 @@ class _Lifter:
                 f"- {lines}"
             )
 
-    def _lift(
-        self, template: Any, value: Any, shape: Any, path: tuple[str | int, ...]
-    ) -> Any:
+    def _lift(self, template: Any, value: Any, shape: Any, path: Path) -> Any:
         if is_expression(value):
             return value
         if isinstance(value, Mapping):
@@ -323,19 +308,12 @@ class _Lifter:
             return self._parameter(path, kind, str(value), typed)
         return typed
 
-    def _parameter(
-        self, path: tuple[str | int, ...], kind: str, text: str, typed: Any
-    ) -> Parameter:
+    def _parameter(self, path: Path, kind: str, text: str, typed: Any) -> Parameter:
         parts = [f"[{p}]" if isinstance(p, int) else f".{p}" for p in path]
         place = texts.clean_line("".join(parts).removeprefix("."))
         if not 1 <= len(text) <= texts.MAX_VALUE_LENGTH:
             self._problems.append(f"{place} = {texts.shorten(text)}: {_LIMITS}")
-        name = _parameter_name(list(map(str, path)), self._given)
-        if name in self.values:
-            self._problems.append(
-                f"{place}: its parameter has the name {name}, which"
-                " pipeline_parameters has, too; give that one another name"
-            )
+        name = _parameter_name([str(part) for part in path], self._given)
         self.values[name] = text
         self.types[name] = kind
         return Parameter(name, typed)
@@ -350,10 +328,12 @@ def _parameter_name(path: list[str], given: Mapping[str, Any]) -> str:
     :param given: the parameters that the DAG author has named.
     """
     name = "-".join(path)
-    if _NAME.fullmatch(name) and name not in given:
-        return name
     readable = re.sub(r"[^A-Za-z0-9_]+", "-", name)[-(_MAX_NAME - DIGITS - 1) :]
-    return f"{readable.strip('-')}-{_digest(*path)}"
+    digest = ""
+    while name in given or not _NAME.fullmatch(name):
+        digest = _digest(digest, *path)
+        name = f"{readable}-{digest}"
+    return name
 
 
 def _typed(text: str, kind: str) -> Any:

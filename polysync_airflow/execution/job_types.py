@@ -41,10 +41,10 @@ JOB_TYPES: Final = {
 # The types of steps that start a job with a name of its own: the page of MAX_PREFIX.
 STARTS_JOB: Final = {*JOB_TYPES, "AutoML", "ClarifyCheck", "QualityCheck"}
 # What a step has as the name of its job, AWS takes for the beginning of the name that
-# it makes. The maximum length of such a prefix, and that of a tuning job:
+# it makes. The maximum length of such a prefix, and that of others:
 # https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-access.html
 MAX_PREFIX: Final = 38
-MAX_TUNING_PREFIX: Final = 6
+MAX_PREFIXES: Final = {"HyperParameterTuningJobName": 6}
 
 
 def is_name_of_task(name: str) -> bool:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
-from copy import deepcopy
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from polysync_airflow.execution.job_types import JOB_TYPES
 from polysync_airflow.operators import PolysyncRunJobOperator
 from sagemaker_emulator import EmulatorServer
 from tests.conftest import IN_BOTH_MODES
-from tests.definitions.job_requests import LONG, REQUESTS, ROLE, processing, training
+from tests.definitions.job_requests import REQUESTS, ROLE, training
 from tests.tasks import EmulatedTime, run_task
 from tests.world import World
 
@@ -31,7 +29,7 @@ _NAME = re.compile(r"[A-Za-z0-9\-_]{1,64}")
 _REFERENCE = re.compile(r'{"Get": "Parameters\.([^"]*)"}')
 
 
-def faults(document: dict[str, Any]) -> list[str]:
+def faults(document: Mapping[str, Any]) -> list[str]:
     """
     Return what AWS's schema does not allow in the own members of a definition.
 
@@ -101,3 +99,32 @@ def test_request_runs(
     arguments = document["Steps"][-1]["Arguments"]
     assert set(request) - set(arguments) == set(request) & {"ExperimentConfig"}
     assert bool(document["PipelineExperimentConfig"]) == ("ExperimentConfig" in request)
+
+
+def test_name_of_a_parameter_follows_from_its_argument(
+    emulator: EmulatorServer,
+    emulated_time: EmulatedTime,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is the same whatever else has a template, and in whatever order."""
+    log = World(emulator, emulated_time, monkeypatch).log
+    _, config = REQUESTS["long hyperparameters"]
+    given = config["HyperParameters"]
+    named: dict[str, str] = {}
+    for names in ([*given], [*reversed(given)], *([name] for name in given)):
+        request = training(HyperParameters={name: given[name] for name in names})
+        operator = PolysyncRunJobOperator(
+            task_id="job", job_type="Training", config=request
+        ).prepare_for_execution()
+        operator.render_template_fields({"ds": DAYS[0], "params": PARAMS})
+        assert run_task(operator).error is None
+        (made,) = log.executions[-1].version.definition.document["Steps"]
+        references = made["Arguments"]["HyperParameters"]
+        assert references.keys() == set(names)
+        for name, reference in references.items():
+            assert named.setdefault(name, reference["Get"]) == reference["Get"]
+
+    assert len(set(named.values())) == len(given)
+    assert named["optimizer-rate"] == "Parameters.HyperParameters-optimizer-rate"
+    dotted = "Parameters.HyperParameters-optimizer-rate-[0-9a-f]{8}"
+    assert re.fullmatch(dotted, named["optimizer.rate"])

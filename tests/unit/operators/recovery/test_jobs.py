@@ -403,9 +403,11 @@ def test_rendered_lists_are_in_the_definition(world: World) -> None:
     place = {"VolumeSizeInGB": {"Get": "Parameters.Environment-N"}}
     config["ProcessingResources"]["ClusterConfig"] |= place
     step = {"CacheConfig": {"Enabled": True, "ExpireAfter": "P1D"}}
+    # Both names that the place of N would have.
+    given = {"Environment-N": 5, "Environment-N-000850e2": "x"}
     for day in ("a", "b"):
         task = Native(task_id="group.a.task", run_id=day, day=day, config=config)
-        run = task.next_try(step=step, pipeline_parameters={"Environment-N": 5})
+        run = task.next_try(step=step, pipeline_parameters=given)
         assert run.error is None
 
     document = world.log.executions[1].version.definition.document
@@ -413,11 +415,12 @@ def test_rendered_lists_are_in_the_definition(world: World) -> None:
     arguments = made["Arguments"]
     assert made["CacheConfig"] == step["CacheConfig"]
     assert arguments["AppSpecification"]["ContainerArguments"] == ["b", "--all"]
-    name = "Environment-N-000850e2"
+    name = "Environment-N-b43d791f"
     assert arguments["Environment"]["N"] == {"Get": f"Parameters.{name}"}
     declared = {each["Name"]: each["Type"] for each in document["Parameters"]}
     assert declared == {
         "Environment-N": "Integer",
+        "Environment-N-000850e2": "String",
         "Environment-DAY": "String",
         name: "String",
         "ProcessingJobName": "String",

@@ -277,7 +277,7 @@ REQUESTS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
                     {"Image": IMAGE, "Environment": {LONG: "{{ ds }}"}},
                     {"Image": IMAGE, "ModelDataUrl": "s3://ml/{{ ds }}/b.tar.gz"},
                 ],
-                "Tags": [{"Key": "day", "Value": "{{ ds }}"}],
+                "Tags": [{"Key": "day", "Value": "model of {{ ds }}"}],
             },
             "Transform": transform(Tags=[{"Key": "day", "Value": "{{ ds }}"}]),
         },

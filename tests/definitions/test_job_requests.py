@@ -49,6 +49,18 @@ def faults(document: Mapping[str, Any]) -> list[str]:
     return found + sorted(used ^ set(declared))
 
 
+def with_values(value: Any, parameters: Mapping[str, str]) -> Any:
+    """Return arguments with values in the place of references, all as texts."""
+    if isinstance(value, list):
+        return [with_values(each, parameters) for each in value]
+    if not isinstance(value, dict):
+        return str(value)
+    name = str(value.get("Get")).removeprefix("Parameters.")
+    if name in parameters:
+        return parameters[name]
+    return {name: with_values(each, parameters) for name, each in value.items()}
+
+
 @IN_BOTH_MODES
 @pytest.mark.parametrize("name", REQUESTS)
 def test_request_runs(
@@ -64,6 +76,7 @@ def test_request_runs(
     """
     log = World(emulator, emulated_time, monkeypatch).log
     job_type, config = REQUESTS[name]
+    requests = []
     for day in DAYS:
         operator = PolysyncRunJobOperator(
             task_id="job",
@@ -77,28 +90,27 @@ def test_request_runs(
         operator.render_template_fields(context)
 
         assert run_task(operator).error is None
+        requests.append(with_values(operator.config, {}))
 
-    first, second = log.executions
-    assert [first.engine.status, second.engine.status] == ["Succeeded", "Succeeded"]
-    assert (first.version.id, second.version.id) == (1, 1)
-    request = config.get("Transform", config)
-    values = []
-    for record in (first, second):
-        parameters = record.request["PipelineParameters"]
-        given = {each["Name"]: each["Value"] for each in parameters}
-        values.append(given)
-    for member, longest in PREFIXES.items():
-        if member in values[0]:
-            begins = [each.pop(member) for each in values]
-            full = [request[member].replace("{{ ds }}", day) for day in DAYS]
-            assert begins == [each[:longest] for each in full]
-    texts = [json.dumps(each) for each in values]
-    assert texts[0].replace(*DAYS) == texts[1]
-    document = first.version.definition.document
+    document = log.executions[0].version.definition.document
     assert faults(document) == []
-    arguments = document["Steps"][-1]["Arguments"]
-    assert set(request) - set(arguments) == set(request) & {"ExperimentConfig"}
-    assert bool(document["PipelineExperimentConfig"]) == ("ExperimentConfig" in request)
+    for record, request in zip(log.executions, requests, strict=True):
+        assert (record.version.id, record.engine.status) == (1, "Succeeded")
+        given = record.request["PipelineParameters"]
+        values = {each["Name"]: each["Value"] for each in given}
+        *model, job = [
+            with_values(each["Arguments"], values) for each in document["Steps"]
+        ]
+        expected = request.get("Transform", request)
+        if model:
+            assert model == [request["Model"]]
+            expected["ModelName"] = job["ModelName"]
+        for member, longest in PREFIXES.items():
+            if member in expected:
+                expected[member] = expected[member][:longest]
+        experiment = expected.pop("ExperimentConfig", None)
+        assert job == expected
+        assert bool(document["PipelineExperimentConfig"]) == bool(experiment)
 
 
 def test_name_of_a_parameter_follows_from_its_argument(

@@ -431,18 +431,20 @@ def test_rendered_lists_are_in_the_definition(world: World) -> None:
 
 @IN_BOTH_MODES
 def test_name_of_a_job_is_its_prefix(deferrable: bool, world: World) -> None:
-    """The job can be described by the name that AWS makes; a job may have no name."""
-    names = []
-    for name in ("report-{{ ds }}", "r" * 63, None):
-        config = with_member("ProcessingJobName", value=name)
-        run = JobTask(deferrable, run_id=f"{name}", config=config).next_try()
+    """It is cut where it is longer than AWS's limit, and a job may have none."""
+    unnamed = {**PROCESSING}
+    unnamed.pop("ProcessingJobName")
+    long = with_member("ProcessingJobName", value="r" * 63)
+    arns = []
+    for config in (PROCESSING, long, unnamed):
+        run = JobTask(deferrable, run_id=f"r{len(arns)}", config=config).next_try()
         assert run.error is None
-        names.append(run.xcoms["outputs"]["train"]["processing_job_arn"])
+        arns.append(run.xcoms["outputs"]["train"]["processing_job_arn"])
 
     execution = [record.id for record in world.log.executions]
     begins = [f"report-2026-01-01-{execution[0]}", f"{'r' * 38}-{execution[1]}"]
     begins.append(f"pipelines-{execution[2]}-train")
-    assert [arn.rpartition("/")[2][:-11] for arn in names] == begins
+    assert [arn.rpartition("/")[2][:-11] for arn in arns] == begins
 
 
 @IN_BOTH_MODES

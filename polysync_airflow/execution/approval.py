@@ -117,9 +117,8 @@ def check_approval(status: object, description: object) -> None:
     :raises ParametersError: one of them is not valid.
     """
     if status not in _APPROVAL_STATUSES:
-        raise ParametersError(
-            f"status = {texts.shorten(status)} is not valid: give one of"
-            f" {', '.join(_APPROVAL_STATUSES)}."
+        raise texts.invalid_argument(
+            "status", status, f"give one of {', '.join(_APPROVAL_STATUSES)}"
         )
     if not is_valid(_DESCRIPTION, description):
         raise ParametersError(

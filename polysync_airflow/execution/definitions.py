@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import models, pipelines, texts
+from polysync_airflow.execution.job_types import MAX_PIPELINE_NAME, STARTS_JOB
 from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
 
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreatePipeline.html
@@ -89,12 +90,22 @@ class PipelineDraft(models.StrictModel):
         :raises ParametersError: lists each invalid argument with its value and cure.
         """
         try:
-            return cls.model_validate(arguments)
+            draft = cls.model_validate(arguments)
         except ValidationError as error:
             problems = texts.describe_arguments(cls, error)
             raise ParametersError(
                 f"{_NO_CHANGE}, because these arguments are not valid:\n{problems}"
             ) from None
+        steps = pipelines.all_steps(pipelines.declared_steps(draft.definition))
+        jobs = [step.name for step in steps if step.type in STARTS_JOB]
+        if jobs and len(draft.pipeline_name) > MAX_PIPELINE_NAME:
+            raise ParametersError(
+                f"pipeline_name = {texts.shorten(draft.pipeline_name)} is not valid:"
+                f" step {jobs[0]} starts a job, and AWS was seen to refuse names over"
+                f" {MAX_PIPELINE_NAME} characters, though it documents 256; shorten it."
+                f" {_NO_CHANGE}."
+            )
+        return draft
 
 
 def to_text(definition: object) -> str:
@@ -136,9 +147,7 @@ def definition_text(source: Any, folder: Path) -> str:
         except (OSError, ValueError) as error:
             # A path with a NUL, and a text that is no UTF-8, are a ValueError.
             problem = f"{error}. A relative path begins at the folder of the DAG file"
-    raise ParametersError(
-        f"definition = {texts.shorten(source)} is not valid: {problem}. {_NO_CHANGE}."
-    )
+    raise texts.invalid_argument("definition", source, f"{problem}. {_NO_CHANGE}")
 
 
 def changes(pipeline: pipelines.PipelineDescription, draft: PipelineDraft) -> list[str]:

@@ -19,21 +19,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution import models, pipelines, texts
+from polysync_airflow.execution import job_types, models, pipelines, texts
 from polysync_airflow.execution.definitions import PipelineDraft, to_text
-from polysync_airflow.execution.job_types import JOB_TYPES, readable_name
+from polysync_airflow.execution.job_types import DIGITS, JOB_TYPES
 
 if TYPE_CHECKING:
     from polysync_airflow.execution.lifecycle.instructions import TaskIdentity
+
+# Where an argument is in the config.
+Path = tuple[str | int, ...]
 
 # The tags of a pipeline that say which task has made it.
 DEPLOYMENT_TAG: Final = "airflow:deployment"
 DAG_TAG: Final = "airflow:dag_id"
 TASK_TAG: Final = "airflow:task_id"
-_MAX_NAME: Final = 256
+# The name of a parameter in a definition; a start allows longer ones.
+# https://aws-sagemaker-mlops.github.io/sagemaker-model-building-pipeline-definition-JSON-schema/
+_MAX_NAME: Final = 64
+_NAME: Final = re.compile(rf"[A-Za-z0-9_-]{{1,{_MAX_NAME}}}")
 # 64, less what the name of the step that makes a model has at its end.
 _MAX_STEP_NAME: Final = 58
-_DIGITS: Final = 8
 # The types of parameters for botocore's types of members, and for those of Python;
 # String for all others.
 _TYPES: Final = {
@@ -63,8 +68,8 @@ def pipeline_name(deployment: str, dag_id: str, task_id: str) -> str:
     :param deployment: the identity of the Airflow deployment, so that two deployments
         with the same DAG do not change one pipeline in turns.
     """
-    readable = readable_name(dag_id, task_id)[: _MAX_NAME - _DIGITS - 1].rstrip("-")
-    return f"{readable}-{_digest(deployment, dag_id, task_id)}"
+    digest = _digest(deployment, dag_id, task_id)
+    return f"{job_types.readable_name(dag_id, task_id)}-{digest}"
 
 
 def origin_tags(deployment: str, dag_id: str, task_id: str) -> dict[str, str]:
@@ -82,7 +87,7 @@ def _tag_value(text: str) -> str:
 
 def _digest(*parts: str) -> str:
     text = "\0".join(parts)
-    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:_DIGITS]
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()[:DIGITS]
 
 
 class JobRequests(Protocol):
@@ -137,9 +142,8 @@ class JobPipeline:
         key = task.key
         given = self.pipeline_parameters or {}
         if not isinstance(given, Mapping):
-            raise ParametersError(
-                f"pipeline_parameters = {texts.shorten(given)} is not valid: give a"
-                " dict. Nothing was started."
+            raise texts.invalid_argument(
+                "pipeline_parameters", given, "give a dict. Nothing was started"
             )
         lifter = _Lifter(requests, given)
         steps = self._steps(lifter, key.task_id)
@@ -175,9 +179,8 @@ class JobPipeline:
         transform = _part(request, "Transform")
         if self.job_type == "Transform" and isinstance(transform, Mapping):
             model_name = f"{name}-model"
-            arguments = lifter.lift(
-                "CreateModel", _part(template, "Model"), _part(request, "Model")
-            )
+            own = _part(template, "Model"), _part(request, "Model")
+            arguments = lifter.lift("CreateModel", *own, "Model")
             model = {"Name": model_name, "Type": "Model", "Arguments": arguments}
             before.append(model)
             template = _part(template, "Transform")
@@ -218,25 +221,48 @@ class _Lifter:
 
     def __init__(self, requests: JobRequests, given: Mapping[str, Any]) -> None:
         self._requests = requests
-        self._problems: list[str] = []
+        self._given = given
+        self._problems = [
+            f"pipeline_parameters[{texts.shorten(name)}]: in a definition, a name has 1"
+            f" to {_MAX_NAME} letters, digits, '-' and '_'; give it another one"
+            for name in given
+            if not _NAME.fullmatch(str(name))
+        ]
         self.values = dict(given)
         self.types = {
             name: _TYPES.get(type(value), "String") for name, value in given.items()
         }
 
-    def lift(self, operation: str, template: Any, request: Any) -> Any:
-        """Return the request of an operation as the arguments of a step."""
+    def lift(self, operation: str, template: Any, request: Any, *path: str) -> Any:
+        """
+        Return the request of an operation as the arguments of a step.
+
+        :param path: where the request is in the config.
+        """
         arguments = request
         if isinstance(request, Mapping):
-            # The pipeline chooses the name, such as TrainingJobName.
             name = f"{operation.removeprefix('Create')}Name"
-            unnamed = {**request}
-            unnamed.pop(name, None)
             shape = self._requests.request_shape(operation)
-            arguments = self._lift(template, unnamed, shape, "")
-            request = {**arguments, name: "x"}
+            named = {**request}
+            if isinstance(named.get(name), str):
+                rules = shape.members[name].metadata
+                named[name] = self._prefix(name, named[name], rules)
+            arguments = self._lift(template, named, shape, path)
+            # A step needs none.
+            request = {name: "x", **arguments}
         self._problems += self._requests.request_problems(operation, request)
         return arguments
+
+    def _prefix(self, name: str, value: str, rules: Mapping[str, Any]) -> str:
+        """Return what AWS begins the name of a job with."""
+        if len(value) > rules["max"] or not re.fullmatch(rules["pattern"], value):
+            self._problems.append(
+                f"{name} = {texts.shorten(value)}: the name that AWS makes begins with"
+                f" it; give 1 to {rules['max']} letters, digits and hyphens, beginning"
+                " and ending with a letter or digit, or leave it out"
+            )
+        longest = job_types.MAX_PREFIXES.get(name, job_types.MAX_PREFIX)
+        return value[:longest].rstrip("-")
 
     def check(self, job_type: str) -> None:
         """
@@ -254,7 +280,7 @@ class _Lifter:
                 f"- {lines}"
             )
 
-    def _lift(self, template: Any, value: Any, shape: Any, place: str) -> Any:
+    def _lift(self, template: Any, value: Any, shape: Any, path: Path) -> Any:
         if is_expression(value):
             return value
         if isinstance(value, Mapping):
@@ -263,14 +289,14 @@ class _Lifter:
                     _part(template, name),
                     member,
                     _member_shape(shape, name),
-                    f"{place}.{name}",
+                    (*path, name),
                 )
                 for name, member in value.items()
             }
         if isinstance(value, list | tuple):
             shape = getattr(shape, "member", None)
             return [
-                self._lift(_part(template, index), member, shape, f"{place}[{index}]")
+                self._lift(_part(template, index), member, shape, (*path, index))
                 for index, member in enumerate(value)
             ]
         is_lifted = _is_rendered(template) and isinstance(value, str | int | float)
@@ -279,20 +305,35 @@ class _Lifter:
         kind = _TYPES.get(getattr(shape, "type_name", ""), "String")
         typed = _typed(str(value), kind)
         if is_lifted:
-            return self._parameter(place, kind, str(value), typed)
+            return self._parameter(path, kind, str(value), typed)
         return typed
 
-    def _parameter(self, place: str, kind: str, text: str, typed: Any) -> Parameter:
-        place = texts.clean_line(place.removeprefix("."))
+    def _parameter(self, path: Path, kind: str, text: str, typed: Any) -> Parameter:
+        parts = [f"[{p}]" if isinstance(p, int) else f".{p}" for p in path]
+        place = texts.clean_line("".join(parts).removeprefix("."))
         if not 1 <= len(text) <= texts.MAX_VALUE_LENGTH:
             self._problems.append(f"{place} = {texts.shorten(text)}: {_LIMITS}")
-        # Another run has the same name, whatever else has a template.
-        name = re.sub(r"[^A-Za-z0-9_]+", "-", place).strip("-")[-_MAX_NAME:]
-        while name in self.values:
-            name = f"{name}_"[-_MAX_NAME:]
+        name = _parameter_name([str(part) for part in path], self._given)
         self.values[name] = text
         self.types[name] = kind
         return Parameter(name, typed)
+
+
+def _parameter_name(path: list[str], given: Mapping[str, Any]) -> str:
+    """
+    Return the name of the parameter for an argument. It follows from the argument only,
+    so that all runs have the same one, whatever else has a template.
+
+    :param path: where the argument is in the config.
+    :param given: the parameters that the DAG author has named.
+    """
+    name = "-".join(path)
+    readable = re.sub(r"[^A-Za-z0-9_]+", "-", name)[-(_MAX_NAME - DIGITS - 1) :]
+    digest = ""
+    while name in given or not _NAME.fullmatch(name):
+        digest = _digest(digest, *path)
+        name = f"{readable}-{digest}"
+    return name
 
 
 def _typed(text: str, kind: str) -> Any:

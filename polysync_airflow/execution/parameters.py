@@ -58,9 +58,7 @@ class Options(models.StrictModel):
                 field.description
                 or f"give one of {', '.join(get_args(field.annotation))}"
             )
-            raise ParametersError(
-                f"{name} = {texts.shorten(arguments[name])} is not valid: {cure}."
-            ) from None
+            raise texts.invalid_argument(name, arguments[name], cure) from None
 
 
 # The arguments of an operator that become the start request.

@@ -292,8 +292,7 @@ def _amount_of(name: str, value: object) -> float:
         with suppress(ValueError, OverflowError):
             amount = float(value)
     if not 0 < amount <= MAX_AMOUNT:
-        raise ParametersError(
-            f"{name} = {texts.shorten(value)} is not valid: give a number above 0, in"
-            " the currency of hourly_prices."
+        raise texts.invalid_argument(
+            name, value, "give a number above 0, in the currency of hourly_prices"
         )
     return amount

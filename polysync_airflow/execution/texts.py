@@ -37,6 +37,8 @@ from pydantic import (
     WrapValidator,
 )
 
+from polysync_airflow.exceptions import ParametersError
+
 # How much of a foreign text a message quotes.
 MAX_QUOTED: Final = 500
 _MAX_VALUE_CHARACTERS: Final = 60
@@ -138,6 +140,11 @@ def shorten(value: Any) -> str:
     except ValueError:
         # Python refuses to write integers of more than 4,300 digits.
         return f"a very large {type(value).__name__}"
+
+
+def invalid_argument(name: str, value: Any, cure: str) -> ParametersError:
+    """Return the error that an argument of a DAG author's is not valid."""
+    return ParametersError(f"{name} = {shorten(value)} is not valid: {cure}.")
 
 
 def first_problems(problems: Sequence[str], limit: int = MAX_PROBLEMS) -> list[str]:

@@ -114,9 +114,8 @@ def import_jobs(
         pipelines, or one of ``names``.
     """
     if name_prefix is not None and not isinstance(name_prefix, str):
-        raise ParametersError(
-            f"pipeline_name_prefix = {name_prefix!r:.100} is not valid: give the"
-            " beginning of a pipeline name."
+        raise texts.invalid_argument(
+            "pipeline_name_prefix", name_prefix, "give the beginning of a pipeline name"
         )
     if names is not None and (name_prefix or managed_by == "AWS"):
         argument = "pipeline_name_prefix" if name_prefix else "managed_by"

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution.texts import shorten
+from polysync_airflow.execution.texts import invalid_argument
 from polysync_airflow.links import EXECUTION_LINKS
 from polysync_airflow.operators import base
 
@@ -107,9 +106,8 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
         self.region_name = region_name
         self._check_options()
         if not callable(python_callable):
-            raise ParametersError(
-                f"python_callable = {shorten(python_callable)} is not valid: give a"
-                " function."
+            raise invalid_argument(
+                "python_callable", python_callable, "give a function"
             )
 
     def _run_in(self, context: Context) -> CallbackRun:

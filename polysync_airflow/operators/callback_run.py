@@ -18,7 +18,7 @@ from polysync_airflow import exceptions
 from polysync_airflow.airflow_compat.reschedules import is_rescheduled
 from polysync_airflow.airflow_compat.sdk import AirflowSkipException, AirflowTaskTimeout
 from polysync_airflow.airflow_compat.supervisor import mask_secret, redact
-from polysync_airflow.exceptions import ParametersError, PolysyncError
+from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import models
 from polysync_airflow.execution.outcome import outcome_message, refusal_error
 from polysync_airflow.execution.steps import callbacks
@@ -29,7 +29,7 @@ from polysync_airflow.execution.steps.progress import (
     check_step_declared,
     check_step_name,
 )
-from polysync_airflow.execution.texts import clean_line, clean_text, shorten
+from polysync_airflow.execution.texts import clean_line, clean_text, invalid_argument
 from polysync_airflow.execution.waiter import (
     ExecutionEvent,
     ExecutionWaiter,
@@ -95,9 +95,7 @@ class CallbackRun(ExecutionRun):
         check_step_name(self.step_name)
         op_kwargs = self.task.op_kwargs
         if op_kwargs is not None and not isinstance(op_kwargs, Mapping):
-            raise ParametersError(
-                f"op_kwargs = {shorten(op_kwargs)} is not valid: give a dict."
-            )
+            raise invalid_argument("op_kwargs", op_kwargs, "give a dict")
         self.ti.xcom_push("execution_arn", self.arn)
         self.ti.xcom_push("step_name", self.step_name)
         pipeline_name = models.pipeline_name_of(self.arn)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution.job_types import JOB_TYPES, STEP_MEMBERS
-from polysync_airflow.execution.texts import shorten
+from polysync_airflow.execution.texts import invalid_argument, shorten
 from polysync_airflow.operators.start import PolysyncStartPipelineOperator
 
 if TYPE_CHECKING:
@@ -48,15 +48,16 @@ class PolysyncRunJobOperator(PolysyncStartPipelineOperator):
     :param config: the request of CreateTrainingJob, CreateProcessingJob,
         CreateTransformJob or CreateHyperParameterTuningJob, or ``{"Model": ...,
         "Transform": ...}`` with that of CreateModel, too (templated). The name of the
-        job is not used, since AWS makes one. A text in the place of a number is read as
+        job is optional: AWS makes one that begins with it, as far as 38 characters, or
+        6 of a tuning job. A text in the place of a number is read as
         that number. It may refer to ``pipeline_parameters``: ``{"Get":
         "Parameters.Day"}``.
     :param role_arn: the role of the pipeline, which starts the job (templated).
         Default: the execution role of the connection, else the role of the job.
     :param step: other members of the step: ``CacheConfig``, ``RetryPolicies``,
         ``PropertyFiles``, ``DisplayName``, ``Description``.
-    :param pipeline_name: the name of the pipeline (templated). Default: ``airflow-``
-        with DAG, task and a digest of these and the deployment.
+    :param pipeline_name: the name of the pipeline, at most 82 characters (templated).
+        Default: ``airflow-`` with DAG, task and a digest of these and the deployment.
     :param pipeline_tags: tags of the pipeline when it is created, a dict (templated).
         Tags with the DAG and the task are added.
     :raises ParametersError: an argument is not valid; no execution was started.
@@ -86,9 +87,8 @@ class PolysyncRunJobOperator(PolysyncStartPipelineOperator):
         **kwargs: Any,
     ) -> None:
         if job_type not in JOB_TYPES:
-            raise ParametersError(
-                f"job_type = {shorten(job_type)} is not valid: give one of"
-                f" {', '.join(JOB_TYPES)}."
+            raise invalid_argument(
+                "job_type", job_type, f"give one of {', '.join(JOB_TYPES)}"
             )
         members = [*STEP_MEMBERS]
         if job_type != "Processing":

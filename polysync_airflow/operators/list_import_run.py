@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
-from polysync_airflow.exceptions import CatalogueDriftError, ParametersError
+from polysync_airflow.exceptions import CatalogueDriftError
 from polysync_airflow.execution.models import pipeline_name_of
 from polysync_airflow.execution.pipelines import Job
-from polysync_airflow.execution.texts import first_problems
+from polysync_airflow.execution.texts import first_problems, invalid_argument
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs.catalogue import Catalogue, Scope, read_catalogue
 from polysync_airflow.jobs.drift import compare, describe_drift
@@ -80,9 +80,8 @@ class ListImportRun:
         if path is None:
             return None
         if not isinstance(path, str) or not path.strip():
-            raise ParametersError(
-                f"compare_with = {path!r:.100} is not valid: give the path of a"
-                " catalogue file."
+            raise invalid_argument(
+                "compare_with", path, "give the path of a catalogue file"
             )
         return read_catalogue(path)
 

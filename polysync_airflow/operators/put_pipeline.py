@@ -44,7 +44,8 @@ class PolysyncPutPipelineOperator(PolysyncOperator):
     https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_UpdatePipeline.html
     and API_CreatePipeline.html
 
-    :param pipeline_name: the name of the pipeline, not its ARN (templated).
+    :param pipeline_name: the name of the pipeline, not its ARN: at most 256 characters,
+        or 82 if a step starts a job (templated).
     :param definition: the definition (templated): a dict; JSON text; the path of a JSON
         file, which begins at the folder of the DAG file; or a function without
         arguments that returns one of these, or a ``Pipeline`` of SageMaker's Python

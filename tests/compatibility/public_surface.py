@@ -212,6 +212,9 @@ def _errors() -> Iterator[str]:
             if isinstance(node, ast.Call) and node.args:
                 name = getattr(node.func, "id", getattr(node.func, "attr", ""))
                 text = _text(node.args[0])
+                if name == "invalid_argument":
+                    name = "ParametersError"
+                    text += f" = {{}} is not valid: {_text(node.args[2])}."
                 if name.endswith(("Error", "ArgumentTypeError")) and text.strip("{} "):
                     yield f"{name}: {text}"
 

@@ -1,6 +1,6 @@
 """
-Twenty requests of jobs: what the pages of AWS's API and developer guide describe, and
-the forms of the system tests of Airflow's Amazon provider.
+Requests of jobs: what the pages of AWS's API and developer guide describe, the forms of
+the system tests of Airflow's Amazon provider, and names that are long or alike.
 
 They have facts only: members, and values of the tests' own.
 https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.html
@@ -153,6 +153,7 @@ REDSHIFT: Final = {
     "OutputS3Uri": "s3://ml/{{ ds }}/redshift",
     "OutputFormat": "CSV",
 }
+LONG: Final = "early_stopping_patience_of_the_second_phase_of_the_training"
 # The type of the job, and its request, by what it is an example of.
 REQUESTS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "amazon training": (
@@ -205,6 +206,20 @@ REQUESTS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
             Tags=[{"Key": "day", "Value": "{{ ds }}"}],
         ),
     ),
+    "long hyperparameters": (
+        "Training",
+        training(
+            HyperParameters={
+                LONG: "{{ ds }}",
+                LONG.replace("second", "first"): "{{ ds }}",
+                # Two names of one text, but for what a parameter cannot have.
+                "optimizer.rate": "{{ ds }}",
+                "optimizer-rate": "{{ ds }}",
+                "optimizer/rate": "{{ ds }}",
+                "\u00f6": "{{ ds }}",
+            }
+        ),
+    ),
     "amazon processing": (
         "Processing",
         processing(
@@ -253,6 +268,20 @@ REQUESTS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     ),
     "amazon transform": ("Transform", transform()),
     "amazon model": ("Transform", {"Model": MODEL, "Transform": transform()}),
+    "containers": (
+        "Transform",
+        {
+            "Model": {
+                "ExecutionRoleArn": ROLE,
+                "Containers": [
+                    {"Image": IMAGE, "Environment": {LONG: "{{ ds }}"}},
+                    {"Image": IMAGE, "ModelDataUrl": "s3://ml/{{ ds }}/b.tar.gz"},
+                ],
+                "Tags": [{"Key": "day", "Value": "model of {{ ds }}"}],
+            },
+            "Transform": transform(Tags=[{"Key": "day", "Value": "{{ ds }}"}]),
+        },
+    ),
     "record filter": (
         "Transform",
         transform(

@@ -32,8 +32,8 @@ from sagemaker_emulator.sagemaker.calls import (
 )
 from sagemaker_emulator.sagemaker.jobs.descriptions import Descriptions
 from sagemaker_emulator.sagemaker.jobs.model_packages import register_model_packages
-from sagemaker_emulator.sagemaker.jobs.warm_pools import warm_pool_of
 from sagemaker_emulator.sagemaker.jobs.requests import refusal
+from sagemaker_emulator.sagemaker.jobs.warm_pools import warm_pool_of
 from sagemaker_emulator.sagemaker.pagination import page
 from sagemaker_emulator.sagemaker.pipelines import created_within
 from sagemaker_emulator.sagemaker.selective_execution import select

@@ -46,6 +46,8 @@ def parameterised(create: Callable[..., str]) -> str:
     [
         ({}, "Parameter 'Text' is undefined."),
         ({"Text": "x", "Nope": "1"}, "Unknown parameter 'Nope'"),
+        # A start allows longer names than a definition.
+        ({"Text": "x", "N" * 256: "1"}, f"Unknown parameter '{'N' * 256}'"),
         (
             {"Text": "x", "Count": "1.5"},
             "Unexpected type for parameter 'Count'. Expected Integer but found Float.",

@@ -276,3 +276,21 @@ def test_errors_that_do_not_end(world: World) -> None:
     assert not run.error.permanent
     assert world.time.time() - begin <= PUT_TIMEOUT_SECONDS
     assert world.calls(CREATE) == []
+
+
+@pytest.mark.parametrize("length", [82, 83, 256])
+@pytest.mark.parametrize("runs_job", [True, False])
+def test_long_name(length: int, runs_job: bool, world: World) -> None:
+    """AWS was seen to refuse one over 82; it is allowed where no step starts a job."""
+    last = step("B", "Training" if runs_job else "Fail")
+    nested = step("A", "Condition", Arguments={"Conditions": [], "IfSteps": [last]})
+
+    run, _ = put(content(nested), pipeline_name="p" * length)
+
+    if runs_job and length > 82:
+        assert isinstance(run.error, ParametersError)
+        for text in (f"({length} characters)", "over 82", "256", "step B", "shorten"):
+            assert text in str(run.error)
+        assert world.calls() == []
+    else:
+        assert run.error is None

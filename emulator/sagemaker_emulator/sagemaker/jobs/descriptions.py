@@ -10,8 +10,7 @@ client has created itself are moto's.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ from sagemaker_emulator.sagemaker.jobs import processing, training
 from sagemaker_emulator.sagemaker.jobs.job import Job
 from sagemaker_emulator.sagemaker.jobs.names import (
     arguments_of,
+    execution_ids,
     job_name,
     source_of,
     training_job_names,
@@ -47,7 +47,6 @@ _BY_STEP_TYPE: Mapping[str, Callable[[Job], dict[str, Any]]] = {
     },
 }
 _ENDED = {"Succeeded": "Completed", "Failed": "Failed", "Stopped": "Stopped"}
-_EXECUTION_ID = re.compile(r"(?:pipelines-)?([a-z0-9]{12})-.+")
 
 
 @dataclass(frozen=True)
@@ -120,6 +119,14 @@ class Descriptions:
             return training.describe_training_job(job, WarmPoolStatus=pool)
         return _BY_STEP_TYPE[run.step.type](job)
 
+    def jobs(self, step_types: Sequence[str]) -> Iterator[tuple[StepRun, Attempt, str]]:
+        """Yield the attempts of steps of some types, with the names of their jobs."""
+        for run in self._record.engine.history:
+            if run.step.type in step_types:
+                for attempt in run.attempts:
+                    name = job_name(self._region, self._record, run, attempt.number)
+                    yield run, attempt, name
+
     def job(self, run: StepRun, attempt: Attempt) -> Job:
         """Return the job of an attempt."""
         if attempt.status in _ENDED:
@@ -190,28 +197,32 @@ def respond(
     :param now: the time of the request, as Unix time.
     """
     name = request[OPERATIONS[operation].member]
-    record = _record_of_job(region, name)
-    if record is None:
-        return None
-    record.engine.advance(now)
-    if region.keeps_instances:
-        # Another execution may have the warm pool of the job by now.
-        region.advance(now)
-    descriptions = Descriptions(region, record, now)
-    for run in record.engine.history:
-        if run.step.type not in OPERATIONS[operation].step_types:
-            continue
-        for attempt in run.attempts:
-            own_name = job_name(region, record, run, attempt.number)
-            if operation == "DescribeTrainingJob" and run.step.type == "Tuning":
-                if not name.startswith(own_name):
-                    continue
-                tuning_job = descriptions.job(run, attempt)
-                arguments = tuning_job.arguments
-                if name in training_job_names(region, tuning_job.name, arguments):
-                    return training.describe_training_job_of_tuning(tuning_job, name)
-            elif name == own_name:
-                return _respond_of(descriptions, run, attempt, operation, request)
+    for record in _executions_in(region, name):
+        record.engine.advance(now)
+        if region.keeps_instances:
+            # Another execution may have the warm pool of the job by now.
+            region.advance(now)
+        descriptions = Descriptions(region, record, now)
+        response = _respond_from(descriptions, operation, request)
+        if response is not None:
+            return response
+    return None
+
+
+def _respond_from(
+    descriptions: Descriptions, operation: str, request: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """Return the response of an operation; None if the execution has no such job."""
+    name = request[OPERATIONS[operation].member]
+    for run, attempt, own_name in descriptions.jobs(OPERATIONS[operation].step_types):
+        if operation == "DescribeTrainingJob" and run.step.type == "Tuning":
+            if not name.startswith(own_name):
+                continue
+            job = descriptions.job(run, attempt)
+            if name in training_job_names(job.region, job.name, job.arguments):
+                return training.describe_training_job_of_tuning(job, name)
+        elif name == own_name:
+            return _respond_of(descriptions, run, attempt, operation, request)
     return None
 
 
@@ -229,11 +240,10 @@ def _respond_of(
     return descriptions.of(run, attempt)
 
 
-def _record_of_job(region: Region, name: str) -> ExecutionRecord | None:
-    match = _EXECUTION_ID.fullmatch(name)
-    if match is None:
-        return None
-    return region.execution_with_id(match[1])
+def _executions_in(region: Region, name: str) -> list[ExecutionRecord]:
+    """Return the executions whose ids are in the name of a job, or how it begins."""
+    records = map(region.execution_with_id, execution_ids(name))
+    return [record for record in records if record is not None]
 
 
 def logged_executions(region: Region, stream: str) -> Iterator[ExecutionRecord]:
@@ -243,14 +253,11 @@ def logged_executions(region: Region, stream: str) -> Iterator[ExecutionRecord]:
     :param region: the region.
     :param stream: with what the names of the log streams begin.
     """
-    match = _EXECUTION_ID.fullmatch(stream)
-    if match is None:
+    records = _executions_in(region, stream)
+    yield from records
+    if not records:
         for pipeline in region.pipelines.values():
             yield from pipeline.executions.unlogged()
-        return
-    record = region.execution_with_id(match[1])
-    if record is not None:
-        yield record
 
 
 def _describe_version_1(job: Job) -> dict[str, Any] | None:

@@ -1,14 +1,20 @@
 """
 The names of the jobs that steps start, and the values in their arguments.
 
-AWS does not document how it forms these names. Names in its examples are like
-``pipelines-<execution id>-<step name>-<random>``. Where the type of job allows fewer
-characters, the name is shorter.
+They are like ``pipelines-<execution id>-<step name>-<token>``, with at most twenty
+characters of the name of the step. The name that the arguments have, such as
+``TrainingJobName``, is a prefix: it replaces ``pipelines`` and the name of the step.
+AWS's page has the lengths, too, but not what becomes of a longer prefix; here, it is
+cut. It ends with a number of retries, which AWS's own examples do not have. Where the
+type of job allows fewer characters, the name is shorter.
+
+https://docs.aws.amazon.com/sagemaker/latest/dg/build-and-manage-access.html
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sagemaker_emulator.engine.caching import property_at
@@ -16,6 +22,7 @@ from sagemaker_emulator.engine.expressions import (
     ExpressionError,
     evaluate,
     evaluate_all,
+    text,
 )
 from sagemaker_emulator.engine.step_runs import StepRun
 from sagemaker_emulator.sagemaker.store import ExecutionRecord, Region
@@ -38,7 +45,22 @@ RESOURCES = {
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateHyperParameterTuningJob.html
 _MAX_LENGTHS = {"Tuning": 32, "AutoML": 32}
 _MAX_LENGTH = 63
+_MAX_STEP_NAME = 20
 _SUFFIX_LENGTH = 10
+# For each step type: the member of its arguments with the prefix.
+_PREFIXES = {
+    "Processing": "ProcessingJobName",
+    "QualityCheck": "ProcessingJobName",
+    "ClarifyCheck": "ProcessingJobName",
+    "Training": "TrainingJobName",
+    "Transform": "TransformJobName",
+    "Tuning": "HyperParameterTuningJobName",
+    "AutoML": "AutoMLJobName",
+    "Model": "ModelName",
+}
+_MAX_PREFIXES = {"Tuning": 6, "AutoML": 6}
+_MAX_PREFIX = 38
+_EXECUTION_ID = re.compile(r"(?:^|-)(?=([a-z0-9]{12})-)")
 # A tuning job can start hundreds of training jobs. In the emulator, it starts at most
 # these.
 _MAX_TRAINING_JOBS = 10
@@ -71,12 +93,26 @@ def job_name(
     region: Region, record: ExecutionRecord, run: StepRun, attempt: int
 ) -> str:
     """Return the name of the job of an attempt."""
+    kind = run.step.type
     suffix = region.identifier(_SUFFIX_LENGTH, record.arn, run.step.name, attempt)
-    start = f"{record.id}-{run.step.name}".replace("_", "-")
-    length = _MAX_LENGTHS.get(run.step.type, _MAX_LENGTH)
+    prefix = run.step.arguments.get(_PREFIXES.get(kind, ""))
+    if prefix is not None:
+        length = _MAX_PREFIXES.get(kind, _MAX_PREFIX)
+        start = text(value_of(record, run, prefix))[:length].rstrip("-")
+        return f"{start}-{record.id}-{suffix}"
+    start = f"{record.id}-{run.step.name[:_MAX_STEP_NAME]}".replace("_", "-")
+    length = _MAX_LENGTHS.get(kind, _MAX_LENGTH)
     if length == _MAX_LENGTH:
         start = f"pipelines-{start}"
     return f"{start[: length - _SUFFIX_LENGTH - 1].rstrip('-')}-{suffix}"
+
+
+def execution_ids(name: str) -> Iterator[str]:
+    """
+    Yield what can be the id of the execution in the name of a job, or in how it begins.
+    """
+    for match in _EXECUTION_ID.finditer(name):
+        yield match[1]
 
 
 def job_arn(region: Region, record: ExecutionRecord, run: StepRun) -> str:

@@ -332,7 +332,7 @@ FAULTS: list[tuple[str | None, str, Any, str | None]] = [
     (None, "Parameters[0].Type", "Text", "type"),
     (None, "Parameters[0].Default", "x", None),
     (None, "Parameters[0].Name", "a b", None),
-    (None, "Parameters[0].Name", "a" * 65, None),
+    (None, "Parameters[0].Name", "a" * 65, "max=64.0"),
     (None, "Parameters[0].Name", "Count", "not unique"),
     (None, "Parameters[0].DefaultValue", 5, None),
     (None, "Parameters[0].DefaultValue", json_get(), None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -447,6 +448,13 @@ def test_auto_ml_job_of_the_second_version(
         sagemaker.describe_auto_ml_job(AutoMLJobName=name)
 
 
+# The log groups of the types of jobs that have another one than ProcessingJobs.
+LOGS = {
+    "Training": "TrainingJobs",
+    "Transform": "TransformJobs",
+    "Tuning": "TrainingJobs",
+    "AutoML": "TrainingJobs",
+}
 DESCRIBE = {
     "Training": ("describe_training_job", "TrainingJobName", "TrainingJobStatus"),
     "Processing": (
@@ -503,6 +511,50 @@ def test_job_of_each_step_type_from_its_start_to_its_failure(
     assert (
         not {"FinalMetricDataList", "BestTrainingJob", "BestCandidate"} & failed.keys()
     )
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in (*DESCRIBE, "Model") if kind != "Endpoint"]
+)
+def test_name_in_the_arguments_is_a_prefix(
+    sagemaker: Any,
+    client_of: Callable[..., Any],
+    create: Callable[..., str],
+    start: Callable[..., str],
+    steps_of: Steps,
+    server: EmulatorServer,
+    kind: str,
+) -> None:
+    """
+    The name of the job begins with it, as long as AWS documents, has the id of the
+    execution, and is valid. The job and its log are found by the name, also if the
+    prefix has the id of another execution.
+    """
+    operation, member, _ = DESCRIBE.get(kind, ("", "ModelName", ""))
+    maximum, longest = (32, 6) if kind in ("Tuning", "AutoML") else (63, 38)
+    prefix = {"Name": "Prefix", "Type": "String"}
+    body = step("S", kind, Arguments={member: {"Get": "Parameters.Prefix"}})
+    create(definition(body, parameters=(prefix,)))
+    first = start(Prefix="ml").rpartition("/")[2]
+    cut = "a" * (longest - 1) + "-b"
+    for text in ("ml-ops", f"re-{first}-x", cut, "c" * maximum):
+        arn = start(Prefix=text)
+        server.control.advance(24 * 3600)
+        (metadata,) = steps_of(arn)["S"]["Metadata"].values()
+        job_arn = metadata.get("Arn") or metadata["CheckJobArn"]
+        name = job_arn.rpartition("/")[2]
+        execution = arn.rpartition("/")[2]
+        begin = text[:longest].rstrip("-")
+        assert re.fullmatch(rf"{begin}-{execution}-[a-z0-9]{{10}}", name)
+        assert len(name) <= maximum
+        if kind != "Model":
+            described = getattr(sagemaker, operation)(**{member: name})
+            assert job_arn in described.values()
+            group = "/aws/sagemaker/" + LOGS.get(kind, "ProcessingJobs")
+            (stream,) = client_of("logs").describe_log_streams(
+                logGroupName=group, logStreamNamePrefix=name
+            )["logStreams"]
+            assert stream["logStreamName"].startswith(name)
 
 
 def test_job_that_is_stopped_before_its_container_starts(

@@ -13,6 +13,7 @@ import pytest
 from airflow.providers.common.compat.sdk import DAG
 
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
+from polysync_airflow.execution.job_types import is_name_of_task
 from polysync_airflow.operators import PolysyncRunJobOperator
 from tests.conftest import IN_BOTH_MODES, connection
 from tests.fakes.json_store import JsonStore
@@ -140,6 +141,22 @@ def test_resume_has_the_version_of_its_start(deferrable: bool, world: World) -> 
     assert [text for text in texts_of(logs) if "not used" in text] == []
 
 
+def test_long_names_of_dags(world: World) -> None:
+    """The names of the pipelines differ, and are those of tasks."""
+    for number in range(2):
+        run = JobTask(task_id=f"{'train' * 40}{number}").next_try()
+        assert run.error is None
+
+    names = {record.pipeline.name for record in world.log.executions}
+    assert len(names) == 2
+    assert [len(name) for name in names if is_name_of_task(name)] == [82, 82]
+
+
+def test_name_of_a_pipeline_of_82_characters(world: World) -> None:
+    """It is the longest one with which AWS was seen to create a pipeline."""
+    assert JobTask().next_try(pipeline_name="p" * 82).error is None
+
+
 def test_deployments_do_not_share_a_pipeline(world: World) -> None:
     """A copy of the deployment has the same DAG and task, and a pipeline of its own."""
     for deployment in ("prod", "staging"):
@@ -245,11 +262,34 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
                 "Environment", value={f"K{index}": "{{ ds }}" for index in range(201)}
             )
         },
-        ["203 templates", "at most 200"],
+        ["204 templates", "at most 200"],
     ),
     "parameters": (
         {"pipeline_parameters": ["Day"]},
         ["pipeline_parameters = a list of 1", "give a dict"],
+    ),
+    "long name of a parameter": (
+        {"pipeline_parameters": {"P" * 65: 1}},
+        ["pipeline_parameters['PPPP", "(65 characters)", "1 to 64 letters"],
+    ),
+    "name of a parameter": (
+        {"pipeline_parameters": {"a.b": 1}},
+        ["pipeline_parameters['a.b']", "1 to 64 letters"],
+    ),
+    "name of the job": (
+        {"config": with_member("ProcessingJobName", value="report_{{ ds }}")},
+        ["ProcessingJobName = 'report_2026-01-01'", "1 to 63 letters", "leave it out"],
+    ),
+    "empty name of the job": (
+        {"config": with_member("ProcessingJobName", value="{{ '' }}")},
+        ["ProcessingJobName = ''", "leave it out"],
+    ),
+    "long name of a model": (
+        {
+            "job_type": "Transform",
+            "config": {"Model": {"ModelName": "m" * 64}, "Transform": TRANSFORM},
+        },
+        ["ModelName = 'mmm", "(64 characters)", "1 to 63 letters"],
     ),
     "run": (
         {"config": with_member("ExperimentConfig", value={"RunName": "a"})},
@@ -264,6 +304,10 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "name": (
         {"pipeline_name": "arn:aws:x"},
         ["pipeline_name = 'arn:aws:x'", "not its ARN"],
+    ),
+    "long name": (
+        {"pipeline_name": "p" * 83},
+        ["pipeline_name = 'ppp", "(83 characters)", "over 82", "step train", "shorten"],
     ),
 }
 
@@ -359,9 +403,11 @@ def test_rendered_lists_are_in_the_definition(world: World) -> None:
     place = {"VolumeSizeInGB": {"Get": "Parameters.Environment-N"}}
     config["ProcessingResources"]["ClusterConfig"] |= place
     step = {"CacheConfig": {"Enabled": True, "ExpireAfter": "P1D"}}
+    # Both names that the place of N would have.
+    given = {"Environment-N": 5, "Environment-N-000850e2": "x"}
     for day in ("a", "b"):
         task = Native(task_id="group.a.task", run_id=day, day=day, config=config)
-        run = task.next_try(step=step, pipeline_parameters={"Environment-N": 5})
+        run = task.next_try(step=step, pipeline_parameters=given)
         assert run.error is None
 
     document = world.log.executions[1].version.definition.document
@@ -369,15 +415,36 @@ def test_rendered_lists_are_in_the_definition(world: World) -> None:
     arguments = made["Arguments"]
     assert made["CacheConfig"] == step["CacheConfig"]
     assert arguments["AppSpecification"]["ContainerArguments"] == ["b", "--all"]
-    assert arguments["Environment"]["N"] == {"Get": "Parameters.Environment-N_"}
+    name = "Environment-N-b43d791f"
+    assert arguments["Environment"]["N"] == {"Get": f"Parameters.{name}"}
     declared = {each["Name"]: each["Type"] for each in document["Parameters"]}
     assert declared == {
         "Environment-N": "Integer",
+        "Environment-N-000850e2": "String",
         "Environment-DAY": "String",
-        "Environment-N_": "String",
+        name: "String",
+        "ProcessingJobName": "String",
         "ProcessingResources-ClusterConfig-InstanceCount": "Integer",
     }
     assert versions(world) == [2]
+
+
+@IN_BOTH_MODES
+def test_name_of_a_job_is_its_prefix(deferrable: bool, world: World) -> None:
+    """It is cut where it is longer than AWS's limit, and a job may have none."""
+    unnamed = {**PROCESSING}
+    unnamed.pop("ProcessingJobName")
+    long = with_member("ProcessingJobName", value="r" * 63)
+    arns = []
+    for config in (PROCESSING, long, unnamed):
+        run = JobTask(deferrable, run_id=f"r{len(arns)}", config=config).next_try()
+        assert run.error is None
+        arns.append(run.xcoms["outputs"]["train"]["processing_job_arn"])
+
+    execution = [record.id for record in world.log.executions]
+    begins = [f"report-2026-01-01-{execution[0]}", f"{'r' * 38}-{execution[1]}"]
+    begins.append(f"pipelines-{execution[2]}-train")
+    assert [arn.rpartition("/")[2][:-11] for arn in arns] == begins
 
 
 @IN_BOTH_MODES

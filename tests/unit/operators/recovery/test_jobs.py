@@ -435,7 +435,7 @@ def test_name_of_a_job_is_its_prefix(deferrable: bool, world: World) -> None:
     unnamed = {**PROCESSING}
     unnamed.pop("ProcessingJobName")
     long = with_member("ProcessingJobName", value="r" * 63)
-    arns = []
+    arns: list[str] = []
     for config in (PROCESSING, long, unnamed):
         run = JobTask(deferrable, run_id=f"r{len(arns)}", config=config).next_try()
         assert run.error is None

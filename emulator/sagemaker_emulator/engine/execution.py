@@ -91,6 +91,9 @@ class Execution:
     :param selection: the steps of a selective execution; None to run all steps.
     :param find_cached: finds the results of earlier executions; None if there is no
         cache.
+    :param refusal_of_start: returns why an attempt of a step, by its number, cannot
+        start, so that the step fails; None if it can.
+    :param refusal_of_stop: the same for a stop: the step then fails when it ends.
     """
 
     seed: str
@@ -101,6 +104,8 @@ class Execution:
     max_parallel: float = inf
     selection: Selection | None = None
     find_cached: FindCached | None = None
+    refusal_of_start: Callable[[StepRun, int], str | None] | None = None
+    refusal_of_stop: Callable[[StepRun, int], str | None] | None = None
     status: str = "Executing"
     failure_reason: str | None = None
 
@@ -179,6 +184,10 @@ class Execution:
             if run.is_loop:
                 run.status = "Stopping"
             elif run.waiting or DEFAULTS[run.step.type].interruptible:
+                if self.refusal_of_stop and not run.waiting:
+                    run.error_message = self.refusal_of_stop(run, run.attempt)
+                if run.error_message is not None:
+                    continue
                 run.status = "Stopping"
                 self._add_event(
                     self._stopping_until, partial(self._end, run, status="Stopped")
@@ -375,6 +384,11 @@ class Execution:
             return
         step = run.step
         number = self._attempts.get(step.name, 0) + 1
+        if self.refusal_of_start:
+            refusal = self.refusal_of_start(run, number)
+            if refusal is not None:
+                self._end(run, at, "Failed", refusal)
+                return
         self._attempts[step.name] = number
         default = DEFAULTS[step.type]
         scenario = self.scenario.of_step(step)

@@ -416,6 +416,8 @@ class Region:
     def __init__(self, name: str, seed: str) -> None:
         self.name = name
         self._seed = seed
+        #: Returns what says why a role may not make a call; None if all roles may.
+        self.authorizer: Callable[[], Callable[[Any], str | None] | None] = lambda: None
         #: By the names in lower case, those that AWS manages by their ARNs.
         self.pipelines: dict[str, Pipeline] = {}
         for pipeline_name, definition in _managed_definitions().items():

@@ -1,0 +1,317 @@
+"""
+The printed rights of a pipeline's role are enough for each type of step, and each of
+them is needed.
+
+The emulator has a table of its own of what AWS asks for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import product
+from typing import Any
+
+import pytest
+
+from polysync_airflow.auth import pipeline_role
+from polysync_airflow.exceptions import ParametersError
+from sagemaker_emulator import EmulatorServer
+from sagemaker_emulator.builders import definition, step
+from tests.unit.auth.sign_in.conftest import ACCOUNT, Account
+from tests.unit.auth.sign_in.test_least_privilege import REFERENCE
+
+NAME = "RightsOf"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/Pipeline"
+JOB_ROLE = f"arn:aws:iam::{ACCOUNT}:role/Job"
+IMAGE = f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com/image:1"
+NETWORK = {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1"]}
+INSTANCES = {
+    "InstanceCount": 1,
+    "InstanceType": "ml.m5.large",
+    "VolumeSizeInGB": 30,
+    "VolumeKmsKeyId": "11111111-2222-3333-4444-555555555555",
+}
+OUTPUT = {
+    "S3OutputPath": "s3://out/models",
+    "KmsKeyId": f"arn:aws:kms:us-east-1:{ACCOUNT}:key/99999999-2222-3333-4444-5",
+}
+SOURCE = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://in/data"}}
+TRAINING = {
+    "InputDataConfig": [{"ChannelName": "train", "DataSource": SOURCE}],
+    "OutputDataConfig": OUTPUT,
+    "ResourceConfig": INSTANCES,
+    "RoleArn": ROLE,
+    "VpcConfig": NETWORK,
+}
+EVALUATION = {
+    "OutputName": "evaluation",
+    "S3Output": {
+        "LocalPath": "/opt/ml/processing/evaluation",
+        "S3UploadMode": "EndOfJob",
+        "S3Uri": "s3://out/evaluation",
+    },
+}
+OF_TUNING = {
+    **TRAINING,
+    "AlgorithmSpecification": {"TrainingImage": IMAGE, "TrainingInputMode": "File"},
+    "StoppingCondition": {"MaxRuntimeInSeconds": 3600},
+}
+PROCESSING = {
+    "NetworkConfig": {"VpcConfig": NETWORK},
+    "ProcessingInputs": [
+        {
+            "InputName": "raw",
+            "S3Input": {
+                "LocalPath": "/opt/ml/processing/raw",
+                "S3DataType": "S3Prefix",
+                "S3InputMode": "File",
+                "S3Uri": {"Get": "Parameters.Input"},
+            },
+        }
+    ],
+    "ProcessingOutputConfig": {
+        "KmsKeyId": OUTPUT["KmsKeyId"],
+        "Outputs": [EVALUATION],
+    },
+    "ProcessingResources": {"ClusterConfig": INSTANCES},
+    "RoleArn": ROLE,
+}
+INPUT = {"Name": "Input", "Type": "String", "DefaultValue": "s3://in/raw"}
+MODEL = {
+    "ExecutionRoleArn": ROLE,
+    "PrimaryContainer": {"Image": IMAGE, "ModelDataUrl": "s3://in/model.tar.gz"},
+    "VpcConfig": NETWORK,
+}
+CLUSTER = {
+    "Instances": {"InstanceGroups": []},
+    "JobFlowRole": "EC2Role",
+    "ReleaseLabel": "emr-6.6.0",
+    "ServiceRole": "EmrRole",
+}
+JSON_GET = {
+    "Std:JsonGet": {
+        "PropertyFile": {"Get": "Steps.A.PropertyFiles.Evaluation"},
+        "Path": "mse",
+    }
+}
+PROPERTY_FILES = [
+    {
+        "PropertyFileName": "Evaluation",
+        "OutputName": "evaluation",
+        "FilePath": "evaluation.json",
+    }
+]
+
+
+def without(member: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """Return a step without one of its arguments."""
+    del entry["Arguments"][member]
+    return entry
+
+
+CASES: dict[str, list[dict[str, Any]]] = {
+    "Training": [step("A", "Training", Arguments=TRAINING)],
+    "Processing": [step("A", Arguments=PROCESSING)],
+    "Transform": [
+        step("M", "Model", Arguments=MODEL),
+        step(
+            "A",
+            "Transform",
+            Arguments={"ModelName": {"Get": "Steps.M.ModelName"}},
+        ),
+    ],
+    "Tuning": [step("A", "Tuning", Arguments={"TrainingJobDefinition": OF_TUNING})],
+    "AutoML": [step("A", "AutoML", Arguments={"RoleArn": ROLE})],
+    "Model": [step("A", "Model", Arguments=MODEL)],
+    "RegisterModel": [
+        step(
+            "A",
+            "RegisterModel",
+            Arguments={
+                "InferenceSpecification": {
+                    "Containers": [
+                        {"Image": IMAGE, "ModelDataUrl": "s3://in/model.tar.gz"}
+                    ],
+                    "SupportedContentTypes": ["text/csv"],
+                    "SupportedResponseMIMETypes": ["text/csv"],
+                },
+                "ModelPackageGroupName": "Churn",
+            },
+        )
+    ],
+    "Lambda": [step("A", "Lambda")],
+    "Callback": [step("A", "Callback")],
+    "EMR": [step("A", "EMR")],
+    "EMR, new cluster": [
+        without("ClusterId", step("A", "EMR", Arguments={"ClusterConfig": CLUSTER}))
+    ],
+    "EMRServerless": [step("A", "EMRServerless")],
+    "EMRServerless, new application": [
+        without(
+            "ApplicationId",
+            step(
+                "A",
+                "EMRServerless",
+                Arguments={"ApplicationConfig": {"type": "SPARK"}},
+            ),
+        )
+    ],
+    "QualityCheck": [
+        step(
+            "A",
+            "QualityCheck",
+            Arguments=PROCESSING,
+            ModelPackageGroupName="Churn",
+            SuppliedBaselineConstraints="s3://in/constraints.json",
+        )
+    ],
+    "ClarifyCheck": [
+        step(
+            "A",
+            "ClarifyCheck",
+            Arguments=PROCESSING,
+            CheckType="MODEL_BIAS",
+            ModelName="churn",
+            ModelPackageGroupName="Churn",
+            SuppliedBaselineConstraints="s3://in/analysis.json",
+        )
+    ],
+    "Endpoint": [step("A", "Endpoint")],
+    "EndpointConfig": [
+        step("A", "EndpointConfig", Arguments={"ExecutionRoleArn": ROLE})
+    ],
+    "InferenceComponent": [step("A", "InferenceComponent")],
+    "Condition": [
+        step("A", Arguments=PROCESSING, PropertyFiles=PROPERTY_FILES),
+        {
+            "Name": "B",
+            "Type": "Condition",
+            "Arguments": {
+                "Conditions": [
+                    {"Type": "Equals", "LeftValue": JSON_GET, "RightValue": 1}
+                ],
+                "IfSteps": [],
+                "ElseSteps": [step("Stop", "Fail")],
+            },
+        },
+    ],
+    "ForEach": [
+        {
+            "Name": "Each",
+            "Type": "ForEach",
+            "Arguments": {
+                "IterableItems": ["a"],
+                "MaxConcurrency": 1,
+                "ForEachBody": [step("A", "Training", Arguments=TRAINING)],
+            },
+        }
+    ],
+}
+
+
+def text_of(case: str) -> str:
+    """Return the definition of a case."""
+    return definition(*CASES[case], parameters=(INPUT,))
+
+
+def needs_of(text: str, **more: Any) -> pipeline_role.RoleNeeds:
+    """Return what the role of a pipeline needs in the emulated account."""
+    return pipeline_role.role_needs(
+        text, account=ACCOUNT, region="us-east-1", pipeline=NAME, **more
+    )
+
+
+def statements_of(needs: pipeline_role.RoleNeeds) -> list[dict[str, Any]]:
+    """Return the statements of the policy of a role."""
+    statements: list[dict[str, Any]]
+    statements = needs.role["Policies"][0]["PolicyDocument"]["Statement"]
+    return statements
+
+
+class RoleInUse:
+    """
+    A pipeline whose role has exactly what is printed.
+
+    :param case: the key of its steps in ``CASES``.
+    """
+
+    def __init__(self, emulator: EmulatorServer, case: str) -> None:
+        self.emulator = emulator
+        account = Account(emulator)
+        self.iam = account.iam
+        self.client = account.client("sagemaker")
+        self.needs = needs_of(text_of(case), role_arn=ROLE)
+        account.role(self.needs.role["AssumeRolePolicyDocument"], "Pipeline")
+        self.client.create_pipeline(
+            PipelineName=NAME,
+            PipelineDefinition=text_of(case),
+            RoleArn=ROLE,
+        )
+        files = {"A": {"property_files": {"Evaluation": {"mse": 1}}}}
+        emulator.control.put_scenario({"steps": files}, NAME)
+        emulator.control.set_sign_in(enforce_iam=True)
+
+    def allow(self, without: str = "") -> None:
+        """Give the role its rights, without one."""
+        allowed = []
+        for statement in statements_of(self.needs):
+            actions = [each for each in statement["Action"] if each != without]
+            if actions:
+                allowed.append({**statement, "Action": actions})
+        document = {"Version": "2012-10-17", "Statement": allowed}
+        name = {"RoleName": "Pipeline", "PolicyName": "pipeline"}
+        if allowed:
+            self.iam.put_role_policy(**name, PolicyDocument=json.dumps(document))
+        else:
+            self.iam.delete_role_policy(**name)
+
+    def run(self, stop_after: float | None = None) -> tuple[str, str]:
+        """
+        Run the pipeline, and return how it ends, with the reasons of its steps.
+
+        :param stop_after: after how many seconds it is stopped.
+        """
+        started = self.client.start_pipeline_execution(PipelineName=NAME)
+        arn = {"PipelineExecutionArn": started["PipelineExecutionArn"]}
+        if stop_after:
+            self.emulator.control.advance(stop_after)
+            self.client.stop_pipeline_execution(**arn)
+        self.emulator.control.advance(20_000)
+        steps = self._steps(arn)
+        for entry in steps:
+            token = entry["Metadata"].get("Callback", {}).get("CallbackToken")
+            if token and entry["StepStatus"] == "Executing":
+                self.client.send_pipeline_execution_step_success(CallbackToken=token)
+        reasons = [entry.get("FailureReason", "") for entry in steps]
+        execution = self.client.describe_pipeline_execution(**arn)
+        return execution["PipelineExecutionStatus"], " ".join(reasons)
+
+    def _steps(self, arn: dict[str, str]) -> list[dict[str, Any]]:
+        response = self.client.list_pipeline_execution_steps(**arn)
+        steps: list[dict[str, Any]] = response["PipelineExecutionSteps"]
+        return steps
+
+
+STOPS = re.compile(r".*:(Stop(?!Application)|Cancel|Terminate).*")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_each_right_is_needed_and_no_other(emulator: EmulatorServer, case: str) -> None:
+    """Without any one of them a step fails, or cannot be stopped, and says so."""
+    role = RoleInUse(emulator, case)
+    actions = {
+        action for entry in statements_of(role.needs) for action in entry["Action"]
+    }
+    stops = {action for action in actions if STOPS.fullmatch(action)}
+
+    role.allow()
+    whole, reasons = role.run()
+    assert (whole, reasons.strip()) == ("Succeeded", "")
+    if stops:
+        assert role.run(stop_after=20)[0] == "Stopped"
+    for action in sorted(actions):
+        role.allow(without=action)
+        stop_after = 20 if action in stops else None
+        status, reasons = role.run(stop_after)
+        assert (status, f"perform: {action} on" in reasons) == ("Failed", True), action

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from string import Formatter
 from typing import Any, Final, NamedTuple
@@ -21,12 +22,19 @@ from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
 
 _TABLE: Final = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
+_FACTS: Final = {
+    name: {**_TABLE["default_fact"], **fact} for name, fact in _TABLE["facts"].items()
+}
+_URIS: Final = frozenset(_TABLE["uris"])
 _ANY: Final = "*"
 _INNER_STEPS: Final = ("IfSteps", "ElseSteps", "ForEachBody")
 # What Airflow renders in the config of a job.
 _TEMPLATE: Final = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _PATH_PART: Final = re.compile(r"([\w-]+)|\[['\"](.*?)['\"]\]")
 _Step = Mapping[str, Any]
+_Path = tuple[str, ...]
+# Texts by what they are, each with the member that has it.
+_Facts = dict[str, list[tuple[str, str]]]
 
 
 class RoleNeeds(NamedTuple):
@@ -44,29 +52,42 @@ class RoleNeeds(NamedTuple):
     notes: list[str]
 
 
-def definition_of_job(job_type: str, config: str) -> dict[str, Any]:
+def read_object(content: str | None, subject: str) -> dict[str, Any]:
+    """
+    Return a JSON object.
+
+    :param subject: what is read, as an error begins: ``The definition``.
+    :raises ParametersError: it is none.
+    """
+    try:
+        value = read_json(content, subject)
+    except UnreadableJsonError as error:
+        raise ParametersError(f"{error}.") from None
+    if not isinstance(value, dict):
+        raise ParametersError(f"{subject} is no JSON object.")
+    return value
+
+
+def definition_of_job(job_type: str, config: _Step) -> dict[str, Any]:
     """
     Return the definition of a pipeline with one job.
 
     :param job_type: a type of ``JOB_TYPES``.
-    :param config: the request of the job as JSON, as ``PolysyncRunJobOperator`` takes
-        it.
-    :raises ParametersError: it is no JSON object.
+    :param config: the request of the job, as ``PolysyncRunJobOperator`` takes it.
     """
-    arguments = _read(config, "The config")
-    steps = []
-    if isinstance(arguments.get("Transform"), dict):
-        model = {"Name": "model", "Type": "Model", "Arguments": arguments.get("Model")}
-        steps.append(model)
+    steps: list[_Step] = [{"Name": "job", "Type": job_type, "Arguments": config}]
+    if isinstance(config.get("Transform"), dict):
         made = {"ModelName": {"Get": "Steps.model.ModelName"}}
-        arguments = {**arguments["Transform"], **made}
-    return {
-        "Steps": [*steps, {"Name": "job", "Type": job_type, "Arguments": arguments}]
-    }
+        transform = {**config["Transform"], **made}
+        steps = [
+            {"Name": "model", "Type": "Model", "Arguments": config.get("Model")},
+            {"Name": "job", "Type": job_type, "Arguments": transform},
+        ]
+    return {"Steps": steps}
 
 
-def role_needs(  # noqa: PLR0913 (options of a command)
-    definition: str | None | Mapping[str, Any],
+def role_needs(
+    definition: _Step,
     *,
     account: str,
     region: str,
@@ -77,64 +98,110 @@ def role_needs(  # noqa: PLR0913 (options of a command)
     """
     Return what the role of a pipeline needs.
 
-    :param definition: the definition, as JSON or parsed.
+    :param definition: the definition, parsed.
     :param account: 12-digit AWS account id.
     :param partition: the AWS partition, such as ``aws-us-gov``.
     :param pipeline: the name of the pipeline.
     :param role_arn: the role; None if it is not known, so that each job may have it.
-    :raises ParametersError: the definition is not valid, or does not name the role of a
-        job.
+    :raises ParametersError: a text in the definition is not valid, or it does not name
+        the role of a job.
     """
-    if not isinstance(definition, Mapping):
-        definition = _read(definition, "The definition")
+    places = {"account": account, "region": region, "partition": partition}
+    places["sagemaker"] = "arn:{partition}:sagemaker:{region}:{account}".format(
+        **places
+    )
+    resources: dict[str, set[str]] = defaultdict(set)
+    unknown: dict[str, None] = {}
+    runs_jobs = False
     steps = _Steps(definition, pipeline, role_arn)
-    policy = _Policy(account=account, region=region, partition=partition)
     for step in steps.by_name.values():
-        roles = steps.roles(step)
-        policy.add(
-            step, steps.facts(step), not role_arn or role_arn in (roles or [role_arn])
-        )
-    return policy.needs(pipeline)
+        facts = steps.facts(step)
+        is_own = role_arn is None or role_arn in steps.roles(step)
+        for right in _rights_of(step, facts):
+            if right.get("own"):
+                if not is_own:
+                    continue
+                runs_jobs = True
+            for fact, member, value, arn in _resources(right, facts, places):
+                resources[right["sid"]].add(arn)
+                if member and not re.fullmatch(_FACTS[fact]["known"], value):
+                    unknown[f"{_name(step)}: {member}"] = None
+    sources = [f"{places['sagemaker']}:*"]
+    if not runs_jobs:
+        prefix = f"{places['sagemaker']}:pipeline/"
+        sources = [f"{arn}/*" for arn in models.pipeline_arns(prefix, pipeline)]
+    return RoleNeeds(_role(resources, sources), [*unknown], steps.notes)
 
 
-def _read(content: str | None, subject: str) -> dict[str, Any]:
-    try:
-        value = read_json(content, subject)
-    except UnreadableJsonError as error:
-        raise ParametersError(f"{error}.") from None
-    if not isinstance(value, dict):
-        raise ParametersError(f"{subject} is no JSON object.")
-    return value
-
-
-class _Text(NamedTuple):
+def _role(resources: Mapping[str, set[str]], sources: list[str]) -> dict[str, Any]:
     """
-    A text in a step, or what the table makes of one.
+    Return the properties of a role.
 
-    :param path: the names of the members that lead to it.
-    :param defaults: the parameters whose defaults are in it.
+    https://docs.aws.amazon.com/sagemaker/latest/dg/security-confused-deputy-prevention.html
+
+    :param resources: by the rights.
+    :param sources: for what SageMaker may assume the role: the executions of the
+        pipeline; if a job may have it, too, all of the account and region.
     """
+    trust: dict[str, Any] = {"Effect": "Allow", "Action": "sts:AssumeRole"}
+    trust["Principal"] = {"Service": "sagemaker.amazonaws.com"}
+    trust["Condition"] = {"ArnLike": {"aws:SourceArn": sources}}
+    statements = []
+    for right in _TABLE["rights"]:
+        statement = {"Sid": right["sid"], "Effect": "Allow", "Action": right["actions"]}
+        statement["Resource"] = sorted(resources.get(right["sid"], ()))
+        if "passed_to" in right:
+            service = {"iam:PassedToService": right["passed_to"]}
+            statement["Condition"] = {"StringEquals": service}
+        if statement["Resource"]:
+            statements.append(statement)
+    policy = {"PolicyName": "pipeline", "PolicyDocument": _document(statements)}
+    return {"AssumeRolePolicyDocument": _document([trust]), "Policies": [policy]}
 
-    path: tuple[str, ...]
-    text: str
-    defaults: frozenset[str] = frozenset()
+
+def _document(statements: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"Version": "2012-10-17", "Statement": statements}
 
 
-_Facts = dict[str, list[_Text]]
+def _rights_of(step: _Step, facts: _Facts) -> Iterator[_Step]:
+    for right in _TABLE["rights"]:
+        is_of = step.get("Type") in right.get("of", [step.get("Type")])
+        if is_of and facts.get(right.get("with"), True):
+            yield right
+
+
+def _resources(
+    right: _Step, facts: _Facts, places: Mapping[str, str]
+) -> Iterator[tuple[str, str, str, str]]:
+    """Yield the ARNs of a right, each after the fact, member and text in it."""
+    for resource in right["resources"]:
+        fields = [name for _, name, _, _ in Formatter().parse(resource)]
+        fact = next((name for name in fields if name in facts), "")
+        for member, value in facts.get(fact, [("", "")]):
+            yield fact, member, value, resource.format(**places, **{fact: value})
 
 
 class _Steps:
-    """The steps of a definition, by name, with those in other steps."""
+    """
+    The steps of a definition, by name, with those in other steps.
+
+    :ivar notes: what cannot be told.
+    """
 
     def __init__(self, definition: _Step, pipeline: str, role_arn: str | None) -> None:
-        self.by_name = {str(step.get("Name")): step for step in _steps_in(definition)}
-        self._values = {
-            entry.get("Name"): entry.get("DefaultValue")
-            for entry in _objects(definition.get("Parameters"))
-        }
-        self._pipeline = pipeline
+        entries = _steps_in(definition, ["Steps"])
+        self.by_name = {str(step.get("Name")): step for step in entries}
+        self.notes = [
+            f"{_name(step)}: what steps of type {texts.shorten(step.get('Type'))} need"
+            " is not known."
+            for step in self.by_name.values()
+            if step.get("Type") not in _TABLE["known_types"]
+        ]
         self._role_arn = role_arn
-        self._defaults: set[str] = set()
+        self._values = {"Execution.PipelineName": pipeline}
+        for entry in _objects(definition.get("Parameters")):
+            if entry.get("DefaultValue") is not None:
+                self._values[f"Parameters.{entry.get('Name')}"] = entry["DefaultValue"]
         # In a definition that AWS would refuse, steps may refer to each other.
         self._open: set[str] = set()
 
@@ -144,50 +211,45 @@ class _Steps:
 
         :raises ParametersError: a text is not what it must be, or a job has no role.
         """
-        members = list(self._texts(step))
+        members = []
+        for path, value in _leaves(step, ()):
+            text = self._text(value)
+            is_uri = text.startswith(_ANY) and not {*path[-1:]}.isdisjoint(_URIS)
+            members.append((path, f"s3://{text}" if is_uri else text))
         facts = {
-            name: list(_matches(rule, members, step))
-            for name, rule in _TABLE["facts"].items()
+            name: list(_matches(rule, members, step)) for name, rule in _FACTS.items()
         }
-        facts["job"] = [_Text((), self._job_name(step))]
+        facts["job"] = [("", self._job_name(step))]
         if not facts["role"] and step.get("Type") in _TABLE["with_role"]:
             if not self._role_arn:
                 raise ParametersError(
                     f"{_name(step)} names no role for its job: name the role of the"
                     " pipeline, which the job has then."
                 )
-            facts["role"] = [_Text(("RoleArn",), self._role_arn)]
+            facts["role"] = [("RoleArn", self._role_arn)]
         return facts
 
-    def roles(self, step: _Step) -> list[str]:
-        """Return the roles of the job of a step, as far as the definition has them."""
-        arguments = step.get("Arguments")
-        if step.get("Type") == "Transform" and isinstance(arguments, dict):
-            reference = arguments.get("ModelName")
-            if isinstance(reference, dict):
-                maker = str(reference.get("Get")).split(".")[1:2]
-                step = self.by_name.get("".join(maker), step)
-        return [fact.text for fact in self.facts(step)["role"]]
-
-    def _texts(self, step: _Step) -> Iterator[_Text]:
-        for path, value in _leaves(step, ()):
-            self._defaults = set()
-            text = self._text(value)
-            if text.startswith(_ANY) and {*path} & {*_TABLE["uris"]}:
-                text = f"s3://{text}"
-            yield _Text(path, text, frozenset(self._defaults))
+    def roles(self, step: _Step) -> list[str | None]:
+        """Return the roles of the job of a step; that of the pipeline for unknown."""
+        if step.get("Type") == "Transform":
+            # The job of a transform has the role of its model.
+            name = (step.get("Arguments") or {}).get("ModelName")
+            maker = re.fullmatch(r"Steps\.(.+)\.ModelName", str(_get(name)))
+            step = self.by_name.get(maker[1] if maker else "", step)
+        return [role for _, role in self.facts(step)["role"]] or [self._role_arn]
 
     def _text(self, value: Any) -> str:
         """Return a value as a pattern of IAM."""
+        reference = _get(value)
+        if reference is not None and reference not in self._open:
+            self._open.add(reference)
+            text = self._referenced(reference)
+            self._open.discard(reference)
+            return text
         match value:
             case str():
                 # With $, IAM would put in something else.
                 return _TEMPLATE.sub(_ANY, value).replace("$", "?")
-            case {"Get": str(reference)} if reference not in self._open:
-                self._open.add(reference)
-                text = self._referenced(reference)
-                self._open.discard(reference)
-                return text
             case {"Std:Join": {"On": str(separator), "Values": list(values)}}:
                 return separator.join(map(self._text, values))
             case bool() | int() | float():
@@ -195,13 +257,10 @@ class _Steps:
         return _ANY
 
     def _referenced(self, reference: str) -> str:
+        if reference in self._values:
+            return self._text(self._values[reference])
         root, _, rest = reference.partition(".")
         name, _, path = rest.partition(".")
-        if root == "Parameters" and self._values.get(rest) is not None:
-            self._defaults.add(rest)
-            return self._text(self._values[rest])
-        if reference == "Execution.PipelineName":
-            return self._pipeline
         if root != "Steps" or name not in self.by_name:
             return _ANY
         step = self.by_name[name]
@@ -212,8 +271,8 @@ class _Steps:
                 output = f"ProcessingOutputConfig.Outputs['{file.get('OutputName')}']"
                 folder = self._property(step, f"{output}.S3Output.S3Uri")
                 return f"{folder.rstrip('/')}/{self._text(file.get('FilePath'))}"
-        folder = self._property(step, _TABLE["properties"].get(path, ""))
-        if folder != _ANY:
+        if path in _TABLE["properties"]:
+            folder = self._property(step, _TABLE["properties"][path])
             return f"{folder.rstrip('/')}/*"
         return self._property(step, path)
 
@@ -222,11 +281,10 @@ class _Steps:
         value = step.get("Arguments")
         for part in _PATH_PART.finditer(path):
             name = part[1] or part[2]
-            if isinstance(value, dict):
-                value = value.get(name)
-            else:
+            if not isinstance(value, dict):
                 named = [each for each in _objects(value) if name in each.values()]
-                value = named[0] if named else None
+                value = {name: named[0]} if named else {}
+            value = value.get(name)
         return self._text(value)
 
     def _job_name(self, step: _Step) -> str:
@@ -235,17 +293,22 @@ class _Steps:
         return default if prefix == _ANY else _collapsed(f"{prefix}*")
 
 
-def _steps_in(parent: Any, *members: str) -> Iterator[_Step]:
-    for member in members or ("Steps",):
-        for step in _objects(parent.get(member)):
+def _steps_in(parent: Any, members: Iterable[str]) -> Iterator[_Step]:
+    if isinstance(parent, dict):
+        for step in (each for name in members for each in _objects(parent.get(name))):
             yield step
-            yield from _steps_in(step.get("Arguments") or {}, *_INNER_STEPS)
+            yield from _steps_in(step.get("Arguments"), _INNER_STEPS)
 
 
 def _objects(entries: Any) -> list[dict[str, Any]]:
     if not isinstance(entries, list):
         return []
     return [entry for entry in entries if isinstance(entry, dict)]
+
+
+def _get(value: Any) -> str | None:
+    reference = value.get("Get") if isinstance(value, dict) else None
+    return reference if isinstance(reference, str) else None
 
 
 def _name(step: _Step) -> str:
@@ -256,10 +319,10 @@ def _collapsed(pattern: str) -> str:
     return re.sub(r"\*+", _ANY, pattern)
 
 
-def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _leaves(value: Any, path: _Path) -> Iterator[tuple[_Path, Any]]:
     """
     Yield the values of a step, with the names of the members that lead to them. What
-    ``Std:JsonGet`` reads is one, without the others.
+    ``Std:JsonGet`` reads is one of them, wherever it is.
     """
     if isinstance(value, list):
         for entry in value:
@@ -267,141 +330,35 @@ def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...]
     elif not isinstance(value, dict) or "Get" in value:
         yield path, value
     elif "Std:JsonGet" in value:
-        source = value["Std:JsonGet"]
-        if isinstance(source, dict):
-            yield ("Std:JsonGet",), source.get("PropertyFile") or source.get("S3Uri")
-    elif "Std:Join" in value:
-        yield path, value
-        inner = _leaves([*value["Std:Join"].values()], ())
-        yield from (leaf for leaf in inner if "Std:JsonGet" in leaf[0])
+        yield from _leaves(value["Std:JsonGet"], ("Std:JsonGet",))
     else:
+        if "Std:Join" in value:
+            yield path, value
+            path = ("Std:Join",)
         for name, member in value.items():
             if name not in _INNER_STEPS:
                 yield from _leaves(member, (*path, name))
 
 
-def _matches(rule: _Step, members: list[_Text], step: _Step) -> Iterator[_Text]:
+def _matches(
+    rule: _Step, members: list[tuple[_Path, str]], step: _Step
+) -> Iterator[tuple[str, str]]:
     """
-    Yield what a fact of the table is in a step.
+    Yield what a fact of the table is in a step, with its members.
 
     :raises ParametersError: a text is not what it must be.
     """
-    for member in members:
-        path = {*member.path}
-        if (
-            "in" in rule
-            and not path & {*rule["in"]}
-            or path & {*rule.get("not_in", ())}
-        ):
+    for path, text in members:
+        if {*path}.isdisjoint(rule.get("in", path)) or {*path} & {*rule["not_in"]}:
             continue
-        found = list(re.finditer(rule.get("pattern", "(?s)^(.*)$"), member.text))
-        for match in found:
-            text = _collapsed(match.expand(rule.get("value", r"\1"))) or _ANY
-            yield member._replace(text=text)
-        if found:
-            continue
-        if "in" in rule and member.text == _ANY:
-            yield member
-        elif rule.get("required"):
+        found = [
+            _collapsed(match.expand(rule["value"])) or _ANY
+            for match in re.finditer(rule["pattern"], text)
+        ]
+        if "in" in rule and text == _ANY:
+            found = [_ANY]
+        if rule.get("required") and not found:
             raise ParametersError(
-                f"{_name(step)}: {member.path[-1]} = {texts.shorten(member.text)} is not"
-                " valid."
+                f"{_name(step)}: {path[-1]} = {texts.shorten(text)} is not valid."
             )
-
-
-class _Policy:
-    """The rights of all steps."""
-
-    def __init__(self, **places: str) -> None:
-        account = "arn:{partition}:sagemaker:{region}:{account}".format(**places)
-        self._places = {**places, "sagemaker": account}
-        self._statements: dict[str, dict[str, Any]] = {}
-        self._resources: dict[str, set[str]] = {}
-        self._unknown: dict[str, None] = {}
-        self._defaults: set[str] = set()
-        self._notes: list[str] = []
-        self._runs_jobs = False
-
-    def add(self, step: _Step, facts: _Facts, is_own: bool) -> None:
-        """
-        Add the rights of a step.
-
-        :param is_own: whether its job may have the role of the pipeline.
-        """
-        kind = step.get("Type")
-        if kind not in _TABLE["known_types"]:
-            self._notes.append(
-                f"{_name(step)}: what steps of type {texts.shorten(kind)} need is not"
-                " known."
-            )
-        for right in _TABLE["rights"]:
-            if kind not in right.get("of", [kind]) or not facts.get(
-                right.get("with"), [0]
-            ):
-                continue
-            if is_own or not right.get("own"):
-                self._runs_jobs |= right.get("own", False)
-                for resource in right["resources"]:
-                    self._add_resource(right, resource, step, facts)
-
-    def _add_resource(
-        self, right: _Step, resource: str, step: _Step, facts: _Facts
-    ) -> None:
-        fields = [name for _, name, _, _ in Formatter().parse(resource)]
-        fact = next((name for name in fields if name in facts), "")
-        known = _TABLE["facts"].get(fact, {}).get("known", "[^*?]*")
-        for value in facts.get(fact, [_Text((), "")]):
-            arn = resource.format(**self._places, **{fact: value.text})
-            self._resources.setdefault(right["sid"], set()).add(arn)
-            self._defaults |= value.defaults
-            if value.path and not re.fullmatch(known, value.text):
-                self._unknown[f"{_name(step)}: {value.path[-1]}"] = None
-
-    def needs(self, pipeline: str) -> RoleNeeds:
-        """Return the role with the rights."""
-        statements = []
-        for right in _TABLE["rights"]:
-            if right["sid"] in self._resources:
-                statement = {
-                    "Sid": right["sid"],
-                    "Effect": "Allow",
-                    "Action": right["actions"],
-                    "Resource": sorted(self._resources[right["sid"]]),
-                }
-                if "passed_to" in right:
-                    passed = {"iam:PassedToService": right["passed_to"]}
-                    statement["Condition"] = {"StringEquals": passed}
-                statements.append(statement)
-        if self._defaults:
-            names = ", ".join(map(texts.clean_line, sorted(self._defaults)))
-            self._notes.append(f"Resources have the defaults of parameters: {names}.")
-        role = {
-            "AssumeRolePolicyDocument": _document([self._trust(pipeline)]),
-            "Policies": [
-                {"PolicyName": "pipeline", "PolicyDocument": _document(statements)}
-            ],
-        }
-        return RoleNeeds(role, [*self._unknown], self._notes)
-
-    def _trust(self, pipeline: str) -> dict[str, Any]:
-        """
-        Return who may assume the role: SageMaker, for the executions of the pipeline,
-        and if jobs may have the role, for all of the account and region.
-
-        https://docs.aws.amazon.com/sagemaker/latest/dg/security-confused-deputy-prevention.html
-        """
-        account = self._places["sagemaker"]
-        arns = [f"{account}:*"]
-        if not self._runs_jobs:
-            named = models.pipeline_arns(f"{account}:pipeline/", pipeline)
-            arns = [f"{arn}/*" for arn in named]
-        return {
-            "Effect": "Allow",
-            "Principal": {"Service": "sagemaker.amazonaws.com"},
-            "Action": "sts:AssumeRole",
-            "Condition": {"ArnLike": {"aws:SourceArn": arns}},
-        }
-
-
-def _document(statements: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"Version": "2012-10-17", "Statement": statements}
+        yield from ((path[-1], each) for each in found)

@@ -1,29 +1,41 @@
 """
 The command ``polysync iam``: it prints the documents of ``auth/iam_policies.py``, and
-needs no Airflow.
+those of ``auth/pipeline_role.py`` for a role of pipelines. It needs no Airflow, unless
+it asks for a deployed pipeline.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from typing import Any, Final
 
-from polysync_airflow.auth import iam_policies
+from polysync_airflow.auth import iam_policies, pipeline_role
 from polysync_airflow.aws import sessions
 from polysync_airflow.aws.regions import meant_region
 from polysync_airflow.cli import output
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution.models import is_managed
+from polysync_airflow.execution.texts import first_problems
+
+# The options that go with --pipeline-role, and which no other policy has.
+_OF_ROLE: Final = ("pipeline_role", "definition", "job_type", "conn_id")
+_WITH_ROLE: Final = (*_OF_ROLE, "account", "region", "partition", "pipelines")
 
 
 def main(args: argparse.Namespace) -> int:
     """Print the document that the arguments name, and return the exit code."""
     output.check_values(args)
     _set_partition(args)
+    values = output.values_of(args)
+    if args.command == "policy" and args.pipeline_role:
+        return _print_role(args)
     if args.command == "policy":
         _check_policy(args)
-        output.write_json(iam_policies.identity_policy(**output.values_of(args)))
+        of_role = {name: values.pop(name) for name in _OF_ROLE}
+        _refuse(args, of_role, "goes with --pipeline-role only")
+        output.write_json(iam_policies.identity_policy(**values))
         return output.OK
-    values = output.values_of(args)
     issuer = iam_policies.ISSUER_V2
     if values.pop("entra_version") == "v1":
         issuer = iam_policies.ISSUER_V1
@@ -32,6 +44,59 @@ def main(args: argparse.Namespace) -> int:
         iam_policies.web_identity_trust(issuer=issuer.format(tenant=tenant), **values)
     )
     return output.OK
+
+
+def _print_role(args: argparse.Namespace) -> int:
+    """Print what the role of a pipeline needs."""
+    values = output.values_of(args)
+    others = {name: values[name] for name in values if name not in _WITH_ROLE}
+    _refuse(args, others, "does not go with --pipeline-role")
+    role_arn = None if args.pipeline_role is True else args.pipeline_role
+    name = ""
+    if args.definition is None:
+        if len(args.pipelines) != 1 or args.job_type:
+            args.parser.error("--pipeline-role needs --definition, or one --pipeline")
+        with output.airflow_in_use(args.conn_id):
+            pipeline = output.hook(args).describe_pipeline(args.pipelines[0])
+        text, name = pipeline.definition, pipeline.name
+        role_arn = role_arn or pipeline.role_arn
+    else:
+        try:
+            text = args.definition.read_text(encoding="utf-8-sig")
+        except (OSError, ValueError) as error:
+            args.parser.error(f"--definition {args.definition}: {error}")
+    try:
+        definition = pipeline_role.read_object(text, "the definition")
+        if args.job_type:
+            definition = pipeline_role.definition_of_job(args.job_type, definition)
+        needs = pipeline_role.role_needs(
+            definition,
+            account=args.account,
+            region=args.region,
+            partition=args.partition,
+            pipeline=name or "*",
+            role_arn=role_arn,
+        )
+    except ParametersError as error:
+        args.parser.error(str(error))
+    if needs.unknown and not args.allow_wildcards:
+        members = "; ".join(first_problems(needs.unknown))
+        args.parser.error(
+            f"the resources of some members are known only when the step starts:"
+            f" {members}. Give their parameters defaults, or allow all resources with"
+            " --allow-wildcards"
+        )
+    for note in needs.notes:
+        output.write_message(note)
+    output.write_json(needs.role)
+    return output.OK
+
+
+def _refuse(args: argparse.Namespace, options: Mapping[str, Any], why: str) -> None:
+    """End with an error if one of some options is given."""
+    for name, value in options.items():
+        if value != args.parser.get_default(name):
+            args.parser.error(f"--{name.replace('_', '-')} {why}")
 
 
 def _set_partition(args: argparse.Namespace) -> None:

@@ -18,18 +18,19 @@ this module reads no clock, no file and no random number. The rules are:
    other step starts. Then the execution is Failed. AWS does not document what happens
    to the running steps. If ``end_as`` of the scenario is CompletedWithFailures, only
    the steps that depend on the failed step do not start.
-4. If a retry policy matches a failure, the next attempt of the step starts after the
+4. A step whose request AWS refuses fails when it starts, and is not tried again.
+5. If a retry policy matches a failure, the next attempt of the step starts after the
    delay of the policy. A step that finds its results in the cache takes no time and
    starts no attempt.
-5. A stop interrupts jobs, but waits until running Lambda steps end and running Callback
+6. A stop interrupts jobs, but waits until running Lambda steps end and running Callback
    steps receive a result
    (https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopPipelineExecution.html).
    A step that ends before it is interrupted keeps its status, so a stopped execution
    can still end as Succeeded or Failed.
-6. A retry keeps the succeeded steps and runs all other steps again, in the same
+7. A retry keeps the succeeded steps and runs all other steps again, in the same
    execution. An execution that has ended with a Fail step cannot be retried (AWS's page
    about the types of steps).
-7. An execution ends after 672 hours (see `durations`), whatever its steps do.
+8. An execution ends after 672 hours (see `durations`), whatever its steps do.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ from sagemaker_emulator.engine.step_runs import (
     Attempt,
     FindCached,
     Progress,
+    Refusal,
     Selection,
     StepRun,
     loop_items,
@@ -91,9 +93,9 @@ class Execution:
     :param selection: the steps of a selective execution; None to run all steps.
     :param find_cached: finds the results of earlier executions; None if there is no
         cache.
-    :param refusal_of_start: returns why an attempt of a step, by its number, cannot
-        start, so that the step fails; None if it can.
-    :param refusal_of_stop: the same for a stop: the step then fails when it ends.
+    :param refusal: returns why AWS refuses a step; None if it refuses none.
+    :param refusal_of_stop: returns why a step cannot be stopped. It then fails when its
+        job has ended.
     """
 
     seed: str
@@ -104,8 +106,8 @@ class Execution:
     max_parallel: float = inf
     selection: Selection | None = None
     find_cached: FindCached | None = None
-    refusal_of_start: Callable[[StepRun, int], str | None] | None = None
-    refusal_of_stop: Callable[[StepRun, int], str | None] | None = None
+    refusal: Refusal | None = None
+    refusal_of_stop: Refusal | None = None
     status: str = "Executing"
     failure_reason: str | None = None
 
@@ -185,7 +187,7 @@ class Execution:
                 run.status = "Stopping"
             elif run.waiting or DEFAULTS[run.step.type].interruptible:
                 if self.refusal_of_stop and not run.waiting:
-                    run.error_message = self.refusal_of_stop(run, run.attempt)
+                    run.error_message = self.refusal_of_stop(run)
                 if run.error_message is not None:
                     continue
                 run.status = "Stopping"
@@ -382,13 +384,12 @@ class Execution:
     def _start_attempt(self, run: StepRun, at: float) -> None:
         if not run.running or run.status == "Stopping":
             return
+        reason = self.refusal(run) if self.refusal else None
+        if reason is not None:
+            self._end(run, at, "Failed", reason)
+            return
         step = run.step
         number = self._attempts.get(step.name, 0) + 1
-        if self.refusal_of_start:
-            refusal = self.refusal_of_start(run, number)
-            if refusal is not None:
-                self._end(run, at, "Failed", refusal)
-                return
         self._attempts[step.name] = number
         default = DEFAULTS[step.type]
         scenario = self.scenario.of_step(step)

@@ -135,8 +135,13 @@ class StepRun:
         reused.
         """
         if not self.attempts:
-            return 0
+            return int(self.refused)
         return self.attempts[-1].number
+
+    @property
+    def refused(self) -> bool:
+        """Whether AWS has refused to start its job, so that it has none."""
+        return self.status == "Failed" and not self.attempts and not self.is_loop
 
     @property
     def running(self) -> bool:
@@ -156,6 +161,8 @@ class StepRun:
         return self.step.type == "ForEach"
 
 
+#: Returns why AWS refuses to start the job of a run; None if it does not.
+Refusal = Callable[[StepRun], str | None]
 #: Finds the run that a step reuses. The arguments are the step name, the cache key, and
 #: the earliest and the latest time at which the run may have ended.
 FindCached = Callable[[str, str, float, float], CacheHit | None]

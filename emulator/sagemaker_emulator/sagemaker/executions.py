@@ -34,7 +34,7 @@ from sagemaker_emulator.sagemaker.jobs.descriptions import Descriptions
 from sagemaker_emulator.sagemaker.jobs.model_packages import register_model_packages
 from sagemaker_emulator.sagemaker.pagination import page
 from sagemaker_emulator.sagemaker.pipelines import created_within
-from sagemaker_emulator.sagemaker.role_calls import refusal
+from sagemaker_emulator.sagemaker.role_calls import refusal_of_roles
 from sagemaker_emulator.sagemaker.selective_execution import select
 from sagemaker_emulator.sagemaker.step_summaries import step_summary
 from sagemaker_emulator.sagemaker.store import (
@@ -107,8 +107,8 @@ def start_pipeline_execution(call: Call) -> dict[str, Any]:
     version.last_execution_arn = arn
     region.started += 1
     engine.scope.resolve = partial(_property, region, record)
-    engine.refusal_of_start = partial(refusal, region, record, "start")
-    engine.refusal_of_stop = partial(refusal, region, record, "stop")
+    engine.refusal = partial(refusal_of_roles, region, record, "start")
+    engine.refusal_of_stop = partial(refusal_of_roles, region, record, "stop")
     return {"PipelineExecutionArn": arn}
 
 

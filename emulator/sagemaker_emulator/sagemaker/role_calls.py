@@ -84,18 +84,18 @@ class RoleCall(NamedTuple):
 Authorize = Callable[[RoleCall], str | None]
 
 
-def refusal(
-    region: Region, record: ExecutionRecord, when: str, run: StepRun, attempt: int
+def refusal_of_roles(
+    region: Region, record: ExecutionRecord, when: str, run: StepRun
 ) -> str | None:
     """
     Return why a step cannot start or be stopped; None if it can.
 
     :param when: ``start`` or ``stop``.
-    :param attempt: the number of the attempt.
     """
     authorize = region.authorizer()
     if authorize is None:
         return None
+    attempt = run.attempt + int(when == "start")
     values = _values(region, record, run, attempt)
     for entry in _CALLS[when]:
         if run.step.type not in entry.get("of", [run.step.type]):

@@ -166,9 +166,7 @@ def cache_hit_result(run: StepRun) -> dict[str, str] | None:
 
 def _metadata(entry: _Entry) -> dict[str, Any]:
     kind = entry.run.step.type
-    run = entry.run
-    if not (run.attempts or run.cached or run.reused_from or run.is_loop):
-        # AWS has refused to start it.
+    if entry.run.refused:
         return {}
     if kind in _JOBS:
         return {_JOBS[kind]: {"Arn": job_arn(entry.region, entry.record, entry.run)}}

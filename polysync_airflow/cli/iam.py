@@ -7,8 +7,8 @@ it asks for a deployed pipeline.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Final
 
 from polysync_airflow.auth import iam_policies, pipeline_role
 from polysync_airflow.aws import sessions
@@ -20,7 +20,7 @@ from polysync_airflow.execution.texts import first_problems
 
 # The options that go with --pipeline-role, and which no other policy has.
 _OF_ROLE: Final = ("pipeline_role", "definition", "job_type", "conn_id")
-_WITH_ROLE: Final = (*_OF_ROLE, "account", "region", "partition", "pipelines")
+_WITH_ROLE: Final = {*_OF_ROLE, "account", "region", "partition", "pipelines"}
 
 
 def main(args: argparse.Namespace) -> int:
@@ -32,8 +32,9 @@ def main(args: argparse.Namespace) -> int:
         return _print_role(args)
     if args.command == "policy":
         _check_policy(args)
-        of_role = {name: values.pop(name) for name in _OF_ROLE}
-        _refuse(args, of_role, "goes with --pipeline-role only")
+        _refuse(args, _OF_ROLE, "goes with --pipeline-role only")
+        for name in _OF_ROLE:
+            del values[name]
         output.write_json(iam_policies.identity_policy(**values))
         return output.OK
     issuer = iam_policies.ISSUER_V2
@@ -48,43 +49,21 @@ def main(args: argparse.Namespace) -> int:
 
 def _print_role(args: argparse.Namespace) -> int:
     """Print what the role of a pipeline needs."""
-    values = output.values_of(args)
-    others = {name: values[name] for name in values if name not in _WITH_ROLE}
+    others = output.values_of(args).keys() - _WITH_ROLE
     _refuse(args, others, "does not go with --pipeline-role")
-    role_arn = None if args.pipeline_role is True else args.pipeline_role
-    name = ""
-    if args.definition is None:
-        if len(args.pipelines) != 1 or args.job_type:
-            args.parser.error("--pipeline-role needs --definition, or one --pipeline")
-        with output.airflow_in_use(args.conn_id):
-            pipeline = output.hook(args).describe_pipeline(args.pipelines[0])
-        text, name = pipeline.definition, pipeline.name
-        role_arn = role_arn or pipeline.role_arn
-    else:
-        try:
-            text = args.definition.read_text(encoding="utf-8-sig")
-        except (OSError, ValueError) as error:
-            args.parser.error(f"--definition {args.definition}: {error}")
+    if (args.definition is None) is not (len(args.pipelines) == 1):
+        args.parser.error("--pipeline-role needs a --definition, or one --pipeline")
+    if args.job_type and not args.definition:
+        args.parser.error("--job-type needs the config of the job as --definition")
     try:
-        definition = pipeline_role.read_object(text, "the definition")
-        if args.job_type:
-            definition = pipeline_role.definition_of_job(args.job_type, definition)
-        needs = pipeline_role.role_needs(
-            definition,
-            account=args.account,
-            region=args.region,
-            partition=args.partition,
-            pipeline=name or "*",
-            role_arn=role_arn,
-        )
+        needs = _needs(args)
     except ParametersError as error:
-        args.parser.error(str(error))
+        args.parser.error(str(error).rstrip("."))
     if needs.unknown and not args.allow_wildcards:
-        members = "; ".join(first_problems(needs.unknown))
         args.parser.error(
-            f"the resources of some members are known only when the step starts:"
-            f" {members}. Give their parameters defaults, or allow all resources with"
-            " --allow-wildcards"
+            "which resources a step needs is known only when it starts:"
+            f" {'; '.join(first_problems(needs.unknown))}. Give the parameters there"
+            " defaults, or allow all resources with --allow-wildcards"
         )
     for note in needs.notes:
         output.write_message(note)
@@ -92,11 +71,40 @@ def _print_role(args: argparse.Namespace) -> int:
     return output.OK
 
 
-def _refuse(args: argparse.Namespace, options: Mapping[str, Any], why: str) -> None:
+def _needs(args: argparse.Namespace) -> pipeline_role.RoleNeeds:
+    role_arn = args.pipeline_role
+    name = None
+    if args.definition:
+        try:
+            text = args.definition.read_text(encoding="utf-8-sig")
+        except (OSError, ValueError) as error:
+            raise ParametersError(f"--definition {args.definition}: {error}") from None
+    else:
+        with output.airflow_in_use(args.conn_id):
+            pipeline = output.hook(args).describe_pipeline(args.pipelines[0])
+        text = pipeline.definition
+        name = pipeline.name
+        if role_arn is True:
+            role_arn = pipeline.role_arn
+    definition = pipeline_role.read_object(text, "the definition")
+    if args.job_type:
+        definition = pipeline_role.definition_of_job(args.job_type, definition)
+    return pipeline_role.role_needs(
+        definition,
+        account=args.account,
+        region=args.region,
+        partition=args.partition,
+        pipeline=name or "*",
+        role_arn=None if role_arn is True else role_arn,
+    )
+
+
+def _refuse(args: argparse.Namespace, names: Iterable[str], why: str) -> None:
     """End with an error if one of some options is given."""
-    for name, value in options.items():
-        if value != args.parser.get_default(name):
-            args.parser.error(f"--{name.replace('_', '-')} {why}")
+    options = {each.dest: each.option_strings[0] for each in args.parser._actions}
+    for name in names:
+        if getattr(args, name) != args.parser.get_default(name):
+            args.parser.error(f"{options[name]} {why}")
 
 
 def _set_partition(args: argparse.Namespace) -> None:

@@ -104,7 +104,7 @@ class EmulatorServer:
     :param issuer_ca: a PEM file with CA certificates to trust, in addition to those of
         the host, when the emulator requests the keys of the issuer of a web identity
         token; see `sign_in.issuers`.
-    :param enforce_iam: enforce the policies in IAM on pipeline operations; see
+    :param enforce_iam: enforce the policies in IAM on operations and steps; see
         `sign_in.authorization`.
     :param allowed_hosts: names by which clients in other containers reach the emulator,
         such as that of its service in a compose file. Requests with other names than

@@ -288,9 +288,11 @@ class _Steps:
         return self._text(value)
 
     def _job_name(self, step: _Step) -> str:
-        member, default = _TABLE["names"].get(step.get("Type"), ("", _ANY))
-        prefix = self._property(step, member)
-        return default if prefix == _ANY else _collapsed(f"{prefix}*")
+        member, default, longest = _TABLE["names"].get(step.get("Type"), ("", _ANY, 0))
+        if member not in (step.get("Arguments") or {}):
+            return str(default)
+        prefix = self._property(step, member).partition(_ANY)[0]
+        return f"{prefix[:longest].rstrip('-')}{_ANY}"
 
 
 def _steps_in(parent: Any, members: Iterable[str]) -> Iterator[_Step]:

@@ -454,6 +454,22 @@ def test_what_cannot_be_told_is_named(member: str, arguments: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize(
+    ("name", "resource"),
+    [
+        ("nightly", "nightly*"),
+        ("n" * 39, f"{'n' * 38}*"),
+        ({"Get": "Parameters.None"}, "*"),
+    ],
+)
+def test_name_of_a_job_is_a_prefix(name: Any, resource: str) -> None:
+    """AWS uses 38 characters of it."""
+    needs = needs_of(step("A", "Training", Arguments={"TrainingJobName": name}))
+
+    jobs = f"arn:aws:sagemaker:us-east-1:{ACCOUNT}:training-job/{resource}"
+    assert resources_of(needs)["TrainingJobs"] == [jobs]
+
+
+@pytest.mark.parametrize(
     ("entry", "problem"),
     [
         (without("RoleArn", step("A", "Training")), "Step A names no role for its job"),

@@ -28,6 +28,8 @@ _FACTS: Final = {
 _URIS: Final = frozenset(_TABLE["uris"])
 _ANY: Final = "*"
 _INNER_STEPS: Final = ("IfSteps", "ElseSteps", "ForEachBody")
+# No text of a resource is longer.
+_MAX_TEXT: Final = 4096
 # What Airflow renders in the config of a job.
 _TEMPLATE: Final = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 _PATH_PART: Final = re.compile(r"([\w-]+)|\[['\"](.*?)['\"]\]")
@@ -165,7 +167,7 @@ def _document(statements: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _rights_of(step: _Step, facts: _Facts) -> Iterator[_Step]:
     for right in _TABLE["rights"]:
-        is_of = step.get("Type") in right.get("of", [step.get("Type")])
+        is_of = step["Type"] in right.get("of", [step["Type"]])
         if is_of and facts.get(right.get("with"), True):
             yield right
 
@@ -195,15 +197,14 @@ class _Steps:
             f"{_name(step)}: what steps of type {texts.shorten(step.get('Type'))} need"
             " is not known."
             for step in self.by_name.values()
-            if step.get("Type") not in _TABLE["known_types"]
+            if step["Type"] not in _TABLE["known_types"]
         ]
         self._role_arn = role_arn
         self._values = {"Execution.PipelineName": pipeline}
         for entry in _objects(definition.get("Parameters")):
             if entry.get("DefaultValue") is not None:
                 self._values[f"Parameters.{entry.get('Name')}"] = entry["DefaultValue"]
-        # In a definition that AWS would refuse, steps may refer to each other.
-        self._open: set[str] = set()
+        self._texts: dict[str, str] = {}
 
     def facts(self, step: _Step) -> _Facts:
         """
@@ -220,7 +221,7 @@ class _Steps:
             name: list(_matches(rule, members, step)) for name, rule in _FACTS.items()
         }
         facts["job"] = [("", self._job_name(step))]
-        if not facts["role"] and step.get("Type") in _TABLE["with_role"]:
+        if not facts["role"] and step["Type"] in _TABLE["with_role"]:
             if not self._role_arn:
                 raise ParametersError(
                     f"{_name(step)} names no role for its job: name the role of the"
@@ -231,30 +232,37 @@ class _Steps:
 
     def roles(self, step: _Step) -> list[str | None]:
         """Return the roles of the job of a step; that of the pipeline for unknown."""
-        if step.get("Type") == "Transform":
+        if step["Type"] == "Transform":
             # The job of a transform has the role of its model.
-            name = (step.get("Arguments") or {}).get("ModelName")
-            maker = re.fullmatch(r"Steps\.(.+)\.ModelName", str(_get(name)))
+            name = _get(step["Arguments"].get("ModelName"))
+            maker = re.fullmatch(r"Steps\.(.+)\.ModelName", str(name))
             step = self.by_name.get(maker[1] if maker else "", step)
         return [role for _, role in self.facts(step)["role"]] or [self._role_arn]
 
     def _text(self, value: Any) -> str:
         """Return a value as a pattern of IAM."""
+        text = _ANY
         reference = _get(value)
-        if reference is not None and reference not in self._open:
-            self._open.add(reference)
-            text = self._referenced(reference)
-            self._open.discard(reference)
-            return text
+        if reference is not None:
+            if reference not in self._texts:
+                # In a definition that AWS would refuse, steps may refer to each other.
+                self._texts[reference] = _ANY
+                try:
+                    self._texts[reference] = self._referenced(reference)
+                except RecursionError:
+                    raise ParametersError(
+                        "The definition has a chain of references that is too long."
+                    ) from None
+            return self._texts[reference]
         match value:
-            case str():
+            case str() if len(value) <= _MAX_TEXT:
                 # With $, IAM would put in something else.
-                return _TEMPLATE.sub(_ANY, value).replace("$", "?")
+                text = _TEMPLATE.sub(_ANY, value).replace("$", "?")
             case {"Std:Join": {"On": str(separator), "Values": list(values)}}:
-                return separator.join(map(self._text, values))
+                text = separator.join(map(self._text, values))
             case bool() | int() | float():
-                return str(value)
-        return _ANY
+                text = str(value)
+        return _collapsed(text) if len(text) <= _MAX_TEXT else _ANY
 
     def _referenced(self, reference: str) -> str:
         if reference in self._values:
@@ -264,7 +272,7 @@ class _Steps:
         if root != "Steps" or name not in self.by_name:
             return _ANY
         step = self.by_name[name]
-        if path == _TABLE["names"].get(step.get("Type"), [None])[0]:
+        if path == _TABLE["names"].get(step["Type"], [None])[0]:
             return self._job_name(step)
         for file in _objects(step.get("PropertyFiles")):
             if path == f"PropertyFiles.{file.get('PropertyFileName')}":
@@ -278,7 +286,7 @@ class _Steps:
 
     def _property(self, step: _Step, path: str) -> str:
         """Return what a path leads to in the arguments of a step."""
-        value = step.get("Arguments")
+        value: Any = step["Arguments"]
         for part in _PATH_PART.finditer(path):
             name = part[1] or part[2]
             if not isinstance(value, dict):
@@ -288,18 +296,20 @@ class _Steps:
         return self._text(value)
 
     def _job_name(self, step: _Step) -> str:
-        member, default, longest = _TABLE["names"].get(step.get("Type"), ("", _ANY, 0))
-        if member not in (step.get("Arguments") or {}):
+        member, default, longest = _TABLE["names"].get(step["Type"], ("", _ANY, 0))
+        if member not in step["Arguments"]:
             return str(default)
         prefix = self._property(step, member).partition(_ANY)[0]
         return f"{prefix[:longest].rstrip('-')}{_ANY}"
 
 
-def _steps_in(parent: Any, members: Iterable[str]) -> Iterator[_Step]:
-    if isinstance(parent, dict):
-        for step in (each for name in members for each in _objects(parent.get(name))):
-            yield step
-            yield from _steps_in(step.get("Arguments"), _INNER_STEPS)
+def _steps_in(parent: _Step, members: Iterable[str]) -> Iterator[_Step]:
+    for step in (each for name in members for each in _objects(parent.get(name))):
+        arguments = step.get("Arguments")
+        if not isinstance(arguments, dict):
+            arguments = {}
+        yield {**step, "Type": str(step.get("Type")), "Arguments": arguments}
+        yield from _steps_in(arguments, _INNER_STEPS)
 
 
 def _objects(entries: Any) -> list[dict[str, Any]]:

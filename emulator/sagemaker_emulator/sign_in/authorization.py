@@ -1,6 +1,6 @@
 """
 Authorizes requests: decides whether the policies in IAM allow the caller to perform an
-operation.
+operation, and the roles of pipelines and jobs what their steps need.
 
 It evaluates identity-based policies (inline, attached, and those of a user's groups)
 and session policies, by the rules of

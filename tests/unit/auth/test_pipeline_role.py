@@ -501,6 +501,54 @@ def test_steps_that_refer_to_each_other_end() -> None:
     assert needs.unknown == ["Step A: S3OutputPath"]
 
 
+def test_definition_of_anybody_is_read_in_bounds() -> None:
+    """Neither what grows with each reference, nor other types, nor long texts."""
+    doubled = [
+        {
+            "Name": f"S{number}",
+            "Type": ["Training"],
+            "Arguments": {
+                "X": {
+                    "Std:Join": {
+                        "On": "",
+                        "Values": [{"Get": f"Steps.S{number + 1}.X"}] * 9,
+                    }
+                }
+            },
+        }
+        for number in range(60)
+    ]
+    texts: Any = [
+        "{{" * 500_000,
+        "s3://" + "*" * 1_000_000,
+        {"Std:Join": 1},
+        {"Get": 1},
+    ]
+    others: Any = [
+        {"Name": [], "Type": "Transform", "Arguments": texts},
+        {"Type": "Model"},
+    ]
+    reader = step(
+        "A", "Training", Environment=texts, Arguments={"X": {"Get": "Steps.S0.X"}}
+    )
+
+    assert resources_of(needs_of(*doubled, *others, reader))["TrainingJobs"]
+
+
+def test_chain_of_references_has_an_end() -> None:
+    """A step has at most 50 others before it."""
+    chain: Any = [
+        {
+            "Name": f"S{number}",
+            "Type": "Training",
+            "Arguments": {"X": {"Get": f"Steps.S{number + 1}.X"}},
+        }
+        for number in range(5000)
+    ]
+    with pytest.raises(ParametersError, match="a chain of references that is too long"):
+        needs_of(*chain)
+
+
 def test_type_of_step_that_is_not_known_is_named() -> None:
     """Its rights are missing."""
     assert needs_of(step("A", "Athena"), step("F", "Fail")).notes == [

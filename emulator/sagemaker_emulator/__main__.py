@@ -218,7 +218,7 @@ def _add_what_is_emulated(parser: argparse.ArgumentParser) -> None:
     add(
         "--enforce-iam",
         action="store_true",
-        help="enforce the policies in IAM on pipeline operations",
+        help="enforce the policies in IAM on pipeline operations and on steps",
     )
 
 

@@ -69,7 +69,7 @@ FOLDER_LAYERS = {
         {"__init__"},
     ),
     "auth": (
-        {"allow_list", "iam_policies"},
+        {"allow_list", "iam_policies", "pipeline_role"},
         {"sts"},
         {"connection"},
         {"aws_settings"},
@@ -176,7 +176,7 @@ EMULATOR_FOLDER_LAYERS = {
         {"pagination", "request_rules", "validation", "store"},
         {"calls", "definition_checks"},
         {"jobs", "pipelines", "selective_execution"},
-        {"step_summaries"},
+        {"role_calls", "step_summaries"},
         {"status_events"},
         {"executions"},
         {"search"},

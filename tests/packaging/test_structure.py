@@ -47,6 +47,7 @@ NO_AIRFLOW = (
     "aws",
     "auth.allow_list",
     "auth.iam_policies",
+    "auth.pipeline_role",
 )
 WITH_AIRFLOW_OR_WITHOUT = "exceptions"
 # What asks nothing of Airflow itself, and only has secrets masked by ``airflow_compat``,

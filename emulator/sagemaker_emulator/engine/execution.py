@@ -98,6 +98,8 @@ class Execution:
     :param find_warm_pool: returns the warm pool of a training job that starts; None if
         there are none.
     :param refusal: returns why AWS refuses a step; None if it refuses none.
+    :param refusal_of_stop: returns why a step cannot be stopped. It then fails when its
+        job has ended.
     """
 
     seed: str
@@ -110,6 +112,7 @@ class Execution:
     find_cached: FindCached | None = None
     find_warm_pool: FindWarmPool | None = None
     refusal: Refusal | None = None
+    refusal_of_stop: Refusal | None = None
     status: str = "Executing"
     failure_reason: str | None = None
 
@@ -188,6 +191,10 @@ class Execution:
             if run.is_loop:
                 run.status = "Stopping"
             elif run.waiting or DEFAULTS[run.step.type].interruptible:
+                if self.refusal_of_stop and not run.waiting:
+                    run.error_message = self.refusal_of_stop(run)
+                if run.error_message is not None:
+                    continue
                 run.status = "Stopping"
                 self._add_event(
                     self._stopping_until, partial(self._end, run, status="Stopped")

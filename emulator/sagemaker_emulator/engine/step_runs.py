@@ -109,8 +109,8 @@ class StepRun:
     :param cache_key: the cache key, if results can be reused; else None.
     :param cached: the earlier run whose results the run has reused; else None.
     :param iterations: the steps that a ForEach step runs; none before it has started.
-    :param error_message: why a Fail step or a check step fails, after it was evaluated;
-        else None.
+    :param error_message: why a Fail step or a check step fails, after it was evaluated,
+        or a step that could not be stopped; else None.
     :param violations: what a check step has found.
     """
 

@@ -5,7 +5,7 @@ and scenarios. It knows no HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from threading import RLock
 from typing import Any
@@ -28,6 +28,7 @@ from sagemaker_emulator.sagemaker.jobs.reports import (
     write_files,
     write_violation_reports,
 )
+from sagemaker_emulator.sagemaker.role_calls import Authorize
 from sagemaker_emulator.sagemaker.status_events import unsent_events
 from sagemaker_emulator.sagemaker.store import Region
 from sagemaker_emulator.sagemaker.validation import (
@@ -101,6 +102,8 @@ class SageMaker:
         self._services = services
         self._seed = seed
         self.limits = limits
+        #: Returns what authorizes the calls of steps; None if nothing does.
+        self.authorizer: Callable[[], Authorize | None] = lambda: None
         self._lock = RLock()
         self.reset()
 
@@ -175,6 +178,7 @@ class SageMaker:
             if region not in self.regions:
                 models = partial(self._services.models, region)
                 self.regions[region] = Region(region, self._seed, models)
+                self.regions[region].authorizer = self.authorizer
             if operation in _PUBLISHED_BEFORE:
                 self.publish(region)
             if operation == "DeletePipeline":

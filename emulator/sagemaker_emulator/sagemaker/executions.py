@@ -22,7 +22,7 @@ from typing import Any
 from sagemaker_emulator.engine.execution import StateError
 from sagemaker_emulator.engine.expressions import ExpressionError, Scope, evaluate, text
 from sagemaker_emulator.engine.parameters import ParameterError, resolve
-from sagemaker_emulator.engine.step_runs import CacheHit
+from sagemaker_emulator.engine.step_runs import CacheHit, StepRun
 from sagemaker_emulator.errors import conflict, invalid, not_found, quota_exceeded
 from sagemaker_emulator.sagemaker.calls import (
     Call,
@@ -36,6 +36,7 @@ from sagemaker_emulator.sagemaker.jobs.requests import refusal
 from sagemaker_emulator.sagemaker.jobs.warm_pools import warm_pool_of
 from sagemaker_emulator.sagemaker.pagination import page
 from sagemaker_emulator.sagemaker.pipelines import created_within
+from sagemaker_emulator.sagemaker.role_calls import refusal_of_roles
 from sagemaker_emulator.sagemaker.selective_execution import select
 from sagemaker_emulator.sagemaker.step_summaries import step_summary
 from sagemaker_emulator.sagemaker.store import (
@@ -110,9 +111,20 @@ def start_pipeline_execution(call: Call) -> dict[str, Any]:
     engine.scope.resolve = partial(_property, region, record)
     engine.find_warm_pool = partial(warm_pool_of, region, record)
     region.keeps_instances |= "KeepAlivePeriodInSeconds" in version.definition.text
-    if not (call.limits.lenient or pipeline.is_managed):
-        engine.refusal = partial(refusal, region, record)
+    checks_values = not (call.limits.lenient or pipeline.is_managed)
+    engine.refusal = partial(_refusal_of_start, region, record, checks_values)
+    engine.refusal_of_stop = partial(refusal_of_roles, region, record, "stop")
     return {"PipelineExecutionArn": arn}
+
+
+def _refusal_of_start(
+    region: Region, record: ExecutionRecord, checks_values: bool, run: StepRun
+) -> str | None:
+    """Return why AWS refuses to start a step; None if it does not."""
+    reason = refusal_of_roles(region, record, "start", run)
+    if reason is None and checks_values:
+        reason = refusal(region, record, run)
+    return reason
 
 
 def _property(region: Region, record: ExecutionRecord, reference: str) -> Any:

@@ -421,6 +421,8 @@ class Region:
         self.name = name
         self.models = models
         self._seed = seed
+        #: Returns what says why a role may not make a call; None if all roles may.
+        self.authorizer: Callable[[], Callable[[Any], str | None] | None] = lambda: None
         #: By the names in lower case, those that AWS manages by their ARNs.
         self.pipelines: dict[str, Pipeline] = {}
         for pipeline_name, definition in _managed_definitions().items():

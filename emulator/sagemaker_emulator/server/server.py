@@ -33,6 +33,7 @@ from sagemaker_emulator.engine.scenarios import Scenario, parse
 from sagemaker_emulator.limits import DEFAULT_LIMITS, Limits
 from sagemaker_emulator.sagemaker.api import SageMaker
 from sagemaker_emulator.sagemaker.definition_checks.check import checked
+from sagemaker_emulator.sagemaker.role_calls import Authorize
 from sagemaker_emulator.sagemaker.store import partition
 from sagemaker_emulator.server import bodies
 from sagemaker_emulator.server.addresses import LOOPBACK, check_bind
@@ -44,6 +45,7 @@ from sagemaker_emulator.server.faults import Faults
 from sagemaker_emulator.server.moto_app import Moto
 from sagemaker_emulator.server.router import Router
 from sagemaker_emulator.sign_in import iam
+from sagemaker_emulator.sign_in.authorization import refusal_of_role
 from sagemaker_emulator.sign_in.issuers import Issuers
 from sagemaker_emulator.sign_in.sessions import Sessions
 from sagemaker_emulator.sign_in.settings import SignInSettings
@@ -102,7 +104,7 @@ class EmulatorServer:
     :param issuer_ca: a PEM file with CA certificates to trust, in addition to those of
         the host, when the emulator requests the keys of the issuer of a web identity
         token; see `sign_in.issuers`.
-    :param enforce_iam: enforce the policies in IAM on pipeline operations; see
+    :param enforce_iam: enforce the policies in IAM on operations and steps; see
         `sign_in.authorization`.
     :param allowed_hosts: names by which clients in other containers reach the emulator,
         such as that of its service in a compose file. Requests with other names than
@@ -154,6 +156,7 @@ class EmulatorServer:
         self.faults = Faults()
         self.calls = CallLog()
         self.sign_in = SignInSettings(enforce_iam)
+        self.sagemaker.authorizer = self._authorizer
         self._issuers = Issuers(issuer_ca)
         self._sessions = Sessions(self.clock, self.sign_in)
         control_api = ControlApi(
@@ -185,6 +188,9 @@ class EmulatorServer:
         self.endpoint_url = f"http://{own_address}:{self.port}"
         self.control = ControlClient(self.endpoint_url)
         self._reset()
+
+    def _authorizer(self) -> Authorize | None:
+        return refusal_of_role if self.sign_in.values.enforce_iam else None
 
     @property
     def pipelines(self) -> dict[str, list[str]]:

@@ -1,6 +1,6 @@
 """
 Authorizes requests: decides whether the policies in IAM allow the caller to perform an
-operation.
+operation, and the roles of pipelines and jobs what their steps need.
 
 It evaluates identity-based policies (inline, attached, and those of a user's groups)
 and session policies, by the rules of
@@ -25,6 +25,7 @@ from typing import Any
 from sagemaker_emulator.errors import ApiError
 from sagemaker_emulator.protocol import AwsRequest
 from sagemaker_emulator.sagemaker.jobs.descriptions import OPERATIONS as JOB_OPERATIONS
+from sagemaker_emulator.sagemaker.role_calls import RoleCall
 from sagemaker_emulator.sagemaker.store import partition, resource_arn
 from sagemaker_emulator.sign_in import iam
 from sagemaker_emulator.sign_in.iam import Caller
@@ -33,6 +34,7 @@ from sagemaker_emulator.sign_in.policies import (
     Context,
     Decision,
     evaluate,
+    trusts,
 )
 
 # https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonsagemaker.html
@@ -136,6 +138,33 @@ def check_read(caller: Caller | None, aws: AwsRequest) -> None:
         _require(caller, "s3:GetObject", arn, caller.context(aws.region))
     except ApiError as error:
         raise ApiError("AccessDenied", error.message, 403) from error
+
+
+def refusal_of_role(call: RoleCall) -> str | None:
+    """
+    Return why a role may not make a call that a step needs; None if it may.
+
+    https://docs.aws.amazon.com/sagemaker/latest/dg/security-confused-deputy-prevention.html
+    """
+    role = iam.role(call.role_arn)
+    source = {
+        "aws:SourceArn": [call.source_arn],
+        "aws:SourceAccount": [call.source_arn.split(":")[4]],
+    }
+    sagemaker = {"Service": [_PASSED_TO_SERVICE]}
+    if role is None or not trusts(
+        role.trust_policy, "sts:AssumeRole", sagemaker, source
+    ):
+        return f"SageMaker was unable to assume the role '{call.role_arn}'"
+    caller = role.session(call.session, ())
+    context = caller.context(call.region)
+    if call.passed_to:
+        context["iam:PassedToService"] = [call.passed_to]
+    try:
+        _require(caller, call.action, call.resource, context)
+    except ApiError as error:
+        return error.message
+    return None
 
 
 def check_simulation(caller: Caller, region: str, source_arn: str) -> None:

@@ -18,7 +18,7 @@ from polysync_airflow.execution.console import execution_url
 from polysync_airflow.execution.lifecycle.capacity import CapacityWait
 from polysync_airflow.execution.lifecycle.plans import Plan
 from polysync_airflow.execution.prices import Cost, CostAndUsage, Spending
-from polysync_airflow.states import PolysyncState, has_ended, state_of
+from polysync_airflow.states import VERBS, PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
     from polysync_airflow.execution.search import SearchEvent
@@ -426,7 +426,7 @@ def _verdict(end: ExecutionEvent) -> str:
         case "too_expensive":
             return f"costs too much ({last_status})"
         case "ended":
-            verb = _VERBS.get(state_of(end.status), "ended")
+            verb = VERBS.get(state_of(end.status), "ended")
             return f"{verb}{_duration(end)} (AWS status {end.status})"
 
 
@@ -452,7 +452,7 @@ def step_message(
 
     :param notes: lines that are appended; None and empty ones are left out.
     """
-    verb = _VERBS.get(state_of(step.status), "ended")
+    verb = VERBS.get(state_of(step.status), "ended")
     subject = f"Step {step.name} of pipeline {pipeline_name}"
     lines = [f"{subject} {verb} (AWS status {step.status})."]
     if step.reason:
@@ -571,10 +571,3 @@ def search_error(end: SearchEvent) -> exceptions.PolysyncError:
     return exceptions.PipelineExecutionTimeoutError(
         message, execution_arn=None, status=None, permanent=True
     )
-
-
-_VERBS = {
-    PolysyncState.SUCCESS: "succeeded",
-    PolysyncState.FAILED: "failed",
-    PolysyncState.CANCELLED: "was stopped",
-}

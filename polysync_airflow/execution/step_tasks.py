@@ -247,9 +247,7 @@ def _of_failed(
     if ended_before_resume and not has_ended(snapshot.status):
         # AWS repeats the step.
         return None
-    verb = "was stopped"
-    if state_of_step(row.status) is PolysyncState.FAILED:
-        verb = "failed"
+    verb = states.VERBS[state_of_step(row.status)]
     return "failed", f"Step {row.name} {verb} (AWS status {row.status})."
 
 

@@ -34,25 +34,16 @@ from polysync_airflow.execution.waiter import AnyWaiter, ExecutionWaiter
 MAX_LIMIT_LENGTH: Final = 65_536
 
 Arguments = TypeVar("Arguments", bound="StoredArguments")
-Interval = Annotated[
-    float,
-    Field(
-        strict=True,
-        ge=models.MIN_POLL_INTERVAL,
-        le=models.MAX_POLL_INTERVAL,
-        allow_inf_nan=False,
-    ),
-]
-ProgressInterval = Annotated[
-    float,
-    Field(
-        strict=True,
-        ge=models.MIN_PROGRESS_INTERVAL,
-        le=models.MAX_POLL_INTERVAL,
-        allow_inf_nan=False,
-    ),
-]
 
+
+def _seconds_from(minimum: float) -> Any:
+    return Field(
+        strict=True, ge=minimum, le=models.MAX_POLL_INTERVAL, allow_inf_nan=False
+    )
+
+
+Interval = Annotated[float, _seconds_from(models.MIN_POLL_INTERVAL)]
+ProgressInterval = Annotated[float, _seconds_from(models.MIN_PROGRESS_INTERVAL)]
 Count = Annotated[int, Field(strict=True, ge=0, le=models.MAX_INTEGER)]
 Label = Annotated[str, StringConstraints(max_length=MAX_ARN_LENGTH)]
 TaskIds = Annotated[tuple[str, ...], Field(max_length=models.MAX_STEPS)]

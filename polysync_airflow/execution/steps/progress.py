@@ -296,12 +296,7 @@ def _line(step: StepDescription, resumed_at: datetime | None) -> str:
     return line
 
 
-_VERBS: Final = {
-    states.PolysyncState.SUCCESS: "succeeded",
-    states.PolysyncState.FAILED: "failed",
-    states.PolysyncState.CANCELLED: "was stopped",
-    states.PolysyncState.RUNNING: "started",
-}
+_VERBS: Final = {**states.VERBS, states.PolysyncState.RUNNING: "started"}
 
 
 def _verb(status: str | None) -> str:

@@ -29,7 +29,7 @@ from polysync_airflow.airflow_compat.reschedules import (
     settled,
 )
 from polysync_airflow.airflow_compat.sdk import RetryAction, RetryDecision, RetryPolicy
-from polysync_airflow.execution.lifecycle.next_session import NextSession
+from polysync_airflow.execution.lifecycle.plans import NextSession
 
 log = logging.getLogger(__name__)
 

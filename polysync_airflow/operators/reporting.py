@@ -31,8 +31,7 @@ from polysync_airflow.execution.datasets import Datasets
 from polysync_airflow.execution.lifecycle.capacity import CapacityWait
 from polysync_airflow.execution.lifecycle.instruction_kinds import Identified
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord
-from polysync_airflow.execution.lifecycle.next_session import NextSession
-from polysync_airflow.execution.lifecycle.plans import Plan
+from polysync_airflow.execution.lifecycle.plans import NextSession, Plan
 from polysync_airflow.execution.outcome import RunSummary
 from polysync_airflow.execution.prices import NEXT_STEP, SPENDING_KEY
 from polysync_airflow.execution.steps.descriptions import StepRow

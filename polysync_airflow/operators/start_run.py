@@ -29,8 +29,7 @@ from polysync_airflow.execution.lifecycle.capacity import CapacityLimits, lacked
 from polysync_airflow.execution.lifecycle.ending import AwaitedEnd
 from polysync_airflow.execution.lifecycle.instruction_kinds import Identified
 from polysync_airflow.execution.lifecycle.instructions import Command, ExecutionRecord
-from polysync_airflow.execution.lifecycle.next_session import NextSession
-from polysync_airflow.execution.lifecycle.plans import Plan
+from polysync_airflow.execution.lifecycle.plans import NextSession, Plan
 from polysync_airflow.execution.outcome import (
     RunSummary,
     parse_run_summary,

@@ -22,7 +22,7 @@ from polysync_airflow.execution import clock, step_clears
 from polysync_airflow.execution.lifecycle.decisions import is_of_other_incarnation
 from polysync_airflow.execution.lifecycle.instruction_kinds import Identified
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, TaskKey
-from polysync_airflow.execution.lifecycle.next_session import NextSession
+from polysync_airflow.execution.lifecycle.plans import NextSession
 from polysync_airflow.execution.models import ExecutionDescription, region_from_arn
 from polysync_airflow.execution.step_clears import Clear, ClearedSteps, FirstListing
 from polysync_airflow.execution.steps.descriptions import StepDescription

@@ -19,8 +19,7 @@ from airflow.providers.common.compat.sdk import Context
 from polysync_airflow import exceptions, triggers
 from polysync_airflow.execution import clock, models, outcome, search
 from polysync_airflow.execution.cost import Basis
-from polysync_airflow.execution.lifecycle.next_session import NextSession
-from polysync_airflow.execution.lifecycle.plans import Does
+from polysync_airflow.execution.lifecycle.plans import Does, NextSession
 from polysync_airflow.execution.steps import progress
 from polysync_airflow.execution.waiter import (
     ExecutionEvent,

@@ -50,7 +50,6 @@ FOLDER_LAYERS = {
     ),
     "execution.lifecycle": (
         {"capacity", "options", "plans"},
-        {"next_session"},
         {"instructions"},
         {"instruction_kinds"},
         {"decisions", "lookup", "provenance"},

@@ -46,9 +46,8 @@ from polysync_airflow.execution.lifecycle.instructions import (
     ExecutionRecord,
     Refused,
 )
-from polysync_airflow.execution.lifecycle.next_session import NextSession
 from polysync_airflow.execution.lifecycle.options import RecoveryOptions
-from polysync_airflow.execution.lifecycle.plans import Does
+from polysync_airflow.execution.lifecycle.plans import Does, NextSession
 from polysync_airflow.execution.models import LATEST, StartRequest
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 

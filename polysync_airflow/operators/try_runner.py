@@ -38,8 +38,8 @@ from polysync_airflow.execution.lifecycle import ending, instructions, lookup, m
 from polysync_airflow.execution.lifecycle.capacity import CapacityLimits
 from polysync_airflow.execution.lifecycle.decisions import (
     Nothing,
+    Outlook,
     wait_for_capacity,
-    what_retry_does,
 )
 from polysync_airflow.execution.lifecycle.ending import EndAction, TryEnd
 from polysync_airflow.execution.lifecycle.instruction_kinds import (
@@ -483,7 +483,7 @@ class TryRunner:
             status = states.STATUS_FAILED
         elif isinstance(instruction, Identified) and instruction.description:
             status = instruction.description.status
-        return what_retry_does(record, status, self._options())
+        return Outlook(record, status, self._options()).retry_does
 
     def _looked_up_by_next_try(self, end: ExecutionEvent) -> ExecutionRecord | Nothing:
         """Return what the next try finds in AWS, since it has no record to believe."""

@@ -162,18 +162,8 @@ class MemoizedRetryPolicy(RetryPolicy):
         context: Context | None = None,
     ) -> RetryDecision:
         """Return the decision about a failure, which the first call makes."""
-        if exception is not self._failure:
-            self._decision = self._decide(exception, try_number, max_tries, context)
-            self._failure = exception
-        return self._decision
-
-    def _decide(
-        self,
-        exception: BaseException,
-        try_number: int,
-        max_tries: int,
-        context: Context | None,
-    ) -> RetryDecision:
+        if exception is self._failure:
+            return self._decision
         try:
             decision = self.policy.evaluate(
                 exception=exception,
@@ -181,13 +171,16 @@ class MemoizedRetryPolicy(RetryPolicy):
                 max_tries=max_tries,
                 context=context,
             )
-            return settled(decision, cast("Mapping[str, Any]", context or {}))
+            known_context = cast("Mapping[str, Any]", context or {})
+            self._decision = settled(decision, known_context)
         except Exception:
             # Airflow ignores a retry policy that raises, or returns no decision, and
             # uses the task's retries. The task must end with its own error, not with
             # the policy's.
             log.exception("The task's retry_policy raised an error")
-            return RetryDecision.default()
+            self._decision = RetryDecision.default()
+        self._failure = exception
+        return self._decision
 
 
 def memoize_retry_policy(task: Any) -> None:

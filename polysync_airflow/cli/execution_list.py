@@ -20,9 +20,9 @@ from polysync_airflow.cli.execution_facts import (
     refusal_text,
     task_text,
 )
-from polysync_airflow.cli.stored_costs import add_up_cost
 from polysync_airflow.cli.stored_runs import (
     StoredRun,
+    add_up_cost,
     duration_text,
     read_stored_run,
     task_of,

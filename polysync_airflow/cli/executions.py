@@ -25,10 +25,10 @@ from polysync_airflow.cli.execution_facts import (
     state_text,
 )
 from polysync_airflow.cli.execution_list import list_executions
-from polysync_airflow.cli.stored_costs import add_up_cost
 from polysync_airflow.cli.stored_runs import (
     NOTHING_STORED,
     StoredRun,
+    add_up_cost,
     duration_text,
     read_stored_run,
 )

@@ -26,7 +26,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from contextlib import suppress
+from dataclasses import asdict
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
@@ -57,7 +57,6 @@ from polysync_airflow.airflow_compat.database import has_dag, task_now
 from polysync_airflow.airflow_compat.sdk import conf
 from polysync_airflow.airflow_compat.xcoms import TaskXCom, task_xcoms, xcom_value
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
-from polysync_airflow.execution import clock
 from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.lifecycle.options import OnClear
@@ -68,12 +67,7 @@ from polysync_airflow.execution.texts import (
     describe_validation_error,
     is_storable_text,
 )
-from polysync_airflow.execution.what_next import (
-    TaskNow,
-    needs_choice,
-    read_run,
-    what_comes_next,
-)
+from polysync_airflow.execution.what_next import TaskNow, read_run
 from polysync_airflow.records import database
 from polysync_airflow.ui import summary
 from polysync_airflow.ui.shared_results import RETRY_AFTER, SharedResults
@@ -299,12 +293,8 @@ def get_xcoms(
     Return XComs of a task instance that exist, by key: the JSON as a text, null if it
     is too large, and when it was stored. With ``run``, also what comes next.
     """
-    task: dict[str, Any] = {
-        "dag_id": dag_id,
-        "run_id": run_id,
-        "task_id": task_id,
-        "map_index": map_index,
-    }
+    task_key = TaskKey(dag_id, run_id, task_id, map_index)
+    task = asdict(task_key)
     found = task_xcoms(set(key) - {"run"}, **task)
     following = {}
     if "run" in key:
@@ -312,7 +302,7 @@ def get_xcoms(
         # stored.
         now = task_now(**task)
         found |= task_xcoms(["run"], max_bytes=MAX_RUN_BYTES, **task)
-        following["next"] = _what_comes_next(TaskKey(**task), now, found.get("run"))
+        following["next"] = _what_comes_next(task_key, now, found.get("run"))
     return {
         "xcoms": {
             name: {"text": xcom.text, "written_at": xcom.written_at.isoformat()}
@@ -330,13 +320,7 @@ def _what_comes_next(
     run = None
     if xcom and xcom.text:
         run = read_run(xcom_value(xcom.text))
-    choice = None
-    if needs_choice(task, run):
-        # Without a record, or one that can be believed, nobody has chosen anything.
-        with suppress(PolysyncError):
-            choice = database.read_clear_choice(key)
-    sentences = what_comes_next(task, run, clock.now(), choice)
-    return [sentence.as_json for sentence in sentences]
+    return [sentence.as_json for sentence in database.next_of(key, task, run)]
 
 
 # The checks of Airflow's own lists of XComs. They take no DAG from the URL: what is

@@ -131,7 +131,7 @@ FOLDER_LAYERS = {
     "cli": (
         {"output"},
         {"stored_runs"},
-        {"stored_costs", "stored_tasks"},
+        {"stored_tasks"},
         {"execution_facts"},
         {"execution_list"},
         {

@@ -19,8 +19,7 @@ from polysync_airflow.exceptions import (
     PipelineExecutionError,
     PolysyncError,
 )
-from polysync_airflow.execution import clock
-from polysync_airflow.execution.console import is_console_url
+from polysync_airflow.execution import clock, console, what_next
 from polysync_airflow.execution.outcome import (
     MAX_REASONS,
     RunSummary,
@@ -31,12 +30,6 @@ from polysync_airflow.execution.texts import (
     clean_line,
     clean_value,
     shorten,
-)
-from polysync_airflow.execution.what_next import (
-    TaskNow,
-    as_line,
-    read_run,
-    what_comes_next,
 )
 from polysync_airflow.links import CONSOLE_URL_XCOM_KEY, LOG_URL_XCOM_KEY
 
@@ -162,10 +155,12 @@ def _what_next(ti: Any, run: Any) -> Iterator[str]:
     for state in ("failed", "up_for_retry"):
         # Airflow's is a member of an enumeration, whose text is its name.
         if getattr(ti, "state", None) == state:
-            now = TaskNow(state, ti.try_number, ti.max_tries)
-            sentences = what_comes_next(now, read_run(run), clock.now())
+            now = what_next.TaskNow(state, ti.try_number, ti.max_tries)
+            sentences = what_next.what_comes_next(
+                now, what_next.read_run(run), clock.now()
+            )
             if sentences:
-                yield f"Next: {as_line(sentences)}"
+                yield f"Next: {what_next.as_line(sentences)}"
 
 
 def _links(summary: RunSummary, context: Context) -> Iterator[str]:
@@ -179,6 +174,6 @@ def _links(summary: RunSummary, context: Context) -> Iterator[str]:
 def _url(context: Context, key: str) -> str | None:
     url: str | None = pull_own(context, key)
     # Others can edit XComs, and a person clicks the link.
-    if not is_console_url(url):
+    if not console.is_console_url(url):
         return None
     return url

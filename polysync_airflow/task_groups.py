@@ -20,8 +20,7 @@ from airflow.providers.common.compat.sdk import TaskGroup
 
 from polysync_airflow.airflow_compat.sdk import EmptyOperator
 from polysync_airflow.exceptions import CatalogueError, ParametersError
-from polysync_airflow.execution import texts
-from polysync_airflow.execution.models import name_or_arn
+from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.pipelines import JobStep, declared_steps, job_steps
 from polysync_airflow.jobs.catalogue import CatalogueJob, read_catalogue, steps_of
 from polysync_airflow.operators.step_tasks import (
@@ -232,7 +231,7 @@ def _steps_of(
             )
         job = _job_of(folder / catalogue, job)
     if job is not None:
-        return steps_of(job), name_or_arn(job.name, job.arn)
+        return steps_of(job), models.name_or_arn(job.name, job.arn)
     file = os.fspath(definition or "")
     try:
         text = (folder / file).read_text("utf-8")

@@ -23,9 +23,8 @@ from airflow.models.variable import Variable
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from polysync_airflow.airflow_compat import reads
+from polysync_airflow.airflow_compat import reads, teams
 from polysync_airflow.airflow_compat.listeners import variable_keys_in
-from polysync_airflow.airflow_compat.teams import is_multi_team
 from polysync_airflow.airflow_compat.triggerers import Slots, read_slots
 from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.execution.what_next import TaskNow
@@ -49,7 +48,7 @@ def use_connection_of_the_database(connection_id: str) -> None:
     gets that as an environment variable.
     """
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
-    if not is_multi_team():
+    if not teams.is_multi_team():
         return
     query = select(Connection).where(
         Connection.conn_id == connection_id, Connection.team_name.is_not(None)

@@ -36,8 +36,7 @@ from polysync_airflow.auth.iam_policies import caller_trust, web_identity_trust
 from polysync_airflow.aws import responses
 from polysync_airflow.aws.sessions import client_creator, create_sts_session
 from polysync_airflow.exceptions import ENTRA_CURES, CredentialsError
-from polysync_airflow.execution import clock
-from polysync_airflow.execution.json_input import read_json
+from polysync_airflow.execution import clock, json_input
 from polysync_airflow.execution.texts import clean_line, clean_text
 from polysync_airflow.metrics import CREDENTIALS_FAILED, CREDENTIALS_REFRESHED, count
 
@@ -189,7 +188,7 @@ def decode_claims(token: str) -> Claims | None:
     try:
         payload = token.split(".")[1]
         content = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
-        claims = read_json(content, "the token")
+        claims = json_input.read_json(content, "the token")
     except (IndexError, ValueError):
         return None
     if not isinstance(claims, dict):

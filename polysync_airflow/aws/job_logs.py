@@ -42,9 +42,8 @@ from polysync_airflow.exceptions import (
     SageMakerApiError,
     has_code,
 )
-from polysync_airflow.execution import clock
+from polysync_airflow.execution import clock, texts
 from polysync_airflow.execution.steps.descriptions import StepDescription, log_source
-from polysync_airflow.execution.texts import clean_line
 
 MAX_LINE_LENGTH: Final = 500
 # The most lines that AWS returns at once. It returns at most 1 MB of them.
@@ -151,7 +150,8 @@ class JobLog:
             if isinstance(event, Mapping)
         ]
         return [
-            clean_line(line.rstrip("\n"), MAX_LINE_LENGTH) for line in lines[-limit:]
+            texts.clean_line(line.rstrip("\n"), MAX_LINE_LENGTH)
+            for line in lines[-limit:]
         ]
 
     def _call(self, operation: str, **request: Any) -> dict[str, Any]:

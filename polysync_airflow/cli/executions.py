@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from polysync_airflow import states
 from polysync_airflow.aws.job_logs import JobLog, RunningJobLogs, log_of_step
-from polysync_airflow.cli import output, stored_tasks
+from polysync_airflow.cli import execution_list, output, stored_tasks
 from polysync_airflow.cli.execution_facts import (
     MAX_TEXT,
     NOT_KNOWN,
@@ -24,7 +24,6 @@ from polysync_airflow.cli.execution_facts import (
     named_execution,
     state_text,
 )
-from polysync_airflow.cli.execution_list import list_executions
 from polysync_airflow.cli.stored_runs import (
     NOTHING_STORED,
     StoredRun,
@@ -42,7 +41,6 @@ from polysync_airflow.execution.steps.descriptions import (
     rows_of,
 )
 from polysync_airflow.execution.steps.progress import Progress
-from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import request_stop, result_or_error, stop_result
 from polysync_airflow.operators.results import StepReport, with_logs
@@ -60,7 +58,7 @@ Value = TypeVar("Value")
 def main(args: Namespace) -> int:
     """Run the command, and return its exit code."""
     if args.command == "list":
-        return list_executions(args)
+        return execution_list.list_executions(args)
     hook, execution = named_execution(args)
     match args.command:
         case "show":
@@ -194,7 +192,9 @@ def _mark_not_known(
 
 
 def _outcome_lines(
-    execution: ExecutionDescription, run: outcome.RunSummary, end: ExecutionEvent | None
+    execution: ExecutionDescription,
+    run: outcome.RunSummary,
+    end: waiter.ExecutionEvent | None,
 ) -> Iterator[str]:
     """Yield how an execution has ended and why, or its state."""
     if end:

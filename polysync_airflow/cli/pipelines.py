@@ -16,10 +16,8 @@ from polysync_airflow.airflow_compat.database import has_task
 from polysync_airflow.cli import output
 from polysync_airflow.deployment import deployments_of_database
 from polysync_airflow.exceptions import ParametersError, SageMakerApiError
-from polysync_airflow.execution import job_pipelines
+from polysync_airflow.execution import job_pipelines, pipelines, texts
 from polysync_airflow.execution.job_types import NAME_PREFIX, is_name_of_task
-from polysync_airflow.execution.pipelines import PipelineSummary
-from polysync_airflow.execution.texts import first_problems
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs.importer import concurrent_calls
 
@@ -69,8 +67,8 @@ def _delete(args: argparse.Namespace) -> int:
     if refused:
         raise ParametersError(
             "No task of this deployment has made, under a name that follows from it:"
-            f" {', '.join(first_problems(refused))}. Nothing was deleted. See: polysync"
-            " pipelines list"
+            f" {', '.join(texts.first_problems(refused))}. Nothing was deleted. See:"
+            " polysync pipelines list"
         )
     text = "\n".join([*_table(made.values()), "Their executions are deleted, too."])
     counted = output.counted(len(made), "pipeline")
@@ -126,6 +124,6 @@ def _made_pipelines(
 
 
 def _with_tags(
-    hook: PolysyncSageMakerHook, pipeline: PipelineSummary
+    hook: PolysyncSageMakerHook, pipeline: pipelines.PipelineSummary
 ) -> tuple[str, dict[str, str]]:
     return pipeline.name, hook.pipeline_tags(pipeline.arn)

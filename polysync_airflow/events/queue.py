@@ -18,9 +18,8 @@ from pydantic import AliasPath, Field
 
 from polysync_airflow.auth.base_hook import LiveConnection, Result
 from polysync_airflow.exceptions import RESPONSE_TOO_LARGE, PolysyncError, has_code
-from polysync_airflow.execution import events
+from polysync_airflow.execution import events, texts
 from polysync_airflow.execution.models import FrozenModel
-from polysync_airflow.execution.texts import clean_line
 from polysync_airflow.hooks.callbacks import QueueMethods
 from polysync_airflow.hooks.executions import parse
 
@@ -149,7 +148,7 @@ class EventQueue:
         """
         failures = self._call_for("DeleteMessageBatch", handles)
         if failures:
-            code = clean_line(str(failures[0].get("Code")))
+            code = texts.clean_line(str(failures[0].get("Code")))
             raise PolysyncError(
                 f"DeleteMessageBatch failed for {len(failures)} of {len(handles)}"
                 f" messages: {code}",

@@ -32,8 +32,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
 
 from polysync_airflow import states
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution import models, texts
-from polysync_airflow.execution.console import execution_url
+from polysync_airflow.execution import console, models, texts
 from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
 
 SOURCE: Final = "aws.sagemaker"
@@ -100,7 +99,7 @@ class Change(models.AwsModel, ABC):
         pipeline_name = console_url = None
         if self.execution_arn:
             pipeline_name = models.pipeline_name_of(self.execution_arn)
-            console_url = execution_url(self.execution_arn, pipeline_name)
+            console_url = console.execution_url(self.execution_arn, pipeline_name)
         return {
             "kind": self.kind.value,
             **self.model_dump(),

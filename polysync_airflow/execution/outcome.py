@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from pydantic import Field, ValidationError
 
 from polysync_airflow import exceptions
-from polysync_airflow.execution import models, texts
-from polysync_airflow.execution.console import execution_url
+from polysync_airflow.execution import console, models, texts
 from polysync_airflow.execution.lifecycle.capacity import CapacityWait
 from polysync_airflow.execution.lifecycle.plans import Plan
 from polysync_airflow.execution.prices import Cost, CostAndUsage, Spending
@@ -469,7 +468,7 @@ def _last_lines(
     yield from filter(None, notes)
     yield f"Execution: {execution_arn}"
     if pipeline_name:
-        url = execution_url(execution_arn, pipeline_name)
+        url = console.execution_url(execution_arn, pipeline_name)
         if url:
             yield f"Console: {url}"
 

@@ -44,17 +44,15 @@ from pydantic import Field, StringConstraints
 
 from polysync_airflow import states
 from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.execution import models, texts, waiter
+from polysync_airflow.execution import models, pipelines, texts, waiter
 from polysync_airflow.execution import waiter as waiting
 from polysync_airflow.execution.lifecycle.capacity import lacked_by
 from polysync_airflow.execution.lifecycle.ending import DEFERRED, is_over
 from polysync_airflow.execution.lifecycle.instructions import TaskKey, TryOfTask
 from polysync_airflow.execution.outcome import RunSummary
-from polysync_airflow.execution.pipelines import DeclaredStep
 from polysync_airflow.execution.step_clears import FirstListing
-from polysync_airflow.execution.steps import descriptions
+from polysync_airflow.execution.steps import descriptions, progress
 from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
-from polysync_airflow.execution.steps.progress import changes_of
 from polysync_airflow.execution.trigger_arguments import (
     Count,
     Interval,
@@ -146,7 +144,7 @@ class StepsSnapshot:
 def steps_snapshot(
     state: str | None,
     run: RunSummary,
-    order: Sequence[DeclaredStep | StepRow],
+    order: Sequence[pipelines.DeclaredStep | StepRow],
     steps: Sequence[StepDescription],
     status: str | None,
     due: float | None = None,
@@ -415,7 +413,9 @@ class StepTaskWaiter(waiter.Waiter[StepsSnapshot, StepTaskEvent]):
         own_steps = [
             step for step in snapshot.steps if self.step_name in (step.name, step.loop)
         ]
-        return changes_of(self.logged_statuses, own_steps, run.attempt_started_at)
+        return progress.changes_of(
+            self.logged_statuses, own_steps, run.attempt_started_at
+        )
 
     def end_of(self, response: StepsSnapshot, now: float) -> StepTaskEvent | None:
         """Return the event if the step is at its end."""

@@ -24,9 +24,8 @@ from pydantic import (
 )
 
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution import models
+from polysync_airflow.execution import models, prices
 from polysync_airflow.execution.parameters import Flag
-from polysync_airflow.execution.prices import CostLimit
 from polysync_airflow.execution.texts import MAX_ARN_LENGTH, describe_validation_error
 from polysync_airflow.execution.waiter import AnyWaiter, ExecutionWaiter
 
@@ -51,7 +50,7 @@ UnendedOutcomes = Annotated[tuple[models.UnendedOutcome, ...], Field(max_length=
 
 
 def _check_cost_limit(text: str) -> str:
-    CostLimit.parse(text)
+    prices.CostLimit.parse(text)
     return text
 
 

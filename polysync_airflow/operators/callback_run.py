@@ -37,16 +37,11 @@ from polysync_airflow.execution.waiter import (
     check_event,
 )
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.operators import callback_answer
-from polysync_airflow.operators.callback_messages import (
-    RECEIVE_TIMEOUT_SECONDS,
-    StepMessages,
-)
-from polysync_airflow.operators.reporting import push_links
-from polysync_airflow.operators.task_run import (
-    ExecutionRun,
-    list_steps_if_due,
-    write_lines,
+from polysync_airflow.operators import (
+    callback_answer,
+    callback_messages,
+    reporting,
+    task_run,
 )
 from polysync_airflow.states import STATUS_STOPPING
 from polysync_airflow.triggers import PolysyncCallbackStepTrigger
@@ -74,7 +69,7 @@ class StepSituation(NamedTuple):
     execution_status: str
 
 
-class CallbackRun(ExecutionRun):
+class CallbackRun(task_run.ExecutionRun):
     """One session of a callback task."""
 
     task: PolysyncCallbackStepOperator
@@ -101,7 +96,7 @@ class CallbackRun(ExecutionRun):
         self.ti.xcom_push("execution_arn", self.arn)
         self.ti.xcom_push("step_name", self.step_name)
         pipeline_name = models.pipeline_name_of(self.arn)
-        push_links(self.context, self.hook, self.arn, pipeline_name, self.log)
+        reporting.push_links(self.context, self.hook, self.arn, pipeline_name, self.log)
         self._check_declared()
         return self._answer(self.make_waiter(self.arn, None, cost_limit=None))
 
@@ -243,10 +238,12 @@ class CallbackRun(ExecutionRun):
             status = polled.status
         if callbacks.is_news(self.step_name, status, None):
             raise StepNewsError
-        listed = list_steps_if_due(self.execution_hook, waiter, progress, polled)
+        listed = task_run.list_steps_if_due(
+            self.execution_hook, waiter, progress, polled
+        )
         if listed is None:
             return
-        write_lines(self.log, listed.log_lines)
+        task_run.write_lines(self.log, listed.log_lines)
         if callbacks.is_news(self.step_name, status, listed.steps):
             raise StepNewsError
 
@@ -312,7 +309,9 @@ class CallbackResponder:
         self._queue = callback.queue
         queue_region = self._queue.region or models.region_from_arn(self.arn)
         queue_hook = run.hook_for_region(queue_region)
-        self._messages = StepMessages(hook, queue_hook, self.arn, callback, self.log)
+        self._messages = callback_messages.StepMessages(
+            hook, queue_hook, self.arn, callback, self.log
+        )
 
     def _has_step_ended(self) -> bool:
         return self._run.ask_aws().situation not in (
@@ -439,10 +438,11 @@ class CallbackResponder:
                 "move the message back from the dead-letter queue, and clear this"
                 f" task. Otherwise, {cure}"
             )
+        seconds = callback_messages.RECEIVE_TIMEOUT_SECONDS
         return exceptions.CallbackStepError(
             f"Callback step {self.name} waits for its answer, but its message was not"
-            f" in the queue for {RECEIVE_TIMEOUT_SECONDS:g} s. Only the message has the"
-            " arguments of the step, so the function was not called, and the step was"
+            f" in the queue for {seconds:g} s. Only the message has the arguments of the"
+            " step, so the function was not called, and the step was"
             f" not answered.\n{self._messages.describe_dead_letters()} -- What to do:"
             f" {cure}. Queue: {self._queue.url}\nExecution: {self.arn}",
             permanent=False,

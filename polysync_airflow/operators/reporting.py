@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from airflow.providers.common.compat.sdk import Context, redact
 
-from polysync_airflow import exceptions, links, states
+from polysync_airflow import exceptions, links, retrying, states
 from polysync_airflow.airflow_compat import task_instances
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.sdk import AirflowSkipException
@@ -38,7 +38,6 @@ from polysync_airflow.hooks.spending import steps_unknown
 from polysync_airflow.metrics import EXECUTIONS_ENDED, WAITS_WITHOUT_TRIGGER, count
 from polysync_airflow.operators.results import StepReport, StepReporter
 from polysync_airflow.operators.task_run import ExecutionRun
-from polysync_airflow.retrying import next_session
 
 if TYPE_CHECKING:
     from polysync_airflow.operators import base
@@ -456,7 +455,7 @@ class ReportingRun(ExecutionRun):
             return error
         # The retry policy needs the error to decide whether a retry follows, which the
         # message then says.
-        retry = next_session(self.task.retry_policy, error, self.context)
+        retry = retrying.next_session(self.task.retry_policy, error, self.context)
         following = self.following(end, retry, by_fail_step=report.has_fail_step)
         if end.outcome == "too_expensive":
             following = following._replace(text=NEXT_STEP)

@@ -21,18 +21,12 @@ from airflow.providers.common.compat.sdk import Context
 from polysync_airflow.airflow_compat.task_instances import pull_own
 from polysync_airflow.aws.retry import STEP_LISTING_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.execution import clock, pipelines, results
+from polysync_airflow.execution import clock, pipelines, prices, results
 from polysync_airflow.execution.cost import Basis
 from polysync_airflow.execution.datasets import Datasets, datasets_of
 from polysync_airflow.execution.outcome import FailedStep, parse_run_summary
-from polysync_airflow.execution.prices import CostAndUsage
-from polysync_airflow.execution.steps import descriptions
+from polysync_airflow.execution.steps import descriptions, progress
 from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
-from polysync_airflow.execution.steps.progress import (
-    Progress,
-    lengthened,
-    logged_statuses_of,
-)
 from polysync_airflow.execution.texts import storable_xcom
 from polysync_airflow.execution.waiter import ExecutionWaiter, KnownSteps, Polled
 from polysync_airflow.hooks import PolysyncSageMakerHook
@@ -72,7 +66,7 @@ class StepReport:
     rows: Sequence[StepRow] = ()
     outputs: dict[str, Any] = field(default_factory=dict)
     jobs: Sequence[results.JobOfStep] = ()
-    added_up: CostAndUsage | None = None
+    added_up: prices.CostAndUsage | None = None
     datasets: Datasets = field(default_factory=Datasets)
     model_package_arns: Sequence[str] = ()
     notes: tuple[str, ...] = ()
@@ -310,7 +304,7 @@ class StepReporter:
 
     def __post_init__(self) -> None:
         # Without lists while the task waits, there is still one at the end.
-        self._progress = Progress(
+        self._progress = progress.Progress(
             self.interval or 0,
             resumed_at=self.resumed_at,
             is_repeated=self.is_repeated,
@@ -417,14 +411,16 @@ class StepReporter:
         if before:
             declared_text, known_steps = before
             order = descriptions.order_of(declared_text)
-            self._progress.logged_statuses = lengthened(known_steps, declared_text)
+            self._progress.logged_statuses = progress.lengthened(
+                known_steps, declared_text
+            )
         else:
             pushed = self._pushed_rows()
             order = pushed
             if not self.interval:
                 # Without lists of the steps, the log has none of their statuses.
                 pushed = []
-            self._progress.logged_statuses = logged_statuses_of(pushed)
+            self._progress.logged_statuses = progress.logged_statuses_of(pushed)
         write_lines(self.log, self._progress.update(steps))
         rows = descriptions.rows_of(steps, order, self.arn)
         rows, log_note = with_logs(self.hook, rows, steps)

@@ -24,18 +24,11 @@ from polysync_airflow.exceptions import (
     PipelineExecutionFailedError,
     PipelineExecutionTooExpensiveError,
 )
-from polysync_airflow.execution import clock
-from polysync_airflow.execution.lifecycle import decisions, ending
-from polysync_airflow.execution.lifecycle.capacity import (
-    CapacityLimits,
-    CapacityWait,
-    lacked_by,
-)
+from polysync_airflow.execution import clock, models, prices
+from polysync_airflow.execution.lifecycle import capacity, decisions, ending, plans
 from polysync_airflow.execution.lifecycle.ending import AwaitedEnd
 from polysync_airflow.execution.lifecycle.instruction_kinds import Identified
 from polysync_airflow.execution.lifecycle.instructions import Command, ExecutionRecord
-from polysync_airflow.execution.lifecycle.plans import NextSession
-from polysync_airflow.execution.models import pipeline_name_of
 from polysync_airflow.execution.outcome import (
     STOPPING,
     WAITING,
@@ -44,7 +37,6 @@ from polysync_airflow.execution.outcome import (
     refusal_error,
 )
 from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS
-from polysync_airflow.execution.prices import NOT_GIVEN
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.texts import clean_text, storable_xcom
 from polysync_airflow.execution.waiter import (
@@ -55,7 +47,7 @@ from polysync_airflow.execution.waiter import (
 )
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.prices import has_limit
-from polysync_airflow.operators import base, reporting
+from polysync_airflow.operators import base, reporting, results, try_runner
 from polysync_airflow.operators.reporting import (
     NOTHING_BEFORE,
     BeforeDeferral,
@@ -63,9 +55,7 @@ from polysync_airflow.operators.reporting import (
     Known,
     ReportingRun,
 )
-from polysync_airflow.operators.results import StepReport
 from polysync_airflow.operators.task_run import Estimate, trigger_timeout
-from polysync_airflow.operators.try_runner import TryRunner
 from polysync_airflow.retrying import may_retry_refusal, may_run_again, next_session
 from polysync_airflow.states import STATUS_STOPPING, PolysyncState, has_ended, state_of
 
@@ -89,12 +79,14 @@ class StartRun(ReportingRun):
 
     def __init__(self, task: PolysyncStartPipelineOperator, context: Context) -> None:
         super().__init__(task, context)
-        self.try_runner = TryRunner(
+        self.try_runner = try_runner.TryRunner(
             task,
             context,
             options=self.try_options,
             hook_for_region=self.hook_for_region,
-            limits=CapacityLimits(self.options.poll_seconds, self.timeout_seconds),
+            limits=capacity.CapacityLimits(
+                self.options.poll_seconds, self.timeout_seconds
+            ),
             max_cost=self._max_cost,
             is_of_group=self.is_of_group,
         )
@@ -104,7 +96,7 @@ class StartRun(ReportingRun):
         """``max_cost``, as it was rendered; ``NOT_GIVEN`` if the author gave none."""
         if self.task.is_limited or self.task.max_cost is not None:
             return self.task.max_cost
-        return NOT_GIVEN
+        return prices.NOT_GIVEN
 
     # ---- what Airflow calls
 
@@ -343,7 +335,7 @@ class StartRun(ReportingRun):
 
         :param changes: the members of ``run`` that have changed.
         """
-        name = pipeline_name or pipeline_name_of(arn)
+        name = pipeline_name or models.pipeline_name_of(arn)
         reporting.push_links(self.context, self.hook, arn, name, self.log)
         changes["pipeline_name"] = name
         summary = reporting.summary_of(self.context, arn).model_copy(update=changes)
@@ -414,7 +406,7 @@ class StartRun(ReportingRun):
         return arn
 
     def _record_to_resume(
-        self, end: ExecutionEvent, report: StepReport
+        self, end: ExecutionEvent, report: results.StepReport
     ) -> ExecutionRecord | None:
         """
         Return the record of an execution that is resumed after a pause, since it has
@@ -423,7 +415,7 @@ class StartRun(ReportingRun):
         error = self.make_error(end, "", is_own_stop=False)
         if not isinstance(error, PipelineExecutionFailedError):
             return None
-        reason = lacked_by([row.reason for row in report.failed])
+        reason = capacity.lacked_by([row.reason for row in report.failed])
         if reason is None:
             return None
         return self.try_runner.wait_for_capacity(end, reason)
@@ -433,7 +425,11 @@ class StartRun(ReportingRun):
         self.try_runner.forget_record()
 
     def following(
-        self, end: ExecutionEvent, retry: NextSession | None, *, by_fail_step: bool
+        self,
+        end: ExecutionEvent,
+        retry: plans.NextSession | None,
+        *,
+        by_fail_step: bool,
     ) -> Following:
         """Return what comes next after a failure, as the next try will decide."""
         record, status = self.try_runner.seen_by_next_try(end)
@@ -503,7 +499,9 @@ class StartRun(ReportingRun):
             raise AirflowTaskTimeout(f"{text}{wait.reason}") from error
         self.try_runner.kill.raise_if_requested()
 
-    def _push_waiting(self, record: ExecutionRecord, wait: CapacityWait) -> None:
+    def _push_waiting(
+        self, record: ExecutionRecord, wait: capacity.CapacityWait
+    ) -> None:
         """Push ``run`` of a task that waits for capacity."""
         run: dict[str, Any] = {
             "execution_arn": record.execution_arn,

@@ -29,9 +29,7 @@ from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.trigger_arguments import TriggerArguments
 from polysync_airflow.execution.waiter import ExecutionEvent, ExecutionWaiter
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.operators import reporting
-from polysync_airflow.operators.reporting import Following
-from polysync_airflow.operators.start_run import StartRun
+from polysync_airflow.operators import reporting, start_run
 from polysync_airflow.records.keys import RECORD_KEY
 from polysync_airflow.records.serialization import to_stored
 from polysync_airflow.records.store import RecordStore, incarnation_of
@@ -45,7 +43,7 @@ if TYPE_CHECKING:
 _SECONDS_BETWEEN_LOOKS: Final = 1.0
 
 
-class StepsExecutionRun(StartRun):
+class StepsExecutionRun(start_run.StartRun):
     """One session of the execution task."""
 
     task: PolysyncStepsExecutionOperator
@@ -288,7 +286,7 @@ class StepsExecutionRun(StartRun):
 
     def following(
         self, end: ExecutionEvent, retry: NextSession | None, *, by_fail_step: bool
-    ) -> Following:
+    ) -> reporting.Following:
         """Return what comes next: a clear of the failed steps, or what Start says."""
         following = super().following(end, retry, by_fail_step=by_fail_step)
         # What a clear does follows from the steps that are cleared.

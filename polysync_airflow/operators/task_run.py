@@ -24,10 +24,8 @@ from polysync_airflow.airflow_compat.supervisor import exit_if_orphaned
 from polysync_airflow.aws.responses import time_limit
 from polysync_airflow.aws.retry import Result, call_with_retry
 from polysync_airflow.exceptions import ParametersError, PolysyncError
-from polysync_airflow.execution import clock, models
+from polysync_airflow.execution import clock, models, parameters, prices
 from polysync_airflow.execution.lifecycle.ending import TRIGGER_GRACE_SECONDS
-from polysync_airflow.execution.parameters import check_execution_arn
-from polysync_airflow.execution.prices import Spending
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress
 from polysync_airflow.execution.trigger_arguments import TriggerArguments, arguments_of
@@ -48,7 +46,7 @@ if TYPE_CHECKING:
     from polysync_airflow.operators import base
 
 AfterPoll = Callable[[ExecutionWaiter, Polled], Sequence[StepDescription] | None]
-Estimate = Callable[[Sequence[StepDescription]], Spending]
+Estimate = Callable[[Sequence[StepDescription]], prices.Spending]
 
 
 class TaskRun:
@@ -150,7 +148,7 @@ class ExecutionRun(TaskRun):
         :raises ParametersError: it is not the ARN of an execution, or is of another
             region than ``region_name``.
         """
-        arn = check_execution_arn(execution_arn)
+        arn = parameters.check_execution_arn(execution_arn)
         self.check_region(arn, "execution")
         return arn
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.sdk import Context
 
-from polysync_airflow import states
+from polysync_airflow import retrying, states
 from polysync_airflow.airflow_compat.reschedules import is_rescheduled
 from polysync_airflow.airflow_compat.supervisor import exit_if_replaced
 from polysync_airflow.airflow_compat.task_instances import pull_own, read_state
@@ -34,7 +34,13 @@ from polysync_airflow.exceptions import (
 from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.cost import Basis
 from polysync_airflow.execution.job_pipelines import JobPipeline
-from polysync_airflow.execution.lifecycle import ending, instructions, lookup, machine
+from polysync_airflow.execution.lifecycle import (
+    ending,
+    instructions,
+    lookup,
+    machine,
+    plans,
+)
 from polysync_airflow.execution.lifecycle.capacity import CapacityLimits
 from polysync_airflow.execution.lifecycle.decisions import (
     Nothing,
@@ -62,7 +68,6 @@ from polysync_airflow.execution.lifecycle.instructions import (
     TaskTry,
     UnattendedStop,
 )
-from polysync_airflow.execution.lifecycle.plans import Does
 from polysync_airflow.execution.outcome import StopReason, stop_reason
 from polysync_airflow.execution.prices import SPENDING_KEY, CostLimit, Spending
 from polysync_airflow.execution.steps.descriptions import StepDescription
@@ -80,7 +85,6 @@ from polysync_airflow.operators.kill import Kill
 from polysync_airflow.operators.task_run import write_lines
 from polysync_airflow.operators.worker_stop import WorkerStop
 from polysync_airflow.records.store import RecordStore
-from polysync_airflow.retrying import next_session
 
 if TYPE_CHECKING:
     from polysync_airflow.operators.base import TryOptions
@@ -467,7 +471,7 @@ class TryRunner:
             return None, status
         return record, status
 
-    def done_by_retry(self) -> Does | None:
+    def done_by_retry(self) -> plans.Does | None:
         """
         Return what a retry does after an error that has kept this try from its wait;
         None if that is not known.
@@ -683,7 +687,7 @@ class TryRunner:
 
     def _is_followed(self, error: Exception) -> bool:
         """Return whether the task goes on in another session after an error."""
-        return next_session(self._policy, error, self._context) is not None
+        return retrying.next_session(self._policy, error, self._context) is not None
 
     def _leave(
         self,

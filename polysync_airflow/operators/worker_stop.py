@@ -15,8 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from polysync_airflow.airflow_compat.supervisor import call_in_daemon_thread
-from polysync_airflow.execution import clock, models
-from polysync_airflow.execution.cost import Basis
+from polysync_airflow.execution import clock, cost, models
 from polysync_airflow.execution.lifecycle.ending import EndAction, TryEnd
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
@@ -62,7 +61,7 @@ class WorkerStop(ReportedStop):
     store: RecordStore
     record: ExecutionRecord
     hook_for_region: HookForRegion
-    basis: Callable[[], Basis]
+    basis: Callable[[], cost.Basis]
     answered: threading.Event | None = None
     # The record with the stop, once it is this try's to request; None again if it
     # fails. The main thread reads it, also while another thread stops the execution.

@@ -17,10 +17,9 @@ from polysync_airflow.exceptions import (
     ModelRejectedError,
     ParametersError,
 )
-from polysync_airflow.execution import approval, clock
+from polysync_airflow.execution import approval, clock, parameters
 from polysync_airflow.execution.models import region_from_arn
 from polysync_airflow.execution.outcome import refusal_error
-from polysync_airflow.execution.parameters import is_valid
 from polysync_airflow.execution.waiter import Finish, check_event
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import result_or_error
@@ -111,7 +110,7 @@ class ApprovalRun(SensorRun[approval.ApprovalEvent]):
             # A new try finds the version anew.
             return None
         arn = str(stored.get("model_package_arn"))
-        if not is_valid(approval.VERSION_ARN, arn):
+        if not parameters.is_valid(approval.VERSION_ARN, arn):
             return None
         group = str(self.task.model_package_group)
         if approval.group_of(arn) != approval.group_of(group):

@@ -42,8 +42,7 @@ from polysync_airflow.execution.waiter import (
     after_estimate,
 )
 from polysync_airflow.hooks.spending import StepJobStore
-from polysync_airflow.triggers import schedule
-from polysync_airflow.triggers.bursts import bursts_of_loop
+from polysync_airflow.triggers import bursts, schedule
 from polysync_airflow.triggers.shared_client import WORKERS, SharedClient
 from polysync_airflow.triggers.spending import StepChanges, WaitSpending, job_connection
 from polysync_airflow.triggers.step_lists import (
@@ -129,7 +128,7 @@ class Poller(ABC, Generic[AnyWaiter, Response]):
 
     def __init__(self, client: SharedClient) -> None:
         self.client = client
-        self.bursts = bursts_of_loop()
+        self.bursts = bursts.bursts_of_loop()
         self._time = clock.SteadyTime()
         self._schedule: schedule.Schedule[Subscription[AnyWaiter]] = schedule.Schedule(
             self.group_calls

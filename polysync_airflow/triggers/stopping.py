@@ -21,7 +21,7 @@ from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.execution import clock, step_clears
 from polysync_airflow.execution.cost import Basis
-from polysync_airflow.execution.lifecycle import ending
+from polysync_airflow.execution.lifecycle import ending, lookup
 from polysync_airflow.execution.lifecycle.ending import Owner, TryEnd
 from polysync_airflow.execution.lifecycle.instructions import (
     ExecutionRecord,
@@ -29,7 +29,6 @@ from polysync_airflow.execution.lifecycle.instructions import (
     StartName,
     TryOfTask,
 )
-from polysync_airflow.execution.lifecycle.lookup import name_of
 from polysync_airflow.execution.lifecycle.provenance import Provenance
 from polysync_airflow.execution.models import StopBeforeEvent
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
@@ -213,7 +212,7 @@ class TriggerStop(ReportedStop):
                 until=clock.time() + STOP_TIMEOUT_SECONDS,
                 warn=self.log.warning,
             )
-            return name_of(execution)
+            return lookup.name_of(execution)
         except PolysyncError as error:
             self.log.warning("The name of the execution is not known: %s", error)
             return None

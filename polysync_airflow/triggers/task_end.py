@@ -25,9 +25,8 @@ from airflow.triggers.base import (
     TriggerEvent,
 )
 
-from polysync_airflow.airflow_compat import sdk
+from polysync_airflow.airflow_compat import sdk, task_instances
 from polysync_airflow.airflow_compat.supervisor import call_slow_airflow
-from polysync_airflow.airflow_compat.task_instances import write_xcom
 from polysync_airflow.exceptions import PolysyncError
 from polysync_airflow.retrying import PolysyncRetryPolicy, forbids_retry
 from polysync_airflow.triggers.threads import ThreadPools
@@ -75,7 +74,9 @@ class TaskInstanceInThread:
         """
         if self.is_left:
             raise asyncio.CancelledError
-        call_slow_airflow(partial(write_xcom, self._ti, key, value), self._warn)
+        call_slow_airflow(
+            partial(task_instances.write_xcom, self._ti, key, value), self._warn
+        )
 
     def xcom_pull(self, *args: Any, **kwargs: Any) -> Any:
         """Return an XCom."""

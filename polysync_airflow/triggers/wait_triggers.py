@@ -26,11 +26,9 @@ from pydantic import BaseModel
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.supervisor import call_airflow, use_event_loop
 from polysync_airflow.aws.job_logs import RunningJobLogs
-from polysync_airflow.execution import clock
+from polysync_airflow.execution import clock, outcome, prices, trigger_arguments
 from polysync_airflow.execution.lifecycle import ending
 from polysync_airflow.execution.lifecycle.instructions import NamedTask
-from polysync_airflow.execution.outcome import stop_reason
-from polysync_airflow.execution.prices import Spending
 from polysync_airflow.execution.steps.callbacks import StepChangedEvent, is_news
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import (
@@ -38,10 +36,6 @@ from polysync_airflow.execution.steps.progress import (
     StepTriggerArguments,
     ended_step,
     shortened,
-)
-from polysync_airflow.execution.trigger_arguments import (
-    StoredArguments,
-    TriggerArguments,
 )
 from polysync_airflow.execution.waiter import (
     AnyWaiter,
@@ -51,18 +45,17 @@ from polysync_airflow.execution.waiter import (
     Wait,
 )
 from polysync_airflow.states import STATUS_STOPPING
-from polysync_airflow.triggers import poller, stopping
+from polysync_airflow.triggers import poller, stopping, threads
 from polysync_airflow.triggers.poller import WaitResult
 from polysync_airflow.triggers.shared_client import SharedClient
 from polysync_airflow.triggers.spending import RecordedStepJobs, StepChanges
 from polysync_airflow.triggers.step_pusher import FINISH_SECONDS, StepPusher
-from polysync_airflow.triggers.threads import ThreadPools
 
 # Reads the last lines of jobs at the end of waits.
-submit_read: Final = ThreadPools("polysync-logs").submit
+submit_read: Final = threads.ThreadPools("polysync-logs").submit
 
 
-class WaitTrigger(StoredArguments, BaseTrigger, Generic[AnyWaiter]):
+class WaitTrigger(trigger_arguments.StoredArguments, BaseTrigger, Generic[AnyWaiter]):
     """
     Wait, then fire one event.
 
@@ -175,7 +168,9 @@ class WaitTrigger(StoredArguments, BaseTrigger, Generic[AnyWaiter]):
         """End what must not go on."""
 
 
-class PolysyncPipelineExecutionTrigger(TriggerArguments, WaitTrigger[ExecutionWaiter]):
+class PolysyncPipelineExecutionTrigger(
+    trigger_arguments.TriggerArguments, WaitTrigger[ExecutionWaiter]
+):
     """Wait for a SageMaker pipeline execution to end, then fire one event."""
 
     # Whether the task has the XCom ``steps``.
@@ -254,7 +249,7 @@ class PolysyncPipelineExecutionTrigger(TriggerArguments, WaitTrigger[ExecutionWa
         self,
         ti: NamedTask,
         steps: Sequence[StepDescription],
-        spending: Spending | None,
+        spending: prices.Spending | None,
     ) -> None:
         if self.progress_interval is None:
             # The steps were listed for the limit only.
@@ -313,7 +308,7 @@ class PolysyncPipelineExecutionTrigger(TriggerArguments, WaitTrigger[ExecutionWa
                 waiter=self._waiter(),
                 client=self._client(),
                 log=self.log,
-                reason=stop_reason(event),
+                reason=outcome.stop_reason(event),
             )
             answer = await stop.before_event()
             event = event.model_copy(update={"stop": answer})

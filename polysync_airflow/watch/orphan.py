@@ -19,7 +19,7 @@ from polysync_airflow.aws.responses import PAGE_SIZE
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import RESOURCE_NOT_FOUND, SageMakerApiError, has_code
 from polysync_airflow.execution import clock, models
-from polysync_airflow.execution.lifecycle import ending, lookup, orphans
+from polysync_airflow.execution.lifecycle import ending, lookup, machine, orphans
 from polysync_airflow.execution.lifecycle.ending import Owner, TryEnd
 from polysync_airflow.execution.lifecycle.instructions import (
     ExecutionRecord,
@@ -27,7 +27,6 @@ from polysync_airflow.execution.lifecycle.instructions import (
     TaskKey,
     UnattendedStop,
 )
-from polysync_airflow.execution.lifecycle.machine import ASK_AGAIN_SECONDS
 from polysync_airflow.execution.lifecycle.orphans import Finding, TaskSnapshot, Verdict
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
 from polysync_airflow.hooks import stops
@@ -194,7 +193,7 @@ class Watch:
             answer = ask()
             if answer is not None or clock.time() >= until:
                 return answer
-            clock.sleep(ASK_AGAIN_SECONDS)
+            clock.sleep(machine.ASK_AGAIN_SECONDS)
 
     def _status_of(self, arn: str, stop: UnattendedStop) -> str | None:
         """Return the status of an execution; None if AWS does not know it."""

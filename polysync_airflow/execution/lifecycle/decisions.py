@@ -36,8 +36,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from polysync_airflow import states
 from polysync_airflow.exceptions import RESOURCE_LIMIT, has_code
-from polysync_airflow.execution.lifecycle import instructions
-from polysync_airflow.execution.lifecycle.capacity import next_wait
+from polysync_airflow.execution.lifecycle import capacity, instructions
 from polysync_airflow.execution.lifecycle.instruction_kinds import Begun, Identified
 from polysync_airflow.execution.lifecycle.instructions import (
     NO_EPOCH,
@@ -525,7 +524,7 @@ def wait_for_capacity(
     record = instruction.record
     if task_try.capacity is None:
         return None
-    wait = next_wait(
+    wait = capacity.next_wait(
         record.capacity,
         reason,
         task_try.capacity,

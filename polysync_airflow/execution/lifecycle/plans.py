@@ -11,8 +11,7 @@ from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import Field
 
-from polysync_airflow.execution import models
-from polysync_airflow.execution.texts import format_seconds
+from polysync_airflow.execution import models, texts
 
 # What a session of a task does about an execution: it starts a new one, resumes the
 # failed steps of the last one if that fails while it is being stopped, and else starts
@@ -57,7 +56,7 @@ class NextSession(NamedTuple):
     @property
     def when(self) -> str:
         """When Airflow starts it, such as ``in 5 min``."""
-        seconds = format_seconds(self.delay.total_seconds())
+        seconds = texts.format_seconds(self.delay.total_seconds())
         return f"in at least {seconds}" if self.is_earliest else f"in {seconds}"
 
     @property

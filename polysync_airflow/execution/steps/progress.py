@@ -40,7 +40,7 @@ from pydantic import TypeAdapter
 
 from polysync_airflow import states
 from polysync_airflow.exceptions import ParametersError, PolysyncError, is_throttling
-from polysync_airflow.execution import models, texts
+from polysync_airflow.execution import models, texts, trigger_arguments
 from polysync_airflow.execution.parameters import DEFER_BUILD, is_valid
 from polysync_airflow.execution.pipelines import DeclaredStep, all_steps, step_named
 from polysync_airflow.execution.steps.descriptions import (
@@ -48,7 +48,6 @@ from polysync_airflow.execution.steps.descriptions import (
     StepRow,
     order_of,
 )
-from polysync_airflow.execution.trigger_arguments import TriggerArguments
 from polysync_airflow.execution.waiter import (
     ExecutionEvent,
     ExecutionWaiter,
@@ -310,7 +309,7 @@ _STEP_NAME: Final[TypeAdapter[str]] = TypeAdapter(models.StepName, config=DEFER_
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class StepTriggerArguments(TriggerArguments):
+class StepTriggerArguments(trigger_arguments.TriggerArguments):
     """
     The arguments of a trigger that waits for a step.
     """

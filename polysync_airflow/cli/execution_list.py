@@ -37,7 +37,6 @@ from polysync_airflow.exceptions import (
     has_code,
 )
 from polysync_airflow.execution import clock, models, parameters, texts
-from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.get_provider_info import CONFIG_SECTION, HOURLY_PRICES
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs import importer
@@ -150,17 +149,15 @@ def _add_end(hook: PolysyncSageMakerHook, row: dict[str, Any]) -> str | None:
         missing = "failed steps"
         if has_failed:
             steps = hook.list_pipeline_execution_steps(arn, through=lambda call: call())
-            row["failed_steps"] = [step.name for step in steps if _has_failed(step)]
+            row["failed_steps"] = [
+                step.name for step in steps if step.state is PolysyncState.FAILED
+            ]
     except PolysyncError as error:
         if error.transient:
             # It is called again.
             raise
         return f"{missing}: {NOT_KNOWN}, {refusal_text(error)}"
     return None
-
-
-def _has_failed(step: StepDescription) -> bool:
-    return states.state_of_step(step.status) is PolysyncState.FAILED
 
 
 def _add_costs(

@@ -43,7 +43,7 @@ from polysync_airflow.execution.lifecycle.decisions import Nothing, after_clear_
 from polysync_airflow.execution.lifecycle.instructions import Command, ExecutionRecord
 from polysync_airflow.execution.lifecycle.options import RecoveryOptions
 from polysync_airflow.execution.steps.descriptions import StepDescription
-from polysync_airflow.states import PolysyncState, has_ended, state_of_step
+from polysync_airflow.states import PolysyncState, has_ended
 
 # States of a task that was cleared, and whose next try has not begun.
 _BEFORE_TRY: Final = (None, "scheduled", "queued")
@@ -174,11 +174,7 @@ def first_listing(
 
 
 def _succeeded(steps: Iterable[StepDescription]) -> list[str]:
-    return [
-        step.name
-        for step in steps
-        if state_of_step(step.status) is PolysyncState.SUCCESS
-    ]
+    return [step.name for step in steps if step.state is PolysyncState.SUCCESS]
 
 
 def waiting_steps(stored: Any, execution_arn: str, resumes: int) -> Sequence[str]:

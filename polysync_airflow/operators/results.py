@@ -34,7 +34,7 @@ from polysync_airflow.hooks.jobs import JobReader
 from polysync_airflow.hooks.spending import add_up, steps_unknown
 from polysync_airflow.links import LOG_URL_XCOM_KEY, PolysyncFailedStepLogLink, push_url
 from polysync_airflow.operators.task_run import list_steps_if_due, write_lines
-from polysync_airflow.states import STATUS_STOPPING, PolysyncState, state_of_step
+from polysync_airflow.states import STATUS_STOPPING, PolysyncState
 
 log = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ class ResultReader:
                 read_uris += job.written_uris
                 continue
             read_uris += job.read_uris or ()
-            if _has_succeeded(step):
+            if step.state is PolysyncState.SUCCESS:
                 # What a failed job should have written may be incomplete, or not there
                 # at all.
                 written_uris += job.written_uris
@@ -187,7 +187,7 @@ class ResultReader:
                 continue
             step_outputs = {**job.outputs, **outputs.get(step.name, {})}
             outputs[step.name] = step_outputs
-            if _has_succeeded(step):
+            if step.state is PolysyncState.SUCCESS:
                 declaration = pipelines.step_named(step.name, declared)
                 files = results.files_to_read(declaration, self.property_files)
                 self._add_files(step.name, files, job, step_outputs)
@@ -257,9 +257,7 @@ def with_logs(
     Return the rows with the last lines of the failed steps' logs, and a note if a log
     could not be read.
     """
-    failed = [
-        step for step in steps if state_of_step(step.status) is PolysyncState.FAILED
-    ][:MAX_LOGS]
+    failed = [step for step in steps if step.state is PolysyncState.FAILED][:MAX_LOGS]
     logs: dict[str, list[str]] = {}
     note = None
     for step in failed:
@@ -273,10 +271,6 @@ def with_logs(
         row.model_copy(update={"log_lines": logs.get(row.name, [])}) for row in rows
     ]
     return rows, note
-
-
-def _has_succeeded(step: StepDescription) -> bool:
-    return state_of_step(step.status) is PolysyncState.SUCCESS
 
 
 @dataclass

@@ -39,7 +39,7 @@ from polysync_airflow.execution.step_tasks import (
 )
 from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
-from polysync_airflow.states import PolysyncState, has_ended, state_of_step
+from polysync_airflow.states import PolysyncState, has_ended
 from polysync_airflow.triggers import poller, shared_client, wait_triggers
 
 # The executions of so many groups are kept.
@@ -216,7 +216,7 @@ class StepTaskPoller(poller.Poller[StepTaskWaiter, StepsSnapshot]):
     ) -> None:
         execution.steps = self._list(execution, is_wanted)
         for step in execution.steps:
-            if state_of_step(step.status) is PolysyncState.RUNNING:
+            if step.state is PolysyncState.RUNNING:
                 return
         # AWS's list of the steps does not say whether more of them follow.
         self.client.limiter.acquire()

@@ -202,7 +202,7 @@ def callback_status(step: StepDescription | None, status: str) -> CallbackStatus
     :param step: the step; None if AWS has not begun it.
     :param status: AWS's status of the execution.
     """
-    state = states.state_of_step(step.status) if step else None
+    state = step.state if step else None
     if state is states.PolysyncState.SUCCESS:
         return CallbackStatus.SUCCEEDED
     if state is states.PolysyncState.FAILED:

@@ -226,12 +226,16 @@ class StepDescription(models.AwsModel):
         return self.text(self.facts.job_member)
 
     @property
+    def state(self) -> PolysyncState:
+        """The state of the step."""
+        return state_of_step(self.status)
+
+    @property
     def has_run(self) -> bool:
         """Whether an attempt of the step has begun, as far as the list says so."""
         if self.is_reused:
             return False
-        is_success = state_of_step(self.status) is PolysyncState.SUCCESS
-        return is_success or self.job_arn is not None
+        return self.state is PolysyncState.SUCCESS or self.job_arn is not None
 
     @property
     def seconds(self) -> float | None:
@@ -592,7 +596,7 @@ def _row_of(
         type=kind or step.kind,
         condition=condition,
         branch=branch,
-        state=state_of_step(step.status).value,
+        state=step.state.value,
         attempt=step.attempt_count,
         reason=step.failure_reason,
         job_name=job_name_of(step),

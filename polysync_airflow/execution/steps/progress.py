@@ -268,13 +268,13 @@ def _logged(status: str | None, attempt: int | None) -> str:
 
 
 def _level(step: StepDescription) -> int:
-    if states.state_of_step(step.status) is states.PolysyncState.FAILED:
+    if step.state is states.PolysyncState.FAILED:
         return logging.ERROR
     return logging.INFO
 
 
 def _line(step: StepDescription, resumed_at: datetime | None) -> str:
-    state = states.state_of_step(step.status)
+    state = step.state
     if state is states.PolysyncState.SUCCESS and step.cache_hit:
         return f"Step {step.name} succeeded: its result was in the cache"
     if state is states.PolysyncState.SUCCESS and step.reused_from:
@@ -330,18 +330,6 @@ class StepEndedEvent(models.StrictModel):
     status: models.Status
 
 
-def has_step_ended(status: str | None) -> bool:
-    """
-    Return whether a step with this status has ended.
-
-    :param status: AWS's ``StepStatus``; None if it is not known.
-    """
-    return states.state_of_step(status) not in (
-        states.PolysyncState.RUNNING,
-        states.PolysyncState.UNKNOWN,
-    )
-
-
 def ended_step(
     steps: Iterable[StepDescription] | None, step_name: str, execution_arn: str
 ) -> StepEndedEvent | None:
@@ -351,7 +339,7 @@ def ended_step(
     :param steps: AWS's list; None if the steps were not listed.
     """
     for step in steps or ():
-        if step.name == step_name and step.status and has_step_ended(step.status):
+        if step.name == step_name and step.status and states.has_ended(step.status):
             return StepEndedEvent(
                 execution_arn=execution_arn, step_name=step_name, status=step.status
             )
@@ -365,7 +353,7 @@ def ended_row(rows: Iterable[StepRow], step_name: str) -> StepRow | None:
     :param rows: AWS's list of the steps at the end of the wait.
     """
     for row in rows:
-        if row.name == step_name and has_step_ended(row.status):
+        if row.name == step_name and states.has_ended(row.status):
             return row
     return None
 

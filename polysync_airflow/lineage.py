@@ -12,7 +12,6 @@ would not be masked.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
 from typing import Any, Final
 
 from airflow.providers.openlineage.extractors import OperatorLineage
@@ -22,6 +21,7 @@ from openlineage.client.event_v2 import Dataset, InputDataset, OutputDataset
 from openlineage.client.facet_v2 import JobFacet, RunFacet
 
 from polysync_airflow import __version__
+from polysync_airflow.execution import clock
 from polysync_airflow.execution.console import execution_url
 from polysync_airflow.execution.datasets import Datasets
 from polysync_airflow.execution.models import pipeline_name_of, region_from_arn
@@ -131,8 +131,8 @@ def of_execution(
             {"name": clean_line(step.name, 256), "reason": _reason(step.reason)}
             for step in run.failed_steps[:MAX_FAILED_STEPS]
         ],
-        startedAt=_time(run.started_at),
-        endedAt=_time(run.ended_at),
+        startedAt=clock.iso_text(run.started_at),
+        endedAt=clock.iso_text(run.ended_at),
         seconds=run.seconds,
         billableSeconds=run.billable_seconds,
         resumes=run.resumes,
@@ -197,9 +197,3 @@ def _reason(text: str | None) -> str | None:
     if text is None:
         return None
     return clean_value(text, MAX_REASON_LENGTH)
-
-
-def _time(time: datetime | None) -> str | None:
-    if time is None:
-        return None
-    return time.isoformat()

@@ -32,7 +32,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
 
 from polysync_airflow import states
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution import console, models, texts
+from polysync_airflow.execution import clock, console, models, texts
 from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
 
 SOURCE: Final = "aws.sagemaker"
@@ -54,14 +54,8 @@ class Kind(StrEnum):
     MODEL_PACKAGE = "model_package"
 
 
-def _iso_text(time: datetime | None) -> str | None:
-    if time is None:
-        return None
-    return time.isoformat()
-
-
 # One damaged time must not make the change unreadable. In payloads, it is a text.
-EventTime = Annotated[models.ResponseTime, pydantic.PlainSerializer(_iso_text)]
+EventTime = Annotated[models.ResponseTime, pydantic.PlainSerializer(clock.iso_text)]
 
 
 class Change(models.AwsModel, ABC):

@@ -180,7 +180,7 @@ class CallbackRun(task_run.ExecutionRun):
                 step_name=self.step_name,
                 **arguments.listing(progress_interval).kwargs(),
             )
-            self.defer(trigger, "execute_complete")
+            self.task.defer(trigger=trigger, method_name="execute_complete")
         try:
             after_poll = partial(self._raise_if_news, Progress(progress_interval))
             end = self.wait_on_worker(waiter, after_poll)
@@ -441,9 +441,9 @@ class CallbackResponder:
         seconds = callback_messages.RECEIVE_TIMEOUT_SECONDS
         return exceptions.CallbackStepError(
             f"Callback step {self.name} waits for its answer, but its message was not"
-            f" in the queue for {seconds:g} s. Only the message has the arguments of the"
-            " step, so the function was not called, and the step was"
-            f" not answered.\n{self._messages.describe_dead_letters()} -- What to do:"
+            f" in the queue for {seconds:g} s. Only the message has the arguments of"
+            " the step, so the function was not called, and the step was not"
+            f" answered.\n{self._messages.describe_dead_letters()} -- What to do:"
             f" {cure}. Queue: {self._queue.url}\nExecution: {self.arn}",
             permanent=False,
         )

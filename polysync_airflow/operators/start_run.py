@@ -487,9 +487,9 @@ class StartRun(ReportingRun):
         self._push_waiting(record, wait)
         pause = max(wait.asks_at - clock.now(), timedelta())
         if self.options.deferrable:
-            self.defer(
-                TimeDeltaTrigger(pause),
-                "execute_after_pause",
+            self.task.defer(
+                trigger=TimeDeltaTrigger(pause),
+                method_name="execute_after_pause",
                 timeout=trigger_timeout(clock.time() + pause.total_seconds()),
             )
         try:

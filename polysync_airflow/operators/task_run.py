@@ -14,10 +14,9 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.common.compat.sdk import Context
-from airflow.triggers.base import BaseTrigger
 
 from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
 from polysync_airflow.airflow_compat.supervisor import exit_if_orphaned
@@ -115,26 +114,6 @@ class TaskRun:
             call, until=clock.time() + self.timeout_seconds, warn=self.log.warning
         )
 
-    def defer(
-        self,
-        trigger: BaseTrigger,
-        method_name: str,
-        *,
-        kwargs: dict[str, Any] | None = None,
-        timeout: timedelta | None = None,
-    ) -> NoReturn:
-        """
-        Defer the task.
-
-        :param method_name: the method in which Airflow goes on with it.
-        :param kwargs: what that method gets beside the event.
-        :param timeout: after which Airflow ends a deferral that no trigger has ended;
-            None for never.
-        """
-        self.task.defer(
-            trigger=trigger, method_name=method_name, kwargs=kwargs, timeout=timeout
-        )
-
 
 class ExecutionRun(TaskRun):
     """
@@ -203,7 +182,9 @@ class ExecutionRun(TaskRun):
         """
         if self.options.deferrable:
             trigger = PolysyncPipelineExecutionTrigger(**arguments.kwargs())
-            self.defer(trigger, method_name, kwargs=kwargs, timeout=timeout)
+            self.task.defer(
+                trigger=trigger, method_name=method_name, kwargs=kwargs, timeout=timeout
+            )
         return self.wait_on_worker(waiter, after_poll)
 
     def trigger_arguments(self, waiter: ExecutionWaiter) -> TriggerArguments:

@@ -176,7 +176,7 @@ class ApprovalRun(SensorRun[approval.ApprovalEvent]):
             since=waiter.since,
             deadline=waiter.deadline,
         )
-        self.defer(trigger, "execute_complete")
+        self.task.defer(trigger=trigger, method_name="execute_complete")
 
     def end(self, end: approval.ApprovalEvent) -> str:
         self.ti.xcom_push("approval_status", end.approval_status)
@@ -184,12 +184,11 @@ class ApprovalRun(SensorRun[approval.ApprovalEvent]):
         self.ti.xcom_push("last_modified_by", end.modified_by)
         arn = end.model_package_arn
         message = approval.approval_message(end)
-        if end.outcome == "refused":
+        is_late = end.outcome == "timed_out"
+        if end.outcome == "refused" or (is_late and end.error_code):
+            # Of a wait whose time is over, the last poll has failed.
             raise refusal_error(end, message)
-        if end.outcome == "timed_out" and end.error_code:
-            # The last poll has failed.
-            raise refusal_error(end, message)
-        if end.outcome == "timed_out":
+        if is_late:
             raise AirflowSensorTimeout(message)
         if end.outcome == "failed":
             raise ModelApprovalError(message, model_package_arn=arn)

@@ -145,7 +145,7 @@ class PipelineSensorRun(SensorRun[PipelineEnd], reporting.ReportingRun):
                 listed_until=wait.listed_until,
                 deadline=wait.deadline,
             )
-            self.defer(search_trigger, "execute_found")
+            self.task.defer(trigger=search_trigger, method_name="execute_found")
         if isinstance(wait, Found):
             raise RuntimeError("the first poll has not begun the wait")
         arguments = self.trigger_arguments(wait.waiter).listing(
@@ -158,7 +158,7 @@ class PipelineSensorRun(SensorRun[PipelineEnd], reporting.ReportingRun):
             )
         else:
             trigger = triggers.PolysyncPipelineExecutionTrigger(**arguments.kwargs())
-        self.defer(trigger, "execute_complete")
+        self.task.defer(trigger=trigger, method_name="execute_complete")
 
     def _search_once(self, waiter: search.SearchWaiter) -> search.SearchWaiter | Found:
         """

@@ -22,12 +22,8 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from polysync_airflow import exceptions
+from polysync_airflow.airflow_compat import reschedules
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.reschedules import (
-    is_reschedule,
-    reschedule,
-    settled,
-)
 from polysync_airflow.airflow_compat.sdk import RetryAction, RetryDecision, RetryPolicy
 from polysync_airflow.execution.lifecycle.plans import NextSession
 
@@ -95,7 +91,7 @@ class PolysyncRetryPolicy(RetryPolicy):
         if not isinstance(exception, exceptions.PolysyncError):
             return RetryDecision.default()
         if self.max_reschedules and _lacks_quota(exception, context):
-            return reschedule(
+            return reschedules.reschedule(
                 max_reschedules=self.max_reschedules,
                 reason=f"{exceptions.RESOURCE_LIMIT}: AWS may accept it later",
             )
@@ -172,7 +168,7 @@ class MemoizedRetryPolicy(RetryPolicy):
                 context=context,
             )
             known_context = cast("Mapping[str, Any]", context or {})
-            self._decision = settled(decision, known_context)
+            self._decision = reschedules.settled(decision, known_context)
         except Exception:
             # Airflow ignores a retry policy that raises, or returns no decision, and
             # uses the task's retries. The task must end with its own error, not with
@@ -215,7 +211,7 @@ def next_session(
         return None
     decision = _decision(policy, error, context)
     task = cast("BaseOperator", context["task"])
-    if is_reschedule(decision):
+    if reschedules.is_reschedule(decision):
         delay = decision.retry_delay
         if delay is None:
             delay = task.retry_delay

@@ -23,10 +23,7 @@ from polysync_airflow.exceptions import CatalogueError, ParametersError
 from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.pipelines import JobStep, declared_steps, job_steps
 from polysync_airflow.jobs.catalogue import CatalogueJob, read_catalogue, steps_of
-from polysync_airflow.operators.step_tasks import (
-    PolysyncPipelineStepOperator,
-    PolysyncStepsExecutionOperator,
-)
+from polysync_airflow.operators import step_tasks
 
 __all__ = ["PolysyncPipelineTaskGroup"]
 
@@ -135,7 +132,7 @@ class PolysyncPipelineTaskGroup(TaskGroup):
         first_arguments = _select((*_OF_ALL, "trigger_rule"), arguments)
         first = EmptyOperator(task_id=FIRST, task_group=self, **first_arguments)
         arguments.pop("trigger_rule", None)
-        execution = PolysyncStepsExecutionOperator(
+        execution = step_tasks.PolysyncStepsExecutionOperator(
             task_id=EXECUTION,
             task_group=self,
             first_task_id=first.task_id,
@@ -145,7 +142,7 @@ class PolysyncPipelineTaskGroup(TaskGroup):
         first >> execution
         step_arguments = _select(_SHARED, arguments)
         tasks = {
-            step.name: PolysyncPipelineStepOperator(
+            step.name: step_tasks.PolysyncPipelineStepOperator(
                 task_id=ids[step.name],
                 task_display_name=step.name,
                 task_group=self,

@@ -45,7 +45,6 @@ from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import request_stop, result_or_error, stop_result
 from polysync_airflow.operators.results import StepReport, with_logs
 from polysync_airflow.operators.task_run import list_steps_if_due
-from polysync_airflow.states import PolysyncState
 
 POLL_SECONDS: Final = 10.0
 # CloudWatch Logs stores a line some seconds after the job wrote it.
@@ -108,7 +107,7 @@ def read_report(
     """Return what AWS and Airflow say of an execution."""
     report = _read(args, hook, execution)
     wait = None
-    if report.document["state"] == PolysyncState.FAILED:
+    if report.document["state"] == states.PolysyncState.FAILED:
         wait = stored_tasks.wait_of(execution.execution_arn)
     if wait:
         report.document |= {"state": stored_tasks.WAITING, "waiting": wait}
@@ -385,7 +384,7 @@ def write_end(
     """
     report = read_report(args, hook, execution)
     output.write(args, report.document | facts, report.outcome)
-    if states.state_of(execution.status) is PolysyncState.SUCCESS:
+    if states.state_of(execution.status) is states.PolysyncState.SUCCESS:
         return output.OK
     return output.FAILED
 

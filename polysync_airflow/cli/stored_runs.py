@@ -17,15 +17,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from polysync_airflow.airflow_compat import database, xcoms
 from polysync_airflow.cli import output
 from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.execution import clock, texts
+from polysync_airflow.execution import clock, outcome, prices, texts
 from polysync_airflow.execution.cost import Basis
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.execution.outcome import RunSummary, parse_run_summary
-from polysync_airflow.execution.prices import SPENDING_KEY, CostAndUsage
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.what_next import PushedRun, Sentence, as_line, read_run
-from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.hooks.spending import add_up_steps, basis_of
+from polysync_airflow.hooks import PolysyncSageMakerHook, spending
 from polysync_airflow.records.database import next_of, stored_record
 
 
@@ -129,7 +126,7 @@ def add_up_cost(
     facts: Mapping[str, Any],
     ended_at: str | None,
     steps: Sequence[StepDescription] | None,
-) -> tuple[CostAndUsage | None, Sequence[str]]:
+) -> tuple[prices.CostAndUsage | None, Sequence[str]]:
     """
     Return what an execution has used and cost, and sentences about what is missing. The
     XComs of its task say it if a process has added up. Warn of what is missing.
@@ -153,14 +150,16 @@ def add_up_cost(
     added_up = None
     notes: Sequence[str] = ()
     if steps is not None:
-        added_up, notes = add_up_steps(hook, steps, basis, log.debug)
+        added_up, notes = spending.add_up_steps(hook, steps, basis, log.debug)
     notes = [*unread, *notes]
     for note in notes:
         output.write_message(f"warning: {note}")
     return added_up, notes
 
 
-def stored_run(facts: Mapping[str, Any], ended_at: str | None) -> RunSummary | None:
+def stored_run(
+    facts: Mapping[str, Any], ended_at: str | None
+) -> outcome.RunSummary | None:
     """
     Return the XCom ``run`` of the task that has started an execution, if somebody has
     added up there what it has cost; None otherwise.
@@ -172,7 +171,7 @@ def stored_run(facts: Mapping[str, Any], ended_at: str | None) -> RunSummary | N
     if ended_at is None:
         return None
     value = _read(facts, "run")
-    run = parse_run_summary(value, log.debug)
+    run = outcome.parse_run_summary(value, log.debug)
     if run is None or not run.is_added_up:
         return None
     # It may have been resumed since.
@@ -190,7 +189,7 @@ def stored_basis(facts: Mapping[str, Any]) -> Basis:
     record = _unless_refused(lambda: stored_record(task))
     if record is None or record.execution_arn != facts["execution_arn"]:
         return Basis()
-    return basis_of(record, _read(facts, SPENDING_KEY), None)
+    return spending.basis_of(record, _read(facts, prices.SPENDING_KEY), None)
 
 
 def _read(facts: Mapping[str, Any], key: str) -> Any:

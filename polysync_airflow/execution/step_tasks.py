@@ -44,13 +44,11 @@ from pydantic import Field, StringConstraints
 
 from polysync_airflow import states
 from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.execution import models, pipelines, texts, waiter
+from polysync_airflow.execution import models, pipelines, step_clears, texts, waiter
 from polysync_airflow.execution import waiter as waiting
-from polysync_airflow.execution.lifecycle.capacity import lacked_by
-from polysync_airflow.execution.lifecycle.ending import DEFERRED, is_over
+from polysync_airflow.execution.lifecycle import capacity, ending
 from polysync_airflow.execution.lifecycle.instructions import TaskKey, TryOfTask
 from polysync_airflow.execution.outcome import RunSummary
-from polysync_airflow.execution.step_clears import FirstListing
 from polysync_airflow.execution.steps import descriptions, progress
 from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
 from polysync_airflow.execution.trigger_arguments import (
@@ -63,7 +61,7 @@ from polysync_airflow.states import PolysyncState, has_ended, state_of_step
 # States of the execution task in which its XComs are those of its current try. In the
 # state running, they are not: as a try begins, a worker has yet to delete those of the
 # earlier one.
-_WITH_OWN_XCOMS: Final = (DEFERRED, "up_for_retry", "up_for_reschedule")
+_WITH_OWN_XCOMS: Final = (ending.DEFERRED, "up_for_retry", "up_for_reschedule")
 
 
 def is_current(state: str | None, run: RunSummary | None) -> bool:
@@ -80,7 +78,7 @@ def is_current(state: str | None, run: RunSummary | None) -> bool:
 
 def is_finished(state: str | None) -> bool:
     """Return whether a task has ended or was deleted, and was not cleared since."""
-    return state not in (None, "restarting") and is_over(state)
+    return state not in (None, "restarting") and ending.is_over(state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +104,7 @@ class StepsSnapshot:
     rows: Mapping[str, StepRow] = field(default_factory=dict)
     steps: Sequence[StepDescription] = ()
     due: float | None = None
-    listing: FirstListing | None = None
+    listing: step_clears.FirstListing | None = None
 
     @property
     def is_over(self) -> bool:
@@ -121,7 +119,7 @@ class StepsSnapshot:
             for row in self.rows.values()
             if state_of_step(row.status) is PolysyncState.FAILED
         ]
-        return lacked_by(failed) is not None
+        return capacity.lacked_by(failed) is not None
 
     def is_repeated(self, name: str) -> bool:
         """Return whether a cleared step is repeated after the end of the execution."""
@@ -148,7 +146,7 @@ def steps_snapshot(
     steps: Sequence[StepDescription],
     status: str | None,
     due: float | None = None,
-    listing: FirstListing | None = None,
+    listing: step_clears.FirstListing | None = None,
 ) -> StepsSnapshot:
     """
     Return the snapshot that a poll has made of an execution.

@@ -24,9 +24,8 @@ from pydantic import (
 )
 
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution import models, prices
+from polysync_airflow.execution import models, prices, texts
 from polysync_airflow.execution.parameters import Flag
-from polysync_airflow.execution.texts import MAX_ARN_LENGTH, describe_validation_error
 from polysync_airflow.execution.waiter import AnyWaiter, ExecutionWaiter
 
 # A region has some hundred types of instances.
@@ -44,7 +43,7 @@ def _seconds_from(minimum: float) -> Any:
 Interval = Annotated[float, _seconds_from(models.MIN_POLL_INTERVAL)]
 ProgressInterval = Annotated[float, _seconds_from(models.MIN_PROGRESS_INTERVAL)]
 Count = Annotated[int, Field(strict=True, ge=0, le=models.MAX_INTEGER)]
-Label = Annotated[str, StringConstraints(max_length=MAX_ARN_LENGTH)]
+Label = Annotated[str, StringConstraints(max_length=texts.MAX_ARN_LENGTH)]
 TaskIds = Annotated[tuple[str, ...], Field(max_length=models.MAX_STEPS)]
 UnendedOutcomes = Annotated[tuple[models.UnendedOutcome, ...], Field(max_length=3)]
 
@@ -83,7 +82,7 @@ def check_trigger_arguments(
     except ValidationError as error:
         raise ParametersError(
             "The trigger that is stored for this task has arguments that are not valid"
-            f" ({describe_validation_error(error)}). Clear the task. The"
+            f" ({texts.describe_validation_error(error)}). Clear the task. The"
             " execution may still be running."
         ) from None
     return checked

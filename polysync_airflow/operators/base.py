@@ -25,7 +25,7 @@ from typing import (
 
 from pydantic import Field
 
-from polysync_airflow import get_provider_info, links
+from polysync_airflow import get_provider_info, links, retrying
 from polysync_airflow.airflow_compat import sdk, supervisor, teams
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.execution import models, outcome
@@ -34,11 +34,6 @@ from polysync_airflow.execution.lifecycle.options import (
     RecoveryOptions,
 )
 from polysync_airflow.execution.parameters import Flag, Options, Seconds, seconds
-from polysync_airflow.retrying import (
-    PolysyncRetryPolicy,
-    forbids_retry,
-    memoize_retry_policy,
-)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -78,7 +73,7 @@ class PolysyncOperator(sdk.BaseOperator):
         if CAPABILITIES.retry_policy:
             kwargs["retry_policy"] = retry_policy
         super().__init__(**kwargs)
-        self.retry_policy = retry_policy or PolysyncRetryPolicy()
+        self.retry_policy = retry_policy or retrying.PolysyncRetryPolicy()
 
     def execute_failed(self, context: Context, event: Mapping[str, Any]) -> NoReturn:
         """
@@ -118,14 +113,14 @@ def apply_retry_policy(method: Method) -> Method:
 
         @wraps(method)
         def run_memoized(task: PolysyncOperator, *args: Any, **kwargs: Any) -> Any:
-            memoize_retry_policy(task)
+            retrying.memoize_retry_policy(task)
             return method(task, *args, **kwargs)
 
         return cast("Method", run_memoized)
 
     @wraps(method)
     def run(task: PolysyncOperator, context: Context, *args: Any, **kwargs: Any) -> Any:
-        memoize_retry_policy(task)
+        retrying.memoize_retry_policy(task)
         leave_if_replaced = partial(
             supervisor.exit_if_replaced, context["ti"], task.log.warning
         )
@@ -136,7 +131,7 @@ def apply_retry_policy(method: Method) -> Method:
             leave_if_replaced()
             if isinstance(error, _NO_FAILURES):
                 raise
-            if not forbids_retry(task.retry_policy, error, context):
+            if not retrying.forbids_retry(task.retry_policy, error, context):
                 raise
             raise sdk.AirflowFailException(
                 f"{type(error).__name__}: {error}"

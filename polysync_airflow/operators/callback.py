@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from polysync_airflow.exceptions import ParametersError
+from polysync_airflow import exceptions, links
 from polysync_airflow.execution.texts import shorten
-from polysync_airflow.links import EXECUTION_LINKS
 from polysync_airflow.operators import base
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
     options = base.ValidatedOptions(base.PollOptions)
     # As those of Airflow's PythonOperator: they may hold what cannot be copied.
     shallow_copy_attrs: Sequence[str] = ("python_callable", "op_kwargs")
-    operator_extra_links = EXECUTION_LINKS
+    operator_extra_links = links.EXECUTION_LINKS
     ui_color = "#fff6df"
 
     def __init__(  # noqa: PLR0913 (for DAG authors)
@@ -107,7 +106,7 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
         self.region_name = region_name
         self._check_options()
         if not callable(python_callable):
-            raise ParametersError(
+            raise exceptions.ParametersError(
                 f"python_callable = {shorten(python_callable)} is not valid: give a"
                 " function."
             )

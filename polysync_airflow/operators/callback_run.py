@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from airflow.providers.common.compat.sdk import Context
 
-from polysync_airflow import exceptions
+from polysync_airflow import exceptions, states
 from polysync_airflow.airflow_compat.reschedules import is_rescheduled
 from polysync_airflow.airflow_compat.sdk import AirflowSkipException, AirflowTaskTimeout
 from polysync_airflow.airflow_compat.supervisor import mask_secret, redact
 from polysync_airflow.exceptions import ParametersError, PolysyncError
-from polysync_airflow.execution import models
-from polysync_airflow.execution.outcome import outcome_message, refusal_error
+from polysync_airflow.execution import models, outcome
 from polysync_airflow.execution.steps import callbacks
 from polysync_airflow.execution.steps.callbacks import CallbackStatus
 from polysync_airflow.execution.steps.descriptions import StepDescription
@@ -43,7 +42,6 @@ from polysync_airflow.operators import (
     reporting,
     task_run,
 )
-from polysync_airflow.states import STATUS_STOPPING
 from polysync_airflow.triggers import PolysyncCallbackStepTrigger
 
 if TYPE_CHECKING:
@@ -200,7 +198,9 @@ class CallbackRun(task_run.ExecutionRun):
             return
         note = f"Callback step {self.step_name} was not answered. It may still begin."
         if end.outcome == "refused":
-            raise refusal_error(end, outcome_message(end, notes=(note,)))
+            raise outcome.refusal_error(
+                end, outcome.outcome_message(end, notes=(note,))
+            )
         raise exceptions.PipelineExecutionTimeoutError(
             f"Callback step {self.step_name} did not begin before the timeout (last AWS"
             f" status of the execution: {end.status or 'none received'}).\nReason:"
@@ -422,7 +422,7 @@ class CallbackResponder:
             " with a failure, because the stop waits for the answer.\nExecution:"
             f" {self.arn}",
             execution_arn=self.arn,
-            status=STATUS_STOPPING,
+            status=states.STATUS_STOPPING,
             permanent=True,
         )
 
@@ -450,4 +450,6 @@ class CallbackResponder:
 
     def _is_stopping(self) -> bool:
         hook = self._run.execution_hook
-        return hook.describe_pipeline_execution(self.arn).status == STATUS_STOPPING
+        return (
+            hook.describe_pipeline_execution(self.arn).status == states.STATUS_STOPPING
+        )

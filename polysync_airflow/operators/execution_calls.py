@@ -44,10 +44,9 @@ from polysync_airflow.execution.parameters import (
     with_role,
 )
 from polysync_airflow.execution.steps.descriptions import StepDescription
-from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.hooks import PolysyncSageMakerHook, spending
 from polysync_airflow.hooks.executions import request_stop, send_resume, send_start
 from polysync_airflow.hooks.prices import read_limit
-from polysync_airflow.hooks.spending import SpendingReader, StepJobStore
 from polysync_airflow.operators import parameter_check
 
 HookForRegion = Callable[[str | None], PolysyncSageMakerHook]
@@ -185,8 +184,8 @@ class ExecutionCalls:
             # After a clear, the cost of earlier attempts does not count.
             list_steps = partial(hook.list_pipeline_execution_steps, arn)
             steps = self._retry(list_steps)
-        store = StepJobStore(record.step_jobs)
-        reader = SpendingReader(hook, self.log.warning, store)
+        store = spending.StepJobStore(record.step_jobs)
+        reader = spending.SpendingReader(hook, self.log.warning, store)
         return AddedUp(reader.spending(limit, steps))
 
     def _stop(self, instruction: Identified) -> Accepted:

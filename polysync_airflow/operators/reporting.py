@@ -20,21 +20,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from airflow.providers.common.compat.sdk import Context, redact
 
 from polysync_airflow import exceptions, links, retrying, states
-from polysync_airflow.airflow_compat import task_instances
+from polysync_airflow.airflow_compat import sdk, task_instances
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.sdk import AirflowSkipException
-from polysync_airflow.execution import models, outcome
+from polysync_airflow.execution import cost, models, outcome, prices, texts
 from polysync_airflow.execution.console import execution_url, studio_url
-from polysync_airflow.execution.cost import Basis
 from polysync_airflow.execution.datasets import Datasets
 from polysync_airflow.execution.lifecycle.plans import NextSession, Plan
 from polysync_airflow.execution.outcome import RunSummary
-from polysync_airflow.execution.prices import NEXT_STEP, SPENDING_KEY
 from polysync_airflow.execution.steps.descriptions import StepRow
-from polysync_airflow.execution.texts import clean_value, storable_xcom
 from polysync_airflow.execution.waiter import ExecutionEvent, KnownSteps
-from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.hooks.spending import steps_unknown
+from polysync_airflow.hooks import PolysyncSageMakerHook, spending
 from polysync_airflow.metrics import EXECUTIONS_ENDED, WAITS_WITHOUT_TRIGGER, count
 from polysync_airflow.operators.results import StepReport, StepReporter
 from polysync_airflow.operators.task_run import ExecutionRun
@@ -145,14 +140,14 @@ def push_summary(context: Context, summary: RunSummary) -> None:
     ti = context["ti"]
     if summary.spending:
         # Before ``run``, which says that somebody has added up.
-        ti.xcom_push(SPENDING_KEY, summary.spending.model_dump(mode="json"))
+        ti.xcom_push(prices.SPENDING_KEY, summary.spending.model_dump(mode="json"))
     ti.xcom_push("state", summary.state)
     push_run(context, summary.model_dump(mode="json"))
 
 
 def push_run(context: Context, run: Mapping[str, Any]) -> None:
     """Push ``run`` in a form that Airflow can store."""
-    context["ti"].xcom_push("run", storable_xcom("run", run, log.warning))
+    context["ti"].xcom_push("run", texts.storable_xcom("run", run, log.warning))
 
 
 def push_error(context: Context, error: Exception) -> None:
@@ -160,7 +155,7 @@ def push_error(context: Context, error: Exception) -> None:
     # Airflow masks secrets in logs, but not in XComs.
     text = str(redact(str(error))) or type(error).__name__
     try:
-        context["ti"].xcom_push(ERROR_KEY, clean_value(text, _MAX_ERROR))
+        context["ti"].xcom_push(ERROR_KEY, texts.clean_value(text, _MAX_ERROR))
     except Exception as problem:
         # The task fails with its own error.
         log.warning("The XCom %s cannot be pushed: %s", ERROR_KEY, problem)
@@ -402,7 +397,10 @@ class ReportingRun(ExecutionRun):
         return end.execution_arn
 
     def report_end(
-        self, end: ExecutionEvent, basis: Basis, before: BeforeDeferral = NOTHING_BEFORE
+        self,
+        end: ExecutionEvent,
+        basis: cost.Basis,
+        before: BeforeDeferral = NOTHING_BEFORE,
     ) -> StepReport:
         """
         Push steps and outputs, and the end of the execution.
@@ -458,7 +456,7 @@ class ReportingRun(ExecutionRun):
         retry = retrying.next_session(self.task.retry_policy, error, self.context)
         following = self.following(end, retry, by_fail_step=report.has_fail_step)
         if end.outcome == "too_expensive":
-            following = following._replace(text=NEXT_STEP)
+            following = following._replace(text=prices.NEXT_STEP)
         self._push_following(following.plan, report)
         # Change this error, about which the policy has decided, and make no other one.
         error.args = (message(notes=(*notes, following.text)),)
@@ -513,7 +511,7 @@ class ReportingRun(ExecutionRun):
             # No user has decided to cancel the execution, so the task's retries apply.
             on_cancelled = "retry"
         if on_cancelled == "skip":
-            return AirflowSkipException(message)
+            return sdk.AirflowSkipException(message)
         error: type[exceptions.PipelineExecutionError]
         error = exceptions.PipelineExecutionCancelledFailError
         if on_cancelled == "retry":
@@ -566,7 +564,7 @@ class ReportingRun(ExecutionRun):
     def report_steps(
         self,
         execution_arn: str,
-        basis: Basis,
+        basis: cost.Basis,
         resumed_at: datetime | None = None,
         before: StepsBefore | None = None,
     ) -> StepReport:
@@ -581,7 +579,7 @@ class ReportingRun(ExecutionRun):
         except exceptions.PolysyncError as error:
             # The connection may have been deleted meanwhile. The outcome is known
             # without it.
-            note = steps_unknown(error)
+            note = spending.steps_unknown(error)
             known = basis.last_estimate()
             return StepReport(added_up=known, notes=(note,), error=error)
         return reporter.report_end(

@@ -21,17 +21,21 @@ from airflow.providers.common.compat.sdk import Context
 from polysync_airflow.airflow_compat.task_instances import pull_own
 from polysync_airflow.aws.retry import STEP_LISTING_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.execution import clock, pipelines, prices, results
-from polysync_airflow.execution.cost import Basis
+from polysync_airflow.execution import (
+    clock,
+    cost,
+    outcome,
+    pipelines,
+    prices,
+    results,
+    texts,
+)
 from polysync_airflow.execution.datasets import Datasets, datasets_of
-from polysync_airflow.execution.outcome import FailedStep, parse_run_summary
 from polysync_airflow.execution.steps import descriptions, progress
 from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
-from polysync_airflow.execution.texts import storable_xcom
 from polysync_airflow.execution.waiter import ExecutionWaiter, KnownSteps, Polled
-from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.hooks import PolysyncSageMakerHook, spending
 from polysync_airflow.hooks.jobs import JobReader
-from polysync_airflow.hooks.spending import add_up, steps_unknown
 from polysync_airflow.links import LOG_URL_XCOM_KEY, PolysyncFailedStepLogLink, push_url
 from polysync_airflow.operators.task_run import list_steps_if_due, write_lines
 from polysync_airflow.states import STATUS_STOPPING, PolysyncState
@@ -100,7 +104,8 @@ class StepReport:
         """The members of the XCom ``run`` that say something of the steps."""
         return {
             "failed_steps": [
-                FailedStep(name=row.name, reason=row.reason) for row in self.failed
+                outcome.FailedStep(name=row.name, reason=row.reason)
+                for row in self.failed
             ],
             "mlflow_resource_arn": self.mlflow_resource_arn,
         }
@@ -121,7 +126,7 @@ class ResultReader:
     arn: str
     warn: Callable[[str], object]
     property_files: results.PropertyFiles
-    basis: Basis
+    basis: cost.Basis
 
     def __post_init__(self) -> None:
         self._jobs = JobReader(self.hook, self.warn)
@@ -131,7 +136,7 @@ class ResultReader:
         outputs = descriptions.outputs_by_step(steps)
         with self._jobs.in_time():
             jobs = self._read_jobs(steps, outputs)
-            added_up = add_up(self._jobs, jobs, self.basis)
+            added_up = spending.add_up(self._jobs, jobs, self.basis)
         read_uris: list[str | None] = []
         written_uris: list[str | None] = []
         for step, job in jobs:
@@ -368,14 +373,18 @@ class StepReporter:
 
     def _push_stopping(self) -> None:
         """Push that AWS is stopping the execution, which nobody has told the task."""
-        summary = parse_run_summary(pull_own(self.context, "run"), self.log.warning)
+        summary = outcome.parse_run_summary(
+            pull_own(self.context, "run"), self.log.warning
+        )
         if summary and summary.status != STATUS_STOPPING:
             run = {**summary.model_dump(mode="json"), "status": STATUS_STOPPING}
-            self.context["ti"].xcom_push("run", storable_xcom("run", run, log.warning))
+            self.context["ti"].xcom_push(
+                "run", texts.storable_xcom("run", run, log.warning)
+            )
 
     def report_end(
         self,
-        basis: Basis,
+        basis: cost.Basis,
         *,
         files: results.PropertyFiles,
         with_mlflow: bool = False,
@@ -396,7 +405,7 @@ class StepReporter:
         try:
             steps = call_with_retry(list_steps, until=until, warn=self.log.warning)
         except PolysyncError as error:
-            note = steps_unknown(error)
+            note = spending.steps_unknown(error)
             rows = self._pushed_rows()
             known = basis.last_estimate()
             return StepReport(rows, added_up=known, notes=(note,), error=error)
@@ -422,7 +431,9 @@ class StepReporter:
 
         reader = ResultReader(self.hook, self.arn, self.log.warning, files, basis)
         report = reader.read(steps)
-        stored = storable_xcom(descriptions.OUTPUTS_KEY, report.outputs, log.warning)
+        stored = texts.storable_xcom(
+            descriptions.OUTPUTS_KEY, report.outputs, log.warning
+        )
         outputs, outputs_note = descriptions.fit_outputs(stored)
         steps_note = self._push_steps(rows)
         ti = self.context["ti"]

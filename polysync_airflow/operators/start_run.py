@@ -18,15 +18,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import Context
 from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
 
+from polysync_airflow import exceptions
 from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
 from polysync_airflow.aws.job_logs import RunningJobLogs
-from polysync_airflow.exceptions import (
-    PipelineExecutionFailedError,
-    PipelineExecutionTooExpensiveError,
-)
-from polysync_airflow.execution import clock, models, prices
+from polysync_airflow.execution import clock, models, prices, texts
 from polysync_airflow.execution.lifecycle import capacity, decisions, ending, plans
-from polysync_airflow.execution.lifecycle.ending import AwaitedEnd
 from polysync_airflow.execution.lifecycle.instruction_kinds import Identified
 from polysync_airflow.execution.lifecycle.instructions import Command, ExecutionRecord
 from polysync_airflow.execution.outcome import (
@@ -38,7 +34,6 @@ from polysync_airflow.execution.outcome import (
 )
 from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS
 from polysync_airflow.execution.steps.descriptions import StepDescription
-from polysync_airflow.execution.texts import clean_text, storable_xcom
 from polysync_airflow.execution.waiter import (
     ExecutionEvent,
     ExecutionWaiter,
@@ -162,7 +157,7 @@ class StartRun(ReportingRun):
             self.task.polysync_conn_id, record.region_name, self.log.warning
         )
         awaited = ending.awaited_end(record, self.ti.max_tries)
-        if awaited is AwaitedEnd.PAUSE:
+        if awaited is ending.AwaitedEnd.PAUSE:
             return "execute_after_pause", {}
         # The limit ends now, so this poll is the last one.
         waiter = self.make_waiter(
@@ -173,7 +168,7 @@ class StartRun(ReportingRun):
             attempt=record.resumes,
         )
         event = self.wait_on_worker(waiter, None).model_dump(mode="json")
-        if awaited is AwaitedEnd.EARLIER_EXECUTION:
+        if awaited is ending.AwaitedEnd.EARLIER_EXECUTION:
             return "execute_after_end", {"event": event}
         return "execute_complete", {"event": event}
 
@@ -258,10 +253,10 @@ class StartRun(ReportingRun):
         name = request.pipeline_name
         reporting.push_links(self.context, self.hook, arn, name, self.log)
         if parameters:
-            shown = clean_text(json.dumps(dict(parameters)))
+            shown = texts.clean_text(json.dumps(dict(parameters)))
             self.log.info("Parameters: %s", shown)
         if request.selected_steps:
-            steps = clean_text(", ".join(request.selected_steps))
+            steps = texts.clean_text(", ".join(request.selected_steps))
             self.log.info("Selected steps: %s", steps)
             self.log.info(
                 "The steps that they need are those of: %s",
@@ -300,7 +295,7 @@ class StartRun(ReportingRun):
         """Push why a try starts nothing: the money that was spent, or an error."""
         try:
             yield
-        except PipelineExecutionTooExpensiveError as error:
+        except exceptions.PipelineExecutionTooExpensiveError as error:
             self._push_spent(error)
             raise
         except Exception as error:
@@ -309,7 +304,7 @@ class StartRun(ReportingRun):
                 self._push_retry(error)
             raise
 
-    def _push_spent(self, error: PipelineExecutionTooExpensiveError) -> None:
+    def _push_spent(self, error: exceptions.PipelineExecutionTooExpensiveError) -> None:
         """
         Push the links to the last execution, ``state`` and ``run`` for a try that
         starts nothing, because ``max_cost`` is spent.
@@ -413,7 +408,7 @@ class StartRun(ReportingRun):
         failed for want of capacity only; None if its end is that of the task.
         """
         error = self.make_error(end, "", is_own_stop=False)
-        if not isinstance(error, PipelineExecutionFailedError):
+        if not isinstance(error, exceptions.PipelineExecutionFailedError):
             return None
         reason = capacity.lacked_by([row.reason for row in report.failed])
         if reason is None:
@@ -610,7 +605,7 @@ class StartRun(ReportingRun):
         run = None
         if self.known.summary:
             value = self.known.summary.model_dump(mode="json")
-            run = storable_xcom("run", value, self.log.debug)
+            run = texts.storable_xcom("run", value, self.log.debug)
         declared_steps = reporter.declared_steps
         arguments = replace(
             self.trigger_arguments(waiter).listing(self.list_seconds, declared_steps),

@@ -27,8 +27,7 @@ from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators.results import LOG_LINES, ResultReader
 from polysync_airflow.states import PolysyncState, state_of_step
-from polysync_airflow.triggers import PolysyncStepTaskTrigger
-from polysync_airflow.triggers.step_tasks import WITHOUT_TRIGGERER
+from polysync_airflow.triggers import PolysyncStepTaskTrigger, step_tasks
 
 if TYPE_CHECKING:
     from polysync_airflow.operators.step_tasks import PolysyncPipelineStepOperator
@@ -57,7 +56,7 @@ class StepTaskRun:
 
     def complete(self, event: object) -> dict[str, Any]:
         """Push what the step made, and return it, or raise the error of the task."""
-        if event != WITHOUT_TRIGGERER:
+        if event != step_tasks.WITHOUT_TRIGGERER:
             return self.end(waiter.check_event(StepTaskEvent, event))
         trigger = PolysyncStepTaskTrigger(**self.task.trigger_arguments)
         end = asyncio.run(trigger.poll_once(self.ti))

@@ -18,12 +18,11 @@ from polysync_airflow.airflow_compat.task_instances import (
     write_xcom,
 )
 from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.execution import clock, step_clears
+from polysync_airflow.execution import clock, models, step_clears
 from polysync_airflow.execution.lifecycle.decisions import is_of_other_incarnation
 from polysync_airflow.execution.lifecycle.instruction_kinds import Identified
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, TaskKey
 from polysync_airflow.execution.lifecycle.plans import NextSession
-from polysync_airflow.execution.models import ExecutionDescription, region_from_arn
 from polysync_airflow.execution.step_clears import Clear, ClearedSteps, FirstListing
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.trigger_arguments import TriggerArguments
@@ -124,7 +123,7 @@ class StepsExecutionRun(start_run.StartRun):
         if record.execution_arn is None:
             return self._decide_after_unanswered_start()
         arn = record.arn
-        hook = self.hook_for_region(region_from_arn(arn))
+        hook = self.hook_for_region(models.region_from_arn(arn))
         status = None
         try:
             execution = self.call_with_retry(
@@ -159,7 +158,7 @@ class StepsExecutionRun(start_run.StartRun):
     def _decide(
         self,
         record: ExecutionRecord,
-        execution: ExecutionDescription,
+        execution: models.ExecutionDescription,
         steps: Sequence[StepDescription],
     ) -> Clear:
         arn = record.arn
@@ -189,7 +188,7 @@ class StepsExecutionRun(start_run.StartRun):
     def _with_needed(
         self,
         clear: Clear,
-        source: ExecutionDescription,
+        source: models.ExecutionDescription,
         steps: Sequence[StepDescription],
         hook: PolysyncSageMakerHook,
     ) -> Clear:

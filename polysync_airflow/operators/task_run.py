@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.common.compat.sdk import Context
 
-from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
-from polysync_airflow.airflow_compat.supervisor import exit_if_orphaned
+from polysync_airflow.airflow_compat import sdk, supervisor
 from polysync_airflow.aws.responses import time_limit
 from polysync_airflow.aws.retry import Result, call_with_retry
 from polysync_airflow.exceptions import ParametersError, PolysyncError
@@ -235,7 +234,7 @@ class ExecutionRun(TaskRun):
                 seconds_left = max(0.0, waiter.deadline - steady.time())
                 with time_limit(seconds_left + LAST_POLL_SECONDS):
                     polled = hook.poll_pipeline_execution(waiter.execution_arn)
-                    exit_if_orphaned(parent, self.log.warning)
+                    supervisor.exit_if_orphaned(parent, self.log.warning)
                     if not isinstance(polled, PolysyncError):
                         steady.accept()
                     result = result.waiter.decide(polled, steady.time())
@@ -245,7 +244,7 @@ class ExecutionRun(TaskRun):
                         if estimate and steps is not None:
                             end = after_estimate(result.waiter, estimate(steps))
                             result = end or result
-        except AirflowTaskTimeout:
+        except sdk.AirflowTaskTimeout:
             # Airflow counts execution_timeout from the start of the task, so its timer
             # fires just before the waiter's deadline. The outcome must be the same as
             # that of a deferred task.

@@ -31,8 +31,7 @@ from polysync_airflow.exceptions import (
     PolysyncError,
     SageMakerApiError,
 )
-from polysync_airflow.execution import clock, models
-from polysync_airflow.execution.cost import Basis
+from polysync_airflow.execution import clock, cost, models
 from polysync_airflow.execution.job_pipelines import JobPipeline
 from polysync_airflow.execution.lifecycle import (
     ending,
@@ -379,10 +378,10 @@ class TryRunner:
         if has_limit(self._max_cost):
             self._ti.xcom_push(SPENDING_KEY, None)
 
-    def basis(self, execution_arn: str | None) -> Basis:
+    def basis(self, execution_arn: str | None) -> cost.Basis:
         """Return what is known of the money of an execution that was waited for."""
         if execution_arn is None or not has_limit(self._max_cost):
-            return Basis()
+            return cost.Basis()
         limit = None
         with suppress(ParametersError):
             # Without it, the wait has warned.

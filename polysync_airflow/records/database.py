@@ -23,9 +23,11 @@ from polysync_airflow.execution.lifecycle.instructions import (
     ExecutionRecord,
     TaskKey,
 )
-from polysync_airflow.execution.lifecycle.manual_resume import why_task_keeps_its_choice
 from polysync_airflow.execution.lifecycle.options import OnClear
-from polysync_airflow.execution.lifecycle.orphans import ENDED_STATES
+from polysync_airflow.execution.lifecycle.orphans import (
+    ENDED_STATES,
+    why_task_keeps_its_choice,
+)
 from polysync_airflow.execution.lifecycle.provenance import has_never_begun
 from polysync_airflow.records import serialization
 from polysync_airflow.records.keys import KEY_PREFIX, place_of, variable_key

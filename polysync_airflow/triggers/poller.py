@@ -29,8 +29,7 @@ from polysync_airflow.aws.job_logs import RunningJobLogs
 from polysync_airflow.aws.rate_limiter import RateLimiter
 from polysync_airflow.deployment import number_of_triggerers
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, is_throttling
-from polysync_airflow.execution import clock
-from polysync_airflow.execution.models import ExecutionDescription
+from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress
 from polysync_airflow.execution.waiter import (
@@ -414,7 +413,7 @@ LOG_CALLS_PER_SECOND: Final = 4.0
 ExecutionSubscription = Subscription[ExecutionWaiter]
 
 
-class ExecutionPoller(Poller[ExecutionWaiter, ExecutionDescription]):
+class ExecutionPoller(Poller[ExecutionWaiter, models.ExecutionDescription]):
     """
     Polls executions with one connection in one region.
 
@@ -464,7 +463,7 @@ class ExecutionPoller(Poller[ExecutionWaiter, ExecutionDescription]):
 
     def poll(
         self, waiters: Sequence[ExecutionWaiter], is_wanted: Callable[[], bool]
-    ) -> list[ExecutionDescription | PolysyncError]:
+    ) -> list[models.ExecutionDescription | PolysyncError]:
         """Describe an execution. Several are listed."""
         return [self.client.describe(waiter.execution_arn) for waiter in waiters]
 
@@ -547,7 +546,7 @@ class ExecutionPoller(Poller[ExecutionWaiter, ExecutionDescription]):
     def _decide(
         self,
         subscription: ExecutionSubscription,
-        response: ExecutionDescription | PolysyncError,
+        response: models.ExecutionDescription | PolysyncError,
         now: float,
     ) -> None:
         super()._decide(subscription, response, now)

@@ -25,9 +25,8 @@ from polysync_airflow.airflow_compat.task_instances import (
 )
 from polysync_airflow.auth.iam_policies import JOB_OPERATIONS
 from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.execution import clock, models
+from polysync_airflow.execution import clock, models, outcome
 from polysync_airflow.execution.lifecycle.instructions import TaskKey, TryOfTask
-from polysync_airflow.execution.outcome import RunSummary, parse_run_summary
 from polysync_airflow.execution.step_clears import CLEAR_KEY, FirstListing
 from polysync_airflow.execution.step_tasks import (
     StepsSnapshot,
@@ -38,7 +37,6 @@ from polysync_airflow.execution.step_tasks import (
     steps_snapshot,
 )
 from polysync_airflow.execution.steps import descriptions
-from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
 from polysync_airflow.states import PolysyncState, has_ended
 from polysync_airflow.triggers import poller, shared_client, wait_triggers
 
@@ -59,9 +57,9 @@ class GroupExecution:
         step is repeated.
     """
 
-    run: RunSummary
-    order: Sequence[StepRow]
-    steps: Sequence[StepDescription] = ()
+    run: outcome.RunSummary
+    order: Sequence[descriptions.StepRow]
+    steps: Sequence[descriptions.StepDescription] = ()
     status: str | None = None
     due: float = 0.0
     listing: FirstListing | None = None
@@ -192,7 +190,7 @@ class StepTaskPoller(poller.Poller[StepTaskWaiter, StepsSnapshot]):
         :return: None in place of the execution if the task has none in its current try.
         """
         state, value = call_airflow(lambda: (read_state(task), read_xcom(task, "run")))
-        run = parse_run_summary(value, poller.log.warning)
+        run = outcome.parse_run_summary(value, poller.log.warning)
         execution = self._executions.pop(task, None)
         if run is None or not is_current(state, run):
             return state, None
@@ -231,7 +229,7 @@ class StepTaskPoller(poller.Poller[StepTaskWaiter, StepsSnapshot]):
 
     def _list(
         self, execution: GroupExecution, is_wanted: Callable[[], bool]
-    ) -> Sequence[StepDescription]:
+    ) -> Sequence[descriptions.StepDescription]:
         arn = execution.run.execution_arn
         steps = self.client.list_steps(arn, is_wanted=is_wanted)
         if isinstance(steps, PolysyncError):

@@ -27,10 +27,8 @@ from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.supervisor import call_airflow, use_event_loop
 from polysync_airflow.aws.job_logs import RunningJobLogs
 from polysync_airflow.execution import clock, outcome, prices, trigger_arguments
-from polysync_airflow.execution.lifecycle import ending
-from polysync_airflow.execution.lifecycle.instructions import NamedTask
-from polysync_airflow.execution.steps.callbacks import StepChangedEvent, is_news
-from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.execution.lifecycle import ending, instructions
+from polysync_airflow.execution.steps import callbacks, descriptions
 from polysync_airflow.execution.steps.progress import (
     Progress,
     StepTriggerArguments,
@@ -45,9 +43,8 @@ from polysync_airflow.execution.waiter import (
     Wait,
 )
 from polysync_airflow.states import STATUS_STOPPING
-from polysync_airflow.triggers import poller, stopping, threads
+from polysync_airflow.triggers import poller, shared_client, stopping, threads
 from polysync_airflow.triggers.poller import WaitResult
-from polysync_airflow.triggers.shared_client import SharedClient
 from polysync_airflow.triggers.spending import RecordedStepJobs, StepChanges
 from polysync_airflow.triggers.step_pusher import FINISH_SECONDS, StepPusher
 
@@ -247,8 +244,8 @@ class PolysyncPipelineExecutionTrigger(
 
     def _push(
         self,
-        ti: NamedTask,
-        steps: Sequence[StepDescription],
+        ti: instructions.NamedTask,
+        steps: Sequence[descriptions.StepDescription],
         spending: prices.Spending | None,
     ) -> None:
         if self.progress_interval is None:
@@ -265,7 +262,7 @@ class PolysyncPipelineExecutionTrigger(
             )
         self._pusher.push(steps, spending)
 
-    async def _tell_stopping(self, ti: NamedTask) -> None:
+    async def _tell_stopping(self, ti: instructions.NamedTask) -> None:
         """Store that AWS is stopping the execution, which nobody has told the task."""
         store = partial(
             stopping.store_stopping,
@@ -320,10 +317,10 @@ class PolysyncPipelineExecutionTrigger(
         known_steps = shortened(progress.logged_statuses, self.declared_steps)
         return event.model_copy(update={"known_steps": known_steps})
 
-    def _client(self) -> SharedClient:
+    def _client(self) -> shared_client.SharedClient:
         if self._poller:
             return self._poller.client
-        return SharedClient(self.polysync_conn_id, self.region_name)
+        return shared_client.SharedClient(self.polysync_conn_id, self.region_name)
 
     def _close(self) -> None:
         if self._pusher:
@@ -400,12 +397,12 @@ class PolysyncCallbackStepTrigger(StepTrigger):
                 status = result.waiter.last_status
             case StepChanges():
                 steps = result.steps
-        if is_news(self.step_name, status, steps):
-            return StepChangedEvent(since=self.since, deadline=self.deadline)
+        if callbacks.is_news(self.step_name, status, steps):
+            return callbacks.StepChangedEvent(since=self.since, deadline=self.deadline)
         return None
 
 
-def _steps_in(result: WaitResult) -> Sequence[StepDescription] | None:
+def _steps_in(result: WaitResult) -> Sequence[descriptions.StepDescription] | None:
     """Return the steps that a result has; None if it has none."""
     if not isinstance(result, StepChanges) or isinstance(result.steps, BaseException):
         return None

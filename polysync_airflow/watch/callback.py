@@ -21,8 +21,7 @@ from polysync_airflow.execution.waiter import LAG_SECONDS, ExecutionWaiter
 from polysync_airflow.hooks.spending import basis_of
 from polysync_airflow.records.store import RecordStore, read_record
 from polysync_airflow.states import DELETED
-from polysync_airflow.triggers import shared_client, stopping
-from polysync_airflow.triggers.threads import ThreadPools, result_of
+from polysync_airflow.triggers import shared_client, stopping, threads
 from polysync_airflow.watch import orphan
 
 log = logging.getLogger(__name__)
@@ -30,7 +29,7 @@ log = logging.getLogger(__name__)
 # Seconds between the requests to Airflow, when it does not respond.
 RETRY_SECONDS: Final = (1.0, 4.0, 15.0, 60.0)
 # Beside those of the triggers' own stops.
-_submit: Final = partial(ThreadPools("polysync-watch").submit, "")
+_submit: Final = partial(threads.ThreadPools("polysync-watch").submit, "")
 
 
 async def stop_if_left(**task: Any) -> str:
@@ -41,7 +40,7 @@ async def stop_if_left(**task: Any) -> str:
     :return: what was found: ``keep``, ``over`` or ``stop``. Airflow stores it.
     """
     use_event_loop()
-    finding, stop = await result_of(_submit(_look_after, TaskKey(**task)))
+    finding, stop = await threads.result_of(_submit(_look_after, TaskKey(**task)))
     if stop is not None:
         # Airflow calls this function again where it still runs.
         stopping.keep_following(_follow(stop), stop.record.arn, log)
@@ -90,7 +89,7 @@ async def _follow(stop: orphan.OrphanStop) -> None:
     )
     key = (stop.connection_id, region)
     end = await stopping.end_of_stop(waiter, key)
-    await result_of(_submit(_store_end, stop, end))
+    await threads.result_of(_submit(_store_end, stop, end))
 
 
 def _store_end(stop: orphan.OrphanStop, end: stopping.EndOfStop) -> None:

@@ -29,15 +29,14 @@ from polysync_airflow.execution.lifecycle.instructions import (
 )
 from polysync_airflow.execution.lifecycle.orphans import Finding, TaskSnapshot, Verdict
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
-from polysync_airflow.hooks import stops
-from polysync_airflow.hooks.executions import ExecutionMethods, StopResult
+from polysync_airflow.hooks import executions, stops
 
 # How long transient errors of AWS's are retried before the execution is stopped
 # without its status.
 DESCRIBE_SECONDS: Final = 60.0
 
 # Returns the hook for a connection and a region.
-Connect = Callable[[str, str], ExecutionMethods]
+Connect = Callable[[str, str], executions.ExecutionMethods]
 # Returns the record to store in place of the one that is stored; None for none.
 Choose = Callable[[ExecutionRecord | None, TaskSnapshot], ExecutionRecord | None]
 
@@ -244,7 +243,7 @@ class OrphanStop(stops.ReportedStop):
     record: ExecutionRecord
     connection_id: str
     access: AirflowAccess
-    hook_for_region: Callable[[str], ExecutionMethods]
+    hook_for_region: Callable[[str], executions.ExecutionMethods]
 
     def _announce(self, try_end: TryEnd) -> stops.Announcement:
         owner = self._replace_record(try_end.announced)
@@ -280,7 +279,7 @@ class OrphanStop(stops.ReportedStop):
             )
         return owner
 
-    def _ask_aws(self) -> StopResult:
+    def _ask_aws(self) -> executions.StopResult:
         return stops.stop_execution_by_arn(
             self.record.arn, self.record.resumes, self.hook_for_region, self.log.warning
         )

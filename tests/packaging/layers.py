@@ -55,7 +55,6 @@ FOLDER_LAYERS = {
         {"decisions", "lookup", "provenance"},
         {"ending"},
         {"resuming", "orphans"},
-        {"manual_resume"},
         {"machine"},
         {"__init__"},
     ),
@@ -92,7 +91,7 @@ FOLDER_LAYERS = {
         {"step_pusher"},
         {"stopping"},
         {"wait_triggers"},
-        {"approvals", "searches", "step_tasks"},
+        {"searches", "step_tasks"},
         {"__init__"},
     ),
     "watch": (

@@ -34,8 +34,7 @@ from datetime import datetime
 from enum import Enum, auto
 from typing import Any, Final, Literal, NamedTuple
 
-from polysync_airflow import states
-from polysync_airflow.exceptions import RESOURCE_LIMIT, has_code
+from polysync_airflow import exceptions, states
 from polysync_airflow.execution.lifecycle import capacity, instructions
 from polysync_airflow.execution.lifecycle.instruction_kinds import Begun, Identified
 from polysync_airflow.execution.lifecycle.instructions import (
@@ -188,7 +187,9 @@ def _bring_to_its_end(status: str, options: RecoveryOptions) -> Decision:
     """
     Return what a try does that must not begin before the end of an execution that runs.
     """
-    if status == states.STATUS_STOPPING or not options.stops_cleared:
+    if status == states.STATUS_STOPPING:
+        return Command.WAIT_FOR_END
+    if not options.stops_cleared:
         return Command.WAIT_FOR_END
     return Command.STOP
 
@@ -504,7 +505,7 @@ def after_quota_refusal(
 
     :param nothing_runs: whether no earlier attempt of the request can have succeeded.
     """
-    if not has_code(event.error, RESOURCE_LIMIT):
+    if not exceptions.has_code(event.error, exceptions.RESOURCE_LIMIT):
         return None
     return wait_for_capacity(
         instruction, str(event.error), event.at, nothing_runs=nothing_runs

@@ -22,9 +22,7 @@ from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
-from polysync_airflow.execution import console, models, texts
-from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
-from polysync_airflow.execution.parameters import DEFER_BUILD
+from polysync_airflow.execution import console, json_input, models, parameters, texts
 from polysync_airflow.execution.pipelines import DeclaredStep
 from polysync_airflow.states import PolysyncState, state_of_step
 
@@ -358,14 +356,14 @@ _OF_LIST: Final = StepRow.model_fields.keys() & {
     "job_arn",
 }
 _ROWS: Final = TypeAdapter(
-    Annotated[list[StepRow], Field(max_length=MAX_ROWS)], config=DEFER_BUILD
+    Annotated[list[StepRow], Field(max_length=MAX_ROWS)], config=parameters.DEFER_BUILD
 )
 _ORDER: Final = TypeAdapter(
     Annotated[
         list[tuple[str, str | None, str | None, str | None, bool]],
         Field(max_length=MAX_ROWS),
     ],
-    config=DEFER_BUILD,
+    config=parameters.DEFER_BUILD,
 )
 
 
@@ -396,8 +394,10 @@ def order_of(text: str) -> list[DeclaredStep]:
     the text.
     """
     try:
-        rows = _ORDER.validate_python(read_json(text, "the order of the steps"))
-    except (UnreadableJsonError, ValidationError):
+        rows = _ORDER.validate_python(
+            json_input.read_json(text, "the order of the steps")
+        )
+    except (json_input.UnreadableJsonError, ValidationError):
         return []
     return [
         DeclaredStep(

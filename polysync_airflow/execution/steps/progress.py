@@ -40,8 +40,7 @@ from pydantic import TypeAdapter
 
 from polysync_airflow import states
 from polysync_airflow.exceptions import ParametersError, PolysyncError, is_throttling
-from polysync_airflow.execution import models, texts, trigger_arguments
-from polysync_airflow.execution.parameters import DEFER_BUILD, is_valid
+from polysync_airflow.execution import models, parameters, texts, trigger_arguments
 from polysync_airflow.execution.pipelines import DeclaredStep, all_steps, step_named
 from polysync_airflow.execution.steps.descriptions import (
     StepDescription,
@@ -305,7 +304,9 @@ def _verb(status: str | None) -> str:
     return _VERBS.get(state, f"has the unknown status {status}")
 
 
-_STEP_NAME: Final[TypeAdapter[str]] = TypeAdapter(models.StepName, config=DEFER_BUILD)
+_STEP_NAME: Final[TypeAdapter[str]] = TypeAdapter(
+    models.StepName, config=parameters.DEFER_BUILD
+)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -407,7 +408,7 @@ def check_step_name(step_name: object) -> None:
 
     :raises ParametersError: it is not the name of a step.
     """
-    if not is_valid(_STEP_NAME, step_name):
+    if not parameters.is_valid(_STEP_NAME, step_name):
         raise ParametersError(
             f"step_name = {texts.shorten(step_name)} is not the name of a step: give"
             " the name of a step of the pipeline, of 1 to 256 characters without"

@@ -44,12 +44,7 @@ from polysync_airflow.hooks.spending import StepJobStore
 from polysync_airflow.triggers import bursts, schedule
 from polysync_airflow.triggers.shared_client import WORKERS, SharedClient
 from polysync_airflow.triggers.spending import StepChanges, WaitSpending, job_connection
-from polysync_airflow.triggers.step_lists import (
-    PAUSE_SECONDS,
-    AwaitedLists,
-    ShownLists,
-    StepLists,
-)
+from polysync_airflow.triggers.step_lists import PAUSE_SECONDS, AwaitedLists, ShownLists
 
 log = logging.getLogger(__name__)
 
@@ -491,7 +486,9 @@ class ExecutionPoller(Poller[ExecutionWaiter, models.ExecutionDescription]):
         awaited = self._begin_step_list(self._awaited_steps)
         return (awaited, self._begin_step_list(self._shown_steps))
 
-    def _begin_step_list(self, lists: StepLists[ExecutionSubscription]) -> float | None:
+    def _begin_step_list(
+        self, lists: AwaitedLists[ExecutionSubscription]
+    ) -> float | None:
         if len(self._calls) >= MAX_CALLS_WITH_STEP_LIST:
             return None
         now = clock.monotonic()
@@ -560,7 +557,7 @@ class ExecutionPoller(Poller[ExecutionWaiter, models.ExecutionDescription]):
         if isinstance(response, PolysyncError):
             error = response
         if progress.after_poll(error, now):
-            lists: StepLists[ExecutionSubscription] = self._shown_steps
+            lists: AwaitedLists[ExecutionSubscription] = self._shown_steps
             if progress.is_awaited:
                 lists = self._awaited_steps
             lists.add(subscription, is_first=subscription.stored_at == -math.inf)

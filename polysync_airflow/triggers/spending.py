@@ -156,18 +156,16 @@ class WaitSpending:
     def estimate(self, steps: Sequence[StepDescription]) -> StepChanges:
         """Return a new list of the steps with what was spent."""
         with self._lock:
-            return self._estimate(steps)
-
-    def _estimate(self, steps: Sequence[StepDescription]) -> StepChanges:
-        if self._client.seconds_until_read <= 0:
-            self._client.read()
-        hook = self._client.hook
-        if self._reader is None:
-            self._reader = SpendingReader(hook, self._warnings.append, self._store)
-        self._reader.jobs.hook = hook
-        spending = self._reader.spending(prices.CostLimit.parse(self._limit), steps)
-        lines = [waiter.LogLine(logging.WARNING, text) for text in self._warnings]
-        self._warnings.clear()
-        is_news = spending.is_over or spending.per_hour != self._per_hour
-        self._per_hour = spending.per_hour
-        return StepChanges(steps, lines, spending, is_news)
+            if self._client.seconds_until_read <= 0:
+                self._client.read()
+            hook = self._client.hook
+            if self._reader is None:
+                self._reader = SpendingReader(hook, self._warnings.append, self._store)
+            self._reader.jobs.hook = hook
+            limit = prices.CostLimit.parse(self._limit)
+            spending = self._reader.spending(limit, steps)
+            lines = [waiter.LogLine(logging.WARNING, text) for text in self._warnings]
+            self._warnings.clear()
+            is_news = spending.is_over or spending.per_hour != self._per_hour
+            self._per_hour = spending.per_hour
+            return StepChanges(steps, lines, spending, is_news)

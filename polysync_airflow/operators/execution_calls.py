@@ -122,9 +122,7 @@ class ExecutionCalls:
         self, task_try: TaskTry
     ) -> models.ExecutionDescription | None:
         """Describe the execution that an unproven record names, if it exists."""
-        if task_try.unproven is None:
-            return None
-        unproven_record = task_try.unproven.record
+        unproven_record = task_try.unproven_record
         if unproven_record is None or unproven_record.execution_arn is None:
             return None
         try:

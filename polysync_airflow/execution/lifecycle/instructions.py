@@ -704,6 +704,14 @@ class TaskTry:
     has_cost_limit: bool = False
     is_rescheduled: bool = False
 
+    @property
+    def unproven_record(self) -> ExecutionRecord | None:
+        """The record that cannot be believed; None if there is no such record."""
+        if self.unproven is None:
+            return None
+        record: ExecutionRecord | None = self.unproven.record
+        return record
+
 
 def info(text: str) -> LogLine:
     """Return a line for the task's log."""

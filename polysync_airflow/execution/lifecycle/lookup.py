@@ -60,7 +60,7 @@ def find(task_try: TaskTry, listing: ExecutionsListed) -> ExecutionRecord | None
         if not has_ended(execution.status)
     }
 
-    unproven_record = _unproven_record_of(task_try)
+    unproven_record = task_try.unproven_record
     own_records = []
     for execution in executions:
         own_record = record_if_own(
@@ -102,7 +102,7 @@ def is_blocked(task_try: TaskTry, listing: ExecutionsListed) -> bool:
     """
     if listing.claimed is None or has_ended(listing.claimed.status):
         return False
-    unproven_record = _unproven_record_of(task_try)
+    unproven_record = task_try.unproven_record
     if unproven_record and unproven_record.deployment != task_try.task.deployment:
         name = name_of(listing.claimed)
         if name and name.task_mark != task_try.task.task_mark:
@@ -206,11 +206,3 @@ def _record_of(
 def name_of(execution: models.ExecutionDescription) -> StartName | None:
     """Return what an execution says of its start; None if it says nothing."""
     return read_name(execution.display_name, execution.description)
-
-
-def _unproven_record_of(task_try: TaskTry) -> ExecutionRecord | None:
-    """Return the record that cannot be believed; None if there is no such record."""
-    if task_try.unproven is None:
-        return None
-    record: ExecutionRecord | None = task_try.unproven.record
-    return record

@@ -29,8 +29,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from polysync_airflow.exceptions import CatalogueError, ParametersError
-from polysync_airflow.execution import texts
-from polysync_airflow.execution.models import MAX_INTEGER, name_or_arn
+from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.pipelines import Value, allowed_values, typed_value
 from polysync_airflow.jobs.catalogue import (
     BrokenJob,
@@ -89,7 +88,7 @@ _JSON_TYPES: Final = {
 }
 _LIMITS: Final[Mapping[str, Mapping[str, int]]] = {
     "String": {"minLength": 1, "maxLength": texts.MAX_VALUE_LENGTH},
-    "Integer": {"minimum": -MAX_INTEGER - 1, "maximum": MAX_INTEGER},
+    "Integer": {"minimum": -models.MAX_INTEGER - 1, "maximum": models.MAX_INTEGER},
     "Float": {"minimum": texts.MIN_NUMBER, "maximum": texts.MAX_NUMBER},
 }
 
@@ -489,7 +488,7 @@ def _dag(
 def _add_start(job: CatalogueJob, task_id: str, arguments: dict[str, Any]) -> None:
     of_job = {
         "task_id": task_id,
-        "pipeline_name": name_or_arn(job.name, job.arn),
+        "pipeline_name": models.name_or_arn(job.name, job.arn),
         "region_name": job.region,
         "execution_display_name": job.execution_display_name,
     }

@@ -12,7 +12,6 @@ would not be masked.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
 from typing import Any, Final
 
 from airflow.providers.openlineage.extractors import OperatorLineage
@@ -22,16 +21,8 @@ from openlineage.client.event_v2 import Dataset, InputDataset, OutputDataset
 from openlineage.client.facet_v2 import JobFacet, RunFacet
 
 from polysync_airflow import __version__
-from polysync_airflow.execution.console import execution_url
+from polysync_airflow.execution import clock, console, models, outcome, texts
 from polysync_airflow.execution.datasets import Datasets
-from polysync_airflow.execution.models import pipeline_name_of, region_from_arn
-from polysync_airflow.execution.outcome import RunSummary
-from polysync_airflow.execution.texts import (
-    MAX_REASON_LENGTH,
-    MAX_VALUE_LENGTH,
-    clean_line,
-    clean_value,
-)
 
 # Custom facets have a prefix: https://openlineage.io/docs/spec/facets/custom-facets
 JOB_FACET: Final = "polysync_sagemakerPipeline"
@@ -104,7 +95,7 @@ def before_start(
 
 
 def of_execution(
-    run: RunSummary,
+    run: outcome.RunSummary,
     datasets: Datasets | None,
     *,
     inlets: Iterable[Any] = (),
@@ -123,16 +114,16 @@ def of_execution(
     facet = SageMakerExecutionRunFacet(
         **_parameters(run.parameters),
         executionArn=run.execution_arn,
-        consoleUrl=execution_url(run.execution_arn, run.pipeline_name),
+        consoleUrl=console.execution_url(run.execution_arn, run.pipeline_name),
         state=run.state,
         status=run.status,
         message=_reason(run.message),
         failedSteps=[
-            {"name": clean_line(step.name, 256), "reason": _reason(step.reason)}
+            {"name": texts.clean_line(step.name, 256), "reason": _reason(step.reason)}
             for step in run.failed_steps[:MAX_FAILED_STEPS]
         ],
-        startedAt=_time(run.started_at),
-        endedAt=_time(run.ended_at),
+        startedAt=clock.iso_text(run.started_at),
+        endedAt=clock.iso_text(run.ended_at),
         seconds=run.seconds,
         billableSeconds=run.billable_seconds,
         resumes=run.resumes,
@@ -148,7 +139,9 @@ def of_execution(
         inputs=inputs,
         outputs=outputs,
         job_facets={
-            JOB_FACET: _pipeline(run.pipeline_name, region_from_arn(run.execution_arn))
+            JOB_FACET: _pipeline(
+                run.pipeline_name, models.region_from_arn(run.execution_arn)
+            )
         },
         run_facets={RUN_FACET: facet},
     )
@@ -163,9 +156,9 @@ def _beside(datasets: Iterable[Dataset], assets: Iterable[Any]) -> Iterator[Any]
 
 
 def _pipeline(pipeline_name: str, region: Any) -> SageMakerPipelineJobFacet:
-    name = clean_line(pipeline_name_of(pipeline_name), 256)
+    name = texts.clean_line(models.pipeline_name_of(pipeline_name), 256)
     if region is not None:
-        region = clean_line(str(region), 64)
+        region = texts.clean_line(str(region), 64)
     return SageMakerPipelineJobFacet(
         pipelineName=name, region=region, producer=PRODUCER
     )
@@ -185,10 +178,12 @@ def _parameters(parameters: Any) -> dict[str, Any]:
         text = ""
         if isinstance(value, (str, bool, int, float)):
             text = str(value)
-        if 0 < len(text) <= MAX_VALUE_LENGTH:
-            kept[str(name)] = clean_value(text, MAX_VALUE_LENGTH)
+        if 0 < len(text) <= texts.MAX_VALUE_LENGTH:
+            kept[str(name)] = texts.clean_value(text, texts.MAX_VALUE_LENGTH)
     return {
-        "parameters": {clean_line(name, 256): value for name, value in kept.items()},
+        "parameters": {
+            texts.clean_line(name, 256): value for name, value in kept.items()
+        },
         "parametersLeftOut": len(parameters) - len(kept) or None,
     }
 
@@ -196,10 +191,4 @@ def _parameters(parameters: Any) -> dict[str, Any]:
 def _reason(text: str | None) -> str | None:
     if text is None:
         return None
-    return clean_value(text, MAX_REASON_LENGTH)
-
-
-def _time(time: datetime | None) -> str | None:
-    if time is None:
-        return None
-    return time.isoformat()
+    return texts.clean_value(text, texts.MAX_REASON_LENGTH)

@@ -21,11 +21,7 @@ from airflow.providers.common.compat.sdk import (
 
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.task_instances import read_xcom
-from polysync_airflow.execution.console import (
-    is_console_url,
-    is_studio_url,
-    is_unified_studio_url,
-)
+from polysync_airflow.execution import console
 
 CONSOLE_URL_XCOM_KEY: Final = "console_url"
 STUDIO_URL_XCOM_KEY: Final = "studio_url"
@@ -41,7 +37,7 @@ class UrlLink(BaseOperatorLink):
     """A button whose URL is an XCom."""
 
     key: ClassVar[str]
-    is_allowed = staticmethod(is_console_url)
+    is_allowed = staticmethod(console.is_console_url)
 
     @property
     def xcom_key(self) -> str:
@@ -76,7 +72,7 @@ class PolysyncStudioLink(UrlLink):
 
     name = "SageMaker Studio"
     key = STUDIO_URL_XCOM_KEY
-    is_allowed = staticmethod(is_studio_url)
+    is_allowed = staticmethod(console.is_studio_url)
 
 
 class PolysyncUnifiedStudioLink(UrlLink):
@@ -87,7 +83,7 @@ class PolysyncUnifiedStudioLink(UrlLink):
 
     name = "SageMaker Unified Studio"
     key = UNIFIED_STUDIO_URL_XCOM_KEY
-    is_allowed = staticmethod(is_unified_studio_url)
+    is_allowed = staticmethod(console.is_unified_studio_url)
 
 
 EXECUTION_LINKS: Final = (

@@ -13,31 +13,9 @@ from typing import Any
 
 from airflow.providers.common.compat.sdk import BaseNotifier, Context
 
+from polysync_airflow import exceptions
 from polysync_airflow.airflow_compat.task_instances import pull_own
-from polysync_airflow.exceptions import (
-    ParametersError,
-    PipelineExecutionError,
-    PolysyncError,
-)
-from polysync_airflow.execution import clock
-from polysync_airflow.execution.console import is_console_url
-from polysync_airflow.execution.outcome import (
-    MAX_REASONS,
-    RunSummary,
-    parse_run_summary,
-)
-from polysync_airflow.execution.texts import (
-    MAX_QUOTED,
-    clean_line,
-    clean_value,
-    shorten,
-)
-from polysync_airflow.execution.what_next import (
-    TaskNow,
-    as_line,
-    read_run,
-    what_comes_next,
-)
+from polysync_airflow.execution import clock, console, outcome, texts, what_next
 from polysync_airflow.links import CONSOLE_URL_XCOM_KEY, LOG_URL_XCOM_KEY
 
 log = logging.getLogger(__name__)
@@ -62,8 +40,8 @@ class PolysyncFailureNotifier(BaseNotifier):
     def __init__(self, notifier: BaseNotifier, *, escape: bool = True) -> None:
         super().__init__()
         if not isinstance(notifier, BaseNotifier):
-            raise ParametersError(
-                f"notifier = {shorten(notifier)} is not valid: give a notifier. A"
+            raise exceptions.ParametersError(
+                f"notifier = {texts.shorten(notifier)} is not valid: give a notifier. A"
                 " function of yours can send failure_text(context)."
             )
         self.notifier = notifier
@@ -99,7 +77,7 @@ def failure_text(context: Context) -> str:
     """
     ti: Any = context["ti"]
     run = pull_own(context, "run")
-    summary = parse_run_summary(run, log.warning)
+    summary = outcome.parse_run_summary(run, log.warning)
     lines = [_subject(ti), _verdict(_error_of(context), summary)]
     if summary:
         lines.extend(_failure_lines(summary))
@@ -113,7 +91,7 @@ def failure_text(context: Context) -> str:
 def _error_of(context: Context) -> Any:
     error: Any = context.get("exception")
     cause = getattr(error, "__cause__", None)
-    if isinstance(cause, PolysyncError):
+    if isinstance(cause, exceptions.PolysyncError):
         # Before Airflow 3.3, an AirflowFailException is around permanent errors.
         return cause
     return error
@@ -126,35 +104,35 @@ def _subject(ti: Any) -> str:
     verb = "has failed"
     if getattr(ti, "state", None) == "up_for_retry":
         verb = "has failed, and will be retried"
-    try_and_run = f"try {ti.try_number}, run {clean_line(ti.run_id)}"
+    try_and_run = f"try {ti.try_number}, run {texts.clean_line(ti.run_id)}"
     return f"{task} of DAG {ti.dag_id} {verb} ({try_and_run})."
 
 
-def _verdict(error: Any, summary: RunSummary | None) -> str:
+def _verdict(error: Any, summary: outcome.RunSummary | None) -> str:
     if not error:
         return "Airflow names no error. The process of the task may have died."
-    if isinstance(error, PipelineExecutionError) and summary:
+    if isinstance(error, exceptions.PipelineExecutionError) and summary:
         # Its other lines are in the log of the task. The reasons and links are those of
         # the summary.
         return str(error).partition("\n")[0]
-    text = clean_value(str(error), 2 * MAX_QUOTED)
+    text = texts.clean_value(str(error), 2 * texts.MAX_QUOTED)
     if isinstance(error, BaseException):
         return f"{type(error).__name__}: {text}"
     return text
 
 
-def _failure_lines(summary: RunSummary) -> Iterator[str]:
+def _failure_lines(summary: outcome.RunSummary) -> Iterator[str]:
     failed_steps = summary.failed_steps
-    for step in failed_steps[:MAX_REASONS]:
-        reason = clean_line(step.reason or "AWS returned no reason")
-        yield f"Step {clean_line(step.name)}: {reason}"
-    if len(failed_steps) > MAX_REASONS:
-        yield f"{len(failed_steps) - MAX_REASONS} more steps have failed"
+    for step in failed_steps[: outcome.MAX_REASONS]:
+        reason = texts.clean_line(step.reason or "AWS returned no reason")
+        yield f"Step {texts.clean_line(step.name)}: {reason}"
+    if len(failed_steps) > outcome.MAX_REASONS:
+        yield f"{len(failed_steps) - outcome.MAX_REASONS} more steps have failed"
     if summary.message and not failed_steps:
-        yield f"Reason: {clean_line(summary.message)}"
+        yield f"Reason: {texts.clean_line(summary.message)}"
     if summary.cost_text:
         label, text = summary.cost_text
-        yield f"{label}: {clean_line(text)}"
+        yield f"{label}: {texts.clean_line(text)}"
 
 
 def _what_next(ti: Any, run: Any) -> Iterator[str]:
@@ -162,13 +140,15 @@ def _what_next(ti: Any, run: Any) -> Iterator[str]:
     for state in ("failed", "up_for_retry"):
         # Airflow's is a member of an enumeration, whose text is its name.
         if getattr(ti, "state", None) == state:
-            now = TaskNow(state, ti.try_number, ti.max_tries)
-            sentences = what_comes_next(now, read_run(run), clock.now())
+            now = what_next.TaskNow(state, ti.try_number, ti.max_tries)
+            sentences = what_next.what_comes_next(
+                now, what_next.read_run(run), clock.now()
+            )
             if sentences:
-                yield f"Next: {as_line(sentences)}"
+                yield f"Next: {what_next.as_line(sentences)}"
 
 
-def _links(summary: RunSummary, context: Context) -> Iterator[str]:
+def _links(summary: outcome.RunSummary, context: Context) -> Iterator[str]:
     yield f"Execution: {_url(context, CONSOLE_URL_XCOM_KEY) or summary.execution_arn}"
     if summary.failed_steps:
         log_url = _url(context, LOG_URL_XCOM_KEY)
@@ -179,6 +159,6 @@ def _links(summary: RunSummary, context: Context) -> Iterator[str]:
 def _url(context: Context, key: str) -> str | None:
     url: str | None = pull_own(context, key)
     # Others can edit XComs, and a person clicks the link.
-    if not is_console_url(url):
+    if not console.is_console_url(url):
         return None
     return url

@@ -22,14 +22,10 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from polysync_airflow import exceptions
+from polysync_airflow.airflow_compat import reschedules
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.reschedules import (
-    is_reschedule,
-    reschedule,
-    settled,
-)
 from polysync_airflow.airflow_compat.sdk import RetryAction, RetryDecision, RetryPolicy
-from polysync_airflow.execution.lifecycle.next_session import NextSession
+from polysync_airflow.execution.lifecycle.plans import NextSession
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +91,7 @@ class PolysyncRetryPolicy(RetryPolicy):
         if not isinstance(exception, exceptions.PolysyncError):
             return RetryDecision.default()
         if self.max_reschedules and _lacks_quota(exception, context):
-            return reschedule(
+            return reschedules.reschedule(
                 max_reschedules=self.max_reschedules,
                 reason=f"{exceptions.RESOURCE_LIMIT}: AWS may accept it later",
             )
@@ -162,18 +158,8 @@ class MemoizedRetryPolicy(RetryPolicy):
         context: Context | None = None,
     ) -> RetryDecision:
         """Return the decision about a failure, which the first call makes."""
-        if exception is not self._failure:
-            self._decision = self._decide(exception, try_number, max_tries, context)
-            self._failure = exception
-        return self._decision
-
-    def _decide(
-        self,
-        exception: BaseException,
-        try_number: int,
-        max_tries: int,
-        context: Context | None,
-    ) -> RetryDecision:
+        if exception is self._failure:
+            return self._decision
         try:
             decision = self.policy.evaluate(
                 exception=exception,
@@ -181,13 +167,16 @@ class MemoizedRetryPolicy(RetryPolicy):
                 max_tries=max_tries,
                 context=context,
             )
-            return settled(decision, cast("Mapping[str, Any]", context or {}))
+            known_context = cast("Mapping[str, Any]", context or {})
+            self._decision = reschedules.settled(decision, known_context)
         except Exception:
             # Airflow ignores a retry policy that raises, or returns no decision, and
             # uses the task's retries. The task must end with its own error, not with
             # the policy's.
             log.exception("The task's retry_policy raised an error")
-            return RetryDecision.default()
+            self._decision = RetryDecision.default()
+        self._failure = exception
+        return self._decision
 
 
 def memoize_retry_policy(task: Any) -> None:
@@ -222,7 +211,7 @@ def next_session(
         return None
     decision = _decision(policy, error, context)
     task = cast("BaseOperator", context["task"])
-    if is_reschedule(decision):
+    if reschedules.is_reschedule(decision):
         delay = decision.retry_delay
         if delay is None:
             delay = task.retry_delay

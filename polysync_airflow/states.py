@@ -40,6 +40,13 @@ STATUS_FAILED: Final = "Failed"
 STATUS_COMPLETED_WITH_FAILURES: Final = "CompletedWithFailures"
 STATUS_STOPPED: Final = "Stopped"
 
+# What an execution or a step that has ended has done, for sentences.
+VERBS: Final = {
+    PolysyncState.SUCCESS: "succeeded",
+    PolysyncState.FAILED: "failed",
+    PolysyncState.CANCELLED: "was stopped",
+}
+
 # In place of Airflow's state of a task instance that does not exist any longer.
 DELETED: Final = "deleted"
 

@@ -20,14 +20,10 @@ from airflow.providers.common.compat.sdk import TaskGroup
 
 from polysync_airflow.airflow_compat.sdk import EmptyOperator
 from polysync_airflow.exceptions import CatalogueError, ParametersError
-from polysync_airflow.execution import texts
-from polysync_airflow.execution.models import name_or_arn
+from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.pipelines import JobStep, declared_steps, job_steps
 from polysync_airflow.jobs.catalogue import CatalogueJob, read_catalogue, steps_of
-from polysync_airflow.operators.step_tasks import (
-    PolysyncPipelineStepOperator,
-    PolysyncStepsExecutionOperator,
-)
+from polysync_airflow.operators import step_tasks
 
 __all__ = ["PolysyncPipelineTaskGroup"]
 
@@ -136,7 +132,7 @@ class PolysyncPipelineTaskGroup(TaskGroup):
         first_arguments = _select((*_OF_ALL, "trigger_rule"), arguments)
         first = EmptyOperator(task_id=FIRST, task_group=self, **first_arguments)
         arguments.pop("trigger_rule", None)
-        execution = PolysyncStepsExecutionOperator(
+        execution = step_tasks.PolysyncStepsExecutionOperator(
             task_id=EXECUTION,
             task_group=self,
             first_task_id=first.task_id,
@@ -146,7 +142,7 @@ class PolysyncPipelineTaskGroup(TaskGroup):
         first >> execution
         step_arguments = _select(_SHARED, arguments)
         tasks = {
-            step.name: PolysyncPipelineStepOperator(
+            step.name: step_tasks.PolysyncPipelineStepOperator(
                 task_id=ids[step.name],
                 task_display_name=step.name,
                 task_group=self,
@@ -232,7 +228,7 @@ def _steps_of(
             )
         job = _job_of(folder / catalogue, job)
     if job is not None:
-        return steps_of(job), name_or_arn(job.name, job.arn)
+        return steps_of(job), models.name_or_arn(job.name, job.arn)
     file = os.fspath(definition or "")
     try:
         text = (folder / file).read_text("utf-8")

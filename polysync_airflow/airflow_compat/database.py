@@ -23,10 +23,7 @@ from airflow.models.variable import Variable
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from polysync_airflow.airflow_compat import reads
-from polysync_airflow.airflow_compat.listeners import variable_keys_in
-from polysync_airflow.airflow_compat.teams import is_multi_team
-from polysync_airflow.airflow_compat.triggerers import Slots, read_slots
+from polysync_airflow.airflow_compat import listeners, reads, teams, triggerers
 from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.execution.what_next import TaskNow
 
@@ -49,7 +46,7 @@ def use_connection_of_the_database(connection_id: str) -> None:
     gets that as an environment variable.
     """
     os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
-    if not is_multi_team():
+    if not teams.is_multi_team():
         return
     query = select(Connection).where(
         Connection.conn_id == connection_id, Connection.team_name.is_not(None)
@@ -64,7 +61,7 @@ def use_connection_of_the_database(connection_id: str) -> None:
 
 def variable_keys(prefix: str) -> list[str]:
     """Return the keys of the Variables that begin with a prefix, sorted."""
-    return sorted(variable_keys_in(None, prefix))
+    return sorted(listeners.variable_keys_in(None, prefix))
 
 
 def has_dag(dag_id: str) -> bool:
@@ -332,11 +329,11 @@ def stored_variables(prefix: str) -> Iterator[StoredVariable]:
                 yield large
 
 
-def slots_of_triggerers(path: str) -> Slots:
+def slots_of_triggerers(path: str) -> triggerers.Slots:
     """
     Return how full the triggerers are.
 
     :param path: the import path of the function whose waiting calls are counted.
     """
     with reads.transaction() as session:
-        return read_slots(session, path)
+        return triggerers.read_slots(session, path)

@@ -25,14 +25,13 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import JSON, LargeBinary, PickleType, String, TypeDecorator
 
-from polysync_airflow.execution import clock
-from polysync_airflow.execution.json_input import MAX_BYTES
+from polysync_airflow.execution import clock, json_input
 
 # Of an XCom or a Variable. Those of this provider are shorter, except for records and
 # summaries of executions with very long parameters.
 MAX_STORED_BYTES: Final = 64 * 1024
 # Of one that a command reads alone: it must not lose sight of such an execution.
-MAX_BYTES_ALONE: Final = MAX_BYTES
+MAX_BYTES_ALONE: Final = json_input.MAX_BYTES
 MAX_SECONDS: Final = 10
 SHORT: Final = "short"
 # Version, time, initialization vector, padding and HMAC.

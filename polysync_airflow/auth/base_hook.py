@@ -58,10 +58,8 @@ from polysync_airflow.aws.concurrent_calls import RETRY_TIMEOUT_SECONDS
 from polysync_airflow.aws.regions import has_misspelt_region
 from polysync_airflow.aws.sessions import SERVICES, prepare, reduce_models
 from polysync_airflow.exceptions import CredentialsError, PolysyncError
-from polysync_airflow.execution import clock
-from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
+from polysync_airflow.execution import clock, json_input, waiter
 from polysync_airflow.execution.texts import clean_text, did_you_mean
-from polysync_airflow.execution.waiter import Deletion
 
 Response = dict[str, Any]
 
@@ -197,8 +195,8 @@ class PolysyncBaseHook(AwsBaseHook):
             return
         subject = f"The extra of the connection {self.polysync_conn_id!r}"
         try:
-            extra = read_json(connection.extra, subject)
-        except UnreadableJsonError as error:
+            extra = json_input.read_json(connection.extra, subject)
+        except json_input.UnreadableJsonError as error:
             raise CredentialsError(
                 f"{error}. Correct it under Admin > Connections."
             ) from None
@@ -624,7 +622,9 @@ class LiveConnection(Generic[Hook]):
         self._read_at = clock.monotonic()
         # The error of the last read, if that failed.
         self._error: PolysyncError | None = None
-        self._deletion = Deletion(connection_id, hint=hint_at_hidden_connection())
+        self._deletion = waiter.Deletion(
+            connection_id, hint=hint_at_hidden_connection()
+        )
 
     @property
     def hook(self) -> Hook:

@@ -34,8 +34,7 @@ from polysync_airflow.auth import sts
 from polysync_airflow.auth.allow_list import AllowList, endpoint_host, is_loopback
 from polysync_airflow.aws.sessions import create_session
 from polysync_airflow.exceptions import CredentialsError
-from polysync_airflow.execution import texts
-from polysync_airflow.execution.console import UNIFIED_STUDIO_URL
+from polysync_airflow.execution import console, texts
 from polysync_airflow.execution.models import REGION_PATTERN, RoleArn, StudioDomainId
 
 # Timeouts in seconds. Other threads may wait for the same token, and the callers retry
@@ -81,7 +80,9 @@ Text = Annotated[
     StringConstraints(min_length=1, max_length=2048, pattern=r"^[^\x00-\x1f\x7f]*$"),
 ]
 Url = Annotated[str, StringConstraints(max_length=2048), AfterValidator(_check_url)]
-UnifiedStudioUrl = Annotated[str, StringConstraints(pattern=f"^{UNIFIED_STUDIO_URL}$")]
+UnifiedStudioUrl = Annotated[
+    str, StringConstraints(pattern=f"^{console.UNIFIED_STUDIO_URL}$")
+]
 Region = Annotated[str, BeforeValidator(_check_region)]
 AccessKeyId = Annotated[
     str, StringConstraints(min_length=16, max_length=128, pattern=r"^[A-Za-z0-9_]+$")

@@ -31,13 +31,10 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from polysync_airflow.airflow_compat.supervisor import mask_secret
-from polysync_airflow.auth.allow_list import AllowList
-from polysync_airflow.auth.iam_policies import caller_trust, web_identity_trust
-from polysync_airflow.aws import responses
-from polysync_airflow.aws.sessions import client_creator, create_sts_session
+from polysync_airflow.auth import allow_list, iam_policies
+from polysync_airflow.aws import responses, sessions
 from polysync_airflow.exceptions import ENTRA_CURES, CredentialsError
-from polysync_airflow.execution import clock
-from polysync_airflow.execution.json_input import read_json
+from polysync_airflow.execution import clock, json_input
 from polysync_airflow.execution.texts import clean_line, clean_text
 from polysync_airflow.metrics import CREDENTIALS_FAILED, CREDENTIALS_REFRESHED, count
 
@@ -189,7 +186,7 @@ def decode_claims(token: str) -> Claims | None:
     try:
         payload = token.split(".")[1]
         content = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
-        claims = read_json(content, "the token")
+        claims = json_input.read_json(content, "the token")
     except (IndexError, ValueError):
         return None
     if not isinstance(claims, dict):
@@ -204,7 +201,7 @@ def decode_claims(token: str) -> Claims | None:
 
 
 def read_token_file(
-    path: str, allowed: AllowList, *, field: str = "identity_file"
+    path: str, allowed: allow_list.AllowList, *, field: str = "identity_file"
 ) -> str:
     """
     Read a projected token. Every call reads the file again, because the platform
@@ -413,7 +410,7 @@ def assume_role(
         endpoint, ``verify``.
     """
     fetcher = botocore.credentials.AssumeRoleCredentialFetcher(
-        client_creator(_STS_CONFIG, **settings),
+        sessions.client_creator(_STS_CONFIG, **settings),
         source,
         role_arn,
         extra_args=parameters,
@@ -429,7 +426,7 @@ def assume_role(
         try:
             return dict(fetcher.fetch_credentials())
         except _FETCH_ERRORS as error:
-            trust_policy = caller_trust(
+            trust_policy = iam_policies.caller_trust(
                 principal="<ARN of the identity that assumes the role>",
                 external_id=external_id,
             )
@@ -462,7 +459,7 @@ def assume_role_with_web_identity(
         return token
 
     fetcher = botocore.credentials.AssumeRoleWithWebIdentityCredentialFetcher(
-        client_creator(_STS_CONFIG, **settings),
+        sessions.client_creator(_STS_CONFIG, **settings),
         load_token,
         role_arn,
         extra_args=parameters,
@@ -510,7 +507,7 @@ def host_role() -> RefreshingCredentials:
 
 
 def _load_host_credentials() -> Any:
-    session = create_sts_session()
+    session = sessions.create_sts_session()
     session.set_config_variable("ec2_metadata_v1_disabled", True)
     resolver = botocore.credentials.create_credential_resolver(session)
     resolver.providers = [
@@ -540,7 +537,7 @@ def _trust_policy(claims: Claims | None, role_arn: str) -> Mapping[str, Any] | N
     if not (claims.issuer and audience and claims.subject):
         return None
     _, partition, _, _, account, *_ = role_arn.split(":")
-    return web_identity_trust(
+    return iam_policies.web_identity_trust(
         account=account,
         issuer=claims.issuer,
         audience=audience,

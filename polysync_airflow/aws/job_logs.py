@@ -34,17 +34,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from polysync_airflow import exceptions
 from polysync_airflow.aws.responses import time_limit
-from polysync_airflow.exceptions import (
-    BEFORE_CURE,
-    RESOURCE_NOT_FOUND,
-    PolysyncError,
-    SageMakerApiError,
-    has_code,
-)
-from polysync_airflow.execution import clock
+from polysync_airflow.execution import clock, texts
 from polysync_airflow.execution.steps.descriptions import StepDescription, log_source
-from polysync_airflow.execution.texts import clean_line
 
 MAX_LINE_LENGTH: Final = 500
 # The most lines that AWS returns at once. It returns at most 1 MB of them.
@@ -151,14 +144,15 @@ class JobLog:
             if isinstance(event, Mapping)
         ]
         return [
-            clean_line(line.rstrip("\n"), MAX_LINE_LENGTH) for line in lines[-limit:]
+            texts.clean_line(line.rstrip("\n"), MAX_LINE_LENGTH)
+            for line in lines[-limit:]
         ]
 
     def _call(self, operation: str, **request: Any) -> dict[str, Any]:
         try:
             return self.call(operation, logGroupName=self.group, **request)
-        except SageMakerApiError as error:
-            if has_code(error, RESOURCE_NOT_FOUND):
+        except exceptions.SageMakerApiError as error:
+            if exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
                 return {}
             raise
 
@@ -239,7 +233,7 @@ class RunningJobLogs:
 
         :param list_steps: returns AWS's list.
         """
-        with suppress(PolysyncError):
+        with suppress(exceptions.PolysyncError):
             self.read(list_steps(), is_last=True)
 
     def _open(self, step: StepDescription) -> JobLog | None:
@@ -259,7 +253,7 @@ class RunningJobLogs:
         try:
             with time_limit(CALL_SECONDS):
                 lines = log.read_on(MAX_NEW_LINES)
-        except PolysyncError as error:
+        except exceptions.PolysyncError as error:
             self._failures += 1
             self._due = now + PAUSE_SECONDS * self._failures
             if error.permanent:
@@ -279,7 +273,7 @@ class RunningJobLogs:
 
     def _write_failure(self, error: str, *, is_single: bool) -> None:
         if is_single:
-            problem, _, _ = error.partition(BEFORE_CURE)
+            problem, _, _ = error.partition(exceptions.BEFORE_CURE)
             text = (
                 "A call for the logs of jobs has failed. It is repeated after"
                 f" {PAUSE_SECONDS:.0f} s, from the same line on: {problem}"

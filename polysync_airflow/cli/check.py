@@ -11,9 +11,7 @@ from typing import Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from polysync_airflow.airflow_compat.database import slots_of_triggerers
-from polysync_airflow.airflow_compat.teams import is_multi_team
-from polysync_airflow.airflow_compat.triggerers import Slots
+from polysync_airflow.airflow_compat import database, teams, triggerers
 from polysync_airflow.cli import output
 from polysync_airflow.deployment import (
     DEPLOYMENT_KEY,
@@ -81,7 +79,7 @@ def _deployment() -> tuple[str | None, list[str], str]:
         )
     if identity is not None:
         return identity, doubts, identity
-    if is_multi_team():
+    if teams.is_multi_team():
         line = f"each team has its own, in a Variable {DEPLOYMENT_KEY}.<team>"
         return None, doubts, line
     line = "none yet; the first task that starts an execution identifies it"
@@ -96,7 +94,7 @@ def _no_database(error: SQLAlchemyError) -> str:
 def _triggerers() -> tuple[dict[str, Any] | None, str]:
     """Return how full the triggerers are, and a line about it."""
     try:
-        slots = slots_of_triggerers(CALLBACK)
+        slots = database.slots_of_triggerers(CALLBACK)
     except SQLAlchemyError as error:
         return None, _no_database(error)
     warnings = (warning_about(slots), warning_about_share(slots.triggerers))
@@ -111,7 +109,7 @@ def _triggerers() -> tuple[dict[str, Any] | None, str]:
     return document, line
 
 
-def warning_about(slots: Slots) -> str | None:
+def warning_about(slots: triggerers.Slots) -> str | None:
     """
     Return what is wrong with the triggerers, and the cure; None if nothing is.
 

@@ -14,21 +14,12 @@ from typing import Any, Final
 
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_fixed
 
-from polysync_airflow import states
+from polysync_airflow import exceptions, states
 from polysync_airflow.auth.base_hook import REPORT_CONFIG
 from polysync_airflow.aws.responses import PAGE_SIZE
 from polysync_airflow.cli import output
-from polysync_airflow.exceptions import (
-    RESOURCE_NOT_FOUND,
-    ParametersError,
-    PolysyncError,
-    SageMakerApiError,
-    has_code,
-    is_throttling,
-)
 from polysync_airflow.execution import clock, models, parameters, texts
 from polysync_airflow.execution.lifecycle.instructions import TaskKey, owner_text
-from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import result_or_error
 from polysync_airflow.jobs import importer
@@ -50,7 +41,7 @@ class _Hook(PolysyncSageMakerHook):
         """Call a SageMaker operation."""
         text = f"AWS throttles {operation}: asking again in {PAUSE_SECONDS:.0f} s"
         retrying = Retrying(
-            retry=retry_if_exception(is_throttling),
+            retry=retry_if_exception(exceptions.is_throttling),
             stop=stop_after_attempt(ATTEMPTS),
             wait=wait_fixed(PAUSE_SECONDS),
             before_sleep=lambda _: output.write_message(text),
@@ -62,14 +53,14 @@ class _Hook(PolysyncSageMakerHook):
 
 def named_execution(
     args: Namespace,
-) -> tuple[PolysyncSageMakerHook, ExecutionDescription]:
+) -> tuple[PolysyncSageMakerHook, models.ExecutionDescription]:
     """Return the execution that the arguments name, with the hook for its region."""
     name = args.execution
     is_short = _SHORT_NAME.fullmatch(name)
     region = args.region
     if not is_short:
         if not parameters.is_valid(parameters.EXECUTION_ARN, name):
-            raise ParametersError(
+            raise exceptions.ParametersError(
                 f"{texts.shorten(name)} names no execution: give PIPELINE/ID, as"
                 " `polysync executions list` writes it, or the ARN."
             )
@@ -92,14 +83,14 @@ def _arn_of(hook: PolysyncSageMakerHook, pipeline: str, execution_id: str) -> st
     )
     try:
         newest = [each.execution_arn for each in islice(executions, PAGE_SIZE)]
-    except SageMakerApiError as error:
-        if has_code(error, RESOURCE_NOT_FOUND):
+    except exceptions.SageMakerApiError as error:
+        if exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
             raise importer.no_pipeline_error(hook, "execution", pipeline) from None
         raise
     ids = [arn.rpartition("/")[2] for arn in newest]
     if execution_id not in ids and len(ids) < PAGE_SIZE:
         listed = ", ".join(ids[: importer.MAX_NEAR]) or "none"
-        raise ParametersError(
+        raise exceptions.ParametersError(
             f"{pipeline}/{execution_id}: the pipeline has no such execution in region"
             f" {hook.client_region}. The newest: {listed}."
         )
@@ -107,7 +98,7 @@ def _arn_of(hook: PolysyncSageMakerHook, pipeline: str, execution_id: str) -> st
     return f"{newest[0].rpartition('/')[0]}/{execution_id}"
 
 
-def facts_of(execution: ExecutionDescription) -> dict[str, Any]:
+def facts_of(execution: models.ExecutionDescription) -> dict[str, Any]:
     """Return what all commands write of an execution."""
     facts = {
         "started_at": output.in_seconds(execution.created_at),
@@ -126,7 +117,7 @@ def facts_of(execution: ExecutionDescription) -> dict[str, Any]:
     return facts
 
 
-def short_name(execution: ExecutionDescription) -> str:
+def short_name(execution: models.ExecutionDescription) -> str:
     """Return the name of an execution, as the list writes it."""
     pipeline, _, execution_id = execution.execution_arn.split("/", 1)[1].rpartition(
         "/execution/"
@@ -159,7 +150,7 @@ class Answers:
     def of(self, name: str, call: Callable[[str], Any], arn: str) -> Any:
         """Return what a call returns; None, with a warning, if it fails."""
         answer = result_or_error(call, arn)
-        if not isinstance(answer, PolysyncError):
+        if not isinstance(answer, exceptions.PolysyncError):
             return answer
         output.write_message(f"warning: {texts.clean_line(str(answer), MAX_TEXT)}")
         self.refusals[name] = refusal_text(answer)
@@ -174,9 +165,9 @@ class Answers:
         ]
 
 
-def refusal_text(error: PolysyncError) -> str:
+def refusal_text(error: exceptions.PolysyncError) -> str:
     """Return why something is not known, in a few words."""
-    if isinstance(error, SageMakerApiError):
+    if isinstance(error, exceptions.SageMakerApiError):
         code = error.error_code.removesuffix("Exception")
         return f"{code}: sagemaker:{error.operation}"
     return texts.clean_line(str(error))

@@ -9,10 +9,10 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final
 
-from polysync_airflow import states
+from polysync_airflow import exceptions, get_provider_info, states
 from polysync_airflow.airflow_compat.sdk import conf
 from polysync_airflow.aws.concurrent_calls import ConcurrentCalls
-from polysync_airflow.cli import output, stored_tasks
+from polysync_airflow.cli import output, stored_runs, stored_tasks
 from polysync_airflow.cli.execution_facts import (
     NOT_KNOWN,
     Answers,
@@ -20,28 +20,10 @@ from polysync_airflow.cli.execution_facts import (
     refusal_text,
     task_text,
 )
-from polysync_airflow.cli.stored_costs import add_up_cost
-from polysync_airflow.cli.stored_runs import (
-    StoredRun,
-    duration_text,
-    read_stored_run,
-    task_of,
-)
 from polysync_airflow.cli.stored_tasks import StoredTasks, is_of_task
-from polysync_airflow.exceptions import (
-    ACCESS_DENIED,
-    RESOURCE_NOT_FOUND,
-    ParametersError,
-    PolysyncError,
-    SageMakerApiError,
-    has_code,
-)
 from polysync_airflow.execution import clock, models, parameters, texts
-from polysync_airflow.execution.steps.descriptions import StepDescription
-from polysync_airflow.get_provider_info import CONFIG_SECTION, HOURLY_PRICES
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs import importer
-from polysync_airflow.states import PolysyncState
 
 # The most executions of a pipeline that are listed. commands.toml says so.
 MAX_LISTED: Final = 1000
@@ -51,10 +33,13 @@ _FIRST: Final = 4
 
 def list_executions(args: Namespace) -> int:
     """Run the command, and return its exit code."""
-    if args.costs and not conf.get(*HOURLY_PRICES, fallback="").strip():
+    if (
+        args.costs
+        and not conf.get(*get_provider_info.HOURLY_PRICES, fallback="").strip()
+    ):
         args.parser.error(
-            f"--costs needs the prices of instances: set [{CONFIG_SECTION}]"
-            " hourly_prices"
+            "--costs needs the prices of instances: set"
+            f" [{get_provider_info.CONFIG_SECTION}] hourly_prices"
         )
     since = None
     if args.since:
@@ -118,11 +103,11 @@ def _newest(
     try:
         name = {"pipeline_name": models.pipeline_name_of(pipeline)}
         return [name | row for row in islice(matching, args.max_executions + 1)]
-    except SageMakerApiError as error:
-        if args.pipeline and has_code(error, RESOURCE_NOT_FOUND):
+    except exceptions.SageMakerApiError as error:
+        if args.pipeline and exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND):
             raise importer.no_pipeline_error(hook, "--pipeline", pipeline) from None
-        if not args.pipeline and has_code(error, ACCESS_DENIED):
-            raise ParametersError(
+        if not args.pipeline and exceptions.has_code(error, exceptions.ACCESS_DENIED):
+            raise exceptions.ParametersError(
                 f"{error} Or list only what the identity may read: --prefix, --pipeline"
             ) from None
         raise
@@ -134,7 +119,7 @@ def _add_end(hook: PolysyncSageMakerHook, row: dict[str, Any]) -> str | None:
     place of what AWS refuses to say. Return what that is, and why; None for nothing.
     """
     row |= {"ended_at": None, "seconds": None, "failed_steps": []}
-    has_failed = states.state_of(row["status"]) is PolysyncState.FAILED
+    has_failed = states.state_of(row["status"]) is states.PolysyncState.FAILED
     if has_failed:
         row["failed_steps"] = None
     if not states.has_ended(row["status"]):
@@ -150,17 +135,15 @@ def _add_end(hook: PolysyncSageMakerHook, row: dict[str, Any]) -> str | None:
         missing = "failed steps"
         if has_failed:
             steps = hook.list_pipeline_execution_steps(arn, through=lambda call: call())
-            row["failed_steps"] = [step.name for step in steps if _has_failed(step)]
-    except PolysyncError as error:
+            row["failed_steps"] = [
+                step.name for step in steps if step.state is states.PolysyncState.FAILED
+            ]
+    except exceptions.PolysyncError as error:
         if error.transient:
             # It is called again.
             raise
         return f"{missing}: {NOT_KNOWN}, {refusal_text(error)}"
     return None
-
-
-def _has_failed(step: StepDescription) -> bool:
-    return states.state_of_step(step.status) is PolysyncState.FAILED
 
 
 def _add_costs(
@@ -171,19 +154,19 @@ def _add_costs(
     for row in ended[:count]:
         list_steps = hook.list_pipeline_execution_steps
         steps = Answers().of("steps", list_steps, row["execution_arn"])
-        added_up, _ = add_up_cost(hook, row, row["ended_at"], steps)
+        added_up, _ = stored_runs.add_up_cost(hook, row, row["ended_at"], steps)
         if added_up:
             row.update(added_up.model_dump(mode="json"))
 
 
-def _add_run(row: dict[str, Any], tasks: StoredTasks) -> StoredRun:
+def _add_run(row: dict[str, Any], tasks: StoredTasks) -> stored_runs.StoredRun:
     """
     Add to an execution what its task knows of its resumes and of what comes next.
     """
     problem = tasks.not_known.get("next")
-    stored = StoredRun(problem=problem)
-    if problem is None or task_of(row) is None:
-        stored = read_stored_run(row)
+    stored = stored_runs.StoredRun(problem=problem)
+    if problem is None or stored_runs.task_of(row) is None:
+        stored = stored_runs.read_stored_run(row)
     row |= {
         "resumes": stored.resumes,
         "attempt_started_at": output.in_seconds(stored.resumed_at),
@@ -194,7 +177,9 @@ def _add_run(row: dict[str, Any], tasks: StoredTasks) -> StoredRun:
 
 
 def _table(
-    args: Namespace, rows: Sequence[dict[str, Any]], runs: Sequence[StoredRun]
+    args: Namespace,
+    rows: Sequence[dict[str, Any]],
+    runs: Sequence[stored_runs.StoredRun],
 ) -> list[str]:
     if not rows:
         return []
@@ -225,7 +210,9 @@ def _two_lines_each(table: Sequence[Sequence[str]]) -> list[str]:
     return lines
 
 
-def _cells(args: Namespace, row: dict[str, Any], stored: StoredRun) -> dict[str, str]:
+def _cells(
+    args: Namespace, row: dict[str, Any], stored: stored_runs.StoredRun
+) -> dict[str, str]:
     """Return the cells of an execution, by the head of the table."""
     started_at = row["started_at"] or ""
     task = row["airflow_task"] or ""
@@ -266,11 +253,11 @@ def _cells(args: Namespace, row: dict[str, Any], stored: StoredRun) -> dict[str,
     return cells
 
 
-def _duration_text(row: dict[str, Any], stored: StoredRun) -> str:
+def _duration_text(row: dict[str, Any], stored: stored_runs.StoredRun) -> str:
     seconds = row["seconds"]
     if not states.has_ended(row["status"]) and row["started_at"]:
         started_at = datetime.fromisoformat(row["started_at"])
         seconds = (clock.now() - started_at).total_seconds()
     if seconds is None:
         return NOT_KNOWN
-    return duration_text(seconds, row["attempt_seconds"], stored)
+    return stored_runs.duration_text(seconds, row["attempt_seconds"], stored)

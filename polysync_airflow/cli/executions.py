@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from polysync_airflow import states
 from polysync_airflow.aws.job_logs import JobLog, RunningJobLogs, log_of_step
-from polysync_airflow.cli import output, stored_tasks
+from polysync_airflow.cli import execution_list, output, stored_tasks
 from polysync_airflow.cli.execution_facts import (
     MAX_TEXT,
     NOT_KNOWN,
@@ -24,11 +24,10 @@ from polysync_airflow.cli.execution_facts import (
     named_execution,
     state_text,
 )
-from polysync_airflow.cli.execution_list import list_executions
-from polysync_airflow.cli.stored_costs import add_up_cost
 from polysync_airflow.cli.stored_runs import (
     NOTHING_STORED,
     StoredRun,
+    add_up_cost,
     duration_text,
     read_stored_run,
 )
@@ -42,12 +41,10 @@ from polysync_airflow.execution.steps.descriptions import (
     rows_of,
 )
 from polysync_airflow.execution.steps.progress import Progress
-from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import request_stop, result_or_error, stop_result
 from polysync_airflow.operators.results import StepReport, with_logs
 from polysync_airflow.operators.task_run import list_steps_if_due
-from polysync_airflow.states import PolysyncState
 
 POLL_SECONDS: Final = 10.0
 # CloudWatch Logs stores a line some seconds after the job wrote it.
@@ -60,7 +57,7 @@ Value = TypeVar("Value")
 def main(args: Namespace) -> int:
     """Run the command, and return its exit code."""
     if args.command == "list":
-        return list_executions(args)
+        return execution_list.list_executions(args)
     hook, execution = named_execution(args)
     match args.command:
         case "show":
@@ -110,7 +107,7 @@ def read_report(
     """Return what AWS and Airflow say of an execution."""
     report = _read(args, hook, execution)
     wait = None
-    if report.document["state"] == PolysyncState.FAILED:
+    if report.document["state"] == states.PolysyncState.FAILED:
         wait = stored_tasks.wait_of(execution.execution_arn)
     if wait:
         report.document |= {"state": stored_tasks.WAITING, "waiting": wait}
@@ -194,7 +191,9 @@ def _mark_not_known(
 
 
 def _outcome_lines(
-    execution: ExecutionDescription, run: outcome.RunSummary, end: ExecutionEvent | None
+    execution: ExecutionDescription,
+    run: outcome.RunSummary,
+    end: waiter.ExecutionEvent | None,
 ) -> Iterator[str]:
     """Yield how an execution has ended and why, or its state."""
     if end:
@@ -385,7 +384,7 @@ def write_end(
     """
     report = read_report(args, hook, execution)
     output.write(args, report.document | facts, report.outcome)
-    if states.state_of(execution.status) is PolysyncState.SUCCESS:
+    if states.state_of(execution.status) is states.PolysyncState.SUCCESS:
         return output.OK
     return output.FAILED
 

@@ -12,14 +12,10 @@ from typing import Final, NamedTuple
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from polysync_airflow import deployment, exceptions
 from polysync_airflow.airflow_compat.database import has_task
 from polysync_airflow.cli import output
-from polysync_airflow.deployment import deployments_of_database
-from polysync_airflow.exceptions import ParametersError, SageMakerApiError
-from polysync_airflow.execution import job_pipelines
-from polysync_airflow.execution.job_types import NAME_PREFIX, is_name_of_task
-from polysync_airflow.execution.pipelines import PipelineSummary
-from polysync_airflow.execution.texts import first_problems
+from polysync_airflow.execution import job_pipelines, job_types, pipelines, texts
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs.importer import concurrent_calls
 
@@ -67,10 +63,10 @@ def _delete(args: argparse.Namespace) -> int:
     made = {each.name: each for each in _made_pipelines(args, args.names)}
     refused = [name for name in args.names if name not in made]
     if refused:
-        raise ParametersError(
+        raise exceptions.ParametersError(
             "No task of this deployment has made, under a name that follows from it:"
-            f" {', '.join(first_problems(refused))}. Nothing was deleted. See: polysync"
-            " pipelines list"
+            f" {', '.join(texts.first_problems(refused))}. Nothing was deleted. See:"
+            " polysync pipelines list"
         )
     text = "\n".join([*_table(made.values()), "Their executions are deleted, too."])
     counted = output.counted(len(made), "pipeline")
@@ -83,7 +79,7 @@ def _delete(args: argparse.Namespace) -> int:
             problem = None
             try:
                 hook.delete_pipeline(name)
-            except SageMakerApiError as error:
+            except exceptions.SageMakerApiError as error:
                 problem = f"not deleted: {error}"
             results.append({"name": name, "deleted": not problem, "problem": problem})
             on_deleted(name)
@@ -101,15 +97,16 @@ def _made_pipelines(
     :param names: only these; None for all.
     """
     with output.airflow_in_use(args.conn_id, "Pipelines examined:") as on_examined:
-        deployments = deployments_of_database()
+        deployments = deployment.deployments_of_database()
         hook = output.hook(args)
         made: list[MadePipeline] = []
         with concurrent_calls(hook) as calls:
-            listed = hook.list_pipelines(NAME_PREFIX, through=calls.call)
+            listed = hook.list_pipelines(job_types.NAME_PREFIX, through=calls.call)
             of_tasks = (
                 each
                 for each in listed
-                if is_name_of_task(each.name) and (names is None or each.name in names)
+                if job_types.is_name_of_task(each.name)
+                and (names is None or each.name in names)
             )
             for name, tags in calls.map(partial(_with_tags, hook), of_tasks):
                 on_examined(name)
@@ -126,6 +123,6 @@ def _made_pipelines(
 
 
 def _with_tags(
-    hook: PolysyncSageMakerHook, pipeline: PipelineSummary
+    hook: PolysyncSageMakerHook, pipeline: pipelines.PipelineSummary
 ) -> tuple[str, dict[str, str]]:
     return pipeline.name, hook.pipeline_tags(pipeline.arn)

@@ -14,12 +14,10 @@ from typing import Annotated, Final
 from pydantic import AliasPath, BaseModel, Field, ValidationError
 
 from polysync_airflow.auth.base_hook import REPORT_CONFIG
-from polysync_airflow.aws.regions import meant_region
-from polysync_airflow.aws.sessions import price_list_region
+from polysync_airflow.aws import regions, sessions
 from polysync_airflow.cli import output
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution import clock
-from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
+from polysync_airflow.execution import clock, json_input
 from polysync_airflow.execution.prices import HourlyPrices, Price
 from polysync_airflow.hooks import PolysyncSageMakerHook
 
@@ -84,7 +82,7 @@ def _prices_in(
 ) -> tuple[dict[str, float], set[str]]:
     """Return the highest price of each type of instance, and the currencies."""
     hook = PolysyncSageMakerHook(
-        connection, price_list_region(region), config=REPORT_CONFIG
+        connection, sessions.price_list_region(region), config=REPORT_CONFIG
     )
     pipeline_prices: dict[str, float] = {}
     other_prices: dict[str, float] = {}
@@ -100,7 +98,7 @@ def _prices_in(
             prices[name] = max(prices.get(name, 0.0), *dimension.pricePerUnit.values())
     if not currencies:
         cure = "check the name."
-        meant = meant_region(region)
+        meant = regions.meant_region(region)
         if meant:
             cure = f"did you mean {meant}?"
         raise ParametersError(
@@ -120,8 +118,10 @@ def _dimensions(
         page = hook.call_pricing(ServiceCode="AmazonSageMaker", **request)
         for entry in page.get("PriceList", ()):
             # What has another form is no instance.
-            with suppress(UnreadableJsonError, ValidationError):
-                product = _Product.model_validate(read_json(entry, "the product"))
+            with suppress(json_input.UnreadableJsonError, ValidationError):
+                product = _Product.model_validate(
+                    json_input.read_json(entry, "the product")
+                )
                 for term in product.terms.get("OnDemand", {}).values():
                     for dimension in term.priceDimensions.values():
                         yield product.attributes, dimension

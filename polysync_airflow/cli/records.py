@@ -16,8 +16,7 @@ from typing import Any, Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from polysync_airflow.airflow_compat import reads
-from polysync_airflow.airflow_compat.database import stored_variable, variable_keys
+from polysync_airflow.airflow_compat import database, reads
 from polysync_airflow.cli import output
 from polysync_airflow.exceptions import StoredRecordError
 from polysync_airflow.execution import clock
@@ -25,7 +24,6 @@ from polysync_airflow.execution.texts import clean_line
 from polysync_airflow.records.database import StoredTask, stored_task
 from polysync_airflow.records.keys import KEY_PREFIX
 from polysync_airflow.watch import sweep
-from polysync_airflow.watch.sweep import Swept
 
 # What a sweep has nothing to say of, unless all of it is asked for as JSON.
 _QUIET: Final = frozenset({"kept", "over"})
@@ -60,7 +58,7 @@ def main(args: argparse.Namespace) -> int:
 def _list_or_delete(args: argparse.Namespace) -> int:
     records: list[dict[str, Any]] = []
     unreadable: list[dict[str, str]] = []
-    for key in variable_keys(KEY_PREFIX):
+    for key in database.variable_keys(KEY_PREFIX):
         try:
             task = _task_to_write(key, args.dag_id, args.older_than)
         except StoredRecordError as error:
@@ -113,7 +111,7 @@ def _task_to_write(
     :raises StoredRecordError: the Variable holds no record. Whoever wrote it may need
         it.
     """
-    with stored_variable(
+    with database.stored_variable(
         key, lock=older_than is not None, max_bytes=reads.MAX_BYTES_ALONE
     ) as variable:
         task = stored_task(variable)
@@ -147,7 +145,7 @@ def _sweep(args: argparse.Namespace) -> int:
     return output.OK
 
 
-def _sweep_records(args: argparse.Namespace) -> list[Swept]:
+def _sweep_records(args: argparse.Namespace) -> list[sweep.Swept]:
     sweep_records = sweep.stop_orphans
     if args.dry_run:
         sweep_records = sweep.find_orphans
@@ -159,7 +157,7 @@ def _sweep_records(args: argparse.Namespace) -> list[Swept]:
     return results
 
 
-def _row(swept: Swept) -> dict[str, Any]:
+def _row(swept: sweep.Swept) -> dict[str, Any]:
     task: dict[str, Any] = dict.fromkeys(("dag_id", "run_id", "task_id", "map_index"))
     if swept.task is not None:
         task = asdict(swept.task)
@@ -173,7 +171,7 @@ def _row(swept: Swept) -> dict[str, Any]:
     }
 
 
-def _line(swept: Swept) -> str:
+def _line(swept: sweep.Swept) -> str:
     subject = swept.execution_arn or "execution without a known ARN"
     text = clean_line(f"{_SWEPT[swept.result]}: {subject}  {swept.text}")
     return f"{text} Record: {clean_line(swept.key)}"

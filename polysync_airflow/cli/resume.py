@@ -21,8 +21,7 @@ from polysync_airflow.cli import execution_facts, executions, output
 from polysync_airflow.exceptions import ParametersError
 from polysync_airflow.execution import clock, parameters
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.execution.lifecycle.manual_resume import why_not_resumed
-from polysync_airflow.execution.lifecycle.orphans import ENDED_STATES
+from polysync_airflow.execution.lifecycle.orphans import ENDED_STATES, why_not_resumed
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.steps.descriptions import rows_of
 from polysync_airflow.hooks import PolysyncSageMakerHook

@@ -15,10 +15,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from polysync_airflow.airflow_compat import database, xcoms
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.cli import output
-from polysync_airflow.cli.stored_runs import read_stored_run
-from polysync_airflow.execution import models, texts
-from polysync_airflow.execution.what_next import START_OPERATORS
+from polysync_airflow.cli import output, stored_runs
+from polysync_airflow.execution import models, texts, what_next
 from polysync_airflow.states import PolysyncState
 from polysync_airflow.watch.sweep import find_waiting
 
@@ -87,7 +85,7 @@ class StoredTasks:
 
     def add_next(self, line: str, task: dict[str, Any]) -> None:
         """Add to a task, and to the line about it, what comes next."""
-        stored = read_stored_run(task)
+        stored = stored_runs.read_stored_run(task)
         task["next"] = stored.as_json
         if stored.line:
             line = f"{line} Next: {stored.line}"
@@ -154,7 +152,9 @@ def _failed_before_start(
     if args.pipeline or args.prefix:
         # Nobody knows which pipeline it would have been.
         return []
-    failed = database.failed_tasks(START_OPERATORS, since=since, limit=_MAX_FAILED)
+    failed = database.failed_tasks(
+        what_next.START_OPERATORS, since=since, limit=_MAX_FAILED
+    )
     found: list[dict[str, Any]] = []
     for task in failed:
         if len(found) == args.max_executions:

@@ -18,9 +18,7 @@ from pydantic import AliasPath, Field
 
 from polysync_airflow.auth.base_hook import LiveConnection, Result
 from polysync_airflow.exceptions import RESPONSE_TOO_LARGE, PolysyncError, has_code
-from polysync_airflow.execution import events
-from polysync_airflow.execution.models import FrozenModel
-from polysync_airflow.execution.texts import clean_line
+from polysync_airflow.execution import events, models, texts
 from polysync_airflow.hooks.callbacks import QueueMethods
 from polysync_airflow.hooks.executions import parse
 
@@ -35,7 +33,7 @@ QUEUE_CONFIG: Final = Config(
 )
 
 
-class _Message(FrozenModel):
+class _Message(models.FrozenModel):
     message_id: Annotated[str, Field(max_length=100)] = Field(
         validation_alias="MessageId"
     )
@@ -49,7 +47,7 @@ class _Message(FrozenModel):
     )
 
 
-class _Messages(FrozenModel):
+class _Messages(models.FrozenModel):
     messages: Annotated[tuple[_Message, ...], Field(max_length=events.BATCH)] = Field(
         (), validation_alias="Messages"
     )
@@ -149,7 +147,7 @@ class EventQueue:
         """
         failures = self._call_for("DeleteMessageBatch", handles)
         if failures:
-            code = clean_line(str(failures[0].get("Code")))
+            code = texts.clean_line(str(failures[0].get("Code")))
             raise PolysyncError(
                 f"DeleteMessageBatch failed for {len(failures)} of {len(handles)}"
                 f" messages: {code}",

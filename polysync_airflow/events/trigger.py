@@ -33,9 +33,8 @@ from polysync_airflow.airflow_compat.supervisor import (
     use_event_loop,
 )
 from polysync_airflow.exceptions import ParametersError, PolysyncError
-from polysync_airflow.execution import clock, events
+from polysync_airflow.execution import clock, events, texts
 from polysync_airflow.execution.events import VISIBILITY_SECONDS, WAIT_SECONDS
-from polysync_airflow.execution.texts import clean_line, clean_text
 from polysync_airflow.get_provider_info import DEFAULT_CONNECTION
 from polysync_airflow.metrics import EVENTS_RECEIVED, EVENTS_UNREADABLE, Tally
 
@@ -113,7 +112,7 @@ class FailureLog:
             text = str(error)
             if not isinstance(error, PolysyncError):
                 text = f"{type(error).__name__}: {error}"
-            log.warning("%s, retrying: %s", self._problem, clean_text(text))
+            log.warning("%s, retrying: %s", self._problem, texts.clean_text(text))
 
     def worked(self) -> None:
         """Note that a call has worked."""
@@ -222,7 +221,7 @@ class EventProducer(SharedStreamProducer):
                 log.warning(
                     "Message %s stays in the queue %s, from where SQS moves it to the"
                     " dead-letter queue: %s.",
-                    clean_line(message.message_id),
+                    texts.clean_line(message.message_id),
                     self._watch.queue_url,
                     message.problem,
                 )

@@ -30,10 +30,9 @@ from typing import Annotated, Any, Final, Literal, get_args
 from pydantic import BeforeValidator, Field, StringConstraints, TypeAdapter
 
 from polysync_airflow.exceptions import ParametersError, PolysyncError
-from polysync_airflow.execution import models, texts, waiter
+from polysync_airflow.execution import models, texts, trigger_arguments, waiter
 from polysync_airflow.execution.models import AwsModel, ResponseTime, Status, User
 from polysync_airflow.execution.parameters import DEFER_BUILD, is_valid
-from polysync_airflow.execution.trigger_arguments import WaitArguments
 
 ApprovalOutcome = Literal["approved", "rejected", "failed", "timed_out", "refused"]
 
@@ -282,7 +281,7 @@ def _state_of(response: ModelPackageDescription) -> str:
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class ApprovalTriggerArguments(WaitArguments):
+class ApprovalTriggerArguments(trigger_arguments.WaitArguments):
     """
     The arguments of a trigger that waits for an approval.
 

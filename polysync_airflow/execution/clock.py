@@ -118,6 +118,13 @@ def as_seconds(duration: Any) -> Any:
     return duration
 
 
+def iso_text(time: datetime | None) -> str | None:
+    """Return a time as JSON has it; None if there is none."""
+    if time is None:
+        return None
+    return time.isoformat()
+
+
 @contextmanager
 def replaced_by(clock: Clock) -> Iterator[None]:
     """Replace the clock, in all threads of this process. For tests only."""

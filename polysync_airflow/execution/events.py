@@ -30,11 +30,8 @@ from typing import Annotated, Any, ClassVar, Final, get_args
 import pydantic
 from pydantic import BeforeValidator, Field, StringConstraints, ValidationError
 
-from polysync_airflow import states
-from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution import models, texts
-from polysync_airflow.execution.console import execution_url
-from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
+from polysync_airflow import exceptions, states
+from polysync_airflow.execution import clock, console, json_input, models, texts
 
 SOURCE: Final = "aws.sagemaker"
 EXECUTION_CHANGE: Final = "SageMaker Model Building Pipeline Execution Status Change"
@@ -55,14 +52,8 @@ class Kind(StrEnum):
     MODEL_PACKAGE = "model_package"
 
 
-def _iso_text(time: datetime | None) -> str | None:
-    if time is None:
-        return None
-    return time.isoformat()
-
-
 # One damaged time must not make the change unreadable. In payloads, it is a text.
-EventTime = Annotated[models.ResponseTime, pydantic.PlainSerializer(_iso_text)]
+EventTime = Annotated[models.ResponseTime, pydantic.PlainSerializer(clock.iso_text)]
 
 
 class Change(models.AwsModel, ABC):
@@ -100,7 +91,7 @@ class Change(models.AwsModel, ABC):
         pipeline_name = console_url = None
         if self.execution_arn:
             pipeline_name = models.pipeline_name_of(self.execution_arn)
-            console_url = execution_url(self.execution_arn, pipeline_name)
+            console_url = console.execution_url(self.execution_arn, pipeline_name)
         return {
             "kind": self.kind.value,
             **self.model_dump(),
@@ -282,8 +273,8 @@ def read_message(body: object) -> AnyChange:
         can use.
     """
     try:
-        content = read_json(body, "it", max_bytes=MAX_MESSAGE_BYTES)
-    except UnreadableJsonError as error:
+        content = json_input.read_json(body, "it", max_bytes=MAX_MESSAGE_BYTES)
+    except json_input.UnreadableJsonError as error:
         raise UnreadableMessageError(str(error)) from None
     try:
         envelope = _Envelope.model_validate(content)
@@ -448,7 +439,7 @@ def check_watcher(arguments: Mapping[str, Any]) -> WatcherArguments:
         return WatcherArguments.model_validate(arguments)
     except ValidationError as error:
         problems = texts.describe_arguments(WatcherArguments, error, show=str)
-        raise ParametersError(
+        raise exceptions.ParametersError(
             f"Nothing is watched, because these arguments are not valid:\n{problems}"
         ) from None
 

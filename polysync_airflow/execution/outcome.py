@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from pydantic import Field, ValidationError
 
 from polysync_airflow import exceptions
-from polysync_airflow.execution import models, texts
-from polysync_airflow.execution.console import execution_url
+from polysync_airflow.execution import console, models, texts
 from polysync_airflow.execution.lifecycle.capacity import CapacityWait
 from polysync_airflow.execution.lifecycle.plans import Plan
 from polysync_airflow.execution.prices import Cost, CostAndUsage, Spending
-from polysync_airflow.states import PolysyncState, has_ended, state_of
+from polysync_airflow.states import VERBS, PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
     from polysync_airflow.execution.search import SearchEvent
@@ -426,7 +425,7 @@ def _verdict(end: ExecutionEvent) -> str:
         case "too_expensive":
             return f"costs too much ({last_status})"
         case "ended":
-            verb = _VERBS.get(state_of(end.status), "ended")
+            verb = VERBS.get(state_of(end.status), "ended")
             return f"{verb}{_duration(end)} (AWS status {end.status})"
 
 
@@ -452,7 +451,7 @@ def step_message(
 
     :param notes: lines that are appended; None and empty ones are left out.
     """
-    verb = _VERBS.get(state_of(step.status), "ended")
+    verb = VERBS.get(state_of(step.status), "ended")
     subject = f"Step {step.name} of pipeline {pipeline_name}"
     lines = [f"{subject} {verb} (AWS status {step.status})."]
     if step.reason:
@@ -469,7 +468,7 @@ def _last_lines(
     yield from filter(None, notes)
     yield f"Execution: {execution_arn}"
     if pipeline_name:
-        url = execution_url(execution_arn, pipeline_name)
+        url = console.execution_url(execution_arn, pipeline_name)
         if url:
             yield f"Console: {url}"
 
@@ -571,10 +570,3 @@ def search_error(end: SearchEvent) -> exceptions.PolysyncError:
     return exceptions.PipelineExecutionTimeoutError(
         message, execution_arn=None, status=None, permanent=True
     )
-
-
-_VERBS = {
-    PolysyncState.SUCCESS: "succeeded",
-    PolysyncState.FAILED: "failed",
-    PolysyncState.CANCELLED: "was stopped",
-}

@@ -15,13 +15,12 @@ from typing import Annotated, Any, Final, Self, get_args
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution import models, texts
-from polysync_airflow.execution.clock import as_seconds
+from polysync_airflow.execution import clock, models, texts
 
 Flag = Annotated[bool, Field(strict=True, description="give True or False")]
 
 # A number of seconds, which a DAG author may also give as a timedelta.
-Seconds = Annotated[float, BeforeValidator(as_seconds)]
+Seconds = Annotated[float, BeforeValidator(clock.as_seconds)]
 
 
 def seconds(minimum: float, maximum: float) -> Any:

@@ -37,8 +37,7 @@ import pydantic
 from pydantic import BeforeValidator, Field, ValidationError
 
 from polysync_airflow.exceptions import ParametersError, PolysyncError
-from polysync_airflow.execution import models, texts, waiter
-from polysync_airflow.execution.trigger_arguments import WaitArguments
+from polysync_airflow.execution import models, texts, trigger_arguments, waiter
 
 MAX_PATTERN_LENGTH = 256
 # How much AWS's list may lag behind, and the clock of this host differ from AWS's.
@@ -468,7 +467,7 @@ StoredSearch = Annotated[
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class SearchArguments(WaitArguments):
+class SearchArguments(trigger_arguments.WaitArguments):
     """
     The arguments of a trigger that searches.
 

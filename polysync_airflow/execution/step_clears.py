@@ -38,18 +38,12 @@ from pydantic import Field
 
 from polysync_airflow import states
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution import models
+from polysync_airflow.execution import models, outcome, pipelines
 from polysync_airflow.execution.lifecycle.decisions import Nothing, after_clear_of
 from polysync_airflow.execution.lifecycle.instructions import Command, ExecutionRecord
 from polysync_airflow.execution.lifecycle.options import RecoveryOptions
-from polysync_airflow.execution.outcome import RunSummary
-from polysync_airflow.execution.pipelines import (
-    SOURCE_STATUSES,
-    DeclaredStep,
-    reused_steps,
-)
 from polysync_airflow.execution.steps.descriptions import StepDescription
-from polysync_airflow.states import PolysyncState, has_ended, state_of_step
+from polysync_airflow.states import PolysyncState, has_ended
 
 # States of a task that was cleared, and whose next try has not begun.
 _BEFORE_TRY: Final = (None, "scheduled", "queued")
@@ -125,7 +119,9 @@ class FirstListing(models.StrictModel):
     cleared: Annotated[list[models.StepName], Field(max_length=models.MAX_STEPS)]
     resumes: Annotated[int, Field(ge=0, le=models.MAX_INTEGER)]
 
-    def is_repeated(self, name: str, state: PolysyncState, run: RunSummary) -> bool:
+    def is_repeated(
+        self, name: str, state: PolysyncState, run: outcome.RunSummary
+    ) -> bool:
         """
         Return whether the execution task repeats a step once the execution has ended.
 
@@ -178,11 +174,7 @@ def first_listing(
 
 
 def _succeeded(steps: Iterable[StepDescription]) -> list[str]:
-    return [
-        step.name
-        for step in steps
-        if state_of_step(step.status) is PolysyncState.SUCCESS
-    ]
+    return [step.name for step in steps if step.state is PolysyncState.SUCCESS]
 
 
 def waiting_steps(stored: Any, execution_arn: str, resumes: int) -> Sequence[str]:
@@ -321,7 +313,7 @@ def after_clear(
             f"The execution has ended (AWS status {status}), and the task of no step"
             f" was cleared, so there is nothing to repeat. {_CLEAR_ALL}"
         )
-    if status not in SOURCE_STATUSES:
+    if status not in pipelines.SOURCE_STATUSES:
         raise ParametersError(
             "AWS can repeat single steps of an execution that has succeeded or failed"
             f" only, and this one has the status {status}. {_CLEAR_ALL}"
@@ -338,7 +330,9 @@ def after_unanswered_start(cleared: ClearedSteps) -> Clear:
 
 
 def with_needed(
-    clear: Clear, declared: Sequence[DeclaredStep], steps: Sequence[StepDescription]
+    clear: Clear,
+    declared: Sequence[pipelines.DeclaredStep],
+    steps: Sequence[StepDescription],
 ) -> Clear:
     """
     Return a selective execution that also runs what its steps need: AWS refuses one if
@@ -349,7 +343,7 @@ def with_needed(
     :raises ParametersError: these are too many.
     """
     succeeded = _succeeded(steps)
-    reused = reused_steps(clear.steps, declared)
+    reused = pipelines.reused_steps(clear.steps, declared)
     needed = [name for name in reused if name not in succeeded]
     return _selection([*needed, *clear.steps])
 

@@ -44,17 +44,13 @@ from pydantic import Field, StringConstraints
 
 from polysync_airflow import states
 from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.execution import models, texts, waiter
+from polysync_airflow.execution import models, pipelines, step_clears, texts, waiter
 from polysync_airflow.execution import waiter as waiting
-from polysync_airflow.execution.lifecycle.capacity import lacked_by
-from polysync_airflow.execution.lifecycle.ending import DEFERRED, is_over
+from polysync_airflow.execution.lifecycle import capacity, ending
 from polysync_airflow.execution.lifecycle.instructions import TaskKey, TryOfTask
 from polysync_airflow.execution.outcome import RunSummary
-from polysync_airflow.execution.pipelines import DeclaredStep
-from polysync_airflow.execution.step_clears import FirstListing
-from polysync_airflow.execution.steps import descriptions
+from polysync_airflow.execution.steps import descriptions, progress
 from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
-from polysync_airflow.execution.steps.progress import changes_of
 from polysync_airflow.execution.trigger_arguments import (
     Count,
     Interval,
@@ -65,7 +61,7 @@ from polysync_airflow.states import PolysyncState, has_ended, state_of_step
 # States of the execution task in which its XComs are those of its current try. In the
 # state running, they are not: as a try begins, a worker has yet to delete those of the
 # earlier one.
-_WITH_OWN_XCOMS: Final = (DEFERRED, "up_for_retry", "up_for_reschedule")
+_WITH_OWN_XCOMS: Final = (ending.DEFERRED, "up_for_retry", "up_for_reschedule")
 
 
 def is_current(state: str | None, run: RunSummary | None) -> bool:
@@ -82,7 +78,7 @@ def is_current(state: str | None, run: RunSummary | None) -> bool:
 
 def is_finished(state: str | None) -> bool:
     """Return whether a task has ended or was deleted, and was not cleared since."""
-    return state not in (None, "restarting") and is_over(state)
+    return state not in (None, "restarting") and ending.is_over(state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +104,7 @@ class StepsSnapshot:
     rows: Mapping[str, StepRow] = field(default_factory=dict)
     steps: Sequence[StepDescription] = ()
     due: float | None = None
-    listing: FirstListing | None = None
+    listing: step_clears.FirstListing | None = None
 
     @property
     def is_over(self) -> bool:
@@ -123,7 +119,7 @@ class StepsSnapshot:
             for row in self.rows.values()
             if state_of_step(row.status) is PolysyncState.FAILED
         ]
-        return lacked_by(failed) is not None
+        return capacity.lacked_by(failed) is not None
 
     def is_repeated(self, name: str) -> bool:
         """Return whether a cleared step is repeated after the end of the execution."""
@@ -146,11 +142,11 @@ class StepsSnapshot:
 def steps_snapshot(
     state: str | None,
     run: RunSummary,
-    order: Sequence[DeclaredStep | StepRow],
+    order: Sequence[pipelines.DeclaredStep | StepRow],
     steps: Sequence[StepDescription],
     status: str | None,
     due: float | None = None,
-    listing: FirstListing | None = None,
+    listing: step_clears.FirstListing | None = None,
 ) -> StepsSnapshot:
     """
     Return the snapshot that a poll has made of an execution.
@@ -247,9 +243,7 @@ def _of_failed(
     if ended_before_resume and not has_ended(snapshot.status):
         # AWS repeats the step.
         return None
-    verb = "was stopped"
-    if state_of_step(row.status) is PolysyncState.FAILED:
-        verb = "failed"
+    verb = states.VERBS[state_of_step(row.status)]
     return "failed", f"Step {row.name} {verb} (AWS status {row.status})."
 
 
@@ -417,7 +411,9 @@ class StepTaskWaiter(waiter.Waiter[StepsSnapshot, StepTaskEvent]):
         own_steps = [
             step for step in snapshot.steps if self.step_name in (step.name, step.loop)
         ]
-        return changes_of(self.logged_statuses, own_steps, run.attempt_started_at)
+        return progress.changes_of(
+            self.logged_statuses, own_steps, run.attempt_started_at
+        )
 
     def end_of(self, response: StepsSnapshot, now: float) -> StepTaskEvent | None:
         """Return the event if the step is at its end."""

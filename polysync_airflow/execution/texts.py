@@ -25,7 +25,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from typing import Annotated, Any, Final
 
 from pydantic import (
@@ -214,12 +213,13 @@ def describe_arguments(
     return "\n".join(f"- {line}" for line in first_problems(lines))
 
 
-def _clean_if_text(
-    clean: Callable[[str, int], str], max_length: int, value: Any
-) -> Any:
-    if not isinstance(value, str):
-        return value
-    return clean(value, max_length)
+def _cleaned(clean: Callable[[str, int], str], max_length: int) -> BeforeValidator:
+    def clean_if_text(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return clean(value, max_length)
+
+    return BeforeValidator(clean_if_text)
 
 
 # Types of fields for texts from AWS. Limits:
@@ -228,30 +228,19 @@ def _clean_if_text(
 # parameter may be the longest text:
 # https://aws-sagemaker-mlops.github.io/sagemaker-model-building-pipeline-definition-JSON-schema/
 MAX_REASON_LENGTH: Final = 1300
-NameText = Annotated[str, BeforeValidator(partial(_clean_if_text, clean_line, 256))]
-ReasonText = Annotated[
-    str, BeforeValidator(partial(_clean_if_text, clean_value, MAX_REASON_LENGTH))
-]
-LineText = Annotated[
-    str, BeforeValidator(partial(_clean_if_text, clean_line, MAX_REASON_LENGTH))
-]
+NameText = Annotated[str, _cleaned(clean_line, 256)]
+ReasonText = Annotated[str, _cleaned(clean_value, MAX_REASON_LENGTH)]
+LineText = Annotated[str, _cleaned(clean_line, MAX_REASON_LENGTH)]
 MAX_EXECUTION_DESCRIPTION: Final = 3072
 ExecutionDescriptionText = Annotated[
-    str,
-    BeforeValidator(partial(_clean_if_text, clean_line, MAX_EXECUTION_DESCRIPTION)),
+    str, _cleaned(clean_line, MAX_EXECUTION_DESCRIPTION)
 ]
-DescriptionText = Annotated[
-    str, BeforeValidator(partial(_clean_if_text, clean_value, 4096))
-]
+DescriptionText = Annotated[str, _cleaned(clean_value, 4096)]
 MAX_ARN_LENGTH: Final = 2048
-ArnText = Annotated[
-    str, BeforeValidator(partial(_clean_if_text, clean_line, MAX_ARN_LENGTH))
-]
+ArnText = Annotated[str, _cleaned(clean_line, MAX_ARN_LENGTH)]
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Parameter.html
 MAX_VALUE_LENGTH: Final = 1024
-ValueText = Annotated[
-    str, BeforeValidator(partial(_clean_if_text, clean_value, MAX_VALUE_LENGTH))
-]
+ValueText = Annotated[str, _cleaned(clean_value, MAX_VALUE_LENGTH)]
 
 
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))

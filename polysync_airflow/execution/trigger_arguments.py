@@ -24,43 +24,32 @@ from pydantic import (
 )
 
 from polysync_airflow.exceptions import ParametersError
-from polysync_airflow.execution import models
+from polysync_airflow.execution import models, prices, texts
 from polysync_airflow.execution.parameters import Flag
-from polysync_airflow.execution.prices import CostLimit
-from polysync_airflow.execution.texts import MAX_ARN_LENGTH, describe_validation_error
 from polysync_airflow.execution.waiter import AnyWaiter, ExecutionWaiter
 
 # A region has some hundred types of instances.
 MAX_LIMIT_LENGTH: Final = 65_536
 
 Arguments = TypeVar("Arguments", bound="StoredArguments")
-Interval = Annotated[
-    float,
-    Field(
-        strict=True,
-        ge=models.MIN_POLL_INTERVAL,
-        le=models.MAX_POLL_INTERVAL,
-        allow_inf_nan=False,
-    ),
-]
-ProgressInterval = Annotated[
-    float,
-    Field(
-        strict=True,
-        ge=models.MIN_PROGRESS_INTERVAL,
-        le=models.MAX_POLL_INTERVAL,
-        allow_inf_nan=False,
-    ),
-]
 
+
+def _seconds_from(minimum: float) -> Any:
+    return Field(
+        strict=True, ge=minimum, le=models.MAX_POLL_INTERVAL, allow_inf_nan=False
+    )
+
+
+Interval = Annotated[float, _seconds_from(models.MIN_POLL_INTERVAL)]
+ProgressInterval = Annotated[float, _seconds_from(models.MIN_PROGRESS_INTERVAL)]
 Count = Annotated[int, Field(strict=True, ge=0, le=models.MAX_INTEGER)]
-Label = Annotated[str, StringConstraints(max_length=MAX_ARN_LENGTH)]
+Label = Annotated[str, StringConstraints(max_length=texts.MAX_ARN_LENGTH)]
 TaskIds = Annotated[tuple[str, ...], Field(max_length=models.MAX_STEPS)]
 UnendedOutcomes = Annotated[tuple[models.UnendedOutcome, ...], Field(max_length=3)]
 
 
 def _check_cost_limit(text: str) -> str:
-    CostLimit.parse(text)
+    prices.CostLimit.parse(text)
     return text
 
 
@@ -93,7 +82,7 @@ def check_trigger_arguments(
     except ValidationError as error:
         raise ParametersError(
             "The trigger that is stored for this task has arguments that are not valid"
-            f" ({describe_validation_error(error)}). Clear the task. The"
+            f" ({texts.describe_validation_error(error)}). Clear the task. The"
             " execution may still be running."
         ) from None
     return checked

@@ -41,8 +41,7 @@ from polysync_airflow.exceptions import (
     has_code,
     is_throttling,
 )
-from polysync_airflow.execution import models
-from polysync_airflow.execution.prices import Spending
+from polysync_airflow.execution import models, prices
 from polysync_airflow.execution.texts import (
     ArnText,
     NameText,
@@ -403,7 +402,7 @@ class ExecutionEvent(EndOfWait):
     attempt_started_at: models.UtcTime | None = None
     known_steps: KnownSteps | None = None
     stop: models.StopBeforeEvent | None = None
-    spending: Spending | None = None
+    spending: prices.Spending | None = None
 
     @model_validator(mode="after")
     def _ended_has_a_status(self) -> ExecutionEvent:
@@ -571,7 +570,7 @@ class ExecutionWaiter(Waiter[models.ExecutionDescription, ExecutionEvent]):
 
 
 def after_estimate(
-    waiter: ExecutionWaiter, spending: Spending | None
+    waiter: ExecutionWaiter, spending: prices.Spending | None
 ) -> Finish[ExecutionEvent] | None:
     """
     Return the end of a wait whose task has spent too much; None if the wait goes on.

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from polysync_airflow import states
-from polysync_airflow.execution import models, texts
+from polysync_airflow.execution import clock, models, texts
 from polysync_airflow.execution.lifecycle.capacity import CapacityWait
 from polysync_airflow.execution.lifecycle.options import OnClear
 from polysync_airflow.execution.lifecycle.orphans import ENDED_STATES
@@ -62,8 +62,7 @@ class Sentence(NamedTuple):
     @property
     def as_json(self) -> dict[str, str | None]:
         """The sentence for a JSON document."""
-        at = self.at.isoformat() if self.at else None
-        return {"text": self.text, "at": at}
+        return {"text": self.text, "at": clock.iso_text(self.at)}
 
 
 def as_line(sentences: Iterable[Sentence]) -> str:

@@ -13,11 +13,9 @@ from typing import Any, Final, Literal
 from pydantic import Field, SecretStr
 
 from polysync_airflow.auth.base_hook import Response
-from polysync_airflow.aws.responses import invalid_response_error
-from polysync_airflow.aws.sessions import RedactedStr
+from polysync_airflow.aws import responses, sessions
 from polysync_airflow.exceptions import SageMakerApiError
-from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
-from polysync_airflow.execution.models import FrozenModel
+from polysync_airflow.execution import json_input, models
 from polysync_airflow.execution.steps.callbacks import (
     ReceivedMessage,
     Redrive,
@@ -29,7 +27,7 @@ from polysync_airflow.hooks.executions import HookCalls, parse
 MAX_MESSAGES: Final = 10
 
 
-class _Failures(FrozenModel):
+class _Failures(models.FrozenModel):
     failed: tuple[dict[str, Any], ...] = Field((), validation_alias="Failed")
 
 
@@ -119,7 +117,7 @@ class CallbackMethods(QueueMethods):
             "ClientRequestToken": answer_token(token, outcome),
         }
         redacted = {
-            name: RedactedStr(secret.get_secret_value())
+            name: sessions.RedactedStr(secret.get_secret_value())
             for name, secret in secrets.items()
         }
         try:
@@ -170,7 +168,7 @@ class CallbackMethods(QueueMethods):
         self.call_sqs(
             "SendMessage",
             QueueUrl=queue_url,
-            MessageBody=RedactedStr(message.body),
+            MessageBody=sessions.RedactedStr(message.body),
             MessageAttributes=message.attributes_of_copy,
             DelaySeconds=0,
         )
@@ -191,9 +189,9 @@ class CallbackMethods(QueueMethods):
         if not policy:
             return None
         try:
-            content = read_json(policy, name)
-        except UnreadableJsonError as error:
-            raise invalid_response_error(operation, str(error)) from None
+            content = json_input.read_json(policy, name)
+        except json_input.UnreadableJsonError as error:
+            raise responses.invalid_response_error(operation, str(error)) from None
         return parse(Redrive, operation, content)
 
     def hide_messages(

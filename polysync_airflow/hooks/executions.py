@@ -30,7 +30,14 @@ from polysync_airflow.aws.responses import (
     pagination_error,
 )
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
-from polysync_airflow.execution import approval, clock, models, pipelines
+from polysync_airflow.execution import (
+    approval,
+    clock,
+    models,
+    parameters,
+    pipelines,
+    texts,
+)
 from polysync_airflow.execution.approval import (
     ModelPackageDescription,
     ModelPackageSummary,
@@ -40,7 +47,6 @@ from polysync_airflow.execution.models import (
     ExecutionDescription,
     StartRequest,
 )
-from polysync_airflow.execution.parameters import EXECUTION_ARN, is_valid
 from polysync_airflow.execution.pipelines import (
     DeclaredStep,
     PipelineDescription,
@@ -51,7 +57,6 @@ from polysync_airflow.execution.steps.descriptions import (
     StepDescription,
     counted_from_one,
 )
-from polysync_airflow.execution.texts import describe_validation_error
 
 Model = TypeVar("Model", bound=BaseModel)
 # Makes a call and returns its response, for example under a rate limiter and with
@@ -134,7 +139,7 @@ def parse(model: type[Model], operation: str, response: Any) -> Model:
         return model.model_validate(response)
     except ValidationError as error:
         raise invalid_response_error(
-            operation, describe_validation_error(error)
+            operation, texts.describe_validation_error(error)
         ) from None
 
 
@@ -541,7 +546,7 @@ def _call_on(
 
 def _arn_in(operation: str, response: Response) -> str:
     arn = response.get("PipelineExecutionArn")
-    if not is_valid(EXECUTION_ARN, arn):
+    if not parameters.is_valid(parameters.EXECUTION_ARN, arn):
         raise invalid_response_error(operation, f"its PipelineExecutionArn is {arn!r}")
     return str(arn)
 
@@ -613,7 +618,7 @@ def _valid_summaries(
         try:
             summary = PipelineSummary.model_validate(entry)
         except ValidationError as error:
-            on_invalid(entry, describe_validation_error(error))
+            on_invalid(entry, texts.describe_validation_error(error))
         else:
             yield summary
 

@@ -20,13 +20,9 @@ from typing import Any, NamedTuple
 
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
-from polysync_airflow.execution import clock, models
-from polysync_airflow.execution.lifecycle import lookup
+from polysync_airflow.execution import clock, models, prices, waiter
+from polysync_airflow.execution.lifecycle import instructions, lookup
 from polysync_airflow.execution.lifecycle.ending import EndAction, Owner, TryEnd
-from polysync_airflow.execution.lifecycle.instructions import (
-    ExecutionRecord,
-    ExecutionsListed,
-)
 from polysync_airflow.execution.outcome import (
     RequestedStop,
     RunSummary,
@@ -34,8 +30,6 @@ from polysync_airflow.execution.outcome import (
     StopReason,
     parse_run_summary,
 )
-from polysync_airflow.execution.prices import CostAndUsage
-from polysync_airflow.execution.waiter import ExecutionEvent
 from polysync_airflow.hooks import executions
 
 Change = Callable[[RunSummary], RunSummary]
@@ -45,7 +39,7 @@ StoppingHook = Callable[[str | None], executions.ExecutionMethods]
 
 
 def stop_recorded_execution(
-    record: ExecutionRecord,
+    record: instructions.ExecutionRecord,
     hook_for_region: StoppingHook,
     warn: Callable[[str], object],
 ) -> executions.StopResult:
@@ -107,7 +101,9 @@ def _not_stopped(error: PolysyncError) -> executions.StopResult:
     return executions.StopResult(text, error=str(error))
 
 
-def _arn_of(record: ExecutionRecord, hook: executions.ExecutionMethods) -> str:
+def _arn_of(
+    record: instructions.ExecutionRecord, hook: executions.ExecutionMethods
+) -> str:
     """
     Return the ARN of the execution that a stored request has started, or may have
     started.
@@ -116,7 +112,9 @@ def _arn_of(record: ExecutionRecord, hook: executions.ExecutionMethods) -> str:
     with suppress(SageMakerApiError):
         # AWS may have forgotten the client token.
         newest, _ = hook.list_pipeline_executions(request.pipeline_name)
-        arn = lookup.arn_of(record, ExecutionsListed(request.pipeline_name, newest))
+        arn = lookup.arn_of(
+            record, instructions.ExecutionsListed(request.pipeline_name, newest)
+        )
         if arn:
             return arn
     # AWS returns the ARN if it knows the client token. If not, this starts an
@@ -228,7 +226,7 @@ class ReportedStop(ABC):
             announcement.withdraw()
         return StopOutcome(try_end, requested_at, result)
 
-    def store_end(self, end: ExecutionEvent) -> RunSummary | None:
+    def store_end(self, end: waiter.ExecutionEvent) -> RunSummary | None:
         """
         Store how the execution has ended; return the run summary, or None if it is not
         stored.
@@ -239,7 +237,7 @@ class ReportedStop(ABC):
         )
 
     def store_cost(
-        self, added_up: CostAndUsage | None, notes: Sequence[str]
+        self, added_up: prices.CostAndUsage | None, notes: Sequence[str]
     ) -> RunSummary | None:
         """
         Store what the execution has used and cost, after its end. If another process

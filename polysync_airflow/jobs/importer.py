@@ -28,8 +28,7 @@ from polysync_airflow.execution.pipelines import (
     PipelineDescription,
 )
 from polysync_airflow.execution.steps.descriptions import STEP_TYPES, StepDescription
-from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.hooks.executions import OnInvalid
+from polysync_airflow.hooks import PolysyncSageMakerHook, executions
 from polysync_airflow.jobs.catalogue import is_job
 
 OnDescribed = Callable[[str], object] | None
@@ -262,7 +261,7 @@ def pipelines_with(
     prefix: str,
     managed_by: ManagedBy,
     calls: ConcurrentCalls,
-    on_invalid: OnInvalid | None = None,
+    on_invalid: executions.OnInvalid | None = None,
 ) -> Iterator[str]:
     """
     Return the pipelines whose names begin with a prefix: their names, or the ARNs of

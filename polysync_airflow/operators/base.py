@@ -25,23 +25,15 @@ from typing import (
 
 from pydantic import Field
 
-from polysync_airflow import get_provider_info, links
-from polysync_airflow.airflow_compat import sdk
+from polysync_airflow import get_provider_info, links, retrying
+from polysync_airflow.airflow_compat import sdk, supervisor, teams
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.supervisor import exit_if_replaced
-from polysync_airflow.airflow_compat.teams import warn_of_hidden_connection
-from polysync_airflow.execution import models
+from polysync_airflow.execution import models, outcome
 from polysync_airflow.execution.lifecycle.options import (
     OnCompletedWithFailures,
     RecoveryOptions,
 )
-from polysync_airflow.execution.outcome import OnCancelled
 from polysync_airflow.execution.parameters import Flag, Options, Seconds, seconds
-from polysync_airflow.retrying import (
-    PolysyncRetryPolicy,
-    forbids_retry,
-    memoize_retry_policy,
-)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -81,7 +73,7 @@ class PolysyncOperator(sdk.BaseOperator):
         if CAPABILITIES.retry_policy:
             kwargs["retry_policy"] = retry_policy
         super().__init__(**kwargs)
-        self.retry_policy = retry_policy or PolysyncRetryPolicy()
+        self.retry_policy = retry_policy or retrying.PolysyncRetryPolicy()
 
     def execute_failed(self, context: Context, event: Mapping[str, Any]) -> NoReturn:
         """
@@ -121,15 +113,17 @@ def apply_retry_policy(method: Method) -> Method:
 
         @wraps(method)
         def run_memoized(task: PolysyncOperator, *args: Any, **kwargs: Any) -> Any:
-            memoize_retry_policy(task)
+            retrying.memoize_retry_policy(task)
             return method(task, *args, **kwargs)
 
         return cast("Method", run_memoized)
 
     @wraps(method)
     def run(task: PolysyncOperator, context: Context, *args: Any, **kwargs: Any) -> Any:
-        memoize_retry_policy(task)
-        leave_if_replaced = partial(exit_if_replaced, context["ti"], task.log.warning)
+        retrying.memoize_retry_policy(task)
+        leave_if_replaced = partial(
+            supervisor.exit_if_replaced, context["ti"], task.log.warning
+        )
         leave_if_replaced()
         try:
             result = method(task, context, *args, **kwargs)
@@ -137,7 +131,7 @@ def apply_retry_policy(method: Method) -> Method:
             leave_if_replaced()
             if isinstance(error, _NO_FAILURES):
                 raise
-            if not forbids_retry(task.retry_policy, error, context):
+            if not retrying.forbids_retry(task.retry_policy, error, context):
                 raise
             raise sdk.AirflowFailException(
                 f"{type(error).__name__}: {error}"
@@ -191,7 +185,7 @@ class ReportOptions(LimitOptions):
     """The options of the report of an execution's end."""
 
     on_completed_with_failures: OnCompletedWithFailures
-    on_cancelled: OnCancelled
+    on_cancelled: outcome.OnCancelled
     progress_interval: Annotated[
         Seconds | None,
         seconds(models.MIN_PROGRESS_INTERVAL, models.MAX_POLL_INTERVAL),
@@ -242,7 +236,7 @@ class WaitingOperator(PolysyncOperator):
         """
         if self.options.deferrable:
             # The triggerer needs the connection.
-            warn_of_hidden_connection(self.polysync_conn_id)
+            teams.warn_of_hidden_connection(self.polysync_conn_id)
 
 
 class ExecutionOperator(WaitingOperator):

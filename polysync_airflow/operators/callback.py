@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from polysync_airflow import links
 from polysync_airflow.execution.texts import invalid_argument
-from polysync_airflow.links import EXECUTION_LINKS
 from polysync_airflow.operators import base
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class PolysyncCallbackStepOperator(base.ExecutionOperator):
     options = base.ValidatedOptions(base.PollOptions)
     # As those of Airflow's PythonOperator: they may hold what cannot be copied.
     shallow_copy_attrs: Sequence[str] = ("python_callable", "op_kwargs")
-    operator_extra_links = EXECUTION_LINKS
+    operator_extra_links = links.EXECUTION_LINKS
     ui_color = "#fff6df"
 
     def __init__(  # noqa: PLR0913 (for DAG authors)

@@ -21,8 +21,7 @@ from polysync_airflow.execution.steps.callbacks import (
     Handling,
     ReceivedMessage,
 )
-from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.hooks.executions import result_or_error
+from polysync_airflow.hooks import PolysyncSageMakerHook, executions
 
 if TYPE_CHECKING:
     from airflow.sdk.types import Logger
@@ -199,7 +198,7 @@ class StepMessages:
         """
         The dead-letter queue of the queue, or why it is not known; None if it has none.
         """
-        return result_or_error(self.queue_hook.describe_redrive, self._url)
+        return executions.result_or_error(self.queue_hook.describe_redrive, self._url)
 
     @property
     def _max_receives(self) -> int | None:

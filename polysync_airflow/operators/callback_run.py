@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from airflow.providers.common.compat.sdk import Context
 
-from polysync_airflow import exceptions
+from polysync_airflow import exceptions, states
 from polysync_airflow.airflow_compat.reschedules import is_rescheduled
 from polysync_airflow.airflow_compat.sdk import AirflowSkipException, AirflowTaskTimeout
 from polysync_airflow.airflow_compat.supervisor import mask_secret, redact
 from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.execution import models
-from polysync_airflow.execution.outcome import outcome_message, refusal_error
+from polysync_airflow.execution import models, outcome
 from polysync_airflow.execution.steps import callbacks
 from polysync_airflow.execution.steps.callbacks import CallbackStatus
 from polysync_airflow.execution.steps.descriptions import StepDescription
@@ -37,18 +36,12 @@ from polysync_airflow.execution.waiter import (
     check_event,
 )
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.operators import callback_answer
-from polysync_airflow.operators.callback_messages import (
-    RECEIVE_TIMEOUT_SECONDS,
-    StepMessages,
+from polysync_airflow.operators import (
+    callback_answer,
+    callback_messages,
+    reporting,
+    task_run,
 )
-from polysync_airflow.operators.reporting import push_links
-from polysync_airflow.operators.task_run import (
-    ExecutionRun,
-    list_steps_if_due,
-    write_lines,
-)
-from polysync_airflow.states import STATUS_STOPPING
 from polysync_airflow.triggers import PolysyncCallbackStepTrigger
 
 if TYPE_CHECKING:
@@ -74,7 +67,7 @@ class StepSituation(NamedTuple):
     execution_status: str
 
 
-class CallbackRun(ExecutionRun):
+class CallbackRun(task_run.ExecutionRun):
     """One session of a callback task."""
 
     task: PolysyncCallbackStepOperator
@@ -99,7 +92,7 @@ class CallbackRun(ExecutionRun):
         self.ti.xcom_push("execution_arn", self.arn)
         self.ti.xcom_push("step_name", self.step_name)
         pipeline_name = models.pipeline_name_of(self.arn)
-        push_links(self.context, self.hook, self.arn, pipeline_name, self.log)
+        reporting.push_links(self.context, self.hook, self.arn, pipeline_name, self.log)
         self._check_declared()
         return self._answer(self.make_waiter(self.arn, None, cost_limit=None))
 
@@ -183,7 +176,7 @@ class CallbackRun(ExecutionRun):
                 step_name=self.step_name,
                 **arguments.listing(progress_interval).kwargs(),
             )
-            self.defer(trigger, "execute_complete")
+            self.task.defer(trigger=trigger, method_name="execute_complete")
         try:
             after_poll = partial(self._raise_if_news, Progress(progress_interval))
             end = self.wait_on_worker(waiter, after_poll)
@@ -203,7 +196,9 @@ class CallbackRun(ExecutionRun):
             return
         note = f"Callback step {self.step_name} was not answered. It may still begin."
         if end.outcome == "refused":
-            raise refusal_error(end, outcome_message(end, notes=(note,)))
+            raise outcome.refusal_error(
+                end, outcome.outcome_message(end, notes=(note,))
+            )
         raise exceptions.PipelineExecutionTimeoutError(
             f"Callback step {self.step_name} did not begin before the timeout (last AWS"
             f" status of the execution: {end.status or 'none received'}).\nReason:"
@@ -241,10 +236,12 @@ class CallbackRun(ExecutionRun):
             status = polled.status
         if callbacks.is_news(self.step_name, status, None):
             raise StepNewsError
-        listed = list_steps_if_due(self.execution_hook, waiter, progress, polled)
+        listed = task_run.list_steps_if_due(
+            self.execution_hook, waiter, progress, polled
+        )
         if listed is None:
             return
-        write_lines(self.log, listed.log_lines)
+        task_run.write_lines(self.log, listed.log_lines)
         if callbacks.is_news(self.step_name, status, listed.steps):
             raise StepNewsError
 
@@ -310,7 +307,9 @@ class CallbackResponder:
         self._queue = callback.queue
         queue_region = self._queue.region or models.region_from_arn(self.arn)
         queue_hook = run.hook_for_region(queue_region)
-        self._messages = StepMessages(hook, queue_hook, self.arn, callback, self.log)
+        self._messages = callback_messages.StepMessages(
+            hook, queue_hook, self.arn, callback, self.log
+        )
 
     def _has_step_ended(self) -> bool:
         return self._run.ask_aws().situation not in (
@@ -421,7 +420,7 @@ class CallbackResponder:
             " with a failure, because the stop waits for the answer.\nExecution:"
             f" {self.arn}",
             execution_arn=self.arn,
-            status=STATUS_STOPPING,
+            status=states.STATUS_STOPPING,
             permanent=True,
         )
 
@@ -437,15 +436,18 @@ class CallbackResponder:
                 "move the message back from the dead-letter queue, and clear this"
                 f" task. Otherwise, {cure}"
             )
+        seconds = callback_messages.RECEIVE_TIMEOUT_SECONDS
         return exceptions.CallbackStepError(
             f"Callback step {self.name} waits for its answer, but its message was not"
-            f" in the queue for {RECEIVE_TIMEOUT_SECONDS:g} s. Only the message has the"
-            " arguments of the step, so the function was not called, and the step was"
-            f" not answered.\n{self._messages.describe_dead_letters()} -- What to do:"
+            f" in the queue for {seconds:g} s. Only the message has the arguments of"
+            " the step, so the function was not called, and the step was not"
+            f" answered.\n{self._messages.describe_dead_letters()} -- What to do:"
             f" {cure}. Queue: {self._queue.url}\nExecution: {self.arn}",
             permanent=False,
         )
 
     def _is_stopping(self) -> bool:
         hook = self._run.execution_hook
-        return hook.describe_pipeline_execution(self.arn).status == STATUS_STOPPING
+        return (
+            hook.describe_pipeline_execution(self.arn).status == states.STATUS_STOPPING
+        )

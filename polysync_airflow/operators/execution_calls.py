@@ -15,9 +15,8 @@ from typing import Any
 from polysync_airflow import deployment, exceptions
 from polysync_airflow.aws.responses import PAGE_SIZE
 from polysync_airflow.aws.retry import PUT_TIMEOUT_SECONDS, Result, call_with_retry
-from polysync_airflow.execution import clock, models
+from polysync_airflow.execution import clock, job_pipelines, models, waiter
 from polysync_airflow.execution.definitions import PipelineDraft
-from polysync_airflow.execution.job_pipelines import JobPipeline
 from polysync_airflow.execution.lifecycle.decisions import unused_arguments
 from polysync_airflow.execution.lifecycle.instruction_kinds import (
     Beginning,
@@ -45,11 +44,9 @@ from polysync_airflow.execution.parameters import (
     with_role,
 )
 from polysync_airflow.execution.steps.descriptions import StepDescription
-from polysync_airflow.execution.waiter import LAG_SECONDS
-from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.hooks import PolysyncSageMakerHook, spending
 from polysync_airflow.hooks.executions import request_stop, send_resume, send_start
 from polysync_airflow.hooks.prices import read_limit
-from polysync_airflow.hooks.spending import SpendingReader, StepJobStore
 from polysync_airflow.operators import parameter_check
 
 HookForRegion = Callable[[str | None], PolysyncSageMakerHook]
@@ -75,7 +72,7 @@ class ExecutionCalls:
     arguments: Mapping[str, Any]
     validate_parameters: bool
     max_cost: object
-    own_pipeline: JobPipeline | None
+    own_pipeline: job_pipelines.JobPipeline | None
     deadline: float
     # Since when the pipeline that the task makes should be found, as Unix time.
     _made_at: float = field(default_factory=clock.time, init=False)
@@ -125,9 +122,7 @@ class ExecutionCalls:
         self, task_try: TaskTry
     ) -> models.ExecutionDescription | None:
         """Describe the execution that an unproven record names, if it exists."""
-        if task_try.unproven is None:
-            return None
-        unproven_record = task_try.unproven.record
+        unproven_record = task_try.unproven_record
         if unproven_record is None or unproven_record.execution_arn is None:
             return None
         try:
@@ -187,8 +182,8 @@ class ExecutionCalls:
             # After a clear, the cost of earlier attempts does not count.
             list_steps = partial(hook.list_pipeline_execution_steps, arn)
             steps = self._retry(list_steps)
-        store = StepJobStore(record.step_jobs)
-        reader = SpendingReader(hook, self.log.warning, store)
+        store = spending.StepJobStore(record.step_jobs)
+        reader = spending.SpendingReader(hook, self.log.warning, store)
         return AddedUp(reader.spending(limit, steps))
 
     def _stop(self, instruction: Identified) -> Accepted:
@@ -299,7 +294,7 @@ class ExecutionCalls:
             return send_start(hook, request)
         except exceptions.SageMakerApiError as error:
             is_missing = exceptions.has_code(error, exceptions.RESOURCE_NOT_FOUND)
-            is_new = clock.time() < self._made_at + LAG_SECONDS
+            is_new = clock.time() < self._made_at + waiter.LAG_SECONDS
             if self.own_pipeline and is_missing and is_new:
                 # AWS has created it, and may not find it everywhere yet.
                 raise error.as_transient() from None

@@ -6,19 +6,11 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from polysync_airflow.airflow_compat import sdk, teams
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.sdk import is_mapped
-from polysync_airflow.airflow_compat.teams import is_hidden_variable, is_multi_team
 from polysync_airflow.execution.job_types import readable_name
-from polysync_airflow.execution.lifecycle.ending import (
-    OF_OTHER_DEPLOYMENT,
-    EndAction,
-    leave,
-    owner_of_dead_process,
-)
-from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.hooks.stops import stop_recorded_execution
+from polysync_airflow.execution.lifecycle import ending, instructions
+from polysync_airflow.hooks import PolysyncSageMakerHook, stops
 from polysync_airflow.records.keys import RECORD_KEY, variable_key
 from polysync_airflow.records.store import RecordStore
 
@@ -37,7 +29,7 @@ def stop_unless_handled(context: Context) -> None:
     :param context: as Airflow passes it to the callback, on a worker or in the DAG
         processor.
     """
-    was_mapped = is_mapped(context["task"])
+    was_mapped = sdk.is_mapped(context["task"])
     if was_mapped:
         # Only in the DAG processor. Airflow replaces the task in the context by that of
         # this map index, with rendered templates.
@@ -57,19 +49,23 @@ def stop_unless_handled(context: Context) -> None:
     )
     if record is None:
         if not retry_follows and run is None:
-            why = _why_no_record(task, variable_key(TaskKey.of(ti)), store)
+            why = _why_no_record(task, variable_key(instructions.TaskKey.of(ti)), store)
             log.warning("The task has failed. %s", why)
         return
-    owner = owner_of_dead_process(record, ti.try_number, retry_follows=retry_follows)
-    try_end = leave(record, ti.try_number, stop_on_kill=task.options.stop_on_kill)
-    if try_end.owned_by(owner).action is not EndAction.STOP:
+    owner = ending.owner_of_dead_process(
+        record, ti.try_number, retry_follows=retry_follows
+    )
+    try_end = ending.leave(
+        record, ti.try_number, stop_on_kill=task.options.stop_on_kill
+    )
+    if try_end.owned_by(owner).action is not ending.EndAction.STOP:
         return
     connection = task.polysync_conn_id
     if not was_mapped and run is None:
         # The DAG processor does not render templates. Rendered a second time, a text
         # from outside could read connections and variables.
         connection = task.render_template(connection, context)
-    result = stop_recorded_execution(
+    result = stops.stop_recorded_execution(
         record, partial(PolysyncSageMakerHook, connection), log.warning
     )
     log.warning(
@@ -85,8 +81,8 @@ def _why_no_record(
     # The end of a default name follows from the deployment.
     name = task.pipeline_name or f"{readable_name(task.dag_id, task.task_id)}-*"
     if store.unproven and store.provenance.is_of_other_deployment(None):
-        return OF_OTHER_DEPLOYMENT
-    if is_multi_team() and is_hidden_variable(key):
+        return ending.OF_OTHER_DEPLOYMENT
+    if teams.is_multi_team() and teams.is_hidden_variable(key):
         return (
             "An execution of an earlier try may still be running: its record is the"
             f" Variable {key!r} of a team, which Airflow hides from the DAG processor,"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from polysync_airflow.execution.lifecycle import machine
-from polysync_airflow.execution.lifecycle.instructions import Killed
+from polysync_airflow.execution.lifecycle import instructions, machine
 
 
 class Kill:
@@ -35,11 +34,11 @@ class Kill:
         self._is_shutdown = True
 
     @property
-    def event(self) -> Killed | None:
+    def event(self) -> instructions.Killed | None:
         """What the core is told; None if the process goes on."""
         if not self._is_requested:
             return None
-        return Killed(is_shutdown=self._is_shutdown)
+        return instructions.Killed(is_shutdown=self._is_shutdown)
 
     @contextmanager
     def sleeping(self) -> Iterator[None]:

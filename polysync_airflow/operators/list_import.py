@@ -11,11 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from polysync_airflow.execution.models import ManagedBy
 from polysync_airflow.execution.parameters import Options
-from polysync_airflow.operators.base import (
-    DEFAULT_CONNECTION,
-    PolysyncOperator,
-    apply_retry_policy,
-)
+from polysync_airflow.operators import base
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
@@ -32,7 +28,7 @@ class ImportOptions(Options):
     managed_by: ManagedBy
 
 
-class PolysyncListImportOperator(PolysyncOperator):
+class PolysyncListImportOperator(base.PolysyncOperator):
     """
     Import SageMaker pipelines as Polysync jobs: the pipelines' properties and their
     declared parameters.
@@ -88,7 +84,7 @@ class PolysyncListImportOperator(PolysyncOperator):
         managed_by: ManagedBy = "CUSTOMER",
         compare_with: str | Path | None = None,
         on_drift: OnDrift = "fail",
-        polysync_conn_id: str = DEFAULT_CONNECTION,
+        polysync_conn_id: str = base.DEFAULT_CONNECTION,
         region_name: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -111,7 +107,7 @@ class PolysyncListImportOperator(PolysyncOperator):
 
         return ListImportRun(self, context)
 
-    @apply_retry_policy
+    @base.apply_retry_policy
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """List and describe the pipelines, and return the jobs."""
         return self._run_in(context).execute()

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
 from polysync_airflow.exceptions import CatalogueDriftError
-from polysync_airflow.execution.models import pipeline_name_of
+from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.pipelines import Job
-from polysync_airflow.execution.texts import first_problems, invalid_argument
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.jobs.catalogue import Catalogue, Scope, read_catalogue
 from polysync_airflow.jobs.drift import compare, describe_drift
@@ -80,7 +79,7 @@ class ListImportRun:
         if path is None:
             return None
         if not isinstance(path, str) or not path.strip():
-            raise invalid_argument(
+            raise texts.invalid_argument(
                 "compare_with", path, "give the path of a catalogue file"
             )
         return read_catalogue(path)
@@ -94,7 +93,7 @@ class ListImportRun:
         task = self.task
         names = None
         if task.pipeline_names is not None:
-            names = frozenset(map(pipeline_name_of, task.pipeline_names))
+            names = frozenset(map(models.pipeline_name_of, task.pipeline_names))
         scope = Scope(task.pipeline_name_prefix or "", names, names_of(left_out))
         # The log has the reasons already.
         lines = [
@@ -111,7 +110,7 @@ class ListImportRun:
             self.log.info("The pipelines are as in %s.", task.compare_with)
         elif task.on_drift == "fail":
             # The log has all lines.
-            listed = "\n".join(f"- {line}" for line in first_problems(lines))
+            listed = "\n".join(f"- {line}" for line in texts.first_problems(lines))
             raise CatalogueDriftError(
                 f"The pipelines differ from {task.compare_with} in {len(lines):,}"
                 " points. Review them, and write the file again with: polysync jobs"

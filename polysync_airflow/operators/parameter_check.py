@@ -205,13 +205,13 @@ def explain_refusal(
             f"{error}\nThe parameters could not be compared with the definition of the"
             f" pipeline: {clean_line(str(reason), 1000)}"
         )
+    subject = "parameters"
     problems = pipelines.parameter_problems(request.pipeline_parameters, declared)
+    if not problems:
+        subject = "selected_steps"
+        problems = explain_selection(hook, request, definition)
     if problems:
-        listed = _listed("parameters", problems, request)
-        return error.with_message(f"{listed}\n{error}")
-    problems = explain_selection(hook, request, definition)
-    if problems:
-        listed = _listed("selected_steps", problems, request)
+        listed = _listed(subject, problems, request)
         return error.with_message(f"{listed}\n{error}")
     return error.with_message(
         f"{error}\nThe parameters fit the definition of the pipeline, so the cause is"

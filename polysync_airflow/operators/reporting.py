@@ -9,7 +9,6 @@ https://airflow.apache.org/docs/apache-airflow-providers-openlineage/stable/guid
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from abc import abstractmethod
@@ -20,30 +19,20 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from airflow.providers.common.compat.sdk import Context, redact
 
-from polysync_airflow import exceptions, links, states
-from polysync_airflow.airflow_compat import task_instances
+from polysync_airflow import exceptions, links, retrying, states
+from polysync_airflow.airflow_compat import sdk, task_instances
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.sdk import AirflowSkipException
-from polysync_airflow.execution import models, outcome
+from polysync_airflow.execution import cost, models, outcome, prices, texts
 from polysync_airflow.execution.console import execution_url, studio_url
-from polysync_airflow.execution.cost import Basis
 from polysync_airflow.execution.datasets import Datasets
-from polysync_airflow.execution.lifecycle.capacity import CapacityWait
-from polysync_airflow.execution.lifecycle.instruction_kinds import Identified
-from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord
-from polysync_airflow.execution.lifecycle.next_session import NextSession
-from polysync_airflow.execution.lifecycle.plans import Plan
+from polysync_airflow.execution.lifecycle.plans import NextSession, Plan
 from polysync_airflow.execution.outcome import RunSummary
-from polysync_airflow.execution.prices import NEXT_STEP, SPENDING_KEY
 from polysync_airflow.execution.steps.descriptions import StepRow
-from polysync_airflow.execution.texts import clean_text, clean_value, storable_xcom
 from polysync_airflow.execution.waiter import ExecutionEvent, KnownSteps
-from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.hooks.spending import steps_unknown
+from polysync_airflow.hooks import PolysyncSageMakerHook, spending
 from polysync_airflow.metrics import EXECUTIONS_ENDED, WAITS_WITHOUT_TRIGGER, count
 from polysync_airflow.operators.results import StepReport, StepReporter
 from polysync_airflow.operators.task_run import ExecutionRun
-from polysync_airflow.retrying import next_session
 
 if TYPE_CHECKING:
     from polysync_airflow.operators import base
@@ -93,59 +82,6 @@ def push_links(
             links.push_url(context["ti"], link.key, url, link)
 
 
-def push_started(
-    context: Context,
-    hook: PolysyncSageMakerHook,
-    instruction: Identified,
-    parameters: Mapping[str, str],
-    task_log: Any,
-    *,
-    stops_with_task: bool,
-    until: datetime | None,
-) -> RunSummary:
-    """
-    Push ``execution_arn``, the links and ``run`` as soon as the execution exists.
-
-    :param hook: a hook with the task's connection.
-    :param instruction: what is known of the execution, which an earlier try may have
-        started.
-    :param stops_with_task: whether the end of the task stops the execution.
-    :param until: when the task gives up; None if it does not wait.
-    :return: the XCom ``run``.
-    """
-    ti = context["ti"]
-    record = instruction.record
-    request = record.request
-    ti.xcom_push("execution_arn", instruction.arn)
-    push_links(context, hook, instruction.arn, request.pipeline_name, task_log)
-    if parameters:
-        task_log.info("Parameters: %s", clean_text(json.dumps(dict(parameters))))
-    if request.selected_steps:
-        task_log.info(
-            "Selected steps: %s", clean_text(", ".join(request.selected_steps))
-        )
-        task_log.info(
-            "The steps that they need are those of: %s",
-            request.source_execution or "no execution",
-        )
-    summary = RunSummary(
-        execution_arn=instruction.arn,
-        pipeline_name=request.pipeline_name,
-        state=states.PolysyncState.RUNNING.value,
-        started_at=instruction.started_at,
-        attempt_started_at=record.resumed_at,
-        parameters=parameters,
-        resumes=record.resumes,
-        selected_steps=request.selected_steps or (),
-        source_execution=request.source_execution,
-        mlflow_experiment_name=request.mlflow_experiment_name,
-        stops_with_task=stops_with_task,
-        next=plan_of(context, until=until),
-    )
-    ti.xcom_push("run", storable_summary(summary, log.warning))
-    return summary
-
-
 def push_ended(
     context: Context,
     end: ExecutionEvent,
@@ -160,7 +96,7 @@ def push_ended(
     :param started: the XCom ``run``, if it was read; None to read it.
     :return: the XCom ``run``.
     """
-    summary = _summary_of(context, end.execution_arn, started).ended(end)
+    summary = summary_of(context, end.execution_arn, started).ended(end)
     if report:
         summary = summary.model_copy(update=report.run_members)
         summary = summary.with_cost(report.added_up, report.notes)
@@ -168,86 +104,7 @@ def push_ended(
     return summary
 
 
-def push_earlier(
-    context: Context, hook: PolysyncSageMakerHook, end: ExecutionEvent, task_log: Any
-) -> RunSummary:
-    """
-    Push the links to an execution of earlier tries, and ``run``: its end becomes that
-    of the task.
-
-    :param hook: a hook with the task's connection.
-    :return: the XCom ``run``.
-    """
-    arn = end.execution_arn
-    name = end.pipeline_name or models.pipeline_name_of(arn)
-    push_links(context, hook, arn, name, task_log)
-    summary = _summary_of(context, arn).model_copy(
-        update={"pipeline_name": name, "resumes": end.attempt}
-    )
-    push_summary(context, summary)
-    return summary
-
-
-def push_spent(
-    context: Context,
-    hook: PolysyncSageMakerHook,
-    error: exceptions.PipelineExecutionTooExpensiveError,
-    task_log: Any,
-) -> RunSummary:
-    """
-    Push the links to the last execution, ``state`` and ``run`` for a try that starts
-    nothing, because ``max_cost`` is spent.
-
-    :param hook: a hook with the task's connection.
-    :return: the XCom ``run``.
-    """
-    arn = error.execution_arn or ""
-    name = models.pipeline_name_of(arn)
-    push_links(context, hook, arn, name, task_log)
-    changes = {
-        "pipeline_name": name,
-        "state": states.state_of(error.status).value,
-        "status": error.status,
-        "message": str(error).partition("\n")[0],
-        "spending": error.spending,
-        "added_up_at": error.spending.at,
-        "capacity": None,
-        "next": plan_of(context, clear="start"),
-    }
-    summary = _summary_of(context, arn).model_copy(update=changes)
-    push_summary(context, summary)
-    return summary
-
-
-def push_waiting(
-    context: Context,
-    record: ExecutionRecord,
-    wait: CapacityWait,
-    summary: RunSummary | None,
-    plan: Plan,
-) -> None:
-    """
-    Push ``run`` of a task that waits for capacity.
-
-    :param summary: the summary of the execution, if it has failed; None without an
-        execution.
-    :param plan: what is known of what comes next.
-    """
-    run: dict[str, Any] = {
-        "execution_arn": record.execution_arn,
-        "pipeline_name": record.request.pipeline_name,
-        "state": outcome.WAITING,
-    }
-    if summary:
-        run = summary.model_dump(mode="json")
-    run |= {
-        "capacity": wait.model_dump(mode="json"),
-        "next": plan.model_dump(mode="json"),
-    }
-    context["ti"].xcom_push("run", storable_xcom("run", run, log.warning))
-
-
-def _summary_of(
+def summary_of(
     context: Context, execution_arn: str, pushed: RunSummary | None = None
 ) -> RunSummary:
     """
@@ -283,9 +140,14 @@ def push_summary(context: Context, summary: RunSummary) -> None:
     ti = context["ti"]
     if summary.spending:
         # Before ``run``, which says that somebody has added up.
-        ti.xcom_push(SPENDING_KEY, summary.spending.model_dump(mode="json"))
+        ti.xcom_push(prices.SPENDING_KEY, summary.spending.model_dump(mode="json"))
     ti.xcom_push("state", summary.state)
-    ti.xcom_push("run", storable_summary(summary, log.warning))
+    push_run(context, summary.model_dump(mode="json"))
+
+
+def push_run(context: Context, run: Mapping[str, Any]) -> None:
+    """Push ``run`` in a form that Airflow can store."""
+    context["ti"].xcom_push("run", texts.storable_xcom("run", run, log.warning))
 
 
 def push_error(context: Context, error: Exception) -> None:
@@ -293,34 +155,10 @@ def push_error(context: Context, error: Exception) -> None:
     # Airflow masks secrets in logs, but not in XComs.
     text = str(redact(str(error))) or type(error).__name__
     try:
-        context["ti"].xcom_push(ERROR_KEY, clean_value(text, _MAX_ERROR))
+        context["ti"].xcom_push(ERROR_KEY, texts.clean_value(text, _MAX_ERROR))
     except Exception as problem:
         # The task fails with its own error.
         log.warning("The XCom %s cannot be pushed: %s", ERROR_KEY, problem)
-
-
-def push_retry(context: Context, record: ExecutionRecord | None, plan: Plan) -> None:
-    """
-    Push the retry of a try that has no execution. Raises no error itself.
-
-    :param record: what the try has stored; None if it has nothing.
-    """
-    try:
-        known = pull_summary(context)
-        if known:
-            # It has waited for capacity after its execution had failed.
-            _push_plan(context, known.model_copy(update={"capacity": None}), plan)
-            return
-        run = {
-            "execution_arn": None,
-            "pipeline_name": record.request.pipeline_name if record else None,
-            "state": states.PolysyncState.FAILED.value,
-            "next": plan.model_dump(mode="json"),
-        }
-        context["ti"].xcom_push("run", storable_xcom("run", run, log.warning))
-    except Exception as problem:
-        # As above.
-        log.warning("The XCom run does not say what comes next: %s", problem)
 
 
 def plan_of(context: Context, **known: Any) -> Plan:
@@ -333,22 +171,11 @@ def plan_of(context: Context, **known: Any) -> Plan:
     return Plan(try_number=ti.try_number, max_tries=ti.max_tries, **known)
 
 
-def _push_plan(context: Context, summary: RunSummary, plan: Plan) -> RunSummary:
+def push_plan(context: Context, summary: RunSummary, plan: Plan) -> RunSummary:
+    """Push ``run`` with what comes next, and return it."""
     summary = summary.model_copy(update={"next": plan})
-    context["ti"].xcom_push("run", storable_summary(summary, log.warning))
+    push_run(context, summary.model_dump(mode="json"))
     return summary
-
-
-def push_stopping(context: Context, record: ExecutionRecord) -> None:
-    """Push ``run`` of an execution that is stopped before the task begins anew."""
-    run = {
-        "execution_arn": record.arn,
-        "pipeline_name": record.request.pipeline_name,
-        "state": outcome.STOPPING,
-        "status": states.STATUS_STOPPING,
-        "next": plan_of(context).model_dump(mode="json"),
-    }
-    context["ti"].xcom_push("run", run)
 
 
 def push_status(context: Context, execution_arn: str, status: str) -> None:
@@ -357,11 +184,6 @@ def push_status(context: Context, execution_arn: str, status: str) -> None:
     if summary and summary.execution_arn == execution_arn:
         changes = {"status": status, "state": states.state_of(status).value}
         push_summary(context, summary.model_copy(update=changes))
-
-
-def storable_summary(summary: RunSummary, warn: Callable[[str], object]) -> Any:
-    """Return ``run`` in a form that Airflow can store."""
-    return storable_xcom("run", summary.model_dump(mode="json"), warn)
 
 
 def raise_unless_ended(end: ExecutionEvent) -> None:
@@ -575,7 +397,10 @@ class ReportingRun(ExecutionRun):
         return end.execution_arn
 
     def report_end(
-        self, end: ExecutionEvent, basis: Basis, before: BeforeDeferral = NOTHING_BEFORE
+        self,
+        end: ExecutionEvent,
+        basis: cost.Basis,
+        before: BeforeDeferral = NOTHING_BEFORE,
     ) -> StepReport:
         """
         Push steps and outputs, and the end of the execution.
@@ -628,10 +453,10 @@ class ReportingRun(ExecutionRun):
             return error
         # The retry policy needs the error to decide whether a retry follows, which the
         # message then says.
-        retry = next_session(self.task.retry_policy, error, self.context)
+        retry = retrying.next_session(self.task.retry_policy, error, self.context)
         following = self.following(end, retry, by_fail_step=report.has_fail_step)
         if end.outcome == "too_expensive":
-            following = following._replace(text=NEXT_STEP)
+            following = following._replace(text=prices.NEXT_STEP)
         self._push_following(following.plan, report)
         # Change this error, about which the policy has decided, and make no other one.
         error.args = (message(notes=(*notes, following.text)),)
@@ -647,7 +472,7 @@ class ReportingRun(ExecutionRun):
             plan = plan.model_copy(update={"repeats": len(left), "steps": len(rows)})
         try:
             self.known = self.known._replace(
-                summary=_push_plan(self.context, summary, plan)
+                summary=push_plan(self.context, summary, plan)
             )
         except Exception as error:
             # The task fails with its own error.
@@ -686,7 +511,7 @@ class ReportingRun(ExecutionRun):
             # No user has decided to cancel the execution, so the task's retries apply.
             on_cancelled = "retry"
         if on_cancelled == "skip":
-            return AirflowSkipException(message)
+            return sdk.AirflowSkipException(message)
         error: type[exceptions.PipelineExecutionError]
         error = exceptions.PipelineExecutionCancelledFailError
         if on_cancelled == "retry":
@@ -739,7 +564,7 @@ class ReportingRun(ExecutionRun):
     def report_steps(
         self,
         execution_arn: str,
-        basis: Basis,
+        basis: cost.Basis,
         resumed_at: datetime | None = None,
         before: StepsBefore | None = None,
     ) -> StepReport:
@@ -754,7 +579,7 @@ class ReportingRun(ExecutionRun):
         except exceptions.PolysyncError as error:
             # The connection may have been deleted meanwhile. The outcome is known
             # without it.
-            note = steps_unknown(error)
+            note = spending.steps_unknown(error)
             known = basis.last_estimate()
             return StepReport(added_up=known, notes=(note,), error=error)
         return reporter.report_end(

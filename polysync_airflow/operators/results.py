@@ -21,26 +21,24 @@ from airflow.providers.common.compat.sdk import Context
 from polysync_airflow.airflow_compat.task_instances import pull_own
 from polysync_airflow.aws.retry import STEP_LISTING_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.execution import clock, pipelines, results
-from polysync_airflow.execution.cost import Basis
-from polysync_airflow.execution.datasets import Datasets, datasets_of
-from polysync_airflow.execution.outcome import FailedStep, parse_run_summary
-from polysync_airflow.execution.prices import CostAndUsage
-from polysync_airflow.execution.steps import descriptions
-from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
-from polysync_airflow.execution.steps.progress import (
-    Progress,
-    lengthened,
-    logged_statuses_of,
+from polysync_airflow.execution import (
+    clock,
+    cost,
+    outcome,
+    pipelines,
+    prices,
+    results,
+    texts,
 )
-from polysync_airflow.execution.texts import storable_xcom
+from polysync_airflow.execution.datasets import Datasets, datasets_of
+from polysync_airflow.execution.steps import descriptions, progress
+from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
 from polysync_airflow.execution.waiter import ExecutionWaiter, KnownSteps, Polled
-from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.hooks import PolysyncSageMakerHook, spending
 from polysync_airflow.hooks.jobs import JobReader
-from polysync_airflow.hooks.spending import add_up, steps_unknown
 from polysync_airflow.links import LOG_URL_XCOM_KEY, PolysyncFailedStepLogLink, push_url
 from polysync_airflow.operators.task_run import list_steps_if_due, write_lines
-from polysync_airflow.states import STATUS_STOPPING, PolysyncState, state_of_step
+from polysync_airflow.states import STATUS_STOPPING, PolysyncState
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +70,7 @@ class StepReport:
     rows: Sequence[StepRow] = ()
     outputs: dict[str, Any] = field(default_factory=dict)
     jobs: Sequence[results.JobOfStep] = ()
-    added_up: CostAndUsage | None = None
+    added_up: prices.CostAndUsage | None = None
     datasets: Datasets = field(default_factory=Datasets)
     model_package_arns: Sequence[str] = ()
     notes: tuple[str, ...] = ()
@@ -106,7 +104,8 @@ class StepReport:
         """The members of the XCom ``run`` that say something of the steps."""
         return {
             "failed_steps": [
-                FailedStep(name=row.name, reason=row.reason) for row in self.failed
+                outcome.FailedStep(name=row.name, reason=row.reason)
+                for row in self.failed
             ],
             "mlflow_resource_arn": self.mlflow_resource_arn,
         }
@@ -127,7 +126,7 @@ class ResultReader:
     arn: str
     warn: Callable[[str], object]
     property_files: results.PropertyFiles
-    basis: Basis
+    basis: cost.Basis
 
     def __post_init__(self) -> None:
         self._jobs = JobReader(self.hook, self.warn)
@@ -137,7 +136,7 @@ class ResultReader:
         outputs = descriptions.outputs_by_step(steps)
         with self._jobs.in_time():
             jobs = self._read_jobs(steps, outputs)
-            added_up = add_up(self._jobs, jobs, self.basis)
+            added_up = spending.add_up(self._jobs, jobs, self.basis)
         read_uris: list[str | None] = []
         written_uris: list[str | None] = []
         for step, job in jobs:
@@ -148,7 +147,7 @@ class ResultReader:
                 read_uris += job.written_uris
                 continue
             read_uris += job.read_uris or ()
-            if _has_succeeded(step):
+            if step.state is PolysyncState.SUCCESS:
                 # What a failed job should have written may be incomplete, or not there
                 # at all.
                 written_uris += job.written_uris
@@ -193,7 +192,7 @@ class ResultReader:
                 continue
             step_outputs = {**job.outputs, **outputs.get(step.name, {})}
             outputs[step.name] = step_outputs
-            if _has_succeeded(step):
+            if step.state is PolysyncState.SUCCESS:
                 declaration = pipelines.step_named(step.name, declared)
                 files = results.files_to_read(declaration, self.property_files)
                 self._add_files(step.name, files, job, step_outputs)
@@ -263,9 +262,7 @@ def with_logs(
     Return the rows with the last lines of the failed steps' logs, and a note if a log
     could not be read.
     """
-    failed = [
-        step for step in steps if state_of_step(step.status) is PolysyncState.FAILED
-    ][:MAX_LOGS]
+    failed = [step for step in steps if step.state is PolysyncState.FAILED][:MAX_LOGS]
     logs: dict[str, list[str]] = {}
     note = None
     for step in failed:
@@ -279,10 +276,6 @@ def with_logs(
         row.model_copy(update={"log_lines": logs.get(row.name, [])}) for row in rows
     ]
     return rows, note
-
-
-def _has_succeeded(step: StepDescription) -> bool:
-    return state_of_step(step.status) is PolysyncState.SUCCESS
 
 
 @dataclass
@@ -310,7 +303,7 @@ class StepReporter:
 
     def __post_init__(self) -> None:
         # Without lists while the task waits, there is still one at the end.
-        self._progress = Progress(
+        self._progress = progress.Progress(
             self.interval or 0,
             resumed_at=self.resumed_at,
             is_repeated=self.is_repeated,
@@ -380,14 +373,18 @@ class StepReporter:
 
     def _push_stopping(self) -> None:
         """Push that AWS is stopping the execution, which nobody has told the task."""
-        summary = parse_run_summary(pull_own(self.context, "run"), self.log.warning)
+        summary = outcome.parse_run_summary(
+            pull_own(self.context, "run"), self.log.warning
+        )
         if summary and summary.status != STATUS_STOPPING:
             run = {**summary.model_dump(mode="json"), "status": STATUS_STOPPING}
-            self.context["ti"].xcom_push("run", storable_xcom("run", run, log.warning))
+            self.context["ti"].xcom_push(
+                "run", texts.storable_xcom("run", run, log.warning)
+            )
 
     def report_end(
         self,
-        basis: Basis,
+        basis: cost.Basis,
         *,
         files: results.PropertyFiles,
         with_mlflow: bool = False,
@@ -408,7 +405,7 @@ class StepReporter:
         try:
             steps = call_with_retry(list_steps, until=until, warn=self.log.warning)
         except PolysyncError as error:
-            note = steps_unknown(error)
+            note = spending.steps_unknown(error)
             rows = self._pushed_rows()
             known = basis.last_estimate()
             return StepReport(rows, added_up=known, notes=(note,), error=error)
@@ -417,14 +414,16 @@ class StepReporter:
         if before:
             declared_text, known_steps = before
             order = descriptions.order_of(declared_text)
-            self._progress.logged_statuses = lengthened(known_steps, declared_text)
+            self._progress.logged_statuses = progress.lengthened(
+                known_steps, declared_text
+            )
         else:
             pushed = self._pushed_rows()
             order = pushed
             if not self.interval:
                 # Without lists of the steps, the log has none of their statuses.
                 pushed = []
-            self._progress.logged_statuses = logged_statuses_of(pushed)
+            self._progress.logged_statuses = progress.logged_statuses_of(pushed)
         write_lines(self.log, self._progress.update(steps))
         rows = descriptions.rows_of(steps, order, self.arn)
         rows, log_note = with_logs(self.hook, rows, steps)
@@ -432,7 +431,9 @@ class StepReporter:
 
         reader = ResultReader(self.hook, self.arn, self.log.warning, files, basis)
         report = reader.read(steps)
-        stored = storable_xcom(descriptions.OUTPUTS_KEY, report.outputs, log.warning)
+        stored = texts.storable_xcom(
+            descriptions.OUTPUTS_KEY, report.outputs, log.warning
+        )
         outputs, outputs_note = descriptions.fit_outputs(stored)
         steps_note = self._push_steps(rows)
         ti = self.context["ti"]

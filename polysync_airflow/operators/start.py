@@ -25,8 +25,7 @@ from polysync_airflow.execution.parameters import (
     Flag,
     storable_parameters,
 )
-from polysync_airflow.operators import base
-from polysync_airflow.operators.failure_callback import with_own_callback
+from polysync_airflow.operators import base, failure_callback
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -247,7 +246,9 @@ class PolysyncStartPipelineOperator(base.ReportingOperator):
             )
         # Also for a task that waits on a worker: its failure callback needs it.
         warn_of_hidden_connection(polysync_conn_id)
-        self.on_failure_callback = with_own_callback(self.on_failure_callback)
+        self.on_failure_callback = failure_callback.with_own_callback(
+            self.on_failure_callback
+        )
 
     def prepare_for_execution(self) -> Self:
         """Return the copy that Airflow executes, before it renders the templates."""
@@ -286,7 +287,7 @@ class PolysyncStartPipelineOperator(base.ReportingOperator):
             kwargs.get("polysync_conn_id", base.DEFAULT_CONNECTION)
         )
         mapped = super().partial(**kwargs)
-        mapped.kwargs["on_failure_callback"] = with_own_callback(
+        mapped.kwargs["on_failure_callback"] = failure_callback.with_own_callback(
             mapped.kwargs.get("on_failure_callback")
         )
         return mapped

@@ -7,6 +7,7 @@ is in ``task_run.py``, and the report of the end in ``reporting.py``.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,27 +18,21 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import Context
 from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
 
+from polysync_airflow import exceptions
 from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
 from polysync_airflow.aws.job_logs import RunningJobLogs
-from polysync_airflow.exceptions import (
-    PipelineExecutionFailedError,
-    PipelineExecutionTooExpensiveError,
-)
-from polysync_airflow.execution import clock
-from polysync_airflow.execution.lifecycle import decisions, ending
-from polysync_airflow.execution.lifecycle.capacity import CapacityLimits, lacked_by
-from polysync_airflow.execution.lifecycle.ending import AwaitedEnd
+from polysync_airflow.execution import clock, models, prices, texts
+from polysync_airflow.execution.lifecycle import capacity, decisions, ending, plans
 from polysync_airflow.execution.lifecycle.instruction_kinds import Identified
 from polysync_airflow.execution.lifecycle.instructions import Command, ExecutionRecord
-from polysync_airflow.execution.lifecycle.next_session import NextSession
-from polysync_airflow.execution.lifecycle.plans import Plan
 from polysync_airflow.execution.outcome import (
+    STOPPING,
+    WAITING,
     RunSummary,
     parse_run_summary,
     refusal_error,
 )
 from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS
-from polysync_airflow.execution.prices import NOT_GIVEN
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.waiter import (
     ExecutionEvent,
@@ -47,7 +42,7 @@ from polysync_airflow.execution.waiter import (
 )
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.prices import has_limit
-from polysync_airflow.operators import base, reporting
+from polysync_airflow.operators import base, reporting, results, try_runner
 from polysync_airflow.operators.reporting import (
     NOTHING_BEFORE,
     BeforeDeferral,
@@ -55,11 +50,9 @@ from polysync_airflow.operators.reporting import (
     Known,
     ReportingRun,
 )
-from polysync_airflow.operators.results import StepReport
 from polysync_airflow.operators.task_run import Estimate, trigger_timeout
-from polysync_airflow.operators.try_runner import TryRunner
 from polysync_airflow.retrying import may_retry_refusal, may_run_again, next_session
-from polysync_airflow.states import PolysyncState, has_ended
+from polysync_airflow.states import STATUS_STOPPING, PolysyncState, has_ended, state_of
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -81,12 +74,14 @@ class StartRun(ReportingRun):
 
     def __init__(self, task: PolysyncStartPipelineOperator, context: Context) -> None:
         super().__init__(task, context)
-        self.try_runner = TryRunner(
+        self.try_runner = try_runner.TryRunner(
             task,
             context,
             options=self.try_options,
             hook_for_region=self.hook_for_region,
-            limits=CapacityLimits(self.options.poll_seconds, self.timeout_seconds),
+            limits=capacity.CapacityLimits(
+                self.options.poll_seconds, self.timeout_seconds
+            ),
             max_cost=self._max_cost,
             is_of_group=self.is_of_group,
         )
@@ -96,7 +91,7 @@ class StartRun(ReportingRun):
         """``max_cost``, as it was rendered; ``NOT_GIVEN`` if the author gave none."""
         if self.task.is_limited or self.task.max_cost is not None:
             return self.task.max_cost
-        return NOT_GIVEN
+        return prices.NOT_GIVEN
 
     # ---- what Airflow calls
 
@@ -162,7 +157,7 @@ class StartRun(ReportingRun):
             self.task.polysync_conn_id, record.region_name, self.log.warning
         )
         awaited = ending.awaited_end(record, self.ti.max_tries)
-        if awaited is AwaitedEnd.PAUSE:
+        if awaited is ending.AwaitedEnd.PAUSE:
             return "execute_after_pause", {}
         # The limit ends now, so this poll is the last one.
         waiter = self.make_waiter(
@@ -173,7 +168,7 @@ class StartRun(ReportingRun):
             attempt=record.resumes,
         )
         event = self.wait_on_worker(waiter, None).model_dump(mode="json")
-        if awaited is AwaitedEnd.EARLIER_EXECUTION:
+        if awaited is ending.AwaitedEnd.EARLIER_EXECUTION:
             return "execute_after_end", {"event": event}
         return "execute_complete", {"event": event}
 
@@ -239,21 +234,49 @@ class StartRun(ReportingRun):
         return instruction, None
 
     def push_started(self, instruction: Identified) -> None:
-        """Push the links to the execution, its parameters, and ``run``."""
+        """
+        Push ``execution_arn``, the links and ``run`` as soon as the execution exists.
+
+        :param instruction: what is known of the execution, which an earlier try may
+            have started.
+        """
         options = self.options
         until = None
         if options.wait_for_completion:
             began_at = instruction.attempt_started_at or clock.now()
             until = began_at + timedelta(seconds=self.timeout_seconds)
-        summary = reporting.push_started(
-            self.context,
-            self.hook,
-            instruction,
-            self.try_runner.parameters_of(instruction),
-            self.log,
+        arn = instruction.arn
+        record = instruction.record
+        request = record.request
+        parameters = self.try_runner.parameters_of(instruction)
+        self.ti.xcom_push("execution_arn", arn)
+        name = request.pipeline_name
+        reporting.push_links(self.context, self.hook, arn, name, self.log)
+        if parameters:
+            shown = texts.clean_text(json.dumps(dict(parameters)))
+            self.log.info("Parameters: %s", shown)
+        if request.selected_steps:
+            steps = texts.clean_text(", ".join(request.selected_steps))
+            self.log.info("Selected steps: %s", steps)
+            self.log.info(
+                "The steps that they need are those of: %s",
+                request.source_execution or "no execution",
+            )
+        summary = RunSummary(
+            execution_arn=arn,
+            pipeline_name=name,
+            state=PolysyncState.RUNNING.value,
+            started_at=instruction.started_at,
+            attempt_started_at=record.resumed_at,
+            parameters=parameters,
+            resumes=record.resumes,
+            selected_steps=request.selected_steps or (),
+            source_execution=request.source_execution,
+            mlflow_experiment_name=request.mlflow_experiment_name,
             stops_with_task=options.stop_on_kill and options.wait_for_completion,
-            until=until,
+            next=reporting.plan_of(self.context, until=until),
         )
+        reporting.push_run(self.context, summary.model_dump(mode="json"))
         self.known = Known(summary)
 
     def _leave_running(self, instruction: Identified) -> str:
@@ -272,9 +295,8 @@ class StartRun(ReportingRun):
         """Push why a try starts nothing: the money that was spent, or an error."""
         try:
             yield
-        except PipelineExecutionTooExpensiveError as error:
-            summary = reporting.push_spent(self.context, self.hook, error, self.log)
-            self.known = Known(summary)
+        except exceptions.PipelineExecutionTooExpensiveError as error:
+            self._push_spent(error)
             raise
         except Exception as error:
             if self.known.summary is None:
@@ -282,13 +304,64 @@ class StartRun(ReportingRun):
                 self._push_retry(error)
             raise
 
+    def _push_spent(self, error: exceptions.PipelineExecutionTooExpensiveError) -> None:
+        """
+        Push the links to the last execution, ``state`` and ``run`` for a try that
+        starts nothing, because ``max_cost`` is spent.
+        """
+        self._push_earlier(
+            error.execution_arn or "",
+            None,
+            state=state_of(error.status).value,
+            status=error.status,
+            message=str(error).partition("\n")[0],
+            spending=error.spending,
+            added_up_at=error.spending.at,
+            capacity=None,
+            next=reporting.plan_of(self.context, clear="start"),
+        )
+
+    def _push_earlier(
+        self, arn: str, pipeline_name: str | None, **changes: Any
+    ) -> None:
+        """
+        Push the links to an execution of earlier tries, and ``run``: its end is that of
+        the task.
+
+        :param changes: the members of ``run`` that have changed.
+        """
+        name = pipeline_name or models.pipeline_name_of(arn)
+        reporting.push_links(self.context, self.hook, arn, name, self.log)
+        changes["pipeline_name"] = name
+        summary = reporting.summary_of(self.context, arn).model_copy(update=changes)
+        reporting.push_summary(self.context, summary)
+        self.known = Known(summary)
+
     def _push_retry(self, error: Exception) -> None:
         """Push what comes next after an error that has kept a try from its wait."""
         retry = next_session(self.task.retry_policy, error, self.context)
-        if retry:
-            planned = retry.planned(self.try_runner.done_by_retry(), clock.now())
-            plan = reporting.plan_of(self.context, retry=planned, clear="start")
-            reporting.push_retry(self.context, self.try_runner.record, plan)
+        if retry is None:
+            return
+        planned = retry.planned(self.try_runner.done_by_retry(), clock.now())
+        plan = reporting.plan_of(self.context, retry=planned, clear="start")
+        try:
+            known = reporting.pull_summary(self.context)
+            if known:
+                # It has waited for capacity after its execution had failed.
+                known = known.model_copy(update={"capacity": None})
+                reporting.push_plan(self.context, known, plan)
+                return
+            record = self.try_runner.record
+            run = {
+                "execution_arn": None,
+                "pipeline_name": record and record.request.pipeline_name,
+                "state": PolysyncState.FAILED.value,
+                "next": plan.model_dump(mode="json"),
+            }
+            reporting.push_run(self.context, run)
+        except Exception as problem:
+            # The task fails with its own error.
+            self.log.warning("The XCom run does not say what comes next: %s", problem)
 
     def _complete(
         self, end: ExecutionEvent, before: BeforeDeferral = NOTHING_BEFORE
@@ -328,16 +401,16 @@ class StartRun(ReportingRun):
         return arn
 
     def _record_to_resume(
-        self, end: ExecutionEvent, report: StepReport
+        self, end: ExecutionEvent, report: results.StepReport
     ) -> ExecutionRecord | None:
         """
         Return the record of an execution that is resumed after a pause, since it has
         failed for want of capacity only; None if its end is that of the task.
         """
         error = self.make_error(end, "", is_own_stop=False)
-        if not isinstance(error, PipelineExecutionFailedError):
+        if not isinstance(error, exceptions.PipelineExecutionFailedError):
             return None
-        reason = lacked_by([row.reason for row in report.failed])
+        reason = capacity.lacked_by([row.reason for row in report.failed])
         if reason is None:
             return None
         return self.try_runner.wait_for_capacity(end, reason)
@@ -347,7 +420,11 @@ class StartRun(ReportingRun):
         self.try_runner.forget_record()
 
     def following(
-        self, end: ExecutionEvent, retry: NextSession | None, *, by_fail_step: bool
+        self,
+        end: ExecutionEvent,
+        retry: plans.NextSession | None,
+        *,
+        by_fail_step: bool,
     ) -> Following:
         """Return what comes next after a failure, as the next try will decide."""
         record, status = self.try_runner.seen_by_next_try(end)
@@ -402,14 +479,12 @@ class StartRun(ReportingRun):
             f"{wait.asks_at:%Y-%m-%d %H:%M:%S} UTC",
             wait.reason,
         )
-        reporting.push_waiting(
-            self.context, record, wait, self.known.summary, self._plan_of_pause(record)
-        )
+        self._push_waiting(record, wait)
         pause = max(wait.asks_at - clock.now(), timedelta())
         if self.options.deferrable:
-            self.defer(
-                TimeDeltaTrigger(pause),
-                "execute_after_pause",
+            self.task.defer(
+                trigger=TimeDeltaTrigger(pause),
+                method_name="execute_after_pause",
                 timeout=trigger_timeout(clock.time() + pause.total_seconds()),
             )
         try:
@@ -419,18 +494,27 @@ class StartRun(ReportingRun):
             raise AirflowTaskTimeout(f"{text}{wait.reason}") from error
         self.try_runner.kill.raise_if_requested()
 
-    def _plan_of_pause(self, record: ExecutionRecord) -> Plan:
+    def _push_waiting(
+        self, record: ExecutionRecord, wait: capacity.CapacityWait
+    ) -> None:
+        """Push ``run`` of a task that waits for capacity."""
+        run: dict[str, Any] = {
+            "execution_arn": record.execution_arn,
+            "pipeline_name": record.request.pipeline_name,
+            "state": WAITING,
+        }
         members: dict[str, Any] = {"clear": "start"}
-        if self.known.summary:
-            status = self.known.summary.status
-            options = self.try_options()
+        summary = self.known.summary
+        if summary:
+            run = summary.model_dump(mode="json")
             members = decisions.planned_after_failure(
-                record, status, options, None, clock.now()
+                record, summary.status, self.try_options(), None, clock.now()
             )
-        if record.capacity:
-            limit = timedelta(seconds=self.timeout_seconds)
-            members["until"] = record.capacity.since + limit
-        return reporting.plan_of(self.context, **members)
+        members["until"] = wait.since + timedelta(seconds=self.timeout_seconds)
+        plan = reporting.plan_of(self.context, **members)
+        run["capacity"] = wait.model_dump(mode="json")
+        run["next"] = plan.model_dump(mode="json")
+        reporting.push_run(self.context, run)
 
     def wait_for_earlier_execution(self, instruction: Identified) -> ExecutionEvent:
         """
@@ -450,7 +534,14 @@ class StartRun(ReportingRun):
         )
         stop_on_kill = self.options.stop_on_kill
         if self.try_options().stops_cleared:
-            reporting.push_stopping(self.context, record)
+            run = {
+                "execution_arn": record.arn,
+                "pipeline_name": record.request.pipeline_name,
+                "state": STOPPING,
+                "status": STATUS_STOPPING,
+                "next": reporting.plan_of(self.context).model_dump(mode="json"),
+            }
+            reporting.push_run(self.context, run)
         policy = self.task.retry_policy
         arguments = replace(
             self.trigger_arguments(waiter),
@@ -479,8 +570,7 @@ class StartRun(ReportingRun):
             reporting.raise_unless_ended(end)
             self.try_runner.forget_estimate()
             return False
-        summary = reporting.push_earlier(self.context, self.hook, end, self.log)
-        self.known = Known(summary)
+        self._push_earlier(end.execution_arn, end.pipeline_name, resumes=end.attempt)
         return True
 
     def _wait_for_execution(self, instruction: Identified) -> ExecutionEvent:
@@ -514,7 +604,8 @@ class StartRun(ReportingRun):
         self.try_runner.kill.raise_if_requested()
         run = None
         if self.known.summary:
-            run = reporting.storable_summary(self.known.summary, self.log.debug)
+            value = self.known.summary.model_dump(mode="json")
+            run = texts.storable_xcom("run", value, self.log.debug)
         declared_steps = reporter.declared_steps
         arguments = replace(
             self.trigger_arguments(waiter).listing(self.list_seconds, declared_steps),

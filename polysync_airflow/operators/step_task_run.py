@@ -21,18 +21,13 @@ from polysync_airflow.airflow_compat.sdk import (
 )
 from polysync_airflow.airflow_compat.supervisor import call_slow_airflow
 from polysync_airflow.airflow_compat.task_instances import read_xcom
-from polysync_airflow.execution import clock, outcome
-from polysync_airflow.execution.cost import Basis
-from polysync_airflow.execution.models import region_from_arn
+from polysync_airflow.execution import clock, cost, models, outcome, texts, waiter
 from polysync_airflow.execution.step_tasks import StepTaskEvent
 from polysync_airflow.execution.steps import descriptions
-from polysync_airflow.execution.texts import storable_xcom
-from polysync_airflow.execution.waiter import check_event
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.operators.results import LOG_LINES, ResultReader
 from polysync_airflow.states import PolysyncState, state_of_step
-from polysync_airflow.triggers import PolysyncStepTaskTrigger
-from polysync_airflow.triggers.step_tasks import WITHOUT_TRIGGERER
+from polysync_airflow.triggers import PolysyncStepTaskTrigger, step_tasks
 
 if TYPE_CHECKING:
     from polysync_airflow.operators.step_tasks import PolysyncPipelineStepOperator
@@ -61,8 +56,8 @@ class StepTaskRun:
 
     def complete(self, event: object) -> dict[str, Any]:
         """Push what the step made, and return it, or raise the error of the task."""
-        if event != WITHOUT_TRIGGERER:
-            return self.end(check_event(StepTaskEvent, event))
+        if event != step_tasks.WITHOUT_TRIGGERER:
+            return self.end(waiter.check_event(StepTaskEvent, event))
         trigger = PolysyncStepTaskTrigger(**self.task.trigger_arguments)
         end = asyncio.run(trigger.poll_once(self.ti))
         if end is None:
@@ -133,7 +128,7 @@ class StepTaskRun:
         arn = end.execution_arn
         if hook is None:
             hook = PolysyncSageMakerHook(
-                self.task.polysync_conn_id, region_from_arn(arn)
+                self.task.polysync_conn_id, models.region_from_arn(arn)
             )
         if end.description:
             # In the triggerer, the poll has read it.
@@ -145,7 +140,7 @@ class StepTaskRun:
                 return end, {}, (f"What the step made is not known: {error}",)
             steps = [step for step in listed if step.name == end.step_name]
         files = self.task.property_files
-        reader = ResultReader(hook, arn, self.log.warning, files, Basis())
+        reader = ResultReader(hook, arn, self.log.warning, files, cost.Basis())
         report = reader.read(steps)
         notes: list[str] = [*report.notes]
         if steps and state_of_step(end.row.status) is PolysyncState.FAILED:
@@ -157,7 +152,7 @@ class StepTaskRun:
                 last_lines = descriptions.last_lines(log_lines, 1)
                 row = end.row.model_copy(update={"log_lines": last_lines})
                 end = end.model_copy(update={"row": row})
-        storable = storable_xcom("return_value", report.outputs, self.log.warning)
+        storable = texts.storable_xcom("return_value", report.outputs, self.log.warning)
         fitting, note = descriptions.fit_outputs(storable)
         if note:
             notes.append(note)

@@ -18,20 +18,17 @@ from polysync_airflow.airflow_compat.task_instances import (
     write_xcom,
 )
 from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.execution import clock, step_clears
+from polysync_airflow.execution import clock, models, step_clears
 from polysync_airflow.execution.lifecycle.decisions import is_of_other_incarnation
 from polysync_airflow.execution.lifecycle.instruction_kinds import Identified
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, TaskKey
-from polysync_airflow.execution.lifecycle.next_session import NextSession
-from polysync_airflow.execution.models import ExecutionDescription, region_from_arn
+from polysync_airflow.execution.lifecycle.plans import NextSession
 from polysync_airflow.execution.step_clears import Clear, ClearedSteps, FirstListing
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.trigger_arguments import TriggerArguments
 from polysync_airflow.execution.waiter import ExecutionEvent, ExecutionWaiter
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.operators import reporting
-from polysync_airflow.operators.reporting import Following
-from polysync_airflow.operators.start_run import StartRun
+from polysync_airflow.operators import reporting, start_run
 from polysync_airflow.records.keys import RECORD_KEY
 from polysync_airflow.records.serialization import to_stored
 from polysync_airflow.records.store import RecordStore, incarnation_of
@@ -45,7 +42,7 @@ if TYPE_CHECKING:
 _SECONDS_BETWEEN_LOOKS: Final = 1.0
 
 
-class StepsExecutionRun(StartRun):
+class StepsExecutionRun(start_run.StartRun):
     """One session of the execution task."""
 
     task: PolysyncStepsExecutionOperator
@@ -126,7 +123,7 @@ class StepsExecutionRun(StartRun):
         if record.execution_arn is None:
             return self._decide_after_unanswered_start()
         arn = record.arn
-        hook = self.hook_for_region(region_from_arn(arn))
+        hook = self.hook_for_region(models.region_from_arn(arn))
         status = None
         try:
             execution = self.call_with_retry(
@@ -161,7 +158,7 @@ class StepsExecutionRun(StartRun):
     def _decide(
         self,
         record: ExecutionRecord,
-        execution: ExecutionDescription,
+        execution: models.ExecutionDescription,
         steps: Sequence[StepDescription],
     ) -> Clear:
         arn = record.arn
@@ -191,7 +188,7 @@ class StepsExecutionRun(StartRun):
     def _with_needed(
         self,
         clear: Clear,
-        source: ExecutionDescription,
+        source: models.ExecutionDescription,
         steps: Sequence[StepDescription],
         hook: PolysyncSageMakerHook,
     ) -> Clear:
@@ -288,7 +285,7 @@ class StepsExecutionRun(StartRun):
 
     def following(
         self, end: ExecutionEvent, retry: NextSession | None, *, by_fail_step: bool
-    ) -> Following:
+    ) -> reporting.Following:
         """Return what comes next: a clear of the failed steps, or what Start says."""
         following = super().following(end, retry, by_fail_step=by_fail_step)
         # What a clear does follows from the steps that are cleared.

@@ -14,20 +14,16 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.providers.common.compat.sdk import Context
-from airflow.triggers.base import BaseTrigger
 
-from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
-from polysync_airflow.airflow_compat.supervisor import exit_if_orphaned
+from polysync_airflow.airflow_compat import sdk, supervisor
 from polysync_airflow.aws.responses import time_limit
 from polysync_airflow.aws.retry import Result, call_with_retry
 from polysync_airflow.exceptions import ParametersError, PolysyncError
-from polysync_airflow.execution import clock, models
+from polysync_airflow.execution import clock, models, parameters, prices
 from polysync_airflow.execution.lifecycle.ending import TRIGGER_GRACE_SECONDS
-from polysync_airflow.execution.parameters import check_execution_arn
-from polysync_airflow.execution.prices import Spending
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress
 from polysync_airflow.execution.trigger_arguments import TriggerArguments, arguments_of
@@ -48,7 +44,7 @@ if TYPE_CHECKING:
     from polysync_airflow.operators import base
 
 AfterPoll = Callable[[ExecutionWaiter, Polled], Sequence[StepDescription] | None]
-Estimate = Callable[[Sequence[StepDescription]], Spending]
+Estimate = Callable[[Sequence[StepDescription]], prices.Spending]
 
 
 class TaskRun:
@@ -117,26 +113,6 @@ class TaskRun:
             call, until=clock.time() + self.timeout_seconds, warn=self.log.warning
         )
 
-    def defer(
-        self,
-        trigger: BaseTrigger,
-        method_name: str,
-        *,
-        kwargs: dict[str, Any] | None = None,
-        timeout: timedelta | None = None,
-    ) -> NoReturn:
-        """
-        Defer the task.
-
-        :param method_name: the method in which Airflow goes on with it.
-        :param kwargs: what that method gets beside the event.
-        :param timeout: after which Airflow ends a deferral that no trigger has ended;
-            None for never.
-        """
-        self.task.defer(
-            trigger=trigger, method_name=method_name, kwargs=kwargs, timeout=timeout
-        )
-
 
 class ExecutionRun(TaskRun):
     """
@@ -150,7 +126,7 @@ class ExecutionRun(TaskRun):
         :raises ParametersError: it is not the ARN of an execution, or is of another
             region than ``region_name``.
         """
-        arn = check_execution_arn(execution_arn)
+        arn = parameters.check_execution_arn(execution_arn)
         self.check_region(arn, "execution")
         return arn
 
@@ -205,7 +181,9 @@ class ExecutionRun(TaskRun):
         """
         if self.options.deferrable:
             trigger = PolysyncPipelineExecutionTrigger(**arguments.kwargs())
-            self.defer(trigger, method_name, kwargs=kwargs, timeout=timeout)
+            self.task.defer(
+                trigger=trigger, method_name=method_name, kwargs=kwargs, timeout=timeout
+            )
         return self.wait_on_worker(waiter, after_poll)
 
     def trigger_arguments(self, waiter: ExecutionWaiter) -> TriggerArguments:
@@ -256,7 +234,7 @@ class ExecutionRun(TaskRun):
                 seconds_left = max(0.0, waiter.deadline - steady.time())
                 with time_limit(seconds_left + LAST_POLL_SECONDS):
                     polled = hook.poll_pipeline_execution(waiter.execution_arn)
-                    exit_if_orphaned(parent, self.log.warning)
+                    supervisor.exit_if_orphaned(parent, self.log.warning)
                     if not isinstance(polled, PolysyncError):
                         steady.accept()
                     result = result.waiter.decide(polled, steady.time())
@@ -266,7 +244,7 @@ class ExecutionRun(TaskRun):
                         if estimate and steps is not None:
                             end = after_estimate(result.waiter, estimate(steps))
                             result = end or result
-        except AirflowTaskTimeout:
+        except sdk.AirflowTaskTimeout:
             # Airflow counts execution_timeout from the start of the task, so its timer
             # fires just before the waiter's deadline. The outcome must be the same as
             # that of a deferred task.

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.providers.common.compat.sdk import Context
 
-from polysync_airflow import states
+from polysync_airflow import retrying, states
 from polysync_airflow.airflow_compat.reschedules import is_rescheduled
 from polysync_airflow.airflow_compat.supervisor import exit_if_replaced
 from polysync_airflow.airflow_compat.task_instances import pull_own, read_state
@@ -31,15 +31,20 @@ from polysync_airflow.exceptions import (
     PolysyncError,
     SageMakerApiError,
 )
-from polysync_airflow.execution import clock, models
-from polysync_airflow.execution.cost import Basis
+from polysync_airflow.execution import clock, cost, models
 from polysync_airflow.execution.job_pipelines import JobPipeline
-from polysync_airflow.execution.lifecycle import ending, instructions, lookup, machine
+from polysync_airflow.execution.lifecycle import (
+    ending,
+    instructions,
+    lookup,
+    machine,
+    plans,
+)
 from polysync_airflow.execution.lifecycle.capacity import CapacityLimits
 from polysync_airflow.execution.lifecycle.decisions import (
     Nothing,
+    Outlook,
     wait_for_capacity,
-    what_retry_does,
 )
 from polysync_airflow.execution.lifecycle.ending import EndAction, TryEnd
 from polysync_airflow.execution.lifecycle.instruction_kinds import (
@@ -62,7 +67,6 @@ from polysync_airflow.execution.lifecycle.instructions import (
     TaskTry,
     UnattendedStop,
 )
-from polysync_airflow.execution.lifecycle.plans import Does
 from polysync_airflow.execution.outcome import StopReason, stop_reason
 from polysync_airflow.execution.prices import SPENDING_KEY, CostLimit, Spending
 from polysync_airflow.execution.steps.descriptions import StepDescription
@@ -80,7 +84,6 @@ from polysync_airflow.operators.kill import Kill
 from polysync_airflow.operators.task_run import write_lines
 from polysync_airflow.operators.worker_stop import WorkerStop
 from polysync_airflow.records.store import RecordStore
-from polysync_airflow.retrying import next_session
 
 if TYPE_CHECKING:
     from polysync_airflow.operators.base import TryOptions
@@ -375,10 +378,10 @@ class TryRunner:
         if has_limit(self._max_cost):
             self._ti.xcom_push(SPENDING_KEY, None)
 
-    def basis(self, execution_arn: str | None) -> Basis:
+    def basis(self, execution_arn: str | None) -> cost.Basis:
         """Return what is known of the money of an execution that was waited for."""
         if execution_arn is None or not has_limit(self._max_cost):
-            return Basis()
+            return cost.Basis()
         limit = None
         with suppress(ParametersError):
             # Without it, the wait has warned.
@@ -467,7 +470,7 @@ class TryRunner:
             return None, status
         return record, status
 
-    def done_by_retry(self) -> Does | None:
+    def done_by_retry(self) -> plans.Does | None:
         """
         Return what a retry does after an error that has kept this try from its wait;
         None if that is not known.
@@ -483,7 +486,7 @@ class TryRunner:
             status = states.STATUS_FAILED
         elif isinstance(instruction, Identified) and instruction.description:
             status = instruction.description.status
-        return what_retry_does(record, status, self._options())
+        return Outlook(record, status, self._options()).retry_does
 
     def _looked_up_by_next_try(self, end: ExecutionEvent) -> ExecutionRecord | Nothing:
         """Return what the next try finds in AWS, since it has no record to believe."""
@@ -683,7 +686,7 @@ class TryRunner:
 
     def _is_followed(self, error: Exception) -> bool:
         """Return whether the task goes on in another session after an error."""
-        return next_session(self._policy, error, self._context) is not None
+        return retrying.next_session(self._policy, error, self._context) is not None
 
     def _leave(
         self,

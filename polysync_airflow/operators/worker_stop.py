@@ -15,10 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from polysync_airflow.airflow_compat.supervisor import call_in_daemon_thread
-from polysync_airflow.execution import clock, models
-from polysync_airflow.execution.cost import Basis
-from polysync_airflow.execution.lifecycle.ending import EndAction, TryEnd
-from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord
+from polysync_airflow.execution import clock, cost, models
+from polysync_airflow.execution.lifecycle import ending, instructions
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
 from polysync_airflow.execution.waiter import (
     ExecutionEvent,
@@ -26,16 +24,8 @@ from polysync_airflow.execution.waiter import (
     Finish,
     Wait,
 )
-from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.hooks.executions import StopResult, result_or_error
-from polysync_airflow.hooks.spending import add_up_steps
-from polysync_airflow.hooks.stops import (
-    Announcement,
-    ReportedStop,
-    stop_recorded_execution,
-)
-from polysync_airflow.operators.execution_calls import HookForRegion
-from polysync_airflow.operators.reporting import pull_summary, push_summary
+from polysync_airflow.hooks import PolysyncSageMakerHook, executions, spending, stops
+from polysync_airflow.operators import execution_calls, reporting
 from polysync_airflow.records.store import RecordStore
 
 # How long a process that is killed waits for Airflow to store the XCom ``run``.
@@ -46,7 +36,7 @@ MAX_POLLS: Final = 3
 
 
 @dataclass(kw_only=True)
-class WorkerStop(ReportedStop):
+class WorkerStop(stops.ReportedStop):
     """
     The stop of the execution of a try on a worker.
 
@@ -60,13 +50,13 @@ class WorkerStop(ReportedStop):
     process: StopProcess = "worker"
     ti: Any
     store: RecordStore
-    record: ExecutionRecord
-    hook_for_region: HookForRegion
-    basis: Callable[[], Basis]
+    record: instructions.ExecutionRecord
+    hook_for_region: execution_calls.HookForRegion
+    basis: Callable[[], cost.Basis]
     answered: threading.Event | None = None
     # The record with the stop, once it is this try's to request; None again if it
     # fails. The main thread reads it, also while another thread stops the execution.
-    announced: ExecutionRecord | None = field(default=None, init=False)
+    announced: instructions.ExecutionRecord | None = field(default=None, init=False)
 
     def follow(self) -> None:
         """Poll a few times for the end of the execution, and store it."""
@@ -104,8 +94,10 @@ class WorkerStop(ReportedStop):
             basis = call_in_daemon_thread(self.basis).result(self._seconds_for_airflow)
         except FutureTimeoutError:
             return
-        steps = result_or_error(hook.list_pipeline_execution_steps, self.record.arn)
-        self.store_cost(*add_up_steps(hook, steps, basis, self.log.warning))
+        steps = executions.result_or_error(
+            hook.list_pipeline_execution_steps, self.record.arn
+        )
+        self.store_cost(*spending.add_up_steps(hook, steps, basis, self.log.warning))
 
     @property
     def _seconds_for_airflow(self) -> float | None:
@@ -113,21 +105,21 @@ class WorkerStop(ReportedStop):
             return STORE_TIMEOUT_SECONDS
         return None
 
-    def _announce(self, try_end: TryEnd) -> Announcement:
+    def _announce(self, try_end: ending.TryEnd) -> stops.Announcement:
         announced = try_end.announced(self.record)
         owner = self.store.announce_stop(announced)
-        if try_end.owned_by(owner).action is EndAction.STOP:
+        if try_end.owned_by(owner).action is ending.EndAction.STOP:
             self.announced = announced
         if self.answered:
             self.answered.set()
-        return Announcement(owner, withdraw=self._withdraw)
+        return stops.Announcement(owner, withdraw=self._withdraw)
 
     def _withdraw(self) -> None:
         self.announced = None
         self.store.withdraw_stop(self.record)
 
-    def _ask_aws(self) -> StopResult:
-        return stop_recorded_execution(
+    def _ask_aws(self) -> executions.StopResult:
+        return stops.stop_recorded_execution(
             self.record, self.hook_for_region, self.log.warning
         )
 
@@ -144,13 +136,13 @@ class WorkerStop(ReportedStop):
             return None
 
     def _read_summary(self) -> RunSummary | None:
-        summary = pull_summary(self._context)
+        summary = reporting.pull_summary(self._context)
         if summary is None or summary.execution_arn != self.record.execution_arn:
             return None
         return summary
 
     def _write_summary(self, summary: RunSummary) -> None:
-        push_summary(self._context, summary)
+        reporting.push_summary(self._context, summary)
 
     @property
     def _context(self) -> Any:

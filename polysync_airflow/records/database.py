@@ -17,14 +17,17 @@ from polysync_airflow.airflow_compat import database, reads
 from polysync_airflow.airflow_compat.database import StoredVariable
 from polysync_airflow.deployment import find_deployment
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
+from polysync_airflow.execution import clock, what_next
 from polysync_airflow.execution.lifecycle.instructions import (
     ClearChoice,
     ExecutionRecord,
     TaskKey,
 )
-from polysync_airflow.execution.lifecycle.manual_resume import why_task_keeps_its_choice
 from polysync_airflow.execution.lifecycle.options import OnClear
-from polysync_airflow.execution.lifecycle.orphans import ENDED_STATES
+from polysync_airflow.execution.lifecycle.orphans import (
+    ENDED_STATES,
+    why_task_keeps_its_choice,
+)
 from polysync_airflow.execution.lifecycle.provenance import has_never_begun
 from polysync_airflow.records import serialization
 from polysync_airflow.records.keys import KEY_PREFIX, place_of, variable_key
@@ -105,6 +108,21 @@ def read_clear_choice(task: TaskKey) -> OnClear | None:
     if choice is None or choice.epoch is not None:
         return None
     return choice.on_clear
+
+
+def next_of(
+    key: TaskKey, task: what_next.TaskNow, run: what_next.PushedRun | None
+) -> list[what_next.Sentence]:
+    """
+    Return what comes next for a task, as ``what_comes_next`` does, with what somebody
+    has chosen in the tab.
+    """
+    choice = None
+    if what_next.needs_choice(task, run):
+        # Without a record, or one that can be believed, nobody has chosen anything.
+        with suppress(PolysyncError):
+            choice = read_clear_choice(key)
+    return what_next.what_comes_next(task, run, clock.now(), choice)
 
 
 def store_clear_choice(task: TaskKey, on_clear: OnClear | None) -> None:

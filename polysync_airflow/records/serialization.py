@@ -19,18 +19,12 @@ from pydantic import ValidationError
 from polysync_airflow.airflow_compat import signatures
 from polysync_airflow.deployment import DEPLOYMENT_KEY
 from polysync_airflow.exceptions import StoredRecordError
+from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
 from polysync_airflow.execution.lifecycle.instructions import (
     ExecutionRecord,
     Incarnation,
     TaskKey,
-)
-from polysync_airflow.execution.models import MAX_INTEGER
-from polysync_airflow.execution.texts import (
-    clean_line,
-    describe_validation_error,
-    first_problems,
-    is_storable_text,
 )
 from polysync_airflow.get_provider_info import DEPLOYMENT
 from polysync_airflow.records.keys import place_of, variable_key
@@ -67,7 +61,9 @@ def from_stored(value: Any, task: TaskKey, *, place: str) -> ExecutionRecord:
     try:
         record = ExecutionRecord.model_validate(values)
     except ValidationError as error:
-        problem = _masked(values) or f"is damaged ({describe_validation_error(error)})"
+        problem = (
+            _masked(values) or f"is damaged ({texts.describe_validation_error(error)})"
+        )
         raise _refused(problem, place) from None
     keys = signatures.signing_keys()
     if not keys or signatures.is_genuine(values, signature, task, keys):
@@ -101,10 +97,10 @@ def _masked(value: Any) -> str | None:
         if isinstance(part, Mapping):
             pending += [(f"{path}.{name}", member) for name, member in part.items()]
         elif isinstance(part, str) and _MASK in part:
-            members.append(clean_line(path[1:], 64) or "the whole text")
+            members.append(texts.clean_line(path[1:], 64) or "the whole text")
     if not members:
         return None
-    listed = ", ".join(first_problems(sorted(members)))
+    listed = ", ".join(texts.first_problems(sorted(members)))
     return (
         f"is damaged: it has {_MASK} in place of {listed}. Airflow's UI and REST API"
         " mask such values, and somebody has written back what they show; airflow"
@@ -203,9 +199,9 @@ def task_in(text: str) -> TaskKey:
 def _may_exist(key: TaskKey) -> bool:
     """Return whether Airflow's database can be asked for a task instance."""
     for text in (key.dag_id, key.run_id, key.task_id):
-        if not isinstance(text, str) or not is_storable_text(text):
+        if not isinstance(text, str) or not texts.is_storable_text(text):
             return False
-    return isinstance(key.map_index, int) and -1 <= key.map_index <= MAX_INTEGER
+    return isinstance(key.map_index, int) and -1 <= key.map_index <= models.MAX_INTEGER
 
 
 def dag_run_start_in(text: str) -> datetime | None:

@@ -7,23 +7,12 @@ from datetime import datetime
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from polysync_airflow.airflow_compat.sdk import (
-    AirflowSensorTimeout,
-    AirflowSkipException,
-)
+from polysync_airflow import exceptions
+from polysync_airflow.airflow_compat import sdk
 from polysync_airflow.aws.retry import call_with_retry
-from polysync_airflow.exceptions import (
-    ModelApprovalError,
-    ModelRejectedError,
-    ParametersError,
-)
-from polysync_airflow.execution import approval, clock
-from polysync_airflow.execution.models import region_from_arn
-from polysync_airflow.execution.outcome import refusal_error
-from polysync_airflow.execution.parameters import is_valid
+from polysync_airflow.execution import approval, clock, models, outcome, parameters
 from polysync_airflow.execution.waiter import Finish, check_event
-from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.hooks.executions import result_or_error
+from polysync_airflow.hooks import PolysyncSageMakerHook, executions
 from polysync_airflow.operators.task_run import write_lines
 from polysync_airflow.sensors.sensor_run import SensorRun
 from polysync_airflow.triggers import PolysyncModelApprovalTrigger
@@ -51,7 +40,7 @@ class ApprovalRun(SensorRun[approval.ApprovalEvent]):
         region = self.task.region_name
         package = self.task.model_package_arn or self.task.model_package_group or ""
         if package.startswith("arn:"):
-            region = region_from_arn(package)
+            region = models.region_from_arn(package)
         return PolysyncSageMakerHook(self.task.polysync_conn_id, region)
 
     @property
@@ -72,7 +61,7 @@ class ApprovalRun(SensorRun[approval.ApprovalEvent]):
             if group.startswith("arn:"):
                 self.check_region(group, "model package group")
             if self.is_rescheduled and "task_state_store" not in self.context:
-                raise ParametersError(
+                raise exceptions.ParametersError(
                     'model_package_group cannot be used with mode="reschedule" before'
                     " Airflow 3.3, where nothing is kept of a rescheduled sensor, so"
                     " that another version could be the newest one each time: set"
@@ -82,7 +71,7 @@ class ApprovalRun(SensorRun[approval.ApprovalEvent]):
             given = "both"
             if arn is None:
                 given = "neither"
-            raise ParametersError(
+            raise exceptions.ParametersError(
                 f"model_package_arn and model_package_group: {given} is given. Give one"
                 " of them: the ARN of a version, or a group, whose newest version is"
                 " meant."
@@ -111,7 +100,7 @@ class ApprovalRun(SensorRun[approval.ApprovalEvent]):
             # A new try finds the version anew.
             return None
         arn = str(stored.get("model_package_arn"))
-        if not is_valid(approval.VERSION_ARN, arn):
+        if not parameters.is_valid(approval.VERSION_ARN, arn):
             return None
         group = str(self.task.model_package_group)
         if approval.group_of(arn) != approval.group_of(group):
@@ -130,7 +119,7 @@ class ApprovalRun(SensorRun[approval.ApprovalEvent]):
             warn=self.log.warning,
         )
         if newest is None:
-            raise ModelApprovalError(
+            raise exceptions.ModelApprovalError(
                 f"The model package group {group} has no version: let this task run"
                 " after the one that registers the model, and check the name of the"
                 " group.",
@@ -155,7 +144,7 @@ class ApprovalRun(SensorRun[approval.ApprovalEvent]):
                 since=self._began_at.timestamp(),
                 deadline=self.deadline_from(self._began_at),
             )
-        polled = result_or_error(
+        polled = executions.result_or_error(
             self.hook.describe_model_package, waiter.model_package_arn
         )
         result = waiter.decide(polled, clock.time())
@@ -172,12 +161,12 @@ class ApprovalRun(SensorRun[approval.ApprovalEvent]):
         trigger = PolysyncModelApprovalTrigger(
             model_package_arn=waiter.model_package_arn,
             polysync_conn_id=self.task.polysync_conn_id,
-            region_name=region_from_arn(waiter.model_package_arn),
+            region_name=models.region_from_arn(waiter.model_package_arn),
             poll_interval=waiter.poll_interval,
             since=waiter.since,
             deadline=waiter.deadline,
         )
-        self.defer(trigger, "execute_complete")
+        self.task.defer(trigger=trigger, method_name="execute_complete")
 
     def end(self, end: approval.ApprovalEvent) -> str:
         self.ti.xcom_push("approval_status", end.approval_status)
@@ -185,18 +174,17 @@ class ApprovalRun(SensorRun[approval.ApprovalEvent]):
         self.ti.xcom_push("last_modified_by", end.modified_by)
         arn = end.model_package_arn
         message = approval.approval_message(end)
-        if end.outcome == "refused":
-            raise refusal_error(end, message)
-        if end.outcome == "timed_out" and end.error_code:
-            # The last poll has failed.
-            raise refusal_error(end, message)
-        if end.outcome == "timed_out":
-            raise AirflowSensorTimeout(message)
+        is_late = end.outcome == "timed_out"
+        if end.outcome == "refused" or (is_late and end.error_code):
+            # Of a wait whose time is over, the last poll has failed.
+            raise outcome.refusal_error(end, message)
+        if is_late:
+            raise sdk.AirflowSensorTimeout(message)
         if end.outcome == "failed":
-            raise ModelApprovalError(message, model_package_arn=arn)
+            raise exceptions.ModelApprovalError(message, model_package_arn=arn)
         if end.outcome == "rejected" and self.options.on_rejected == "skip":
-            raise AirflowSkipException(message)
+            raise sdk.AirflowSkipException(message)
         if end.outcome == "rejected":
-            raise ModelRejectedError(message, model_package_arn=arn)
+            raise exceptions.ModelRejectedError(message, model_package_arn=arn)
         self.log.info("%s", message)
         return arn

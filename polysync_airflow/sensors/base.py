@@ -19,17 +19,12 @@ from airflow.providers.common.compat.sdk import (
 )
 from airflow.triggers.base import StartTriggerArgs
 
+from polysync_airflow import exceptions, retrying
 from polysync_airflow.airflow_compat import sdk
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.exceptions import (
-    ModelApprovalError,
-    ParametersError,
-    PipelineExecutionError,
-)
 from polysync_airflow.execution.models import MAX_POLL_INTERVAL, MIN_POLL_INTERVAL
 from polysync_airflow.execution.parameters import Seconds, seconds
 from polysync_airflow.operators import base
-from polysync_airflow.retrying import PolysyncRetryPolicy
 
 if TYPE_CHECKING:
     from polysync_airflow.sensors.sensor_run import SensorRun
@@ -67,7 +62,7 @@ class _StartTriggerArgs:
                 continue
             if name == "parameters" or not str(value).startswith("{{"):
                 # Any other one is stored as a template, which renders to a text.
-                raise ParametersError(
+                raise exceptions.ParametersError(
                     f"{name} = {value!r:.100} cannot be rendered in the triggerer: give"
                     " a template, or leave out start_from_trigger."
                 )
@@ -93,8 +88,8 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
     # ``soft_fail`` skips the task after these: AWS has answered, and what is waited for
     # is not there. It does not hide other errors.
     negative_errors: ClassVar[tuple[type[BaseException], ...]] = (
-        PipelineExecutionError,
-        ModelApprovalError,
+        exceptions.PipelineExecutionError,
+        exceptions.ModelApprovalError,
         sdk.AirflowSensorTimeout,
     )
     # The run of this process, if it executes the task.
@@ -121,18 +116,18 @@ class PolysyncSensor(base.WaitingOperator, BaseSensorOperator):
         if not self.start_from_trigger:
             return
         if not CAPABILITIES.start_from_trigger:
-            raise ParametersError(
+            raise exceptions.ParametersError(
                 "start_from_trigger = True needs Airflow 3.3 or newer: before, a"
                 " triggerer knows no task whose templates it could render. Leave it"
                 " out, and set deferrable = True."
             )
         worker_arguments = {name: getattr(self, name) for name in base.ON_WORKERS_ONLY}
-        if self.retry_policy != PolysyncRetryPolicy():
+        if self.retry_policy != retrying.PolysyncRetryPolicy():
             worker_arguments["retry_policy"] = self.retry_policy
         for name, value in worker_arguments.items():
             if not value:
                 continue
-            raise ParametersError(
+            raise exceptions.ParametersError(
                 f"{name.removeprefix('_').removesuffix('_hook')} = {value!r:.100} is"
                 " for workers only, and with start_from_trigger = True the task has"
                 " none: leave out one of them. deferrable = True waits in the"

@@ -17,10 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 from airflow.providers.common.compat.sdk import Context
 
 from polysync_airflow import exceptions, triggers
-from polysync_airflow.execution import clock, models, outcome, search
-from polysync_airflow.execution.cost import Basis
-from polysync_airflow.execution.lifecycle.next_session import NextSession
-from polysync_airflow.execution.lifecycle.plans import Does
+from polysync_airflow.execution import clock, cost, models, outcome, search
+from polysync_airflow.execution.lifecycle.plans import Does, NextSession
 from polysync_airflow.execution.steps import progress
 from polysync_airflow.execution.waiter import (
     ExecutionEvent,
@@ -29,10 +27,7 @@ from polysync_airflow.execution.waiter import (
     check_event,
 )
 from polysync_airflow.hooks import PolysyncSageMakerHook
-from polysync_airflow.operators import reporting
-from polysync_airflow.operators.reporting import Following
-from polysync_airflow.operators.results import StepReport, StepReporter
-from polysync_airflow.operators.task_run import write_lines
+from polysync_airflow.operators import reporting, results, task_run
 from polysync_airflow.sensors.sensor_run import SensorRun
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
@@ -64,7 +59,7 @@ class Waiting:
 
     waiter: ExecutionWaiter
     hook: PolysyncSageMakerHook
-    reporter: StepReporter
+    reporter: results.StepReporter
     is_described: bool = False
 
 
@@ -146,7 +141,7 @@ class PipelineSensorRun(SensorRun[PipelineEnd], reporting.ReportingRun):
                 listed_until=wait.listed_until,
                 deadline=wait.deadline,
             )
-            self.defer(search_trigger, "execute_found")
+            self.task.defer(trigger=search_trigger, method_name="execute_found")
         if isinstance(wait, Found):
             raise RuntimeError("the first poll has not begun the wait")
         arguments = self.trigger_arguments(wait.waiter).listing(
@@ -159,7 +154,7 @@ class PipelineSensorRun(SensorRun[PipelineEnd], reporting.ReportingRun):
             )
         else:
             trigger = triggers.PolysyncPipelineExecutionTrigger(**arguments.kwargs())
-        self.defer(trigger, "execute_complete")
+        self.task.defer(trigger=trigger, method_name="execute_complete")
 
     def _search_once(self, waiter: search.SearchWaiter) -> search.SearchWaiter | Found:
         """
@@ -181,7 +176,7 @@ class PipelineSensorRun(SensorRun[PipelineEnd], reporting.ReportingRun):
             listed_at,
         )
         result = waiter.decide(page, clock.time())
-        write_lines(self.log, result.log_lines)
+        task_run.write_lines(self.log, result.log_lines)
         if isinstance(result, Finish):
             return _found_by(result.event)
         return result.waiter
@@ -221,7 +216,7 @@ class PipelineSensorRun(SensorRun[PipelineEnd], reporting.ReportingRun):
                 self._push_summary(waiting.hook, polled)
             waiting = replace(waiting, is_described=True)
         result = waiting.waiter.decide(polled, clock.time())
-        write_lines(self.log, result.log_lines)
+        task_run.write_lines(self.log, result.log_lines)
         if isinstance(result, Finish):
             return result.event
         self._wait = replace(waiting, waiter=result.waiter)
@@ -264,14 +259,14 @@ class PipelineSensorRun(SensorRun[PipelineEnd], reporting.ReportingRun):
     def end(self, end: PipelineEnd) -> str:
         arn = end.execution_arn
         if not isinstance(end, ExecutionEvent):
-            report = self.report_steps(arn, Basis())
+            report = self.report_steps(arn, cost.Basis())
             row = progress.row_of(end, report.rows)
         elif self.task.step_name:
-            report = self.report_end(end, Basis())
+            report = self.report_end(end, cost.Basis())
             ended_row = progress.ended_row(report.rows, self.task.step_name)
             row = ended_row or self._fail_without_step(end, report)
         else:
-            report = self.report_end(end, Basis())
+            report = self.report_end(end, cost.Basis())
             return self.finish(end, report, note=_note(end))
         pipeline_name = self._pipeline_of(arn)
         error = self.outcome_error(
@@ -285,7 +280,9 @@ class PipelineSensorRun(SensorRun[PipelineEnd], reporting.ReportingRun):
         self.publish(arn, pipeline_name, report.model_package_arns)
         return arn
 
-    def _fail_without_step(self, end: ExecutionEvent, report: StepReport) -> NoReturn:
+    def _fail_without_step(
+        self, end: ExecutionEvent, report: results.StepReport
+    ) -> NoReturn:
         """Raise the error of an end without the awaited step."""
         if report.error:
             # Nobody knows how the step has ended.
@@ -317,7 +314,7 @@ class PipelineSensorRun(SensorRun[PipelineEnd], reporting.ReportingRun):
 
     def following(
         self, end: ExecutionEvent, retry: NextSession | None, *, by_fail_step: bool
-    ) -> Following:
+    ) -> reporting.Following:
         text = None
         planned = None
         if retry:
@@ -333,7 +330,7 @@ class PipelineSensorRun(SensorRun[PipelineEnd], reporting.ReportingRun):
                 "Next: mend the cause, and start or resume the execution where it was"
                 " started.\n  Then clear this task."
             )
-        return Following(text, reporting.plan_of(self.context, retry=planned))
+        return reporting.Following(text, reporting.plan_of(self.context, retry=planned))
 
 
 def _found_by(end: search.SearchEvent) -> Found:

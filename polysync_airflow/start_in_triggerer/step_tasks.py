@@ -13,10 +13,8 @@ from pydantic import BaseModel
 
 from polysync_airflow.airflow_compat.task_instances import without_dag
 from polysync_airflow.execution.step_tasks import StepTaskEndArguments
-from polysync_airflow.operators.step_task_run import StepTaskRun
-from polysync_airflow.operators.step_tasks import PolysyncPipelineStepOperator
-from polysync_airflow.triggers import PolysyncStepTaskTrigger
-from polysync_airflow.triggers.task_end import TaskEnd
+from polysync_airflow.operators import step_task_run, step_tasks
+from polysync_airflow.triggers import PolysyncStepTaskTrigger, task_end
 
 
 class PolysyncStepTaskEndTrigger(StepTaskEndArguments, PolysyncStepTaskTrigger):
@@ -33,7 +31,7 @@ class PolysyncStepTaskEndTrigger(StepTaskEndArguments, PolysyncStepTaskTrigger):
     async def _fire(self, event: BaseModel) -> TriggerEvent:
         ti: Any = self.task_instance
         ti.task = SimpleNamespace(retries=self.retries, do_xcom_push=True)
-        end = TaskEnd(ti=ti, connection_id=self.polysync_conn_id, log=self.log)
+        end = task_end.TaskEnd(ti=ti, connection_id=self.polysync_conn_id, log=self.log)
         fired = await end.run(partial(self._end_task, event))
         if isinstance(fired, TaskDeferred):
             raise TypeError("the end of a step's task does not defer")
@@ -41,10 +39,10 @@ class PolysyncStepTaskEndTrigger(StepTaskEndArguments, PolysyncStepTaskTrigger):
 
     def _end_task(self, event: Any, context: Context) -> Any:
         """Run the code of the task, in a thread."""
-        task = PolysyncPipelineStepOperator(
+        task = step_tasks.PolysyncPipelineStepOperator(
             task_id=context["ti"].task_id, **self.kwargs()
         )
         hook = None
         if self._poller and not self.property_files:
             hook = self._poller.client.hook
-        return StepTaskRun(task, context).end(event, hook)
+        return step_task_run.StepTaskRun(task, context).end(event, hook)

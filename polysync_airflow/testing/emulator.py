@@ -24,8 +24,7 @@ from typing import Any, Final
 
 import pytest
 
-from polysync_airflow.execution import clock
-from polysync_airflow.execution.json_input import read_json
+from polysync_airflow.execution import clock, json_input
 from sagemaker_emulator import EXAMPLE_DEFINITIONS, EmulatorServer
 
 
@@ -370,7 +369,9 @@ class SageMakerEmulator(EmulatorServer):
             for name in names:
                 request = {"PipelineName": name}
                 response, _ = self.sagemaker.call("DescribePipeline", region, request)
-                definition = read_json(response["PipelineDefinition"], "the definition")
+                definition = json_input.read_json(
+                    response["PipelineDefinition"], "the definition"
+                )
                 types_by_pipeline[name] = {
                     step["Name"]: step["Type"]
                     for step in _steps_in(definition["Steps"])

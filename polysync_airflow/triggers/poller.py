@@ -29,8 +29,7 @@ from polysync_airflow.aws.job_logs import RunningJobLogs
 from polysync_airflow.aws.rate_limiter import RateLimiter
 from polysync_airflow.deployment import number_of_triggerers
 from polysync_airflow.exceptions import CredentialsError, PolysyncError, is_throttling
-from polysync_airflow.execution import clock
-from polysync_airflow.execution.models import ExecutionDescription
+from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.steps.progress import Progress
 from polysync_airflow.execution.waiter import (
@@ -42,16 +41,10 @@ from polysync_airflow.execution.waiter import (
     after_estimate,
 )
 from polysync_airflow.hooks.spending import StepJobStore
-from polysync_airflow.triggers import schedule
-from polysync_airflow.triggers.bursts import bursts_of_loop
+from polysync_airflow.triggers import bursts, schedule
 from polysync_airflow.triggers.shared_client import WORKERS, SharedClient
 from polysync_airflow.triggers.spending import StepChanges, WaitSpending, job_connection
-from polysync_airflow.triggers.step_lists import (
-    PAUSE_SECONDS,
-    AwaitedLists,
-    ShownLists,
-    StepLists,
-)
+from polysync_airflow.triggers.step_lists import PAUSE_SECONDS, AwaitedLists, ShownLists
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +122,7 @@ class Poller(ABC, Generic[AnyWaiter, Response]):
 
     def __init__(self, client: SharedClient) -> None:
         self.client = client
-        self.bursts = bursts_of_loop()
+        self.bursts = bursts.bursts_of_loop()
         self._time = clock.SteadyTime()
         self._schedule: schedule.Schedule[Subscription[AnyWaiter]] = schedule.Schedule(
             self.group_calls
@@ -415,7 +408,7 @@ LOG_CALLS_PER_SECOND: Final = 4.0
 ExecutionSubscription = Subscription[ExecutionWaiter]
 
 
-class ExecutionPoller(Poller[ExecutionWaiter, ExecutionDescription]):
+class ExecutionPoller(Poller[ExecutionWaiter, models.ExecutionDescription]):
     """
     Polls executions with one connection in one region.
 
@@ -465,7 +458,7 @@ class ExecutionPoller(Poller[ExecutionWaiter, ExecutionDescription]):
 
     def poll(
         self, waiters: Sequence[ExecutionWaiter], is_wanted: Callable[[], bool]
-    ) -> list[ExecutionDescription | PolysyncError]:
+    ) -> list[models.ExecutionDescription | PolysyncError]:
         """Describe an execution. Several are listed."""
         return [self.client.describe(waiter.execution_arn) for waiter in waiters]
 
@@ -493,7 +486,9 @@ class ExecutionPoller(Poller[ExecutionWaiter, ExecutionDescription]):
         awaited = self._begin_step_list(self._awaited_steps)
         return (awaited, self._begin_step_list(self._shown_steps))
 
-    def _begin_step_list(self, lists: StepLists[ExecutionSubscription]) -> float | None:
+    def _begin_step_list(
+        self, lists: AwaitedLists[ExecutionSubscription]
+    ) -> float | None:
         if len(self._calls) >= MAX_CALLS_WITH_STEP_LIST:
             return None
         now = clock.monotonic()
@@ -548,7 +543,7 @@ class ExecutionPoller(Poller[ExecutionWaiter, ExecutionDescription]):
     def _decide(
         self,
         subscription: ExecutionSubscription,
-        response: ExecutionDescription | PolysyncError,
+        response: models.ExecutionDescription | PolysyncError,
         now: float,
     ) -> None:
         super()._decide(subscription, response, now)
@@ -562,7 +557,7 @@ class ExecutionPoller(Poller[ExecutionWaiter, ExecutionDescription]):
         if isinstance(response, PolysyncError):
             error = response
         if progress.after_poll(error, now):
-            lists: StepLists[ExecutionSubscription] = self._shown_steps
+            lists: AwaitedLists[ExecutionSubscription] = self._shown_steps
             if progress.is_awaited:
                 lists = self._awaited_steps
             lists.add(subscription, is_first=subscription.stored_at == -math.inf)

@@ -33,14 +33,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Generic, Self, TypeVar
 
-from polysync_airflow import exceptions
+from polysync_airflow import exceptions, states
 from polysync_airflow.execution.models import ExecutionDescription
 from polysync_airflow.execution.waiter import (
     LAST_POLL_SECONDS,
     AnyWaiter,
     ExecutionWaiter,
 )
-from polysync_airflow.states import has_ended
 
 # The host's clock may differ from AWS's, where only the host has recorded when an
 # execution started.
@@ -263,7 +262,7 @@ class Schedule(Generic[AnyWait]):
             row = listing.executions.get(wait.waiter.name)
             if row is None:
                 missing.append(wait)
-            elif has_ended(row.status):
+            elif states.has_ended(row.status):
                 # A listing has neither the reason nor the time of the end.
                 self.describe_next(wait)
             else:

@@ -1,4 +1,7 @@
-"""The trigger that waits for an execution that others start, and its poller."""
+"""
+The triggers that wait for an execution that others start, and for the approval of a
+model package, and their pollers.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from threading import Lock
 from typing import Final
 
 from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.execution import clock, search
+from polysync_airflow.execution import approval, clock, search
 from polysync_airflow.triggers.poller import Poller, poller_for
 from polysync_airflow.triggers.shared_client import PollingHook, SharedClient
 from polysync_airflow.triggers.wait_triggers import WaitTrigger
@@ -86,3 +89,40 @@ class PolysyncPipelineSearchTrigger(
 
     def _find_poller(self) -> SearchPoller:
         return poller_for(SearchPoller, self.polysync_conn_id, self.region_name)
+
+
+class ApprovalPoller(Poller[approval.ApprovalWaiter, approval.ModelPackageDescription]):
+    """Polls for the waits for model packages."""
+
+    def __init__(self, connection_id: str, region_name: str | None) -> None:
+        client = SharedClient(
+            connection_id,
+            region_name,
+            polls="model_packages",
+            operations=("DescribeModelPackage",),
+            model=approval.ModelPackageDescription,
+        )
+        super().__init__(client)
+
+    def poll(
+        self, waiters: Sequence[approval.ApprovalWaiter], is_wanted: Callable[[], bool]
+    ) -> Sequence[approval.ModelPackageDescription | PolysyncError]:
+        """Describe the model package for which they all wait."""
+        arn = waiters[0].model_package_arn
+        return len(waiters) * [
+            self.client.result(lambda hook: hook.describe_model_package(arn))
+        ]
+
+
+class PolysyncModelApprovalTrigger(
+    approval.ApprovalTriggerArguments, WaitTrigger[approval.ApprovalWaiter]
+):
+    """Wait until a model package is approved or rejected, then fire one event."""
+
+    __module__ = "polysync_airflow.triggers"
+
+    def _waiter(self) -> approval.ApprovalWaiter:
+        return self.checked().wait_of(approval.ApprovalWaiter)
+
+    def _find_poller(self) -> ApprovalPoller:
+        return poller_for(ApprovalPoller, self.polysync_conn_id, self.region_name)

@@ -12,12 +12,8 @@ from botocore.config import Config
 from pydantic import BaseModel
 
 from polysync_airflow.auth.base_hook import LiveConnection, Response, Result
+from polysync_airflow.aws import responses
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
-from polysync_airflow.aws.responses import (
-    MAX_POLL_RESPONSE_BYTES,
-    paginate,
-    pagination_error,
-)
 from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
 from polysync_airflow.exceptions import CredentialsError, PolysyncError
 from polysync_airflow.execution import clock
@@ -50,7 +46,7 @@ class PollingHook(PolysyncSageMakerHook):
         "ListPipelineParametersForExecution",
         "StopPipelineExecution",
     )
-    max_response_bytes = MAX_POLL_RESPONSE_BYTES
+    max_response_bytes = responses.MAX_POLL_RESPONSE_BYTES
     # What counts its calls; None for nothing.
     activity: Activity | None = None
 
@@ -173,7 +169,7 @@ class SharedClient(LiveConnection[PollingHook]):
             )
 
         try:
-            for rows in paginate("ListPipelineExecutions", list_page):
+            for rows in responses.paginate("ListPipelineExecutions", list_page):
                 pages += 1
                 for row in rows:
                     if row.execution_arn in wanted:
@@ -202,7 +198,7 @@ class SharedClient(LiveConnection[PollingHook]):
 
         def check() -> None:
             if not is_wanted():
-                raise pagination_error("The list", "its wait has ended")
+                raise responses.pagination_error("The list", "its wait has ended")
 
         def call(list_page: Callable[[], Result]) -> Result:
             check()

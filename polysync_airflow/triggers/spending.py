@@ -7,17 +7,14 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from polysync_airflow.airflow_compat.supervisor import call_airflow
-from polysync_airflow.airflow_compat.task_instances import read_state
+from polysync_airflow.airflow_compat import supervisor, task_instances
 from polysync_airflow.auth.base_hook import LiveConnection
 from polysync_airflow.auth.iam_policies import JOB_OPERATIONS
 from polysync_airflow.aws.sessions import RATE_LIMITED_CONFIG
-from polysync_airflow.execution import cost
+from polysync_airflow.execution import cost, prices, waiter
 from polysync_airflow.execution.lifecycle.ending import Owner, owner_at_end_of_wait
 from polysync_airflow.execution.lifecycle.instructions import StepJobs, TryOfTask
-from polysync_airflow.execution.prices import CostLimit, Spending
 from polysync_airflow.execution.steps.descriptions import StepDescription
-from polysync_airflow.execution.waiter import LogLine
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.spending import SpendingReader, StepJobStore
 from polysync_airflow.records.store import RecordStore, read_record
@@ -54,8 +51,8 @@ class StepChanges:
     """
 
     steps: Sequence[StepDescription] | BaseException
-    log_lines: Sequence[LogLine] = ()
-    spending: Spending | None = None
+    log_lines: Sequence[waiter.LogLine] = ()
+    spending: prices.Spending | None = None
     is_news: bool = False
     is_stored: bool = True
 
@@ -100,7 +97,7 @@ class RecordedStepJobs(StepJobStore):
 
     def _exchange(self) -> None:
         try:
-            call_airflow(self._merge)
+            supervisor.call_airflow(self._merge)
         except Exception as error:
             log.warning(
                 "The jobs of the steps cannot be kept in the record, retrying: %s: %s."
@@ -122,7 +119,7 @@ class RecordedStepJobs(StepJobStore):
         self._jobs = cost.merged_jobs(recorded, self._jobs)
         self._is_read = True
         if self._jobs != recorded:
-            state = read_state(self._ti)
+            state = task_instances.read_state(self._ti)
             owner = owner_at_end_of_wait(state, record, self._arn, self._ti.try_number)
             if owner is Owner.THIS_TRY:
                 changed = record.model_copy(update={"step_jobs": self._jobs})
@@ -159,18 +156,16 @@ class WaitSpending:
     def estimate(self, steps: Sequence[StepDescription]) -> StepChanges:
         """Return a new list of the steps with what was spent."""
         with self._lock:
-            return self._estimate(steps)
-
-    def _estimate(self, steps: Sequence[StepDescription]) -> StepChanges:
-        if self._client.seconds_until_read <= 0:
-            self._client.read()
-        hook = self._client.hook
-        if self._reader is None:
-            self._reader = SpendingReader(hook, self._warnings.append, self._store)
-        self._reader.jobs.hook = hook
-        spending = self._reader.spending(CostLimit.parse(self._limit), steps)
-        lines = [LogLine(logging.WARNING, text) for text in self._warnings]
-        self._warnings.clear()
-        is_news = spending.is_over or spending.per_hour != self._per_hour
-        self._per_hour = spending.per_hour
-        return StepChanges(steps, lines, spending, is_news)
+            if self._client.seconds_until_read <= 0:
+                self._client.read()
+            hook = self._client.hook
+            if self._reader is None:
+                self._reader = SpendingReader(hook, self._warnings.append, self._store)
+            self._reader.jobs.hook = hook
+            limit = prices.CostLimit.parse(self._limit)
+            spending = self._reader.spending(limit, steps)
+            lines = [waiter.LogLine(logging.WARNING, text) for text in self._warnings]
+            self._warnings.clear()
+            is_news = spending.is_over or spending.per_hour != self._per_hour
+            self._per_hour = spending.per_hour
+            return StepChanges(steps, lines, spending, is_news)

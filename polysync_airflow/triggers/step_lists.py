@@ -73,7 +73,7 @@ class AwaitedLists(Generic[AnyListed]):
         return wait
 
 
-class ShownLists(Generic[AnyListed]):
+class ShownLists(AwaitedLists[AnyListed]):
     """
     Steps that are only shown.
 
@@ -81,11 +81,10 @@ class ShownLists(Generic[AnyListed]):
     """
 
     def __init__(self, per_second: float) -> None:
+        super().__init__()
         self.per_second = per_second
-        self._waits: dict[AnyListed, None] = {}
-        # Those of them whose steps were never shown.
+        # The waits whose steps were never shown.
         self._new: dict[AnyListed, None] = {}
-        self._due = -math.inf
         # How many lists may begin, and when that was known.
         self._allowed = 1.0
         self._allowed_at = math.inf
@@ -102,13 +101,13 @@ class ShownLists(Generic[AnyListed]):
 
         :param is_first: whether they were not shown yet.
         """
-        self._waits[wait] = None
+        super().add(wait, is_first=is_first)
         if is_first:
             self._new[wait] = None
 
     def clear(self) -> None:
         """List nothing."""
-        self._waits.clear()
+        super().clear()
         self._new.clear()
 
     def seconds_until_next(self, now: float, has_credit: bool) -> float | None:
@@ -147,6 +146,3 @@ class ShownLists(Generic[AnyListed]):
         self._due = now + PAUSE_SECONDS
         self._allowed -= 1
         return wait
-
-
-StepLists = AwaitedLists[AnyListed] | ShownLists[AnyListed]

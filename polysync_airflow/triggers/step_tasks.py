@@ -25,10 +25,8 @@ from polysync_airflow.airflow_compat.task_instances import (
 )
 from polysync_airflow.auth.iam_policies import JOB_OPERATIONS
 from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.execution import clock
+from polysync_airflow.execution import clock, models, outcome
 from polysync_airflow.execution.lifecycle.instructions import TaskKey, TryOfTask
-from polysync_airflow.execution.models import region_from_arn
-from polysync_airflow.execution.outcome import RunSummary, parse_run_summary
 from polysync_airflow.execution.step_clears import CLEAR_KEY, FirstListing
 from polysync_airflow.execution.step_tasks import (
     StepsSnapshot,
@@ -39,11 +37,8 @@ from polysync_airflow.execution.step_tasks import (
     steps_snapshot,
 )
 from polysync_airflow.execution.steps import descriptions
-from polysync_airflow.execution.steps.descriptions import StepDescription, StepRow
-from polysync_airflow.states import PolysyncState, has_ended, state_of_step
-from polysync_airflow.triggers import poller
-from polysync_airflow.triggers.shared_client import SharedClient
-from polysync_airflow.triggers.wait_triggers import WaitTrigger
+from polysync_airflow.states import PolysyncState, has_ended
+from polysync_airflow.triggers import poller, shared_client, wait_triggers
 
 # The executions of so many groups are kept.
 MAX_GROUPS: Final = 1000
@@ -62,9 +57,9 @@ class GroupExecution:
         step is repeated.
     """
 
-    run: RunSummary
-    order: Sequence[StepRow]
-    steps: Sequence[StepDescription] = ()
+    run: outcome.RunSummary
+    order: Sequence[descriptions.StepRow]
+    steps: Sequence[descriptions.StepDescription] = ()
     status: str | None = None
     due: float = 0.0
     listing: FirstListing | None = None
@@ -96,7 +91,7 @@ class StepTaskPoller(poller.Poller[StepTaskWaiter, StepsSnapshot]):
     """Lists the steps of executions for the tasks of their steps."""
 
     def __init__(self, connection_id: str, region_name: str | None) -> None:
-        client = SharedClient(
+        client = shared_client.SharedClient(
             connection_id, region_name, polls="step_tasks", operations=CLIENT_OPERATIONS
         )
         super().__init__(client)
@@ -136,7 +131,7 @@ class StepTaskPoller(poller.Poller[StepTaskWaiter, StepsSnapshot]):
         arn = response.run.execution_arn
         # With the region of the execution, as its task waits for it.
         executions = poller.existing_poller(
-            poller.ExecutionPoller, self.client.key[0], region_from_arn(arn)
+            poller.ExecutionPoller, self.client.key[0], models.region_from_arn(arn)
         )
         if executions:
             executions.share_steps(arn, response.steps)
@@ -195,7 +190,7 @@ class StepTaskPoller(poller.Poller[StepTaskWaiter, StepsSnapshot]):
         :return: None in place of the execution if the task has none in its current try.
         """
         state, value = call_airflow(lambda: (read_state(task), read_xcom(task, "run")))
-        run = parse_run_summary(value, poller.log.warning)
+        run = outcome.parse_run_summary(value, poller.log.warning)
         execution = self._executions.pop(task, None)
         if run is None or not is_current(state, run):
             return state, None
@@ -219,7 +214,7 @@ class StepTaskPoller(poller.Poller[StepTaskWaiter, StepsSnapshot]):
     ) -> None:
         execution.steps = self._list(execution, is_wanted)
         for step in execution.steps:
-            if state_of_step(step.status) is PolysyncState.RUNNING:
+            if step.state is PolysyncState.RUNNING:
                 return
         # AWS's list of the steps does not say whether more of them follow.
         self.client.limiter.acquire()
@@ -234,7 +229,7 @@ class StepTaskPoller(poller.Poller[StepTaskWaiter, StepsSnapshot]):
 
     def _list(
         self, execution: GroupExecution, is_wanted: Callable[[], bool]
-    ) -> Sequence[StepDescription]:
+    ) -> Sequence[descriptions.StepDescription]:
         arn = execution.run.execution_arn
         steps = self.client.list_steps(arn, is_wanted=is_wanted)
         if isinstance(steps, PolysyncError):
@@ -247,7 +242,9 @@ def _delete_note(task: TaskKey) -> None:
         delete_xcom(task, CLEAR_KEY)
 
 
-class PolysyncStepTaskTrigger(StepTaskArguments, WaitTrigger[StepTaskWaiter]):
+class PolysyncStepTaskTrigger(
+    StepTaskArguments, wait_triggers.WaitTrigger[StepTaskWaiter]
+):
     """
     Wait for the end of one step of the execution that another task of the same DAG run
     starts.

@@ -14,14 +14,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
+from polysync_airflow import exceptions, states
 from polysync_airflow.airflow_compat import task_instances
 from polysync_airflow.airflow_compat.supervisor import call_airflow
 from polysync_airflow.auth.base_hook import LiveConnection
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
-from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.execution import clock, step_clears
-from polysync_airflow.execution.cost import Basis
-from polysync_airflow.execution.lifecycle import ending
+from polysync_airflow.execution import clock, cost, prices, step_clears
+from polysync_airflow.execution.lifecycle import ending, lookup
 from polysync_airflow.execution.lifecycle.ending import Owner, TryEnd
 from polysync_airflow.execution.lifecycle.instructions import (
     ExecutionRecord,
@@ -29,26 +28,16 @@ from polysync_airflow.execution.lifecycle.instructions import (
     StartName,
     TryOfTask,
 )
-from polysync_airflow.execution.lifecycle.lookup import name_of
 from polysync_airflow.execution.lifecycle.provenance import Provenance
 from polysync_airflow.execution.models import StopBeforeEvent
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
-from polysync_airflow.execution.prices import SPENDING_KEY, CostLimit
 from polysync_airflow.execution.waiter import ExecutionEvent, ExecutionWaiter, Finish
-from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.hooks import PolysyncSageMakerHook, stops
 from polysync_airflow.hooks.executions import StopResult
 from polysync_airflow.hooks.spending import add_up_steps, basis_of
-from polysync_airflow.hooks.stops import (
-    Announcement,
-    ReportedStop,
-    stop_execution_by_arn,
-    summary_of,
-)
 from polysync_airflow.records.store import RecordStore, read_record
-from polysync_airflow.states import STATUS_STOPPING, has_ended
-from polysync_airflow.triggers.poller import ExecutionPoller, poller_for
+from polysync_airflow.triggers import poller, step_pusher
 from polysync_airflow.triggers.shared_client import SharedClient
-from polysync_airflow.triggers.step_pusher import StepPusher
 from polysync_airflow.triggers.threads import ThreadPools, result_of
 
 Result = TypeVar("Result")
@@ -133,7 +122,7 @@ class TaskSituation(NamedTuple):
 
 
 @dataclass(kw_only=True)
-class TriggerStop(ReportedStop):
+class TriggerStop(stops.ReportedStop):
     """
     The stop of the execution of a trigger. A trigger has no context of the task, so it
     reads and writes by the key of the task instance. Its methods block, in any thread
@@ -213,22 +202,22 @@ class TriggerStop(ReportedStop):
                 until=clock.time() + STOP_TIMEOUT_SECONDS,
                 warn=self.log.warning,
             )
-            return name_of(execution)
-        except PolysyncError as error:
+            return lookup.name_of(execution)
+        except exceptions.PolysyncError as error:
             self.log.warning("The name of the execution is not known: %s", error)
             return None
 
-    def _announce(self, try_end: TryEnd) -> Announcement:
+    def _announce(self, try_end: TryEnd) -> stops.Announcement:
         try:
             situation = self._situation_before_stop()
         except Exception as error:
             text = "Airflow does not say whose execution this is: %s. Execution: %s"
             self.log.warning(text, error, self._arn)
-            return Announcement(Owner.UNKNOWN)
+            return stops.Announcement(Owner.UNKNOWN)
         owner = situation.owner
         record = situation.stored
         if record is None or not situation.may_store:
-            return Announcement(owner, may_store=situation.may_store)
+            return stops.Announcement(owner, may_store=situation.may_store)
         store = RecordStore.outside(self.ti)
         announced = try_end.announced(record)
         try:
@@ -237,9 +226,11 @@ class TriggerStop(ReportedStop):
             text = "The stop cannot be announced in the record: %s. Execution: %s"
             self.log.warning(text, error, self._arn)
             if owner is Owner.NOBODY:
-                return Announcement(owner)
-            return Announcement(Owner.UNKNOWN)
-        return Announcement(owner, withdraw=partial(self._withdraw, store, record))
+                return stops.Announcement(owner)
+            return stops.Announcement(Owner.UNKNOWN)
+        return stops.Announcement(
+            owner, withdraw=partial(self._withdraw, store, record)
+        )
 
     def _withdraw(self, store: RecordStore, record: ExecutionRecord) -> None:
         try:
@@ -248,7 +239,7 @@ class TriggerStop(ReportedStop):
             self.log.warning("The record cannot be updated: %s", error)
 
     def _ask_aws(self) -> StopResult:
-        return stop_execution_by_arn(
+        return stops.stop_execution_by_arn(
             self._arn,
             self.waiter.attempt,
             lambda _region: self.client.hook,
@@ -262,7 +253,7 @@ class TriggerStop(ReportedStop):
 
     def _read_summary(self) -> RunSummary | None:
         value = task_instances.read_xcom(self.ti, "run")
-        return summary_of(value, self._arn, self.waiter.attempt, self.log.warning)
+        return stops.summary_of(value, self._arn, self.waiter.attempt, self.log.warning)
 
     def _read_summary_again(self) -> RunSummary | None:
         if not self._situation().may_store:
@@ -280,10 +271,10 @@ class TriggerStop(ReportedStop):
         self.log.info("%s Execution: %s", summary.stop_text, self._arn)
         end.store_steps_and_cost(self, self.ti, self._basis)
 
-    def _basis(self) -> Basis:
+    def _basis(self) -> cost.Basis:
         if self.waiter.cost_limit is None:
-            return Basis()
-        limit = CostLimit.parse(self.waiter.cost_limit)
+            return cost.Basis()
+        limit = prices.CostLimit.parse(self.waiter.cost_limit)
         record = call_airflow(partial(read_record, self.ti))
         attempt = self._arn, self.waiter.attempt
         if record and (record.execution_arn, record.resumes) != attempt:
@@ -304,14 +295,14 @@ def store_summary(ti: NamedTask, summary: RunSummary) -> None:
     if summary.spending:
         # Before ``run``, which says that somebody has added up.
         spending = summary.spending.model_dump(mode="json")
-        task_instances.write_xcom(ti, SPENDING_KEY, spending)
+        task_instances.write_xcom(ti, prices.SPENDING_KEY, spending)
     task_instances.write_xcom(ti, "state", summary.state)
     task_instances.write_xcom(ti, "run", summary.model_dump(mode="json"))
 
 
 def read_spending(ti: NamedTask) -> Any:
     """Return the XCom ``spending`` of a task instance, from a triggerer."""
-    return call_airflow(partial(task_instances.read_xcom, ti, SPENDING_KEY))
+    return call_airflow(partial(task_instances.read_xcom, ti, prices.SPENDING_KEY))
 
 
 def store_stopping(
@@ -323,9 +314,9 @@ def store_stopping(
     :param warn: called with a message if the XCom ``run`` was edited.
     """
     value = task_instances.read_xcom(ti, "run")
-    summary = summary_of(value, execution_arn, attempt, warn)
-    if summary and not has_ended(summary.status):
-        stopping = summary.model_copy(update={"status": STATUS_STOPPING})
+    summary = stops.summary_of(value, execution_arn, attempt, warn)
+    if summary and not states.has_ended(summary.status):
+        stopping = summary.model_copy(update={"status": states.STATUS_STOPPING})
         task_instances.write_xcom(ti, "run", stopping.model_dump(mode="json"))
 
 
@@ -343,7 +334,7 @@ class EndOfStop:
     jobs: LiveConnection[PolysyncSageMakerHook]
 
     def store_steps_and_cost(
-        self, stop: ReportedStop, ti: NamedTask, basis: Callable[[], Basis]
+        self, stop: stops.ReportedStop, ti: NamedTask, basis: Callable[[], cost.Basis]
     ) -> None:
         """
         Store the steps of the execution, and what it has used and cost, from a thread
@@ -353,8 +344,8 @@ class EndOfStop:
         """
         arn = self.event.execution_arn
         steps = self.client.list_steps(arn, is_wanted=lambda: True)
-        if not isinstance(steps, PolysyncError):
-            pusher = StepPusher(ti, arn, stop.log.warning)
+        if not isinstance(steps, exceptions.PolysyncError):
+            pusher = step_pusher.StepPusher(ti, arn, stop.log.warning)
             call_airflow(partial(pusher.store, steps))
         if self.event.outcome != "ended":
             return
@@ -606,7 +597,7 @@ async def end_of_stop(
     :param waiter: has the execution and its attempt.
     :param client_key: the connection and the region.
     """
-    executions = poller_for(ExecutionPoller, *client_key)
+    executions = poller.poller_for(poller.ExecutionPoller, *client_key)
     deadline = clock.time() + FOLLOW_SECONDS
     waiter = replace(
         waiter, poll_interval=FOLLOW_POLL_SECONDS, deadline=deadline, cost_limit=None

@@ -25,11 +25,8 @@ from airflow.triggers.base import (
     TriggerEvent,
 )
 
-from polysync_airflow.airflow_compat import sdk
-from polysync_airflow.airflow_compat.supervisor import call_slow_airflow
-from polysync_airflow.airflow_compat.task_instances import write_xcom
-from polysync_airflow.exceptions import PolysyncError
-from polysync_airflow.retrying import PolysyncRetryPolicy, forbids_retry
+from polysync_airflow import exceptions, retrying
+from polysync_airflow.airflow_compat import sdk, supervisor, task_instances
 from polysync_airflow.triggers.threads import ThreadPools
 
 Code: TypeAlias = Callable[[Context], Any]
@@ -75,12 +72,14 @@ class TaskInstanceInThread:
         """
         if self.is_left:
             raise asyncio.CancelledError
-        call_slow_airflow(partial(write_xcom, self._ti, key, value), self._warn)
+        supervisor.call_slow_airflow(
+            partial(task_instances.write_xcom, self._ti, key, value), self._warn
+        )
 
     def xcom_pull(self, *args: Any, **kwargs: Any) -> Any:
         """Return an XCom."""
         pull = partial(self._ti.xcom_pull, *args, **kwargs)
-        return call_slow_airflow(pull, self._warn)
+        return supervisor.call_slow_airflow(pull, self._warn)
 
 
 @dataclass(kw_only=True)
@@ -131,13 +130,13 @@ class TaskEnd:
 
     def _failed(self, error: Exception, context: Context) -> TriggerEvent:
         traceback: Exception | None = error
-        if isinstance(error, (PolysyncError, AirflowException)):
+        if isinstance(error, (exceptions.PolysyncError, AirflowException)):
             # The error says what the user needs to know.
             traceback = None
         text = f"{type(error).__name__}: {error}"
         self.log.error("Task failed with %s", text, exc_info=traceback)
-        is_final = isinstance(error, _FINAL_ERRORS) or forbids_retry(
-            PolysyncRetryPolicy(), error, context
+        is_final = isinstance(error, _FINAL_ERRORS) or retrying.forbids_retry(
+            retrying.PolysyncRetryPolicy(), error, context
         )
         if is_final and self.ti.task.retries:
             # Airflow retries after a TaskFailedEvent. Only a worker can forbid that:

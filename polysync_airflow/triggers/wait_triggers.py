@@ -26,22 +26,14 @@ from pydantic import BaseModel
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
 from polysync_airflow.airflow_compat.supervisor import call_airflow, use_event_loop
 from polysync_airflow.aws.job_logs import RunningJobLogs
-from polysync_airflow.execution import clock
-from polysync_airflow.execution.lifecycle import ending
-from polysync_airflow.execution.lifecycle.instructions import NamedTask
-from polysync_airflow.execution.outcome import stop_reason
-from polysync_airflow.execution.prices import Spending
-from polysync_airflow.execution.steps.callbacks import StepChangedEvent, is_news
-from polysync_airflow.execution.steps.descriptions import StepDescription
+from polysync_airflow.execution import clock, outcome, prices, trigger_arguments
+from polysync_airflow.execution.lifecycle import ending, instructions
+from polysync_airflow.execution.steps import callbacks, descriptions
 from polysync_airflow.execution.steps.progress import (
     Progress,
     StepTriggerArguments,
     ended_step,
     shortened,
-)
-from polysync_airflow.execution.trigger_arguments import (
-    StoredArguments,
-    TriggerArguments,
 )
 from polysync_airflow.execution.waiter import (
     AnyWaiter,
@@ -51,18 +43,16 @@ from polysync_airflow.execution.waiter import (
     Wait,
 )
 from polysync_airflow.states import STATUS_STOPPING
-from polysync_airflow.triggers import poller, stopping
+from polysync_airflow.triggers import poller, shared_client, stopping, threads
 from polysync_airflow.triggers.poller import WaitResult
-from polysync_airflow.triggers.shared_client import SharedClient
 from polysync_airflow.triggers.spending import RecordedStepJobs, StepChanges
 from polysync_airflow.triggers.step_pusher import FINISH_SECONDS, StepPusher
-from polysync_airflow.triggers.threads import ThreadPools
 
 # Reads the last lines of jobs at the end of waits.
-submit_read: Final = ThreadPools("polysync-logs").submit
+submit_read: Final = threads.ThreadPools("polysync-logs").submit
 
 
-class WaitTrigger(StoredArguments, BaseTrigger, Generic[AnyWaiter]):
+class WaitTrigger(trigger_arguments.StoredArguments, BaseTrigger, Generic[AnyWaiter]):
     """
     Wait, then fire one event.
 
@@ -175,7 +165,9 @@ class WaitTrigger(StoredArguments, BaseTrigger, Generic[AnyWaiter]):
         """End what must not go on."""
 
 
-class PolysyncPipelineExecutionTrigger(TriggerArguments, WaitTrigger[ExecutionWaiter]):
+class PolysyncPipelineExecutionTrigger(
+    trigger_arguments.TriggerArguments, WaitTrigger[ExecutionWaiter]
+):
     """Wait for a SageMaker pipeline execution to end, then fire one event."""
 
     # Whether the task has the XCom ``steps``.
@@ -252,9 +244,9 @@ class PolysyncPipelineExecutionTrigger(TriggerArguments, WaitTrigger[ExecutionWa
 
     def _push(
         self,
-        ti: NamedTask,
-        steps: Sequence[StepDescription],
-        spending: Spending | None,
+        ti: instructions.NamedTask,
+        steps: Sequence[descriptions.StepDescription],
+        spending: prices.Spending | None,
     ) -> None:
         if self.progress_interval is None:
             # The steps were listed for the limit only.
@@ -270,7 +262,7 @@ class PolysyncPipelineExecutionTrigger(TriggerArguments, WaitTrigger[ExecutionWa
             )
         self._pusher.push(steps, spending)
 
-    async def _tell_stopping(self, ti: NamedTask) -> None:
+    async def _tell_stopping(self, ti: instructions.NamedTask) -> None:
         """Store that AWS is stopping the execution, which nobody has told the task."""
         store = partial(
             stopping.store_stopping,
@@ -313,7 +305,7 @@ class PolysyncPipelineExecutionTrigger(TriggerArguments, WaitTrigger[ExecutionWa
                 waiter=self._waiter(),
                 client=self._client(),
                 log=self.log,
-                reason=stop_reason(event),
+                reason=outcome.stop_reason(event),
             )
             answer = await stop.before_event()
             event = event.model_copy(update={"stop": answer})
@@ -325,10 +317,10 @@ class PolysyncPipelineExecutionTrigger(TriggerArguments, WaitTrigger[ExecutionWa
         known_steps = shortened(progress.logged_statuses, self.declared_steps)
         return event.model_copy(update={"known_steps": known_steps})
 
-    def _client(self) -> SharedClient:
+    def _client(self) -> shared_client.SharedClient:
         if self._poller:
             return self._poller.client
-        return SharedClient(self.polysync_conn_id, self.region_name)
+        return shared_client.SharedClient(self.polysync_conn_id, self.region_name)
 
     def _close(self) -> None:
         if self._pusher:
@@ -405,12 +397,12 @@ class PolysyncCallbackStepTrigger(StepTrigger):
                 status = result.waiter.last_status
             case StepChanges():
                 steps = result.steps
-        if is_news(self.step_name, status, steps):
-            return StepChangedEvent(since=self.since, deadline=self.deadline)
+        if callbacks.is_news(self.step_name, status, steps):
+            return callbacks.StepChangedEvent(since=self.since, deadline=self.deadline)
         return None
 
 
-def _steps_in(result: WaitResult) -> Sequence[StepDescription] | None:
+def _steps_in(result: WaitResult) -> Sequence[descriptions.StepDescription] | None:
     """Return the steps that a result has; None if it has none."""
     if not isinstance(result, StepChanges) or isinstance(result.steps, BaseException):
         return None

@@ -26,7 +26,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from contextlib import suppress
+from dataclasses import asdict
 from functools import cache
 from http import HTTPStatus
 from pathlib import Path
@@ -51,14 +51,11 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as DatabaseTimeoutError
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 
-from polysync_airflow import __version__
-from polysync_airflow.airflow_compat import reads
+from polysync_airflow import __version__, exceptions
+from polysync_airflow.airflow_compat import reads, sdk
 from polysync_airflow.airflow_compat.database import has_dag, task_now
-from polysync_airflow.airflow_compat.sdk import conf
 from polysync_airflow.airflow_compat.xcoms import TaskXCom, task_xcoms, xcom_value
-from polysync_airflow.exceptions import PolysyncError, StoredRecordError
-from polysync_airflow.execution import clock
-from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
+from polysync_airflow.execution import json_input, what_next
 from polysync_airflow.execution.lifecycle.instructions import TaskKey
 from polysync_airflow.execution.lifecycle.options import OnClear
 from polysync_airflow.execution.texts import (
@@ -67,12 +64,6 @@ from polysync_airflow.execution.texts import (
     describe_arguments,
     describe_validation_error,
     is_storable_text,
-)
-from polysync_airflow.execution.what_next import (
-    TaskNow,
-    needs_choice,
-    read_run,
-    what_comes_next,
 )
 from polysync_airflow.records import database
 from polysync_airflow.ui import summary
@@ -121,7 +112,7 @@ class Change(BaseModel):
 _STATUS_CODES: Final = {
     database.NoRecordError: 404,
     database.TaskNotEndedError: 409,
-    StoredRecordError: 409,
+    exceptions.StoredRecordError: 409,
 }
 User = Annotated[BaseUser, Depends(get_user)]
 
@@ -199,7 +190,7 @@ def _comes_from_own_page(request: Request) -> bool:
     if origin is None:
         return True
     # A reverse proxy may pass on another host than the browser's.
-    base_url = conf.get("api", "base_url", fallback="") or ""
+    base_url = sdk.conf.get("api", "base_url", fallback="") or ""
     own_hosts = {request.headers.get("Host", ""), urlsplit(base_url).netloc} - {""}
     return urlsplit(origin).netloc in own_hosts
 
@@ -217,8 +208,8 @@ async def read_change(request: Request) -> Change:
         if len(body) > MAX_BODY:
             raise HTTPException(413, f"The body is longer than {MAX_BODY} bytes.")
     try:
-        return Change.model_validate(read_json(bytes(body), "The body"))
-    except UnreadableJsonError as error:
+        return Change.model_validate(json_input.read_json(bytes(body), "The body"))
+    except json_input.UnreadableJsonError as error:
         raise HTTPException(422, str(error)) from None
     except ValidationError as error:
         raise HTTPException(422, describe_validation_error(error)) from None
@@ -299,12 +290,8 @@ def get_xcoms(
     Return XComs of a task instance that exist, by key: the JSON as a text, null if it
     is too large, and when it was stored. With ``run``, also what comes next.
     """
-    task: dict[str, Any] = {
-        "dag_id": dag_id,
-        "run_id": run_id,
-        "task_id": task_id,
-        "map_index": map_index,
-    }
+    task_key = TaskKey(dag_id, run_id, task_id, map_index)
+    task = asdict(task_key)
     found = task_xcoms(set(key) - {"run"}, **task)
     following = {}
     if "run" in key:
@@ -312,7 +299,7 @@ def get_xcoms(
         # stored.
         now = task_now(**task)
         found |= task_xcoms(["run"], max_bytes=MAX_RUN_BYTES, **task)
-        following["next"] = _what_comes_next(TaskKey(**task), now, found.get("run"))
+        following["next"] = _what_comes_next(task_key, now, found.get("run"))
     return {
         "xcoms": {
             name: {"text": xcom.text, "written_at": xcom.written_at.isoformat()}
@@ -323,20 +310,14 @@ def get_xcoms(
 
 
 def _what_comes_next(
-    key: TaskKey, task: TaskNow | None, xcom: TaskXCom | None
+    key: TaskKey, task: what_next.TaskNow | None, xcom: TaskXCom | None
 ) -> list[dict[str, str | None]]:
     if task is None:
         return []
     run = None
     if xcom and xcom.text:
-        run = read_run(xcom_value(xcom.text))
-    choice = None
-    if needs_choice(task, run):
-        # Without a record, or one that can be believed, nobody has chosen anything.
-        with suppress(PolysyncError):
-            choice = database.read_clear_choice(key)
-    sentences = what_comes_next(task, run, clock.now(), choice)
-    return [sentence.as_json for sentence in sentences]
+        run = what_next.read_run(xcom_value(xcom.text))
+    return [sentence.as_json for sentence in database.next_of(key, task, run)]
 
 
 # The checks of Airflow's own lists of XComs. They take no DAG from the URL: what is
@@ -433,7 +414,7 @@ def create_app() -> FastAPI:
     app.add_api_route("/{build}/{name}", get_file, methods=["GET"], response_model=None)
     for endpoints in (router, xcoms, executions):
         app.include_router(endpoints)
-    app.add_exception_handler(PolysyncError, _respond_to_problem)
+    app.add_exception_handler(exceptions.PolysyncError, _respond_to_problem)
     # The time limit of a statement, and that of the pool of connections.
     for error in (OperationalError, DatabaseTimeoutError):
         app.add_exception_handler(error, _respond_to_slow_database)

@@ -29,9 +29,7 @@ from pydantic import (
 )
 
 from polysync_airflow.airflow_compat.xcoms import XComBatch, newest_xcoms, xcom_value
-from polysync_airflow.execution import models
-from polysync_airflow.execution.texts import ArnText
-from polysync_airflow.execution.what_next import START_OPERATORS
+from polysync_airflow.execution import models, texts, what_next
 from polysync_airflow.states import PolysyncState
 
 # So many of the newest executions are read, and so many pipelines and days returned.
@@ -52,7 +50,7 @@ class _Cost(BaseModel):
 class _Run(BaseModel):
     """What the summary uses of an XCom ``run``, which users may edit."""
 
-    pipeline_name: ArnText
+    pipeline_name: texts.ArnText
     state: Annotated[str, Field(max_length=64)]
     started_at: models.UtcTime
     seconds: _Number | None = None
@@ -160,7 +158,7 @@ def read_summary(dag_ids: Set[str], filters: SummaryFilters) -> dict[str, Any]:
             "run",
             dag_ids=dag_ids,
             dag=filters.dag,
-            operators=START_OPERATORS,
+            operators=what_next.START_OPERATORS,
             since=filters.since,
             limit=MAX_EXECUTIONS,
         )

@@ -13,8 +13,7 @@ from typing import Any, ClassVar, Final
 
 from polysync_airflow.airflow_compat.supervisor import call_airflow, use_event_loop
 from polysync_airflow.airflow_compat.task_instances import read_state, read_xcom
-from polysync_airflow.execution import clock, models
-from polysync_airflow.execution.cost import Basis
+from polysync_airflow.execution import clock, cost, models
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, TaskKey
 from polysync_airflow.execution.lifecycle.orphans import Finding, TaskSnapshot
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
@@ -22,9 +21,7 @@ from polysync_airflow.execution.waiter import LAG_SECONDS, ExecutionWaiter
 from polysync_airflow.hooks.spending import basis_of
 from polysync_airflow.records.store import RecordStore, read_record
 from polysync_airflow.states import DELETED
-from polysync_airflow.triggers import stopping
-from polysync_airflow.triggers.shared_client import PollingHook
-from polysync_airflow.triggers.threads import ThreadPools, result_of
+from polysync_airflow.triggers import shared_client, stopping, threads
 from polysync_airflow.watch import orphan
 
 log = logging.getLogger(__name__)
@@ -32,7 +29,7 @@ log = logging.getLogger(__name__)
 # Seconds between the requests to Airflow, when it does not respond.
 RETRY_SECONDS: Final = (1.0, 4.0, 15.0, 60.0)
 # Beside those of the triggers' own stops.
-_submit: Final = partial(ThreadPools("polysync-watch").submit, "")
+_submit: Final = partial(threads.ThreadPools("polysync-watch").submit, "")
 
 
 async def stop_if_left(**task: Any) -> str:
@@ -43,7 +40,7 @@ async def stop_if_left(**task: Any) -> str:
     :return: what was found: ``keep``, ``over`` or ``stop``. Airflow stores it.
     """
     use_event_loop()
-    finding, stop = await result_of(_submit(_look_after, TaskKey(**task)))
+    finding, stop = await threads.result_of(_submit(_look_after, TaskKey(**task)))
     if stop is not None:
         # Airflow calls this function again where it still runs.
         stopping.keep_following(_follow(stop), stop.record.arn, log)
@@ -53,7 +50,9 @@ async def stop_if_left(**task: Any) -> str:
 
 def _look_after(task: TaskKey) -> tuple[Finding, orphan.OrphanStop | None]:
     """Return what was found, and the stop whose end is to be stored."""
-    watch = orphan.Watch(TriggererAccess(), PollingHook, log, lag_seconds=LAG_SECONDS)
+    watch = orphan.Watch(
+        TriggererAccess(), shared_client.PollingHook, log, lag_seconds=LAG_SECONDS
+    )
     examined = _examine(watch, task)
     finding = examined.verdict.finding
     text = examined.verdict.text
@@ -90,7 +89,7 @@ async def _follow(stop: orphan.OrphanStop) -> None:
     )
     key = (stop.connection_id, region)
     end = await stopping.end_of_stop(waiter, key)
-    await result_of(_submit(_store_end, stop, end))
+    await threads.result_of(_submit(_store_end, stop, end))
 
 
 def _store_end(stop: orphan.OrphanStop, end: stopping.EndOfStop) -> None:
@@ -99,7 +98,7 @@ def _store_end(stop: orphan.OrphanStop, end: stopping.EndOfStop) -> None:
         end.store_steps_and_cost(stop, ti, partial(_basis, stop, ti))
 
 
-def _basis(stop: orphan.OrphanStop, ti: Any) -> Basis:
+def _basis(stop: orphan.OrphanStop, ti: Any) -> cost.Basis:
     # The limit of the task is known by its last estimate only.
     return basis_of(stop.record, stopping.read_spending(ti), None)
 

@@ -17,8 +17,7 @@ from weakref import WeakKeyDictionary
 from airflow.listeners import hookimpl
 
 from polysync_airflow.airflow_compat import listeners
-from polysync_airflow.execution.lifecycle.instructions import TaskKey
-from polysync_airflow.execution.lifecycle.orphans import ENDED_STATES
+from polysync_airflow.execution.lifecycle import instructions, orphans
 from polysync_airflow.records.keys import dag_prefix, variable_key
 
 log = logging.getLogger(__name__)
@@ -111,7 +110,7 @@ class EndListener:
 
     def _task_ended(self, session: Any, task_instance: Any) -> None:
         state = task_instance.state
-        if str(getattr(state, "value", state)) not in ENDED_STATES:
+        if str(getattr(state, "value", state)) not in orphans.ENDED_STATES:
             return
         if not task_instance.try_number:
             # The task has never begun, so its record was imported, or belongs to an
@@ -122,7 +121,7 @@ class EndListener:
             self._add_row(session, keys, task_instance)
 
     def _add_row(self, session: Any, keys: set[str], ended: Any) -> None:
-        task = TaskKey.of(ended)
+        task = instructions.TaskKey.of(ended)
         key = variable_key(task)
         if key not in keys:
             return

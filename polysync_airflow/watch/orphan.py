@@ -19,7 +19,7 @@ from polysync_airflow.aws.responses import PAGE_SIZE
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import RESOURCE_NOT_FOUND, SageMakerApiError, has_code
 from polysync_airflow.execution import clock, models
-from polysync_airflow.execution.lifecycle import ending, lookup, orphans
+from polysync_airflow.execution.lifecycle import ending, lookup, machine, orphans
 from polysync_airflow.execution.lifecycle.ending import Owner, TryEnd
 from polysync_airflow.execution.lifecycle.instructions import (
     ExecutionRecord,
@@ -27,18 +27,16 @@ from polysync_airflow.execution.lifecycle.instructions import (
     TaskKey,
     UnattendedStop,
 )
-from polysync_airflow.execution.lifecycle.machine import ASK_AGAIN_SECONDS
 from polysync_airflow.execution.lifecycle.orphans import Finding, TaskSnapshot, Verdict
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
-from polysync_airflow.hooks import stops
-from polysync_airflow.hooks.executions import ExecutionMethods, StopResult
+from polysync_airflow.hooks import executions, stops
 
 # How long transient errors of AWS's are retried before the execution is stopped
 # without its status.
 DESCRIBE_SECONDS: Final = 60.0
 
 # Returns the hook for a connection and a region.
-Connect = Callable[[str, str], ExecutionMethods]
+Connect = Callable[[str, str], executions.ExecutionMethods]
 # Returns the record to store in place of the one that is stored; None for none.
 Choose = Callable[[ExecutionRecord | None, TaskSnapshot], ExecutionRecord | None]
 
@@ -194,7 +192,7 @@ class Watch:
             answer = ask()
             if answer is not None or clock.time() >= until:
                 return answer
-            clock.sleep(ASK_AGAIN_SECONDS)
+            clock.sleep(machine.ASK_AGAIN_SECONDS)
 
     def _status_of(self, arn: str, stop: UnattendedStop) -> str | None:
         """Return the status of an execution; None if AWS does not know it."""
@@ -245,7 +243,7 @@ class OrphanStop(stops.ReportedStop):
     record: ExecutionRecord
     connection_id: str
     access: AirflowAccess
-    hook_for_region: Callable[[str], ExecutionMethods]
+    hook_for_region: Callable[[str], executions.ExecutionMethods]
 
     def _announce(self, try_end: TryEnd) -> stops.Announcement:
         owner = self._replace_record(try_end.announced)
@@ -281,7 +279,7 @@ class OrphanStop(stops.ReportedStop):
             )
         return owner
 
-    def _ask_aws(self) -> StopResult:
+    def _ask_aws(self) -> executions.StopResult:
         return stops.stop_execution_by_arn(
             self.record.arn, self.record.resumes, self.hook_for_region, self.log.warning
         )

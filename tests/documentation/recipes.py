@@ -319,7 +319,7 @@ class FeatureGroupRun(SensorRun[FeatureGroupEvent]):
             since=self._wait.since,
             deadline=self._wait.deadline,
         )
-        self.defer(trigger, "execute_complete")
+        self.task.defer(trigger=trigger, method_name="execute_complete")
 
     def complete(self, event: Mapping[str, Any] | None) -> str:
         return self.end(check_event(FeatureGroupEvent, event))

@@ -50,13 +50,11 @@ FOLDER_LAYERS = {
     ),
     "execution.lifecycle": (
         {"capacity", "options", "plans"},
-        {"next_session"},
         {"instructions"},
         {"instruction_kinds"},
         {"decisions", "lookup", "provenance"},
         {"ending"},
         {"resuming", "orphans"},
-        {"manual_resume"},
         {"machine"},
         {"__init__"},
     ),
@@ -93,7 +91,7 @@ FOLDER_LAYERS = {
         {"step_pusher"},
         {"stopping"},
         {"wait_triggers"},
-        {"approvals", "searches", "step_tasks"},
+        {"searches", "step_tasks"},
         {"__init__"},
     ),
     "watch": (
@@ -132,7 +130,7 @@ FOLDER_LAYERS = {
     "cli": (
         {"output"},
         {"stored_runs"},
-        {"stored_costs", "stored_tasks"},
+        {"stored_tasks"},
         {"execution_facts"},
         {"execution_list"},
         {

@@ -29,15 +29,13 @@ the rules of a process that no longer waits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum, auto
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
-from polysync_airflow import states
-from polysync_airflow.exceptions import RESOURCE_LIMIT, has_code
-from polysync_airflow.execution.lifecycle import instructions
-from polysync_airflow.execution.lifecycle.capacity import next_wait
+from polysync_airflow import exceptions, states
+from polysync_airflow.execution.lifecycle import capacity, instructions
 from polysync_airflow.execution.lifecycle.instruction_kinds import Begun, Identified
 from polysync_airflow.execution.lifecycle.instructions import (
     NO_EPOCH,
@@ -46,9 +44,8 @@ from polysync_airflow.execution.lifecycle.instructions import (
     ExecutionRecord,
     Refused,
 )
-from polysync_airflow.execution.lifecycle.next_session import NextSession
 from polysync_airflow.execution.lifecycle.options import RecoveryOptions
-from polysync_airflow.execution.lifecycle.plans import Does
+from polysync_airflow.execution.lifecycle.plans import Does, NextSession
 from polysync_airflow.execution.models import LATEST, StartRequest
 from polysync_airflow.states import PolysyncState, has_ended, state_of
 
@@ -88,11 +85,8 @@ def _for_retry(
     record: ExecutionRecord, status: str, options: RecoveryOptions
 ) -> Decision:
     """Return what a retry does, which continues with the stored execution (rule 2)."""
-    if record.resume_is_pending:
-        # Rule 4: the same request again, whatever the options say.
-        return _continue(status, after_failure=Command.RESUME)
-    if record.waits_for_capacity:
-        # Rule 6.
+    if record.resume_is_pending or record.waits_for_capacity:
+        # Rules 4 and 6: the same request again, whatever the options say.
         return _continue(status, after_failure=Command.RESUME)
     if _counts_as_success(status, options):
         return Command.WATCH
@@ -255,6 +249,131 @@ _DOES: Final[dict[Decision, Does]] = {
 }
 
 
+class Outlook(NamedTuple):
+    """
+    What follows after the end of a try: what ``next_command`` returns to the next one.
+
+    :param record: what the next try finds; None if that is not known.
+    :param status: as AWS has said it last; None if the execution may still be running.
+    :param by_fail_step: whether a Fail step has ended the execution, so that AWS
+        refuses its resume, and the try starts a new one.
+    """
+
+    record: ExecutionRecord | Nothing | None
+    status: str | None
+    options: RecoveryOptions
+    by_fail_step: bool = False
+
+    @property
+    def retry_does(self) -> Does | None:
+        """What a retry does about the execution; None if that is not known."""
+        if self.record:
+            return self._does(clears=0)
+        if self.status and states.is_stoppable(self.status):
+            # Whatever the record says, a try goes on with what runs.
+            return "continue"
+        return None
+
+    @property
+    def clear_does(self) -> Does | None:
+        """
+        What the first try after a clear does about an execution that has ended, or is
+        being stopped; None if that is not known.
+        """
+        if self.status is None or states.is_stoppable(self.status):
+            return None
+        return self._does(clears=1)
+
+    @property
+    def is_resumable(self) -> bool:
+        """
+        Whether the first try after a clear resumes an execution that has failed, if a
+        person chooses that.
+        """
+        record = self.record
+        if record is None or record is Nothing.FOUND or self.by_fail_step:
+            return False
+        if not _has_failed(self.status):
+            return False
+        choice = ClearChoice(on_clear="resume")
+        chosen = record.model_copy(update={"clear_choice": choice})
+        return after_clear_of(chosen, str(self.status), self.options) is Command.RESUME
+
+    def _does(self, *, clears: int) -> Does | None:
+        """
+        Return what is done after the end of the execution.
+
+        One that is being stopped may fail instead, such as by the time limit of a
+        Lambda step:
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopPipelineExecution.html
+        """
+        if self.record is None or self.status is None:
+            return None
+        ends = [self.status]
+        if self.status == states.STATUS_STOPPING:
+            ends = [states.STATUS_STOPPED, states.STATUS_FAILED]
+        found = {_DOES.get(self._after(end, clears)) for end in ends}
+        if self.by_fail_step and "resume" in found:
+            # AWS refuses that.
+            found = found - {"resume"} | {"start"}
+        if found == {"start", "resume"}:
+            return "start_or_resume"
+        return found.pop() if len(found) == 1 else None
+
+    def _after(self, end: str, clears: int, **options: str) -> Decision:
+        """
+        Return what a try does after an end with a status.
+
+        :param clears: how many clears come before it: 0 for a retry.
+        :param options: those that the author could change.
+        """
+        record = self.record
+        if record is None or record is Nothing.FOUND:
+            return Command.PREPARE
+        changed = self.options.model_copy(update=options)
+        return next_command(record, record.epoch + clears, end, changed)
+
+    def text_of_retry(self) -> str:
+        """Return what the message of a failure says of the retry; empty if nothing."""
+        if self.status is None or self.record is None:
+            return ""
+        command = self._after(self.status, 0)
+        if command not in (Command.PREPARE, Command.RESUME):
+            return ""
+        if self.by_fail_step and _has_failed(self.status):
+            return _RETRY_AFTER_FAIL_STEP
+        if command is Command.RESUME:
+            return _RETRY_RESUMES
+        if not _has_failed(self.status):
+            return _RETRY_STARTS
+        alternative = ""
+        if self._after(self.status, 0, retry_mode="resume") is Command.RESUME:
+            alternative = _ALTERNATIVE
+        return _RETRY_REPEATS_ALL.format(alternative=alternative)
+
+    def text_of_clear(self, button: str) -> str | None:
+        """Return what the message says about a clear; None if only the user knows."""
+        if self.status is None or not _has_failed(self.status):
+            return None
+        if self.record is None:
+            return _CLEAR
+        if self.record is Nothing.FOUND:
+            return f"{_CLEAR_STARTS}."
+        command = self._after(self.status, 1)
+        if command not in (Command.PREPARE, Command.RESUME):
+            return _CLEAR
+        if self.by_fail_step:
+            return _CLEAR_AFTER_FAIL_STEP
+        if not self.is_resumable:
+            button = ""
+        if command is Command.RESUME:
+            return _CLEAR_RESUMES.format(button=button)
+        if self._after(self.status, 1, on_clear="resume") is not Command.RESUME:
+            return f"{_CLEAR_STARTS}."
+        resumes = f'on_clear="resume" {button}repeats only what had not succeeded.'
+        return f"{_CLEAR_STARTS};\n  {resumes}"
+
+
 def next_step(
     record: ExecutionRecord | Nothing | None,
     status: str | None,
@@ -266,52 +385,19 @@ def next_step(
 ) -> str | None:
     """
     Return what comes next, as the last sentences of a failure's message; None if only
-    the user knows.
+    the user knows. The arguments are the members of ``Outlook``, and
 
-    It says what ``next_command`` returns to the next try.
-
-    :param record: what the next try finds; None if that is not known.
-    :param status: AWS status with which the execution has ended; None if it may still
-        be running.
+    :param status: with which the execution has ended; None if it may still be running.
     :param retry: how Airflow goes on; None if it does not.
-    :param by_fail_step: whether a Fail step has ended the execution, so that AWS
-        refuses its resume, and the try starts a new one.
     :param button: what else resumes it, such as ``or this button ``; empty for nothing.
     """
+    outlook = Outlook(record, status, options, by_fail_step)
     if retry is None:
-        return _what_to_clear(
-            record, status, options, by_fail_step=by_fail_step, button=button
-        )
-    next_try = f"Next: {retry.text}"
-    if status is None or record is None:
-        return next_try
-    effect = _what_the_retry_does(record, status, options, by_fail_step=by_fail_step)
+        return outlook.text_of_clear(button)
+    effect = outlook.text_of_retry()
     if not effect:
-        return next_try
-    return f"{next_try} {retry.subject} {effect}"
-
-
-def _what_the_retry_does(
-    record: ExecutionRecord | Nothing,
-    status: str,
-    options: RecoveryOptions,
-    *,
-    by_fail_step: bool,
-) -> str:
-    command = _after_retry(record, status, options)
-    if command not in (Command.PREPARE, Command.RESUME):
-        return ""
-    if by_fail_step and _has_failed(status):
-        return _RETRY_AFTER_FAIL_STEP
-    if command is Command.RESUME:
-        return _RETRY_RESUMES
-    if not _has_failed(status):
-        return _RETRY_STARTS
-    other = options.model_copy(update={"retry_mode": "resume"})
-    alternative = ""
-    if _after_retry(record, status, other) is Command.RESUME:
-        alternative = _ALTERNATIVE
-    return _RETRY_REPEATS_ALL.format(alternative=alternative)
+        return f"Next: {retry.text}"
+    return f"Next: {retry.text} {retry.subject} {effect}"
 
 
 def planned_after_failure(
@@ -329,115 +415,15 @@ def planned_after_failure(
 
     :param status: as AWS has said it last, also if the execution has not ended.
     """
-    arguments = record, status, options
+    outlook = Outlook(record, status, options, by_fail_step)
     planned = None
     if retry:
-        does = what_retry_does(*arguments, by_fail_step=by_fail_step)
-        planned = retry.planned(does, now)
+        planned = retry.planned(outlook.retry_does, now)
     return {
         "retry": planned,
-        "clear": what_clear_does(*arguments, by_fail_step=by_fail_step),
-        "resumable": may_be_resumed(*arguments, by_fail_step=by_fail_step),
+        "clear": outlook.clear_does,
+        "resumable": outlook.is_resumable,
     }
-
-
-def what_retry_does(
-    record: ExecutionRecord | Nothing | None,
-    status: str | None,
-    options: RecoveryOptions,
-    *,
-    by_fail_step: bool = False,
-) -> Does | None:
-    """
-    Return what a retry does about the execution; None if that is not known. The
-    arguments are those of ``planned_after_failure``.
-    """
-    if status is None:
-        return None
-
-    def after(end: str) -> Does | None:
-        if record:
-            return _does(_after_retry(record, end, options), by_fail_step=by_fail_step)
-        # Whatever the record says, a try goes on with what runs.
-        return None if has_ended(end) else "continue"
-
-    return _whatever_the_end(status, after)
-
-
-def what_clear_does(
-    record: ExecutionRecord | Nothing | None,
-    status: str | None,
-    options: RecoveryOptions,
-    *,
-    by_fail_step: bool = False,
-) -> Does | None:
-    """
-    Return what the first try after a clear does about an execution that has ended, or
-    is being stopped; None if that is not known. The arguments are those of
-    ``planned_after_failure``.
-    """
-    if status is None or record is None or states.is_stoppable(status):
-        return None
-    if record is Nothing.FOUND:
-        return "start"
-
-    def after(end: str) -> Does | None:
-        return _does(after_clear_of(record, end, options), by_fail_step=by_fail_step)
-
-    return _whatever_the_end(status, after)
-
-
-def _whatever_the_end(status: str, after: Callable[[str], Does | None]) -> Does | None:
-    """
-    Return what is done after the end of an execution.
-
-    One that is being stopped may fail instead, such as by the time limit of a Lambda
-    step:
-    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopPipelineExecution.html
-
-    :param status: AWS's status of it now.
-    :param after: says what is done after an end with a status.
-    """
-    if status != states.STATUS_STOPPING:
-        return after(status)
-    found = {after(states.STATUS_STOPPED), after(states.STATUS_FAILED)}
-    if found == {"start", "resume"}:
-        return "start_or_resume"
-    return found.pop() if len(found) == 1 else None
-
-
-def may_be_resumed(
-    record: ExecutionRecord | Nothing | None,
-    status: str | None,
-    options: RecoveryOptions,
-    *,
-    by_fail_step: bool = False,
-) -> bool:
-    """
-    Return whether the first try after a clear resumes an execution that has failed, if
-    a person chooses that. The arguments are those of ``next_step``.
-    """
-    if record is None or record is Nothing.FOUND or by_fail_step:
-        return False
-    if status is None or not _has_failed(status):
-        return False
-    chosen = record.model_copy(update={"clear_choice": ClearChoice(on_clear="resume")})
-    return after_clear_of(chosen, status, options) is Command.RESUME
-
-
-def _does(command: Decision, *, by_fail_step: bool) -> Does | None:
-    if command is Command.RESUME and by_fail_step:
-        # AWS refuses that.
-        return "start"
-    return _DOES.get(command)
-
-
-def _after_retry(
-    record: ExecutionRecord | Nothing, status: str, options: RecoveryOptions
-) -> Decision:
-    if record is Nothing.FOUND:
-        return Command.PREPARE
-    return next_command(record, record.epoch, status, options)
 
 
 def after_clear_of(
@@ -445,36 +431,6 @@ def after_clear_of(
 ) -> Decision:
     """Return what the first try after the next clear does."""
     return next_command(record, record.epoch + 1, status, options)
-
-
-def _what_to_clear(
-    record: ExecutionRecord | Nothing | None,
-    status: str | None,
-    options: RecoveryOptions,
-    *,
-    by_fail_step: bool,
-    button: str,
-) -> str | None:
-    if status is None or not _has_failed(status):
-        return None
-    if record is None:
-        return _CLEAR
-    if record is Nothing.FOUND:
-        return f"{_CLEAR_STARTS}."
-    command = after_clear_of(record, status, options)
-    if command not in (Command.PREPARE, Command.RESUME):
-        return _CLEAR
-    if by_fail_step:
-        return _CLEAR_AFTER_FAIL_STEP
-    if not may_be_resumed(record, status, options):
-        button = ""
-    if command is Command.RESUME:
-        return _CLEAR_RESUMES.format(button=button)
-    other = options.model_copy(update={"on_clear": "resume"})
-    if after_clear_of(record, status, other) is not Command.RESUME:
-        return f"{_CLEAR_STARTS}."
-    resumes = f'on_clear="resume" {button}repeats only what had not succeeded.'
-    return f"{_CLEAR_STARTS};\n  {resumes}"
 
 
 def is_of_other_incarnation(
@@ -549,7 +505,7 @@ def after_quota_refusal(
 
     :param nothing_runs: whether no earlier attempt of the request can have succeeded.
     """
-    if not has_code(event.error, RESOURCE_LIMIT):
+    if not exceptions.has_code(event.error, exceptions.RESOURCE_LIMIT):
         return None
     return wait_for_capacity(
         instruction, str(event.error), event.at, nothing_runs=nothing_runs
@@ -569,7 +525,7 @@ def wait_for_capacity(
     record = instruction.record
     if task_try.capacity is None:
         return None
-    wait = next_wait(
+    wait = capacity.next_wait(
         record.capacity,
         reason,
         task_try.capacity,

@@ -28,7 +28,7 @@ from urllib.parse import quote, unquote
 from pydantic import Field, StringConstraints, model_validator
 
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
-from polysync_airflow.execution import models
+from polysync_airflow.execution import clock, models
 from polysync_airflow.execution.lifecycle.capacity import CapacityLimits, CapacityWait
 from polysync_airflow.execution.lifecycle.options import OnClear, RecoveryOptions
 from polysync_airflow.execution.prices import Amount, CostLimit, Spending
@@ -466,10 +466,7 @@ class TaskIdentity:
         return f"polysync-{self._digest_of_incarnation(epoch)[:40]}"
 
     def _digest_of_incarnation(self, *parts: int) -> str:
-        started_at = self.incarnation.dag_run_started_at
-        start: str | None = None
-        if started_at:
-            start = started_at.isoformat()
+        start = clock.iso_text(self.incarnation.dag_run_started_at)
         incarnation = (start, self.incarnation.region, self.nonce)
         return _digest(self.key, self.deployment, *incarnation, *parts)
 
@@ -706,6 +703,14 @@ class TaskTry:
     capacity: CapacityLimits | None = None
     has_cost_limit: bool = False
     is_rescheduled: bool = False
+
+    @property
+    def unproven_record(self) -> ExecutionRecord | None:
+        """The record that cannot be believed; None if there is no such record."""
+        if self.unproven is None:
+            return None
+        record: ExecutionRecord | None = self.unproven.record
+        return record
 
 
 def info(text: str) -> LogLine:

@@ -29,6 +29,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from polysync_airflow.execution import models
 from polysync_airflow.execution.lifecycle.instructions import (
     NO_EPOCH,
     ExecutionRecord,
@@ -37,11 +38,6 @@ from polysync_airflow.execution.lifecycle.instructions import (
     TaskIdentity,
     TaskTry,
     read_name,
-)
-from polysync_airflow.execution.models import (
-    ExecutionDescription,
-    StartRequest,
-    region_from_arn,
 )
 from polysync_airflow.states import has_ended
 
@@ -64,7 +60,7 @@ def find(task_try: TaskTry, listing: ExecutionsListed) -> ExecutionRecord | None
         if not has_ended(execution.status)
     }
 
-    unproven_record = _unproven_record_of(task_try)
+    unproven_record = task_try.unproven_record
     own_records = []
     for execution in executions:
         own_record = record_if_own(
@@ -106,7 +102,7 @@ def is_blocked(task_try: TaskTry, listing: ExecutionsListed) -> bool:
     """
     if listing.claimed is None or has_ended(listing.claimed.status):
         return False
-    unproven_record = _unproven_record_of(task_try)
+    unproven_record = task_try.unproven_record
     if unproven_record and unproven_record.deployment != task_try.task.deployment:
         name = name_of(listing.claimed)
         if name and name.task_mark != task_try.task.task_mark:
@@ -115,7 +111,7 @@ def is_blocked(task_try: TaskTry, listing: ExecutionsListed) -> bool:
 
 
 def record_if_own(
-    execution: ExecutionDescription,
+    execution: models.ExecutionDescription,
     task: TaskIdentity,
     unproven_record: ExecutionRecord | None,
     pipeline_name: str,
@@ -161,7 +157,7 @@ def record_of_wait(
 
 
 def _records_of_others(
-    task_try: TaskTry, executions: list[ExecutionDescription], pipeline_name: str
+    task_try: TaskTry, executions: list[models.ExecutionDescription], pipeline_name: str
 ) -> list[ExecutionRecord]:
     """
     Return the records of executions that other incarnations of the task instance have
@@ -190,7 +186,7 @@ def _record_of(
     execution_arn: str, task: TaskIdentity, token: str, pipeline_name: str
 ) -> ExecutionRecord:
     """Return the record of an execution, without the epoch that has started it."""
-    request = StartRequest(
+    request = models.StartRequest(
         pipeline_name=pipeline_name,
         pipeline_parameters={},
         execution_display_name="unknown",
@@ -200,21 +196,13 @@ def _record_of(
         deployment=task.deployment,
         epoch=NO_EPOCH,
         incarnation=task.incarnation,
-        region_name=region_from_arn(execution_arn),
+        region_name=models.region_from_arn(execution_arn),
         request=request,
         execution_arn=execution_arn,
         try_number=0,
     )
 
 
-def name_of(execution: ExecutionDescription) -> StartName | None:
+def name_of(execution: models.ExecutionDescription) -> StartName | None:
     """Return what an execution says of its start; None if it says nothing."""
     return read_name(execution.display_name, execution.description)
-
-
-def _unproven_record_of(task_try: TaskTry) -> ExecutionRecord | None:
-    """Return the record that cannot be believed; None if there is no such record."""
-    if task_try.unproven is None:
-        return None
-    record: ExecutionRecord | None = task_try.unproven.record
-    return record

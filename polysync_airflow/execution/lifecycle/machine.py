@@ -63,6 +63,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final, Literal
 
+from polysync_airflow import states
 from polysync_airflow.exceptions import (
     CONFLICT,
     CONFLICT_SECONDS,
@@ -116,7 +117,6 @@ from polysync_airflow.execution.lifecycle.lookup import (
 )
 from polysync_airflow.execution.prices import NEXT_STEP
 from polysync_airflow.execution.waiter import LAG_SECONDS, LogLine
-from polysync_airflow.states import has_ended
 
 # The time of AWS's response and the creation time of the execution come from one clock,
 # which has seconds.
@@ -603,7 +603,7 @@ def _stop_requested(instruction: Identified, _: Accepted) -> Instruction:
 
 
 def _described_refused(instruction: Identified, event: Described) -> Instruction:
-    if not has_ended(event.description.status):
+    if not states.has_ended(event.description.status):
         # AWS may refuse because it has already accepted an earlier request for the same
         # resume. Then the execution runs, and no new one may be started beside it.
         return _described(instruction, event)

@@ -8,13 +8,14 @@ tries.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from datetime import datetime
 from enum import Enum, auto
 from typing import Final, NamedTuple
 
 from polysync_airflow.execution.lifecycle.ending import Owner
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord
-from polysync_airflow.states import is_stoppable
+from polysync_airflow.states import PolysyncState, has_ended, is_stoppable, state_of
 
 # In all other states, a try of the task runs or is on its way.
 ENDED_STATES: Final = frozenset(
@@ -157,3 +158,63 @@ def queue_of_watch(
     if None in served:
         return None
     return min(queue for queue in served if queue is not None)
+
+
+# ---- what a person may do with the execution of a task
+
+
+def why_task_keeps_its_choice(states: Sequence[str | None]) -> str | None:
+    """
+    Return why nobody can choose now what the next clear of a task does; None if
+    somebody can. A try that runs or is on its way may write the record at any moment.
+
+    :param states: the states of the task instance; empty if it was deleted.
+    """
+    if states and ENDED_STATES.issuperset(states):
+        return None
+    # None is that of a task that was cleared.
+    named = ", ".join(state or "not set" for state in states)
+    return f"The task has not ended. Its state is {named}."
+
+
+def why_not_resumed(
+    status: str,
+    *,
+    by_fail_step: bool,
+    task_states: Sequence[str | None] | None,
+    asks_at: datetime | None = None,
+) -> str | None:
+    """
+    Return why an execution cannot be resumed, and what to do instead; None if it can.
+
+    https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_RetryPipelineExecution.html
+
+    :param status: AWS status of the execution.
+    :param by_fail_step: whether a Fail step has ended it.
+    :param task_states: the states of the task that has it; None if no task has.
+    :param asks_at: when that task, which waits for capacity, asks AWS again; None if it
+        does not wait.
+    """
+    if not has_ended(status):
+        return f"It has not ended (AWS status {status})."
+    state = state_of(status)
+    if state is PolysyncState.SUCCESS:
+        return f"Nothing is left to run (AWS status {status})."
+    if task_states is not None:
+        problem = why_task_keeps_its_choice(task_states)
+        if problem:
+            goes_on = "It goes on by itself"
+            if asks_at:
+                goes_on = (
+                    "It waits for capacity, and asks AWS again at"
+                    f" {asks_at:%Y-%m-%d %H:%M:%S} UTC"
+                )
+            return f"{problem} {goes_on}. To decide now, mark it as failed first."
+    instead = "start a new one in its place"
+    if task_states is not None:
+        instead = "clear its task, which starts a new one"
+    if by_fail_step:
+        return f"AWS resumes no execution that a Fail step has ended: {instead}."
+    if state is not PolysyncState.FAILED:
+        return f"AWS resumes only what has failed (AWS status {status}): {instead}."
+    return None

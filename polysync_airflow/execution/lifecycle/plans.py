@@ -6,11 +6,12 @@ What a try knows of what comes after it, when it pushes its XCom ``run``.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from datetime import datetime, timedelta
+from typing import Annotated, Final, Literal, NamedTuple
 
 from pydantic import Field
 
-from polysync_airflow.execution import models
+from polysync_airflow.execution import models, texts
 
 # What a session of a task does about an execution: it starts a new one, resumes the
 # failed steps of the last one if that fails while it is being stopped, and else starts
@@ -18,6 +19,8 @@ from polysync_airflow.execution import models
 Does = Literal["start", "start_or_resume", "resume", "continue", "search"]
 _Count = Annotated[int, Field(ge=0, le=models.MAX_STEP_ROWS)]
 _Number = Annotated[int, Field(ge=0, le=models.MAX_INTEGER)]
+# The time after a longer delay is not told: it may be after the last year.
+MAX_PLANNED: Final = timedelta(days=3650)
 
 
 class NextRun(models.FrozenModel):
@@ -34,6 +37,57 @@ class NextRun(models.FrozenModel):
     at: models.UtcTime | None = None
     is_earliest: bool = False
     is_same_try: bool = False
+
+
+class NextSession(NamedTuple):
+    """
+    The next process that runs a task after a failure.
+
+    :param delay: after which Airflow starts it.
+    :param is_earliest: whether Airflow may wait longer, since the delay grows.
+    :param is_same_try: whether it goes on with the try that has failed, because Airflow
+        3.4 has rescheduled the task. Otherwise it is a retry.
+    """
+
+    delay: timedelta
+    is_earliest: bool = False
+    is_same_try: bool = False
+
+    @property
+    def when(self) -> str:
+        """When Airflow starts it, such as ``in 5 min``."""
+        seconds = texts.format_seconds(self.delay.total_seconds())
+        return f"in at least {seconds}" if self.is_earliest else f"in {seconds}"
+
+    @property
+    def text(self) -> str:
+        """What Airflow does, as a sentence."""
+        if self.is_same_try:
+            return f"Airflow reschedules the task {self.when}, without using a retry."
+        return f"Airflow retries the task {self.when}."
+
+    @property
+    def subject(self) -> str:
+        """Who acts then, for the next sentence."""
+        if self.is_same_try:
+            return "The task then"
+        return "The retry"
+
+    def planned(self, does: Does | None, now: datetime) -> NextRun:
+        """
+        Return the same for the XCom ``run``.
+
+        :param does: what the task does then; None if that is not known.
+        """
+        at: datetime | None = None
+        if self.delay < MAX_PLANNED:
+            at = now + self.delay
+        return NextRun(
+            does=does,
+            at=at,
+            is_earliest=self.is_earliest,
+            is_same_try=self.is_same_try,
+        )
 
 
 class Plan(models.FrozenModel):

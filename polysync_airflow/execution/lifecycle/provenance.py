@@ -23,11 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from polysync_airflow.execution.lifecycle.instructions import (
-    StartName,
-    TaskKey,
-    task_mark,
-)
+from polysync_airflow.execution.lifecycle import instructions
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +40,12 @@ class Provenance:
         process.
     """
 
-    key: TaskKey
+    key: instructions.TaskKey
     deployment: str | None
     named_deployment: str | None = None
     is_hidden: bool = False
 
-    def is_of_other_deployment(self, name: StartName | None) -> bool:
+    def is_of_other_deployment(self, name: instructions.StartName | None) -> bool:
         """
         Return whether another deployment has started the execution.
 
@@ -60,7 +56,7 @@ class Provenance:
         if own is None:
             return self.named_deployment is None and not self.is_hidden
         if name is not None:
-            return name.task_mark != task_mark(self.key, own)
+            return name.task_mark != instructions.task_mark(self.key, own)
         return self.named_deployment not in (None, own)
 
 

@@ -35,14 +35,8 @@ from pydantic import (
     ValidationError,
 )
 
-from polysync_airflow import states
-from polysync_airflow.exceptions import (
-    CallbackStepError,
-    ParametersError,
-    PolysyncError,
-)
-from polysync_airflow.execution import models, texts
-from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
+from polysync_airflow import exceptions, states
+from polysync_airflow.execution import json_input, models, texts
 from polysync_airflow.execution.steps.descriptions import (
     StepDescription,
     outputs_by_step,
@@ -106,9 +100,9 @@ def parse_message(body: str) -> CallbackMessage | None:
     :param body: the body of the message, as SQS returns it.
     """
     try:
-        content = read_json(body, "the message", max_bytes=MAX_BODY_BYTES)
+        content = json_input.read_json(body, "the message", max_bytes=MAX_BODY_BYTES)
         return CallbackMessage.model_validate(content)
-    except (UnreadableJsonError, ValidationError):
+    except (json_input.UnreadableJsonError, ValidationError):
         return None
 
 
@@ -149,7 +143,7 @@ def running_callback(step: StepDescription) -> RunningCallback | None:
     :raises CallbackStepError: the step is no callback step, or names no queue.
     """
     if step.kind not in (CALLBACK, None):
-        raise CallbackStepError(
+        raise exceptions.CallbackStepError(
             f"Step {step.name} is a step of type {step.kind}, not a callback step."
         )
     token = _token_or_none(step.text("CallbackToken"))
@@ -158,7 +152,7 @@ def running_callback(step: StepDescription) -> RunningCallback | None:
     url = step.text("SqsQueueUrl")
     queue = parse_queue_url(url) if url else None
     if queue is None:
-        raise CallbackStepError(
+        raise exceptions.CallbackStepError(
             f"The queue of step {step.name} is {texts.shorten(url)}, which is not the"
             " URL of an SQS queue: correct sqs_queue_url of the step in the pipeline."
         )
@@ -202,7 +196,7 @@ def callback_status(step: StepDescription | None, status: str) -> CallbackStatus
     :param step: the step; None if AWS has not begun it.
     :param status: AWS's status of the execution.
     """
-    state = states.state_of_step(step.status) if step else None
+    state = step.state if step else None
     if state is states.PolysyncState.SUCCESS:
         return CallbackStatus.SUCCEEDED
     if state is states.PolysyncState.FAILED:
@@ -236,7 +230,7 @@ def is_news(
         return True
     if steps is None:
         return False
-    if isinstance(steps, PolysyncError) and steps.transient:
+    if isinstance(steps, exceptions.PolysyncError) and steps.transient:
         return False
     if isinstance(steps, BaseException):
         # The task lists the steps again, and fails with the reason.
@@ -289,22 +283,24 @@ def output_parameters(value: Any) -> Outputs:
         " value as JSON text"
     )
     if not isinstance(value, Mapping) or len(value) > MAX_OUTPUTS:
-        raise ParametersError(f"The function returned {texts.shorten(value)}: {cure}.")
+        raise exceptions.ParametersError(
+            f"The function returned {texts.shorten(value)}: {cure}."
+        )
     outputs = {}
     for name, entry in value.items():
         is_name = isinstance(name, str) and name.isprintable()
         if not is_name or not 1 <= len(name) <= MAX_NAME_LENGTH:
-            raise ParametersError(
+            raise exceptions.ParametersError(
                 f"The function returned the name {texts.shorten(name)}: {cure}."
             )
         if name in texts.RESERVED_NAMES:
-            raise ParametersError(
+            raise exceptions.ParametersError(
                 f"The function returned the name {name}, which Airflow reserves:"
                 " rename it."
             )
         text = _text_of(entry)
         if text is None or len(text) > texts.MAX_VALUE_LENGTH:
-            raise ParametersError(
+            raise exceptions.ParametersError(
                 f"The function returned {texts.clean_line(name)} ="
                 f" {texts.shorten(entry)}: {cure}."
             )

@@ -22,9 +22,7 @@ from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
-from polysync_airflow.execution import console, models, texts
-from polysync_airflow.execution.json_input import UnreadableJsonError, read_json
-from polysync_airflow.execution.parameters import DEFER_BUILD
+from polysync_airflow.execution import console, json_input, models, parameters, texts
 from polysync_airflow.execution.pipelines import DeclaredStep
 from polysync_airflow.states import PolysyncState, state_of_step
 
@@ -226,12 +224,16 @@ class StepDescription(models.AwsModel):
         return self.text(self.facts.job_member)
 
     @property
+    def state(self) -> PolysyncState:
+        """The state of the step."""
+        return state_of_step(self.status)
+
+    @property
     def has_run(self) -> bool:
         """Whether an attempt of the step has begun, as far as the list says so."""
         if self.is_reused:
             return False
-        is_success = state_of_step(self.status) is PolysyncState.SUCCESS
-        return is_success or self.job_arn is not None
+        return self.state is PolysyncState.SUCCESS or self.job_arn is not None
 
     @property
     def seconds(self) -> float | None:
@@ -354,14 +356,14 @@ _OF_LIST: Final = StepRow.model_fields.keys() & {
     "job_arn",
 }
 _ROWS: Final = TypeAdapter(
-    Annotated[list[StepRow], Field(max_length=MAX_ROWS)], config=DEFER_BUILD
+    Annotated[list[StepRow], Field(max_length=MAX_ROWS)], config=parameters.DEFER_BUILD
 )
 _ORDER: Final = TypeAdapter(
     Annotated[
         list[tuple[str, str | None, str | None, str | None, bool]],
         Field(max_length=MAX_ROWS),
     ],
-    config=DEFER_BUILD,
+    config=parameters.DEFER_BUILD,
 )
 
 
@@ -392,8 +394,10 @@ def order_of(text: str) -> list[DeclaredStep]:
     the text.
     """
     try:
-        rows = _ORDER.validate_python(read_json(text, "the order of the steps"))
-    except (UnreadableJsonError, ValidationError):
+        rows = _ORDER.validate_python(
+            json_input.read_json(text, "the order of the steps")
+        )
+    except (json_input.UnreadableJsonError, ValidationError):
         return []
     return [
         DeclaredStep(
@@ -592,7 +596,7 @@ def _row_of(
         type=kind or step.kind,
         condition=condition,
         branch=branch,
-        state=state_of_step(step.status).value,
+        state=step.state.value,
         attempt=step.attempt_count,
         reason=step.failure_reason,
         job_name=job_name_of(step),

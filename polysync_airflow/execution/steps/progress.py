@@ -40,15 +40,13 @@ from pydantic import TypeAdapter
 
 from polysync_airflow import states
 from polysync_airflow.exceptions import ParametersError, PolysyncError, is_throttling
-from polysync_airflow.execution import models, texts
-from polysync_airflow.execution.parameters import DEFER_BUILD, is_valid
+from polysync_airflow.execution import models, parameters, texts, trigger_arguments
 from polysync_airflow.execution.pipelines import DeclaredStep, all_steps, step_named
 from polysync_airflow.execution.steps.descriptions import (
     StepDescription,
     StepRow,
     order_of,
 )
-from polysync_airflow.execution.trigger_arguments import TriggerArguments
 from polysync_airflow.execution.waiter import (
     ExecutionEvent,
     ExecutionWaiter,
@@ -269,13 +267,13 @@ def _logged(status: str | None, attempt: int | None) -> str:
 
 
 def _level(step: StepDescription) -> int:
-    if states.state_of_step(step.status) is states.PolysyncState.FAILED:
+    if step.state is states.PolysyncState.FAILED:
         return logging.ERROR
     return logging.INFO
 
 
 def _line(step: StepDescription, resumed_at: datetime | None) -> str:
-    state = states.state_of_step(step.status)
+    state = step.state
     if state is states.PolysyncState.SUCCESS and step.cache_hit:
         return f"Step {step.name} succeeded: its result was in the cache"
     if state is states.PolysyncState.SUCCESS and step.reused_from:
@@ -296,12 +294,7 @@ def _line(step: StepDescription, resumed_at: datetime | None) -> str:
     return line
 
 
-_VERBS: Final = {
-    states.PolysyncState.SUCCESS: "succeeded",
-    states.PolysyncState.FAILED: "failed",
-    states.PolysyncState.CANCELLED: "was stopped",
-    states.PolysyncState.RUNNING: "started",
-}
+_VERBS: Final = {**states.VERBS, states.PolysyncState.RUNNING: "started"}
 
 
 def _verb(status: str | None) -> str:
@@ -311,11 +304,13 @@ def _verb(status: str | None) -> str:
     return _VERBS.get(state, f"has the unknown status {status}")
 
 
-_STEP_NAME: Final[TypeAdapter[str]] = TypeAdapter(models.StepName, config=DEFER_BUILD)
+_STEP_NAME: Final[TypeAdapter[str]] = TypeAdapter(
+    models.StepName, config=parameters.DEFER_BUILD
+)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class StepTriggerArguments(TriggerArguments):
+class StepTriggerArguments(trigger_arguments.TriggerArguments):
     """
     The arguments of a trigger that waits for a step.
     """
@@ -336,18 +331,6 @@ class StepEndedEvent(models.StrictModel):
     status: models.Status
 
 
-def has_step_ended(status: str | None) -> bool:
-    """
-    Return whether a step with this status has ended.
-
-    :param status: AWS's ``StepStatus``; None if it is not known.
-    """
-    return states.state_of_step(status) not in (
-        states.PolysyncState.RUNNING,
-        states.PolysyncState.UNKNOWN,
-    )
-
-
 def ended_step(
     steps: Iterable[StepDescription] | None, step_name: str, execution_arn: str
 ) -> StepEndedEvent | None:
@@ -357,7 +340,7 @@ def ended_step(
     :param steps: AWS's list; None if the steps were not listed.
     """
     for step in steps or ():
-        if step.name == step_name and step.status and has_step_ended(step.status):
+        if step.name == step_name and step.status and states.has_ended(step.status):
             return StepEndedEvent(
                 execution_arn=execution_arn, step_name=step_name, status=step.status
             )
@@ -371,7 +354,7 @@ def ended_row(rows: Iterable[StepRow], step_name: str) -> StepRow | None:
     :param rows: AWS's list of the steps at the end of the wait.
     """
     for row in rows:
-        if row.name == step_name and has_step_ended(row.status):
+        if row.name == step_name and states.has_ended(row.status):
             return row
     return None
 
@@ -425,7 +408,7 @@ def check_step_name(step_name: object) -> None:
 
     :raises ParametersError: it is not the name of a step.
     """
-    if not is_valid(_STEP_NAME, step_name):
+    if not parameters.is_valid(_STEP_NAME, step_name):
         raise ParametersError(
             f"step_name = {texts.shorten(step_name)} is not the name of a step: give"
             " the name of a step of the pipeline, of 1 to 256 characters without"

@@ -12,8 +12,8 @@ import pytest
 
 from polysync_airflow.exceptions import BEFORE_CURE
 from polysync_airflow.execution.lifecycle.decisions import next_step
-from polysync_airflow.execution.lifecycle.next_session import NextSession
 from polysync_airflow.execution.lifecycle.options import OnClear, RetryMode
+from polysync_airflow.execution.lifecycle.plans import NextSession
 from polysync_airflow.execution.outcome import (
     LINE_WIDTH,
     RequestedStop,

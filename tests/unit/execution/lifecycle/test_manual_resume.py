@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from polysync_airflow.execution.lifecycle.manual_resume import why_not_resumed
+from polysync_airflow.execution.lifecycle.orphans import why_not_resumed
 
 FAIL_STEP = "AWS resumes no execution that a Fail step has ended: "
 ONLY_FAILED = "AWS resumes only what has failed (AWS status Stopped): "

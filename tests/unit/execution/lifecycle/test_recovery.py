@@ -27,8 +27,8 @@ from polysync_airflow.execution.lifecycle.instructions import (
     Described,
 )
 from polysync_airflow.execution.lifecycle.machine import TRANSITIONS
-from polysync_airflow.execution.lifecycle.next_session import NextSession
 from polysync_airflow.execution.lifecycle.options import OnClear, RetryMode
+from polysync_airflow.execution.lifecycle.plans import NextSession
 from polysync_airflow.states import STATE_OF_STATUS, PolysyncState, state_of
 from tests.unit.execution.lifecycle.builders import (
     ARN,

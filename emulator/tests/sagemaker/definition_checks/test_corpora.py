@@ -393,7 +393,7 @@ def run(server: EmulatorServer, sagemaker: Any, steps_of: Steps) -> Callable[...
         arn = sagemaker.start_pipeline_execution(PipelineName=name)[
             "PipelineExecutionArn"
         ]
-        server.control.advance(7 * 24 * 3600)
+        server.control.advance(4 * 3600)
         steps = [*steps_of(arn).values()]
         return "".join(each.get("FailureReason", "") for each in steps)
 
@@ -435,7 +435,7 @@ def test_jobs_of_examples_start(
     arn = sagemaker.start_pipeline_execution(
         PipelineName=name, PipelineParameters=needed
     )["PipelineExecutionArn"]
-    server.control.advance(24 * 3600)
+    server.control.advance(4 * 3600)
     reasons = [each.get("FailureReason", "") for each in steps_of(arn).values()]
     assert reasons
     assert not any("Failed to invoke" in reason for reason in reasons)

@@ -17,11 +17,7 @@ from sqlalchemy import select, tuple_
 
 from polysync_airflow.airflow_compat import reads
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.execution.json_input import (
-    UNREADABLE,
-    UnreadableJsonError,
-    read_json,
-)
+from polysync_airflow.execution import json_input
 
 MODEL: Any = getattr(xcom, "XComModel" if CAPABILITIES.task_sdk else "XCom")
 # One batch has at most 6 MiB then.
@@ -42,7 +38,7 @@ def read_xcom(key: str, **task: Any) -> Any:
         if row.short is not None:
             return _decoded(row.short)
         if row.stored:
-            return UNREADABLE
+            return json_input.UNREADABLE
     return None
 
 
@@ -52,20 +48,20 @@ def _decoded(stored: str | bytes) -> Any:
         try:
             return MODEL.deserialize_value(SimpleNamespace(value=stored))
         except RecursionError:
-            return UNREADABLE
+            return json_input.UNREADABLE
     return xcom_value(stored)
 
 
 def xcom_value(stored: str | bytes) -> Any:
     """Return the value of the JSON of an XCom; ``UNREADABLE`` if it has none."""
     try:
-        value = read_json(stored, "The XCom")
-    except UnreadableJsonError:
-        return UNREADABLE
+        value = json_input.read_json(stored, "The XCom")
+    except json_input.UnreadableJsonError:
+        return json_input.UNREADABLE
     if isinstance(value, str) and value.startswith(("{", "[")):
         # Airflow may have stored the text of its JSON. Other texts begin so, too.
-        with suppress(UnreadableJsonError):
-            return read_json(value, "The XCom")
+        with suppress(json_input.UnreadableJsonError):
+            return json_input.read_json(value, "The XCom")
     return value
 
 

@@ -39,14 +39,8 @@ from polysync_airflow.airflow_compat.supervisor import (
     mask_secret,
 )
 from polysync_airflow.airflow_compat.teams import hint_at_hidden_connection
+from polysync_airflow.auth import aws_settings
 from polysync_airflow.auth.allow_list import AllowList, check_aws_connection
-from polysync_airflow.auth.aws_settings import (
-    CONNECT_TIMEOUT_SECONDS,
-    READ_TIMEOUT_SECONDS,
-    aws_external_id,
-    bounded,
-    check_aws_settings,
-)
 from polysync_airflow.auth.connection import (
     BaseCredentials,
     check_aws_region,
@@ -246,11 +240,11 @@ class PolysyncBaseHook(AwsBaseHook):
             retries={"mode": "standard"},
             user_agent_extra=f"polysync-airflow/{__version__}",
             max_pool_connections=MAX_POOL_CONNECTIONS,
-            connect_timeout=CONNECT_TIMEOUT_SECONDS,
-            read_timeout=READ_TIMEOUT_SECONDS,
+            connect_timeout=aws_settings.CONNECT_TIMEOUT_SECONDS,
+            read_timeout=aws_settings.READ_TIMEOUT_SECONDS,
         )
         if wrapper.botocore_config:
-            config = config.merge(bounded(wrapper.botocore_config))
+            config = config.merge(aws_settings.bounded(wrapper.botocore_config))
         if self._config_overrides:
             config = config.merge(self._config_overrides)
         wrapper.botocore_config = config
@@ -262,8 +256,8 @@ class PolysyncBaseHook(AwsBaseHook):
         settings of botocore are checked.
         """
         extra = call_airflow(lambda: self._connection.extra_dejson)
-        check_aws_settings(extra, connection_id=self.polysync_conn_id)
-        for external_id in masked_external_ids(aws_external_id(extra)):
+        aws_settings.check_aws_settings(extra, connection_id=self.polysync_conn_id)
+        for external_id in masked_external_ids(aws_settings.aws_external_id(extra)):
             mask_secret(external_id)
         try:
             wrapper = call_airflow(

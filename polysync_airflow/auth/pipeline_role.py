@@ -215,8 +215,9 @@ class _Steps:
         members = []
         for path, value in _leaves(step, ()):
             text = self._text(value)
-            is_uri = text.startswith(_ANY) and not {*path[-1:]}.isdisjoint(_URIS)
-            members.append((path, f"s3://{text}" if is_uri else text))
+            if text.startswith(_ANY) and not {*path[-1:]}.isdisjoint(_URIS):
+                text = f"s3://{text}"
+            members.append((path, text))
         facts = {
             name: list(_matches(rule, members, step)) for name, rule in _FACTS.items()
         }
@@ -262,7 +263,9 @@ class _Steps:
                 text = separator.join(map(self._text, values))
             case bool() | int() | float():
                 text = str(value)
-        return _collapsed(text) if len(text) <= _MAX_TEXT else _ANY
+        if len(text) > _MAX_TEXT:
+            return _ANY
+        return _collapsed(text)
 
     def _referenced(self, reference: str) -> str:
         if reference in self._values:
@@ -290,8 +293,8 @@ class _Steps:
         for part in _PATH_PART.finditer(path):
             name = part[1] or part[2]
             if not isinstance(value, dict):
-                named = [each for each in _objects(value) if name in each.values()]
-                value = {name: named[0]} if named else {}
+                named = (each for each in _objects(value) if name in each.values())
+                value = {name: next(named, None)}
             value = value.get(name)
         return self._text(value)
 
@@ -319,8 +322,9 @@ def _objects(entries: Any) -> list[dict[str, Any]]:
 
 
 def _get(value: Any) -> str | None:
-    reference = value.get("Get") if isinstance(value, dict) else None
-    return reference if isinstance(reference, str) else None
+    if isinstance(value, dict) and isinstance(value.get("Get"), str):
+        return str(value["Get"])
+    return None
 
 
 def _name(step: _Step) -> str:

@@ -15,15 +15,7 @@ from typing import Any, Final, TypeVar
 
 from polysync_airflow import states
 from polysync_airflow.aws.job_logs import JobLog, RunningJobLogs, log_of_step
-from polysync_airflow.cli import execution_list, output, stored_tasks
-from polysync_airflow.cli.execution_facts import (
-    MAX_TEXT,
-    NOT_KNOWN,
-    Answers,
-    facts_of,
-    named_execution,
-    state_text,
-)
+from polysync_airflow.cli import execution_facts, execution_list, output, stored_tasks
 from polysync_airflow.cli.stored_runs import (
     NOTHING_STORED,
     StoredRun,
@@ -34,12 +26,7 @@ from polysync_airflow.cli.stored_runs import (
 from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution import clock, console, models, outcome, texts, waiter
 from polysync_airflow.execution.models import ExecutionDescription
-from polysync_airflow.execution.steps.descriptions import (
-    StepDescription,
-    StepRow,
-    log_url_of,
-    rows_of,
-)
+from polysync_airflow.execution.steps import descriptions
 from polysync_airflow.execution.steps.progress import Progress
 from polysync_airflow.hooks import PolysyncSageMakerHook
 from polysync_airflow.hooks.executions import request_stop, result_or_error, stop_result
@@ -58,7 +45,7 @@ def main(args: Namespace) -> int:
     """Run the command, and return its exit code."""
     if args.command == "list":
         return execution_list.list_executions(args)
-    hook, execution = named_execution(args)
+    hook, execution = execution_facts.named_execution(args)
     match args.command:
         case "show":
             return _show(args, hook, execution)
@@ -119,12 +106,12 @@ def _read(
     args: Namespace, hook: PolysyncSageMakerHook, execution: ExecutionDescription
 ) -> _Report:
     arn = execution.execution_arn
-    facts = facts_of(execution)
+    facts = execution_facts.facts_of(execution)
     stored = read_stored_run(facts)
     ended_at = None
     if states.has_ended(execution.status):
         ended_at = output.in_seconds(execution.modified_at)
-    answers = Answers()
+    answers = execution_facts.Answers()
     with output.airflow_in_use(args.conn_id):
         values = answers.of(
             "parameters", hook.list_pipeline_parameters_for_execution, arn
@@ -134,9 +121,9 @@ def _read(
         )
         steps = answers.of("steps", hook.list_pipeline_execution_steps, arn)
         added_up, notes = add_up_cost(hook, facts, ended_at, steps)
-        rows: list[StepRow] = []
+        rows: list[descriptions.StepRow] = []
         if steps is not None:
-            rows = rows_of(steps, declared or [], arn)
+            rows = descriptions.rows_of(steps, declared or [], arn)
             rows, note = with_logs(hook, rows, steps)
             if note:
                 output.write_message(f"warning: {note}")
@@ -178,7 +165,7 @@ def _read(
 
 
 def _mark_not_known(
-    document: dict[str, Any], answers: Answers, stored: StoredRun
+    document: dict[str, Any], answers: execution_facts.Answers, stored: StoredRun
 ) -> None:
     """Add what is not known, and why, and let it have no value."""
     document["not_known"] = {**answers.refusals}
@@ -199,7 +186,7 @@ def _outcome_lines(
     if end:
         yield outcome.verdict_line(end)
     else:
-        state = state_text(execution.status)
+        state = execution_facts.state_text(execution.status)
         yield f"Pipeline {run.pipeline_name}: {state} (AWS status {run.status})."
     if run.message:
         yield from outcome.reason_lines(run.message)
@@ -225,7 +212,7 @@ def _fact_lines(
         "Duration": _duration_text(run, stored),
         "Resumed": _resumes_text(stored),
         "Stop": run.stop and run.stop.text,
-        "Next": stored.problem and f"{NOT_KNOWN}: {stored.problem}",
+        "Next": stored.problem and f"{execution_facts.NOT_KNOWN}: {stored.problem}",
         "Created by": facts["created_by"],
     }
     if run.billable_seconds is not None:
@@ -237,7 +224,7 @@ def _fact_lines(
         texts_by_label["Costs as of"] = output.in_seconds(run.added_up_at)
     for label, text in texts_by_label.items():
         if text:
-            yield f"{label}: {texts.clean_line(text, MAX_TEXT)}"
+            yield f"{label}: {texts.clean_line(text, execution_facts.MAX_TEXT)}"
     if values is not None:
         yield f"Parameters: {json.dumps(values)}"
 
@@ -273,7 +260,9 @@ def _step_table(report: StepReport) -> Iterator[str]:
     # The lines about the outcome have the reasons of the others.
     for row in report.failed[outcome.MAX_REASONS :]:
         if row.reason:
-            yield texts.clean_line(f"Step {row.name} failed: {row.reason}", MAX_TEXT)
+            yield texts.clean_line(
+                f"Step {row.name} failed: {row.reason}", execution_facts.MAX_TEXT
+            )
 
 
 # ---- stop, watch and logs
@@ -303,7 +292,7 @@ def _stop(
 ) -> int:
     arn = execution.execution_arn
     status: str | None = execution.status
-    facts = facts_of(execution)
+    facts = execution_facts.facts_of(execution)
     if states.is_stoppable(execution.status):
         warnings = output.COMMANDS["warnings"]
         warning = warnings["stop_of_nobody"]
@@ -401,7 +390,7 @@ def _logs(args: Namespace, hook: PolysyncSageMakerHook, arn: str) -> int:
         lines = log.read_tail(args.lines, until=step.ended_at)
     if not lines:
         output.write_message(f"The log of step {step.name} has no lines.")
-    url = log_url_of(step, arn)
+    url = descriptions.log_url_of(step, arn)
     output.write(args, {"step": step.name, "log_url": url, "lines": lines}, lines)
     if args.follow:
         _follow_step(args, hook, arn, step, log)
@@ -412,7 +401,7 @@ def _follow_step(
     args: Namespace,
     hook: PolysyncSageMakerHook,
     arn: str,
-    step: StepDescription,
+    step: descriptions.StepDescription,
     log: JobLog,
 ) -> None:
     """Write the new lines of a step's job until the step has ended."""
@@ -458,7 +447,7 @@ def _read_or_warn(args: Namespace, read: Callable[[], Value]) -> Value | None:
 
 def _step_with_log(
     args: Namespace, hook: PolysyncSageMakerHook, arn: str
-) -> tuple[StepDescription, JobLog]:
+) -> tuple[descriptions.StepDescription, JobLog]:
     """
     Return a step and the log of its job. With ``--follow``, wait until there is one.
 
@@ -488,7 +477,9 @@ def _step_with_log(
         clock.sleep(POLL_SECONDS)
 
 
-def _steps_by_name(hook: PolysyncSageMakerHook, arn: str) -> dict[str, StepDescription]:
+def _steps_by_name(
+    hook: PolysyncSageMakerHook, arn: str
+) -> dict[str, descriptions.StepDescription]:
     return {step.name: step for step in hook.list_pipeline_execution_steps(arn)}
 
 

@@ -26,12 +26,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from polysync_airflow.airflow_compat import supervisor
 from polysync_airflow.airflow_compat.capabilities import CAPABILITIES
-from polysync_airflow.airflow_compat.supervisor import (
-    Result,
-    call_in_daemon_thread,
-    use_event_loop,
-)
 from polysync_airflow.exceptions import ParametersError, PolysyncError
 from polysync_airflow.execution import clock, events, texts
 from polysync_airflow.execution.events import VISIBILITY_SECONDS, WAIT_SECONDS
@@ -165,7 +161,7 @@ class EventProducer(SharedStreamProducer):
         """
         Yield each change that the queue reports, without an end and without errors.
         """
-        use_event_loop()
+        supervisor.use_event_loop()
         # Its import takes a second, for which the event loop must not stand still. One
         # full run of Python's garbage collector, which so many new objects cause, still
         # stops it for a moment.
@@ -343,11 +339,11 @@ def _open_queue(watch: events.WatcherArguments) -> EventQueue:
     return EventQueue(watch.polysync_conn_id, watch.region, watch.queue_url)
 
 
-async def _in_thread(function: Callable[[], Result]) -> Result:
+async def _in_thread(function: Callable[[], supervisor.Result]) -> supervisor.Result:
     # Not one of the event loop's own threads: a process does not end before those, and
     # a receive takes 20 s.
     call: Callable[[], Any] = partial(contextvars.copy_context().run, function)
-    return await asyncio.wrap_future(call_in_daemon_thread(call))
+    return await asyncio.wrap_future(supervisor.call_in_daemon_thread(call))
 
 
 NOT_SUPPORTED: Final = (

@@ -19,12 +19,8 @@ from typing import Any, Final, TypeVar
 
 from botocore.validate import ParamValidator
 
+from polysync_airflow.aws import responses
 from polysync_airflow.aws.rate_limiter import rate_limiter_for
-from polysync_airflow.aws.responses import (
-    MAX_ENTRIES,
-    invalid_response_error,
-    time_limit,
-)
 from polysync_airflow.aws.retry import call_with_retry
 from polysync_airflow.exceptions import ACCESS_DENIED, PolysyncError, has_code
 from polysync_airflow.execution import clock, results
@@ -74,8 +70,8 @@ class _Validator(ParamValidator):
         if isinstance(params, str | list | tuple | Mapping):
             size = len(params)
         place = f"{name.removeprefix('.')} = {shorten(params)}"
-        most = shape.metadata.get("max")
-        if isinstance(size, int | float) and size > (inf if most is None else most):
+        most = shape.metadata.get("max", inf)
+        if isinstance(size, int | float) and size > most:
             self.excesses.append(f"{place}: the maximum is {most}")
         pattern = shape.metadata.get("pattern")
         if pattern and isinstance(params, str) and not _matches(pattern, params):
@@ -117,7 +113,7 @@ class JobMethods(HookCalls):
         # Not the name, which a version of a model package does not have.
         arn_member = f"{kind.member.removesuffix('Name')}Arn"
         if not isinstance(response.get(arn_member), str):
-            raise invalid_response_error(operation, f"it has no {arn_member}")
+            raise responses.invalid_response_error(operation, f"it has no {arn_member}")
         return parse(kind.description, operation, response)
 
     def request_shape(self, operation: str) -> Any:
@@ -154,7 +150,7 @@ class JobMethods(HookCalls):
         entries = self._entries_of_list(
             results.LIST_TRAINING_JOBS,
             "TrainingJobSummaries",
-            MAX_ENTRIES,
+            responses.MAX_ENTRIES,
             None,
             HyperParameterTuningJobName=tuning_job,
         )
@@ -185,7 +181,7 @@ class JobReader:
     def in_time(self) -> Iterator[None]:
         """Let the calls in a block take ``TIMEOUT_SECONDS`` together."""
         self._deadline = clock.time() + TIMEOUT_SECONDS
-        with time_limit(TIMEOUT_SECONDS):
+        with responses.time_limit(TIMEOUT_SECONDS):
             yield
 
     def read(self, steps: Sequence[StepDescription]) -> list[JobOfStep]:

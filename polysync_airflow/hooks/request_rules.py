@@ -104,7 +104,9 @@ def broken_in(
             continue
         members = rule["members"]
         given = [name for name in members if _result(name, value) is not None]
-        member = (given or members)[-1 if given else 0]
+        member = members[0]
+        if given:
+            member = given[-1]
         shown = _result(member, value)
         if isinstance(fault, list):
             shown = ", ".join(map(str, fault))

@@ -20,19 +20,12 @@ from typing import Any, NamedTuple
 
 from polysync_airflow.aws.retry import STOP_TIMEOUT_SECONDS, call_with_retry
 from polysync_airflow.exceptions import PolysyncError, SageMakerApiError
-from polysync_airflow.execution import clock, models, prices, waiter
+from polysync_airflow.execution import clock, models, outcome, prices, waiter
 from polysync_airflow.execution.lifecycle import instructions, lookup
 from polysync_airflow.execution.lifecycle.ending import EndAction, Owner, TryEnd
-from polysync_airflow.execution.outcome import (
-    RequestedStop,
-    RunSummary,
-    StopProcess,
-    StopReason,
-    parse_run_summary,
-)
 from polysync_airflow.hooks import executions
 
-Change = Callable[[RunSummary], RunSummary]
+Change = Callable[[outcome.RunSummary], outcome.RunSummary]
 # Returns the hook for a region; None is the task's own region. May raise a
 # ``PolysyncError``: the connection may have been deleted.
 StoppingHook = Callable[[str | None], executions.ExecutionMethods]
@@ -124,14 +117,14 @@ def _arn_of(
 
 def summary_of(
     value: Any, execution_arn: str, attempt: int, warn: Callable[[str], object]
-) -> RunSummary | None:
+) -> outcome.RunSummary | None:
     """
     Return the run summary of an attempt of an execution; None if Airflow has another.
 
     :param value: the XCom ``run``, as Airflow has stored it.
     :param attempt: the number of its resumes.
     """
-    summary = parse_run_summary(value, warn)
+    summary = outcome.parse_run_summary(value, warn)
     if summary and summary.is_of(execution_arn, attempt):
         return summary
     return None
@@ -185,9 +178,9 @@ class ReportedStop(ABC):
     :param reason: why the execution is stopped.
     """
 
-    process: StopProcess
+    process: outcome.StopProcess
     log: Any
-    reason: StopReason = "ended_task"
+    reason: outcome.StopReason = "ended_task"
     # A change that Airflow stores late does not replace a later one.
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
@@ -204,7 +197,7 @@ class ReportedStop(ABC):
             return StopOutcome(try_end)
 
         requested_at = clock.now()
-        request = RequestedStop(
+        request = outcome.RequestedStop(
             requested_at=requested_at, reason=self.reason, process=self.process
         )
         if announcement.may_store:
@@ -226,7 +219,7 @@ class ReportedStop(ABC):
             announcement.withdraw()
         return StopOutcome(try_end, requested_at, result)
 
-    def store_end(self, end: waiter.ExecutionEvent) -> RunSummary | None:
+    def store_end(self, end: waiter.ExecutionEvent) -> outcome.RunSummary | None:
         """
         Store how the execution has ended; return the run summary, or None if it is not
         stored.
@@ -238,7 +231,7 @@ class ReportedStop(ABC):
 
     def store_cost(
         self, added_up: prices.CostAndUsage | None, notes: Sequence[str]
-    ) -> RunSummary | None:
+    ) -> outcome.RunSummary | None:
         """
         Store what the execution has used and cost, after its end. If another process
         has done so, store its values once more, as a whole.
@@ -252,9 +245,9 @@ class ReportedStop(ABC):
         )
 
     def _change(
-        self, read: Callable[[], RunSummary | None], change: Change
-    ) -> RunSummary | None:
-        def change_summary() -> RunSummary | None:
+        self, read: Callable[[], outcome.RunSummary | None], change: Change
+    ) -> outcome.RunSummary | None:
+        def change_summary() -> outcome.RunSummary | None:
             with self._lock:
                 summary = read()
                 if summary is None:
@@ -286,23 +279,23 @@ class ReportedStop(ABC):
         """Ask AWS to stop the execution. Raises no ``PolysyncError``."""
 
     def _call_airflow(
-        self, function: Callable[[], RunSummary | None]
-    ) -> RunSummary | None:
+        self, function: Callable[[], outcome.RunSummary | None]
+    ) -> outcome.RunSummary | None:
         """Call a function that sends requests to Airflow, or reads its database."""
         return function()
 
     @abstractmethod
-    def _read_summary(self) -> RunSummary | None:
+    def _read_summary(self) -> outcome.RunSummary | None:
         """
         Return the run summary; None if it is not that of the execution that is stopped.
         """
 
-    def _read_summary_again(self) -> RunSummary | None:
+    def _read_summary_again(self) -> outcome.RunSummary | None:
         """
         Return the run summary; None also if this process may not store it any longer.
         """
         return self._read_summary()
 
     @abstractmethod
-    def _write_summary(self, summary: RunSummary) -> None:
+    def _write_summary(self, summary: outcome.RunSummary) -> None:
         """Push the XComs ``run``, ``state`` and, if it has one, ``spending``."""

@@ -17,6 +17,7 @@ from polysync_airflow.aws.responses import PAGE_SIZE
 from polysync_airflow.aws.retry import PUT_TIMEOUT_SECONDS, Result, call_with_retry
 from polysync_airflow.execution import clock, job_pipelines, models, waiter
 from polysync_airflow.execution.definitions import PipelineDraft
+from polysync_airflow.execution.lifecycle import instructions
 from polysync_airflow.execution.lifecycle.decisions import unused_arguments
 from polysync_airflow.execution.lifecycle.instruction_kinds import (
     Beginning,
@@ -24,18 +25,6 @@ from polysync_airflow.execution.lifecycle.instruction_kinds import (
     Ended,
     Identified,
     Instruction,
-)
-from polysync_airflow.execution.lifecycle.instructions import (
-    Accepted,
-    AddedUp,
-    Command,
-    Described,
-    Event,
-    ExecutionsListed,
-    Prepared,
-    Refused,
-    Started,
-    TaskTry,
 )
 from polysync_airflow.execution.lifecycle.lookup import MAX_LISTED
 from polysync_airflow.execution.parameters import (
@@ -77,7 +66,7 @@ class ExecutionCalls:
     # Since when the pipeline that the task makes should be found, as Unix time.
     _made_at: float = field(default_factory=clock.time, init=False)
 
-    def perform(self, instruction: Instruction) -> Event:
+    def perform(self, instruction: Instruction) -> instructions.Event:
         """
         Do what an instruction says, and return what happened.
 
@@ -85,15 +74,21 @@ class ExecutionCalls:
         """
         try:
             match instruction:
-                case Beginning(command=Command.PREPARE):
+                case Beginning(command=instructions.Command.PREPARE):
                     return self._prepare(instruction)
-                case Begun(command=Command.START | Command.RESEND_START):
+                case Begun(
+                    command=instructions.Command.START
+                    | instructions.Command.RESEND_START
+                ):
                     return self._start(instruction)
                 case Beginning() | Begun():
                     return self._look_up(instruction)
-                case Identified(command=Command.RESUME | Command.RESEND_RESUME):
+                case Identified(
+                    command=instructions.Command.RESUME
+                    | instructions.Command.RESEND_RESUME
+                ):
                     return self._resume(instruction)
-                case Identified(command=Command.STOP):
+                case Identified(command=instructions.Command.STOP):
                     return self._stop(instruction)
                 case Identified():
                     return self._describe(instruction.arn)
@@ -102,11 +97,11 @@ class ExecutionCalls:
                 case _:
                     raise TypeError(f"{instruction.command} has no call")
         except exceptions.PolysyncError as error:
-            return Refused(error, clock.now())
+            return instructions.Refused(error, clock.now())
 
     # ---- the execution of the earlier tries
 
-    def _look_up(self, instruction: Beginning | Begun) -> ExecutionsListed:
+    def _look_up(self, instruction: Beginning | Begun) -> instructions.ExecutionsListed:
         record = instruction.record
         if record:
             hook = self.hook_for_region(record.region_name)
@@ -116,10 +111,10 @@ class ExecutionCalls:
             pipeline_name = self._pipeline_name(instruction.task_try)
         claimed = self._describe_claimed(instruction.task_try)
         listed = self._list_newest(hook, pipeline_name)
-        return ExecutionsListed(pipeline_name, listed, claimed)
+        return instructions.ExecutionsListed(pipeline_name, listed, claimed)
 
     def _describe_claimed(
-        self, task_try: TaskTry
+        self, task_try: instructions.TaskTry
     ) -> models.ExecutionDescription | None:
         """Describe the execution that an unproven record names, if it exists."""
         unproven_record = task_try.unproven_record
@@ -163,13 +158,13 @@ class ExecutionCalls:
             return []
         return newest
 
-    def _describe(self, arn: str) -> Described:
+    def _describe(self, arn: str) -> instructions.Described:
         hook = self._hook_of(arn)
         described_at = clock.now()
         describe = partial(hook.describe_pipeline_execution, arn)
-        return Described(described_at, self._retry(describe))
+        return instructions.Described(described_at, self._retry(describe))
 
-    def _add_up(self, instruction: Ended) -> AddedUp:
+    def _add_up(self, instruction: Ended) -> instructions.AddedUp:
         record = instruction.record
         arn = instruction.execution.arn
         hook = self._hook_of(arn)
@@ -184,17 +179,17 @@ class ExecutionCalls:
             steps = self._retry(list_steps)
         store = spending.StepJobStore(record.step_jobs)
         reader = spending.SpendingReader(hook, self.log.warning, store)
-        return AddedUp(reader.spending(limit, steps))
+        return instructions.AddedUp(reader.spending(limit, steps))
 
-    def _stop(self, instruction: Identified) -> Accepted:
+    def _stop(self, instruction: Identified) -> instructions.Accepted:
         arn = instruction.arn
         attempt = instruction.record.resumes
         self._retry(partial(request_stop, self._hook_of(arn), arn, attempt=attempt))
-        return Accepted(clock.now())
+        return instructions.Accepted(clock.now())
 
     # ---- a new execution
 
-    def _prepare(self, instruction: Beginning) -> Prepared:
+    def _prepare(self, instruction: Beginning) -> instructions.Prepared:
         hook = self.hook_for_region(None)
         number = instruction.start_number
         request, draft = self._make_request(hook, instruction.task_try, number)
@@ -204,9 +199,9 @@ class ExecutionCalls:
         self._check_by_definition(hook, request)
         request = parameter_check.with_source(hook, request, self._retry)
         # Never empty: without a region, the hook has raised an error.
-        return Prepared(request, hook.region_name or "")
+        return instructions.Prepared(request, hook.region_name or "")
 
-    def _pipeline_name(self, task_try: TaskTry) -> str:
+    def _pipeline_name(self, task_try: instructions.TaskTry) -> str:
         if self.own_pipeline:
             return self.own_pipeline.name_for(task_try.task)
         name: str = self.arguments["pipeline_name"]
@@ -237,7 +232,7 @@ class ExecutionCalls:
     def _make_request(
         self,
         hook: PolysyncSageMakerHook,
-        task_try: TaskTry,
+        task_try: instructions.TaskTry,
         number: int = 0,
     ) -> tuple[models.StartRequest, PipelineDraft | None]:
         """Return the request of a start, and the pipeline that the task makes."""
@@ -272,17 +267,17 @@ class ExecutionCalls:
             parameter_check.check_parameters(pipeline.definition, request)
         parameter_check.check_selection(pipeline.definition, request)
 
-    def _start(self, instruction: Begun) -> Started | Refused:
+    def _start(self, instruction: Begun) -> instructions.Started | instructions.Refused:
         record = instruction.record
         hook = self.hook_for_region(record.region_name)
         # An earlier session may have prepared the request, by its own arguments.
         read_limit(self.max_cost, record.region_name)
         result = self._send(partial(self._send_start, hook, record.request))
-        if not isinstance(result, Refused):
+        if not isinstance(result, instructions.Refused):
             arn, at = result
-            return Started(at or clock.now(), arn)
+            return instructions.Started(at or clock.now(), arn)
         error = result.error
-        is_first = instruction.command is Command.START
+        is_first = instruction.command is instructions.Command.START
         if is_first and isinstance(error, exceptions.SageMakerApiError):
             error = parameter_check.explain_refusal(hook, record.request, error)
         return result._replace(error=error)
@@ -302,7 +297,9 @@ class ExecutionCalls:
 
     # ---- a resume
 
-    def _resume(self, instruction: Identified) -> Accepted | Refused:
+    def _resume(
+        self, instruction: Identified
+    ) -> instructions.Accepted | instructions.Refused:
         record = instruction.record
         hook = self._hook_of(instruction.arn)
         self._log_unused_arguments(instruction)
@@ -315,9 +312,9 @@ class ExecutionCalls:
             max_parallel_steps=record.request.max_parallel_steps,
         )
         result = self._send(resume)
-        if isinstance(result, Refused):
+        if isinstance(result, instructions.Refused):
             return result
-        return Accepted(result or clock.now())
+        return instructions.Accepted(result or clock.now())
 
     def _log_unused_arguments(self, instruction: Identified) -> None:
         arn = instruction.arn
@@ -377,7 +374,7 @@ class ExecutionCalls:
     def _retry(self, call: Callable[[], Result]) -> Result:
         return call_with_retry(call, until=self.deadline, warn=self.log.warning)
 
-    def _send(self, call: Callable[[], Result]) -> Result | Refused:
+    def _send(self, call: Callable[[], Result]) -> Result | instructions.Refused:
         """Send a start or a resume, with retries."""
         problems: list[str] = []
 
@@ -388,7 +385,7 @@ class ExecutionCalls:
         try:
             return call_with_retry(call, until=self.deadline, warn=warn)
         except exceptions.PolysyncError as error:
-            return Refused(error, clock.now(), was_repeated=bool(problems))
+            return instructions.Refused(error, clock.now(), was_repeated=bool(problems))
 
 
 def sent_parameters(

@@ -10,16 +10,9 @@ from polysync_airflow.exceptions import CatalogueDriftError
 from polysync_airflow.execution import models, texts
 from polysync_airflow.execution.pipelines import Job
 from polysync_airflow.hooks import PolysyncSageMakerHook
+from polysync_airflow.jobs import importer
 from polysync_airflow.jobs.catalogue import Catalogue, Scope, read_catalogue
 from polysync_airflow.jobs.drift import compare, describe_drift
-from polysync_airflow.jobs.importer import (
-    MAX_LISTED,
-    NotImported,
-    count_not_imported,
-    describe_import,
-    import_jobs,
-    names_of,
-)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -50,8 +43,8 @@ class ListImportRun:
         hook = PolysyncSageMakerHook(
             task.polysync_conn_id, task.region_name, config=RATE_LIMITED_CONFIG
         )
-        left_out: list[NotImported] = []
-        jobs = import_jobs(
+        left_out: list[importer.NotImported] = []
+        jobs = importer.import_jobs(
             hook,
             name_prefix=task.pipeline_name_prefix,
             names=task.pipeline_names,
@@ -59,18 +52,19 @@ class ListImportRun:
             on_not_imported=left_out.append,
         )
         self._push(left_out)
-        for line in describe_import(jobs):
+        for line in importer.describe_import(jobs):
             self.log.info("%s", line)
         if left_out:
             self.log.warning(
-                "Pipelines that are not imported: %s.", count_not_imported(left_out)
+                "Pipelines that are not imported: %s.",
+                importer.count_not_imported(left_out),
             )
         if catalogue is not None:
             self._compare(catalogue, jobs, left_out)
         return [job.model_dump(mode="json") for job in jobs]
 
-    def _push(self, left_out: Sequence[NotImported]) -> None:
-        pipelines = [each.as_json() for each in left_out[:MAX_LISTED]]
+    def _push(self, left_out: Sequence[importer.NotImported]) -> None:
+        pipelines = [each.as_json() for each in left_out[: importer.MAX_LISTED]]
         value = {"count": len(left_out), "pipelines": pipelines}
         self.ti.xcom_push(NOT_IMPORTED_KEY, value)
 
@@ -88,13 +82,15 @@ class ListImportRun:
         self,
         catalogue: Catalogue,
         jobs: Sequence[Job],
-        left_out: Sequence[NotImported],
+        left_out: Sequence[importer.NotImported],
     ) -> None:
         task = self.task
         names = None
         if task.pipeline_names is not None:
             names = frozenset(map(models.pipeline_name_of, task.pipeline_names))
-        scope = Scope(task.pipeline_name_prefix or "", names, names_of(left_out))
+        scope = Scope(
+            task.pipeline_name_prefix or "", names, importer.names_of(left_out)
+        )
         # The log has the reasons already.
         lines = [
             f"{each.name}: it was not compared ({each.reason})" for each in left_out

@@ -6,11 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from polysync_airflow.operators.base import (
-    DEFAULT_CONNECTION,
-    PolysyncOperator,
-    apply_retry_policy,
-)
+from polysync_airflow.operators import base
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
@@ -34,7 +30,7 @@ class DefinitionFunction:
         return f"<callable {getattr(self.definition, '__qualname__', 'definition')}>"
 
 
-class PolysyncPutPipelineOperator(PolysyncOperator):
+class PolysyncPutPipelineOperator(base.PolysyncOperator):
     """
     Create a SageMaker pipeline, or update it.
 
@@ -92,7 +88,7 @@ class PolysyncPutPipelineOperator(PolysyncOperator):
         pipeline_description: str | None = None,
         max_parallel_steps: int | str | None = None,
         pipeline_tags: Mapping[str, str] | XComArg | None = None,
-        polysync_conn_id: str = DEFAULT_CONNECTION,
+        polysync_conn_id: str = base.DEFAULT_CONNECTION,
         region_name: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -118,7 +114,7 @@ class PolysyncPutPipelineOperator(PolysyncOperator):
 
         return PutPipelineRun(self, context)
 
-    @apply_retry_policy
+    @base.apply_retry_policy
     def execute(self, context: Context) -> str:
         """Create or update the pipeline, and return its ARN."""
         return self._run_in(context).execute()

@@ -9,12 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from polysync_airflow.aws.retry import PUT_TIMEOUT_SECONDS, Result, call_with_retry
 from polysync_airflow.exceptions import RESOURCE_NOT_FOUND, SageMakerApiError, has_code
-from polysync_airflow.execution import clock
-from polysync_airflow.execution.definitions import (
-    PipelineDraft,
-    changes,
-    definition_text,
-)
+from polysync_airflow.execution import clock, definitions
 from polysync_airflow.execution.pipelines import PipelineDescription, definition_digest
 from polysync_airflow.hooks import PolysyncSageMakerHook
 
@@ -52,7 +47,7 @@ class PutPipelineRun:
             draft = draft.model_copy(update={"definition": pipeline.definition})
         put = self._retry(partial(self.hook.put_pipeline, draft))
         text = f"{put.arn}, version {put.version_id}"
-        lines = changes(pipeline, draft) if pipeline else []
+        lines = definitions.changes(pipeline, draft) if pipeline else []
         if put.was_created:
             self.log.info("Created %s.", text)
         elif pipeline and not lines:
@@ -62,13 +57,13 @@ class PutPipelineRun:
         self.ti.xcom_push(VERSION_KEY, put.version_id)
         return put.arn
 
-    def _draft(self) -> PipelineDraft:
+    def _draft(self) -> definitions.PipelineDraft:
         task = self.task
         dag = task.get_dag()
         folder = Path(dag.fileloc).parent if dag else Path()
-        return PipelineDraft.of(
+        return definitions.PipelineDraft.of(
             pipeline_name=task.pipeline_name,
-            definition=definition_text(task.definition, folder),
+            definition=definitions.definition_text(task.definition, folder),
             role_arn=task.role_arn or self.hook.execution_role_arn,
             pipeline_description=task.pipeline_description,
             max_parallel_steps=task.max_parallel_steps,

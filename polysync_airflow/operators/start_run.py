@@ -21,17 +21,10 @@ from airflow.providers.common.compat.standard.triggers import TimeDeltaTrigger
 from polysync_airflow import exceptions
 from polysync_airflow.airflow_compat.sdk import AirflowTaskTimeout
 from polysync_airflow.aws.job_logs import RunningJobLogs
-from polysync_airflow.execution import clock, models, prices, texts
+from polysync_airflow.execution import clock, models, outcome, prices, texts
 from polysync_airflow.execution.lifecycle import capacity, decisions, ending, plans
 from polysync_airflow.execution.lifecycle.instruction_kinds import Identified
 from polysync_airflow.execution.lifecycle.instructions import Command, ExecutionRecord
-from polysync_airflow.execution.outcome import (
-    STOPPING,
-    WAITING,
-    RunSummary,
-    parse_run_summary,
-    refusal_error,
-)
 from polysync_airflow.execution.parameters import REQUEST_ARGUMENTS
 from polysync_airflow.execution.steps.descriptions import StepDescription
 from polysync_airflow.execution.waiter import (
@@ -262,7 +255,7 @@ class StartRun(ReportingRun):
                 "The steps that they need are those of: %s",
                 request.source_execution or "no execution",
             )
-        summary = RunSummary(
+        summary = outcome.RunSummary(
             execution_arn=arn,
             pipeline_name=name,
             state=PolysyncState.RUNNING.value,
@@ -382,7 +375,7 @@ class StartRun(ReportingRun):
         else:
             if end.outcome == "refused":
                 # Its text follows when the report is complete.
-                refusal = refusal_error(end, "")
+                refusal = outcome.refusal_error(end, "")
             try_end = self.try_runner.finish(end, refusal)
             reporting.count_end(end, self.task.polysync_conn_id)
             if try_end.begins_again:
@@ -445,14 +438,14 @@ class StartRun(ReportingRun):
         )
         return Following(text, reporting.plan_of(self.context, **members))
 
-    def _summary_before(self, stored: object) -> RunSummary | None:
+    def _summary_before(self, stored: object) -> outcome.RunSummary | None:
         """
         Return the XCom ``run`` from before the deferral; None if it cannot be read.
 
         :param stored: what Airflow has kept of it for this session; None to read it.
         """
         try:
-            summary = parse_run_summary(stored, self.log.warning)
+            summary = outcome.parse_run_summary(stored, self.log.warning)
             return summary or reporting.pull_summary(self.context)
         except Exception as error:
             # The execution must still be stopped, if its time is up.
@@ -501,7 +494,7 @@ class StartRun(ReportingRun):
         run: dict[str, Any] = {
             "execution_arn": record.execution_arn,
             "pipeline_name": record.request.pipeline_name,
-            "state": WAITING,
+            "state": outcome.WAITING,
         }
         members: dict[str, Any] = {"clear": "start"}
         summary = self.known.summary
@@ -537,7 +530,7 @@ class StartRun(ReportingRun):
             run = {
                 "execution_arn": record.arn,
                 "pipeline_name": record.request.pipeline_name,
-                "state": STOPPING,
+                "state": outcome.STOPPING,
                 "status": STATUS_STOPPING,
                 "next": reporting.plan_of(self.context).model_dump(mode="json"),
             }

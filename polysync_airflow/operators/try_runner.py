@@ -31,15 +31,9 @@ from polysync_airflow.exceptions import (
     PolysyncError,
     SageMakerApiError,
 )
-from polysync_airflow.execution import clock, cost, models
+from polysync_airflow.execution import clock, cost, lifecycle, models
 from polysync_airflow.execution.job_pipelines import JobPipeline
-from polysync_airflow.execution.lifecycle import (
-    ending,
-    instructions,
-    lookup,
-    machine,
-    plans,
-)
+from polysync_airflow.execution.lifecycle import instructions
 from polysync_airflow.execution.lifecycle.capacity import CapacityLimits
 from polysync_airflow.execution.lifecycle.decisions import (
     Nothing,
@@ -55,18 +49,6 @@ from polysync_airflow.execution.lifecycle.instruction_kinds import (
     Instruction,
     ends_the_start,
 )
-from polysync_airflow.execution.lifecycle.instructions import (
-    Accepted,
-    Command,
-    Event,
-    ExecutionRecord,
-    ExecutionsListed,
-    Started,
-    StepJobs,
-    Store,
-    TaskTry,
-    UnattendedStop,
-)
 from polysync_airflow.execution.outcome import StopReason, stop_reason
 from polysync_airflow.execution.prices import SPENDING_KEY, CostLimit, Spending
 from polysync_airflow.execution.steps.descriptions import StepDescription
@@ -75,11 +57,7 @@ from polysync_airflow.hooks.jobs import JobMethods
 from polysync_airflow.hooks.prices import has_limit, read_limit
 from polysync_airflow.hooks.spending import SpendingReader, StepJobStore, basis_of
 from polysync_airflow.metrics import EXECUTIONS_RESUMED, EXECUTIONS_STARTED, count
-from polysync_airflow.operators.execution_calls import (
-    ExecutionCalls,
-    HookForRegion,
-    sent_parameters,
-)
+from polysync_airflow.operators import execution_calls
 from polysync_airflow.operators.kill import Kill
 from polysync_airflow.operators.task_run import write_lines
 from polysync_airflow.operators.worker_stop import WorkerStop
@@ -101,22 +79,22 @@ _REASONS: Final[dict[StopReason, str]] = {
 # A request that is sent again was not counted: its try has died before it knew the
 # response.
 _COUNTED: Final = {
-    Command.START: EXECUTIONS_STARTED,
-    Command.LOOK_UP: EXECUTIONS_STARTED,
-    Command.RESEND_START: EXECUTIONS_STARTED,
-    Command.RESUME: EXECUTIONS_RESUMED,
-    Command.RESEND_RESUME: EXECUTIONS_RESUMED,
+    instructions.Command.START: EXECUTIONS_STARTED,
+    instructions.Command.LOOK_UP: EXECUTIONS_STARTED,
+    instructions.Command.RESEND_START: EXECUTIONS_STARTED,
+    instructions.Command.RESUME: EXECUTIONS_RESUMED,
+    instructions.Command.RESEND_RESUME: EXECUTIONS_RESUMED,
 }
 
 
 class TryStepJobs(StepJobStore):
     """Keeps the jobs of the steps in the record of a try, while it waits."""
 
-    def __init__(self, runner: TryRunner, jobs: StepJobs | None) -> None:
+    def __init__(self, runner: TryRunner, jobs: instructions.StepJobs | None) -> None:
         super().__init__(jobs)
         self._runner = runner
 
-    def write(self, jobs: StepJobs) -> None:
+    def write(self, jobs: instructions.StepJobs) -> None:
         """Keep the jobs, and store them in the record."""
         super().write(jobs)
         self._runner.write_step_jobs(jobs)
@@ -141,7 +119,7 @@ class TryRunner:
         context: Context,
         *,
         options: Callable[[], TryOptions],
-        hook_for_region: HookForRegion,
+        hook_for_region: execution_calls.HookForRegion,
         limits: CapacityLimits,
         max_cost: object,
         is_of_group: bool,
@@ -182,7 +160,7 @@ class TryRunner:
         return self._is_handled
 
     @property
-    def record(self) -> ExecutionRecord | None:
+    def record(self) -> instructions.ExecutionRecord | None:
         """
         The record of the execution that this process started or waits for; None without
         one.
@@ -212,17 +190,17 @@ class TryRunner:
         record = self._store.read()
         task_try = self._task_try()
         task_try = replace(task_try, is_rescheduled=is_rescheduled(self._context))
-        instruction = self._enter(machine.begin(task_try, record))
+        instruction = self._enter(lifecycle.machine.begin(task_try, record))
         while not ends_the_start(instruction):
             if instruction.delay:
                 self.sleep(instruction.delay)
                 self.kill.raise_if_requested()
-            if instruction.command in instructions.COSTS_MONEY:
+            if instruction.command in lifecycle.instructions.COSTS_MONEY:
                 self._store.confirm()
             performed = instruction
             event = calls.perform(performed)
             try:
-                instruction = self._enter(machine.after(performed, event))
+                instruction = self._enter(lifecycle.machine.after(performed, event))
             finally:
                 # After the record is stored, and also if the process was killed
                 # meanwhile.
@@ -232,7 +210,9 @@ class TryRunner:
             self._raise_if_ended()
         return instruction
 
-    def look_up(self, arguments: Mapping[str, Any]) -> ExecutionRecord | None:
+    def look_up(
+        self, arguments: Mapping[str, Any]
+    ) -> instructions.ExecutionRecord | None:
         """
         Return the record of this task's execution, made from what AWS says, where there
         is none that can be believed; None if AWS lists no such execution.
@@ -242,18 +222,18 @@ class TryRunner:
         # The try also looks for the execution that an unproven record names.
         self._store.read()
         task_try = self._task_try()
-        instruction = Beginning(Command.LOOK_UP, task_try)
+        instruction = Beginning(instructions.Command.LOOK_UP, task_try)
         event = self._calls(arguments).perform(instruction)
-        if not isinstance(event, ExecutionsListed):
+        if not isinstance(event, instructions.ExecutionsListed):
             return None
-        record = lookup.find(task_try, event)
+        record = lifecycle.lookup.find(task_try, event)
         if record is None or record.replaced_by_epoch is not None:
             # Another incarnation has started it.
             return None
         return record
 
-    def _calls(self, arguments: Mapping[str, Any]) -> ExecutionCalls:
-        return ExecutionCalls(
+    def _calls(self, arguments: Mapping[str, Any]) -> execution_calls.ExecutionCalls:
+        return execution_calls.ExecutionCalls(
             hook_for_region=self._hook_for_region,
             log=self._log,
             arguments=arguments,
@@ -270,17 +250,17 @@ class TryRunner:
         """
         state = read_state(self._ti)
         waits = self._options().wait_for_completion
-        if ending.has_ended_before_wait(state, waits=waits):
+        if lifecycle.ending.has_ended_before_wait(state, waits=waits):
             raise PolysyncError(
                 f"The task has ended meanwhile (state {state}).", permanent=False
             )
 
-    def _task_try(self) -> TaskTry:
+    def _task_try(self) -> instructions.TaskTry:
         options = self._options()
         capacity = None
         if options.wait_for_capacity:
             capacity = self._limits
-        return TaskTry(
+        return instructions.TaskTry(
             number=self._store.try_number,
             epoch=self._ti.max_tries,
             task=self._store.identity,
@@ -291,11 +271,11 @@ class TryRunner:
             has_cost_limit=has_limit(self._max_cost),
         )
 
-    def _unattended_stop(self) -> UnattendedStop | None:
+    def _unattended_stop(self) -> instructions.UnattendedStop | None:
         options = self._options()
         if not options.stop_on_kill:
             return None
-        return UnattendedStop(
+        return instructions.UnattendedStop(
             polysync_conn_id=self._hook_for_region(None).polysync_conn_id,
             after_success=options.wait_for_completion,
         )
@@ -308,24 +288,24 @@ class TryRunner:
             follows from that.
         :raises PolysyncError: the instruction is to fail.
         """
-        if instruction.command is not Command.START:
+        if instruction.command is not instructions.Command.START:
             # Nothing is started if the record cannot be stored, so until then a kill
             # has nothing to stop.
             self._instruction = instruction
         write_lines(self._log, instruction.lines)
-        if isinstance(instruction.store, ExecutionRecord):
+        if isinstance(instruction.store, instructions.ExecutionRecord):
             self._store.write(instruction.store)
-        elif instruction.store is Store.DELETE:
+        elif instruction.store is instructions.Store.DELETE:
             self._store.delete()
         if isinstance(instruction, Failure):
             raise instruction.error
         killed = self.kill.event
-        if killed and instruction.command in instructions.NOT_WHEN_KILLED:
-            return self._enter(machine.after(instruction, killed))
+        if killed and instruction.command in lifecycle.instructions.NOT_WHEN_KILLED:
+            return self._enter(lifecycle.machine.after(instruction, killed))
         self._instruction = instruction
         return instruction
 
-    def _count(self, instruction: Instruction, event: Event) -> None:
+    def _count(self, instruction: Instruction, event: instructions.Event) -> None:
         metric = _COUNTED.get(instruction.command)
         record = instruction.record
         if metric and record and _has_begun(record, event):
@@ -341,7 +321,7 @@ class TryRunner:
         if instruction.description is None and record.resumes == 0:
             return record.request.pipeline_parameters
         hook = self._hook_for_region(models.region_from_arn(instruction.arn))
-        return sent_parameters(hook, instruction, self._log.warning)
+        return execution_calls.sent_parameters(hook, instruction, self._log.warning)
 
     # ---- the wait
 
@@ -356,7 +336,9 @@ class TryRunner:
             exit_if_replaced(self._ti, self._log.warning)
 
     def cost_limit(
-        self, record: ExecutionRecord, of_attempt: Callable[[CostLimit], CostLimit]
+        self,
+        record: instructions.ExecutionRecord,
+        of_attempt: Callable[[CostLimit], CostLimit],
     ) -> str | None:
         """
         Return what an attempt may still cost, as JSON; None if it has no limit.
@@ -426,7 +408,7 @@ class TryRunner:
 
     # ---- the record
 
-    def write_step_jobs(self, jobs: StepJobs) -> None:
+    def write_step_jobs(self, jobs: instructions.StepJobs) -> None:
         """
         Store the jobs of the steps in the record of the execution that is waited for.
 
@@ -440,7 +422,7 @@ class TryRunner:
         self._store.write(record)
         self._instruction = replace(self._instruction, record=record)
 
-    def own_record(self) -> ExecutionRecord | None:
+    def own_record(self) -> instructions.ExecutionRecord | None:
         """
         Return the record of this try's execution. After a deferral, it is read again.
         """
@@ -453,7 +435,7 @@ class TryRunner:
 
     def seen_by_next_try(
         self, end: ExecutionEvent
-    ) -> tuple[ExecutionRecord | Nothing | None, str | None]:
+    ) -> tuple[instructions.ExecutionRecord | Nothing | None, str | None]:
         """
         Return the record and the status that the next try finds of an execution; None
         in place of what is not known.
@@ -470,7 +452,7 @@ class TryRunner:
             return None, status
         return record, status
 
-    def done_by_retry(self) -> plans.Does | None:
+    def done_by_retry(self) -> lifecycle.plans.Does | None:
         """
         Return what a retry does after an error that has kept this try from its wait;
         None if that is not known.
@@ -488,14 +470,16 @@ class TryRunner:
             status = instruction.description.status
         return Outlook(record, status, self._options()).retry_does
 
-    def _looked_up_by_next_try(self, end: ExecutionEvent) -> ExecutionRecord | Nothing:
+    def _looked_up_by_next_try(
+        self, end: ExecutionEvent
+    ) -> instructions.ExecutionRecord | Nothing:
         """Return what the next try finds in AWS, since it has no record to believe."""
         arn = end.execution_arn
         hook = self._hook_for_region(models.region_from_arn(arn))
         execution = hook.describe_pipeline_execution(arn)
         name = end.pipeline_name or models.pipeline_name_of(arn)
-        listing = ExecutionsListed(name, [execution])
-        return lookup.find(self._task_try(), listing) or Nothing.FOUND
+        listing = instructions.ExecutionsListed(name, [execution])
+        return lifecycle.lookup.find(self._task_try(), listing) or Nothing.FOUND
 
     def forget_record(self) -> None:
         """
@@ -510,7 +494,7 @@ class TryRunner:
         if not self._options().wait_for_completion:
             self._raise_if_ended()
 
-    def _make_record(self, end: ExecutionEvent) -> ExecutionRecord | None:
+    def _make_record(self, end: ExecutionEvent) -> instructions.ExecutionRecord | None:
         """
         Make and store the record of an execution that has not ended: that of this try
         was deleted, or cannot be believed.
@@ -525,17 +509,17 @@ class TryRunner:
             "try_number": store.try_number,
             "unattended_stop": self._unattended_stop(),
         }
-        record: ExecutionRecord | None
+        record: instructions.ExecutionRecord | None
         execution = self._describe_unrecorded(arn)
         if store.unproven is None or execution is None:
             # The event proves it: this try's own trigger has sent it.
-            record = lookup.record_of_wait(
+            record = lifecycle.lookup.record_of_wait(
                 arn, end.attempt, store.identity, pipeline_name
             )
             changes["epoch"] = self._ti.max_tries
         else:
             # The name of the execution says whether this task has started it.
-            record = lookup.record_if_own(
+            record = lifecycle.lookup.record_if_own(
                 execution, store.identity, store.unproven.record, pipeline_name
             )
             if record is None:
@@ -559,13 +543,15 @@ class TryRunner:
             if self._store.unproven:
                 raise
             return None
-        if self._store.provenance.is_of_other_deployment(lookup.name_of(execution)):
-            raise PolysyncError(ending.OF_OTHER_DEPLOYMENT)
+        if self._store.provenance.is_of_other_deployment(
+            lifecycle.lookup.name_of(execution)
+        ):
+            raise PolysyncError(lifecycle.ending.OF_OTHER_DEPLOYMENT)
         return execution
 
     def wait_for_capacity(
         self, end: ExecutionEvent, reason: str
-    ) -> ExecutionRecord | None:
+    ) -> instructions.ExecutionRecord | None:
         """
         Store that the execution, which has failed for want of capacity, is resumed
         after a pause.
@@ -576,7 +562,7 @@ class TryRunner:
         if record is None or record.execution_arn != end.execution_arn:
             return None
         arn = end.execution_arn
-        watching = Identified(Command.WATCH, self._task_try(), record, arn)
+        watching = Identified(instructions.Command.WATCH, self._task_try(), record, arn)
         now = clock.now()
         instruction = wait_for_capacity(watching, reason, now, nothing_runs=True)
         if instruction is None:
@@ -607,7 +593,7 @@ class TryRunner:
         stop_on_kill = self._options().stop_on_kill
         record = None
         problem = None
-        if ending.needs_record(end, stop_on_kill=stop_on_kill):
+        if lifecycle.ending.needs_record(end, stop_on_kill=stop_on_kill):
             record = self.own_record()
             if record is None and end.outcome != "ended":
                 try:
@@ -617,7 +603,7 @@ class TryRunner:
                 unproven = self._store.unproven
                 if record is None and problem is None and unproven:
                     problem = unproven.problem
-        try_end = ending.after_wait(
+        try_end = lifecycle.ending.after_wait(
             end,
             record,
             self._ti.try_number,
@@ -706,7 +692,7 @@ class TryRunner:
         record = self.record
         if record is None:
             return True
-        try_end = ending.leave(
+        try_end = lifecycle.ending.leave(
             record,
             self._store.try_number,
             stop_on_kill=self._options().stop_on_kill,
@@ -723,7 +709,7 @@ class TryRunner:
     def _carry_out(
         self,
         try_end: TryEnd,
-        record: ExecutionRecord,
+        record: instructions.ExecutionRecord,
         reason: StopReason,
         answered: threading.Event | None = None,
     ) -> TryEnd:
@@ -754,12 +740,12 @@ class TryRunner:
         return self._stop.carry_out(try_end).try_end
 
 
-def _has_begun(record: ExecutionRecord, event: Event) -> bool:
+def _has_begun(record: instructions.ExecutionRecord, event: instructions.Event) -> bool:
     """Return whether an event says that an execution, or its resume, has begun."""
     match event:
-        case Accepted() | Started():
+        case instructions.Accepted() | instructions.Started():
             return True
-        case ExecutionsListed():
-            return lookup.arn_of(record, event) is not None
+        case instructions.ExecutionsListed():
+            return lifecycle.lookup.arn_of(record, event) is not None
         case _:
             return False

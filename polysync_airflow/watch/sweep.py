@@ -17,12 +17,8 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple
 from polysync_airflow.airflow_compat import database, reads, xcoms
 from polysync_airflow.auth.base_hook import REPORT_CONFIG
 from polysync_airflow.exceptions import PolysyncError, StoredRecordError
+from polysync_airflow.execution.lifecycle import orphans
 from polysync_airflow.execution.lifecycle.instructions import ExecutionRecord, TaskKey
-from polysync_airflow.execution.lifecycle.orphans import (
-    ENDED_STATES,
-    Finding,
-    TaskSnapshot,
-)
 from polysync_airflow.execution.models import pipeline_name_of
 from polysync_airflow.execution.outcome import RunSummary, StopProcess
 from polysync_airflow.hooks import PolysyncSageMakerHook
@@ -37,10 +33,10 @@ log = logging.getLogger(__name__)
 # run any more. ``orphaned``: a sweep that stops executions would have stopped it.
 # ``failed``: it may still be running, although it should not.
 Result = Literal["kept", "over", "orphaned", "stopped", "failed", "unreadable"]
-_RESULTS: Final[dict[Finding, Result]] = {
-    Finding.KEEP: "kept",
-    Finding.OVER: "over",
-    Finding.STOP: "orphaned",
+_RESULTS: Final[dict[orphans.Finding, Result]] = {
+    orphans.Finding.KEEP: "kept",
+    orphans.Finding.OVER: "over",
+    orphans.Finding.STOP: "orphaned",
 }
 
 
@@ -103,7 +99,7 @@ def find_waiting(pipelines: Collection[str]) -> Iterator[dict[str, Any]]:
     for variable in database.stored_variables(KEY_PREFIX):
         with suppress(PolysyncError):
             task = task_in(variable.value or "")
-            if ENDED_STATES.issuperset(variable.states_of(**asdict(task))):
+            if orphans.ENDED_STATES.issuperset(variable.states_of(**asdict(task))):
                 continue
             record = stored_record(task)
             if record is None or record.capacity is None:
@@ -195,7 +191,7 @@ class DatabaseAccess(AirflowAccess):
         """Return the record of a task instance; None if there is none."""
         return stored_record(task)
 
-    def read_task(self, task: TaskKey) -> TaskSnapshot:
+    def read_task(self, task: TaskKey) -> orphans.TaskSnapshot:
         """Return what Airflow says of a task instance now."""
         with database.stored_variable("", lock=False) as variable:
             return _task_snapshot(variable, task)
@@ -226,13 +222,13 @@ class DatabaseAccess(AirflowAccess):
         xcoms.write_xcom("run", summary.model_dump(mode="json"), **asdict(task))
 
 
-def _task_snapshot(variable: Any, task: TaskKey) -> TaskSnapshot:
+def _task_snapshot(variable: Any, task: TaskKey) -> orphans.TaskSnapshot:
     tries: list[tuple[str | None, int]] = variable.tries_of(**asdict(task))
     if not tries:
-        return TaskSnapshot(exists=False)
+        return orphans.TaskSnapshot(exists=False)
     # A loop has several passes. The task has ended when each pass has.
     state, number = tries[-1]
     for state_of_pass, _ in tries:
-        if state_of_pass not in ENDED_STATES:
+        if state_of_pass not in orphans.ENDED_STATES:
             state = state_of_pass
-    return TaskSnapshot(exists=True, state=state, try_number=number)
+    return orphans.TaskSnapshot(exists=True, state=state, try_number=number)

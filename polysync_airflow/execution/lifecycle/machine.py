@@ -73,12 +73,7 @@ from polysync_airflow.exceptions import (
     PolysyncError,
     has_code,
 )
-from polysync_airflow.execution.lifecycle import resuming
-from polysync_airflow.execution.lifecycle.decisions import (
-    after_quota_refusal,
-    is_of_other_incarnation,
-    next_command,
-)
+from polysync_airflow.execution.lifecycle import decisions, resuming
 from polysync_airflow.execution.lifecycle.instruction_kinds import (
     Allowed,
     Beginning,
@@ -188,7 +183,9 @@ def _taken_over(first: Recorded[Allowed]) -> Recorded[Allowed]:
     record = first.record
     task_try = first.task_try
     changes: dict[str, Any]
-    if is_of_other_incarnation(record, task_try.task.incarnation, task_try.number):
+    if decisions.is_of_other_incarnation(
+        record, task_try.task.incarnation, task_try.number
+    ):
         line = warning(
             "The record is that of an earlier task instance with the same key, for"
             " example of a DAG run that was deleted and created again. Its execution is"
@@ -207,7 +204,7 @@ def _take_over_refused_start(task_try: TaskTry, record: ExecutionRecord) -> Inst
     """Return the first instruction of a try that finds a start that lacks capacity."""
     first = Begun(Command.START, task_try, record)
     incarnation = task_try.task.incarnation
-    is_other = is_of_other_incarnation(record, incarnation, task_try.number)
+    is_other = decisions.is_of_other_incarnation(record, incarnation, task_try.number)
     changes = _changes_by_later_try(record, task_try.epoch)
     is_cleared = record.epoch != task_try.epoch or "epoch" in changes
     if is_other or is_cleared:
@@ -372,7 +369,7 @@ def _start_refused(instruction: Begun, event: Refused) -> Instruction:
     error = event.error
     if has_code(error, CONFLICT):
         return instruction.next(Command.LOOK_UP_STARTED, warning(str(error)))
-    waiting = after_quota_refusal(
+    waiting = decisions.after_quota_refusal(
         instruction, event, nothing_runs=not event.was_repeated
     )
     if waiting:
@@ -393,7 +390,7 @@ def _resend_refused(instruction: Begun, event: Refused) -> Instruction:
     error = event.error
     if has_code(error, CONFLICT):
         return instruction.next(Command.LOOK_UP_STARTED, warning(str(error)))
-    waiting = after_quota_refusal(instruction, event, nothing_runs=False)
+    waiting = decisions.after_quota_refusal(instruction, event, nothing_runs=False)
     if waiting:
         return waiting
     # If AWS knows the client token, it returns the token's execution and does not check
@@ -433,7 +430,7 @@ def _described(instruction: Identified, event: Described) -> Instruction:
     record = instruction.record
     description = event.description
     status = description.status
-    command = next_command(record, task_try.epoch, status, task_try.options)
+    command = decisions.next_command(record, task_try.epoch, status, task_try.options)
     is_cleared = record.epoch != task_try.epoch
     waits_for_end = command in (Command.STOP, Command.WAIT_FOR_END)
     if task_try.has_cost_limit and is_cleared and not waits_for_end:
@@ -489,7 +486,7 @@ def _added_up(instruction: Ended, event: AddedUp) -> Instruction:
         error.spending = spending
         # The execution has ended, so this try leaves nothing to stop.
         return Failure(Command.FAIL, task_try, error=error)
-    command = next_command(record, task_try.epoch, status, task_try.options)
+    command = decisions.next_command(record, task_try.epoch, status, task_try.options)
     spent = Spent(epoch=task_try.epoch, amount=spending.amount, until=spending.at)
     record = record.with_spent(spent)
     return _begin_again(replace(instruction.execution, record=record), command)

@@ -230,9 +230,7 @@ class ExecutionMethods(HookCalls):
         :raises SageMakerApiError: the call failed, for example because the execution
             has already ended.
         """
-        number: object = attempt
-        if attempt is None:
-            number = uuid.uuid4()
+        number = uuid.uuid4() if attempt is None else attempt
         # The ARN alone is not enough: AWS would take the stop of a resumed execution
         # for the one before the resume.
         stop = f"{execution_arn}#{number}"

@@ -47,10 +47,10 @@ def _keep_files(patch: pytest.MonkeyPatch) -> None:
 
     def load_file_once(self: Any, file_path: str) -> Any:
         # Its class, not one that inherits from it, and botocore's files, not those of a
-        # test.
-        if type(self) is not JSONFileLoader or not str(file_path).startswith(
-            Loader.BUILTIN_DATA_PATH
-        ):
+        # test. Clients of S3 change the model, which moto reads, too.
+        is_own = file_path.startswith(Loader.BUILTIN_DATA_PATH)
+        is_of_s3 = file_path.startswith(f"{Loader.BUILTIN_DATA_PATH}/s3/")
+        if type(self) is not JSONFileLoader or not is_own or is_of_s3:
             return load_file(self, file_path)
         if file_path not in contents:
             contents[file_path] = load_file(self, file_path)

@@ -49,9 +49,8 @@ class PolysyncRunJobOperator(PolysyncStartPipelineOperator):
         CreateTransformJob or CreateHyperParameterTuningJob, or ``{"Model": ...,
         "Transform": ...}`` with that of CreateModel, too (templated). The name of the
         job is optional: AWS makes one that begins with it, as far as 38 characters, or
-        6 of a tuning job. A text in the place of a number is read as
-        that number. It may refer to ``pipeline_parameters``: ``{"Get":
-        "Parameters.Day"}``.
+        6 of a tuning job. A text in the place of a number is read as that number. It
+        may refer to ``pipeline_parameters``: ``{"Get": "Parameters.Day"}``.
     :param role_arn: the role of the pipeline, which starts the job (templated).
         Default: the execution role of the connection, else the role of the job.
     :param step: other members of the step: ``CacheConfig``, ``RetryPolicies``,
